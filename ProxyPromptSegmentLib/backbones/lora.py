@@ -1,0 +1,61 @@
+"""LoRA on encoder and decoder through `peft`; the recipe and its counts are in ``Docs/method_notes.md``.
+
+References:
+    Proxy Prompt, section 3.1 (LoRA on encoder and decoder); SAMed for rank 4 and scale 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+
+# Full-match patterns: a bare "q_proj" would also catch SAM 2's memory attention.
+SAM_ENCODER = r".*image_encoder\.blocks\.\d+\.attn\.qkv"
+SAM_DECODER = r".*mask_decoder\.transformer\..*\.(q_proj|v_proj)"
+
+
+def inject_lora(module: nn.Module, rank: int = 4, alpha: int = 4, targets: tuple[str, ...] = (SAM_ENCODER, SAM_DECODER)) -> None:
+    """Adds LoRA adapters in place and freezes all other parameters of the module.
+
+    Base weights must be loaded before: afterwards their keys have ``base_layer`` in them.
+
+    Args:
+        module: A backbone.
+        rank: Rank of the two factors.
+        alpha: Scale is ``alpha / rank``.
+        targets: Regular expressions that match whole module names.
+    """
+    ensure_torchvision_importable()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    pattern = "|".join(f"(?:{target})" for target in targets)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0), module)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def lora_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The adapters' tensors alone, by their names in the module."""
+    return {name: tensor for name, tensor in module.state_dict().items() if "lora_" in name}
+
+
+def load_lora_state(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Fills injected adapters.
+
+    Raises:
+        CheckpointError: If a name or shape differs.
+    """
+    own = lora_state(module)
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or unknown:
+        raise CheckpointError(
+            f"the adapter does not fit: {len(missing)} tensors are missing (first {missing[:1]}), "
+            f"{len(unknown)} are unknown (first {unknown[:1]}); use the backbone and rank it was trained with"
+        )
+    for name, tensor in own.items():
+        if tensor.shape != state[name].shape:
+            raise CheckpointError(f"adapter {name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}")
+        tensor.copy_(state[name])

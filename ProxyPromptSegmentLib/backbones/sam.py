@@ -1,0 +1,204 @@
+"""Segment Anything as a backbone: the package's own modules, official sizes and a compact one.
+
+References:
+    Kirillov et al., Segment Anything, 2023; the packages' ``build_sam.py`` for the official sizes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+
+# name: (embed_dim, depth, heads, global attention blocks), from segment_anything/build_sam.py
+VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
+    "sam-vit-b": (768, 12, 12, (2, 5, 8, 11)),
+    "sam-vit-l": (1024, 24, 16, (5, 11, 17, 23)),
+    "sam-vit-h": (1280, 32, 16, (7, 15, 23, 31)),
+    "medsam-vit-b": (768, 12, 12, (2, 5, 8, 11)),
+}
+SAM_NAMES = (*VIT_SIZES, "sam-compact")
+
+# SAM's own statistics, on 0..255. MedSAM was trained on images in 0..1 without them; the compact model on
+# a plain centring.
+SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def _normalisation(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation, ``(3, 1, 1)`` each, for images in 0..1."""
+    mean, std = (0.5,) * 3, (0.25,) * 3
+    if name == "medsam-vit-b":
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    elif name in VIT_SIZES:
+        mean = tuple(value / 255 for value in SAM_MEAN)
+        std = tuple(value / 255 for value in SAM_STD)
+    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+
+
+def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Module:
+    """Builds `segment_anything.modeling.Sam` with random weights.
+
+    Args:
+        name: One of `SAM_NAMES`.
+        compact: Changes to the compact configuration: ``image_size``, ``channels``, ``mlp_dim``.
+
+    Raises:
+        UsageError: If the name is unknown.
+    """
+    ensure_torchvision_importable()
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    if name not in SAM_NAMES:
+        raise UsageError(f"there is no SAM backbone '{name}'; choose one of {', '.join(SAM_NAMES)}")
+    encoder: nn.Module
+    if name == "sam-compact":
+        from ProxyPromptSegmentLib.backbones.compact_encoder import CompactImageEncoder
+
+        options = {"image_size": 128, "channels": 128, "mlp_dim": 256, **(compact or {})}
+        size, channels, stride = options["image_size"], options["channels"], 8
+        encoder = CompactImageEncoder(img_size=size, out_channels=channels)
+        heads, mlp_dim = 4, options["mlp_dim"]
+    else:
+        size, channels, stride = 1024, 256, 16
+        heads, mlp_dim = 8, 2048
+        dim, depth, encoder_heads, global_blocks = VIT_SIZES[name]
+        encoder = ImageEncoderViT(
+            depth=depth,
+            embed_dim=dim,
+            img_size=size,
+            mlp_ratio=4,
+            norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
+            num_heads=encoder_heads,
+            patch_size=stride,
+            qkv_bias=True,
+            use_rel_pos=True,
+            global_attn_indexes=global_blocks,
+            window_size=14,
+            out_chans=channels,
+        )
+    grid = size // stride
+    return Sam(
+        image_encoder=encoder,
+        prompt_encoder=PromptEncoder(
+            embed_dim=channels,
+            image_embedding_size=(grid, grid),
+            input_image_size=(size, size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=mlp_dim, num_heads=heads),
+            transformer_dim=channels,
+            iou_head_depth=3,
+            iou_head_hidden_dim=channels,
+        ),
+        pixel_mean=list(SAM_MEAN),
+        pixel_std=list(SAM_STD),
+    )
+
+
+class SamBackbone(nn.Module):
+    """The `Backbone` protocol on `segment_anything`'s modules.
+
+    Attributes:
+        name: One of `SAM_NAMES`.
+        image_size: Side of the square input in pixels.
+        grid: Side of the feature grid.
+        channels: Channels of the embedding.
+        sam: The package's own module, whose state dict is the official checkpoint's.
+    """
+
+    def __init__(self, name: str, compact: dict[str, Any] | None = None) -> None:
+        """Builds the modules with random weights; `checkpoints` fills them."""
+        super().__init__()
+        self.sam = build_sam_modules(name, compact)
+        self.name = name
+        self.image_size = int(self.sam.image_encoder.img_size)
+        self.grid = int(self.sam.prompt_encoder.image_embedding_size[0])
+        self.channels = int(self.sam.mask_decoder.transformer_dim)
+        mean, std = _normalisation(name)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
+        """Embeds images.
+
+        Args:
+            images: ``(B, 3, size, size)`` in 0..1, padded with 0.
+            valid: Feature positions that are not padding, bool ``(B, g, g)``; None means all.
+        """
+        normalised = (images - self.mean) / self.std
+        if valid is None:
+            valid = torch.ones(images.shape[0], self.grid, self.grid, dtype=torch.bool, device=images.device)
+        elif not bool(valid.all()):
+            # SAM pads after normalising, so padding is 0 in normalised units.
+            pixels = valid.repeat_interleave(self.image_size // self.grid, -1)
+            pixels = pixels.repeat_interleave(self.image_size // self.grid, -2)
+            padding = (images == 0).all(1) & ~pixels
+            normalised = normalised.masked_fill(padding.unsqueeze(1), 0.0)
+        return ImageFeatures(self.sam.image_encoder(normalised), self.positions(), valid)
+
+    def positions(self) -> torch.Tensor:
+        """SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
+        return self.sam.prompt_encoder.get_dense_pe()[0]
+
+    def decode(self, features: ImageFeatures, prompt: Prompt) -> Decoded:
+        """Runs SAM's mask decoder for all targets and objects at once; single-mask output (token 0).
+
+        The package's ``predict_masks`` pairs one image with many prompts and cannot pair ``B`` images with
+        ``N`` prompts each; this is the same computation with the images repeated beforehand.
+
+        Args:
+            features: ``B`` embedded targets.
+            prompt: ``sparse`` and/or ``dense`` for ``B`` targets and ``N`` objects.
+
+        Returns:
+            Logits ``(B, N, 4g, 4g)`` and estimated IoU ``(B, N)``.
+
+        Raises:
+            UsageError: If the prompt has neither sparse nor dense part.
+        """
+        decoder, encoder = self.sam.mask_decoder, self.sam.prompt_encoder
+        leading = prompt.sparse if prompt.sparse is not None else prompt.dense
+        if leading is None:
+            raise UsageError("SAM's decoder needs a sparse or a dense prompt; the prompt has neither")
+        batch, objects = leading.shape[:2]
+        count = batch * objects
+        tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).unsqueeze(0).expand(count, -1, -1)
+        if prompt.sparse is not None:
+            tokens = torch.cat([tokens, prompt.sparse.flatten(0, 1)], dim=1)
+        image = features.top.repeat_interleave(objects, dim=0)
+        if prompt.dense is None:
+            image = image + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        else:
+            image = image + prompt.dense.flatten(0, 1)
+        positions = features.positions.unsqueeze(0).expand(count, -1, -1, -1)
+        hidden, image_out = decoder.transformer(image, positions, tokens)
+        grid = image.shape[-1]
+        image_out = image_out.transpose(1, 2).reshape(count, -1, grid, grid)
+        upscaled = decoder.output_upscaling(image_out)
+        kernel = decoder.output_hypernetworks_mlps[0](hidden[:, 1])
+        logits = torch.einsum("bc,bchw->bhw", kernel, upscaled)
+        quality = decoder.iou_prediction_head(hidden[:, 0])[:, 0]
+        return Decoded(
+            logits.reshape(batch, objects, *logits.shape[-2:]), quality.reshape(batch, objects)
+        )
+
+    def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Embeds clicks as SAM does.
+
+        Args:
+            points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``.
+            labels: 1 inside, 0 outside, ``(M, P)``.
+
+        Returns:
+            Tokens ``(M, P + 1, C)``: SAM adds a padding point where there is no box.
+        """
+        sparse, _ = self.sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        return sparse

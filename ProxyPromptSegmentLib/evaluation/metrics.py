@@ -1,0 +1,184 @@
+"""Overlap, surface distance and slice consistency of a predicted mask against the truth.
+
+Two empty masks agree: their Dice is 1 and their distances are 0. One empty mask against one that is not has
+Dice 0 and no distance (NaN), so that it is counted and never averaged away in silence.
+
+References:
+    Dice 1945; Taha and Hanbury 2015, Metrics for evaluating 3D medical image segmentation (ASSD, Hausdorff).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError
+
+CONSISTENCY_DROP = 0.2
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A mean over patients with its spread and uncertainty.
+
+    Attributes:
+        mean: Mean of the finite values.
+        sd: Population standard deviation (divided by n, not n - 1), as the paper's tables have it.
+        low: Lower end of the 95 % bootstrap interval of the mean.
+        high: Upper end.
+        count: Number of finite values.
+        missing: Number of values that are NaN and were left out.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    count: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances between two surfaces in mm; NaN where only one mask is empty.
+
+    Attributes:
+        hausdorff95: The larger of the two directed 95th percentiles.
+        assd: Average symmetric surface distance: all distances of both surfaces, averaged together.
+    """
+
+    hausdorff95: float
+    assd: float
+
+
+def _pair(truth: np.ndarray, predicted: np.ndarray, ndim: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if truth.shape != predicted.shape or (ndim is not None and truth.ndim != ndim):
+        wanted = "both must share one shape" if ndim is None else f"both must share one shape of {ndim} axes (S, H, W)"
+        raise InputError(f"truth has shape {truth.shape}, prediction {predicted.shape}; {wanted}. Resample one of them.")
+    return truth.astype(bool), predicted.astype(bool)
+
+
+def dice(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Dice over all voxels; over a whole volume this is the paper's score.
+
+    Args:
+        truth: Reference mask, 0 or 1, any shape.
+        predicted: Mask of the same shape.
+
+    Returns:
+        ``2 |A and B| / (|A| + |B|)``; 1 when both are empty.
+
+    Raises:
+        InputError: If the shapes differ.
+    """
+    a, b = _pair(truth, predicted)
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
+
+
+def dice_per_slice(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Dice of every slice; float64, shape ``(S,)``; both masks have shape ``(S, H, W)``."""
+    a, b = _pair(truth, predicted, ndim=3)
+    return np.array([dice(t, p) for t, p in zip(a, b, strict=True)], dtype=np.float64)
+
+
+def foreground_dice(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Dice over the slices whose truth is not empty; NaN if there is none.
+
+    The gap to ``dice`` is what false positives on slices without the object cost.
+    """
+    a, b = _pair(truth, predicted, ndim=3)
+    shown = a.any(axis=(1, 2))
+    return dice(a[shown], b[shown]) if shown.any() else float("nan")
+
+
+def inconsistent_slices(truth: np.ndarray, predicted: np.ndarray, drop: float = CONSISTENCY_DROP) -> int:
+    """Number of slices whose Dice falls more than ``drop`` below both neighbours.
+
+    The first and the last slice have one neighbour and are never counted. Masks have shape ``(S, H, W)``.
+    """
+    scores = dice_per_slice(truth, predicted)
+    inner = scores[1:-1]
+    return int(np.count_nonzero((scores[:-2] - inner > drop) & (scores[2:] - inner > drop)))
+
+
+def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
+    """Hausdorff distance (95 %) and average symmetric surface distance.
+
+    Args:
+        truth: Reference mask, shape ``(S, H, W)`` or ``(H, W)``.
+        predicted: Mask of the same shape.
+        spacing_mm: Voxel size in mm along each axis of the masks, positive. There is no default: without a
+            known spacing there is no distance to report.
+
+    Returns:
+        Both distances in mm; 0 when both masks are empty, NaN when one is.
+
+    Raises:
+        InputError: If the shapes differ or the spacing does not fit them.
+    """
+    a, b = _pair(truth, predicted)
+    spacing = tuple(float(s) for s in spacing_mm)
+    if len(spacing) != a.ndim or not all(np.isfinite(s) and s > 0 for s in spacing):
+        raise InputError(
+            f"the spacing is {spacing} for masks of {a.ndim} axes; it needs one positive length in mm for each axis. "
+            "Leave distances out where the spacing is unknown."
+        )
+    if not a.any() or not b.any():
+        value = float("nan") if a.any() != b.any() else 0.0
+        return SurfaceDistances(value, value)
+    box = _common_box(a, b)
+    a, b = a[box], b[box]
+    from scipy.ndimage import distance_transform_edt
+
+    edge_a, edge_b = _surface(a), _surface(b)
+    to_b = distance_transform_edt(~edge_b, sampling=spacing)[edge_a]
+    to_a = distance_transform_edt(~edge_a, sampling=spacing)[edge_b]
+    hausdorff = max(float(np.percentile(to_b, 95)), float(np.percentile(to_a, 95)))
+    return SurfaceDistances(hausdorff, float(np.concatenate([to_a, to_b]).mean()))
+
+
+def _common_box(a: np.ndarray, b: np.ndarray) -> tuple[slice, ...]:
+    """Bounds of the union: distances between the two surfaces never leave it."""
+    bounds = []
+    for axis in range(a.ndim):
+        others = tuple(other for other in range(a.ndim) if other != axis)
+        used = np.flatnonzero((a | b).any(axis=others))
+        bounds.append(slice(int(used[0]), int(used[-1]) + 1))
+    return tuple(bounds)
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """Voxels of the mask with a face neighbour outside it; outside the array counts as outside."""
+    from scipy.ndimage import binary_erosion
+
+    return mask & ~binary_erosion(mask)
+
+
+def summarize(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Summary:
+    """Mean, population SD and the 95 % percentile bootstrap interval of the mean.
+
+    Args:
+        values: One score for each patient (not for each slice: slices of a patient are not independent).
+            NaN is left out and counted.
+        seed: Seed of the resampling.
+        draws: Number of resamples.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: If no value is finite.
+    """
+    given = np.asarray(values, dtype=np.float64).reshape(-1)
+    finite = given[np.isfinite(given)]
+    if finite.size == 0:
+        raise InputError(f"{given.size} scores came and none is a number; at least one is needed. Score a case first.")
+    chosen = np.random.default_rng(seed).integers(finite.size, size=(draws, finite.size))
+    low, high = np.percentile(finite[chosen].mean(axis=1), (2.5, 97.5))
+    return Summary(
+        float(finite.mean()), float(finite.std()), float(low), float(high), finite.size, given.size - finite.size
+    )

@@ -1,0 +1,158 @@
+"""The only place that scales intensities and sizes: image, mask and contextual encoder share it.
+
+A slice is windowed to 0..1, resized so that its physical aspect ratio is kept, and placed in the upper left
+corner of a square (the *letterbox* of Segment Anything); logits go the same way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+WINDOW_PERCENTILES = (0.5, 99.5)
+
+
+def intensity_window(array: np.ndarray, percentiles: tuple[float, float] = WINDOW_PERCENTILES) -> tuple[float, float]:
+    """Finds the intensities that are shown as black and white.
+
+    Args:
+        array: Intensities of a whole volume (better) or of one slice, any shape.
+        percentiles: Lower and upper percentile, 0..100.
+
+    Returns:
+        ``(low, high)`` with ``low < high``.
+
+    Raises:
+        InputError: If the array has no finite value or is constant.
+    """
+    # A sorted sample of about a million voxels moves the percentiles by less than a grey level.
+    flat = np.asarray(array).reshape(-1)
+    sample = flat[:: max(1, flat.size // 1_000_000)].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        raise InputError("the image has no finite intensity; export it again without NaN or infinite values")
+    low, high = (float(value) for value in np.percentile(sample, percentiles))
+    if high <= low:
+        low, high = float(flat.min()), float(flat.max())
+    if not high > low:
+        raise InputError(f"every voxel of the image is {low:g}; an image needs at least two intensities")
+    return low, high
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a slice lies in the square that the networks see.
+
+    Attributes:
+        size: Side of the square in pixels.
+        shape: Rows and columns of the slice.
+        spacing_mm: Pixel size (row, column); only the ratio matters.
+    """
+
+    size: int
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def valid(self) -> tuple[int, int]:
+        """Rows and columns of the square that the slice fills; the rest is padding."""
+        height = self.shape[0] * self.spacing_mm[0]
+        width = self.shape[1] * self.spacing_mm[1]
+        factor = self.size / max(height, width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def window_to_unit(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Maps the window to 0..1 and clips; float32 of the same shape."""
+    low, high = window
+    return np.clip((images.astype(np.float32) - low) / (high - low), 0.0, 1.0)
+
+
+def images_to_tensor(images: np.ndarray, window: tuple[float, float], box: Letterbox) -> torch.Tensor:
+    """Prepares slices for every encoder.
+
+    Args:
+        images: Intensities as acquired, ``(S, H, W)`` or ``(S, H, W, 3)``.
+        window: Intensities mapped to 0 and 1.
+        box: The letterbox of these slices.
+
+    Returns:
+        float32 ``(S, 3, size, size)`` in 0..1, padded with 0.
+    """
+    import torch
+    from torch.nn import functional
+
+    unit = torch.from_numpy(np.ascontiguousarray(window_to_unit(images, window)))
+    channels = unit.unsqueeze(1) if unit.ndim == 3 else unit.movedim(-1, 1)
+    rows, columns = box.valid
+    if (rows, columns) != tuple(channels.shape[-2:]):
+        channels = functional.interpolate(
+            channels, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True
+        )
+    padded = functional.pad(channels, (0, box.size - columns, 0, box.size - rows))
+    return padded.expand(-1, 3, -1, -1)
+
+
+def masks_to_tensor(masks: np.ndarray, box: Letterbox) -> torch.Tensor:
+    """Prepares masks exactly as their images: resized by area, then binary.
+
+    Args:
+        masks: uint8 ``(S, N, H, W)``.
+        box: The letterbox of these slices.
+
+    Returns:
+        float32 ``(S, N, size, size)``, 0 or 1. An object thinner than a pixel of the square keeps the
+        pixels that it fills at least half as much as its best-filled one, so that it does not vanish.
+    """
+    import torch
+    from torch.nn import functional
+
+    tensor = torch.from_numpy(np.ascontiguousarray(masks)).float()
+    rows, columns = box.valid
+    if (rows, columns) != tuple(tensor.shape[-2:]):
+        tensor = functional.interpolate(
+            tensor, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True
+        )
+        best = tensor.amax(dim=(-2, -1), keepdim=True)
+        tensor = ((tensor >= 0.5 * best.clamp(max=1.0)) & (best > 0)).float()
+    return functional.pad(tensor, (0, box.size - columns, 0, box.size - rows))
+
+
+def logits_to_slice(logits: torch.Tensor, box: Letterbox) -> torch.Tensor:
+    """Brings logits of the square back onto the slice.
+
+    Args:
+        logits: ``(..., h, w)`` over the whole square, any resolution.
+        box: The letterbox of the slice.
+
+    Returns:
+        ``(..., H, W)``, linearly interpolated; padding is cut off.
+    """
+    from torch.nn import functional
+
+    leading = logits.shape[:-2]
+    flat = logits.reshape(1, -1, *logits.shape[-2:]).float()
+    square = functional.interpolate(flat, size=(box.size, box.size), mode="bilinear", align_corners=False)
+    rows, columns = box.valid
+    inside = square[..., :rows, :columns]
+    if (rows, columns) != tuple(box.shape):
+        inside = functional.interpolate(inside, size=box.shape, mode="bilinear", align_corners=False)
+    return inside.reshape(*leading, *box.shape)
+
+
+def valid_tokens(box: Letterbox, grid: int) -> torch.Tensor:
+    """Marks the feature positions that see at least some of the slice; bool ``(grid, grid)``."""
+    import torch
+
+    rows, columns = box.valid
+    stride = box.size / grid
+    inside = torch.zeros(grid, grid, dtype=torch.bool)
+    inside[: int(np.ceil(rows / stride)), : int(np.ceil(columns / stride))] = True
+    return inside

@@ -1,0 +1,134 @@
+"""The Contextual Colorization Module: dual-reverse cross-attention between target and contextual embedding.
+
+References:
+    Proxy Prompt, section 3.3, Eqs. 8-11.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import nn
+
+
+class TokenLinear(nn.Module):
+    """Halves the tokens by a learned projection along the token axis: the paper's N x C x (HW/2) taken literally.
+
+    It is tied to one grid and mixes all positions.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        """Makes the projection from ``tokens`` to half of them."""
+        super().__init__()
+        self.project = nn.Linear(tokens, tokens // 2)
+
+    def forward(self, tokens: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """Maps ``(B, L, C)`` to ``(B, L/2, C)``."""
+        return self.project(tokens.transpose(1, 2)).transpose(1, 2)
+
+
+class PairMerge(nn.Module):
+    """Halves the tokens by merging neighbours, along columns or rows; keeps a grid at any resolution."""
+
+    def __init__(self, channels: int, along: str) -> None:
+        """Makes a merge along ``"x"`` (neighbouring columns) or ``"y"`` (neighbouring rows)."""
+        super().__init__()
+        self.merge = nn.Linear(2 * channels, channels)
+        self.along = along
+
+    def forward(self, tokens: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """Maps ``(B, L, C)`` on a grid of ``shape`` to ``(B, L/2, C)``."""
+        pattern = "b (h w two) c -> b (h w) (two c)" if self.along == "x" else "b (h two w) c -> b (h w) (two c)"
+        height, width = shape
+        size = {"h": height, "w": width // 2} if self.along == "x" else {"h": height // 2, "w": width}
+        return self.merge(rearrange(tokens, pattern, two=2, **size))
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with a ReLU between them."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        """Makes the layers."""
+        super().__init__(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+
+
+class ColorizationBlock(nn.Module):
+    """One block: both streams are reduced, then each looks at the other (Eqs. 8-11, post-norm)."""
+
+    def __init__(self, reduce_features: nn.Module, reduce_context: nn.Module, channels: int, heads: int, ffn: int) -> None:
+        """Makes the block from its two token reductions."""
+        super().__init__()
+        self.reduce_features = reduce_features
+        self.reduce_context = reduce_context
+        self.features_from_context = nn.MultiheadAttention(channels, heads, batch_first=True)
+        self.context_from_features = nn.MultiheadAttention(channels, heads, batch_first=True)
+        self.features_ffn = FeedForward(channels, ffn)
+        self.context_ffn = FeedForward(channels, ffn)
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(4))
+
+    def forward(
+        self, features: torch.Tensor, context: torch.Tensor, shape: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps both streams ``(B, L, C)`` to ``(B, L/2, C)``."""
+        features = self.reduce_features(features, shape)
+        context = self.reduce_context(context, shape)
+        seen = self.features_from_context(features, context, context, need_weights=False)[0]
+        features = self.norms[0](features + seen)
+        features = self.norms[1](features + self.features_ffn(features))
+        seen = self.context_from_features(context, features, features, need_weights=False)[0]
+        context = self.norms[2](context + seen)
+        context = self.norms[3](context + self.context_ffn(context))
+        return features, context
+
+
+class ContextualColorization(nn.Module):
+    """The stack of blocks; its last contextual stream is the proxy prompt.
+
+    Attributes:
+        out_shape: Rows and columns of the final tokens' grid (``pair_merge``).
+    """
+
+    def __init__(
+        self,
+        grid: int = 64,
+        channels: int = 256,
+        width: int = 256,
+        blocks: int = 4,
+        heads: int = 8,
+        ffn: int = 1024,
+        reduce: str = "token_linear",
+    ) -> None:
+        """Makes the stack; see `ProxyPromptConfig` for the arguments."""
+        super().__init__()
+        self.enter_features = nn.Identity() if width == channels else nn.Linear(channels, width)
+        self.enter_context = nn.Identity() if width == channels else nn.Linear(channels, width)
+        self.leave = nn.Identity() if width == channels else nn.Sequential(nn.Linear(width, channels), nn.LayerNorm(channels))
+        layers, shape = [], (grid, grid)
+        for index in range(blocks):
+            along = "x" if index % 2 == 0 else "y"
+            if reduce == "token_linear":
+                tokens = shape[0] * shape[1]
+                reductions: tuple[nn.Module, nn.Module] = (TokenLinear(tokens), TokenLinear(tokens))
+            else:
+                reductions = (PairMerge(width, along), PairMerge(width, along))
+            layers.append(ColorizationBlock(*reductions, width, heads, ffn))
+            shape = (shape[0], shape[1] // 2) if along == "x" else (shape[0] // 2, shape[1])
+        self.blocks = nn.ModuleList(layers)
+        self.out_shape = shape
+
+    def forward(self, features: torch.Tensor, context: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """Colours the contextual embedding.
+
+        Args:
+            features: F_x at every target position, ``(B, P, C)``.
+            context: E_ctx at every target position, ``(B, P, C)``.
+            shape: Rows and columns of the grid.
+
+        Returns:
+            The proxy prompt, ``(B, T, C)`` with ``T = P / 2**blocks``.
+        """
+        features, context = self.enter_features(features), self.enter_context(context)
+        for index, block in enumerate(self.blocks):
+            features, context = block(features, context, shape)
+            shape = (shape[0], shape[1] // 2) if index % 2 == 0 else (shape[0] // 2, shape[1])
+        return self.leave(context)

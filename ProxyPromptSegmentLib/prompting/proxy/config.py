@@ -1,0 +1,123 @@
+"""Every choice that the paper leaves open is one key here; the presets are named sets of choices."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+
+CHOICES = {
+    "reduce": ("token_linear", "pair_merge"),
+    "positions": ("none", "sam_dense"),
+    "inter_object": ("none", "pooled"),
+    "selection": ("map", "mean"),
+    "prompt": ("sparse", "dense", "both"),
+}
+
+
+@dataclass(frozen=True)
+class ProxyPromptConfig:
+    """Sizes and choices of a Proxy Prompt generator.
+
+    Attributes:
+        image_size: Side of the square input in pixels.
+        grid: Side ``g`` of the backbone's feature grid.
+        channels: Channels ``C`` of the backbone.
+        vim_dim: Channels ``C^V`` of the contextual encoder.
+        vim_depth: Its blocks.
+        vim_state: Its state size.
+        vim_cls: Class token: ``none`` or ``middle``.
+        bridge_width: Channels inside the Bridge Unit; its output has ``channels``.
+        cbam_residual: Whether the Bridge's second block sees its first block's output too, as in XMem.
+        inter_object: Communication between objects in the Bridge: none, or pooled descriptors.
+        selection: ``map`` (the Selective Map), or ``mean`` over supports (the paper's ablation).
+        temperature: Divides the similarity before the softmax; 1 is the paper.
+        ccm: Whether the Contextual Colorization Module is used (False: the paper's ablation).
+        ccm_blocks: Blocks of the CCM, each halves the tokens.
+        ccm_width: Channels inside the CCM.
+        ccm_heads: Attention heads.
+        ccm_ffn: Hidden units of its feed-forward layers.
+        reduce: How a block halves the tokens.
+        positions: Whether the CCM is given SAM's positional encoding.
+        prompt: What reaches the decoder.
+        mask_prior: Whether the supports' masks are read through the map as well.
+        presence: Whether a presence logit is predicted.
+    """
+
+    image_size: int = 1024
+    grid: int = 64
+    channels: int = 256
+    vim_dim: int = 192
+    vim_depth: int = 24
+    vim_state: int = 16
+    vim_cls: str = "none"
+    bridge_width: int = 256
+    cbam_residual: bool = False
+    inter_object: str = "none"
+    selection: str = "map"
+    temperature: float = 1.0
+    ccm: bool = True
+    ccm_blocks: int = 4
+    ccm_width: int = 256
+    ccm_heads: int = 8
+    ccm_ffn: int = 1024
+    reduce: str = "token_linear"
+    positions: str = "none"
+    prompt: str = "sparse"
+    mask_prior: bool = False
+    presence: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses values that are not among the choices.
+
+        Raises:
+            UsageError: If a key has another value.
+        """
+        for key, allowed in CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise UsageError(f"{key} is '{getattr(self, key)}'; allowed are {', '.join(allowed)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as it is kept in a checkpoint."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ProxyPromptConfig:
+        """Reads a checkpoint's configuration.
+
+        Raises:
+            CheckpointError: If a key is unknown: the checkpoint is from another version.
+        """
+        unknown = values.keys() - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise CheckpointError(
+                f"the checkpoint has settings that this version does not know: {', '.join(sorted(unknown))}; "
+                "update ProxyPromptSegment"
+            )
+        return cls(**values)
+
+
+PAPER = ProxyPromptConfig()
+ROBUST = dataclasses.replace(PAPER, reduce="pair_merge", positions="sam_dense", cbam_residual=True)
+# Scaled down to 128 pixels and a 16x16 grid; every departure from the paper is named in the model card.
+COMPACT = ProxyPromptConfig(
+    image_size=128,
+    grid=16,
+    channels=128,
+    vim_dim=64,
+    vim_depth=2,
+    vim_state=8,
+    bridge_width=64,
+    cbam_residual=True,
+    ccm_width=96,
+    ccm_heads=4,
+    ccm_ffn=128,
+    reduce="pair_merge",
+    positions="sam_dense",
+    prompt="both",
+    mask_prior=True,
+    presence=True,
+)
+PRESETS = {"paper": PAPER, "robust": ROBUST, "compact": COMPACT}

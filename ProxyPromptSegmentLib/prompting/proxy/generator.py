@@ -1,0 +1,249 @@
+"""The Proxy Prompt Generator: support pairs and a target become a prompt.
+
+References:
+    Proxy Prompt, section 3, Fig. 2: Contextual Selective Module, then Contextual Colorization Module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn import functional
+
+from ProxyPromptSegmentLib.prompting.proxy.bridge import BridgeUnit
+from ProxyPromptSegmentLib.prompting.proxy.colorization import ContextualColorization
+from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
+from ProxyPromptSegmentLib.prompting.proxy.selective_map import map_at, read_support
+from ProxyPromptSegmentLib.prompting.proxy.vision_mamba import VisionMamba
+from ProxyPromptSegmentLib.protocols import ImageFeatures, Prompt
+
+
+@dataclass(frozen=True)
+class PreparedSupport:
+    """All that a prompt needs from the supports; computed once, kept, and independent of the target.
+
+    Attributes:
+        features: F_sup, ``(K, C, P)``.
+        aggregated: A_agg, ``(K, N, C, P)``.
+        occupancy: Share of each position that the object fills, ``(K, N, P)``.
+        valid: Positions that are not padding, bool ``(K, P)``.
+        names: The ``N`` objects.
+    """
+
+    features: torch.Tensor
+    aggregated: torch.Tensor
+    occupancy: torch.Tensor
+    valid: torch.Tensor
+    names: tuple[str, ...] = ()
+
+    def objects(self, index: list[int]) -> PreparedSupport:
+        """Keeps some objects."""
+        return replace(
+            self,
+            aggregated=self.aggregated[:, index],
+            occupancy=self.occupancy[:, index],
+            names=tuple(self.names[i] for i in index) if self.names else (),
+        )
+
+    @staticmethod
+    def concatenate(parts: list[PreparedSupport]) -> PreparedSupport:
+        """Joins the supports of several preparations of the same objects."""
+        return PreparedSupport(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.aggregated for part in parts]),
+            torch.cat([part.occupancy for part in parts]),
+            torch.cat([part.valid for part in parts]),
+            parts[0].names,
+        )
+
+
+class DensePrompt(nn.Module):
+    """A dense prompt from F_x, E_ctx and the mask prior: a departure for the compact model (see its card)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        """Makes two convolutions; the last starts near zero, so that training starts from the sparse prompt."""
+        super().__init__()
+        self.mix = nn.Conv2d(2 * channels + 1, width, 1)
+        self.out = nn.Conv2d(width, channels, 3, padding=1)
+        nn.init.normal_(self.out.weight, std=0.01)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: torch.Tensor, context: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        """Maps three ``(B, ., g, g)`` maps to ``(B, C, g, g)``."""
+        return self.out(functional.gelu(self.mix(torch.cat([features, context, prior], dim=1))))
+
+
+class ProxyPromptGenerator(nn.Module):
+    """CSM and CCM with their support side kept apart from their target side.
+
+    Attributes:
+        config: The choices; kept in the checkpoint.
+    """
+
+    def __init__(self, config: ProxyPromptConfig) -> None:
+        """Makes the modules with random weights."""
+        super().__init__()
+        self.config = config
+        self.contextual_encoder = VisionMamba(
+            img_size=config.image_size,
+            patch_size=config.image_size // config.grid,
+            in_chans=4,
+            embed_dim=config.vim_dim,
+            depth=config.vim_depth,
+            d_state=config.vim_state,
+            cls=config.vim_cls,
+        )
+        self.bridge = BridgeUnit(
+            config.channels, config.vim_dim, config.bridge_width, config.cbam_residual, config.inter_object
+        )
+        self.colorization = (
+            ContextualColorization(
+                config.grid,
+                config.channels,
+                config.ccm_width,
+                config.ccm_blocks,
+                config.ccm_heads,
+                config.ccm_ffn,
+                config.reduce,
+            )
+            if config.ccm
+            else None
+        )
+        self.dense = DensePrompt(config.channels, config.bridge_width) if config.prompt != "sparse" else None
+        self.presence = (
+            nn.Sequential(
+                nn.Linear(2 * config.channels + 1, config.channels), nn.GELU(), nn.Linear(config.channels, 1)
+            )
+            if config.presence
+            else None
+        )
+
+    def prepare(
+        self, features: ImageFeatures, images: torch.Tensor, masks: torch.Tensor, names: tuple[str, ...] = ()
+    ) -> PreparedSupport:
+        """Computes the support side (rows 2-6 of the method's table).
+
+        Args:
+            features: Embedded support images, ``K`` of them.
+            images: The same images in 0..1, ``(K, 3, size, size)``.
+            masks: 0 or 1, ``(K, N, size, size)``.
+            names: The ``N`` objects.
+        """
+        supports, objects = masks.shape[:2]
+        repeated = images.unsqueeze(1).expand(-1, objects, -1, -1, -1)
+        # SAM's images are centred for the encoder; Vim sees the same windowed image, centred, and the mask.
+        joined = torch.cat([(repeated - 0.5) / 0.25, masks.unsqueeze(2)], dim=2).flatten(0, 1)
+        context = self.contextual_encoder(joined).unflatten(0, (supports, objects))
+        aggregated = self.bridge(features.top, context)
+        occupancy = functional.adaptive_avg_pool2d(masks, self.config.grid)
+        return PreparedSupport(
+            features.top.flatten(2),
+            aggregated.flatten(3),
+            occupancy.flatten(2),
+            features.valid.flatten(1),
+            names,
+        )
+
+    def context(
+        self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reads the contextual embedding through the Selective Map (Eqs. 6-7).
+
+        Args:
+            features: ``B`` embedded targets.
+            support: The prepared supports.
+            chosen: Indices of the supports that each target reads, ``(B, k)``; None means all of them.
+
+        Returns:
+            E_ctx ``(B, N, P, C)`` and the mask prior ``(B, N, P)``.
+        """
+        batch = features.top.shape[0]
+        objects, channels = support.aggregated.shape[1:3]
+        values = torch.cat([support.aggregated, support.occupancy.unsqueeze(2)], dim=2)
+        keys, readable = support.features, support.valid
+        if chosen is None:
+            keys = rearrange(keys, "k c p -> c (k p)")
+            flat = rearrange(values, "k n c p -> (k p) (n c)")
+            allowed = rearrange(readable, "k p -> 1 (k p)").expand(batch, -1)
+        else:
+            keys = rearrange(keys[chosen], "b k c p -> b c (k p)")
+            flat = rearrange(values[chosen], "b k n c p -> b (k p) (n c)")
+            allowed = rearrange(readable[chosen], "b k p -> b (k p)")
+        if self.config.selection == "mean":
+            positions = support.features.shape[-1]
+            weight = allowed.float().unflatten(1, (-1, positions))
+            weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
+            stacked = flat.unflatten(-2, (-1, positions))
+            read = (weight.unsqueeze(-1) * stacked).sum(dim=1)
+        else:
+            read = read_support(features.top.flatten(2), keys, flat, allowed, self.config.temperature)
+        read = rearrange(read, "b p (n c) -> b n p c", n=objects)
+        return read[..., :channels], read[..., channels]
+
+    def prompt(
+        self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None
+    ) -> Prompt:
+        """Computes the proxy prompt of ``B`` targets and ``N`` objects; arguments as in `context`."""
+        context, prior = self.context(features, support, chosen)
+        batch, objects = context.shape[:2]
+        side = features.top.shape[-1]
+        tokens_x = features.top.flatten(2).transpose(1, 2)
+        repeated = tokens_x.unsqueeze(1).expand(-1, objects, -1, -1).flatten(0, 1)
+        tokens_e = context.flatten(0, 1)
+        if self.config.positions == "sam_dense":
+            encoding = features.positions.flatten(1).transpose(0, 1)
+            proxy = self._colorize(repeated + encoding, tokens_e + encoding, side)
+        else:
+            proxy = self._colorize(repeated, tokens_e, side)
+        proxy = proxy.unflatten(0, (batch, objects))
+        prior_map = prior.unflatten(-1, (side, side))
+        dense = None
+        if self.dense is not None:
+            to_map = "b n (h w) c -> (b n) c h w"
+            dense = self.dense(
+                features.top.repeat_interleave(objects, dim=0),
+                rearrange(context, to_map, h=side),
+                prior_map.flatten(0, 1).unsqueeze(1) if self.config.mask_prior else torch.zeros_like(prior_map).flatten(0, 1).unsqueeze(1),
+            ).unflatten(0, (batch, objects))
+        presence = None
+        if self.presence is not None:
+            summary = torch.cat([proxy.mean(2), proxy.amax(2), prior.amax(-1, keepdim=True)], dim=-1)
+            presence = self.presence(summary)[..., 0]
+        return Prompt(
+            sparse=proxy if self.config.prompt != "dense" else None,
+            dense=dense,
+            presence=presence,
+            prior=prior_map if self.config.mask_prior else None,
+            names=support.names,
+        )
+
+    def _colorize(self, features: torch.Tensor, context: torch.Tensor, side: int) -> torch.Tensor:
+        """The CCM, or the paper's ablation without it: E_ctx pooled to as many tokens."""
+        if self.colorization is not None:
+            return self.colorization(features, context, (side, side))
+        small = side // 2 ** (self.config.ccm_blocks // 2)
+        pooled = functional.adaptive_avg_pool2d(rearrange(context, "b (h w) c -> b c h w", h=side), small)
+        return pooled.flatten(2).transpose(1, 2)
+
+    def why(
+        self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """Which support positions drove the prediction at some target positions.
+
+        Args:
+            features: One embedded target.
+            support: The prepared supports.
+            positions: Row-major indices of the target grid, ``(Q,)``.
+
+        Returns:
+            Weights ``(Q, K, g, g)``; each target position's sum to 1.
+        """
+        keys = rearrange(support.features, "k c p -> c (k p)")
+        weights = map_at(
+            features.top[0].flatten(1), keys, support.valid.flatten(), positions, self.config.temperature
+        )
+        side = features.top.shape[-1]
+        return rearrange(weights, "q (k h w) -> q k h w", h=side, w=side)

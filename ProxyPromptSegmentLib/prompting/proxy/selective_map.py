@@ -1,0 +1,96 @@
+"""The Selective Map: which support positions speak for a target position, and what they say.
+
+References:
+    Proxy Prompt, section 3.2, Eq. 6 (similarity, repaired: the square is the support's norm) and Eq. 7.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+QUERY_CHUNK = 512
+
+
+def similarity(target: torch.Tensor, support: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """Eq. 6: ``(2 F_sup^T F_x - |F_sup|^2) / sqrt(C)``.
+
+    It is the negative squared distance up to a term that is constant for a target position, so that the
+    softmax over the support is a softmax of distances.
+
+    Args:
+        target: F_x, ``(B, C, Q)``.
+        support: F_sup, ``(C, M)`` for all targets, or ``(B, C, M)`` for each its own.
+        temperature: Divides the result; 1 in the paper.
+
+    Returns:
+        float32 ``(B, Q, M)``.
+    """
+    # Norms of hundreds minus products of hundreds: half precision would lose the difference.
+    support, target = support.float(), target.float()
+    product = torch.matmul(target.transpose(1, 2), support)
+    norm = support.square().sum(dim=-2).unsqueeze(-2)
+    return (2.0 * product - norm) / (support.shape[-2] ** 0.5 * temperature)
+
+
+def _read(
+    target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, blocked: torch.Tensor | None, temperature: float
+) -> torch.Tensor:
+    """Softmax over the support of one chunk of target positions; ``(B, Q, V)``."""
+    with torch.autocast(device_type=target.device.type, enabled=False):
+        scores = similarity(target, support, temperature)
+        if blocked is not None:
+            scores = scores.masked_fill(blocked.unsqueeze(1), float("-inf"))
+        return torch.softmax(scores, dim=-1) @ values.float()
+
+
+def read_support(
+    target: torch.Tensor,
+    support: torch.Tensor,
+    values: torch.Tensor,
+    allowed: torch.Tensor,
+    temperature: float = 1.0,
+    chunk: int = QUERY_CHUNK,
+) -> torch.Tensor:
+    """Eq. 7: reads values of the support at every target position. The whole map is never stored.
+
+    Args:
+        target: F_x, ``(B, C, P)``.
+        support: F_sup of all supports, ``(C, M)`` with ``M = K * P``, or ``(B, C, M)`` for each target its own.
+        values: What is read, all objects side by side, ``(M, V)`` or ``(B, M, V)``.
+        allowed: Support positions that each target may read, bool ``(B, M)``; padding is not.
+        temperature: See `similarity`.
+        chunk: Target positions at a time; bounds the memory.
+
+    Returns:
+        float32 ``(B, P, V)``.
+    """
+    blocked = None if bool(allowed.all()) else ~allowed
+    parts = []
+    for part in target.split(chunk, dim=2):
+        if torch.is_grad_enabled() and target.shape[2] > chunk:
+            parts.append(
+                checkpoint(_read, part, support, values, blocked, temperature, use_reentrant=False)
+            )
+        else:
+            parts.append(_read(part, support, values, blocked, temperature))
+    return torch.cat(parts, dim=1)
+
+
+def map_at(
+    target: torch.Tensor, support: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """The map's columns for some target positions: what the "why view" shows.
+
+    Args:
+        target: F_x of one target, ``(C, P)``.
+        support: F_sup, ``(C, M)``.
+        allowed: bool ``(M,)``.
+        positions: Indices into ``P``, ``(Q,)``.
+        temperature: See `similarity`.
+
+    Returns:
+        Weights that sum to 1 over the support, float32 ``(Q, M)``.
+    """
+    scores = similarity(target[:, positions].unsqueeze(0), support, temperature)[0]
+    return torch.softmax(scores.masked_fill(~allowed.unsqueeze(0), float("-inf")), dim=-1)

@@ -1,0 +1,439 @@
+"""Segmentations: reading and writing segments as Slicer's ``.seg.nrrd``, as label maps and as pictures."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import GeometryError, InputError, OutputError
+from .geometry import VolumeGeometry, match_lattice
+from .volumes import (
+    PICTURE_SUFFIXES,
+    array_to_image,
+    check_output_path,
+    image_to_array,
+    read_image,
+    safe_output,
+    suffix_of,
+    write_image,
+)
+
+OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+MOST_LABELS = 255
+
+# Slicer's generic anatomy colours 1-12, given to segments without a colour of their own
+_COLORS = (
+    (0.50, 0.68, 0.50), (0.95, 0.84, 0.57), (0.69, 0.48, 0.40), (0.44, 0.72, 0.82), (0.85, 0.40, 0.31),
+    (0.87, 0.51, 0.40), (0.56, 0.93, 0.56), (0.75, 0.40, 0.34), (0.86, 0.96, 0.08), (0.31, 0.25, 0.00),
+    (1.00, 0.98, 0.86), (0.90, 0.86, 0.27),
+)  # fmt: skip
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Segment:
+    """One object of a segmentation.
+
+    Attributes:
+        name: What Slicer shows, e.g. ``"prostate"``.
+        mask: 1 inside, 0 outside; uint8, shape ``(K, J, I)``.
+        color_rgb: Red, green, blue in 0..1.
+        terminology: Slicer's terminology entry as ``slicerio`` gives it (``category``, ``type`` and so on), or None.
+        metadata: ``id``, ``status``, ``tags`` and ``label_value`` where the file had them; kept when writing.
+
+    Raises:
+        InputError: If the mask is not three-dimensional or has values other than 0 and 1.
+    """
+
+    name: str
+    mask: npt.NDArray[np.uint8]
+    color_rgb: tuple[float, float, float] = _COLORS[0]
+    terminology: dict[str, Any] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks the mask and makes it uint8."""
+        mask = np.asarray(self.mask)
+        if mask.ndim != 3 or (mask.size and (mask.min() < 0 or mask.max() > 1)):
+            raise InputError(
+                f"the mask of segment '{self.name}' has shape {mask.shape} and values up to "
+                f"{mask.max() if mask.size else 0}; it must be (K, J, I) with 0 outside and 1 inside."
+            )
+        self.mask = mask.astype(np.uint8, copy=False)
+
+
+@dataclass
+class Segmentation:
+    """Segments on one lattice; they may overlap.
+
+    Raises:
+        GeometryError: If a mask does not have the geometry's shape.
+    """
+
+    segments: list[Segment]
+    geometry: VolumeGeometry
+
+    def __post_init__(self) -> None:
+        """Checks the shapes."""
+        for segment in self.segments:
+            if segment.mask.shape != self.geometry.shape_kji:
+                raise GeometryError(
+                    f"segment '{segment.name}' has shape {segment.mask.shape}, the geometry {self.geometry.shape_kji}; "
+                    "both must be the same (K, J, I)."
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the segments, in order."""
+        return [segment.name for segment in self.segments]
+
+
+def default_color(index: int) -> tuple[float, float, float]:
+    """A colour for the segment at an index, distinct for the first twelve."""
+    return _COLORS[index % len(_COLORS)]
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None) -> Segmentation:
+    """Reads segments, onto the grid of a volume if one is given.
+
+    Args:
+        path: ``.seg.nrrd``; a label map as NRRD, NIfTI or MHA (one segment per value, named ``label 1`` and so on); or
+            a picture (one segment per grey value or colour; of a JPEG the bright half).
+        reference: The volume's lattice. The file may be flipped, permuted, cropped or extended against it; voxels are
+            moved, never resampled. A picture has no place, so only its size must fit.
+
+    Raises:
+        InputError: If the file is missing, damaged or no segmentation.
+        GeometryError: If its voxels are not on the reference's lattice.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix.lower() in (".dcm", ".ima"):
+        raise InputError(
+            f"{path.name} is DICOM; segmentations are read from .seg.nrrd, .nii.gz, .nrrd, .mha and .png. Load the DICOM "
+            "segmentation in Slicer and save it as .seg.nrrd."
+        )
+    is_picture = suffix_of(path) in PICTURE_SUFFIXES
+    found = _read_slicer(path) if _is_slicer_segmentation(path) else _read_labels(path)
+    if reference is None or found.geometry == reference:
+        return found
+    if is_picture:
+        return _place_picture(found, reference, path)
+    lattice = match_lattice(found.geometry, reference, path.name)
+    placed = []
+    for segment in found.segments:
+        mask = lattice.apply(segment.mask)
+        lost = int(segment.mask.sum(dtype=np.int64) - mask.sum(dtype=np.int64))
+        if lost and not mask.any():
+            raise GeometryError(
+                f"segment '{segment.name}' of {path.name} lies wholly outside of the volume ({reference}); give the "
+                "segmentation that was drawn on this volume."
+            )
+        if lost:
+            _log.warning("%s: %d voxels of '%s' lie outside of the volume and are cut off", path.name, lost, segment.name)
+        placed.append(Segment(segment.name, mask, segment.color_rgb, segment.terminology, segment.metadata))
+    return Segmentation(placed, reference)
+
+
+def _is_slicer_segmentation(path: Path) -> bool:
+    """Whether a NRRD file has Slicer's segment fields, whatever its name."""
+    if suffix_of(path) in (".seg.nrrd", ".seg.nhdr"):
+        return True
+    if path.suffix.lower() not in (".nrrd", ".nhdr") or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"\nSegment0_" in file.read(1 << 16)
+
+
+def _read_slicer(path: Path) -> Segmentation:
+    """Reads ``.seg.nrrd`` with slicerio."""
+    import slicerio
+
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a segmentation file.")
+    try:
+        content = slicerio.read_segmentation(str(path))
+        voxels = np.asarray(content["voxels"])
+        layers = voxels if voxels.ndim == 4 else voxels[None]
+        if layers.ndim != 4 or not np.issubdtype(layers.dtype, np.integer):
+            raise InputError(
+                f"{path.name} has voxels of shape {voxels.shape} and type {voxels.dtype}; a .seg.nrrd has whole numbers "
+                "in three dimensions, or layers of them. Save the binary labelmap representation in Slicer."
+            )
+        size = (layers.shape[1], layers.shape[2], layers.shape[3])
+        geometry = VolumeGeometry.from_affine(content["ijkToLPS"], size)
+        names = _names_in_header(path)
+        segments = [
+            _segment_of(n, {**info, "name": names[n] if n < len(names) else info.get("name")}, layers)
+            for n, info in enumerate(content["segments"])
+        ]
+    except GeometryError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # slicerio and pynrrd raise whatever a damaged header leads them to
+        reason = " ".join(str(error).split())[:160].rstrip(".")
+        raise InputError(
+            f"{path.name} cannot be read as a segmentation; it may be damaged or cut short ({reason}). Save it again."
+        ) from None
+    if not segments:
+        raise InputError(f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again.")
+    return Segmentation(segments, geometry)
+
+
+def _names_in_header(path: Path) -> list[str | None]:
+    """Segment names as Slicer writes them, in UTF-8: pynrrd drops every letter that is not ASCII."""
+    fields: dict[int, str | None] = {}
+    with path.open("rb") as file:
+        for raw in file:
+            line = raw.rstrip(b"\r\n")
+            if not line:
+                break
+            if match := re.match(rb"Segment(\d+)_(\w+):=(.*)", line):
+                number = int(match[1])
+                fields.setdefault(number, None)
+                if match[2] == b"Name":
+                    fields[number] = match[3].decode("utf-8", "replace")
+    return [fields[number] for number in sorted(fields)]
+
+
+def _segment_of(index: int, info: dict[str, Any], layers: npt.NDArray[Any]) -> Segment:
+    """A segment from slicerio's description and the layers ``(L, I, J, K)``."""
+    value, layer = int(info.get("labelValue", 1)), int(info.get("layer", 0))
+    mask = np.ascontiguousarray((layers[layer] == value).T, dtype=np.uint8)
+    color = tuple(float(c) for c in info.get("color", default_color(index)))
+    kept = {key: info[key] for key in ("id", "status", "tags", "nameAutoGenerated", "colorAutoGenerated") if key in info}
+    kept["label_value"] = value
+    name = str(info.get("name") or f"segment {index + 1}")
+    return Segment(name, mask, (color[0], color[1], color[2]), info.get("terminology"), kept)
+
+
+def _read_labels(path: Path) -> Segmentation:
+    """Reads a label map or picture: one segment per value."""
+    array, geometry = image_to_array(read_image(path), path)
+    if suffix_of(path) in (".jpg", ".jpeg"):  # lossy: edges have every grey
+        grey = array.max(axis=-1) if array.ndim == 4 else array
+        return Segmentation([Segment("label 1", (grey > 127).astype(np.uint8), default_color(0))], geometry)
+    colors: list[tuple[float, float, float]] | None = None
+    if array.ndim == 4:
+        array, colors = _colors_to_labels(array, path)
+    if not np.issubdtype(array.dtype, np.integer):
+        if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
+            raise InputError(
+                f"{path.name} has fractions or NaN as voxels; a label map has one whole number per object. Threshold it "
+                "first, or give the segmentation instead of the image."
+            )
+        array = array.astype(np.int64)
+    values = [int(v) for v in np.unique(array)]
+    if values[0] < 0 or len(values) > MOST_LABELS + 1:
+        raise InputError(
+            f"{path.name} has {len(values)} different values from {values[0]} to {values[-1]}; a label map has 0 outside "
+            f"and at most {MOST_LABELS} objects. Is this the image instead of the segmentation?"
+        )
+    values = [v for v in values if v]
+    if not values:
+        raise InputError(f"{path.name} is empty: every voxel is 0. Give a mask with at least one object in it.")
+    return Segmentation(
+        [
+            Segment(
+                f"label {value}",
+                (array == value).astype(np.uint8),
+                colors[value - 1] if colors else default_color(n),
+                metadata={"label_value": value},
+            )
+            for n, value in enumerate(values)
+        ],
+        geometry,
+    )
+
+
+def _colors_to_labels(
+    array: npt.NDArray[Any], path: Path
+) -> tuple[npt.NDArray[Any], list[tuple[float, float, float]] | None]:
+    """Grey pictures stored as RGB to their grey values, coloured ones to 1, 2, ... in the order of their colours."""
+    if np.array_equal(array[..., 0], array[..., 1]) and np.array_equal(array[..., 0], array[..., 2]):
+        return array[..., 0], None
+    wide = array.astype(np.int64)
+    codes = (wide[..., 0] << 32) | (wide[..., 1] << 16) | wide[..., 2]
+    unique = np.unique(codes)
+    unique = unique[unique > 0]
+    if len(unique) > MOST_LABELS:
+        raise InputError(
+            f"{path.name} has {len(unique)} colours; a mask has one colour per object, on black. Is this the image "
+            "instead of the mask?"
+        )
+    labels = np.where(codes > 0, np.searchsorted(unique, codes) + 1, 0)
+    top = float(np.iinfo(array.dtype).max)
+    colors = [((c >> 32) / top, ((c >> 16) & 0xFFFF) / top, (c & 0xFFFF) / top) for c in unique.tolist()]
+    return labels, colors
+
+
+def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -> Segmentation:
+    """Gives a mask without a place the place of the volume, if its size fits."""
+    if found.geometry.size_ijk != reference.size_ijk:
+        (width, height, _), (i, j, k) = found.geometry.size_ijk, reference.size_ijk
+        raise GeometryError(
+            f"{path.name} has {width}x{height} pixels, the image has {i}x{j}x{k}; a mask as a picture must have the size "
+            "of its image, and the image one slice. Export the mask at the image's size."
+        )
+    return Segmentation(found.segments, reference)
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str]:
+    """Writes segments in exactly their lattice (NIfTI keeps it in float32: about 1e-6 of the distances).
+
+    Args:
+        path: ``.seg.nrrd`` keeps names, colours, terminology and overlaps; ``.nii.gz``, ``.nii``, ``.nrrd`` and
+            ``.mha`` become a label map with the values 1, 2, ... in the order of the segments (or the values that were
+            read, if they are distinct); ``.png`` the same, for one slice.
+        segmentation: What to write.
+
+    Returns:
+        Warnings as sentences: voxels of several segments of which a label map keeps only the last.
+
+    Raises:
+        OutputError: If the file cannot be written, in which case nothing half-written stays and an older file is kept.
+    """
+    path = Path(path)
+    check_output_path(path, OUTPUT_SUFFIXES)
+    if not segmentation.segments:
+        raise OutputError(f"there is no segment to write to {path.name}; a segmentation needs at least one.")
+    if suffix_of(path) == ".seg.nrrd":
+        with safe_output(path) as partial:
+            _write_slicer(partial, segmentation)
+        return []
+    labels, warnings = to_label_map(segmentation)
+    if suffix_of(path) == ".png" and len(labels) != 1:
+        raise OutputError(
+            f"{path.name} can hold one slice, the segmentation has {len(labels)}; write .seg.nrrd or .nii.gz instead."
+        )
+    image = array_to_image(labels, segmentation.geometry)
+    with safe_output(path) as partial:
+        write_image(partial, image[:, :, 0] if suffix_of(path) == ".png" else image)
+    return [f"{path.name}: {warning}" for warning in warnings]
+
+
+def label_values(segments: Iterable[Segment]) -> list[int]:
+    """The values that a label map gets: those that were read if they are distinct, otherwise 1, 2, ..."""
+    values = [int(segment.metadata.get("label_value", 0)) for segment in segments]
+    return values if len(set(values)) == len(values) and min(values) > 0 else list(range(1, len(values) + 1))
+
+
+def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str]]:
+    """One number per voxel, ``(K, J, I)``, uint8 or uint16; later segments win, which the warnings tell."""
+    values = label_values(segmentation.segments)
+    labels = np.zeros(segmentation.geometry.shape_kji, np.uint8 if max(values) <= 255 else np.uint16)
+    if max(values) > np.iinfo(labels.dtype).max:
+        values = list(range(1, len(values) + 1))
+    overlap = 0
+    for segment, value in zip(segmentation.segments, values, strict=True):
+        inside = segment.mask > 0
+        overlap += int(np.count_nonzero(labels[inside]))
+        labels[inside] = value
+    if not overlap:
+        return labels, []
+    return labels, [
+        f"{overlap} voxels belong to several segments; a label map keeps the last one. Write .seg.nrrd to keep all."
+    ]
+
+
+def _layers_of(segments: list[Segment]) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
+    """Puts segments into as few layers as going through them once gives; each gets ``(layer, value)``.
+
+    The layers have shape ``(L, I, J, K)``, in the order that NRRD stores.
+    """
+    layers: list[npt.NDArray[Any]] = []
+    counts: list[int] = []
+    places: list[tuple[int, int]] = []
+    kind = np.uint8 if len(segments) <= 255 else np.uint16
+    for segment in segments:
+        inside = segment.mask > 0
+        n = next((n for n, layer in enumerate(layers) if not layer[inside].any()), len(layers))
+        if n == len(layers):
+            layers.append(np.zeros(segment.mask.shape, kind))
+            counts.append(0)
+        counts[n] += 1
+        layers[n][inside] = counts[n]
+        places.append((n, counts[n]))
+    return np.stack([layer.T for layer in layers]), places
+
+
+def _write_slicer(partial: Path, segmentation: Segmentation) -> None:
+    """Writes ``.seg.nrrd`` with slicerio and reads it back: a full disk may cut it short."""
+    import nrrd
+    import slicerio
+
+    layers, places = _layers_of(segmentation.segments)
+    i, j, k = segmentation.geometry.size_ijk
+    infos, used = [], set()
+    for n, (segment, (layer, value)) in enumerate(zip(segmentation.segments, places, strict=True)):
+        identity = str(segment.metadata.get("id") or f"Segment_{n + 1}")
+        while identity in used:
+            identity = f"Segment_{uuid.uuid4().hex[:12]}"
+        used.add(identity)
+        info: dict[str, Any] = {
+            "id": identity,
+            "name": _to_ascii(" ".join(segment.name.split()) or f"segment {n + 1}"),
+            "color": [round(float(c), 6) for c in segment.color_rgb],
+            "labelValue": value,
+            "layer": layer,
+            # the whole grid: older Slicer versions cut other segments to the extent of the first of a layer
+            "extent": [0, i - 1, 0, j - 1, 0, k - 1],
+            "nameAutoGenerated": bool(segment.metadata.get("nameAutoGenerated", False)),
+            "colorAutoGenerated": bool(segment.metadata.get("colorAutoGenerated", False)),
+            "status": str(segment.metadata.get("status", "inprogress")),
+        }
+        if segment.terminology:
+            info["terminology"] = _ascii_in(segment.terminology)
+        if segment.metadata.get("tags"):
+            info["tags"] = _ascii_in(segment.metadata["tags"])
+        infos.append(info)
+    content = {
+        "voxels": layers if len(layers) > 1 else layers[0],
+        "ijkToLPS": segmentation.geometry.affine,
+        "containedRepresentationNames": ["Binary labelmap"],
+        "segments": infos,
+    }
+    slicerio.write_segmentation(str(partial), content, compression_level=6)
+    _restore_letters(partial)
+    try:
+        found = nrrd.read(str(partial))[0]
+    except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds for a file cut short
+        raise OSError(f"the file could not be read back ({' '.join(str(error).split())[:100]})") from None
+    if not np.array_equal(found, content["voxels"]):
+        raise OSError("the file on the disk differs from what was written")
+
+
+def _to_ascii(text: str) -> str:
+    """Replaces letters that pynrrd cannot write by ``@utf8-<hex>@``, until ``_restore_letters``."""
+    return re.sub(r"[^\x20-\x7e]+", lambda match: f"@utf8-{match[0].encode('utf-8').hex()}@", text)
+
+
+def _ascii_in(value: Any) -> Any:
+    """``_to_ascii`` for every text in nested lists and dictionaries."""
+    if isinstance(value, dict):
+        return {_to_ascii(str(key)): _ascii_in(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_ascii_in(item) for item in value]
+    return _to_ascii(value) if isinstance(value, str) else value
+
+
+def _restore_letters(partial: Path) -> None:
+    """Puts the letters back as UTF-8, which Slicer reads and writes."""
+    header, gap, voxels = partial.read_bytes().partition(b"\n\n")
+    restored = re.sub(rb"@utf8-([0-9a-f]+)@", lambda match: bytes.fromhex(match[1].decode()), header)
+    if restored != header:
+        partial.write_bytes(restored + gap + voxels)

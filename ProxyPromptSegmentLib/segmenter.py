@@ -1,0 +1,342 @@
+"""The engine that Slicer, the command line and the evaluation share: prepare a support, encode, segment.
+
+What depends on the support alone is computed once per support, what depends on the target alone once per
+slice; both are kept, so that switching the target structure or the support costs no encoder pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.errors import DeviceError, SupportError
+from ProxyPromptSegmentLib.model import ProxyPromptModel
+from ProxyPromptSegmentLib.preprocess import (
+    Letterbox,
+    images_to_tensor,
+    intensity_window,
+    logits_to_slice,
+    masks_to_tensor,
+    valid_tokens,
+)
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+from ProxyPromptSegmentLib.protocols import ImageFeatures
+from ProxyPromptSegmentLib.support import SupportSet
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BATCH = 8
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Finds the device to compute on.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        DeviceError: If the device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = name.split(":", maxsplit=1)[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in there:
+        raise DeviceError(f"there is no device '{name}'; choose auto, cpu, cuda or mps")
+    if not there[kind]:
+        raise DeviceError(f"this machine offers no {kind} device to PyTorch; choose auto or cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"the device '{name}' cannot be used: {error}; choose auto or cpu") from error
+    return device
+
+
+@dataclass(frozen=True)
+class EncodedSlices:
+    """The image embeddings of some slices of one target.
+
+    Attributes:
+        features: Embeddings.
+        box: Where the slices lie in the network's square.
+        key: Hash of the images and of how they were prepared.
+    """
+
+    features: ImageFeatures
+    box: Letterbox
+    key: str
+
+
+@dataclass(frozen=True)
+class SlicePrediction:
+    """The prediction for one slice.
+
+    Attributes:
+        index: Position of the slice in the order that was asked for.
+        probability: float32 ``(N, H, W)``.
+        presence: Probability that the object is in the slice at all, ``(N,)``; 1 where the model has no such head.
+        quality: The decoder's estimate of its own IoU, 0..1, ``(N,)``.
+    """
+
+    index: int
+    probability: np.ndarray
+    presence: np.ndarray
+    quality: np.ndarray
+
+
+@dataclass
+class SegmentResult:
+    """The prediction for all slices that were done.
+
+    Attributes:
+        objects: Names of the ``N`` objects.
+        probability: float32 ``(S, N, H, W)``; 0 where not done.
+        presence: ``(S, N)``.
+        quality: ``(S, N)``.
+        done: bool ``(S,)``.
+        cancelled: Whether somebody stopped it.
+        notes: What the user should know.
+    """
+
+    objects: tuple[str, ...]
+    probability: np.ndarray
+    presence: np.ndarray
+    quality: np.ndarray
+    done: np.ndarray
+    cancelled: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def masks(self, threshold: float = 0.5, presence_threshold: float = 0.5) -> np.ndarray:
+        """Binary masks uint8 ``(S, N, H, W)``: probability above the threshold, on slices that have the object.
+
+        The presence of a slice is averaged with its neighbours' (weights 1, 2, 1), because an organ does not
+        flicker from slice to slice.
+        """
+        smooth = smooth_presence(self.presence, self.done)
+        shown = (smooth >= presence_threshold)[..., None, None]
+        return ((self.probability > threshold) & shown).astype(np.uint8)
+
+    def confidence(self) -> np.ndarray:
+        """0..1 for each slice and object, ``(S, N)``: how sure the model is of what it shows there.
+
+        On a slice where the object is shown: the estimated IoU, lowered where presence is in doubt; elsewhere:
+        how sure it is that nothing is there.
+        """
+        smooth = smooth_presence(self.presence, self.done)
+        shown = self.masks().any(axis=(-2, -1))
+        return np.where(shown, np.clip(self.quality, 0, 1) * smooth, 1.0 - smooth).astype(np.float32)
+
+
+def smooth_presence(presence: np.ndarray, done: np.ndarray) -> np.ndarray:
+    """Averages presence over a slice and its finished neighbours, weights 1, 2, 1; ``(S, N)``."""
+    weight = done.astype(np.float64)[:, None]
+    total, norm = 2 * presence * weight, 2 * weight
+    total[1:] += (presence * weight)[:-1]
+    norm[1:] += weight[:-1]
+    total[:-1] += (presence * weight)[1:]
+    norm[:-1] += weight[1:]
+    return np.where(norm > 0, total / np.maximum(norm, 1e-9), 0.0)
+
+
+class Segmenter:
+    """One model on one device, with caches of what it has seen.
+
+    Attributes:
+        model: In evaluation mode.
+        device: Where it computes.
+    """
+
+    def __init__(self, model: ProxyPromptModel, device: str | torch.device = "cpu", batch: int = DEFAULT_BATCH) -> None:
+        """Moves the model to the device.
+
+        Args:
+            model: The model.
+            device: See `choose_device`.
+            batch: Slices at a time; halved when memory runs out.
+        """
+        self.device = choose_device(device) if isinstance(device, str) else device
+        self.model = model.to(self.device).eval()
+        self.batch = batch
+
+    def prepare(self, support: SupportSet) -> PreparedSupport:
+        """Computes the support side of the prompt.
+
+        Args:
+            support: ``K`` pairs, ``N`` objects.
+
+        Raises:
+            SupportError: If an object's mask is empty in every pair.
+        """
+        size, grid = self.model.backbone.image_size, self.model.backbone.grid
+        for number, name in enumerate(support.objects):
+            if not any(pair.masks[number].any() for pair in support.pairs):
+                raise SupportError(
+                    f"the object '{name}' is empty in every support slice; choose slices on which it is marked"
+                )
+        parts = []
+        with torch.inference_mode():
+            for pair in support.pairs:
+                box = Letterbox(size, pair.image.shape[:2], pair.spacing_mm)
+                image = images_to_tensor(pair.image[None], pair.window, box).to(self.device)
+                mask = masks_to_tensor(pair.masks[None], box).to(self.device)
+                valid = valid_tokens(box, grid).unsqueeze(0).to(self.device)
+                parts.append(self.model.prepare(image, mask, tuple(support.objects), valid))
+        return PreparedSupport.concatenate(parts)
+
+    def encode(
+        self, images: np.ndarray, window: tuple[float, float] | None = None, spacing_mm: tuple[float, float] = (1.0, 1.0)
+    ) -> EncodedSlices:
+        """Embeds slices of a target.
+
+        Args:
+            images: Intensities as acquired, ``(S, H, W)`` or ``(S, H, W, 3)``.
+            window: Intensities mapped to 0 and 1; of the whole volume, if the slices are part of one.
+            spacing_mm: Pixel size (row, column).
+        """
+        size, grid = self.model.backbone.image_size, self.model.backbone.grid
+        window = window or intensity_window(images)
+        box = Letterbox(size, (images.shape[1], images.shape[2]), spacing_mm)
+        digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
+        digest.update(repr((self.model.backbone.name, size, window, box)).encode())
+        with torch.inference_mode():
+            tensor = images_to_tensor(images, window, box)
+            valid = valid_tokens(box, grid).unsqueeze(0).expand(len(images), -1, -1)
+            parts = self._in_batches(
+                len(images),
+                lambda part: self.model.backbone.encode(tensor[part].to(self.device), valid[part].to(self.device)),
+            )
+        return EncodedSlices(ImageFeatures.concatenate(parts), box, digest.hexdigest())
+
+    def predict(self, encoded: EncodedSlices, support: PreparedSupport) -> list[SlicePrediction]:
+        """Prompts and decodes embedded slices for all objects of the support."""
+        answers: list[SlicePrediction] = []
+
+        def one(part: slice) -> None:
+            decoded, prompt = self.model.predict(encoded.features.select(part), support)
+            logits = logits_to_slice(decoded.logits, encoded.box)
+            probability = torch.sigmoid(logits).cpu().numpy()
+            quality = decoded.quality.clamp(0, 1).float().cpu().numpy()
+            presence = np.ones_like(quality)
+            if prompt.presence is not None:
+                presence = torch.sigmoid(prompt.presence.float()).cpu().numpy()
+            for offset in range(len(probability)):
+                answers.append(
+                    SlicePrediction(part.start + offset, probability[offset], presence[offset], quality[offset])
+                )
+
+        with torch.inference_mode():
+            self._in_batches(encoded.features.top.shape[0], one)
+        return answers
+
+    def segment(
+        self,
+        images: np.ndarray,
+        support: PreparedSupport | SupportSet,
+        window: tuple[float, float] | None = None,
+        spacing_mm: tuple[float, float] = (1.0, 1.0),
+        slices: Sequence[int] | None = None,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        on_slice: Callable[[SlicePrediction], None] | None = None,
+        encoded: dict[int, EncodedSlices] | None = None,
+    ) -> SegmentResult:
+        """Segments a stack of slices.
+
+        Args:
+            images: ``(S, H, W)`` or ``(S, H, W, 3)``.
+            support: The supports, or what `prepare` made of them.
+            window: Intensities mapped to 0 and 1; by default of the whole stack.
+            spacing_mm: Pixel size (row, column).
+            slices: Which of the ``S``; None means all.
+            progress: Told of each slice.
+            cancel: Looked at before each batch.
+            on_slice: Told of each prediction, with ``index`` into the stack.
+            encoded: Embeddings by slice index, filled here and used again at the next call on the same stack.
+
+        Returns:
+            The predictions so far; ``cancelled`` says whether they are all.
+        """
+        progress, cancel = progress or Progress(), cancel or CancelToken()
+        prepared = self.prepare(support) if isinstance(support, SupportSet) else support
+        window = window or intensity_window(images)
+        wanted = list(range(len(images))) if slices is None else list(slices)
+        count, objects = len(images), len(prepared.names)
+        result = SegmentResult(
+            prepared.names,
+            np.zeros((count, objects, *images.shape[1:3]), np.float32),
+            np.zeros((count, objects), np.float32),
+            np.zeros((count, objects), np.float32),
+            np.zeros(count, bool),
+        )
+        progress.start(len(wanted), "segmenting")
+        try:
+            for start in range(0, len(wanted), self.batch):
+                if cancel.cancelled:
+                    result.cancelled = True
+                    break
+                part = wanted[start : start + self.batch]
+                self._segment_part(images, part, prepared, window, spacing_mm, encoded, result, on_slice)
+                progress.step(len(part))
+        finally:
+            progress.close()
+        return result
+
+    def _segment_part(
+        self,
+        images: np.ndarray,
+        part: list[int],
+        prepared: PreparedSupport,
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        encoded: dict[int, EncodedSlices] | None,
+        result: SegmentResult,
+        on_slice: Callable[[SlicePrediction], None] | None,
+    ) -> None:
+        """Segments some slices into the result, with embeddings that are already there."""
+        cache = encoded if encoded is not None else {}
+        missing = [index for index in part if index not in cache]
+        if missing:
+            fresh = self.encode(images[missing], window, spacing_mm)
+            for offset, index in enumerate(missing):
+                cache[index] = EncodedSlices(fresh.features.select(slice(offset, offset + 1)), fresh.box, fresh.key)
+        together = EncodedSlices(
+            ImageFeatures.concatenate([cache[index].features for index in part]), cache[part[0]].box, ""
+        )
+        for answer in self.predict(together, prepared):
+            index = part[answer.index]
+            result.probability[index] = answer.probability
+            result.presence[index], result.quality[index] = answer.presence, answer.quality
+            result.done[index] = True
+            if on_slice:
+                on_slice(SlicePrediction(index, answer.probability, answer.presence, answer.quality))
+
+    def _in_batches(self, count: int, compute: Callable[[slice], object]) -> list:
+        """Runs ``compute`` over consecutive slices of the batch size; halves it when memory runs out.
+
+        Raises:
+            DeviceError: If not even one slice fits.
+        """
+        done, parts = 0, []
+        while done < count:
+            part = slice(done, min(count, done + self.batch))
+            try:
+                parts.append(compute(part))
+            except torch.OutOfMemoryError as error:
+                if self.batch == 1:
+                    raise DeviceError(
+                        f"one slice does not fit into the memory of {self.device}; choose --device cpu or a smaller model"
+                    ) from error
+                self.batch = max(1, self.batch // 2)
+                logger.warning("out of memory on %s; going on with %d slices at a time", self.device, self.batch)
+                continue
+            done = part.stop
+        return parts

@@ -1,0 +1,291 @@
+"""The support: annotated slices of a retrospective case, from which the proxy prompt is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import GeometryError, SupportError
+from .geometry import slice_view
+from .segmentations import Segment, Segmentation, default_color
+from .volumes import Volume
+
+MAX_SLICES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class SupportPair:
+    """One annotated slice of a retrospective case.
+
+    Attributes:
+        image: Intensities as acquired; float32, shape ``(H, W)`` or ``(H, W, 3)``.
+        masks: 1 inside each object, 0 outside; uint8, shape ``(N, H, W)``; objects may overlap.
+        spacing_mm: Pixel size ``(row, column)`` in mm.
+        window: Intensities ``(low, high)`` that are mapped to 0..1.
+        source: Where the slice comes from, for provenance.
+
+    Raises:
+        SupportError: If the shapes differ, a value is not allowed or every mask is empty.
+
+    References:
+        Proxy Prompt, section 3: the pair (I, M) of the support set S.
+    """
+
+    image: npt.NDArray[np.float32]
+    masks: npt.NDArray[np.uint8]
+    spacing_mm: tuple[float, float]
+    window: tuple[float, float]
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks the values and makes the arrays plain."""
+        image, masks = np.ascontiguousarray(self.image, dtype=np.float32), np.ascontiguousarray(self.masks)
+        what = self.source or "the support"
+        if image.shape[2:] not in ((), (3,)) or image.ndim < 2 or masks.ndim != 3 or image.shape[:2] != masks.shape[1:]:
+            raise SupportError(
+                f"{what}: image has shape {image.shape}, masks {masks.shape}; both must share (H, W), with N masks in "
+                "front. Export the segmentation in the volume's geometry."
+            )
+        if masks.size and not np.isin(masks, (0, 1)).all():
+            raise SupportError(f"{what}: masks have values up to {masks.max()}; allowed are 0 outside and 1 inside.")
+        if not masks.any():
+            raise SupportError(f"{what}: every mask is empty; choose a slice on which an object is annotated.")
+        if not np.isfinite(image).all():
+            raise SupportError(f"{what}: the image has NaN or infinite intensity; replace it by numbers first.")
+        if not (np.isfinite(self.window).all() and self.window[0] < self.window[1]):
+            raise SupportError(f"{what}: the intensity window {self.window} is empty; its low end must be below its high.")
+        if not (np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0):
+            raise SupportError(f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0.")
+        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "masks", masks.astype(np.uint8, copy=False))
+        object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
+        object.__setattr__(self, "window", tuple(float(w) for w in self.window))
+
+
+@dataclass(frozen=True, eq=False)
+class SupportSet:
+    """Pairs that annotate the same objects; each object on at least one of them.
+
+    Attributes:
+        pairs: At least one pair; sizes may differ between pairs.
+        objects: Name of each object, in the order of the masks.
+        colors: Red, green, blue in 0..1 per object; Slicer's colours where none are given.
+        terminologies: Slicer's terminology entry per object, or None.
+
+    Raises:
+        SupportError: If there is no pair or object, names repeat, counts differ, or an object is on no pair.
+    """
+
+    pairs: tuple[SupportPair, ...]
+    objects: tuple[str, ...]
+    colors: tuple[tuple[float, float, float], ...] = ()
+    terminologies: tuple[dict[str, Any] | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks that every object is shown."""
+        pairs, objects = tuple(self.pairs), tuple(str(name) for name in self.objects)
+        colors = tuple(self.colors) or tuple(default_color(n) for n in range(len(objects)))
+        terminologies = tuple(self.terminologies) or (None,) * len(objects)
+        if not pairs or not objects:
+            raise SupportError(
+                f"the support has {len(pairs)} pairs and {len(objects)} objects; at least one of each is needed. Choose "
+                "another support."
+            )
+        if len({name.casefold() for name in objects}) < len(objects):
+            raise SupportError(f"objects of the support share a name: {_listed(objects)}; give each its own.")
+        if not len(objects) == len(colors) == len(terminologies) or any(len(p.masks) != len(objects) for p in pairs):
+            raise SupportError(
+                f"the support names {len(objects)} objects, but has {len(colors)} colours, {len(terminologies)} "
+                f"terminologies and {sorted({len(p.masks) for p in pairs})} masks per pair; the counts must agree."
+            )
+        shown = np.any([p.masks.any(axis=(1, 2)) for p in pairs], axis=0)
+        if not shown.all():
+            missing = [name for name, there in zip(objects, shown, strict=True) if not there]
+            raise SupportError(
+                f"no slice of the support shows {_listed(missing)}: the mask is empty. Choose another support or other "
+                "slices, or leave the object out."
+            )
+        object.__setattr__(self, "pairs", pairs)
+        object.__setattr__(self, "objects", objects)
+        object.__setattr__(self, "colors", colors)
+        object.__setattr__(self, "terminologies", terminologies)
+
+    def __len__(self) -> int:
+        """Number of pairs, K of the paper."""
+        return len(self.pairs)
+
+
+def support_from_volume(
+    volume: Volume,
+    segmentation: Segmentation,
+    objects: Sequence[str] | None = None,
+    slices: Sequence[int] | Literal["auto"] | None = None,
+    axis: str = "k",
+    max_slices: int = MAX_SLICES,
+    oriented: bool = False,
+) -> SupportSet:
+    """Takes annotated slices out of a case.
+
+    Args:
+        volume: The retrospective case.
+        segmentation: Its annotation, on the same grid.
+        objects: Names of the segments to use, in any case of letters; all that are not empty by default.
+        slices: Indices along the axis. By default ("auto") those that are annotated, evenly spread, such that every
+            object is shown.
+        axis: Slicing axis.
+        max_slices: How many slices are taken at most when they are chosen here.
+        oriented: Whether to turn the slices as a radiologist looks at them; the target's have to be turned too.
+
+    Raises:
+        SupportError: If sizes differ, a name is unknown, a slice does not exist or nothing is annotated on it.
+        GeometryError: If sizes agree but the grids lie elsewhere, or the axis is unknown.
+    """
+    from .preprocess import intensity_window
+
+    if segmentation.geometry.shape_kji != volume.geometry.shape_kji:
+        raise SupportError(
+            f"the support's image {volume.name} has shape {volume.geometry.shape_kji}, its masks "
+            f"{segmentation.geometry.shape_kji}; both must share (K, J, I). Export the segmentation in the volume's geometry."
+        )
+    if not segmentation.geometry.is_close(volume.geometry):
+        raise GeometryError(
+            f"the support's segmentation lies on another grid ({segmentation.geometry}) than its image {volume.name} "
+            f"({volume.geometry}); give the segmentation that was drawn on this image."
+        )
+    chosen = select_segments(segmentation, objects)
+    view = slice_view(volume.geometry, axis, oriented)
+    images = view.take(volume.array)
+    masks = np.stack([view.take(segment.mask) for segment in chosen], axis=1)
+    indices = _chosen_slices(masks.any(axis=(2, 3)), [s.name for s in chosen], slices, axis, max_slices)
+    low, high = intensity_window(volume.array)
+    pairs = [
+        SupportPair(
+            images[n], masks[n], view.spacing_mm, (float(low), float(high)), f"{volume.name}, slice {n} along {axis}"
+        )
+        for n in indices
+    ]
+    return SupportSet(
+        tuple(pairs),
+        tuple(s.name for s in chosen),
+        tuple(s.color_rgb for s in chosen),
+        tuple(s.terminology for s in chosen),
+    )
+
+
+def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -> list[Segment]:
+    """The segments of the given names in that order ("1" also finds "label 1"), or all that are not empty.
+
+    Raises:
+        SupportError: If a name is unknown, repeated or ambiguous, or the segment is empty.
+    """
+    if not objects:
+        chosen = [segment for segment in segmentation.segments if segment.mask.any()]
+        if not chosen:
+            raise SupportError(
+                f"every mask of the support is empty ({_listed(segmentation.names) or 'no segments'}); choose another "
+                "support, on which the object is annotated."
+            )
+        return chosen
+    chosen = []
+    for name in objects:
+        wanted = name.strip().casefold()
+        found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
+        if not found:
+            raise SupportError(
+                f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. Choose one of "
+                "these."
+            )
+        if len(found) > 1:
+            raise SupportError(f"the support has {len(found)} objects named '{name}'; rename them so that one is meant.")
+        if not found[0].mask.any():
+            raise SupportError(f"the mask of '{found[0].name}' is empty; choose another support or another object.")
+        if any(found[0] is segment for segment in chosen):
+            raise SupportError(f"the object '{name}' is named twice; name each object once.")
+        chosen.append(found[0])
+    return chosen
+
+
+def _chosen_slices(
+    shown: npt.NDArray[np.bool_],
+    names: list[str],
+    slices: Sequence[int] | str | None,
+    axis: str,
+    max_slices: int,
+) -> list[int]:
+    """Indices of the support's slices; ``shown`` tells per slice and object whether it is annotated, ``(S, N)``."""
+    annotated = [int(n) for n in np.flatnonzero(shown.any(axis=1))]
+    if slices is not None and not isinstance(slices, str):
+        wanted = list(dict.fromkeys(int(n) for n in slices))
+        outside = [n for n in wanted if not 0 <= n < len(shown)]
+        empty = [n for n in wanted if n not in annotated and n not in outside]
+        if outside or empty or not wanted:
+            problem = f"slices {outside} do not exist" if outside else f"slices {empty} have no annotation"
+            raise SupportError(
+                f"{problem if wanted else 'no slice was given'}; along {axis} the objects {_listed(names)} are annotated "
+                f"on {_ranges(annotated)} (counted from 0). Choose among these."
+            )
+        return wanted
+    if isinstance(slices, str) and slices != "auto":
+        raise SupportError(f"slices is {slices!r}; allowed are 'auto' or a list of indices.")
+    if max_slices < 1:
+        raise SupportError(f"at most {max_slices} slices are allowed for the support; it needs at least one.")
+    picks = set(_spread(annotated, max_slices))
+    for n in np.argsort(shown.sum(axis=0)):  # rare objects first
+        if not shown[sorted(picks), n].any():
+            picks.add(_spread([int(s) for s in np.flatnonzero(shown[:, n])], 1)[0])
+    while len(picks) > max_slices:
+        spare = [s for s in sorted(picks) if shown[sorted(picks - {s})].any(axis=0).all()]
+        if not spare:
+            break  # every slice shows an object that no other one shows: one more is better than an object less
+        picks.remove(min(spare, key=lambda s: min(abs(s - other) for other in picks if other != s)))
+    return sorted(picks)
+
+
+def _spread(indices: list[int], count: int) -> list[int]:
+    """At most ``count`` of the indices: the middle of as many equal parts, so not the outermost slices."""
+    if len(indices) <= count:
+        return indices
+    return [indices[int((n + 0.5) * len(indices) / count)] for n in range(count)]
+
+
+def _ranges(indices: list[int]) -> str:
+    """Writes 3, 4, 5, 9 as ``3-5, 9``."""
+    runs: list[list[int]] = []
+    for n in indices:
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a sentence."""
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
+    """Joins supports of the same objects, e.g. of several cases; the first gives order, colours and terminologies.
+
+    Raises:
+        SupportError: If there is none, or one lacks an object of another: its empty mask would say "not here".
+    """
+    if not supports:
+        raise SupportError("there is no support to join; give at least one.")
+    first = supports[0]
+    names = [name.casefold() for name in first.objects]
+    pairs: list[SupportPair] = []
+    for support in supports:
+        own = [name.casefold() for name in support.objects]
+        if sorted(own) != sorted(names):
+            raise SupportError(
+                f"supports annotate different objects: {_listed(first.objects)} and {_listed(support.objects)}; choose "
+                "the objects that all of them have."
+            )
+        order = [own.index(name) for name in names]
+        pairs += [SupportPair(p.image, p.masks[order], p.spacing_mm, p.window, p.source) for p in support.pairs]
+    return SupportSet(tuple(pairs), first.objects, first.colors, first.terminologies)

@@ -1,0 +1,84 @@
+"""Random changes of training images: geometry of image and mask together, then intensity."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional
+
+
+def _uniform(generator: torch.Generator, count: int, low: float, high: float) -> torch.Tensor:
+    return torch.rand(count, generator=generator) * (high - low) + low
+
+
+def random_affine(
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    generator: torch.Generator,
+    degrees: float = 15.0,
+    zoom: tuple[float, float] = (0.75, 1.5),
+    shift: float = 0.1,
+    flip: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotates, zooms (with some anisotropy), shifts and mirrors each image on its own.
+
+    Args:
+        images: ``(B, 1, h, w)``.
+        masks: ``(B, N, h, w)``, 0 or 1.
+        generator: Source of chance.
+        degrees: Largest rotation.
+        zoom: Smallest and largest magnification, drawn on a log scale.
+        shift: Largest shift, as a share of the side.
+        flip: Which images may be mirrored left to right, bool ``(B,)``.
+
+    Returns:
+        Images, and masks thresholded at one half.
+    """
+    count = images.shape[0]
+    angle = _uniform(generator, count, -degrees, degrees) * math.pi / 180
+    scale = torch.exp(_uniform(generator, count, math.log(zoom[0]), math.log(zoom[1])))
+    stretch = torch.exp(_uniform(generator, count, -0.1, 0.1))
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    if flip is None:
+        mirror = torch.ones(count)
+    else:
+        mirror = torch.where(flip, mirror, torch.ones(count))
+    # affine_grid maps output to input positions, so a magnification is divided by.
+    sx, sy = 1 / (scale * stretch), stretch / scale
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    row_x = torch.stack([cos * sx * mirror, -sin * sy, _uniform(generator, count, -2 * shift, 2 * shift)], dim=1)
+    row_y = torch.stack([sin * sx * mirror, cos * sy, _uniform(generator, count, -2 * shift, 2 * shift)], dim=1)
+    grid = functional.affine_grid(
+        torch.stack([row_x, row_y], dim=1), list(images.shape[:1]) + [1, *images.shape[2:]], align_corners=False
+    )
+    moved = functional.grid_sample(
+        torch.cat([images, masks], dim=1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return moved[:, :1], (moved[:, 1:] > 0.5).float()
+
+
+def random_intensity(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Gamma, contrast, a smooth bias field, blur and noise; stays in 0..1.
+
+    Args:
+        images: ``(B, 1, h, w)`` in 0..1.
+        generator: Source of chance.
+    """
+    count, _, height, width = images.shape
+
+    def column(low: float, high: float) -> torch.Tensor:
+        return _uniform(generator, count, low, high).view(-1, 1, 1, 1)
+
+    def chosen(probability: float) -> torch.Tensor:
+        return (torch.rand(count, generator=generator) < probability).view(-1, 1, 1, 1)
+
+    changed = images.clamp(min=1e-4) ** torch.exp(column(-0.5, 0.5))
+    changed = changed * column(0.75, 1.3) + column(-0.1, 0.1)
+    coarse = torch.randn(count, 1, 3, 3, generator=generator) * 0.3
+    field = torch.exp(functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False))
+    changed = torch.where(chosen(0.4), changed * field, changed)
+    blurred = functional.avg_pool2d(functional.pad(changed, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    changed = torch.where(chosen(0.2), blurred, changed)
+    noise = torch.randn(images.shape, generator=generator) * column(0.0, 0.06)
+    return (changed + noise).clamp(0, 1)

@@ -1,0 +1,183 @@
+"""The public data sets as cases: raw intensities, one mask per object, nothing resized or normalised.
+
+The folder is read as its ``manifest.csv`` lists it. Intensity windows and resizing belong to
+``preprocess``; which patient is for training, validation or test belongs to ``splits``.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.training.splits import Split, split
+
+__all__ = ["DATASETS", "Case", "Split", "load_dataset", "split"]
+
+PSFHS_BLOCK = 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """One study of one patient: a volume, a sweep or a single image, with its truth.
+
+    Attributes:
+        dataset: Name of the data set, e.g. ``"promise12"``.
+        patient: What must not be divided by a split: the patient, the sweep or the block of names.
+        images: Intensities as stored; float32, shape ``(S, H, W)``, or ``(S, H, W, 3)`` for colour.
+        masks: 1 inside each object, 0 outside; uint8, shape ``(S, N, H, W)``; objects may overlap.
+        objects: Names of the N objects, in the order of the second axis of ``masks``.
+        spacing_mm: Voxel size (slice, row, column) in mm; None where the publisher dropped it.
+        name: The item's own name in the manifest (a patient may have several items).
+
+    Raises:
+        InputError: If the shapes of images and masks do not belong together.
+    """
+
+    dataset: str
+    patient: str
+    images: np.ndarray
+    masks: np.ndarray
+    objects: tuple[str, ...]
+    spacing_mm: tuple[float, float, float] | None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks that one truth belongs to every slice and object."""
+        expected = (self.images.shape[0], len(self.objects), *self.images.shape[1:3])
+        colour = self.images.ndim == 4 and self.images.shape[3] == 3
+        if not (self.images.ndim == 3 or colour) or self.masks.shape != expected:
+            raise InputError(
+                f"{self.dataset} {self.name}: images have shape {self.images.shape}, masks {self.masks.shape}; "
+                f"with {len(self.objects)} objects masks must be {expected}. Check the item's files."
+            )
+
+
+@dataclass(frozen=True)
+class DatasetFormat:
+    """How one data set's label values become objects, and who reads its items.
+
+    Attributes:
+        objects: Pairs of object name and the label values whose union it is.
+        read: Takes the data set's folder, the item's name and the objects; gives images, masks, spacing.
+    """
+
+    objects: tuple[tuple[str, tuple[int, ...]], ...]
+    read: Callable[[Path, str, DatasetFormat], tuple[np.ndarray, np.ndarray, tuple[float, float, float] | None]]
+
+
+def load_dataset(root: Path, name: str) -> list[Case]:
+    """Reads every case of one data set, sorted by name.
+
+    Args:
+        root: Folder that holds ``manifest.csv`` and one folder for each data set.
+        name: One of ``DATASETS``.
+
+    Returns:
+        The cases. ``ccaus_video`` gives one case per sweep, its frames in order; sets of single images
+        give one case per image with S = 1.
+
+    Raises:
+        InputError: If the name is unknown or a file is missing.
+    """
+    root = Path(root)
+    if name not in DATASETS:
+        raise InputError(f"the data set is called {name!r}; there are {', '.join(sorted(DATASETS))}. Name one of them.")
+    layout = DATASETS[name]
+    items = _items(root, name)
+    cases = []
+    for item, patient in items:
+        images, masks, spacing = layout.read(root / name, item, layout)
+        cases.append(Case(name, patient, images, masks, tuple(o for o, _ in layout.objects), spacing, item))
+    return _join_sweeps(cases) if name == "ccaus_video" else cases
+
+
+def _items(root: Path, name: str) -> list[tuple[str, str]]:
+    """Names and patients of a data set's items, sorted by name."""
+    if name == "prostate158":  # a folder for each patient; the manifest does not list them
+        return [(folder.name, folder.name) for folder in sorted((root / name).glob("p158_*"))]
+    manifest = root / "manifest.csv"
+    if not manifest.is_file():
+        raise InputError(f"{manifest} is missing; the folder of the data sets must hold it. Give that folder.")
+    with manifest.open(newline="", encoding="utf-8") as lines:
+        items = sorted((row["name"], row["patient"]) for row in csv.DictReader(lines) if row["dataset"] == name)
+    if name == "psfhs":  # no patient ids; neighbouring names are frames of one sweep, so blocks are the unit
+        return [(item, f"block{index // PSFHS_BLOCK:02d}") for index, (item, _) in enumerate(items)]
+    return items
+
+
+def _join_sweeps(cases: list[Case]) -> list[Case]:
+    """Puts the frames of each sweep, in order of their names, into one case."""
+    sweeps: dict[str, list[Case]] = {}
+    for case in cases:
+        sweeps.setdefault(case.patient, []).append(case)
+    return [
+        Case(
+            frames[0].dataset,
+            sweep,
+            np.concatenate([frame.images for frame in frames]),
+            np.concatenate([frame.masks for frame in frames]),
+            frames[0].objects,
+            None,
+            sweep,
+        )
+        for sweep, frames in sorted(sweeps.items())
+    ]
+
+
+def _masks(labels: np.ndarray, layout: DatasetFormat) -> np.ndarray:
+    """Label values ``(S, H, W)`` to masks ``(S, N, H, W)``."""
+    return np.stack([np.isin(labels, values) for _, values in layout.objects], axis=1).astype(np.uint8)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} is listed in the manifest but missing. Restore the data set's folder.")
+    return path
+
+
+def _read_npz(folder: Path, item: str, layout: DatasetFormat):
+    with np.load(_existing(folder / "volumes" / f"{item}.npz"), allow_pickle=False) as stored:
+        images, labels, spacing = stored["image"].astype(np.float32), stored["label"], stored["spacing_zyx"]
+    known = bool(np.all(spacing > 0))
+    return images, _masks(labels, layout), (tuple(float(s) for s in spacing) if known else None)
+
+
+def _read_picture(folder: Path, item: str, layout: DatasetFormat):
+    from PIL import Image
+
+    jpeg = folder / "images" / f"{item}.jpg"
+    with Image.open(jpeg if jpeg.is_file() else _existing(folder / "images" / f"{item}.png")) as image:
+        pixels = np.asarray(image, dtype=np.float32)
+    with Image.open(_existing(folder / "masks" / f"{item}.png")) as mask:
+        labels = np.asarray(mask)
+    return pixels[None], _masks(labels[None], layout), None
+
+
+def _read_nifti(folder: Path, item: str, layout: DatasetFormat):
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(_existing(folder / item / "t2.nii.gz")))
+    truth = sitk.ReadImage(str(_existing(folder / item / "t2_anatomy_reader1.nii.gz")))
+    images = sitk.GetArrayFromImage(image).astype(np.float32)
+    i, j, k = image.GetSpacing()
+    return images, _masks(sitk.GetArrayFromImage(truth), layout), (float(k), float(j), float(i))
+
+
+DATASETS: dict[str, DatasetFormat] = {
+    "promise12": DatasetFormat((("prostate", (1,)),), _read_npz),
+    "acdc": DatasetFormat((("right ventricle", (1,)), ("myocardium", (2,)), ("left ventricle", (3,))), _read_npz),
+    "psfhs": DatasetFormat((("pubic symphysis", (1,)), ("fetal head", (2,))), _read_picture),
+    "drishti_gs": DatasetFormat((("optic disc", (1, 2)), ("optic cup", (2,))), _read_picture),
+    "drive": DatasetFormat((("vessel", (1,)),), _read_picture),
+    "ccaus_video": DatasetFormat((("vessel", (1,)),), _read_picture),
+    "colondb": DatasetFormat((("polyp", (1,)),), _read_picture),
+    "endoscene": DatasetFormat((("polyp", (1,)),), _read_picture),
+    "prostate158": DatasetFormat(
+        (("prostate", (1, 2)), ("transition zone", (1,)), ("peripheral zone", (2,))), _read_nifti
+    ),
+}

@@ -1,0 +1,166 @@
+"""Episodes: a few images of each task, where every image is a target for random subsets of the others.
+
+Encoding ``n`` images once and using each as target and as support makes supports nearly free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.preprocess import Letterbox, images_to_tensor, intensity_window, masks_to_tensor
+from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
+from ProxyPromptSegmentLib.training.datasets import Case
+
+
+@dataclass(frozen=True)
+class TaskPool:
+    """All training slices of one data set at the network's size.
+
+    Attributes:
+        name: The data set.
+        images: uint8 ``(M, size, size)``.
+        masks: bool ``(M, N, size, size)``.
+        patients: Index of the patient of each slice, ``(M,)``.
+        objects: Names of the ``N`` objects, besides which unions are drawn.
+        per_step: Images drawn for a step.
+        empty_share: Share of draws of a slice without any object.
+        flip: Whether mirroring left to right makes a plausible image.
+        unions: Whether the union of all objects is a task too.
+    """
+
+    name: str
+    images: torch.Tensor
+    masks: torch.Tensor
+    patients: torch.Tensor
+    objects: tuple[str, ...]
+    per_step: int
+    empty_share: float = 0.0
+    flip: bool = False
+    unions: bool = False
+
+
+def build_pool(name: str, cases: list[Case], size: int, **options: object) -> TaskPool:
+    """Brings the slices of cases to the network's size."""
+    images, masks, patients = [], [], []
+    index = {patient: number for number, patient in enumerate(sorted({case.patient for case in cases}))}
+    for case in cases:
+        box = Letterbox(size, (case.images.shape[1], case.images.shape[2]))
+        gray = images_to_tensor(case.images, intensity_window(case.images), box)[:, :1]
+        images.append((gray[:, 0] * 255).round().to(torch.uint8))
+        masks.append(masks_to_tensor(case.masks, box) > 0.5)
+        patients.append(torch.full((case.images.shape[0],), index[case.patient]))
+    return TaskPool(
+        name,
+        torch.cat(images),
+        torch.cat(masks),
+        torch.cat(patients),
+        cases[0].objects,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@dataclass
+class Episode:
+    """One training step.
+
+    Attributes:
+        images: ``(B, 3, size, size)`` in 0..1.
+        masks: The supports' masks of one object each, ``(B, 1, size, size)``.
+        truth: What each image as a target should give, ``(B, 1, size, size)``.
+        chosen: Indices of the supports of each target, ``(B, k)``; never an image of the same patient.
+        related: Targets whose supports show their own task, bool ``(B,)``.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    truth: torch.Tensor
+    chosen: torch.Tensor
+    related: torch.Tensor
+
+
+class EpisodeSampler:
+    """Draws episodes from task pools; deterministic by its seed and the number of the step."""
+
+    def __init__(
+        self, pools: list[TaskPool], seed: int, unrelated: float = 0.12, emptied: float = 0.1, max_supports: int = 4
+    ) -> None:
+        """Makes the sampler.
+
+        Args:
+            pools: The tasks.
+            seed: Seed of everything drawn.
+            unrelated: Share of targets whose supports are of another data set; the answer is then empty.
+            emptied: Share of tasks in which no support marks anything; the answer is then empty.
+            max_supports: Supports per target are drawn from 1 to this number.
+        """
+        self.pools, self.seed = pools, seed
+        self._unions = [pool.masks.any(dim=1) for pool in pools]
+        self.unrelated, self.emptied, self.max_supports = unrelated, emptied, max_supports
+
+    def draw(self, step: int) -> Episode:
+        """Draws the episode of a step."""
+        rng = np.random.default_rng((self.seed, step))
+        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        images, masks, task, flip = [], [], [], []
+        for number, pool in enumerate(self.pools):
+            chosen, mask = self._draw_pool(pool, self._unions[number], rng)
+            images.append(pool.images[chosen].float().unsqueeze(1) / 255)
+            masks.append(mask)
+            task += [number] * len(chosen)
+            flip += [pool.flip] * len(chosen)
+        joined, mask = random_affine(torch.cat(images), torch.cat(masks), chance, flip=torch.tensor(flip))
+        joined = random_intensity(joined, chance)
+        empty_tasks = rng.random(len(self.pools)) < self.emptied
+        for position, number in enumerate(task):
+            if empty_tasks[number]:
+                mask[position] = 0
+        chosen, related = self._choose(np.array(task), mask.flatten(1).any(1).numpy(), empty_tasks, rng)
+        truth = mask * torch.from_numpy(related).view(-1, 1, 1, 1)
+        return Episode(
+            joined.expand(-1, 3, -1, -1), mask, truth, torch.from_numpy(chosen), torch.from_numpy(related)
+        )
+
+    def _draw_pool(
+        self, pool: TaskPool, union: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[list[int], torch.Tensor]:
+        """Picks slices of distinct patients and one object for all of them."""
+        total = pool.masks.shape[1]
+        if total > 1:
+            pick = int(rng.integers(total + (1 if pool.unions else 0)))
+        else:
+            pick = 0
+        mask = pool.masks[:, pick] if pick < total else union
+        present = mask.flatten(1).any(dim=1).numpy()
+        patients = pool.patients.numpy()
+        chosen: list[int] = []
+        for patient in rng.permutation(np.unique(patients))[: pool.per_step]:
+            want_empty = len(chosen) >= 2 and rng.random() < pool.empty_share
+            mine = patients == patient
+            options = np.flatnonzero(mine & (present != want_empty))
+            if len(options) == 0:
+                options = np.flatnonzero(mine)
+            chosen.append(int(rng.choice(options)))
+        return chosen, mask[chosen].unsqueeze(1).float()
+
+    def _choose(
+        self, task: np.ndarray, present: np.ndarray, empty_tasks: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Chooses as many supports for each target; at least one of them shows the object, if any can."""
+        count = len(task)
+        smallest = min(np.bincount(task)) - 1
+        number = int(rng.integers(1, min(self.max_supports, smallest) + 1))
+        picked, related = np.zeros((count, number), np.int64), np.ones(count, bool)
+        for target in range(count):
+            if len(self.pools) > 1 and rng.random() < self.unrelated:
+                related[target] = False
+                others = np.flatnonzero(task != task[target])
+            else:
+                others = np.flatnonzero((task == task[target]) & (np.arange(count) != target))
+            chosen = rng.choice(others, number, replace=False)
+            if not empty_tasks[task[chosen[0]]] and not present[chosen].any() and present[others].any():
+                chosen[0] = rng.choice(others[present[others]])
+            picked[target] = chosen
+        return picked, related

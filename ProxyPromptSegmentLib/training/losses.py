@@ -1,0 +1,42 @@
+"""Losses of logits against masks, the same for every prompt generator.
+
+References:
+    Proxy Prompt, Eq. 13 (Dice); the smoothing term gives empty targets a gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+
+def dice_loss(logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
+    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` for every target and object.
+
+    Args:
+        logits: ``(B, N, h, w)``.
+        truth: 0..1 of the same shape.
+        smooth: ``s``; with 0 a slice without the object has no gradient at all.
+
+    Returns:
+        ``(B, N)``.
+    """
+    probability = torch.sigmoid(logits.float())
+    overlap = (probability * truth).sum(dim=(-2, -1))
+    total = probability.sum(dim=(-2, -1)) + truth.sum(dim=(-2, -1))
+    return 1.0 - (2.0 * overlap + smooth) / (total + smooth)
+
+
+def binary_cross_entropy(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean over pixels for every target and object, ``(B, N)``."""
+    loss = functional.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+    return loss.mean(dim=(-2, -1))
+
+
+def intersection_over_union(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """IoU of the thresholded prediction, 1 where both are empty; ``(B, N)``, without gradient."""
+    with torch.no_grad():
+        predicted, wanted = logits > 0, truth > 0.5
+        both = (predicted & wanted).sum(dim=(-2, -1)).float()
+        either = (predicted | wanted).sum(dim=(-2, -1)).float()
+        return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))

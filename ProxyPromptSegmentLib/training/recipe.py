@@ -1,0 +1,95 @@
+"""A recipe: everything that decides a training, as data beside the weights that came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ProxyPromptSegmentLib.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TaskRecipe:
+    """One data set of a recipe; see `TaskPool`."""
+
+    dataset: str
+    per_step: int
+    empty_share: float = 0.0
+    flip: bool = False
+    unions: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a training.
+
+    Attributes:
+        name: Name of the resulting model.
+        backbone: See `build_model`.
+        generator: Preset of the prompt generator.
+        changes: Keys of `ProxyPromptConfig` that differ from the preset.
+        tasks: Data sets.
+        seed: Seed of initial weights, episodes and augmentation.
+        minutes: Training time, validation apart; the learning rate follows it.
+        learning_rate: Peak.
+        weight_decay: Not on norms, biases, positions, A_log and D.
+        warmup_steps: Linear warm-up.
+        clip: Largest gradient norm.
+        ema: Decay of the averaged weights, which are the ones saved.
+        bce: Weight of the binary cross-entropy beside Dice.
+        prior: Weight of the loss of the mask prior.
+        presence: Weight of the loss of the presence logit.
+        quality: Weight of the loss of the estimated IoU.
+        unrelated: See `EpisodeSampler`.
+        emptied: See `EpisodeSampler`.
+        max_supports: See `EpisodeSampler`.
+    """
+
+    name: str
+    backbone: str = "sam-compact"
+    generator: str = "compact"
+    changes: dict[str, Any] = field(default_factory=dict)
+    tasks: tuple[TaskRecipe, ...] = ()
+    seed: int = 1
+    minutes: float = 50.0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 100
+    clip: float = 1.0
+    ema: float = 0.998
+    bce: float = 2.0
+    prior: float = 0.3
+    presence: float = 0.2
+    quality: float = 0.1
+    unrelated: float = 0.12
+    emptied: float = 0.1
+    max_supports: int = 4
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return dataclasses.asdict(self)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a recipe.
+
+    Raises:
+        UsageError: If the file is missing, no JSON, or has a key that no recipe has.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the recipe {path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"the recipe {path} is no JSON: {error}") from error
+    known = {item.name for item in dataclasses.fields(Recipe)}
+    if unknown := values.keys() - known:
+        raise UsageError(f"the recipe {path} has unknown keys: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    try:
+        tasks = tuple(TaskRecipe(**task) for task in values.pop("tasks", []))
+        return Recipe(tasks=tasks, **values)
+    except TypeError as error:
+        raise UsageError(f"the recipe {path} does not fit: {error}") from error

@@ -1,0 +1,86 @@
+"""Runs a recipe from beginning to end, with validation by the protocol that the report uses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, segment_case
+from ProxyPromptSegmentLib.model import ProxyPromptModel
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.segmenter import Segmenter
+from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
+from ProxyPromptSegmentLib.training.recipe import Recipe, read_recipe
+from ProxyPromptSegmentLib.training.trainer import Trainer, TrainState
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_CASES = 40
+SUPPORTS = 4
+
+
+def _dice(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Dice of one volume and object; 1 where both are empty."""
+    total = int(predicted.sum()) + int(truth.sum())
+    return 1.0 if total == 0 else 2.0 * float((predicted & truth).sum()) / total
+
+
+def validator(recipe: Recipe, data: Path, device: str) -> Callable[[ProxyPromptModel], dict[str, float]]:
+    """Makes the function that scores a model on the validation cases of every task, supports from training."""
+    sets: dict[str, tuple[list[Case], list[Case]]] = {}
+    for task in recipe.tasks:
+        parts = split(load_dataset(data, task.dataset), task.dataset)
+        stride = max(1, len(parts.validation) // VALIDATION_CASES)
+        sets[task.dataset] = (parts.train, parts.validation[::stride])
+
+    def score(model: ProxyPromptModel) -> dict[str, float]:
+        segmenter = Segmenter(model, device)
+        scores: dict[str, float] = {}
+        for name, (pool, cases) in sets.items():
+            rows = []
+            for case in cases:
+                masks = segment_case(segmenter, case, draw_supports(pool, case, SUPPORTS, seed=0)[0])
+                rows.append([_dice(masks[:, n], case.masks[:, n]) for n in range(len(case.objects))])
+            for number, dice in enumerate(np.mean(rows, axis=0)):
+                scores[f"{name} {cases[0].objects[number]}"] = round(float(dice), 4)
+        return scores
+
+    return score
+
+
+def train_recipe(
+    recipe_file: Path,
+    data: Path,
+    out: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    minutes: float | None = None,
+    cancel: CancelToken | None = None,
+    on_step: Callable[[TrainState, dict[str, float]], None] | None = None,
+    initial: dict[str, torch.Tensor] | None = None,
+) -> Path:
+    """Trains a recipe, or goes on with it, and returns the checkpoint.
+
+    Args:
+        recipe_file: JSON, see `Recipe`.
+        data: Folder of the data sets.
+        out: Folder for the state and the checkpoint.
+        device: Where to compute.
+        threads: Processor threads; small convolutions gain little from more than one.
+        minutes: Replaces the recipe's training time.
+        cancel: Stops after the current step; the state is kept.
+        on_step: Told the state and loss after each step.
+        initial: Weights to start from.
+    """
+    import dataclasses
+
+    torch.set_num_threads(threads)
+    recipe = read_recipe(recipe_file)
+    if minutes is not None:
+        recipe = dataclasses.replace(recipe, minutes=minutes)
+    trainer = Trainer(recipe, data, out, device, initial)
+    return trainer.run(cancel, validator(recipe, data, device), on_step=on_step)

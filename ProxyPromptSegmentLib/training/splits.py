@@ -1,0 +1,121 @@
+"""Who is for training, validation and test: decided by patient, sweep or block, never by slice.
+
+The rule needs no random generator: patients are ordered by a hash of their name, so that the split is
+the same on every machine and with every library version. The result is written down in
+``Resources/splits/<name>.json``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.errors import InputError
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.training.datasets import Case
+
+SPLIT_FOLDER = Path(__file__).resolve().parents[2] / "Resources" / "splits"
+PARTS = ("train", "validation", "test")
+
+# Numbers of patients for training and validation; the rest is for test. (0, 0): the set is for test only.
+COUNTS = {
+    "promise12": (14, 3),
+    "acdc": (15, 3),
+    "drishti_gs": (30, 6),
+    "drive": (24, 4),
+    "ccaus_video": (4, 1),
+    "colondb": (0, 0),  # frames of unknown sweeps: nothing that could be divided safely
+    "endoscene": (0, 0),
+    "prostate158": (0, 0),
+}
+
+# PSFHS: neighbouring blocks share sweeps (near-duplicate frames, correlation > 0.97 at 32 x 32 pixels). These
+# blocks are the ones whose borders to the training blocks cross the fewest such pairs; chosen on the images
+# alone, before any model was trained.
+FIXED = {"psfhs": {"validation": ("block01", "block15"), "test": ("block07", "block08", "block18", "block19")}}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The cases of one data set, divided by patient.
+
+    Attributes:
+        train: Cases to fit weights on.
+        validation: Cases to choose settings on.
+        test: Cases that are looked at once, for the report.
+    """
+
+    train: list[Case]
+    validation: list[Case]
+    test: list[Case]
+
+
+def split_patients(patients: Iterable[str], name: str) -> dict[str, list[str]]:
+    """Divides patients into train, validation and test.
+
+    Args:
+        patients: Patients, sweeps or blocks; repeats and order do not matter.
+        name: Name of the data set.
+
+    Returns:
+        For each part the sorted patients.
+
+    Raises:
+        InputError: If no split is laid down for this data set.
+    """
+    known = sorted(set(patients))
+    if name in FIXED:
+        held = {part: sorted(FIXED[name][part]) for part in ("validation", "test")}
+        train = [p for p in known if all(p not in part for part in held.values())]
+        return {"train": train, **{part: [p for p in held[part] if p in known] for part in held}}
+    if name not in COUNTS:
+        raise InputError(
+            f"no split is laid down for {name!r}; there is one for {', '.join(sorted([*COUNTS, *FIXED]))}. "
+            "Add the numbers of patients to splits.py."
+        )
+    ordered = sorted(known, key=lambda patient: hashlib.sha256(f"{name}/{patient}".encode()).hexdigest())
+    train, validation = COUNTS[name]
+    return {
+        "train": sorted(ordered[:train]),
+        "validation": sorted(ordered[train : train + validation]),
+        "test": sorted(ordered[train + validation :]),
+    }
+
+
+def split(cases: Sequence[Case], name: str) -> Split:
+    """Divides cases so that no patient is in two parts.
+
+    Args:
+        cases: Cases of one data set, as ``load_dataset`` gives them.
+        name: Name of the data set.
+
+    Returns:
+        The three lists of cases, each in the given order.
+    """
+    patients = split_patients((case.patient for case in cases), name)
+    return Split(**{part: [case for case in cases if case.patient in patients[part]] for part in PARTS})
+
+
+def write_split(patients: dict[str, list[str]], name: str, folder: Path = SPLIT_FOLDER) -> Path:
+    """Writes a split down as JSON; gives the file."""
+    path = Path(folder) / f"{name}.json"
+    path.write_text(json.dumps({"dataset": name, **patients}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read_split(name: str, folder: Path = SPLIT_FOLDER) -> dict[str, list[str]]:
+    """Reads the patients of each part as they were written down.
+
+    Raises:
+        InputError: If there is no such file.
+    """
+    path = Path(folder) / f"{name}.json"
+    if not path.is_file():
+        raise InputError(f"{path} is missing; it holds the split of {name!r}. Restore the folder Resources/splits.")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {part: stored[part] for part in PARTS}

@@ -1,0 +1,239 @@
+"""The trainer: time-limited, resumable, silent unless asked; it does not know which prompt generator it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ProxyPromptSegmentLib.checkpoints import save_checkpoint
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.model import ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
+from ProxyPromptSegmentLib.training.datasets import load_dataset, split
+from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
+from ProxyPromptSegmentLib.training.losses import binary_cross_entropy, dice_loss, intersection_over_union
+from ProxyPromptSegmentLib.training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+NO_DECAY = ("A_log", ".D", "pos_embed", "bias", "norm")
+LOWEST_RATE = 0.03
+
+
+def episode_loss(model: ProxyPromptModel, episode: Episode, recipe: Recipe) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of one episode and its parts.
+
+    Every image is encoded once; it is a target, and a support of the targets that may read it.
+    """
+    features = model.backbone.encode(episode.images)
+    support = model.generator.prepare(features, episode.images, episode.masks)
+    decoded, prompt = model.predict(features, support, episode.chosen)
+    size = episode.truth.shape[-2:]
+    logits = functional.interpolate(decoded.logits, size=size, mode="bilinear", align_corners=False)
+    dice = dice_loss(logits, episode.truth).mean()
+    bce = binary_cross_entropy(logits, episode.truth).mean()
+    total = dice + recipe.bce * bce
+    parts = {"dice": float(dice.detach()), "bce": float(bce.detach())}
+    if prompt.prior is not None and recipe.prior and bool(episode.related.any()):
+        wanted = functional.adaptive_avg_pool2d(episode.truth, prompt.prior.shape[-1])[episode.related]
+        guess = prompt.prior[episode.related].clamp(1e-4, 1 - 1e-4)
+        prior = functional.binary_cross_entropy(guess, wanted)
+        total = total + recipe.prior * prior
+        parts["prior"] = float(prior.detach())
+    if prompt.presence is not None and recipe.presence:
+        there = episode.truth.flatten(2).amax(dim=-1)
+        presence = functional.binary_cross_entropy_with_logits(prompt.presence, there)
+        total = total + recipe.presence * presence
+        parts["presence"] = float(presence.detach())
+    if recipe.quality:
+        reached = intersection_over_union(logits, episode.truth)
+        quality = functional.mse_loss(decoded.quality.float(), reached)
+        total = total + recipe.quality * quality
+        parts["quality"] = float(quality.detach())
+    return total, parts
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Trainable parameters, with and without weight decay."""
+    decayed, free = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (free if parameter.ndim < 2 or any(key in name for key in NO_DECAY) else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+@dataclass
+class TrainState:
+    """How far a training has come."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Trains a recipe into a folder; calling it again goes on where it stopped."""
+
+    def __init__(self, recipe: Recipe, data: Path, out: Path, device: str = "cpu", initial: dict[str, torch.Tensor] | None = None) -> None:
+        """Loads data and state.
+
+        Args:
+            recipe: What is trained.
+            data: Folder of the data sets.
+            out: Folder for ``state.pt`` and the checkpoint.
+            device: Where tensors are computed.
+            initial: Weights to start from, for ablations and tuning; names that do not fit are left random.
+
+        Raises:
+            UsageError: If the folder holds the state of another recipe.
+        """
+        self.recipe, self.out, self.device = recipe, out, torch.device(device)
+        out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        config = dataclasses.replace(PRESETS[recipe.generator], **recipe.changes)
+        self.model = build_model(recipe.backbone, config).to(self.device)
+        if initial:
+            own = self.model.state_dict()
+            fitting = {name: value for name, value in initial.items() if name in own and own[name].shape == value.shape}
+            self.model.load_state_dict(fitting, strict=False)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True
+        )
+        self.state = TrainState()
+        size = self.model.backbone.image_size
+        pools = []
+        for task in recipe.tasks:
+            cases = split(load_dataset(data, task.dataset), task.dataset).train
+            pools.append(
+                build_pool(
+                    task.dataset,
+                    cases,
+                    size,
+                    per_step=task.per_step,
+                    empty_share=task.empty_share,
+                    flip=task.flip,
+                    unions=task.unions,
+                )
+            )
+        self.sampler = EpisodeSampler(pools, recipe.seed, recipe.unrelated, recipe.emptied, recipe.max_supports)
+        if (out / "state.pt").is_file():
+            self._resume()
+
+    def _resume(self) -> None:
+        saved = torch.load(self.out / "state.pt", weights_only=True, map_location=self.device)
+        if saved["recipe"] != repr(self.recipe.to_dict()):
+            raise UsageError(f"{self.out} holds the state of another recipe; choose an empty folder")
+        self.model.load_state_dict(saved["model"])
+        self.average = saved["average"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = TrainState(saved["step"], saved["seconds"])
+
+    def _save(self) -> None:
+        temporary = self.out / "state.pt.part"
+        torch.save(
+            {
+                "recipe": repr(self.recipe.to_dict()),
+                "model": self.model.state_dict(),
+                "average": self.average,
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.state.step,
+                "seconds": self.state.seconds,
+            },
+            temporary,
+        )
+        temporary.replace(self.out / "state.pt")
+
+    def _clock(self) -> float:
+        """Seconds. On a CPU those that the process computed: other programs on the machine take nothing away."""
+        if self.device.type == "cpu":
+            return time.process_time() / torch.get_num_threads()
+        return time.monotonic()
+
+    def _rate(self) -> float:
+        """Warm-up by steps, then cosine by the share of the time that is used."""
+        warm = min(1.0, (self.state.step + 1) / self.recipe.warmup_steps)
+        done = min(1.0, self.state.seconds / (60 * self.recipe.minutes))
+        cosine = LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
+        return self.recipe.learning_rate * warm * cosine
+
+    def step(self) -> dict[str, float]:
+        """One optimiser step; returns the parts of the loss."""
+        rate = self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        episode = self.sampler.draw(self.state.step)
+        episode = Episode(*(getattr(episode, item.name).to(self.device) for item in dataclasses.fields(Episode)))
+        loss, parts = episode_loss(self.model, episode, self.recipe)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        decay = min(self.recipe.ema, (1 + self.state.step) / (10 + self.state.step))
+        with torch.no_grad():
+            current = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+            torch._foreach_lerp_([self.average[name] for name in current], list(current.values()), 1 - decay)
+        self.state.step += 1
+        return {"loss": float(loss.detach()), **parts}
+
+    def averaged_model(self) -> ProxyPromptModel:
+        """A copy with the averaged weights, in evaluation mode."""
+        config = self.model.generator.config
+        copy = build_model(self.recipe.backbone, config, self.model.lora_rank)
+        copy.load_state_dict(self.average)
+        return copy.eval()
+
+    def run(
+        self,
+        cancel: CancelToken | None = None,
+        validate: Callable[[ProxyPromptModel], dict[str, float]] | None = None,
+        validate_every: float = 600.0,
+        on_step: Callable[[TrainState, dict[str, float]], None] | None = None,
+    ) -> Path:
+        """Trains until the minutes are used or somebody cancels; state is saved every minute.
+
+        Args:
+            cancel: Stops after the current step and keeps the state.
+            validate: Called with the averaged model; its time does not count.
+            validate_every: Seconds of training between validations.
+            on_step: Told the state and the loss after each step.
+
+        Returns:
+            The checkpoint of the averaged weights.
+        """
+        limit, saved, validated = 60 * self.recipe.minutes, time.monotonic(), self.state.seconds
+        self.model.train()
+        while self.state.seconds < limit and not (cancel and cancel.cancelled):
+            start = self._clock()
+            parts = self.step()
+            self.state.seconds += self._clock() - start
+            if on_step:
+                on_step(self.state, parts)
+            if time.monotonic() - saved > 60:
+                self._save()
+                saved = time.monotonic()
+            if validate and self.state.seconds - validated > validate_every:
+                validated = self.state.seconds
+                logger.info("step %d: %s", self.state.step, validate(self.averaged_model()))
+        self._save()
+        metadata = {
+            "name": self.recipe.name,
+            "model": self.model.describe(),
+            "recipe": self.recipe.to_dict(),
+            "steps": self.state.step,
+            "training_seconds": round(self.state.seconds),
+            "threads": torch.get_num_threads(),
+        }
+        path = self.out / f"{self.recipe.name}.safetensors"
+        half = {key: value.half() if value.is_floating_point() else value for key, value in self.average.items()}
+        save_checkpoint(path, half, metadata)
+        return path
