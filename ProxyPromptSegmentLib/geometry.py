@@ -2,30 +2,33 @@
 
 Conventions of the whole library:
 
-* Arrays are ``(K, J, I)`` = (slice, row, column), with a last axis of 3 for RGB; indices in tuples are ``(i, j, k)``.
-* World coordinates are LPS (left, posterior, superior) in millimetres, float64. RAS exists only at the Slicer edge.
+* Arrays are ``(K, J, I)`` = (slice, row, column), with a last axis of 3 for RGB; tuples of indices
+  are ``(i, j, k)``.
+* World coordinates are LPS (left, posterior, superior) in millimetres, float64. RAS exists only at the Slicer
+  edge.
 * A voxel's index points at its centre; ``direction`` has the unit vectors of i, j and k as its columns.
-* A slicing axis is one of ``"k"``, ``"j"``, ``"i"``: the axis that is walked along. The other two span the slice, in
-  array order: ``"k"`` gives ``(J, I)``, ``"j"`` gives ``(K, I)``, ``"i"`` gives ``(K, J)``.
+* A slicing axis is one of ``"k"``, ``"j"``, ``"i"``: the axis that is walked along. The other two span the
+  slice, in array order: ``"k"`` gives ``(J, I)``, ``"j"`` gives ``(K, I)``, ``"i"`` gives ``(K, J)``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import GeometryError
+from ProxyPromptSegmentLib.errors import GeometryError
 
 Axis = Literal["k", "j", "i"]
 AXES: tuple[Axis, ...] = ("k", "j", "i")
 FloatArray = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
 
 SAME_GRID_VOXELS = 0.05
-"""Grids whose corners agree within this fraction of a voxel are the same; float32 headers stay far below it."""
+"""Grids whose corners agree within this fraction of a voxel are the same; float32 headers stay below it."""
 
 _ORTHONORMAL_TOLERANCE = 1e-3
 
@@ -41,8 +44,8 @@ class VolumeGeometry:
         direction: Unit vectors of i, j and k in LPS as columns, shape ``(3, 3)``; read-only float64.
 
     Raises:
-        GeometryError: If a value is not finite, a size or spacing is not positive, or the axes are not at right
-            angles (tilted gantry, shear): files and slices could not represent such a lattice.
+        GeometryError: If a value is not finite, a size or spacing is not positive, or the axes are not at
+            right angles (tilted gantry, shear): files and slices could not represent such a lattice.
     """
 
     size_ijk: tuple[int, int, int]
@@ -60,7 +63,8 @@ class VolumeGeometry:
             direction = direction.reshape(3, 3)
         if len(size) != 3 or len(spacing) != 3 or len(origin) != 3 or direction.shape != (3, 3):
             raise GeometryError(
-                f"size {size}, spacing {spacing}, origin {origin} and direction of shape {direction.shape} do not "
+                f"size {size}, spacing {spacing}, origin {origin} and direction of shape {direction.shape} "
+                "do not "
                 "describe a volume; three numbers each and a 3x3 direction are needed."
             )
         if min(size) < 1:
@@ -68,10 +72,13 @@ class VolumeGeometry:
         if not all(np.isfinite(s) and s > 0 for s in spacing):
             raise GeometryError(f"the voxel spacing is {spacing} mm; each must be finite and above 0.")
         if not np.all(np.isfinite(origin)) or not np.all(np.isfinite(direction)):
-            raise GeometryError("the origin or the direction has NaN or infinite values; a volume needs a place.")
+            raise GeometryError(
+                "the origin or the direction has NaN or infinite values; a volume needs a place."
+            )
         if np.abs(direction.T @ direction - np.eye(3)).max() > _ORTHONORMAL_TOLERANCE:
             raise GeometryError(
-                f"the axes of the volume are not at right angles (direction {np.round(direction, 4).tolist()}); tilted "
+                "the axes of the volume are not at right angles (direction "
+                f"{np.round(direction, 4).tolist()}); tilted "
                 "or sheared grids are not supported. Resample the volume to a regular grid first."
             )
         direction.setflags(write=False)
@@ -124,7 +131,7 @@ class VolumeGeometry:
         return indices
 
     def is_close(self, other: VolumeGeometry, tol: float = SAME_GRID_VOXELS) -> bool:
-        """Whether both are the same grid: equal sizes, and corners within ``tol`` of a voxel (float32 headers pass)."""
+        """Whether both are the same grid: equal sizes, and corners within ``tol`` of a voxel."""
         if self.size_ijk != other.size_ijk:
             return False
         corners = _corners(self.size_ijk)
@@ -153,7 +160,7 @@ def _corners(size_ijk: tuple[int, int, int]) -> FloatArray:
     return np.array(list(product(*((0, n - 1) for n in size_ijk))), dtype=np.float64)
 
 
-# --- slices --------------------------------------------------------------------------------------------------------
+# --- slices -------------------------------------------------------------------------------------------------
 
 
 def axis_number(axis: str) -> int:
@@ -167,12 +174,12 @@ def axis_number(axis: str) -> int:
     return AXES.index(axis)  # type: ignore[arg-type]
 
 
-def take_slices(array_kji: npt.NDArray, axis: str) -> npt.NDArray:  # type: ignore[type-arg]
-    """All slices along an axis as a view, ``(S, H, W)`` or ``(S, H, W, 3)``; writing into it writes into the array."""
+def take_slices(array_kji: AnyArray, axis: str) -> AnyArray:
+    """All slices along an axis as a view, ``(S, H, W[, 3])``; writing into it writes into the array."""
     return np.moveaxis(array_kji, axis_number(axis), 0)
 
 
-def put_slice(array_kji: npt.NDArray, axis: str, index: int, values: npt.ArrayLike) -> None:  # type: ignore[type-arg]
+def put_slice(array_kji: AnyArray, axis: str, index: int, values: npt.ArrayLike) -> None:
     """Writes one slice ``(H, W[, 3])`` into the array, in place.
 
     Raises:
@@ -180,9 +187,13 @@ def put_slice(array_kji: npt.NDArray, axis: str, index: int, values: npt.ArrayLi
     """
     slices, plane = take_slices(array_kji, axis), np.asarray(values)
     if not 0 <= index < len(slices):
-        raise GeometryError(f"slice {index} along {axis} does not exist; there are slices 0 to {len(slices) - 1}.")
+        raise GeometryError(
+            f"slice {index} along {axis} does not exist; there are slices 0 to {len(slices) - 1}."
+        )
     if plane.shape != slices.shape[1:]:
-        raise GeometryError(f"slice has shape {plane.shape}; along {axis} the volume needs {slices.shape[1:]}.")
+        raise GeometryError(
+            f"slice has shape {plane.shape}; along {axis} the volume needs {slices.shape[1:]}."
+        )
     slices[index] = plane
 
 
@@ -195,8 +206,8 @@ def slice_spacing_mm(geometry: VolumeGeometry, axis: str) -> tuple[float, float]
 def auto_axis(geometry: VolumeGeometry) -> Axis:
     """The axis that the volume was acquired along.
 
-    An axis of a single sample wins (a picture); then the coarsest spacing; ties (within 0.1 %) go to the fewest
-    samples, then to k.
+    An axis of a single sample wins (a picture); then the coarsest spacing; ties (within 0.1 %) go to the
+    fewest samples, then to k.
     """
     spacing, shape = tuple(reversed(geometry.spacing_mm)), geometry.shape_kji
     flat = [n for n in range(3) if shape[n] == 1]
@@ -208,8 +219,9 @@ def auto_axis(geometry: VolumeGeometry) -> Axis:
 class SliceView:
     """Slices along an axis, turned as a radiologist looks at them.
 
-    The same anatomy is stored upside down or mirrored by different programs (NIfTI rows often run from posterior to
-    anterior, DICOM rows the other way). Taking support and target through views of this kind makes them agree.
+    The same anatomy is stored upside down or mirrored by different programs (NIfTI rows often run from
+    posterior to anterior, DICOM rows the other way). Taking support and target through views of this kind
+    makes them agree.
 
     Attributes:
         axis: Slicing axis.
@@ -225,7 +237,7 @@ class SliceView:
     flip_columns: bool
     spacing_mm: tuple[float, float]
 
-    def take(self, array_kji: npt.NDArray) -> npt.NDArray:  # type: ignore[type-arg]
+    def take(self, array_kji: AnyArray) -> AnyArray:
         """All turned slices as a view, ``(S, H, W[, 3])``; writing into it writes into the array."""
         slices = take_slices(array_kji, self.axis)
         if self.transpose:
@@ -239,15 +251,17 @@ def slice_view(geometry: VolumeGeometry, axis: str, oriented: bool = True) -> Sl
     Args:
         geometry: The volume's lattice.
         axis: Slicing axis.
-        oriented: Whether to turn: rows run to posterior (in sagittal and coronal planes to inferior), columns to the
-            left (in sagittal planes to posterior). Otherwise slices stay as stored.
+        oriented: Whether to turn: rows run to posterior (in sagittal and coronal planes to inferior), columns
+            to the left (in sagittal planes to posterior). Otherwise slices stay as stored.
     """
     number = axis_number(axis)
     rows_mm, columns_mm = slice_spacing_mm(geometry, axis)
     if not oriented:
         return SliceView(AXES[number], False, False, False, (rows_mm, columns_mm))
     row, column = (geometry.direction[:, 2 - n] for n in range(3) if n != number)
-    normal = int(np.argmax(np.abs(np.cross(column, row))))  # the world axis (L, P, S) that the slices are stacked along
+    normal = int(
+        np.argmax(np.abs(np.cross(column, row)))
+    )  # the world axis (L, P, S) that the slices are stacked along
     down, right = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[normal]  # world axes of rows and columns
     down_sign = -1.0 if down == 2 else 1.0  # superior is at the top
     straight = abs(row[down]) + abs(column[right])
@@ -256,11 +270,15 @@ def slice_view(geometry: VolumeGeometry, axis: str, oriented: bool = True) -> Sl
     if transpose:
         row, column, rows_mm, columns_mm = column, row, columns_mm, rows_mm
     return SliceView(
-        AXES[number], transpose, bool(row[down] * down_sign < 0), bool(column[right] < 0), (rows_mm, columns_mm)
+        AXES[number],
+        transpose,
+        bool(row[down] * down_sign < 0),
+        bool(column[right] < 0),
+        (rows_mm, columns_mm),
     )
 
 
-# --- one lattice on another ----------------------------------------------------------------------------------------
+# --- one lattice on another ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -270,7 +288,8 @@ class LatticeMap:
     Attributes:
         order: Array axes of the source in the order of the reference's array axes.
         flips: Whether each axis is reversed after reordering.
-        start: Index ``(k, j, i)`` on the reference of the first voxel of the reordered source; may be negative.
+        start: Index ``(k, j, i)`` on the reference of the first voxel of the reordered source; may be
+            negative.
         shape: Shape of the reference arrays.
     """
 
@@ -279,11 +298,15 @@ class LatticeMap:
     start: tuple[int, int, int]
     shape: tuple[int, int, int]
 
-    def apply(self, array_kji: npt.NDArray) -> npt.NDArray:  # type: ignore[type-arg]
+    def apply(self, array_kji: AnyArray) -> AnyArray:
         """Brings an array onto the reference: what lies outside is cut off, what is missing is 0."""
-        source = np.transpose(array_kji, self.order)[tuple(slice(None, None, -1 if f else 1) for f in self.flips)]
+        source = np.transpose(array_kji, self.order)[
+            tuple(slice(None, None, -1 if f else 1) for f in self.flips)
+        ]
         result = np.zeros(self.shape, dtype=array_kji.dtype)
-        inside = [(max(s, 0), min(s + n, t)) for s, n, t in zip(self.start, source.shape, self.shape, strict=True)]
+        inside = [
+            (max(s, 0), min(s + n, t)) for s, n, t in zip(self.start, source.shape, self.shape, strict=True)
+        ]
         if all(low < high for low, high in inside):
             there = tuple(slice(low, high) for low, high in inside)
             here = tuple(slice(low - s, high - s) for (low, high), s in zip(inside, self.start, strict=True))
@@ -292,9 +315,12 @@ class LatticeMap:
 
 
 def match_lattice(
-    source: VolumeGeometry, reference: VolumeGeometry, what: str = "The segmentation", tol: float = SAME_GRID_VOXELS
+    source: VolumeGeometry,
+    reference: VolumeGeometry,
+    what: str = "The segmentation",
+    tol: float = SAME_GRID_VOXELS,
 ) -> LatticeMap:
-    """Finds how a grid lies on a reference grid: axes permuted or flipped, cropped or extended, never resampled.
+    """Finds how a grid lies on a reference grid: permuted, flipped, cropped or extended, never resampled.
 
     Args:
         source: Grid of the arrays to bring over.
@@ -315,7 +341,8 @@ def match_lattice(
     exact = corners @ relation[:3, :3].T + relation[:3, 3]
     if not signed_permutation or np.abs(corners @ turn.T + offset - exact).max() > tol:
         raise GeometryError(
-            f"{what} lies on another grid ({source}) than the volume ({reference}); both must share the voxel lattice "
+            f"{what} lies on another grid ({source}) than the volume ({reference}); both must share the "
+            "voxel lattice "
             "(flipped, permuted or cropped is fine). Export it in the volume's geometry or resample it first."
         )
     first = (corners @ turn.T + offset).min(axis=0).astype(int)
@@ -324,4 +351,6 @@ def match_lattice(
     flips = turn_kji.sum(axis=1) < 0
     a, b, c = (int(n) for n in order)
     f, g, h = (bool(x) for x in flips)
-    return LatticeMap((a, b, c), (f, g, h), (int(first[2]), int(first[1]), int(first[0])), reference.shape_kji)
+    return LatticeMap(
+        (a, b, c), (f, g, h), (int(first[2]), int(first[1]), int(first[0])), reference.shape_kji
+    )

@@ -1,20 +1,25 @@
 """An analytic male pelvis as T2-weighted MRI shows it, for demonstrations and tests without patient data.
 
-It is drawn, not measured: soft shapes in millimetres around the prostate's centre (x to the left, y to posterior, z to
-superior), with textures, a coil's bias field and Rician noise. Anatomy, contrast and the direction of the slices vary
-with the seed. It shows that the program runs; it says nothing about quality on patients.
+It is drawn, not measured: soft shapes in millimetres around the prostate's centre (x to the left, y to
+posterior, z to superior), with textures, a coil's bias field and Rician noise. Anatomy, contrast and the
+direction of the slices vary with the seed. It shows that the program runs; it says nothing about quality on
+patients.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from .geometry import VolumeGeometry
-from .segmentations import Segment, Segmentation
-from .volumes import Volume
+from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.volumes import Volume
 
-F32 = npt.NDArray[np.float32]
+Field = npt.NDArray[Any]
+Limits = tuple[float, float]
+ALL: Limits = (-500.0, 500.0)
 
 # Signal relative to urine, as percentiles of public T2w prostate volumes suggest.
 FAT, MUSCLE, MARROW, CORTEX, GAS, URINE, VESSEL, WALL = 0.45, 0.10, 0.23, 0.05, 0.03, 0.92, 0.04, 0.16
@@ -78,9 +83,9 @@ def _geometry(
     return VolumeGeometry((i, j, k), spacing, (x, y, z), direction)
 
 
-def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int, int]) -> F32:
+def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int, int]) -> Field:
     """Smooth noise, mostly in -1..1: random values on a coarse grid, joined by cubic B-splines."""
-    field: F32 = rng.uniform(-1.8, 1.8, tuple(c + 3 for c in cells)).astype(np.float32)
+    field: Field = rng.uniform(-1.8, 1.8, tuple(c + 3 for c in cells)).astype(np.float32)
     for axis, (n, c) in enumerate(zip(shape, cells, strict=True)):
         position = (np.arange(n) + 0.5) * c / n
         low = np.minimum(position.astype(int), c - 1)
@@ -93,7 +98,7 @@ def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple
     return np.ascontiguousarray(field, dtype=np.float32)
 
 
-def _ellipse(x: F32, y: F32, a: F32 | float, b: F32 | float, power: float = 2.0) -> F32:
+def _ellipse(x: Field, y: Field, a: Field | float, b: Field | float, power: float = 2.0) -> Field:
     """Roughly the distance in mm to a (super)ellipse of half axes a and b; negative inside."""
     u, v = np.abs(x / a), np.abs(y / b)
     if power == 2.0:
@@ -103,7 +108,7 @@ def _ellipse(x: F32, y: F32, a: F32 | float, b: F32 | float, power: float = 2.0)
     return np.asarray((q - 1) * np.minimum(a, b), dtype=np.float32)
 
 
-def _bar(x: F32, y: F32, start: tuple[float, float], end: tuple[float, float], radius: float) -> F32:
+def _bar(x: Field, y: Field, start: tuple[float, float], end: tuple[float, float], radius: float) -> Field:
     """Distance in mm to a thick line between two points ``(x, y)``; negative inside."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     t = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -111,13 +116,13 @@ def _bar(x: F32, y: F32, start: tuple[float, float], end: tuple[float, float], r
     return np.asarray(np.sqrt(ex * ex + ey * ey) - radius, dtype=np.float32)
 
 
-def _beyond(x: F32, y: F32, point: tuple[float, float], towards: tuple[float, float]) -> F32:
-    """Distance in mm to the half plane that begins at a point; negative on the side that ``towards`` points to."""
+def _beyond(x: Field, y: Field, point: tuple[float, float], towards: tuple[float, float]) -> Field:
+    """Distance in mm to the half plane that begins at a point; negative where ``towards`` points."""
     length = float(np.hypot(*towards))
     return np.asarray(((point[0] - x) * towards[0] + (point[1] - y) * towards[1]) / length, dtype=np.float32)
 
 
-def _ramp(z: F32, start: float, end: float) -> F32:
+def _ramp(z: Field, start: float, end: float) -> Field:
     """0 before start, 1 after end, smooth between."""
     t = np.clip((z - start) / (end - start), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
@@ -134,12 +139,14 @@ class _Patch:
         signal: What is painted on; a view into the whole volume.
     """
 
-    def __init__(self, x: F32, y: F32, z: F32, fine: F32, signal: F32) -> None:
+    def __init__(self, x: Field, y: Field, z: Field, fine: Field, signal: Field) -> None:
         self.x, self.y, self.z, self.fine, self.signal = x, y, z, fine, signal
         self.m = np.abs(x)
 
-    def paint(self, distance: F32, value: F32 | float, weight: F32 | float = 1.0, edge: float = 0.7) -> None:
-        """Blends a value in where the distance is negative; ``edge`` is half the width of the border in mm."""
+    def paint(
+        self, distance: Field, value: Field | float, weight: Field | float = 1.0, edge: float = 0.7
+    ) -> None:
+        """Blends a value in where the distance is negative; ``edge`` is half the border's width in mm."""
         amount = np.clip(0.5 - distance / np.float32(2 * edge), 0, 1)
         self.signal += amount * weight * (value - self.signal)
 
@@ -147,38 +154,43 @@ class _Patch:
 class _Painter:
     """Paints the organs from the back to the front into ``signal``, shape ``(K, J, I)``."""
 
-    def __init__(self, rng: np.random.Generator, size: tuple[int, int, int], step: tuple[float, float, float]) -> None:
+    def __init__(
+        self, rng: np.random.Generator, size: tuple[int, int, int], step: tuple[float, float, float]
+    ) -> None:
         self.rng, self.shape = rng, size
-        k, j, i = (((np.arange(n) - (n - 1) / 2) * s).astype(np.float32) for n, s in zip(size, step, strict=True))
+        k, j, i = (
+            ((np.arange(n) - (n - 1) / 2) * s).astype(np.float32) for n, s in zip(size, step, strict=True)
+        )
         self.grid = (k, j + np.float32(rng.uniform(-2, 8)), i + np.float32(rng.uniform(-3, 3)))
-        self.x = self.grid[2] + 3.5 * self.noise(3, 5)
-        self.y = self.grid[1][:, None] + 3.5 * self.noise(3, 5)
+        self.x = self.grid[2] + 4 * self.noise(3, 5) + 0.9 * self.noise(8, 20)
+        self.y = self.grid[1][:, None] + 4 * self.noise(3, 5) + 0.9 * self.noise(8, 20)
         self.signal = np.full(size, FAT, np.float32)
         self.fine = self.noise(size[0], 40)
         scale = float(rng.uniform(0.95, 1.06))
-        self.a = float(rng.uniform(22, 27)) * scale  # half width, half depth, half height of the prostate in mm
-        self.b = self.a * float(rng.uniform(0.66, 0.80))
+        self.a = (
+            float(rng.uniform(22, 27)) * scale
+        )  # half width, half depth, half height of the prostate in mm
+        self.b = self.a * float(rng.uniform(0.70, 0.86))
         self.h = float(rng.uniform(20, 24))
 
-    def noise(self, through: int, across: int) -> F32:
+    def noise(self, through: int, across: int) -> Field:
         """Smooth noise with so many cells through the slices and across them."""
         return _smooth_field(self.rng, self.shape, (through, across, across))
 
-    def patch(
-        self,
-        x: tuple[float, float] = (-200, 200),
-        y: tuple[float, float] = (-200, 200),
-        z: tuple[float, float] = (-200, 200),
-    ) -> _Patch:
+    def patch(self, x: Limits = ALL, y: Limits = ALL, z: Limits = ALL) -> _Patch:
         """The part of the volume between limits in mm, with a margin for the warp."""
-        box = []
-        for axis, (low, high), margin in zip(self.grid, (z, y, x), (0.0, 6.0, 6.0), strict=True):
-            start, stop = np.searchsorted(axis, (low - margin, high + margin))
-            box.append(slice(int(start), int(stop)))
-        b = tuple(box)
+        b = self.box(x, y, z)
         return _Patch(self.x[b], self.y[b], self.grid[0][b[0], None, None], self.fine[b], self.signal[b])
 
-    def draw(self) -> F32:
+    def box(self, x: Limits = ALL, y: Limits = ALL, z: Limits = ALL) -> tuple[slice, slice, slice]:
+        """Index ranges of the voxels between limits in mm."""
+        found = []
+        for axis, (low, high), margin in zip(self.grid, (z, y, x), (0.0, 6.0, 6.0), strict=True):
+            start, stop = np.searchsorted(axis, (low - margin, high + margin))
+            found.append(slice(int(start), int(stop)))
+        return found[0], found[1], found[2]
+
+    def draw(self) -> Field:
         """Paints everything; returns the signed distance to the prostate in mm."""
         self.fat()
         self.legs_and_hips()
@@ -190,43 +202,49 @@ class _Painter:
     def fat(self) -> None:
         """Fat with septa, and veins around the prostate."""
         self.signal += 0.05 * self.noise(5, 9)
-        septa = np.abs(self.noise(9, 20))
-        self.signal -= 0.12 * np.clip(1 - septa / 0.08, 0, 1)
+        septa = np.abs(self.noise(9, 20) + 0.4 * self.fine)
+        self.signal -= 0.10 * np.clip(1 - septa / 0.10, 0, 1)
+        self.signal += 0.03 * self.fine
         p = self.patch((-46, 46), (-34, 40), (-24, 60))
         veins = np.clip((p.fine - 0.25) * 2.2, -0.35, 1)
         near = np.clip((44 - np.sqrt(p.x * p.x + p.y * p.y)) / 12, 0, 1) * _ramp(p.z, -24, -10)
-        p.signal += near * (0.22 * veins - 0.06)
+        p.signal += near * (0.22 * veins - 0.10)
 
     def legs_and_hips(self) -> None:
         """Muscles and bones around the pelvis: adductors, gluteal muscles, ischium, hip joint, vessels."""
         rng = self.rng
         whole = self.patch()
-        fibres = MUSCLE + 0.03 + 0.03 * whole.fine
+        fibres = MUSCLE + 0.015 + 0.03 * whole.fine
+        stripe = np.sin(whole.y * 0.36 - whole.m * 0.22 + 3 * self.noise(3, 4))
         # adductors, pectineus: the anterior third in low slices, thinner above
-        recede = 30 * _ramp(whole.z, -12, 28)
-        front = _beyond(whole.m, whole.y + recede, (12, -27 + float(rng.uniform(-3, 3))), (0.25, -1))
-        skin = _beyond(whole.m, whole.y, (0, -72 + float(rng.uniform(-6, 4))), (-0.1, 1))
-        wing = np.maximum(np.maximum(front, skin), 7 - whole.m)
-        self_weight = 1 - 0.9 * _ramp(whole.z, 8, 26)
-        whole.paint(wing, fibres, self_weight, 1.0)
-        stripe = np.sin(whole.y * 0.42 - whole.m * 0.13 + 2.5 * self.noise(3, 3))
-        whole.paint(wing + 1, FAT * 0.75, 0.7 * np.clip((stripe - 0.93) * 14, 0, 1) * self_weight)
+        limits = (ALL, ALL, (-500.0, 26.0))
+        p, box = self.patch(*limits), self.box(*limits)
+        slope = (float(rng.uniform(0.55, 0.8)), -1.0)
+        front = _beyond(p.m, p.y + 30 * _ramp(p.z, -12, 28), (14, -19 + float(rng.uniform(-3, 3))), slope)
+        skin = _beyond(p.m, p.y, (0, -72 + float(rng.uniform(-6, 4))), (-0.1, 1))
+        wing = np.maximum(np.maximum(front, skin), 7 - p.m) + 1.5 * p.fine
+        fade = 1 - _ramp(p.z, 8, 26)
+        p.paint(wing, fibres[box], fade, 1.0)
+        p.paint(wing + 1, FAT * 0.75, 0.7 * np.clip((stripe[box] - 0.93) * 14, 0, 1) * fade)
         # gluteus maximus: the posterior corners
-        back = _beyond(whole.m, whole.y, (26, 62 + float(rng.uniform(-4, 6))), (0.5, 1))
-        back = np.maximum(back, 10 - whole.m)
-        whole.paint(back, fibres, 0.96, 1.0)
-        whole.paint(back + 1.5, FAT * 0.7, 0.5 * np.clip((stripe - 0.96) * 20, 0, 1))
-        # ischium and acetabulum, the femoral head beside it
+        limits = (ALL, (34.0, 500.0), ALL)
+        p, box = self.patch(*limits), self.box(*limits)
+        back = _beyond(p.m, p.y, (26, 62 + float(rng.uniform(-4, 6))), (0.5, 1))
+        back = np.maximum(back, 10 - p.m) + 1.5 * p.fine
+        p.paint(back, fibres[box], 0.96, 1.0)
+        p.paint(back + 1.5, FAT * 0.7, 0.5 * np.clip((stripe[box] - 0.96) * 20, 0, 1))
+        # acetabulum and femoral head, then the ischium below them
         marrow = MARROW + 0.05 * self.noise(6, 22)
-        hip = _ramp(whole.z, -24, -6)
-        plate = _beyond(whole.m, np.abs(whole.y - 2), (64, 0), (1, -0.12))
-        plate = np.maximum(plate, np.abs(whole.y - 2) - 34)
-        whole.paint(plate - 1.4, CORTEX, hip)
-        whole.paint(plate, marrow, hip)
-        head = _ellipse(whole.m - 91, whole.y + 6, 22.0, 22.0)
-        whole.paint(head - 2.6, CORTEX + 0.05, hip)
-        whole.paint(head - 1.2, 0.35, hip * 0.6)
-        whole.paint(head, marrow * 1.35, hip)
+        for side in ((-200.0, -56.0), (56.0, 200.0)):
+            p = self.patch(side, (-38, 46), (-24, 200))
+            inside, hip = marrow[self.box(side, (-38, 46), (-24, 200))], _ramp(p.z, -24, -6)
+            plate = _ellipse(p.m - 85, p.y - 4, 26.0, 36.0, 3.0)
+            p.paint(plate - 1.4, CORTEX, hip)
+            p.paint(plate, inside, hip)
+            head = _ellipse(p.m - 88, p.y + 6, 21.0, 21.0)
+            p.paint(head - 2.6, CORTEX + 0.05, hip)
+            p.paint(head - 1.2, 0.35, hip * 0.6)
+            p.paint(head, inside * 1.35, hip)
         p = self.patch(z=(-200, -4))
         ischium = _ellipse(p.m - 60, p.y - 10, 12.0, 16.0, 2.5)
         fade = 1 - _ramp(p.z, -22, -6)
@@ -247,9 +265,11 @@ class _Painter:
         shift = float(rng.uniform(-3, 3))
         p = self.patch((-80, 80), (-50, 60), (-34, 200))
         thick = float(rng.uniform(6.5, 9))
-        band = _bar(p.m, p.y, (36 + shift, -32), (55 + shift, -8), thick)
-        band = np.minimum(band, _bar(p.m, p.y, (56 + shift, -10), (55 + shift, 16), thick + 1.5))
-        band = np.minimum(band, _bar(p.m, p.y, (55 + shift, 16), (47 + shift, 46), thick - 2.5))
+        band = _bar(p.m, p.y, (26 + shift, -36), (44 + shift, -8), thick)
+        band = np.minimum(band, _bar(p.m, p.y, (45 + shift, -8), (53 + shift, 14), thick + 1.5))
+        band = (
+            np.minimum(band, _bar(p.m, p.y, (54 + shift, 14), (57 + shift, 38), thick - 2.5)) + 0.8 * p.fine
+        )
         p.paint(band - 1.2, FAT * 0.8, _ramp(p.z, -34, -20) * 0.8)
         p.paint(band, MUSCLE + 0.03 * p.fine, _ramp(p.z, -34, -20) * (1 - 0.25 * _ramp(p.z, 25, 45)))
 
@@ -259,12 +279,15 @@ class _Painter:
         p.paint(pubis - 1.6, CORTEX, height)
         p.paint(pubis, MARROW + 0.05 * p.fine, height)
         p.paint(_ellipse(p.x, p.y + 45, 2.5, 12.0), CORTEX * 2, height)
-        p.paint(_ellipse(p.x, p.y + 31, 16.0, 5.0), FAT + 0.25 * p.fine, height * 0.8)  # veins behind the symphysis
+        p.paint(
+            _ellipse(p.x, p.y + 31, 16.0, 5.0), FAT + 0.25 * p.fine, height * 0.8
+        )  # veins behind the symphysis
 
         p = self.patch((-45, 45), (-24, 62), (-200, 20))
-        wide = 6 + self.a * (0.55 + 0.55 * _ramp(p.z, -30, 0))
+        wide = 4 + self.a * (0.5 + 0.54 * _ramp(p.z, -30, 0))
         sheet = _ellipse(p.x, p.y - 14, wide, 34 - 10 * _ramp(-p.z, 10, 35))
-        p.paint(np.abs(sheet) - 1.5, MUSCLE + 0.05, 0.9 * (1 - _ramp(p.z, 4, 18)) * _ramp(p.y, -20, -6), 1.0)
+        sheet = np.abs(sheet + 0.8 * p.fine) - 1.1
+        p.paint(sheet, MUSCLE + 0.06, 0.75 * (1 - _ramp(p.z, 2, 14)) * _ramp(p.y, -20, -6), 1.0)
         low = 1 - _ramp(p.z, -30, -16)
         p.paint(_ellipse(p.x, p.y - 1, 14.0, 22.0), MUSCLE + 0.1 + 0.06 * p.fine, low, 1.5)
         p.paint(np.abs(_ellipse(p.x, p.y + 7, 6.0, 5.0)) - 1.2, MUSCLE, 0.7 * low)
@@ -275,7 +298,7 @@ class _Painter:
     def rectum(self) -> None:
         """The anal canal below, above it the rectum with gas or stool."""
         rng = self.rng
-        grow, filled, lean = float(rng.uniform(3, 9)), rng.random() < 0.6, float(rng.uniform(-5, 5))
+        grow, filled, lean = float(rng.uniform(4, 11)), rng.random() < 0.6, float(rng.uniform(-5, 5))
         p = self.patch((-34, 34), (-10, 75))
         radius = 8 + grow * _ramp(p.z, -22, -2)
         centre = self.b * 0.9 + 5 + radius - 7 * (1 - _ramp(p.z, -30, -12))
@@ -298,7 +321,7 @@ class _Painter:
         p.paint(urine - 2.6, WALL, _ramp(p.z, floor - 1, floor + 3))
         p.paint(urine, URINE + 0.05 * p.fine - 0.05, _ramp(p.z, floor - 1, floor + 3), 1.0)
 
-    def prostate(self) -> F32:
+    def prostate(self) -> Field:
         """Seminal vesicles, then the gland with its zones; gives the signed distance to its surface in mm."""
         rng, a, b, h = self.rng, self.a, self.b, self.h
         p = self.patch((-36, 36), (-12, 30), (h * 0.7, h * 1.9))
@@ -313,33 +336,39 @@ class _Painter:
         # narrower towards the apex than towards the base; flat behind, with a groove in the midline
         profile = np.sqrt(np.clip(1 - np.abs(t) ** 2.4, 1e-4, 1)) * (1 - 0.16 * np.clip(-t, 0, 1))
         behind = y + np.where(y > 0, 2.2 * np.exp(-((x / 9) ** 2)) + 0.12 * y, 0)
-        gland = _ellipse(x, behind - 1.5 * t, a * profile, b * profile, 2.25) + (np.abs(p.z) > h) * np.float32(50)
+        gland = _ellipse(x, behind - 1.5 * t, a * profile, b * profile, 2.25) + (
+            np.abs(p.z) > h
+        ) * np.float32(50)
         inside = np.clip(0.5 - gland / 1.2, 0, 1)
         p.paint(np.abs(gland) - 1.4, FAT * 0.9 + 0.25 * p.fine, 0.35)
-        peripheral = TRANSITION + (PERIPHERAL - TRANSITION) * float(rng.uniform(0.7, 1.15))
+        peripheral = TRANSITION + (PERIPHERAL - TRANSITION) * float(rng.uniform(0.85, 1.2))
         p.paint(gland, peripheral + 0.09 * p.fine + 0.06 * _smooth_field(rng, p.signal.shape, (4, 6, 6)))
         # the transition zone with its nodules, from above the apex to the base
         zone = np.sqrt(np.clip(1 - ((t - 0.25) / 0.95) ** 2, 1e-3, 1))
-        wide, deep = a * float(rng.uniform(0.64, 0.78)), b * float(rng.uniform(0.66, 0.8))
-        inner = _ellipse(x, y + b * 0.22, wide * zone, deep * zone, 2.3)
-        nodules = _smooth_field(rng, p.signal.shape, (5, 7, 8)) + 0.7 * _smooth_field(rng, p.signal.shape, (9, 15, 18))
+        wide, deep = a * float(rng.uniform(0.64, 0.78)), b * float(rng.uniform(0.6, 0.72))
+        inner = _ellipse(x, y + b * 0.27, wide * zone, deep * zone, 2.3)
+        nodules = _smooth_field(rng, p.signal.shape, (5, 7, 8)) + 0.7 * _smooth_field(
+            rng, p.signal.shape, (9, 15, 18)
+        )
         p.paint(inner - 1.2, CAPSULE + 0.05, inside * 0.9)
-        p.paint(inner, TRANSITION + 0.10 * nodules + 0.04 * p.fine, inside, 1.0)
-        p.paint(_ellipse(x, y + b * 0.85, a * 0.34, b * 0.32), STROMA, inside * 0.8, 1.5)
+        p.paint(inner, TRANSITION + 0.13 * nodules + 0.05 * p.fine, inside, 1.0)
+        p.paint(_ellipse(x, y + b * 0.85, a * 0.34, b * 0.32), STROMA, inside * 0.6, 2.0)
         p.paint(_ellipse(x, y + 1, 2.6, 2.6), TRANSITION + 0.2, inside * 0.5)
         p.paint(np.abs(gland - 0.4) - 0.3, CAPSULE, 0.7)
 
+        box = self.box((-a - 4, a + 4), (-b - 6, b + 8), (-h - 1, h + 1))
         distance = np.full(self.shape, 50, np.float32)
-        k0, j0, i0 = (int(np.searchsorted(g, v)) for g, v in zip(self.grid, (-h - 1, -b - 12, -a - 10), strict=True))
-        distance[k0 : k0 + gland.shape[0], j0 : j0 + gland.shape[1], i0 : i0 + gland.shape[2]] = gland
+        distance[box] = gland
         return distance
 
 
-def _acquire(rng: np.random.Generator, tissue: F32) -> F32:
+def _acquire(rng: np.random.Generator, tissue: Field) -> Field:
     """Coil sensitivity, Rician noise and the scanner's arbitrary units."""
     shape = tissue.shape
     j, i = np.linspace(-1, 1, shape[1], dtype=np.float32), np.linspace(-1, 1, shape[2], dtype=np.float32)
-    coil = 1 + 0.12 * (j[:, None] ** 2) + float(rng.uniform(-0.12, 0.12)) * j[:, None] - 0.10 * i[None, :] ** 2
+    coil = (
+        1 + 0.12 * (j[:, None] ** 2) + float(rng.uniform(-0.12, 0.12)) * j[:, None] - 0.10 * i[None, :] ** 2
+    )
     bias = np.exp(0.15 * _smooth_field(rng, shape, (2, 2, 2))) * coil
     signal = np.clip(tissue, 0.01, None) * bias
     sigma = np.float32(rng.uniform(0.012, 0.024))

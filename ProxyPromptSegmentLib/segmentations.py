@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,18 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import GeometryError, InputError, OutputError
-from .geometry import VolumeGeometry, match_lattice
-from .volumes import (
+from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError
+from ProxyPromptSegmentLib.geometry import VolumeGeometry, match_lattice
+from ProxyPromptSegmentLib.itk_images import (
     PICTURE_SUFFIXES,
     array_to_image,
-    check_output_path,
     image_to_array,
     read_image,
-    safe_output,
-    suffix_of,
     write_image,
 )
+from ProxyPromptSegmentLib.output_files import check_output_path, safe_output, suffix_of
+from ProxyPromptSegmentLib.seg_nrrd import is_seg_nrrd, read_layers, write_layers
 
 OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 MOST_LABELS = 255
@@ -46,7 +44,8 @@ class Segment:
         name: What Slicer shows, e.g. ``"prostate"``.
         mask: 1 inside, 0 outside; uint8, shape ``(K, J, I)``.
         color_rgb: Red, green, blue in 0..1.
-        terminology: Slicer's terminology entry as ``slicerio`` gives it (``category``, ``type`` and so on), or None.
+        terminology: Slicer's terminology entry as ``slicerio`` gives it (``category``, ``type`` and so on),
+            or None.
         metadata: ``id``, ``status``, ``tags`` and ``label_value`` where the file had them; kept when writing.
 
     Raises:
@@ -86,7 +85,8 @@ class Segmentation:
         for segment in self.segments:
             if segment.mask.shape != self.geometry.shape_kji:
                 raise GeometryError(
-                    f"segment '{segment.name}' has shape {segment.mask.shape}, the geometry {self.geometry.shape_kji}; "
+                    f"segment '{segment.name}' has shape {segment.mask.shape}, the geometry "
+                    f"{self.geometry.shape_kji}; "
                     "both must be the same (K, J, I)."
                 )
 
@@ -101,17 +101,17 @@ def default_color(index: int) -> tuple[float, float, float]:
     return _COLORS[index % len(_COLORS)]
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None) -> Segmentation:
     """Reads segments, onto the grid of a volume if one is given.
 
     Args:
-        path: ``.seg.nrrd``; a label map as NRRD, NIfTI or MHA (one segment per value, named ``label 1`` and so on); or
-            a picture (one segment per grey value or colour; of a JPEG the bright half).
-        reference: The volume's lattice. The file may be flipped, permuted, cropped or extended against it; voxels are
-            moved, never resampled. A picture has no place, so only its size must fit.
+        path: ``.seg.nrrd``; a label map as NRRD, NIfTI or MHA (one segment per value, named ``label 1`` and
+            so on); or a picture (one segment per grey value or colour; of a JPEG the bright half).
+        reference: The volume's lattice. The file may be flipped, permuted, cropped or extended against it;
+            voxels are moved, never resampled. A picture has no place, so only its size must fit.
 
     Raises:
         InputError: If the file is missing, damaged or no segmentation.
@@ -120,11 +120,12 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
     path = Path(path)
     if path.is_dir() or path.suffix.lower() in (".dcm", ".ima"):
         raise InputError(
-            f"{path.name} is DICOM; segmentations are read from .seg.nrrd, .nii.gz, .nrrd, .mha and .png. Load the DICOM "
+            f"{path.name} is DICOM; segmentations are read from .seg.nrrd, .nii.gz, .nrrd, .mha and .png. "
+            "Load the DICOM "
             "segmentation in Slicer and save it as .seg.nrrd."
         )
     is_picture = suffix_of(path) in PICTURE_SUFFIXES
-    found = _read_slicer(path) if _is_slicer_segmentation(path) else _read_labels(path)
+    found = _read_slicer(path) if is_seg_nrrd(path) else _read_labels(path)
     if reference is None or found.geometry == reference:
         return found
     if is_picture:
@@ -136,75 +137,25 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
         lost = int(segment.mask.sum(dtype=np.int64) - mask.sum(dtype=np.int64))
         if lost and not mask.any():
             raise GeometryError(
-                f"segment '{segment.name}' of {path.name} lies wholly outside of the volume ({reference}); give the "
+                f"segment '{segment.name}' of {path.name} lies wholly outside of the volume ({reference}); "
+                "give the "
                 "segmentation that was drawn on this volume."
             )
         if lost:
-            _log.warning("%s: %d voxels of '%s' lie outside of the volume and are cut off", path.name, lost, segment.name)
+            _log.warning(
+                "%s: %d voxels of '%s' lie outside of the volume and are cut off",
+                path.name,
+                lost,
+                segment.name,
+            )
         placed.append(Segment(segment.name, mask, segment.color_rgb, segment.terminology, segment.metadata))
     return Segmentation(placed, reference)
 
 
-def _is_slicer_segmentation(path: Path) -> bool:
-    """Whether a NRRD file has Slicer's segment fields, whatever its name."""
-    if suffix_of(path) in (".seg.nrrd", ".seg.nhdr"):
-        return True
-    if path.suffix.lower() not in (".nrrd", ".nhdr") or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return b"\nSegment0_" in file.read(1 << 16)
-
-
 def _read_slicer(path: Path) -> Segmentation:
-    """Reads ``.seg.nrrd`` with slicerio."""
-    import slicerio
-
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a segmentation file.")
-    try:
-        content = slicerio.read_segmentation(str(path))
-        voxels = np.asarray(content["voxels"])
-        layers = voxels if voxels.ndim == 4 else voxels[None]
-        if layers.ndim != 4 or not np.issubdtype(layers.dtype, np.integer):
-            raise InputError(
-                f"{path.name} has voxels of shape {voxels.shape} and type {voxels.dtype}; a .seg.nrrd has whole numbers "
-                "in three dimensions, or layers of them. Save the binary labelmap representation in Slicer."
-            )
-        size = (layers.shape[1], layers.shape[2], layers.shape[3])
-        geometry = VolumeGeometry.from_affine(content["ijkToLPS"], size)
-        names = _names_in_header(path)
-        segments = [
-            _segment_of(n, {**info, "name": names[n] if n < len(names) else info.get("name")}, layers)
-            for n, info in enumerate(content["segments"])
-        ]
-    except GeometryError as error:
-        raise InputError(f"{path.name}: {error}") from None
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001  # slicerio and pynrrd raise whatever a damaged header leads them to
-        reason = " ".join(str(error).split())[:160].rstrip(".")
-        raise InputError(
-            f"{path.name} cannot be read as a segmentation; it may be damaged or cut short ({reason}). Save it again."
-        ) from None
-    if not segments:
-        raise InputError(f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again.")
-    return Segmentation(segments, geometry)
-
-
-def _names_in_header(path: Path) -> list[str | None]:
-    """Segment names as Slicer writes them, in UTF-8: pynrrd drops every letter that is not ASCII."""
-    fields: dict[int, str | None] = {}
-    with path.open("rb") as file:
-        for raw in file:
-            line = raw.rstrip(b"\r\n")
-            if not line:
-                break
-            if match := re.match(rb"Segment(\d+)_(\w+):=(.*)", line):
-                number = int(match[1])
-                fields.setdefault(number, None)
-                if match[2] == b"Name":
-                    fields[number] = match[3].decode("utf-8", "replace")
-    return [fields[number] for number in sorted(fields)]
+    """Reads ``.seg.nrrd``."""
+    layers, geometry, infos = read_layers(path)
+    return Segmentation([_segment_of(n, info, layers) for n, info in enumerate(infos)], geometry)
 
 
 def _segment_of(index: int, info: dict[str, Any], layers: npt.NDArray[Any]) -> Segment:
@@ -212,7 +163,11 @@ def _segment_of(index: int, info: dict[str, Any], layers: npt.NDArray[Any]) -> S
     value, layer = int(info.get("labelValue", 1)), int(info.get("layer", 0))
     mask = np.ascontiguousarray((layers[layer] == value).T, dtype=np.uint8)
     color = tuple(float(c) for c in info.get("color", default_color(index)))
-    kept = {key: info[key] for key in ("id", "status", "tags", "nameAutoGenerated", "colorAutoGenerated") if key in info}
+    kept: dict[str, Any] = {
+        key: info[key]
+        for key in ("id", "status", "tags", "nameAutoGenerated", "colorAutoGenerated")
+        if key in info
+    }
     kept["label_value"] = value
     name = str(info.get("name") or f"segment {index + 1}")
     return Segment(name, mask, (color[0], color[1], color[2]), info.get("terminology"), kept)
@@ -230,19 +185,23 @@ def _read_labels(path: Path) -> Segmentation:
     if not np.issubdtype(array.dtype, np.integer):
         if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
             raise InputError(
-                f"{path.name} has fractions or NaN as voxels; a label map has one whole number per object. Threshold it "
+                f"{path.name} has fractions or NaN as voxels; a label map has one whole number per object. "
+                "Threshold it "
                 "first, or give the segmentation instead of the image."
             )
         array = array.astype(np.int64)
     values = [int(v) for v in np.unique(array)]
     if values[0] < 0 or len(values) > MOST_LABELS + 1:
         raise InputError(
-            f"{path.name} has {len(values)} different values from {values[0]} to {values[-1]}; a label map has 0 outside "
+            f"{path.name} has {len(values)} different values from {values[0]} to {values[-1]}; a label map "
+            "has 0 outside "
             f"and at most {MOST_LABELS} objects. Is this the image instead of the segmentation?"
         )
     values = [v for v in values if v]
     if not values:
-        raise InputError(f"{path.name} is empty: every voxel is 0. Give a mask with at least one object in it.")
+        raise InputError(
+            f"{path.name} is empty: every voxel is 0. Give a mask with at least one object in it."
+        )
     return Segmentation(
         [
             Segment(
@@ -260,7 +219,7 @@ def _read_labels(path: Path) -> Segmentation:
 def _colors_to_labels(
     array: npt.NDArray[Any], path: Path
 ) -> tuple[npt.NDArray[Any], list[tuple[float, float, float]] | None]:
-    """Grey pictures stored as RGB to their grey values, coloured ones to 1, 2, ... in the order of their colours."""
+    """Grey pictures stored as RGB to their values, coloured ones to 1, 2, ... in the order of colours."""
     if np.array_equal(array[..., 0], array[..., 1]) and np.array_equal(array[..., 0], array[..., 2]):
         return array[..., 0], None
     wide = array.astype(np.int64)
@@ -269,7 +228,8 @@ def _colors_to_labels(
     unique = unique[unique > 0]
     if len(unique) > MOST_LABELS:
         raise InputError(
-            f"{path.name} has {len(unique)} colours; a mask has one colour per object, on black. Is this the image "
+            f"{path.name} has {len(unique)} colours; a mask has one colour per object, on black. Is this the "
+            "image "
             "instead of the mask?"
         )
     labels = np.where(codes > 0, np.searchsorted(unique, codes) + 1, 0)
@@ -283,29 +243,31 @@ def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -
     if found.geometry.size_ijk != reference.size_ijk:
         (width, height, _), (i, j, k) = found.geometry.size_ijk, reference.size_ijk
         raise GeometryError(
-            f"{path.name} has {width}x{height} pixels, the image has {i}x{j}x{k}; a mask as a picture must have the size "
+            f"{path.name} has {width}x{height} pixels, the image has {i}x{j}x{k}; a mask as a picture must "
+            "have the size "
             "of its image, and the image one slice. Export the mask at the image's size."
         )
     return Segmentation(found.segments, reference)
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str]:
     """Writes segments in exactly their lattice (NIfTI keeps it in float32: about 1e-6 of the distances).
 
     Args:
-        path: ``.seg.nrrd`` keeps names, colours, terminology and overlaps; ``.nii.gz``, ``.nii``, ``.nrrd`` and
-            ``.mha`` become a label map with the values 1, 2, ... in the order of the segments (or the values that were
-            read, if they are distinct); ``.png`` the same, for one slice.
+        path: ``.seg.nrrd`` keeps names, colours, terminology and overlaps; ``.nii.gz``, ``.nii``, ``.nrrd``
+            and ``.mha`` become a label map with the values 1, 2, ... in the order of the segments (or the
+            values that were read, if they are distinct); ``.png`` the same, for one slice.
         segmentation: What to write.
 
     Returns:
         Warnings as sentences: voxels of several segments of which a label map keeps only the last.
 
     Raises:
-        OutputError: If the file cannot be written, in which case nothing half-written stays and an older file is kept.
+        OutputError: If the file cannot be written, in which case nothing half-written stays and an older file
+            is kept.
     """
     path = Path(path)
     check_output_path(path, OUTPUT_SUFFIXES)
@@ -318,7 +280,8 @@ def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str
     labels, warnings = to_label_map(segmentation)
     if suffix_of(path) == ".png" and len(labels) != 1:
         raise OutputError(
-            f"{path.name} can hold one slice, the segmentation has {len(labels)}; write .seg.nrrd or .nii.gz instead."
+            f"{path.name} can hold one slice, the segmentation has {len(labels)}; write .seg.nrrd or .nii.gz "
+            "instead."
         )
     image = array_to_image(labels, segmentation.geometry)
     with safe_output(path) as partial:
@@ -346,7 +309,8 @@ def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str
     if not overlap:
         return labels, []
     return labels, [
-        f"{overlap} voxels belong to several segments; a label map keeps the last one. Write .seg.nrrd to keep all."
+        f"{overlap} voxels belong to several segments; a label map keeps the last one. Write .seg.nrrd to "
+        "keep all."
     ]
 
 
@@ -372,13 +336,11 @@ def _layers_of(segments: list[Segment]) -> tuple[npt.NDArray[Any], list[tuple[in
 
 
 def _write_slicer(partial: Path, segmentation: Segmentation) -> None:
-    """Writes ``.seg.nrrd`` with slicerio and reads it back: a full disk may cut it short."""
-    import nrrd
-    import slicerio
-
+    """Writes ``.seg.nrrd``."""
     layers, places = _layers_of(segmentation.segments)
     i, j, k = segmentation.geometry.size_ijk
-    infos, used = [], set()
+    infos: list[dict[str, Any]] = []
+    used: set[str] = set()
     for n, (segment, (layer, value)) in enumerate(zip(segmentation.segments, places, strict=True)):
         identity = str(segment.metadata.get("id") or f"Segment_{n + 1}")
         while identity in used:
@@ -386,7 +348,7 @@ def _write_slicer(partial: Path, segmentation: Segmentation) -> None:
         used.add(identity)
         info: dict[str, Any] = {
             "id": identity,
-            "name": _to_ascii(" ".join(segment.name.split()) or f"segment {n + 1}"),
+            "name": " ".join(segment.name.split()) or f"segment {n + 1}",
             "color": [round(float(c), 6) for c in segment.color_rgb],
             "labelValue": value,
             "layer": layer,
@@ -397,43 +359,8 @@ def _write_slicer(partial: Path, segmentation: Segmentation) -> None:
             "status": str(segment.metadata.get("status", "inprogress")),
         }
         if segment.terminology:
-            info["terminology"] = _ascii_in(segment.terminology)
+            info["terminology"] = segment.terminology
         if segment.metadata.get("tags"):
-            info["tags"] = _ascii_in(segment.metadata["tags"])
+            info["tags"] = segment.metadata["tags"]
         infos.append(info)
-    content = {
-        "voxels": layers if len(layers) > 1 else layers[0],
-        "ijkToLPS": segmentation.geometry.affine,
-        "containedRepresentationNames": ["Binary labelmap"],
-        "segments": infos,
-    }
-    slicerio.write_segmentation(str(partial), content, compression_level=6)
-    _restore_letters(partial)
-    try:
-        found = nrrd.read(str(partial))[0]
-    except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds for a file cut short
-        raise OSError(f"the file could not be read back ({' '.join(str(error).split())[:100]})") from None
-    if not np.array_equal(found, content["voxels"]):
-        raise OSError("the file on the disk differs from what was written")
-
-
-def _to_ascii(text: str) -> str:
-    """Replaces letters that pynrrd cannot write by ``@utf8-<hex>@``, until ``_restore_letters``."""
-    return re.sub(r"[^\x20-\x7e]+", lambda match: f"@utf8-{match[0].encode('utf-8').hex()}@", text)
-
-
-def _ascii_in(value: Any) -> Any:
-    """``_to_ascii`` for every text in nested lists and dictionaries."""
-    if isinstance(value, dict):
-        return {_to_ascii(str(key)): _ascii_in(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_ascii_in(item) for item in value]
-    return _to_ascii(value) if isinstance(value, str) else value
-
-
-def _restore_letters(partial: Path) -> None:
-    """Puts the letters back as UTF-8, which Slicer reads and writes."""
-    header, gap, voxels = partial.read_bytes().partition(b"\n\n")
-    restored = re.sub(rb"@utf8-([0-9a-f]+)@", lambda match: bytes.fromhex(match[1].decode()), header)
-    if restored != header:
-        partial.write_bytes(restored + gap + voxels)
+    write_layers(partial, layers, segmentation.geometry, infos)

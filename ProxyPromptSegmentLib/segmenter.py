@@ -115,15 +115,18 @@ class SegmentResult:
     cancelled: bool = False
     notes: list[str] = field(default_factory=list)
 
-    def masks(self, threshold: float = 0.5, presence_threshold: float = 0.5) -> np.ndarray:
-        """Binary masks uint8 ``(S, N, H, W)``: probability above the threshold, on slices that have the object.
+    def gated_probability(self) -> np.ndarray:
+        """Probability of each voxel, times the presence of the object in its slice; float32 ``(S, N, H, W)``.
 
         The presence of a slice is averaged with its neighbours' (weights 1, 2, 1), because an organ does not
         flicker from slice to slice.
         """
-        smooth = smooth_presence(self.presence, self.done)
-        shown = (smooth >= presence_threshold)[..., None, None]
-        return ((self.probability > threshold) & shown).astype(np.uint8)
+        smooth = smooth_presence(self.presence, self.done).astype(np.float32)
+        return self.probability * smooth[..., None, None]
+
+    def masks(self, threshold: float = 0.5) -> np.ndarray:
+        """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold."""
+        return (self.gated_probability() > threshold).astype(np.uint8)
 
     def confidence(self) -> np.ndarray:
         """0..1 for each slice and object, ``(S, N)``: how sure the model is of what it shows there.

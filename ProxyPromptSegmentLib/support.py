@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .errors import GeometryError, SupportError
-from .geometry import slice_view
-from .segmentations import Segment, Segmentation, default_color
-from .volumes import Volume
+from ProxyPromptSegmentLib.errors import GeometryError, SupportError
+from ProxyPromptSegmentLib.geometry import slice_view
+from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, default_color
+from ProxyPromptSegmentLib.volumes import Volume
 
 MAX_SLICES = 8
 
@@ -45,21 +45,37 @@ class SupportPair:
         """Checks the values and makes the arrays plain."""
         image, masks = np.ascontiguousarray(self.image, dtype=np.float32), np.ascontiguousarray(self.masks)
         what = self.source or "the support"
-        if image.shape[2:] not in ((), (3,)) or image.ndim < 2 or masks.ndim != 3 or image.shape[:2] != masks.shape[1:]:
+        if (
+            image.shape[2:] not in ((), (3,))
+            or image.ndim < 2
+            or masks.ndim != 3
+            or image.shape[:2] != masks.shape[1:]
+        ):
             raise SupportError(
-                f"{what}: image has shape {image.shape}, masks {masks.shape}; both must share (H, W), with N masks in "
+                f"{what}: image has shape {image.shape}, masks {masks.shape}; both must share (H, W), with N "
+                "masks in "
                 "front. Export the segmentation in the volume's geometry."
             )
         if masks.size and not np.isin(masks, (0, 1)).all():
-            raise SupportError(f"{what}: masks have values up to {masks.max()}; allowed are 0 outside and 1 inside.")
+            raise SupportError(
+                f"{what}: masks have values up to {masks.max()}; allowed are 0 outside and 1 inside."
+            )
         if not masks.any():
-            raise SupportError(f"{what}: every mask is empty; choose a slice on which an object is annotated.")
+            raise SupportError(
+                f"{what}: every mask is empty; choose a slice on which an object is annotated."
+            )
         if not np.isfinite(image).all():
-            raise SupportError(f"{what}: the image has NaN or infinite intensity; replace it by numbers first.")
+            raise SupportError(
+                f"{what}: the image has NaN or infinite intensity; replace it by numbers first."
+            )
         if not (np.isfinite(self.window).all() and self.window[0] < self.window[1]):
-            raise SupportError(f"{what}: the intensity window {self.window} is empty; its low end must be below its high.")
+            raise SupportError(
+                f"{what}: the intensity window {self.window} is empty; its low end must be below its high."
+            )
         if not (np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0):
-            raise SupportError(f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0.")
+            raise SupportError(
+                f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0."
+            )
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "masks", masks.astype(np.uint8, copy=False))
         object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
@@ -92,21 +108,27 @@ class SupportSet:
         terminologies = tuple(self.terminologies) or (None,) * len(objects)
         if not pairs or not objects:
             raise SupportError(
-                f"the support has {len(pairs)} pairs and {len(objects)} objects; at least one of each is needed. Choose "
+                f"the support has {len(pairs)} pairs and {len(objects)} objects; at least one of each is "
+                "needed. Choose "
                 "another support."
             )
         if len({name.casefold() for name in objects}) < len(objects):
             raise SupportError(f"objects of the support share a name: {_listed(objects)}; give each its own.")
-        if not len(objects) == len(colors) == len(terminologies) or any(len(p.masks) != len(objects) for p in pairs):
+        if not len(objects) == len(colors) == len(terminologies) or any(
+            len(p.masks) != len(objects) for p in pairs
+        ):
             raise SupportError(
-                f"the support names {len(objects)} objects, but has {len(colors)} colours, {len(terminologies)} "
-                f"terminologies and {sorted({len(p.masks) for p in pairs})} masks per pair; the counts must agree."
+                f"the support names {len(objects)} objects, but has {len(colors)} colours, "
+                f"{len(terminologies)} "
+                f"terminologies and {sorted({len(p.masks) for p in pairs})} masks per pair; the counts must "
+                "agree."
             )
         shown = np.any([p.masks.any(axis=(1, 2)) for p in pairs], axis=0)
         if not shown.all():
             missing = [name for name, there in zip(objects, shown, strict=True) if not there]
             raise SupportError(
-                f"no slice of the support shows {_listed(missing)}: the mask is empty. Choose another support or other "
+                f"no slice of the support shows {_listed(missing)}: the mask is empty. Choose another "
+                "support or other "
                 "slices, or leave the object out."
             )
         object.__setattr__(self, "pairs", pairs)
@@ -134,37 +156,45 @@ def support_from_volume(
         volume: The retrospective case.
         segmentation: Its annotation, on the same grid.
         objects: Names of the segments to use, in any case of letters; all that are not empty by default.
-        slices: Indices along the axis. By default ("auto") those that are annotated, evenly spread, such that every
-            object is shown.
+        slices: Indices along the axis. By default ("auto") those that are annotated, evenly spread, such that
+            every object is shown.
         axis: Slicing axis.
         max_slices: How many slices are taken at most when they are chosen here.
-        oriented: Whether to turn the slices as a radiologist looks at them; the target's have to be turned too.
+        oriented: Whether to turn the slices as a radiologist looks at them; the target's have to be turned
+            too.
 
     Raises:
-        SupportError: If sizes differ, a name is unknown, a slice does not exist or nothing is annotated on it.
+        SupportError: If sizes differ, a name is unknown, a slice does not exist or nothing is annotated on
+            it.
         GeometryError: If sizes agree but the grids lie elsewhere, or the axis is unknown.
     """
-    from .preprocess import intensity_window
+    from ProxyPromptSegmentLib.preprocess import intensity_window
 
     if segmentation.geometry.shape_kji != volume.geometry.shape_kji:
         raise SupportError(
             f"the support's image {volume.name} has shape {volume.geometry.shape_kji}, its masks "
-            f"{segmentation.geometry.shape_kji}; both must share (K, J, I). Export the segmentation in the volume's geometry."
+            f"{segmentation.geometry.shape_kji}; both must share (K, J, I). Export the segmentation in the "
+            "volume's geometry."
         )
     if not segmentation.geometry.is_close(volume.geometry):
         raise GeometryError(
-            f"the support's segmentation lies on another grid ({segmentation.geometry}) than its image {volume.name} "
+            f"the support's segmentation lies on another grid ({segmentation.geometry}) than its image "
+            f"{volume.name} "
             f"({volume.geometry}); give the segmentation that was drawn on this image."
         )
     chosen = select_segments(segmentation, objects)
     view = slice_view(volume.geometry, axis, oriented)
     images = view.take(volume.array)
     masks = np.stack([view.take(segment.mask) for segment in chosen], axis=1)
-    indices = _chosen_slices(masks.any(axis=(2, 3)), [s.name for s in chosen], slices, axis, max_slices)
+    indices = _chosen_slices(np.any(masks, axis=(2, 3)), [s.name for s in chosen], slices, axis, max_slices)
     low, high = intensity_window(volume.array)
     pairs = [
         SupportPair(
-            images[n], masks[n], view.spacing_mm, (float(low), float(high)), f"{volume.name}, slice {n} along {axis}"
+            images[n],
+            masks[n],
+            view.spacing_mm,
+            (float(low), float(high)),
+            f"{volume.name}, slice {n} along {axis}",
         )
         for n in indices
     ]
@@ -186,7 +216,8 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
         chosen = [segment for segment in segmentation.segments if segment.mask.any()]
         if not chosen:
             raise SupportError(
-                f"every mask of the support is empty ({_listed(segmentation.names) or 'no segments'}); choose another "
+                f"every mask of the support is empty ({_listed(segmentation.names) or 'no segments'}); "
+                "choose another "
                 "support, on which the object is annotated."
             )
         return chosen
@@ -196,13 +227,18 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
         found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
         if not found:
             raise SupportError(
-                f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. Choose one of "
+                f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. "
+                "Choose one of "
                 "these."
             )
         if len(found) > 1:
-            raise SupportError(f"the support has {len(found)} objects named '{name}'; rename them so that one is meant.")
+            raise SupportError(
+                f"the support has {len(found)} objects named '{name}'; rename them so that one is meant."
+            )
         if not found[0].mask.any():
-            raise SupportError(f"the mask of '{found[0].name}' is empty; choose another support or another object.")
+            raise SupportError(
+                f"the mask of '{found[0].name}' is empty; choose another support or another object."
+            )
         if any(found[0] is segment for segment in chosen):
             raise SupportError(f"the object '{name}' is named twice; name each object once.")
         chosen.append(found[0])
@@ -216,7 +252,7 @@ def _chosen_slices(
     axis: str,
     max_slices: int,
 ) -> list[int]:
-    """Indices of the support's slices; ``shown`` tells per slice and object whether it is annotated, ``(S, N)``."""
+    """Indices of the slices; ``shown``, ``(S, N)``, tells per slice and object whether it is annotated."""
     annotated = [int(n) for n in np.flatnonzero(shown.any(axis=1))]
     if slices is not None and not isinstance(slices, str):
         wanted = list(dict.fromkeys(int(n) for n in slices))
@@ -225,7 +261,8 @@ def _chosen_slices(
         if outside or empty or not wanted:
             problem = f"slices {outside} do not exist" if outside else f"slices {empty} have no annotation"
             raise SupportError(
-                f"{problem if wanted else 'no slice was given'}; along {axis} the objects {_listed(names)} are annotated "
+                f"{problem if wanted else 'no slice was given'}; along {axis} the objects {_listed(names)} "
+                "are annotated "
                 f"on {_ranges(annotated)} (counted from 0). Choose among these."
             )
         return wanted
@@ -240,7 +277,7 @@ def _chosen_slices(
     while len(picks) > max_slices:
         spare = [s for s in sorted(picks) if shown[sorted(picks - {s})].any(axis=0).all()]
         if not spare:
-            break  # every slice shows an object that no other one shows: one more is better than an object less
+            break  # each slice alone shows some object: one more is better than an object less
         picks.remove(min(spare, key=lambda s: min(abs(s - other) for other in picks if other != s)))
     return sorted(picks)
 
@@ -269,10 +306,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
-    """Joins supports of the same objects, e.g. of several cases; the first gives order, colours and terminologies.
+    """Joins supports of the same objects, e.g. of several cases; the first gives order and colours.
 
     Raises:
-        SupportError: If there is none, or one lacks an object of another: its empty mask would say "not here".
+        SupportError: If there is none, or one lacks an object of another: its empty mask would say "not
+            here".
     """
     if not supports:
         raise SupportError("there is no support to join; give at least one.")
@@ -283,9 +321,12 @@ def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
         own = [name.casefold() for name in support.objects]
         if sorted(own) != sorted(names):
             raise SupportError(
-                f"supports annotate different objects: {_listed(first.objects)} and {_listed(support.objects)}; choose "
+                f"supports annotate different objects: {_listed(first.objects)} and "
+                f"{_listed(support.objects)}; choose "
                 "the objects that all of them have."
             )
         order = [own.index(name) for name in names]
-        pairs += [SupportPair(p.image, p.masks[order], p.spacing_mm, p.window, p.source) for p in support.pairs]
+        pairs += [
+            SupportPair(p.image, p.masks[order], p.spacing_mm, p.window, p.source) for p in support.pairs
+        ]
     return SupportSet(tuple(pairs), first.objects, first.colors, first.terminologies)

@@ -9,13 +9,21 @@ import pytest
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
-from ProxyPromptSegmentLib.training.splits import COUNTS, FIXED, PARTS, read_split, split_patients, write_split
+from ProxyPromptSegmentLib.training.splits import (
+    COUNTS,
+    FIXED,
+    PARTS,
+    read_split,
+    split_patients,
+    write_split,
+)
 
 WITH_TRAINING = {"promise12": (14, 3, 8), "psfhs": (14, 2, 4), "ccaus_video": (4, 1, 2), "acdc": (15, 3, 7)}
 
 
 def tiny_case(patient: str, dataset: str = "promise12") -> Case:
-    return Case(dataset, patient, np.zeros((2, 4, 4), np.float32), np.zeros((2, 1, 4, 4), np.uint8), ("prostate",), None)
+    images, masks = np.zeros((2, 4, 4), np.float32), np.zeros((2, 1, 4, 4), np.uint8)
+    return Case(dataset, patient, images, masks, ("prostate",), None)
 
 
 @pytest.mark.parametrize("name", sorted([*COUNTS, *FIXED]))

@@ -27,7 +27,9 @@ from ProxyPromptSegmentLib.segmentations import (
     write_segmentation,
 )
 
-GRID = VolumeGeometry((6, 5, 4), (0.5, 0.75, 3.0), (-10.1, 20.2, 1 / 3), [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+GRID = VolumeGeometry(
+    (6, 5, 4), (0.5, 0.75, 3.0), (-10.1, 20.2, 1 / 3), [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
+)
 TERMS = {
     "contextName": "Segmentation category and type - 3D Slicer General Anatomy list",
     "category": ["SCT", "123037004", "Anatomical Structure"],
@@ -48,8 +50,16 @@ def box(geometry: VolumeGeometry, *ranges: tuple[int, int]) -> np.ndarray:
 def two_overlapping() -> Segmentation:
     return Segmentation(
         [
-            Segment("prostate", box(GRID, (0, 3), (1, 4), (1, 4)), (0.9, 0.6, 0.3), TERMS, {"status": "completed"}),
-            Segment("Läsion µ1", box(GRID, (1, 2), (2, 5), (2, 6)), (1.0, 0.0, 0.0), None, {"tags": {"a.b": "c d"}}),
+            Segment(
+                "prostate", box(GRID, (0, 3), (1, 4), (1, 4)), (0.9, 0.6, 0.3), TERMS, {"status": "completed"}
+            ),
+            Segment(
+                "Läsion µ1",
+                box(GRID, (1, 2), (2, 5), (2, 6)),
+                (1.0, 0.0, 0.0),
+                None,
+                {"tags": {"a.b": "c d"}},
+            ),
         ],
         GRID,
     )
@@ -115,7 +125,9 @@ def test_other_programs_read_the_same_place_and_voxels(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "x.seg.nrrd", one)
     image = sitk.ReadImage(str(tmp_path / "x.seg.nrrd"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), one.segments[0].mask)
-    np.testing.assert_allclose(image.TransformContinuousIndexToPhysicalPoint((5, 4, 3)), GRID.index_to_lps((5, 4, 3)))
+    np.testing.assert_allclose(
+        image.TransformContinuousIndexToPhysicalPoint((5, 4, 3)), GRID.index_to_lps((5, 4, 3))
+    )
     content = slicerio.read_segmentation(str(tmp_path / "x.seg.nrrd"))
     np.testing.assert_array_equal(slicerio.segment_mask(content, "prostate").T, one.segments[0].mask)
 
@@ -141,9 +153,13 @@ def test_a_segmentation_cropped_as_slicer_saves_it_comes_back_in_place(tmp_path:
     mask = box(GRID, (1, 3), (2, 5), (1, 4))
     content = {
         "voxels": np.ones((3, 3, 2), np.uint8, order="F"),
-        "ijkToLPS": VolumeGeometry((3, 3, 2), GRID.spacing_mm, tuple(GRID.index_to_lps((1, 2, 1))), GRID.direction).affine,
+        "ijkToLPS": VolumeGeometry(
+            (3, 3, 2), GRID.spacing_mm, tuple(GRID.index_to_lps((1, 2, 1))), GRID.direction
+        ).affine,
         "referenceImageExtentOffset": [1, 2, 1],
-        "segments": [{"id": "Segment_1", "name": "prostate", "labelValue": 1, "layer": 0, "extent": [0, 2, 0, 2, 0, 1]}],
+        "segments": [
+            {"id": "Segment_1", "name": "prostate", "labelValue": 1, "layer": 0, "extent": [0, 2, 0, 2, 0, 1]}
+        ],
     }
     slicerio.write_segmentation(str(tmp_path / "cropped.seg.nrrd"), content)
     back = read_segmentation(tmp_path / "cropped.seg.nrrd", GRID)
@@ -178,7 +194,9 @@ def test_a_segment_wholly_outside_of_the_volume_is_refused_and_a_part_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_segmentation(tmp_path / "x.nrrd", Segmentation(two_overlapping().segments[:1], GRID))
-    away = VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, tuple(GRID.index_to_lps((60, 0, 0))), GRID.direction)
+    away = VolumeGeometry(
+        GRID.size_ijk, GRID.spacing_mm, tuple(GRID.index_to_lps((60, 0, 0))), GRID.direction
+    )
     with pytest.raises(GeometryError, match="wholly outside"):
         read_segmentation(tmp_path / "x.nrrd", away)
     near = VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, tuple(GRID.index_to_lps((2, 0, 0))), GRID.direction)
@@ -187,7 +205,7 @@ def test_a_segment_wholly_outside_of_the_volume_is_refused_and_a_part_is_told(
     assert "9 voxels of 'label 1' lie outside" in caplog.text
 
 
-# --- label maps and pictures ---------------------------------------------------------------------------------------
+# --- label maps and pictures --------------------------------------------------------------------------------
 
 
 def test_a_label_map_becomes_one_segment_per_value_and_keeps_the_values(tmp_path: Path) -> None:
@@ -210,7 +228,9 @@ def test_whole_numbers_stored_as_float_are_a_label_map_and_fractions_are_not(tmp
 
 
 def test_an_image_given_as_segmentation_is_noticed(tmp_path: Path) -> None:
-    sitk.WriteImage(sitk.GetImageFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)), str(tmp_path / "t2.mha"))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)), str(tmp_path / "t2.mha")
+    )
     with pytest.raises(InputError, match="1000 different values.*image instead"):
         read_segmentation(tmp_path / "t2.mha")
 
@@ -239,7 +259,10 @@ def test_more_than_255_segments_fit_into_a_label_map() -> None:
 
 def test_png_masks_are_read_and_written_for_one_slice(tmp_path: Path) -> None:
     flat = VolumeGeometry((6, 5, 1), (0.3, 0.3, 1.0), (5, 6, 7))
-    original = Segmentation([Segment("a", box(flat, (0, 1), (0, 2), (0, 3))), Segment("b", box(flat, (0, 1), (3, 5), (0, 3)))], flat)
+    original = Segmentation(
+        [Segment("a", box(flat, (0, 1), (0, 2), (0, 3))), Segment("b", box(flat, (0, 1), (3, 5), (0, 3)))],
+        flat,
+    )
     assert write_segmentation(tmp_path / "m.png", original) == []
     back = read_segmentation(tmp_path / "m.png", flat)
     assert back.names == ["label 1", "label 2"]
@@ -285,7 +308,7 @@ def test_a_real_reading_fits_its_volume(shared_data: Path) -> None:
     assert int(reading.segments[0].mask.sum()) == 59304
 
 
-# --- bad input and bad disks ---------------------------------------------------------------------------------------
+# --- bad input and bad disks --------------------------------------------------------------------------------
 
 
 def test_a_slicer_file_with_a_plain_name_is_recognized(tmp_path: Path) -> None:
@@ -308,7 +331,9 @@ def test_missing_and_damaged_files_are_refused_with_one_sentence(tmp_path: Path,
 def test_a_slicer_file_cut_short_is_refused(tmp_path: Path, kept: float) -> None:
     rng = np.random.default_rng(0)
     grid = VolumeGeometry((40, 40, 10))
-    write_segmentation(tmp_path / "x.seg.nrrd", Segmentation([Segment("a", rng.integers(0, 2, grid.shape_kji))], grid))
+    write_segmentation(
+        tmp_path / "x.seg.nrrd", Segmentation([Segment("a", rng.integers(0, 2, grid.shape_kji))], grid)
+    )
     data = (tmp_path / "x.seg.nrrd").read_bytes()
     (tmp_path / "y.seg.nrrd").write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(InputError, match="y.seg.nrrd cannot be read"):
@@ -335,12 +360,14 @@ def test_nothing_to_write_and_unknown_suffixes_are_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", [".seg.nrrd", ".nii.gz", ".mha"])
-def test_a_full_disk_is_told_and_the_old_result_stays(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_the_old_result_stays(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / f"x{suffix}"
     path.write_bytes(b"old result")
 
-    def full(*_: object, **__: object) -> None:
-        next(p for p in [tmp_path / "half"]).unlink(missing_ok=True)
+    def full(partial: Path | str, *_: object, **__: object) -> None:
+        Path(partial).write_bytes(b"half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(slicerio, "write_segmentation", full)
@@ -356,7 +383,9 @@ def a_tiny_disk(tmp_path: Path):
     """A real file system of 64 KiB, where this machine lets us mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True
+    )
     if done.returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield folder

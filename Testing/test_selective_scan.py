@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ProxyPromptSegmentLib.prompting.proxy import scan_recurrence
 from ProxyPromptSegmentLib.prompting.proxy import selective_scan as module
 from ProxyPromptSegmentLib.prompting.proxy.selective_scan import (
     scan_time_major,
@@ -121,7 +122,7 @@ def test_the_scan_equals_the_step_by_step_reference_in_double_precision(length):
 def test_neither_chunks_nor_blocks_change_the_result(monkeypatch, chunk, block_elements):
     arguments = problem(65, dtype=torch.float64)
     wanted = output_and_gradients(selective_scan_reference, arguments)
-    monkeypatch.setattr(module, "_BLOCK_ELEMENTS", block_elements)
+    monkeypatch.setattr(scan_recurrence, "_BLOCK_ELEMENTS", block_elements)
     assert relative_error(output_and_gradients(selective_scan, arguments, chunk=chunk), wanted) < 1e-12
 
 
@@ -180,7 +181,7 @@ class LargestTensor(TorchDispatchMode):
 
 @pytest.mark.parametrize("chunk", [None, 64])
 def test_inference_equals_training_and_never_holds_the_states_of_all_steps(monkeypatch, chunk):
-    monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 4096)
+    monkeypatch.setattr(scan_recurrence, "_BLOCK_ELEMENTS", 4096)
     length, channels, states = 2048, 16, 16
     arguments = problem(length, batch=1, channels=channels, states=states)[:5]
     arguments[1] = arguments[1].detach().abs()
@@ -200,6 +201,14 @@ def test_the_scan_stays_in_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(selective_scan(*arguments, delta_softplus=True), wanted)
         assert selective_scan(arguments[0].bfloat16(), *arguments[1:]).dtype == torch.bfloat16
+
+
+def test_gradients_stay_in_float32_under_autocast():
+    arguments = problem(65)
+    wanted = output_and_gradients(selective_scan, arguments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = output_and_gradients(selective_scan, arguments)
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
 def test_a_single_group_may_leave_out_its_axis():

@@ -37,7 +37,7 @@ def some_volume(geometry: VolumeGeometry = OBLIQUE, seed: int = 0) -> Volume:
 def write_dicom(
     folder: Path, uid: str, description: str, slices: int = 5, z0: float = -20.0, skip: tuple[int, ...] = ()
 ) -> np.ndarray:
-    """Writes a series of 16-bit slices with GDCM; file names are in no order of the slices. Returns ``(K, J, I)``."""
+    """Writes a series of 16-bit slices with GDCM, its file names in no order; returns ``(K, J, I)``."""
     folder.mkdir(exist_ok=True)
     array = np.random.default_rng(slices).integers(0, 1000, (slices, 6, 7)).astype(np.int16)
     writer = sitk.ImageFileWriter()
@@ -68,8 +68,14 @@ def write_dicom(
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(geometry=geometries(), seed=st.integers(0, 99), suffix=st.sampled_from((".nrrd", ".mha", ".nii.gz", ".nii")))
-def test_a_written_volume_is_read_back_the_same(tmp_path: Path, geometry: VolumeGeometry, seed: int, suffix: str) -> None:
+@given(
+    geometry=geometries(),
+    seed=st.integers(0, 99),
+    suffix=st.sampled_from((".nrrd", ".mha", ".nii.gz", ".nii")),
+)
+def test_a_written_volume_is_read_back_the_same(
+    tmp_path: Path, geometry: VolumeGeometry, seed: int, suffix: str
+) -> None:
     if geometry.size_ijk == (1, 1, 1):
         return  # one voxel is constant
     volume, path = some_volume(geometry, seed), tmp_path / f"v{suffix}"
@@ -78,7 +84,7 @@ def test_a_written_volume_is_read_back_the_same(tmp_path: Path, geometry: Volume
     np.testing.assert_array_equal(back.array, volume.array)
     assert back.array.dtype == np.float32
     assert back.geometry.size_ijk == geometry.size_ijk
-    # NIfTI stores float32 and a quaternion: 500 mm keep about 5e-5 mm, directions about 1e-4 where the angle is near 180
+    # NIfTI stores float32 and a quaternion: 500 mm keep about 5e-5 mm, directions about 1e-4 near 180 degrees
     tolerance = 1e-3 if "nii" in suffix else 1e-9
     np.testing.assert_allclose(back.geometry.affine, geometry.affine, atol=tolerance)
     assert back.geometry.is_close(geometry)
@@ -98,10 +104,12 @@ def test_the_name_and_source_come_from_the_file(tmp_path: Path) -> None:
 def test_every_scalar_type_becomes_float32(tmp_path: Path, kind: type) -> None:
     image = sitk.GetImageFromArray(np.arange(60, dtype=kind).reshape(3, 4, 5))
     sitk.WriteImage(image, str(tmp_path / "t.nrrd"))
-    np.testing.assert_array_equal(read_volume(tmp_path / "t.nrrd").array, np.arange(60, dtype=np.float32).reshape(3, 4, 5))
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / "t.nrrd").array, np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    )
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def test_a_16_bit_png_is_a_volume_of_one_slice(tmp_path: Path) -> None:
@@ -146,7 +154,7 @@ def test_an_rgb_volume_is_written_and_read_back(tmp_path: Path) -> None:
     assert back.geometry.is_close(OBLIQUE, 1e-6)
 
 
-# --- DICOM ---------------------------------------------------------------------------------------------------------
+# --- DICOM --------------------------------------------------------------------------------------------------
 
 
 def test_a_dicom_folder_is_one_volume_in_the_order_of_its_positions(tmp_path: Path) -> None:
@@ -205,7 +213,7 @@ def test_a_series_with_two_images_per_place_is_refused(tmp_path: Path) -> None:
         read_volume(tmp_path / "d")
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------
+# --- bad input ----------------------------------------------------------------------------------------------
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -213,9 +221,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_volume(tmp_path / "nowhere.nii.gz")
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.png", "a.jpg", "a.tif", "a.dcm", "a.txt", "a"])
+@pytest.mark.parametrize(
+    "name", ["a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.png", "a.jpg", "a.tif", "a.dcm", "a.txt", "a"]
+)
 @pytest.mark.parametrize("content", [b"", b"This is no image at all.\n" * 40])
-def test_a_file_that_is_no_image_is_refused_with_a_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_refused_with_a_sentence(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_volume(tmp_path / name)
@@ -225,9 +237,15 @@ def test_a_file_that_is_no_image_is_refused_with_a_sentence(tmp_path: Path, name
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz", ".nii", ".png", ".jpg", ".tif"])
 @pytest.mark.parametrize("kept", [0.4, 0.95])
 def test_a_file_cut_short_is_refused_and_never_read_in_part(tmp_path: Path, suffix: str, kept: float) -> None:
-    array = np.random.default_rng(0).integers(0, 255, (1, 90, 90) if suffix[1] in "pjt" else (4, 50, 50)).astype(np.uint8)
+    array = (
+        np.random.default_rng(0)
+        .integers(0, 255, (1, 90, 90) if suffix[1] in "pjt" else (4, 50, 50))
+        .astype(np.uint8)
+    )
     path = tmp_path / f"whole{suffix}"
-    sitk.WriteImage(sitk.GetImageFromArray(array[0] if len(array) == 1 else array), str(path), suffix != ".tif")
+    sitk.WriteImage(
+        sitk.GetImageFromArray(array[0] if len(array) == 1 else array), str(path), suffix != ".tif"
+    )
     assert read_volume(path).array.shape == array.shape
     data = path.read_bytes()
     short = tmp_path / f"short{suffix}"
@@ -256,7 +274,9 @@ def test_four_dimensions_are_refused_and_a_fourth_of_length_one_is_not(tmp_path:
     np.testing.assert_array_equal(read_volume(tmp_path / "one.nii.gz").array, array[0])
 
 
-@pytest.mark.parametrize(("value", "words"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (None, "same intensity")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (None, "same intensity")]
+)
 def test_intensities_without_a_window_are_refused(tmp_path: Path, value: float | None, words: str) -> None:
     array = np.full((3, 4, 5), 7, np.float32)
     if value is not None:
@@ -314,7 +334,9 @@ def test_a_sheared_nifti_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_volume(tmp_path / "v.nrrd", some_volume())
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything, so the answer is doubled
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: False
+    )  # root may read everything, so the answer is doubled
     with pytest.raises(InputError, match="may not be read"):
         read_volume(tmp_path / "v.nrrd")
 
@@ -324,7 +346,7 @@ def test_an_array_and_a_geometry_of_other_shapes_are_no_volume() -> None:
         Volume(np.zeros((2, 3, 4)), OBLIQUE)
 
 
-# --- writing -------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def test_results_that_could_never_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
@@ -348,7 +370,9 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii", ".nii.gz"])
-def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_half_written(tmp_path: Path, suffix: str) -> None:
+def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_half_written(
+    tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"v{suffix}"
     path.write_bytes(b"what was there before")
     geometry = VolumeGeometry((64, 64, 16))

@@ -1,6 +1,7 @@
 """The trivial baseline: what the support masks alone know, without looking at a single target pixel.
 
-It belongs in every table: a task whose objects always lie in the same place looks solved until this row is there.
+It belongs in every table: a task whose objects always lie in the same place looks solved until this row
+is there.
 """
 
 from __future__ import annotations

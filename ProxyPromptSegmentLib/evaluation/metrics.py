@@ -56,8 +56,11 @@ class SurfaceDistances:
 def _pair(truth: np.ndarray, predicted: np.ndarray, ndim: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape or (ndim is not None and truth.ndim != ndim):
-        wanted = "both must share one shape" if ndim is None else f"both must share one shape of {ndim} axes (S, H, W)"
-        raise InputError(f"truth has shape {truth.shape}, prediction {predicted.shape}; {wanted}. Resample one of them.")
+        axes = "" if ndim is None else f" of {ndim} axes (S, H, W)"
+        raise InputError(
+            f"truth has shape {truth.shape}, prediction {predicted.shape}; both must share one shape{axes}. "
+            "Resample one of them."
+        )
     return truth.astype(bool), predicted.astype(bool)
 
 
@@ -105,7 +108,9 @@ def inconsistent_slices(truth: np.ndarray, predicted: np.ndarray, drop: float = 
     return int(np.count_nonzero((scores[:-2] - inner > drop) & (scores[2:] - inner > drop)))
 
 
-def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
+def surface_distances(
+    truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float]
+) -> SurfaceDistances:
     """Hausdorff distance (95 %) and average symmetric surface distance.
 
     Args:
@@ -124,8 +129,8 @@ def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequ
     spacing = tuple(float(s) for s in spacing_mm)
     if len(spacing) != a.ndim or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise InputError(
-            f"the spacing is {spacing} for masks of {a.ndim} axes; it needs one positive length in mm for each axis. "
-            "Leave distances out where the spacing is unknown."
+            f"the spacing is {spacing} for masks of {a.ndim} axes; one positive length in mm is needed "
+            "for each axis. Leave distances out where the spacing is unknown."
         )
     if not a.any() or not b.any():
         value = float("nan") if a.any() != b.any() else 0.0
@@ -176,9 +181,16 @@ def summarize(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Su
     given = np.asarray(values, dtype=np.float64).reshape(-1)
     finite = given[np.isfinite(given)]
     if finite.size == 0:
-        raise InputError(f"{given.size} scores came and none is a number; at least one is needed. Score a case first.")
+        raise InputError(
+            f"{given.size} scores came and none is a number; at least one is needed. Score a case first."
+        )
     chosen = np.random.default_rng(seed).integers(finite.size, size=(draws, finite.size))
     low, high = np.percentile(finite[chosen].mean(axis=1), (2.5, 97.5))
     return Summary(
-        float(finite.mean()), float(finite.std()), float(low), float(high), finite.size, given.size - finite.size
+        mean=float(finite.mean()),
+        sd=float(finite.std()),
+        low=float(low),
+        high=float(high),
+        count=int(finite.size),
+        missing=int(given.size - finite.size),
     )

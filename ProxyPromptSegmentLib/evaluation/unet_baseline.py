@@ -1,8 +1,8 @@
 """The specialist to compare with: MONAI's 2D U-Net, trained on the PROMISE12 training patients alone.
 
-It sees all slices of 14 patients and learns one organ; the in-context model gets a few slices instead. Training
-is limited by time and resumes with the seconds it has already used. The last averaged weights are the result;
-nothing is selected on the validation patients.
+It sees all slices of 14 patients and learns one organ; the in-context model gets a few slices instead.
+Training is limited by time and resumes with the seconds it has already used. The last averaged weights are
+the result; nothing is selected on the validation patients.
 
 References:
     Ronneberger et al. 2015, U-Net; the residual variant of Kerfoot et al. 2019 as MONAI implements it.
@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.evaluation.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
@@ -72,9 +73,19 @@ def windowed(images: np.ndarray) -> np.ndarray:
 
 
 def load_unet(weights: Path) -> nn.Module:
-    """Reads averaged weights written by ``train_unet``; gives the network in evaluation mode."""
+    """Reads averaged weights written by ``train_unet``; gives the network in evaluation mode.
+
+    Raises:
+        CheckpointError: If the file is missing or holds another network.
+    """
+    if not Path(weights).is_file():
+        raise CheckpointError(f"{weights}, the U-Net's weights, is missing. Train it with train_unet.")
     model = build_unet()
-    model.load_state_dict(load_file(weights))
+    try:
+        model.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{weights} does not hold this U-Net: {reason}. Train it again.") from error
     return model.eval()
 
 
@@ -117,9 +128,11 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
     scale = torch.exp(uniform(-math.log(1.25), math.log(1.25)))
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
-    shift_x, shift_y = uniform(-0.2, 0.2), uniform(-0.2, 0.2)  # the grid spans -1..1, so this is 10 % of the side
-    rows = [torch.stack([cosine * mirror, -sine, shift_x], 1), torch.stack([sine * mirror, cosine, shift_y], 1)]
-    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    # The grid spans -1..1, so this is 10 % of the side.
+    shift_x, shift_y = uniform(-0.2, 0.2), uniform(-0.2, 0.2)
+    row_x = torch.stack([cosine * mirror, -sine, shift_x], dim=1)
+    row_y = torch.stack([sine * mirror, cosine, shift_y], dim=1)
+    grid = functional.affine_grid(torch.stack([row_x, row_y], 1), list(images.shape), align_corners=False)
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     masks = functional.grid_sample(masks, grid, mode="nearest", padding_mode="zeros", align_corners=False)
 
@@ -143,7 +156,8 @@ def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
 def learning_rate(step: int, fraction: float) -> float:
     """Warm-up over steps, cosine over the elapsed fraction of the training time."""
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))
-    return PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * (FINAL_FRACTION + (1.0 - FINAL_FRACTION) * cosine)
+    warm_up = min(1.0, (step + 1) / WARM_UP_STEPS)
+    return PEAK_RATE * warm_up * (FINAL_FRACTION + (1.0 - FINAL_FRACTION) * cosine)
 
 
 class TrainingState:
@@ -173,8 +187,12 @@ class TrainingState:
         self.steps += 1
         decay = min(EMA_DECAY, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
-            for mean, value in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
-                mean.lerp_(value, 1.0 - decay) if mean.is_floating_point() else mean.copy_(value)
+            values = self.model.state_dict()  # with the running statistics of the batch norm
+            for name, mean in self.average.state_dict().items():
+                if mean.is_floating_point():
+                    mean.lerp_(values[name], 1.0 - decay)
+                else:
+                    mean.copy_(values[name])
         return float(loss.detach())
 
     def save(self, folder: Path, minutes: float) -> None:
@@ -187,7 +205,11 @@ class TrainingState:
             tensors |= {f"optimizer/{index}/{name}": value.contiguous() for name, value in entries.items()}
         tensors["generator"] = self.generator.get_state()
         _replace(tensors, folder / STATE, counts)
-        about = {"architecture": "monai UNet 16-256, batch norm, 1 x 1 head", "training": "promise12, 14 patients", "minutes": str(minutes)}
+        about = {
+            "architecture": "monai UNet 16-256, batch norm, 1 x 1 head",
+            "training": "promise12, 14 patients",
+            "minutes": str(minutes),
+        }
         _replace(weights, folder / WEIGHTS, counts | about)
 
     def resume(self, folder: Path) -> bool:
@@ -196,8 +218,10 @@ class TrainingState:
             return False
         with safe_open(folder / STATE, framework="pt") as stored:
             counts = stored.metadata()
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
-        self.steps, self.seconds, self.seed = int(counts["steps"]), float(counts["seconds"]), int(counts["seed"])
+            names = stored.keys()
+            tensors = {name: stored.get_tensor(name) for name in names}
+        self.steps, self.seconds = int(counts["steps"]), float(counts["seconds"])
+        self.seed = int(counts["seed"])
         self.model.load_state_dict(_under(tensors, "model/"))
         self.average.load_state_dict(_under(tensors, "average/"))
         entries: dict[int, dict[str, Tensor]] = {}
@@ -226,7 +250,7 @@ def mean_dice(model: nn.Module, cases: Sequence[Case]) -> float:
 
 
 def train_unet(root: Path, out_dir: Path, minutes: float, seed: int = 0, threads: int = 1) -> Path:
-    """Trains until ``minutes`` of training time are spent, going on from ``out_dir`` where it was interrupted.
+    """Trains until ``minutes`` of training time are spent; goes on from ``out_dir`` if it was interrupted.
 
     Args:
         root: Folder of the data sets, see ``load_dataset``.

@@ -20,6 +20,9 @@ __all__ = ["DATASETS", "Case", "Split", "load_dataset", "split"]
 
 PSFHS_BLOCK = 40
 
+Spacing = tuple[float, float, float]
+Item = tuple[np.ndarray, np.ndarray, "Spacing | None"]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -43,7 +46,7 @@ class Case:
     images: np.ndarray
     masks: np.ndarray
     objects: tuple[str, ...]
-    spacing_mm: tuple[float, float, float] | None
+    spacing_mm: Spacing | None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -52,8 +55,9 @@ class Case:
         colour = self.images.ndim == 4 and self.images.shape[3] == 3
         if not (self.images.ndim == 3 or colour) or self.masks.shape != expected:
             raise InputError(
-                f"{self.dataset} {self.name}: images have shape {self.images.shape}, masks {self.masks.shape}; "
-                f"with {len(self.objects)} objects masks must be {expected}. Check the item's files."
+                f"{self.dataset} {self.name}: images have shape {self.images.shape}, masks "
+                f"{self.masks.shape}; with {len(self.objects)} objects masks must be {expected}. "
+                "Check the item's files."
             )
 
 
@@ -67,7 +71,7 @@ class DatasetFormat:
     """
 
     objects: tuple[tuple[str, tuple[int, ...]], ...]
-    read: Callable[[Path, str, DatasetFormat], tuple[np.ndarray, np.ndarray, tuple[float, float, float] | None]]
+    read: Callable[[Path, str, DatasetFormat], Item]
 
 
 def load_dataset(root: Path, name: str) -> list[Case]:
@@ -86,7 +90,8 @@ def load_dataset(root: Path, name: str) -> list[Case]:
     """
     root = Path(root)
     if name not in DATASETS:
-        raise InputError(f"the data set is called {name!r}; there are {', '.join(sorted(DATASETS))}. Name one of them.")
+        there = ", ".join(sorted(DATASETS))
+        raise InputError(f"the data set is called {name!r}; there are {there}. Name one of them.")
     layout = DATASETS[name]
     items = _items(root, name)
     cases = []
@@ -102,9 +107,10 @@ def _items(root: Path, name: str) -> list[tuple[str, str]]:
         return [(folder.name, folder.name) for folder in sorted((root / name).glob("p158_*"))]
     manifest = root / "manifest.csv"
     if not manifest.is_file():
-        raise InputError(f"{manifest} is missing; the folder of the data sets must hold it. Give that folder.")
+        raise InputError(f"{manifest} is missing; the data sets' folder must hold it. Give that folder.")
     with manifest.open(newline="", encoding="utf-8") as lines:
-        items = sorted((row["name"], row["patient"]) for row in csv.DictReader(lines) if row["dataset"] == name)
+        rows = [row for row in csv.DictReader(lines) if row["dataset"] == name]
+    items = sorted((row["name"], row["patient"]) for row in rows)
     if name == "psfhs":  # no patient ids; neighbouring names are frames of one sweep, so blocks are the unit
         return [(item, f"block{index // PSFHS_BLOCK:02d}") for index, (item, _) in enumerate(items)]
     return items
@@ -140,14 +146,14 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read_npz(folder: Path, item: str, layout: DatasetFormat):
+def _read_npz(folder: Path, item: str, layout: DatasetFormat) -> Item:
     with np.load(_existing(folder / "volumes" / f"{item}.npz"), allow_pickle=False) as stored:
         images, labels, spacing = stored["image"].astype(np.float32), stored["label"], stored["spacing_zyx"]
-    known = bool(np.all(spacing > 0))
-    return images, _masks(labels, layout), (tuple(float(s) for s in spacing) if known else None)
+    k, j, i = (float(s) for s in spacing)
+    return images, _masks(labels, layout), ((k, j, i) if min(k, j, i) > 0 else None)
 
 
-def _read_picture(folder: Path, item: str, layout: DatasetFormat):
+def _read_picture(folder: Path, item: str, layout: DatasetFormat) -> Item:
     from PIL import Image
 
     jpeg = folder / "images" / f"{item}.jpg"
@@ -158,19 +164,21 @@ def _read_picture(folder: Path, item: str, layout: DatasetFormat):
     return pixels[None], _masks(labels[None], layout), None
 
 
-def _read_nifti(folder: Path, item: str, layout: DatasetFormat):
-    import SimpleITK as sitk
+def _read_nifti(folder: Path, item: str, layout: DatasetFormat) -> Item:
+    import SimpleITK
 
-    image = sitk.ReadImage(str(_existing(folder / item / "t2.nii.gz")))
-    truth = sitk.ReadImage(str(_existing(folder / item / "t2_anatomy_reader1.nii.gz")))
-    images = sitk.GetArrayFromImage(image).astype(np.float32)
+    image = SimpleITK.ReadImage(str(_existing(folder / item / "t2.nii.gz")))
+    truth = SimpleITK.ReadImage(str(_existing(folder / item / "t2_anatomy_reader1.nii.gz")))
+    images = SimpleITK.GetArrayFromImage(image).astype(np.float32)
     i, j, k = image.GetSpacing()
-    return images, _masks(sitk.GetArrayFromImage(truth), layout), (float(k), float(j), float(i))
+    return images, _masks(SimpleITK.GetArrayFromImage(truth), layout), (float(k), float(j), float(i))
 
 
 DATASETS: dict[str, DatasetFormat] = {
     "promise12": DatasetFormat((("prostate", (1,)),), _read_npz),
-    "acdc": DatasetFormat((("right ventricle", (1,)), ("myocardium", (2,)), ("left ventricle", (3,))), _read_npz),
+    "acdc": DatasetFormat(
+        (("right ventricle", (1,)), ("myocardium", (2,)), ("left ventricle", (3,))), _read_npz
+    ),
     "psfhs": DatasetFormat((("pubic symphysis", (1,)), ("fetal head", (2,))), _read_picture),
     "drishti_gs": DatasetFormat((("optic disc", (1, 2)), ("optic cup", (2,))), _read_picture),
     "drive": DatasetFormat((("vessel", (1,)),), _read_picture),

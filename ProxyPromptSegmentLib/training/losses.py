@@ -10,6 +10,24 @@ import torch
 from torch.nn import functional
 
 
+def gate_by_presence(logits: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
+    """Logits of the product of two probabilities: the pixel's and that the object is in the slice at all.
+
+    With the product, one number empties a slice, and the mask's own losses train that number.
+
+    Args:
+        logits: ``(B, N, h, w)``.
+        presence: Logits ``(B, N)``.
+
+    Returns:
+        Logits of the shape of ``logits``: ``log p - log(1 - p)`` for ``p = sigmoid(logits) * sigmoid(presence)``.
+    """
+    log_p = functional.logsigmoid(logits.float()) + functional.logsigmoid(presence.float())[..., None, None]
+    # log p is at most -1e-6 so that 1 - p stays above zero in float32.
+    log_p = log_p.clamp(max=-1e-6)
+    return log_p - torch.log(-torch.expm1(log_p))
+
+
 def dice_loss(logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
     """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` for every target and object.
 

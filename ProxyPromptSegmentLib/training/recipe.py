@@ -62,7 +62,7 @@ class Recipe:
     ema: float = 0.998
     bce: float = 2.0
     prior: float = 0.3
-    presence: float = 0.2
+    presence: float = 0.3
     quality: float = 0.1
     unrelated: float = 0.12
     emptied: float = 0.1

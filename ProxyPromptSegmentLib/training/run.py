@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, segment_case
+from ProxyPromptSegmentLib.evaluation.metrics import dice
 from ProxyPromptSegmentLib.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.segmenter import Segmenter
@@ -21,12 +23,6 @@ logger = logging.getLogger(__name__)
 
 VALIDATION_CASES = 40
 SUPPORTS = 4
-
-
-def _dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of one volume and object; 1 where both are empty."""
-    total = int(predicted.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else 2.0 * float((predicted & truth).sum()) / total
 
 
 def validator(recipe: Recipe, data: Path, device: str) -> Callable[[ProxyPromptModel], dict[str, float]]:
@@ -44,9 +40,9 @@ def validator(recipe: Recipe, data: Path, device: str) -> Callable[[ProxyPromptM
             rows = []
             for case in cases:
                 masks = segment_case(segmenter, case, draw_supports(pool, case, SUPPORTS, seed=0)[0])
-                rows.append([_dice(masks[:, n], case.masks[:, n]) for n in range(len(case.objects))])
-            for number, dice in enumerate(np.mean(rows, axis=0)):
-                scores[f"{name} {cases[0].objects[number]}"] = round(float(dice), 4)
+                rows.append([dice(case.masks[:, n], masks[:, n]) for n in range(len(case.objects))])
+            for number, score_of in enumerate(np.mean(rows, axis=0)):
+                scores[f"{name} {cases[0].objects[number]}"] = round(float(score_of), 4)
         return scores
 
     return score
@@ -76,8 +72,6 @@ def train_recipe(
         on_step: Told the state and loss after each step.
         initial: Weights to start from.
     """
-    import dataclasses
-
     torch.set_num_threads(threads)
     recipe = read_recipe(recipe_file)
     if minutes is not None:

@@ -37,7 +37,12 @@ COUNTS = {
 # PSFHS: neighbouring blocks share sweeps (near-duplicate frames, correlation > 0.97 at 32 x 32 pixels). These
 # blocks are the ones whose borders to the training blocks cross the fewest such pairs; chosen on the images
 # alone, before any model was trained.
-FIXED = {"psfhs": {"validation": ("block01", "block15"), "test": ("block07", "block08", "block18", "block19")}}
+FIXED = {
+    "psfhs": {
+        "validation": ("block01", "block15"),
+        "test": ("block07", "block08", "block18", "block19"),
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,11 @@ def split_patients(patients: Iterable[str], name: str) -> dict[str, list[str]]:
             "Add the numbers of patients to splits.py."
         )
     ordered = sorted(known, key=lambda patient: hashlib.sha256(f"{name}/{patient}".encode()).hexdigest())
-    train, validation = COUNTS[name]
+    first, second = COUNTS[name]
     return {
-        "train": sorted(ordered[:train]),
-        "validation": sorted(ordered[train : train + validation]),
-        "test": sorted(ordered[train + validation :]),
+        "train": sorted(ordered[:first]),
+        "validation": sorted(ordered[first : first + second]),
+        "test": sorted(ordered[first + second :]),
     }
 
 
@@ -116,6 +121,6 @@ def read_split(name: str, folder: Path = SPLIT_FOLDER) -> dict[str, list[str]]:
     """
     path = Path(folder) / f"{name}.json"
     if not path.is_file():
-        raise InputError(f"{path} is missing; it holds the split of {name!r}. Restore the folder Resources/splits.")
+        raise InputError(f"{path} is missing; it holds the split of {name!r}. Restore Resources/splits.")
     stored = json.loads(path.read_text(encoding="utf-8"))
     return {part: stored[part] for part in PARTS}

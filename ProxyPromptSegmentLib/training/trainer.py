@@ -21,7 +21,12 @@ from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
 from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
-from ProxyPromptSegmentLib.training.losses import binary_cross_entropy, dice_loss, intersection_over_union
+from ProxyPromptSegmentLib.training.losses import (
+    binary_cross_entropy,
+    dice_loss,
+    gate_by_presence,
+    intersection_over_union,
+)
 from ProxyPromptSegmentLib.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -40,6 +45,8 @@ def episode_loss(model: ProxyPromptModel, episode: Episode, recipe: Recipe) -> t
     decoded, prompt = model.predict(features, support, episode.chosen)
     size = episode.truth.shape[-2:]
     logits = functional.interpolate(decoded.logits, size=size, mode="bilinear", align_corners=False)
+    if prompt.presence is not None:
+        logits = gate_by_presence(logits, prompt.presence)
     dice = dice_loss(logits, episode.truth).mean()
     bce = binary_cross_entropy(logits, episode.truth).mean()
     total = dice + recipe.bce * bce

@@ -115,7 +115,7 @@ class ProxyPromptGenerator(nn.Module):
         self.dense = DensePrompt(config.channels, config.bridge_width) if config.prompt != "sparse" else None
         self.presence = (
             nn.Sequential(
-                nn.Linear(2 * config.channels + 1, config.channels), nn.GELU(), nn.Linear(config.channels, 1)
+                nn.Linear(4 * config.channels + 1, config.channels), nn.GELU(), nn.Linear(config.channels, 1)
             )
             if config.presence
             else None
@@ -210,7 +210,9 @@ class ProxyPromptGenerator(nn.Module):
             ).unflatten(0, (batch, objects))
         presence = None
         if self.presence is not None:
-            summary = torch.cat([proxy.mean(2), proxy.amax(2), prior.amax(-1, keepdim=True)], dim=-1)
+            seen = torch.cat([tokens_x.mean(1), tokens_x.amax(1)], dim=-1).unsqueeze(1).expand(-1, objects, -1)
+            asked = torch.cat([proxy.mean(2), proxy.amax(2), prior.amax(-1, keepdim=True)], dim=-1)
+            summary = torch.cat([seen, asked], dim=-1)
             presence = self.presence(summary)[..., 0]
         return Prompt(
             sparse=proxy if self.config.prompt != "dense" else None,

@@ -1,0 +1,202 @@
+"""Tables of Dice on test patients, every method on the same patients and the same supports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
+from ProxyPromptSegmentLib.evaluation.in_context import Drawn, draw_supports
+from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
+from ProxyPromptSegmentLib.evaluation.metrics import dice, foreground_dice, inconsistent_slices, summarize
+from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.support import SupportSet
+
+logger = logging.getLogger(__name__)
+
+FOREIGN = "drishti_gs"
+PROXY, EMPTIED, FUNDUS, MEAN, UNET = (
+    "proxy prompt",
+    "proxy prompt, support masks emptied",
+    "proxy prompt, fundus as support",
+    "mean of the support masks, copied",
+    "U-Net, same patients, same time",
+)
+
+
+@dataclass
+class Table:
+    """Scores of one data set.
+
+    Attributes:
+        dataset: Name.
+        supports: ``K``.
+        draws: Support draws per target; scores are means over them.
+        scores: method -> object -> Dice of each draw and target, ``(draws, targets)``.
+        foreground: The same over the slices that have the object.
+        inconsistent: method -> object -> number of slices that fall out, mean over draws, summed over targets.
+        targets: Names of the targets.
+        drawn: Which slices were the supports, by target and draw.
+    """
+
+    dataset: str
+    supports: int
+    draws: int
+    targets: list[str] = field(default_factory=list)
+    scores: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    foreground: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    inconsistent: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    drawn: dict[str, list[list[Drawn]]] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row per method and object, ready for JSON."""
+        for method, by_object in self.scores.items():
+            for name, values in by_object.items():
+                per_target = values.mean(axis=0)
+                summary = summarize(list(per_target))
+                yield {
+                    "method": method,
+                    "object": name,
+                    "dice": round(float(per_target.mean()), 4),
+                    "sd_over_targets": round(float(per_target.std()), 4),
+                    "ci95": [round(summary.low, 4), round(summary.high, 4)],
+                    "sd_over_draws": round(float(values.mean(axis=1).std()), 4),
+                    "foreground_dice": round(float(np.nanmean(self.foreground[method][name])), 4),
+                    "inconsistent_slices": round(float(self.inconsistent[method][name].sum(axis=1).mean()), 2),
+                    "targets": len(self.targets),
+                }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "dataset": self.dataset,
+            "supports": self.supports,
+            "draws": self.draws,
+            "rows": list(self.rows()),
+            "targets": self.targets,
+            "per_target": {
+                method: {name: values.mean(axis=0).round(4).tolist() for name, values in by_object.items()}
+                for method, by_object in self.scores.items()
+            },
+            "drawn": {
+                target: [[f"{d.name}:{d.slice_index}" for d in draw] for draw in draws]
+                for target, draws in self.drawn.items()
+            },
+        }
+
+    def to_markdown(self) -> str:
+        """A table for the model card."""
+        lines = [
+            f"{self.dataset}: {len(self.targets)} test targets, K = {self.supports}, {self.draws} draws of supports.",
+            "",
+            "| method | object | Dice | SD | 95 % CI | SD of draws | Dice where the object is | slices falling out |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for row in self.rows():
+            lines.append(
+                f"| {row['method']} | {row['object']} | {row['dice']:.3f} | {row['sd_over_targets']:.3f} | "
+                f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} | {row['sd_over_draws']:.3f} | "
+                f"{row['foreground_dice']:.3f} | {row['inconsistent_slices']:.1f} |"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def run_table(
+    segmenter: Segmenter,
+    data: Path,
+    dataset: str,
+    supports: int = 4,
+    draws: int = 5,
+    seed: int = 0,
+    unet: Path | None = None,
+    part: str = "test",
+    limit: int | None = None,
+    on_target: Callable[[int, int], None] | None = None,
+) -> Table:
+    """Scores every method on the targets of one data set; supports come from its training patients.
+
+    Args:
+        segmenter: The model.
+        data: Folder of the data sets.
+        dataset: ``promise12`` or ``psfhs``, or any other that `load_dataset` knows.
+        supports: ``K``.
+        draws: How often supports are drawn for each target.
+        seed: First seed of the draws.
+        unet: Weights of the U-Net, for its row.
+        part: ``test``, or ``validation`` while choosing.
+        limit: Only so many targets, evenly spread.
+        on_target: Told the number of targets done and of all.
+
+    Raises:
+        UsageError: If the part is unknown.
+    """
+    if part not in ("test", "validation"):
+        raise UsageError(f"the part is '{part}'; choose test or validation")
+    parts = split(load_dataset(data, dataset), dataset)
+    targets: list[Case] = getattr(parts, part)
+    if limit is not None and limit < len(targets):
+        targets = [targets[i] for i in np.linspace(0, len(targets) - 1, limit).round().astype(int)]
+    foreign = split(load_dataset(data, FOREIGN), FOREIGN).test
+    table = Table(dataset, supports, draws, [case.name for case in targets])
+    volume = len({case.images.shape for case in targets}) == 1 and targets[0].images.shape[0] > 1
+    for number, case in enumerate(targets):
+        encoded: dict[int, EncodedSlices] = {}
+        table.drawn[case.name] = []
+        for draw in range(draws):
+            support, drawn = draw_supports(parts.train, case, supports, seed + draw)
+            table.drawn[case.name].append(drawn)
+            wrong = foreign_support(foreign, case.objects, supports, seed + draw)
+            for method, masks in _methods(segmenter, case, support, wrong, encoded):
+                _note(table, method, case, masks, draw, number)
+        if unet is not None and volume:
+            masks = _unet(unet, case)
+            for draw in range(draws):
+                _note(table, UNET, case, masks, draw, number)
+        if on_target:
+            on_target(number + 1, len(targets))
+    return table
+
+
+def _methods(
+    segmenter: Segmenter, case: Case, support: SupportSet, wrong: SupportSet, encoded: dict[int, EncodedSlices]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Masks uint8 ``(S, N, H, W)`` of each method on one target with one draw."""
+    spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
+    if len({pair.masks.shape for pair in support.pairs} | {(len(case.objects), *case.images.shape[1:3])}) == 1:
+        copied = predict_mean_mask(np.stack([pair.masks for pair in support.pairs]), len(case.images))
+        yield MEAN, copied
+    conditions = (
+        (PROXY, segmenter.prepare(support)),
+        (EMPTIED, prepare_emptied(segmenter, support)),
+        (FUNDUS, segmenter.prepare(wrong)),
+    )
+    for method, prepared in conditions:
+        yield method, segmenter.segment(case.images, prepared, spacing_mm=spacing, encoded=encoded).masks()
+
+
+def _unet(weights: Path, case: Case) -> np.ndarray:
+    from ProxyPromptSegmentLib.evaluation.unet_baseline import load_unet, predict_volume
+
+    return predict_volume(load_unet(weights), case.images)[:, None]
+
+
+def _note(table: Table, method: str, case: Case, masks: np.ndarray, draw: int, target: int) -> None:
+    """Writes one target's scores into the table."""
+    shape = (table.draws, len(table.targets))
+    for n, name in enumerate(case.objects):
+        truth, predicted = case.masks[:, n], masks[:, n]
+        for store, value in (
+            (table.scores, dice(truth, predicted)),
+            (table.foreground, foreground_dice(truth, predicted)),
+            (table.inconsistent, inconsistent_slices(truth, predicted) if len(truth) > 2 else 0),
+        ):
+            store.setdefault(method, {}).setdefault(name, np.zeros(shape))[draw, target] = value

@@ -1,0 +1,59 @@
+"""What a target is segmented with: the right supports, and the wrong ones that must make it fail.
+
+A model that scores as well with emptied masks or with pictures of another organ has learned one organ by heart;
+its prompt does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ProxyPromptSegmentLib.evaluation.in_context import pair_of
+from ProxyPromptSegmentLib.support import SupportSet
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.training.datasets import Case
+
+
+def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSupport:
+    """Prepares the same support images with nothing marked on them.
+
+    `SupportSet` refuses empty masks, as it should for a user; here they are the question.
+    """
+    import torch
+
+    from ProxyPromptSegmentLib.preprocess import Letterbox, images_to_tensor, valid_tokens
+    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+
+    backbone, parts = segmenter.model.backbone, []
+    with torch.inference_mode():
+        for pair in support.pairs:
+            box = Letterbox(backbone.image_size, pair.image.shape[:2], pair.spacing_mm)
+            image = images_to_tensor(pair.image[None], pair.window, box).to(segmenter.device)
+            nothing = torch.zeros(1, len(support.objects), *image.shape[-2:], device=segmenter.device)
+            valid = valid_tokens(box, backbone.grid).unsqueeze(0).to(segmenter.device)
+            parts.append(segmenter.model.prepare(image, nothing, support.objects, valid))
+    return PreparedSupport.concatenate(parts)
+
+
+def foreign_support(pool: list[Case], objects: tuple[str, ...], count: int, seed: int) -> SupportSet:
+    """Draws images of another organ, their masks called by the target's object names.
+
+    Args:
+        pool: Cases of another data set, single images.
+        objects: The target's objects; the foreign masks are used in turn.
+        count: ``K``.
+        seed: Decides the draw.
+    """
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for number in rng.permutation(len(pool))[:count]:
+        case = pool[int(number)]
+        pair = pair_of(case, int(np.flatnonzero(case.masks.any(axis=(1, 2, 3)))[0]))
+        masks = np.stack([pair.masks[n % len(pair.masks)] for n in range(len(objects))])
+        pairs.append(type(pair)(pair.image, masks, pair.spacing_mm, pair.window, pair.source))
+    return SupportSet(tuple(pairs), objects)

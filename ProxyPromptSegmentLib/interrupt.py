@@ -1,0 +1,41 @@
+"""Ctrl-C and the polite kill: the first asks to stop between two slices, the second stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from .progress import CancelToken
+
+
+@contextmanager
+def stop_on_signals(say: Callable[[str], None], what: str = "the slice") -> Iterator[CancelToken]:
+    """Gives a token that SIGINT and SIGTERM cancel; the former handlers come back afterwards.
+
+    Args:
+        say: Told what happens, once.
+        what: What is finished before the stop.
+
+    Raises:
+        KeyboardInterrupt: In the block, at the second signal.
+    """
+    cancel = CancelToken()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if cancel.cancelled:
+            raise KeyboardInterrupt
+        cancel.cancel()
+        say(f"stopping after {what} being computed; press Ctrl-C again to stop at once.")
+
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+        yield cancel
+        return
+    former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancel
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,240 @@
+"""Images through SimpleITK: its reports turned into sentences, its silent failures found."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.dicom_series import series_files
+from ProxyPromptSegmentLib.errors import GeometryError, InputError
+from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.output_files import suffix_of
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+"""Pictures have no place in the body: pixel size 1 mm, origin 0; their dots per inch are not believed."""
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Reads a file or DICOM series with SimpleITK; its messages become sentences.
+
+    Raises:
+        InputError: If that is not possible.
+    """
+    import SimpleITK as sitk
+
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} may not be read by this user; change its permissions.")
+    with _quiet_itk():
+        if path.is_dir():
+            return _read_series(path, None)
+        if path.stat().st_size == 0:
+            raise InputError(
+                f"{path.name} is empty (0 bytes); the file was not completely written or copied."
+            )
+        _check_complete(path)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        try:
+            reader.ReadImageInformation()
+            if "GDCM" in (reader.GetImageIO() or sitk.ImageFileReader.GetImageIOFromFileName(str(path))):
+                return _read_series(path.parent, path)
+            return _collapse(reader, path)
+        except RuntimeError as error:
+            raise InputError(_reading_failed(path, error)) from None
+
+
+def _collapse(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
+    """Reads a file whose header was read; a fourth dimension of length 1 is dropped."""
+    size = [int(n) for n in reader.GetSize()]
+    if len(size) > 3:
+        if max(size[3:]) > 1:
+            raise InputError(
+                f"{path.name} has {len(size)} dimensions ({'x'.join(map(str, size))}); a volume has three. "
+                "Export one "
+                "time point or channel as a volume of its own."
+            )
+        reader.SetExtractSize(size[:3] + [0] * (len(size) - 3))
+    return reader.Execute()
+
+
+def _read_series(folder: Path, member: Path | None) -> sitk.Image:
+    """Reads the one DICOM series of a folder, or the series that a file belongs to."""
+    import SimpleITK as sitk
+
+    try:
+        files = series_files(folder, member)
+        if len(files) == 1:
+            single = sitk.ImageFileReader()
+            single.SetFileName(files[0])
+            single.ReadImageInformation()
+            return _collapse(single, Path(files[0]))
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(files)
+        return reader.Execute()
+    except RuntimeError as error:
+        raise InputError(_reading_failed(member or folder, error)) from None
+
+
+def _check_complete(path: Path) -> None:
+    """Finds the truncations that ITK reads without a word: NIfTI and JPEG."""
+    suffix = suffix_of(path)
+    if suffix in (".nii", ".nii.gz"):
+        opened = gzip.open if path.open("rb").read(2) == b"\x1f\x8b" else open
+        try:
+            with opened(path, "rb") as file:  # type: ignore[operator]
+                header = file.read(352)
+                if len(header) < 348:
+                    return  # no NIfTI at all: ITK finds its own words
+                order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
+                dims = np.frombuffer(header, order + "i2", 8, 40)
+                bits = int(np.frombuffer(header, order + "i2", 1, 72)[0])
+                offset = int(np.frombuffer(header, order + "f4", 1, 108)[0])
+                if (
+                    header[:4] != np.array(348, order + "i4").tobytes()
+                    or not 1 <= dims[0] <= 7
+                    or header[344:346] == b"ni"
+                ):
+                    return
+                needed = (
+                    offset + int(np.prod(dims[1 : dims[0] + 1].astype(np.int64))) * bits // 8 - len(header)
+                )
+                while needed > 0 and (block := file.read(min(needed, 1 << 22))):
+                    needed -= len(block)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            needed = 1
+        if needed > 0:
+            raise InputError(
+                f"{path.name} is cut short: voxels are missing at its end. Copy or export it again."
+            )
+    if suffix in (".jpg", ".jpeg"):
+        data = path.read_bytes()
+        if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
+            raise InputError(f"{path.name} is cut short: the JPEG has no end. Copy or export it again.")
+
+
+def _reading_failed(path: Path, error: RuntimeError) -> str:
+    """A sentence in place of ITK's report."""
+    text = str(error)
+    if "orthonormal" in text.lower():
+        return (
+            f"The axes of {path.name} are not at right angles (no orthonormal direction in its header); "
+            "resample it to "
+            "a regular grid first."
+        )
+    if "Unable to determine ImageIO reader" in text:
+        return (
+            f"{path.name} is not an image that can be read; NRRD, NIfTI, MHA, DICOM, PNG, JPEG and TIFF can."
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "sitk::ERROR" not in line]
+    detail = re.sub(r"\(0x[0-9a-f]+\)", "", lines[-1] if lines else "no reason given")[:160].rstrip(".")
+    return (
+        f"{path.name} cannot be read as an image; it may be damaged or cut short ({detail}). Copy or "
+        "export it again."
+    )
+
+
+def image_to_array(image: sitk.Image, path: Path) -> tuple[npt.NDArray[Any], VolumeGeometry]:
+    """The voxels ``(K, J, I[, 3])`` in their own type, and the lattice.
+
+    Raises:
+        InputError: If voxels are vectors or complex, or the axes are not at right angles.
+    """
+    import SimpleITK as sitk
+
+    kind = image.GetPixelIDTypeAsString()
+    channels = image.GetNumberOfComponentsPerPixel()
+    picture = suffix_of(path) in PICTURE_SUFFIXES
+    whole = "8-bit unsigned" in kind or "16-bit unsigned" in kind
+    if "complex" in kind or (
+        channels > 1 and not (whole and (channels == 3 or (picture and channels in (2, 4))))
+    ):
+        raise InputError(
+            f"{path.name} has {channels} values per voxel ({kind}); one intensity or the three colours of 8 "
+            "or 16 bits "
+            "are allowed. Export the one channel to be segmented."
+        )
+    array = sitk.GetArrayFromImage(image)
+    if channels in (2, 4):  # transparency of a picture is no intensity
+        array = array[..., 0] if channels == 2 else array[..., :3]
+    if image.GetDimension() == 2:
+        array = array[None]
+    size = (array.shape[2], array.shape[1], array.shape[0])
+    if picture:
+        return array, VolumeGeometry(size)
+    direction = np.eye(3)
+    n = image.GetDimension()
+    direction[:n, :n] = np.array(image.GetDirection()).reshape(n, n)
+    spacing, origin = [*image.GetSpacing(), 1.0], [*image.GetOrigin(), 0.0]
+    try:
+        geometry = VolumeGeometry(
+            size, (spacing[0], spacing[1], spacing[2]), (origin[0], origin[1], origin[2]), direction
+        )
+    except GeometryError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    return array, geometry
+
+
+def array_to_image(array: npt.NDArray[Any], geometry: VolumeGeometry) -> sitk.Image:
+    """A SimpleITK image of voxels ``(K, J, I[, 3])`` at the place that the geometry gives."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=array.ndim == 4)
+    image.SetSpacing(geometry.spacing_mm)
+    image.SetOrigin(geometry.origin_lps)
+    image.SetDirection([float(x) for x in geometry.direction.ravel()])
+    return image
+
+
+def write_image(partial: Path, image: sitk.Image) -> None:
+    """Writes an image and reads it back: writers can fail on a full disk without a word.
+
+    Raises:
+        OSError: If the file could not be written, or what is on the disk is not what was written.
+    """
+    import SimpleITK as sitk
+
+    with _quiet_itk():
+        try:
+            sitk.WriteImage(image, str(partial), useCompression=True)
+            _check_complete(partial)
+            back = sitk.ReadImage(str(partial))  # kept: the view below does not own its memory
+        except (RuntimeError, InputError) as error:
+            raise OSError(f"the image writer failed ({_reason(error)})") from None
+    found, expected = sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(image)
+    if found.size != expected.size or not np.array_equal(found.reshape(expected.shape), expected):
+        raise OSError("the file on the disk differs from what was written")
+
+
+def _reason(error: Exception) -> str:
+    """The last line of a report, short and without addresses or the temporary file's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"\(0x[0-9a-f]+\)|\S*\.partial-\S*", "", lines[-1] if lines else "no reason given")[
+        :120
+    ].strip()
+
+
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
+    """Keeps ITK's C++ warnings from the terminal; what matters is said in our own sentences."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

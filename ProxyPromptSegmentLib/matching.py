@@ -1,0 +1,166 @@
+"""Whether a target is looked at as its support is: the plane of the slices, and what differs enough to say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import UsageError
+from .geometry import AXES, Axis, VolumeGeometry, auto_axis, slice_spacing_mm, take_slices
+from .segmentations import Segmentation
+from .volumes import PICTURE_SUFFIXES, Volume, suffix_of
+
+MOST_PIXEL_ASPECT = 2.0
+"""Slices across the acquired ones are usable up to this ratio of pixel sides; beyond it they look like stairs."""
+
+NOTABLE_RATIO = 2.0
+"""Pixel size or field of view that differs by more than this factor is told to the user."""
+
+SMALLEST_SLICE = 8
+_PLANES = ("sagittal", "coronal", "axial")  # by the world axis (L, P, S) that the slices are stacked along
+
+
+def has_place(volume: Volume) -> bool:
+    """Whether millimetres and directions of a volume mean anything; those of a picture do not."""
+    return volume.source is None or suffix_of(volume.source) not in PICTURE_SUFFIXES
+
+
+def plane_of(geometry: VolumeGeometry, axis: Axis) -> str:
+    """``axial``, ``coronal`` or ``sagittal``: the plane that the slices along an axis lie nearest to."""
+    return _PLANES[int(np.argmax(np.abs(geometry.direction[:, 2 - AXES.index(axis)])))]
+
+
+def parallel_axis(geometry: VolumeGeometry, other: VolumeGeometry, axis: Axis) -> Axis:
+    """The axis of ``geometry`` along which its slices are most nearly parallel to those of ``other`` along ``axis``."""
+    along = np.abs(geometry.direction.T @ other.direction[:, 2 - AXES.index(axis)])  # cosines for i, j, k
+    return AXES[2 - int(np.argmax(along))]
+
+
+def is_sliceable(geometry: VolumeGeometry, axis: Axis) -> bool:
+    """Whether slices along an axis have nearly square pixels and more than a few of them."""
+    rows_mm, columns_mm = slice_spacing_mm(geometry, axis)
+    ratio = max(rows_mm, columns_mm) / min(rows_mm, columns_mm)
+    return ratio <= MOST_PIXEL_ASPECT and min(_slice_shape(geometry, axis)) >= SMALLEST_SLICE
+
+
+def _slice_shape(geometry: VolumeGeometry, axis: Axis) -> tuple[int, int]:
+    """Rows and columns of the slices along an axis."""
+    rows, columns = (n for n, name in zip(geometry.shape_kji, AXES, strict=True) if name != axis)
+    return rows, columns
+
+
+def annotated_axis(volume: Volume, segmentation: Segmentation) -> Axis:
+    """The axis along which a case was annotated.
+
+    It is the acquired one; but where few slices of a volume with cubic voxels are annotated, it is the one that
+    shows them as few slices and not as stripes on all.
+    """
+    best = auto_axis(volume.geometry)
+    inside = np.any([segment.mask > 0 for segment in segmentation.segments], axis=0)
+    counts = {axis: int(take_slices(inside, axis).any(axis=(1, 2)).sum()) for axis in AXES}
+    sparse = [axis for axis in AXES if is_sliceable(volume.geometry, axis) and 3 * counts[axis] <= counts[best]]
+    return min(sparse, key=lambda axis: counts[axis], default=best)
+
+
+def choose_axes(
+    cases: Sequence[tuple[Volume, Segmentation]], target: Volume, wanted: str = "auto"
+) -> tuple[Axis, list[Axis], list[str]]:
+    """Finds slicing axes of target and supports whose slices show the body in the same plane.
+
+    Args:
+        cases: Images and annotations of the supports.
+        target: The volume to be segmented.
+        wanted: Axis of the target, ``k``, ``j`` or ``i``; ``auto`` takes the acquired slices, or with nearly cubic
+            voxels those in the plane of the supports.
+
+    Returns:
+        The target's axis, the axis of each support, and what the user should know as sentences.
+
+    Raises:
+        UsageError: If the axis is unknown or leaves slices of a few pixels.
+    """
+    if wanted not in ("auto", *AXES):
+        raise UsageError(f"the axis is '{wanted}'; choose auto, k (slices), j (rows) or i (columns).")
+    natural = [annotated_axis(volume, segmentation) for volume, segmentation in cases]
+    axis: Axis = auto_axis(target.geometry) if wanted == "auto" else wanted  # type: ignore[assignment]
+    placed = [n for n, (volume, _) in enumerate(cases) if has_place(volume)] if has_place(target) else []
+    if wanted == "auto" and placed:
+        first = placed[0]
+        alike = parallel_axis(target.geometry, cases[first][0].geometry, natural[first])
+        axis = alike if is_sliceable(target.geometry, alike) else axis
+    rows, columns = _slice_shape(target.geometry, axis)
+    if wanted != "auto" and min(rows, columns) < SMALLEST_SLICE:
+        raise UsageError(
+            f"along {axis} the slices of {target.name} have {rows}x{columns} pixels, which shows nothing; choose another "
+            "--axis, or auto."
+        )
+    axes, notes = list(natural), []
+    for n in placed:
+        volume, alike = cases[n][0], parallel_axis(cases[n][0].geometry, target.geometry, axis)
+        if alike != natural[n] and is_sliceable(volume.geometry, alike):
+            axes[n] = alike
+        seen, needed = plane_of(volume.geometry, axes[n]), plane_of(target.geometry, axis)
+        if seen != needed and axes[n] != alike:
+            notes.append(
+                f"The slices of the support {volume.name} are {seen}, those of the target {target.name} are {needed}: the "
+                "same organ looks different in them. Choose a support in the plane of the target, or another --axis."
+            )
+    return axis, axes, notes
+
+
+def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: Axis) -> list[str]:
+    """What differs so much between supports and target that the result may suffer, as sentences."""
+    notes = []
+    for volume, own in supports:
+        if volume.source is not None and target.source is not None and _same_file(volume, target):
+            notes.append(f"The target {target.name} is the support itself; the result says nothing about other cases.")
+        if volume.is_rgb != target.is_rgb:
+            kinds = ("in colour", "grey") if volume.is_rgb else ("grey", "in colour")
+            notes.append(
+                f"The support {volume.name} is {kinds[0]}, the target {target.name} {kinds[1]}: they are hardly of the "
+                "same kind. Choose a support of the same modality."
+            )
+        if has_place(volume) and has_place(target):
+            notes += _size_notes(volume, own, target, axis)
+        else:
+            shapes = [_slice_shape(v.geometry, a) for v, a in ((volume, own), (target, axis))]
+            sides = [rows / columns for rows, columns in shapes]
+            if max(sides) / min(sides) > NOTABLE_RATIO:
+                notes.append(
+                    f"The slices of the support {volume.name} ({shapes[0][1]}x{shapes[0][0]} pixels) and of the target "
+                    f"({shapes[1][1]}x{shapes[1][0]}) have very different shapes. Choose a support that is framed alike."
+                )
+    return list(dict.fromkeys(notes))
+
+
+def _same_file(volume: Volume, target: Volume) -> bool:
+    """Whether two volumes were read from one file and hold the same voxels."""
+    return (
+        volume.source is not None
+        and target.source is not None
+        and volume.source.resolve() == target.source.resolve()
+        and np.array_equal(volume.array, target.array)
+    )
+
+
+def _size_notes(volume: Volume, own: Axis, target: Volume, axis: Axis) -> list[str]:
+    """Sentences about pixel size and field of view."""
+    notes = []
+    pixels = [math.sqrt(math.prod(slice_spacing_mm(g, a))) for g, a in ((volume.geometry, own), (target.geometry, axis))]
+    if max(pixels) / min(pixels) > NOTABLE_RATIO:
+        notes.append(
+            f"The support {volume.name} has pixels of {pixels[0]:.2g} mm, the target {target.name} of {pixels[1]:.2g} mm, "
+            "more than a factor of 2 apart. Choose a support of similar resolution."
+        )
+    fields = []
+    for g, a in ((volume.geometry, own), (target.geometry, axis)):
+        extent = [n * mm for n, mm in zip(_slice_shape(g, a), slice_spacing_mm(g, a), strict=True)]
+        fields.append(max(extent))
+    if max(fields) / min(fields) > NOTABLE_RATIO:
+        notes.append(
+            f"The support {volume.name} shows {fields[0]:.0f} mm, the target {target.name} {fields[1]:.0f} mm across: the "
+            "fields of view are more than a factor of 2 apart. Choose a support that is framed alike, or crop one of them."
+        )
+    return notes

@@ -1,0 +1,247 @@
+"""A picture of a result: support slices, target slices with contours, and the probability map below them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .preprocess import window_to_unit
+from .volumes import safe_output
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+    from .pipeline import Job, Outcome
+
+PREVIEW_SUFFIXES = (".png",)
+TILE = 220
+GAP = 8
+COLUMNS = 6
+RESEARCH = "Research use only. Not for diagnosis."
+_BACKGROUND, _TEXT, _FAINT, _TRUTH = (24, 24, 26), (235, 235, 235), (165, 165, 170), (255, 255, 255)
+_HEAT = np.array([(0, 0, 0), (60, 15, 110), (170, 40, 100), (240, 110, 40), (255, 220, 90)], np.float32)
+U8 = npt.NDArray[np.uint8]
+
+
+def tile_size(shape: tuple[int, int], spacing_mm: tuple[float, float], side: int = TILE) -> tuple[int, int]:
+    """Height and width in which a slice fits into a square tile with its physical aspect ratio kept."""
+    height, width = shape[0] * spacing_mm[0], shape[1] * spacing_mm[1]
+    factor = side / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def picture_of(image: npt.NDArray[np.float32], window: tuple[float, float], size: tuple[int, int]) -> U8:
+    """A slice ``(H, W[, 3])`` as 8-bit colours of the given height and width."""
+    from PIL import Image
+
+    grey = np.round(window_to_unit(image, window) * 255).astype(np.uint8)
+    picture = Image.fromarray(grey).convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.array(picture)
+
+
+def enlarge(values: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """A mask or map ``(H, W)`` at another size, linearly."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def contour(mask: npt.NDArray[Any], size: tuple[int, int], width: int = 2) -> npt.NDArray[np.bool_]:
+    """The inner border of a mask after enlarging; also where it touches the slice's edge."""
+    inside = enlarge(mask, size) > 0.5
+    if mask.any() and not inside.any():
+        inside = enlarge(mask, size) > 0  # smaller than a pixel of the picture
+    core = inside
+    for _ in range(width):
+        padded = np.pad(core, 1)
+        core = core & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    return inside & ~core
+
+
+def bright(color: Sequence[float]) -> tuple[int, int, int]:
+    """A colour that is seen on grey: scaled up until its strongest part is full; black becomes yellow."""
+    values = np.clip(np.asarray(color, dtype=float), 0, 1)
+    values = np.array([1.0, 1.0, 0.0]) if values.max() < 0.05 else values / values.max()
+    red, green, blue = (int(round(v * 255)) for v in values)
+    return red, green, blue
+
+
+def heat(probability: npt.NDArray[np.float32]) -> U8:
+    """Probability 0..1 as colours from black over purple and orange to yellow; ``(H, W)`` to ``(H, W, 3)``."""
+    place = np.clip(probability, 0, 1) * (len(_HEAT) - 1)
+    low = np.minimum(place.astype(int), len(_HEAT) - 2)
+    mixed = _HEAT[low] + (_HEAT[low + 1] - _HEAT[low]) * (place - low)[..., None]
+    return np.round(mixed).astype(np.uint8)
+
+
+def choose_slices(masks: U8, done: npt.NDArray[np.bool_], count: int = COLUMNS) -> list[int]:
+    """Slices worth showing: spread over those on which something was found, or else over those that were done.
+
+    Args:
+        masks: ``(S, N, H, W)``.
+        done: Which slices were computed, ``(S,)``.
+        count: At most so many.
+    """
+    found = np.flatnonzero(masks.any(axis=(1, 2, 3)))
+    there = found if found.size else np.flatnonzero(done)
+    if not there.size:
+        return []
+    return sorted({int(there[round(p)]) for p in np.linspace(0, there.size - 1, min(count, there.size))})
+
+
+class _Sheet:
+    """A growing picture of rows of tiles with captions."""
+
+    def __init__(self, columns: int) -> None:
+        from PIL import Image, ImageDraw
+
+        self.width = GAP + columns * (TILE + GAP)
+        self.image: Image.Image = Image.new("RGB", (self.width, 4000), _BACKGROUND)
+        self.draw: ImageDraw.ImageDraw = ImageDraw.Draw(self.image)
+        self.y = GAP
+
+    def line(self, text: str, size: int = 15, color: tuple[int, int, int] = _TEXT) -> None:
+        """Writes a line, cut where the sheet ends."""
+        font = _font(size)
+        while len(text) > 4 and self.draw.textlength(text, font=font) > self.width - 2 * GAP:
+            text = text[:-4].rstrip() + "..."
+        self.draw.text((GAP, self.y), text, fill=color, font=font)
+        self.y += size + 7
+
+    def legend(self, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
+        """Writes coloured squares with names, over several lines if need be."""
+        font, x = _font(14), GAP
+        for name, color in entries:
+            wide = 20 + int(self.draw.textlength(name, font=font)) + 18
+            if x + wide > self.width and x > GAP:
+                x, self.y = GAP, self.y + 22
+            self.draw.rectangle((x, self.y + 3, x + 12, self.y + 15), outline=color, width=3)
+            self.draw.text((x + 20, self.y), name, fill=_TEXT, font=font)
+            x += wide
+        self.y += 26
+
+    def tiles(self, pictures: Sequence[U8], captions: Sequence[str]) -> None:
+        """Places a row of tiles with a caption below each."""
+        from PIL import Image
+
+        tallest = max(picture.shape[0] for picture in pictures)
+        for n, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+            x = GAP + n * (TILE + GAP)
+            self.image.paste(Image.fromarray(picture), (x + (TILE - picture.shape[1]) // 2, self.y))
+            text, font = caption, _font(12)
+            while len(text) > 4 and self.draw.textlength(text, font=font) > TILE:
+                text = text[:-4] + "..."
+            self.draw.text((x, self.y + tallest + 2), text, fill=_FAINT, font=font)
+        self.y += tallest + 24
+
+    def heat_bar(self) -> None:
+        """The scale of the probability map."""
+        from PIL import Image
+
+        bar = heat(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (10, 1)))
+        font = _font(12)
+        self.draw.text((GAP, self.y - 1), "probability 0", fill=_FAINT, font=font)
+        x = GAP + 8 + int(self.draw.textlength("probability 0", font=font))
+        self.image.paste(Image.fromarray(bar), (x, self.y + 3))
+        self.draw.text((x + 168, self.y - 1), "1, highest of all objects", fill=_FAINT, font=font)
+        self.y += 24
+
+    def finished(self) -> Image.Image:
+        """The sheet without the unused part."""
+        return self.image.crop((0, 0, self.width, self.y))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    try:
+        return ImageFont.load_default(size)
+    except (TypeError, ImportError):  # an old Pillow, or one without FreeType, has one size
+        return ImageFont.load_default()
+
+
+def draw_preview(
+    job: Job, outcome: Outcome, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
+) -> Image.Image:
+    """Draws the result.
+
+    Args:
+        job: The job.
+        outcome: Its result.
+        truth: Reference masks on the target's grid ``(N, K, J, I)``, drawn thin and white.
+        model: Name of the model, for the title.
+    """
+    colors = [bright(color) for color in job.support.colors]
+    chosen = choose_slices(outcome.masks, outcome.result.done)
+    sheet = _Sheet(columns=max(4, min(COLUMNS, max(len(chosen), len(job.support)))))
+    title = f"{job.target.name} segmented by the support" + (f" with {model}" if model else "")
+    sheet.line(title, 19)
+    sheet.line(RESEARCH, 14, (255, 190, 110))
+    entries = list(zip(job.support.objects, colors, strict=True))
+    sheet.legend([*entries, *([("truth", _TRUTH)] if truth is not None else [])])
+    sheet.line(f"Support: annotated slices ({len(job.support)} in all)", 15)
+    pairs = list(zip(job.support.pairs, job.shown, strict=True))[:COLUMNS]
+    pictures, captions = [], []
+    for pair, shown in pairs:
+        size = tile_size(pair.masks.shape[1:], pair.spacing_mm)
+        picture = picture_of(pair.image, pair.window, size)
+        for mask, color in zip(pair.masks, colors, strict=True):
+            picture[contour(mask, size)] = color
+        pictures.append(picture)
+        captions.append(f"{pair.source.rsplit(', slice', 1)[0]}, slice {shown.index}")
+    sheet.tiles(pictures, captions)
+    if not chosen:
+        sheet.line("Target: no slice was computed.", 15)
+        return sheet.finished()
+    _target_rows(sheet, job, outcome, chosen, colors, truth)
+    return sheet.finished()
+
+
+def _target_rows(
+    sheet: _Sheet,
+    job: Job,
+    outcome: Outcome,
+    chosen: list[int],
+    colors: list[tuple[int, int, int]],
+    truth: npt.NDArray[np.uint8] | None,
+) -> None:
+    """The rows of the target: contours, then probability."""
+    images = job.view.take(job.target.array)
+    size = tile_size(images.shape[1:3], job.view.spacing_mm)
+    found = outcome.masks.any(axis=(1, 2, 3))
+    where = "on which something was found" if found.any() else "of which none shows an object"
+    sheet.line(f"Target: {len(chosen)} of {int(found.sum() or outcome.result.done.sum())} slices {where}", 15)
+    references = [] if truth is None else [job.view.take(mask) for mask in truth]
+    pictures, maps, captions = [], [], []
+    for n in chosen:
+        picture = picture_of(images[n], job.window, size)
+        for reference in references:
+            picture[contour(reference[n], size, 1)] = _TRUTH
+        for mask, color in zip(outcome.masks[n], colors, strict=True):
+            picture[contour(mask, size)] = color
+        pictures.append(picture)
+        maps.append(heat(enlarge(outcome.result.probability[n].max(axis=0), size)))
+        shown = outcome.masks[n].any(axis=(1, 2))
+        sure = outcome.confidence[n][shown].min() if shown.any() else outcome.confidence[n].min()
+        captions.append(f"slice {n}, confidence {sure:.2f}")
+    sheet.tiles(pictures, captions)
+    sheet.heat_bar()
+    sheet.tiles(maps, [f"slice {n}" for n in chosen])
+
+
+def write_preview(
+    path: Path, job: Job, outcome: Outcome, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
+) -> None:
+    """Draws the result into a PNG, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    picture = draw_preview(job, outcome, truth, model)
+    with safe_output(path) as partial:
+        picture.save(partial, format="PNG")

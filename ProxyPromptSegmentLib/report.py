@@ -1,0 +1,199 @@
+"""The report of a segmentation: from what, with what, how long, and what came of it, as JSON values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from .checkpoints import sha256
+from .matching import has_place, plane_of
+from .segmentations import label_values
+from .volumes import Volume, safe_output
+
+if TYPE_CHECKING:
+    from .pipeline import Job, LoadedModel, Outcome, SupportCase
+
+LEAST_SURE = 3
+_PACKAGES = ("torch", "segment-anything", "numpy", "SimpleITK", "slicerio", "pynrrd", "safetensors")
+
+
+def describe_file(path: Path | None) -> dict[str, Any]:
+    """Path and SHA-256 of a file; of a folder the hash of its files' names and hashes, in the order of the names."""
+    if path is None:
+        return {"path": None, "sha256": None}
+    if path.is_file():
+        return {"path": str(path), "sha256": sha256(path)}
+    digest = hashlib.sha256()
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    for file in files:
+        digest.update(f"{file.name}\t{sha256(file)}\n".encode())
+    return {"path": str(path), "sha256": digest.hexdigest(), "files": len(files)}
+
+
+def describe_volume(volume: Volume) -> dict[str, Any]:
+    """A volume's file, grid and a hash of the voxels as read, which also covers series and detached headers."""
+    voxels = hashlib.sha256(np.ascontiguousarray(volume.array).data).hexdigest()
+    return {
+        **describe_file(volume.source),
+        "voxels_sha256": voxels,
+        "size_ijk": list(volume.geometry.size_ijk),
+        "spacing_mm": list(volume.geometry.spacing_mm) if has_place(volume) else None,
+        "colour": volume.is_rgb,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program and of what computes for it."""
+    found = {"proxyprompt": __version__, "python": platform.python_version(), "system": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: float | None = None) -> dict[str, Any]:
+    """What was found of one object.
+
+    Args:
+        job: The job.
+        outcome: Its result.
+        number: Which object.
+        label: Its value in a label map.
+        dice: Overlap with the truth, if there is one.
+    """
+    segment = outcome.segmentation.segments[number]
+    voxels = int(segment.mask.sum(dtype=np.int64))
+    voxel_mm3 = math.prod(job.target.geometry.spacing_mm)
+    found = [int(n) for n in np.flatnonzero(outcome.masks[:, number].any(axis=(1, 2)))]
+    least = sorted(found, key=lambda n: (float(outcome.confidence[n, number]), n))[:LEAST_SURE]
+    done = outcome.result.done
+    described: dict[str, Any] = {
+        "name": segment.name,
+        "label_value": label,
+        "color_rgb": [round(float(c), 4) for c in segment.color_rgb],
+        "voxels": voxels,
+        "volume_ml": round(voxels * voxel_mm3 / 1000, 3) if has_place(job.target) else None,
+        "slices_found": found,
+        "highest_presence": round(float(outcome.result.presence[done, number].max()), 4) if done.any() else None,
+        "lowest_confidence": [
+            {"slice": n, "confidence": round(float(outcome.confidence[n, number]), 4)} for n in least
+        ],
+    }
+    if dice is not None:
+        described["dice"] = round(dice, 4)
+    return described
+
+
+def build_report(
+    job: Job,
+    outcome: Outcome,
+    cases: Sequence[SupportCase],
+    model: LoadedModel,
+    settings: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    truth: Path | None = None,
+    dice: Mapping[str, float] | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Everything that is needed to make a result again and to judge it.
+
+    Args:
+        job: The job.
+        outcome: Its result.
+        cases: The supports.
+        model: The model.
+        settings: Options of the call.
+        seconds: Time of each stage.
+        truth: File of the reference masks, if any.
+        dice: Overlap with the truth by object name.
+        notes: What the user should know, as sentences.
+
+    Returns:
+        JSON values; numbers that do not exist are null.
+    """
+    supports = []
+    for number, (case, axis) in enumerate(_with_axes(cases, job)):
+        supports.append(
+            {
+                "image": describe_volume(case.volume),
+                "segmentation": describe_file(case.source),
+                "axis": axis,
+                "plane": plane_of(case.volume.geometry, axis) if has_place(case.volume) else None,
+                "slices": [
+                    {"slice": shown.index, "objects": list(shown.objects)} for shown in job.shown if shown.case == number
+                ],
+                "window": [
+                    round(w, 4) for p, s in zip(job.support.pairs, job.shown, strict=True) if s.case == number
+                    for w in p.window
+                ][:2],
+            }
+        )  # fmt: skip
+    labels = label_values(outcome.segmentation.segments)
+    scores = dict(dice or {})
+    device = model.segmenter.device
+    return {
+        "program": "proxyprompt",
+        "research_use_only": True,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "state": "stopped by the user" if outcome.cancelled else "complete",
+        "inputs": {
+            "supports": supports,
+            "target": {
+                **describe_volume(job.target),
+                "axis": job.view.axis,
+                "plane": plane_of(job.target.geometry, job.view.axis) if has_place(job.target) else None,
+                "window": [round(w, 4) for w in job.window],
+            },
+            **({"truth": describe_file(truth)} if truth else {}),
+        },
+        "model": {
+            "name": model.name,
+            "file": model.path.name,
+            "sha256": model.sha256,
+            "steps": model.metadata.get("steps"),
+        },
+        "settings": dict(settings),
+        "device": str(device),
+        "versions": versions(),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "slices_wanted": len(job.slices),
+        "slices_done": [int(n) for n in np.flatnonzero(outcome.result.done)],
+        "objects": [
+            describe_object(job, outcome, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
+        ],
+        "notes": list(notes),
+    }
+
+
+def _with_axes(cases: Sequence[SupportCase], job: Job) -> list[tuple[SupportCase, Any]]:
+    """Each support with the axis that its slices were taken along."""
+    axes = {shown.case: shown.axis for shown in job.shown}
+    return [(case, axes[number]) for number, case in enumerate(cases)]
+
+
+def to_text(report: Mapping[str, Any]) -> str:
+    """The report as JSON text; refuses NaN, which is no JSON."""
+    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Writes the report, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    text = to_text(report)
+    with safe_output(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -1,0 +1,135 @@
+"""Slicer's ``.seg.nrrd`` through slicerio: layers of labels with a description of each segment."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import GeometryError, InputError
+from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.output_files import suffix_of
+
+Layers = npt.NDArray[Any]
+
+
+def is_seg_nrrd(path: Path) -> bool:
+    """Whether a NRRD file has Slicer's segment fields, whatever its name."""
+    if suffix_of(path) in (".seg.nrrd", ".seg.nhdr"):
+        return True
+    if path.suffix.lower() not in (".nrrd", ".nhdr") or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"\nSegment0_" in file.read(1 << 16)
+
+
+def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]]]:
+    """Reads the layers ``(L, I, J, K)``, their lattice, and what slicerio tells of each segment.
+
+    Raises:
+        InputError: If the file is missing, damaged or cut short, or has no segments.
+    """
+    import slicerio
+
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a segmentation file.")
+    try:
+        content = slicerio.read_segmentation(str(path))
+        voxels = np.asarray(content["voxels"])
+        layers = voxels if voxels.ndim == 4 else voxels[None]
+        if layers.ndim != 4 or not np.issubdtype(layers.dtype, np.integer):
+            raise InputError(
+                f"{path.name} has voxels of shape {voxels.shape} and type {voxels.dtype}; a .seg.nrrd "
+                "has whole numbers in three dimensions, or layers of them. Save the binary labelmap in Slicer."
+            )
+        geometry = VolumeGeometry.from_affine(
+            content["ijkToLPS"], (layers.shape[1], layers.shape[2], layers.shape[3])
+        )
+        infos = [dict(info) for info in content["segments"]]
+        for info, name in zip(infos, _names_in_header(path), strict=True):
+            info["name"] = name
+            layers[int(info.get("layer", 0))]  # a layer that is not there fails here
+    except GeometryError as error:
+        raise InputError(f"{path.name}: {error}") from None
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # a damaged header can lead slicerio anywhere
+        reason = " ".join(str(error).split())[:160].rstrip(".")
+        raise InputError(
+            f"{path.name} cannot be read as a segmentation; it may be damaged or cut short ({reason}). "
+            "Save it again."
+        ) from None
+    if not infos:
+        raise InputError(
+            f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again."
+        )
+    return layers, geometry, infos
+
+
+def write_layers(
+    partial: Path, layers: Layers, geometry: VolumeGeometry, infos: list[dict[str, Any]]
+) -> None:
+    """Writes layers ``(L, I, J, K)`` with slicerio and reads them back: a full disk may cut the file short.
+
+    Raises:
+        OSError: If the file could not be written, or what is on the disk is not what was written.
+    """
+    import nrrd
+    import slicerio
+
+    voxels = layers if len(layers) > 1 else layers[0]
+    content = {
+        "voxels": voxels,
+        "ijkToLPS": geometry.affine,
+        "containedRepresentationNames": ["Binary labelmap"],
+        "segments": [_ascii_in(info) for info in infos],
+    }
+    slicerio.write_segmentation(str(partial), content, compression_level=6)
+    _restore_letters(partial)
+    try:
+        found = nrrd.read(str(partial))[0]
+    except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds for a file cut short
+        raise OSError(f"the file could not be read back ({' '.join(str(error).split())[:100]})") from None
+    if not np.array_equal(found, voxels):
+        raise OSError("the file on the disk differs from what was written")
+
+
+def _names_in_header(path: Path) -> list[str | None]:
+    """Segment names as Slicer writes them, in UTF-8: pynrrd drops every letter that is not ASCII."""
+    fields: dict[int, str | None] = {}
+    with path.open("rb") as file:
+        for raw in file:
+            line = raw.rstrip(b"\r\n")
+            if not line:
+                break
+            if match := re.match(rb"Segment(\d+)_(\w+):=(.*)", line):
+                number = int(match[1])
+                fields.setdefault(number, None)
+                if match[2] == b"Name":
+                    fields[number] = match[3].decode("utf-8", "replace")
+    return [fields[number] for number in sorted(fields)]
+
+
+def _to_ascii(text: str) -> str:
+    """Replaces letters that pynrrd cannot write by ``@utf8-<hex>@``, until ``_restore_letters``."""
+    return re.sub(r"[^\x20-\x7e]+", lambda match: f"@utf8-{match[0].encode('utf-8').hex()}@", text)
+
+
+def _ascii_in(value: Any) -> Any:
+    """``_to_ascii`` for every text in nested lists and dictionaries."""
+    if isinstance(value, dict):
+        return {_to_ascii(str(key)): _ascii_in(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_ascii_in(item) for item in value]
+    return _to_ascii(value) if isinstance(value, str) else value
+
+
+def _restore_letters(partial: Path) -> None:
+    """Puts the letters back as UTF-8, which Slicer reads and writes."""
+    header, gap, voxels = partial.read_bytes().partition(b"\n\n")
+    restored = re.sub(rb"@utf8-([0-9a-f]+)@", lambda match: bytes.fromhex(match[1].decode()), header)
+    if restored != header:
+        partial.write_bytes(restored + gap + voxels)

@@ -1,0 +1,106 @@
+"""Small models and doubles that the tests of the engine share."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn
+from torch.nn import functional
+
+from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+
+ensure_torchvision_importable()
+pytest.importorskip("segment_anything")
+
+from ProxyPromptSegmentLib.backbones.sam import SamBackbone
+from ProxyPromptSegmentLib.model import ProxyPromptModel
+from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
+from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport, ProxyPromptGenerator
+from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
+
+TINY = {
+    "image_size": 64,
+    "grid": 8,
+    "channels": 32,
+    "vim_dim": 16,
+    "vim_depth": 1,
+    "vim_state": 4,
+    "bridge_width": 16,
+    "ccm_width": 32,
+    "ccm_heads": 4,
+    "ccm_ffn": 32,
+    "reduce": "pair_merge",
+}
+EVERYTHING = {"positions": "sam_dense", "prompt": "both", "mask_prior": True, "presence": True, "cbam_residual": True}
+
+
+def tiny_config(**changes):
+    return ProxyPromptConfig(**{**TINY, **changes})
+
+
+def tiny_backbone():
+    return SamBackbone("sam-compact", {"image_size": 64, "channels": 32, "mlp_dim": 32})
+
+
+def tiny_model(seed=0, **changes):
+    """A model with random weights on 64 pixels, large enough that its answers differ from each other."""
+    torch.manual_seed(seed)
+    model = ProxyPromptModel(tiny_backbone(), ProxyPromptGenerator(tiny_config(**changes)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(1.5)
+    return model.eval()
+
+
+def tiny_generator(seed=0, **changes):
+    torch.manual_seed(seed)
+    return ProxyPromptGenerator(tiny_config(**changes)).eval()
+
+
+def random_features(count, config, seed=1):
+    chance = torch.Generator().manual_seed(seed)
+    top = torch.randn(count, config.channels, config.grid, config.grid, generator=chance)
+    positions = torch.randn(config.channels, config.grid, config.grid, generator=chance)
+    return ImageFeatures(top, positions, torch.ones(count, config.grid, config.grid, dtype=torch.bool))
+
+
+def random_support(generator, supports, objects, seed=2):
+    """Prepared supports with random images and masks."""
+    config = generator.config
+    chance = torch.Generator().manual_seed(seed)
+    images = torch.rand(supports, 3, config.image_size, config.image_size, generator=chance)
+    masks = (torch.rand(supports, objects, config.image_size, config.image_size, generator=chance) > 0.6).float()
+    names = tuple(f"object {n}" for n in range(objects))
+    return generator.prepare(random_features(supports, config, seed + 1), images, masks, names)
+
+
+class EchoBackbone(nn.Module):
+    """Finds bright pixels: its embedding is the image, its logits are the image above one half."""
+
+    name, image_size, grid, channels = "echo", 64, 64, 1
+
+    def encode(self, images, valid=None):
+        return ImageFeatures(images[:, :1], torch.zeros(1, 64, 64), valid)
+
+    def decode(self, features, prompt: Prompt):
+        logits = (features.top - 0.5) * 20
+        return Decoded(logits.expand(-1, len(prompt.names), -1, -1), torch.ones(len(logits), len(prompt.names)))
+
+
+class EchoModel(nn.Module):
+    """A model that needs no support; it shows where the segmenter puts what a network says."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = EchoBackbone()
+
+    def prepare(self, images, masks, names=(), valid=None):
+        occupancy = functional.adaptive_avg_pool2d(masks, self.backbone.grid).flatten(2)
+        return PreparedSupport(images[:, :1].flatten(2), occupancy.unsqueeze(2), occupancy, valid.flatten(1), names)
+
+    def predict(self, features, support, chosen=None):
+        prompt = Prompt(names=support.names)
+        return self.backbone.decode(features, prompt), prompt
