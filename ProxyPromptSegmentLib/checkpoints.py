@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
+from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -40,21 +40,25 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict
     Raises:
         OutputError: If the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     text = json.dumps({"format": FORMAT, "version": __version__, **metadata}, sort_keys=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    temporary = None
     try:
-        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, temporary, {"proxyprompt": text})
-        digest = sha256(Path(temporary))
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, name, {"proxyprompt": text})
+        digest = sha256(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:  # a full disk comes as the latter
         raise OutputError(f"the checkpoint {path} cannot be written: {error}; free some space or choose another folder") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
     return digest
 
 
@@ -79,6 +83,8 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
             if raw is None:
                 raise CheckpointError(f"{path} is no checkpoint of ProxyPromptSegment: its metadata is missing")
             metadata = json.loads(raw)
+            if not (isinstance(metadata, dict) and isinstance(metadata.get("format", 0), int)):
+                raise CheckpointError(f"{path} is no checkpoint of ProxyPromptSegment: its metadata is no description")
             if metadata.get("format", 0) > FORMAT:
                 raise CheckpointError(f"{path} was written by a newer version; update ProxyPromptSegment")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
@@ -106,6 +112,8 @@ def load_model(path: Path, expected_sha256: str | None = None) -> tuple[ProxyPro
         model = build_model(described["backbone"], config, described["lora_rank"])
     except KeyError as error:
         raise CheckpointError(f"{path} lacks the setting {error}; it is no model checkpoint") from error
+    except (UsageError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the model that {path} describes cannot be built: {error}") from error
     try:
         model.load_state_dict({key: value.float() for key, value in tensors.items()})
     except RuntimeError as error:

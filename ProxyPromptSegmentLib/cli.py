@@ -1,4 +1,4 @@
-"""The command line ``proxyprompt``: options in, one sentence and an exit code out. Everything else is in `commands`."""
+"""The command line ``proxyprompt``: options in, one sentence and an exit code out; `commands` do the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import NoReturn
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands import demo, evaluate, models, segment, train
 from ProxyPromptSegmentLib.console import Console
-from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, DeviceError, OutputError, ProxyPromptError, UsageError
+from ProxyPromptSegmentLib.errors import (
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    DeviceError,
+    OutputError,
+    ProxyPromptError,
+    UsageError,
+)
 
 DESCRIPTION = """\
 proxyprompt finds in a new medical image what somebody has marked in an old one.
@@ -85,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code, see `errors`.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter of a segment's name must not end the work
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a terminal that lacks a letter of a segment's name must not end the work
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console()
@@ -125,16 +134,20 @@ def _explain(error: Exception, console: Console) -> int:
         console.error(str(error))
         return error.exit_code
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        console.error("memory ran out; close other programs, choose --device cpu, or fewer slices or supports.")
+        console.error(
+            "memory ran out; close other programs, choose --device cpu, or fewer slices or supports."
+        )
         return DeviceError.exit_code
     if isinstance(error, ModuleNotFoundError):
-        console.error(f"the package '{error.name}' is not installed; run setup_env.py, or install the requirements.")
+        console.error(
+            f"the package '{error.name}' is not installed; run setup_env.py, or install the requirements."
+        )
         return EXIT_INTERNAL
     if isinstance(error, OSError):
         console.error(f"a file could not be read or written: {error}; check the disk and its permissions.")
         return OutputError.exit_code
     console.error(
-        f"a fault of the program ({type(error).__name__}: {str(error)[:300]}); please report it with the output of the same "
-        "command and --debug."
+        f"a fault of the program ({type(error).__name__}: {str(error)[:300]}); please report it with the "
+        "output of the same command and --debug."
     )
     return EXIT_INTERNAL

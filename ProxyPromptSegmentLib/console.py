@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from .progress import Progress
+from ProxyPromptSegmentLib.progress import Progress
 
 BAR = 24
 REDRAW_SECONDS = 0.1

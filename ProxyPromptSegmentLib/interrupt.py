@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .progress import CancelToken
+from ProxyPromptSegmentLib.progress import CancelToken
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def stop_on_signals(say: Callable[[str], None], what: str = "the slice") -> Iter
     """
     cancel = CancelToken()
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         if cancel.cancelled:
             raise KeyboardInterrupt
         cancel.cancel()

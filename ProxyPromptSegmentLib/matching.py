@@ -1,4 +1,4 @@
-"""Whether a target is looked at as its support is: the plane of the slices, and what differs enough to say so."""
+"""Whether a target is looked at as its support is: the plane of the slices, and what differs notably."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import UsageError
-from .geometry import AXES, Axis, VolumeGeometry, auto_axis, slice_spacing_mm, take_slices
-from .segmentations import Segmentation
-from .volumes import PICTURE_SUFFIXES, Volume, suffix_of
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.geometry import (
+    AXES,
+    Axis,
+    VolumeGeometry,
+    auto_axis,
+    slice_spacing_mm,
+    take_slices,
+)
+from ProxyPromptSegmentLib.itk_images import PICTURE_SUFFIXES
+from ProxyPromptSegmentLib.output_files import suffix_of
+from ProxyPromptSegmentLib.segmentations import Segmentation
+from ProxyPromptSegmentLib.volumes import Volume
 
 MOST_PIXEL_ASPECT = 2.0
-"""Slices across the acquired ones are usable up to this ratio of pixel sides; beyond it they look like stairs."""
+"""Slices across the acquired ones are used up to this ratio of pixel sides; beyond it they are stairs."""
 
 NOTABLE_RATIO = 2.0
 """Pixel size or field of view that differs by more than this factor is told to the user."""
@@ -33,7 +42,7 @@ def plane_of(geometry: VolumeGeometry, axis: Axis) -> str:
 
 
 def parallel_axis(geometry: VolumeGeometry, other: VolumeGeometry, axis: Axis) -> Axis:
-    """The axis of ``geometry`` along which its slices are most nearly parallel to those of ``other`` along ``axis``."""
+    """The axis of ``geometry`` whose slices are most nearly parallel to those of ``other`` along ``axis``."""
     along = np.abs(geometry.direction.T @ other.direction[:, 2 - AXES.index(axis)])  # cosines for i, j, k
     return AXES[2 - int(np.argmax(along))]
 
@@ -54,13 +63,15 @@ def _slice_shape(geometry: VolumeGeometry, axis: Axis) -> tuple[int, int]:
 def annotated_axis(volume: Volume, segmentation: Segmentation) -> Axis:
     """The axis along which a case was annotated.
 
-    It is the acquired one; but where few slices of a volume with cubic voxels are annotated, it is the one that
-    shows them as few slices and not as stripes on all.
+    It is the acquired one; but where few slices of a volume with cubic voxels are annotated, it is the one
+    that shows them as few slices and not as stripes on all.
     """
     best = auto_axis(volume.geometry)
     inside = np.any([segment.mask > 0 for segment in segmentation.segments], axis=0)
     counts = {axis: int(take_slices(inside, axis).any(axis=(1, 2)).sum()) for axis in AXES}
-    sparse = [axis for axis in AXES if is_sliceable(volume.geometry, axis) and 3 * counts[axis] <= counts[best]]
+    sparse = [
+        axis for axis in AXES if is_sliceable(volume.geometry, axis) and 3 * counts[axis] <= counts[best]
+    ]
     return min(sparse, key=lambda axis: counts[axis], default=best)
 
 
@@ -72,8 +83,8 @@ def choose_axes(
     Args:
         cases: Images and annotations of the supports.
         target: The volume to be segmented.
-        wanted: Axis of the target, ``k``, ``j`` or ``i``; ``auto`` takes the acquired slices, or with nearly cubic
-            voxels those in the plane of the supports.
+        wanted: Axis of the target, ``k``, ``j`` or ``i``; ``auto`` takes the acquired slices, or with nearly
+            cubic voxels those in the plane of the supports.
 
     Returns:
         The target's axis, the axis of each support, and what the user should know as sentences.
@@ -93,8 +104,8 @@ def choose_axes(
     rows, columns = _slice_shape(target.geometry, axis)
     if wanted != "auto" and min(rows, columns) < SMALLEST_SLICE:
         raise UsageError(
-            f"along {axis} the slices of {target.name} have {rows}x{columns} pixels, which shows nothing; choose another "
-            "--axis, or auto."
+            f"along {axis} the slices of {target.name} have {rows}x{columns} pixels, which shows nothing; "
+            "choose another --axis, or auto."
         )
     axes, notes = list(natural), []
     for n in placed:
@@ -104,8 +115,9 @@ def choose_axes(
         seen, needed = plane_of(volume.geometry, axes[n]), plane_of(target.geometry, axis)
         if seen != needed and axes[n] != alike:
             notes.append(
-                f"The slices of the support {volume.name} are {seen}, those of the target {target.name} are {needed}: the "
-                "same organ looks different in them. Choose a support in the plane of the target, or another --axis."
+                f"The slices of the support {volume.name} are {seen}, those of the target {target.name} are "
+                f"{needed}: the same organ looks different in them. Choose a support in the plane of the "
+                "target, or another --axis."
             )
     return axis, axes, notes
 
@@ -115,12 +127,14 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
     notes = []
     for volume, own in supports:
         if volume.source is not None and target.source is not None and _same_file(volume, target):
-            notes.append(f"The target {target.name} is the support itself; the result says nothing about other cases.")
+            notes.append(
+                f"The target {target.name} is the support itself; the result says nothing about other cases."
+            )
         if volume.is_rgb != target.is_rgb:
             kinds = ("in colour", "grey") if volume.is_rgb else ("grey", "in colour")
             notes.append(
-                f"The support {volume.name} is {kinds[0]}, the target {target.name} {kinds[1]}: they are hardly of the "
-                "same kind. Choose a support of the same modality."
+                f"The support {volume.name} is {kinds[0]}, the target {target.name} {kinds[1]}: they are "
+                "hardly of the same kind. Choose a support of the same modality."
             )
         if has_place(volume) and has_place(target):
             notes += _size_notes(volume, own, target, axis)
@@ -129,8 +143,9 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
             sides = [rows / columns for rows, columns in shapes]
             if max(sides) / min(sides) > NOTABLE_RATIO:
                 notes.append(
-                    f"The slices of the support {volume.name} ({shapes[0][1]}x{shapes[0][0]} pixels) and of the target "
-                    f"({shapes[1][1]}x{shapes[1][0]}) have very different shapes. Choose a support that is framed alike."
+                    f"The slices of the support {volume.name} ({shapes[0][1]}x{shapes[0][0]} pixels) and of "
+                    f"the target ({shapes[1][1]}x{shapes[1][0]}) have very different shapes. Choose a "
+                    "support that is framed alike."
                 )
     return list(dict.fromkeys(notes))
 
@@ -148,11 +163,14 @@ def _same_file(volume: Volume, target: Volume) -> bool:
 def _size_notes(volume: Volume, own: Axis, target: Volume, axis: Axis) -> list[str]:
     """Sentences about pixel size and field of view."""
     notes = []
-    pixels = [math.sqrt(math.prod(slice_spacing_mm(g, a))) for g, a in ((volume.geometry, own), (target.geometry, axis))]
+    pixels = [
+        math.sqrt(math.prod(slice_spacing_mm(g, a)))
+        for g, a in ((volume.geometry, own), (target.geometry, axis))
+    ]
     if max(pixels) / min(pixels) > NOTABLE_RATIO:
         notes.append(
-            f"The support {volume.name} has pixels of {pixels[0]:.2g} mm, the target {target.name} of {pixels[1]:.2g} mm, "
-            "more than a factor of 2 apart. Choose a support of similar resolution."
+            f"The support {volume.name} has pixels of {pixels[0]:.2g} mm, the target {target.name} of "
+            f"{pixels[1]:.2g} mm, more than a factor of 2 apart. Choose a support of similar resolution."
         )
     fields = []
     for g, a in ((volume.geometry, own), (target.geometry, axis)):
@@ -160,7 +178,8 @@ def _size_notes(volume: Volume, own: Axis, target: Volume, axis: Axis) -> list[s
         fields.append(max(extent))
     if max(fields) / min(fields) > NOTABLE_RATIO:
         notes.append(
-            f"The support {volume.name} shows {fields[0]:.0f} mm, the target {target.name} {fields[1]:.0f} mm across: the "
-            "fields of view are more than a factor of 2 apart. Choose a support that is framed alike, or crop one of them."
+            f"The support {volume.name} shows {fields[0]:.0f} mm, the target {target.name} {fields[1]:.0f} "
+            "mm across: the fields of view are more than a factor of 2 apart. Choose a support that is "
+            "framed alike, or crop one of them."
         )
     return notes

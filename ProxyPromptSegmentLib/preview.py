@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .preprocess import window_to_unit
-from .volumes import safe_output
+from ProxyPromptSegmentLib.output_files import safe_output
+from ProxyPromptSegmentLib.preprocess import window_to_unit
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from .pipeline import Job, Outcome
+    from ProxyPromptSegmentLib.pipeline import Job, Outcome
 
 PREVIEW_SUFFIXES = (".png",)
 TILE = 220
@@ -67,12 +67,12 @@ def bright(color: Sequence[float]) -> tuple[int, int, int]:
     """A colour that is seen on grey: scaled up until its strongest part is full; black becomes yellow."""
     values = np.clip(np.asarray(color, dtype=float), 0, 1)
     values = np.array([1.0, 1.0, 0.0]) if values.max() < 0.05 else values / values.max()
-    red, green, blue = (int(round(v * 255)) for v in values)
+    red, green, blue = (round(float(v) * 255) for v in values)
     return red, green, blue
 
 
 def heat(probability: npt.NDArray[np.float32]) -> U8:
-    """Probability 0..1 as colours from black over purple and orange to yellow; ``(H, W)`` to ``(H, W, 3)``."""
+    """Probability 0..1, ``(H, W)``, as colours ``(H, W, 3)`` from black over purple to yellow."""
     place = np.clip(probability, 0, 1) * (len(_HEAT) - 1)
     low = np.minimum(place.astype(int), len(_HEAT) - 2)
     mixed = _HEAT[low] + (_HEAT[low + 1] - _HEAT[low]) * (place - low)[..., None]
@@ -80,7 +80,7 @@ def heat(probability: npt.NDArray[np.float32]) -> U8:
 
 
 def choose_slices(masks: U8, done: npt.NDArray[np.bool_], count: int = COLUMNS) -> list[int]:
-    """Slices worth showing: spread over those on which something was found, or else over those that were done.
+    """Slices worth showing: spread over those on which something was found, or else over those done.
 
     Args:
         masks: ``(S, N, H, W)``.
@@ -179,7 +179,10 @@ def draw_preview(
     colors = [bright(color) for color in job.support.colors]
     chosen = choose_slices(outcome.masks, outcome.result.done)
     sheet = _Sheet(columns=max(4, min(COLUMNS, max(len(chosen), len(job.support)))))
-    title = f"{job.target.name} segmented by the support" + (f" with {model}" if model else "")
+    sources = dict.fromkeys(pair.source.rsplit(", slice", 1)[0] for pair in job.support.pairs)
+    title = f"{job.target.name}, segmented as marked on {', '.join(sources)}" + (
+        f" ({model})" if model else ""
+    )
     sheet.line(title, 19)
     sheet.line(RESEARCH, 14, (255, 190, 110))
     entries = list(zip(job.support.objects, colors, strict=True))
@@ -214,8 +217,12 @@ def _target_rows(
     images = job.view.take(job.target.array)
     size = tile_size(images.shape[1:3], job.view.spacing_mm)
     found = outcome.masks.any(axis=(1, 2, 3))
-    where = "on which something was found" if found.any() else "of which none shows an object"
-    sheet.line(f"Target: {len(chosen)} of {int(found.sum() or outcome.result.done.sum())} slices {where}", 15)
+    if found.any():
+        sheet.line(f"Target: {len(chosen)} of the {int(found.sum())} slices on which something was found", 15)
+    else:
+        sheet.line(
+            f"Target: nothing was found on its {int(outcome.result.done.sum())} slices; some of them", 15
+        )
     references = [] if truth is None else [job.view.take(mask) for mask in truth]
     pictures, maps, captions = [], [], []
     for n in chosen:

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoints import sha256
-from .errors import CheckpointError
+from ProxyPromptSegmentLib.checkpoints import sha256
+from ProxyPromptSegmentLib.errors import CheckpointError
 
 DEFAULT_MODEL = "sam-compact"
 _SUFFIX = ".safetensors"
@@ -38,7 +38,7 @@ class ModelEntry:
 
 def models_folder() -> Path:
     """The folder of the registry and of the embedded checkpoints."""
-    from .resources import resource_path
+    from ProxyPromptSegmentLib.resources import resource_path
 
     return resource_path("models")
 
@@ -54,9 +54,13 @@ def read_registry(folder: Path | None = None) -> list[ModelEntry]:
         content = json.loads(file.read_text(encoding="utf-8"))
         return [ModelEntry(**entry) for entry in content["models"]]
     except OSError as error:
-        raise CheckpointError(f"the list of models {file} cannot be read: {error}; install the program again.") from error
+        raise CheckpointError(
+            f"the list of models {file} cannot be read: {error}; install the program again."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the list of models {file} is damaged: {error}; install the program again.") from error
+        raise CheckpointError(
+            f"the list of models {file} is damaged: {error}; install the program again."
+        ) from error
 
 
 def checkpoint_of(entry: ModelEntry, folder: Path | None = None) -> Path:
@@ -69,8 +73,8 @@ def checkpoint_of(entry: ModelEntry, folder: Path | None = None) -> Path:
     path = (folder / entry.file).resolve()
     if path.parent != folder:
         raise CheckpointError(
-            f"the model '{entry.name}' points to {entry.file}, outside of {folder}; checkpoints lie beside the list of "
-            "models. Install the program again."
+            f"the model '{entry.name}' points to {entry.file}, outside of {folder}; checkpoints lie beside "
+            "the list of models. Install the program again."
         )
     return path
 
@@ -91,24 +95,30 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
     if model.lower().endswith(_SUFFIX) or "/" in model or "\\" in model:
         path = Path(model)
         if not path.is_file():
-            raise CheckpointError(f"there is no checkpoint {model}; give the path of a {_SUFFIX} file, or a model's name.")
+            raise CheckpointError(
+                f"there is no checkpoint {model}; give the path of a {_SUFFIX} file, or a model's name."
+            )
         if path.suffix.lower() != _SUFFIX:
-            raise CheckpointError(f"{path.name} is no {_SUFFIX} file; other formats may run code when opened and are refused.")
+            raise CheckpointError(
+                f"{path.name} is no {_SUFFIX} file; other formats may run code when opened and are refused."
+            )
         return path, None
     entries = read_registry(folder)
     entry = next((e for e in entries if e.name == model), None)
     if entry is None:
         known = ", ".join(e.name for e in entries) or "none"
-        raise CheckpointError(f"there is no model '{model}'; there are {known}. Name one, or give a {_SUFFIX} file.")
+        raise CheckpointError(
+            f"there is no model '{model}'; there are {known}. Name one, or give a {_SUFFIX} file."
+        )
     path = checkpoint_of(entry, folder)
     if not path.is_file():
         raise CheckpointError(
-            f"the checkpoint of '{model}' is not installed ({path} is missing); install the program again, or give a "
-            f"{_SUFFIX} file."
+            f"the checkpoint of '{model}' is not installed ({path} is missing); install the program again, "
+            f"or give a {_SUFFIX} file."
         )
     if entry.sha256 and (found := sha256(path)) != entry.sha256.lower():
         raise CheckpointError(
-            f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {entry.sha256[:12]}...; it is damaged or "
-            "another file. Install the program again."
+            f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {entry.sha256[:12]}...; it is "
+            "damaged or another file. Install the program again."
         )
     return path, entry.sha256.lower() if entry.sha256 else None

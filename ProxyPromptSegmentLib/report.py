@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__
-from .checkpoints import sha256
-from .matching import has_place, plane_of
-from .segmentations import label_values
-from .volumes import Volume, safe_output
+from ProxyPromptSegmentLib import __version__
+from ProxyPromptSegmentLib.checkpoints import sha256
+from ProxyPromptSegmentLib.matching import has_place, plane_of
+from ProxyPromptSegmentLib.output_files import safe_output
+from ProxyPromptSegmentLib.segmentations import label_values
+from ProxyPromptSegmentLib.volumes import Volume
 
 if TYPE_CHECKING:
-    from .pipeline import Job, LoadedModel, Outcome, SupportCase
+    from ProxyPromptSegmentLib.pipeline import Job, LoadedModel, Outcome, SupportCase
 
 LEAST_SURE = 3
 _PACKAGES = ("torch", "segment-anything", "numpy", "SimpleITK", "slicerio", "pynrrd", "safetensors")
 
 
 def describe_file(path: Path | None) -> dict[str, Any]:
-    """Path and SHA-256 of a file; of a folder the hash of its files' names and hashes, in the order of the names."""
+    """Path and SHA-256 of a file; of a folder, the hash of its files' names and hashes in order."""
     if path is None:
         return {"path": None, "sha256": None}
     if path.is_file():
@@ -41,7 +42,7 @@ def describe_file(path: Path | None) -> dict[str, Any]:
 
 
 def describe_volume(volume: Volume) -> dict[str, Any]:
-    """A volume's file, grid and a hash of the voxels as read, which also covers series and detached headers."""
+    """A volume's file and grid; the hash of the voxels as read also covers series and detached headers."""
     voxels = hashlib.sha256(np.ascontiguousarray(volume.array).data).hexdigest()
     return {
         **describe_file(volume.source),
@@ -63,7 +64,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: float | None = None) -> dict[str, Any]:
+def describe_object(
+    job: Job, outcome: Outcome, number: int, label: int, dice: float | None = None
+) -> dict[str, Any]:
     """What was found of one object.
 
     Args:
@@ -86,7 +89,9 @@ def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: f
         "voxels": voxels,
         "volume_ml": round(voxels * voxel_mm3 / 1000, 3) if has_place(job.target) else None,
         "slices_found": found,
-        "highest_presence": round(float(outcome.result.presence[done, number].max()), 4) if done.any() else None,
+        "highest_presence": round(float(outcome.result.presence[done, number].max()), 4)
+        if done.any()
+        else None,
         "lowest_confidence": [
             {"slice": n, "confidence": round(float(outcome.confidence[n, number]), 4)} for n in least
         ],
@@ -132,14 +137,18 @@ def build_report(
                 "axis": axis,
                 "plane": plane_of(case.volume.geometry, axis) if has_place(case.volume) else None,
                 "slices": [
-                    {"slice": shown.index, "objects": list(shown.objects)} for shown in job.shown if shown.case == number
+                    {"slice": shown.index, "objects": list(shown.objects)}
+                    for shown in job.shown
+                    if shown.case == number
                 ],
                 "window": [
-                    round(w, 4) for p, s in zip(job.support.pairs, job.shown, strict=True) if s.case == number
+                    round(w, 4)
+                    for p, s in zip(job.support.pairs, job.shown, strict=True)
+                    if s.case == number
                     for w in p.window
                 ][:2],
             }
-        )  # fmt: skip
+        )
     labels = label_values(outcome.segmentation.segments)
     scores = dict(dice or {})
     device = model.segmenter.device
@@ -171,7 +180,8 @@ def build_report(
         "slices_wanted": len(job.slices),
         "slices_done": [int(n) for n in np.flatnonzero(outcome.result.done)],
         "objects": [
-            describe_object(job, outcome, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
+            describe_object(job, outcome, n, labels[n], scores.get(name))
+            for n, name in enumerate(job.support.objects)
         ],
         "notes": list(notes),
     }

@@ -43,7 +43,7 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
         if layers.ndim != 4 or not np.issubdtype(layers.dtype, np.integer):
             raise InputError(
                 f"{path.name} has voxels of shape {voxels.shape} and type {voxels.dtype}; a .seg.nrrd "
-                "has whole numbers in three dimensions, or layers of them. Save the binary labelmap in Slicer."
+                "has whole numbers in three dimensions, or layers of them. Save the binary labelmap of it."
             )
         geometry = VolumeGeometry.from_affine(
             content["ijkToLPS"], (layers.shape[1], layers.shape[2], layers.shape[3])

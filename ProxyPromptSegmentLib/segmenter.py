@@ -209,7 +209,7 @@ class Segmenter:
         window = window or intensity_window(images)
         box = Letterbox(size, (images.shape[1], images.shape[2]), spacing_mm)
         digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
-        digest.update(repr((self.model.backbone.name, size, window, box)).encode())
+        digest.update(repr((self.model.backbone.name, size, window, box, images.shape, images.dtype.str)).encode())
         with torch.inference_mode():
             tensor = images_to_tensor(images, window, box)
             valid = valid_tokens(box, grid).unsqueeze(0).expand(len(images), -1, -1)
@@ -282,13 +282,15 @@ class Segmenter:
         )
         progress.start(len(wanted), "segmenting")
         try:
-            for start in range(0, len(wanted), self.batch):
+            start = 0
+            while start < len(wanted):  # no range: the batch may shrink on the way
                 if cancel.cancelled:
                     result.cancelled = True
                     break
                 part = wanted[start : start + self.batch]
                 self._segment_part(images, part, prepared, window, spacing_mm, encoded, result, on_slice)
                 progress.step(len(part))
+                start += len(part)
         finally:
             progress.close()
         return result

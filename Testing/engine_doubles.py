@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importabl
 ensure_torchvision_importable()
 pytest.importorskip("segment_anything")
 
+from ProxyPromptSegmentLib.backbones.compact_encoder import CompactImageEncoder
 from ProxyPromptSegmentLib.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.model import ProxyPromptModel
 from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
@@ -41,7 +42,10 @@ def tiny_config(**changes):
 
 
 def tiny_backbone():
-    return SamBackbone("sam-compact", {"image_size": 64, "channels": 32, "mlp_dim": 32})
+    """The compact backbone on 64 pixels with a thin encoder."""
+    backbone = SamBackbone("sam-compact", {"image_size": 64, "channels": 32, "mlp_dim": 32})
+    backbone.sam.image_encoder = CompactImageEncoder(img_size=64, widths=(8, 16, 24, 40), out_channels=32)
+    return backbone
 
 
 def tiny_model(seed=0, **changes):

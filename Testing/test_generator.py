@@ -140,7 +140,7 @@ def test_another_order_of_objects_gives_the_same_prompts_in_that_order(mode):
 
 def test_pooled_objects_see_each_other_and_unpooled_ones_do_not():
     for mode, mixes in (("none", False), ("pooled", True)):
-        generator = tiny_generator(inter_object=mode)
+        generator = tiny_generator(inter_object=mode, bridge_width=64)
         features = random_features(1, generator.config)
         masks = torch.zeros(1, 2, 64, 64)
         masks[0, 0, 8:20, 8:20], masks[0, 1, 40:60, 40:60] = 1, 1

@@ -245,7 +245,7 @@ def test_all_48_turns_of_a_grid_are_recognized() -> None:
     ],
 )
 def test_another_lattice_is_refused(other: VolumeGeometry) -> None:
-    with pytest.raises(GeometryError, match="another grid.*resample"):
+    with pytest.raises(GeometryError, match=r"another grid.*resample"):
         match_lattice(other, VolumeGeometry((8, 8, 8)))
 
 

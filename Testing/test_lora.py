@@ -94,7 +94,7 @@ def test_the_adapter_adds_the_product_of_its_factors_times_alpha_over_rank():
     down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     with torch.no_grad():
         up.normal_()
-        x = torch.randn(3, 160)
+        x = torch.randn(3, 40)
         expected = layer.base_layer(x) + 6 / 2 * (x @ down.T @ up.T)
         torch.testing.assert_close(layer(x), expected, atol=1e-4, rtol=1e-4)
 
@@ -133,7 +133,7 @@ def test_adapters_with_other_names_or_shapes_are_refused_and_nothing_is_filled()
     for wrong, sentence in (
         ({name: state[name] for name in others}, "1 tensors are missing"),
         ({**state, "sam.lora_Z": state[first]}, "1 are unknown"),
-        (lora_state(tiny_with_adapters(rank=2)), r"has shape \(2, 160\), not \(4, 160\)"),
+        (lora_state(tiny_with_adapters(rank=2)), r"has shape \(2, 40\), not \(4, 40\)"),
         ({}, "32 tensors are missing"),
     ):
         with pytest.raises(CheckpointError, match=sentence):

@@ -75,10 +75,10 @@ def test_slices_can_be_straight_and_sizes_and_distances_chosen() -> None:
 def test_drawing_is_quick() -> None:
     pelvis_phantom(0, (24, 160, 160))
     best = min(_seconds(seed) for seed in range(3))
-    assert best < 1.5  # 0.3 s on an idle core
+    assert best < 1.0  # 0.3 s of processor time; more where the cores are shared
 
 
 def _seconds(seed: int) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     pelvis_phantom(seed, (24, 160, 160))
-    return time.perf_counter() - start
+    return time.process_time() - start

@@ -40,33 +40,33 @@ def prompt(batch, objects, kind, tokens=5, seed=1):
 
 
 @pytest.mark.parametrize(
-    ("name", "builder"),
+    ("name", "original"),
     [
-        ("sam-vit-b", "build_sam_vit_b"),
-        ("sam-vit-l", "build_sam_vit_l"),
-        ("sam-vit-h", "build_sam_vit_h"),
-        ("medsam-vit-b", "build_sam_vit_b"),
+        ("sam-vit-b", "vit_b"),
+        ("sam-vit-l", "vit_l"),
+        ("sam-vit-h", "vit_h"),
+        ("medsam-vit-b", "vit_b"),
     ],
 )
-def test_official_sizes_have_exactly_the_packages_parameters(name, builder):
-    from segment_anything import build_sam
+def test_official_sizes_have_exactly_the_packages_parameters(name, original):
+    from segment_anything import sam_model_registry
 
     def shapes(module):
         return {key: (tuple(value.shape), value.dtype) for key, value in module.state_dict().items()}
 
     with torch.device("meta"):
-        theirs, ours = getattr(build_sam, builder)(checkpoint=None), SamBackbone(name)
+        theirs, ours = sam_model_registry[original](checkpoint=None), SamBackbone(name)
     assert shapes(ours.sam) == shapes(theirs)
     # what is not in a state dict and still decides the answer
     assert [str(m) for m in ours.sam.modules()] == [str(m) for m in theirs.modules()]
-    for mine, original in zip(ours.sam.image_encoder.blocks, theirs.image_encoder.blocks, strict=True):
+    for mine, its in zip(ours.sam.image_encoder.blocks, theirs.image_encoder.blocks, strict=True):
         assert (mine.window_size, mine.attn.num_heads, mine.attn.use_rel_pos) == (
-            original.window_size,
-            original.attn.num_heads,
-            original.attn.use_rel_pos,
+            its.window_size,
+            its.attn.num_heads,
+            its.attn.use_rel_pos,
         )
-    for mine, original in zip(ours.sam.mask_decoder.transformer.layers, theirs.mask_decoder.transformer.layers, strict=True):
-        assert mine.self_attn.num_heads == original.self_attn.num_heads
+    for mine, its in zip(ours.sam.mask_decoder.transformer.layers, theirs.mask_decoder.transformer.layers, strict=True):
+        assert mine.self_attn.num_heads == its.self_attn.num_heads
     assert (ours.image_size, ours.grid, ours.channels) == (1024, 64, 256)
 
 
@@ -191,15 +191,14 @@ def test_medsam_sees_images_in_0_to_1_as_it_was_trained():
 
 
 def test_sams_statistics_are_the_packages():
-    from segment_anything import build_sam
+    from segment_anything.modeling import Sam
 
-    with torch.device("meta"):
-        theirs = build_sam.build_sam_vit_b()
-        ours = SamBackbone("sam-vit-b").sam
-    assert theirs.pixel_mean.shape == ours.pixel_mean.shape
     made = build_sam_modules("sam-compact")
-    assert tuple(made.pixel_mean.flatten().tolist()) == pytest.approx(SAM_MEAN)
-    assert tuple(made.pixel_std.flatten().tolist()) == pytest.approx(SAM_STD)
+    theirs = Sam(made.image_encoder, made.prompt_encoder, made.mask_decoder)  # with the package's defaults
+    assert tuple(theirs.pixel_mean.flatten().tolist()) == pytest.approx(SAM_MEAN)
+    assert tuple(theirs.pixel_std.flatten().tolist()) == pytest.approx(SAM_STD)
+    assert torch.equal(made.pixel_mean, theirs.pixel_mean)
+    assert torch.equal(made.pixel_std, theirs.pixel_std)
 
 
 def test_the_encoding_of_an_image_does_not_depend_on_its_batch(backbone):

@@ -133,7 +133,8 @@ def test_other_programs_read_the_same_place_and_voxels(tmp_path: Path) -> None:
 
 
 def test_segments_that_do_not_overlap_share_a_layer(tmp_path: Path) -> None:
-    apart = [Segment(str(n), box(GRID, (n, n + 1), (0, 5), (0, 6))) for n in range(4)]
+    same = {"id": "Segment_1"}  # as two segments copied from different files may have
+    apart = [Segment(str(n), box(GRID, (n, n + 1), (0, 5), (0, 6)), metadata=same) for n in range(4)]
     write_segmentation(tmp_path / "a.seg.nrrd", Segmentation(apart, GRID))
     assert slicerio.read_segmentation(str(tmp_path / "a.seg.nrrd"))["voxels"].ndim == 3
     write_segmentation(tmp_path / "b.seg.nrrd", Segmentation([*apart, apart[0]], GRID))
@@ -231,7 +232,7 @@ def test_an_image_given_as_segmentation_is_noticed(tmp_path: Path) -> None:
     sitk.WriteImage(
         sitk.GetImageFromArray(np.arange(1000, dtype=np.int16).reshape(10, 10, 10)), str(tmp_path / "t2.mha")
     )
-    with pytest.raises(InputError, match="1000 different values.*image instead"):
+    with pytest.raises(InputError, match=r"1000 different values.*image instead"):
         read_segmentation(tmp_path / "t2.mha")
 
 
@@ -336,7 +337,7 @@ def test_a_slicer_file_cut_short_is_refused(tmp_path: Path, kept: float) -> None
     )
     data = (tmp_path / "x.seg.nrrd").read_bytes()
     (tmp_path / "y.seg.nrrd").write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(InputError, match="y.seg.nrrd cannot be read"):
+    with pytest.raises(InputError, match=r"y.seg.nrrd cannot be read"):
         read_segmentation(tmp_path / "y.seg.nrrd")
 
 
@@ -378,6 +379,18 @@ def test_a_full_disk_is_told_and_the_old_result_stays(
     assert os.listdir(tmp_path) == [path.name]
 
 
+def test_a_slicer_file_that_lost_voxels_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = slicerio.write_segmentation
+
+    def lossy(file: str, content: dict, **more: object) -> None:
+        really(file, {**content, "voxels": content["voxels"] * 0}, **more)
+
+    monkeypatch.setattr(slicerio, "write_segmentation", lossy)
+    with pytest.raises(OutputError, match="differs from what was written"):
+        write_segmentation(tmp_path / "x.seg.nrrd", two_overlapping())
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.fixture
 def a_tiny_disk(tmp_path: Path):
     """A real file system of 64 KiB, where this machine lets us mount one."""
@@ -396,6 +409,6 @@ def a_tiny_disk(tmp_path: Path):
 def test_a_disk_that_is_really_full_leaves_nothing_half_written(a_tiny_disk: Path, suffix: str) -> None:
     grid = VolumeGeometry((128, 128, 40))
     noise = np.random.default_rng(0).integers(0, 2, grid.shape_kji)  # compresses to about 80 KiB
-    with pytest.raises(OutputError, match="could not be written.*MiB are free"):
+    with pytest.raises(OutputError, match=r"could not be written.*MiB are free"):
         write_segmentation(a_tiny_disk / f"x{suffix}", Segmentation([Segment("a", noise)], grid))
     assert os.listdir(a_tiny_disk) == []

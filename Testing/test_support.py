@@ -174,7 +174,7 @@ def test_repeated_and_ambiguous_names_are_refused() -> None:
 
 def test_an_empty_support_mask_asks_for_another() -> None:
     volume, segmentation = a_case(a=[], b=[])
-    with pytest.raises(SupportError, match="every mask of the support is empty.*choose another"):
+    with pytest.raises(SupportError, match=r"every mask of the support is empty.*choose another"):
         support_from_volume(volume, segmentation)
     with pytest.raises(SupportError, match="mask of 'a' is empty; choose another"):
         support_from_volume(volume, segmentation, objects=["a"])

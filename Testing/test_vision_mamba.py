@@ -1,4 +1,4 @@
-"""The contextual encoder: parameter counts, directions, positions and an independent rebuilding of its mixer."""
+"""The contextual encoder: parameter counts, directions, positions and a rebuilding of its mixer."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def test_the_parameters_have_the_released_models_names(encoder):
     names = {n.removeprefix("layers.0.") for n in encoder.state_dict() if n.startswith("layers.0.")}
     shared = {"norm.weight", "mixer.in_proj.weight", "mixer.out_proj.weight"}
     each = {"conv1d.weight", "conv1d.bias", "x_proj.weight", "dt_proj.weight", "dt_proj.bias", "D"}
-    both = {f"mixer.{n}" for n in each} | {f"mixer.{n.split('.')[0]}_b{n[len(n.split('.')[0]) :]}" for n in each}
+    both = {f"mixer.{n}" for n in each} | {
+        f"mixer.{n.split('.')[0]}_b{n[len(n.split('.')[0]) :]}" for n in each
+    }
     assert names == shared | both | {"mixer.A_log", "mixer.A_b_log"}
     rest = {n for n in encoder.state_dict() if not n.startswith("layers.")}
     assert rest == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "norm_f.weight"}
@@ -85,7 +87,7 @@ def test_every_parameter_takes_part(encoder):
 
 
 def rebuilt(mixer, tokens):
-    """The v2 mixer of the released Vim, batch first, each direction on its own, with torch's own convolution."""
+    """The v2 mixer of the released Vim: batch first, each direction on its own, torch's convolution."""
     x, gate = mixer.in_proj(tokens.transpose(0, 1)).transpose(1, 2).chunk(2, dim=1)
     total = 0
     for end, log_rates in (("", mixer.A_log), ("_b", mixer.A_b_log)):
@@ -125,7 +127,9 @@ def test_a_reversed_sequence_with_swapped_directions_gives_the_reversed_output(m
     tokens = torch.randn(21, 2, 16, dtype=torch.float64)
     before = mixer(tokens)
     state = {name: value.clone() for name, value in mixer.state_dict().items()}
-    pairs = [(n, n.replace("A_log", "A_b_log") if n == "A_log" else _with_end(n)) for n in state if _is_forward(n)]
+    pairs = [
+        (n, n.replace("A_log", "A_b_log") if n == "A_log" else _with_end(n)) for n in state if _is_forward(n)
+    ]
     assert len(pairs) == 7
     swapped = dict(state)
     for ahead, back in pairs:
@@ -152,9 +156,27 @@ def test_the_causal_convolution_equals_torchs_and_passes_gradcheck(length):
         for shape in ((length, 2, 2, 3), (2, 3, 4), (2, 3))
     )
     batch_first = x.permute(1, 2, 3, 0).flatten(1, 2)
-    wanted = functional.conv1d(functional.pad(batch_first, (3, 0)), weight.reshape(6, 1, 4), bias.flatten(), groups=6)
+    wanted = functional.conv1d(
+        functional.pad(batch_first, (3, 0)), weight.reshape(6, 1, 4), bias.flatten(), groups=6
+    )
     torch.testing.assert_close(causal_depthwise(x, weight, bias).permute(1, 2, 3, 0).flatten(1, 2), wanted)
     assert torch.autograd.gradcheck(causal_depthwise, (x, weight, bias))
+
+
+def test_every_block_adds_its_mixture_to_one_residual_stream(encoder):
+    image = torch.randn(2, 2, 32, 32)
+    stream = encoder.patch_embed(image).flatten(2).permute(2, 0, 1) + encoder.pos_embed.transpose(0, 1)
+    for layer in encoder.layers:
+        scale = (stream.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        stream = stream + layer.mixer(stream / scale * layer.norm.weight)
+    wanted = stream / (stream.square().mean(-1, keepdim=True) + 1e-5).sqrt() * encoder.norm_f.weight
+    torch.testing.assert_close(encoder.forward_tokens(image), wanted)
+
+
+def test_the_residual_stream_is_float32_whatever_the_tokens_are():
+    block = VisionMambaBlock(16, d_state=4).bfloat16()
+    hidden, residual = block(torch.randn(5, 1, 16).bfloat16())
+    assert (hidden.dtype, residual.dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_another_image_size_uses_resized_positions(encoder):
@@ -206,16 +228,19 @@ def test_bfloat16_autocast_stays_close(encoder):
 def test_the_start_is_that_of_mamba():
     torch.manual_seed(0)
     made = VisionMamba(img_size=64, patch_size=16, in_chans=4, embed_dim=96, depth=4)
-    for mixer in (layer.mixer for layer in made.layers):
-        for projection in (mixer.dt_proj, mixer.dt_proj_b):
-            steps = functional.softplus(projection.bias)
-            assert steps.min() > 0.99e-3
-            assert steps.max() < 1.01e-1
-            assert 0.005 < steps.median() < 0.02
+    mixers = [layer.mixer for layer in made.layers]
+    for end in ("", "_b"):
+        steps = torch.cat([functional.softplus(getattr(mixer, "dt_proj" + end).bias) for mixer in mixers])
+        assert 0.999e-3 < steps.min() < 1.05e-3
+        assert 0.95e-1 < steps.max() < 1.001e-1
+        assert 0.008 < steps.median() < 0.0125
+    for mixer in mixers:
         for log_rates in (mixer.A_log, mixer.A_b_log):
             torch.testing.assert_close(log_rates.exp(), torch.arange(1.0, 17).expand(192, 16))
         # torch's default, uniform in 1 / sqrt(fan_in), divided by the root of the depth
-        torch.testing.assert_close(mixer.out_proj.weight.abs().max().item(), 0.5 / 192**0.5, rtol=1e-2, atol=0)
+        torch.testing.assert_close(
+            mixer.out_proj.weight.abs().max().item(), 0.5 / 192**0.5, rtol=1e-2, atol=0
+        )
     torch.testing.assert_close(made.pos_embed.std().item(), 0.02, rtol=0.1, atol=0)
     torch.testing.assert_close(made.patch_embed.proj.weight.std().item(), 1 / 1024**0.5, rtol=0.02, atol=0)
 

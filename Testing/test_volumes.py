@@ -200,16 +200,17 @@ def test_a_missing_slice_of_a_series_is_noticed(tmp_path: Path) -> None:
         read_volume(tmp_path / "d")
 
 
-def test_a_series_with_two_images_per_place_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [1, 4])
+def test_a_series_with_several_images_at_a_place_is_refused(tmp_path: Path, again: int) -> None:
     write_dicom(tmp_path / "d", "1.2.3.1", "dynamic", slices=4)
-    for k in range(4):
+    for k in range(again):
         image = sitk.ReadImage(str(tmp_path / "d" / f"1_{(k * 3) % 7}.dcm"))
         image.SetMetaData("0008|0018", f"1.2.3.1.{k + 100}")
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(tmp_path / "d" / f"later_{k}.dcm"))
         writer.Execute(image)
-    with pytest.raises(InputError, match="same place.*8 files, 4 places"):
+    with pytest.raises(InputError, match=rf"same place.*{4 + again} files, 4 places"):
         read_volume(tmp_path / "d")
 
 
@@ -270,8 +271,9 @@ def test_four_dimensions_are_refused_and_a_fourth_of_length_one_is_not(tmp_path:
     sitk.WriteImage(sitk.GetImageFromArray(array, isVector=False), str(tmp_path / "four.nii.gz"))
     with pytest.raises(InputError, match="4 dimensions.*5x4x3x2.*one time point"):
         read_volume(tmp_path / "four.nii.gz")
-    sitk.WriteImage(sitk.GetImageFromArray(array[:1], isVector=False), str(tmp_path / "one.nii.gz"))
-    np.testing.assert_array_equal(read_volume(tmp_path / "one.nii.gz").array, array[0])
+    for suffix in (".nii.gz", ".mha", ".nrrd"):
+        sitk.WriteImage(sitk.GetImageFromArray(array[:1], isVector=False), str(tmp_path / f"one{suffix}"))
+        np.testing.assert_array_equal(read_volume(tmp_path / f"one{suffix}").array, array[0])
 
 
 @pytest.mark.parametrize(
@@ -380,7 +382,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_half_written(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))  # writes beyond it fail, as on a full disk
     try:
-        with pytest.raises(OutputError, match="could not be written.*Nothing half-written") as caught:
+        with pytest.raises(OutputError, match=r"could not be written.*Nothing half-written") as caught:
             write_volume(path, some_volume(geometry))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -388,6 +390,16 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_half_written(
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"what was there before"
+
+
+def test_a_writer_that_loses_voxels_without_a_word_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = sitk.WriteImage
+    monkeypatch.setattr(sitk, "WriteImage", lambda image, *rest, **more: really(image * 0, *rest, **more))
+    with pytest.raises(OutputError, match="differs from what was written"):
+        write_volume(tmp_path / "v.nrrd", some_volume())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupt_while_writing_removes_the_temporary_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What can be refused before anything is read or computed: option values, missing inputs, outputs in the way."""
+"""What can be refused before anything is read: option values, missing inputs, outputs in the way."""
 
 from __future__ import annotations
 
@@ -7,48 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
-from ProxyPromptSegmentLib.volumes import check_output_path, suffix_of
-
-MOST_SLICES = 100_000
-
-
-def parse_slices(text: str | None, option: str) -> list[tuple[int | None, int | None]] | None:
-    """Reads ``3``, ``3:8`` (both ends included), ``3:``, ``:8`` or several of them joined by commas.
-
-    Returns:
-        Ranges ``(first, last)`` with None for an open end; None for ``auto`` or no text at all.
-
-    Raises:
-        UsageError: If the text is something else.
-    """
-    if text is None or text.strip().lower() in ("", "auto", "all"):
-        return None
-    ranges: list[tuple[int | None, int | None]] = []
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d*)\s*(:?)\s*(\d*)\s*", part)
-        if not found or not (found[1] or found[2]) or (found[3] and not found[2]):
-            raise UsageError(
-                f"{option} is '{text}'; write slices as 12, as 5:20 (from 5 to 20, both included, counted from 0), or "
-                "several joined by commas."
-            )
-        first = int(found[1]) if found[1] else None
-        last = int(found[3]) if found[3] else (None if found[2] else first)
-        if first is not None and last is not None and first > last:
-            raise UsageError(f"{option} is '{text}'; the first slice of a range must not be above its last.")
-        if max(first or 0, last or 0) > MOST_SLICES:
-            raise UsageError(f"{option} is '{text}'; no volume has so many slices.")
-        ranges.append((first, last))
-    return ranges
-
-
-def expand_slices(ranges: Sequence[tuple[int | None, int | None]] | None, count: int) -> list[int] | None:
-    """Slice numbers of ranges on a stack of ``count``; numbers beyond it stay in, to be refused by name."""
-    if ranges is None:
-        return None
-    numbers: list[int] = []
-    for first, last in ranges:
-        numbers += range(first or 0, (count - 1 if last is None else last) + 1)
-    return list(dict.fromkeys(numbers))
+from ProxyPromptSegmentLib.output_files import check_output_path
 
 
 def check_inputs(paths: Iterable[Path]) -> None:
@@ -59,7 +18,9 @@ def check_inputs(paths: Iterable[Path]) -> None:
     """
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path} does not exist; give an image or segmentation file, or a folder with a DICOM series.")
+            raise InputError(
+                f"{path} does not exist; give an image or segmentation file, or a folder with a DICOM series."
+            )
 
 
 def check_outputs(
@@ -73,26 +34,36 @@ def check_outputs(
         force: Whether results of an earlier run may be replaced.
 
     Raises:
-        UsageError: If two outputs are the same file, or one is an input.
+        UsageError: If two outputs are the same file, or one is an input or lies in an input folder.
         OutputError: If a suffix is unknown, a folder is missing or not writable, or a file exists.
     """
-    seen: dict[Path, str] = {path.resolve(): "an input" for path in inputs}
+    seen = {path.resolve(): "an input" for path in inputs}
+    folders = [path for path in seen if path.is_dir()]
     for option, path, suffixes in outputs:
         if path is None:
             continue
-        former = seen.get(path.resolve())
-        if former:
-            raise UsageError(f"{option} {path} is {former} at the same time; give it a name of its own.")
-        seen[path.resolve()] = f"the file of {option}"
+        place = path.resolve()
+        if place in seen:
+            raise UsageError(f"{option} {path} is {seen[place]} at the same time; give it a name of its own.")
+        if place.parent in folders:
+            raise UsageError(
+                f"{option} {path} lies in a folder that is read as DICOM; choose another folder."
+            )
+        seen[place] = f"the file of {option}"
         check_output_path(path, suffixes)
         refuse_existing(option, path, force)
 
 
 def refuse_existing(option: str, path: Path, force: bool) -> None:
-    """Raises OutputError if a file is there that may not be replaced."""
+    """Refuses to replace a file.
+
+    Raises:
+        OutputError: If a file is there and ``force`` is not set.
+    """
     if path.exists() and not force:
         raise OutputError(
-            f"{option} {path} exists already and is not overwritten; choose another name, or add --force to replace it."
+            f"{option} {path} exists already and is not overwritten; choose another name, or add --force to "
+            "replace it."
         )
 
 
@@ -111,6 +82,5 @@ def device_of(text: str) -> str:
     return text
 
 
-def is_single_picture(path: Path) -> bool:
-    """Whether an output can hold one slice only."""
-    return suffix_of(path) == ".png"
+threshold_of.__name__ = "threshold (allowed: above 0, below 1)"  # what argparse calls a wrong value
+device_of.__name__ = "device (allowed: auto, cpu, cuda, cuda:N, mps)"

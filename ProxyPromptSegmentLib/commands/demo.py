@@ -1,4 +1,4 @@
-"""The subcommand ``demo``: the main job on two artificial cases, so that everything can be tried without data."""
+"""The subcommand ``demo``: the main job on two artificial cases, so that it can be tried without data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.checkpoints import sha256
 from ProxyPromptSegmentLib.commands.checks import device_of
-from ProxyPromptSegmentLib.commands.segment import Request, perform
+from ProxyPromptSegmentLib.commands.request import Request, perform
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
 from ProxyPromptSegmentLib.interrupt import stop_on_signals
@@ -36,12 +36,24 @@ and report.json into the folder. Files of an earlier demo are replaced unless yo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's options."""
-    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where to write (demo)")
-    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help=f"see segment ({DEFAULT_MODEL})")
-    parser.add_argument("--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="where to compute (auto)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where to write (demo)"
+    )
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help=f"see segment ({DEFAULT_MODEL})"
+    )
+    parser.add_argument(
+        "--device",
+        type=device_of,
+        default="auto",
+        metavar="auto|cpu|cuda|mps",
+        help="where to compute (auto)",
+    )
     parser.add_argument("--json", action="store_true", help="prints the report on stdout and nothing else")
     parser.add_argument("--quiet", action="store_true", help="says nothing but warnings and errors")
-    parser.add_argument("--progress", action="store_true", default=None, help="shows progress even if stderr is no terminal")
+    parser.add_argument(
+        "--progress", action="store_true", default=None, help="shows progress even if stderr is no terminal"
+    )
 
 
 def claim_folder(folder: Path) -> None:
@@ -53,9 +65,13 @@ def claim_folder(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except FileNotFoundError:
-        raise OutputError(f"the folder {folder.parent} does not exist; make it or choose another --output.") from None
+        raise OutputError(
+            f"the folder {folder.parent} does not exist; make it or choose another --output."
+        ) from None
     except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}; choose another --output.") from None
+        raise OutputError(
+            f"the folder {folder} cannot be made: {error.strerror}; choose another --output."
+        ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} may not be written by this user; choose another --output.")
     former = _former(folder)
@@ -63,8 +79,8 @@ def claim_folder(folder: Path) -> None:
         path = folder / name
         if path.exists() and (not path.is_file() or former.get(name) != sha256(path)):
             raise OutputError(
-                f"{path} is in the way: it was not written by the demo, or was changed since, and is not overwritten. "
-                "Choose another --output folder, or move the file."
+                f"{path} is in the way: it was not written by the demo, or was changed since, and is not "
+                "overwritten. Choose another --output folder, or move the file."
             )
 
 
@@ -129,7 +145,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for entry in report["objects"]:
         volume = f"{entry['volume_ml']:.1f} ml on {len(entry['slices_found'])} slices"
         console.say(f"{entry['name']}: {volume}, Dice {entry['dice']:.3f} against what was drawn")
-    console.say(f"wrote {folder} in {report['seconds']['total']:.1f} s on {report['device']}; look at {folder / PICTURE}")
+    console.say(
+        f"wrote {folder} in {report['seconds']['total']:.1f} s on {report['device']}; look at "
+        f"{folder / PICTURE}"
+    )
     console.say("Artificial images: this shows that the program runs, not how good it is. Research use only.")
     return EXIT_OK
 

@@ -31,12 +31,29 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's options."""
     add = parser.add_argument
-    add("--recipe", required=True, metavar="NAME|FILE", help="name of a recipe that comes with the program, or a JSON file")
-    add("--data", required=True, type=Path, metavar="FOLDER", help="folder of the data sets, with manifest.csv")
+    add(
+        "--recipe",
+        required=True,
+        metavar="NAME|FILE",
+        help="name of a recipe that comes with the program, or a JSON file",
+    )
+    add(
+        "--data",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the data sets, with manifest.csv",
+    )
     add("--out", required=True, type=Path, metavar="FOLDER", help="folder for the state and the checkpoint")
     add("--minutes", type=_positive, metavar="M", help="training time (default: the recipe's)")
     add("--threads", type=int, default=1, metavar="T", help="processor threads (1)")
-    add("--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="where to compute (auto)")
+    add(
+        "--device",
+        type=device_of,
+        default="auto",
+        metavar="auto|cpu|cuda|mps",
+        help="where to compute (auto)",
+    )
     add("--quiet", action="store_true", help="says nothing but warnings and errors")
     add("--progress", action="store_true", default=None, help="shows progress even if stderr is no terminal")
 
@@ -48,6 +65,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def recipes_folder() -> Path:
+    """The folder of the recipes that come with the program."""
+    from ProxyPromptSegmentLib.resources import resource_path
+
+    return resource_path("recipes")
+
+
 def find_recipe(name: str) -> Path:
     """A recipe file by path or by name.
 
@@ -56,12 +80,12 @@ def find_recipe(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    from ProxyPromptSegmentLib.resources import resource_path
-
-    folder = resource_path("recipes")
+    folder = recipes_folder()
     known = sorted(path.stem for path in folder.glob("*.json"))
     if name not in known:
-        raise UsageError(f"there is no recipe '{name}'; there are {', '.join(known) or 'none'}, or give a JSON file.")
+        raise UsageError(
+            f"there is no recipe '{name}'; there are {', '.join(known) or 'none'}, or give a JSON file."
+        )
     return folder / f"{name}.json"
 
 
@@ -76,8 +100,8 @@ def check_folder(out: Path, checkpoint: str) -> None:
         raise OutputError(f"{out} cannot be made or written by this user; choose another --out folder.")
     if (out / checkpoint).exists() and not (out / STATE).exists():
         raise OutputError(
-            f"{out / checkpoint} exists already, but no state of its training ({STATE}); it is not overwritten. Choose "
-            "another --out folder."
+            f"{out / checkpoint} exists already, but no state of its training ({STATE}); it is not "
+            "overwritten. Choose another --out folder."
         )
 
 
@@ -90,7 +114,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     recipe_file = find_recipe(args.recipe)
     recipe = read_recipe(recipe_file)
     if not args.data.is_dir():
-        raise InputError(f"the data folder {args.data} does not exist; give the folder that holds manifest.csv.")
+        raise InputError(
+            f"the data folder {args.data} does not exist; give the folder that holds manifest.csv."
+        )
     check_folder(args.out, f"{recipe.name}.safetensors")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
@@ -100,7 +126,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         device = str(choose_device(args.device))
         reporter = _Reporter(console, 60 * minutes)
         going_on = "goes on" if (args.out / STATE).is_file() else "begins"
-        console.say(f"training {recipe.name} {going_on}: {minutes:g} minutes on {device}, into {args.out}")
+        console.say(f"training {recipe.name} {going_on}: {minutes:g} min on {device}, into {args.out}")
         if cancel.cancelled:
             console.status("stopped before the first step.")
             return EXIT_INTERRUPTED
@@ -113,7 +139,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.say(f"step {reporter.step}: wrote {checkpoint}")
     if cancel.cancelled and reporter.seconds < 60 * minutes:
         left = duration(60 * minutes - reporter.seconds)
-        console.status(f"stopped; the state is kept in {args.out}. Give the same command again to go on ({left} left).")
+        console.status(
+            f"stopped; the state is kept in {args.out}. Give the same command again to go on ({left} left)."
+        )
         return EXIT_INTERRUPTED
     return EXIT_OK
 
@@ -136,9 +164,15 @@ class _Reporter:
         self.step, self.seconds = state.step, state.seconds
         self.losses.append(parts["loss"])
         now = min(int(state.seconds), int(self.total))
-        progress.step(now - self.shown, f"step {state.step}, loss {sum(self.losses[-SAY_EVERY:]) / len(self.losses[-SAY_EVERY:]):.3f}")
+        progress.step(
+            now - self.shown,
+            f"step {state.step}, loss {sum(self.losses[-SAY_EVERY:]) / len(self.losses[-SAY_EVERY:]):.3f}",
+        )
         self.shown = now
         if state.step % SAY_EVERY == 0:
             del self.losses[:-SAY_EVERY]
             progress.close()
-            self.console.say(f"step {state.step}, {duration(state.seconds)}: loss {sum(self.losses) / len(self.losses):.4f}")
+            self.console.say(
+                f"step {state.step}, {duration(state.seconds)}: loss "
+                f"{sum(self.losses) / len(self.losses):.4f}"
+            )

@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.evaluation.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.training.clock import training_clock
 from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
 
 LOG = logging.getLogger(__name__)
@@ -277,10 +277,10 @@ def train_unet(root: Path, out_dir: Path, minutes: float, seed: int = 0, threads
     saved = validated = state.seconds
     recent: list[float] = []
     while state.seconds < limit:
-        began = time.perf_counter()
+        began = training_clock(torch.device("cpu"))
         chosen = torch.randperm(len(images), generator=state.generator)[:BATCH]
         recent.append(state.step(images[chosen], masks[chosen], state.seconds / limit))
-        state.seconds += time.perf_counter() - began
+        state.seconds += training_clock(torch.device("cpu")) - began
         if state.steps % 10 == 0:
             LOG.info("step %d, %.0f s, loss %.4f", state.steps, state.seconds, np.mean(recent))
             recent.clear()

@@ -28,13 +28,17 @@ def gate_by_presence(logits: torch.Tensor, presence: torch.Tensor) -> torch.Tens
     return log_p - torch.log(-torch.expm1(log_p))
 
 
-def dice_loss(logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
+def dice_loss(
+    logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0, empty_smooth: float | None = None
+) -> torch.Tensor:
     """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` for every target and object.
 
     Args:
         logits: ``(B, N, h, w)``.
         truth: 0..1 of the same shape.
         smooth: ``s``; with 0 a slice without the object has no gradient at all.
+        empty_smooth: ``s`` of slices without the object, in pixels. With 1 the loss is flat once a few hundred pixels
+            are wrong; about the size of an object keeps it steep.
 
     Returns:
         ``(B, N)``.
@@ -42,7 +46,10 @@ def dice_loss(logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0) ->
     probability = torch.sigmoid(logits.float())
     overlap = (probability * truth).sum(dim=(-2, -1))
     total = probability.sum(dim=(-2, -1)) + truth.sum(dim=(-2, -1))
-    return 1.0 - (2.0 * overlap + smooth) / (total + smooth)
+    constant = torch.full_like(total, smooth)
+    if empty_smooth is not None:
+        constant = torch.where(truth.flatten(-2).any(dim=-1), constant, torch.full_like(total, empty_smooth))
+    return 1.0 - (2.0 * overlap + constant) / (total + constant)
 
 
 def binary_cross_entropy(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

@@ -43,6 +43,8 @@ class Recipe:
         prior: Weight of the loss of the mask prior.
         presence: Weight of the loss of the presence logit.
         quality: Weight of the loss of the estimated IoU.
+        empty_smooth: Smoothing of the Dice loss on slices without the object, as a share of the image.
+        empty_from_step: Step from which it is used instead of 1 pixel: shapes are learned first.
         unrelated: See `EpisodeSampler`.
         emptied: See `EpisodeSampler`.
         max_supports: See `EpisodeSampler`.
@@ -64,6 +66,8 @@ class Recipe:
     prior: float = 0.3
     presence: float = 0.3
     quality: float = 0.1
+    empty_smooth: float = 0.01
+    empty_from_step: int = 300
     unrelated: float = 0.12
     emptied: float = 0.1
     max_supports: int = 4
@@ -85,6 +89,8 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"the recipe {path} cannot be read: {error}") from error
     except ValueError as error:
         raise UsageError(f"the recipe {path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"the recipe {path} is no JSON object; it needs keys such as name and tasks")
     known = {item.name for item in dataclasses.fields(Recipe)}
     if unknown := values.keys() - known:
         raise UsageError(f"the recipe {path} has unknown keys: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")

@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
+from ProxyPromptSegmentLib.training.clock import training_clock
 from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
 from ProxyPromptSegmentLib.training.losses import (
@@ -31,12 +32,14 @@ from ProxyPromptSegmentLib.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-NO_DECAY = ("A_log", ".D", "pos_embed", "bias", "norm")
+NO_DECAY = ("A_log", "A_b_log", ".D", "pos_embed", "bias", "norm")
 LOWEST_RATE = 0.03
 
 
-def episode_loss(model: ProxyPromptModel, episode: Episode, recipe: Recipe) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of one episode and its parts.
+def episode_loss(
+    model: ProxyPromptModel, episode: Episode, recipe: Recipe, step: int = 0
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of one episode and its parts; ``step`` decides what the recipe begins late.
 
     Every image is encoded once; it is a target, and a support of the targets that may read it.
     """
@@ -47,7 +50,8 @@ def episode_loss(model: ProxyPromptModel, episode: Episode, recipe: Recipe) -> t
     logits = functional.interpolate(decoded.logits, size=size, mode="bilinear", align_corners=False)
     if prompt.presence is not None:
         logits = gate_by_presence(logits, prompt.presence)
-    dice = dice_loss(logits, episode.truth).mean()
+    empty_smooth = recipe.empty_smooth * size[0] * size[1] if step >= recipe.empty_from_step else None
+    dice = dice_loss(logits, episode.truth, empty_smooth=empty_smooth).mean()
     bce = binary_cross_entropy(logits, episode.truth).mean()
     total = dice + recipe.bce * bce
     parts = {"dice": float(dice.detach()), "bce": float(bce.detach())}
@@ -160,12 +164,6 @@ class Trainer:
         )
         temporary.replace(self.out / "state.pt")
 
-    def _clock(self) -> float:
-        """Seconds. On a CPU those that the process computed: other programs on the machine take nothing away."""
-        if self.device.type == "cpu":
-            return time.process_time() / torch.get_num_threads()
-        return time.monotonic()
-
     def _rate(self) -> float:
         """Warm-up by steps, then cosine by the share of the time that is used."""
         warm = min(1.0, (self.state.step + 1) / self.recipe.warmup_steps)
@@ -180,7 +178,7 @@ class Trainer:
             group["lr"] = rate
         episode = self.sampler.draw(self.state.step)
         episode = Episode(*(getattr(episode, item.name).to(self.device) for item in dataclasses.fields(Episode)))
-        loss, parts = episode_loss(self.model, episode, self.recipe)
+        loss, parts = episode_loss(self.model, episode, self.recipe, self.state.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
@@ -220,9 +218,9 @@ class Trainer:
         limit, saved, validated = 60 * self.recipe.minutes, time.monotonic(), self.state.seconds
         self.model.train()
         while self.state.seconds < limit and not (cancel and cancel.cancelled):
-            start = self._clock()
+            start = training_clock(self.device)
             parts = self.step()
-            self.state.seconds += self._clock() - start
+            self.state.seconds += training_clock(self.device) - start
             if on_step:
                 on_step(self.state, parts)
             if time.monotonic() - saved > 60:

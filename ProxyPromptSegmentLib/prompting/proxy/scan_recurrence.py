@@ -1,15 +1,17 @@
 """The recurrence behind the selective scan and its adjoint, written by hand for speed on one CPU core.
 
-Time leads every tensor, ``(L, B, G, D)`` with ``G`` groups (directions) that own ``B`` and ``C`` each, so that one
-step is one vectorised operation on contiguous memory. A few steps form a *block* that stays in the processor's
-cache: its decays are computed in one go, then the recurrence runs in place. Only the state at each block's start is
-kept; backward recomputes the states of a block and runs the adjoint, which is the same recurrence in reverse time.
-The states of all L steps never exist at once, in training or in inference.
+Time leads every tensor, ``(L, B, G, D)`` with ``G`` groups (directions) that own ``B`` and ``C`` each, so
+that one step is one vectorised operation on contiguous memory. A few steps form a *block* that stays in
+the processor's cache: its decays are computed in one go, then the recurrence runs in place. Only the
+state at each block's start is kept; backward recomputes the states of a block and runs the adjoint, which
+is the same recurrence in reverse time. The states of all L steps never exist at once, in training or in
+inference.
 
-Where one step is too small to pay for a call (batch 1 with few channels, or a GPU), time is cut into chunks that run
-as additional batch entries: first from zero state to learn each chunk's end state, then, with the carried states, for
-the output (the two-level scan). Only decays of at most 1 are multiplied; nothing is divided and no product is taken
-in logarithms, so a large ``delta`` underflows to 0 and never to NaN.
+Where one step is too small to pay for a call (batch 1 with few channels, or a GPU), time is cut into
+chunks that run as additional batch entries: first from zero state to learn each chunk's end state, then,
+with the carried states, for the output (the two-level scan). Only decays of at most 1 are multiplied;
+nothing is divided and no product is taken in logarithms, so a large ``delta`` underflows to 0 and never
+to NaN.
 
 References:
     Gu and Dao, Mamba (2023), section 3.2 and algorithm 2.
@@ -30,7 +32,7 @@ _BLOCK_STEPS = 4  # least steps per block, so that the kept states are at most a
 
 
 class ScanFunction(torch.autograd.Function):
-    """The chunked scan with a hand-written backward. Rates ``(G, n, D)``, everything else ``(L, B, G, .)``."""
+    """The chunked scan with a hand-written backward; rates ``(G, n, D)``, all else ``(L, B, G, .)``."""
 
     @staticmethod
     def forward(ctx, u, delta, rates, weight_in, weight_out, steps, keep):
@@ -59,7 +61,15 @@ class ScanFunction(torch.autograd.Function):
         if cut.chunks > 1:
             late = cut.carry(scan.end_adjoint(out_c, grad_c), decay, reverse=True)
         grad_u, grad_delta, grad_rates, grad_in, grad_out = scan.gradients(out_c, grad_c, kept, late)
-        return cut.join(grad_u), cut.join(grad_delta), grad_rates, cut.join(grad_in), cut.join(grad_out), None, None
+        return (
+            cut.join(grad_u),
+            cut.join(grad_delta),
+            grad_rates,
+            cut.join(grad_in),
+            cut.join(grad_out),
+            None,
+            None,
+        )
 
 
 class _Cut:
@@ -71,7 +81,7 @@ class _Cut:
         self.chunks = max(1, math.ceil(length / self.steps))
 
     def split(self, x: Tensor) -> Tensor:
-        """``(L, B, ...)`` -> ``(steps, chunks * B, ...)``; the end is padded with zeros, which leave states as they are."""
+        """``(L, B, ...)`` -> ``(steps, chunks * B, ...)``; zeros pad the end, which keep a state."""
         if self.chunks == 1:
             return x.contiguous()
         padding = self.chunks * self.steps - self.length
@@ -99,8 +109,8 @@ class _Cut:
 class _Blocks:
     """The recurrence over blocks of steps, with buffers that are allocated once and stay in cache.
 
-    States have shape ``(M, G, n, D)``, M the batch times the chunks. ``exp2`` of rates scaled by log2(e) replaces
-    ``exp``: torch's ``exp`` takes up to twice as long on processors its maths library was not tuned for.
+    States have shape ``(M, G, n, D)``, M the batch times the chunks. ``exp2`` of rates scaled by log2(e)
+    replaces ``exp``, which takes up to twice as long on processors its maths library was not tuned for.
     """
 
     def __init__(self, delta: Tensor, rates: Tensor, u: Tensor, weight_in: Tensor) -> None:
@@ -137,7 +147,7 @@ class _Blocks:
 
     def end_state(self) -> Tensor:
         """State after the last step, from zero state."""
-        state = None
+        state = self.delta.new_zeros(self.state_shape)
         for t0, t1 in self.spans():
             state = self._forward_block(t0, t1, state)[1][-1].clone()
         return state
@@ -157,9 +167,16 @@ class _Blocks:
         return y, kept
 
     def _adjoint_block(
-        self, t0: int, t1: int, decays: Tensor, weight_out: Tensor, grad_y: Tensor, late: Tensor | None, out: Tensor
+        self,
+        t0: int,
+        t1: int,
+        decays: Tensor,
+        weight_out: Tensor,
+        grad_y: Tensor,
+        late: Tensor | None,
+        out: Tensor,
     ) -> Tensor:
-        """Gradients of the states t0 to t1; ``late`` is what the steps from t1 on send back to the state t1 - 1."""
+        """Gradients of the states t0 to t1; ``late`` is what the steps from t1 on send back to t1 - 1."""
         adjoint = out[: t1 - t0]
         torch.mul(grad_y[t0:t1].unsqueeze(3), weight_out[t0:t1].unsqueeze(4), out=adjoint)
         if late is not None:
@@ -171,14 +188,16 @@ class _Blocks:
 
     def end_adjoint(self, weight_out: Tensor, grad_y: Tensor) -> Tensor:
         """What each chunk sends back to the state before it, from zero adjoint after it."""
-        late = None
+        late = self.delta.new_zeros(self.state_shape)
         for t0, t1 in reversed(self.spans()):
             decays = self._decay(t0, t1)
             adjoint = self._adjoint_block(t0, t1, decays, weight_out, grad_y, late, self.states)
             late = decays[0] * adjoint[0]
         return late
 
-    def gradients(self, weight_out: Tensor, grad_y: Tensor, kept: Tensor, late: Tensor | None) -> tuple[Tensor, ...]:
+    def gradients(
+        self, weight_out: Tensor, grad_y: Tensor, kept: Tensor, late: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """Gradients of u, delta, rates, weight_in and weight_out.
 
         With g the adjoint of the state h: g[t] = C[t] dy[t] + a[t+1] g[t+1]; the gradient of the exponent is
@@ -201,7 +220,9 @@ class _Blocks:
                 out=grad_out[t0:t1].view(-1, 1, n),
             )
             torch.bmm(
-                self.drive[t0:t1].view(-1, 1, channels), wide.transpose(1, 2), out=grad_in[t0:t1].view(-1, 1, n)
+                self.drive[t0:t1].view(-1, 1, channels),
+                wide.transpose(1, 2),
+                out=grad_in[t0:t1].view(-1, 1, n),
             )
             torch.bmm(self.weight_in[t0:t1].view(-1, 1, n), wide, out=grad_drive[t0:t1].view(-1, 1, channels))
             decays.mul_(adjoint)

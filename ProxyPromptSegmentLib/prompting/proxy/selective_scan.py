@@ -5,8 +5,9 @@ For every channel ``d``, state index ``s`` and time ``t``::
     h[t] = exp(delta[t] * A) * h[t-1] + delta[t] * u[t] * B[t]
     y[t] = sum_s C[t] * h[t] + D * u[t]
 
-`scan_recurrence` says how it is computed. This file holds the interface (mamba_ssm's, so that either can stand in for
-the other), the reference, and the choice between the plain scan and mamba_ssm's CUDA kernel where that is installed.
+`scan_recurrence` says how it is computed. This file holds the interface (mamba_ssm's, so that either can
+stand in for the other), the reference, and the choice between the plain scan and mamba_ssm's CUDA kernel
+where that is installed.
 
 References:
     Gu and Dao, Mamba (2023), section 3.2 and algorithm 2; Zhu et al., Vision Mamba (2024), algorithm 1.
@@ -27,13 +28,13 @@ from ProxyPromptSegmentLib.prompting.proxy.scan_recurrence import ScanFunction
 __all__ = ["scan_time_major", "selective_scan", "selective_scan_reference"]
 
 _STEP_LEAST = 1 << 12  # states per step below which a CPU call costs more than its arithmetic
-_STEP_MOST = 1 << 16  # states per step above which a block would hold too few steps; the batch is split instead
+_STEP_MOST = 1 << 16  # states per step above which the batch is split, as a block would hold too few steps
 _DEVICE_CHUNK = 64  # steps per chunk where every call is a kernel launch
 
 _log = logging.getLogger(__name__)
 
 
-# ---------------------------------------------------------------------------------------------------- public functions
+# ------------------------------------------------------------------------------------------- public functions
 
 
 def selective_scan(
@@ -55,7 +56,7 @@ def selective_scan(
         u: Input; shape ``(B, D, L)``.
         delta: Step sizes, not negative after bias and softplus; shape ``(B, D, L)``.
         A: Decay rates, at most 0; shape ``(D, n)``.
-        B: Input weights; shape ``(B, n, L)``, or ``(B, G, n, L)`` with the D channels in G consecutive groups.
+        B: Input weights; shape ``(B, n, L)``, or ``(B, G, n, L)`` with D channels in G consecutive groups.
         C: Output weights; shape as ``B``.
         D: Skip weight per channel; shape ``(D,)``.
         z: Gate; the output is multiplied with ``silu(z)``; shape ``(B, D, L)``.
@@ -143,7 +144,7 @@ def selective_scan_reference(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """Runs the scan step by step with autograd: slow, plain, the oracle of the tests. Arguments as `selective_scan`."""
+    """Runs `selective_scan` step by step with autograd: slow, plain, the oracle of the tests."""
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
     grouped_b, grouped_c = ((x if x.dim() == 4 else x.unsqueeze(1)).to(kind) for x in (B, C))
     per_group = u.shape[1] // grouped_b.shape[1]
@@ -152,7 +153,9 @@ def selective_scan_reference(
     state = value.new_zeros(u.shape[0], u.shape[1], A.shape[1])
     outputs = []
     for t in range(u.shape[2]):
-        weight_in, weight_out = (x[..., t].repeat_interleave(per_group, dim=1) for x in (grouped_b, grouped_c))
+        weight_in, weight_out = (
+            x[..., t].repeat_interleave(per_group, dim=1) for x in (grouped_b, grouped_c)
+        )
         now = step[:, :, t, None]
         state = torch.exp(now * rates) * state + now * value[:, :, t, None] * weight_in
         outputs.append((state * weight_out).sum(-1))
@@ -160,14 +163,20 @@ def selective_scan_reference(
     return _skip_and_gate(y, u, D, z, kind)
 
 
-# ------------------------------------------------------------------------------------------------------- around the scan
+# -------------------------------------------------------------------------------------------- around the scan
 
 
 def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> None:
     batch, channels, length = u.shape
     groups = B.shape[1]
     wanted = (batch, groups, A.shape[-1], length)
-    if delta.shape != u.shape or A.shape[0] != channels or B.shape != wanted or C.shape != wanted or channels % groups:
+    if (
+        delta.shape != u.shape
+        or A.shape[0] != channels
+        or B.shape != wanted
+        or C.shape != wanted
+        or channels % groups
+    ):
         raise ValueError(
             f"selective_scan got u {tuple(u.shape)}, delta {tuple(delta.shape)}, A {tuple(A.shape)}, "
             f"B {tuple(B.shape)}, C {tuple(C.shape)}; allowed are u and delta (B, D, L), A (D, n), "
@@ -181,7 +190,9 @@ def _step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
     return functional.softplus(delta) if softplus else delta
 
 
-def _skip_and_gate(y: Tensor, u: Tensor, skip: Tensor | None, gate: Tensor | None, kind: torch.dtype) -> Tensor:
+def _skip_and_gate(
+    y: Tensor, u: Tensor, skip: Tensor | None, gate: Tensor | None, kind: torch.dtype
+) -> Tensor:
     if skip is not None:
         y = y + u.to(kind) * skip.to(kind)[:, None]
     if gate is not None:
@@ -190,7 +201,7 @@ def _skip_and_gate(y: Tensor, u: Tensor, skip: Tensor | None, gate: Tensor | Non
 
 
 def _default_chunk(u: Tensor, n: int) -> int:
-    """Steps per chunk: whole length on a CPU unless one step is tiny; short chunks where calls are launches."""
+    """Steps per chunk: all on a CPU unless one step is tiny; few where every call is a launch."""
     length = max(u.shape[0], 1)
     if u.device.type != "cpu":
         return _DEVICE_CHUNK
@@ -199,7 +210,7 @@ def _default_chunk(u: Tensor, n: int) -> int:
     return length if chunks < 4 else max(16, math.ceil(length / chunks))
 
 
-# ------------------------------------------------------------------------------------------------- optional accelerator
+# --------------------------------------------------------------------------------------- optional accelerator
 
 
 def _scan_accelerated(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
@@ -210,14 +221,18 @@ def _scan_accelerated(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor)
         return x.permute(1, 2, 3, 0).contiguous()
 
     y = kernel(
-        batch_major(u).flatten(1, 2), batch_major(delta).flatten(1, 2), A.flatten(0, 1), batch_major(B), batch_major(C)
+        batch_major(u).flatten(1, 2),
+        batch_major(delta).flatten(1, 2),
+        A.flatten(0, 1),
+        batch_major(B),
+        batch_major(C),
     )
     return y.unflatten(1, (groups, channels)).permute(3, 0, 1, 2)
 
 
 @functools.lru_cache(maxsize=1)
 def _accelerator():
-    """mamba_ssm's CUDA kernel if it is installed and agrees with the reference here; else None. Tried once."""
+    """mamba_ssm's CUDA kernel if it is installed and agrees with the reference; else None. Tried once."""
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except Exception as error:  # noqa: BLE001 - a broken build raises more than ImportError
@@ -236,13 +251,18 @@ def _accelerator_agrees(kernel, device: str = "cuda") -> bool:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
             draw = functools.partial(torch.randn, generator=generator)
             values = (
-                draw(2, 8, 65), draw(2, 8, 65).abs(), -draw(8, 8).abs() - 0.1, draw(2, 2, 8, 65), draw(2, 2, 8, 65)
-            )  # fmt: skip
+                draw(2, 8, 65),
+                draw(2, 8, 65).abs(),
+                -draw(8, 8).abs() - 0.1,
+                draw(2, 2, 8, 65),
+                draw(2, 2, 8, 65),
+            )
             weight = draw(2, 8, 65).to(device)
             results = []
             for scan in (kernel, selective_scan_reference):
                 leaves = [x.to(device).requires_grad_() for x in values]
-                y = scan(*leaves)
+                u, delta, rates, weight_in, weight_out = leaves
+                y = scan(u, delta, rates, weight_in, weight_out)
                 results.append([y, *torch.autograd.grad((y * weight).sum(), leaves)])
         return all(torch.allclose(a, b, rtol=6e-4, atol=2e-3) for a, b in zip(*results))
     except Exception as error:  # noqa: BLE001 - a kernel built for another device fails at its first call

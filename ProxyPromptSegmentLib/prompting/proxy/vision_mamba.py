@@ -1,8 +1,10 @@
-"""Vision Mamba (Vim): the contextual encoder of the proxy prompt, on images with their masks as further channels.
+"""Vision Mamba (Vim): the contextual encoder of the proxy prompt, on images with their masks as further
+channels.
 
-Tokens are kept time-major, ``(L, B, E)``: that is the scan's own order, so nothing is transposed between the layers.
-Every block looks in both directions. Its backward branch owns convolution, step, rate and skip weights ("v2") and
-reads a sequence that really is reversed; both branches run through one scan as two groups.
+Tokens are kept time-major, ``(L, B, E)``: that is the scan's own order, so nothing is transposed between
+the layers. Every block looks in both directions. Its backward branch owns convolution, step, rate and
+skip weights ("v2") and reads a sequence that really is reversed; both branches run through one scan as
+two groups.
 
 Parameter names are those of the released Vim, so that its weights can be loaded by name.
 
@@ -39,8 +41,8 @@ class VisionMamba(nn.Module):
         d_conv: Width of the causal convolution in tokens.
         expand: Inner channels per token channel.
         cls: ``"none"``, or ``"middle"`` for a class token in the middle of the sequence (it is not returned).
-        head_classes: Outputs of a classification head that is never used here; it exists so that released weights
-            load and the paper's parameter count can be reproduced. 0 for none.
+        head_classes: Outputs of a classification head that is never used here; it exists so that released
+            weights load and the paper's parameter count can be reproduced. 0 for none.
 
     Raises:
         ValueError: If ``cls`` is unknown or ``img_size`` is no multiple of ``patch_size``.
@@ -63,7 +65,9 @@ class VisionMamba(nn.Module):
         if cls not in ("none", "middle"):
             raise ValueError(f"cls is {cls!r}; allowed are 'none' and 'middle'.")
         if img_size % patch_size:
-            raise ValueError(f"img_size {img_size} is no multiple of patch_size {patch_size}; choose one that is.")
+            raise ValueError(
+                f"img_size {img_size} is no multiple of patch_size {patch_size}; choose one that is."
+            )
         self.patch_size = patch_size
         self.embed_dim = embed_dim
         self.grid = img_size // patch_size
@@ -71,7 +75,9 @@ class VisionMamba(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if cls == "middle" else None
         tokens = self.grid**2 + (self.cls_token is not None)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, embed_dim))
-        self.layers = nn.ModuleList(VisionMambaBlock(embed_dim, d_state, d_conv, expand) for _ in range(depth))
+        self.layers = nn.ModuleList(
+            VisionMambaBlock(embed_dim, d_state, d_conv, expand) for _ in range(depth)
+        )
         self.norm_f = RootMeanSquareNorm(embed_dim)
         self.head = nn.Linear(embed_dim, head_classes) if head_classes else None
         self._initialise()
@@ -99,8 +105,8 @@ class VisionMamba(nn.Module):
         """Encodes images to normalised tokens, class token included; shape ``(L, B, embed_dim)``."""
         if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise ValueError(
-                f"the image is {x.shape[-2]} x {x.shape[-1]} pixels; both sides must be multiples of the patch size "
-                f"{self.patch_size}. Resize or pad the image."
+                f"the image is {x.shape[-2]} x {x.shape[-1]} pixels; both sides must be multiples "
+                f"of the patch size {self.patch_size}. Resize or pad the image."
             )
         patches = self.patch_embed(x)
         positions = self._positions(*patches.shape[-2:])
@@ -116,7 +122,7 @@ class VisionMamba(nn.Module):
         return self.norm_f(residual).to(hidden.dtype)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        """Position embeddings ``(L, 1, E)`` for a grid of patches, resized bicubically where it is not the trained one."""
+        """Position embeddings ``(L, 1, E)`` of a grid, resized bicubically from the trained one."""
         positions = self.pos_embed.transpose(0, 1)
         if (rows, columns) == (self.grid, self.grid):
             return positions
@@ -139,10 +145,11 @@ class VisionMamba(nn.Module):
         if self.head is not None:
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
-        for layer in self.layers:
-            # The residual stream sums `depth` branches; the released code takes their variance to be one in sum.
-            with torch.no_grad():
-                layer.mixer.out_proj.weight.div_(math.sqrt(len(self.layers)))
+        for name, parameter in self.named_parameters():
+            if name.endswith("mixer.out_proj.weight"):
+                # The residual stream sums `depth` branches: so their variance does not grow with the depth.
+                with torch.no_grad():
+                    parameter.div_(math.sqrt(len(self.layers)))
 
 
 class PatchEmbedding(nn.Module):
@@ -154,7 +161,8 @@ class PatchEmbedding(nn.Module):
         # lecun_normal: variance 1 / fan_in after truncation at two standard deviations.
         std = math.sqrt(1 / self.proj.weight[0].numel()) / 0.87962566103423978
         nn.init.trunc_normal_(self.proj.weight, std=std, a=-2 * std, b=2 * std)
-        nn.init.zeros_(self.proj.bias)
+        if self.proj.bias is not None:
+            nn.init.zeros_(self.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeds the patches."""
@@ -190,7 +198,7 @@ class VisionMambaBlock(nn.Module):
 
 
 class BidirectionalMixer(nn.Module):
-    """Mamba in both directions ("v2"): shared in-projection, gate and out-projection, separate everything between.
+    """Mamba in both directions ("v2"): shared in-projection, gate and out-projection, all between separate.
 
     Args:
         embed_dim: Channels of a token.
@@ -198,6 +206,18 @@ class BidirectionalMixer(nn.Module):
         d_conv: Width of the causal convolution.
         expand: Inner channels per token channel.
     """
+
+    # Made in a loop over the directions, under the released model's names.
+    conv1d: nn.Conv1d
+    conv1d_b: nn.Conv1d
+    x_proj: nn.Linear
+    x_proj_b: nn.Linear
+    dt_proj: nn.Linear
+    dt_proj_b: nn.Linear
+    A_log: nn.Parameter
+    A_b_log: nn.Parameter
+    D: nn.Parameter
+    D_b: nn.Parameter
 
     def __init__(self, embed_dim: int, d_state: int = 16, d_conv: int = 4, expand: int = 2) -> None:
         super().__init__()
@@ -237,10 +257,13 @@ class BidirectionalMixer(nn.Module):
 
     def _filters(self) -> tuple[Tensor, Tensor]:
         convolutions = (self.conv1d, self.conv1d_b)
-        return torch.stack([c.weight.squeeze(1) for c in convolutions]), torch.stack([c.bias for c in convolutions])
+        biases = torch.stack([c.bias for c in convolutions if c.bias is not None])
+        return torch.stack([c.weight.squeeze(1) for c in convolutions]), biases
 
 
-def _per_direction(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] = (None, None)) -> Tensor:
+def _per_direction(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] = (None, None)
+) -> Tensor:
     """Applies one linear map per direction; ``(L, B, 2, in)`` to ``(L, B, 2, out)``."""
     return torch.stack([functional.linear(*both) for both in zip(x.unbind(2), weights, biases)], dim=2)
 
@@ -261,7 +284,7 @@ def causal_depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class _CausalDepthwise(torch.autograd.Function):
-    """A sum of shifted products over contiguous rows; autograd's own slices would write a full tensor per tap."""
+    """A sum of shifted products of contiguous rows; autograd's slices would write a full tensor per tap."""
 
     @staticmethod
     def forward(ctx, x, taps, bias):
@@ -293,8 +316,8 @@ def _at_least_float32(x: Tensor) -> Tensor:
 def _step_projection(rank: int, inner: int) -> nn.Linear:
     """Projection to step sizes: after softplus of its bias they start log-uniform in [1e-3, 1e-1].
 
-    The released Vim leaves the backward branch's projection at torch's default with a zero bias, a step of 0.69 and
-    so a short memory; here both branches start alike.
+    The released Vim leaves the backward branch's projection at torch's default with a zero bias: a step of
+    0.69, so a short memory. Here both branches start alike.
     """
     layer = nn.Linear(rank, inner)
     nn.init.uniform_(layer.weight, -(rank**-0.5), rank**-0.5)

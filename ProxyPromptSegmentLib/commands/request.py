@@ -1,0 +1,230 @@
+"""One segmentation from files to files: what `segment` and `demo` share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
+from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.output_files import suffix_of
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.registry import DEFAULT_MODEL, resolve
+from ProxyPromptSegmentLib.slice_choice import SliceChoice
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.pipeline import Job, LoadedModel, Outcome, SupportCase
+    from ProxyPromptSegmentLib.segmentations import Segmentation
+
+    Masks = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of one segmentation; see ``proxyprompt segment --help``."""
+
+    supports: tuple[tuple[Path, Path], ...]
+    target: Path
+    output: Path
+    objects: tuple[str, ...] = ()
+    model: str = DEFAULT_MODEL
+    slices: str | None = None
+    support_slices: tuple[str, ...] = ()
+    axis: str = "auto"
+    device: str = "auto"
+    threshold: float = 0.5
+    truth: Path | None = None
+    report: Path | None = None
+    preview: Path | None = None
+    force: bool = False
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Every file or folder that is read."""
+        truth = [self.truth] if self.truth else []
+        return [*(path for pair in self.supports for path in pair), self.target, *truth]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the inputs and the model, for the report."""
+        return {
+            "objects": list(self.objects) or None,
+            "axis": self.axis,
+            "slices": self.slices,
+            "support_slices": list(self.support_slices) or None,
+            "threshold": self.threshold,
+            "device": self.device,
+            "output": str(self.output),
+        }
+
+    def support_choices(self) -> list[SliceChoice | None]:
+        """Which slices of each support were asked for.
+
+        Raises:
+            UsageError: If their number differs from that of the supports.
+        """
+        given = self.support_slices
+        if given and len(given) != len(self.supports):
+            raise UsageError(
+                f"--support-slices was given {len(given)} times for {len(self.supports)} supports; give it "
+                "once for each --support in the same order ('auto' where the program may choose), or leave "
+                "it out."
+            )
+        return [
+            SliceChoice.parse(text, "--support-slices") for text in given or ("auto",) * len(self.supports)
+        ]
+
+
+def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str, Any] | None:
+    """Does the work of a request and writes its files; what can be refused is refused before torch is loaded.
+
+    Returns:
+        The report; None if it was stopped before the first slice, in which case nothing is written.
+
+    Raises:
+        ProxyPromptError: As the library's errors say.
+    """
+    with console.listening() as heard:
+        begun = time.perf_counter()
+        _check(request)
+        cases, job, references = _read(request)
+        for note in job.notes:
+            console.warn(note)
+        read = time.perf_counter()
+        if cancel.cancelled:
+            return None
+        from ProxyPromptSegmentLib import pipeline
+
+        model = pipeline.load(request.model, request.device)
+        loaded = time.perf_counter()
+        if cancel.cancelled:
+            return None
+        outcome = pipeline.run(model.segmenter, job, request.threshold, console.progress, cancel)
+        if not outcome.result.done.any():
+            return None
+        for note in outcome.notes:
+            console.warn(note)
+        computed = time.perf_counter()
+        heard += _write(request, console, job, outcome, model, references)
+        now = time.perf_counter()
+        seconds = {
+            "reading": read - begun,
+            "model": loaded - read,
+            **outcome.seconds,
+            "writing": now - computed,
+            "total": now - begun,
+        }
+        notes = [*job.notes, *outcome.notes, *heard]
+        return _report(request, cases, job, outcome, model, seconds, references, notes)
+
+
+def _check(request: Request) -> None:
+    """Refuses what needs no reading."""
+    from ProxyPromptSegmentLib.preview import PREVIEW_SUFFIXES
+    from ProxyPromptSegmentLib.segmentations import OUTPUT_SUFFIXES
+
+    SliceChoice.parse(request.slices, "--slices")
+    request.support_choices()
+    check_inputs(request.inputs)
+    outputs = (
+        ("--output", request.output, OUTPUT_SUFFIXES),
+        ("--report", request.report, (".json",)),
+        ("--preview", request.preview, PREVIEW_SUFFIXES),
+    )
+    check_outputs(outputs, request.inputs, request.force)
+    resolve(request.model)
+
+
+def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
+    """Reads the inputs and plans the job."""
+    from ProxyPromptSegmentLib.jobs import plan, read_support_case
+    from ProxyPromptSegmentLib.segmentations import read_segmentation
+    from ProxyPromptSegmentLib.volumes import read_volume
+
+    target = read_volume(request.target)
+    if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:
+        raise OutputError(
+            f"{request.output.name} can hold one slice, the target has {target.array.shape[0]}; write "
+            ".seg.nrrd or .nii.gz instead."
+        )
+    chosen = zip(request.supports, request.support_choices(), strict=True)
+    cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
+    truth = read_segmentation(request.truth, target.geometry) if request.truth else None
+    job = plan(cases, target, request.objects, request.axis, SliceChoice.parse(request.slices, "--slices"))
+    references = match_truth(truth, job.support.objects, str(request.truth)) if truth else None
+    return cases, job, references
+
+
+def match_truth(truth: Segmentation, objects: tuple[str, ...], name: str) -> dict[str, Masks]:
+    """Reference masks ``(K, J, I)`` by object name; one segment serves one object whatever its name.
+
+    Raises:
+        UsageError: If the truth lacks an object.
+    """
+    if len(objects) == 1 and len(truth.segments) == 1:
+        return {objects[0]: truth.segments[0].mask}
+    by_name = {segment.name.strip().casefold(): segment.mask for segment in truth.segments}
+    missing = [o for o in objects if o.strip().casefold() not in by_name]
+    if missing:
+        raise UsageError(
+            f"--truth {name} has no segment named '{missing[0]}'; it has {', '.join(truth.names)}. Rename it "
+            "there, or say with --object which objects to compare."
+        )
+    return {o: by_name[o.strip().casefold()] for o in objects}
+
+
+def _write(
+    request: Request,
+    console: Console,
+    job: Job,
+    outcome: Outcome,
+    model: LoadedModel,
+    references: Mapping[str, Masks] | None,
+) -> list[str]:
+    """Writes segmentation and picture; returns warnings."""
+    from ProxyPromptSegmentLib.segmentations import write_segmentation
+
+    refuse_existing("--output", request.output, request.force)  # somebody may have written it meanwhile
+    warnings = write_segmentation(request.output, outcome.segmentation)
+    for warning in warnings:
+        console.warn(warning)
+    if request.preview:
+        from ProxyPromptSegmentLib.preview import write_preview
+
+        refuse_existing("--preview", request.preview, request.force)
+        stacked = None if references is None else np.stack(list(references.values()))
+        write_preview(request.preview, job, outcome, stacked, model.name)
+    return warnings
+
+
+def _report(
+    request: Request,
+    cases: list[SupportCase],
+    job: Job,
+    outcome: Outcome,
+    model: LoadedModel,
+    seconds: Mapping[str, float],
+    references: Mapping[str, Masks] | None,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Builds the report, and writes it if asked. Dice counts the slices that were computed."""
+    from ProxyPromptSegmentLib.evaluation.metrics import dice
+    from ProxyPromptSegmentLib.report import build_report, write_report
+
+    done = np.flatnonzero(outcome.result.done)
+    scores = {
+        name: dice(job.view.take(mask)[done], outcome.masks[done, n])
+        for n, (name, mask) in enumerate((references or {}).items())
+    }
+    report = build_report(job, outcome, cases, model, request.settings, seconds, request.truth, scores, notes)
+    if request.report:
+        refuse_existing("--report", request.report, request.force)
+        write_report(request.report, report)
+    return report

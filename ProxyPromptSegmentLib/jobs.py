@@ -1,0 +1,200 @@
+"""What is segmented by what, decided before any network is loaded: bad input is refused without torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError, UsageError
+from ProxyPromptSegmentLib.geometry import Axis, SliceView, slice_view, take_slices
+from ProxyPromptSegmentLib.itk_images import image_to_array, read_image
+from ProxyPromptSegmentLib.matching import choose_axes, differences
+from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.segmentations import Segmentation, read_segmentation
+from ProxyPromptSegmentLib.slice_choice import Slices, slice_numbers
+from ProxyPromptSegmentLib.support import MAX_SLICES, SupportSet, merge_supports, support_from_volume
+from ProxyPromptSegmentLib.volumes import Volume, read_volume
+
+
+@dataclass(frozen=True)
+class SupportCase:
+    """A retrospective case with its annotation.
+
+    Attributes:
+        volume: The image.
+        segmentation: The annotation on the image's grid.
+        slices: Which slices prompt, counted from 0; None chooses among the annotated ones.
+        source: The annotation's file, if any.
+    """
+
+    volume: Volume
+    segmentation: Segmentation
+    slices: Slices = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class SupportSlice:
+    """Where a pair of the support set comes from: case, axis, slice, and the objects marked on it."""
+
+    case: int
+    axis: Axis
+    index: int
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides a result, but the model.
+
+    Attributes:
+        support: Pairs in the orientation in which a radiologist looks at them.
+        shown: Where each pair comes from.
+        target: The volume to segment.
+        view: How its slices are turned in the same way.
+        slices: Which of them are segmented, in this order.
+        window: Intensities ``(low, high)`` of the target that are mapped to 0..1.
+        notes: What the user should know, as sentences.
+    """
+
+    support: SupportSet
+    shown: tuple[SupportSlice, ...]
+    target: Volume
+    view: SliceView
+    slices: tuple[int, ...]
+    window: tuple[float, float]
+    notes: tuple[str, ...] = ()
+
+
+def read_support_case(image: Path, segmentation: Path, slices: Slices = None) -> SupportCase:
+    """Reads one annotated case.
+
+    Raises:
+        InputError: If a file is missing or no image.
+        SupportError: If the annotation is empty or of another size than the image.
+        GeometryError: If it lies on another grid.
+    """
+    volume = read_volume(image)
+    try:
+        marked = read_segmentation(segmentation, volume.geometry)
+    except InputError:
+        if _is_all_zero(segmentation):
+            raise SupportError(
+                f"the support's mask {segmentation.name} is empty: nothing is marked in it. Choose another "
+                "support, on which the object is annotated."
+            ) from None
+        raise
+    except GeometryError as error:
+        own = read_segmentation(segmentation).geometry.size_ijk
+        if own != volume.geometry.size_ijk:
+            raise SupportError(
+                f"the support's mask has another size than its image {image.name}: {error}"
+            ) from None
+        raise
+    return SupportCase(volume, marked, slices, segmentation)
+
+
+def _is_all_zero(path: Path) -> bool:
+    """Whether a mask file is a readable label map without any label."""
+    try:
+        return not image_to_array(read_image(path), path)[0].any()
+    except InputError:
+        return False
+
+
+def plan(
+    cases: Sequence[SupportCase],
+    target: Volume,
+    objects: Sequence[str] | None = None,
+    axis: str = "auto",
+    slices: Slices = None,
+    max_slices: int = MAX_SLICES,
+) -> Job:
+    """Turns supports and target the same way and chooses their slices.
+
+    Args:
+        cases: At least one support.
+        target: The volume to segment.
+        objects: Names of the objects; by default all that every support has.
+        axis: Slicing axis of the target, see `choose_axes`.
+        slices: Slices of the target along that axis, counted from 0; all by default.
+        max_slices: How many support slices are chosen at most, of all cases together.
+
+    Raises:
+        SupportError: If a support has none of the objects, or nothing on the slices named.
+        UsageError: If a slice of the target does not exist, or the axis is unusable.
+    """
+    if not cases:
+        raise SupportError("there is no support; give at least one annotated case.")
+    pairs = [(case.volume, case.segmentation) for case in cases]
+    chosen_axis, axes, notes = choose_axes(pairs, target, axis)
+    names = list(objects) if objects else None
+    if names is None and len(cases) > 1:
+        names, left_out = shared_objects([case.segmentation for case in cases])
+        if left_out:
+            notes.append(
+                f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."
+            )
+    sets, shown = [], []
+    share = max(1, -(-max_slices // len(cases)))
+    for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
+        numbers = slice_numbers(case.slices, take_slices(case.volume.array, own).shape[0])
+        one = support_from_volume(
+            case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True
+        )
+        sets.append(one)
+        for pair in one.pairs:
+            marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
+            shown.append(SupportSlice(number, own, _slice_of(pair.source), marked))
+    notes += differences(
+        [(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis
+    )
+    count = take_slices(target.array, chosen_axis).shape[0]
+    numbers = slice_numbers(slices, count)
+    wanted = tuple(range(count)) if numbers is None else tuple(numbers)
+    outside = [n for n in wanted if not 0 <= n < count]
+    if outside or not wanted:
+        raise UsageError(
+            f"the target {target.name} has no slice {outside[0] if outside else 'that was asked for'} along "
+            f"{chosen_axis}; its slices are 0 to {count - 1} (counted from 0)."
+        )
+    return Job(
+        merge_supports(sets),
+        tuple(shown),
+        target,
+        slice_view(target.geometry, chosen_axis, oriented=True),
+        wanted,
+        intensity_window(target.array),
+        tuple(notes),
+    )
+
+
+def _slice_of(source: str) -> int:
+    """The slice number that `support_from_volume` wrote into a pair's source."""
+    found = re.search(r"slice (\d+) along [kji]$", source)
+    return int(found[1]) if found else -1
+
+
+def shared_objects(segmentations: Sequence[Segmentation]) -> tuple[list[str], list[str]]:
+    """Names of the objects that are marked in all, in the order of the first; and of the others.
+
+    Raises:
+        SupportError: If they have no object in common.
+    """
+    marked = [{s.name.strip().casefold(): s.name for s in g.segments if s.mask.any()} for g in segmentations]
+    common = set(marked[0]).intersection(*marked[1:])
+    every = dict(pair for names in reversed(marked) for pair in names.items())
+    if not common:
+        each = "; ".join(_listed(list(names.values())) or "nothing" for names in marked)
+        raise SupportError(
+            f"the supports have no marked object in common ({each}). Name the same object alike in all."
+        )
+    return [name for key, name in marked[0].items() if key in common], [
+        name for key, name in every.items() if key not in common
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,198 @@
+"""Windows and letterboxes: image and mask go the same way into the square, and logits come back the same way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+hypothesis = pytest.importorskip("hypothesis")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.preprocess import (
+    Letterbox,
+    images_to_tensor,
+    intensity_window,
+    logits_to_slice,
+    masks_to_tensor,
+    valid_tokens,
+    window_to_unit,
+)
+
+
+def ellipse(shape, center=(0.5, 0.5), radii=(0.3, 0.3)):
+    """A filled ellipse; center and radii in shares of the sides."""
+    rows, columns = np.meshgrid(*((np.arange(n) + 0.5) / n for n in shape), indexing="ij")
+    return ((((rows - center[0]) / radii[0]) ** 2 + ((columns - center[1]) / radii[1]) ** 2) <= 1).astype(np.uint8)
+
+
+def overlap(first, second):
+    return (first & second).sum() / (first | second).sum()
+
+
+def test_the_window_leaves_out_half_a_percent_at_each_end():
+    low, high = intensity_window(np.arange(1001, dtype=np.float32))
+    assert (low, high) == pytest.approx((5, 995))
+
+
+def test_a_single_outlier_does_not_darken_the_image():
+    image = np.random.default_rng(0).uniform(0, 100, (10, 64, 64))
+    image[0, 0, 0] = 1e9
+    assert intensity_window(image)[1] < 101
+
+
+def test_values_that_are_not_finite_are_left_out_of_the_window():
+    image = np.linspace(0, 1, 1000)
+    image[::10], image[1::10], image[2::10] = np.nan, np.inf, -np.inf
+    low, high = intensity_window(image)
+    assert 0 <= low < 0.02
+    assert 0.98 < high <= 1
+
+
+def test_a_nearly_constant_image_is_shown_by_its_extremes():
+    image = np.zeros((100, 100))
+    image[0, 0] = 7
+    assert intensity_window(image) == (0, 7)
+
+
+@pytest.mark.parametrize(("image", "sentence"), [(np.full((4, 4), 3.0), "every voxel of the image is 3"), (np.full((2, 2), np.nan), "no finite intensity")])
+def test_an_image_without_contrast_is_refused(image, sentence):
+    with pytest.raises(InputError, match=sentence):
+        intensity_window(image)
+
+
+def test_the_sample_of_a_large_volume_gives_nearly_the_whole_volumes_window():
+    volume = np.random.default_rng(0).normal(size=(40, 256, 256)).astype(np.float32)
+    expected = np.percentile(volume, (0.5, 99.5))
+    assert intensity_window(volume) == pytest.approx(tuple(expected), abs=0.02)
+
+
+def test_the_window_is_mapped_to_0_and_1_and_the_rest_is_clipped():
+    unit = window_to_unit(np.array([-5, 10, 15, 20, 99]), (10, 20))
+    assert unit.dtype == np.float32
+    assert unit.tolist() == [0, 0, 0.5, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "valid"),
+    [
+        ((100, 100), (1, 1), (64, 64)),
+        ((100, 50), (1, 1), (64, 32)),
+        ((50, 100), (1, 1), (32, 64)),
+        ((50, 100), (2, 1), (64, 64)),  # square in millimetres
+        ((100, 100), (1, 3), (21, 64)),
+        ((1000, 1), (1, 1), (64, 1)),
+    ],
+)
+def test_a_slice_fills_the_square_by_its_physical_size(shape, spacing, valid):
+    assert Letterbox(64, shape, spacing).valid == valid
+
+
+@given(
+    shape=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    spacing=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)),
+    size=st.sampled_from([64, 128, 1024]),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_slice_always_touches_one_side_and_never_leaves_the_square(shape, spacing, size):
+    rows, columns = Letterbox(size, shape, spacing).valid
+    assert max(rows, columns) == size
+    assert min(rows, columns) >= 1
+
+
+def test_images_lie_in_the_upper_left_corner_and_padding_is_zero():
+    tensor = images_to_tensor(np.full((2, 20, 10), 50.0), (0, 100), Letterbox(64, (20, 10)))
+    assert tensor.shape == (2, 3, 64, 64)
+    assert tensor.dtype == torch.float32
+    torch.testing.assert_close(tensor[..., :32], torch.full((2, 3, 64, 32), 0.5))
+    assert tensor[..., 32:].abs().max() == 0
+
+
+def test_a_slice_of_the_squares_own_size_is_not_resampled():
+    image = np.random.default_rng(0).uniform(size=(1, 64, 64)).astype(np.float32)
+    tensor = images_to_tensor(image, (0, 1), Letterbox(64, (64, 64), (0.7, 0.7)))
+    assert torch.equal(tensor[0, 1], torch.from_numpy(image[0]))
+
+
+def test_colours_keep_their_channel():
+    image = np.zeros((1, 8, 8, 3))
+    image[..., 2] = 255
+    tensor = images_to_tensor(image, (0, 255), Letterbox(16, (8, 8)))
+    torch.testing.assert_close(tensor[0].amax(dim=(1, 2)), torch.tensor([0.0, 0.0, 1.0]))
+    gray = np.random.default_rng(0).uniform(size=(2, 9, 12))
+    box = Letterbox(16, (9, 12))
+    coloured = images_to_tensor(np.repeat(gray[..., None], 3, axis=-1), (0, 1), box)
+    torch.testing.assert_close(coloured, images_to_tensor(gray, (0, 1), box))
+
+
+def test_image_and_mask_go_to_the_same_place():
+    shape, spacing = (60, 130), (1.7, 0.8)
+    box, mask = Letterbox(128, shape, spacing), ellipse((60, 130), (0.3, 0.7), (0.2, 0.15))
+    image = images_to_tensor(mask[None].astype(np.float32), (0, 1), box)[0, 0] > 0.5
+    placed = masks_to_tensor(mask[None, None], box)[0, 0] > 0.5
+    assert overlap(image.numpy(), placed.numpy()) > 0.97
+
+
+def test_masks_are_binary_and_padding_is_outside():
+    tensor = masks_to_tensor(np.ones((1, 2, 33, 77), np.uint8), Letterbox(64, (33, 77)))
+    assert tensor.shape == (1, 2, 64, 64)
+    assert set(tensor.unique().tolist()) == {0.0, 1.0}
+    assert tensor[..., :27, :].min() == 1
+    assert tensor[..., 27:, :].max() == 0
+
+
+def test_a_vessel_thinner_than_a_pixel_does_not_vanish_and_an_empty_mask_stays_empty():
+    masks = np.zeros((1, 2, 512, 512), np.uint8)
+    masks[0, 0, :, 256] = 1
+    tensor = masks_to_tensor(masks, Letterbox(64, (512, 512)))
+    assert tensor[0, 0].amax(dim=1).min() == 1
+    assert tensor[0, 0].sum(dim=1).max() <= 2
+    assert tensor[0, 1].max() == 0
+
+
+@given(
+    rows=st.integers(24, 160),
+    ratio=st.floats(0.5, 2.0),
+    row_mm=st.floats(0.3, 3.0),
+    column_mm=st.floats(0.7, 1.4),
+    center=st.tuples(st.floats(0.3, 0.7), st.floats(0.3, 0.7)),
+    radii=st.tuples(st.floats(0.2, 0.3), st.floats(0.2, 0.3)),
+    size=st.sampled_from([128, 192]),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_mask_comes_back_from_the_square_to_where_it_was(rows, ratio, row_mm, column_mm, center, radii, size):
+    shape = (rows, max(16, round(rows * ratio)))
+    box = Letterbox(size, shape, (row_mm, row_mm * column_mm))
+    mask = ellipse(shape, center, radii)
+    back = logits_to_slice(masks_to_tensor(mask[None, None], box) - 0.5, box)[0, 0] > 0
+    assert back.shape == shape
+    assert overlap(back.numpy(), mask.astype(bool)) > 0.9
+
+
+def test_coarse_logits_come_back_without_a_shift():
+    box, mask = Letterbox(128, (128, 96)), ellipse((128, 96), (0.35, 0.6), (0.25, 0.25))
+    square = masks_to_tensor(mask[None, None], box)
+    coarse = torch.nn.functional.avg_pool2d(square, 4) - 0.5
+    back = (logits_to_slice(coarse, box)[0, 0] > 0).numpy()
+    assert overlap(back, mask.astype(bool)) > 0.93
+    for axis in (0, 1):
+        assert np.mean(np.nonzero(back)[axis]) == pytest.approx(np.mean(np.nonzero(mask)[axis]), abs=0.3)
+
+
+def test_any_leading_axes_of_logits_are_kept():
+    box = Letterbox(64, (20, 30))
+    logits = torch.randn(2, 3, 16, 16)
+    back = logits_to_slice(logits, box)
+    assert back.shape == (2, 3, 20, 30)
+    torch.testing.assert_close(back[1, 2], logits_to_slice(logits[1, 2], box))
+
+
+def test_feature_positions_are_valid_where_they_see_some_of_the_slice():
+    inside = valid_tokens(Letterbox(64, (100, 51)), 8)  # 33 columns of 64: four tokens of 8 and one pixel
+    assert inside.dtype == torch.bool
+    assert inside.all(dim=0).tolist() == [True] * 5 + [False] * 3
+    assert inside.all(dim=1).tolist() == [False] * 8
+    assert valid_tokens(Letterbox(64, (7, 7)), 8).all()
