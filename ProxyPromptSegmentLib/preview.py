@@ -224,6 +224,7 @@ def _target_rows(
             f"Target: nothing was found on its {int(outcome.result.done.sum())} slices; some of them", 15
         )
     references = [] if truth is None else [job.view.take(mask) for mask in truth]
+    probability = outcome.result.gated_probability()
     pictures, maps, captions = [], [], []
     for n in chosen:
         picture = picture_of(images[n], job.window, size)
@@ -232,7 +233,7 @@ def _target_rows(
         for mask, color in zip(outcome.masks[n], colors, strict=True):
             picture[contour(mask, size)] = color
         pictures.append(picture)
-        maps.append(heat(enlarge(outcome.result.probability[n].max(axis=0), size)))
+        maps.append(heat(enlarge(probability[n].max(axis=0), size)))
         shown = outcome.masks[n].any(axis=(1, 2))
         sure = outcome.confidence[n][shown].min() if shown.any() else outcome.confidence[n].min()
         captions.append(f"slice {n}, confidence {sure:.2f}")

@@ -185,18 +185,35 @@ class Segmenter:
                 raise SupportError(
                     f"the object '{name}' is empty in every support slice; choose slices on which it is marked"
                 )
+        # Pairs of one size go through the encoder together.
+        groups: dict[Letterbox, list[int]] = {}
+        for number, pair in enumerate(support.pairs):
+            box = Letterbox(size, (pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
+            groups.setdefault(box, []).append(number)
         parts = []
         with torch.inference_mode():
-            for pair in support.pairs:
-                box = Letterbox(size, pair.image.shape[:2], pair.spacing_mm)
-                image = images_to_tensor(pair.image[None], pair.window, box).to(self.device)
-                mask = masks_to_tensor(pair.masks[None], box).to(self.device)
-                valid = valid_tokens(box, grid).unsqueeze(0).to(self.device)
-                parts.append(self.model.prepare(image, mask, tuple(support.objects), valid))
-        return PreparedSupport.concatenate(parts)
+            for box, numbers in groups.items():
+                pairs = [support.pairs[number] for number in numbers]
+                images = torch.cat([images_to_tensor(pair.image[None], pair.window, box) for pair in pairs])
+                masks = torch.cat([masks_to_tensor(pair.masks[None], box) for pair in pairs])
+                valid = valid_tokens(box, grid).unsqueeze(0).expand(len(pairs), -1, -1)
+                parts += self._in_batches(
+                    len(pairs),
+                    lambda part: self.model.prepare(  # noqa: B023 - called at once
+                        images[part].to(self.device),
+                        masks[part].to(self.device),
+                        tuple(support.objects),
+                        valid[part].to(self.device),
+                    ),
+                )
+        order = [number for numbers in groups.values() for number in numbers]
+        return PreparedSupport.concatenate(parts).supports([order.index(n) for n in range(len(order))])
 
     def encode(
-        self, images: np.ndarray, window: tuple[float, float] | None = None, spacing_mm: tuple[float, float] = (1.0, 1.0)
+        self,
+        images: np.ndarray,
+        window: tuple[float, float] | None = None,
+        spacing_mm: tuple[float, float] = (1.0, 1.0),
     ) -> EncodedSlices:
         """Embeds slices of a target.
 

@@ -209,6 +209,8 @@ def support_from_volume(
 def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -> list[Segment]:
     """The segments of the given names in that order ("1" also finds "label 1"), or all that are not empty.
 
+    ``NEWNAME=A+B`` makes one object of several segments.
+
     Raises:
         SupportError: If a name is unknown, repeated or ambiguous, or the segment is empty.
     """
@@ -221,28 +223,41 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
                 "support, on which the object is annotated."
             )
         return chosen
-    chosen = []
+    chosen: list[Segment] = []
     for name in objects:
-        wanted = name.strip().casefold()
-        found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
-        if not found:
-            raise SupportError(
-                f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. "
-                "Choose one of "
-                "these."
-            )
-        if len(found) > 1:
-            raise SupportError(
-                f"the support has {len(found)} objects named '{name}'; rename them so that one is meant."
-            )
-        if not found[0].mask.any():
-            raise SupportError(
-                f"the mask of '{found[0].name}' is empty; choose another support or another object."
-            )
-        if any(found[0] is segment for segment in chosen):
+        one = _union(segmentation, name) if "=" in name else _segment_named(segmentation, name)
+        if any(one is segment or one.name.casefold() == segment.name.casefold() for segment in chosen):
             raise SupportError(f"the object '{name}' is named twice; name each object once.")
-        chosen.append(found[0])
+        chosen.append(one)
     return chosen
+
+
+def _segment_named(segmentation: Segmentation, name: str) -> Segment:
+    """The one segment of that name, which is not empty."""
+    wanted = name.strip().casefold()
+    found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
+    if not found:
+        raise SupportError(
+            f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. Choose one of these."
+        )
+    if len(found) > 1:
+        raise SupportError(f"the support has {len(found)} objects named '{name}'; rename them so that one is meant.")
+    if not found[0].mask.any():
+        raise SupportError(f"the mask of '{found[0].name}' is empty; choose another support or another object.")
+    return found[0]
+
+
+def _union(segmentation: Segmentation, text: str) -> Segment:
+    """A new object made of several: ``gland=transition zone+peripheral zone``.
+
+    It has the first one's colour and no terminology, because the parts' codes do not say what the whole is.
+    """
+    name, _, parts = text.partition("=")
+    if not name.strip() or not all(part.strip() for part in parts.split("+")):
+        raise SupportError(f"the object '{text}' is not clear; write NEWNAME=SEGMENT+SEGMENT, for example gland=1+2.")
+    members = [_segment_named(segmentation, part) for part in parts.split("+")]
+    mask = np.any([member.mask for member in members], axis=0).astype(np.uint8)
+    return Segment(name.strip(), mask, members[0].color_rgb)
 
 
 def _chosen_slices(

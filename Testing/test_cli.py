@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.volumes import Volume, read_volume, write_volume
 
-pytest_plugins = ["command_cases"]
+pytest_plugins = ["command_fixtures"]
 
 # --- what is segmented ---------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, write_segmentation
 
-pytest_plugins = ["command_cases"]
+pytest_plugins = ["command_fixtures"]
 
 
 def _write(path: Path, array: np.ndarray, geometry: VolumeGeometry = GRID) -> Path:
@@ -75,7 +75,9 @@ BAD = {
     "a text as mask": (lambda d: {"support": (d.support, _text(d.folder / "t.seg.nrrd"))}, [], 3, "t.seg.nrrd"),
     "a target with NaN": (lambda d: {"target": _with_value(d, np.nan)}, [], 3, "NaN"),
     "a target with infinity": (lambda d: {"target": _with_value(d, np.inf)}, [], 3, "infinite"),
-    "a constant target": (lambda d: {"target": _write(d.folder / "c.nrrd", np.full(GRID.shape_kji, 7.0))}, [], 3, "same"),
+    "a constant target": (
+        lambda d: {"target": _write(d.folder / "c.nrrd", np.full(GRID.shape_kji, 7.0))}, [], 3, "same intensity"
+    ),
     "a target in time": (
         lambda d: {"target": _in_time(d.folder / "t.nrrd")}, [], 3, "dimensions"
     ),
@@ -87,7 +89,7 @@ BAD = {
     "a mask picture of another size": (_small_picture, [], 4, "32x32"),
     "a mask on another grid": (lambda d: _marks(d, np.ones(GRID.shape_kji), OTHER_GRID), [], 5, "another grid"),
     "a truth on another grid": (
-        lambda d: {}, ["--truth", lambda d: _write(d.folder / "t.nii.gz", np.ones(GRID.shape_kji, np.uint8), OTHER_GRID)], 5, "grid"
+        lambda d: {}, ["--truth", lambda d: _moved_truth(d)], 5, "another grid"
     ),
     "a truth without the object": (lambda d: {}, ["--truth", lambda d: _two_labels(d)], 2, "no segment named 'gland'"),
     "an unknown object": (lambda d: {}, ["--object", "liver"], 4, "it has 'gland', 'stone'"),
@@ -115,6 +117,10 @@ BAD = {
     "a missing checkpoint": (lambda d: {"model": d.folder / "no.safetensors"}, [], 7, "no checkpoint"),
     "a pickled checkpoint": (lambda d: {"model": _text(d.folder / "m.pth")}, [], 7, "refused"),
 }  # fmt: skip
+
+
+def _moved_truth(desk: Desk) -> Path:
+    return _write(desk.folder / "moved.nii.gz", np.ones(GRID.shape_kji, np.uint8), OTHER_GRID)
 
 
 def _two_labels(desk: Desk) -> Path:

@@ -25,7 +25,7 @@ from ProxyPromptSegmentLib.progress import Progress
 from ProxyPromptSegmentLib.segmentations import read_segmentation
 from ProxyPromptSegmentLib.volumes import Volume, write_volume
 
-pytest_plugins = ["command_cases"]
+pytest_plugins = ["command_fixtures"]
 
 
 class SignalAt(ConsoleProgress):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
@@ -30,6 +31,12 @@ WITHOUT_GRADIENT = (
     "backbone.sam.prompt_encoder.no_mask_embed.",
     "backbone.sam.prompt_encoder.mask_downscaling.",
 )
+
+
+def subset(support, index):
+    """Some of the supports, in that order."""
+    parts = (getattr(support, field)[index] for field in ("features", "aggregated", "occupancy", "valid"))
+    return PreparedSupport(*parts, support.names)
 
 
 def assert_same(first, second, objects=slice(None), **tolerance):
@@ -114,7 +121,8 @@ def test_all_objects_at_once_are_each_object_alone(reduce):
 def test_masks_prepared_one_by_one_are_those_prepared_together():
     generator = tiny_generator()
     chance = torch.Generator().manual_seed(5)
-    images, masks = torch.rand(2, 3, 64, 64, generator=chance), (torch.rand(2, 3, 64, 64, generator=chance) > 0.5).float()
+    images = torch.rand(2, 3, 64, 64, generator=chance)
+    masks = (torch.rand(2, 3, 64, 64, generator=chance) > 0.5).float()
     features = random_features(2, generator.config)
     together = generator.prepare(features, images, masks)
     for n in range(3):
@@ -131,7 +139,8 @@ def test_another_order_of_objects_gives_the_same_prompts_in_that_order(mode):
     generator = tiny_generator(**{**EVERYTHING, "inter_object": mode})
     config, order = generator.config, [2, 0, 1]
     chance = torch.Generator().manual_seed(5)
-    images, masks = torch.rand(2, 3, 64, 64, generator=chance), (torch.rand(2, 3, 64, 64, generator=chance) > 0.5).float()
+    images = torch.rand(2, 3, 64, 64, generator=chance)
+    masks = (torch.rand(2, 3, 64, 64, generator=chance) > 0.5).float()
     target, features = random_features(1, config, 9), random_features(2, config)
     prompt = generator.prompt(target, generator.prepare(features, images, masks))
     turned = generator.prompt(target, generator.prepare(features, images, masks[:, order]))
@@ -154,21 +163,14 @@ def test_pooled_objects_see_each_other_and_unpooled_ones_do_not():
 def test_the_order_of_the_supports_does_not_matter():
     generator = tiny_generator(**EVERYTHING)
     features, support = random_features(1, generator.config), random_support(generator, 3, 2)
-    order = [1, 2, 0]
-    turned = PreparedSupport(
-        support.features[order], support.aggregated[order], support.occupancy[order], support.valid[order], support.names
-    )
+    turned = subset(support, [1, 2, 0])
     assert_same(generator.prompt(features, turned), generator.prompt(features, support))
 
 
 def test_supports_prepared_one_after_the_other_are_joined_to_the_same():
     generator = tiny_generator()
     support = random_support(generator, 3, 2)
-    parts = [
-        PreparedSupport(*(getattr(support, f)[[k]] for f in ("features", "aggregated", "occupancy", "valid")), support.names)
-        for k in range(3)
-    ]
-    joined = PreparedSupport.concatenate(parts)
+    joined = PreparedSupport.concatenate([subset(support, [k]) for k in range(3)])
     features = random_features(1, generator.config)
     assert joined.names == support.names
     assert_same(generator.prompt(features, joined), generator.prompt(features, support), atol=0, rtol=0)
@@ -182,11 +184,7 @@ def test_supports_chosen_for_a_target_are_the_only_ones_it_sees(selection):
     chosen = torch.tensor([[0, 1], [3, 1], [2, 3]])
     together = generator.prompt(features, support, chosen)
     for b in range(3):
-        index = chosen[b].tolist()
-        only = PreparedSupport(
-            support.features[index], support.aggregated[index], support.occupancy[index], support.valid[index], support.names
-        )
-        alone = generator.prompt(features.select([b]), only)
+        alone = generator.prompt(features.select([b]), subset(support, chosen[b].tolist()))
         for field in FIELDS:
             torch.testing.assert_close(getattr(alone, field)[0], getattr(together, field)[b], atol=2e-5, rtol=1e-4)
     everything = generator.prompt(features, support)
@@ -314,7 +312,9 @@ def test_one_episode_moves_every_parameter_except_the_parts_of_sam_that_are_not_
     assert still == expected
 
 
-@pytest.mark.parametrize("changes", [{}, {"reduce": "token_linear"}, {"selection": "mean"}, {"ccm": False}, {"vim_cls": "middle"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"reduce": "token_linear"}, {"selection": "mean"}, {"ccm": False}, {"vim_cls": "middle"}]
+)
 def test_each_variant_of_the_generator_is_trained_as_a_whole(changes):
     model = tiny_model(**changes).train()
     found = gradients(model, random_episode())
@@ -356,7 +356,8 @@ def test_vit_b_at_1024_pixels_goes_from_support_to_masks(preset, record_property
     assert prompt.sparse.shape == (1, 1, 256, 256)
     assert decoded.logits.shape == (1, 1, 256, 256)
     assert torch.isfinite(decoded.logits).all()
-    seconds = [round(b - a, 1) for a, b in zip((start, built, encoded, prepared), (built, encoded, prepared, done), strict=True)]
+    moments = (start, built, encoded, prepared, done)
+    seconds = [round(after - before, 1) for before, after in itertools.pairwise(moments)]
     record_property("seconds_build_encode_prepare_predict", seconds)
     record_property("peak_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 

@@ -17,8 +17,9 @@ from ProxyPromptSegmentLib.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.protocols import Prompt
 
-DECODER = {f"layers.{n}.{kind}" for n in (0, 1) for kind in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")}
-DECODER = {f"sam.mask_decoder.transformer.{name}.{p}" for name in DECODER | {"final_attn_token_to_image"} for p in ("q_proj", "v_proj")}
+KINDS = ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")
+ATTENTIONS = {f"layers.{n}.{kind}" for n in (0, 1) for kind in KINDS} | {"final_attn_token_to_image"}
+DECODER = {f"sam.mask_decoder.transformer.{name}.{p}" for name in ATTENTIONS for p in ("q_proj", "v_proj")}
 
 
 def adapted_modules(module):
@@ -60,7 +61,8 @@ def test_the_adapters_sit_in_every_encoder_block_and_all_seven_attentions_and_no
 
 
 def test_the_compact_backbone_is_adapted_by_the_same_pattern():
-    assert adapted_modules(tiny_with_adapters()) == {f"sam.image_encoder.blocks.{n}.attn.qkv" for n in range(2)} | DECODER
+    encoder = {f"sam.image_encoder.blocks.{n}.attn.qkv" for n in range(2)}
+    assert adapted_modules(tiny_with_adapters()) == encoder | DECODER
 
 
 def test_modules_that_only_end_alike_are_left_alone():

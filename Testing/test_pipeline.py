@@ -56,6 +56,16 @@ def test_a_support_stored_upside_down_prompts_as_if_it_were_not(segmenter) -> No
     np.testing.assert_array_equal(run(segmenter, job).masks, straight.masks)
 
 
+@pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (1,)), ((0, 2, 1), (0, 2)), ((2, 1, 0), (1, 2))])
+def test_the_network_sees_a_target_the_same_way_however_it_is_stored(order, flips) -> None:
+    straight, stored = (
+        plan([a_support()], a_case(2)[0]),
+        plan([a_support()], turned(a_case(2), order, flips)[0]),
+    )
+    seen = [{picture.tobytes() for picture in job.view.take(job.target.array)} for job in (straight, stored)]
+    assert seen[0] == seen[1]
+
+
 @pytest.mark.parametrize(("order", "flips"), [((0, 1, 2), (0, 1, 2)), ((1, 2, 0), (0,)), ((2, 1, 0), (1, 2))])
 def test_masks_come_back_to_the_voxels_they_were_looked_at_in(segmenter, order, flips) -> None:
     oblique = VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, GRID.origin_lps, TURN)

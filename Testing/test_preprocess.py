@@ -58,7 +58,10 @@ def test_a_nearly_constant_image_is_shown_by_its_extremes():
     assert intensity_window(image) == (0, 7)
 
 
-@pytest.mark.parametrize(("image", "sentence"), [(np.full((4, 4), 3.0), "every voxel of the image is 3"), (np.full((2, 2), np.nan), "no finite intensity")])
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [(np.full((4, 4), 3.0), "every voxel of the image is 3"), (np.full((2, 2), np.nan), "no finite intensity")],
+)
 def test_an_image_without_contrast_is_refused(image, sentence):
     with pytest.raises(InputError, match=sentence):
         intensity_window(image)

@@ -139,7 +139,8 @@ def test_clicks_are_embedded_as_the_package_does_and_join_a_proxy_prompt(backbon
     with torch.inference_mode():
         logits = backbone.decode(given, only).logits
         dense = backbone.sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)[1]
-        masks, _ = backbone.sam.mask_decoder(given.top, backbone.sam.prompt_encoder.get_dense_pe(), tokens, dense, False)
+        encoding = backbone.sam.prompt_encoder.get_dense_pe()
+        masks, _ = backbone.sam.mask_decoder(given.top, encoding, tokens, dense, False)
     torch.testing.assert_close(logits[0], masks[0], atol=1e-4, rtol=1e-4)
 
 

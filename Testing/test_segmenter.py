@@ -384,3 +384,23 @@ def test_a_device_this_machine_lacks_is_refused_and_auto_finds_one(monkeypatch):
         choose_device("cuda")
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "mps")
+
+
+def test_supports_of_mixed_sizes_are_prepared_in_the_order_they_were_given(model):
+    """Pairs of one size are encoded together; the prepared supports must still be in the set's order."""
+    import torch
+
+    rng = np.random.default_rng(3)
+
+    def pair(side):
+        mask = np.zeros((1, side, side), np.uint8)
+        mask[0, side // 4 : side // 2, side // 3 : side // 2] = 1
+        return SupportPair(rng.random((side, side), np.float32), mask, (1.0, 1.0), (0.0, 1.0))
+
+    pairs = [pair(64), pair(96), pair(64)]
+    segmenter = Segmenter(model)
+    together = segmenter.prepare(SupportSet(tuple(pairs), ("a",)))
+    for number, one in enumerate(pairs):
+        alone = segmenter.prepare(SupportSet((one,), ("a",)))
+        torch.testing.assert_close(together.features[number], alone.features[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(together.aggregated[number], alone.aggregated[0], atol=1e-4, rtol=1e-4)

@@ -263,3 +263,23 @@ def test_supports_of_different_objects_are_not_joined() -> None:
         merge_supports([first, second])
     with pytest.raises(SupportError, match="no support"):
         merge_supports([])
+
+
+def test_an_object_can_be_made_of_several_segments():
+    from ProxyPromptSegmentLib.geometry import VolumeGeometry
+    from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
+    from ProxyPromptSegmentLib.support import select_segments
+
+    left, right = np.zeros((1, 4, 4), np.uint8), np.zeros((1, 4, 4), np.uint8)
+    left[0, :, 0], right[0, :, 3] = 1, 1
+    both = Segmentation(
+        [Segment("label 1", left, (1, 0, 0), {"type": "part"}), Segment("label 2", right, (0, 1, 0))],
+        VolumeGeometry((4, 4, 1)),
+    )
+    (gland,) = select_segments(both, ["gland=1+label 2"])
+    assert gland.name == "gland" and gland.terminology is None
+    assert (gland.mask == (left | right)).all()
+    with pytest.raises(SupportError, match="no object named '3'"):
+        select_segments(both, ["gland=1+3"])
+    with pytest.raises(SupportError, match="NEWNAME=SEGMENT"):
+        select_segments(both, ["gland=1+"])

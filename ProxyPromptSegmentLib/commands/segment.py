@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     cases.add_argument(
         "--object", action="append", default=[], metavar="NAME",
-        help="segment of the support to look for; repeat it for several (default: all)",
+        help="segment of the support to look for; repeat it for several (default: all); NEW=A+B joins segments",
     )  # fmt: skip
     cases.add_argument(
         "--truth", type=Path, metavar="FILE", help="an expert's segmentation of the target, to report Dice"

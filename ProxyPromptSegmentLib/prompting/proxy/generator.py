@@ -48,6 +48,16 @@ class PreparedSupport:
             names=tuple(self.names[i] for i in index) if self.names else (),
         )
 
+    def supports(self, index: list[int]) -> PreparedSupport:
+        """Keeps some supports, in the order of the indices."""
+        return replace(
+            self,
+            features=self.features[index],
+            aggregated=self.aggregated[index],
+            occupancy=self.occupancy[index],
+            valid=self.valid[index],
+        )
+
     @staticmethod
     def concatenate(parts: list[PreparedSupport]) -> PreparedSupport:
         """Joins the supports of several preparations of the same objects."""
@@ -200,13 +210,14 @@ class ProxyPromptGenerator(nn.Module):
             proxy = self._colorize(repeated, tokens_e, side)
         proxy = proxy.unflatten(0, (batch, objects))
         prior_map = prior.unflatten(-1, (side, side))
+        prior_seen = prior_map if self.config.mask_prior else torch.zeros_like(prior_map)
         dense = None
         if self.dense is not None:
             to_map = "b n (h w) c -> (b n) c h w"
             dense = self.dense(
                 features.top.repeat_interleave(objects, dim=0),
                 rearrange(context, to_map, h=side),
-                prior_map.flatten(0, 1).unsqueeze(1) if self.config.mask_prior else torch.zeros_like(prior_map).flatten(0, 1).unsqueeze(1),
+                prior_seen.flatten(0, 1).unsqueeze(1),
             ).unflatten(0, (batch, objects))
         presence = None
         if self.presence is not None:
