@@ -414,7 +414,8 @@ class Installer(object):
             os.makedirs(temporary)
         if os.name != "nt":
             environ.setdefault("TMPDIR", temporary)  # /tmp is often small; wheels of gigabytes go through it.
-        words = ["install", "--no-input", "--progress-bar", "off", "-c", CONSTRAINTS]
+        # Without bytecode: Python makes it where it is needed, and most of these files are never imported.
+        words = ["install", "--no-input", "--no-compile", "--progress-bar", "off", "-c", CONSTRAINTS]
         return self.step(what, [self.environment.python, "-I", "-m", "pip"] + words + list(arguments), environ)
 
     def make(self):

@@ -93,6 +93,33 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
     return tensors, metadata
 
 
+def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, torch.Tensor]:
+    """Reads a foreign ``.pth`` file as tensors alone; nothing in it is executed.
+
+    Args:
+        path: An official SAM or MedSAM checkpoint.
+        expected_sha256: Checked before the file is opened.
+
+    Raises:
+        CheckpointError: If the file is missing, has another hash or holds anything but named tensors.
+    """
+    import pickle
+
+    import torch
+
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}; give the path of the official .pth file")
+    if expected_sha256 is not None and (found := sha256(path)) != expected_sha256:
+        raise CheckpointError(f"{path} has SHA-256 {found[:12]}..., expected {expected_sha256[:12]}...; fetch it again")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is no file of tensors and was not executed: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds something else than named tensors; give the official .pth file")
+    return content
+
+
 def load_model(path: Path, expected_sha256: str | None = None) -> tuple[ProxyPromptModel, dict[str, Any]]:
     """Builds the model that a checkpoint describes and fills it.
 

@@ -37,9 +37,10 @@ class SupportCase:
 
 @dataclass(frozen=True)
 class SupportSlice:
-    """Where a pair of the support set comes from: case, axis, slice, and the objects marked on it."""
+    """Where a pair of the support set comes from: case and its name, axis, slice, and the objects marked on it."""
 
     case: int
+    name: str
     axis: Axis
     index: int
     objects: tuple[str, ...]
@@ -57,6 +58,7 @@ class Job:
         slices: Which of them are segmented, in this order.
         window: Intensities ``(low, high)`` of the target that are mapped to 0..1.
         notes: What the user should know, as sentences.
+        name: What to call the target, distinct from the supports.
     """
 
     support: SupportSet
@@ -66,6 +68,7 @@ class Job:
     slices: tuple[int, ...]
     window: tuple[float, float]
     notes: tuple[str, ...] = ()
+    name: str = "target"
 
 
 def read_support_case(image: Path, segmentation: Path, slices: Slices = None) -> SupportCase:
@@ -137,6 +140,7 @@ def plan(
             notes.append(
                 f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."
             )
+    titles = distinct_names([*(case.volume for case in cases), target])
     sets, shown = [], []
     share = max(1, -(-max_slices // len(cases)))
     for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
@@ -147,7 +151,7 @@ def plan(
         sets.append(one)
         for pair in one.pairs:
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
-            shown.append(SupportSlice(number, own, _slice_of(pair.source), marked))
+            shown.append(SupportSlice(number, titles[number], own, _slice_of(pair.source), marked))
     notes += differences(
         [(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis
     )
@@ -168,7 +172,17 @@ def plan(
         wanted,
         intensity_window(target.array),
         tuple(notes),
+        titles[-1],
     )
+
+
+def distinct_names(volumes: Sequence[Volume]) -> list[str]:
+    """The volumes' names; where several files share one, with the folder before it."""
+    names = [volume.name for volume in volumes]
+    return [
+        f"{volume.source.resolve().parent.name}/{name}" if volume.source and names.count(name) > 1 else name
+        for volume, name in zip(volumes, names, strict=True)
+    ]
 
 
 def _slice_of(source: str) -> int:

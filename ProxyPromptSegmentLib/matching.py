@@ -136,6 +136,12 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
                 f"The support {volume.name} is {kinds[0]}, the target {target.name} {kinds[1]}: they are "
                 "hardly of the same kind. Choose a support of the same modality."
             )
+        if has_place(volume) != has_place(target):
+            kinds = ("a volume", "a picture") if has_place(volume) else ("a picture", "a volume")
+            notes.append(
+                f"The support {volume.name} is {kinds[0]}, the target {target.name} {kinds[1]}: how large things are "
+                "in them cannot be compared. Check that both show the same organ in the same modality."
+            )
         if has_place(volume) and has_place(target):
             notes += _size_notes(volume, own, target, axis)
         else:

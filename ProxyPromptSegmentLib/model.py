@@ -10,7 +10,7 @@ from torch import nn
 
 from ProxyPromptSegmentLib.backbones.lora import inject_lora
 from ProxyPromptSegmentLib.backbones.sam import SamBackbone
-from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.prompting.proxy.config import COMPACT, PRESETS, ProxyPromptConfig
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport, ProxyPromptGenerator
 from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
@@ -80,8 +80,9 @@ def build_model(
     backbone: str = "sam-compact",
     generator: ProxyPromptConfig | str | None = None,
     lora_rank: int | None = None,
+    base: dict[str, torch.Tensor] | None = None,
 ) -> ProxyPromptModel:
-    """Builds a model with random weights.
+    """Builds a model; weights that are not given are random.
 
     Args:
         backbone: A name of `SAM_NAMES`.
@@ -89,9 +90,12 @@ def build_model(
             the one that fits the backbone.
         lora_rank: Rank of the adapters; by default 4 on an official backbone, which stays frozen, and 0 on
             the compact one, which is trained as a whole.
+        base: State dict of `segment_anything.modeling.Sam`, as official checkpoints have it; it is loaded before the
+            adapters change the names.
 
     Raises:
         UsageError: If a name is unknown or the two do not fit.
+        CheckpointError: If ``base`` does not fit the backbone exactly.
     """
     if generator is None:
         generator = COMPACT if backbone == "sam-compact" else PRESETS["robust"]
@@ -99,18 +103,23 @@ def build_model(
         if generator not in PRESETS:
             raise UsageError(f"there is no preset '{generator}'; choose one of {', '.join(PRESETS)}")
         generator = PRESETS[generator]
-    base = SamBackbone(backbone)
+    made = SamBackbone(backbone)
+    if base is not None:
+        try:
+            made.sam.load_state_dict(base)
+        except RuntimeError as error:
+            raise CheckpointError(f"these weights are not those of {backbone}: {error}") from error
     if lora_rank is None:
         lora_rank = 0 if backbone == "sam-compact" else 4
     if lora_rank:
-        inject_lora(base, rank=lora_rank, alpha=lora_rank)
+        inject_lora(made, rank=lora_rank, alpha=lora_rank)
     if backbone == "sam-compact" and (generator.grid, generator.channels) == (64, 256):
         # The paper's choices at the compact size, for reproductions that two cores can train.
         generator = dataclasses.replace(
             generator,
-            image_size=base.image_size,
-            grid=base.grid,
-            channels=base.channels,
+            image_size=made.image_size,
+            grid=made.grid,
+            channels=made.channels,
             vim_dim=COMPACT.vim_dim,
             vim_depth=COMPACT.vim_depth,
             vim_state=COMPACT.vim_state,
@@ -119,4 +128,4 @@ def build_model(
             ccm_heads=COMPACT.ccm_heads,
             ccm_ffn=COMPACT.ccm_ffn,
         )
-    return ProxyPromptModel(base, ProxyPromptGenerator(generator), lora_rank)
+    return ProxyPromptModel(made, ProxyPromptGenerator(generator), lora_rank)

@@ -64,8 +64,9 @@ def contour(mask: npt.NDArray[Any], size: tuple[int, int], width: int = 2) -> np
 
 
 def bright(color: Sequence[float]) -> tuple[int, int, int]:
-    """A colour that is seen on grey: scaled up until its strongest part is full; black becomes yellow."""
+    """A colour that is seen on grey: pure and full; black becomes yellow."""
     values = np.clip(np.asarray(color, dtype=float), 0, 1)
+    values = values - 0.7 * values.min()
     values = np.array([1.0, 1.0, 0.0]) if values.max() < 0.05 else values / values.max()
     red, green, blue = (round(float(v) * 255) for v in values)
     return red, green, blue
@@ -179,10 +180,8 @@ def draw_preview(
     colors = [bright(color) for color in job.support.colors]
     chosen = choose_slices(outcome.masks, outcome.result.done)
     sheet = _Sheet(columns=max(4, min(COLUMNS, max(len(chosen), len(job.support)))))
-    sources = dict.fromkeys(pair.source.rsplit(", slice", 1)[0] for pair in job.support.pairs)
-    title = f"{job.target.name}, segmented as marked on {', '.join(sources)}" + (
-        f" ({model})" if model else ""
-    )
+    sources = dict.fromkeys(shown.name for shown in job.shown)
+    title = f"{job.name}, segmented as marked on {', '.join(sources)}" + (f" ({model})" if model else "")
     sheet.line(title, 19)
     sheet.line(RESEARCH, 14, (255, 190, 110))
     entries = list(zip(job.support.objects, colors, strict=True))
@@ -196,7 +195,7 @@ def draw_preview(
         for mask, color in zip(pair.masks, colors, strict=True):
             picture[contour(mask, size)] = color
         pictures.append(picture)
-        captions.append(f"{pair.source.rsplit(', slice', 1)[0]}, slice {shown.index}")
+        captions.append(f"{shown.name}, slice {shown.index}")
     sheet.tiles(pictures, captions)
     if not chosen:
         sheet.line("Target: no slice was computed.", 15)
@@ -218,11 +217,9 @@ def _target_rows(
     size = tile_size(images.shape[1:3], job.view.spacing_mm)
     found = outcome.masks.any(axis=(1, 2, 3))
     if found.any():
-        sheet.line(f"Target: {len(chosen)} of the {int(found.sum())} slices on which something was found", 15)
+        sheet.line(f"Target: slices on which something was found ({len(chosen)} of {int(found.sum())})", 15)
     else:
-        sheet.line(
-            f"Target: nothing was found on its {int(outcome.result.done.sum())} slices; some of them", 15
-        )
+        sheet.line(f"Target: nothing was found; {len(chosen)} of {int(outcome.result.done.sum())} slices", 15)
     references = [] if truth is None else [job.view.take(mask) for mask in truth]
     probability = outcome.result.gated_probability()
     pictures, maps, captions = [], [], []

@@ -32,6 +32,7 @@ from ProxyPromptSegmentLib.support import SupportSet
 logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH = 8
+SMALL_IMAGE = 256  # pixels; official SAM has 1024
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -68,12 +69,18 @@ class EncodedSlices:
     Attributes:
         features: Embeddings.
         box: Where the slices lie in the network's square.
-        key: Hash of the images and of how they were prepared.
+        keys: For each slice a hash of its intensities, of how they were prepared and of the encoder's weights.
     """
 
     features: ImageFeatures
     box: Letterbox
-    key: str
+    keys: tuple[str, ...]
+
+    def one(self, offset: int) -> EncodedSlices:
+        """One of the slices."""
+        return EncodedSlices(
+            self.features.select(slice(offset, offset + 1)), self.box, self.keys[offset : offset + 1]
+        )
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,22 @@ def smooth_presence(presence: np.ndarray, done: np.ndarray) -> np.ndarray:
     return np.where(norm > 0, total / np.maximum(norm, 1e-9), 0.0)
 
 
+def fingerprint(module: torch.nn.Module) -> str:
+    """A short hash by which two sets of weights of one architecture differ, adapters included.
+
+    Sums instead of every byte: half a second for the largest backbone instead of many.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {float(tensor.double().sum())!r}".encode())
+    return digest.hexdigest()[:16]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out; MPS has no exception of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
 class Segmenter:
     """One model on one device, with caches of what it has seen.
 
@@ -158,17 +181,24 @@ class Segmenter:
         device: Where it computes.
     """
 
-    def __init__(self, model: ProxyPromptModel, device: str | torch.device = "cpu", batch: int = DEFAULT_BATCH) -> None:
-        """Moves the model to the device.
+    def __init__(
+        self, model: ProxyPromptModel, device: str | torch.device = "cpu", batch: int | None = None
+    ) -> None:
+        """Moves the model to the device. Its weights must not be changed afterwards.
 
         Args:
             model: The model.
             device: See `choose_device`.
-            batch: Slices at a time; halved when memory runs out.
+            batch: Slices at a time, between which it can be cancelled; halved when memory runs out. By default as
+                many as take about a second: one of the official sizes on a CPU, some elsewhere.
         """
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
+        if batch is None:
+            slow = self.device.type == "cpu" and model.backbone.image_size > SMALL_IMAGE
+            batch = 1 if slow else DEFAULT_BATCH
         self.batch = batch
+        self._fingerprint = fingerprint(model.backbone)
 
     def prepare(self, support: SupportSet) -> PreparedSupport:
         """Computes the support side of the prompt.
@@ -225,8 +255,6 @@ class Segmenter:
         size, grid = self.model.backbone.image_size, self.model.backbone.grid
         window = window or intensity_window(images)
         box = Letterbox(size, (images.shape[1], images.shape[2]), spacing_mm)
-        digest = hashlib.sha256(np.ascontiguousarray(images).tobytes())
-        digest.update(repr((self.model.backbone.name, size, window, box, images.shape, images.dtype.str)).encode())
         with torch.inference_mode():
             tensor = images_to_tensor(images, window, box)
             valid = valid_tokens(box, grid).unsqueeze(0).expand(len(images), -1, -1)
@@ -234,7 +262,15 @@ class Segmenter:
                 len(images),
                 lambda part: self.model.backbone.encode(tensor[part].to(self.device), valid[part].to(self.device)),
             )
-        return EncodedSlices(ImageFeatures.concatenate(parts), box, digest.hexdigest())
+        keys = tuple(self._key(image, window, box) for image in images)
+        return EncodedSlices(ImageFeatures.concatenate(parts), box, keys)
+
+    def _key(self, image: np.ndarray, window: tuple[float, float], box: Letterbox) -> str:
+        """Hash of all that the embedding of a slice depends on."""
+        digest = hashlib.sha256(np.ascontiguousarray(image).tobytes())
+        how = (self.model.backbone.name, self._fingerprint, tuple(window), box, image.shape, image.dtype.str)
+        digest.update(repr(how).encode())
+        return digest.hexdigest()
 
     def predict(self, encoded: EncodedSlices, support: PreparedSupport) -> list[SlicePrediction]:
         """Prompts and decodes embedded slices for all objects of the support."""
@@ -280,7 +316,8 @@ class Segmenter:
             progress: Told of each slice.
             cancel: Looked at before each batch.
             on_slice: Told of each prediction, with ``index`` into the stack.
-            encoded: Embeddings by slice index, filled here and used again at the next call on the same stack.
+            encoded: Embeddings by slice index, filled here and used again at the next call. An embedding of another
+                stack, window, spacing or model is noticed and made anew.
 
         Returns:
             The predictions so far; ``cancelled`` says whether they are all.
@@ -325,13 +362,17 @@ class Segmenter:
     ) -> None:
         """Segments some slices into the result, with embeddings that are already there."""
         cache = encoded if encoded is not None else {}
-        missing = [index for index in part if index not in cache]
+        box = Letterbox(self.model.backbone.image_size, (images.shape[1], images.shape[2]), spacing_mm)
+        missing = [
+            index for index in part if index not in cache or cache[index].keys != (self._key(images[index], window, box),)
+        ]
         if missing:
             fresh = self.encode(images[missing], window, spacing_mm)
-            for offset, index in enumerate(missing):
-                cache[index] = EncodedSlices(fresh.features.select(slice(offset, offset + 1)), fresh.box, fresh.key)
+            cache.update({index: fresh.one(offset) for offset, index in enumerate(missing)})
         together = EncodedSlices(
-            ImageFeatures.concatenate([cache[index].features for index in part]), cache[part[0]].box, ""
+            ImageFeatures.concatenate([cache[index].features for index in part]),
+            box,
+            tuple(cache[index].keys[0] for index in part),
         )
         for answer in self.predict(together, prepared):
             index = part[answer.index]
@@ -352,7 +393,9 @@ class Segmenter:
             part = slice(done, min(count, done + self.batch))
             try:
                 parts.append(compute(part))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.batch == 1:
                     raise DeviceError(
                         f"one slice does not fit into the memory of {self.device}; choose --device cpu or a smaller model"

@@ -245,3 +245,41 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
         save_checkpoint(tmp_path / "file" / "x.safetensors", TENSORS, {})
+
+
+def test_an_official_state_dict_is_loaded_below_the_adapters(tmp_path):
+    from ProxyPromptSegmentLib.checkpoints import read_official
+    from ProxyPromptSegmentLib.model import build_model
+
+    donor = build_model("sam-compact").backbone.sam
+    torch.save(donor.state_dict(), tmp_path / "sam.pth")
+    made = build_model("sam-compact", "robust", lora_rank=4, base=read_official(tmp_path / "sam.pth"))
+    image = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            made.backbone.sam.image_encoder(image), donor.image_encoder(image), atol=1e-5, rtol=1e-5
+        )
+    assert any("lora_" in name for name, parameter in made.named_parameters() if parameter.requires_grad)
+
+
+def test_official_weights_of_another_size_are_refused_with_a_sentence(tmp_path):
+    from ProxyPromptSegmentLib.model import build_model
+
+    with pytest.raises(CheckpointError, match="not those of sam-compact"):
+        build_model("sam-compact", base={"image_encoder.pos_embed": torch.zeros(1)})
+
+
+def test_a_pickle_in_place_of_an_official_checkpoint_is_not_executed(tmp_path):
+    import os
+    import pickle
+
+    from ProxyPromptSegmentLib.checkpoints import read_official
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    (tmp_path / "sam.pth").write_bytes(pickle.dumps({"a": Evil()}))
+    with pytest.raises(CheckpointError, match="not executed"):
+        read_official(tmp_path / "sam.pth")
+    assert not (tmp_path / "executed").exists()

@@ -167,6 +167,13 @@ def test_a_support_in_colour_or_of_another_scale_is_told(desk, capsys) -> None:
     assert "160 mm" in err
 
 
+def test_a_volume_that_prompts_a_picture_is_told(desk, capsys) -> None:
+    picture = desk.folder / "picture.png"
+    sitk.WriteImage(sitk.GetImageFromArray((a_case(2)[0].array[2] / 4).astype(np.uint8)), str(picture))
+    assert main(desk.words(target=picture)) == 0
+    assert "is a volume, the target picture a picture" in capsys.readouterr().err
+
+
 def test_overlaps_that_a_label_map_loses_are_told(desk, capsys) -> None:
     volume, marks = a_case(1)
     both = Segmentation([marks.segments[0], Segment("same", marks.segments[0].mask)], GRID)

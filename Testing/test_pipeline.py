@@ -135,6 +135,15 @@ def test_supports_without_a_common_object_are_refused() -> None:
         plan([a_support(1, objects=("gland",)), a_support(2, objects=("stone",))], a_case(3)[0])
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    case = read_support_case(*write_case(tmp_path / "a", "t2", a_case(1)))
+    job = plan([case], read_support_case(*write_case(tmp_path / "b", "t2", a_case(2))).volume)
+    assert (job.shown[0].name, job.name) == ("a/t2", "b/t2")
+    assert plan([a_support()], a_case(2, name="other")[0]).name == "other"
+
+
 def test_a_named_object_that_one_support_lacks_is_refused() -> None:
     with pytest.raises(SupportError, match="no object named 'stone'"):
         plan([a_support(1), a_support(2, objects=("gland",))], a_case(3)[0], ["stone"])

@@ -158,6 +158,7 @@ def with_statistics_of(name):
     from ProxyPromptSegmentLib.backbones.sam import _normalisation
 
     made = tiny_backbone()
+    made.name = name
     made.mean, made.std = _normalisation(name)
     made.sam.image_encoder = Seen()
     return made
@@ -171,6 +172,15 @@ def test_images_are_normalised_and_padded_as_the_package_does():
     made.encode(image, valid)
     expected = made.sam.preprocess(255 * image[:, :, :40])
     torch.testing.assert_close(made.sam.image_encoder.images, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_compact_model_sees_black_padding_as_in_training():
+    made, image = with_statistics_of("sam-compact"), torch.rand(1, 3, 64, 64)
+    image[:, :, 40:] = 0
+    valid = torch.zeros(1, GRID, GRID, dtype=torch.bool)
+    valid[:, :5] = True
+    made.encode(image, valid)
+    torch.testing.assert_close(made.sam.image_encoder.images, (image - made.mean) / made.std)
 
 
 def test_black_pixels_of_the_image_are_not_taken_for_padding():

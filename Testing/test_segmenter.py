@@ -318,16 +318,16 @@ def test_when_not_one_slice_fits_the_device_is_named(model, monkeypatch):
 
 def test_the_key_of_embeddings_names_the_images_and_how_they_were_prepared(segmenter):
     images = stack(2)
-    key = segmenter.encode(images, (0, 100)).key
-    assert segmenter.encode(images.copy(), (0, 100)).key == key
+    key = segmenter.encode(images, (0, 100)).keys
+    assert segmenter.encode(images.copy(), (0, 100)).keys == key
     changed = images.copy()
     changed[1, 3, 3] += 1e-3
     others = [
-        segmenter.encode(changed, (0, 100)).key,
-        segmenter.encode(images, (0, 101)).key,
-        segmenter.encode(images, (0, 100), (1.0, 2.0)).key,
-        segmenter.encode(images[:1], (0, 100)).key,
-        segmenter.encode(images.reshape(2, 56, 40), (0, 100)).key,
+        segmenter.encode(changed, (0, 100)).keys,
+        segmenter.encode(images, (0, 101)).keys,
+        segmenter.encode(images, (0, 100), (1.0, 2.0)).keys,
+        segmenter.encode(images[:1], (0, 100)).keys,
+        segmenter.encode(images.reshape(2, 56, 40), (0, 100)).keys,
     ]
     assert len({key, *others}) == 6
 
@@ -335,7 +335,7 @@ def test_the_key_of_embeddings_names_the_images_and_how_they_were_prepared(segme
 def test_gray_slices_and_one_colour_slice_of_the_same_numbers_have_different_keys(segmenter):
     numbers = np.random.default_rng(0).uniform(size=3 * 30 * 30).astype(np.float32)
     gray, colour = numbers.reshape(3, 30, 30), numbers.reshape(1, 30, 30, 3)
-    assert segmenter.encode(gray, (0, 1)).key != segmenter.encode(colour, (0, 1)).key
+    assert segmenter.encode(gray, (0, 1)).keys != segmenter.encode(colour, (0, 1)).keys
 
 
 def result_of(probability, presence, done=None):
@@ -404,3 +404,17 @@ def test_supports_of_mixed_sizes_are_prepared_in_the_order_they_were_given(model
         alone = segmenter.prepare(SupportSet((one,), ("a",)))
         torch.testing.assert_close(together.features[number], alone.features[0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(together.aggregated[number], alone.aggregated[0], atol=1e-4, rtol=1e-4)
+
+
+def test_embeddings_of_another_stack_are_not_taken_from_the_cache(segmenter):
+    """The same slice numbers of another patient must not be answered with the first patient's embeddings."""
+    rng = np.random.default_rng(5)
+    mask = np.zeros((1, 48, 48), np.uint8)
+    mask[0, 10:30, 12:30] = 1
+    support = SupportSet((SupportPair(rng.random((48, 48), np.float32), mask, (1.0, 1.0), (0.0, 1.0)),), ("a",))
+    first, second = rng.random((3, 48, 48), np.float32), rng.random((3, 48, 48), np.float32)
+    cache = {}
+    segmenter.segment(first, support, (0, 1), encoded=cache)
+    reused = segmenter.segment(second, support, (0, 1), encoded=cache)
+    alone = segmenter.segment(second, support, (0, 1))
+    np.testing.assert_allclose(reused.probability, alone.probability, atol=1e-5)

@@ -136,8 +136,8 @@ class SamBackbone(nn.Module):
         normalised = (images - self.mean) / self.std
         if valid is None:
             valid = torch.ones(images.shape[0], self.grid, self.grid, dtype=torch.bool, device=images.device)
-        elif not bool(valid.all()):
-            # SAM pads after normalising, so padding is 0 in normalised units.
+        elif self.name in VIT_SIZES and not bool(valid.all()):
+            # SAM pads after normalising, so padding is 0 in normalised units; the compact model is trained with black.
             pixels = valid.repeat_interleave(self.image_size // self.grid, -1)
             pixels = pixels.repeat_interleave(self.image_size // self.grid, -2)
             padding = (images == 0).all(1) & ~pixels

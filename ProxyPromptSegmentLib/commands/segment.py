@@ -154,11 +154,12 @@ def summary(report: dict[str, Any], request: Request) -> list[str]:
             lines.append(f"{entry['name']}: not found")
             continue
         size = f"{entry['voxels']} pixels" if entry["volume_ml"] is None else f"{entry['volume_ml']:.1f} ml"
-        text = f"{entry['name']}: {size} on {len(found)} slices ({found[0]} to {found[-1]})"
+        where = f"{len(found)} slices ({found[0]} to {found[-1]})" if len(found) > 1 else f"slice {found[0]}"
+        text = f"{entry['name']}: {size} on {where}"
         if "dice" in entry:
             text += f", Dice {entry['dice']:.3f}"
         least = ", ".join(f"{w['slice']} ({w['confidence']:.2f})" for w in entry["lowest_confidence"])
-        lines.append(f"{text}; least sure on slices {least}")
+        lines.append(f"{text}; confidence is lowest on slice {least}")
     written = [str(path) for path in (request.output, request.preview, request.report) if path]
     lines.append(f"wrote {', '.join(written)} in {report['seconds']['total']:.1f} s on {report['device']}")
     lines.append("Research use only. Not for diagnosis.")
