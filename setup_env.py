@@ -55,7 +55,9 @@ REASONS = (
         ("new connection", "newconnectionerror", "connection refused", "connection reset", "connection aborted"),
     ),
     ("network", ("network is unreachable", "connecttimeout", "readtimeout", "timed out", "max retries exceeded")),
-    ("network", ("certificate_verify_failed", "certificate verify failed", "incompleteread", "from versions: none")),
+    ("network", ("certificate_verify_failed", "certificate verify failed", "incompleteread")),
+    # Every pin exists in the public index, for every system that PyTorch has; another index may lack some.
+    ("network", ("from versions:", "resolutionimpossible", "no matching distribution")),
 )
 
 
@@ -106,12 +108,13 @@ def disk_full(venv):
     return SetupError(DISK, ("The disk of %s became full: " + free + ".") % (venv, gigabytes_free(venv)))
 
 
-def classify(text, venv):
-    """Turns what pip said into a sentence and an exit code.
+def classify(text, venv, start="pip failed"):
+    """Turns what a program said into a sentence and an exit code.
 
     Args:
-        text: Everything that pip printed.
+        text: Everything that it printed.
         venv: Folder of the environment, where the log is.
+        start: How the sentence begins where the words say nothing more.
     """
     low = text.lower()
     kind = next((kind for kind, words in REASONS if any(word in low for word in words)), "")
@@ -121,7 +124,7 @@ def classify(text, venv):
         code, sentence = (
             NETWORK,
             (
-                "The package index cannot be reached, or offers nothing for Python %s on %s; check network, proxy "
+                "The package index cannot be reached, or lacks what Python %s on %s needs; check network, proxy "
                 "(HTTPS_PROXY) and certificates (PIP_CERT), and run it again."
                 % (platform.python_version(), platform.platform())
             ),
@@ -129,13 +132,13 @@ def classify(text, venv):
     elif kind == "folder":
         code, sentence = (
             FOLDER,
-            "A folder may not be written; copy the project to one of your own: %s" % error_line(text),
+            "A folder may not be written; copy the project to one of your own: %s." % error_line(text).rstrip("."),
         )
     elif kind == "hash":
         code, sentence = INSTALL, "A downloaded file is not the one that was tested (another hash), and was not used."
     else:
-        code, sentence = INSTALL, "pip failed: %s" % error_line(text)
-    return SetupError(code, "%s All that it said is in %s" % (sentence, os.path.join(venv, LOG)))
+        code, sentence = INSTALL, "%s: %s" % (start, error_line(text).rstrip(".") + ".")
+    return SetupError(code, "%s The log: %s" % (sentence, os.path.join(venv, LOG)))
 
 
 def error_line(text):
@@ -211,8 +214,8 @@ class Environment(object):
         except (OSError, UnicodeDecodeError):
             return False
 
-    def claim(self, flavour):
-        """Makes the folder ours and empty, for a build of PyTorch; a folder that somebody else made is left alone."""
+    def refuse_foreign(self):
+        """Leaves a folder alone that somebody else made."""
         taken = os.path.lexists(self.folder) and not (os.path.isdir(self.folder) and not os.listdir(self.folder))
         if taken and not self.has(MARKER):
             raise SetupError(
@@ -220,6 +223,10 @@ class Environment(object):
                 "%s exists and was not made by this program, so it is left alone; move it away, or name another "
                 "folder with --venv." % self.folder,
             )
+
+    def claim(self, flavour):
+        """Makes the folder ours and empty, for a build of PyTorch."""
+        self.refuse_foreign()
         if not os.path.isdir(self.folder):
             os.makedirs(self.folder)
         with open(self.path(MARKER), "w") as file:
@@ -380,7 +387,7 @@ class Installer(object):
         self.environment, self.shell, self.lock = environment, shell, lock
         self.number = 0
 
-    def step(self, what, command, environ=None):
+    def step(self, what, command, environ=None, start="pip failed"):
         """Runs one step; raises a SetupError that says why it did not work."""
         self.number += 1
         log_file, busy = self.environment.path(LOG), self.environment.path(BUSY)
@@ -400,7 +407,7 @@ class Installer(object):
                 INSTALL,
                 "%s was killed (signal %d), perhaps for want of memory; run it again." % (title, -code),
             )
-        failure = classify(said, self.environment.folder) if code else None
+        failure = classify(said, self.environment.folder, start) if code else None
         if failure is None or failure.code != DISK:
             os.remove(busy)  # pip fetches everything before it installs anything: nothing is torn.
         if failure is not None:
@@ -432,7 +439,7 @@ class Installer(object):
         # The interpreter behind the one at work, which may be the very environment that is made again.
         base = getattr(sys, "_base_executable", None) or sys.executable
         title = "environment of Python %s" % platform.python_version()
-        self.step(title, [base, "-I", "-m", "venv", self.environment.folder])
+        self.step(title, [base, "-I", "-m", "venv", self.environment.folder], start="Python made no environment")
         if not self.environment.works():
             raise SetupError(
                 INSTALL,
@@ -471,12 +478,8 @@ class Installer(object):
             "ensure_torchvision_importable(); import torch, segment_anything, sam2, peft, SimpleITK, slicerio; "
             "print('cuda', torch.cuda.is_available())"
         )
-        try:
-            said = self.step("a look whether all of it works", [self.environment.python, "-I", "-c", code])
-        except SetupError as error:
-            if error.code != INSTALL:
-                raise
-            raise SetupError(INSTALL, "The packages were installed but cannot be used. %s" % error)
+        command = [self.environment.python, "-I", "-c", code]
+        said = self.step("a look whether all of it works", command, start="Everything is installed but does not work")
         if flavour == "cuda" and "cuda False" in said:
             say(
                 "Note: PyTorch %s cannot use the graphics card (an old driver, or no CUDA build for this system), so "
@@ -499,6 +502,7 @@ def set_up(environment, flavour, again, shell):
     """Makes an environment ready; does nearly nothing where it is."""
     if not again and environment.ready(flavour):
         return
+    environment.refuse_foreign()
     with locked(environment) as lock:
         if not again and environment.ready(flavour):
             return

@@ -71,7 +71,7 @@ class LoadedModel:
     metadata: dict[str, Any]
 
 
-def load(model: str, device: str = "auto") -> LoadedModel:
+def load(model: str, device: str = "auto", across_slices: bool = True) -> LoadedModel:
     """Loads a model by name or path.
 
     Raises:
@@ -86,7 +86,8 @@ def load(model: str, device: str = "auto") -> LoadedModel:
     chosen = choose_device(device)
     network, metadata = load_model(path, expected)
     # One slice at a time costs a processor next to nothing, and Ctrl-C and progress act on every slice.
-    segmenter = Segmenter(network, chosen, batch=1) if chosen.type == "cpu" else Segmenter(network, chosen)
+    batch = 1 if chosen.type == "cpu" else None
+    segmenter = Segmenter(network, chosen, batch, across_slices)
     return LoadedModel(
         segmenter, str(metadata.get("name", path.stem)), path, expected or sha256(path), metadata
     )
@@ -124,7 +125,7 @@ def run(
     seconds = {"support": ready - start, "segmentation": time.perf_counter() - ready}
     segmentation = put_back(masks, job.support, job.view, job.target.geometry)
     notes = [*result.notes, *_notes_on(result, masks, threshold)]
-    return Outcome(segmentation, masks, result, result.confidence(), result.cancelled, seconds, notes)
+    return Outcome(segmentation, masks, result, result.confidence(masks), result.cancelled, seconds, notes)
 
 
 def put_back(
@@ -141,11 +142,11 @@ def put_back(
 
 def _notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: float) -> list[str]:
     """Sentences about objects that were not found."""
-    from ProxyPromptSegmentLib.segmenter import smooth_presence
+    from ProxyPromptSegmentLib.postprocess import smooth_over_slices
 
     if not result.done.any():
         return []
-    presence = smooth_presence(result.presence, result.done)
+    presence = smooth_over_slices(result.presence, result.done)
     notes = []
     for n, name in enumerate(result.objects):
         highest = float(presence[:, n].max())

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError, SupportError
 from ProxyPromptSegmentLib.model import ProxyPromptModel
+from ProxyPromptSegmentLib.postprocess import drop_small_parts, one_piece, smooth_over_slices, smooth_slice
 from ProxyPromptSegmentLib.preprocess import (
     Letterbox,
     images_to_tensor,
@@ -112,6 +113,8 @@ class SegmentResult:
         done: bool ``(S,)``.
         cancelled: Whether somebody stopped it.
         notes: What the user should know.
+        one_piece: For each object whether the supports show it in one piece.
+        across_slices: Whether masks use what neighbouring slices say; see `postprocess`.
     """
 
     objects: tuple[str, ...]
@@ -121,40 +124,43 @@ class SegmentResult:
     done: np.ndarray
     cancelled: bool = False
     notes: list[str] = field(default_factory=list)
+    one_piece: tuple[bool, ...] = ()
+    across_slices: bool = True
 
     def gated_probability(self) -> np.ndarray:
         """Probability of each voxel, times the presence of the object in its slice; float32 ``(S, N, H, W)``.
 
-        The presence of a slice is averaged with its neighbours' (weights 1, 2, 1), because an organ does not
-        flicker from slice to slice.
+        Both are averaged with the neighbouring slices (``across_slices``), because an organ does not flicker.
         """
-        smooth = smooth_presence(self.presence, self.done).astype(np.float32)
-        return self.probability * smooth[..., None, None]
+        return np.stack([self._gated(index) for index in range(len(self.done))])
+
+    def _gated(self, index: int) -> np.ndarray:
+        """One slice of `gated_probability`, so that a long volume is not copied whole."""
+        if not self.across_slices:
+            return self.probability[index] * self.presence[index][:, None, None]
+        presence = smooth_slice(self.presence, self.done, index)
+        return smooth_slice(self.probability, self.done, index) * presence[:, None, None]
 
     def masks(self, threshold: float = 0.5) -> np.ndarray:
-        """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold."""
-        return (self.gated_probability() > threshold).astype(np.uint8)
+        """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold.
 
-    def confidence(self) -> np.ndarray:
+        Of an object that the supports show in one piece, parts that are small beside the largest are left out.
+        """
+        masks = np.stack([(self._gated(index) > threshold).astype(np.uint8) for index in range(len(self.done))])
+        for number, whole in enumerate(self.one_piece):
+            if whole and self.across_slices:
+                masks[:, number] = drop_small_parts(masks[:, number])
+        return masks
+
+    def confidence(self, masks: np.ndarray | None = None) -> np.ndarray:
         """0..1 for each slice and object, ``(S, N)``: how sure the model is of what it shows there.
 
         On a slice where the object is shown: the estimated IoU, lowered where presence is in doubt; elsewhere:
         how sure it is that nothing is there.
         """
-        smooth = smooth_presence(self.presence, self.done)
-        shown = self.masks().any(axis=(-2, -1))
+        smooth = smooth_over_slices(self.presence, self.done) if self.across_slices else self.presence
+        shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
         return np.where(shown, np.clip(self.quality, 0, 1) * smooth, 1.0 - smooth).astype(np.float32)
-
-
-def smooth_presence(presence: np.ndarray, done: np.ndarray) -> np.ndarray:
-    """Averages presence over a slice and its finished neighbours, weights 1, 2, 1; ``(S, N)``."""
-    weight = done.astype(np.float64)[:, None]
-    total, norm = 2 * presence * weight, 2 * weight
-    total[1:] += (presence * weight)[:-1]
-    norm[1:] += weight[:-1]
-    total[:-1] += (presence * weight)[1:]
-    norm[:-1] += weight[1:]
-    return np.where(norm > 0, total / np.maximum(norm, 1e-9), 0.0)
 
 
 def fingerprint(module: torch.nn.Module) -> str:
@@ -182,7 +188,11 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: ProxyPromptModel, device: str | torch.device = "cpu", batch: int | None = None
+        self,
+        model: ProxyPromptModel,
+        device: str | torch.device = "cpu",
+        batch: int | None = None,
+        across_slices: bool = True,
     ) -> None:
         """Moves the model to the device. Its weights must not be changed afterwards.
 
@@ -191,6 +201,7 @@ class Segmenter:
             device: See `choose_device`.
             batch: Slices at a time, between which it can be cancelled; halved when memory runs out. By default as
                 many as take about a second: one of the official sizes on a CPU, some elsewhere.
+            across_slices: Whether masks use what neighbouring slices say; False judges each slice on its own.
         """
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
@@ -198,6 +209,7 @@ class Segmenter:
             slow = self.device.type == "cpu" and model.backbone.image_size > SMALL_IMAGE
             batch = 1 if slow else DEFAULT_BATCH
         self.batch = batch
+        self.across_slices = across_slices
         self._fingerprint = fingerprint(model.backbone)
 
     def prepare(self, support: SupportSet) -> PreparedSupport:
@@ -237,7 +249,8 @@ class Segmenter:
                     ),
                 )
         order = [number for numbers in groups.values() for number in numbers]
-        return PreparedSupport.concatenate(parts).supports([order.index(n) for n in range(len(order))])
+        prepared = PreparedSupport.concatenate(parts).supports([order.index(n) for n in range(len(order))])
+        return replace(prepared, one_piece=one_piece(support))
 
     def encode(
         self,
@@ -333,6 +346,8 @@ class Segmenter:
             np.zeros((count, objects), np.float32),
             np.zeros((count, objects), np.float32),
             np.zeros(count, bool),
+            one_piece=prepared.one_piece,
+            across_slices=self.across_slices,
         )
         progress.start(len(wanted), "segmenting")
         try:

@@ -126,6 +126,7 @@ class Desk:
             str(changed.get("output", self.output)),
             "--device",
             "cpu",
+            "--each-slice-alone",
             *map(str, more),
         ]
 

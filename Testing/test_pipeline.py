@@ -26,7 +26,8 @@ CUBIC = VolumeGeometry((24, 20, 40), (1, 1, 1))
 
 @pytest.fixture
 def segmenter() -> Segmenter:
-    return Segmenter(InContextModel(), "cpu", batch=2)
+    """Judges each slice on its own, so that voxels can be compared one by one."""
+    return Segmenter(InContextModel(), "cpu", batch=2, across_slices=False)
 
 
 def a_support(seed: int = 1, **options: object) -> SupportCase:

@@ -30,7 +30,7 @@ from ProxyPromptSegmentLib.volumes import read_volume
 
 @pytest.fixture
 def segmenter() -> Segmenter:
-    return Segmenter(InContextModel(), "cpu", batch=1)
+    return Segmenter(InContextModel(), "cpu", batch=1, across_slices=False)
 
 
 def a_report(folder: Path, segmenter: Segmenter, cancel: CancelToken | None = None, **more: object) -> dict:

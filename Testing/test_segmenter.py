@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ProxyPromptSegmentLib.errors import DeviceError, InputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmenter import Segmenter, SegmentResult, choose_device, smooth_presence
+from ProxyPromptSegmentLib.segmenter import Segmenter, SegmentResult, choose_device
 from ProxyPromptSegmentLib.support import SupportPair, SupportSet
 
 FIELDS = ("probability", "presence", "quality")
@@ -355,14 +355,6 @@ def test_an_object_is_shown_where_it_is_likely_and_present():
 def test_a_single_slice_in_doubt_between_sure_ones_does_not_flicker():
     result = result_of(np.full((3, 1, 2, 2), 0.95), [[0.9], [0.3], [0.9]])
     assert result.masks()[:, 0, 0, 0].tolist() == [1, 1, 1]
-
-
-def test_presence_is_averaged_over_finished_neighbours_only():
-    presence = np.array([[1.0], [0.0], [0.4], [0.0]])
-    np.testing.assert_allclose(smooth_presence(presence, np.ones(4, bool))[:, 0], [2 / 3, 1.4 / 4, 0.8 / 4, 0.4 / 3])
-    partly = smooth_presence(presence, np.array([True, False, True, True]))
-    np.testing.assert_allclose(partly[:, 0], [1.0, 1.4 / 2, 0.8 / 3, 0.4 / 3])
-    assert smooth_presence(presence, np.zeros(4, bool)).max() == 0
 
 
 def test_confidence_is_the_expected_overlap_where_shown_and_certainty_of_absence_elsewhere():

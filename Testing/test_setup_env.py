@@ -276,6 +276,7 @@ UNREACHABLE = (
         (UNREACHABLE + "OSError: [Errno 28] No space left on device", "DISK", "GB are free"),
         ("ERROR: Could not install packages due to an OSError: [Errno 13] Permission denied: '/x'", "FOLDER", "/x"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "INSTALL", "another hash"),
+        ("ERROR: ResolutionImpossible: for help visit the documentation", "NETWORK", "or lacks what"),
         ("error: subprocess-exited-with-error\nERROR: Failed to build 'sam2'", "INSTALL", "Failed to build 'sam2'"),
         (
             "ERROR: Cannot install a and b because of conflicting versions\n\nmore words",

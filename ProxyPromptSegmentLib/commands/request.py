@@ -40,6 +40,7 @@ class Request:
     axis: str = "auto"
     device: str = "auto"
     threshold: float = 0.5
+    across_slices: bool = True
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
@@ -60,6 +61,7 @@ class Request:
             "slices": self.slices,
             "support_slices": list(self.support_slices) or None,
             "threshold": self.threshold,
+            "across_slices": self.across_slices,
             "device": self.device,
             "output": str(self.output),
         }
@@ -102,7 +104,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             return None
         from ProxyPromptSegmentLib import pipeline
 
-        model = pipeline.load(request.model, request.device)
+        model = pipeline.load(request.model, request.device, request.across_slices)
         loaded = time.perf_counter()
         if cancel.cancelled:
             return None

@@ -97,6 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="probability above which a voxel belongs to the object (0.5)",
     )  # fmt: skip
     engine.add_argument(
+        "--each-slice-alone", action="store_true",
+        help="does not smooth over neighbouring slices and keeps small separate parts",
+    )  # fmt: skip
+    engine.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
         help=f"a model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
@@ -122,6 +126,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         axis=args.axis,
         device=args.device,
         threshold=args.threshold,
+        across_slices=not args.each_slice_alone,
         truth=args.truth,
         report=args.report,
         preview=args.preview,

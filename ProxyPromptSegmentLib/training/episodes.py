@@ -29,6 +29,7 @@ class TaskPool:
         empty_share: Share of draws of a slice without any object.
         flip: Whether mirroring left to right makes a plausible image.
         unions: Whether the union of all objects is a task too.
+        union_share: Share of draws that ask for the union.
     """
 
     name: str
@@ -40,6 +41,7 @@ class TaskPool:
     empty_share: float = 0.0
     flip: bool = False
     unions: bool = False
+    union_share: float = 1 / 3
 
 
 def build_pool(name: str, cases: list[Case], size: int, **options: object) -> TaskPool:
@@ -85,7 +87,13 @@ class EpisodeSampler:
     """Draws episodes from task pools; deterministic by its seed and the number of the step."""
 
     def __init__(
-        self, pools: list[TaskPool], seed: int, unrelated: float = 0.12, emptied: float = 0.1, max_supports: int = 4
+        self,
+        pools: list[TaskPool],
+        seed: int,
+        unrelated: float = 0.12,
+        emptied: float = 0.1,
+        max_supports: int = 4,
+        zoom: tuple[float, float] = (0.75, 1.5),
     ) -> None:
         """Makes the sampler.
 
@@ -95,10 +103,12 @@ class EpisodeSampler:
             unrelated: Share of targets whose supports are of another data set; the answer is then empty.
             emptied: Share of tasks in which no support marks anything; the answer is then empty.
             max_supports: Supports per target are drawn from 1 to this number.
+            zoom: Smallest and largest magnification.
         """
         self.pools, self.seed = pools, seed
         self._unions = [pool.masks.any(dim=1) for pool in pools]
         self.unrelated, self.emptied, self.max_supports = unrelated, emptied, max_supports
+        self.zoom = zoom
 
     def draw(self, step: int) -> Episode:
         """Draws the episode of a step."""
@@ -111,7 +121,7 @@ class EpisodeSampler:
             masks.append(mask)
             task += [number] * len(chosen)
             flip += [pool.flip] * len(chosen)
-        joined, mask = random_affine(torch.cat(images), torch.cat(masks), chance, flip=torch.tensor(flip))
+        joined, mask = random_affine(torch.cat(images), torch.cat(masks), chance, zoom=self.zoom, flip=torch.tensor(flip))
         joined = random_intensity(joined, chance)
         empty_tasks = rng.random(len(self.pools)) < self.emptied
         for position, number in enumerate(task):
@@ -128,10 +138,10 @@ class EpisodeSampler:
     ) -> tuple[list[int], torch.Tensor]:
         """Picks slices of distinct patients and one object for all of them."""
         total = pool.masks.shape[1]
-        if total > 1:
-            pick = int(rng.integers(total + (1 if pool.unions else 0)))
+        if total > 1 and pool.unions and rng.random() < pool.union_share:
+            pick = total
         else:
-            pick = 0
+            pick = int(rng.integers(total))
         mask = pool.masks[:, pick] if pick < total else union
         present = mask.flatten(1).any(dim=1).numpy()
         patients = pool.patients.numpy()

@@ -20,6 +20,7 @@ class TaskRecipe:
     empty_share: float = 0.0
     flip: bool = False
     unions: bool = False
+    union_share: float = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Recipe:
         generator: Preset of the prompt generator.
         changes: Keys of `ProxyPromptConfig` that differ from the preset.
         tasks: Data sets.
+        parts: Parts of the split that are trained on; ``validation`` as well once nothing is chosen any more.
+        zoom: Smallest and largest magnification of the augmentation.
         seed: Seed of initial weights, episodes and augmentation.
         minutes: Training time, validation apart; the learning rate follows it.
         learning_rate: Peak.
@@ -55,6 +58,8 @@ class Recipe:
     generator: str = "compact"
     changes: dict[str, Any] = field(default_factory=dict)
     tasks: tuple[TaskRecipe, ...] = ()
+    parts: tuple[str, ...] = ("train",)
+    zoom: tuple[float, float] = (0.75, 1.5)
     seed: int = 1
     minutes: float = 50.0
     learning_rate: float = 1e-3
@@ -96,6 +101,11 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"the recipe {path} has unknown keys: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
     try:
         tasks = tuple(TaskRecipe(**task) for task in values.pop("tasks", []))
+        for key in ("parts", "zoom"):
+            if key in values:
+                values[key] = tuple(values[key])
+        if wrong := set(values.get("parts", ())) - {"train", "validation"}:
+            raise UsageError(f"the recipe {path} trains on {', '.join(sorted(wrong))}; allowed are train, validation")
         return Recipe(tasks=tasks, **values)
     except TypeError as error:
         raise UsageError(f"the recipe {path} does not fit: {error}") from error

@@ -124,7 +124,8 @@ class Trainer:
         size = self.model.backbone.image_size
         pools = []
         for task in recipe.tasks:
-            cases = split(load_dataset(data, task.dataset), task.dataset).train
+            parts = split(load_dataset(data, task.dataset), task.dataset)
+            cases = [case for part in recipe.parts for case in getattr(parts, part)]
             pools.append(
                 build_pool(
                     task.dataset,
@@ -134,9 +135,10 @@ class Trainer:
                     empty_share=task.empty_share,
                     flip=task.flip,
                     unions=task.unions,
+                    union_share=task.union_share,
                 )
             )
-        self.sampler = EpisodeSampler(pools, recipe.seed, recipe.unrelated, recipe.emptied, recipe.max_supports)
+        self.sampler = EpisodeSampler(pools, recipe.seed, recipe.unrelated, recipe.emptied, recipe.max_supports, recipe.zoom)
         if (out / "state.pt").is_file():
             self._resume()
 

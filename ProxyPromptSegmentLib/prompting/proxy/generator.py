@@ -31,6 +31,7 @@ class PreparedSupport:
         occupancy: Share of each position that the object fills, ``(K, N, P)``.
         valid: Positions that are not padding, bool ``(K, P)``.
         names: The ``N`` objects.
+        one_piece: For each object whether the supports show it in one piece; empty where nobody looked.
     """
 
     features: torch.Tensor
@@ -38,6 +39,7 @@ class PreparedSupport:
     occupancy: torch.Tensor
     valid: torch.Tensor
     names: tuple[str, ...] = ()
+    one_piece: tuple[bool, ...] = ()
 
     def objects(self, index: list[int]) -> PreparedSupport:
         """Keeps some objects."""
@@ -46,6 +48,7 @@ class PreparedSupport:
             aggregated=self.aggregated[:, index],
             occupancy=self.occupancy[:, index],
             names=tuple(self.names[i] for i in index) if self.names else (),
+            one_piece=tuple(self.one_piece[i] for i in index) if self.one_piece else (),
         )
 
     def supports(self, index: list[int]) -> PreparedSupport:
