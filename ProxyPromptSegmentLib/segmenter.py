@@ -158,7 +158,8 @@ class SegmentResult:
         On a slice where the object is shown: the estimated IoU, lowered where presence is in doubt; elsewhere:
         how sure it is that nothing is there.
         """
-        smooth = smooth_over_slices(self.presence, self.done) if self.across_slices else self.presence
+        # Averaged in any case: a slice beside one without the object is in doubt.
+        smooth = smooth_over_slices(self.presence, self.done)
         shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
         return np.where(shown, np.clip(self.quality, 0, 1) * smooth, 1.0 - smooth).astype(np.float32)
 
