@@ -50,12 +50,16 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         temporary = Path(name)
-        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, name, {"proxyprompt": text})
+        save_file(
+            {key: value.detach().contiguous().cpu() for key, value in tensors.items()}, name, {"proxyprompt": text}
+        )
         digest = sha256(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:  # a full disk comes as the latter
-        raise OutputError(f"the checkpoint {path} cannot be written: {error}; free some space or choose another folder") from error
+        raise OutputError(
+            f"the checkpoint {path} cannot be written: {error}; free some space or choose another folder"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -92,9 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code, see `errors`.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # a terminal that lacks a letter of a segment's name must not end the work
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a letter of a segment's name must not end the work
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console()
@@ -134,14 +132,10 @@ def _explain(error: Exception, console: Console) -> int:
         console.error(str(error))
         return error.exit_code
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        console.error(
-            "memory ran out; close other programs, choose --device cpu, or fewer slices or supports."
-        )
+        console.error("memory ran out; close other programs, choose --device cpu, or fewer slices or supports.")
         return DeviceError.exit_code
     if isinstance(error, ModuleNotFoundError):
-        console.error(
-            f"the package '{error.name}' is not installed; run setup_env.py, or install the requirements."
-        )
+        console.error(f"the package '{error.name}' is not installed; run setup_env.py, or install the requirements.")
         return EXIT_INTERNAL
     if isinstance(error, OSError):
         console.error(f"a file could not be read or written: {error}; check the disk and its permissions.")

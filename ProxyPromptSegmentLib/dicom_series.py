@@ -33,13 +33,10 @@ def series_files(folder: Path, member: Path | None) -> list[str]:
     series = {uid: list(reader.GetGDCMSeriesFileNames(str(folder), uid)) for uid in ids}
     if member is not None:
         wanted = member.resolve()
-        files = next(
-            (fs for fs in series.values() if any(Path(f).resolve() == wanted for f in fs)), [str(member)]
-        )
+        files = next((fs for fs in series.values() if any(Path(f).resolve() == wanted for f in fs)), [str(member)])
     elif not series:
         raise InputError(
-            f"The folder {folder} holds no DICOM series; give the folder in which the DICOM files themselves "
-            "lie."
+            f"The folder {folder} holds no DICOM series; give the folder in which the DICOM files themselves lie."
         )
     elif len(series) > 1:
         listed = "; ".join(_describe_series(files) for files in series.values())

@@ -72,9 +72,7 @@ class VolumeGeometry:
         if not all(np.isfinite(s) and s > 0 for s in spacing):
             raise GeometryError(f"the voxel spacing is {spacing} mm; each must be finite and above 0.")
         if not np.all(np.isfinite(origin)) or not np.all(np.isfinite(direction)):
-            raise GeometryError(
-                "the origin or the direction has NaN or infinite values; a volume needs a place."
-            )
+            raise GeometryError("the origin or the direction has NaN or infinite values; a volume needs a place.")
         if np.abs(direction.T @ direction - np.eye(3)).max() > _ORTHONORMAL_TOLERANCE:
             raise GeometryError(
                 "the axes of the volume are not at right angles (direction "
@@ -187,13 +185,9 @@ def put_slice(array_kji: AnyArray, axis: str, index: int, values: npt.ArrayLike)
     """
     slices, plane = take_slices(array_kji, axis), np.asarray(values)
     if not 0 <= index < len(slices):
-        raise GeometryError(
-            f"slice {index} along {axis} does not exist; there are slices 0 to {len(slices) - 1}."
-        )
+        raise GeometryError(f"slice {index} along {axis} does not exist; there are slices 0 to {len(slices) - 1}.")
     if plane.shape != slices.shape[1:]:
-        raise GeometryError(
-            f"slice has shape {plane.shape}; along {axis} the volume needs {slices.shape[1:]}."
-        )
+        raise GeometryError(f"slice has shape {plane.shape}; along {axis} the volume needs {slices.shape[1:]}.")
     slices[index] = plane
 
 
@@ -259,9 +253,7 @@ def slice_view(geometry: VolumeGeometry, axis: str, oriented: bool = True) -> Sl
     if not oriented:
         return SliceView(AXES[number], False, False, False, (rows_mm, columns_mm))
     row, column = (geometry.direction[:, 2 - n] for n in range(3) if n != number)
-    normal = int(
-        np.argmax(np.abs(np.cross(column, row)))
-    )  # the world axis (L, P, S) that the slices are stacked along
+    normal = int(np.argmax(np.abs(np.cross(column, row))))  # the world axis (L, P, S) that the slices are stacked along
     down, right = {2: (1, 0), 1: (2, 0), 0: (2, 1)}[normal]  # world axes of rows and columns
     down_sign = -1.0 if down == 2 else 1.0  # superior is at the top
     straight = abs(row[down]) + abs(column[right])
@@ -300,13 +292,9 @@ class LatticeMap:
 
     def apply(self, array_kji: AnyArray) -> AnyArray:
         """Brings an array onto the reference: what lies outside is cut off, what is missing is 0."""
-        source = np.transpose(array_kji, self.order)[
-            tuple(slice(None, None, -1 if f else 1) for f in self.flips)
-        ]
+        source = np.transpose(array_kji, self.order)[tuple(slice(None, None, -1 if f else 1) for f in self.flips)]
         result = np.zeros(self.shape, dtype=array_kji.dtype)
-        inside = [
-            (max(s, 0), min(s + n, t)) for s, n, t in zip(self.start, source.shape, self.shape, strict=True)
-        ]
+        inside = [(max(s, 0), min(s + n, t)) for s, n, t in zip(self.start, source.shape, self.shape, strict=True)]
         if all(low < high for low, high in inside):
             there = tuple(slice(low, high) for low, high in inside)
             here = tuple(slice(low - s, high - s) for (low, high), s in zip(inside, self.start, strict=True))
@@ -351,6 +339,4 @@ def match_lattice(
     flips = turn_kji.sum(axis=1) < 0
     a, b, c = (int(n) for n in order)
     f, g, h = (bool(x) for x in flips)
-    return LatticeMap(
-        (a, b, c), (f, g, h), (int(first[2]), int(first[1]), int(first[0])), reference.shape_kji
-    )
+    return LatticeMap((a, b, c), (f, g, h), (int(first[2]), int(first[1]), int(first[0])), reference.shape_kji)

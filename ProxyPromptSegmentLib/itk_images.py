@@ -42,9 +42,7 @@ def read_image(path: Path) -> sitk.Image:
         if path.is_dir():
             return _read_series(path, None)
         if path.stat().st_size == 0:
-            raise InputError(
-                f"{path.name} is empty (0 bytes); the file was not completely written or copied."
-            )
+            raise InputError(f"{path.name} is empty (0 bytes); the file was not completely written or copied.")
         _check_complete(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
@@ -109,17 +107,13 @@ def _check_complete(path: Path) -> None:
                     or header[344:346] == b"ni"
                 ):
                     return
-                needed = (
-                    offset + int(np.prod(dims[1 : dims[0] + 1].astype(np.int64))) * bits // 8 - len(header)
-                )
+                needed = offset + int(np.prod(dims[1 : dims[0] + 1].astype(np.int64))) * bits // 8 - len(header)
                 while needed > 0 and (block := file.read(min(needed, 1 << 22))):
                     needed -= len(block)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             needed = 1
         if needed > 0:
-            raise InputError(
-                f"{path.name} is cut short: voxels are missing at its end. Copy or export it again."
-            )
+            raise InputError(f"{path.name} is cut short: voxels are missing at its end. Copy or export it again.")
     if suffix in (".jpg", ".jpeg"):
         data = path.read_bytes()
         if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
@@ -136,14 +130,11 @@ def _reading_failed(path: Path, error: RuntimeError) -> str:
             "a regular grid first."
         )
     if "Unable to determine ImageIO reader" in text:
-        return (
-            f"{path.name} is not an image that can be read; NRRD, NIfTI, MHA, DICOM, PNG, JPEG and TIFF can."
-        )
+        return f"{path.name} is not an image that can be read; NRRD, NIfTI, MHA, DICOM, PNG, JPEG and TIFF can."
     lines = [line.strip() for line in text.splitlines() if line.strip() and "sitk::ERROR" not in line]
     detail = re.sub(r"\(0x[0-9a-f]+\)", "", lines[-1] if lines else "no reason given")[:160].rstrip(".")
     return (
-        f"{path.name} cannot be read as an image; it may be damaged or cut short ({detail}). Copy or "
-        "export it again."
+        f"{path.name} cannot be read as an image; it may be damaged or cut short ({detail}). Copy or export it again."
     )
 
 
@@ -159,9 +150,7 @@ def image_to_array(image: sitk.Image, path: Path) -> tuple[npt.NDArray[Any], Vol
     channels = image.GetNumberOfComponentsPerPixel()
     picture = suffix_of(path) in PICTURE_SUFFIXES
     whole = "8-bit unsigned" in kind or "16-bit unsigned" in kind
-    if "complex" in kind or (
-        channels > 1 and not (whole and (channels == 3 or (picture and channels in (2, 4))))
-    ):
+    if "complex" in kind or (channels > 1 and not (whole and (channels == 3 or (picture and channels in (2, 4))))):
         raise InputError(
             f"{path.name} has {channels} values per voxel ({kind}); one intensity or the three colours of 8 "
             "or 16 bits "
@@ -222,9 +211,7 @@ def write_image(partial: Path, image: sitk.Image) -> None:
 def _reason(error: Exception) -> str:
     """The last line of a report, short and without addresses or the temporary file's name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return re.sub(r"\(0x[0-9a-f]+\)|\S*\.partial-\S*", "", lines[-1] if lines else "no reason given")[
-        :120
-    ].strip()
+    return re.sub(r"\(0x[0-9a-f]+\)|\S*\.partial-\S*", "", lines[-1] if lines else "no reason given")[:120].strip()
 
 
 @contextmanager

@@ -92,9 +92,7 @@ def read_support_case(image: Path, segmentation: Path, slices: Slices = None) ->
     except GeometryError as error:
         own = read_segmentation(segmentation).geometry.size_ijk
         if own != volume.geometry.size_ijk:
-            raise SupportError(
-                f"the support's mask has another size than its image {image.name}: {error}"
-            ) from None
+            raise SupportError(f"the support's mask has another size than its image {image.name}: {error}") from None
         raise
     return SupportCase(volume, marked, slices, segmentation)
 
@@ -137,24 +135,18 @@ def plan(
     if names is None and len(cases) > 1:
         names, left_out = shared_objects([case.segmentation for case in cases])
         if left_out:
-            notes.append(
-                f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."
-            )
+            notes.append(f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented.")
     titles = distinct_names([*(case.volume for case in cases), target])
     sets, shown = [], []
     share = max(1, -(-max_slices // len(cases)))
     for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
         numbers = slice_numbers(case.slices, take_slices(case.volume.array, own).shape[0])
-        one = support_from_volume(
-            case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True
-        )
+        one = support_from_volume(case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True)
         sets.append(one)
         for pair in one.pairs:
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
             shown.append(SupportSlice(number, titles[number], own, _slice_of(pair.source), marked))
-    notes += differences(
-        [(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis
-    )
+    notes += differences([(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis)
     count = take_slices(target.array, chosen_axis).shape[0]
     numbers = slice_numbers(slices, count)
     wanted = tuple(range(count)) if numbers is None else tuple(numbers)
@@ -202,9 +194,7 @@ def shared_objects(segmentations: Sequence[Segmentation]) -> tuple[list[str], li
     every = dict(pair for names in reversed(marked) for pair in names.items())
     if not common:
         each = "; ".join(_listed(list(names.values())) or "nothing" for names in marked)
-        raise SupportError(
-            f"the supports have no marked object in common ({each}). Name the same object alike in all."
-        )
+        raise SupportError(f"the supports have no marked object in common ({each}). Name the same object alike in all.")
     return [name for key, name in marked[0].items() if key in common], [
         name for key, name in every.items() if key not in common
     ]

@@ -69,9 +69,7 @@ def annotated_axis(volume: Volume, segmentation: Segmentation) -> Axis:
     best = auto_axis(volume.geometry)
     inside = np.any([segment.mask > 0 for segment in segmentation.segments], axis=0)
     counts = {axis: int(take_slices(inside, axis).any(axis=(1, 2)).sum()) for axis in AXES}
-    sparse = [
-        axis for axis in AXES if is_sliceable(volume.geometry, axis) and 3 * counts[axis] <= counts[best]
-    ]
+    sparse = [axis for axis in AXES if is_sliceable(volume.geometry, axis) and 3 * counts[axis] <= counts[best]]
     return min(sparse, key=lambda axis: counts[axis], default=best)
 
 
@@ -127,9 +125,7 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
     notes = []
     for volume, own in supports:
         if volume.source is not None and target.source is not None and _same_file(volume, target):
-            notes.append(
-                f"The target {target.name} is the support itself; the result says nothing about other cases."
-            )
+            notes.append(f"The target {target.name} is the support itself; the result says nothing about other cases.")
         if volume.is_rgb != target.is_rgb:
             kinds = ("in colour", "grey") if volume.is_rgb else ("grey", "in colour")
             notes.append(
@@ -170,8 +166,7 @@ def _size_notes(volume: Volume, own: Axis, target: Volume, axis: Axis) -> list[s
     """Sentences about pixel size and field of view."""
     notes = []
     pixels = [
-        math.sqrt(math.prod(slice_spacing_mm(g, a)))
-        for g, a in ((volume.geometry, own), (target.geometry, axis))
+        math.sqrt(math.prod(slice_spacing_mm(g, a))) for g, a in ((volume.geometry, own), (target.geometry, axis))
     ]
     if max(pixels) / min(pixels) > NOTABLE_RATIO:
         notes.append(

@@ -32,19 +32,13 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
         OutputError: If the suffix is not known, or the folder is missing or not writable.
     """
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
-        raise OutputError(
-            f"{path.name} has no suffix of a result that can be written; allowed: {', '.join(suffixes)}."
-        )
+        raise OutputError(f"{path.name} has no suffix of a result that can be written; allowed: {', '.join(suffixes)}.")
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file in it.")
     if not path.parent.is_dir():
-        raise OutputError(
-            f"The folder {path.parent} does not exist; make it or choose another for {path.name}."
-        )
+        raise OutputError(f"The folder {path.parent} does not exist; make it or choose another for {path.name}.")
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise OutputError(
-            f"{path} may not be written by this user; change the permissions or choose another folder."
-        )
+        raise OutputError(f"{path} may not be written by this user; change the permissions or choose another folder.")
 
 
 @contextmanager

@@ -143,9 +143,7 @@ class _Patch:
         self.x, self.y, self.z, self.fine, self.signal = x, y, z, fine, signal
         self.m = np.abs(x)
 
-    def paint(
-        self, distance: Field, value: Field | float, weight: Field | float = 1.0, edge: float = 0.7
-    ) -> None:
+    def paint(self, distance: Field, value: Field | float, weight: Field | float = 1.0, edge: float = 0.7) -> None:
         """Blends a value in where the distance is negative; ``edge`` is half the border's width in mm."""
         amount = np.clip(0.5 - distance / np.float32(2 * edge), 0, 1)
         self.signal += amount * weight * (value - self.signal)
@@ -154,22 +152,16 @@ class _Patch:
 class _Painter:
     """Paints the organs from the back to the front into ``signal``, shape ``(K, J, I)``."""
 
-    def __init__(
-        self, rng: np.random.Generator, size: tuple[int, int, int], step: tuple[float, float, float]
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int, int], step: tuple[float, float, float]) -> None:
         self.rng, self.shape = rng, size
-        k, j, i = (
-            ((np.arange(n) - (n - 1) / 2) * s).astype(np.float32) for n, s in zip(size, step, strict=True)
-        )
+        k, j, i = (((np.arange(n) - (n - 1) / 2) * s).astype(np.float32) for n, s in zip(size, step, strict=True))
         self.grid = (k, j + np.float32(rng.uniform(-2, 8)), i + np.float32(rng.uniform(-3, 3)))
         self.x = self.grid[2] + 4 * self.noise(3, 5) + 0.9 * self.noise(8, 20)
         self.y = self.grid[1][:, None] + 4 * self.noise(3, 5) + 0.9 * self.noise(8, 20)
         self.signal = np.full(size, FAT, np.float32)
         self.fine = self.noise(size[0], 40)
         scale = float(rng.uniform(0.95, 1.06))
-        self.a = (
-            float(rng.uniform(22, 27)) * scale
-        )  # half width, half depth, half height of the prostate in mm
+        self.a = float(rng.uniform(22, 27)) * scale  # half width, half depth, half height of the prostate in mm
         self.b = self.a * float(rng.uniform(0.70, 0.86))
         self.h = float(rng.uniform(20, 24))
 
@@ -267,9 +259,7 @@ class _Painter:
         thick = float(rng.uniform(6.5, 9))
         band = _bar(p.m, p.y, (26 + shift, -36), (44 + shift, -8), thick)
         band = np.minimum(band, _bar(p.m, p.y, (45 + shift, -8), (53 + shift, 14), thick + 1.5))
-        band = (
-            np.minimum(band, _bar(p.m, p.y, (54 + shift, 14), (57 + shift, 38), thick - 2.5)) + 0.8 * p.fine
-        )
+        band = np.minimum(band, _bar(p.m, p.y, (54 + shift, 14), (57 + shift, 38), thick - 2.5)) + 0.8 * p.fine
         p.paint(band - 1.2, FAT * 0.8, _ramp(p.z, -34, -20) * 0.8)
         p.paint(band, MUSCLE + 0.03 * p.fine, _ramp(p.z, -34, -20) * (1 - 0.25 * _ramp(p.z, 25, 45)))
 
@@ -279,9 +269,7 @@ class _Painter:
         p.paint(pubis - 1.6, CORTEX, height)
         p.paint(pubis, MARROW + 0.05 * p.fine, height)
         p.paint(_ellipse(p.x, p.y + 45, 2.5, 12.0), CORTEX * 2, height)
-        p.paint(
-            _ellipse(p.x, p.y + 31, 16.0, 5.0), FAT + 0.25 * p.fine, height * 0.8
-        )  # veins behind the symphysis
+        p.paint(_ellipse(p.x, p.y + 31, 16.0, 5.0), FAT + 0.25 * p.fine, height * 0.8)  # veins behind the symphysis
 
         p = self.patch((-45, 45), (-24, 62), (-200, 20))
         wide = 4 + self.a * (0.5 + 0.54 * _ramp(p.z, -30, 0))
@@ -336,9 +324,7 @@ class _Painter:
         # narrower towards the apex than towards the base; flat behind, with a groove in the midline
         profile = np.sqrt(np.clip(1 - np.abs(t) ** 2.4, 1e-4, 1)) * (1 - 0.16 * np.clip(-t, 0, 1))
         behind = y + np.where(y > 0, 2.2 * np.exp(-((x / 9) ** 2)) + 0.12 * y, 0)
-        gland = _ellipse(x, behind - 1.5 * t, a * profile, b * profile, 2.25) + (
-            np.abs(p.z) > h
-        ) * np.float32(50)
+        gland = _ellipse(x, behind - 1.5 * t, a * profile, b * profile, 2.25) + (np.abs(p.z) > h) * np.float32(50)
         inside = np.clip(0.5 - gland / 1.2, 0, 1)
         p.paint(np.abs(gland) - 1.4, FAT * 0.9 + 0.25 * p.fine, 0.35)
         peripheral = TRANSITION + (PERIPHERAL - TRANSITION) * float(rng.uniform(0.85, 1.2))
@@ -347,9 +333,7 @@ class _Painter:
         zone = np.sqrt(np.clip(1 - ((t - 0.25) / 0.95) ** 2, 1e-3, 1))
         wide, deep = a * float(rng.uniform(0.64, 0.78)), b * float(rng.uniform(0.6, 0.72))
         inner = _ellipse(x, y + b * 0.27, wide * zone, deep * zone, 2.3)
-        nodules = _smooth_field(rng, p.signal.shape, (5, 7, 8)) + 0.7 * _smooth_field(
-            rng, p.signal.shape, (9, 15, 18)
-        )
+        nodules = _smooth_field(rng, p.signal.shape, (5, 7, 8)) + 0.7 * _smooth_field(rng, p.signal.shape, (9, 15, 18))
         p.paint(inner - 1.2, CAPSULE + 0.05, inside * 0.9)
         p.paint(inner, TRANSITION + 0.13 * nodules + 0.05 * p.fine, inside, 1.0)
         p.paint(_ellipse(x, y + b * 0.85, a * 0.34, b * 0.32), STROMA, inside * 0.6, 2.0)
@@ -366,9 +350,7 @@ def _acquire(rng: np.random.Generator, tissue: Field) -> Field:
     """Coil sensitivity, Rician noise and the scanner's arbitrary units."""
     shape = tissue.shape
     j, i = np.linspace(-1, 1, shape[1], dtype=np.float32), np.linspace(-1, 1, shape[2], dtype=np.float32)
-    coil = (
-        1 + 0.12 * (j[:, None] ** 2) + float(rng.uniform(-0.12, 0.12)) * j[:, None] - 0.10 * i[None, :] ** 2
-    )
+    coil = 1 + 0.12 * (j[:, None] ** 2) + float(rng.uniform(-0.12, 0.12)) * j[:, None] - 0.10 * i[None, :] ** 2
     bias = np.exp(0.15 * _smooth_field(rng, shape, (2, 2, 2))) * coil
     signal = np.clip(tissue, 0.01, None) * bias
     sigma = np.float32(rng.uniform(0.012, 0.024))

@@ -88,9 +88,7 @@ def load(model: str, device: str = "auto", across_slices: bool = True) -> Loaded
     # One slice at a time costs a processor next to nothing, and Ctrl-C and progress act on every slice.
     batch = 1 if chosen.type == "cpu" else None
     segmenter = Segmenter(network, chosen, batch, across_slices)
-    return LoadedModel(
-        segmenter, str(metadata.get("name", path.stem)), path, expected or sha256(path), metadata
-    )
+    return LoadedModel(segmenter, str(metadata.get("name", path.stem)), path, expected or sha256(path), metadata)
 
 
 def run(

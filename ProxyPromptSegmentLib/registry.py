@@ -58,9 +58,7 @@ def read_registry(folder: Path | None = None) -> list[ModelEntry]:
             f"the list of models {file} cannot be read: {error}; install the program again."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"the list of models {file} is damaged: {error}; install the program again."
-        ) from error
+        raise CheckpointError(f"the list of models {file} is damaged: {error}; install the program again.") from error
 
 
 def checkpoint_of(entry: ModelEntry, folder: Path | None = None) -> Path:
@@ -107,9 +105,7 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
     entry = next((e for e in entries if e.name == model), None)
     if entry is None:
         known = ", ".join(e.name for e in entries) or "none"
-        raise CheckpointError(
-            f"there is no model '{model}'; there are {known}. Name one, or give a {_SUFFIX} file."
-        )
+        raise CheckpointError(f"there is no model '{model}'; there are {known}. Name one, or give a {_SUFFIX} file.")
     path = checkpoint_of(entry, folder)
     if not path.is_file():
         raise CheckpointError(

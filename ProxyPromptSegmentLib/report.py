@@ -64,9 +64,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_object(
-    job: Job, outcome: Outcome, number: int, label: int, dice: float | None = None
-) -> dict[str, Any]:
+def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: float | None = None) -> dict[str, Any]:
     """What was found of one object.
 
     Args:
@@ -89,9 +87,7 @@ def describe_object(
         "voxels": voxels,
         "volume_ml": round(voxels * voxel_mm3 / 1000, 3) if has_place(job.target) else None,
         "slices_found": found,
-        "highest_presence": round(float(outcome.result.presence[done, number].max()), 4)
-        if done.any()
-        else None,
+        "highest_presence": round(float(outcome.result.presence[done, number].max()), 4) if done.any() else None,
         "lowest_confidence": [
             {"slice": n, "confidence": round(float(outcome.confidence[n, number]), 4)} for n in least
         ],
@@ -180,8 +176,7 @@ def build_report(
         "slices_wanted": len(job.slices),
         "slices_done": [int(n) for n in np.flatnonzero(outcome.result.done)],
         "objects": [
-            describe_object(job, outcome, n, labels[n], scores.get(name))
-            for n, name in enumerate(job.support.objects)
+            describe_object(job, outcome, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
         ],
         "notes": list(notes),
     }

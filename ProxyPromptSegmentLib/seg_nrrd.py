@@ -45,9 +45,7 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
                 f"{path.name} has voxels of shape {voxels.shape} and type {voxels.dtype}; a .seg.nrrd "
                 "has whole numbers in three dimensions, or layers of them. Save the binary labelmap of it."
             )
-        geometry = VolumeGeometry.from_affine(
-            content["ijkToLPS"], (layers.shape[1], layers.shape[2], layers.shape[3])
-        )
+        geometry = VolumeGeometry.from_affine(content["ijkToLPS"], (layers.shape[1], layers.shape[2], layers.shape[3]))
         infos = [dict(info) for info in content["segments"]]
         for info, name in zip(infos, _names_in_header(path), strict=True):
             info["name"] = name
@@ -59,19 +57,14 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
     except Exception as error:  # noqa: BLE001  # a damaged header can lead slicerio anywhere
         reason = " ".join(str(error).split())[:160].rstrip(".")
         raise InputError(
-            f"{path.name} cannot be read as a segmentation; it may be damaged or cut short ({reason}). "
-            "Save it again."
+            f"{path.name} cannot be read as a segmentation; it may be damaged or cut short ({reason}). Save it again."
         ) from None
     if not infos:
-        raise InputError(
-            f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again."
-        )
+        raise InputError(f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again.")
     return layers, geometry, infos
 
 
-def write_layers(
-    partial: Path, layers: Layers, geometry: VolumeGeometry, infos: list[dict[str, Any]]
-) -> None:
+def write_layers(partial: Path, layers: Layers, geometry: VolumeGeometry, infos: list[dict[str, Any]]) -> None:
     """Writes layers ``(L, I, J, K)`` with slicerio and reads them back: a full disk may cut the file short.
 
     Raises:

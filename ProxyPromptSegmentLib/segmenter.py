@@ -79,9 +79,7 @@ class EncodedSlices:
 
     def one(self, offset: int) -> EncodedSlices:
         """One of the slices."""
-        return EncodedSlices(
-            self.features.select(slice(offset, offset + 1)), self.box, self.keys[offset : offset + 1]
-        )
+        return EncodedSlices(self.features.select(slice(offset, offset + 1)), self.box, self.keys[offset : offset + 1])
 
 
 @dataclass(frozen=True)
@@ -240,18 +238,21 @@ class Segmenter:
                 images = torch.cat([images_to_tensor(pair.image[None], pair.window, box) for pair in pairs])
                 masks = torch.cat([masks_to_tensor(pair.masks[None], box) for pair in pairs])
                 valid = valid_tokens(box, grid).unsqueeze(0).expand(len(pairs), -1, -1)
-                parts += self._in_batches(
-                    len(pairs),
-                    lambda part: self.model.prepare(  # noqa: B023 - called at once
-                        images[part].to(self.device),
-                        masks[part].to(self.device),
-                        tuple(support.objects),
-                        valid[part].to(self.device),
-                    ),
-                )
+                parts += self._in_batches(len(pairs), self._preparing(images, masks, valid, tuple(support.objects)))
         order = [number for numbers in groups.values() for number in numbers]
         prepared = PreparedSupport.concatenate(parts).supports([order.index(n) for n in range(len(order))])
         return replace(prepared, one_piece=one_piece(support))
+
+    def _preparing(
+        self, images: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor, names: tuple[str, ...]
+    ) -> Callable[[slice], PreparedSupport]:
+        """What prepares some of these supports."""
+
+        def some(part: slice) -> PreparedSupport:
+            device = self.device
+            return self.model.prepare(images[part].to(device), masks[part].to(device), names, valid[part].to(device))
+
+        return some
 
     def encode(
         self,
@@ -380,7 +381,9 @@ class Segmenter:
         cache = encoded if encoded is not None else {}
         box = Letterbox(self.model.backbone.image_size, (images.shape[1], images.shape[2]), spacing_mm)
         missing = [
-            index for index in part if index not in cache or cache[index].keys != (self._key(images[index], window, box),)
+            index
+            for index in part
+            if index not in cache or cache[index].keys != (self._key(images[index], window, box),)
         ]
         if missing:
             fresh = self.encode(images[missing], window, spacing_mm)
@@ -414,7 +417,8 @@ class Segmenter:
                     raise
                 if self.batch == 1:
                     raise DeviceError(
-                        f"one slice does not fit into the memory of {self.device}; choose --device cpu or a smaller model"
+                        f"one slice does not fit into the memory of {self.device}; "
+                        "choose --device cpu or a smaller model"
                     ) from error
                 self.batch = max(1, self.batch // 2)
                 logger.warning("out of memory on %s; going on with %d slices at a time", self.device, self.batch)

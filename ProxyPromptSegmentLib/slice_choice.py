@@ -51,9 +51,7 @@ class SliceChoice:
             if max(first or 0, last or 0) > MOST_SLICES:
                 raise UsageError(f"{option} is '{text}'; no volume has so many slices.")
             if first is not None and last is not None and first > last:
-                raise UsageError(
-                    f"{option} is '{text}'; the first slice of a range must not be above its last."
-                )
+                raise UsageError(f"{option} is '{text}'; the first slice of a range must not be above its last.")
             ranges.append((first, last))
         return cls(tuple(ranges))
 

@@ -45,37 +45,24 @@ class SupportPair:
         """Checks the values and makes the arrays plain."""
         image, masks = np.ascontiguousarray(self.image, dtype=np.float32), np.ascontiguousarray(self.masks)
         what = self.source or "the support"
-        if (
-            image.shape[2:] not in ((), (3,))
-            or image.ndim < 2
-            or masks.ndim != 3
-            or image.shape[:2] != masks.shape[1:]
-        ):
+        if image.shape[2:] not in ((), (3,)) or image.ndim < 2 or masks.ndim != 3 or image.shape[:2] != masks.shape[1:]:
             raise SupportError(
                 f"{what}: image has shape {image.shape}, masks {masks.shape}; both must share (H, W), with N "
                 "masks in "
                 "front. Export the segmentation in the volume's geometry."
             )
         if masks.size and not np.isin(masks, (0, 1)).all():
-            raise SupportError(
-                f"{what}: masks have values up to {masks.max()}; allowed are 0 outside and 1 inside."
-            )
+            raise SupportError(f"{what}: masks have values up to {masks.max()}; allowed are 0 outside and 1 inside.")
         if not masks.any():
-            raise SupportError(
-                f"{what}: every mask is empty; choose a slice on which an object is annotated."
-            )
+            raise SupportError(f"{what}: every mask is empty; choose a slice on which an object is annotated.")
         if not np.isfinite(image).all():
-            raise SupportError(
-                f"{what}: the image has NaN or infinite intensity; replace it by numbers first."
-            )
+            raise SupportError(f"{what}: the image has NaN or infinite intensity; replace it by numbers first.")
         if not (np.isfinite(self.window).all() and self.window[0] < self.window[1]):
             raise SupportError(
                 f"{what}: the intensity window {self.window} is empty; its low end must be below its high."
             )
         if not (np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0):
-            raise SupportError(
-                f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0."
-            )
+            raise SupportError(f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0.")
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "masks", masks.astype(np.uint8, copy=False))
         object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
@@ -114,9 +101,7 @@ class SupportSet:
             )
         if len({name.casefold() for name in objects}) < len(objects):
             raise SupportError(f"objects of the support share a name: {_listed(objects)}; give each its own.")
-        if not len(objects) == len(colors) == len(terminologies) or any(
-            len(p.masks) != len(objects) for p in pairs
-        ):
+        if not len(objects) == len(colors) == len(terminologies) or any(len(p.masks) != len(objects) for p in pairs):
             raise SupportError(
                 f"the support names {len(objects)} objects, but has {len(colors)} colours, "
                 f"{len(terminologies)} "
@@ -223,13 +208,13 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
                 "support, on which the object is annotated."
             )
         return chosen
-    chosen: list[Segment] = []
+    named: list[Segment] = []
     for name in objects:
         one = _union(segmentation, name) if "=" in name else _segment_named(segmentation, name)
-        if any(one is segment or one.name.casefold() == segment.name.casefold() for segment in chosen):
+        if any(one is segment or one.name.casefold() == segment.name.casefold() for segment in named):
             raise SupportError(f"the object '{name}' is named twice; name each object once.")
-        chosen.append(one)
-    return chosen
+        named.append(one)
+    return named
 
 
 def _segment_named(segmentation: Segmentation, name: str) -> Segment:
@@ -238,7 +223,8 @@ def _segment_named(segmentation: Segmentation, name: str) -> Segment:
     found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
     if not found:
         raise SupportError(
-            f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. Choose one of these."
+            f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. "
+            "Choose one of these."
         )
     if len(found) > 1:
         raise SupportError(f"the support has {len(found)} objects named '{name}'; rename them so that one is meant.")
@@ -341,7 +327,5 @@ def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
                 "the objects that all of them have."
             )
         order = [own.index(name) for name in names]
-        pairs += [
-            SupportPair(p.image, p.masks[order], p.spacing_mm, p.window, p.source) for p in support.pairs
-        ]
+        pairs += [SupportPair(p.image, p.masks[order], p.spacing_mm, p.window, p.source) for p in support.pairs]
     return SupportSet(tuple(pairs), first.objects, first.colors, first.terminologies)

@@ -82,14 +82,11 @@ def check_intensities(array: npt.NDArray[Any], name: str) -> None:
     wrong = int(array.size - np.count_nonzero(np.isfinite(array)))
     if wrong:
         raise InputError(
-            f"{name} has NaN or infinite intensity in {wrong} of {array.size} voxels; replace them by "
-            "numbers first."
+            f"{name} has NaN or infinite intensity in {wrong} of {array.size} voxels; replace them by numbers first."
         )
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if low == high:
-        raise InputError(
-            f"{name} has the same intensity ({low:g}) everywhere; there is nothing to segment in it."
-        )
+        raise InputError(f"{name} has the same intensity ({low:g}) everywhere; there is nothing to segment in it.")
 
 
 def read_volume(path: Path | str) -> Volume:

@@ -32,9 +32,7 @@ def model(tmp_path, monkeypatch) -> str:
     """Path of a file in whose place the in-context double is loaded."""
     path = tmp_path / "double.safetensors"
     path.write_bytes(b"not read")
-    monkeypatch.setattr(
-        checkpoints, "load_model", lambda *_: (InContextModel(), {"name": "double", "steps": 7})
-    )
+    monkeypatch.setattr(checkpoints, "load_model", lambda *_: (InContextModel(), {"name": "double", "steps": 7}))
     return str(path)
 
 

@@ -27,9 +27,7 @@ pytest_plugins = ["command_fixtures"]
 # --- what is segmented ---------------------------------------------------------------------------------------------
 
 
-def test_the_objects_of_the_support_are_found_in_the_target_with_names_colours_and_terminology(
-    desk, capsys
-) -> None:
+def test_the_objects_of_the_support_are_found_in_the_target_with_names_colours_and_terminology(desk, capsys) -> None:
     assert main(desk.words()) == 0
     found = read_segmentation(desk.output)
     assert found.geometry.is_close(GRID, 1e-6)
@@ -117,9 +115,7 @@ def test_pictures_prompt_pictures_and_give_a_picture(desk, capsys) -> None:
             paths[name, kind] = desk.folder / f"{name}_{kind}.png"
             sitk.WriteImage(sitk.GetImageFromArray(array, isVector=array.ndim == 3), str(paths[name, kind]))
     output = desk.folder / "found.png"
-    words = desk.words(
-        support=(paths["a", "image"], paths["a", "mask"]), target=paths["b", "image"], output=output
-    )
+    words = desk.words(support=(paths["a", "image"], paths["a", "mask"]), target=paths["b", "image"], output=output)
     assert main(words) == 0
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(output)))
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(paths["b", "mask"])))
@@ -178,9 +174,7 @@ def test_overlaps_that_a_label_map_loses_are_told(desk, capsys) -> None:
     volume, marks = a_case(1)
     both = Segmentation([marks.segments[0], Segment("same", marks.segments[0].mask)], GRID)
     write_segmentation(desk.folder / "both.seg.nrrd", both)
-    words = desk.words(
-        support=(desk.support, desk.folder / "both.seg.nrrd"), output=desk.folder / "labels.nii.gz"
-    )
+    words = desk.words(support=(desk.support, desk.folder / "both.seg.nrrd"), output=desk.folder / "labels.nii.gz")
     assert main(words) == 0
     assert "belong to several segments" in capsys.readouterr().err
 
@@ -191,9 +185,7 @@ def test_overlaps_that_a_label_map_loses_are_told(desk, capsys) -> None:
 def test_help_and_version_are_plain_words(capsys) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert (
-        "proxyprompt segment --support old.nrrd old.seg.nrrd --target new.nrrd --output new.seg.nrrd" in text
-    )
+    assert "proxyprompt segment --support old.nrrd old.seg.nrrd --target new.nrrd --output new.seg.nrrd" in text
     assert "Research use only" in text
     assert main(["segment", "--help"]) == 0
     assert "dicom_folder" in capsys.readouterr().out
@@ -203,21 +195,15 @@ def test_help_and_version_are_plain_words(capsys) -> None:
     assert "begin here" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "words", [["paint"], ["segment", "--paint"], ["models", "burn"], ["evaluate", "promise12"]]
-)
+@pytest.mark.parametrize("words", [["paint"], ["segment", "--paint"], ["models", "burn"], ["evaluate", "promise12"]])
 def test_wrong_words_are_exit_code_2_and_one_line(words, capsys) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_help_is_there_before_any_heavy_package_is_imported() -> None:
-    code = (
-        "import sys; from ProxyPromptSegmentLib.cli import build_parser; build_parser(); print(*sys.modules)"
-    )
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    code = "import sys; from ProxyPromptSegmentLib.cli import build_parser; build_parser(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"torch", "SimpleITK", "slicerio", "PIL", "matplotlib"} & set(loaded.stdout.split())
 
 

@@ -132,9 +132,7 @@ def _train(tmp_path: Path, recipe: object, *more: str) -> list[str]:
     return [*words, "--device", "cpu", *more]
 
 
-def test_training_passes_its_options_on_and_names_the_checkpoint(
-    tmp_path, recipe, fake_training, capsys
-) -> None:
+def test_training_passes_its_options_on_and_names_the_checkpoint(tmp_path, recipe, fake_training, capsys) -> None:
     assert main(_train(tmp_path, recipe, "--minutes", "1", "--threads", "2", "--progress")) == 0
     assert fake_training["calls"] == [(recipe, tmp_path, tmp_path / "run", "cpu", 2, 1.0)]
     said = capsys.readouterr()
@@ -174,9 +172,7 @@ def test_a_training_that_cannot_begin_says_why(
     assert fake_training["calls"] == []
 
 
-def test_a_recipe_that_comes_with_the_program_is_found_by_name(
-    tmp_path, fake_training, monkeypatch, recipe
-) -> None:
+def test_a_recipe_that_comes_with_the_program_is_found_by_name(tmp_path, fake_training, monkeypatch, recipe) -> None:
     from ProxyPromptSegmentLib.commands import train
 
     monkeypatch.setattr(train, "recipes_folder", lambda: tmp_path)

@@ -49,9 +49,7 @@ def _text(path: Path) -> Path:
 
 
 def _marks(desk: Desk, array: np.ndarray, geometry: VolumeGeometry = GRID) -> dict[str, object]:
-    return {
-        "support": (desk.support, _write(desk.folder / "bad_mask.nii.gz", array.astype(np.uint8), geometry))
-    }
+    return {"support": (desk.support, _write(desk.folder / "bad_mask.nii.gz", array.astype(np.uint8), geometry))}
 
 
 def _empty_segment(desk: Desk) -> dict[str, object]:
@@ -130,9 +128,7 @@ def _two_labels(desk: Desk) -> Path:
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_refused_in_one_sentence_before_the_network_is_loaded(
-    desk, no_model, capsys, what
-) -> None:
+def test_bad_input_is_refused_in_one_sentence_before_the_network_is_loaded(desk, no_model, capsys, what) -> None:
     change, more, code, words = BAD[what]
     options = [str(word(desk)) if callable(word) else word for word in more]
     call = desk.words(*options, **change(desk))
@@ -148,9 +144,7 @@ def test_bad_input_is_refused_in_one_sentence_before_the_network_is_loaded(
 
 @pytest.mark.parametrize("option", ["--output", "--report", "--preview"])
 def test_an_existing_result_is_neither_replaced_nor_touched_without_force(desk, capsys, option) -> None:
-    path = {"--output": desk.output, "--report": desk.folder / "r.json", "--preview": desk.folder / "p.png"}[
-        option
-    ]
+    path = {"--output": desk.output, "--report": desk.folder / "r.json", "--preview": desk.folder / "p.png"}[option]
     path.write_bytes(b"mine")
     more = [] if option == "--output" else [option, path]
     assert main(desk.words(*more)) == 6

@@ -171,9 +171,7 @@ def test_a_slice_that_does_not_fit_is_refused() -> None:
         ((64, 200, 200), (0.99999999, 1.0, 1.0), "i"),  # float32 headers do not break the tie
     ],
 )
-def test_the_automatic_axis_is_the_one_of_the_coarsest_spacing(
-    size: tuple, spacing: tuple, axis: str
-) -> None:
+def test_the_automatic_axis_is_the_one_of_the_coarsest_spacing(size: tuple, spacing: tuple, axis: str) -> None:
     assert auto_axis(VolumeGeometry(size, spacing)) == axis
 
 
@@ -193,9 +191,7 @@ def test_grids_are_close_within_a_fraction_of_a_voxel_and_not_beyond() -> None:
     st.tuples(st.booleans(), st.booleans(), st.booleans()),
     st.randoms(use_true_random=False),
 )
-def test_a_flipped_or_permuted_array_comes_back_exactly(
-    geometry: VolumeGeometry, order, flips, random
-) -> None:
+def test_a_flipped_or_permuted_array_comes_back_exactly(geometry: VolumeGeometry, order, flips, random) -> None:
     array = np.random.default_rng(random.randrange(2**32)).integers(0, 2, geometry.shape_kji, np.uint8)
     other = turned(geometry, tuple(order), flips)
     moved = turned_array(array, tuple(order), flips)
@@ -206,9 +202,7 @@ def test_a_flipped_or_permuted_array_comes_back_exactly(
 
 @settings(deadline=None)
 @given(geometries(), st.data())
-def test_a_cropped_array_comes_back_where_it_was_cut_out(
-    geometry: VolumeGeometry, data: st.DataObject
-) -> None:
+def test_a_cropped_array_comes_back_where_it_was_cut_out(geometry: VolumeGeometry, data: st.DataObject) -> None:
     array = np.ones(geometry.shape_kji, np.uint8)
     start = tuple(data.draw(st.integers(0, n - 1)) for n in geometry.size_ijk)
     size = tuple(data.draw(st.integers(1, n - s)) for n, s in zip(geometry.size_ijk, start, strict=True))
@@ -229,9 +223,7 @@ def test_all_48_turns_of_a_grid_are_recognized() -> None:
     array = np.arange(60).reshape(5, 4, 3)
     for order in itertools.permutations(range(3)):
         for flips in itertools.product((False, True), repeat=3):
-            back = match_lattice(turned(geometry, order, flips), geometry).apply(
-                turned_array(array, order, flips)
-            )
+            back = match_lattice(turned(geometry, order, flips), geometry).apply(turned_array(array, order, flips))
             np.testing.assert_array_equal(back, array)
 
 

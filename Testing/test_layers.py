@@ -17,7 +17,8 @@ PACKAGE = "ProxyPromptSegmentLib"
 LAYERS = (
     ("__init__", "errors", "progress", "interrupt", "output_files", "resources", "torchvision_guard"),
     (
-        "geometry", "dicom_series", "itk_images", "seg_nrrd", "volumes", "segmentations", "support", "library", "postprocess",
+        "geometry", "dicom_series", "itk_images", "seg_nrrd", "volumes", "segmentations", "support", "library",
+        "postprocess",
         "preprocess", "slice_choice", "matching", "phantom", "jobs",
     ),
     ("protocols",),

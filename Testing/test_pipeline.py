@@ -80,9 +80,7 @@ def test_masks_come_back_to_the_voxels_they_were_looked_at_in(segmenter, order, 
 def test_an_axial_support_and_a_thick_coronal_target_are_told_apart() -> None:
     coronal = turned(a_case(2), (0, 1, 2), ())[0]
     turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)  # k runs to posterior
-    coronal = Volume(
-        coronal.array, VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, (0, 0, 0), turn), "coronal"
-    )
+    coronal = Volume(coronal.array, VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, (0, 0, 0), turn), "coronal")
     assert plane_of(coronal.geometry, "k") == "coronal"
     notes = plan([a_support()], coronal).notes
     assert any("are axial" in note and "are coronal" in note for note in notes)
@@ -99,9 +97,7 @@ def test_a_cubic_target_is_cut_in_the_plane_of_a_thick_support() -> None:
 def test_sparse_annotations_of_a_cubic_volume_show_the_plane_they_were_drawn_in() -> None:
     assert annotated_axis(*cubic_case()) == "k"  # although j has the fewest samples
     assert annotated_axis(*cubic_case((slice(5, 35), slice(3, 17), slice(10, 11)))) == "i"
-    assert (
-        annotated_axis(*cubic_case((slice(5, 15), slice(3, 13), slice(4, 14)))) == "j"
-    )  # compact: the acquired axis
+    assert annotated_axis(*cubic_case((slice(5, 15), slice(3, 13), slice(4, 14)))) == "j"  # compact: the acquired axis
 
 
 def test_an_explicit_axis_turns_a_cubic_support_the_same_way() -> None:

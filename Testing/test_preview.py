@@ -84,10 +84,7 @@ def test_the_picture_shows_the_objects_in_their_colours_and_the_truth_in_white()
     plain = draw_preview(job, outcome)
     assert all(pixels(plain, color) > 500 for color in colors)
     far = [np.roll(segment.mask, 20, axis=2) for segment in truth.segments]  # under no other contour
-    assert (
-        pixels(draw_preview(job, outcome, np.stack(far)), (255, 255, 255))
-        > pixels(plain, (255, 255, 255)) + 500
-    )
+    assert pixels(draw_preview(job, outcome, np.stack(far)), (255, 255, 255)) > pixels(plain, (255, 255, 255)) + 500
 
 
 def test_a_result_without_anything_found_and_one_without_any_slice_are_drawn_too() -> None:

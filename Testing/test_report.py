@@ -40,9 +40,7 @@ def a_report(folder: Path, segmenter: Segmenter, cancel: CancelToken | None = No
     model = LoadedModel(segmenter, "double", Path("double.safetensors"), "ab" * 32, {"steps": 7})
     outcome = run(segmenter, job, cancel=cancel)
     notes = [*job.notes, *outcome.notes]
-    return build_report(
-        job, outcome, [case], model, {"threshold": 0.5}, {"total": 1.23456}, notes=notes, **more
-    )
+    return build_report(job, outcome, [case], model, {"threshold": 0.5}, {"total": 1.23456}, notes=notes, **more)
 
 
 def test_the_report_names_every_input_by_its_hash(tmp_path, segmenter) -> None:

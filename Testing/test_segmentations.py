@@ -27,9 +27,7 @@ from ProxyPromptSegmentLib.segmentations import (
     write_segmentation,
 )
 
-GRID = VolumeGeometry(
-    (6, 5, 4), (0.5, 0.75, 3.0), (-10.1, 20.2, 1 / 3), [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
-)
+GRID = VolumeGeometry((6, 5, 4), (0.5, 0.75, 3.0), (-10.1, 20.2, 1 / 3), [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
 TERMS = {
     "contextName": "Segmentation category and type - 3D Slicer General Anatomy list",
     "category": ["SCT", "123037004", "Anatomical Structure"],
@@ -50,9 +48,7 @@ def box(geometry: VolumeGeometry, *ranges: tuple[int, int]) -> np.ndarray:
 def two_overlapping() -> Segmentation:
     return Segmentation(
         [
-            Segment(
-                "prostate", box(GRID, (0, 3), (1, 4), (1, 4)), (0.9, 0.6, 0.3), TERMS, {"status": "completed"}
-            ),
+            Segment("prostate", box(GRID, (0, 3), (1, 4), (1, 4)), (0.9, 0.6, 0.3), TERMS, {"status": "completed"}),
             Segment(
                 "Läsion µ1",
                 box(GRID, (1, 2), (2, 5), (2, 6)),
@@ -125,9 +121,7 @@ def test_other_programs_read_the_same_place_and_voxels(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "x.seg.nrrd", one)
     image = sitk.ReadImage(str(tmp_path / "x.seg.nrrd"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), one.segments[0].mask)
-    np.testing.assert_allclose(
-        image.TransformContinuousIndexToPhysicalPoint((5, 4, 3)), GRID.index_to_lps((5, 4, 3))
-    )
+    np.testing.assert_allclose(image.TransformContinuousIndexToPhysicalPoint((5, 4, 3)), GRID.index_to_lps((5, 4, 3)))
     content = slicerio.read_segmentation(str(tmp_path / "x.seg.nrrd"))
     np.testing.assert_array_equal(slicerio.segment_mask(content, "prostate").T, one.segments[0].mask)
 
@@ -195,9 +189,7 @@ def test_a_segment_wholly_outside_of_the_volume_is_refused_and_a_part_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_segmentation(tmp_path / "x.nrrd", Segmentation(two_overlapping().segments[:1], GRID))
-    away = VolumeGeometry(
-        GRID.size_ijk, GRID.spacing_mm, tuple(GRID.index_to_lps((60, 0, 0))), GRID.direction
-    )
+    away = VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, tuple(GRID.index_to_lps((60, 0, 0))), GRID.direction)
     with pytest.raises(GeometryError, match="wholly outside"):
         read_segmentation(tmp_path / "x.nrrd", away)
     near = VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, tuple(GRID.index_to_lps((2, 0, 0))), GRID.direction)
@@ -332,9 +324,7 @@ def test_missing_and_damaged_files_are_refused_with_one_sentence(tmp_path: Path,
 def test_a_slicer_file_cut_short_is_refused(tmp_path: Path, kept: float) -> None:
     rng = np.random.default_rng(0)
     grid = VolumeGeometry((40, 40, 10))
-    write_segmentation(
-        tmp_path / "x.seg.nrrd", Segmentation([Segment("a", rng.integers(0, 2, grid.shape_kji))], grid)
-    )
+    write_segmentation(tmp_path / "x.seg.nrrd", Segmentation([Segment("a", rng.integers(0, 2, grid.shape_kji))], grid))
     data = (tmp_path / "x.seg.nrrd").read_bytes()
     (tmp_path / "y.seg.nrrd").write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(InputError, match=r"y.seg.nrrd cannot be read"):
@@ -396,9 +386,7 @@ def a_tiny_disk(tmp_path: Path):
     """A real file system of 64 KiB, where this machine lets us mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
     if done.returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield folder

@@ -30,8 +30,10 @@ def literal_map(target, support, allowed):
     """Equation 6, and the softmax over the support of equation 7; plain numbers, ``M x P``."""
     scores = [
         [
-            (2 * sum(float(s) * float(x) for s, x in zip(support[:, m], target[:, p], strict=True))
-             - sum(float(s) ** 2 for s in support[:, m]))
+            (
+                2 * sum(float(s) * float(x) for s, x in zip(support[:, m], target[:, p], strict=True))
+                - sum(float(s) ** 2 for s in support[:, m])
+            )
             / math.sqrt(len(support))
             for p in range(target.shape[1])
         ]

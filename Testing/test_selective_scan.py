@@ -25,9 +25,7 @@ from ProxyPromptSegmentLib.prompting.proxy.selective_scan import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-SDIST_SHA256 = (
-    "104cc47e9101e5401a675fa2b784f2952b9b037f3b1dd83b5ac544394e95d028"  # mamba_ssm-2.3.2.post1.tar.gz
-)
+SDIST_SHA256 = "104cc47e9101e5401a675fa2b784f2952b9b037f3b1dd83b5ac544394e95d028"  # mamba_ssm-2.3.2.post1.tar.gz
 INTERFACE = "mamba_ssm/ops/selective_scan_interface.py"
 LENGTHS = (1, 7, 64, 65, 197, 777)
 
@@ -59,9 +57,7 @@ def output_and_gradients(scan, arguments, **options):
 
 
 def relative_error(got, wanted):
-    return max(
-        float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in zip(got, wanted, strict=True)
-    )
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in zip(got, wanted, strict=True))
 
 
 @pytest.fixture(scope="session")
@@ -90,14 +86,10 @@ def _mamba_source():
     if spec is not None and spec.submodule_search_locations:
         return (Path(spec.submodule_search_locations[0]).parent / INTERFACE).read_text(encoding="utf-8")
     named = os.environ.get("PROXYPROMPT_MAMBA_SDIST")
-    archives = (
-        [Path(named)] if named else sorted((ROOT / ".venv" / "cache").glob("mamba_ssm-2.3.2.post1.tar.gz"))
-    )
+    archives = [Path(named)] if named else sorted((ROOT / ".venv" / "cache").glob("mamba_ssm-2.3.2.post1.tar.gz"))
     if not archives:
         return None
-    assert hashlib.sha256(archives[0].read_bytes()).hexdigest() == SDIST_SHA256, (
-        f"{archives[0]} is another file"
-    )
+    assert hashlib.sha256(archives[0].read_bytes()).hexdigest() == SDIST_SHA256, f"{archives[0]} is another file"
     with tarfile.open(archives[0]) as archive:
         return archive.extractfile(f"mamba_ssm-2.3.2.post1/{INTERFACE}").read().decode()
 
@@ -114,18 +106,14 @@ def test_the_scan_equals_mambas_own_reference_in_values_and_gradients(mamba_refe
 
 def test_our_reference_equals_mambas_own(mamba_reference):
     arguments = problem(65)
-    got, wanted = (
-        output_and_gradients(scan, arguments) for scan in (selective_scan_reference, mamba_reference)
-    )
+    got, wanted = (output_and_gradients(scan, arguments) for scan in (selective_scan_reference, mamba_reference))
     assert relative_error(got, wanted) < 1e-6
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_the_scan_equals_the_step_by_step_reference_in_double_precision(length):
     arguments = problem(length, dtype=torch.float64)
-    got, wanted = (
-        output_and_gradients(scan, arguments) for scan in (selective_scan, selective_scan_reference)
-    )
+    got, wanted = (output_and_gradients(scan, arguments) for scan in (selective_scan, selective_scan_reference))
     assert relative_error(got, wanted) < 1e-12
 
 
@@ -148,9 +136,7 @@ def test_a_large_batch_is_split_without_changing_the_result(monkeypatch):
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_the_hand_written_gradients_pass_gradcheck(chunk):
     arguments = problem(7, channels=4, states=2, dtype=torch.float64)
-    assert torch.autograd.gradcheck(
-        lambda *x: selective_scan(*x, delta_softplus=True, chunk=chunk), arguments
-    )
+    assert torch.autograd.gradcheck(lambda *x: selective_scan(*x, delta_softplus=True, chunk=chunk), arguments)
 
 
 @pytest.mark.parametrize("chunk", [None, 64])
@@ -188,11 +174,7 @@ class LargestTensor(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        sizes = [
-            x.untyped_storage().nbytes() // x.element_size()
-            for x in tree_leaves(result)
-            if torch.is_tensor(x)
-        ]
+        sizes = [x.untyped_storage().nbytes() // x.element_size() for x in tree_leaves(result) if torch.is_tensor(x)]
         self.elements = max([self.elements, *sizes])
         return result
 

@@ -101,9 +101,7 @@ def test_slices_can_be_named_and_keep_their_order() -> None:
         ("all", "'auto'"),
     ],
 )
-def test_slices_without_annotation_are_refused_with_those_that_have_one(
-    slices: list[int] | str, words: str
-) -> None:
+def test_slices_without_annotation_are_refused_with_those_that_have_one(slices: list[int] | str, words: str) -> None:
     volume, segmentation = a_case(a=[2, 3, 4, 7])
     with pytest.raises(SupportError, match=words):
         support_from_volume(volume, segmentation, slices=slices)
@@ -113,9 +111,7 @@ def test_slices_without_annotation_are_refused_with_those_that_have_one(
 def test_any_axis_can_be_sliced(axis: str) -> None:
     volume, segmentation = a_case(a=range(3, 6))
     support = support_from_volume(volume, segmentation, axis=axis)
-    shape, spacing = {"k": ((5, 6), (0.75, 0.5)), "j": ((12, 6), (3.0, 0.5)), "i": ((12, 5), (3.0, 0.75))}[
-        axis
-    ]
+    shape, spacing = {"k": ((5, 6), (0.75, 0.5)), "j": ((12, 6), (3.0, 0.5)), "i": ((12, 5), (3.0, 0.75))}[axis]
     assert support.pairs[0].image.shape == shape
     assert support.pairs[0].spacing_mm == spacing
     assert len(support) == {"k": 3, "j": 2, "i": 2}[axis]

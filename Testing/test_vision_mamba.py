@@ -52,9 +52,7 @@ def test_the_parameters_have_the_released_models_names(encoder):
     names = {n.removeprefix("layers.0.") for n in encoder.state_dict() if n.startswith("layers.0.")}
     shared = {"norm.weight", "mixer.in_proj.weight", "mixer.out_proj.weight"}
     each = {"conv1d.weight", "conv1d.bias", "x_proj.weight", "dt_proj.weight", "dt_proj.bias", "D"}
-    both = {f"mixer.{n}" for n in each} | {
-        f"mixer.{n.split('.')[0]}_b{n[len(n.split('.')[0]) :]}" for n in each
-    }
+    both = {f"mixer.{n}" for n in each} | {f"mixer.{n.split('.')[0]}_b{n[len(n.split('.')[0]) :]}" for n in each}
     assert names == shared | both | {"mixer.A_log", "mixer.A_b_log"}
     rest = {n for n in encoder.state_dict() if not n.startswith("layers.")}
     assert rest == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "norm_f.weight"}
@@ -127,9 +125,7 @@ def test_a_reversed_sequence_with_swapped_directions_gives_the_reversed_output(m
     tokens = torch.randn(21, 2, 16, dtype=torch.float64)
     before = mixer(tokens)
     state = {name: value.clone() for name, value in mixer.state_dict().items()}
-    pairs = [
-        (n, n.replace("A_log", "A_b_log") if n == "A_log" else _with_end(n)) for n in state if _is_forward(n)
-    ]
+    pairs = [(n, n.replace("A_log", "A_b_log") if n == "A_log" else _with_end(n)) for n in state if _is_forward(n)]
     assert len(pairs) == 7
     swapped = dict(state)
     for ahead, back in pairs:
@@ -156,9 +152,7 @@ def test_the_causal_convolution_equals_torchs_and_passes_gradcheck(length):
         for shape in ((length, 2, 2, 3), (2, 3, 4), (2, 3))
     )
     batch_first = x.permute(1, 2, 3, 0).flatten(1, 2)
-    wanted = functional.conv1d(
-        functional.pad(batch_first, (3, 0)), weight.reshape(6, 1, 4), bias.flatten(), groups=6
-    )
+    wanted = functional.conv1d(functional.pad(batch_first, (3, 0)), weight.reshape(6, 1, 4), bias.flatten(), groups=6)
     torch.testing.assert_close(causal_depthwise(x, weight, bias).permute(1, 2, 3, 0).flatten(1, 2), wanted)
     assert torch.autograd.gradcheck(causal_depthwise, (x, weight, bias))
 
@@ -238,9 +232,7 @@ def test_the_start_is_that_of_mamba():
         for log_rates in (mixer.A_log, mixer.A_b_log):
             torch.testing.assert_close(log_rates.exp(), torch.arange(1.0, 17).expand(192, 16))
         # torch's default, uniform in 1 / sqrt(fan_in), divided by the root of the depth
-        torch.testing.assert_close(
-            mixer.out_proj.weight.abs().max().item(), 0.5 / 192**0.5, rtol=1e-2, atol=0
-        )
+        torch.testing.assert_close(mixer.out_proj.weight.abs().max().item(), 0.5 / 192**0.5, rtol=1e-2, atol=0)
     torch.testing.assert_close(made.pos_embed.std().item(), 0.02, rtol=0.1, atol=0)
     torch.testing.assert_close(made.patch_embed.proj.weight.std().item(), 1 / 1024**0.5, rtol=0.02, atol=0)
 

@@ -226,9 +226,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     "name", ["a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.png", "a.jpg", "a.tif", "a.dcm", "a.txt", "a"]
 )
 @pytest.mark.parametrize("content", [b"", b"This is no image at all.\n" * 40])
-def test_a_file_that_is_no_image_is_refused_with_a_sentence(
-    tmp_path: Path, name: str, content: bytes
-) -> None:
+def test_a_file_that_is_no_image_is_refused_with_a_sentence(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_volume(tmp_path / name)
@@ -239,14 +237,10 @@ def test_a_file_that_is_no_image_is_refused_with_a_sentence(
 @pytest.mark.parametrize("kept", [0.4, 0.95])
 def test_a_file_cut_short_is_refused_and_never_read_in_part(tmp_path: Path, suffix: str, kept: float) -> None:
     array = (
-        np.random.default_rng(0)
-        .integers(0, 255, (1, 90, 90) if suffix[1] in "pjt" else (4, 50, 50))
-        .astype(np.uint8)
+        np.random.default_rng(0).integers(0, 255, (1, 90, 90) if suffix[1] in "pjt" else (4, 50, 50)).astype(np.uint8)
     )
     path = tmp_path / f"whole{suffix}"
-    sitk.WriteImage(
-        sitk.GetImageFromArray(array[0] if len(array) == 1 else array), str(path), suffix != ".tif"
-    )
+    sitk.WriteImage(sitk.GetImageFromArray(array[0] if len(array) == 1 else array), str(path), suffix != ".tif")
     assert read_volume(path).array.shape == array.shape
     data = path.read_bytes()
     short = tmp_path / f"short{suffix}"
@@ -336,9 +330,7 @@ def test_a_sheared_nifti_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_volume(tmp_path / "v.nrrd", some_volume())
-    monkeypatch.setattr(
-        os, "access", lambda path, mode: False
-    )  # root may read everything, so the answer is doubled
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything, so the answer is doubled
     with pytest.raises(InputError, match="may not be read"):
         read_volume(tmp_path / "v.nrrd")
 
@@ -372,9 +364,7 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii", ".nii.gz"])
-def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_half_written(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_half_written(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"v{suffix}"
     path.write_bytes(b"what was there before")
     geometry = VolumeGeometry((64, 64, 16))
@@ -392,9 +382,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_half_written(
     assert path.read_bytes() == b"what was there before"
 
 
-def test_a_writer_that_loses_voxels_without_a_word_is_caught(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_that_loses_voxels_without_a_word_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really = sitk.WriteImage
     monkeypatch.setattr(sitk, "WriteImage", lambda image, *rest, **more: really(image * 0, *rest, **more))
     with pytest.raises(OutputError, match="differs from what was written"):

@@ -32,7 +32,8 @@ SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 def _normalisation(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation, ``(3, 1, 1)`` each, for images in 0..1."""
-    mean, std = (0.5,) * 3, (0.25,) * 3
+    mean: tuple[float, ...] = (0.5,) * 3
+    std: tuple[float, ...] = (0.25,) * 3
     if name == "medsam-vit-b":
         mean, std = (0.0,) * 3, (1.0,) * 3
     elif name in VIT_SIZES:
@@ -186,9 +187,7 @@ class SamBackbone(nn.Module):
         kernel = decoder.output_hypernetworks_mlps[0](hidden[:, 1])
         logits = torch.einsum("bc,bchw->bhw", kernel, upscaled)
         quality = decoder.iou_prediction_head(hidden[:, 0])[:, 0]
-        return Decoded(
-            logits.reshape(batch, objects, *logits.shape[-2:]), quality.reshape(batch, objects)
-        )
+        return Decoded(logits.reshape(batch, objects, *logits.shape[-2:]), quality.reshape(batch, objects))
 
     def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Embeds clicks as SAM does.

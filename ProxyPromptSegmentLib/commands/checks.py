@@ -46,9 +46,7 @@ def check_outputs(
         if place in seen:
             raise UsageError(f"{option} {path} is {seen[place]} at the same time; give it a name of its own.")
         if place.parent in folders:
-            raise UsageError(
-                f"{option} {path} lies in a folder that is read as DICOM; choose another folder."
-            )
+            raise UsageError(f"{option} {path} lies in a folder that is read as DICOM; choose another folder.")
         seen[place] = f"the file of {option}"
         check_output_path(path, suffixes)
         refuse_existing(option, path, force)
@@ -62,8 +60,7 @@ def refuse_existing(option: str, path: Path, force: bool) -> None:
     """
     if path.exists() and not force:
         raise OutputError(
-            f"{option} {path} exists already and is not overwritten; choose another name, or add --force to "
-            "replace it."
+            f"{option} {path} exists already and is not overwritten; choose another name, or add --force to replace it."
         )
 
 

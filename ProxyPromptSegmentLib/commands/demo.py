@@ -36,12 +36,8 @@ and report.json into the folder. Files of an earlier demo are replaced unless yo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's options."""
-    parser.add_argument(
-        "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where to write (demo)"
-    )
-    parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help=f"see segment ({DEFAULT_MODEL})"
-    )
+    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where to write (demo)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|FILE", help=f"see segment ({DEFAULT_MODEL})")
     parser.add_argument(
         "--device",
         type=device_of,
@@ -65,13 +61,9 @@ def claim_folder(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except FileNotFoundError:
-        raise OutputError(
-            f"the folder {folder.parent} does not exist; make it or choose another --output."
-        ) from None
+        raise OutputError(f"the folder {folder.parent} does not exist; make it or choose another --output.") from None
     except OSError as error:
-        raise OutputError(
-            f"the folder {folder} cannot be made: {error.strerror}; choose another --output."
-        ) from None
+        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}; choose another --output.") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{folder} may not be written by this user; choose another --output.")
     former = _former(folder)
@@ -146,8 +138,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         volume = f"{entry['volume_ml']:.1f} ml on {len(entry['slices_found'])} slices"
         console.say(f"{entry['name']}: {volume}, Dice {entry['dice']:.3f} against what was drawn")
     console.say(
-        f"wrote {folder} in {report['seconds']['total']:.1f} s on {report['device']}; look at "
-        f"{folder / PICTURE}"
+        f"wrote {folder} in {report['seconds']['total']:.1f} s on {report['device']}; look at {folder / PICTURE}"
     )
     console.say("Artificial images: this shows that the program runs, not how good it is. Research use only.")
     return EXIT_OK

@@ -7,9 +7,7 @@ import argparse
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.evaluation import command
 
-DESCRIPTION = (
-    "Measures a model on public data: tables of Dice with the same supports for every method, and speed."
-)
+DESCRIPTION = "Measures a model on public data: tables of Dice with the same supports for every method, and speed."
 EXAMPLES = """\
 examples:
   proxyprompt evaluate promise12 --data DATA --out results/promise12

@@ -19,9 +19,7 @@ example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's options."""
-    parser.add_argument(
-        "action", choices=("list",), help="list: name, file, size, licence and SHA-256 of each model"
-    )
+    parser.add_argument("action", choices=("list",), help="list: name, file, size, licence and SHA-256 of each model")
     parser.add_argument("--json", action="store_true", help="prints the list as JSON")
 
 
@@ -37,8 +35,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         size = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "not installed"
         console.result(f"{entry.name}\n  {entry.description}")
         console.result(
-            f"  file {entry.file}, {size}, licence {entry.licence}\n  SHA-256 "
-            f"{entry.sha256 or 'not yet fixed'}"
+            f"  file {entry.file}, {size}, licence {entry.licence}\n  SHA-256 {entry.sha256 or 'not yet fixed'}"
         )
         if entry.citation:
             console.result(f"  cite {entry.citation}")

@@ -79,9 +79,7 @@ class Request:
                 "once for each --support in the same order ('auto' where the program may choose), or leave "
                 "it out."
             )
-        return [
-            SliceChoice.parse(text, "--support-slices") for text in given or ("auto",) * len(self.supports)
-        ]
+        return [SliceChoice.parse(text, "--support-slices") for text in given or ("auto",) * len(self.supports)]
 
 
 def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str, Any] | None:

@@ -78,9 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", required=True, type=Path, metavar="FILE",
         help="the result: .seg.nrrd (names and colours), .nii.gz, .nrrd, .mha, or .png for one slice",
     )  # fmt: skip
-    results.add_argument(
-        "--report", type=Path, metavar="FILE.json", help="how it came about, what to look at"
-    )
+    results.add_argument("--report", type=Path, metavar="FILE.json", help="how it came about, what to look at")
     results.add_argument("--preview", type=Path, metavar="FILE.png", help="a picture of support and result")
     results.add_argument("--force", action="store_true", help="replaces existing results, never an input")
     results.add_argument("--json", action="store_true", help="prints the report on stdout and nothing else")

@@ -83,9 +83,7 @@ def find_recipe(name: str) -> Path:
     folder = recipes_folder()
     known = sorted(path.stem for path in folder.glob("*.json"))
     if name not in known:
-        raise UsageError(
-            f"there is no recipe '{name}'; there are {', '.join(known) or 'none'}, or give a JSON file."
-        )
+        raise UsageError(f"there is no recipe '{name}'; there are {', '.join(known) or 'none'}, or give a JSON file.")
     return folder / f"{name}.json"
 
 
@@ -114,9 +112,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     recipe_file = find_recipe(args.recipe)
     recipe = read_recipe(recipe_file)
     if not args.data.is_dir():
-        raise InputError(
-            f"the data folder {args.data} does not exist; give the folder that holds manifest.csv."
-        )
+        raise InputError(f"the data folder {args.data} does not exist; give the folder that holds manifest.csv.")
     check_folder(args.out, f"{recipe.name}.safetensors")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
@@ -139,9 +135,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.say(f"step {reporter.step}: wrote {checkpoint}")
     if cancel.cancelled and reporter.seconds < 60 * minutes:
         left = duration(60 * minutes - reporter.seconds)
-        console.status(
-            f"stopped; the state is kept in {args.out}. Give the same command again to go on ({left} left)."
-        )
+        console.status(f"stopped; the state is kept in {args.out}. Give the same command again to go on ({left} left).")
         return EXIT_INTERRUPTED
     return EXIT_OK
 
@@ -173,6 +167,5 @@ class _Reporter:
             del self.losses[:-SAY_EVERY]
             progress.close()
             self.console.say(
-                f"step {state.step}, {duration(state.seconds)}: loss "
-                f"{sum(self.losses) / len(self.losses):.4f}"
+                f"step {state.step}, {duration(state.seconds)}: loss {sum(self.losses) / len(self.losses):.4f}"
             )

@@ -1,0 +1,1 @@
+"""How good a model is, by protocols that can be run again."""

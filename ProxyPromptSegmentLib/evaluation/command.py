@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="writes OUT.json and OUT.md too")
 
 
+def _tell(done: int, total: int) -> None:
+    sys.stderr.write(f"\r{done}/{total} targets")
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; returns the exit code."""
     import torch
@@ -62,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             args.unet,
             args.part,
             args.limit,
-            lambda done, total: sys.stderr.write(f"\r{done}/{total} targets"),
+            _tell,
         )
         sys.stderr.write("\n")
         text, result = table.to_markdown(), table.to_dict()

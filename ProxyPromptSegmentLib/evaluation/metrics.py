@@ -108,9 +108,7 @@ def inconsistent_slices(truth: np.ndarray, predicted: np.ndarray, drop: float = 
     return int(np.count_nonzero((scores[:-2] - inner > drop) & (scores[2:] - inner > drop)))
 
 
-def surface_distances(
-    truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float]
-) -> SurfaceDistances:
+def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
     """Hausdorff distance (95 %) and average symmetric surface distance.
 
     Args:
@@ -181,9 +179,7 @@ def summarize(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Su
     given = np.asarray(values, dtype=np.float64).reshape(-1)
     finite = given[np.isfinite(given)]
     if finite.size == 0:
-        raise InputError(
-            f"{given.size} scores came and none is a number; at least one is needed. Score a case first."
-        )
+        raise InputError(f"{given.size} scores came and none is a number; at least one is needed. Score a case first.")
     chosen = np.random.default_rng(seed).integers(finite.size, size=(draws, finite.size))
     low, high = np.percentile(finite[chosen].mean(axis=1), (2.5, 97.5))
     return Summary(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 
 
-def _alternate(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[list[float], list[float]]:
+def _alternate(
+    first: Callable[[], object], second: Callable[[], object], repeats: int
+) -> tuple[list[float], list[float]]:
     """Seconds of two calls, A B A B, after one warm-up of each."""
     import torch
 

@@ -1,0 +1,1 @@
+"""What computes prompts; nothing here knows SAM."""

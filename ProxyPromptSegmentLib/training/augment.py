@@ -40,10 +40,7 @@ def random_affine(
     scale = torch.exp(_uniform(generator, count, math.log(zoom[0]), math.log(zoom[1])))
     stretch = torch.exp(_uniform(generator, count, -0.1, 0.1))
     mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    if flip is None:
-        mirror = torch.ones(count)
-    else:
-        mirror = torch.where(flip, mirror, torch.ones(count))
+    mirror = torch.ones(count) if flip is None else torch.where(flip, mirror, torch.ones(count))
     # affine_grid maps output to input positions, so a magnification is divided by.
     sx, sy = 1 / (scale * stretch), stretch / scale
     cos, sin = torch.cos(angle), torch.sin(angle)

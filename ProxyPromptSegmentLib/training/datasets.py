@@ -176,9 +176,7 @@ def _read_nifti(folder: Path, item: str, layout: DatasetFormat) -> Item:
 
 DATASETS: dict[str, DatasetFormat] = {
     "promise12": DatasetFormat((("prostate", (1,)),), _read_npz),
-    "acdc": DatasetFormat(
-        (("right ventricle", (1,)), ("myocardium", (2,)), ("left ventricle", (3,))), _read_npz
-    ),
+    "acdc": DatasetFormat((("right ventricle", (1,)), ("myocardium", (2,)), ("left ventricle", (3,))), _read_npz),
     "psfhs": DatasetFormat((("pubic symphysis", (1,)), ("fetal head", (2,))), _read_picture),
     "drishti_gs": DatasetFormat((("optic disc", (1, 2)), ("optic cup", (2,))), _read_picture),
     "drive": DatasetFormat((("vessel", (1,)),), _read_picture),

@@ -121,27 +121,25 @@ class EpisodeSampler:
             masks.append(mask)
             task += [number] * len(chosen)
             flip += [pool.flip] * len(chosen)
-        joined, mask = random_affine(torch.cat(images), torch.cat(masks), chance, zoom=self.zoom, flip=torch.tensor(flip))
+        joined, mask = random_affine(
+            torch.cat(images), torch.cat(masks), chance, zoom=self.zoom, flip=torch.tensor(flip)
+        )
         joined = random_intensity(joined, chance)
         empty_tasks = rng.random(len(self.pools)) < self.emptied
         for position, number in enumerate(task):
             if empty_tasks[number]:
                 mask[position] = 0
-        chosen, related = self._choose(np.array(task), mask.flatten(1).any(1).numpy(), empty_tasks, rng)
+        picked, related = self._choose(np.array(task), mask.flatten(1).any(1).numpy(), empty_tasks, rng)
         truth = mask * torch.from_numpy(related).view(-1, 1, 1, 1)
-        return Episode(
-            joined.expand(-1, 3, -1, -1), mask, truth, torch.from_numpy(chosen), torch.from_numpy(related)
-        )
+        return Episode(joined.expand(-1, 3, -1, -1), mask, truth, torch.from_numpy(picked), torch.from_numpy(related))
 
     def _draw_pool(
         self, pool: TaskPool, union: torch.Tensor, rng: np.random.Generator
     ) -> tuple[list[int], torch.Tensor]:
         """Picks slices of distinct patients and one object for all of them."""
         total = pool.masks.shape[1]
-        if total > 1 and pool.unions and rng.random() < pool.union_share:
-            pick = total
-        else:
-            pick = int(rng.integers(total))
+        union_asked = total > 1 and pool.unions and rng.random() < pool.union_share
+        pick = total if union_asked else int(rng.integers(total))
         mask = pool.masks[:, pick] if pick < total else union
         present = mask.flatten(1).any(dim=1).numpy()
         patients = pool.patients.numpy()

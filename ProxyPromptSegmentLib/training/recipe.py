@@ -98,7 +98,9 @@ def read_recipe(path: Path) -> Recipe:
         raise UsageError(f"the recipe {path} is no JSON object; it needs keys such as name and tasks")
     known = {item.name for item in dataclasses.fields(Recipe)}
     if unknown := values.keys() - known:
-        raise UsageError(f"the recipe {path} has unknown keys: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+        raise UsageError(
+            f"the recipe {path} has unknown keys: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
+        )
     try:
         tasks = tuple(TaskRecipe(**task) for task in values.pop("tasks", []))
         for key in ("parts", "zoom"):

@@ -76,7 +76,8 @@ def episode_loss(
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Trainable parameters, with and without weight decay."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (free if parameter.ndim < 2 or any(key in name for key in NO_DECAY) else decayed).append(parameter)
@@ -94,7 +95,9 @@ class TrainState:
 class Trainer:
     """Trains a recipe into a folder; calling it again goes on where it stopped."""
 
-    def __init__(self, recipe: Recipe, data: Path, out: Path, device: str = "cpu", initial: dict[str, torch.Tensor] | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Path, out: Path, device: str = "cpu", initial: dict[str, torch.Tensor] | None = None
+    ) -> None:
         """Loads data and state.
 
         Args:
@@ -138,7 +141,9 @@ class Trainer:
                     union_share=task.union_share,
                 )
             )
-        self.sampler = EpisodeSampler(pools, recipe.seed, recipe.unrelated, recipe.emptied, recipe.max_supports, recipe.zoom)
+        self.sampler = EpisodeSampler(
+            pools, recipe.seed, recipe.unrelated, recipe.emptied, recipe.max_supports, recipe.zoom
+        )
         if (out / "state.pt").is_file():
             self._resume()
 

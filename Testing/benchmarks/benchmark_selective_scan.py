@@ -26,9 +26,7 @@ from ProxyPromptSegmentLib.prompting.proxy.selective_scan import scan_time_major
 def main() -> None:
     """Runs the benchmark named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--shape", type=int, nargs=5, default=(256, 12, 2, 192, 8), metavar=("L", "B", "G", "D", "N")
-    )
+    parser.add_argument("--shape", type=int, nargs=5, default=(256, 12, 2, 192, 8), metavar=("L", "B", "G", "D", "N"))
     parser.add_argument("--chunks", type=int, nargs="*", default=(16, 32, 64, 128))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=10)
@@ -52,8 +50,7 @@ def main() -> None:
         "shape": dict(zip(("L", "B", "G", "D", "n"), options.shape, strict=True)),
         "hardware": {"processor": processor(), "threads": options.threads, "torch": torch.__version__},
         "milliseconds": {
-            name: timed(scan, leaves, 2 if name == "step by step" else options.repeats)
-            for name, scan in scans.items()
+            name: timed(scan, leaves, 2 if name == "step by step" else options.repeats) for name, scan in scans.items()
         },
     }
     text = json.dumps(report, indent=2)
@@ -100,11 +97,7 @@ def processor() -> str:
     """The processor's name."""
     names = Path("/proc/cpuinfo")
     if names.is_file():
-        found = [
-            line.split(":")[1].strip()
-            for line in names.read_text().splitlines()
-            if line.startswith("model name")
-        ]
+        found = [line.split(":")[1].strip() for line in names.read_text().splitlines() if line.startswith("model name")]
         if found:
             return found[0]
     return platform.processor() or platform.machine()

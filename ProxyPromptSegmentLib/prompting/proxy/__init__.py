@@ -1,0 +1,1 @@
+"""Proxy Prompt: support pairs become a prompt."""

@@ -44,7 +44,9 @@ class Cbam(nn.Module):
         if self.inter_object == "pooled" and objects > 1:
             # Adding the mean over objects is equivariant to their order and works for any number of them.
             average, maximum = (
-                (pooled.unflatten(0, (-1, objects)) + pooled.unflatten(0, (-1, objects)).mean(1, keepdim=True)).flatten(0, 1)
+                (pooled.unflatten(0, (-1, objects)) + pooled.unflatten(0, (-1, objects)).mean(1, keepdim=True)).flatten(
+                    0, 1
+                )
                 for pooled in (average, maximum)
             )
         x = x * torch.sigmoid(self.channel(average) + self.channel(maximum))[:, :, None, None]

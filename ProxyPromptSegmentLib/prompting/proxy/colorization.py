@@ -55,7 +55,9 @@ class FeedForward(nn.Sequential):
 class ColorizationBlock(nn.Module):
     """One block: both streams are reduced, then each looks at the other (Eqs. 8-11, post-norm)."""
 
-    def __init__(self, reduce_features: nn.Module, reduce_context: nn.Module, channels: int, heads: int, ffn: int) -> None:
+    def __init__(
+        self, reduce_features: nn.Module, reduce_context: nn.Module, channels: int, heads: int, ffn: int
+    ) -> None:
         """Makes the block from its two token reductions."""
         super().__init__()
         self.reduce_features = reduce_features
@@ -102,7 +104,9 @@ class ContextualColorization(nn.Module):
         super().__init__()
         self.enter_features = nn.Identity() if width == channels else nn.Linear(channels, width)
         self.enter_context = nn.Identity() if width == channels else nn.Linear(channels, width)
-        self.leave = nn.Identity() if width == channels else nn.Sequential(nn.Linear(width, channels), nn.LayerNorm(channels))
+        self.leave = (
+            nn.Identity() if width == channels else nn.Sequential(nn.Linear(width, channels), nn.LayerNorm(channels))
+        )
         layers, shape = [], (grid, grid)
         for index in range(blocks):
             along = "x" if index % 2 == 0 else "y"

@@ -127,9 +127,7 @@ class ProxyPromptGenerator(nn.Module):
         )
         self.dense = DensePrompt(config.channels, config.bridge_width) if config.prompt != "sparse" else None
         self.presence = (
-            nn.Sequential(
-                nn.Linear(4 * config.channels + 1, config.channels), nn.GELU(), nn.Linear(config.channels, 1)
-            )
+            nn.Sequential(nn.Linear(4 * config.channels + 1, config.channels), nn.GELU(), nn.Linear(config.channels, 1))
             if config.presence
             else None
         )
@@ -196,9 +194,7 @@ class ProxyPromptGenerator(nn.Module):
         read = rearrange(read, "b p (n c) -> b n p c", n=objects)
         return read[..., :channels], read[..., channels]
 
-    def prompt(
-        self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None
-    ) -> Prompt:
+    def prompt(self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None) -> Prompt:
         """Computes the proxy prompt of ``B`` targets and ``N`` objects; arguments as in `context`."""
         context, prior = self.context(features, support, chosen)
         batch, objects = context.shape[:2]
@@ -244,9 +240,7 @@ class ProxyPromptGenerator(nn.Module):
         pooled = functional.adaptive_avg_pool2d(rearrange(context, "b (h w) c -> b c h w", h=side), small)
         return pooled.flatten(2).transpose(1, 2)
 
-    def why(
-        self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor
-    ) -> torch.Tensor:
+    def why(self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor) -> torch.Tensor:
         """Which support positions drove the prediction at some target positions.
 
         Args:
@@ -258,8 +252,6 @@ class ProxyPromptGenerator(nn.Module):
             Weights ``(Q, K, g, g)``; each target position's sum to 1.
         """
         keys = rearrange(support.features, "k c p -> c (k p)")
-        weights = map_at(
-            features.top[0].flatten(1), keys, support.valid.flatten(), positions, self.config.temperature
-        )
+        weights = map_at(features.top[0].flatten(1), keys, support.valid.flatten(), positions, self.config.temperature)
         side = features.top.shape[-1]
         return rearrange(weights, "q (k h w) -> q k h w", h=side, w=side)

@@ -36,6 +36,7 @@ class ScanFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, u, delta, rates, weight_in, weight_out, steps, keep):
+        """Outputs ``(L, B, G, D)``; keeps the state before each block if ``keep``."""
         length = u.shape[0]
         cut = _Cut(length, steps)
         u_c, delta_c, in_c, out_c = (cut.split(x) for x in (u, delta, weight_in, weight_out))
@@ -53,6 +54,7 @@ class ScanFunction(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_y):
+        """Gradients of all tensor inputs: the adjoint is the same recurrence in reverse."""
         u, delta, rates, weight_in, weight_out, kept, decay = ctx.saved_tensors
         cut = _Cut(u.shape[0], ctx.steps)
         u_c, delta_c, in_c, out_c, grad_c = (cut.split(x) for x in (u, delta, weight_in, weight_out, grad_y))
@@ -139,7 +141,7 @@ class _Blocks:
         states = self.states[: t1 - t0]
         torch.mul(self.drive[t0:t1].unsqueeze(3), self.weight_in[t0:t1].unsqueeze(4), out=states)
         previous = None if state is None else state.reshape(-1)
-        for now, decay in zip(states.view(t1 - t0, -1).unbind(0), decays.view(t1 - t0, -1).unbind(0)):
+        for now, decay in zip(states.view(t1 - t0, -1).unbind(0), decays.view(t1 - t0, -1).unbind(0), strict=True):
             if previous is not None:
                 now.addcmul_(decay, previous)
             previous = now
@@ -195,9 +197,7 @@ class _Blocks:
             late = decays[0] * adjoint[0]
         return late
 
-    def gradients(
-        self, weight_out: Tensor, grad_y: Tensor, kept: Tensor, late: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def gradients(self, weight_out: Tensor, grad_y: Tensor, kept: Tensor, late: Tensor | None) -> tuple[Tensor, ...]:
         """Gradients of u, delta, rates, weight_in and weight_out.
 
         With g the adjoint of the state h: g[t] = C[t] dy[t] + a[t+1] g[t+1]; the gradient of the exponent is
@@ -231,7 +231,7 @@ class _Blocks:
             decays[1:].mul_(states[:-1])
             product = torch.mul(decays, self.rates, out=spare[: t1 - t0])
             torch.sum(product, dim=3, out=grad_delta[t0:t1])
-            for row, now in zip(decays.unbind(0), self.delta[t0:t1].unsqueeze(3).unbind(0)):
+            for row, now in zip(decays.unbind(0), self.delta[t0:t1].unsqueeze(3).unbind(0), strict=True):
                 grad_rates.addcmul_(row, now)
         grad_delta.addcmul_(grad_drive, self.u)
         return grad_drive.mul_(self.delta), grad_delta, grad_rates.sum(0), grad_in, grad_out

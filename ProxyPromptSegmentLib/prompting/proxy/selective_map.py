@@ -69,16 +69,18 @@ def read_support(
     parts = []
     for part in target.split(chunk, dim=2):
         if torch.is_grad_enabled() and target.shape[2] > chunk:
-            parts.append(
-                checkpoint(_read, part, support, values, blocked, temperature, use_reentrant=False)
-            )
+            parts.append(checkpoint(_read, part, support, values, blocked, temperature, use_reentrant=False))
         else:
             parts.append(_read(part, support, values, blocked, temperature))
     return torch.cat(parts, dim=1)
 
 
 def map_at(
-    target: torch.Tensor, support: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor, temperature: float = 1.0
+    target: torch.Tensor,
+    support: torch.Tensor,
+    allowed: torch.Tensor,
+    positions: torch.Tensor,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """The map's columns for some target positions: what the "why view" shows.
 

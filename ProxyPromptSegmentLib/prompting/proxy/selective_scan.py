@@ -153,9 +153,7 @@ def selective_scan_reference(
     state = value.new_zeros(u.shape[0], u.shape[1], A.shape[1])
     outputs = []
     for t in range(u.shape[2]):
-        weight_in, weight_out = (
-            x[..., t].repeat_interleave(per_group, dim=1) for x in (grouped_b, grouped_c)
-        )
+        weight_in, weight_out = (x[..., t].repeat_interleave(per_group, dim=1) for x in (grouped_b, grouped_c))
         now = step[:, :, t, None]
         state = torch.exp(now * rates) * state + now * value[:, :, t, None] * weight_in
         outputs.append((state * weight_out).sum(-1))
@@ -170,13 +168,7 @@ def _check_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> 
     batch, channels, length = u.shape
     groups = B.shape[1]
     wanted = (batch, groups, A.shape[-1], length)
-    if (
-        delta.shape != u.shape
-        or A.shape[0] != channels
-        or B.shape != wanted
-        or C.shape != wanted
-        or channels % groups
-    ):
+    if delta.shape != u.shape or A.shape[0] != channels or B.shape != wanted or C.shape != wanted or channels % groups:
         raise ValueError(
             f"selective_scan got u {tuple(u.shape)}, delta {tuple(delta.shape)}, A {tuple(A.shape)}, "
             f"B {tuple(B.shape)}, C {tuple(C.shape)}; allowed are u and delta (B, D, L), A (D, n), "
@@ -190,9 +182,7 @@ def _step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
     return functional.softplus(delta) if softplus else delta
 
 
-def _skip_and_gate(
-    y: Tensor, u: Tensor, skip: Tensor | None, gate: Tensor | None, kind: torch.dtype
-) -> Tensor:
+def _skip_and_gate(y: Tensor, u: Tensor, skip: Tensor | None, gate: Tensor | None, kind: torch.dtype) -> Tensor:
     if skip is not None:
         y = y + u.to(kind) * skip.to(kind)[:, None]
     if gate is not None:
@@ -264,7 +254,7 @@ def _accelerator_agrees(kernel, device: str = "cuda") -> bool:
                 u, delta, rates, weight_in, weight_out = leaves
                 y = scan(u, delta, rates, weight_in, weight_out)
                 results.append([y, *torch.autograd.grad((y * weight).sum(), leaves)])
-        return all(torch.allclose(a, b, rtol=6e-4, atol=2e-3) for a, b in zip(*results))
+        return all(torch.allclose(a, b, rtol=6e-4, atol=2e-3) for a, b in zip(*results, strict=True))
     except Exception as error:  # noqa: BLE001 - a kernel built for another device fails at its first call
         _log.debug("mamba_ssm's self-test failed: %s", error)
         return False

@@ -1,5 +1,4 @@
-"""Vision Mamba (Vim): the contextual encoder of the proxy prompt, on images with their masks as further
-channels.
+"""Vision Mamba (Vim): the contextual encoder of the proxy prompt, on images with their masks as channels.
 
 Tokens are kept time-major, ``(L, B, E)``: that is the scan's own order, so nothing is transposed between
 the layers. Every block looks in both directions. Its backward branch owns convolution, step, rate and
@@ -65,9 +64,7 @@ class VisionMamba(nn.Module):
         if cls not in ("none", "middle"):
             raise ValueError(f"cls is {cls!r}; allowed are 'none' and 'middle'.")
         if img_size % patch_size:
-            raise ValueError(
-                f"img_size {img_size} is no multiple of patch_size {patch_size}; choose one that is."
-            )
+            raise ValueError(f"img_size {img_size} is no multiple of patch_size {patch_size}; choose one that is.")
         self.patch_size = patch_size
         self.embed_dim = embed_dim
         self.grid = img_size // patch_size
@@ -75,9 +72,7 @@ class VisionMamba(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if cls == "middle" else None
         tokens = self.grid**2 + (self.cls_token is not None)
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, embed_dim))
-        self.layers = nn.ModuleList(
-            VisionMambaBlock(embed_dim, d_state, d_conv, expand) for _ in range(depth)
-        )
+        self.layers = nn.ModuleList(VisionMambaBlock(embed_dim, d_state, d_conv, expand) for _ in range(depth))
         self.norm_f = RootMeanSquareNorm(embed_dim)
         self.head = nn.Linear(embed_dim, head_classes) if head_classes else None
         self._initialise()
@@ -245,9 +240,7 @@ class BidirectionalMixer(nn.Module):
             kind = values.dtype
             low, weight_in, weight_out = features.split([self.rank, self.d_state, self.d_state], dim=-1)
             projections = (self.dt_proj, self.dt_proj_b)
-            step = _per_direction(
-                low, [p.weight.to(kind) for p in projections], [p.bias.to(kind) for p in projections]
-            )
+            step = _per_direction(low, [p.weight.to(kind) for p in projections], [p.bias.to(kind) for p in projections])
             rates = -torch.stack([self.A_log, self.A_b_log]).to(kind).exp()
             y = scan_time_major(values, functional.softplus(step), rates, weight_in, weight_out)
             y = torch.addcmul(y, values, torch.stack([self.D, self.D_b]).to(kind))
@@ -261,11 +254,9 @@ class BidirectionalMixer(nn.Module):
         return torch.stack([c.weight.squeeze(1) for c in convolutions]), biases
 
 
-def _per_direction(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] = (None, None)
-) -> Tensor:
+def _per_direction(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] = (None, None)) -> Tensor:
     """Applies one linear map per direction; ``(L, B, 2, in)`` to ``(L, B, 2, out)``."""
-    return torch.stack([functional.linear(*both) for both in zip(x.unbind(2), weights, biases)], dim=2)
+    return torch.stack([functional.linear(*both) for both in zip(x.unbind(2), weights, biases, strict=True)], dim=2)
 
 
 def causal_depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
