@@ -36,6 +36,11 @@ TORCH_INDEX = {
 }
 # The file that was compared with the upstream repository, byte by byte; another one of that name is refused.
 SAM2 = "sam2==1.1.0 --hash=sha256:7e0ea252d43c10d853e3acfce0b5770ac683c30481bd6de311300e9d44f45b74\n"
+# Only read by a test, never installed.
+MAMBA_SOURCE = (
+    "mamba-ssm==2.3.2.post1 "
+    "--hash=sha256:104cc47e9101e5401a675fa2b784f2952b9b037f3b1dd83b5ac544394e95d028\n"
+)
 FREE_GB = {"cpu": 3, "cuda": 9}
 FAST_TESTS = "not gpu and not network and not slicer and not slow"
 COMMANDS = ("demo", "test", "lint", "install", "run")
@@ -567,6 +572,30 @@ def parse(arguments):
     return options, more + rest
 
 
+def fetch_mamba_source(environment):
+    """Fetches mamba-ssm's source, against whose own reference function a test compares; nothing of it is installed.
+
+    Without it that comparison is skipped, with a reason, so a failure here is told and ends nothing.
+    """
+    cache = environment.path("cache")
+    if os.path.isdir(cache) and any(name.startswith("mamba_ssm-") for name in os.listdir(cache)):
+        return
+    os.makedirs(cache, exist_ok=True)
+    listed = os.path.join(cache, "mamba.txt")
+    with open(listed, "w") as file:
+        file.write(MAMBA_SOURCE)
+    say("Fetching the source of mamba-ssm, to compare with")
+    words = ["pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", cache]
+    process = subprocess.run(
+        [environment.python, "-m"] + words + ["--require-hashes", "-r", listed],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=dict(os.environ, MAMBA_SKIP_CUDA_BUILD="TRUE"),
+    )
+    if process.returncode:
+        say("It could not be had; the comparison with it is skipped.")
+
+
 def run(options, rest, environment, shell):
     """Runs what was asked for; returns the exit code."""
     module = [environment.python, "-m"]
@@ -577,6 +606,7 @@ def run(options, rest, environment, shell):
     if options.command == "test":
         if code:
             say("lint found something, see above; the tests run all the same")
+        fetch_mamba_source(environment)
         code = shell.call(module + ["pytest", "Testing", "-m", FAST_TESTS] + rest, ROOT) or code
     elif options.command == "demo":
         code = shell.become(module + ["ProxyPromptSegmentLib", "demo", "--output", "demo"] + rest, ROOT)

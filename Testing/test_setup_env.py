@@ -424,11 +424,12 @@ def test_an_interrupt_ends_with_130_and_the_next_run_repairs(venv, capsys):
 
 @posix
 def test_an_interrupt_ends_the_program_of_the_step(tmp_path):
-    log_file = tmp_path / "log"
+    log_file, start = tmp_path / "log", time.monotonic()
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     with open(log_file, "w") as log, open(tmp_path / "lock", "w") as lock, pytest.raises(KeyboardInterrupt):
         setup_env.Shell().logged("title", [sys.executable, "-c", code], log, dict(os.environ), lock)
+    assert time.monotonic() - start < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(log_file.read_text()), 0)
 
@@ -459,7 +460,7 @@ def test_demo_and_run_hand_over_to_the_program(venv):
 
 @posix
 def test_test_runs_the_linters_and_then_the_tests_whatever_the_linters_say(venv):
-    shell = StandInShell(exits={"mypy": 1})
+    shell = StandInShell(exits={"ruff": 1})
     assert setup_env.main(["test", "--venv", str(venv), "-k", "geometry"], shell) == 1
     assert [words[1] for words, _ in shell.called] == ["ruff", "ruff", "mypy", "pytest"]
     assert shell.called[-1][0][-2:] == ["-k", "geometry"] and setup_env.FAST_TESTS in shell.called[-1][0]
