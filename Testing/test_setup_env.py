@@ -422,8 +422,16 @@ def test_an_interrupt_ends_with_130_and_the_next_run_repairs(venv, capsys):
     assert code == 0 and made_anew(shell)
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts arrive, even in a background job, which a shell starts with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @posix
-def test_an_interrupt_ends_the_program_of_the_step(tmp_path):
+def test_an_interrupt_ends_the_program_of_the_step(tmp_path, interruptible):
     log_file, start = tmp_path / "log", time.monotonic()
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"

@@ -29,7 +29,7 @@ PROXY, EMPTIED, FUNDUS, MEAN, UNET = (
     "proxy prompt, support masks emptied",
     "proxy prompt, fundus as support",
     "mean of the support masks, copied",
-    "U-Net, same patients, same time",
+    "U-Net trained on the 14 training patients",
 )
 
 
