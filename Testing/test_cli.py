@@ -225,3 +225,10 @@ def test_models_are_listed_as_text_and_as_json(no_model, capsys) -> None:
     assert "sam-compact" in capsys.readouterr().out
     assert main(["models", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["installed"] is False
+
+
+def test_a_union_of_the_support_is_compared_with_the_same_union_of_the_truth(desk, capsys) -> None:
+    words = desk.words("--object", "both=gland+stone", "--truth", desk.truth_file, "--json")
+    assert main(words) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["objects"]
+    assert entry["name"] == "both" and "dice" in entry  # the double knows no unions; that it is compared is the point

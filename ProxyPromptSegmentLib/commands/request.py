@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.console import Console
-from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
 from ProxyPromptSegmentLib.output_files import suffix_of
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.registry import DEFAULT_MODEL, resolve
@@ -158,18 +158,25 @@ def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | 
     cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
     truth = read_segmentation(request.truth, target.geometry) if request.truth else None
     job = plan(cases, target, request.objects, request.axis, SliceChoice.parse(request.slices, "--slices"))
-    references = match_truth(truth, job.support.objects, str(request.truth)) if truth else None
+    references = None
+    if truth:
+        references = match_truth(truth, job.support.objects, str(request.truth), request.objects)
     return cases, job, references
 
 
-def match_truth(truth: Segmentation, objects: tuple[str, ...], name: str) -> dict[str, Masks]:
+def match_truth(
+    truth: Segmentation, objects: tuple[str, ...], name: str, asked: tuple[str, ...] = ()
+) -> dict[str, Masks]:
     """Reference masks ``(K, J, I)`` by object name; one segment serves one object whatever its name.
+
+    An object that was asked for as ``NEWNAME=A+B`` is put together in the truth as it was in the support.
 
     Raises:
         UsageError: If the truth lacks an object.
     """
     if len(objects) == 1 and len(truth.segments) == 1:
         return {objects[0]: truth.segments[0].mask}
+    truth = _with_unions(truth, asked)
     by_name = {segment.name.strip().casefold(): segment.mask for segment in truth.segments}
     missing = [o for o in objects if o.strip().casefold() not in by_name]
     if missing:
@@ -178,6 +185,21 @@ def match_truth(truth: Segmentation, objects: tuple[str, ...], name: str) -> dic
             "there, or say with --object which objects to compare."
         )
     return {o: by_name[o.strip().casefold()] for o in objects}
+
+
+def _with_unions(truth: Segmentation, asked: tuple[str, ...]) -> Segmentation:
+    """The truth with the unions that were asked for, where it has their parts."""
+    from ProxyPromptSegmentLib.segmentations import Segmentation
+    from ProxyPromptSegmentLib.support import select_segments
+
+    made = []
+    for name in asked:
+        if "=" in name:
+            try:
+                made += select_segments(truth, [name])
+            except SupportError:
+                continue  # the missing name is told by the caller, in words about the truth
+    return Segmentation([*truth.segments, *made], truth.geometry)
 
 
 def _write(
