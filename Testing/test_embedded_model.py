@@ -1,0 +1,61 @@
+"""The checkpoint that comes with the program is the one that the registry names, and it segments."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+from ProxyPromptSegmentLib.checkpoints import load_model, sha256
+from ProxyPromptSegmentLib.evaluation.metrics import dice
+from ProxyPromptSegmentLib.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.registry import checkpoint_of, models_folder, read_registry, resolve
+from ProxyPromptSegmentLib.support import support_from_volume
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    from ProxyPromptSegmentLib.segmenter import Segmenter
+
+    return Segmenter(load_model(*resolve("sam-compact"))[0])
+
+
+def test_every_entry_of_the_registry_has_its_file_its_hash_its_size_and_its_card():
+    for entry in read_registry():
+        path = checkpoint_of(entry)
+        assert entry.sha256 == sha256(path), entry.name
+        assert entry.bytes == path.stat().st_size
+        assert entry.licence and entry.description and entry.citation
+        card = (models_folder() / f"{entry.name}.md").read_text(encoding="utf-8")
+        assert "Research use only" in card and "PROMISE12" in card
+
+
+def test_the_checkpoint_says_how_it_was_trained():
+    metadata = load_model(*resolve("sam-compact"))[1]
+    assert metadata["recipe"]["tasks"] and metadata["steps"] > 0
+
+
+def test_one_phantom_segments_another(segmenter):
+    support = support_from_volume(*pelvis_phantom(11), ["prostate"], None, "k", 4)
+    target, truth = pelvis_phantom(12)
+    result = segmenter.segment(target.array, support)
+    assert dice(truth.segments[0].mask, result.masks()[:, 0]) > 0.6
+
+
+def test_on_real_prostates_the_prompt_decides(segmenter, shared_data):
+    """Supports of other patients find the prostate of test patients; the same images with nothing marked do not."""
+    from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
+    from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
+    from ProxyPromptSegmentLib.training.datasets import load_dataset, split
+
+    parts = split(load_dataset(shared_data, "promise12"), "promise12")
+    scores, emptied = [], []
+    for case in parts.test[:3]:
+        support, _ = draw_supports(parts.train, case, 4, seed=7)
+        encoded = {}
+        found = segmenter.segment(case.images, support, encoded=encoded).masks()
+        nothing = segmenter.segment(case.images, prepare_emptied(segmenter, support), encoded=encoded).masks()
+        scores.append(dice(case.masks[:, 0], found[:, 0]))
+        emptied.append(dice(case.masks[:, 0], nothing[:, 0]))
+    assert sum(scores) / 3 > 0.6
+    assert sum(emptied) / 3 < 0.2
