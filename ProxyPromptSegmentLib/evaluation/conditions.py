@@ -53,7 +53,8 @@ def foreign_support(pool: list[Case], objects: tuple[str, ...], count: int, seed
     pairs = []
     for number in rng.permutation(len(pool))[:count]:
         case = pool[int(number)]
-        pair = pair_of(case, int(np.flatnonzero(case.masks.any(axis=(1, 2, 3)))[0]))
+        # The slice on which the smallest of its objects is largest shows them all, if any slice does.
+        pair = pair_of(case, int(case.masks.sum(axis=(2, 3)).min(axis=1).argmax()))
         masks = np.stack([pair.masks[n % len(pair.masks)] for n in range(len(objects))])
         pairs.append(type(pair)(pair.image, masks, pair.spacing_mm, pair.window, pair.source))
     return SupportSet(tuple(pairs), objects)
