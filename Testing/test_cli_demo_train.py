@@ -110,7 +110,7 @@ def fake_training(monkeypatch):
     """A training of ten steps of six seconds; ``at`` is the step at which SIGINT comes."""
     plan = {"at": None, "calls": []}
 
-    def train(recipe_file, data, out, device, threads, minutes, cancel: CancelToken, on_step) -> Path:
+    def train(recipe_file, data, out, device, threads, minutes, cancel: CancelToken, on_step, initial) -> Path:
         plan["calls"].append((recipe_file, data, out, device, threads, minutes))
         out.mkdir(exist_ok=True)
         for step in range(1, 11):

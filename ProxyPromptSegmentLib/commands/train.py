@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import device_of
 from ProxyPromptSegmentLib.console import Console, duration
@@ -23,7 +23,7 @@ same command goes on where it stopped.
 """
 EXAMPLES = """\
 examples:
-  proxyprompt train --recipe sam-compact --data DATA --out runs/compact
+  proxyprompt train --recipe sam-compact-1 --data DATA --out runs/compact
   proxyprompt train --recipe my_recipe.json --data DATA --out runs/mine --minutes 10 --threads 2
 """
 
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the data sets, with manifest.csv",
     )
     add("--out", required=True, type=Path, metavar="FOLDER", help="folder for the state and the checkpoint")
+    add("--initial", type=Path, metavar="FILE", help="checkpoint whose weights it begins with (default: random ones)")
     add("--minutes", type=_positive, metavar="M", help="training time (default: the recipe's)")
     add("--threads", type=int, default=1, metavar="T", help="processor threads (1)")
     add(
@@ -114,6 +115,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if not args.data.is_dir():
         raise InputError(f"the data folder {args.data} does not exist; give the folder that holds manifest.csv.")
     check_folder(args.out, f"{recipe.name}.safetensors")
+    if args.initial and not args.initial.is_file():
+        raise InputError(f"there is no checkpoint {args.initial} to begin with; give a .safetensors file.")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         from ProxyPromptSegmentLib.segmenter import choose_device
@@ -127,8 +130,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
             console.status("stopped before the first step.")
             return EXIT_INTERRUPTED
         try:
+            initial = _weights(args.initial) if args.initial else None
             checkpoint = train_recipe(
-                recipe_file, args.data, args.out, device, args.threads, args.minutes, cancel, reporter.on_step
+                recipe_file, args.data, args.out, device, args.threads, args.minutes, cancel, reporter.on_step, initial
             )
         finally:
             console.progress.close()
@@ -138,6 +142,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.status(f"stopped; the state is kept in {args.out}. Give the same command again to go on ({left} left).")
         return EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    """The tensors of a checkpoint, in single precision."""
+    from ProxyPromptSegmentLib.checkpoints import read_checkpoint
+
+    return {name: tensor.float() for name, tensor in read_checkpoint(path)[0].items()}
 
 
 class _Reporter:
