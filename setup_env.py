@@ -590,7 +590,7 @@ def fetch_mamba_source(environment):
         [environment.python, "-m"] + words + ["--require-hashes", "-r", listed],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=dict(os.environ, MAMBA_SKIP_CUDA_BUILD="TRUE"),
+        env=dict(os.environ, MAMBA_SKIP_CUDA_BUILD="TRUE", PIP_RETRIES="1"),
     )
     if process.returncode:
         say("It could not be had; the comparison with it is skipped.")
