@@ -1,8 +1,9 @@
 """The specialist to compare with: MONAI's 2D U-Net, trained on the PROMISE12 training patients alone.
 
-It sees all slices of 14 patients and learns one organ; the in-context model gets a few slices instead.
+It sees all slices of its patients and learns one organ; the in-context model gets a few slices instead.
 Training is limited by time and resumes with the seconds it has already used. The last averaged weights are
-the result; nothing is selected on the validation patients.
+the result; nothing is selected on the validation patients, which is why they may be trained on as well
+(``parts``), as the last stages of the compact model do.
 
 References:
     Ronneberger et al. 2015, U-Net; the residual variant of Kerfoot et al. 2019 as MONAI implements it.
@@ -25,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.errors import CheckpointError, InputError
 from ProxyPromptSegmentLib.evaluation.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.training.clock import training_clock
@@ -195,7 +196,7 @@ class TrainingState:
                     mean.copy_(values[name])
         return float(loss.detach())
 
-    def save(self, folder: Path, minutes: float) -> None:
+    def save(self, folder: Path, minutes: float, patients: int) -> None:
         """Writes the averaged weights and the state to go on from; each file is replaced as a whole."""
         counts = {"steps": str(self.steps), "seconds": repr(self.seconds), "seed": str(self.seed)}
         weights = {name: value.contiguous() for name, value in self.average.state_dict().items()}
@@ -207,7 +208,7 @@ class TrainingState:
         _replace(tensors, folder / STATE, counts)
         about = {
             "architecture": "monai UNet 16-256, batch norm, 1 x 1 head",
-            "training": "promise12, 14 patients",
+            "training": f"promise12, {patients} patients",
             "minutes": str(minutes),
         }
         _replace(weights, folder / WEIGHTS, counts | about)
@@ -249,7 +250,14 @@ def mean_dice(model: nn.Module, cases: Sequence[Case]) -> float:
     return float(np.mean([dice(c.masks[:, 0], predict_volume(model, c.images)) for c in cases]))
 
 
-def train_unet(root: Path, out_dir: Path, minutes: float, seed: int = 0, threads: int = 1) -> Path:
+def train_unet(
+    root: Path,
+    out_dir: Path,
+    minutes: float,
+    seed: int = 0,
+    threads: int = 1,
+    parts: Sequence[str] = ("train",),
+) -> Path:
     """Trains until ``minutes`` of training time are spent; goes on from ``out_dir`` if it was interrupted.
 
     Args:
@@ -258,16 +266,24 @@ def train_unet(root: Path, out_dir: Path, minutes: float, seed: int = 0, threads
         minutes: Training time; loading, validation and checkpoints do not count.
         seed: Seed of weights, order and augmentation.
         threads: CPU threads of torch.
+        parts: Parts of the split to train on, ``"train"`` and ``"validation"``; never the test patients.
 
     Returns:
         The file of the averaged weights after the last step.
+
+    Raises:
+        InputError: If ``parts`` names another part, or none.
     """
+    if not parts or not set(parts) <= {"train", "validation"}:
+        raise InputError(f"The parts to train on are {', '.join(parts) or 'none'}; allowed: train, validation.")
     torch.set_num_threads(threads)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    parts = split(load_dataset(Path(root), "promise12"), "promise12")
-    images = torch.from_numpy(np.concatenate([windowed(case.images) for case in parts.train]))[:, None]
-    masks = torch.from_numpy(np.concatenate([case.masks[:, :1] for case in parts.train])).float()
+    divided = split(load_dataset(Path(root), "promise12"), "promise12")
+    cases = [case for part in dict.fromkeys(parts) for case in getattr(divided, part)]
+    patients = sorted({case.patient for case in cases})
+    images = torch.from_numpy(np.concatenate([windowed(case.images) for case in cases]))[:, None]
+    masks = torch.from_numpy(np.concatenate([case.masks[:, :1] for case in cases])).float()
     state = TrainingState(seed)
     resumed = state.resume(out_dir)
     parameters = sum(p.numel() for p in state.model.parameters())
@@ -286,12 +302,12 @@ def train_unet(root: Path, out_dir: Path, minutes: float, seed: int = 0, threads
             recent.clear()
         if state.seconds - saved >= CHECKPOINT_EVERY_S:
             saved = state.seconds
-            state.save(out_dir, minutes)
+            state.save(out_dir, minutes, len(patients))
         if state.seconds - validated >= VALIDATE_EVERY_S:
             validated = state.seconds
-            score = mean_dice(state.average, parts.validation)
+            score = mean_dice(state.average, divided.validation)
             LOG.info("step %d, %.0f s, validation Dice %.4f", state.steps, state.seconds, score)
-    state.save(out_dir, minutes)
+    state.save(out_dir, minutes, len(patients))
     result = {
         "parameters": parameters,
         "steps": state.steps,
@@ -299,8 +315,9 @@ def train_unet(root: Path, out_dir: Path, minutes: float, seed: int = 0, threads
         "batch": BATCH,
         "seed": state.seed,
         "threads": threads,
-        "train_patients": sorted({case.patient for case in parts.train}),
-        "validation_dice": mean_dice(state.average, parts.validation),
+        "train_patients": patients,
+        "validation_was_trained_on": "validation" in parts,
+        "validation_dice": mean_dice(state.average, divided.validation),
     }
     (out_dir / "unet.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     LOG.info("finished: step %d, validation Dice %.4f", state.steps, result["validation_dice"])
@@ -315,9 +332,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=45.0, help="training time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--parts", nargs="+", default=["train"], choices=["train", "validation"])
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train_unet(options.data, options.out, options.minutes, options.seed, options.threads)
+    train_unet(options.data, options.out, options.minutes, options.seed, options.threads, options.parts)
 
 
 if __name__ == "__main__":
