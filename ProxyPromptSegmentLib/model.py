@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ProxyPromptSegmentLib.backbones.lora import inject_lora
-from ProxyPromptSegmentLib.backbones.sam import SamBackbone
+from ProxyPromptSegmentLib.backbones.lora import SAM2_DECODER, SAM2_ENCODER, inject_lora
+from ProxyPromptSegmentLib.backbones.sam import SAM_NAMES, SamBackbone
+from ProxyPromptSegmentLib.backbones.sam2_architectures import SAM2_NAMES
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
-from ProxyPromptSegmentLib.prompting.proxy.config import COMPACT, PRESETS, ProxyPromptConfig
+from ProxyPromptSegmentLib.prompting.proxy.config import COMPACT, COMPACT_MEMORY, PRESETS, ProxyPromptConfig
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport, ProxyPromptGenerator
 from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+
+COMPACT_NAMES = ("sam-compact", "sam2-compact")
+BACKBONE_NAMES = (*SAM_NAMES, *SAM2_NAMES)
 
 
 class ProxyPromptModel(nn.Module):
     """Proxy Prompt on one backbone: tensors in, tensors out; `Segmenter` owns sizes, caches and NumPy.
 
     Attributes:
-        backbone: SAM.
+        backbone: SAM, or SAM 2, which without memories segments each frame on its own.
         generator: CSM and CCM.
         lora_rank: Rank of the adapters in the backbone; 0 where there are none.
     """
 
-    def __init__(self, backbone: SamBackbone, generator: ProxyPromptGenerator, lora_rank: int = 0) -> None:
+    def __init__(
+        self, backbone: SamBackbone | Sam2Backbone, generator: ProxyPromptGenerator, lora_rank: int = 0
+    ) -> None:
         """Joins the two.
 
         Raises:
@@ -85,47 +94,57 @@ def build_model(
     """Builds a model; weights that are not given are random.
 
     Args:
-        backbone: A name of `SAM_NAMES`.
-        generator: A configuration, or the name of a preset (``paper``, ``robust``, ``compact``); by default
-            the one that fits the backbone.
+        backbone: A name of `BACKBONE_NAMES`.
+        generator: A configuration, or the name of a preset (``paper``, ``robust``, ``compact``; ``-memory`` at its
+            end for SAM 2); by default the one that fits the backbone.
         lora_rank: Rank of the adapters; by default 4 on an official backbone, which stays frozen, and 0 on
-            the compact one, which is trained as a whole.
-        base: State dict of `segment_anything.modeling.Sam`, as official checkpoints have it; it is loaded before the
-            adapters change the names.
+            a compact one, which is trained as a whole.
+        base: State dict of ``segment_anything.modeling.Sam`` or ``sam2``'s ``SAM2Base``, as official checkpoints have
+            it; it is loaded before the adapters change the names.
 
     Raises:
         UsageError: If a name is unknown or the two do not fit.
         CheckpointError: If ``base`` does not fit the backbone exactly.
     """
+    if backbone not in BACKBONE_NAMES:
+        raise UsageError(f"there is no backbone '{backbone}'; choose one of {', '.join(BACKBONE_NAMES)}")
+    compact, video = backbone in COMPACT_NAMES, backbone in SAM2_NAMES
     if generator is None:
-        generator = COMPACT if backbone == "sam-compact" else PRESETS["robust"]
+        generator = ("compact" if compact else "robust") + ("-memory" if video else "")
     if isinstance(generator, str):
         if generator not in PRESETS:
             raise UsageError(f"there is no preset '{generator}'; choose one of {', '.join(PRESETS)}")
         generator = PRESETS[generator]
-    made = SamBackbone(backbone)
+    if generator.for_memory and not video:
+        raise UsageError(f"the prompt generator speaks to a memory, which {backbone} does not have; choose a SAM 2")
+    made: SamBackbone | Sam2Backbone
+    if video:
+        from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+
+        made = Sam2Backbone(backbone, generator.memory_bridge, generator.reduce == "pair_merge")
+        modules, targets = made.sam2, (SAM2_ENCODER, SAM2_DECODER)
+    else:
+        made = SamBackbone(backbone)
+        modules, targets = made.sam, None
     if base is not None:
         try:
-            made.sam.load_state_dict(base)
+            modules.load_state_dict(base)
         except RuntimeError as error:
             raise CheckpointError(f"these weights are not those of {backbone}: {error}") from error
     if lora_rank is None:
-        lora_rank = 0 if backbone == "sam-compact" else 4
+        lora_rank = 0 if compact else 4
     if lora_rank:
-        inject_lora(made, rank=lora_rank, alpha=lora_rank)
-    if backbone == "sam-compact" and (generator.grid, generator.channels) == (64, 256):
+        # The bridge into SAM 2's memory belongs to the prompt: it lies outside of these modules and stays trainable.
+        inject_lora(modules, lora_rank, lora_rank, **({"targets": targets} if targets else {}))
+    if compact and (generator.grid, generator.channels) == (64, 256):
         # The paper's choices at the compact size, for reproductions that two cores can train.
+        small = COMPACT_MEMORY if video else COMPACT
+        sizes = ("vim_dim", "vim_depth", "vim_state", "bridge_width", "ccm_width", "ccm_heads", "ccm_ffn")
         generator = dataclasses.replace(
             generator,
             image_size=made.image_size,
             grid=made.grid,
             channels=made.channels,
-            vim_dim=COMPACT.vim_dim,
-            vim_depth=COMPACT.vim_depth,
-            vim_state=COMPACT.vim_state,
-            bridge_width=COMPACT.bridge_width,
-            ccm_width=COMPACT.ccm_width,
-            ccm_heads=COMPACT.ccm_heads,
-            ccm_ffn=COMPACT.ccm_ffn,
+            **{key: getattr(small, key) for key in sizes},
         )
     return ProxyPromptModel(made, ProxyPromptGenerator(generator), lora_rank)

@@ -18,7 +18,8 @@ from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.support import SupportSet
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.segmenter import Segmenter, SegmentResult, SlicePrediction
+    from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction
+    from ProxyPromptSegmentLib.segmenter import Segmenter
 
 __all__ = [
     "Job",

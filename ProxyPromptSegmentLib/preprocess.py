@@ -1,7 +1,8 @@
 """The only place that scales intensities and sizes: image, mask and contextual encoder share it.
 
 A slice is windowed to 0..1, resized so that its physical aspect ratio is kept, and placed in the upper left
-corner of a square (the *letterbox* of Segment Anything); logits go the same way back.
+corner of a square (the *letterbox* of Segment Anything); SAM 2's official weights were trained on images squashed to
+the square instead. Logits go the same way back.
 """
 
 from __future__ import annotations
@@ -54,15 +55,19 @@ class Letterbox:
         size: Side of the square in pixels.
         shape: Rows and columns of the slice.
         spacing_mm: Pixel size (row, column); only the ratio matters.
+        keep_aspect: False fills the whole square, whatever becomes of the proportions.
     """
 
     size: int
     shape: tuple[int, int]
     spacing_mm: tuple[float, float] = (1.0, 1.0)
+    keep_aspect: bool = True
 
     @property
     def valid(self) -> tuple[int, int]:
         """Rows and columns of the square that the slice fills; the rest is padding."""
+        if not self.keep_aspect:
+            return self.size, self.size
         height = self.shape[0] * self.spacing_mm[0]
         width = self.shape[1] * self.spacing_mm[1]
         factor = self.size / max(height, width)

@@ -81,10 +81,45 @@ class Decoded:
     Attributes:
         logits: ``(B, N, h, w)`` over the whole square; an object is where they are above 0.
         quality: The decoder's own estimate of its intersection over union, ``(B, N)``.
+        presence: SAM 2's logit that the object is in the frame at all, ``(B, N)``; None where the decoder has none.
+        pointer: SAM 2's summary of the object for later frames, ``(B, N, C)``.
     """
 
     logits: torch.Tensor
     quality: torch.Tensor
+    presence: torch.Tensor | None = None
+    pointer: torch.Tensor | None = None
+
+    def detach(self) -> Decoded:
+        """The same values without their history."""
+        return Decoded(
+            self.logits.detach(),
+            self.quality.detach(),
+            None if self.presence is None else self.presence.detach(),
+            None if self.pointer is None else self.pointer.detach(),
+        )
+
+
+@dataclass(frozen=True)
+class FrameMemory:
+    """What SAM 2 remembers of one frame, for ``B * N`` tracks.
+
+    Attributes:
+        frame: Number of the frame in the order of tracking, which may run backwards through a volume.
+        spatial: Features and mask together, ``(B * N, M, g, g)``.
+        pointer: Summary of the object, ``(B * N, C)``.
+        conditioning: Whether the mask was given and not predicted; such a memory is read from any distance.
+    """
+
+    frame: int
+    spatial: torch.Tensor
+    pointer: torch.Tensor
+    conditioning: bool = False
+
+
+def presence_of(decoded: Decoded, prompt: Prompt) -> torch.Tensor | None:
+    """The logit ``(B, N)`` that an object is there: the decoder's where it has one, else the prompt's."""
+    return prompt.presence if decoded.presence is None else decoded.presence
 
 
 class Backbone(Protocol):
@@ -94,6 +129,7 @@ class Backbone(Protocol):
     image_size: int
     grid: int
     channels: int
+    keeps_aspect: bool
 
     def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
         """Embeds images ``(B, 3, size, size)`` in 0..1."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError, SupportError
 from ProxyPromptSegmentLib.model import ProxyPromptModel
-from ProxyPromptSegmentLib.postprocess import drop_small_parts, one_piece, smooth_over_slices, smooth_slice
+from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.preprocess import (
     Letterbox,
     images_to_tensor,
@@ -27,7 +27,8 @@ from ProxyPromptSegmentLib.preprocess import (
 )
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
-from ProxyPromptSegmentLib.protocols import ImageFeatures
+from ProxyPromptSegmentLib.protocols import ImageFeatures, presence_of
+from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction
 from ProxyPromptSegmentLib.support import SupportSet
 
 logger = logging.getLogger(__name__)
@@ -82,86 +83,6 @@ class EncodedSlices:
         return EncodedSlices(self.features.select(slice(offset, offset + 1)), self.box, self.keys[offset : offset + 1])
 
 
-@dataclass(frozen=True)
-class SlicePrediction:
-    """The prediction for one slice.
-
-    Attributes:
-        index: Position of the slice in the order that was asked for.
-        probability: float32 ``(N, H, W)``.
-        presence: Probability that the object is in the slice at all, ``(N,)``; 1 where the model has no such head.
-        quality: The decoder's estimate of its own IoU, 0..1, ``(N,)``.
-    """
-
-    index: int
-    probability: np.ndarray
-    presence: np.ndarray
-    quality: np.ndarray
-
-
-@dataclass
-class SegmentResult:
-    """The prediction for all slices that were done.
-
-    Attributes:
-        objects: Names of the ``N`` objects.
-        probability: float32 ``(S, N, H, W)``; 0 where not done.
-        presence: ``(S, N)``.
-        quality: ``(S, N)``.
-        done: bool ``(S,)``.
-        cancelled: Whether somebody stopped it.
-        notes: What the user should know.
-        one_piece: For each object whether the supports show it in one piece.
-        across_slices: Whether masks use what neighbouring slices say; see `postprocess`.
-    """
-
-    objects: tuple[str, ...]
-    probability: np.ndarray
-    presence: np.ndarray
-    quality: np.ndarray
-    done: np.ndarray
-    cancelled: bool = False
-    notes: list[str] = field(default_factory=list)
-    one_piece: tuple[bool, ...] = ()
-    across_slices: bool = True
-
-    def gated_probability(self) -> np.ndarray:
-        """Probability of each voxel, times the presence of the object in its slice; float32 ``(S, N, H, W)``.
-
-        Both are averaged with the neighbouring slices (``across_slices``), because an organ does not flicker.
-        """
-        return np.stack([self._gated(index) for index in range(len(self.done))])
-
-    def _gated(self, index: int) -> np.ndarray:
-        """One slice of `gated_probability`, so that a long volume is not copied whole."""
-        if not self.across_slices:
-            return self.probability[index] * self.presence[index][:, None, None]
-        presence = smooth_slice(self.presence, self.done, index)
-        return smooth_slice(self.probability, self.done, index) * presence[:, None, None]
-
-    def masks(self, threshold: float = 0.5) -> np.ndarray:
-        """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold.
-
-        Of an object that the supports show in one piece, parts that are small beside the largest are left out.
-        """
-        masks = np.stack([(self._gated(index) > threshold).astype(np.uint8) for index in range(len(self.done))])
-        for number, whole in enumerate(self.one_piece):
-            if whole and self.across_slices:
-                masks[:, number] = drop_small_parts(masks[:, number])
-        return masks
-
-    def confidence(self, masks: np.ndarray | None = None) -> np.ndarray:
-        """0..1 for each slice and object, ``(S, N)``: how sure the model is of what it shows there.
-
-        On a slice where the object is shown: the estimated IoU, lowered where presence is in doubt; elsewhere:
-        how sure it is that nothing is there.
-        """
-        # Averaged in any case: a slice beside one without the object is in doubt.
-        smooth = smooth_over_slices(self.presence, self.done)
-        shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
-        return np.where(shown, np.clip(self.quality, 0, 1) * smooth, 1.0 - smooth).astype(np.float32)
-
-
 def fingerprint(module: torch.nn.Module) -> str:
     """A short hash by which two sets of weights of one architecture differ, adapters included.
 
@@ -211,6 +132,11 @@ class Segmenter:
         self.across_slices = across_slices
         self._fingerprint = fingerprint(model.backbone)
 
+    def letterbox(self, shape: tuple[int, int], spacing_mm: tuple[float, float] = (1.0, 1.0)) -> Letterbox:
+        """Where a slice of so many rows and columns lies in this backbone's square."""
+        backbone = self.model.backbone
+        return Letterbox(backbone.image_size, shape, spacing_mm, backbone.keeps_aspect)
+
     def prepare(self, support: SupportSet) -> PreparedSupport:
         """Computes the support side of the prompt.
 
@@ -220,7 +146,7 @@ class Segmenter:
         Raises:
             SupportError: If an object's mask is empty in every pair.
         """
-        size, grid = self.model.backbone.image_size, self.model.backbone.grid
+        grid = self.model.backbone.grid
         for number, name in enumerate(support.objects):
             if not any(pair.masks[number].any() for pair in support.pairs):
                 raise SupportError(
@@ -229,7 +155,7 @@ class Segmenter:
         # Pairs of one size go through the encoder together.
         groups: dict[Letterbox, list[int]] = {}
         for number, pair in enumerate(support.pairs):
-            box = Letterbox(size, (pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
+            box = self.letterbox((pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
             groups.setdefault(box, []).append(number)
         parts = []
         with torch.inference_mode():
@@ -267,9 +193,9 @@ class Segmenter:
             window: Intensities mapped to 0 and 1; of the whole volume, if the slices are part of one.
             spacing_mm: Pixel size (row, column).
         """
-        size, grid = self.model.backbone.image_size, self.model.backbone.grid
+        grid = self.model.backbone.grid
         window = window or intensity_window(images)
-        box = Letterbox(size, (images.shape[1], images.shape[2]), spacing_mm)
+        box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
         with torch.inference_mode():
             tensor = images_to_tensor(images, window, box)
             valid = valid_tokens(box, grid).unsqueeze(0).expand(len(images), -1, -1)
@@ -297,8 +223,8 @@ class Segmenter:
             probability = torch.sigmoid(logits).cpu().numpy()
             quality = decoded.quality.clamp(0, 1).float().cpu().numpy()
             presence = np.ones_like(quality)
-            if prompt.presence is not None:
-                presence = torch.sigmoid(prompt.presence.float()).cpu().numpy()
+            if (logit := presence_of(decoded, prompt)) is not None:
+                presence = torch.sigmoid(logit.float()).cpu().numpy()
             for offset in range(len(probability)):
                 answers.append(
                     SlicePrediction(part.start + offset, probability[offset], presence[offset], quality[offset])
@@ -379,7 +305,7 @@ class Segmenter:
     ) -> None:
         """Segments some slices into the result, with embeddings that are already there."""
         cache = encoded if encoded is not None else {}
-        box = Letterbox(self.model.backbone.image_size, (images.shape[1], images.shape[2]), spacing_mm)
+        box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
         missing = [
             index
             for index in part

@@ -172,7 +172,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path):
         (lambda model: model["generator"].update(magic=1), "settings that this version does not know: magic"),
         (lambda model: model["generator"].update(reduce="magic"), "reduce is 'magic'"),
         (lambda model: model["generator"].update(ccm_width="wide"), "does not fit|cannot be built"),
-        (lambda model: model.update(backbone="sam-vit-x"), "no SAM backbone 'sam-vit-x'"),
+        (lambda model: model.update(backbone="sam-vit-x"), "no backbone 'sam-vit-x'"),
         (lambda model: model.pop("lora_rank"), "lacks the setting 'lora_rank'"),
         (lambda model: model.pop("generator"), "lacks the setting 'generator'"),
         (lambda model: model["generator"].update(ccm_ffn=7), "does not fit its own description"),

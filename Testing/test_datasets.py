@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.training.splits import (
     write_split,
 )
 
-WITH_TRAINING = {"promise12": (14, 3, 8), "psfhs": (14, 2, 4), "ccaus_video": (4, 1, 2), "acdc": (15, 3, 7)}
+WITH_TRAINING = {"promise12": (14, 3, 8), "psfhs": (14, 2, 4), "ccaus_video": (3, 1, 3), "acdc": (15, 3, 7)}
 
 
 def tiny_case(patient: str, dataset: str = "promise12") -> Case:

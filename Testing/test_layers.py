@@ -25,9 +25,9 @@ LAYERS = (
     ("backbones", "prompting"),
     ("model",),
     ("checkpoints", "registry"),
-    ("segmenter", "tracker"),
+    ("results", "segmenter", "tracker"),
     ("worker", "pipeline", "training", "evaluation"),
-    ("preview", "report"),
+    ("preview", "report", "frames", "tracked_files"),
     ("console", "commands", "cli", "__main__"),
 )  # fmt: skip
 # Beside the layers: who never imports whom, although the layers would let it.

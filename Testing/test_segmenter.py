@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ProxyPromptSegmentLib.errors import DeviceError, InputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmenter import Segmenter, SegmentResult, choose_device
+from ProxyPromptSegmentLib.results import SegmentResult
+from ProxyPromptSegmentLib.segmenter import Segmenter, choose_device
 from ProxyPromptSegmentLib.support import SupportPair, SupportSet
 
 FIELDS = ("probability", "presence", "quality")

@@ -1,4 +1,4 @@
-"""A small image encoder for `segment_anything.modeling.Sam`, light enough to train from scratch on two cores.
+"""A small image encoder for SAM and SAM 2, light enough to train from scratch on two cores.
 
 Convolutions down to stride 16, two attention blocks there, and a top-down path to stride 8. At this size a
 convolutional encoder learns faster than a small ViT; the model card has the figures. The blocks are called
@@ -77,11 +77,12 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm2(tokens))
 
 
-class CompactImageEncoder(nn.Module):
-    """Embeds ``(B, 3, size, size)`` as ``(B, out_channels, size/8, size/8)``.
+class CompactTrunk(nn.Module):
+    """Levels at strides 2, 4, 8 and 16, with attention at the coarsest.
 
     Attributes:
         img_size: Side of the input, as SAM's encoder calls it.
+        channel_list: Channels of the levels, coarsest first, as SAM 2's neck wants them.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class CompactImageEncoder(nn.Module):
         depths: tuple[int, int, int, int] = (1, 1, 2, 1),
         blocks: int = 2,
         heads: int = 5,
-        out_channels: int = 128,
     ) -> None:
-        """Makes the encoder; ``widths`` and ``depths`` belong to strides 2, 4, 8 and 16."""
+        """Makes the trunk; ``widths`` and ``depths`` belong to strides 2, 4, 8 and 16."""
         super().__init__()
         self.img_size = img_size
+        self.channel_list = list(widths[::-1])
         inputs = (3, *widths[:-1])
         self.stages = nn.ModuleList(
             ResidualStage(a, b, depth) for a, b, depth in zip(inputs, widths, depths, strict=True)
@@ -104,14 +105,9 @@ class CompactImageEncoder(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, widths[-1], side, side))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.blocks = nn.ModuleList(Block(widths[-1], heads) for _ in range(blocks))
-        self.lateral = nn.Conv2d(widths[2], out_channels, 1)
-        self.top_down = nn.Conv2d(widths[3], out_channels, 1)
-        self.neck = nn.Sequential(
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), LayerNorm2d(out_channels)
-        )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps normalised images to the embedding."""
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Maps normalised images ``(B, 3, size, size)`` to the four levels, finest first."""
         levels = []
         for stage in self.stages:
             x = stage(x)
@@ -120,6 +116,27 @@ class CompactImageEncoder(nn.Module):
         tokens = rearrange(x + self.pos_embed, "b c h w -> b (h w) c")
         for block in self.blocks:
             tokens = block(tokens)
-        coarse = rearrange(tokens, "b (h w) c -> b c h w", h=side)
-        up = functional.interpolate(self.top_down(coarse), scale_factor=2, mode="nearest")
+        levels[-1] = rearrange(tokens, "b (h w) c -> b c h w", h=side)
+        return levels
+
+
+class CompactImageEncoder(CompactTrunk):
+    """Embeds ``(B, 3, size, size)`` as ``(B, out_channels, size/8, size/8)``."""
+
+    def __init__(
+        self, img_size: int = 128, out_channels: int = 128, widths: tuple[int, int, int, int] = (24, 48, 96, 160)
+    ) -> None:
+        """Makes the encoder of the compact SAM; arguments as of `CompactTrunk`."""
+        super().__init__(img_size, widths)
+        coarse, fine = self.channel_list[:2]
+        self.lateral = nn.Conv2d(fine, out_channels, 1)
+        self.top_down = nn.Conv2d(coarse, out_channels, 1)
+        self.neck = nn.Sequential(
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), LayerNorm2d(out_channels)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Maps normalised images to the embedding."""
+        levels = super().forward(x)
+        up = functional.interpolate(self.top_down(levels[3]), scale_factor=2, mode="nearest")
         return self.neck(self.lateral(levels[2]) + up)

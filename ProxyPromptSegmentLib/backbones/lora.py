@@ -15,6 +15,10 @@ from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importabl
 # Full-match patterns: a bare "q_proj" would also catch SAM 2's memory attention.
 SAM_ENCODER = r".*image_encoder\.blocks\.\d+\.attn\.qkv"
 SAM_DECODER = r".*mask_decoder\.transformer\..*\.(q_proj|v_proj)"
+SAM2_ENCODER = r".*image_encoder\.trunk\.blocks\.\d+\.attn\.qkv"
+SAM2_DECODER = r".*sam_mask_decoder\.transformer\..*\.(q_proj|v_proj)"
+# Not adapted unless asked for.
+SAM2_MEMORY = r".*memory_attention\.layers\.\d+\.(self_attn|cross_attn_image)\.(q_proj|v_proj)"
 
 
 def inject_lora(

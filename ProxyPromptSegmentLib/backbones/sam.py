@@ -113,7 +113,10 @@ class SamBackbone(nn.Module):
         grid: Side of the feature grid.
         channels: Channels of the embedding.
         sam: The package's own module, whose state dict is the official checkpoint's.
+        keeps_aspect: Images are letterboxed.
     """
+
+    keeps_aspect = True
 
     def __init__(self, name: str, compact: dict[str, Any] | None = None) -> None:
         """Builds the modules with random weights; `checkpoints` fills them."""

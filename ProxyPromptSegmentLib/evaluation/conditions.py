@@ -26,13 +26,13 @@ def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSuppor
     """
     import torch
 
-    from ProxyPromptSegmentLib.preprocess import Letterbox, images_to_tensor, valid_tokens
+    from ProxyPromptSegmentLib.preprocess import images_to_tensor, valid_tokens
     from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 
     backbone, parts = segmenter.model.backbone, []
     with torch.inference_mode():
         for pair in support.pairs:
-            box = Letterbox(backbone.image_size, pair.image.shape[:2], pair.spacing_mm)
+            box = segmenter.letterbox(pair.image.shape[:2], pair.spacing_mm)
             image = images_to_tensor(pair.image[None], pair.window, box).to(segmenter.device)
             nothing = torch.zeros(1, len(support.objects), *image.shape[-2:], device=segmenter.device)
             valid = valid_tokens(box, backbone.grid).unsqueeze(0).to(segmenter.device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.phantom import pelvis_phantom
-from ProxyPromptSegmentLib.preprocess import Letterbox, images_to_tensor, intensity_window
+from ProxyPromptSegmentLib.preprocess import images_to_tensor, intensity_window
 from ProxyPromptSegmentLib.protocols import Prompt
 from ProxyPromptSegmentLib.support import support_from_volume
 
@@ -65,7 +65,7 @@ def measure_speed(segmenter: Segmenter, supports: int = 4, repeats: int = 7) -> 
     support = support_from_volume(case, annotation, ["prostate"], None, "k", supports)
     images, window = target.array, intensity_window(target.array)
     backbone, batch = segmenter.model.backbone, segmenter.batch
-    box = Letterbox(backbone.image_size, (images.shape[1], images.shape[2]))
+    box = segmenter.letterbox((images.shape[1], images.shape[2]))
     tensors = images_to_tensor(images, window, box).to(segmenter.device)
     corners = torch.tensor([[[32.0, 32.0], [96.0, 96.0]]], device=segmenter.device) * backbone.image_size / 128
     prepared = segmenter.prepare(support)

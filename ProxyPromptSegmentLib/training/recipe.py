@@ -51,6 +51,7 @@ class Recipe:
         unrelated: See `EpisodeSampler`.
         emptied: See `EpisodeSampler`.
         max_supports: See `EpisodeSampler`.
+        dense_dropout: Share of steps without the dense prompt, so that the tokens learn to carry the task as well.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Recipe:
     unrelated: float = 0.12
     emptied: float = 0.1
     max_supports: int = 4
+    dense_dropout: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -28,7 +28,7 @@ COUNTS = {
     "acdc": (15, 3),
     "drishti_gs": (30, 6),
     "drive": (24, 4),
-    "ccaus_video": (4, 1),
+    "ccaus_video": (3, 1),
     "colondb": (0, 0),  # frames of unknown sweeps: nothing that could be divided safely
     "endoscene": (0, 0),
     "prostate158": (0, 0),

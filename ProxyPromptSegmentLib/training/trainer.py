@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -19,6 +20,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
+from ProxyPromptSegmentLib.protocols import Decoded, Prompt, presence_of
 from ProxyPromptSegmentLib.training.clock import training_clock
 from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
@@ -45,29 +47,49 @@ def episode_loss(
     """
     features = model.backbone.encode(episode.images)
     support = model.generator.prepare(features, episode.images, episode.masks)
-    decoded, prompt = model.predict(features, support, episode.chosen)
-    size = episode.truth.shape[-2:]
+    prompt = model.generator.prompt(features, support, episode.chosen)
+    if recipe.dense_dropout and np.random.default_rng((recipe.seed, step, 1)).random() < recipe.dense_dropout:
+        prompt = dataclasses.replace(prompt, dense=None)
+    decoded = model.backbone.decode(features, prompt)
+    return prediction_loss(decoded, prompt, episode.truth, episode.related, recipe, step)
+
+
+def prediction_loss(
+    decoded: Decoded, prompt: Prompt, truth: torch.Tensor, related: torch.Tensor, recipe: Recipe, step: int = 0
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of what was decoded, and its parts.
+
+    Args:
+        decoded: ``B`` targets, one object.
+        prompt: From which it was decoded.
+        truth: ``(B, 1, size, size)``.
+        related: Targets whose supports show their own task, bool ``(B,)``; the others tell nothing about the prior.
+        recipe: The weights of the parts.
+        step: Decides what the recipe begins late.
+    """
+    size = truth.shape[-2:]
     logits = functional.interpolate(decoded.logits, size=size, mode="bilinear", align_corners=False)
-    if prompt.presence is not None:
-        logits = gate_by_presence(logits, prompt.presence)
+    score = presence_of(decoded, prompt)
+    if score is not None:
+        logits = gate_by_presence(logits, score)
     empty_smooth = recipe.empty_smooth * size[0] * size[1] if step >= recipe.empty_from_step else None
-    dice = dice_loss(logits, episode.truth, empty_smooth=empty_smooth).mean()
-    bce = binary_cross_entropy(logits, episode.truth).mean()
+    dice = dice_loss(logits, truth, empty_smooth=empty_smooth).mean()
+    bce = binary_cross_entropy(logits, truth).mean()
     total = dice + recipe.bce * bce
     parts = {"dice": float(dice.detach()), "bce": float(bce.detach())}
-    if prompt.prior is not None and recipe.prior and bool(episode.related.any()):
-        wanted = functional.adaptive_avg_pool2d(episode.truth, prompt.prior.shape[-1])[episode.related]
-        guess = prompt.prior[episode.related].clamp(1e-4, 1 - 1e-4)
+    if prompt.prior is not None and recipe.prior and bool(related.any()):
+        wanted = functional.adaptive_avg_pool2d(truth, prompt.prior.shape[-1])[related]
+        guess = prompt.prior[related].clamp(1e-4, 1 - 1e-4)
         prior = functional.binary_cross_entropy(guess, wanted)
         total = total + recipe.prior * prior
         parts["prior"] = float(prior.detach())
-    if prompt.presence is not None and recipe.presence:
-        there = episode.truth.flatten(2).amax(dim=-1)
-        presence = functional.binary_cross_entropy_with_logits(prompt.presence, there)
+    if score is not None and recipe.presence:
+        there = truth.flatten(2).amax(dim=-1)
+        presence = functional.binary_cross_entropy_with_logits(score, there)
         total = total + recipe.presence * presence
         parts["presence"] = float(presence.detach())
     if recipe.quality:
-        reached = intersection_over_union(logits, episode.truth)
+        reached = intersection_over_union(logits, truth)
         quality = functional.mse_loss(decoded.quality.float(), reached)
         total = total + recipe.quality * quality
         parts["quality"] = float(quality.detach())

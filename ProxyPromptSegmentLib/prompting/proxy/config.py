@@ -13,7 +13,8 @@ CHOICES = {
     "positions": ("none", "sam_dense"),
     "inter_object": ("none", "pooled"),
     "selection": ("map", "mean"),
-    "prompt": ("sparse", "dense", "both"),
+    "prompt": ("sparse", "dense", "both", "memory", "memory_and_dense"),
+    "memory_bridge": ("linear", "split4"),
 }
 
 
@@ -41,7 +42,9 @@ class ProxyPromptConfig:
         ccm_ffn: Hidden units of its feed-forward layers.
         reduce: How a block halves the tokens.
         positions: Whether the CCM is given SAM's positional encoding.
-        prompt: What reaches the decoder.
+        prompt: What reaches the decoder: sparse tokens, a dense prompt or both (SAM); tokens for the memory
+            attention, or those and a dense prompt (SAM 2).
+        memory_bridge: How SAM 2's memory attention is given the tokens, see `MemoryBridge`.
         mask_prior: Whether the supports' masks are read through the map as well.
         presence: Whether a presence logit is predicted.
     """
@@ -66,6 +69,7 @@ class ProxyPromptConfig:
     reduce: str = "token_linear"
     positions: str = "none"
     prompt: str = "sparse"
+    memory_bridge: str = "linear"
     mask_prior: bool = False
     presence: bool = False
 
@@ -98,6 +102,11 @@ class ProxyPromptConfig:
             )
         return cls(**values)
 
+    @property
+    def for_memory(self) -> bool:
+        """Whether the tokens are made for SAM 2's memory attention."""
+        return self.prompt.startswith("memory")
+
 
 PAPER = ProxyPromptConfig()
 ROBUST = dataclasses.replace(PAPER, reduce="pair_merge", positions="sam_dense", cbam_residual=True)
@@ -120,4 +129,15 @@ COMPACT = ProxyPromptConfig(
     mask_prior=True,
     presence=True,
 )
-PRESETS = {"paper": PAPER, "robust": ROBUST, "compact": COMPACT}
+# The same for SAM 2: the tokens go into memory attention and keep an 8x8 grid; presence is the decoder's own score.
+COMPACT_MEMORY = dataclasses.replace(COMPACT, prompt="memory_and_dense", ccm_blocks=2, presence=False)
+PAPER_MEMORY = dataclasses.replace(PAPER, prompt="memory")
+ROBUST_MEMORY = dataclasses.replace(ROBUST, prompt="memory")
+PRESETS = {
+    "paper": PAPER,
+    "robust": ROBUST,
+    "compact": COMPACT,
+    "paper-memory": PAPER_MEMORY,
+    "robust-memory": ROBUST_MEMORY,
+    "compact-memory": COMPACT_MEMORY,
+}

@@ -125,7 +125,8 @@ class ProxyPromptGenerator(nn.Module):
             if config.ccm
             else None
         )
-        self.dense = DensePrompt(config.channels, config.bridge_width) if config.prompt != "sparse" else None
+        dense = config.prompt not in ("sparse", "memory")
+        self.dense = DensePrompt(config.channels, config.bridge_width) if dense else None
         self.presence = (
             nn.Sequential(nn.Linear(4 * config.channels + 1, config.channels), nn.GELU(), nn.Linear(config.channels, 1))
             if config.presence
@@ -225,8 +226,9 @@ class ProxyPromptGenerator(nn.Module):
             summary = torch.cat([seen, asked], dim=-1)
             presence = self.presence(summary)[..., 0]
         return Prompt(
-            sparse=proxy if self.config.prompt != "dense" else None,
+            sparse=proxy if self.config.prompt in ("sparse", "both") else None,
             dense=dense,
+            memory=proxy if self.config.for_memory else None,
             presence=presence,
             prior=prior_map if self.config.mask_prior else None,
             names=support.names,

@@ -1,0 +1,312 @@
+"""SAM 2 as a backbone: proxy prompt tokens and the memories of earlier frames meet in its memory attention.
+
+The order of the tokens is fixed: spatial memories (which get the rotary encoding), proxy prompt, object pointers.
+Three of the package's behaviours are not used, because each of them would hide what a prompt does: masks replaced by a
+constant where the objectness score is negative, the choice among three masks by the estimated IoU, and the fallback to
+them where the single mask looks unstable. The single-mask token speaks in training and in use.
+
+References:
+    Ravi et al., SAM 2, 2024; Proxy Prompt, section 3.3. The layout of memories and pointers is that of the package's
+    ``SAM2Base._prepare_memory_conditioned_features``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ProxyPromptSegmentLib.backbones.memory_bridge import MemoryBridge
+from ProxyPromptSegmentLib.backbones.sam2_architectures import COMPACT_NAME, SAM2_CONFIGS, build_sam2_modules
+from ProxyPromptSegmentLib.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+
+# ImageNet's statistics, on 0..1: those of the official weights.
+SAM2_MEAN, SAM2_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Logits that a given mask becomes, as in the package's ``_use_mask_as_output``.
+MASK_SCALE, MASK_BIAS = 20.0, -10.0
+
+
+class Sam2Backbone(nn.Module):
+    """The `Backbone` protocol on ``sam2``'s modules, with a memory.
+
+    Attributes:
+        name: One of `SAM2_NAMES`.
+        image_size: Side of the square input in pixels.
+        grid: Side of the feature grid.
+        channels: Channels of the embedding.
+        memory_channels: Channels of a memory.
+        memories: How many earlier frames' spatial memories are read.
+        pointers: How many frames' object pointers are read.
+        sam2: The package's own module, whose state dict is the official checkpoint's.
+        bridge: From proxy prompt tokens to memory tokens.
+    """
+
+    def __init__(self, name: str, bridge: str = "linear", grid_positions: bool = False) -> None:
+        """Builds the modules with random weights; `checkpoints` fills them.
+
+        Args:
+            name: One of `SAM2_NAMES`.
+            bridge: See `MemoryBridge`.
+            grid_positions: See `MemoryBridge`.
+        """
+        super().__init__()
+        self.sam2 = build_sam2_modules(name)
+        self.name = name
+        self.image_size = int(self.sam2.image_size)
+        self.grid = self.image_size // int(self.sam2.backbone_stride)
+        self.channels = int(self.sam2.hidden_dim)
+        self.memory_channels = int(self.sam2.mem_dim)
+        self.memories = int(self.sam2.num_maskmem) - 1
+        self.pointers = int(self.sam2.max_obj_ptrs_in_encoder)
+        self.bridge = MemoryBridge(self.channels, self.memory_channels, bridge, grid_positions)
+        mean, std = (SAM2_MEAN, SAM2_STD) if name in SAM2_CONFIGS else ((0.5,) * 3, (0.25,) * 3)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether images are letterboxed; the official weights were trained on images squashed to a square."""
+        return self.name == COMPACT_NAME
+
+    def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
+        """Embeds images; no memory is involved.
+
+        Args:
+            images: ``(B, 3, size, size)`` in 0..1.
+            valid: Feature positions that are not padding, bool ``(B, g, g)``; None means all.
+        """
+        if valid is None:
+            valid = torch.ones(images.shape[0], self.grid, self.grid, dtype=torch.bool, device=images.device)
+        levels = self.sam2.forward_image((images - self.mean) / self.std)["backbone_fpn"]
+        high_res = tuple(levels[:2]) if self.sam2.use_high_res_features_in_sam else None
+        return ImageFeatures(levels[-1], self.positions(), valid, high_res)
+
+    def positions(self) -> torch.Tensor:
+        """SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
+        return self.sam2.sam_prompt_encoder.get_dense_pe()[0]
+
+    def decode(
+        self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory] = (), frame: int = 0
+    ) -> Decoded:
+        """Predicts the objects of the prompt on the embedded frames; single-mask output (token 0).
+
+        Args:
+            features: ``B`` embedded frames.
+            prompt: For ``B`` frames and ``N`` objects; ``memory`` reaches the memory attention, ``sparse`` and
+                ``dense`` the mask decoder.
+            memories: What is remembered of earlier frames, of ``B * N`` tracks each. Without memories and
+                ``prompt.memory`` the frame stands alone, as in SAM 2 on images.
+            frame: Number of this frame in the order of tracking; memories have smaller ones.
+
+        Returns:
+            Logits ``(B, N, 4g, 4g)``, estimated IoU and objectness ``(B, N)``, pointer ``(B, N, C)``.
+        """
+        batch, objects = _shape_of(prompt, memories, features.top.shape[0])
+        count = batch * objects
+        image = self.condition(features, prompt, memories, frame, objects)
+        encoder, decoder = self.sam2.sam_prompt_encoder, self.sam2.sam_mask_decoder
+        if prompt.sparse is not None:
+            sparse = prompt.sparse.flatten(0, 1)
+        else:  # what the package's encoder makes of no click at all: two tokens "not a point"
+            sparse = encoder.not_a_point_embed.weight.unsqueeze(0).expand(count, 2, -1)
+        if prompt.dense is not None:
+            dense = prompt.dense.flatten(0, 1)
+        else:
+            dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(count, -1, self.grid, self.grid)
+        masks, quality, tokens, score = decoder.predict_masks(
+            image_embeddings=image,
+            image_pe=features.positions.unsqueeze(0),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            repeat_image=False,
+            high_res_features=self._high_res(features, objects),
+        )
+        presence = score[:, 0] if self.sam2.pred_obj_scores else None
+        pointer = self._pointer(tokens[:, 0], presence)
+        return Decoded(
+            masks[:, 0].unflatten(0, (batch, objects)),
+            quality[:, 0].unflatten(0, (batch, objects)),
+            None if presence is None else presence.unflatten(0, (batch, objects)),
+            pointer.unflatten(0, (batch, objects)),
+        )
+
+    def condition(
+        self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory], frame: int, objects: int
+    ) -> torch.Tensor:
+        """Lets the frame's features attend to memories, proxy prompt and pointers; ``(B * N, C, g, g)``."""
+        network = self.sam2
+        top = features.top.repeat_interleave(objects, dim=0)
+        usable = self.readable(memories, frame)
+        if prompt.memory is None and not usable:
+            return top + network.no_mem_embed.reshape(1, -1, 1, 1)
+        count = top.shape[0]
+        tokens, positions = [], []
+        for memory in usable:
+            ago = frame - memory.frame
+            if memory.conditioning or 1 <= ago <= self.memories:
+                encoding = self._memory_positions(memory.spatial)
+                index = self.memories if memory.conditioning else ago - 1
+                tokens.append(memory.spatial.flatten(2).permute(2, 0, 1))
+                positions.append((encoding + network.maskmem_tpos_enc[index]).expand(-1, count, -1))
+        unrotated = 0
+        if prompt.memory is not None:
+            proxy, encoding = self.bridge(prompt.memory.flatten(0, 1), network.memory_encoder.position_encoding)
+            tokens.append(proxy.transpose(0, 1))
+            positions.append((encoding.transpose(0, 1) + network.maskmem_tpos_enc[self.memories]).expand(-1, count, -1))
+            unrotated += proxy.shape[1]
+        if usable and network.use_obj_ptrs_in_encoder:
+            pointers, encoding = self._pointer_tokens(usable, frame)
+            tokens.append(pointers)
+            positions.append(encoding.expand(-1, count, -1))
+            unrotated += pointers.shape[0]
+        seen = network.memory_attention(
+            curr=top.flatten(2).permute(2, 0, 1),
+            curr_pos=self._frame_positions(top).expand(-1, count, -1),
+            memory=torch.cat(tokens),
+            memory_pos=torch.cat(positions),
+            num_obj_ptr_tokens=unrotated,
+        )
+        return seen.permute(1, 2, 0).unflatten(-1, (self.grid, self.grid))
+
+    def readable(self, memories: Sequence[FrameMemory], frame: int) -> list[FrameMemory]:
+        """Memories within reach: conditioning ones, and frames whose spatial memory or pointer is still read."""
+        reach = max(self.memories, self.pointers - 1)
+        return [m for m in memories if m.frame < frame and (m.conditioning or frame - m.frame <= reach)]
+
+    def remember(self, features: ImageFeatures, decoded: Decoded, frame: int) -> FrameMemory:
+        """Encodes a frame's own prediction into what later frames read.
+
+        Args:
+            features: ``B`` embedded frames.
+            decoded: What was predicted there, ``B`` by ``N``.
+            frame: Number of the frame in the order of tracking.
+        """
+        count = decoded.logits.shape[0] * decoded.logits.shape[1]
+        logits = decoded.logits.flatten(0, 1).unsqueeze(1).float()
+        size = (self.image_size, self.image_size)
+        full = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        score = logits.new_full((count, 1), 10.0)
+        if decoded.presence is not None:
+            score = decoded.presence.reshape(count, 1)
+            # The package writes -1024 into an absent object's mask; its sigmoid is this zero.
+            full = torch.where(score[..., None, None] > 0, full, full.new_full((), -1024.0))
+        if decoded.pointer is None:
+            raise ValueError("only what SAM 2 decoded has a pointer and can be remembered")
+        return FrameMemory(frame, self._spatial(features, full, score), decoded.pointer.flatten(0, 1))
+
+    def remember_mask(self, features: ImageFeatures, masks: torch.Tensor, frame: int) -> FrameMemory:
+        """Encodes given masks (a correction, or a support as a first frame) as a conditioning memory.
+
+        Args:
+            features: ``B`` embedded frames.
+            masks: 0 or 1, ``(B, N, size, size)``.
+            frame: Number of the frame in the order of tracking.
+        """
+        objects = masks.shape[1]
+        flat = masks.flatten(0, 1).unsqueeze(1).float()
+        present = flat.flatten(1).amax(dim=1, keepdim=True)
+        score = MASK_SCALE * present + MASK_BIAS
+        spatial = self._spatial(features, flat * MASK_SCALE + MASK_BIAS, score)
+        network = self.sam2
+        pointer = flat.new_zeros(len(flat), self.channels)
+        if network.use_obj_ptrs_in_encoder:
+            wanted = network.sam_prompt_encoder.mask_input_size
+            small = network.mask_downsample(flat)
+            if tuple(small.shape[-2:]) != tuple(wanted):
+                small = functional.interpolate(small, size=wanted, mode="bilinear", align_corners=False, antialias=True)
+            no_click = torch.zeros(len(flat), 1, 2, device=flat.device)
+            label = -torch.ones(len(flat), 1, dtype=torch.int32, device=flat.device)
+            sparse, dense = network.sam_prompt_encoder(points=(no_click, label), boxes=None, masks=small)
+            _, _, tokens, _ = network.sam_mask_decoder.predict_masks(
+                image_embeddings=features.top.repeat_interleave(objects, dim=0),
+                image_pe=features.positions.unsqueeze(0),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                repeat_image=False,
+                high_res_features=self._high_res(features, objects),
+            )
+            pointer = self._pointer(tokens[:, 0], score[:, 0])
+        return FrameMemory(frame, spatial, pointer, conditioning=True)
+
+    def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Embeds clicks as SAM 2 does.
+
+        Args:
+            points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``.
+            labels: 1 inside, 0 outside, ``(M, P)``.
+
+        Returns:
+            Tokens ``(M, P + 1, C)``: a padding point is added where there is no box.
+        """
+        sparse, _ = self.sam2.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        return sparse
+
+    def _spatial(self, features: ImageFeatures, logits: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+        """The memory encoder on features and full-size logits ``(B * N, 1, size, size)``: ``(B * N, M, g, g)``."""
+        network = self.sam2
+        top = features.top.repeat_interleave(len(logits) // features.top.shape[0], dim=0)
+        mask = torch.sigmoid(logits) * network.sigmoid_scale_for_mem_enc + network.sigmoid_bias_for_mem_enc
+        spatial = network.memory_encoder(top, mask, skip_mask_sigmoid=True)["vision_features"]
+        if network.no_obj_embed_spatial is not None:
+            absent = (score <= 0).to(spatial.dtype)[..., None, None]
+            spatial = spatial + absent * network.no_obj_embed_spatial[..., None, None]
+        return spatial
+
+    def _pointer(self, token: torch.Tensor, score: torch.Tensor | None) -> torch.Tensor:
+        """The object pointer ``(M, C)`` of the mask token, or the one that means "not there"."""
+        network = self.sam2
+        pointer = network.obj_ptr_proj(token)
+        if score is None or not network.pred_obj_scores:
+            return pointer
+        there = torch.sigmoid(score) if network.soft_no_obj_ptr else (score > 0).to(pointer.dtype)
+        there = there.unsqueeze(-1)
+        kept = there * pointer if network.fixed_no_obj_ptr else pointer
+        return kept + (1 - there) * network.no_obj_ptr
+
+    def _pointer_tokens(self, memories: Sequence[FrameMemory], frame: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pointers cut to the memory's width, ``(T, B * N, M)``, and their temporal encoding ``(T, 1, M)``."""
+        from sam2.modeling.sam2_utils import get_1d_sine_pe
+
+        network = self.sam2
+        # The pointers of conditioning frames come first, then the nearest frame's and so on, as in the package.
+        near = sorted((m for m in memories if not m.conditioning), key=lambda m: -m.frame)
+        near = [m for m in near if frame - m.frame <= self.pointers - 1]
+        chosen = [m for m in memories if m.conditioning] + near
+        pointers = torch.stack([memory.pointer for memory in chosen])
+        pieces = self.channels // self.memory_channels
+        length, count = pointers.shape[:2]
+        tokens = pointers.reshape(length, count, pieces, self.memory_channels).permute(0, 2, 1, 3).flatten(0, 1)
+        encoding = tokens.new_zeros(length, self.memory_channels)
+        if network.add_tpos_enc_to_obj_ptrs:
+            ago = torch.tensor([frame - m.frame for m in chosen], dtype=torch.float32, device=tokens.device)
+            width = self.channels if network.proj_tpos_enc_in_obj_ptrs else self.memory_channels
+            encoding = network.obj_ptr_tpos_proj(get_1d_sine_pe(ago / (self.pointers - 1), dim=width))
+        return tokens, encoding.repeat_interleave(pieces, dim=0).unsqueeze(1)
+
+    def _high_res(self, features: ImageFeatures, objects: int) -> list[torch.Tensor] | None:
+        """The decoder's finer features, one copy for each object."""
+        if features.high_res is None:
+            return None
+        return [level.repeat_interleave(objects, dim=0) for level in features.high_res]
+
+    def _frame_positions(self, top: torch.Tensor) -> torch.Tensor:
+        """SAM 2's sine encoding of the feature grid, ``(P, 1, C)``."""
+        encoding = self.sam2.image_encoder.neck.position_encoding(top[:1])
+        return encoding.flatten(2).permute(2, 0, 1).to(top.dtype)
+
+    def _memory_positions(self, spatial: torch.Tensor) -> torch.Tensor:
+        """The same for a memory, ``(P, 1, M)``."""
+        encoding = self.sam2.memory_encoder.position_encoding(spatial[:1])
+        return encoding.flatten(2).permute(2, 0, 1).to(spatial.dtype)
+
+
+def _shape_of(prompt: Prompt, memories: Sequence[FrameMemory], batch: int) -> tuple[int, int]:
+    """Targets ``B`` and objects ``N``, from whichever field of the prompt is there, else from the memories."""
+    for field in (prompt.memory, prompt.sparse, prompt.dense):
+        if field is not None:
+            return field.shape[0], field.shape[1]
+    if memories:
+        return batch, memories[0].pointer.shape[0] // batch
+    return batch, 1

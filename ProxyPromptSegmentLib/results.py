@@ -1,0 +1,89 @@
+"""What a segmenter or a tracker found: probabilities slice by slice, and the masks and doubts that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ProxyPromptSegmentLib.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
+
+
+@dataclass(frozen=True)
+class SlicePrediction:
+    """The prediction for one slice.
+
+    Attributes:
+        index: Position of the slice in the order that was asked for.
+        probability: float32 ``(N, H, W)``.
+        presence: Probability that the object is in the slice at all, ``(N,)``; 1 where the model has no such head.
+        quality: The decoder's estimate of its own IoU, 0..1, ``(N,)``.
+    """
+
+    index: int
+    probability: np.ndarray
+    presence: np.ndarray
+    quality: np.ndarray
+
+
+@dataclass
+class SegmentResult:
+    """The prediction for all slices that were done.
+
+    Attributes:
+        objects: Names of the ``N`` objects.
+        probability: float32 ``(S, N, H, W)``; 0 where not done.
+        presence: ``(S, N)``.
+        quality: ``(S, N)``.
+        done: bool ``(S,)``.
+        cancelled: Whether somebody stopped it.
+        notes: What the user should know.
+        one_piece: For each object whether the supports show it in one piece.
+        across_slices: Whether masks use what neighbouring slices say; see `postprocess`.
+    """
+
+    objects: tuple[str, ...]
+    probability: np.ndarray
+    presence: np.ndarray
+    quality: np.ndarray
+    done: np.ndarray
+    cancelled: bool = False
+    notes: list[str] = field(default_factory=list)
+    one_piece: tuple[bool, ...] = ()
+    across_slices: bool = True
+
+    def gated_probability(self) -> np.ndarray:
+        """Probability of each voxel, times the presence of the object in its slice; float32 ``(S, N, H, W)``.
+
+        Both are averaged with the neighbouring slices (``across_slices``), because an organ does not flicker.
+        """
+        return np.stack([self._gated(index) for index in range(len(self.done))])
+
+    def _gated(self, index: int) -> np.ndarray:
+        """One slice of `gated_probability`, so that a long volume is not copied whole."""
+        if not self.across_slices:
+            return self.probability[index] * self.presence[index][:, None, None]
+        presence = smooth_slice(self.presence, self.done, index)
+        return smooth_slice(self.probability, self.done, index) * presence[:, None, None]
+
+    def masks(self, threshold: float = 0.5) -> np.ndarray:
+        """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold.
+
+        Of an object that the supports show in one piece, parts that are small beside the largest are left out.
+        """
+        masks = np.stack([(self._gated(index) > threshold).astype(np.uint8) for index in range(len(self.done))])
+        for number, whole in enumerate(self.one_piece):
+            if whole and self.across_slices:
+                masks[:, number] = drop_small_parts(masks[:, number])
+        return masks
+
+    def confidence(self, masks: np.ndarray | None = None) -> np.ndarray:
+        """0..1 for each slice and object, ``(S, N)``: how sure the model is of what it shows there.
+
+        On a slice where the object is shown: the estimated IoU, lowered where presence is in doubt; elsewhere:
+        how sure it is that nothing is there.
+        """
+        # Averaged in any case: a slice beside one without the object is in doubt.
+        smooth = smooth_over_slices(self.presence, self.done)
+        shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
+        return np.where(shown, np.clip(self.quality, 0, 1) * smooth, 1.0 - smooth).astype(np.float32)

@@ -1,0 +1,35 @@
+"""Hashes of files, read once in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+_PIECE = 1 << 20
+
+
+def digests(path: Path, told: Callable[[int], None] | None = None) -> tuple[str, str]:
+    """SHA-256 and MD5 of a file in hexadecimal; MD5 only because SAM's file names carry its beginning.
+
+    Args:
+        path: The file.
+        told: Is told the number of bytes after each piece.
+    """
+    strong, weak = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(_PIECE), b""):
+            strong.update(piece)
+            weak.update(piece)
+            if told:
+                told(len(piece))
+    return strong.hexdigest(), weak.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(_PIECE), b""):
+            digest.update(piece)
+    return digest.hexdigest()
