@@ -84,7 +84,7 @@ def random_support(generator, supports, objects, seed=2):
 class EchoBackbone(nn.Module):
     """Finds bright pixels: its embedding is the image, its logits are the image above one half."""
 
-    name, image_size, grid, channels = "echo", 64, 64, 1
+    name, image_size, grid, channels, keeps_aspect = "echo", 64, 64, 1, True
 
     def encode(self, images, valid=None):
         return ImageFeatures(images[:, :1], torch.zeros(1, 64, 64), valid)

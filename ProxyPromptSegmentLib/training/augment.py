@@ -24,7 +24,7 @@ def random_affine(
     """Rotates, zooms (with some anisotropy), shifts and mirrors each image on its own.
 
     Args:
-        images: ``(B, 1, h, w)``.
+        images: ``(B, T, h, w)``; the frames of one clip are moved together.
         masks: ``(B, N, h, w)``, 0 or 1.
         generator: Source of chance.
         degrees: Largest rotation.
@@ -52,7 +52,8 @@ def random_affine(
     moved = functional.grid_sample(
         torch.cat([images, masks], dim=1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
-    return moved[:, :1], (moved[:, 1:] > 0.5).float()
+    frames = images.shape[1]
+    return moved[:, :frames], (moved[:, frames:] > 0.5).float()
 
 
 def random_intensity(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

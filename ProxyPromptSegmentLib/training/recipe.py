@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """One data set of a recipe; see `TaskPool`."""
+    """One data set of a recipe; see `TaskPool`. ``clips`` is how many clips of it a step of clips has."""
 
     dataset: str
     per_step: int
@@ -21,6 +21,7 @@ class TaskRecipe:
     flip: bool = False
     unions: bool = False
     union_share: float = 1 / 3
+    clips: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Recipe:
         unrelated: See `EpisodeSampler`.
         emptied: See `EpisodeSampler`.
         max_supports: See `EpisodeSampler`.
+        clip_frames: Frames of a clip.
+        clip_share: Share of steps that follow clips with SAM 2's memory instead of segmenting single images.
+        clip_given: Share of those in which a given mask starts the track and no proxy prompt, as SAM 2 was trained.
+        clicks: Share of frames on which a click is added to the prompt.
         dense_dropout: Share of steps without the dense prompt, so that the tokens learn to carry the task as well.
     """
 
@@ -78,6 +83,10 @@ class Recipe:
     emptied: float = 0.1
     max_supports: int = 4
     dense_dropout: float = 0.0
+    clip_frames: int = 4
+    clip_share: float = 0.0
+    clip_given: float = 0.25
+    clicks: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -9,33 +9,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ProxyPromptSegmentLib.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
-from ProxyPromptSegmentLib.protocols import Decoded, Prompt, presence_of
+from ProxyPromptSegmentLib.training.clips import ClipEpisode, ClipSampler, click_tokens, clip_loss
 from ProxyPromptSegmentLib.training.clock import training_clock
 from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
-from ProxyPromptSegmentLib.training.losses import (
-    binary_cross_entropy,
-    dice_loss,
-    gate_by_presence,
-    intersection_over_union,
-)
+from ProxyPromptSegmentLib.training.losses import prediction_loss
 from ProxyPromptSegmentLib.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
 NO_DECAY = ("A_log", "A_b_log", ".D", "pos_embed", "bias", "norm")
 LOWEST_RATE = 0.03
+AnyEpisode = TypeVar("AnyEpisode", Episode, ClipEpisode)
 
 
 def episode_loss(
@@ -48,52 +44,13 @@ def episode_loss(
     features = model.backbone.encode(episode.images)
     support = model.generator.prepare(features, episode.images, episode.masks)
     prompt = model.generator.prompt(features, support, episode.chosen)
-    if recipe.dense_dropout and np.random.default_rng((recipe.seed, step, 1)).random() < recipe.dense_dropout:
+    rng = np.random.default_rng((recipe.seed, step, 1))
+    if rng.random() < recipe.dense_dropout:
         prompt = dataclasses.replace(prompt, dense=None)
+    if rng.random() < recipe.clicks:
+        prompt = prompt.with_points(click_tokens(model, episode.truth, rng))
     decoded = model.backbone.decode(features, prompt)
     return prediction_loss(decoded, prompt, episode.truth, episode.related, recipe, step)
-
-
-def prediction_loss(
-    decoded: Decoded, prompt: Prompt, truth: torch.Tensor, related: torch.Tensor, recipe: Recipe, step: int = 0
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of what was decoded, and its parts.
-
-    Args:
-        decoded: ``B`` targets, one object.
-        prompt: From which it was decoded.
-        truth: ``(B, 1, size, size)``.
-        related: Targets whose supports show their own task, bool ``(B,)``; the others tell nothing about the prior.
-        recipe: The weights of the parts.
-        step: Decides what the recipe begins late.
-    """
-    size = truth.shape[-2:]
-    logits = functional.interpolate(decoded.logits, size=size, mode="bilinear", align_corners=False)
-    score = presence_of(decoded, prompt)
-    if score is not None:
-        logits = gate_by_presence(logits, score)
-    empty_smooth = recipe.empty_smooth * size[0] * size[1] if step >= recipe.empty_from_step else None
-    dice = dice_loss(logits, truth, empty_smooth=empty_smooth).mean()
-    bce = binary_cross_entropy(logits, truth).mean()
-    total = dice + recipe.bce * bce
-    parts = {"dice": float(dice.detach()), "bce": float(bce.detach())}
-    if prompt.prior is not None and recipe.prior and bool(related.any()):
-        wanted = functional.adaptive_avg_pool2d(truth, prompt.prior.shape[-1])[related]
-        guess = prompt.prior[related].clamp(1e-4, 1 - 1e-4)
-        prior = functional.binary_cross_entropy(guess, wanted)
-        total = total + recipe.prior * prior
-        parts["prior"] = float(prior.detach())
-    if score is not None and recipe.presence:
-        there = truth.flatten(2).amax(dim=-1)
-        presence = functional.binary_cross_entropy_with_logits(score, there)
-        total = total + recipe.presence * presence
-        parts["presence"] = float(presence.detach())
-    if recipe.quality:
-        reached = intersection_over_union(logits, truth)
-        quality = functional.mse_loss(decoded.quality.float(), reached)
-        total = total + recipe.quality * quality
-        parts["quality"] = float(quality.detach())
-    return total, parts
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -166,6 +123,14 @@ class Trainer:
         self.sampler = EpisodeSampler(
             pools, recipe.seed, recipe.unrelated, recipe.emptied, recipe.max_supports, recipe.zoom
         )
+        self.clips: ClipSampler | None = None
+        if recipe.clip_share:
+            if not hasattr(self.model.backbone, "remember"):
+                raise UsageError(
+                    f"the recipe follows clips (clip_share), for which {recipe.backbone} has no memory; choose a SAM 2"
+                )
+            counts = [task.clips for task in recipe.tasks]
+            self.clips = ClipSampler(pools, counts, recipe.seed, recipe.clip_frames, recipe.clip_given, recipe.zoom)
         if (out / "state.pt").is_file():
             self._resume()
 
@@ -205,9 +170,7 @@ class Trainer:
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        episode = self.sampler.draw(self.state.step)
-        episode = Episode(*(getattr(episode, item.name).to(self.device) for item in dataclasses.fields(Episode)))
-        loss, parts = episode_loss(self.model, episode, self.recipe, self.state.step)
+        loss, parts = self._loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
@@ -218,6 +181,20 @@ class Trainer:
             torch._foreach_lerp_([self.average[name] for name in current], list(current.values()), 1 - decay)
         self.state.step += 1
         return {"loss": float(loss.detach()), **parts}
+
+    def _loss(self) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of this step's episode, of single images or of clips."""
+        step = self.state.step
+        chance = np.random.default_rng((self.recipe.seed, step, 4)).random()
+        if self.clips is not None and chance < self.recipe.clip_share:
+            return clip_loss(self.model, self._moved(self.clips.draw(step)), self.recipe, step)
+        return episode_loss(self.model, self._moved(self.sampler.draw(step)), self.recipe, step)
+
+    def _moved(self, episode: AnyEpisode) -> AnyEpisode:
+        """The episode with its tensors on the device."""
+        values = {item.name: getattr(episode, item.name) for item in dataclasses.fields(episode)}
+        moved = {name: value.to(self.device) for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return dataclasses.replace(episode, **moved)
 
     def averaged_model(self) -> ProxyPromptModel:
         """A copy with the averaged weights, in evaluation mode."""

@@ -1,0 +1,268 @@
+"""Clips: a few consecutive frames of one patient, followed with SAM 2's memory and prompted by other patients' frames.
+
+What a frame leaves in the memory is encoded from its own prediction. Masks and features enter without their history, so
+that a step trains the memory encoder and the reading of memories, but does not run back through earlier encoders.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
+from ProxyPromptSegmentLib.training.losses import prediction_loss
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+    from ProxyPromptSegmentLib.model import ProxyPromptModel
+    from ProxyPromptSegmentLib.training.episodes import TaskPool
+    from ProxyPromptSegmentLib.training.recipe import Recipe
+
+SUPPORTS_PER_TASK = 3
+LARGEST_STRIDE = 2
+UNRELATED = 0.1
+# How a clip's track begins.
+PROXY, OWN_MASK, SUPPORT_MASK = "proxy", "own mask", "support's mask"
+
+
+@dataclass
+class ClipEpisode:
+    """One training step on clips.
+
+    Attributes:
+        frames: ``(B, T, size, size)`` in 0..1, one channel.
+        truth: Masks of the one object of each clip, ``(B, T, size, size)``.
+        images: Support images, ``(S, 3, size, size)``.
+        masks: Their masks, ``(S, 1, size, size)``.
+        chosen: Supports of each clip, ``(B, k)``; never of its patient.
+        related: Clips whose supports show their own task, bool ``(B,)``; the others have an empty truth.
+        begin: `PROXY`, `OWN_MASK` or `SUPPORT_MASK`.
+    """
+
+    frames: torch.Tensor
+    truth: torch.Tensor
+    images: torch.Tensor
+    masks: torch.Tensor
+    chosen: torch.Tensor
+    related: torch.Tensor
+    begin: str = PROXY
+
+
+class ClipSampler:
+    """Draws clips from task pools; deterministic by its seed and the number of the step."""
+
+    def __init__(
+        self,
+        pools: list[TaskPool],
+        clips: list[int],
+        seed: int,
+        frames: int = 4,
+        given: float = 0.25,
+        zoom: tuple[float, float] = (0.75, 1.5),
+    ) -> None:
+        """Makes the sampler.
+
+        Args:
+            pools: The tasks; the slices of a patient lie in their order in space or time.
+            clips: Clips of each task in a step; 0 leaves a task out.
+            seed: Seed of everything drawn.
+            frames: Frames ``T`` of a clip.
+            given: Share of steps whose tracks begin with a given mask.
+            zoom: Smallest and largest magnification.
+
+        Raises:
+            UsageError: If no task has clips.
+            InputError: If a task has fewer patients than its clips and one support need, or no patient with enough
+                frames.
+        """
+        self.tasks = [(pool, count) for pool, count in zip(pools, clips, strict=True) if count]
+        if not self.tasks:
+            raise UsageError("no task of the recipe has clips; give 'clips' of at least one task")
+        for pool, count in self.tasks:
+            patients = pool.patients.unique()
+            if len(patients) < count + 1:
+                raise InputError(
+                    f"{pool.name} has {len(patients)} patients; {count} clips and a support of another patient need "
+                    f"{count + 1}. Lower 'clips'."
+                )
+            longest = int(torch.bincount(pool.patients).max())
+            if longest < frames:
+                raise InputError(f"{pool.name} has at most {longest} frames of a patient; a clip needs {frames}.")
+        self.seed, self.frames, self.given, self.zoom = seed, frames, given, zoom
+
+    def draw(self, step: int) -> ClipEpisode:
+        """Draws the clips of a step."""
+        rng = np.random.default_rng((self.seed, step, 2))
+        chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        clips: list[tuple[torch.Tensor, torch.Tensor]] = []
+        supports: list[tuple[torch.Tensor, torch.Tensor]] = []
+        flip_clips: list[bool] = []
+        flip_supports: list[bool] = []
+        task_of_clip: list[int] = []
+        task_of_support: list[int] = []
+        for number, (pool, count) in enumerate(self.tasks):
+            mine, others = self._draw_task(pool, count, rng)
+            clips += mine
+            supports += others
+            flip_clips += [pool.flip] * len(mine)
+            flip_supports += [pool.flip] * len(others)
+            task_of_clip += [number] * len(mine)
+            task_of_support += [number] * len(others)
+        frames, truth = random_affine(
+            torch.stack([images for images, _ in clips]),
+            torch.stack([masks for _, masks in clips]),
+            chance,
+            zoom=self.zoom,
+            flip=torch.tensor(flip_clips),
+        )
+        images, masks = random_affine(
+            torch.stack([image for image, _ in supports]),
+            torch.stack([mask for _, mask in supports]),
+            chance,
+            zoom=self.zoom,
+            flip=torch.tensor(flip_supports),
+        )
+        chosen, related = self._choose(np.array(task_of_clip), np.array(task_of_support), rng)
+        begin = PROXY
+        if rng.random() < self.given:
+            begin = OWN_MASK if rng.random() < 0.5 else SUPPORT_MASK
+        truth = truth if begin == OWN_MASK else truth * related.view(-1, 1, 1, 1)
+        return ClipEpisode(
+            random_intensity(frames, chance),
+            truth,
+            random_intensity(images, chance).expand(-1, 3, -1, -1),
+            masks,
+            chosen,
+            related,
+            begin,
+        )
+
+    def _draw_task(
+        self, pool: TaskPool, count: int, rng: np.random.Generator
+    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Clips and supports of one task, of distinct patients, and one object for all of them."""
+        target = int(rng.integers(pool.masks.shape[1]))
+        patients = pool.patients.numpy()
+        order = rng.permutation(np.unique(patients))
+        long_enough = [p for p in order if (patients == p).sum() >= self.frames]
+        chosen = long_enough[:count]
+        clips = []
+        for patient in chosen:
+            index = self._window(np.flatnonzero(patients == patient), rng)
+            clips.append((pool.images[index].float() / 255, pool.masks[index, target].float()))
+        supports = []
+        for patient in [p for p in order if p not in chosen][:SUPPORTS_PER_TASK]:
+            mine = np.flatnonzero(patients == patient)
+            marked = mine[pool.masks[mine, target].flatten(1).any(1).numpy()]
+            pick = int(rng.choice(marked if len(marked) else mine))
+            supports.append((pool.images[pick : pick + 1].float() / 255, pool.masks[pick : pick + 1, target].float()))
+        return clips, supports
+
+    def _window(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """``T`` frames in a row or with gaps, forwards or backwards."""
+        stride = int(rng.integers(1, LARGEST_STRIDE + 1))
+        if (self.frames - 1) * stride + 1 > len(indices):
+            stride = 1
+        start = int(rng.integers(len(indices) - (self.frames - 1) * stride))
+        window = indices[start : start + (self.frames - 1) * stride + 1 : stride]
+        return window[::-1].copy() if rng.random() < 0.5 else window
+
+    def _choose(
+        self, clips: np.ndarray, supports: np.ndarray, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As many supports for each clip, of its own task or, now and then, of another."""
+        number = int(rng.integers(1, int(np.bincount(supports).min()) + 1))
+        chosen, related = np.zeros((len(clips), number), np.int64), np.ones(len(clips), bool)
+        for clip, task in enumerate(clips):
+            related[clip] = len(self.tasks) == 1 or rng.random() >= UNRELATED
+            options = np.flatnonzero((supports == task) == related[clip])
+            chosen[clip] = rng.choice(options, number, replace=len(options) < number)
+        return torch.from_numpy(chosen), torch.from_numpy(related)
+
+
+def clip_loss(
+    model: ProxyPromptModel, episode: ClipEpisode, recipe: Recipe, step: int = 0
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The mean loss over the frames of clips, and its parts.
+
+    Args:
+        model: On a backbone with a memory.
+        episode: What is followed.
+        recipe: Weights of the loss, dropout of the dense prompt, share of clicks.
+        step: Decides what the recipe begins late, and what is dropped.
+    """
+    backbone = cast("Sam2Backbone", model.backbone)
+    rng = np.random.default_rng((recipe.seed, step, 3))
+    batch, length = episode.frames.shape[:2]
+    frames = episode.frames.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
+    everything = backbone.encode(torch.cat([frames, episode.images]))
+    count = batch * length
+    support_features = everything.select(slice(count, None))
+    support = model.generator.prepare(support_features, episode.images, episode.masks)
+    bank: list[FrameMemory] = []
+    if episode.begin == SUPPORT_MASK:
+        first = episode.chosen[:, 0]
+        bank.append(backbone.remember_mask(support_features.select(first), episode.masks[first], 0))
+    losses: list[torch.Tensor] = []
+    sums: dict[str, float] = {}
+    for time in range(length):
+        features = everything.select(torch.arange(time, count, length))
+        truth = episode.truth[:, time : time + 1]
+        if episode.begin == OWN_MASK and time == 0:
+            bank.append(backbone.remember_mask(features, truth, 0))
+            continue
+        prompt = Prompt()
+        if episode.begin == PROXY:
+            prompt = model.generator.prompt(features, support, episode.chosen)
+            if rng.random() < recipe.dense_dropout:
+                prompt = dataclasses.replace(prompt, dense=None)
+        if rng.random() < recipe.clicks:
+            prompt = prompt.with_points(click_tokens(model, truth, rng))
+        decoded = backbone.decode(features, prompt, bank, time + 1)
+        loss, parts = prediction_loss(decoded, prompt, truth, episode.related, recipe, step)
+        losses.append(loss)
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value
+        if time + 1 < length:
+            bank.append(backbone.remember(_without_history(features), _seen(decoded), time + 1))
+    return torch.stack(losses).mean(), {name: value / len(losses) for name, value in sums.items()}
+
+
+def click_tokens(model: ProxyPromptModel, truth: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """A click of a truthful user on each target: inside the object, or, now and then and where there is none, outside.
+
+    Args:
+        model: Whose decoder embeds the click.
+        truth: ``(B, 1, size, size)``.
+        rng: Source of chance.
+
+    Returns:
+        Prompt tokens ``(B, 1, t, C)``.
+    """
+    points, labels = [], []
+    for mask in truth[:, 0]:
+        inside = mask > 0.5
+        wanted = bool(inside.any()) and rng.random() < 0.75
+        options = torch.nonzero(inside if wanted else ~inside)
+        row, column = options[int(rng.integers(len(options)))].tolist()
+        points.append([[column, row]])
+        labels.append([1 if wanted else 0])
+    device = truth.device
+    position = torch.tensor(points, dtype=torch.float32, device=device)
+    return model.backbone.prompt_points(position, torch.tensor(labels, dtype=torch.int32, device=device)).unsqueeze(1)
+
+
+def _without_history(features: ImageFeatures) -> ImageFeatures:
+    """The same features, from which nothing runs back into the encoder."""
+    return dataclasses.replace(features, top=features.top.detach())
+
+
+def _seen(decoded: Decoded) -> Decoded:
+    """What enters the memory: the mask as it is; the pointer keeps its history, or its projection would never learn."""
+    return dataclasses.replace(decoded.detach(), pointer=decoded.pointer)

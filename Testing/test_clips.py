@@ -1,0 +1,186 @@
+"""Clips: frames in their order, supports of other patients, and a loss that trains the memory."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sam2")
+
+from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.model import build_model
+from ProxyPromptSegmentLib.training.clips import OWN_MASK, PROXY, SUPPORT_MASK, ClipSampler, click_tokens, clip_loss
+from ProxyPromptSegmentLib.training.episodes import TaskPool
+from ProxyPromptSegmentLib.training.recipe import Recipe
+
+SIZE, FRAMES = 128, 3
+
+
+def pool(name, patients=4, slices=7, brightness=0):
+    """Frames whose grey level tells patient and time: ``brightness + 20 * patient + time``; a square that wanders."""
+    images = torch.zeros(patients * slices, SIZE, SIZE, dtype=torch.uint8)
+    masks = torch.zeros(patients * slices, 1, SIZE, SIZE, dtype=torch.bool)
+    owner = torch.arange(patients).repeat_interleave(slices)
+    for index in range(patients * slices):
+        time = index % slices
+        images[index] = brightness + 20 * int(owner[index]) + time
+        masks[index, 0, 30 + 4 * time : 60 + 4 * time, 40:80] = True
+    return TaskPool(name, images, masks, owner, ("square",), 2)
+
+
+@pytest.fixture
+def no_augmentation(monkeypatch):
+    module = "ProxyPromptSegmentLib.training.clips"
+    monkeypatch.setattr(f"{module}.random_affine", lambda images, masks, *_, **__: (images, masks))
+    monkeypatch.setattr(f"{module}.random_intensity", lambda images, *_: images)
+
+
+def sampler(**options):
+    return ClipSampler([pool("first"), pool("second", brightness=128)], [2, 1], seed=3, frames=FRAMES, **options)
+
+
+def levels(images):
+    """Task, patient and time of each image, from its grey level."""
+    gray = np.rint(images.amax(dim=(-2, -1)).numpy() * 255).astype(int)
+    return gray // 128, gray % 128 // 20, gray % 128 % 20
+
+
+def test_a_step_is_drawn_again_exactly_and_another_step_is_another():
+    first = sampler().draw(4)
+    again = sampler().draw(4)
+    for item in dataclasses.fields(first):
+        a, b = getattr(first, item.name), getattr(again, item.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    assert not torch.equal(sampler().draw(5).frames, first.frames)
+
+
+def test_frames_are_of_one_patient_in_order_and_supports_are_of_others(no_augmentation):
+    source, directions, gaps, begins, related = sampler(), set(), set(), set(), set()
+    for step in range(60):
+        episode = source.draw(step)
+        task, patient, time = levels(episode.frames)
+        support_task, support_patient, _ = levels(episode.images[:, 0])
+        assert episode.frames.shape == episode.truth.shape == (3, FRAMES, SIZE, SIZE)
+        begins.add(episode.begin)
+        for clip in range(3):
+            assert len(set(patient[clip])) == 1
+            steps = np.diff(time[clip])
+            assert len(set(steps)) == 1
+            directions.add(int(np.sign(steps[0])))
+            gaps.add(abs(int(steps[0])))
+            own = bool(episode.related[clip])
+            related.add(own)
+            for support in episode.chosen[clip].tolist():
+                assert (support_task[support] == task[clip, 0]) == own
+                assert (support_task[support], support_patient[support]) != (task[clip, 0], patient[clip, 0])
+            assert bool(episode.truth[clip].any()) == (own or episode.begin == OWN_MASK)
+    assert directions == {-1, 1}
+    assert gaps == {1, 2}
+    assert related == {True, False}
+    assert begins == {PROXY, OWN_MASK, SUPPORT_MASK}
+
+
+def test_augmentation_moves_the_frames_of_a_clip_together():
+    """A clip of one frame repeated stays the same in place: what is moved is the clip."""
+    frozen = pool("first")
+    frozen = dataclasses.replace(frozen, masks=frozen.masks[:1].expand(28, -1, -1, -1))
+    episode = ClipSampler([frozen], [2], seed=0, frames=FRAMES).draw(0)
+    assert torch.equal(episode.truth[:, 0], episode.truth[:, 1])
+    assert not torch.equal(episode.truth[0], episode.truth[1])
+
+
+def test_too_few_patients_or_frames_and_no_clips_are_refused():
+    with pytest.raises(InputError, match=r"first has 4 patients; 4 clips and a support of another patient need 5"):
+        ClipSampler([pool("first")], [4], seed=0)
+    with pytest.raises(InputError, match=r"first has at most 7 frames of a patient; a clip needs 8"):
+        ClipSampler([pool("first")], [1], seed=0, frames=8)
+    with pytest.raises(UsageError, match="no task of the recipe has clips"):
+        ClipSampler([pool("first")], [0], seed=0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_model("sam2-compact").train()
+
+
+def losses_of(model, begin, **changes):
+    recipe = Recipe("clips", clip_frames=FRAMES, **changes)
+    episode = dataclasses.replace(sampler().draw(1), begin=begin)
+    return clip_loss(model, episode, recipe)
+
+
+@pytest.mark.parametrize("begin", [PROXY, OWN_MASK, SUPPORT_MASK])
+def test_the_loss_reaches_memory_encoder_and_memory_attention(model, begin):
+    model.zero_grad(set_to_none=True)
+    loss, parts = losses_of(model, begin)
+    loss.backward()
+    assert {"dice", "bce", "presence", "quality"} <= parts.keys()
+    assert ("prior" in parts) == (begin == PROXY)
+    for part in (model.backbone.sam2.memory_encoder, model.backbone.sam2.memory_attention):
+        assert all(p.grad is not None and bool(p.grad.any()) for p in part.parameters())
+    generator = [p.grad is not None for p in model.generator.parameters()]
+    assert all(generator) if begin == PROXY else not any(generator)
+
+
+def test_memories_carry_no_history_of_masks_and_features(model, monkeypatch):
+    seen = []
+    keep = model.backbone.remember
+
+    def spy(features, decoded, frame):
+        seen.append((features.top.requires_grad, decoded.logits.requires_grad, decoded.pointer.requires_grad))
+        return keep(features, decoded, frame)
+
+    monkeypatch.setattr(model.backbone, "remember", spy)
+    losses_of(model, PROXY)
+    assert seen == [(False, False, True)] * (FRAMES - 1)
+
+
+def test_a_later_frame_reads_what_the_earlier_one_left(model, monkeypatch):
+    """Without the memories of earlier frames the loss is another one."""
+    torch.manual_seed(1)
+    whole, _ = losses_of(model, PROXY)
+    monkeypatch.setattr(model.backbone, "readable", lambda memories, frame: [])
+    alone, _ = losses_of(model, PROXY)
+    assert float(whole.detach()) != float(alone.detach())
+
+
+def test_a_click_is_inside_where_it_says_so(model):
+    truth = torch.zeros(6, 1, SIZE, SIZE)
+    truth[:4, 0, 10:20, 50:60] = 1
+    told = {}
+
+    def spy(points, labels):
+        told["points"], told["labels"] = points, labels
+        return torch.zeros(len(points), 2, 128)
+
+    original = model.backbone.prompt_points
+    model.backbone.prompt_points = spy
+    try:
+        labels = set()
+        for seed in range(8):
+            assert click_tokens(model, truth, np.random.default_rng(seed)).shape == (6, 1, 2, 128)
+            for mask, point, label in zip(truth[:, 0], told["points"][:, 0], told["labels"][:, 0], strict=True):
+                assert mask[int(point[1]), int(point[0])] == int(label)
+                labels.add(int(label))
+            assert told["labels"][4:].tolist() == [[0], [0]]  # nothing is there to click on
+    finally:
+        model.backbone.prompt_points = original
+    assert labels == {0, 1}
+
+
+def test_a_few_steps_on_one_clip_lower_its_loss(model):
+    recipe = Recipe("clips", clip_frames=FRAMES)
+    episode = dataclasses.replace(sampler().draw(1), begin=PROXY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    history = []
+    for _ in range(12):
+        loss, _ = clip_loss(model, episode, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        history.append(float(loss.detach()))
+    assert np.mean(history[-3:]) < 0.75 * history[0]
