@@ -38,10 +38,30 @@ def _read(
 ) -> torch.Tensor:
     """Softmax over the support of one chunk of target positions; ``(B, Q, V)``."""
     with torch.autocast(device_type=target.device.type, enabled=False):
+        if support.ndim == 2 and not torch.is_grad_enabled():
+            return _read_shared(target, support, values, blocked, temperature)
         scores = similarity(target, support, temperature)
         if blocked is not None:
             scores = scores.masked_fill(blocked.unsqueeze(1), float("-inf"))
         return torch.softmax(scores, dim=-1) @ values.float()
+
+
+def _read_shared(
+    target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, blocked: torch.Tensor | None, temperature: float
+) -> torch.Tensor:
+    """The same where all targets read one support: two matrix products for all of them, scaled before, not after.
+
+    Factor and norm go into the keys, which are fewer than the similarities by the number of target positions; on a
+    processor those three passes over the map cost as much as a product.
+    """
+    batch, _, positions = target.shape
+    support, scale = support.float(), 1.0 / (support.shape[0] ** 0.5 * temperature)
+    keys, bias = support * (2.0 * scale), support.square().sum(dim=0) * -scale
+    queries = target.float().transpose(1, 2).reshape(batch * positions, -1)
+    scores = torch.addmm(bias, queries, keys)
+    if blocked is not None:
+        scores = scores.view(batch, positions, -1).masked_fill_(blocked.unsqueeze(1), float("-inf")).flatten(0, 1)
+    return (torch.softmax(scores, dim=-1) @ values.float()).view(batch, positions, -1)
 
 
 def read_support(
