@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FOREIGN = "drishti_gs"
-PROXY, EMPTIED, FUNDUS, MEAN, UNET = (
+PROXY, EMPTIED, FUNDUS, MEAN = (
     "proxy prompt",
     "proxy prompt, support masks emptied",
     "proxy prompt, fundus as support",
     "mean of the support masks, copied",
-    "U-Net trained on the 14 training patients",
 )
 
 
@@ -158,9 +157,9 @@ def run_table(
             for method, masks in _methods(segmenter, case, support, wrong, encoded):
                 _note(table, method, case, masks, draw, number)
         if unet is not None and volume:
-            masks = _unet(unet, case)
+            name, masks = _unet(unet, case)
             for draw in range(draws):
-                _note(table, UNET, case, masks, draw, number)
+                _note(table, name, case, masks, draw, number)
         if on_target:
             on_target(number + 1, len(targets))
     return table
@@ -183,10 +182,11 @@ def _methods(
         yield method, segmenter.segment(case.images, prepared, spacing_mm=spacing, encoded=encoded).masks()
 
 
-def _unet(weights: Path, case: Case) -> np.ndarray:
-    from ProxyPromptSegmentLib.evaluation.unet_baseline import load_unet, predict_volume
+def _unet(weights: Path, case: Case) -> tuple[str, np.ndarray]:
+    """The U-Net's name in the table and its masks."""
+    from ProxyPromptSegmentLib.evaluation.unet_baseline import describe_unet, load_unet, predict_volume
 
-    return predict_volume(load_unet(weights), case.images)[:, None]
+    return describe_unet(weights), predict_volume(load_unet(weights), case.images)[:, None]
 
 
 def _note(table: Table, method: str, case: Case, masks: np.ndarray, draw: int, target: int) -> None:

@@ -90,6 +90,17 @@ def load_unet(weights: Path) -> nn.Module:
     return model.eval()
 
 
+def describe_unet(weights: Path) -> str:
+    """The row's name in a table: on how many patients and how long the network was trained."""
+    try:
+        with safe_open(weights, framework="pt") as stored:
+            about = stored.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{weights}, the U-Net's weights, cannot be read: {error}. Train it again.") from error
+    trained_on = about.get("training", "promise12").split(", ")[-1]
+    return f"U-Net (monai), {trained_on}, {float(about.get('minutes', 'nan')):g} min"
+
+
 @torch.no_grad()
 def predict_volume(model: nn.Module, images: np.ndarray, batch: int = 16) -> np.ndarray:
     """Segments every slice of a volume.
