@@ -1,0 +1,654 @@
+"""What tracking leaves behind: masks of all frames, a table, and a video or GIF with contours.
+
+Masks are taken frame by frame and written frame by frame. Formats for frames in time:
+
+* ``.seq.nrrd``: a sequence of label maps, ``kinds: domain domain domain list`` with ``DataNodeClassName`` and
+  ``axis 3 index values`` as Slicer 5.10 and newer write it. Slicer loads it without any extension (it has no
+  format for sequences of segmentations); it can be played beside the image sequence.
+* ``.seg.nrrd``: one segmentation with the frames as slices 1 mm apart; keeps names, colours and overlaps.
+* ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``: the same as a label map, which is held whole (a byte per pixel).
+* a folder (a name without suffix): a PNG for each frame, with 0 outside and 1, 2, ... in the order of the objects.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from io import StringIO
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import GeometryError, OutputError
+from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource
+from ProxyPromptSegmentLib.geometry import VolumeGeometry, axis_number
+from ProxyPromptSegmentLib.itk_images import array_to_image, write_image
+from ProxyPromptSegmentLib.output_files import check_output_path, safe_output, suffix_of
+from ProxyPromptSegmentLib.preview import RESEARCH, bright, contour, picture_of, tile_size
+from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, default_color, write_segmentation
+
+TRACKED_SUFFIXES = (".seq.nrrd", ".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
+OVERLAY_SUFFIXES = (".mp4", ".gif")
+STATES = ("ok", "bad", "disagrees", "not done")
+MOST_GIF_FRAMES = 300
+MOST_OBJECTS = 255
+_SMALLEST_SIDE, _MP4_SIDE, _GIF_SIDE = 256, 1280, 640
+_INDEX_TOLERANCE = 0.001  # Slicer takes index values that are nearer for the same item
+Masks = npt.NDArray[np.uint8]
+
+
+# --- masks --------------------------------------------------------------------------------------------------
+
+
+def check_tracked_path(path: Path, source: FrameSource) -> None:
+    """Refuses a place for masks that could never be written; to be called before long work.
+
+    Raises:
+        OutputError: If the suffix is unknown or unfit for the kind of source, or the place cannot be written.
+    """
+    if _is_folder_name(path):
+        if source.kind == "volume":
+            raise OutputError(f"{path} is the name of a folder; a volume's masks are one file, e.g. {path}.seg.nrrd.")
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OutputError(f"The folder {path.parent} does not exist or may not be written; choose another.")
+        if path.is_dir() and any(path.iterdir()):
+            raise OutputError(f"The folder {path} is not empty; name a new one, nothing in it is overwritten.")
+        return
+    if _is_seq(path) and source.kind == "volume":
+        raise OutputError(f"{path.name} is a sequence in time, {source.name} is a volume; write .seg.nrrd or .nii.gz.")
+    check_output_path(path, TRACKED_SUFFIXES)
+
+
+def write_tracked(
+    path: Path | str,
+    masks: Masks | Iterable[Masks],
+    source: FrameSource,
+    names: Sequence[str],
+    colors: Sequence[tuple[float, float, float]] | None = None,
+    terminologies: Sequence[dict[str, Any] | None] | None = None,
+    done: npt.NDArray[np.bool_] | Sequence[bool] | None = None,
+    numbers: Sequence[int] | None = None,
+) -> list[str]:
+    """Writes the masks of all frames, whole or not at all.
+
+    Args:
+        path: Where to; the suffix chooses the format, see the top of this module. The slices of a volume become a
+            segmentation in exactly its geometry.
+        masks: uint8 ``(T, N, H, W)`` as the frames were given, or its items one after another; objects may
+            overlap.
+        source: Where the frames come from.
+        names: Of the objects.
+        colors: Red, green, blue in 0..1 of each; by default Slicer's generic anatomy colours.
+        terminologies: Of each, or None.
+        done: Which frames were computed, ``(T,)``; the masks of the others count as empty.
+        numbers: Numbers of the frames in the source, ascending; 0, 1, ... by default.
+
+    Returns:
+        What the user should know, as sentences.
+
+    Raises:
+        GeometryError: If masks, frames and objects do not go together.
+        OutputError: If the file cannot be written.
+    """
+    path = Path(path)
+    check_tracked_path(path, source)
+    if not 1 <= len(names) <= MOST_OBJECTS:
+        raise OutputError(f"{len(names)} objects cannot be written to {path.name}; 1 to {MOST_OBJECTS} can.")
+    done = None if done is None else np.asarray(done, dtype=bool)
+    count = None if done is None else len(done)
+    with ExitStack() as stack:
+        kept = stack.enter_context(_kept(masks, (len(names), *source.shape), done, path))
+        if count is not None and len(kept) != count:
+            raise GeometryError(f"there are masks of {len(kept)} frames, but {count} frames were tracked.")
+        where = list(range(len(kept))) if numbers is None else [int(n) for n in numbers]
+        if len(where) != len(kept) or not where:
+            raise GeometryError(f"there are masks of {len(kept)} frames, but numbers of {len(where)}.")
+        shades = [default_color(n) for n in range(len(names))] if colors is None else list(colors)
+        terms = list(terminologies or [None] * len(names))
+        objects = _Objects([str(name) for name in names], shades, terms)
+        notes = []
+        if done is not None and not done.all():
+            notes.append(f"{path.name}: {int((~done).sum())} of {count} frames were not computed and are empty.")
+        if source.kind == "volume":
+            return notes + _write_volume(path, kept, source, objects, where)
+        if _is_folder_name(path):
+            _write_folder(path, kept, source, where)
+        elif _is_seq(path):
+            _write_sequence(path, kept, source, objects, where, done)
+        elif suffix_of(path) == ".seg.nrrd":
+            _write_stacked(path, kept, source, objects)
+            return notes
+        else:
+            labels = np.stack([_labels(source.as_stored(frame)) for frame in kept])
+            with safe_output(path) as partial:
+                write_image(partial, array_to_image(labels, stacked_geometry(source, len(kept))))
+        if kept.overlap:
+            notes.append(
+                f"{path.name}: {kept.overlap} pixels belong to several objects; a label map keeps the last one. "
+                "Write .seg.nrrd to keep all."
+            )
+        return notes
+
+
+def stacked_geometry(source: FrameSource, count: int) -> VolumeGeometry:
+    """The lattice of ``count`` frames stacked as slices along k, 1 mm apart, from the place of the first."""
+    own, across = source.geometry, 2 - axis_number(source.view.axis)
+    order = [*(n for n in range(3) if n != across), across]
+    size, spacing = ([values[n] for n in order[:2]] for values in (own.size_ijk, own.spacing_mm))
+    return VolumeGeometry(
+        (int(size[0]), int(size[1]), count), (spacing[0], spacing[1], 1.0), own.origin_lps, own.direction[:, order]
+    )
+
+
+class _Objects:
+    """What is known of each object."""
+
+    def __init__(
+        self, names: list[str], colors: list[tuple[float, float, float]], terms: list[dict[str, Any] | None]
+    ) -> None:
+        if not len(names) == len(colors) == len(terms):
+            raise GeometryError(f"{len(names)} names, {len(colors)} colours and {len(terms)} terms do not go together.")
+        self.names, self.colors, self.terms = names, colors, terms
+
+    def segmentation(self, masks: Sequence[Masks], geometry: VolumeGeometry) -> Segmentation:
+        """Segments with these names from masks ``(K, J, I)``."""
+        each = zip(self.names, masks, self.colors, self.terms, strict=True)
+        return Segmentation([Segment(*values) for values in each], geometry)
+
+
+class _Kept:
+    """Masks that can be gone through several times: an array, or packed to bits in a file.
+
+    Attributes:
+        overlap: Pixels that belong to more than one object, over all frames.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], file: IO[bytes], done: Sequence[bool] | None) -> None:
+        self.overlap, self._shape, self._file, self._count = 0, shape, file, 0
+        self._size = -(-int(np.prod(shape)) // 8)
+        self._done = done
+
+    def fill(self, masks: Iterable[Masks]) -> None:
+        """Takes the masks, one after another."""
+        for mask in masks:
+            found = np.asarray(mask)
+            if found.shape != self._shape:
+                raise GeometryError(
+                    f"the masks of frame {self._count} have shape {found.shape}; (objects, rows, columns) of the "
+                    f"frames are {self._shape}."
+                )
+            inside = found > 0
+            if self._done is not None and self._count < len(self._done) and not self._done[self._count]:
+                inside = np.zeros_like(inside)
+            self.overlap += int(np.count_nonzero(inside.sum(axis=0, dtype=np.uint8) > 1)) if len(inside) > 1 else 0
+            self._file.write(np.packbits(inside).data)
+            self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Masks]:
+        """Masks ``(N, H, W)`` of each frame."""
+        self._file.seek(0)
+        for _ in range(self._count):
+            bits = np.frombuffer(self._file.read(self._size), np.uint8)
+            yield np.unpackbits(bits, count=int(np.prod(self._shape))).reshape(self._shape)
+
+
+@contextmanager
+def _kept(masks: Iterable[Masks], shape: tuple[int, int, int], done: Any, path: Path) -> Iterator[_Kept]:
+    """Masks packed into a temporary file, an eighth of their size, which goes afterwards."""
+    with tempfile.TemporaryFile() as file:
+        kept = _Kept(shape, file, done)
+        try:
+            kept.fill(masks)
+        except OSError as error:
+            raise OutputError(
+                f"The masks for {path.name} could not be kept in {tempfile.gettempdir()}: {error.strerror or error}. "
+                "Free space there, or name another folder in the environment variable TMPDIR."
+            ) from None
+        yield kept
+
+
+def _is_seq(path: Path) -> bool:
+    return path.name.lower().endswith((".seq.nrrd", ".seq.nhdr"))
+
+
+def _is_folder_name(path: Path) -> bool:
+    return path.is_dir() or not path.suffix
+
+
+def _labels(masks: Masks) -> Masks:
+    """One number per pixel from ``(N, H, W)``: 1, 2, ... in the order of the objects; later ones win."""
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    for n, mask in enumerate(masks):
+        labels[mask > 0] = n + 1
+    return labels
+
+
+def _write_volume(path: Path, kept: _Kept, source: FrameSource, objects: _Objects, where: list[int]) -> list[str]:
+    """Puts the slices back into the volume."""
+    if min(where) < 0 or max(where) >= (source.count or 0):
+        raise GeometryError(
+            f"there is no slice {max(where)} in {source.name}; its slices are 0 to {(source.count or 0) - 1}."
+        )
+    volumes = [np.zeros(source.geometry.shape_kji, np.uint8) for _ in objects.names]
+    slices = [source.view.take(volume) for volume in volumes]
+    for number, masks in zip(where, kept, strict=True):
+        for target, mask in zip(slices, masks, strict=True):
+            target[number] = mask
+    return write_segmentation(path, objects.segmentation(volumes, source.geometry))
+
+
+def _write_folder(path: Path, kept: _Kept, source: FrameSource, where: list[int]) -> None:
+    """Writes a PNG for each frame into a folder that gets its name when all are there."""
+    from PIL import Image
+
+    labels = source.labels if source.labels and len(set(source.labels)) == len(source.labels) else None
+    partial = path.with_name(f".{path.name[:60]}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        partial.mkdir()
+        for number, masks in zip(where, kept, strict=True):
+            name = labels[number] if labels else f"frame_{number:05d}"
+            Image.fromarray(_labels(source.as_stored(masks))).save(partial / f"{name}.png")
+        if path.is_dir():
+            path.rmdir()
+        partial.rename(path)
+    except OSError as error:
+        raise OutputError(f"The folder {path} could not be written: {error.strerror or error}. Free space.") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_sequence(
+    path: Path, kept: _Kept, source: FrameSource, objects: _Objects, where: list[int], done: Any
+) -> None:
+    """Writes a label map sequence, voxels of one frame after another."""
+    geometry = source.geometry
+    name, unit, values = _index_values(source, where)
+    name, unit = (text.replace('"', "") for text in (name, unit))
+    matrix = geometry.affine
+    vectors = " ".join("(" + ",".join(f"{x:.17g}" for x in matrix[:3, n]) + ")" for n in range(3))
+    lines = [
+        "NRRD0005",
+        "# A sequence of label maps; values are 1, 2, ... in the order of the objects named below.",
+        "type: unsigned char",
+        "dimension: 4",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(str(n) for n in geometry.size_ijk)} {len(kept)}",
+        f"space directions: {vectors} none",
+        "kinds: domain domain domain list",
+        f'labels: "" "" "" "{name}"',
+        f'units: "" "" "" "{unit}"',
+        "encoding: gzip",
+        f"space origin: ({','.join(f'{x:.17g}' for x in geometry.origin_lps)})",
+        "DataNodeClassName:=vtkMRMLLabelMapVolumeNode",
+        "axis 3 index type:=numeric",
+        f"axis 3 index values:={' '.join(values)}",
+    ]
+    for n, (title, color) in enumerate(zip(objects.names, objects.colors, strict=True), 1):
+        lines.append(f"Label{n}_Name:={' '.join(title.split())}")
+        lines.append(f"Label{n}_Color:={' '.join(f'{c:.6g}' for c in color)}")
+    for n, whole in enumerate([] if done is None else done):
+        if not whole:
+            lines.append(f"axis 3 item {n:04d} ProxyPromptState:=not done")
+    with safe_output(path) as partial, partial.open("wb") as file:
+        file.write(("\n".join(lines) + "\n\n").encode())
+        with gzip.GzipFile("", "wb", 6, file, 0) as packed:
+            for masks in kept:
+                packed.write(_labels(source.as_stored(masks)).data)
+
+
+def _index_values(source: FrameSource, where: list[int]) -> tuple[str, str, list[str]]:
+    """Name, unit and values of the time axis: those of the source's file, its times, or the frames' numbers."""
+    if source.index and len(source.index[2]) > max(where):
+        return source.index[0], source.index[1], [source.index[2][n] for n in where]
+    if source.times_s and len(source.times_s) > max(where):
+        times = [source.times_s[n] for n in where]
+        if np.all(np.diff(times) > 2 * _INDEX_TOLERANCE):
+            return "time", "s", [f"{t:.9g}" for t in times]
+    return "frame", "", [str(n) for n in where]
+
+
+def _write_stacked(path: Path, kept: _Kept, source: FrameSource, objects: _Objects) -> None:
+    """Writes one segmentation of all frames, voxels of one frame after another.
+
+    The header is that of a segmentation of one slice, made by `write_segmentation`, with the number of slices
+    changed; so there is one place that knows Slicer's fields. Objects share a layer unless any overlap.
+    """
+    geometry = stacked_geometry(source, 1)
+    layers = len(objects.names) if kept.overlap else 1
+    blank = np.full(geometry.shape_kji, int(layers > 1), np.uint8)
+    size = " ".join(str(n) for n in geometry.size_ijk[:2])
+    with tempfile.TemporaryDirectory() as folder:
+        one = Path(folder) / "one.seg.nrrd"
+        write_segmentation(one, objects.segmentation([blank] * len(objects.names), geometry))
+        header = one.read_bytes().partition(b"\n\n")[0].decode("utf-8")
+    front = f"{layers} " if layers > 1 else ""
+    header, sizes = re.subn(rf"(?m)^sizes: {front}{size} 1$", f"sizes: {front}{size} {len(kept)}", header)
+    header, extents = re.subn(r"(?m)^(Segment\d+_Extent:=.*) 0$", rf"\1 {len(kept) - 1}", header)
+    if (sizes, extents) != (1, len(objects.names)) or "encoding: gzip" not in header:
+        raise OutputError(f"{path.name} could not be written: slicerio made an unforeseen header. Write .seq.nrrd.")
+    with safe_output(path) as partial, partial.open("wb") as file:
+        file.write(header.encode() + b"\n\n")
+        with gzip.GzipFile("", "wb", 6, file, 0) as packed:
+            for masks in kept:
+                stored = source.as_stored(masks)
+                frame = np.moveaxis(stored, 0, -1) if layers > 1 else _labels(stored)
+                packed.write(np.ascontiguousarray(frame).data)
+
+
+# --- table --------------------------------------------------------------------------------------------------
+
+
+class TrackTable:
+    """A CSV file with a row for each frame and object, written as they come.
+
+    Rows go to a file beside, each at once and whole; it takes its name when the block ends, or is interrupted by
+    Ctrl-C. After any other exception it is removed, and an older table stays.
+
+    Example::
+
+        with TrackTable(path, source.spacing_mm if source.has_spacing else None) as table:
+            table.add(0, "thyroid", area_px=812, time_s=0.0, confidence=0.93)
+    """
+
+    COLUMNS = ("frame", "time_s", "object", "area_px", "area_mm2", "confidence", "agreement", "state", "note")
+
+    def __init__(self, path: Path | str, spacing_mm: tuple[float, float] | None = None) -> None:
+        """Remembers where to; ``spacing_mm`` is None where millimetres are not known."""
+        self.path = Path(path)
+        self._pixel_mm2 = None if spacing_mm is None else spacing_mm[0] * spacing_mm[1]
+        self._stack = ExitStack()
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> TrackTable:
+        """Begins the file.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        check_output_path(self.path, (".csv",))
+        partial = self._stack.enter_context(safe_output(self.path))
+        with self._failures():
+            self._file = self._stack.enter_context(partial.open("w", encoding="utf-8", newline=""))
+            self._write(self.COLUMNS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Moves the file into place, or removes it."""
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if kind is None or stopped:
+            self._stack.close()
+        else:
+            self._stack.__exit__(kind, error, trace)
+
+    def add(
+        self,
+        frame: int,
+        name: str,
+        area_px: int | None,
+        time_s: float | None = None,
+        confidence: float | None = None,
+        agreement: float | None = None,
+        state: str = "ok",
+        note: str = "",
+    ) -> None:
+        """Writes a row.
+
+        Args:
+            frame: Number of the frame in its source.
+            name: The object.
+            area_px: Pixels inside; None where nothing was computed.
+            time_s: When the frame is shown.
+            confidence: 0..1.
+            agreement: 0..1, of forward and backward tracking.
+            state: One of `STATES`.
+            note: Anything else, e.g. why a frame is bad.
+
+        Raises:
+            OutputError: If the disk is full.
+        """
+        if state not in STATES:
+            raise ValueError(f"the state is {state!r}; it must be one of {STATES}")
+        area = None if area_px is None or self._pixel_mm2 is None else area_px * self._pixel_mm2
+        with self._failures():
+            self._write(
+                (
+                    str(int(frame)),
+                    _number(time_s, 6),
+                    name,
+                    _number(area_px, 0),
+                    _number(area, 3),
+                    _number(confidence, 4),
+                    _number(agreement, 4),
+                    state,
+                    " ".join(note.split()),
+                )
+            )
+
+    def _write(self, values: Sequence[str]) -> None:
+        """One row in one piece."""
+        assert self._file is not None
+        line = StringIO()
+        csv.writer(line, lineterminator="\n").writerow(values)
+        self._file.write(line.getvalue())
+        self._file.flush()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turns a failed write into the sentence of `safe_output`, and removes the file."""
+        try:
+            yield
+        except OSError as error:
+            self._file = None
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+
+
+def _number(value: float | None, digits: int) -> str:
+    """A number without needless zeros; empty for None and NaN."""
+    if value is None or not np.isfinite(value):
+        return ""
+    text = f"{float(value):.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+# --- overlay ------------------------------------------------------------------------------------------------
+
+
+def write_overlay(
+    path: Path | str,
+    frames: Iterable[tuple[int, Frame | BadFrame]],
+    masks: Iterable[Masks | None],
+    colors: Sequence[tuple[float, float, float]],
+    fps: float,
+    window: tuple[float, float] = (0.0, 255.0),
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+) -> list[str]:
+    """Draws contours on the frames and writes a video, frame by frame.
+
+    Args:
+        path: ``.mp4`` (MPEG-4 part 2, made by FFmpeg's own encoder: VLC, mpv and most players show it, browsers
+            do not) or ``.gif`` (up to `MOST_GIF_FRAMES` frames of up to 640 pixels; of longer ones every n-th).
+        frames: Numbers and frames as a `FrameSource` gives them; of bad ones the reason is shown.
+        masks: ``(N, H, W)`` of each, or None where none were computed; the video ends with the last of them.
+        colors: Of the objects, red, green, blue in 0..1.
+        fps: Frames per second, one rate for all.
+        window: Intensities shown as black and white.
+        spacing_mm: Pixel size (row, column); the picture gets the physical proportions.
+
+    Returns:
+        What the user should know, as sentences.
+
+    Raises:
+        OutputError: If it cannot be written, there are no frames, or ``.mp4`` is wanted without the package av.
+        GeometryError: If a mask has not the size of its frame.
+    """
+    path = Path(path)
+    check_output_path(path, OVERLAY_SUFFIXES)
+    if not 0 < fps <= 1000:
+        raise OutputError(
+            f"{path.name} cannot have {fps:g} frames per second; more than 0 and at most 1000 are possible."
+        )
+    side = _GIF_SIDE if path.suffix.lower() == ".gif" else _MP4_SIDE
+    pictures = _drawn(frames, masks, [bright(color) for color in colors], window, spacing_mm, side)
+    with safe_output(path) as partial:
+        if path.suffix.lower() == ".gif":
+            return _write_gif(partial, path, pictures, fps, [bright(color) for color in colors])
+        _write_mp4(partial, path, pictures, fps)
+    return []
+
+
+def _drawn(
+    frames: Iterable[tuple[int, Frame | BadFrame]],
+    masks: Iterable[Masks | None],
+    colors: list[tuple[int, int, int]],
+    window: tuple[float, float],
+    spacing_mm: tuple[float, float],
+    side: int,
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Pictures ``(h, w, 3)`` of one even size. Bad frames before the first good one wait for its size."""
+    from PIL import Image, ImageDraw
+
+    size: tuple[int, int] | None = None
+    waiting: list[BadFrame] = []
+
+    def finish(picture: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
+        image = Image.fromarray(picture)
+        draw = ImageDraw.Draw(image)
+        box = draw.textbbox((3, image.height - 15), text)
+        draw.rectangle((box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1), fill=(0, 0, 0))
+        draw.text((3, image.height - 15), text, fill=(255, 255, 255))
+        return np.pad(np.asarray(image), [(0, n % 2) for n in image.size[::-1]] + [(0, 0)], "edge")
+
+    each = iter(frames)
+    for mask in masks:
+        number, frame = next(each, (-1, None))
+        if frame is None:
+            raise GeometryError("there are more masks than frames; both must come from the same source.")
+        if isinstance(frame, BadFrame):
+            if size is None:
+                waiting.append(frame)
+            else:
+                yield finish(np.zeros((*size, 3), np.uint8), f"{number}: {frame.reason}")
+            continue
+        if size is None:
+            longest = max(frame.shape[0] * spacing_mm[0], frame.shape[1] * spacing_mm[1]) / min(spacing_mm)
+            size = tile_size(frame.shape[:2], spacing_mm, round(min(max(longest, _SMALLEST_SIDE), side)))
+            for bad in waiting:
+                yield finish(np.zeros((*size, 3), np.uint8), f"{bad.index}: {bad.reason}")
+        picture = picture_of(frame, window, size)
+        if mask is not None:
+            if mask.shape != (len(colors), *frame.shape[:2]):
+                raise GeometryError(
+                    f"the masks of frame {number} have shape {mask.shape}; {(len(colors), *frame.shape[:2])} is needed."
+                )
+            for one, color in zip(mask, colors, strict=True):
+                picture[contour(one, size)] = color
+        yield finish(picture, str(number))
+
+
+def _write_mp4(partial: Path, path: Path, pictures: Iterator[npt.NDArray[np.uint8]], fps: float) -> None:
+    """Encodes an MP4 and counts its frames."""
+    try:
+        import av
+    except ImportError:
+        raise OutputError(
+            f"Writing {path.name} needs the Python package av, which is not installed here. Install it with "
+            "`pip install av`, or name a .gif instead."
+        ) from None
+    first = next(pictures, None)
+    if first is None:
+        raise OutputError(f"there is no frame to write to {path.name}.")
+    count = 0
+    try:
+        with av.open(str(partial), "w", format="mp4") as container:
+            container.metadata["comment"] = RESEARCH
+            stream: Any = container.add_stream("mpeg4", rate=Fraction(fps).limit_denominator(1000))
+            stream.height, stream.width, stream.pix_fmt = first.shape[0], first.shape[1], "yuv420p"
+            stream.bit_rate = int(max(1_000_000, first.shape[0] * first.shape[1] * fps * 0.3))
+            for picture in _chain(first, pictures):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts = count
+                container.mux(stream.encode(frame))
+                count += 1
+            container.mux(stream.encode())
+        with av.open(str(partial)) as written:  # a full disk may not be told on closing
+            found = sum(1 for packet in written.demux(video=0) if packet.size)
+    except av.FFmpegError as error:
+        raise OSError(error.errno, str(error.strerror)) from None
+    if found != count:
+        raise OSError(f"{found} of {count} frames are in the file")
+
+
+def _write_gif(
+    partial: Path,
+    path: Path,
+    pictures: Iterator[npt.NDArray[np.uint8]],
+    fps: float,
+    colors: list[tuple[int, int, int]],
+) -> list[str]:
+    """Collects at most so many frames, dropping every second each time there are too many; writes a GIF."""
+    from PIL import Image
+
+    kept: list[Image.Image] = []
+    step, count = 1, 0
+    shades = sorted({*colors, (255, 255, 255)})[:128]
+    greys = [(n, n, n) for n in np.linspace(0, 255, 256 - len(shades)).round().astype(int).tolist()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for color in (*shades, *greys) for value in color])
+    for picture in pictures:
+        if count % step == 0:
+            image = Image.fromarray(picture)
+            plain = _mostly_grey(picture, colors)
+            kept.append(
+                image.quantize(palette=palette, dither=Image.Dither.NONE)
+                if plain
+                else image.quantize(256, dither=Image.Dither.NONE)
+            )
+        count += 1
+        if len(kept) > MOST_GIF_FRAMES:
+            kept, step = kept[::2], step * 2
+    if not kept:
+        raise OutputError(f"there is no frame to write to {path.name}.")
+    # hundredths of a second are GIF's unit, and players make 0.1 s of less than two
+    duration = max(20, round(1000 * step / fps / 10) * 10)
+    kept[0].save(
+        partial,
+        format="GIF",
+        save_all=True,
+        append_images=kept[1:],
+        duration=duration,
+        loop=0,
+        comment=RESEARCH.encode(),
+    )
+    if step == 1:
+        return []
+    return [f"{path.name} shows one of every {step} frames ({len(kept)} of {count}); write .mp4 for all of them."]
+
+
+def _mostly_grey(picture: npt.NDArray[np.uint8], colors: list[tuple[int, int, int]]) -> bool:
+    """Whether a picture is grey but for contours."""
+    coloured = picture.max(axis=-1).astype(int) - picture.min(axis=-1) > 8
+    for color in colors:
+        coloured &= (picture != np.array(color, np.uint8)).any(axis=-1)
+    return bool(coloured.mean() < 1e-3)
+
+
+def _chain(first: npt.NDArray[np.uint8], rest: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    yield first
+    yield from rest
