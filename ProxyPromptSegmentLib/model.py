@@ -127,10 +127,7 @@ def build_model(
         made = SamBackbone(backbone)
         modules, targets = made.sam, None
     if base is not None:
-        try:
-            modules.load_state_dict(base)
-        except RuntimeError as error:
-            raise CheckpointError(f"these weights are not those of {backbone}: {error}") from error
+        _fill(modules, base, backbone)
     if lora_rank is None:
         lora_rank = 0 if compact else 4
     if lora_rank:
@@ -148,3 +145,21 @@ def build_model(
             **{key: getattr(small, key) for key in sizes},
         )
     return ProxyPromptModel(made, ProxyPromptGenerator(generator), lora_rank)
+
+
+def _fill(modules: nn.Module, base: dict[str, torch.Tensor], backbone: str) -> None:
+    """Loads base weights that fit exactly.
+
+    Raises:
+        CheckpointError: If a name or shape differs; PyTorch's own message would list hundreds of them.
+    """
+    own = modules.state_dict()
+    missing, unknown = sorted(own.keys() - base.keys()), sorted(base.keys() - own.keys())
+    other = sorted(name for name in own.keys() & base.keys() if own[name].shape != base[name].shape)
+    if missing or unknown or other:
+        raise CheckpointError(
+            f"these weights are not those of {backbone}: {len(missing)} tensors are missing (first {missing[:1]}), "
+            f"{len(unknown)} are unknown (first {unknown[:1]}), {len(other)} have another shape (first {other[:1]}); "
+            "give the checkpoint of this very size and version"
+        )
+    modules.load_state_dict(base)

@@ -199,3 +199,69 @@ def test_feature_positions_are_valid_where_they_see_some_of_the_slice():
     assert inside.all(dim=0).tolist() == [True] * 5 + [False] * 3
     assert inside.all(dim=1).tolist() == [False] * 8
     assert valid_tokens(Letterbox(64, (7, 7)), 8).all()
+
+
+# Squashed to a square, as the official weights of SAM 2 want it.
+
+SQUASHED = {"keep_aspect": False}
+
+
+@given(
+    shape=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    spacing=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)),
+    size=st.sampled_from([64, 128, 1024]),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_squashed_slice_fills_the_square_whatever_its_shape_and_spacing(shape, spacing, size):
+    box = Letterbox(size, shape, spacing, **SQUASHED)
+    assert box.valid == (size, size)
+    assert valid_tokens(box, size // 16).all()
+
+
+def test_the_aspect_is_kept_unless_told_otherwise():
+    assert Letterbox(64, (20, 10)) == Letterbox(64, (20, 10), keep_aspect=True)
+    assert Letterbox(64, (20, 10)) != Letterbox(64, (20, 10), **SQUASHED)
+
+
+def test_a_squashed_image_is_that_of_the_sam2_package():
+    from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+
+    ensure_torchvision_importable()
+    transforms = pytest.importorskip("sam2.utils.transforms").SAM2Transforms(64, 0.0)
+    image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    ours = images_to_tensor(image[None], (0, 255), Letterbox(64, (50, 90), (2.0, 0.5), **SQUASHED))[0]
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (transforms.mean, transforms.std))
+    torch.testing.assert_close((ours - mean) / std, transforms(image), atol=1e-5, rtol=1e-5)
+
+
+def test_a_squashed_image_and_its_mask_go_to_the_same_place_and_reach_both_far_corners():
+    box, mask = Letterbox(128, (60, 130), (1.7, 0.8), **SQUASHED), ellipse((60, 130), (0.3, 0.7), (0.2, 0.15))
+    image = images_to_tensor(mask[None].astype(np.float32), (0, 1), box)[0, 0] > 0.5
+    placed = masks_to_tensor(mask[None, None], box)[0, 0] > 0.5
+    assert overlap(image.numpy(), placed.numpy()) > 0.97
+    # shares of the sides stay shares of the sides
+    assert overlap(placed.numpy(), ellipse((128, 128), (0.3, 0.7), (0.2, 0.15)).astype(bool)) > 0.95
+    full = masks_to_tensor(np.ones((1, 1, 33, 77), np.uint8), Letterbox(64, (33, 77), **SQUASHED))
+    assert full.min() == 1
+
+
+@given(
+    rows=st.integers(24, 160),
+    ratio=st.floats(0.5, 2.0),
+    center=st.tuples(st.floats(0.3, 0.7), st.floats(0.3, 0.7)),
+    radii=st.tuples(st.floats(0.2, 0.3), st.floats(0.2, 0.3)),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_mask_comes_back_from_the_squashed_square_to_where_it_was(rows, ratio, center, radii):
+    shape = (rows, max(16, round(rows * ratio)))
+    box = Letterbox(128, shape, (3.0, 0.7), **SQUASHED)
+    mask = ellipse(shape, center, radii)
+    back = logits_to_slice(masks_to_tensor(mask[None, None], box) - 0.5, box)[0, 0] > 0
+    assert back.shape == shape
+    assert overlap(back.numpy(), mask.astype(bool)) > 0.9
+
+
+def test_a_squashed_slice_of_the_squares_own_size_is_not_resampled():
+    image = np.random.default_rng(0).uniform(size=(1, 64, 64)).astype(np.float32)
+    tensor = images_to_tensor(image, (0, 1), Letterbox(64, (64, 64), (0.7, 2.0), **SQUASHED))
+    assert torch.equal(tensor[0, 1], torch.from_numpy(image[0]))

@@ -124,7 +124,10 @@ class Sam2Backbone(nn.Module):
             high_res_features=self._high_res(features, objects),
         )
         presence = score[:, 0] if self.sam2.pred_obj_scores else None
-        pointer = self._pointer(tokens[:, 0], presence)
+        there = None
+        if presence is not None:
+            there = torch.sigmoid(presence) if self.sam2.soft_no_obj_ptr else (presence > 0).to(presence.dtype)
+        pointer = self._pointer(tokens[:, 0], there)
         return Decoded(
             masks[:, 0].unflatten(0, (batch, objects)),
             quality[:, 0].unflatten(0, (batch, objects)),
@@ -199,6 +202,9 @@ class Sam2Backbone(nn.Module):
     def remember_mask(self, features: ImageFeatures, masks: torch.Tensor, frame: int) -> FrameMemory:
         """Encodes given masks (a correction, or a support as a first frame) as a conditioning memory.
 
+        The mask alone decides whether the object is there; the package also asks the decoder and, where that doubts,
+        forgets the pointer of a mask that was given.
+
         Args:
             features: ``B`` embedded frames.
             masks: 0 or 1, ``(B, N, size, size)``.
@@ -227,7 +233,7 @@ class Sam2Backbone(nn.Module):
                 repeat_image=False,
                 high_res_features=self._high_res(features, objects),
             )
-            pointer = self._pointer(tokens[:, 0], score[:, 0])
+            pointer = self._pointer(tokens[:, 0], present[:, 0])
         return FrameMemory(frame, spatial, pointer, conditioning=True)
 
     def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -254,13 +260,12 @@ class Sam2Backbone(nn.Module):
             spatial = spatial + absent * network.no_obj_embed_spatial[..., None, None]
         return spatial
 
-    def _pointer(self, token: torch.Tensor, score: torch.Tensor | None) -> torch.Tensor:
-        """The object pointer ``(M, C)`` of the mask token, or the one that means "not there"."""
+    def _pointer(self, token: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
+        """The object pointer ``(M, C)`` of the mask token, or where ``there`` is 0 the one that means "not there"."""
         network = self.sam2
         pointer = network.obj_ptr_proj(token)
-        if score is None or not network.pred_obj_scores:
+        if there is None or not network.pred_obj_scores:
             return pointer
-        there = torch.sigmoid(score) if network.soft_no_obj_ptr else (score > 0).to(pointer.dtype)
         there = there.unsqueeze(-1)
         kept = there * pointer if network.fixed_no_obj_ptr else pointer
         return kept + (1 - there) * network.no_obj_ptr
