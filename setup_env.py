@@ -324,14 +324,15 @@ class Shell(object):
     def __init__(self, quiet=False):
         self.quiet = quiet
 
-    def logged(self, title, command, log, environ, lock):
+    def logged(self, title, command, log, environ, lock=None):
         """Runs a program with its output in a log and one line on the screen; returns its exit code.
 
-        A terminal sees the last line of the log beside the seconds; a file gets a number every half minute.
+        A terminal sees the last line of the log beside the seconds; a file gets a number every half minute. The
+        program inherits the lock, if there is one.
         """
         start = beat = time.time()
         terminal = sys.stdout.isatty()
-        keep = {} if os.name == "nt" else {"pass_fds": (lock.fileno(),)}
+        keep = {} if os.name == "nt" or lock is None else {"pass_fds": (lock.fileno(),)}
         if not self.quiet:
             say(title, end="" if not terminal else "\r")
         process = subprocess.Popen(
@@ -572,7 +573,7 @@ def parse(arguments):
     return options, more + rest
 
 
-def fetch_mamba_source(environment):
+def fetch_mamba_source(environment, shell):
     """Fetches mamba-ssm's source, against whose own reference function a test compares; nothing of it is installed.
 
     Without it that comparison is skipped, with a reason, so a failure here is told and ends nothing.
@@ -580,20 +581,24 @@ def fetch_mamba_source(environment):
     cache = environment.path("cache")
     if os.path.isdir(cache) and any(name.startswith("mamba_ssm-") for name in os.listdir(cache)):
         return
-    os.makedirs(cache, exist_ok=True)
     listed = os.path.join(cache, "mamba.txt")
-    with open(listed, "w") as file:
-        file.write(MAMBA_SOURCE)
-    say("Fetching the source of mamba-ssm, to compare with")
-    words = ["pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", cache]
-    process = subprocess.run(
-        [environment.python, "-m"] + words + ["--require-hashes", "-r", listed],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=dict(os.environ, MAMBA_SKIP_CUDA_BUILD="TRUE", PIP_RETRIES="1"),
-    )
-    if process.returncode:
-        say("It could not be had; the comparison with it is skipped.")
+    words = ["download", "--no-input", "--progress-bar", "off", "--no-deps", "--no-binary", ":all:"]
+    words += ["--no-build-isolation", "--require-hashes", "-d", cache, "-r", listed]
+    command = [environment.python, "-I", "-m", "pip"] + words
+    environ = dict(clean_environ(), MAMBA_SKIP_CUDA_BUILD="TRUE", PIP_RETRIES="1")
+    try:
+        if not os.path.isdir(cache):
+            os.makedirs(cache)
+        with open(listed, "w") as file:
+            file.write(MAMBA_SOURCE)
+        with open(environment.path(LOG), "a") as log:
+            log.write("\n== source of mamba-ssm: %s\n" % " ".join(command))
+            log.flush()
+            code = shell.logged("source of mamba-ssm, to compare with", command, log, environ)
+    except OSError:
+        code = 1
+    if code:
+        say("The source of mamba-ssm could not be had; the comparison with it is skipped.")
 
 
 def run(options, rest, environment, shell):
@@ -606,7 +611,7 @@ def run(options, rest, environment, shell):
     if options.command == "test":
         if code:
             say("lint found something, see above; the tests run all the same")
-        fetch_mamba_source(environment)
+        fetch_mamba_source(environment, shell)
         code = shell.call(module + ["pytest", "Testing", "-m", FAST_TESTS] + rest, ROOT) or code
     elif options.command == "demo":
         code = shell.become(module + ["ProxyPromptSegmentLib", "demo", "--output", "demo"] + rest, ROOT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +36,20 @@ class SupportCase:
 
 @dataclass(frozen=True)
 class SupportSlice:
-    """Where a pair of the support set comes from: case and its name, axis, slice, and the objects marked on it."""
+    """Where a pair of the support set comes from: case and its name, axis, slice, and the objects marked on it.
+
+    Attributes:
+        case: Number of the case.
+        name: What to call it.
+        axis: The axis that its slices were taken along.
+        index: The slice's number along it, counted from 0; None where the pair has none.
+        objects: Names of the objects that are marked.
+    """
 
     case: int
     name: str
     axis: Axis
-    index: int
+    index: int | None
     objects: tuple[str, ...]
 
 
@@ -145,7 +152,7 @@ def plan(
         sets.append(one)
         for pair in one.pairs:
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
-            shown.append(SupportSlice(number, titles[number], own, _slice_of(pair.source), marked))
+            shown.append(SupportSlice(number, titles[number], own, pair.slice_index, marked))
     notes += differences([(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis)
     count = take_slices(target.array, chosen_axis).shape[0]
     numbers = slice_numbers(slices, count)
@@ -175,12 +182,6 @@ def distinct_names(volumes: Sequence[Volume]) -> list[str]:
         f"{volume.source.resolve().parent.name}/{name}" if volume.source and names.count(name) > 1 else name
         for volume, name in zip(volumes, names, strict=True)
     ]
-
-
-def _slice_of(source: str) -> int:
-    """The slice number that `support_from_volume` wrote into a pair's source."""
-    found = re.search(r"slice (\d+) along [kji]$", source)
-    return int(found[1]) if found else -1
 
 
 def shared_objects(segmentations: Sequence[Segmentation]) -> tuple[list[str], list[str]]:

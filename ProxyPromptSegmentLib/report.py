@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.pipeline import Job, LoadedModel, Outcome, SupportCase
 
 LEAST_SURE = 3
-_PACKAGES = ("torch", "segment-anything", "numpy", "SimpleITK", "slicerio", "pynrrd", "safetensors")
+_PACKAGES = ("torch", "segment-anything", "sam2", "numpy", "SimpleITK", "slicerio", "pynrrd", "safetensors", "av")
 
 
 def describe_file(path: Path | None) -> dict[str, Any]:
@@ -97,6 +97,38 @@ def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: f
     return described
 
 
+def describe_supports(cases: Sequence[SupportCase], job: Job) -> list[dict[str, Any]]:
+    """Each support's files, and which of its slices prompt with what."""
+    return [
+        {
+            "image": describe_volume(case.volume),
+            "segmentation": describe_file(case.source),
+            "axis": axis,
+            "plane": plane_of(case.volume.geometry, axis) if has_place(case.volume) else None,
+            "slices": [
+                {"slice": shown.index, "objects": list(shown.objects)} for shown in job.shown if shown.case == number
+            ],
+            "window": [
+                round(w, 4)
+                for p, s in zip(job.support.pairs, job.shown, strict=True)
+                if s.case == number
+                for w in p.window
+            ][:2],
+        }
+        for number, (case, axis) in enumerate(_with_axes(cases, job))
+    ]
+
+
+def describe_model(model: LoadedModel) -> dict[str, Any]:
+    """Name and hash of a model."""
+    return {
+        "name": model.name,
+        "file": model.path.name,
+        "sha256": model.sha256,
+        "steps": model.metadata.get("steps"),
+    }
+
+
 def build_report(
     job: Job,
     outcome: Outcome,
@@ -124,27 +156,6 @@ def build_report(
     Returns:
         JSON values; numbers that do not exist are null.
     """
-    supports = []
-    for number, (case, axis) in enumerate(_with_axes(cases, job)):
-        supports.append(
-            {
-                "image": describe_volume(case.volume),
-                "segmentation": describe_file(case.source),
-                "axis": axis,
-                "plane": plane_of(case.volume.geometry, axis) if has_place(case.volume) else None,
-                "slices": [
-                    {"slice": shown.index, "objects": list(shown.objects)}
-                    for shown in job.shown
-                    if shown.case == number
-                ],
-                "window": [
-                    round(w, 4)
-                    for p, s in zip(job.support.pairs, job.shown, strict=True)
-                    if s.case == number
-                    for w in p.window
-                ][:2],
-            }
-        )
     labels = label_values(outcome.segmentation.segments)
     scores = dict(dice or {})
     device = model.segmenter.device
@@ -154,7 +165,7 @@ def build_report(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "state": "stopped by the user" if outcome.cancelled else "complete",
         "inputs": {
-            "supports": supports,
+            "supports": describe_supports(cases, job),
             "target": {
                 **describe_volume(job.target),
                 "axis": job.view.axis,
@@ -163,12 +174,7 @@ def build_report(
             },
             **({"truth": describe_file(truth)} if truth else {}),
         },
-        "model": {
-            "name": model.name,
-            "file": model.path.name,
-            "sha256": model.sha256,
-            "steps": model.metadata.get("steps"),
-        },
+        "model": describe_model(model),
         "settings": dict(settings),
         "device": str(device),
         "versions": versions(),

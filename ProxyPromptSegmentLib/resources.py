@@ -1,7 +1,7 @@
 """Finds the files that belong to the program and are no code: checkpoints, recipes, splits, model cards.
 
 They lie in ``Resources/`` beside the package, in a checkout (which an editable installation uses in place)
-as in an installed extension of 3D Slicer; a copy inside the package wins, for whoever bundles one.
+as in an installed extension of 3D Slicer. A wheel carries them inside of the package, and there they win.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ def resource_path(name: str, package: Path | None = None) -> Path:
         if (folder / name).exists():
             return folder / name
     raise InputError(
-        f"the program's file {_FOLDER}/{name} is missing beside {package}; install the program from a complete "
-        "checkout with `python3 setup_env.py install`."
+        f"the program's file {_FOLDER}/{name} is missing in and beside {package}; install the program from a "
+        "complete checkout, with `python3 setup_env.py install` or `pip install .`."
     )

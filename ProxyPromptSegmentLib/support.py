@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,8 @@ class SupportPair:
         masks: 1 inside each object, 0 outside; uint8, shape ``(N, H, W)``; objects may overlap.
         spacing_mm: Pixel size ``(row, column)`` in mm.
         window: Intensities ``(low, high)`` that are mapped to 0..1.
-        source: Where the slice comes from, for provenance.
+        source: Where the slice comes from, in words, for a person.
+        slice_index: Its number along the case's slicing axis, counted from 0; None where there is no such number.
 
     Raises:
         SupportError: If the shapes differ, a value is not allowed or every mask is empty.
@@ -40,6 +41,7 @@ class SupportPair:
     spacing_mm: tuple[float, float]
     window: tuple[float, float]
     source: str = ""
+    slice_index: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the values and makes the arrays plain."""
@@ -63,10 +65,13 @@ class SupportPair:
             )
         if not (np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0):
             raise SupportError(f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0.")
+        if self.slice_index is not None and self.slice_index < 0:
+            raise SupportError(f"{what}: the slice is number {self.slice_index}; slices are counted from 0.")
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "masks", masks.astype(np.uint8, copy=False))
         object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
         object.__setattr__(self, "window", tuple(float(w) for w in self.window))
+        object.__setattr__(self, "slice_index", None if self.slice_index is None else int(self.slice_index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +185,7 @@ def support_from_volume(
             view.spacing_mm,
             (float(low), float(high)),
             f"{volume.name}, slice {n} along {axis}",
+            slice_index=n,
         )
         for n in indices
     ]
@@ -327,5 +333,5 @@ def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
                 "the objects that all of them have."
             )
         order = [own.index(name) for name in names]
-        pairs += [SupportPair(p.image, p.masks[order], p.spacing_mm, p.window, p.source) for p in support.pairs]
+        pairs += [replace(pair, masks=pair.masks[order]) for pair in support.pairs]
     return SupportSet(tuple(pairs), first.objects, first.colors, first.terminologies)

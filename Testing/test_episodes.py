@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.evaluation.conditions import foreign_support
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 from ProxyPromptSegmentLib.training.datasets import Case
@@ -147,6 +149,34 @@ def test_more_supports_than_the_limit_are_never_drawn():
     assert {sampler.draw(step).chosen.shape[1] for step in range(DRAWS)} == {1, 2, 3}
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"per_step": 1}, UsageError, "per_step of lone is 1, .* make it 2 or more"),
+        ({"per_step": 0}, UsageError, "per_step of lone is 0"),
+        ({"patients": 1}, InputError, "lone has images of 1 patient, .* at least 2 are needed"),
+    ],
+)
+def test_a_task_whose_images_could_not_support_each_other_is_refused_before_the_first_step(given, error, words):
+    for pools in ([pool("lone", **given)], [pool("fine"), pool("lone", **given)]):
+        with pytest.raises(error, match=words):
+            EpisodeSampler(pools, seed=0)
+
+
+def test_a_training_without_a_task_a_case_or_a_support_is_refused_in_words():
+    with pytest.raises(UsageError, match="no task to draw from"):
+        EpisodeSampler([], seed=0)
+    with pytest.raises(UsageError, match="max_supports is 0"):
+        EpisodeSampler([pool("fine")], seed=0, max_supports=0)
+    with pytest.raises(InputError, match="no case of colondb"):
+        build_pool("colondb", [], SIZE, per_step=2)
+
+
+def test_the_smallest_task_that_is_accepted_can_be_drawn():
+    sampler = EpisodeSampler([pool("two", patients=2, per_step=2), pool("many")], seed=0, unrelated=0.5)
+    assert {sampler.draw(step).chosen.shape for step in range(DRAWS)} == {(6, 1)}
+
+
 def case(patient, name="", slices=3, shape=(20, 30), marked=(0, 1), spacing=(3.0, 0.5, 1.0)):
     images = np.random.default_rng(len(patient + name)).normal(100, 20, (slices, *shape)).astype(np.float32)
     masks = np.zeros((slices, 1, *shape), np.uint8)
@@ -214,6 +244,37 @@ def test_supports_for_an_evaluation_are_of_other_patients_marked_and_drawn_again
         assert all(d.slice_index in (0, 1) for d in drawn)
         assert draw_supports(pool_of_cases, target, 4, seed)[1] == drawn
     assert len({tuple(draw_supports(pool_of_cases, target, 4, seed)[1]) for seed in range(10)}) > 1
+
+
+def test_cases_without_a_mark_support_nothing():
+    unmarked = [case("e", marked=()), case("b", "b, never drawn on", marked=())]
+    pool_of_cases = [case(p) for p in "abcd"] + unmarked
+    for seed in range(20):
+        _, drawn = draw_supports(pool_of_cases, case("a"), 3, seed)
+        assert sorted(d.name for d in drawn) == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_fewer_supports_than_asked_for_are_refused_and_not_drawn(count):
+    pool_of_cases = [case(p) for p in "abcd"] + [case("e", marked=())]
+    with pytest.raises(
+        UsageError, match=f"{count} supports are asked for.* 3 other patients of made .* ask for 1 to 3"
+    ):
+        draw_supports(pool_of_cases, case("a"), count, 0)
+
+
+def test_a_pool_in_which_nobody_else_is_marked_is_named():
+    with pytest.raises(UsageError, match="no other patient than that of a has a marked slice among 2 cases of made"):
+        draw_supports([case("a"), case("b", marked=())], case("a"), 1, 0)
+
+
+def test_a_pair_knows_the_slice_that_it_was_taken_from():
+    pool_of_cases = [case(p, marked=(2,)) for p in "abc"]
+    support, drawn = draw_supports(pool_of_cases, case("a"), 2, 0)
+    assert [pair.slice_index for pair in support.pairs] == [d.slice_index for d in drawn] == [2, 2]
+    foreign = foreign_support(pool_of_cases, ("one", "another"), 2, 0)
+    assert [pair.slice_index for pair in foreign.pairs] == [2, 2]
+    assert foreign.pairs[0].masks.shape[0] == 2
 
 
 def test_a_support_slice_keeps_the_spacing_and_the_window_of_its_volume():

@@ -24,8 +24,11 @@ LAYERS = (
     ("protocols",),
     ("backbones", "prompting"),
     ("model",),
-    ("checkpoints", "registry"),
-    ("results", "segmenter", "tracker"),
+    ("checkpoints", "registry", "weights"),
+    (
+        "results", "segmenter", "memory_bank", "agreement", "track_inputs", "track_state", "tracker",
+        "track_volume",
+    ),
     ("worker", "pipeline", "training", "evaluation"),
     ("preview", "report", "frames", "tracked_files"),
     ("console", "commands", "cli", "__main__"),

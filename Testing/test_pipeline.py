@@ -121,6 +121,7 @@ def test_at_most_eight_slices_of_all_supports_together_are_chosen_and_where_from
     job = plan([a_support(1), a_support(2), a_support(3)], a_case(4)[0])
     assert len(job.support) == len(job.shown) == 9  # three of each: shares are rounded up
     assert [shown.case for shown in job.shown] == [0] * 3 + [1] * 3 + [2] * 3
+    assert [shown.index for shown in job.shown] == [pair.slice_index for pair in job.support.pairs]
     first = job.shown[0]
     case = a_support(1)
     np.testing.assert_array_equal(job.support.pairs[0].image, case.volume.array[first.index])

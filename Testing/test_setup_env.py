@@ -47,8 +47,8 @@ class StandInShell:
         self.exits = exits or {}
         self.steps, self.commands, self.environs, self.called = [], [], [], []
 
-    def logged(self, title, command, log, environ, lock):
-        self.steps.append(title.split("] ")[1])
+    def logged(self, title, command, log, environ, lock=None):
+        self.steps.append(title.split("] ")[-1])
         self.commands.append(command)
         self.environs.append(environ)
         if self.fail_at and self.fail_at in title:
@@ -473,6 +473,42 @@ def test_test_runs_the_linters_and_then_the_tests_whatever_the_linters_say(venv)
     assert [words[1] for words, _ in shell.called] == ["ruff", "ruff", "mypy", "pytest"]
     assert shell.called[-1][0][-2:] == ["-k", "geometry"] and setup_env.FAST_TESTS in shell.called[-1][0]
     assert setup_env.main(["test", "--venv", str(venv)], StandInShell()) == 0
+
+
+@posix
+def test_the_source_to_compare_with_is_fetched_by_the_shell_pinned_and_only_once(venv, monkeypatch):
+    install(venv)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    shell = StandInShell()
+    assert setup_env.main(["test", "--venv", str(venv)], shell) == 0
+    assert shell.steps == ["source of mamba-ssm, to compare with"]
+    (command,), (environ,) = shell.commands, shell.environs
+    assert command[:5] == [str(venv / "bin" / "python"), "-I", "-m", "pip", "download"]
+    assert {"--no-deps", "--require-hashes", "--no-build-isolation"} <= set(command)
+    assert Path(command[-1]).read_text() == setup_env.MAMBA_SOURCE
+    assert environ["PIP_RETRIES"] == "1" and "PYTHONPATH" not in environ
+    assert "== source of mamba-ssm" in (venv / setup_env.LOG).read_text()
+    (venv / "cache" / "mamba_ssm-2.3.2.post1.tar.gz").touch()
+    shell = StandInShell()
+    assert setup_env.main(["test", "--venv", str(venv)], shell) == 0 and not shell.commands
+
+
+@posix
+@pytest.mark.parametrize("failure", [{"code": 1, "says": UNREACHABLE}, {"error": OSError(errno.ENOSPC, "full")}])
+def test_without_that_source_the_tests_run_all_the_same(venv, capsys, failure):
+    install(venv)
+    shell = StandInShell(fail_at="mamba-ssm", **failure)
+    assert setup_env.main(["test", "--venv", str(venv)], shell) == 0
+    assert "the comparison with it is skipped" in capsys.readouterr().out
+    assert shell.called[-1][0][1] == "pytest"
+
+
+@posix
+def test_a_program_may_be_logged_without_a_lock(tmp_path):
+    with open(tmp_path / "log", "w") as log:
+        words = [sys.executable, "-c", "print('words')"]
+        assert setup_env.Shell(quiet=True).logged("title", words, log, dict(os.environ)) == 0
+    assert (tmp_path / "log").read_text() == "words\n"
 
 
 @pytest.mark.parametrize(

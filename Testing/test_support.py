@@ -48,6 +48,7 @@ def test_the_annotated_slices_are_taken_with_masks_names_colours_and_spacing() -
     assert pair.spacing_mm == (0.75, 0.5)
     np.testing.assert_array_equal(pair.masks[1], segmentation.segments[1].mask[5])
     assert pair.source == "case 7, slice 5 along k"
+    assert [pair.slice_index for pair in support.pairs] == [3, 4, 5, 6]
 
 
 def test_the_window_is_that_of_the_whole_volume() -> None:
@@ -212,11 +213,13 @@ def a_pair() -> SupportPair:
         ({"window": (3.0, 3.0)}, "window"),
         ({"window": (0.0, float("inf"))}, "window"),
         ({"spacing_mm": (0.0, 1.0)}, "pixel size"),
+        ({"slice_index": -1}, "number -1; slices are counted from 0"),
     ],
 )
 def test_a_pair_is_valid_once_constructed(change: dict, words: str) -> None:
     assert a_pair().image.dtype == np.float32
     assert a_pair().masks.dtype == np.uint8
+    assert a_pair().slice_index is None
     with pytest.raises(SupportError, match=words):
         replace(a_pair(), **change)
 
@@ -251,6 +254,8 @@ def test_supports_of_several_cases_are_joined_in_the_order_of_the_first() -> Non
     assert len(joined) == 4
     np.testing.assert_array_equal(joined.pairs[2].masks[[1, 0]], second.pairs[0].masks)
     assert joined.pairs[2].masks[1].any()
+    assert [pair.slice_index for pair in joined.pairs] == [2, 3, 7, 8]
+    assert [pair.source for pair in joined.pairs] == [pair.source for pair in (*first.pairs, *second.pairs)]
 
 
 def test_supports_of_different_objects_are_not_joined() -> None:

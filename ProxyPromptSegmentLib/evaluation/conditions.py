@@ -6,6 +6,7 @@ its prompt does nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,5 +57,5 @@ def foreign_support(pool: list[Case], objects: tuple[str, ...], count: int, seed
         # The slice on which the smallest of its objects is largest shows them all, if any slice does.
         pair = pair_of(case, int(case.masks.sum(axis=(2, 3)).min(axis=1).argmax()))
         masks = np.stack([pair.masks[n % len(pair.masks)] for n in range(len(objects))])
-        pairs.append(type(pair)(pair.image, masks, pair.spacing_mm, pair.window, pair.source))
+        pairs.append(replace(pair, masks=masks))
     return SupportSet(tuple(pairs), objects)

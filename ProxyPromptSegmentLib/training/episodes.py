@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.preprocess import Letterbox, images_to_tensor, intensity_window, masks_to_tensor
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 from ProxyPromptSegmentLib.training.datasets import Case
@@ -45,7 +46,16 @@ class TaskPool:
 
 
 def build_pool(name: str, cases: list[Case], size: int, **options: object) -> TaskPool:
-    """Brings the slices of cases to the network's size."""
+    """Brings the slices of cases to the network's size.
+
+    Raises:
+        InputError: If there is no case.
+    """
+    if not cases:
+        raise InputError(
+            f"there is no case of {name} to train on (its split may be for tests only); leave it out of the recipe, or "
+            "give a data folder that has some."
+        )
     images, masks, patients = [], [], []
     index = {patient: number for number, patient in enumerate(sorted({case.patient for case in cases}))}
     for case in cases:
@@ -83,6 +93,21 @@ class Episode:
     related: torch.Tensor
 
 
+def _check_pool(pool: TaskPool) -> None:
+    """Refuses a task in which a target would find no other image to be its support."""
+    patients = len(pool.patients.unique())
+    if pool.per_step < 2:
+        raise UsageError(
+            f"per_step of {pool.name} is {pool.per_step}, but an image's supports are the others that a step draws; "
+            "make it 2 or more."
+        )
+    if patients < 2:
+        raise InputError(
+            f"{pool.name} has images of {patients} patient{'s' if patients != 1 else ''}, but a support has to be of "
+            "another patient than the target, so at least 2 are needed; add cases, or leave it out of the recipe."
+        )
+
+
 class EpisodeSampler:
     """Draws episodes from task pools; deterministic by its seed and the number of the step."""
 
@@ -104,7 +129,17 @@ class EpisodeSampler:
             emptied: Share of tasks in which no support marks anything; the answer is then empty.
             max_supports: Supports per target are drawn from 1 to this number.
             zoom: Smallest and largest magnification.
+
+        Raises:
+            UsageError: If there is no task, a task draws fewer than two images, or no support is allowed.
+            InputError: If a task's images are all of one patient.
         """
+        if not pools:
+            raise UsageError("there is no task to draw from; name at least one data set in the recipe's tasks.")
+        if max_supports < 1:
+            raise UsageError(f"max_supports is {max_supports}; every target needs a support: make it 1 or more.")
+        for pool in pools:
+            _check_pool(pool)
         self.pools, self.seed = pools, seed
         self._unions = [pool.masks.any(dim=1) for pool in pools]
         self.unrelated, self.emptied, self.max_supports = unrelated, emptied, max_supports

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, segment_case
+from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, marked_cases, segment_case
 from ProxyPromptSegmentLib.evaluation.metrics import dice
 from ProxyPromptSegmentLib.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -39,7 +39,9 @@ def validator(recipe: Recipe, data: Path, device: str) -> Callable[[ProxyPromptM
         for name, (pool, cases) in sets.items():
             rows = []
             for case in cases:
-                masks = segment_case(segmenter, case, draw_supports(pool, case, SUPPORTS, seed=0)[0])
+                # Some data sets have fewer patients; a training must not end for that.
+                count = min(SUPPORTS, len(marked_cases(pool, case)))
+                masks = segment_case(segmenter, case, draw_supports(pool, case, count, seed=0)[0])
                 rows.append([dice(case.masks[:, n], masks[:, n]) for n in range(len(case.objects))])
             for number, score_of in enumerate(np.mean(rows, axis=0)):
                 scores[f"{name} {cases[0].objects[number]}"] = round(float(score_of), 4)

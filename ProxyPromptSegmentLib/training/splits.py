@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.resources import resource_path
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.datasets import Case
 
-SPLIT_FOLDER = Path(__file__).resolve().parents[2] / "Resources" / "splits"
 PARTS = ("train", "validation", "test")
 
 # Numbers of patients for training and validation; the rest is for test. (0, 0): the set is for test only.
@@ -106,20 +106,20 @@ def split(cases: Sequence[Case], name: str) -> Split:
     return Split(**{part: [case for case in cases if case.patient in patients[part]] for part in PARTS})
 
 
-def write_split(patients: dict[str, list[str]], name: str, folder: Path = SPLIT_FOLDER) -> Path:
-    """Writes a split down as JSON; gives the file."""
-    path = Path(folder) / f"{name}.json"
+def write_split(patients: dict[str, list[str]], name: str, folder: Path | None = None) -> Path:
+    """Writes a split down as JSON, by default among the program's own; gives the file."""
+    path = Path(folder or resource_path("splits")) / f"{name}.json"
     path.write_text(json.dumps({"dataset": name, **patients}, indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def read_split(name: str, folder: Path = SPLIT_FOLDER) -> dict[str, list[str]]:
-    """Reads the patients of each part as they were written down.
+def read_split(name: str, folder: Path | None = None) -> dict[str, list[str]]:
+    """Reads the patients of each part as they were written down, by default in the program's own resources.
 
     Raises:
         InputError: If there is no such file.
     """
-    path = Path(folder) / f"{name}.json"
+    path = Path(folder or resource_path("splits")) / f"{name}.json"
     if not path.is_file():
         raise InputError(f"{path} is missing; it holds the split of {name!r}. Restore Resources/splits.")
     stored = json.loads(path.read_text(encoding="utf-8"))

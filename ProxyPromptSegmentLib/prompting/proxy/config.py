@@ -9,6 +9,7 @@ from typing import Any
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 
 CHOICES = {
+    "encoder": ("vim", "vit_b", "resnet50", "vit_compact", "resnet_compact"),
     "reduce": ("token_linear", "pair_merge"),
     "positions": ("none", "sam_dense"),
     "inter_object": ("none", "pooled"),
@@ -26,10 +27,13 @@ class ProxyPromptConfig:
         image_size: Side of the square input in pixels.
         grid: Side ``g`` of the backbone's feature grid.
         channels: Channels ``C`` of the backbone.
-        vim_dim: Channels ``C^V`` of the contextual encoder.
-        vim_depth: Its blocks.
-        vim_state: Its state size.
-        vim_cls: Class token: ``none`` or ``middle``.
+        encoder: Contextual encoder: Vision Mamba (``vim``), or what the paper's Table 5 compares it with: ``vit_b``
+            (768 channels) and ``resnet50`` without its last stage (1024 channels), which have one size each, and
+            ``vit_compact`` and ``resnet_compact``, which have ``vim_dim`` channels.
+        vim_dim: Channels ``C^V`` of Vision Mamba and of the compact encoders.
+        vim_depth: Blocks of Vision Mamba and of ``vit_compact``.
+        vim_state: Vision Mamba's state size.
+        vim_cls: Vision Mamba's class token: ``none`` or ``middle``.
         bridge_width: Channels inside the Bridge Unit; its output has ``channels``.
         cbam_residual: Whether the Bridge's second block sees its first block's output too, as in XMem.
         inter_object: Communication between objects in the Bridge: none, or pooled descriptors.
@@ -52,6 +56,7 @@ class ProxyPromptConfig:
     image_size: int = 1024
     grid: int = 64
     channels: int = 256
+    encoder: str = "vim"
     vim_dim: int = 192
     vim_depth: int = 24
     vim_state: int = 16

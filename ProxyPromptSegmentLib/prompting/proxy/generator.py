@@ -16,8 +16,8 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.prompting.proxy.bridge import BridgeUnit
 from ProxyPromptSegmentLib.prompting.proxy.colorization import ContextualColorization
 from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
+from ProxyPromptSegmentLib.prompting.proxy.contextual_encoders import build_contextual_encoder
 from ProxyPromptSegmentLib.prompting.proxy.selective_map import map_at, read_support
-from ProxyPromptSegmentLib.prompting.proxy.vision_mamba import VisionMamba
 from ProxyPromptSegmentLib.protocols import ImageFeatures, Prompt
 
 
@@ -100,17 +100,13 @@ class ProxyPromptGenerator(nn.Module):
         """Makes the modules with random weights."""
         super().__init__()
         self.config = config
-        self.contextual_encoder = VisionMamba(
-            img_size=config.image_size,
-            patch_size=config.image_size // config.grid,
-            in_chans=4,
-            embed_dim=config.vim_dim,
-            depth=config.vim_depth,
-            d_state=config.vim_state,
-            cls=config.vim_cls,
-        )
+        self.contextual_encoder = build_contextual_encoder(config)
         self.bridge = BridgeUnit(
-            config.channels, config.vim_dim, config.bridge_width, config.cbam_residual, config.inter_object
+            config.channels,
+            self.contextual_encoder.embed_dim,
+            config.bridge_width,
+            config.cbam_residual,
+            config.inter_object,
         )
         self.colorization = (
             ContextualColorization(
@@ -146,7 +142,7 @@ class ProxyPromptGenerator(nn.Module):
         """
         supports, objects = masks.shape[:2]
         repeated = images.unsqueeze(1).expand(-1, objects, -1, -1, -1)
-        # SAM's images are centred for the encoder; Vim sees the same windowed image, centred, and the mask.
+        # SAM's images are centred for its encoder; this one sees the same windowed image, centred, and the mask.
         joined = torch.cat([(repeated - 0.5) / 0.25, masks.unsqueeze(2)], dim=2).flatten(0, 1)
         context = self.contextual_encoder(joined).unflatten(0, (supports, objects))
         aggregated = self.bridge(features.top, context)

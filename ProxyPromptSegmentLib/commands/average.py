@@ -1,0 +1,62 @@
+"""``python -m ProxyPromptSegmentLib.commands.average``: the mean of checkpoints, for whoever makes a model.
+
+It is no subcommand of ``proxyprompt``: who segments never needs it, and a list of commands is read by everybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ProxyPromptSegmentLib.commands.checks import check_outputs
+from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.errors import EXIT_OK, ProxyPromptError
+
+DESCRIPTION = """\
+Writes the weighted mean of the weights of two or more checkpoints of one architecture.
+"""
+EXAMPLES = """\
+example:
+  python -m ProxyPromptSegmentLib.commands.average second.safetensors third.safetensors \\
+      --shares 0.25 0.75 --out mean.safetensors
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Makes the parser."""
+    parser = argparse.ArgumentParser(
+        prog="average",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoints", nargs="+", type=Path, metavar="FILE", help="checkpoints of one architecture")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .safetensors file to write")
+    parser.add_argument("--shares", nargs="+", type=float, metavar="S", help="share of each, together 1 (equal ones)")
+    parser.add_argument("--name", help="name of the resulting model (that of the checkpoint with the largest share)")
+    parser.add_argument("--force", action="store_true", help="replaces a file that is there")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code, see `errors`."""
+    args = build_parser().parse_args(argv)
+    console = Console("average")
+    shares = args.shares or [1 / len(args.checkpoints)] * len(args.checkpoints)
+    try:
+        files = [path for path in args.checkpoints if path.is_file()]
+        check_outputs([("--out", args.out, (".safetensors",))], files, args.force)
+        from ProxyPromptSegmentLib.training.averaging import average_checkpoints
+
+        digest = average_checkpoints(args.checkpoints, shares, args.out, args.name)
+    except ProxyPromptError as error:
+        console.error(str(error))
+        return error.exit_code
+    console.say(f"wrote {args.out}, SHA-256 {digest}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
