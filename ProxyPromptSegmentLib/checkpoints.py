@@ -1,9 +1,13 @@
-"""Checkpoints: safetensors with their metadata inside; written whole or not at all, read after a hash check."""
+"""Checkpoints: safetensors with their metadata inside; written whole or not at all, read after a hash check.
+
+Two kinds, told apart by ``kind`` in the metadata: a *model* has every tensor in one file; a *generator* has the prompt
+generator and the adapters, and the hash of the official weights that it was trained on.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -11,22 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
+from ProxyPromptSegmentLib.weights.hashing import sha256
 
 if TYPE_CHECKING:
     import torch
 
     from ProxyPromptSegmentLib.model import ProxyPromptModel
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 1
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+# Where a backbone keeps the official weights; adapters within, and what is beside them, are of this project.
+_BASE_PREFIXES = ("backbone.sam.", "backbone.sam2.")
 
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
@@ -97,11 +97,40 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
     return tensors, metadata
 
 
-def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, torch.Tensor]:
-    """Reads a foreign ``.pth`` file as tensors alone; nothing in it is executed.
+def own_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a model that are not official base weights: prompt generator, adapters, bridge."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_BASE_PREFIXES) or "lora_" in name}
+
+
+def save_generator(
+    path: Path,
+    model: ProxyPromptModel,
+    base: tuple[str, str],
+    metadata: dict[str, Any],
+    state: dict[str, torch.Tensor] | None = None,
+) -> str:
+    """Writes a prompt generator and its adapters without the official weights; returns the file's SHA-256.
 
     Args:
-        path: An official SAM or MedSAM checkpoint.
+        path: Where it goes.
+        model: On a backbone that was filled with official weights and stayed frozen.
+        base: Registry name and SHA-256 of the file of those weights.
+        metadata: ``name``, ``objects`` and the like; JSON values only.
+        state: The model's tensors where they are not its own, such as averaged ones.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    name, digest = base
+    described = {"kind": "generator", "base": {"name": name, "sha256": digest.lower()}, "model": model.describe()}
+    return save_checkpoint(path, own_tensors(state or model.state_dict()), {**metadata, **described})
+
+
+def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, torch.Tensor]:
+    """Reads a foreign ``.pth`` or ``.pt`` file as tensors alone; nothing in it is executed.
+
+    Args:
+        path: An official SAM, MedSAM or SAM 2 checkpoint; SAM 2's files hold their tensors under ``model``.
         expected_sha256: Checked before the file is opened.
 
     Raises:
@@ -113,40 +142,142 @@ def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, t
 
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; give the path of the official .pth file")
-    if expected_sha256 is not None and (found := sha256(path)) != expected_sha256:
+    if expected_sha256 is not None and (found := sha256(path)) != expected_sha256.lower():
         raise CheckpointError(f"{path} has SHA-256 {found[:12]}..., expected {expected_sha256[:12]}...; fetch it again")
+    damaged = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (*damaged, TypeError) as error:
         raise CheckpointError(f"{path} is no file of tensors and was not executed: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds something else than named tensors; give the official .pth file")
     return content
 
 
-def load_model(path: Path, expected_sha256: str | None = None) -> tuple[ProxyPromptModel, dict[str, Any]]:
-    """Builds the model that a checkpoint describes and fills it.
+def check_official(path: Path, backbone: str, expected_sha256: str | None = None) -> None:
+    """Refuses a file that has not exactly the tensors of an official architecture, before a network is built.
+
+    Raises:
+        CheckpointError: As `read_official`, or if a name, shape or type differs.
+    """
+    from ProxyPromptSegmentLib.weights.shapes import check_shapes
+
+    check_shapes(read_official(path, expected_sha256), backbone)
+
+
+def load_base(name: str) -> dict[str, torch.Tensor]:
+    """The official weights of a backbone, by their registry name, for `model.build_model`.
+
+    Raises:
+        CheckpointError: If they are unknown, not on this machine, damaged, or not those of their backbone.
+    """
+    from ProxyPromptSegmentLib.registry import base_file
+    from ProxyPromptSegmentLib.weights.shapes import check_shapes
+
+    entry, path, expected = base_file(name)
+    state = read_official(path, expected)
+    check_shapes(state, entry.fits)
+    return state
+
+
+def load_model(
+    model: Path | str, expected_sha256: str | None = None, base: Path | None = None
+) -> tuple[ProxyPromptModel, dict[str, Any]]:
+    """Builds the model that a checkpoint describes (backbone, adapters, prompt generator) and fills it.
+
+    Args:
+        model: Path of a checkpoint, or the name of a registered model or prompt generator.
+        expected_sha256: Hash of the file; a name brings its own.
+        base: File of the official weights that a prompt generator was trained on; by default the registry's.
 
     Returns:
         The model in evaluation mode, and the checkpoint's metadata.
 
     Raises:
-        CheckpointError: As `read_checkpoint`, or if names or shapes differ.
+        CheckpointError: As `read_checkpoint`, or if names or shapes differ, or the base weights are others.
     """
+    if isinstance(model, str):
+        from ProxyPromptSegmentLib.registry import resolve
+
+        path, promised = resolve(model)
+        expected_sha256 = expected_sha256 or promised
+    else:
+        path = model
+    tensors, metadata = read_checkpoint(path, expected_sha256)
+    if metadata.get("format", 0) < FORMAT:
+        logger.warning(
+            "%s was written by an older version of ProxyPromptSegment (format %s, now %s); what it does not say is "
+            "taken as it was then. Compare its results, or train it anew",
+            path.name,
+            metadata.get("format", 0),
+            FORMAT,
+        )
+    if metadata.get("kind", "model") == "generator":
+        return _fill_generator(path, tensors, metadata, base), metadata
+    built = _build(path, metadata)
+    try:
+        built.load_state_dict({key: value.float() for key, value in tensors.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit its own description: {error}") from error
+    return built.eval(), metadata
+
+
+def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] | None = None) -> ProxyPromptModel:
+    """The architecture that a checkpoint describes."""
     from ProxyPromptSegmentLib.model import build_model
     from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
 
-    tensors, metadata = read_checkpoint(path, expected_sha256)
     try:
         described = metadata["model"]
         config = ProxyPromptConfig.from_dict(described["generator"])
-        model = build_model(described["backbone"], config, described["lora_rank"])
+        return build_model(described["backbone"], config, described["lora_rank"], base)
     except KeyError as error:
         raise CheckpointError(f"{path} lacks the setting {error}; it is no model checkpoint") from error
     except (UsageError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model that {path} describes cannot be built: {error}") from error
+
+
+def _fill_generator(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], base: Path | None
+) -> ProxyPromptModel:
+    """A model of a prompt generator's tensors and the official weights that it was trained on."""
+    model = _build(path, metadata, read_official(*_base_of(path, metadata, base)))
+    own = own_tensors(model.state_dict())
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or unknown:
+        raise CheckpointError(
+            f"{path} does not fit its own description: {len(missing)} tensors are missing (first {missing[:1]}), "
+            f"{len(unknown)} are unknown (first {unknown[:1]})"
+        )
     try:
-        model.load_state_dict({key: value.float() for key, value in tensors.items()})
+        model.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its own description: {error}") from error
-    return model.eval(), metadata
+    return model.eval()
+
+
+def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[Path, str]:
+    """File and hash of the official weights that belong to a prompt generator.
+
+    Raises:
+        CheckpointError: If the given file is another, or the registry has none with this hash on this machine.
+    """
+    from ProxyPromptSegmentLib.registry import base_file
+
+    wanted = metadata.get("base")
+    if not (isinstance(wanted, dict) and all(isinstance(wanted.get(key), str) for key in ("name", "sha256"))):
+        raise CheckpointError(f"{path} does not say on which weights it was trained; it is no prompt generator")
+    name, digest = wanted["name"], wanted["sha256"].lower()
+    if base is None:
+        return base_file(name, digest)[1], digest
+    if not base.is_file():
+        raise CheckpointError(f"there are no base weights {base}; give the file of '{name}'")
+    if (found := sha256(base)) != digest:
+        raise CheckpointError(
+            f"the prompt generator {path.name} was trained on the weights '{name}' (SHA-256 {digest[:12]}...), and "
+            f"{base.name} are others ({found[:12]}...): together they would segment wrongly without a sign. Give the "
+            f"file of '{name}', which `proxyprompt models download {name}` fetches"
+        )
+    return base, digest

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands import demo, evaluate, models, segment, train
+from ProxyPromptSegmentLib.commands import demo, evaluate, models, segment, track, train
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.errors import (
     EXIT_INTERNAL,
@@ -33,6 +33,8 @@ begin here:
       makes two artificial pelvis scans, segments the prostate of one from the other, and draws a picture
   proxyprompt segment --support old.nrrd old.seg.nrrd --target new.nrrd --output new.seg.nrrd
       the same with your own cases; open new.nrrd and new.seg.nrrd in 3D Slicer
+  proxyprompt track --support frame.png mask.png --target sweep.mp4 --output sweep.seq.nrrd
+      follows what is marked on one frame through another patient's clip
   proxyprompt segment --help
       all options, with examples
 
@@ -44,11 +46,14 @@ Research use only. Not for diagnosis.
 """
 _COMMANDS = {
     "segment": (segment, "segment a new case from an annotated one"),
+    "track": (track, "follow an object through a clip or a volume"),
     "demo": (demo, "try it on artificial cases, in a few seconds"),
-    "models": (models, "list the models that are installed"),
+    "models": (models, "list, fetch, check and publish models and weights"),
     "train": (train, "train a model from a recipe"),
     "evaluate": (evaluate, "measure a model on public data"),
 }
+
+_UNITS = {"train": "second", "track": "frame"}  # what a step of the progress is called
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             quiet=getattr(args, "quiet", False),
             json=getattr(args, "json", False),
             progress=getattr(args, "progress", None),
-            unit="second" if args.command == "train" else "slice",
+            unit=_UNITS.get(args.command, "slice"),
         )
         return int(args.run(args, console))
     except SystemExit as leaving:  # --help and --version

@@ -1,39 +1,30 @@
-"""Which models come with the program, and where their checkpoints lie."""
+"""Which models and weights there are, by name, and where their files lie on this machine."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
-from ProxyPromptSegmentLib.checkpoints import sha256
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.weights.cache import ModelCache
+from ProxyPromptSegmentLib.weights.catalogue import read_entries, with_users_own
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry
+from ProxyPromptSegmentLib.weights.folders import user_registry
+from ProxyPromptSegmentLib.weights.hashing import sha256
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "ModelEntry",
+    "all_entries",
+    "base_file",
+    "checkpoint_of",
+    "find",
+    "location",
+    "models_folder",
+    "read_registry",
+    "resolve",
+]
 
 DEFAULT_MODEL = "sam-compact"
-_SUFFIX = ".safetensors"
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """One model of the registry.
-
-    Attributes:
-        name: What ``--model`` takes.
-        file: File name beside the registry.
-        sha256: The file's hash in hexadecimal; None is not checked (a model that is still being made).
-        bytes: Its size.
-        licence: Licence of the weights.
-        description: One sentence: what it is, trained on what.
-        citation: What to cite.
-    """
-
-    name: str
-    file: str
-    sha256: str | None = None
-    bytes: int | None = None
-    licence: str = ""
-    description: str = ""
-    citation: str = ""
 
 
 def models_folder() -> Path:
@@ -44,77 +35,138 @@ def models_folder() -> Path:
 
 
 def read_registry(folder: Path | None = None) -> list[ModelEntry]:
-    """The models of a folder's ``registry.json``: ``{"format": 1, "models": [entry, ...]}``.
+    """The embedded models: those whose checkpoints lie beside a folder's ``registry.json``.
 
     Raises:
-        CheckpointError: If the file is missing or damaged.
+        CheckpointError: If the file is missing, damaged or names a path outside of its folder.
     """
-    file = (folder or models_folder()) / "registry.json"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return [ModelEntry(**entry) for entry in content["models"]]
-    except OSError as error:
-        raise CheckpointError(
-            f"the list of models {file} cannot be read: {error}; install the program again."
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the list of models {file} is damaged: {error}; install the program again.") from error
+    entries = read_entries((folder or models_folder()) / "registry.json")
+    return [entry for entry in entries if entry.embedded]
+
+
+def all_entries(folder: Path | None = None) -> list[ModelEntry]:
+    """Everything that has a name: embedded, downloadable, and what the user's own file adds.
+
+    Args:
+        folder: Folder of the registry, for tests; the user's file is then not read.
+
+    Raises:
+        CheckpointError: If the registry of the program is damaged; what is wrong in the user's is only warned of.
+    """
+    shipped = read_entries((folder or models_folder()) / "registry.json")
+    return shipped if folder else with_users_own(shipped, user_registry())
+
+
+def find(name: str, folder: Path | None = None) -> ModelEntry:
+    """The entry of this name.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    entries = all_entries(folder)
+    entry = next((entry for entry in entries if entry.name == name), None)
+    if entry is None:
+        known = ", ".join(entry.name for entry in entries) or "none"
+        raise CheckpointError(f"there is no model '{name}'; there are {known}. Name one, or give a {OWN_SUFFIX} file.")
+    return entry
+
+
+def base_file(name: str, digest: str | None = None, folder: Path | None = None) -> tuple[ModelEntry, Path, str | None]:
+    """Finds official backbone weights on this machine.
+
+    Args:
+        name: Name of the backbone entry.
+        digest: SHA-256 that they must have, where somebody else names it: an entry of another name is taken as well,
+            one of another hash never.
+        folder: Folder of the registry, for tests.
+
+    Returns:
+        Entry, path and expected SHA-256; the hash has not been looked at yet.
+
+    Raises:
+        CheckpointError: If there are none, or they are not on this machine.
+    """
+    if digest is None:
+        entry = find(name, folder)
+    else:
+        same = [entry for entry in all_entries(folder) if (entry.sha256 or "").lower() == digest]
+        if not same:
+            raise CheckpointError(
+                f"the base weights '{name}' with SHA-256 {digest[:12]}... are not in the registry, or those of this "
+                "name have another hash; give the file that the prompt generator was trained on, or one for the "
+                "weights you have."
+            )
+        entry = same[0]
+    if entry.kind != "backbone":
+        raise CheckpointError(f"'{entry.name}' is a {entry.kind} and no image backbone; name one of those.")
+    path = location(entry, folder)
+    if not path.is_file():
+        raise CheckpointError(_missing(entry, path))
+    return entry, path, entry.sha256.lower() if entry.sha256 else ModelCache().expected(entry)
 
 
 def checkpoint_of(entry: ModelEntry, folder: Path | None = None) -> Path:
-    """Where an entry's checkpoint lies.
+    """Where an embedded model's checkpoint lies; `ModelEntry` has made sure that it is a plain file name."""
+    return (folder or models_folder()).resolve() / entry.file
 
-    Raises:
-        CheckpointError: If the entry points outside of the folder.
-    """
-    folder = (folder or models_folder()).resolve()
-    path = (folder / entry.file).resolve()
-    if path.parent != folder:
-        raise CheckpointError(
-            f"the model '{entry.name}' points to {entry.file}, outside of {folder}; checkpoints lie beside "
-            "the list of models. Install the program again."
-        )
-    return path
+
+def location(entry: ModelEntry, folder: Path | None = None) -> Path:
+    """Where an entry's file lies, or would: beside the registry, or in the cache."""
+    return checkpoint_of(entry, folder) if entry.embedded else ModelCache().path_of(entry)
 
 
 def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
     """Finds a checkpoint by name or path and checks the hash where one is known.
 
     Args:
-        model: Name of a registered model, or path of a ``.safetensors`` file.
+        model: Name of a registered model or prompt generator, or path of a ``.safetensors`` file.
         folder: Folder of the registry, for tests.
 
     Returns:
         Path and expected SHA-256; None for a path, whose hash nobody has promised.
 
     Raises:
-        CheckpointError: If there is no such model or file, or the hash is another.
+        CheckpointError: If there is no such model or file, or the hash is another, or it cannot segment.
     """
-    if model.lower().endswith(_SUFFIX) or "/" in model or "\\" in model:
+    if model.lower().endswith(OWN_SUFFIX) or "/" in model or "\\" in model:
         path = Path(model)
         if not path.is_file():
             raise CheckpointError(
-                f"there is no checkpoint {model}; give the path of a {_SUFFIX} file, or a model's name."
+                f"there is no checkpoint {model}; give the path of a {OWN_SUFFIX} file, or a model's name."
             )
-        if path.suffix.lower() != _SUFFIX:
+        if path.suffix.lower() != OWN_SUFFIX:
             raise CheckpointError(
-                f"{path.name} is no {_SUFFIX} file; other formats may run code when opened and are refused."
+                f"{path.name} is no {OWN_SUFFIX} file; other formats may run code when opened and are refused."
             )
         return path, None
-    entries = read_registry(folder)
-    entry = next((e for e in entries if e.name == model), None)
-    if entry is None:
-        known = ", ".join(e.name for e in entries) or "none"
-        raise CheckpointError(f"there is no model '{model}'; there are {known}. Name one, or give a {_SUFFIX} file.")
-    path = checkpoint_of(entry, folder)
+    entry = find(model, folder)
+    if entry.kind == "backbone":
+        raise CheckpointError(
+            f"'{model}' are weights of an image backbone alone, which a prompt generator needs beside it; name a model "
+            "or generator of `proxyprompt models list`."
+        )
+    path, expected = location(entry, folder), entry.sha256
     if not path.is_file():
+        raise CheckpointError(_missing(entry, path))
+    if expected is None and not entry.embedded:
+        expected = ModelCache().expected(entry)
+    if expected and (found := sha256(path)) != expected.lower():
+        remedy = "Install the program again" if entry.embedded else f"`proxyprompt models download {model}` mends it"
         raise CheckpointError(
-            f"the checkpoint of '{model}' is not installed ({path} is missing); install the program again, "
-            f"or give a {_SUFFIX} file."
+            f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {expected[:12]}...; it is "
+            f"damaged or another file. {remedy}."
         )
-    if entry.sha256 and (found := sha256(path)) != entry.sha256.lower():
-        raise CheckpointError(
-            f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {entry.sha256[:12]}...; it is "
-            "damaged or another file. Install the program again."
+    return path, expected.lower() if expected else None
+
+
+def _missing(entry: ModelEntry, path: Path) -> str:
+    if entry.embedded:
+        return (
+            f"the checkpoint of '{entry.name}' is not installed ({path} is missing); install the program again, "
+            f"or give a {OWN_SUFFIX} file."
         )
-    return path, entry.sha256.lower() if entry.sha256 else None
+    size = f" ({entry.bytes / 1e6:.0f} MB)" if entry.bytes else ""
+    return (
+        f"the weights of '{entry.name}' are not on this machine{size}; `proxyprompt models download {entry.name}` "
+        "fetches them, `proxyprompt models import FILE` takes them from a file."
+    )

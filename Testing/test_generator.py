@@ -313,7 +313,16 @@ def test_one_episode_moves_every_parameter_except_the_parts_of_sam_that_are_not_
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"reduce": "token_linear"}, {"selection": "mean"}, {"ccm": False}, {"vim_cls": "middle"}]
+    "changes",
+    [
+        {},
+        {"reduce": "token_linear"},
+        {"selection": "mean"},
+        {"ccm": False},
+        {"vim_cls": "middle"},
+        {"encoder": "vit_compact", "bridge_width": 64},
+        {"encoder": "resnet_compact", "bridge_width": 64},
+    ],
 )
 def test_each_variant_of_the_generator_is_trained_as_a_whole(changes):
     model = tiny_model(**changes).train()

@@ -24,7 +24,8 @@ LAYERS = (
     ("protocols",),
     ("backbones", "prompting"),
     ("model",),
-    ("checkpoints", "registry", "weights"),
+    ("weights",),
+    ("checkpoints", "registry"),
     (
         "results", "segmenter", "memory_bank", "agreement", "track_inputs", "track_state", "tracker",
         "track_volume",

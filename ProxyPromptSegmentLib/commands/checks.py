@@ -46,7 +46,7 @@ def check_outputs(
         if place in seen:
             raise UsageError(f"{option} {path} is {seen[place]} at the same time; give it a name of its own.")
         if place.parent in folders:
-            raise UsageError(f"{option} {path} lies in a folder that is read as DICOM; choose another folder.")
+            raise UsageError(f"{option} {path} lies in a folder that is read as a whole; choose another folder.")
         seen[place] = f"the file of {option}"
         check_output_path(path, suffixes)
         refuse_existing(option, path, force)

@@ -68,5 +68,5 @@ def with_users_own(shipped: list[ModelEntry], file: Path) -> list[ModelEntry]:
                 entry.name,
             )
         elif entry.embedded:
-            logger.warning("%s calls '%s' embedded; only the program's own models are: it is left out", file, entry.name)
+            logger.warning("%s calls '%s' embedded, as only the program's models are: it is left out", file, entry.name)
     return [*shipped, *(entry for entry in own if entry.name not in names and not entry.embedded)]

@@ -86,6 +86,8 @@ class ModelEntry:
         for key in _TEXTS:
             if not isinstance(getattr(self, key), str):
                 raise self._wrong(key, getattr(self, key), "a text")
+        if self.kind != "model" and not self.fits:
+            raise self._wrong("fits", self.fits, f"the name of the backbone, which a {self.kind} needs")
         if self.md5_prefix and not _MD5_PREFIX.fullmatch(self.md5_prefix):
             raise self._wrong("md5_prefix", self.md5_prefix, "4 to 32 hexadecimal digits")
         if not isinstance(self.urls, tuple) or not all(isinstance(url, str) for url in self.urls):

@@ -1,4 +1,4 @@
-"""Where weights and the user's own registry lie: outside of the installation, the same for every face of the program."""
+"""Where weights and the user's own registry lie: outside of the installation, the same for the whole program."""
 
 from __future__ import annotations
 

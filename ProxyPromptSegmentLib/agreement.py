@@ -1,0 +1,222 @@
+"""Whether the proxy prompt alone and the prediction with memory show the same: a tracker's doubt about itself.
+
+A memory can drift and then confirms itself from frame to frame. The proxy prompt knows nothing of earlier frames, so
+where the two differ, one of them is wrong, and somebody should look. What the supports' masks say through the
+Selective Map costs nothing and raises suspicion; a second decoding without memories decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt, presence_of
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.memory_bank import MemoryBank
+
+# Provisional: to be set on the validation sweep, with the share of frames that is reported against their Dice.
+DISAGREEMENT = 0.5  # Dice below which the two disagree
+STRONG_DISAGREEMENT = 0.25  # Dice below which the memory is dropped, if the proxy alone is confident
+CONFIDENT = 0.7  # presence times estimated IoU
+CHECK_EVERY = 8  # frames; where there is no prior to be suspicious by, or where it was wrong
+EXACT = "exact"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the comparison on one frame found.
+
+    Attributes:
+        values: 0..1 for each object, ``(N,)``; nan where not checked.
+        disagrees: bool ``(N,)``.
+        reanchored: Objects whose memory is to be dropped, bool ``(N,)``.
+        decoded: The prediction, in which the proxy alone answers for these objects.
+        asked_from: Frame number from which each object's prior is asked again, after a false alarm.
+    """
+
+    values: np.ndarray
+    disagrees: np.ndarray
+    reanchored: np.ndarray
+    decoded: Decoded
+    asked_from: tuple[int, ...]
+
+    @staticmethod
+    def unchecked(decoded: Decoded, asked_from: tuple[int, ...]) -> Agreement:
+        """Of a frame on which nothing was compared."""
+        none = np.zeros(decoded.logits.shape[1], bool)
+        return Agreement(np.full(len(none), np.nan, np.float32), none, none.copy(), decoded, asked_from)
+
+
+class AgreementCheck:
+    """Compares, and says where the memory should be dropped; keeps no state of its own."""
+
+    def __init__(self, how: bool | str, threshold: float, reanchor: bool) -> None:
+        """Makes the check.
+
+        Args:
+            how: False never checks, True cheaply, ``exact`` decodes every frame twice.
+            threshold: Dice below which the two disagree.
+            reanchor: Whether a memory may be dropped at all.
+        """
+        self.how, self.threshold, self.reanchor = how, threshold, reanchor
+
+    def __call__(
+        self,
+        decode: Callable[[ImageFeatures, Prompt], Decoded],
+        features: ImageFeatures,
+        prompt: Prompt,
+        decoded: Decoded,
+        banks: Sequence[MemoryBank],
+        frame: int,
+        since: int,
+        asked_from: tuple[int, ...],
+    ) -> Agreement:
+        """Compares on one frame.
+
+        Args:
+            decode: Decodes without memories.
+            features: The frame.
+            prompt: Its proxy prompt, of ``N`` objects.
+            decoded: The prediction with memory.
+            banks: The memory of each object; without one there is nothing to compare.
+            frame: Number of the frame in the order of tracking.
+            since: Frames since the support was chosen.
+            asked_from: See `Agreement`.
+        """
+        found = Agreement.unchecked(decoded, asked_from)
+        tracks = [n for n, bank in enumerate(banks) if bank.read(frame)]
+        cheap = self.how != EXACT and prompt.prior is not None
+        if cheap:
+            tracks = [n for n in tracks if frame >= asked_from[n]]
+        elif self.how != EXACT and since % CHECK_EVERY:
+            tracks = []
+        if not self.how or not tracks:
+            return found
+        if cheap:
+            found.values[tracks] = _numpy(prior_agreement(prompt, decoded, features.valid))[tracks]
+            tracks = [n for n in tracks if found.values[n] < self.threshold]
+            if not tracks:
+                return found
+        some = prompt_of(prompt, tracks)
+        alone = decode(features, some)
+        dice = mask_agreement(alone, decoded_of(decoded, tracks), some, features.valid)
+        dice, sure = _numpy(torch.stack([dice, _confidence_where_shown(alone, some)]))
+        found.values[tracks], found.disagrees[tracks] = dice, dice < self.threshold
+        if cheap:
+            later = list(asked_from)
+            for track in tracks:
+                if not found.disagrees[track]:  # a false alarm
+                    later[track] = frame + CHECK_EVERY
+            found = replace(found, asked_from=tuple(later))
+        # What somebody gave outranks the proxy prompt. A proxy prompt that sees nothing drops no memory either: to
+        # bridge such frames is what the memory is for.
+        strong = (dice < min(STRONG_DISAGREEMENT, self.threshold)) & (sure >= CONFIDENT)
+        strong &= [not banks[track].has_given for track in tracks]
+        if not self.reanchor or not strong.any():
+            return found
+        found.reanchored[tracks] = strong
+        kept = np.flatnonzero(~found.reanchored)
+        answers = [(np.array(tracks)[strong], decoded_of(alone, np.flatnonzero(strong)))]
+        if len(kept):
+            answers.append((kept, decoded_of(decoded, kept)))
+        return replace(found, decoded=decoded_joined(answers))
+
+
+def prior_agreement(prompt: Prompt, decoded: Decoded, valid: torch.Tensor) -> torch.Tensor:
+    """Soft Dice ``2 sum(p q) / sum(p^2 + q^2)`` of the prior and the prediction averaged to its grid.
+
+    Args:
+        prompt: With a prior ``(1, N, g, g)``.
+        decoded: The prediction of the same objects.
+        valid: Positions that are not padding, bool ``(1, g, g)``.
+
+    Returns:
+        ``(N,)``; 1 where neither shows anything.
+    """
+    assert prompt.prior is not None
+    prior = prompt.prior[0].float() * valid
+    predicted = functional.adaptive_avg_pool2d(_gated(decoded, prompt)[0], prior.shape[-2:]) * valid
+    both = 2 * (prior * predicted).sum(dim=(-2, -1))
+    sizes = (prior.square() + predicted.square()).sum(dim=(-2, -1))
+    nothing = torch.maximum(prior, predicted).amax(dim=(-2, -1)) <= 0.5
+    return torch.where(nothing, torch.ones_like(both), both / sizes.clamp(min=1e-6))
+
+
+def mask_agreement(first: Decoded, second: Decoded, prompt: Prompt, valid: torch.Tensor) -> torch.Tensor:
+    """Dice of two predictions from one prompt on the decoder's own grid, ``(N,)``; 1 where both are empty."""
+    size = first.logits.shape[-2:]
+    inside = functional.interpolate(valid.unsqueeze(1).float(), size=size, mode="nearest")[0]
+    one, other = ((_gated(decoded, prompt)[0] > 0.5) * inside for decoded in (first, second))
+    both, sizes = (one * other).sum(dim=(-2, -1)), (one + other).sum(dim=(-2, -1))
+    return torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), torch.ones_like(both))
+
+
+def prompt_of(prompt: Prompt, tracks: Iterable[int]) -> Prompt:
+    """The prompt of some objects."""
+    index = list(tracks)
+
+    def some(value: torch.Tensor | None) -> torch.Tensor | None:
+        return None if value is None else value[:, index]
+
+    names = tuple(prompt.names[n] for n in index) if prompt.names else ()
+    return Prompt(
+        some(prompt.sparse), some(prompt.dense), some(prompt.memory), some(prompt.presence), some(prompt.prior), names
+    )
+
+
+def decoded_of(decoded: Decoded, tracks: Iterable[int]) -> Decoded:
+    """The answers for some objects."""
+    index = list(tracks)
+    return Decoded(
+        decoded.logits[:, index],
+        decoded.quality[:, index],
+        None if decoded.presence is None else decoded.presence[:, index],
+        None if decoded.pointer is None else decoded.pointer[:, index],
+    )
+
+
+def decoded_joined(parts: Sequence[tuple[Iterable[int], Decoded]]) -> Decoded:
+    """One answer from those for some objects each, in the order of the objects.
+
+    Args:
+        parts: Objects, and the answer for these.
+    """
+    tracks = [int(track) for some, _ in parts for track in some]
+    order = [tracks.index(n) for n in range(len(tracks))]
+
+    def join(values: list[torch.Tensor | None]) -> torch.Tensor | None:
+        there = [value for value in values if value is not None]
+        return torch.cat(there, dim=1)[:, order] if there else None
+
+    logits, quality, presence, pointer = (
+        join([getattr(one, name) for _, one in parts]) for name in ("logits", "quality", "presence", "pointer")
+    )
+    assert logits is not None and quality is not None
+    return Decoded(logits, quality, presence, pointer)
+
+
+def _gated(decoded: Decoded, prompt: Prompt) -> torch.Tensor:
+    """Probability times presence, ``(1, N, h, w)``."""
+    probability = torch.sigmoid(decoded.logits.float())
+    score = presence_of(decoded, prompt)
+    return probability if score is None else probability * torch.sigmoid(score.float())[..., None, None]
+
+
+def _confidence_where_shown(decoded: Decoded, prompt: Prompt) -> torch.Tensor:
+    """Presence times estimated IoU of the objects that are shown, else 0; ``(N,)``."""
+    shown = (_gated(decoded, prompt)[0] > 0.5).flatten(1).any(dim=1)
+    sure = decoded.quality[0].float().clamp(0, 1)
+    if (score := presence_of(decoded, prompt)) is not None:
+        sure = sure * torch.sigmoid(score[0].float())
+    return torch.where(shown, sure, torch.zeros_like(sure))
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    """On the processor."""
+    return tensor.float().cpu().numpy()

@@ -1,0 +1,152 @@
+"""The report of following a target: `report` says from what and with what, this module what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.commands.track_frames import time_of
+from ProxyPromptSegmentLib.report import LEAST_SURE, describe_file, describe_model, describe_supports, versions
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.commands.tracked import Tracked
+    from ProxyPromptSegmentLib.frames import FrameSource
+    from ProxyPromptSegmentLib.jobs import Job, SupportCase
+    from ProxyPromptSegmentLib.pipeline import LoadedModel
+
+UNEVEN = 0.05
+"""Of the usual time between frames; beyond it the frame rate is told to be variable. Files round to a millisecond."""
+THERE = 0.5
+_MOST_LISTED = 5
+
+
+def build_track_report(
+    source: FrameSource,
+    job: Job,
+    found: Tracked,
+    cases: Sequence[SupportCase],
+    model: LoadedModel,
+    settings: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Everything that is needed to make a result again and to judge it, as JSON values.
+
+    Args:
+        source: The target.
+        job: Support, and how the target is looked at.
+        found: What came of it.
+        cases: The supports.
+        model: The model.
+        settings: Options of the call.
+        seconds: Time of each stage.
+        notes: What the user should know, as sentences.
+    """
+    return {
+        "program": "proxyprompt",
+        "research_use_only": True,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "state": "stopped by the user" if found.cancelled else "complete",
+        "inputs": {"supports": describe_supports(cases, job), "target": _describe_target(source, found)},
+        "model": describe_model(model),
+        "settings": dict(settings),
+        "device": str(model.segmenter.device),
+        "versions": versions(),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "frames_per_second": round(len(found.done) / found.seconds, 2) if found.seconds > 0 else None,
+        "frames_wanted": found.wanted,
+        "frames_done": sorted(found.done),
+        "frames_skipped": [{"frame": index, "reason": why} for index, why in sorted(found.skipped.items())],
+        "frames_disagreeing": [{"frame": index, "objects": names} for index, names in found.disagreeing.items()],
+        "objects": [_describe_object(source, job, found, n) for n in range(len(found.objects))],
+        "notes": list(notes),
+    }
+
+
+def _describe_target(source: FrameSource, found: Tracked) -> dict[str, Any]:
+    """The target's file and form, and when its frames are shown."""
+    times = [t for index in found.seen if (t := time_of(source, index)) is not None]
+    steps = time_steps(source, found.seen)
+    return {
+        **describe_file(source.path),
+        "kind": source.kind,
+        "frames": source.count,
+        "shape": list(source.shape),
+        "spacing_mm": list(source.spacing_mm) if source.has_spacing else None,
+        "colour": source.rgb,
+        "axis": source.view.axis if source.kind == "volume" else None,
+        "window": [round(w, 4) for w in found.window],
+        "times_s": None
+        if not steps.size
+        else {
+            "first": round(times[0], 6),
+            "last": round(times[-1], 6),
+            "shortest_step": round(float(steps.min()), 6),
+            "longest_step": round(float(steps.max()), 6),
+        },
+    }
+
+
+def _describe_object(source: FrameSource, job: Job, found: Tracked, number: int) -> dict[str, Any]:
+    """What was found of one object."""
+    areas = {index: int(f.area_px[number]) for index, f in sorted(found.done.items())}
+    shown = [index for index, area in areas.items() if area]
+    least = sorted(shown, key=lambda index: (float(found.done[index].confidence[number]), index))[:LEAST_SURE]
+    pixel_mm2 = source.spacing_mm[0] * source.spacing_mm[1] if source.has_spacing else None
+    extremes = [min(areas[i] for i in shown), max(areas[i] for i in shown)] if shown else None
+    return {
+        "name": found.objects[number],
+        "color_rgb": [round(float(c), 4) for c in job.support.colors[number]],
+        "frames_found": shown,
+        "area_px": extremes,
+        "area_mm2": [round(a * pixel_mm2, 3) for a in extremes] if extremes and pixel_mm2 else None,
+        "highest_presence": round(max(float(f.presence[number]) for f in found.done.values()), 4),
+        "memory_dropped": [index for index, f in sorted(found.done.items()) if f.reanchored[number]],
+        "lowest_confidence": [
+            {"frame": index, "confidence": round(float(found.done[index].confidence[number]), 4)} for index in least
+        ],
+    }
+
+
+def notes_on(source: FrameSource, found: Tracked) -> list[str]:
+    """Sentences about frames that were left out, uneven times, and objects that were not found."""
+    notes = []
+    if found.skipped:
+        count = len(found.skipped)
+        which = f"{count} frames of {source.path.name} were" if count > 1 else f"1 frame of {source.path.name} was"
+        notes.append(f"{which} skipped: {skipped_text(found)}. The others were followed across the gap.")
+    steps = time_steps(source, found.seen)
+    if steps.size and np.ptp(steps) > UNEVEN * np.median(steps) + 0.002:
+        notes.append(
+            f"The frame rate of {source.path.name} varies ({steps.min():.3g} to {steps.max():.3g} s between frames). "
+            "The table has the time of each frame; memory counts frames, not seconds; the overlay plays evenly."
+        )
+    for n, name in enumerate(found.objects):
+        if any(f.area_px[n] for f in found.done.values()):
+            continue
+        highest = max(float(f.presence[n]) for f in found.done.values())
+        why = (
+            "no pixel reaches the threshold; choose a lower --threshold or another support"
+            if highest >= THERE
+            else "nothing resembles the support's; check that both show the same organ in the same modality, or choose "
+            "another support"
+        )
+        notes.append(f"'{name}' was found on no frame (highest presence {highest:.2f} of 1): {why}.")
+    return notes
+
+
+def time_steps(source: FrameSource, indices: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Seconds between neighbouring frames among some, where they are known."""
+    timed = {index: t for index in indices if (t := time_of(source, index)) is not None}
+    return np.array([timed[index + 1] - t for index, t in timed.items() if index + 1 in timed])
+
+
+def skipped_text(found: Tracked) -> str:
+    """Frames and reasons, the first few of them."""
+    each = [f"frame {index} ({reason})" for index, reason in sorted(found.skipped.items())]
+    more = [f"and {len(each) - _MOST_LISTED} more"] if len(each) > _MOST_LISTED else []
+    return ", ".join(each[:_MOST_LISTED] + more)

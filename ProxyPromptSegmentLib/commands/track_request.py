@@ -1,0 +1,172 @@
+"""Following a target from files to files: what is refused, read, computed and written, in this order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
+from ProxyPromptSegmentLib.commands.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.commands.frame_progress import OpenEndedProgress
+from ProxyPromptSegmentLib.commands.request import Request
+from ProxyPromptSegmentLib.commands.track_frames import follow_clip, follow_volume
+from ProxyPromptSegmentLib.console import Console, ConsoleProgress
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.registry import resolve
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.commands.tracked import Tracked
+    from ProxyPromptSegmentLib.frames import FrameSource
+    from ProxyPromptSegmentLib.jobs import Job
+    from ProxyPromptSegmentLib.tracked_files import TrackTable
+    from ProxyPromptSegmentLib.tracker import Tracker
+
+DEFAULT_TRACK_MODEL = "sam2-compact"
+MODES = ("proxy+bank", "proxy_only")
+
+
+@dataclass(frozen=True)
+class TrackRequest(Request):
+    """The options of following a target; see ``proxyprompt track --help``. Its ``slices`` are the frames."""
+
+    model: str = DEFAULT_TRACK_MODEL
+    mode: str = MODES[0]
+    table: Path | None = None
+    overlay: Path | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the inputs and the model, for the report."""
+        settings = {**super().settings, "frames": self.slices, "mode": self.mode}
+        del settings["slices"], settings["across_slices"]
+        return settings
+
+
+class _NothingDone(Exception):  # noqa: N818 - no error: it leaves the block of the table, so that none is kept
+    pass
+
+
+def perform(request: TrackRequest, console: Console, cancel: CancelToken, written: list[Path]) -> dict[str, Any] | None:
+    """Does the work of a request and writes its files; what can be refused is refused before torch is loaded.
+
+    Args:
+        request: The options.
+        console: Where warnings and progress go.
+        cancel: Stops between two frames; what is done is then written.
+        written: Gets each file as soon as it is complete.
+
+    Returns:
+        The report; None if it was stopped before the first frame, in which case nothing is written.
+
+    Raises:
+        ProxyPromptError: As the library's errors say.
+    """
+    from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
+
+    with console.listening() as heard:
+        begun = time.perf_counter()
+        _check(request)
+        source, cases, job = read_inputs(request)
+        told = [*job.notes, *source.notes]
+        for note in told:
+            console.warn(note)
+        read = time.perf_counter()
+        if cancel.cancelled:
+            return None
+        from ProxyPromptSegmentLib import pipeline
+        from ProxyPromptSegmentLib.commands.track_report import build_track_report, notes_on
+        from ProxyPromptSegmentLib.report import write_report
+        from ProxyPromptSegmentLib.tracker import Tracker
+
+        model = pipeline.load(request.model, request.device)
+        tracker = Tracker(model.segmenter, request.mode)
+        loaded = time.perf_counter()
+        if cancel.cancelled:
+            return None
+        try:
+            with _table(request, source, written) as table:
+                found = _follow(request, tracker, source, job, table, console, cancel)
+                if not found.done:
+                    raise _NothingDone
+        except _NothingDone:
+            return None
+        followed = time.perf_counter()
+        notes = [*found.notes, *(note for note in source.notes if note not in told), *notes_on(source, found)]
+        notes += write_results(request, source, job, found, written)
+        for note in notes:
+            console.warn(note)
+        now = time.perf_counter()
+        seconds = {
+            "reading": read - begun,
+            "model": loaded - read,
+            "tracking": followed - loaded,
+            "writing": now - followed,
+            "total": now - begun,
+        }
+        report = build_track_report(
+            source, job, found, cases, model, request.settings, seconds, [*told, *notes, *heard]
+        )
+        if request.report:
+            refuse_existing("--report", request.report, request.force)
+            write_report(request.report, report)
+            written.append(request.report)
+        return report
+
+
+def _check(request: TrackRequest) -> None:
+    """Refuses what needs no reading."""
+    from ProxyPromptSegmentLib.tracked_files import OVERLAY_SUFFIXES, TRACKED_SUFFIXES
+
+    FrameChoice.parse(request.slices)
+    request.support_choices()
+    check_inputs(request.inputs)
+    outputs = (
+        ("--output", request.output, (*TRACKED_SUFFIXES, "")),  # a name without suffix is a folder of masks
+        ("--table", request.table, (".csv",)),
+        ("--overlay", request.overlay, OVERLAY_SUFFIXES),
+        ("--report", request.report, (".json",)),
+    )
+    check_outputs(outputs, request.inputs, request.force)
+    resolve(request.model)
+
+
+@contextmanager
+def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> Iterator[TrackTable | None]:
+    """The table, if one is wanted: its rows are on the disk as they come, also when it is stopped at once."""
+    from ProxyPromptSegmentLib.tracked_files import TrackTable
+
+    if request.table is None:
+        yield None
+        return
+    refuse_existing("--table", request.table, request.force)
+    try:
+        with TrackTable(request.table, source.spacing_mm if source.has_spacing else None) as table:
+            yield table
+            refuse_existing("--table", request.table, request.force)  # somebody may have written it meanwhile
+    except KeyboardInterrupt:
+        written.append(request.table)
+        raise
+    written.append(request.table)
+
+
+def _follow(
+    request: TrackRequest,
+    tracker: Tracker,
+    source: FrameSource,
+    job: Job,
+    table: TrackTable | None,
+    console: Console,
+    cancel: CancelToken,
+) -> Tracked:
+    """Follows a clip or a volume."""
+    if source.kind == "volume":
+        return follow_volume(tracker, job, request.threshold, table, console.progress, cancel)
+    choice = FrameChoice.parse(request.slices)
+    progress: Progress = console.progress
+    if choice.total(source.count) is None and isinstance(progress, ConsoleProgress):
+        progress = OpenEndedProgress(progress.stream, progress.unit)
+    return follow_clip(tracker, source, job, choice, request.threshold, table, progress, cancel)

@@ -1,0 +1,265 @@
+"""Following sweeps and volumes with SAM 2's memory, prompted by other patients' frames alone.
+
+A sweep is followed strictly forwards, with the intensity window of its first frame: no row knows what comes later. All
+targets are followed with the same few support frames, so that what the choice of a frame does can be read off. Every
+row of a target works on the same image embeddings, which are computed once.
+
+References:
+    Proxy Prompt, section 9: the template of MedSAM 2 is the support frame with its mask, given to SAM 2 as frame 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
+from ProxyPromptSegmentLib.evaluation.in_context import pair_of
+from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
+from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FRAMES, FUNDUS, TrackTable
+from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, spacing_of
+from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+
+SWEEPS = ("ccaus_video",)
+FOREIGN = "drishti_gs"
+BOTH, PROXY, BANK = "proxy+bank", "proxy_only", "bank_only"
+COPIED = "the support's mask, copied"
+FOLLOWED = "proxy prompt + memory"
+ALONE = "proxy prompt alone, each frame on its own"
+TEMPLATE = "memory alone, the support as frame 0"
+OWN_FIRST = "memory alone, the target's own first mask"
+
+Progress = Callable[[int, int], None]
+SupportFrame = tuple[Case, int]
+
+
+def has_memory(segmenter: Segmenter) -> bool:
+    """Whether the model's backbone can follow anything."""
+    return hasattr(segmenter.model.backbone, "remember")
+
+
+def check_memory(segmenter: Segmenter) -> None:
+    """Refuses a model that cannot follow anything.
+
+    Raises:
+        UsageError: If its backbone has no memory.
+    """
+    if not has_memory(segmenter):
+        raise UsageError(
+            f"the model's backbone {segmenter.model.backbone.name} has no memory and follows nothing; "
+            "choose a SAM 2 such as sam2-compact, or --protocol slice"
+        )
+
+
+def run_tracking(
+    segmenter: Segmenter,
+    data: Path,
+    dataset: str,
+    supports: int = 4,
+    draws: int = 5,
+    seed: int = 0,
+    part: str = "test",
+    limit: int | None = None,
+    on_target: Progress | None = None,
+    beside: dict[str, Segmenter] | None = None,
+) -> TrackTable:
+    """Follows the targets of one data set; supports come from its training patients.
+
+    Args:
+        segmenter: A model with a memory.
+        data: Folder of the data sets.
+        dataset: ``ccaus_video``, whose sweeps are followed forwards, or a set of volumes, followed both ways.
+        supports: ``K`` of volumes; for sweeps, whose rows have one support frame, that of one more row.
+        draws: How many supports each target is followed with.
+        seed: Decides the draws.
+        part: ``test``, or ``validation`` while choosing.
+        limit: Only so many targets, evenly spread.
+        on_target: Told the number of targets done and of all.
+        beside: Models that segment the same volumes slice by slice, by their names.
+
+    Raises:
+        UsageError: If the model has no memory, the part is unknown, or the data set has nothing to follow.
+    """
+    check_memory(segmenter)
+    if part not in ("test", "validation"):
+        raise UsageError(f"the part is '{part}'; choose test or validation")
+    if beside and dataset in SWEEPS:
+        raise UsageError(f"a second model is set beside volumes, not sweeps such as {dataset}; leave it out")
+    parts = split(load_dataset(data, dataset), dataset)
+    targets: list[Case] = getattr(parts, part)
+    if not targets or min(len(case.images) for case in targets) < 2:
+        raise UsageError(f"the {part} part of {dataset} has no sweeps or volumes to follow; choose --protocol slice")
+    if limit is not None and limit < len(targets):
+        targets = [targets[i] for i in np.linspace(0, len(targets) - 1, limit).round().astype(int)]
+    foreign = split(load_dataset(data, FOREIGN), FOREIGN).test
+    if dataset in SWEEPS:
+        return follow_sweeps(segmenter, targets, parts.train, foreign, draws, supports, seed, part, on_target)
+    return follow_volumes(
+        segmenter, targets, parts.train, foreign, draws, supports, seed, part, on_target, beside or {}
+    )
+
+
+def draw_frames(pool: list[Case], count: int, seed: int) -> list[SupportFrame]:
+    """Draws different frames that show every object, from as many sweeps as there are, in turn.
+
+    Args:
+        pool: Sweeps that may be supports.
+        count: How many frames.
+        seed: Decides the draw.
+
+    Raises:
+        UsageError: If there are fewer such frames.
+    """
+    rng = np.random.default_rng(seed)
+    queues = [[(pool[n], int(i)) for i in rng.permutation(_marked(pool[n]))] for n in rng.permutation(len(pool))]
+    longest = max((len(queue) for queue in queues), default=0)
+    chosen = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+    if len(chosen) < count:
+        raise UsageError(f"{count} different support frames were asked for, {len(chosen)} are there; ask for fewer")
+    return chosen[:count]
+
+
+def join_frames(first: SupportFrame, pool: list[Case], count: int, seed: int) -> list[SupportFrame]:
+    """Adds frames of other sweeps, one of each, to a support frame; as many as there are, up to ``count`` in all."""
+    rng = np.random.default_rng([seed, *first[0].name.encode(), first[1]])
+    others = [case for case in pool if case.patient != first[0].patient and len(_marked(case))]
+    chosen = [others[n] for n in rng.permutation(len(others))[: count - 1]]
+    return [first, *((case, int(rng.choice(_marked(case)))) for case in chosen)]
+
+
+def _marked(case: Case) -> np.ndarray:
+    return np.flatnonzero(np.all(case.masks.any(axis=(2, 3)), axis=1))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What one support frame gives; it depends on no target, so it is prepared once."""
+
+    pair: SupportPair
+    prepared: dict[str, PreparedSupport]
+
+
+def _prepare_draws(
+    segmenter: Segmenter, pool: list[Case], foreign: list[Case], draws: int, supports: int, seed: int, table: TrackTable
+) -> list[_Draw]:
+    made = []
+    for number, frame in enumerate(draw_frames(pool, draws, seed)):
+        pair, objects = pair_of(*frame), frame[0].objects
+        support = SupportSet((pair,), objects)
+        prepared = {
+            FOLLOWED: segmenter.prepare(support),
+            EMPTIED: prepare_emptied(segmenter, support),
+            FUNDUS: segmenter.prepare(foreign_support(foreign, objects, 1, seed + number)),
+        }
+        table.drawn[f"S{number + 1}"] = [pair.source]
+        joined = join_frames(frame, pool, supports, seed)
+        if len(joined) > 1:
+            several = SupportSet(tuple(pair_of(*one) for one in joined), objects)
+            prepared[f"{FOLLOWED}, {len(joined)} supports"] = segmenter.prepare(several)
+            table.drawn[f"S{number + 1}, {len(joined)} supports"] = [one.source for one in several.pairs]
+        made.append(_Draw(pair, prepared))
+    return made
+
+
+def follow_sweeps(
+    segmenter: Segmenter,
+    targets: list[Case],
+    pool: list[Case],
+    foreign: list[Case],
+    draws: int = 5,
+    supports: int = 1,
+    seed: int = 0,
+    part: str = "test",
+    on_target: Progress | None = None,
+    make_tracker: Callable[..., Any] | None = None,
+) -> TrackTable:
+    """Follows each sweep from its first frame with each of the same support frames.
+
+    Args:
+        segmenter: A model with a memory.
+        targets: Sweeps.
+        pool: Sweeps that support frames are drawn from.
+        foreign: Images of another organ.
+        draws: Number of support frames.
+        supports: Above 1, one more row has so many frames, each of another sweep (fewer where there are fewer sweeps).
+        seed: Decides the draws.
+        part: For the table's head.
+        on_target: Told the number of targets done and of all.
+        make_tracker: Makes a tracker of the segmenter and a mode; `Tracker` itself by default.
+    """
+    if make_tracker is None:
+        from ProxyPromptSegmentLib.tracker import Tracker
+
+        make_tracker = Tracker
+    table = TrackTable(targets[0].dataset, part, FRAMES, 1, draws, [case.name for case in targets])
+    made = _prepare_draws(segmenter, pool, foreign, draws, supports, seed, table)
+    # A row is there for all targets or for none.
+    one_size = len({case.masks.shape[2:] for case in (*targets, *pool)}) == 1
+    begun = all(case.masks[0].any() for case in targets)
+    for number, case in enumerate(targets):
+        sweep = _Sweep.encode(segmenter, case, make_tracker)
+        # No support is involved here: the same for every draw.
+        upper = sweep.follow_template(replace(pair_of(case, 0), window=sweep.window)) if begun else None
+        for draw, drawn in enumerate(made):
+            if one_size:
+                copied = predict_mean_mask(drawn.pair.masks[None], len(case.images))
+                table.note(COPIED, case, copied, draw, number)
+            for method, prepared in drawn.prepared.items():
+                masks, disagreements = sweep.follow(BOTH, prepared)
+                table.note(method, case, masks, draw, number, disagreements)
+            table.note(ALONE, case, sweep.follow(PROXY, drawn.prepared[FOLLOWED])[0], draw, number)
+            table.note(TEMPLATE, case, sweep.follow_template(drawn.pair), draw, number)
+            if upper is not None:
+                table.note(OWN_FIRST, case, upper, draw, number)
+        if on_target:
+            on_target(number + 1, len(targets))
+    return table
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """One target, embedded once, and what makes trackers for it."""
+
+    case: Case
+    window: tuple[float, float]
+    frames: list[EncodedSlices]
+    make_tracker: Callable[[str], Any]
+
+    @staticmethod
+    def encode(segmenter: Segmenter, case: Case, make_tracker: Callable[..., Any]) -> _Sweep:
+        window = intensity_window(case.images[:1])
+        encoded = segmenter.encode(case.images, window, spacing_of(case))
+        frames = [encoded.one(index) for index in range(len(case.images))]
+        return _Sweep(case, window, frames, lambda mode: make_tracker(segmenter, mode))
+
+    def follow(self, mode: str, support: PreparedSupport) -> tuple[np.ndarray, int]:
+        """Masks uint8 ``(S, N, H, W)``, and the number of frames on which prompt and memory disagree."""
+        tracker = self.make_tracker(mode)
+        tracker.start(support, self.window, spacing_of(self.case))
+        return self._steps(tracker)
+
+    def follow_template(self, template: SupportPair) -> np.ndarray:
+        """The same by SAM 2's memory alone, which is given an annotated frame before the first."""
+        tracker = self.make_tracker(BANK)
+        tracker.start(None, self.window, spacing_of(self.case))
+        tracker.anchor(template.image, template.masks, template.window, template.spacing_mm)
+        return self._steps(tracker)[0]
+
+    def _steps(self, tracker: Any) -> tuple[np.ndarray, int]:
+        masks, disagreements = [], 0
+        for index, (image, encoded) in enumerate(zip(self.case.images, self.frames, strict=True)):
+            prediction = tracker.step(image, index, encoded)
+            masks.append(prediction.masks())
+            disagreements += bool(np.any(prediction.disagrees))
+        return np.stack(masks), disagreements

@@ -1,0 +1,256 @@
+"""A volume's slices as frames: followed both ways from the slice that is most like the support.
+
+Slice 0 of a volume rarely shows the object, and a memory that begins on nothing begins badly. So tracking begins
+where the proxy prompt alone sees the object best, goes to one end, returns to the first slice's memory, and goes to the
+other end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.postprocess import one_piece
+from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+from ProxyPromptSegmentLib.results import SegmentResult
+from ProxyPromptSegmentLib.segmenter import EncodedSlices
+from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+
+# Slices that are looked at first when the beginning is chosen. An object that fills a twelfth of the volume is then not
+# missed; with the halving that follows, 200 slices cost some 20 embeddings, which tracking needs anyway, and as many
+# decodings, a tenth of the work. An embedding of the official size takes 17 MB, so that not all can be kept.
+COARSE = 12
+
+
+def track_volume(
+    tracker: Tracker,
+    images: np.ndarray,
+    support: SupportSet | PreparedSupport,
+    window: tuple[float, float] | None = None,
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+    slices: Sequence[int] | None = None,
+    start: int | None = None,
+    progress: Progress | None = None,
+    cancel: CancelToken | None = None,
+    on_frame: Callable[[FramePrediction], None] | None = None,
+    encoded: dict[int, EncodedSlices] | None = None,
+) -> SegmentResult:
+    """Segments a stack of slices with the memory of their neighbours.
+
+    Args:
+        tracker: Its mode decides; whatever it followed before is forgotten.
+        images: ``(S, H, W)`` or ``(S, H, W, 3)``.
+        support: What to follow; in ``bank_only`` a `SupportSet`, whose pairs are given frames.
+        window: Intensities mapped to 0 and 1; by default of the whole stack.
+        spacing_mm: Pixel size (row, column).
+        slices: Which of the ``S``; None means all. The distance of slices with others between them is kept.
+        start: The slice to begin with; by default the one most like the support.
+        progress: Told of each slice.
+        cancel: Looked at before each slice.
+        on_frame: Told of each prediction in the order of tracking, with ``index`` into the stack.
+        encoded: Embeddings by slice index, filled here and used again, as in `Segmenter.segment`.
+
+    Returns:
+        The predictions so far; ``cancelled`` says whether they are all, ``notes`` where somebody should look.
+
+    Raises:
+        UsageError: If ``start`` or a slice is not there, or the tracker cannot use the support.
+        InputError: If the stack is constant.
+        DeviceError: If memory runs out.
+    """
+    progress, cancel = progress or Progress(), cancel or CancelToken()
+    wanted = _wanted(len(images), slices, start)
+    window = window or intensity_window(images)
+    tracker.start(support, window, spacing_mm)
+    run = _Run(tracker, images, window, spacing_mm, encoded)
+    result = _empty_result(tracker, images, support)
+    try:
+        if start is None and wanted:
+            start = _most_like_the_support(run, wanted, _area(support), progress, cancel)
+        if start is None or cancel.cancelled:
+            result.cancelled = bool(wanted)
+            return result
+        progress.start(len(wanted), "tracking")
+        upwards = [index for index in wanted if index >= start]
+        downwards = [index for index in reversed(wanted) if index < start]
+        beginning = None
+        previous = start
+        for index in upwards + downwards:
+            if cancel.cancelled:
+                result.cancelled = True
+                break
+            if downwards and index == downwards[0] and beginning is not None:
+                tracker.return_to(beginning)
+                previous = start
+            for _ in range(abs(index - previous) - 1):
+                tracker.skip()
+            prediction = run.step(index, result.notes)
+            previous = index
+            if index == start:
+                beginning = tracker.mark()
+            if prediction is not None:
+                _enter(result, prediction)
+                run.doubts(prediction)
+                if on_frame:
+                    on_frame(prediction)
+            progress.step()
+    finally:
+        progress.close()
+    result.notes += run.notes()
+    return result
+
+
+@dataclass
+class _Run:
+    """One pass over a stack: its embeddings, and what is in doubt."""
+
+    tracker: Tracker
+    images: np.ndarray
+    window: tuple[float, float]
+    spacing_mm: tuple[float, float]
+    kept: dict[int, EncodedSlices] | None
+    waiting: dict[int, EncodedSlices] = field(default_factory=dict)
+    disagreeing: dict[int, list[int]] = field(default_factory=dict)
+
+    def embeddings(self, indices: list[int]) -> list[EncodedSlices]:
+        """Embeddings of some slices, computed together where they are missing."""
+        segmenter, cache = self.tracker.segmenter, self.waiting if self.kept is None else self.kept
+        box = segmenter.letterbox((self.images.shape[1], self.images.shape[2]), self.spacing_mm)
+        missing = [
+            index
+            for index in indices
+            # What the caller kept may be of another stack; what waits here is of this one.
+            if index not in cache
+            or (self.kept is not None and cache[index].keys != (segmenter._key(self.images[index], self.window, box),))
+        ]
+        if missing:
+            fresh = segmenter.encode(self.images[missing], self.window, self.spacing_mm)
+            cache.update({index: fresh.one(offset) for offset, index in enumerate(missing)})
+        return [cache[index] for index in indices]
+
+    def step(self, index: int, notes: list[str]) -> FramePrediction | None:
+        """Predicts a slice; one that cannot be used is noted and skipped."""
+        try:
+            return self.tracker.step(self.images[index], index, self.embeddings([index])[0])
+        except InputError as error:
+            notes.append(f"Slice {index} was left out: {error}.")
+            self.tracker.skip(index)
+            return None
+        finally:
+            self.waiting.pop(index, None)
+
+    def doubts(self, prediction: FramePrediction) -> None:
+        """Remembers where proxy prompt and memory disagree."""
+        for track in np.flatnonzero(prediction.disagrees):
+            self.disagreeing.setdefault(int(track), []).append(prediction.index)
+
+    def notes(self) -> list[str]:
+        """A sentence for each object in doubt."""
+        return [
+            f"On {len(indices)} slices ({_listed(indices)}) the support alone and the memory of the slices before say "
+            f"different things about '{self.tracker.names[track]}'; look at them."
+            for track, indices in sorted(self.disagreeing.items())
+        ]
+
+
+def _wanted(count: int, slices: Sequence[int] | None, start: int | None) -> list[int]:
+    """The slices in the order of space."""
+    wanted = list(range(count)) if slices is None else sorted({int(index) for index in slices})
+    outside = [index for index in wanted if not 0 <= index < count]
+    if outside:
+        raise UsageError(f"slices {outside} do not exist; the stack has {count} slices, counted from 0")
+    if start is not None and start not in wanted:
+        raise UsageError(f"tracking is to begin with slice {start}, which is not among the slices to follow")
+    return wanted
+
+
+def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | PreparedSupport) -> SegmentResult:
+    """A result in which nothing is done."""
+    count, objects = len(images), len(tracker.names)
+    return SegmentResult(
+        tracker.names,
+        np.zeros((count, objects, *images.shape[1:3]), np.float32),
+        np.zeros((count, objects), np.float32),
+        np.zeros((count, objects), np.float32),
+        np.zeros(count, bool),
+        one_piece=one_piece(support) if isinstance(support, SupportSet) else support.one_piece,
+        across_slices=tracker.segmenter.across_slices,
+    )
+
+
+def _enter(result: SegmentResult, prediction: FramePrediction) -> None:
+    """Puts a slice into the result."""
+    index = prediction.index
+    result.probability[index] = prediction.probability
+    result.presence[index], result.quality[index] = prediction.presence, prediction.quality
+    result.done[index] = True
+
+
+def _area(support: SupportSet | PreparedSupport) -> np.ndarray:
+    """Share of the slice that each object fills in the supports that show it, ``(N,)``."""
+    if isinstance(support, SupportSet):
+        shares = np.stack([pair.masks.mean(axis=(1, 2)) for pair in support.pairs])
+    else:
+        size = support.valid.sum(dim=1).clamp(min=1)[:, None]
+        shares = (support.occupancy.sum(dim=-1) / size).float().cpu().numpy()
+    return shares.sum(axis=0) / np.maximum((shares > 0).sum(axis=0), 1)
+
+
+def _most_like_the_support(
+    run: _Run, wanted: list[int], area: np.ndarray, progress: Progress, cancel: CancelToken
+) -> int | None:
+    """Finds the slice to begin with: evenly spread ones first, then around the best with half the distance.
+
+    A slice's score is presence times estimated IoU, averaged over the objects. It is lowered where an object is smaller
+    than in the supports, because at an organ's end a sure little mask says less than a full one in its middle.
+
+    Returns:
+        The slice, or None if it was cancelled.
+    """
+    scores: dict[int, float] = {}
+    stride = -(-len(wanted) // COARSE)
+    # From the middle of the first stretch on, so that both ends are as far from a sample as any other place.
+    places = list(range((stride - 1) // 2, len(wanted), stride))
+    halvings = (stride - 1).bit_length()
+    progress.start(len(places) + 2 * halvings, "looking for the slice most like the support")
+    while True:
+        fresh = [place for place in places if place not in scores]
+        batch = run.tracker.segmenter.batch
+        for begin in range(0, len(fresh), batch):
+            if cancel.cancelled:
+                return None
+            part = fresh[begin : begin + batch]
+            embeddings = run.embeddings([wanted[place] for place in part])
+            for place, embedding in zip(part, embeddings, strict=True):
+                scores[place] = _score(run.tracker.peek(embedding), area)
+            progress.step(len(part))
+        best = max(scores, key=lambda place: scores[place])
+        if stride == 1:
+            progress.close()
+            return wanted[best]
+        stride = -(-stride // 2)
+        places = [place for place in (best - stride, best + stride) if 0 <= place < len(wanted)]
+
+
+def _score(prediction: FramePrediction, area: np.ndarray) -> float:
+    """How well a slice shows what the supports show."""
+    shown = prediction.masks().mean(axis=(1, 2))
+    size = np.minimum(1.0, shown / np.maximum(area, 1e-6))
+    return float(np.nan_to_num(np.mean(prediction.presence * prediction.quality * size)))
+
+
+def _listed(indices: list[int]) -> str:
+    """Neighbouring indices drawn together: ``3-5, 9``."""
+    parts: list[list[int]] = []
+    for index in sorted(indices):
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return ", ".join(f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)

@@ -1,0 +1,436 @@
+"""SAM 2 follows objects frame by frame, prompted only by another patient's annotated frames.
+
+Strictly causal: a frame sees what came before it and nothing else, and what is kept is bounded. The proxy prompt
+depends on the frame's own features, so it is computed anew for each frame and stands for the object all the time,
+where SAM 2 alone knows it only from its first frame.
+
+References:
+    Proxy Prompt, section 3.3; SAM 2's memory bank. Comparing the proxy prompt with the memory is not in the papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
+from ProxyPromptSegmentLib.errors import DeviceError, UsageError
+from ProxyPromptSegmentLib.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
+from ProxyPromptSegmentLib.preprocess import masks_to_tensor
+from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+from ProxyPromptSegmentLib.protocols import FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter, is_out_of_memory
+from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.track_inputs import (
+    frame_shape,
+    masks_of_correction,
+    masks_of_given_frame,
+    points_of_correction,
+    window_values,
+)
+from ProxyPromptSegmentLib.track_state import (
+    FramePrediction,
+    Moment,
+    Present,
+    answer_of,
+    given_answer,
+    objects_of,
+    unchecked,
+    with_objects,
+)
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+
+__all__ = ["MODES", "FramePrediction", "Moment", "Tracker"]
+
+MODES = ("proxy+bank", "proxy_only", "bank_only")
+
+
+class Tracker:
+    """Follows the objects of a support through a sequence of frames.
+
+    Modes: ``proxy+bank`` reads the proxy prompt and the memories of earlier frames, ``proxy_only`` judges each frame
+    on its own, ``bank_only`` is SAM 2 without a proxy prompt, which begins with given frames (`anchor`).
+
+    Attributes:
+        segmenter: Model and device.
+        mode: One of `MODES`.
+        names: The ``N`` objects.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        mode: str = "proxy+bank",
+        check_agreement: bool | str = True,
+        disagreement: float = DISAGREEMENT,
+        reanchor: bool = True,
+        max_conditioning: int = MAX_CONDITIONING,
+    ) -> None:
+        """Makes a tracker; `start` gives it a support.
+
+        Args:
+            segmenter: Its model has a backbone with a memory.
+            mode: One of `MODES`.
+            check_agreement: Whether proxy prompt and memory are compared; ``exact`` decodes every frame twice for it.
+            disagreement: Dice below which they disagree, see `agreement`.
+            reanchor: Whether the memory is dropped where it disagrees strongly with a confident proxy prompt.
+            max_conditioning: Given masks that are remembered, the nearest.
+
+        Raises:
+            UsageError: If the backbone has no memory or an option has a value that is not allowed.
+        """
+        backbone = segmenter.model.backbone
+        if not hasattr(backbone, "remember"):
+            raise UsageError(
+                f"{backbone.name} has no memory to follow anything with; choose a SAM 2 model, such as sam2-compact"
+            )
+        if mode not in MODES:
+            raise UsageError(f"there is no mode '{mode}' of tracking; choose one of {', '.join(MODES)}")
+        if check_agreement not in (True, False, EXACT):
+            raise UsageError(f"check_agreement is {check_agreement!r}; allowed are True, False and '{EXACT}'")
+        self.segmenter, self.mode = segmenter, mode
+        self.names: tuple[str, ...] = ()
+        self._backbone = cast("Sam2Backbone", backbone)
+        self._check = AgreementCheck(check_agreement if mode == "proxy+bank" else False, disagreement, reanchor)
+        self._max_conditioning = max_conditioning
+        self._support: PreparedSupport | None = None
+        self._window: tuple[float, float] | None = None
+        self._spacing_mm = (1.0, 1.0)
+        self._now = Moment()
+
+    @property
+    def encoded(self) -> EncodedSlices | None:
+        """The embedding of the last frame."""
+        return None if self._now.present is None else self._now.present.encoded
+
+    def start(
+        self,
+        support: SupportSet | PreparedSupport | None,
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        """Begins a sequence.
+
+        Args:
+            support: What to follow. In ``bank_only`` its pairs become given frames, and None leaves that to `anchor`.
+            window: Intensities mapped to 0 and 1, of the whole sequence.
+            spacing_mm: Pixel size (row, column).
+
+        Raises:
+            UsageError: If the mode needs a support that is not there, or the window is empty.
+            SupportError: If an object's mask is empty in every pair.
+        """
+        self._window, self._spacing_mm = window_values(window), spacing_mm
+        self._support, self.names = None, ()
+        self.reset()
+        if support is not None or self.mode != "bank_only":
+            self.switch(support)
+
+    def reset(self) -> None:
+        """Forgets all frames, also given ones; a support that is not a given frame stays."""
+        self._now = Moment(banks=self._empty_banks(), asked_from=(0,) * len(self.names))
+
+    def switch(self, support: SupportSet | PreparedSupport | None) -> None:
+        """Follows another support from the next frame on; nothing that is embedded is embedded again.
+
+        The banks remember the other objects and are cleared, unless the objects have the same names in the same
+        order.
+
+        Args:
+            support: What to follow from now on.
+
+        Raises:
+            UsageError: If there is no sequence yet, or the mode cannot use the support.
+            SupportError: If an object's mask is empty in every pair.
+        """
+        self._begun_window()
+        if self.mode == "bank_only":
+            if not isinstance(support, SupportSet):
+                raise UsageError("without proxy prompts SAM 2 needs the support's images; give a SupportSet, or anchor")
+            self._follow(support.objects, keep=False)
+            for pair in support.pairs:
+                self._give(pair.image, pair.masks, pair.window, pair.spacing_mm)
+            return
+        if support is None:
+            raise UsageError(f"tracking by '{self.mode}' needs a support; only bank_only works without one")
+        prepared = self.segmenter.prepare(support) if isinstance(support, SupportSet) else support
+        self._follow(prepared.names or _numbered(prepared.aggregated.shape[1]), keep=True)
+        self._support = prepared
+
+    def anchor(
+        self,
+        image: np.ndarray,
+        masks: np.ndarray,
+        window: tuple[float, float] | None = None,
+        spacing_mm: tuple[float, float] | None = None,
+    ) -> None:
+        """Remembers a frame with given masks before the first step, as SAM 2 is given an annotated first frame.
+
+        Args:
+            image: ``(H, W)`` or ``(H, W, 3)``; its size may differ from the sequence's.
+            masks: 0 or 1, ``(N, H, W)`` or ``(H, W)``.
+            window: By default the sequence's.
+            spacing_mm: By default the sequence's.
+
+        Raises:
+            UsageError: If there is no sequence yet, or tracking has begun.
+            InputError: If the image is not usable, or the masks have another size or number.
+        """
+        default = self._begun_window()
+        if self._now.shape is not None:
+            raise UsageError("frames are given before the first step; later ones are corrected, see correct")
+        frame_shape(image, "the given frame")
+        stacked = masks_of_given_frame(image, masks, len(self.names))
+        if not self.names:
+            self._follow(_numbered(len(stacked)), keep=False)
+        self._give(image, stacked, window or default, spacing_mm or self._spacing_mm)
+
+    def step(
+        self, image: np.ndarray, index: int | None = None, encoded: EncodedSlices | None = None
+    ) -> FramePrediction:
+        """Predicts the next frame; one that cannot be used changes nothing, and `skip` then lets its time pass.
+
+        Args:
+            image: ``(H, W)`` or ``(H, W, 3)``, of the same size in the whole sequence.
+            index: Number to report; by default one more than the last.
+            encoded: The embedding of this very image, if it is there already.
+
+        Raises:
+            InputError: If the frame has another size than the first, or NaN or infinite intensity.
+            UsageError: If there is nothing to follow.
+            DeviceError: If memory runs out.
+        """
+        window, index = self._begun_window(), self._now.index if index is None else index
+        shape = frame_shape(image, f"frame {index}", self._now.shape)
+        if encoded is not None and encoded.box != self.segmenter.letterbox(shape, self._spacing_mm):
+            raise UsageError(f"the embedding given for frame {index} is of an image of another size or spacing")
+        with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+            if encoded is None:
+                encoded = self.segmenter.encode(image[None], window, self._spacing_mm)
+            self._settle()
+            present = self._predict(encoded, index, self._now.frame)
+        self._now = replace(self._now, frame=self._now.frame + 1, index=index + 1, shape=shape, present=present)
+        return present.prediction
+
+    def skip(self, index: int | None = None) -> None:
+        """Lets the time of a frame pass that could not be read; nothing of it is remembered."""
+        index = self._now.index if index is None else index
+        self._now = replace(self._now, frame=self._now.frame + 1, index=index + 1)
+
+    def peek(self, encoded: EncodedSlices, index: int = 0) -> FramePrediction:
+        """What `step` would say of an embedded frame, without remembering it or letting time pass."""
+        kept = self._now
+        try:
+            with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+                self._now = replace(kept, banks=tuple(bank.copy() for bank in kept.banks))
+                self._settle()
+                return self._predict(encoded, index, self._now.frame, remember=False).prediction
+        finally:
+            self._now = kept
+
+    def again(self) -> FramePrediction:
+        """Predicts the last frame anew, after a switch, from its embedding; what was corrected there stays.
+
+        Raises:
+            UsageError: If there is no last frame.
+        """
+        present = self._last()
+        with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+            new = self._predict(present.encoded, present.prediction.index, present.frame)
+        if present.corrected and not present.stale:
+            tracks = sorted(present.corrected)
+            memories = [present.memories[track] for track in tracks] if present.memories else []
+            new = with_objects(new, tracks, objects_of(present.prediction, tracks), memories)
+        self._now = replace(self._now, present=new)
+        return new.prediction
+
+    def correct(
+        self,
+        mask: np.ndarray | None = None,
+        points: tuple[Sequence[tuple[float, float]], Sequence[int]] | None = None,
+        object_index: int | str = 0,
+    ) -> FramePrediction:
+        """Corrects the last frame; later frames read that instead of what was predicted there.
+
+        Args:
+            mask: 0 or 1; ``(N, H, W)`` for all objects, or ``(H, W)`` for one.
+            points: All clicks on one object: ``(x, y)`` in pixels (column, row), and 1 inside or 0 outside for each.
+                They are joined to the proxy prompt, and the object is decoded again.
+            object_index: Number or name of the object that is corrected.
+
+        Raises:
+            UsageError: If there is no last frame, no such object, or not exactly one of mask and points.
+            InputError: If the mask has another size, or a click lies outside.
+        """
+        if (mask is None) == (points is None):
+            raise UsageError("give either a mask or points to correct the last frame")
+        if self._last().stale:
+            self.again()
+        present, track = self._last(), self._track(object_index)
+        box, device = present.encoded.box, self.segmenter.device
+        memory: FrameMemory | None = None
+        with torch.inference_mode(), _memory_may_end(device):
+            if mask is not None:
+                tracks, masks = masks_of_correction(mask, box.shape, track, len(self.names))
+                answer = given_answer(present.prediction.index, masks)
+                if self.mode != "proxy_only":
+                    tensor = masks_to_tensor(masks[None], box).to(device)
+                    memory = self._backbone.remember_mask(present.encoded.features, tensor, present.frame)
+            else:
+                assert points is not None
+                tracks, where = [track], points_of_correction(*points, box)
+                answer, memory = self._clicked(present, track, where, points[1])
+            memories = [] if memory is None else [track_of(memory, position) for position in range(len(tracks))]
+        present = with_objects(present, tracks, answer, memories)
+        self._now = replace(self._now, present=present)
+        return present.prediction
+
+    def mark(self) -> Moment:
+        """The present moment, for `return_to`; as small as the banks."""
+        return replace(self._now, banks=tuple(bank.copy() for bank in self._now.banks))
+
+    def return_to(self, moment: Moment) -> None:
+        """Goes on from an earlier moment of the same sequence, for instance in the other direction."""
+        self._now = replace(moment, banks=tuple(bank.copy() for bank in moment.banks))
+
+    def _begun_window(self) -> tuple[float, float]:
+        """The window, which is there once a sequence has begun."""
+        if self._window is None:
+            raise UsageError("there is no sequence yet; call start first")
+        return self._window
+
+    def _last(self) -> Present:
+        """The last frame."""
+        if self._now.present is None:
+            raise UsageError("no frame has been predicted yet; call step first")
+        return self._now.present
+
+    def _track(self, object_index: int | str) -> int:
+        """The number of an object."""
+        if isinstance(object_index, str) and object_index in self.names:
+            return self.names.index(object_index)
+        if isinstance(object_index, int) and 0 <= object_index < len(self.names):
+            return object_index
+        raise UsageError(f"there is no object {object_index!r}; the objects are {', '.join(self.names)}")
+
+    def _empty_banks(self) -> tuple[MemoryBank, ...]:
+        """A bank for each object, so that one can be corrected or dropped without the others."""
+        backbone = self._backbone
+        return tuple(MemoryBank(backbone.memories, backbone.pointers, self._max_conditioning) for _ in self.names)
+
+    def _follow(self, names: tuple[str, ...], keep: bool) -> None:
+        """Follows objects of these names from the next frame on; ``keep`` their memory if they are the same."""
+        same, self.names = keep and names == self.names, names
+        now = replace(self._now, begun=self._now.frame, asked_from=(0,) * len(names))
+        if (present := now.present) is not None:
+            present = replace(present, agreed=replace(present.agreed, asked_from=now.asked_from))
+            if not same:
+                present = replace(present, memories=(), corrected=frozenset(), stale=True)
+            now = replace(now, present=present)
+        self._now = now if same else replace(now, banks=self._empty_banks())
+
+    def _give(
+        self, image: np.ndarray, masks: np.ndarray, window: tuple[float, float], spacing_mm: tuple[float, float]
+    ) -> None:
+        """Remembers an image with given masks ``(N, H, W)``; it takes the time of one frame.
+
+        After a switch it comes before the last frame, so that this one can still be predicted anew.
+        """
+        present = self._now.present
+        frame = self._now.frame if present is None else present.frame
+        with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+            encoded = self.segmenter.encode(image[None], window, spacing_mm)
+            tensor = masks_to_tensor(masks[None], encoded.box).to(self.segmenter.device)
+            memory = self._backbone.remember_mask(encoded.features, tensor, frame)
+            for track, bank in enumerate(self._now.banks):
+                bank.add(track_of(memory, track))
+        moved = None if present is None else replace(present, frame=frame + 1)
+        self._now = replace(self._now, frame=self._now.frame + 1, begun=self._now.frame + 1, present=moved)
+
+    def _settle(self) -> None:
+        """Lets the last frame enter the banks; doing it twice changes nothing."""
+        present = self._now.present
+        if present is None:
+            return
+        for bank, memory, dropped in zip(self._now.banks, present.memories, present.agreed.reanchored, strict=False):
+            if dropped:
+                bank.clear(keep_conditioning=True)
+            bank.add(memory)
+        self._now = replace(self._now, asked_from=present.agreed.asked_from)
+
+    def _prompt(self, features: ImageFeatures) -> Prompt:
+        """The proxy prompt for a frame; of SAM 2 alone an empty one."""
+        if self._support is None:
+            return Prompt(names=self.names)
+        return self.segmenter.model.generator.prompt(features, self._support)
+
+    def _predict(self, encoded: EncodedSlices, index: int, frame: int, remember: bool = True) -> Present:
+        """Predicts a frame from the banks as they are, and encodes what will be remembered of it."""
+        backbone, features = self._backbone, encoded.features
+        banks = self._now.banks
+        if self.mode == "bank_only" and not any(bank.has_given for bank in banks):
+            raise UsageError("SAM 2 without proxy prompts follows what it was given; call anchor with a frame first")
+        prompt = self._prompt(features)
+        groups = joined(banks, frame)
+        if len(groups) == 1:
+            decoded = backbone.decode(features, prompt, groups[0][1], frame)
+        else:
+            parts = [backbone.decode(features, prompt_of(prompt, some), known, frame) for some, known in groups]
+            decoded = decoded_joined([(some, part) for (some, _), part in zip(groups, parts, strict=True)])
+        agreed = self._check(
+            backbone.decode, features, prompt, decoded, banks, frame, frame - self._now.begun, self._now.asked_from
+        )
+        memories: tuple[FrameMemory, ...] = ()
+        if remember and self.mode != "proxy_only":
+            memory = backbone.remember(features, agreed.decoded, frame)
+            memories = tuple(track_of(memory, track) for track in range(len(self.names)))
+        answer = answer_of(agreed.decoded, prompt, encoded.box)
+        prediction = FramePrediction(index, *answer, agreed.values, agreed.disagrees, agreed.reanchored)
+        return Present(frame, encoded, prediction, memories, agreed)
+
+    def _clicked(
+        self, present: Present, track: int, where: np.ndarray, labels: Sequence[int]
+    ) -> tuple[FramePrediction, FrameMemory | None]:
+        """Decodes one object of the last frame again, with clicks ``(P, 2)`` in the square."""
+        backbone, encoded, device = self._backbone, present.encoded, self.segmenter.device
+        tokens = backbone.prompt_points(
+            torch.from_numpy(where).to(device).unsqueeze(0),
+            torch.tensor(list(labels), dtype=torch.int32, device=device).unsqueeze(0),
+        ).unsqueeze(1)
+        prompt = prompt_of(self._prompt(encoded.features), [track]).with_points(tokens)
+        memories = self._now.banks[track].read(present.frame)
+        decoded = backbone.decode(encoded.features, prompt, memories, present.frame)
+        memory = None
+        if self.mode != "proxy_only":
+            memory = replace(backbone.remember(encoded.features, decoded, present.frame), conditioning=True)
+        return unchecked(present.prediction.index, *answer_of(decoded, prompt, encoded.box)), memory
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    """Names for objects that have none."""
+    return tuple(f"object {n + 1}" for n in range(count))
+
+
+@contextmanager
+def _memory_may_end(device: torch.device) -> Iterator[None]:
+    """Says in a sentence that memory ran out.
+
+    Raises:
+        DeviceError: If it did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"one frame with its memories does not fit into the memory of {device}; follow fewer objects at a time, "
+            "or choose --device cpu or a smaller model"
+        ) from error

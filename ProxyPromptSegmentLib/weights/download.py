@@ -1,0 +1,125 @@
+"""Fetches one file from several sources: goes on after breaks, and takes the next source where one is of no use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.weights.connection import BrokenError, Connections, RefusedError
+from ProxyPromptSegmentLib.weights.transfer import Part, receive
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to fetch.
+
+    Attributes:
+        allow_http: Whether unencrypted http may be used.
+        timeout: Seconds after which a silent server is given up.
+        pauses: Seconds to wait after the first, second, ... attempt that brought nothing; then the source is given up.
+    """
+
+    allow_http: bool = False
+    timeout: float = 20.0
+    pauses: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+
+
+def fetch(
+    name: str,
+    urls: Sequence[str],
+    part: Part,
+    wrong: Callable[[], str | None],
+    at: Callable[[int], None],
+    cancel: CancelToken,
+    manner: Manner,
+) -> bool:
+    """Fills a part with the right bytes.
+
+    Args:
+        name: Whose file it is, for messages.
+        urls: The sources, in the order in which they are tried.
+        part: What is there already; it is kept where it can be gone on with.
+        wrong: Looks at the whole part; tells what is wrong with it, or None.
+        at: Is told how many bytes are there.
+        cancel: Stops; the part is kept.
+        manner: How.
+
+    Returns:
+        Whether it is complete and right; False if it was cancelled.
+
+    Raises:
+        CheckpointError: If no source gave the right file; with what each of them did.
+        OutputError: If the part cannot be written.
+    """
+    said, connections = [], Connections(manner.allow_http, manner.timeout)
+    for url in urls:
+        try:
+            at_once = _complete(url, part, at, cancel, connections, manner.pauses)
+            if part.received < part.size:
+                return False
+            reason = wrong()
+            if reason and not at_once:  # its beginning may be another source's, or older: once more from this one alone
+                part.discard()
+                _complete(url, part, at, cancel, connections, manner.pauses)
+                if part.received < part.size:
+                    return False
+                reason = wrong()
+            if not reason:
+                return True
+            part.discard()
+            said.append(f"{_host(url)}: {reason}")
+        except RefusedError as refusal:
+            said.append(f"{_host(url)}: {refusal}")
+    kept = f" {part.received} of {part.size} bytes are kept; the same command goes on there." if part.received else ""
+    raise CheckpointError(
+        f"'{name}' could not be downloaded. {'; '.join(said)}.{kept} Check network, proxy (HTTPS_PROXY) and "
+        f"certificates and try again, or fetch {urls[0]} on another machine and use `proxyprompt models import FILE`."
+    )
+
+
+def _complete(
+    url: str,
+    part: Part,
+    at: Callable[[int], None],
+    cancel: CancelToken,
+    connections: Connections,
+    pauses: tuple[float, ...],
+) -> bool:
+    """Receives until the part is whole or somebody cancels.
+
+    Returns:
+        Whether all of it came in one piece from this source.
+
+    Raises:
+        RefusedError: If the source is of no use, or several attempts in a row brought nothing new.
+    """
+    furthest, in_vain, at_once = part.received, 0, part.received == 0
+    while not cancel.cancelled:
+        try:
+            receive(url, part, at, cancel, connections)
+            break
+        except BrokenError as broken:
+            at_once = False
+            if part.received > furthest:
+                furthest, in_vain = part.received, 0
+            else:
+                in_vain += 1
+            if in_vain > len(pauses):
+                raise RefusedError(str(broken)) from None
+            _wait(pauses[max(in_vain - 1, 0)] if pauses else 0.0, cancel)
+    return at_once
+
+
+def _wait(seconds: float, cancel: CancelToken) -> None:
+    """Waits, but not longer than somebody wants to."""
+    end = time.monotonic() + seconds
+    while not cancel.cancelled and (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or url

@@ -1,0 +1,188 @@
+"""The release folder of the project's own weights: what a maintainer uploads, the same bytes whenever it is made.
+
+A folder holds, for each model, the checkpoint and its card, then ``registry.json`` with entries that anybody can put
+into a registry, and ``SHA256SUMS`` for ``sha256sum -c``. No date, no machine and no order of a file system goes in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
+from ProxyPromptSegmentLib.weights.catalogue import FORMAT
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, check_url
+from ProxyPromptSegmentLib.weights.hashing import sha256
+
+# What the checkpoint itself cannot know; in a JSON file of the checkpoint's name, or in the registry's entry.
+_WORDS = ("licence", "description", "citation", "trained_on")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One model to be published.
+
+    Attributes:
+        checkpoint: A ``.safetensors`` file of this project.
+        card: Its model card in Markdown.
+        words: Licence, description, citation and training data.
+        name: Its name; "" is the one that the checkpoint gives itself, which after a training is its recipe's.
+    """
+
+    checkpoint: Path
+    card: Path
+    words: dict[str, str]
+    name: str = ""
+
+
+def release_of_file(checkpoint: Path) -> Release:
+    """A release of a checkpoint with its card (``.md``) and its words (``.json``) beside it.
+
+    Raises:
+        CheckpointError: If one of them is missing or damaged.
+    """
+    card, words = checkpoint.with_suffix(".md"), checkpoint.with_suffix(".json")
+    for path in (checkpoint, card, words):
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path} is missing; a release needs the checkpoint {checkpoint.name}, its card {card.name}, and "
+                f"{words.name} with {', '.join(_WORDS)} (and its name, where the checkpoint has another)."
+            )
+    try:
+        content = json.loads(words.read_text(encoding="utf-8"))
+        return Release(checkpoint, card, {key: str(content[key]) for key in _WORDS}, str(content.get("name", "")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{words} cannot be used ({error}); it needs {', '.join(_WORDS)}.") from None
+
+
+def release_of_entry(entry: ModelEntry, checkpoint: Path, card: Path) -> Release:
+    """A release of a registered model, with the words of its entry.
+
+    Raises:
+        CheckpointError: If the card is missing.
+    """
+    if not card.is_file():
+        raise CheckpointError(f"the model card {card} is missing; write what the model can do and what not.")
+    return Release(checkpoint, card, {key: getattr(entry, key) for key in _WORDS}, entry.name)
+
+
+def entry_of(release: Release, address: str = "") -> ModelEntry:
+    """The registry entry of a release, from what its checkpoint says of itself.
+
+    Args:
+        release: What is published.
+        address: Where the folder will be uploaded, ending with ``/``; "" where that is not known yet.
+
+    Raises:
+        CheckpointError: If the checkpoint is no model or prompt generator of this project, or a word is missing.
+    """
+    empty = [key for key in _WORDS if not release.words.get(key)]
+    if empty:
+        raise CheckpointError(f"{release.checkpoint.name} is not published without {', '.join(empty)}.")
+    said = _metadata(release.checkpoint)
+    try:
+        kind, backbone = said.get("kind", "model"), said["model"]["backbone"]
+        name = release.name or said["name"]
+        base = said["base"]["name"] if kind == "generator" else ""
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{release.checkpoint} does not say its {error}; it cannot be published.") from None
+    words = release.words
+    entry = ModelEntry(
+        name=name,
+        file=release.checkpoint.name,
+        sha256=sha256(release.checkpoint),
+        bytes=release.checkpoint.stat().st_size,
+        kind=kind,
+        fits=backbone,
+        package="sam2" if backbone.startswith("sam2") else "segment-anything",
+        base=base,
+        hash_source="this project, which made the file",
+        licence=words["licence"],
+        description=words["description"],
+        citation=words["citation"],
+        trained_on=words["trained_on"],
+    )
+    return dataclasses.replace(entry, urls=(f"{address}{entry.file}",)) if address else entry
+
+
+def publish(releases: Sequence[Release], folder: Path, address: str = "") -> list[ModelEntry]:
+    """Makes the release folder, whole or not at all.
+
+    Args:
+        releases: What is published.
+        folder: Must not exist yet, or be empty.
+        address: Where it will be uploaded.
+
+    Returns:
+        The entries, in the order of the manifest.
+
+    Raises:
+        CheckpointError: If a release is not complete, or two have the same name or file.
+        OutputError: If the folder cannot be made.
+    """
+    if address:
+        address = address if address.endswith("/") else f"{address}/"
+        check_url(address, "release")
+    entries = [entry_of(release, address) for release in releases]
+    order = sorted(range(len(entries)), key=lambda number: entries[number].name)
+    for key in ("name", "file"):
+        if len({getattr(entry, key) for entry in entries}) < len(entries):
+            raise CheckpointError(f"two models of the release have the same {key}; publish them one by one.")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty; nothing in it is replaced. Choose another --out folder.")
+    staged = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        files = []
+        for number in order:
+            name, release = entries[number].file, releases[number]
+            shutil.copyfile(release.checkpoint, staged / name)
+            (staged / f"{entries[number].name}.md").write_bytes(release.card.read_bytes())
+            files += [name, f"{entries[number].name}.md"]
+        listed = {"format": FORMAT, "models": [entries[number].to_dict() for number in order]}
+        _write(staged / "registry.json", json.dumps(listed, indent=2, ensure_ascii=False) + "\n")
+        sums = [f"{sha256(staged / name)}  {name}\n" for name in sorted([*files, "registry.json"])]
+        _write(staged / "SHA256SUMS", "".join(sums))
+        for path in staged.iterdir():
+            path.chmod(0o644)
+        staged.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(staged, folder)
+    except OSError as error:
+        raise OutputError(
+            f"the release folder {folder} cannot be made ({error.strerror or error}); free some space or choose "
+            "another --out folder."
+        ) from None
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
+    return [entries[number] for number in order]
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode("utf-8"))  # the same line ends everywhere
+
+
+def _metadata(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, without its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    if checkpoint.suffix.lower() != OWN_SUFFIX:
+        raise CheckpointError(f"{checkpoint.name} is no {OWN_SUFFIX} file; only those are published.")
+    try:
+        with safe_open(str(checkpoint), framework="np") as file:
+            said = json.loads((file.metadata() or {})["proxyprompt"])
+        if not isinstance(said, dict):
+            raise TypeError("its metadata is no description")
+        return said
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint} is no checkpoint of ProxyPromptSegment ({error}).") from None
