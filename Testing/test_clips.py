@@ -12,7 +12,15 @@ pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.model import build_model
-from ProxyPromptSegmentLib.training.clips import OWN_MASK, PROXY, SUPPORT_MASK, ClipSampler, click_tokens, clip_loss
+from ProxyPromptSegmentLib.training.clips import (
+    OWN_MASK,
+    PROXY,
+    SUPPORT_MASK,
+    ClipSampler,
+    click_tokens,
+    clip_loss,
+    made_clip,
+)
 from ProxyPromptSegmentLib.training.episodes import TaskPool
 from ProxyPromptSegmentLib.training.recipe import Recipe
 
@@ -90,6 +98,31 @@ def test_augmentation_moves_the_frames_of_a_clip_together():
     episode = ClipSampler([frozen], [2], seed=0, frames=FRAMES).draw(0)
     assert torch.equal(episode.truth[:, 0], episode.truth[:, 1])
     assert not torch.equal(episode.truth[0], episode.truth[1])
+
+
+def test_a_made_clip_follows_whatever_was_marked_and_sometimes_nothing():
+    source, rng, kinds = pool("first"), np.random.default_rng(0), {"empty": 0, "object": 0, "disc": 0}
+    for _ in range(60):
+        frames, masks = made_clip(source, FRAMES, rng)
+        assert frames.shape == masks.shape == (FRAMES, SIZE, SIZE)
+        assert len({bool(mask.any()) for mask in masks}) == 1
+        if not masks.any():
+            kinds["empty"] += 1
+            continue
+        assert not torch.equal(masks[0], masks[1])  # it moves
+        overlap = (masks[0] * masks[1]).sum() / masks[0].sum()
+        assert overlap > 0.3  # and not far
+        middle = torch.nonzero(masks[0]).float().mean(0)
+        kinds["object" if abs(float(middle[1]) - 60) < 8 else "disc"] += 1
+    assert kinds["empty"] in range(3, 20)
+    assert min(kinds["object"], kinds["disc"]) > 10
+
+
+def test_made_clips_begin_with_their_own_mask_and_belong_to_no_other_task():
+    episodes = [sampler(given=1.0, made=1.0).draw(step) for step in range(10)]
+    assert {episode.begin for episode in episodes} == {OWN_MASK}
+    assert all(bool(episode.related.all()) for episode in episodes)
+    assert not all(bool(episode.truth.flatten(1).any(1).all()) for episode in episodes)
 
 
 def test_too_few_patients_or_frames_and_no_clips_are_refused():

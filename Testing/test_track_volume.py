@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ from tracking_doubles import (
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmenter import Segmenter
+from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.track_volume import track_volume
 from ProxyPromptSegmentLib.tracker import Tracker
 
@@ -216,13 +218,34 @@ def test_where_support_and_memory_disagree_a_note_names_the_slices():
     ]
 
 
-def test_a_slice_that_cannot_be_used_is_noted_and_the_rest_is_kept(segmenter, prepared):
-    images = sweep(5)
+def test_a_slice_that_cannot_be_used_is_noted_and_the_rest_is_kept(segmenter, prepared, monkeypatch):
+    images, read = sweep(5), []
     images[2, 3, 3] = np.nan
-    result = track_volume(Tracker(segmenter), images, prepared, WINDOW, start=0)
+    original = segmenter.model.backbone.decode
+
+    def decode(features, prompt, memories=(), frame=0):
+        read.append((frame, [memory.frame for memory in memories]))
+        return original(features, prompt, memories, frame)
+
+    monkeypatch.setattr(segmenter.model.backbone, "decode", decode)
+    tracker = Tracker(segmenter, check_agreement=False)
+    result = track_volume(tracker, images, prepared, WINDOW, start=0)
     assert result.done.tolist() == [True, True, False, True, True]
     assert np.isfinite(result.probability).all()
     assert "Slice 2 was left out" in result.notes[0]
+    assert read == [(0, []), (1, [0]), (3, [0, 1]), (4, [0, 1, 3])]
+
+
+def test_embeddings_that_nobody_keeps_are_released():
+    left = {}
+
+    def count(answer):
+        gc.collect()
+        left[answer.index] = sum(isinstance(thing, EncodedSlices) for thing in gc.get_objects())
+
+    track_volume(sticky(names=("red",)), ball(), sticky_support(("red",)), (0, 1), on_frame=count)
+    assert left[17] > 10  # those of the search
+    assert left[0] <= 3  # the last slice, and the one where tracking turned round
 
 
 def test_a_support_in_one_piece_says_so_in_the_result(segmenter):

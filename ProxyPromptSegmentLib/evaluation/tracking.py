@@ -38,6 +38,7 @@ COPIED = "the support's mask, copied"
 FOLLOWED = "proxy prompt + memory"
 ALONE = "proxy prompt alone, each frame on its own"
 TEMPLATE = "memory alone, the support as frame 0"
+BLANK_TEMPLATE = "memory alone, the support as frame 0, mask emptied"
 OWN_FIRST = "memory alone, the target's own first mask"
 
 Progress = Callable[[int, int], None]
@@ -220,6 +221,8 @@ def follow_sweeps(
                 table.note(method, case, masks, draw, number, disagreements)
             table.note(ALONE, case, sweep.follow(PROXY, drawn.prepared[FOLLOWED])[0], draw, number)
             table.note(TEMPLATE, case, sweep.follow_template(drawn.pair), draw, number)
+            # Must fail: else the memory is not what finds the object in the row above.
+            table.note(BLANK_TEMPLATE, case, sweep.follow_template(drawn.pair, emptied=True), draw, number)
             if upper is not None:
                 table.note(OWN_FIRST, case, upper, draw, number)
         if on_target:
@@ -249,11 +252,12 @@ class _Sweep:
         tracker.start(support, self.window, spacing_of(self.case))
         return self._steps(tracker)
 
-    def follow_template(self, template: SupportPair) -> np.ndarray:
-        """The same by SAM 2's memory alone, which is given an annotated frame before the first."""
+    def follow_template(self, template: SupportPair, emptied: bool = False) -> np.ndarray:
+        """The same by SAM 2's memory alone, which is given an annotated frame, or an emptied one, before the first."""
+        masks = np.zeros_like(template.masks) if emptied else template.masks
         tracker = self.make_tracker(BANK)
         tracker.start(None, self.window, spacing_of(self.case))
-        tracker.anchor(template.image, template.masks, template.window, template.spacing_mm)
+        tracker.anchor(template.image, masks, template.window, template.spacing_mm)
         return self._steps(tracker)[0]
 
     def _steps(self, tracker: Any) -> tuple[np.ndarray, int]:

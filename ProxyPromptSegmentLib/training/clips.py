@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SUPPORTS_PER_TASK = 3
 LARGEST_STRIDE = 2
 UNRELATED = 0.1
+# Shares of what is followed in a made clip (the rest: nothing), and how much its picture moves between frames.
+MADE_OBJECT, MADE_DISC = 0.45, 0.4
+MADE_DEGREES, MADE_ZOOM, MADE_SHIFT = 5.0, (0.92, 1.09), 0.03
 # How a clip's track begins.
 PROXY, OWN_MASK, SUPPORT_MASK = "proxy", "own mask", "support's mask"
 
@@ -65,6 +68,7 @@ class ClipSampler:
         frames: int = 4,
         given: float = 0.25,
         zoom: tuple[float, float] = (0.75, 1.5),
+        made: float = 0.0,
     ) -> None:
         """Makes the sampler.
 
@@ -75,6 +79,7 @@ class ClipSampler:
             frames: Frames ``T`` of a clip.
             given: Share of steps whose tracks begin with a given mask.
             zoom: Smallest and largest magnification.
+            made: Share of those whose clips are made of one picture each, see `made_clip`.
 
         Raises:
             UsageError: If no task has clips.
@@ -94,7 +99,8 @@ class ClipSampler:
             longest = int(torch.bincount(pool.patients).max())
             if longest < frames:
                 raise InputError(f"{pool.name} has at most {longest} frames of a patient; a clip needs {frames}.")
-        self.seed, self.frames, self.given, self.zoom = seed, frames, given, zoom
+        self.seed, self.frames, self.given, self.zoom, self.made = seed, frames, given, zoom, made
+        self.pools = pools
 
     def draw(self, step: int) -> ClipEpisode:
         """Draws the clips of a step."""
@@ -132,6 +138,11 @@ class ClipSampler:
         begin = PROXY
         if rng.random() < self.given:
             begin = OWN_MASK if rng.random() < 0.5 else SUPPORT_MASK
+            if rng.random() < self.made:
+                begin, related = OWN_MASK, torch.ones_like(related)
+                drawn = [made_clip(self.pools[int(rng.integers(len(self.pools)))], self.frames, rng) for _ in clips]
+                frames = torch.stack([images for images, _ in drawn])
+                truth = torch.stack([masks for _, masks in drawn])
         truth = truth if begin == OWN_MASK else truth * related.view(-1, 1, 1, 1)
         return ClipEpisode(
             random_intensity(frames, chance),
@@ -184,6 +195,43 @@ class ClipSampler:
             options = np.flatnonzero((supports == task) == related[clip])
             chosen[clip] = rng.choice(options, number, replace=len(options) < number)
         return torch.from_numpy(chosen), torch.from_numpy(related)
+
+
+def made_clip(pool: TaskPool, frames: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A clip made of one picture that moves, with a mask that may be anything: an object, a disc, or nothing.
+
+    In real clips a given mask always marks the one object of the modality, so a network need not look at it.
+
+    Args:
+        pool: A task, of which one picture is taken.
+        frames: Frames ``T``.
+        rng: Source of chance.
+
+    Returns:
+        Frames in 0..1 and masks, ``(T, size, size)`` each.
+    """
+    chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    pick = int(rng.integers(len(pool.images)))
+    image = pool.images[pick].float() / 255
+    size = image.shape[-1]
+    kind = rng.random()
+    mask = torch.zeros_like(image)
+    if kind < MADE_OBJECT:
+        mask = pool.masks[pick, int(rng.integers(pool.masks.shape[1]))].float()
+    elif kind < MADE_OBJECT + MADE_DISC:
+        row, column = (float(value) for value in rng.uniform(0.15 * size, 0.85 * size, 2))
+        high, wide = (float(value) for value in rng.uniform(0.05 * size, 0.2 * size, 2))
+        rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+        mask = (((rows - row) / high) ** 2 + ((columns - column) / wide) ** 2 < 1).float()
+    moved, masks = random_affine(
+        image.expand(frames, 1, -1, -1),
+        mask.expand(frames, 1, -1, -1),
+        chance,
+        degrees=MADE_DEGREES,
+        zoom=MADE_ZOOM,
+        shift=MADE_SHIFT,
+    )
+    return moved[:, 0], masks[:, 0]
 
 
 def clip_loss(

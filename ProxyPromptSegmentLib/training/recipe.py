@@ -55,6 +55,8 @@ class Recipe:
         clip_frames: Frames of a clip.
         clip_share: Share of steps that follow clips with SAM 2's memory instead of segmenting single images.
         clip_given: Share of those in which a given mask starts the track and no proxy prompt, as SAM 2 was trained.
+        clip_made: Share of those whose frames are made of one picture and whose mask may be any region of it, or empty:
+            only who reads the given mask knows what to follow.
         clicks: Share of frames on which a click is added to the prompt.
         dense_dropout: Share of steps without the dense prompt, so that the tokens learn to carry the task as well.
     """
@@ -86,6 +88,7 @@ class Recipe:
     clip_frames: int = 4
     clip_share: float = 0.0
     clip_given: float = 0.25
+    clip_made: float = 0.0
     clicks: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:

@@ -130,7 +130,9 @@ class Trainer:
                     f"the recipe follows clips (clip_share), for which {recipe.backbone} has no memory; choose a SAM 2"
                 )
             counts = [task.clips for task in recipe.tasks]
-            self.clips = ClipSampler(pools, counts, recipe.seed, recipe.clip_frames, recipe.clip_given, recipe.zoom)
+            self.clips = ClipSampler(
+                pools, counts, recipe.seed, recipe.clip_frames, recipe.clip_given, recipe.zoom, recipe.clip_made
+            )
         if (out / "state.pt").is_file():
             self._resume()
 
