@@ -211,11 +211,16 @@ class Tracker:
         shape = frame_shape(image, f"frame {index}", self._now.shape)
         if encoded is not None and encoded.box != self.segmenter.letterbox(shape, self._spacing_mm):
             raise UsageError(f"the embedding given for frame {index} is of an image of another size or spacing")
-        with torch.inference_mode(), _memory_may_end(self.segmenter.device):
-            if encoded is None:
-                encoded = self.segmenter.encode(image[None], window, self._spacing_mm)
-            self._settle()
-            present = self._predict(encoded, index, self._now.frame)
+        before = self.mark()
+        try:
+            with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+                if encoded is None:
+                    encoded = self.segmenter.encode(image[None], window, self._spacing_mm)
+                self._settle()
+                present = self._predict(encoded, index, self._now.frame)
+        except BaseException:  # an interrupt too: the last frame can then still be corrected
+            self._now = before
+            raise
         self._now = replace(self._now, frame=self._now.frame + 1, index=index + 1, shape=shape, present=present)
         return present.prediction
 

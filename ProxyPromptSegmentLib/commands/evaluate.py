@@ -7,10 +7,14 @@ import argparse
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.evaluation import command
 
-DESCRIPTION = "Measures a model on public data: tables of Dice with the same supports for every method, and speed."
+DESCRIPTION = """\
+Measures a model on public data: tables of Dice with the same supports for every method, sweeps and
+volumes followed with SAM 2's memory, and speed.
+"""
 EXAMPLES = """\
 examples:
   proxyprompt evaluate promise12 --data DATA --out results/promise12
+  proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
   proxyprompt evaluate speed
 """
 
