@@ -203,10 +203,10 @@ class Segmenter:
                 len(images),
                 lambda part: self.model.backbone.encode(tensor[part].to(self.device), valid[part].to(self.device)),
             )
-        keys = tuple(self._key(image, window, box) for image in images)
+        keys = tuple(self.key(image, window, box) for image in images)
         return EncodedSlices(ImageFeatures.concatenate(parts), box, keys)
 
-    def _key(self, image: np.ndarray, window: tuple[float, float], box: Letterbox) -> str:
+    def key(self, image: np.ndarray, window: tuple[float, float], box: Letterbox) -> str:
         """Hash of all that the embedding of a slice depends on."""
         digest = hashlib.sha256(np.ascontiguousarray(image).tobytes())
         how = (self.model.backbone.name, self._fingerprint, tuple(window), box, image.shape, image.dtype.str)
@@ -309,7 +309,7 @@ class Segmenter:
         missing = [
             index
             for index in part
-            if index not in cache or cache[index].keys != (self._key(images[index], window, box),)
+            if index not in cache or cache[index].keys != (self.key(images[index], window, box),)
         ]
         if missing:
             fresh = self.encode(images[missing], window, spacing_mm)

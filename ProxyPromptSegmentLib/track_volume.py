@@ -127,7 +127,7 @@ class _Run:
             for index in indices
             # What the caller kept may be of another stack; what waits here is of this one.
             if index not in cache
-            or (self.kept is not None and cache[index].keys != (segmenter._key(self.images[index], self.window, box),))
+            or (self.kept is not None and cache[index].keys != (segmenter.key(self.images[index], self.window, box),))
         ]
         if missing:
             fresh = segmenter.encode(self.images[missing], self.window, self.spacing_mm)

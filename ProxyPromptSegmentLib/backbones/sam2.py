@@ -146,13 +146,15 @@ class Sam2Backbone(nn.Module):
             return top + network.no_mem_embed.reshape(1, -1, 1, 1)
         count = top.shape[0]
         tokens, positions = [], []
+        grid_positions: torch.Tensor | None = None  # of every memory the same
         for memory in usable:
             ago = frame - memory.frame
             if memory.conditioning or 1 <= ago <= self.memories:
-                encoding = self._memory_positions(memory.spatial)
+                if grid_positions is None:
+                    grid_positions = self._memory_positions(memory.spatial)
                 index = self.memories if memory.conditioning else ago - 1
                 tokens.append(memory.spatial.flatten(2).permute(2, 0, 1))
-                positions.append((encoding + network.maskmem_tpos_enc[index]).expand(-1, count, -1))
+                positions.append((grid_positions + network.maskmem_tpos_enc[index]).expand(-1, count, -1))
         unrotated = 0
         if prompt.memory is not None:
             proxy, encoding = self.bridge(prompt.memory.flatten(0, 1), network.memory_encoder.position_encoding)

@@ -1,0 +1,78 @@
+"""The checkpoint for tracking that comes with the program follows real sweeps, and the prompt decides what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sam2")
+
+from ProxyPromptSegmentLib.checkpoints import load_model
+from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
+from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
+from ProxyPromptSegmentLib.evaluation.metrics import dice
+from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.registry import resolve
+from ProxyPromptSegmentLib.segmenter import Segmenter
+from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.tracker import Tracker
+from ProxyPromptSegmentLib.training.datasets import load_dataset, split
+
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return Segmenter(load_model(*resolve("sam2-compact"))[0])
+
+
+@pytest.fixture(scope="module")
+def sweeps(shared_data):
+    return split(load_dataset(shared_data, "ccaus_video"), "ccaus_video")
+
+
+def follow(tracker, case):
+    masks = [tracker.step(image).masks() for image in case.images[:FRAMES]]
+    return float(np.mean([dice(truth, mask[0]) for truth, mask in zip(case.masks[:FRAMES, 0], masks, strict=True)]))
+
+
+def test_one_frame_of_another_sweep_prompts_a_sweep_and_the_same_frame_unmarked_does_not(segmenter, sweeps):
+    first = sweeps.train[0]
+    support = SupportSet((pair_of(first, 10),), first.objects)
+    for case in sweeps.test:
+        tracker = Tracker(segmenter)
+        tracker.start(segmenter.prepare(support), intensity_window(case.images[:1]))
+        assert follow(tracker, case) > 0.8, case.name
+        tracker.start(prepare_emptied(segmenter, support), intensity_window(case.images[:1]))
+        assert follow(tracker, case) < 0.1, case.name
+
+
+def test_a_given_mask_is_read_from_the_memory(segmenter, sweeps):
+    """Without a proxy prompt a marked first frame is followed, and one on which nothing is marked is not."""
+    case = sweeps.test[0]
+    scores = []
+    for mask in (case.masks[0], np.zeros_like(case.masks[0])):
+        tracker = Tracker(segmenter, "bank_only")
+        tracker.start(None, intensity_window(case.images[:1]))
+        tracker.anchor(case.images[0], mask)
+        scores.append(follow(tracker, case))
+    assert scores[0] > 0.8
+    assert scores[1] < 0.1
+
+
+def test_another_segment_of_the_support_is_another_object(segmenter, shared_data):
+    """Pubic symphysis and fetal head of the same images, asked for one at a time and together."""
+    parts = split(load_dataset(shared_data, "psfhs"), "psfhs")
+    own, other = [], []
+    for case in parts.test[:: len(parts.test) // 6][:6]:
+        support, _ = draw_supports(parts.train, case, 3, seed=1)
+        prepared = segmenter.prepare(support)
+        together = segmenter.segment(case.images, prepared).masks()
+        for number in range(2):
+            alone = segmenter.segment(case.images, prepared.objects([number])).masks()
+            assert np.mean(alone[:, 0] != together[:, number]) < 1e-4
+            own.append(dice(case.masks[:, number], alone[:, 0]))
+            other.append(dice(case.masks[:, 1 - number], alone[:, 0]))
+    assert np.mean(own) > 0.6
+    assert np.mean(other) < 0.2
