@@ -38,7 +38,7 @@ def read_image(path: Path) -> sitk.Image:
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} may not be read by this user; change its permissions.")
-    with _quiet_itk():
+    with quiet_itk():
         if path.is_dir():
             return _read_series(path, None)
         if path.stat().st_size == 0:
@@ -196,7 +196,7 @@ def write_image(partial: Path, image: sitk.Image) -> None:
     """
     import SimpleITK as sitk
 
-    with _quiet_itk():
+    with quiet_itk():
         try:
             sitk.WriteImage(image, str(partial), useCompression=True)
             _check_complete(partial)
@@ -215,7 +215,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet_itk() -> Iterator[None]:
+def quiet_itk() -> Iterator[None]:
     """Keeps ITK's C++ warnings from the terminal; what matters is said in our own sentences."""
     import SimpleITK as sitk
 

@@ -1,0 +1,100 @@
+"""Folders of pictures, in the order of the numbers in their names, and of DICOM files."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.frames.dicom_cine import dicom_header, is_cine, is_dicom, open_dicom
+from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, Frame, FrameSource, spread
+from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
+from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.itk_images import PICTURE_SUFFIXES, image_to_array, read_image
+from ProxyPromptSegmentLib.output_files import suffix_of
+
+
+class PictureFolder(FrameSource):
+    """A folder of pictures."""
+
+    def __init__(self, folder: Path, files: list[Path]) -> None:
+        self._files = files
+        first: Frame | None = None
+        for file in files:
+            with suppress(InputError):
+                first = _read_picture(file)
+                break
+        if first is None:
+            raise InputError(f"none of the {len(files)} pictures in {folder} can be read; copy or export them again.")
+        super().__init__(folder, "folder", VolumeGeometry((first.shape[2], first.shape[1], 1)), len(files))
+        self.labels = [file.stem for file in files]
+        samples = [first]
+        for n in spread(len(files), COLOUR_FRAMES):
+            with suppress(InputError):
+                samples.append(_read_picture(files[n]))
+        self._learn(samples)
+
+    def _stored(self, index: int) -> Frame:
+        return _read_picture(self._files[index])
+
+
+def _read_picture(path: Path) -> Frame:
+    """A picture ``(1, H, W[, 3])`` in its own type, transparency dropped."""
+    if path.suffix.lower() == ".bmp":  # ITK reads what is there and leaves the rest black
+        head = path.read_bytes()[:6]
+        if head[:2] == b"BM" and int.from_bytes(head[2:6], "little") > path.stat().st_size:
+            raise InputError(f"{path.name} is cut short; copy or export it again.")
+    try:
+        array, _ = image_to_array(read_image(path), path)
+    except InputError:
+        if (grey := _grey_of_transparent(path)) is None:
+            raise
+        return grey
+    if len(array) != 1:
+        raise InputError(f"{path.name} has {len(array)} pages; a frame is one picture.")
+    return array
+
+
+def _grey_of_transparent(path: Path) -> Frame | None:
+    """A PNG of grey and transparency ``(1, H, W)``, which SimpleITK does not read; None if it is something else."""
+    from PIL import Image
+
+    with suppress(OSError, ValueError, SyntaxError), Image.open(path) as picture:
+        if picture.mode == "LA":
+            return np.asarray(picture)[None, ..., 0]
+    return None
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """A key that puts frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+
+
+def open_folder(folder: Path, axis: str) -> FrameSource:
+    """A DICOM series or clip, or pictures."""
+    files = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")]
+    pictures = [f for f in files if suffix_of(f) in PICTURE_SUFFIXES]
+    dicom = sorted((f for f in files if f not in set(pictures) and is_dicom(f)), key=_natural)
+    if pictures and dicom:
+        raise InputError(
+            f"The folder {folder} holds {len(pictures)} pictures and {len(dicom)} DICOM files; give a folder that "
+            "holds only the frames."
+        )
+    if pictures:
+        return PictureFolder(folder, sorted(pictures, key=_natural))
+    if not dicom:
+        raise InputError(
+            f"The folder {folder} holds neither pictures ({', '.join(PICTURE_SUFFIXES)}) nor DICOM files; give the "
+            "folder in which the frames themselves lie."
+        )
+    if len(dicom) == 1:
+        return open_dicom(dicom[0], axis)
+    if any(is_cine(dicom_header(file)) for file in dicom[:2]):
+        raise InputError(
+            f"The folder {folder} holds {len(dicom)} DICOM files with clips such as {dicom[0].name}; give one file."
+        )
+    return VolumeSlices(folder, axis)

@@ -1,0 +1,210 @@
+"""Sequences of Slicer and NRRD files of four dimensions, unpacked as far as they are whole."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import GeometryError, InputError
+from ProxyPromptSegmentLib.frames.source import Frame, FrameSource, numbers_of
+from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
+from ProxyPromptSegmentLib.geometry import FloatArray, VolumeGeometry
+
+NRRD_TYPES = {
+    name: code
+    for code, names in {
+        "i1": "signed char,int8,int8_t", "u1": "uchar,unsigned char,uint8,uint8_t",
+        "i2": "short,short int,signed short,signed short int,int16,int16_t",
+        "u2": "ushort,unsigned short,unsigned short int,uint16,uint16_t",
+        "i4": "int,signed int,int32,int32_t", "u4": "uint,unsigned int,uint32,uint32_t",
+        "i8": "longlong,long long,long long int,signed long long,signed long long int,int64,int64_t",
+        "u8": "ulonglong,unsigned long long,unsigned long long int,uint64,uint64_t", "f4": "float", "f8": "double",
+    }.items()
+    for name in names.split(",")
+}  # fmt: skip
+
+
+def open_sequence(path: Path) -> FrameSource | None:
+    """A sequence in NRRD as Slicer and ITK write it; None if the file is one volume."""
+    import nrrd
+
+    with path.open("rb") as file:
+        try:
+            header: dict[str, Any] = dict(nrrd.read_header(file))
+            offset = file.tell()
+            sizes = [int(n) for n in header["sizes"]]
+            time, colour, space = _axes_of(header, len(sizes), path.name.lower())
+            dtype = np.dtype(NRRD_TYPES[str(header["type"]).lower()])
+        except Exception:  # noqa: BLE001  # a damaged header can lead pynrrd anywhere; the reader of volumes tells why
+            return None
+    if time is None or min(sizes) < 1:
+        return None
+    shape = tuple(sizes[n] for n in reversed(space))
+    size = (1,) * (3 - len(shape)) + shape
+    if min(size) > 1 and sizes[time] == 1:
+        return None
+    if min(size) > 1:
+        raise InputError(
+            f"{path.name} is a sequence of {sizes[time]} volumes of {'x'.join(str(n) for n in reversed(size))} voxels; "
+            "a sequence of single slices or one volume is needed. Save the volume of one time in Slicer and give that."
+        )
+    raw = _nrrd_data(path, header, offset, dtype, sizes, time == len(sizes) - 1)
+    order = [len(sizes) - 1 - n for n in (time, *reversed(space), *([] if colour is None else [colour]))]
+    array = raw.transpose(order)
+    if len(shape) == 2:
+        array = array[:, None]
+    array = array if colour is None else array[..., :3]
+    if not array.size:
+        raise InputError(f"{path.name} is cut short: not one of its {sizes[time]} frames is whole. Copy it again.")
+    geometry, measured = _nrrd_geometry(header, space, size, path)
+    source = FrameStack(path, "sequence", array, geometry, sizes[time])
+    source.has_spacing, source.index = measured, _nrrd_index(header, time, sizes[time])
+    source.times_s = _index_times(source.index)
+    if len(array) < sizes[time]:
+        source.notes.append(f"{path.name} is cut short: the frames from {len(array)} on are missing.")
+    return source
+
+
+def _axes_of(header: dict[str, Any], dimension: int, name: str) -> tuple[int | None, int | None, list[int]]:
+    """Which axes of a NRRD file are time (None: it is a volume), colour and space, fastest first."""
+    kinds = [str(kind).lower() for kind in header.get("kinds") or ["???"] * dimension]
+    directions = header.get("space directions")
+    nowhere = [] if directions is None else [n for n, row in enumerate(directions) if not _is_vector(row)]
+    times = [n for n, kind in enumerate(kinds) if kind in ("list", "time")]
+    colours = [n for n, kind in enumerate(kinds) if kind.endswith("-color")]
+    if dimension == 5 or times:  # a vector beside the time axis has colours in it
+        colours += [n for n, kind in enumerate(kinds) if kind == "vector"]
+    rest = [n for n in range(dimension) if n not in colours]
+    if not times and len(rest) == 4:
+        vectors = [n for n in rest if kinds[n] == "vector"]
+        if vectors and ".seq." not in name:
+            return None, None, []  # a volume of vectors
+        times = vectors or [n for n in nowhere if n in rest] or rest[-1:]
+    space = [n for n in rest if n not in times]
+    if len(times) != 1 or len(colours) > 1 or len(space) not in (2, 3):
+        return None, None, []
+    if colours and int(header["sizes"][colours[0]]) not in (3, 4):
+        return None, None, []
+    return times[0], colours[0] if colours else None, space
+
+
+def _is_vector(row: Any) -> bool:
+    """Whether a row of ``space directions`` is not ``none``."""
+    return row is not None and bool(np.isfinite(np.asarray(row, dtype=float)).all())
+
+
+def _nrrd_data(
+    path: Path, header: dict[str, Any], offset: int, dtype: np.dtype[Any], sizes: list[int], time_last: bool
+) -> Frame:
+    """The voxels, slowest axis first, mapped from a file; fewer frames where a file with time last is cut short."""
+    import nrrd
+
+    if header.get("endian") == "big":
+        dtype = dtype.newbyteorder(">")
+    encoding = str(header.get("encoding", "raw")).lower()
+    elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"}
+    if elsewhere & header.keys() or encoding not in ("raw", "gzip", "gz"):
+        try:
+            return np.asarray(nrrd.read(str(path), index_order="C")[0])
+        except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds
+            reason = " ".join(str(error).split())[:120].rstrip(".")
+            raise InputError(f"{path.name} cannot be read as a sequence ({reason}). Save it again.") from None
+    whole = math.prod(sizes) * dtype.itemsize
+    part = whole // sizes[-1] if time_last else whole
+    if encoding == "raw":
+        usable = min(whole, path.stat().st_size - offset) // part * part
+        return _mapped(path.open("rb"), dtype, usable, offset, sizes)
+    with temporary_file(path) as file:
+        usable = _gunzip(path, offset, file, whole) // part * part
+        return _mapped(file, dtype, usable, 0, sizes)
+
+
+def _mapped(file: IO[bytes], dtype: np.dtype[Any], usable: int, offset: int, sizes: list[int]) -> Frame:
+    """``usable`` bytes of a file as an array of which only the slowest axis may be shorter; closes the file."""
+    row = math.prod(sizes[:-1]) * dtype.itemsize
+    shape = (usable // row, *reversed(sizes[:-1]))
+    with file:
+        file.flush()
+        return np.memmap(file, dtype, "r", offset, shape) if usable else np.empty(shape, dtype)
+
+
+def _gunzip(path: Path, offset: int, target: IO[bytes], most: int) -> int:
+    """Unpacks up to ``most`` bytes as far as the file goes; returns how many came."""
+    unpacker, done = zlib.decompressobj(31), 0
+    with path.open("rb") as packed:
+        packed.seek(offset)
+        while done < most and not unpacker.eof:
+            block = unpacker.unconsumed_tail or packed.read(1 << 18)
+            if not block:
+                break
+            try:
+                plain = unpacker.decompress(block, min(most - done, 1 << 24))
+            except zlib.error:
+                break
+            target.write(plain)
+            done += len(plain)
+    return done
+
+
+def _nrrd_geometry(
+    header: dict[str, Any], space: list[int], size: tuple[int, ...], path: Path
+) -> tuple[VolumeGeometry, bool]:
+    """The lattice of one frame of ``(K, J, I)`` voxels, in LPS, and whether the file gives its spacing."""
+    signs = np.ones(3)
+    named = str(header.get("space", "")).lower()
+    if named.startswith(("right-anterior", "ras", "rast")):
+        signs[:2] = -1
+    elif named.startswith(("left-anterior", "las")):
+        signs[1] = -1
+    rows, spacings = header.get("space directions"), header.get("spacings")
+    columns = [np.zeros(3)] * 3
+    measured = False
+    for n, axis in enumerate(space):
+        if rows is not None and _is_vector(rows[axis]):
+            vector: FloatArray = np.zeros(3)
+            vector[: min(3, len(rows[axis]))] = np.asarray(rows[axis], dtype=float)[:3]
+            columns[n] = vector * signs
+            measured = True
+        elif spacings is not None and np.isfinite(float(spacings[axis])):
+            columns[n] = np.eye(3)[n] * float(spacings[axis])
+            measured = True
+    flat = 2 - size.index(1)
+    others = [n for n in range(3) if n != flat]
+    for n in others:
+        if not columns[n].any():
+            columns[n] = np.eye(3)[n]
+    if not columns[flat].any():  # one slice: its distance to a next one may be left out
+        normal = np.cross(columns[others[0]], columns[others[1]])
+        columns[flat] = normal / (np.linalg.norm(normal) or 1) * (-1 if flat == 1 else 1)
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack(columns, axis=1)
+    origin = header.get("space origin")
+    if origin is not None and _is_vector(origin):
+        affine[: min(3, len(origin)), 3] = np.asarray(origin, dtype=float)[:3]
+        affine[:3, 3] *= signs
+    try:
+        return VolumeGeometry.from_affine(affine, (size[2], size[1], size[0])), measured
+    except GeometryError as error:
+        raise InputError(f"{path.name}: {error}") from None
+
+
+def _nrrd_index(header: dict[str, Any], time: int, count: int) -> tuple[str, str, list[str]] | None:
+    """Name, unit and values of the time axis, as Slicer stores them."""
+    found = [str(v).split() for k, v in header.items() if re.fullmatch(r"axis \d+ index values", str(k))]
+    if not found or len(found[0]) != count:
+        return None
+    name, unit = (str((header.get(key) or [""] * 9)[time] or "") for key in ("labels", "units"))
+    return name, unit, found[0]
+
+
+def _index_times(index: tuple[str, str, list[str]] | None) -> list[float] | None:
+    """Seconds, if the time axis counts in seconds or milliseconds."""
+    numbers = numbers_of(" ".join(index[2])) if index else None
+    if index is None or numbers is None or index[1] not in ("s", "ms", "") or (not index[1] and index[0] != "time"):
+        return None
+    return [t / 1000 for t in numbers] if index[1] == "ms" else numbers

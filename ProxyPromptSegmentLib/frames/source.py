@@ -1,0 +1,191 @@
+"""What every source of frames has in common: where its frames lie, and one form for all of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.geometry import VolumeGeometry, axis_number, slice_view
+from ProxyPromptSegmentLib.output_files import stem_of
+from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.volumes import Volume
+
+Kind = Literal["video", "folder", "dicom-cine", "sequence", "volume"]
+Frame = npt.NDArray[Any]
+
+_WINDOW_FRAMES, _WINDOW_PIXELS = 16, 1 << 16  # of so many frames so many pixels decide the intensity window
+COLOUR_FRAMES = 5
+_GREY_TOLERANCE, _COLOURED_PART = 8, 1e-3  # of 255; lossy colour planes wander by a few levels
+
+
+@dataclass(frozen=True)
+class BadFrame:
+    """A frame that cannot be used.
+
+    Attributes:
+        index: Its number, counted from 0.
+        reason: Why, as the part of a sentence that follows ``frame 7: ``.
+    """
+
+    index: int
+    reason: str
+
+
+class FrameSource:
+    """Frames of one size, given in order or by number.
+
+    Attributes:
+        path: File or folder.
+        name: What to call it.
+        kind: What it is.
+        count: Number of frames. Of a video it is what the file states, if anything, until it was read to its end.
+        shape: Rows and columns of every frame, after turning.
+        rgb: Whether frames are ``(H, W, 3)`` and not ``(H, W)``.
+        eight_bit: Whether they are uint8 and not float32.
+        spacing_mm: Pixel size (row, column) after turning; 1 where it is not known, but with the right ratio.
+        has_spacing: Whether ``spacing_mm`` is really in mm.
+        geometry: Of one frame as a volume of one slice; of the whole volume where that is the kind.
+        view: How frames are turned.
+        volume: The volume, where that is the kind.
+        times_s: Presentation times in seconds where they are known, even or uneven; of a video they come as it is
+            read.
+        labels: Names of the frames' files without suffix, of a folder.
+        index: Name, unit and values of the axis that a sequence file counts its frames by.
+        direct: Whether a frame is reached by its number without reading those before it.
+        notes: What the user should know, as sentences.
+    """
+
+    direct = True
+
+    def __init__(self, path: Path, kind: Kind, geometry: VolumeGeometry, count: int | None, axis: str = "k") -> None:
+        """Sets what every source has; ``axis`` is the one across the frames."""
+        self.path, self.kind, self.geometry, self.count = path, kind, geometry, count
+        name = path.resolve().name if path.is_dir() else stem_of(path)
+        self.name = name[:-4] if name.lower().endswith(".seq") else name
+        self.view = slice_view(geometry, axis)
+        turned = self.view.take(np.broadcast_to(np.uint8(0), geometry.shape_kji)).shape
+        self.shape: tuple[int, int] = (turned[1], turned[2])
+        self.spacing_mm = self.view.spacing_mm
+        self.rgb, self.eight_bit, self.has_spacing = False, True, False
+        self.volume: Volume | None = None
+        self.times_s: list[float] | None = None
+        self.labels: list[str] | None = None
+        self.index: tuple[str, str, list[str]] | None = None
+        self.notes: list[str] = []
+        self._window: tuple[float, float] | None = None
+        self._dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def __iter__(self) -> Iterator[tuple[int, Frame | BadFrame]]:
+        """All frames in order with their numbers; may be begun anew."""
+        for index in range(self.count or 0):
+            yield index, self.frame(index)
+
+    def frame(self, index: int) -> Frame | BadFrame:
+        """One frame, ``(H, W)`` or ``(H, W, 3)``, uint8 or float32.
+
+        Raises:
+            IndexError: If there is no such frame.
+        """
+        if not 0 <= index < (self.count or 0):
+            raise IndexError(f"{self.name} has no frame {index}; its frames are 0 to {(self.count or 0) - 1}")
+        try:
+            return self._finished(index, self._stored(index))
+        except InputError as error:
+            return BadFrame(index, re.split(r";|: |\. |\.$", str(error), maxsplit=1)[0])
+
+    def window(self) -> tuple[float, float]:
+        """Intensities (low, high) to be shown as black and white: of 8 bits all, else those of a bounded sample.
+
+        Raises:
+            InputError: If no frame of the sample can be read, or all are of one intensity.
+        """
+        if self._window is None:
+            self._window = (0.0, 255.0) if self.eight_bit and self.kind != "volume" else self._sampled_window()
+        return self._window
+
+    def as_stored(self, turned: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turns masks of a frame ``(..., H, W)`` back to the rows and columns of the file."""
+        empty = np.broadcast_to(np.uint8(0), self.geometry.shape_kji)
+        rows, columns = (n for a, n in enumerate(empty.shape) if a != axis_number(self.view.axis))
+        stored = np.empty((*turned.shape[:-2], rows, columns), turned.dtype)
+        part = stored.swapaxes(-1, -2) if self.view.transpose else stored
+        part[..., :: -1 if self.view.flip_rows else 1, :: -1 if self.view.flip_columns else 1] = turned
+        return stored
+
+    def _stored(self, index: int) -> Frame:
+        """The frame as a volume of one slice ``(K, J, I[, 3])``; InputError if it cannot be read."""
+        raise NotImplementedError
+
+    def _learn(self, samples: Sequence[Frame]) -> None:
+        """Finds from stored frames, the first one ahead, what all are made into: grey or colour, 8 bits or float32."""
+        self.rgb = any(s.ndim == 4 and not is_grey(s) for s in samples)
+        self._dtype = samples[0].dtype
+        self.eight_bit = self._dtype == np.uint8
+
+    def _finished(self, index: int, stored: Frame) -> Frame | BadFrame:
+        """Checks a stored frame and brings it into the form of all."""
+        if stored.shape[:3] != self.geometry.shape_kji:
+            found, wanted = (f"{s[-1]}x{s[-2]}" for s in (stored.shape[:3], self.geometry.shape_kji))
+            return BadFrame(index, f"it has {found} pixels instead of {wanted}")
+        if stored.dtype != self._dtype:
+            return BadFrame(index, f"its pixels are {stored.dtype} instead of {self._dtype}")
+        if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+            return BadFrame(index, "it has NaN or infinite intensity")
+        frame = self.view.take(stored)[0]
+        if frame.ndim == 3 and not self.rgb:
+            frame = to_grey(frame)
+        elif frame.ndim == 2 and self.rgb:
+            frame = np.repeat(frame[..., None], 3, axis=2)
+        return np.ascontiguousarray(frame, dtype=np.uint8 if self.eight_bit else np.float32)
+
+    def _sampled_window(self) -> tuple[float, float]:
+        """The intensity window of an evenly spread sample."""
+        values = []
+        for n in spread(self.count or 0, _WINDOW_FRAMES):
+            frame = self.frame(n)
+            if not isinstance(frame, BadFrame):
+                step = max(1, math.isqrt(frame.size // _WINDOW_PIXELS))
+                values.append(frame[::step, ::step].ravel())
+        if not values:
+            raise InputError(f"none of the frames of {self.path.name} that were looked at can be read.")
+        try:
+            return intensity_window(np.concatenate(values))
+        except InputError as error:
+            raise InputError(f"{self.path.name}: {error}.") from None
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many numbers, evenly over ``range(count)``."""
+    return sorted({round(float(n)) for n in np.linspace(0, count - 1, min(count, most))}) if count else []
+
+
+def numbers_of(text: str) -> list[float] | None:
+    """Finite numbers separated by blanks; None if there are none or something else."""
+    try:
+        numbers = [float(word) for word in text.split()]
+    except ValueError:
+        return None
+    return numbers if numbers and all(math.isfinite(n) for n in numbers) else None
+
+
+def is_grey(rgb: Frame) -> bool:
+    """Whether red, green and blue are the same but for the noise of lossy colours."""
+    top = 257 if rgb.dtype == np.uint16 else 1
+    wide = rgb.astype(np.int32)
+    return bool(np.mean(wide.max(axis=-1) - wide.min(axis=-1) > _GREY_TOLERANCE * top) <= _COLOURED_PART)
+
+
+def to_grey(rgb: Frame) -> Frame:
+    """Luminance ``(H, W)`` with the weights of ITU-R BT.601 in 256ths: of equal colours exactly their value."""
+    if rgb.dtype.kind == "f":
+        return rgb.mean(axis=-1)
+    wide = rgb.astype(np.uint32)
+    return ((wide[..., 0] * 77 + wide[..., 1] * 150 + wide[..., 2] * 29 + 128) >> 8).astype(rgb.dtype)

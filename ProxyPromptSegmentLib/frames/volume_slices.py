@@ -1,0 +1,37 @@
+"""The slices of a volume as frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, FrameSource
+from ProxyPromptSegmentLib.geometry import auto_axis, axis_number
+from ProxyPromptSegmentLib.itk_images import PICTURE_SUFFIXES
+from ProxyPromptSegmentLib.output_files import suffix_of
+from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.volumes import read_volume
+
+
+class VolumeSlices(FrameSource):
+    """The slices of a volume along an axis."""
+
+    def __init__(self, path: Path, axis: str) -> None:
+        volume = read_volume(path)
+        chosen = auto_axis(volume.geometry) if axis == "auto" else axis
+        super().__init__(path, "volume", volume.geometry, volume.array.shape[axis_number(chosen)], chosen)
+        self.volume, self._slices = volume, self.view.take(volume.array)
+        self.rgb, self.eight_bit = volume.is_rgb, False
+        self.has_spacing = suffix_of(path) not in PICTURE_SUFFIXES
+
+    def frame(self, index: int) -> Frame | BadFrame:
+        """One slice, turned; float32."""
+        if not 0 <= index < len(self._slices):
+            raise IndexError(f"{self.name} has no slice {index}; its slices are 0 to {len(self._slices) - 1}")
+        return np.ascontiguousarray(self._slices[index])
+
+    def _sampled_window(self) -> tuple[float, float]:
+        """That of the whole volume, as when it is segmented slice by slice."""
+        assert self.volume is not None
+        return intensity_window(self.volume.array)
