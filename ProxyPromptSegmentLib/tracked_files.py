@@ -1,4 +1,4 @@
-"""What tracking leaves behind: masks of all frames, a table, and a video or GIF with contours.
+"""Writes the masks of followed frames.
 
 Masks are taken frame by frame and written frame by frame. Formats for frames in time:
 
@@ -12,7 +12,6 @@ Masks are taken frame by frame and written frame by frame. Formats for frames in
 
 from __future__ import annotations
 
-import csv
 import gzip
 import os
 import re
@@ -21,34 +20,23 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from fractions import Fraction
-from io import StringIO
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
-from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource
+from ProxyPromptSegmentLib.frames import FrameSource
 from ProxyPromptSegmentLib.geometry import VolumeGeometry, axis_number
 from ProxyPromptSegmentLib.itk_images import array_to_image, write_image
 from ProxyPromptSegmentLib.output_files import check_output_path, safe_output, suffix_of
-from ProxyPromptSegmentLib.preview import RESEARCH, bright, contour, picture_of, tile_size
 from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, default_color, write_segmentation
 
 TRACKED_SUFFIXES = (".seq.nrrd", ".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
-OVERLAY_SUFFIXES = (".mp4", ".gif")
-STATES = ("ok", "bad", "disagrees", "not done")
-MOST_GIF_FRAMES = 300
 MOST_OBJECTS = 255
-_SMALLEST_SIDE, _MP4_SIDE, _GIF_SIDE = 256, 1280, 640
 _INDEX_TOLERANCE = 0.001  # Slicer takes index values that are nearer for the same item
 Masks = npt.NDArray[np.uint8]
-
-
-# --- masks --------------------------------------------------------------------------------------------------
 
 
 def check_tracked_path(path: Path, source: FrameSource) -> None:
@@ -347,308 +335,3 @@ def _write_stacked(path: Path, kept: _Kept, source: FrameSource, objects: _Objec
                 stored = source.as_stored(masks)
                 frame = np.moveaxis(stored, 0, -1) if layers > 1 else _labels(stored)
                 packed.write(np.ascontiguousarray(frame).data)
-
-
-# --- table --------------------------------------------------------------------------------------------------
-
-
-class TrackTable:
-    """A CSV file with a row for each frame and object, written as they come.
-
-    Rows go to a file beside, each at once and whole; it takes its name when the block ends, or is interrupted by
-    Ctrl-C. After any other exception it is removed, and an older table stays.
-
-    Example::
-
-        with TrackTable(path, source.spacing_mm if source.has_spacing else None) as table:
-            table.add(0, "thyroid", area_px=812, time_s=0.0, confidence=0.93)
-    """
-
-    COLUMNS = ("frame", "time_s", "object", "area_px", "area_mm2", "confidence", "agreement", "state", "note")
-
-    def __init__(self, path: Path | str, spacing_mm: tuple[float, float] | None = None) -> None:
-        """Remembers where to; ``spacing_mm`` is None where millimetres are not known."""
-        self.path = Path(path)
-        self._pixel_mm2 = None if spacing_mm is None else spacing_mm[0] * spacing_mm[1]
-        self._stack = ExitStack()
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> TrackTable:
-        """Begins the file.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
-        check_output_path(self.path, (".csv",))
-        partial = self._stack.enter_context(safe_output(self.path))
-        with self._failures():
-            self._file = self._stack.enter_context(partial.open("w", encoding="utf-8", newline=""))
-            self._write(self.COLUMNS)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Moves the file into place, or removes it."""
-        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
-        if kind is None or stopped:
-            self._stack.close()
-        else:
-            self._stack.__exit__(kind, error, trace)
-
-    def add(
-        self,
-        frame: int,
-        name: str,
-        area_px: int | None,
-        time_s: float | None = None,
-        confidence: float | None = None,
-        agreement: float | None = None,
-        state: str = "ok",
-        note: str = "",
-    ) -> None:
-        """Writes a row.
-
-        Args:
-            frame: Number of the frame in its source.
-            name: The object.
-            area_px: Pixels inside; None where nothing was computed.
-            time_s: When the frame is shown.
-            confidence: 0..1.
-            agreement: 0..1, of forward and backward tracking.
-            state: One of `STATES`.
-            note: Anything else, e.g. why a frame is bad.
-
-        Raises:
-            OutputError: If the disk is full.
-        """
-        if state not in STATES:
-            raise ValueError(f"the state is {state!r}; it must be one of {STATES}")
-        area = None if area_px is None or self._pixel_mm2 is None else area_px * self._pixel_mm2
-        with self._failures():
-            self._write(
-                (
-                    str(int(frame)),
-                    _number(time_s, 6),
-                    name,
-                    _number(area_px, 0),
-                    _number(area, 3),
-                    _number(confidence, 4),
-                    _number(agreement, 4),
-                    state,
-                    " ".join(note.split()),
-                )
-            )
-
-    def _write(self, values: Sequence[str]) -> None:
-        """One row in one piece."""
-        assert self._file is not None
-        line = StringIO()
-        csv.writer(line, lineterminator="\n").writerow(values)
-        self._file.write(line.getvalue())
-        self._file.flush()
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Turns a failed write into the sentence of `safe_output`, and removes the file."""
-        try:
-            yield
-        except OSError as error:
-            self._file = None
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            raise
-
-
-def _number(value: float | None, digits: int) -> str:
-    """A number without needless zeros; empty for None and NaN."""
-    if value is None or not np.isfinite(value):
-        return ""
-    text = f"{float(value):.{digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-# --- overlay ------------------------------------------------------------------------------------------------
-
-
-def write_overlay(
-    path: Path | str,
-    frames: Iterable[tuple[int, Frame | BadFrame]],
-    masks: Iterable[Masks | None],
-    colors: Sequence[tuple[float, float, float]],
-    fps: float,
-    window: tuple[float, float] = (0.0, 255.0),
-    spacing_mm: tuple[float, float] = (1.0, 1.0),
-) -> list[str]:
-    """Draws contours on the frames and writes a video, frame by frame.
-
-    Args:
-        path: ``.mp4`` (MPEG-4 part 2, made by FFmpeg's own encoder: VLC, mpv and most players show it, browsers
-            do not) or ``.gif`` (up to `MOST_GIF_FRAMES` frames of up to 640 pixels; of longer ones every n-th).
-        frames: Numbers and frames as a `FrameSource` gives them; of bad ones the reason is shown.
-        masks: ``(N, H, W)`` of each, or None where none were computed; the video ends with the last of them.
-        colors: Of the objects, red, green, blue in 0..1.
-        fps: Frames per second, one rate for all.
-        window: Intensities shown as black and white.
-        spacing_mm: Pixel size (row, column); the picture gets the physical proportions.
-
-    Returns:
-        What the user should know, as sentences.
-
-    Raises:
-        OutputError: If it cannot be written, there are no frames, or ``.mp4`` is wanted without the package av.
-        GeometryError: If a mask has not the size of its frame.
-    """
-    path = Path(path)
-    check_output_path(path, OVERLAY_SUFFIXES)
-    if not 0 < fps <= 1000:
-        raise OutputError(
-            f"{path.name} cannot have {fps:g} frames per second; more than 0 and at most 1000 are possible."
-        )
-    side = _GIF_SIDE if path.suffix.lower() == ".gif" else _MP4_SIDE
-    pictures = _drawn(frames, masks, [bright(color) for color in colors], window, spacing_mm, side)
-    with safe_output(path) as partial:
-        if path.suffix.lower() == ".gif":
-            return _write_gif(partial, path, pictures, fps, [bright(color) for color in colors])
-        _write_mp4(partial, path, pictures, fps)
-    return []
-
-
-def _drawn(
-    frames: Iterable[tuple[int, Frame | BadFrame]],
-    masks: Iterable[Masks | None],
-    colors: list[tuple[int, int, int]],
-    window: tuple[float, float],
-    spacing_mm: tuple[float, float],
-    side: int,
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """Pictures ``(h, w, 3)`` of one even size. Bad frames before the first good one wait for its size."""
-    from PIL import Image, ImageDraw
-
-    size: tuple[int, int] | None = None
-    waiting: list[BadFrame] = []
-
-    def finish(picture: npt.NDArray[np.uint8], text: str) -> npt.NDArray[np.uint8]:
-        image = Image.fromarray(picture)
-        draw = ImageDraw.Draw(image)
-        box = draw.textbbox((3, image.height - 15), text)
-        draw.rectangle((box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1), fill=(0, 0, 0))
-        draw.text((3, image.height - 15), text, fill=(255, 255, 255))
-        return np.pad(np.asarray(image), [(0, n % 2) for n in image.size[::-1]] + [(0, 0)], "edge")
-
-    each = iter(frames)
-    for mask in masks:
-        number, frame = next(each, (-1, None))
-        if frame is None:
-            raise GeometryError("there are more masks than frames; both must come from the same source.")
-        if isinstance(frame, BadFrame):
-            if size is None:
-                waiting.append(frame)
-            else:
-                yield finish(np.zeros((*size, 3), np.uint8), f"{number}: {frame.reason}")
-            continue
-        if size is None:
-            longest = max(frame.shape[0] * spacing_mm[0], frame.shape[1] * spacing_mm[1]) / min(spacing_mm)
-            size = tile_size(frame.shape[:2], spacing_mm, round(min(max(longest, _SMALLEST_SIDE), side)))
-            for bad in waiting:
-                yield finish(np.zeros((*size, 3), np.uint8), f"{bad.index}: {bad.reason}")
-        picture = picture_of(frame, window, size)
-        if mask is not None:
-            if mask.shape != (len(colors), *frame.shape[:2]):
-                raise GeometryError(
-                    f"the masks of frame {number} have shape {mask.shape}; {(len(colors), *frame.shape[:2])} is needed."
-                )
-            for one, color in zip(mask, colors, strict=True):
-                picture[contour(one, size)] = color
-        yield finish(picture, str(number))
-
-
-def _write_mp4(partial: Path, path: Path, pictures: Iterator[npt.NDArray[np.uint8]], fps: float) -> None:
-    """Encodes an MP4 and counts its frames."""
-    try:
-        import av
-    except ImportError:
-        raise OutputError(
-            f"Writing {path.name} needs the Python package av, which is not installed here. Install it with "
-            "`pip install av`, or name a .gif instead."
-        ) from None
-    first = next(pictures, None)
-    if first is None:
-        raise OutputError(f"there is no frame to write to {path.name}.")
-    count = 0
-    try:
-        with av.open(str(partial), "w", format="mp4") as container:
-            container.metadata["comment"] = RESEARCH
-            stream: Any = container.add_stream("mpeg4", rate=Fraction(fps).limit_denominator(1000))
-            stream.height, stream.width, stream.pix_fmt = first.shape[0], first.shape[1], "yuv420p"
-            stream.bit_rate = int(max(1_000_000, first.shape[0] * first.shape[1] * fps * 0.3))
-            for picture in _chain(first, pictures):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts = count
-                container.mux(stream.encode(frame))
-                count += 1
-            container.mux(stream.encode())
-        with av.open(str(partial)) as written:  # a full disk may not be told on closing
-            found = sum(1 for packet in written.demux(video=0) if packet.size)
-    except av.FFmpegError as error:
-        raise OSError(error.errno, str(error.strerror)) from None
-    if found != count:
-        raise OSError(f"{found} of {count} frames are in the file")
-
-
-def _write_gif(
-    partial: Path,
-    path: Path,
-    pictures: Iterator[npt.NDArray[np.uint8]],
-    fps: float,
-    colors: list[tuple[int, int, int]],
-) -> list[str]:
-    """Collects at most so many frames, dropping every second each time there are too many; writes a GIF."""
-    from PIL import Image
-
-    kept: list[Image.Image] = []
-    step, count = 1, 0
-    shades = sorted({*colors, (255, 255, 255)})[:128]
-    greys = [(n, n, n) for n in np.linspace(0, 255, 256 - len(shades)).round().astype(int).tolist()]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([value for color in (*shades, *greys) for value in color])
-    for picture in pictures:
-        if count % step == 0:
-            image = Image.fromarray(picture)
-            plain = _mostly_grey(picture, colors)
-            kept.append(
-                image.quantize(palette=palette, dither=Image.Dither.NONE)
-                if plain
-                else image.quantize(256, dither=Image.Dither.NONE)
-            )
-        count += 1
-        if len(kept) > MOST_GIF_FRAMES:
-            kept, step = kept[::2], step * 2
-    if not kept:
-        raise OutputError(f"there is no frame to write to {path.name}.")
-    # hundredths of a second are GIF's unit, and players make 0.1 s of less than two
-    duration = max(20, round(1000 * step / fps / 10) * 10)
-    kept[0].save(
-        partial,
-        format="GIF",
-        save_all=True,
-        append_images=kept[1:],
-        duration=duration,
-        loop=0,
-        comment=RESEARCH.encode(),
-    )
-    if step == 1:
-        return []
-    return [f"{path.name} shows one of every {step} frames ({len(kept)} of {count}); write .mp4 for all of them."]
-
-
-def _mostly_grey(picture: npt.NDArray[np.uint8], colors: list[tuple[int, int, int]]) -> bool:
-    """Whether a picture is grey but for contours."""
-    coloured = picture.max(axis=-1).astype(int) - picture.min(axis=-1) > 8
-    for color in colors:
-        coloured &= (picture != np.array(color, np.uint8)).any(axis=-1)
-    return bool(coloured.mean() < 1e-3)
-
-
-def _chain(first: npt.NDArray[np.uint8], rest: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
-    yield first
-    yield from rest

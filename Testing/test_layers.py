@@ -31,7 +31,7 @@ LAYERS = (
         "track_volume",
     ),
     ("worker", "pipeline", "training", "evaluation"),
-    ("preview", "report", "frames", "tracked_files"),
+    ("preview", "report", "frames", "tracked_files", "track_table", "overlay"),
     ("console", "commands", "cli", "__main__"),
 )  # fmt: skip
 # Beside the layers: who never imports whom, although the layers would let it.

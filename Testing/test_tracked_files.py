@@ -23,18 +23,14 @@ from test_frames import LIST_LAST, OBLIQUE, a_picture, coloured, noise, write_nr
 from test_geometry import geometries
 from test_segmentations import TERMS
 
-from ProxyPromptSegmentLib import tracked_files
+from ProxyPromptSegmentLib import overlay, tracked_files
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, open_frames
 from ProxyPromptSegmentLib.geometry import VolumeGeometry, take_slices
+from ProxyPromptSegmentLib.overlay import write_overlay
 from ProxyPromptSegmentLib.segmentations import read_segmentation
-from ProxyPromptSegmentLib.tracked_files import (
-    TrackTable,
-    check_tracked_path,
-    stacked_geometry,
-    write_overlay,
-    write_tracked,
-)
+from ProxyPromptSegmentLib.track_table import TrackTable
+from ProxyPromptSegmentLib.tracked_files import check_tracked_path, stacked_geometry, write_tracked
 from ProxyPromptSegmentLib.volumes import Volume, write_volume
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
@@ -377,7 +373,7 @@ def test_after_a_failure_the_older_table_stays(tmp_path):
 
 def test_a_killed_program_leaves_whole_rows_beside(tmp_path):
     code = (
-        "import os, signal, sys; from ProxyPromptSegmentLib.tracked_files import TrackTable\n"
+        "import os, signal, sys; from ProxyPromptSegmentLib.track_table import TrackTable\n"
         "with TrackTable(sys.argv[1]) as table:\n"
         "    for n in range(50): table.add(n, 'a', n)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -493,7 +489,7 @@ def test_a_gif_of_colour_frames(tmp_path):
 
 
 def test_of_very_many_frames_a_gif_shows_evenly_spread_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracked_files, "MOST_GIF_FRAMES", 20)
+    monkeypatch.setattr(overlay, "MOST_GIF_FRAMES", 20)
     frames = ((n, np.full((64, 64), 5 * n, np.uint8)) for n in range(50))
     notes = write_overlay(tmp_path / "o.gif", frames, (None for _ in range(50)), [RED], 30)
     with Image.open(tmp_path / "o.gif") as image:

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource
     from ProxyPromptSegmentLib.jobs import Job
-    from ProxyPromptSegmentLib.tracked_files import TrackTable
+    from ProxyPromptSegmentLib.track_table import TrackTable
     from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 
 NARROW = 64

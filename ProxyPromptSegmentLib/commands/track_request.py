@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.tracked import Tracked
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.jobs import Job
-    from ProxyPromptSegmentLib.tracked_files import TrackTable
+    from ProxyPromptSegmentLib.track_table import TrackTable
     from ProxyPromptSegmentLib.tracker import Tracker
 
 DEFAULT_TRACK_MODEL = "sam2-compact"
@@ -119,7 +119,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
 
 def _check(request: TrackRequest) -> None:
     """Refuses what needs no reading."""
-    from ProxyPromptSegmentLib.tracked_files import OVERLAY_SUFFIXES, TRACKED_SUFFIXES
+    from ProxyPromptSegmentLib.overlay import OVERLAY_SUFFIXES
+    from ProxyPromptSegmentLib.tracked_files import TRACKED_SUFFIXES
 
     FrameChoice.parse(request.slices)
     request.support_choices()
@@ -137,7 +138,7 @@ def _check(request: TrackRequest) -> None:
 @contextmanager
 def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> Iterator[TrackTable | None]:
     """The table, if one is wanted: its rows are on the disk as they come, also when it is stopped at once."""
-    from ProxyPromptSegmentLib.tracked_files import TrackTable
+    from ProxyPromptSegmentLib.track_table import TrackTable
 
     if request.table is None:
         yield None

@@ -1,0 +1,132 @@
+"""What was found on each frame, as a table that is complete up to the last frame whenever it is left."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from io import StringIO
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+
+from ProxyPromptSegmentLib.output_files import check_output_path, safe_output
+
+STATES = ("ok", "bad", "disagrees", "not done")
+
+
+class TrackTable:
+    """A CSV file with a row for each frame and object, written as they come.
+
+    Rows go to a file beside, each at once and whole; it takes its name when the block ends, or is interrupted by
+    Ctrl-C. After any other exception it is removed, and an older table stays.
+
+    Example::
+
+        with TrackTable(path, source.spacing_mm if source.has_spacing else None) as table:
+            table.add(0, "thyroid", area_px=812, time_s=0.0, confidence=0.93)
+    """
+
+    COLUMNS = ("frame", "time_s", "object", "area_px", "area_mm2", "confidence", "agreement", "state", "note")
+
+    def __init__(self, path: Path | str, spacing_mm: tuple[float, float] | None = None) -> None:
+        """Remembers where to; ``spacing_mm`` is None where millimetres are not known."""
+        self.path = Path(path)
+        self._pixel_mm2 = None if spacing_mm is None else spacing_mm[0] * spacing_mm[1]
+        self._stack = ExitStack()
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> TrackTable:
+        """Begins the file.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        check_output_path(self.path, (".csv",))
+        partial = self._stack.enter_context(safe_output(self.path))
+        with self._failures():
+            self._file = self._stack.enter_context(partial.open("w", encoding="utf-8", newline=""))
+            self._write(self.COLUMNS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Moves the file into place, or removes it."""
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if kind is None or stopped:
+            self._stack.close()
+        else:
+            self._stack.__exit__(kind, error, trace)
+
+    def add(
+        self,
+        frame: int,
+        name: str,
+        area_px: int | None,
+        time_s: float | None = None,
+        confidence: float | None = None,
+        agreement: float | None = None,
+        state: str = "ok",
+        note: str = "",
+    ) -> None:
+        """Writes a row.
+
+        Args:
+            frame: Number of the frame in its source.
+            name: The object.
+            area_px: Pixels inside; None where nothing was computed.
+            time_s: When the frame is shown.
+            confidence: 0..1.
+            agreement: 0..1, of forward and backward tracking.
+            state: One of `STATES`.
+            note: Anything else, e.g. why a frame is bad.
+
+        Raises:
+            OutputError: If the disk is full.
+        """
+        if state not in STATES:
+            raise ValueError(f"the state is {state!r}; it must be one of {STATES}")
+        area = None if area_px is None or self._pixel_mm2 is None else area_px * self._pixel_mm2
+        with self._failures():
+            self._write(
+                (
+                    str(int(frame)),
+                    _number(time_s, 6),
+                    name,
+                    _number(area_px, 0),
+                    _number(area, 3),
+                    _number(confidence, 4),
+                    _number(agreement, 4),
+                    state,
+                    " ".join(note.split()),
+                )
+            )
+
+    def _write(self, values: Sequence[str]) -> None:
+        """One row in one piece."""
+        assert self._file is not None
+        line = StringIO()
+        csv.writer(line, lineterminator="\n").writerow(values)
+        self._file.write(line.getvalue())
+        self._file.flush()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Turns a failed write into the sentence of `safe_output`, and removes the file."""
+        try:
+            yield
+        except OSError as error:
+            self._file = None
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+
+
+def _number(value: float | None, digits: int) -> str:
+    """A number without needless zeros; empty for None and NaN."""
+    if value is None or not np.isfinite(value):
+        return ""
+    text = f"{float(value):.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
