@@ -44,9 +44,9 @@ class FramePrediction:
         """Masks uint8 ``(N, H, W)``: probability times presence above the threshold, of this frame alone."""
         return (self.probability * self.presence[:, None, None] > threshold).astype(np.uint8)
 
-    def confidence(self) -> np.ndarray:
+    def confidence(self, threshold: float = 0.5) -> np.ndarray:
         """0..1 for each object: the estimated IoU lowered by doubt in presence where shown, else of absence."""
-        shown = self.masks().any(axis=(-2, -1))
+        shown = self.masks(threshold).any(axis=(-2, -1))
         return np.where(shown, np.clip(self.quality, 0, 1) * self.presence, 1.0 - self.presence).astype(np.float32)
 
 

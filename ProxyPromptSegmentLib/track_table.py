@@ -80,7 +80,7 @@ class TrackTable:
             area_px: Pixels inside; None where nothing was computed.
             time_s: When the frame is shown.
             confidence: 0..1.
-            agreement: 0..1, of forward and backward tracking.
+            agreement: 0..1, how far proxy prompt and memory say the same.
             state: One of `STATES`.
             note: Anything else, e.g. why a frame is bad.
 

@@ -104,6 +104,8 @@ class FrameSource:
     def window(self) -> tuple[float, float]:
         """Intensities (low, high) to be shown as black and white: of 8 bits all, else those of a bounded sample.
 
+        A tracker takes the first frame's instead: what comes later is not known then.
+
         Raises:
             InputError: If no frame of the sample can be read, or all are of one intensity.
         """
