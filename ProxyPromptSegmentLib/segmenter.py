@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -97,6 +98,24 @@ def fingerprint(module: torch.nn.Module) -> str:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that memory ran out; MPS has no exception of its own for it."""
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+
+
+@contextmanager
+def memory_may_end(device: torch.device) -> Iterator[None]:
+    """Says in a sentence that memory ran out.
+
+    Raises:
+        DeviceError: If it did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"one frame with its memories does not fit into the memory of {device}; follow fewer objects at a time, "
+            "or choose --device cpu or a smaller model"
+        ) from error
 
 
 class Segmenter:

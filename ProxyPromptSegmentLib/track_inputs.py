@@ -116,3 +116,8 @@ def points_of_correction(points: Sequence[tuple[float, float]], labels: Sequence
         raise InputError(f"a click of {given.tolist()} lies outside of the frame's {width} columns and {height} rows")
     rows, columns = box.valid
     return ((given + 0.5) * np.array((columns / width, rows / height)) - 0.5).astype(np.float32)
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for objects that have none."""
+    return tuple(f"object {n + 1}" for n in range(count))

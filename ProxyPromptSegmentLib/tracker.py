@@ -10,8 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -19,17 +18,19 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
-from ProxyPromptSegmentLib.errors import DeviceError, UsageError
+from ProxyPromptSegmentLib.clicks import clicked
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
 from ProxyPromptSegmentLib.preprocess import masks_to_tensor
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.protocols import FrameMemory, ImageFeatures, Prompt
-from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter, is_out_of_memory
+from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter, memory_may_end
 from ProxyPromptSegmentLib.support import SupportSet
 from ProxyPromptSegmentLib.track_inputs import (
     frame_shape,
     masks_of_correction,
     masks_of_given_frame,
+    numbered,
     points_of_correction,
     window_values,
 )
@@ -40,7 +41,6 @@ from ProxyPromptSegmentLib.track_state import (
     answer_of,
     given_answer,
     objects_of,
-    unchecked,
     with_objects,
 )
 
@@ -161,7 +161,7 @@ class Tracker:
         if support is None:
             raise UsageError(f"tracking by '{self.mode}' needs a support; only bank_only works without one")
         prepared = self.segmenter.prepare(support) if isinstance(support, SupportSet) else support
-        self._follow(prepared.names or _numbered(prepared.aggregated.shape[1]), keep=True)
+        self._follow(prepared.names or numbered(prepared.aggregated.shape[1]), keep=True)
         self._support = prepared
 
     def anchor(
@@ -189,7 +189,7 @@ class Tracker:
         frame_shape(image, "the given frame")
         stacked = masks_of_given_frame(image, masks, len(self.names))
         if not self.names:
-            self._follow(_numbered(len(stacked)), keep=False)
+            self._follow(numbered(len(stacked)), keep=False)
         self._give(image, stacked, window or default, spacing_mm or self._spacing_mm)
 
     def step(
@@ -213,7 +213,7 @@ class Tracker:
             raise UsageError(f"the embedding given for frame {index} is of an image of another size or spacing")
         before = self.mark()
         try:
-            with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+            with torch.inference_mode(), memory_may_end(self.segmenter.device):
                 if encoded is None:
                     encoded = self.segmenter.encode(image[None], window, self._spacing_mm)
                 self._settle()
@@ -233,7 +233,7 @@ class Tracker:
         """What `step` would say of an embedded frame, without remembering it or letting time pass."""
         kept = self._now
         try:
-            with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+            with torch.inference_mode(), memory_may_end(self.segmenter.device):
                 self._now = replace(kept, banks=tuple(bank.copy() for bank in kept.banks))
                 self._settle()
                 return self._predict(encoded, index, self._now.frame, remember=False).prediction
@@ -247,7 +247,7 @@ class Tracker:
             UsageError: If there is no last frame.
         """
         present = self._last()
-        with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+        with torch.inference_mode(), memory_may_end(self.segmenter.device):
             new = self._predict(present.encoded, present.prediction.index, present.frame)
         if present.corrected and not present.stale:
             tracks = sorted(present.corrected)
@@ -281,7 +281,7 @@ class Tracker:
         present, track = self._last(), self._track(object_index)
         box, device = present.encoded.box, self.segmenter.device
         memory: FrameMemory | None = None
-        with torch.inference_mode(), _memory_may_end(device):
+        with torch.inference_mode(), memory_may_end(device):
             if mask is not None:
                 tracks, masks = masks_of_correction(mask, box.shape, track, len(self.names))
                 answer = given_answer(present.prediction.index, masks)
@@ -291,7 +291,10 @@ class Tracker:
             else:
                 assert points is not None
                 tracks, where = [track], points_of_correction(*points, box)
-                answer, memory = self._clicked(present, track, where, points[1])
+                prompt = prompt_of(self._prompt(present.encoded.features), [track])
+                known = self._now.banks[track].read(present.frame)
+                answer, memory = clicked(self._backbone, present, prompt, known, where, points[1])
+                memory = None if self.mode == "proxy_only" else memory
             memories = [] if memory is None else [track_of(memory, position) for position in range(len(tracks))]
         present = with_objects(present, tracks, answer, memories)
         self._now = replace(self._now, present=present)
@@ -350,7 +353,7 @@ class Tracker:
         """
         present = self._now.present
         frame = self._now.frame if present is None else present.frame
-        with torch.inference_mode(), _memory_may_end(self.segmenter.device):
+        with torch.inference_mode(), memory_may_end(self.segmenter.device):
             encoded = self.segmenter.encode(image[None], window, spacing_mm)
             tensor = masks_to_tensor(masks[None], encoded.box).to(self.segmenter.device)
             memory = self._backbone.remember_mask(encoded.features, tensor, frame)
@@ -399,43 +402,3 @@ class Tracker:
         answer = answer_of(agreed.decoded, prompt, encoded.box)
         prediction = FramePrediction(index, *answer, agreed.values, agreed.disagrees, agreed.reanchored)
         return Present(frame, encoded, prediction, memories, agreed)
-
-    def _clicked(
-        self, present: Present, track: int, where: np.ndarray, labels: Sequence[int]
-    ) -> tuple[FramePrediction, FrameMemory | None]:
-        """Decodes one object of the last frame again, with clicks ``(P, 2)`` in the square."""
-        backbone, encoded, device = self._backbone, present.encoded, self.segmenter.device
-        tokens = backbone.prompt_points(
-            torch.from_numpy(where).to(device).unsqueeze(0),
-            torch.tensor(list(labels), dtype=torch.int32, device=device).unsqueeze(0),
-        ).unsqueeze(1)
-        prompt = prompt_of(self._prompt(encoded.features), [track]).with_points(tokens)
-        memories = self._now.banks[track].read(present.frame)
-        decoded = backbone.decode(encoded.features, prompt, memories, present.frame)
-        memory = None
-        if self.mode != "proxy_only":
-            memory = replace(backbone.remember(encoded.features, decoded, present.frame), conditioning=True)
-        return unchecked(present.prediction.index, *answer_of(decoded, prompt, encoded.box)), memory
-
-
-def _numbered(count: int) -> tuple[str, ...]:
-    """Names for objects that have none."""
-    return tuple(f"object {n + 1}" for n in range(count))
-
-
-@contextmanager
-def _memory_may_end(device: torch.device) -> Iterator[None]:
-    """Says in a sentence that memory ran out.
-
-    Raises:
-        DeviceError: If it did.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"one frame with its memories does not fit into the memory of {device}; follow fewer objects at a time, "
-            "or choose --device cpu or a smaller model"
-        ) from error

@@ -17,3 +17,16 @@ def shared_data() -> Path:
     if not (folder / "manifest.csv").is_file():
         pytest.skip(f"the public data sets are not in {folder}; set PROXYPROMPT_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def encode_calls(segmenter, monkeypatch):
+    """How many slices each call of the image encoder of the test's ``segmenter`` had."""
+    calls, original = [], segmenter.model.backbone.encode
+
+    def counting(images, valid=None):
+        calls.append(len(images))
+        return original(images, valid)
+
+    monkeypatch.setattr(segmenter.model.backbone, "encode", counting)
+    return calls

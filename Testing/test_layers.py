@@ -27,7 +27,7 @@ LAYERS = (
     ("weights",),
     ("checkpoints", "registry"),
     (
-        "results", "segmenter", "memory_bank", "agreement", "track_inputs", "track_state", "tracker",
+        "results", "segmenter", "memory_bank", "agreement", "track_inputs", "track_state", "clicks", "tracker",
         "track_volume",
     ),
     ("worker", "pipeline", "training", "evaluation"),

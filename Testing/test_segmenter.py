@@ -49,19 +49,6 @@ def segmenter(model):
     return Segmenter(model, "cpu", batch=2)
 
 
-@pytest.fixture
-def encode_calls(segmenter, monkeypatch):
-    """How many slices each call of the image encoder had."""
-    calls, original = [], segmenter.model.backbone.encode
-
-    def counting(images, valid=None):
-        calls.append(len(images))
-        return original(images, valid)
-
-    monkeypatch.setattr(segmenter.model.backbone, "encode", counting)
-    return calls
-
-
 def assert_same(first, second, **tolerance):
     for field in FIELDS:
         allowed = {"atol": 1e-5, "rtol": 0, **tolerance}

@@ -54,18 +54,6 @@ def prepared(segmenter):
     return segmenter.prepare(support())
 
 
-@pytest.fixture
-def encode_calls(segmenter, monkeypatch):
-    calls, original = [], segmenter.model.backbone.encode
-
-    def counting(images, valid=None):
-        calls.append(len(images))
-        return original(images, valid)
-
-    monkeypatch.setattr(segmenter.model.backbone, "encode", counting)
-    return calls
-
-
 # Following
 
 

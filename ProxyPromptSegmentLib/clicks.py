@@ -1,0 +1,49 @@
+"""Clicks on a frame that is being followed: joined to its proxy prompt, and decoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.protocols import FrameMemory, Prompt
+from ProxyPromptSegmentLib.track_state import FramePrediction, Present, answer_of, unchecked
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+
+
+def clicked(
+    backbone: Sam2Backbone,
+    present: Present,
+    prompt: Prompt,
+    known: Sequence[FrameMemory],
+    where: np.ndarray,
+    labels: Sequence[int],
+) -> tuple[FramePrediction, FrameMemory]:
+    """Decodes one object of a frame again, with clicks.
+
+    Args:
+        backbone: With a memory.
+        present: The frame.
+        prompt: The proxy prompt of this object.
+        known: What is remembered of it.
+        where: Clicks in the network's square, ``(P, 2)``.
+        labels: 1 inside, 0 outside.
+
+    Returns:
+        What is said of the object now, and its memory as that of a given mask.
+    """
+    encoded = present.encoded
+    device = encoded.features.top.device
+    tokens = backbone.prompt_points(
+        torch.from_numpy(where).to(device).unsqueeze(0),
+        torch.tensor(list(labels), dtype=torch.int32, device=device).unsqueeze(0),
+    ).unsqueeze(1)
+    joined = prompt.with_points(tokens)
+    decoded = backbone.decode(encoded.features, joined, known, present.frame)
+    memory = replace(backbone.remember(encoded.features, decoded, present.frame), conditioning=True)
+    return unchecked(present.prediction.index, *answer_of(decoded, joined, encoded.box)), memory
