@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicerio
+from frame_cases import LIST_LAST, OBLIQUE, a_picture, coloured, noise, write_nrrd, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_frames import LIST_LAST, OBLIQUE, a_picture, coloured, noise, write_nrrd, write_video
 from test_geometry import geometries
 from test_segmentations import TERMS
 
