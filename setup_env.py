@@ -41,6 +41,8 @@ MAMBA_SOURCE = (
     "mamba-ssm==2.3.2.post1 "
     "--hash=sha256:104cc47e9101e5401a675fa2b784f2952b9b037f3b1dd83b5ac544394e95d028\n"
 )
+# Only for tests, and only where there are builds.
+MRML = ["slicer-core", "PySide6-Essentials"]
 FREE_GB = {"cpu": 3, "cuda": 9}
 FAST_TESTS = "not gpu and not network and not slicer and not slow"
 COMMANDS = ("demo", "test", "lint", "install", "run")
@@ -573,6 +575,30 @@ def parse(arguments):
     return options, more + rest
 
 
+def attempt_for_tests(environment, shell, title, words, file=None):
+    """Runs pip for something that only some tests want; whether it worked. A failure ends nothing.
+
+    Args:
+        title: What it is, for the screen and the log.
+        words: Arguments for pip.
+        file: Name and content of a requirements file to be written first.
+    """
+    environ = dict(clean_environ(), MAMBA_SKIP_CUDA_BUILD="TRUE", PIP_RETRIES="1")
+    command = [environment.python, "-I", "-m", "pip"] + words
+    try:
+        if not os.path.isdir(environment.path("cache")):
+            os.makedirs(environment.path("cache"))
+        if file is not None:
+            with open(file[0], "w") as handle:
+                handle.write(file[1])
+        with open(environment.path(LOG), "a") as log:
+            log.write("\n== %s: %s\n" % (title, " ".join(command)))
+            log.flush()
+            return shell.logged(title, command, log, environ) == 0
+    except OSError:
+        return False
+
+
 def fetch_mamba_source(environment, shell):
     """Fetches mamba-ssm's source, against whose own reference function a test compares; nothing of it is installed.
 
@@ -584,21 +610,26 @@ def fetch_mamba_source(environment, shell):
     listed = os.path.join(cache, "mamba.txt")
     words = ["download", "--no-input", "--progress-bar", "off", "--no-deps", "--no-binary", ":all:"]
     words += ["--no-build-isolation", "--require-hashes", "-d", cache, "-r", listed]
-    command = [environment.python, "-I", "-m", "pip"] + words
-    environ = dict(clean_environ(), MAMBA_SKIP_CUDA_BUILD="TRUE", PIP_RETRIES="1")
-    try:
-        if not os.path.isdir(cache):
-            os.makedirs(cache)
-        with open(listed, "w") as file:
-            file.write(MAMBA_SOURCE)
-        with open(environment.path(LOG), "a") as log:
-            log.write("\n== source of mamba-ssm: %s\n" % " ".join(command))
-            log.flush()
-            code = shell.logged("source of mamba-ssm, to compare with", command, log, environ)
-    except OSError:
-        code = 1
-    if code:
+    if not attempt_for_tests(
+        environment, shell, "source of mamba-ssm, to compare with", words, (listed, MAMBA_SOURCE)
+    ):
         say("The source of mamba-ssm could not be had; the comparison with it is skipped.")
+
+
+def install_mrml(environment, shell):
+    """Installs Slicer's own libraries, in whose scenes the module is tested, and Qt for its panel.
+
+    They are large (1 GB) and only tests use them, so the demo does without. Where they cannot be had, those tests are
+    skipped, with a reason.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return  # there are no builds for other systems
+    names = os.listdir(environment.packages) if os.path.isdir(environment.packages) else []
+    if all(any(name.startswith(start) for name in names) for start in ("slicer_core-", "pyside6_essentials-")):
+        return
+    words = ["install", "--no-input", "--no-compile", "--progress-bar", "off", "-c", CONSTRAINTS]
+    if not attempt_for_tests(environment, shell, "Slicer's libraries, for the module's tests", words + MRML):
+        say("Slicer's libraries could not be had; the tests of the module on real scenes are skipped.")
 
 
 def run(options, rest, environment, shell):
@@ -612,6 +643,7 @@ def run(options, rest, environment, shell):
         if code:
             say("lint found something, see above; the tests run all the same")
         fetch_mamba_source(environment, shell)
+        install_mrml(environment, shell)
         code = shell.call(module + ["pytest", "Testing", "-m", FAST_TESTS] + rest, ROOT) or code
     elif options.command == "demo":
         code = shell.become(module + ["ProxyPromptSegmentLib", "demo", "--output", "demo"] + rest, ROOT)

@@ -238,6 +238,22 @@ class SliceView:
             slices = np.swapaxes(slices, 1, 2)
         return slices[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
+    def position(self, kji: tuple[int, int, int], shape_kji: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Where a voxel of the array lies in `take`: slice, row and column.
+
+        Args:
+            kji: The voxel's indices.
+            shape_kji: Shape of the array.
+        """
+        number = axis_number(self.axis)
+        rest = [n for n in range(3) if n != number]
+        row, column = reversed(rest) if self.transpose else rest
+        return (
+            kji[number],
+            shape_kji[row] - 1 - kji[row] if self.flip_rows else kji[row],
+            shape_kji[column] - 1 - kji[column] if self.flip_columns else kji[column],
+        )
+
 
 def slice_view(geometry: VolumeGeometry, axis: str, oriented: bool = True) -> SliceView:
     """The view of the slices along an axis.

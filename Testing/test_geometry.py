@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from ProxyPromptSegmentLib.errors import GeometryError
 from ProxyPromptSegmentLib.geometry import (
     AXES,
+    SliceView,
     VolumeGeometry,
     auto_axis,
     match_lattice,
@@ -266,3 +267,13 @@ def test_an_unturned_view_is_what_take_slices_gives_and_writes_through() -> None
     np.testing.assert_array_equal(turned_view, array[:, ::-1, ::-1])
     turned_view[0, 0, 0] = -7
     assert array[0, -1, -1] == -7
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True), (True, True)])
+def test_a_voxels_position_in_a_view_is_where_the_view_shows_it(axis, transpose, flips):
+    array = np.arange(3 * 4 * 5).reshape(3, 4, 5)
+    view = SliceView(axis, transpose, *flips, (1.0, 1.0))
+    for kji in ((0, 0, 0), (2, 1, 3), (1, 3, 4)):
+        assert view.take(array)[view.position(kji, array.shape)] == array[kji]

@@ -481,8 +481,8 @@ def test_the_source_to_compare_with_is_fetched_by_the_shell_pinned_and_only_once
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     shell = StandInShell()
     assert setup_env.main(["test", "--venv", str(venv)], shell) == 0
-    assert shell.steps == ["source of mamba-ssm, to compare with"]
-    (command,), (environ,) = shell.commands, shell.environs
+    assert shell.steps[0] == "source of mamba-ssm, to compare with"
+    command, environ = shell.commands[0], shell.environs[0]
     assert command[:5] == [str(venv / "bin" / "python"), "-I", "-m", "pip", "download"]
     assert {"--no-deps", "--require-hashes", "--no-build-isolation"} <= set(command)
     assert Path(command[-1]).read_text() == setup_env.MAMBA_SOURCE
@@ -490,7 +490,42 @@ def test_the_source_to_compare_with_is_fetched_by_the_shell_pinned_and_only_once
     assert "== source of mamba-ssm" in (venv / setup_env.LOG).read_text()
     (venv / "cache" / "mamba_ssm-2.3.2.post1.tar.gz").touch()
     shell = StandInShell()
-    assert setup_env.main(["test", "--venv", str(venv)], shell) == 0 and not shell.commands
+    assert setup_env.main(["test", "--venv", str(venv)], shell) == 0
+    assert "source of mamba-ssm, to compare with" not in shell.steps
+
+
+@posix
+@pytest.mark.parametrize(
+    ("system", "machine", "wanted"),
+    [("linux", "x86_64", True), ("linux", "aarch64", False), ("darwin", "arm64", False)],
+)
+def test_slicers_libraries_are_installed_for_the_tests_where_there_are_builds_and_only_once(
+    venv, monkeypatch, system, machine, wanted
+):
+    title = "Slicer's libraries, for the module's tests"
+    install(venv)
+    monkeypatch.setattr(setup_env.sys, "platform", system)
+    monkeypatch.setattr(setup_env.platform, "machine", lambda: machine)
+    environment, shell = setup_env.Environment(str(venv)), StandInShell()
+    setup_env.install_mrml(environment, shell)
+    assert (title in shell.steps) == wanted
+    if wanted:
+        assert shell.commands[-1][-2:] == setup_env.MRML and setup_env.CONSTRAINTS in shell.commands[-1]
+        for name in ("slicer_core-5.13.31053.0.dist-info", "pyside6_essentials-6.12.0.dist-info"):
+            (Path(environment.packages) / name).mkdir(parents=True)
+        shell = StandInShell()
+        setup_env.install_mrml(environment, shell)
+        assert not shell.steps
+
+
+@posix
+def test_without_slicers_libraries_the_tests_run_all_the_same(venv, capsys, monkeypatch):
+    install(venv)
+    monkeypatch.setattr(setup_env.platform, "machine", lambda: "x86_64")
+    shell = StandInShell(fail_at="Slicer", code=1, says=UNREACHABLE)
+    assert setup_env.main(["test", "--venv", str(venv)], shell) == 0
+    assert "the tests of the module on real scenes are skipped" in capsys.readouterr().out
+    assert shell.called[-1][0][1] == "pytest"
 
 
 @posix
