@@ -1,0 +1,116 @@
+"""Questions that the worker thread answers beside runs: why, is this support sound, which support is like this."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ProxyPromptSegmentLib import events
+from ProxyPromptSegmentModule import nodes
+from ProxyPromptSegmentModule.reading import VolumeReading
+from ProxyPromptSegmentModule.request import Request, Settings
+from ProxyPromptSegmentModule.run import Run
+from ProxyPromptSegmentModule.steps import CheckTask, SuggestTask
+from ProxyPromptSegmentModule.texts import _
+
+_log = logging.getLogger(__name__)
+
+Answer = Callable[[Any, str], None]
+"""Called on the main thread with the answer, or with None and the reason."""
+
+
+class Asking:
+    """Who asked what, until the answer comes.
+
+    Attributes:
+        speeds: How fast this machine was, by model and device, for estimates.
+    """
+
+    def __init__(self, submit: Callable[[Any, str, str | None], Any]) -> None:
+        """``submit``: hands a task, its label and what it replaces to the worker thread."""
+        self._submit = submit
+        self._waiting: dict[int, Callable[[Any, str], None]] = {}
+        self.speeds: dict[tuple[str, str], Any] = {}
+
+    def why(self, run: Run, ras: Sequence[float], name: str, on_answer: Answer) -> None:
+        """Which support patches drove the prediction of an object at a world position; the newest question wins."""
+        from ProxyPromptSegmentLib.tasks import WhyTask
+
+        if run.job is None or name not in run.job.support.objects:
+            on_answer(None, _("Nothing was predicted yet; press Apply first."))
+            return
+        ijk = nodes.ijk_at(run.request.target, ras)
+        if ijk is None:
+            on_answer(None, _("This point lies outside of the volume; click inside of it."))
+            return
+        shape = run.job.target.geometry.shape_kji
+        index, row, column = run.job.view.position((ijk[2], ijk[1], ijk[0]), shape)
+        settings = run.request.settings
+        number = run.job.support.objects.index(name)
+        task = WhyTask(run.job, index, float(row), float(column), number, settings.model, settings.device)
+        self._ask(task, _("Why"), on_answer, "why")
+
+    def check(self, cases: Sequence[Any], settings: Settings, leave_one_out: bool, on_answer: Answer) -> None:
+        """What is wrong with supports, in words."""
+        task = CheckTask(tuple(cases), settings, leave_one_out)
+        self._ask(task, _("Support check"), lambda found, error: on_answer(found or [], error), "check")
+
+    def suggest(self, target: Any, library: Any, settings: Settings, on_answer: Answer) -> None:
+        """Cases of the library in the order of their likeness to the target."""
+        reading = VolumeReading(target)
+        while not reading.step():
+            pass
+        task = SuggestTask(library, reading.voxels, reading.geometry, reading.name, settings)
+
+        def split(found: Any, error: str) -> None:
+            suggestions, warning = found or ([], "")
+            on_answer(suggestions, error or warning)
+
+        self._ask(task, _("Suggestion"), split, "suggest")
+
+    def estimate(self, request: Request) -> Any:
+        """Time and memory of a run, from this machine's earlier runs where there were any."""
+        from ProxyPromptSegmentLib.estimate import estimate
+
+        settings = request.settings
+        dimensions = request.target.GetImageData().GetDimensions()
+        count = len(request.slices) if request.slices is not None else min(dimensions)
+        shape = sorted(dimensions)[1:]
+        objects = len(request.objects) if request.objects else 1
+        return estimate(
+            settings.model,
+            settings.device,
+            count,
+            (shape[0], shape[1]),
+            settings.max_slices,
+            objects,
+            measured=self.speeds.get((settings.model, settings.device)),
+        )
+
+    def learn(self, run: Run) -> None:
+        """Remembers how fast a finished run was."""
+
+    def receive(self, event: Any) -> None:
+        """Passes an answer on; what nobody waits for is dropped."""
+        if not isinstance(event, (events.Finished, events.Failed)):
+            return
+        told = self._waiting.pop(event.ticket, None)
+        if told is None:
+            return
+        if isinstance(event, events.Failed):
+            from ProxyPromptSegmentLib.errors import ProxyPromptError
+
+            if not isinstance(event.error, ProxyPromptError):
+                _log.error("A question ended by a fault.\n%s", event.trace)
+            told(None, str(event.error))
+        elif not isinstance(event.outcome, events.Dropped):
+            told(event.outcome, "")
+
+    def forget(self) -> None:
+        """Nobody waits any more."""
+        self._waiting.clear()
+
+    def _ask(self, task: Any, label: str, on_answer: Answer, replaces: str) -> None:
+        ticket = self._submit(task, label, replaces)
+        self._waiting[ticket.number] = on_answer

@@ -1,0 +1,60 @@
+"""Live preview: the slice on screen is segmented again and again while somebody scrolls or changes the supports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ProxyPromptSegmentModule.request import Request
+from ProxyPromptSegmentModule.run import Chain, VolumeRun
+from ProxyPromptSegmentModule.texts import _
+
+
+class LiveRun(VolumeRun):
+    """A run whose slices are chosen while it goes on; `close` ends it, and `undo` takes the whole session back."""
+
+    def __init__(self, request: Request, submit: Callable[[Any, str], Any]) -> None:
+        """Begins with ``request.first``, if there is one."""
+        super().__init__(request, submit)
+        self._wanted: int | None = request.first
+        self._closing = False
+
+    def show(self, index: int) -> None:
+        """Segments this slice next; an older wish that has not begun is forgotten.
+
+        Whoever calls this wakes the pump, see `SegmentationLogic.show`.
+        """
+        self._wanted = index
+
+    def close(self) -> None:
+        """Ends it; what was written stays, as one undo step."""
+        self._closing = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for the next slice."""
+        resting = self._wanted is None and not self._closing and not self._stopping
+        return self.ended or (resting and self.job is not None and self.ticket is None and not self._pending)
+
+    def advance(self) -> None:
+        """As in every run; a cancel ends it between two slices."""
+        if self._stopping and self.ticket is None:
+            self._closing = True
+        super().advance()
+
+    def _steps(self) -> Chain:
+        from ProxyPromptSegmentLib.tasks import LiveTask
+
+        self.job = yield from self._planned()
+        self.sink.open(self.job)
+        self.sentences += self.sink.notes
+        settings = self.request.settings
+        while not self._closing:
+            if self._wanted is None:
+                yield None
+                continue
+            index, self._wanted = self._wanted, None
+            if not 0 <= index < len(self.job.view.take(self.job.target.array)):
+                continue
+            self.what = _("Slice {number}").format(number=index)
+            self.result = yield LiveTask(self.job, index, settings.model, settings.device, settings.threshold)

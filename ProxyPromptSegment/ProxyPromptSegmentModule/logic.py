@@ -1,0 +1,297 @@
+"""The module's one engine room: nodes in, slices into segments, all of it callable from a script.
+
+Everything here runs on the main thread, which alone touches the scene; the worker thread gets arrays and returns
+arrays. While something runs, the pump drains the worker's events a few milliseconds at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import slicer
+
+from ProxyPromptSegmentLib.events import Failed, Finished
+from ProxyPromptSegmentLib.worker import Worker
+from ProxyPromptSegmentModule import result_nodes
+from ProxyPromptSegmentModule.asking import Asking
+from ProxyPromptSegmentModule.live_run import LiveRun
+from ProxyPromptSegmentModule.pump import Pump
+from ProxyPromptSegmentModule.request import Output, Request, Settings
+from ProxyPromptSegmentModule.run import Run, VolumeRun
+from ProxyPromptSegmentModule.sequence_run import SequenceRun
+from ProxyPromptSegmentModule.texts import _
+
+TICK_SECONDS = 0.020
+"""How long slices are written at a time; with one slice more than that, a tick stays below 50 ms."""
+
+
+class SegmentationLogic:
+    """Runs jobs on the worker thread and writes what comes back.
+
+    Attributes:
+        worker: The GPU worker thread.
+        pump: What keeps both threads going.
+        asking: Questions beside runs: why, check, suggest, estimate.
+    """
+
+    def __init__(self) -> None:
+        """Starts nothing: the thread begins with the first job."""
+        self.worker = Worker()
+        self.pump = Pump(self._work)
+        self.asking = Asking(self._submit)
+        self._runs: list[Run] = []
+        self._by_ticket: dict[int, Run] = {}
+        self._scene_tags: list[tuple[Any, int]] = []
+        self._listen()
+
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> Run | None:
+        """The latest run."""
+        return self._runs[-1] if self._runs else None
+
+    def start(self, request: Request) -> Run:
+        """Begins a job; the pump writes its slices as they come. A job that runs already is cancelled first.
+
+        Raises:
+            UsageError: If something is missing; the sentence says what.
+        """
+        kind = SequenceRun if request.browser is not None else VolumeRun
+        run = self._begin(kind, request)
+        run.observe(self._when_ended)
+        return run
+
+    def live(self, request: Request) -> LiveRun:
+        """Segments the slice on screen; `show` chooses another one, the newest wins."""
+        run = self._begin(LiveRun, request)
+        assert isinstance(run, LiveRun)
+        return run
+
+    def show(self, run: LiveRun, index: int) -> None:
+        """Segments another slice of a live run."""
+        run.show(index)
+        self.pump.start()
+
+    def _begin(self, kind: Any, request: Request) -> Run:
+        _check(request)
+        for other in self._runs:
+            if not other.ended:
+                other.cancel()
+        # Only the newest can be undone: a writer's undo memory is as large as its segments.
+        for other in [run for run in self._runs if run.ended][:-1]:
+            other.sink.close()
+            self._runs.remove(other)
+        run: Run = kind(request, lambda task, label: self._submit_for(run, task, label))
+        self._runs.append(run)
+        self.pump.start()
+        return run
+
+    def segment(
+        self,
+        target: Any,
+        supports: Sequence[Any],
+        objects: Sequence[str] | None = None,
+        segmentation: Any = None,
+        slices: Sequence[int] | None = None,
+        settings: Settings | None = None,
+        output: Output | None = None,
+        wait: bool = True,
+        on_change: Callable[[Run], None] | None = None,
+    ) -> Run:
+        """Segments a volume as other cases are annotated; the one call for scripts.
+
+        Args:
+            target: Volume node, or the proxy volume of a sequence.
+            supports: Pairs (volume node, segmentation node), or `jobs.SupportCase` of the library.
+            objects: Names of the segments to look for; by default all that every support has.
+            segmentation: Segmentation node to add segments to; a new one by default.
+            slices: Slices of the target, counted from 0; all by default.
+            settings: Model, device, threshold and so on.
+            output: Masking, segments that may be replaced, a name; ``segmentation`` goes before it.
+            wait: Whether to return only when it has ended. Without, the window's own timer goes on with it; a script
+                without a window calls `wait`.
+            on_change: Called with the run after every change.
+
+        Returns:
+            The run; its ``state`` says how it ended, ``segmentation`` and ``segment_ids`` where the result is.
+
+        Raises:
+            ProxyPromptError: What a support or the request lacks; and what ended the run, if it waited for that.
+
+        Example::
+
+            logic = slicer.util.getModuleLogic("ProxyPromptSegment")
+            run = logic.segment(new_case, [(earlier_case, earlier_segmentation)], ["prostate"])
+            slicer.util.saveNode(run.segmentation, "new_case.seg.nrrd")
+        """
+        from ProxyPromptSegmentLib.errors import ProxyPromptError
+
+        output = output or Output()
+        if segmentation is not None:
+            output = replace(output, segmentation=segmentation)
+        request = Request(
+            target,
+            tuple(_case(support) for support in supports),
+            tuple(objects) if objects else None,
+            slices,
+            settings=settings or Settings(),
+            output=output,
+        )
+        run = self.start(request)
+        if on_change is not None:
+            run.observe(on_change)
+        if wait:
+            self.wait(run)
+            if run.error:
+                raise ProxyPromptError(run.error)
+        return run
+
+    def wait(self, run: Run, seconds: float | None = None) -> bool:
+        """Blocks until a run has ended, writing its slices; for scripts. False if time ran out."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not run.ended:
+            if until is not None and time.monotonic() > until:
+                return False
+            self.pump.turn()
+            slicer.app.processEvents()
+        return True
+
+    def cancel(self) -> None:
+        """Stops what runs, between two slices."""
+        for run in self._runs:
+            if not run.ended:
+                run.cancel()
+
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    def why(self, run: Run, ras: Sequence[float], name: str, on_answer: Callable[[Any, str], None]) -> None:
+        """Asks which support patches drove the prediction of object ``name`` at a world position.
+
+        ``on_answer(why, sentence)``: an `attribution.Why`, or None with the reason.
+        """
+        self.asking.why(run, ras, name, on_answer)
+        self.pump.start()
+
+    def check(
+        self,
+        cases: Sequence[Any],
+        on_answer: Callable[[list[Any], str], None],
+        leave_one_out: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        """Checks supports; ``on_answer(findings, error)`` with `findings.Finding`."""
+        self.asking.check(cases, settings or Settings(), leave_one_out, on_answer)
+        self.pump.start()
+
+    def suggest(
+        self,
+        target: Any,
+        library: Any,
+        on_answer: Callable[[list[Any], str], None],
+        settings: Settings | None = None,
+    ) -> None:
+        """Ranks a library by likeness; ``on_answer(suggestions, sentence)``, where the sentence warns."""
+        self.asking.suggest(target, library, settings or Settings(), on_answer)
+        self.pump.start()
+
+    def estimate(self, request: Request) -> Any:
+        """Time and memory of a job before it begins: an `estimate.Estimate`; cheap, without torch."""
+        return self.asking.estimate(request)
+
+    # --- the pump -----------------------------------------------------------------------------------------------
+
+    def _submit(self, task: Any, label: str, replaces: str | None = None) -> Any:
+        ticket = self.worker.submit(task, label, replaces)
+        self.pump.start()
+        return ticket
+
+    def _submit_for(self, run: Run, task: Any, label: str) -> Any:
+        ticket = self._submit(task, label)
+        self._by_ticket[ticket.number] = run
+        return ticket
+
+    def _work(self) -> bool:
+        """One turn of the pump: steps, events, slices; whether there is more to come."""
+        deadline = time.perf_counter() + TICK_SECONDS
+        for event in self.worker.drain():
+            run = self._by_ticket.get(event.ticket)
+            if run is not None:
+                run.receive(event)
+                if isinstance(event, (Finished, Failed)):
+                    del self._by_ticket[event.ticket]
+            else:
+                self.asking.receive(event)
+        for run in list(self._runs):
+            run.flush(deadline)
+            run.advance()
+        return self.worker.busy or not all(run.idle and not run.pending for run in self._runs)
+
+    def _when_ended(self, run: Run) -> None:
+        """Leaves table and record in the scene when a run has ended with a result, as long as that stands."""
+        if not run.ended or run.table is None or not run.sink.valid:
+            return
+        if run.undone:
+            result_nodes.remove(run.segmentation)
+        else:
+            result_nodes.write(run)
+
+    # --- the scene ----------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Before the scene's nodes go, nothing may be written any more."""
+        scene = slicer.mrmlScene
+        tag = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes)
+        self._scene_tags.append((scene, tag))
+
+    def _on_scene_closes(self, caller: Any, event: str) -> None:
+        self.abandon(_("The scene was closed, so the run was stopped."))
+
+    def abandon(self, sentence: str) -> None:
+        """Ends all runs at once; what the worker still says of them is thrown away."""
+        for run in self._runs:
+            run.abandon(sentence)
+            run.sink.close()
+        self._runs.clear()
+        self._by_ticket.clear()
+        self.asking.forget()
+        self.worker.cancel_all()
+
+    def shutdown(self, timeout: float = 10.0) -> bool:
+        """Cancels, ends the worker thread and stops listening to the scene; whether the thread has ended."""
+        self.abandon(_("The module was closed, so the run was stopped."))
+        self.pump.close()
+        for scene, tag in self._scene_tags:
+            scene.RemoveObserver(tag)
+        self._scene_tags.clear()
+        return self.worker.stop(timeout)
+
+
+def _case(support: Any) -> Any:
+    """A support case of two nodes, or the case itself."""
+    if not isinstance(support, (tuple, list)):
+        return support
+    from ProxyPromptSegmentLib.jobs import SupportCase
+    from ProxyPromptSegmentModule import nodes
+
+    volume_node, segmentation_node = support
+    volume, _notes = nodes.volume_of(volume_node)
+    segmentation, _more = nodes.segmentation_of(segmentation_node, volume_node)
+    return SupportCase(volume, segmentation)
+
+
+def _check(request: Request) -> None:
+    """Refuses what cannot begin.
+
+    Raises:
+        UsageError: With what is missing.
+    """
+    from ProxyPromptSegmentLib.errors import UsageError
+
+    if request.target is None or request.target.GetScene() is None:
+        raise UsageError(_("There is no volume to segment; choose one under Target."))
+    if not request.cases:
+        raise UsageError(_("There is no support; add an annotated case and tick it."))
