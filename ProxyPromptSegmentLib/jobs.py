@@ -26,12 +26,14 @@ class SupportCase:
         segmentation: The annotation on the image's grid.
         slices: Which slices prompt, counted from 0; None chooses among the annotated ones.
         source: The annotation's file, if any.
+        axis: Axis along which ``slices`` are counted; None is the one that is chosen for the support.
     """
 
     volume: Volume
     segmentation: Segmentation
     slices: Slices = None
     source: Path | None = None
+    axis: Axis | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,14 @@ def plan(
     sets, shown = [], []
     share = max(1, -(-max_slices // len(cases)))
     for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
-        numbers = slice_numbers(case.slices, take_slices(case.volume.array, own).shape[0])
+        chosen = case.slices
+        if chosen is not None and case.axis not in (None, own):
+            notes.append(
+                f"The slices of {titles[number]} were chosen along {case.axis}, but those along {own} lie in the target's "
+                "plane; they are chosen automatically."
+            )
+            chosen = None
+        numbers = slice_numbers(chosen, take_slices(case.volume.array, own).shape[0])
         one = support_from_volume(case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True)
         sets.append(one)
         for pair in one.pairs:

@@ -106,6 +106,17 @@ def test_an_explicit_axis_turns_a_cubic_support_the_same_way() -> None:
     assert (axis, axes) == ("i", ["i"])
 
 
+def test_slices_chosen_along_another_axis_than_the_targets_are_not_taken_for_its_own() -> None:
+    volume, marks = cubic_case()
+    along_k = SupportCase(volume, marks, (21, 22), axis="k")
+    assert [shown.index for shown in plan([along_k], volume, axis="k").shown] == [21, 22]
+    job = plan([along_k], volume, axis="i")  # 21 and 22 along i show nothing
+    assert any("were chosen along k" in note for note in job.notes)
+    assert all(4 <= shown.index < 20 for shown in job.shown)
+    with pytest.raises(SupportError, match="no annotation"):
+        plan([SupportCase(volume, marks, (21, 22))], volume, axis="i")
+
+
 def test_what_is_alike_gives_no_note_and_the_support_itself_gives_one(tmp_path) -> None:
     assert plan([a_support()], a_case(2)[0]).notes == ()
     image, mask = write_case(tmp_path, "same", a_case(1))

@@ -1,0 +1,156 @@
+"""What a table of models says of each: whether it can segment now, and what is missing where it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from ProxyPromptSegmentLib import registry
+from ProxyPromptSegmentLib.commands.byte_progress import size_text
+from ProxyPromptSegmentLib.registry import ModelEntry
+from ProxyPromptSegmentLib.weights.cache import ModelCache
+from ProxyPromptSegmentLib.weights.catalogue import read_entries
+from ProxyPromptSegmentModule.texts import _
+
+# What every backbone of SAM 2's architecture is called by; the full list lies in a module that imports torch.
+_WITH_MEMORY = "sam2"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model or weights, as the table shows it.
+
+    Attributes:
+        name: Its name in the registry.
+        kind: ``model``, ``generator`` (needs ``base`` beside it) or ``backbone`` (cannot segment alone).
+        state: For a person: "with the program", "installed", "can be downloaded", "to be imported", "needs the package
+            ...", or what is missing.
+        bytes: Size of the file; None where it is not known.
+        licence: Licence of the weights.
+        description: One sentence.
+        trained_on: The data.
+        usable: Whether it can segment now.
+        follows: Whether it has a memory, with which it follows objects through frames and slices (SAM 2).
+        reason: Why it cannot be used now, and what to do; "" where it can.
+        here: Whether its file is on this machine.
+        can_download: Whether `ModelShelf.download` would fetch it.
+        can_remove: Whether `ModelShelf.remove` would free something.
+        kept: Bytes of an interrupted download; the next one goes on there.
+        base: Name of the weights that a generator needs; "" where none.
+        package: Package that it needs; "" where none.
+        citation: What to cite.
+    """
+
+    name: str
+    kind: str
+    state: str
+    bytes: int | None
+    licence: str
+    description: str
+    trained_on: str
+    usable: bool
+    follows: bool
+    reason: str = ""
+    here: bool = False
+    can_download: bool = False
+    can_remove: bool = False
+    kept: int = 0
+    base: str = ""
+    package: str = ""
+    citation: str = ""
+
+
+def known_entries() -> list[ModelEntry]:
+    """The registry; without the user's own part where the package that finds it is not installed yet.
+
+    Raises:
+        CheckpointError: If the program's registry is damaged.
+    """
+    try:
+        return registry.all_entries()
+    except ImportError:
+        return read_entries(registry.models_folder() / "registry.json")
+
+
+def open_cache() -> ModelCache | None:
+    """The cache of weights; None where the package that finds its folder is not installed yet."""
+    try:
+        return ModelCache()
+    except ImportError:
+        return None
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, found out without importing it."""
+    try:
+        spec = importlib.util.find_spec(package.replace("-", "_"))
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None  # a folder of this name that is no package has no origin
+
+
+def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None) -> ModelRow:
+    """Describes an entry.
+
+    Args:
+        entry: The entry.
+        base: The weights that it needs beside it; None where it needs none or the registry lacks them.
+        cache: The cache, see `open_cache`.
+    """
+    here, kept = _is_here(entry, cache), 0 if entry.embedded or cache is None else cache.kept(entry)
+    fetchable = bool(entry.sha256 and entry.bytes and entry.urls) and not entry.embedded
+    package = entry.package or (base.package if base else "")
+    lacking = [name for name in ("torch", package) if name and not is_installed(name)]
+    state, reason = _place(entry, here, fetchable)
+    if not reason and entry.base and not (base and _is_here(base, cache)):
+        state = _("needs the weights {name}").format(name=entry.base)
+        reason = _(
+            "The weights '{name}' that it was trained on are not on this machine; download or import them."
+        ).format(name=entry.base)
+    if lacking and not reason:
+        state = _("needs the package {name}").format(name=lacking[0])
+        reason = _(
+            "It needs the Python package {name}, which is not installed; install what the program needs."
+        ).format(name=_(" and ").join(lacking))
+    if entry.kind == "backbone":
+        reason = _(
+            "These are weights of an image backbone alone; a prompt generator trained on them segments with them."
+        )
+    return ModelRow(
+        entry.name,
+        entry.kind,
+        state,
+        entry.bytes,
+        entry.licence,
+        entry.description,
+        entry.trained_on,
+        usable=not reason,
+        follows=entry.fits.startswith(_WITH_MEMORY),
+        reason=reason,
+        here=here,
+        can_download=fetchable and not here,
+        can_remove=not entry.embedded and (here or kept > 0),
+        kept=kept,
+        base=entry.base,
+        package=package,
+        citation=entry.citation,
+    )
+
+
+def _is_here(entry: ModelEntry, cache: ModelCache | None) -> bool:
+    if entry.embedded:
+        return registry.checkpoint_of(entry).is_file()
+    return cache is not None and cache.is_installed(entry)
+
+
+def _place(entry: ModelEntry, here: bool, fetchable: bool) -> tuple[str, str]:
+    """Where the file is in a few words, and why that hinders, or ""."""
+    if entry.embedded:
+        missing = _("Its file is missing; install the program again.")
+        return (_("with the program"), "") if here else (_("missing"), missing)
+    if here:
+        return _("installed"), ""
+    if fetchable:
+        size = size_text(entry.bytes or 0)
+        return _("can be downloaded"), _("It is not on this machine; download it ({size}).").format(size=size)
+    return _("to be imported"), _("It is not on this machine, and only its file can bring it here; import that.")

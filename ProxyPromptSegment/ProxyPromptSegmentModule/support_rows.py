@@ -1,0 +1,143 @@
+"""How a row of the table of supports is put together from what is saved and what is annotated; no nodes here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ProxyPromptSegmentLib.errors import SupportError
+from ProxyPromptSegmentModule.support_sources import Annotation
+from ProxyPromptSegmentModule.support_state import ObjectChoice, ObjectInfo, SavedRow, SupportRow
+from ProxyPromptSegmentModule.texts import _
+
+
+def row_of(
+    saved: SavedRow,
+    name: str,
+    node_ids: tuple[str | None, str | None],
+    annotation: Annotation | None,
+    problem: str = "",
+) -> SupportRow:
+    """The row, with what hinders its use.
+
+    Args:
+        saved: What the parameter node keeps.
+        name: What the case is called where nobody has named it.
+        node_ids: Volume and segmentation; None where they are gone.
+        annotation: What is annotated; None where that cannot be told.
+        problem: Why it cannot.
+    """
+    title = saved.title or name
+    row = SupportRow(
+        saved.key, title, *node_ids, saved.library or None, axis=saved.axis or "k", used=saved.used, problem=problem
+    )
+    row = replace(row, slices=saved.slices, whole=saved.whole)
+    if annotation is None:
+        return row
+    axis = saved.axis or annotation.axis
+    annotated = annotated_slices(annotation, axis)
+    slices = annotated if saved.whole else _still(saved.slices, annotated)
+    infos = []
+    for one in annotation.objects:
+        own = one.slices.get(axis, ())
+        shown = slices is None or bool(set(slices) & set(own))
+        infos.append(ObjectInfo(one.name, one.color_rgb, len(own), one.segment_id, shown))
+    if not annotated:
+        problem = _("Nothing is annotated in '{title}'; mark an object in the Segment Editor.").format(title=title)
+    elif slices == ():
+        told = _("The chosen slices of '{title}' have no annotation any more; annotated are {annotated}. Choose again.")
+        problem = told.format(title=title, annotated=ranges(annotated))
+    return replace(
+        row,
+        objects=tuple(infos),
+        slices=slices,
+        axis=axis,
+        annotated=annotated,
+        problem=problem,
+        notes=annotation.notes,
+    )
+
+
+def annotated_slices(annotation: Annotation, axis: str) -> tuple[int, ...]:
+    """All slices along an axis on which an object is annotated."""
+    return tuple(sorted({n for one in annotation.objects for n in one.slices.get(axis, ())}))
+
+
+def _still(slices: tuple[int, ...] | None, annotated: tuple[int, ...]) -> tuple[int, ...] | None:
+    return None if slices is None else tuple(n for n in slices if n in annotated)
+
+
+def chosen_slices(row: SavedRow, annotation: Annotation, slices: Sequence[int] | Literal["all"] | None) -> SavedRow:
+    """The row with other slices.
+
+    Raises:
+        SupportError: If nothing is annotated on one of them, or at all.
+    """
+    annotated = annotated_slices(annotation, annotation.axis)
+    if not annotated:
+        told = _("Nothing is annotated in '{title}'; mark an object in the Segment Editor, then add it as a support.")
+        raise SupportError(told.format(title=row.title or row.name))
+    if slices is None or isinstance(slices, str):
+        if slices not in (None, "all"):
+            raise SupportError(_("slices is '{slices}'; give numbers, or 'all'.").format(slices=slices))
+        return replace(row, slices=None, whole=slices == "all", axis="")
+    wanted = tuple(sorted({int(n) for n in slices}))
+    empty = [n for n in wanted if n not in annotated]
+    if empty or not wanted:
+        told = _("There is no annotation on slice {slices} of '{title}'; annotated are {annotated} (counted from 0).")
+        missing = ", ".join(str(n) for n in empty) or _("(none chosen)")
+        raise SupportError(told.format(slices=missing, title=row.title or row.name, annotated=ranges(annotated)))
+    return replace(row, slices=wanted, whole=False, axis=annotation.axis)
+
+
+def repeated_name(row: SupportRow) -> str:
+    """A sentence if two objects of a row share a name, for the engine tells them apart by it."""
+    counts = Counter(one.name.strip().casefold() for one in row.objects if one.shown)
+    twice = next((one.name for one in row.objects if counts[one.name.strip().casefold()] > 1 and one.shown), None)
+    if twice is None:
+        return ""
+    told = _("Several segments of '{title}' are named '{name}'; rename them so that each has its own name.")
+    return told.format(title=row.title, name=twice)
+
+
+def titled(rows: Sequence[SupportRow]) -> list[SupportRow]:
+    """Rows of the same title get a number, so that sentences tell them apart."""
+    counts, seen, result = Counter(row.title for row in rows), Counter[str](), []
+    for row in rows:
+        seen[row.title] += 1
+        number = seen[row.title]
+        result.append(replace(row, title=f"{row.title} ({number})") if counts[row.title] > 1 and number > 1 else row)
+    return result
+
+
+def objects_of(rows: Sequence[SupportRow]) -> list[ObjectChoice]:
+    """The objects that prompt in these rows, first those that most of them have."""
+    found: dict[str, ObjectChoice] = {}
+    for row in rows:
+        for key, one in {one.name.strip().casefold(): one for one in row.objects if one.shown}.items():
+            known = found.get(key, ObjectChoice(one.name, one.color_rgb, 0, len(rows)))
+            found[key] = replace(known, supports=known.supports + 1)
+    return sorted(found.values(), key=lambda choice: -choice.supports)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Writes 3, 4, 5, 9 as ``3-5, 9``."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
+
+
+def why_none(rows: Sequence[SupportRow]) -> str:
+    """The sentence for a table without a row that can be used."""
+    if not rows:
+        return _("There is no support. Choose a volume and a segmentation in which the object is marked, and add them.")
+    problems = [f"{row.title}: {row.problem}" for row in rows if row.used and row.problem]
+    if not problems:
+        return _("No support is ticked; tick at least one.")
+    return _("No support that is ticked can be used. {problems}").format(problems=" ".join(problems))

@@ -1,0 +1,258 @@
+"""Where a support comes from, two nodes or the library, and what of it is remembered until it changes. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError, SupportError
+from ProxyPromptSegmentModule.texts import _
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.geometry import Axis, VolumeGeometry
+    from ProxyPromptSegmentLib.segmentations import Segmentation
+    from ProxyPromptSegmentLib.volumes import Volume
+    from ProxyPromptSegmentModule.support_state import ObjectInfo
+
+AXES: tuple[Axis, ...] = ("k", "j", "i")
+
+
+class Remembered:
+    """The result of a reading, or its refusal, until its stamp differs."""
+
+    def __init__(self) -> None:
+        """Remembers nothing."""
+        self._stamp: Any = None
+        self._value: Any = None
+        self._error: ProxyPromptError | None = None
+
+    def get(self, stamp: Any, read: Callable[[], Any]) -> Any:
+        """What ``read`` gave for this stamp; it is called only where that is not known.
+
+        Raises:
+            ProxyPromptError: As ``read`` did.
+        """
+        if self._stamp != stamp:
+            self._value, self._error = None, None
+            try:
+                self._value = read()
+            except ProxyPromptError as error:
+                self._error = error
+            self._stamp = stamp
+        if self._error:
+            raise self._error.with_traceback(None)
+        return self._value
+
+    def refusal(self, stamp: Any) -> str:
+        """Why the reading of this stamp was refused; "" if it was not, or has not been tried."""
+        return str(self._error) if self._error and self._stamp == stamp else ""
+
+    def clear(self) -> None:
+        """Forgets the value; a refusal is small and stays."""
+        if self._error is None:
+            self._stamp, self._value = None, None
+
+
+@dataclass
+class Memory:
+    """What is remembered of one row: voxels, where they are marked, the library's entry, the case, its picture."""
+
+    masks: Remembered = field(default_factory=Remembered)
+    marks: Remembered = field(default_factory=Remembered)
+    image: Remembered = field(default_factory=Remembered)
+    entry: Remembered = field(default_factory=Remembered)
+    case: Remembered = field(default_factory=Remembered)
+    picture: Remembered = field(default_factory=Remembered)
+
+    def let_go(self) -> None:
+        """Forgets voxels, which are large."""
+        for one in (self.masks, self.image, self.case):
+            one.clear()
+
+
+@dataclass(frozen=True)
+class Marks:
+    """An object and where it is annotated: numbers of slices by axis."""
+
+    segment_id: str
+    name: str
+    color_rgb: tuple[float, float, float]
+    slices: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """Objects with at least one voxel, and the axis along which they were annotated."""
+
+    axis: str
+    objects: tuple[Marks, ...]
+    notes: tuple[str, ...] = ()
+
+
+def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Annotation:
+    """Finds out where the objects of a segmentation are annotated."""
+    marked = []
+    for segment in segmentation.segments:
+        k = np.any(segment.mask, axis=(1, 2))
+        if not k.any():
+            continue
+        first, last = np.flatnonzero(k)[[0, -1]]
+        plane = np.any(segment.mask[first : last + 1], axis=0)
+        lines = (k, np.any(plane, axis=1), np.any(plane, axis=0))
+        numbers: dict[str, tuple[int, ...]] = {
+            axis: tuple(int(n) for n in np.flatnonzero(line)) for axis, line in zip(AXES, lines, strict=True)
+        }
+        marked.append(Marks(segment.metadata.get("id", ""), segment.name, segment.color_rgb, numbers))
+    counts = {axis: len({n for one in marked for n in one.slices[axis]}) for axis in AXES}
+    return Annotation(_natural_axis(segmentation.geometry, counts), tuple(marked), tuple(notes))
+
+
+def _natural_axis(geometry: VolumeGeometry, counts: dict[Axis, int]) -> Axis:
+    """The choice of `matching.annotated_axis`, which looks at all voxels again; a test holds them together."""
+    from ProxyPromptSegmentLib.geometry import auto_axis
+    from ProxyPromptSegmentLib.matching import is_sliceable
+
+    best = auto_axis(geometry)
+    sparse = [axis for axis in AXES if is_sliceable(geometry, axis) and 3 * counts[axis] <= counts[best]]
+    return min(sparse, key=lambda axis: counts[axis], default=best)
+
+
+class NodeSource:
+    """A volume node and a segmentation node."""
+
+    def __init__(self, volume: Any, segmentation: Any, segments: Sequence[str] | None, memory: Memory) -> None:
+        """Looks at these nodes; ``segments`` are identifiers, None means all.
+
+        Raises:
+            SupportError: If none of the segments is left.
+        """
+        from ProxyPromptSegmentModule.support_stamps import kept_ids, place_stamp, segmentation_stamp, voxels_stamp
+
+        self.volume_node, self.segmentation_node, self.memory = volume, segmentation, memory
+        self.ids = kept_ids(segmentation, segments)
+        if not self.ids:
+            told = _("The segments of '{name}' that were chosen as a support are gone; add the support again.")
+            if segments is None:
+                told = _("'{name}' has no segments; draw one in the Segment Editor.")
+            raise SupportError(told.format(name=segmentation.GetName()))
+        self.marks_stamp = (place_stamp(volume), segmentation_stamp(segmentation, self.ids))
+        self.image_stamp = (place_stamp(volume), voxels_stamp(volume))
+
+    @property
+    def name(self) -> str:
+        """What the case is called where nobody has named it."""
+        return self.volume_node.GetName() or self.volume_node.GetID()
+
+    def annotation(self) -> Annotation:
+        """Where the objects are annotated.
+
+        Raises:
+            ProxyPromptError: If the image has been refused, or the segmentation cannot be read on its grid.
+        """
+        if refused := self.memory.image.refusal(self.image_stamp):
+            raise InputError(refused)
+        return self.memory.marks.get(self.marks_stamp, lambda: annotation_of(*self._masks()))
+
+    def read(self) -> tuple[Volume, Segmentation]:
+        """Image and annotation, copied.
+
+        Raises:
+            ProxyPromptError: If one cannot be read.
+        """
+        from ProxyPromptSegmentModule import nodes
+
+        volume = self.memory.image.get(self.image_stamp, lambda: nodes.volume_of(self.volume_node)[0])
+        return volume, self._masks()[0]
+
+    def _masks(self) -> tuple[Segmentation, tuple[str, ...]]:
+        from ProxyPromptSegmentModule import nodes
+
+        return self.memory.masks.get(
+            self.marks_stamp, lambda: nodes.segmentation_of(self.segmentation_node, self.volume_node, self.ids)
+        )
+
+
+class LibrarySource:
+    """A case of the support library."""
+
+    def __init__(self, library: Any, identifier: str, name: str, memory: Memory) -> None:
+        """Finds the case by its identifier.
+
+        Raises:
+            SupportError: If there is no library, or the case is not in it any more or damaged.
+        """
+        self.library, self.memory = library, memory
+        if library is None:
+            raise SupportError(_("'{name}' is a case of the support library, which is not open.").format(name=name))
+        self.entry = memory.entry.get(_file_stamp(library, identifier), lambda: self._find(identifier, name))
+        if self.entry.problem:
+            raise SupportError(self.entry.problem)
+        self.marks_stamp = self.image_stamp = (str(self.entry.folder), _file_stamp(library, identifier))
+
+    def _find(self, identifier: str, name: str) -> Any:
+        found = next((entry for entry in self.library.entries() if entry.id == identifier), None)
+        if found is None:
+            told = _("'{name}' is not in the support library any more; remove it here, or import the case again.")
+            raise SupportError(told.format(name=name or identifier))
+        return found
+
+    @property
+    def name(self) -> str:
+        """The title in the library."""
+        return self.entry.title
+
+    def annotation(self) -> Annotation:
+        """Where the objects are annotated, as the library has written down; no image is read.
+
+        Raises:
+            ProxyPromptError: If the case has been read and refused.
+        """
+        if refused := self.memory.image.refusal(self.image_stamp):
+            raise InputError(refused)
+        axis = self.entry.axis
+        objects = tuple(Marks("", one.name, one.color, {axis: tuple(one.slices)}) for one in self.entry.objects)
+        return Annotation(axis, objects)
+
+    def read(self) -> tuple[Volume, Segmentation]:
+        """Image and annotation.
+
+        Raises:
+            ProxyPromptError: If the case is damaged.
+        """
+
+        def load() -> Any:
+            try:
+                return self.library.load(self.entry)
+            except ImportError as error:
+                told = _("The package {name} is not installed yet, which reads cases of the library; install it first.")
+                raise SupportError(told.format(name=error.name or error)) from None
+
+        case = self.memory.image.get(self.image_stamp, load)
+        return case.volume, case.segmentation
+
+    @property
+    def thumbnail(self) -> Path | None:
+        """The file of its picture; None if it has none."""
+        return self.library.thumbnail_path(self.entry)
+
+
+def _file_stamp(library: Any, identifier: str) -> tuple[Any, ...]:
+    """Differs as soon as what the library says of a case differs; nothing is read."""
+    from ProxyPromptSegmentLib.library_case import CASE_FILE
+
+    try:
+        told = (Path(library.folder) / identifier / CASE_FILE).stat()
+        return (identifier, told.st_mtime_ns, told.st_size)
+    except OSError:
+        return (identifier, None, None)
+
+
+def only(segmentation: Segmentation, objects: Sequence[ObjectInfo]) -> Segmentation:
+    """The segments of those objects that prompt; masks are shared."""
+    shown = {(one.segment_id, one.name) for one in objects if one.shown}
+    kept = [one for one in segmentation.segments if {(one.metadata.get("id", ""), one.name), ("", one.name)} & shown]
+    return replace(segmentation, segments=kept)

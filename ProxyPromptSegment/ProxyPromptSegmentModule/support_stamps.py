@@ -1,0 +1,84 @@
+"""Whether nodes have changed, told without looking at a voxel; and which segments are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ProxyPromptSegmentLib.errors import SupportError
+from ProxyPromptSegmentModule.texts import _
+
+
+def voxels_stamp(volume: Any) -> tuple[Any, ...]:
+    """Differs as soon as the voxels of a volume node differ; VTK counts changes for all objects together."""
+    image = volume.GetImageData()
+    return (volume.GetID(), image.GetMTime() if image else 0)
+
+
+def place_stamp(volume: Any) -> tuple[Any, ...]:
+    """Differs as soon as the lattice of a volume node differs, or its place; name and display do not matter."""
+    import vtk
+
+    matrix, image = vtk.vtkMatrix4x4(), volume.GetImageData()
+    volume.GetIJKToRASMatrix(matrix)
+    return (volume.GetID(), image.GetDimensions() if image else (), _numbers(matrix), _transform_stamp(volume))
+
+
+def segmentation_stamp(node: Any, segment_ids: Iterable[str]) -> tuple[Any, ...]:
+    """Differs as soon as voxels, names, colours, terminologies or place of segments differ."""
+    segmentation = node.GetSegmentation()
+    source, stamps = segmentation.GetSourceRepresentationName(), []
+    for segment_id in segment_ids:
+        segment = segmentation.GetSegment(segment_id)
+        voxels = segment.GetRepresentation(source)
+        changed = voxels.GetMTime() if voxels else 0
+        looks = (segment.GetName(), segment.GetColor(), segment.GetTerminology())
+        stamps.append((segment_id, changed, segment.GetLabelValue(), looks))
+    return (node.GetID(), source, tuple(stamps), _transform_stamp(node))
+
+
+def _transform_stamp(node: Any) -> tuple[Any, ...]:
+    import vtk
+
+    parent = node.GetParentTransformNode()
+    if parent is None:
+        return ()
+    if not parent.IsTransformToWorldLinear():
+        return (parent.GetID(), parent.GetTransformToWorldMTime())
+    matrix = vtk.vtkMatrix4x4()
+    parent.GetMatrixTransformToWorld(matrix)
+    return _numbers(matrix)
+
+
+def _numbers(matrix: Any) -> tuple[float, ...]:
+    return tuple(matrix.GetElement(row, column) for row in range(4) for column in range(4))
+
+
+def segment_ids_of(node: Any, segments: Iterable[str]) -> list[str]:
+    """Identifiers of segments that are named by identifier or name.
+
+    Raises:
+        SupportError: If there is no such segment, several have this name, or none was named.
+    """
+    segmentation = node.GetSegmentation()
+    names = {one: segmentation.GetSegment(one).GetName() for one in segmentation.GetSegmentIDs()}
+    listed = ", ".join(f"'{name}'" for name in names.values()) or _("none")
+    chosen: list[str] = []
+    for one in segments:
+        found = [one] if one in names else [segment_id for segment_id, name in names.items() if name == one]
+        if len(found) != 1:
+            told = _("There is no segment '{one}' in '{node}'; it has {names}.")
+            if found:
+                told = _("Several segments of '{node}' are named '{one}'; rename them so that one is meant.")
+            raise SupportError(told.format(one=one, node=node.GetName(), names=listed))
+        chosen += found
+    if not chosen:
+        told = _("No segment of '{node}' was chosen for the support; it has {names}.")
+        raise SupportError(told.format(node=node.GetName(), names=listed))
+    return list(dict.fromkeys(chosen))
+
+
+def kept_ids(node: Any, wanted: Iterable[str] | None) -> list[str]:
+    """Those of the wanted segments that are still there, in the segmentation's order; all by default."""
+    every = list(node.GetSegmentation().GetSegmentIDs())
+    return every if wanted is None else [segment_id for segment_id in every if segment_id in set(wanted)]

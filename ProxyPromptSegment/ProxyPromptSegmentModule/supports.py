@@ -1,0 +1,291 @@
+"""The supports of a scene: which annotated cases prompt, kept in the parameter node and saved with the scene."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
+from ProxyPromptSegmentModule.support_rows import chosen_slices, objects_of, repeated_name, row_of, titled, why_none
+from ProxyPromptSegmentModule.support_sources import LibrarySource, Memory, NodeSource, only
+from ProxyPromptSegmentModule.support_stamps import segment_ids_of
+from ProxyPromptSegmentModule.support_state import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
+from ProxyPromptSegmentModule.texts import _
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ProxyPromptSegmentLib.jobs import SupportCase
+
+__all__ = ["ObjectChoice", "ObjectInfo", "SupportRow", "SupportTable"]
+
+Slices = Sequence[int] | Literal["all"] | None
+
+
+class SupportTable:
+    """The supports that a parameter node lists; reads nodes, never modifies them.
+
+    State lives in the parameter node: one JSON parameter ``supports`` and node references ``SupportVolume.KEY`` and
+    ``SupportSegmentation.KEY``, so it is saved with the scene and identifiers follow when a scene is imported. Nothing
+    has to be told to a table about scene close or deleted nodes; `rows` finds it out. Main thread only.
+
+    Attributes:
+        node: The parameter node.
+        library: The `SupportLibrary`, or None.
+    """
+
+    def __init__(self, parameter_node: Any, library: Any = None) -> None:
+        """Shows the supports of ``parameter_node``, a ``vtkMRMLScriptedModuleNode`` in a scene."""
+        self.node, self.library = parameter_node, library
+        self._memory: dict[str, Memory] = {}
+        self._state = SavedRows(parameter_node)
+
+    # --- the list -----------------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[SupportRow]:
+        """All supports, in the order in which they were added; cheap while no voxel changes."""
+        saved = self._state.rows()
+        self._memory = {one.key: self._memory.get(one.key, Memory()) for one in saved}
+        return titled([self._row(one) for one in saved])
+
+    def row(self, key: str) -> SupportRow:
+        """One of them.
+
+        Raises:
+            SupportError: If there is none of this key.
+        """
+        self._state.row(key)
+        return next(row for row in self.rows() if row.key == key)
+
+    def add_nodes(
+        self,
+        volume: Any,
+        segmentation: Any,
+        segments: Iterable[str] | None = None,
+        slices: Slices = None,
+        title: str = "",
+    ) -> SupportRow:
+        """Adds a volume node and a segmentation node as a support; it is used at once.
+
+        If these nodes are in the table with the same segments, that row is used, and the slices are added to those that
+        were chosen for it.
+
+        Args:
+            volume: Scalar or colour volume node.
+            segmentation: Segmentation node.
+            segments: Identifiers or names of segments; by default all, also those that come later.
+            slices: Counted from 0 along the row's axis; ``"all"`` means all annotated ones, None chooses automatically.
+            title: What to call it; by default the volume's name.
+
+        Raises:
+            SupportError: If nothing is annotated, on these slices or at all, or a segment does not exist.
+            InputError, GeometryError: If the nodes cannot be read, or have no regular grid.
+        """
+        if volume is None or segmentation is None:
+            raise SupportError(_("Choose a volume and a segmentation in which the object is marked."))
+        ids = None if segments is None else tuple(segment_ids_of(segmentation, segments))
+        for old in self._state.rows():
+            if self._state.nodes(old) == (volume, segmentation) and old.segments == ids:
+                if isinstance(slices, str) or slices is None or old.whole or old.slices is None:
+                    return self._change(replace(old, used=True), slices)
+                return self._change(replace(old, used=True), [*old.slices, *slices])
+        row = SavedRow(uuid.uuid4().hex[:12], title.strip(), segments=ids, name=volume.GetName() or "")
+        self._memory[row.key] = memory = Memory()
+        source = NodeSource(volume, segmentation, ids, memory)
+        source.read()
+        row = self._chosen(row, source, slices)
+        self._state.add(row, volume.GetID(), segmentation.GetID())
+        return self.row(row.key)
+
+    def add_library(self, entry: Any) -> SupportRow:
+        """Adds a case of the library, a `LibraryEntry` or its identifier; one that is in the table is used again.
+
+        Raises:
+            SupportError: If there is no such case, or it is damaged.
+        """
+        identifier = entry if isinstance(entry, str) else entry.id
+        old = next((one for one in self._state.rows() if one.library == identifier), None)
+        if old:
+            return self._change(replace(old, used=True))
+        row = SavedRow(uuid.uuid4().hex[:12], library=identifier)
+        source = LibrarySource(self.library, identifier, identifier, Memory())
+        self._state.add(self._chosen(replace(row, name=source.name), source, source.entry.slices))
+        return self.row(row.key)
+
+    def remove(self, key: str) -> None:
+        """Takes a row out of the table; its nodes stay, and so does a case of the library."""
+        self._state.remove(key)
+
+    def clear(self) -> None:
+        """Takes all rows out."""
+        for one in self._state.rows():
+            self.remove(one.key)
+
+    def use(self, key: str, used: bool = True) -> None:
+        """Ticks or unticks a row."""
+        if not used and key in self._memory:
+            self._memory[key].let_go()
+        self._state.replace(replace(self._state.row(key), used=used))
+
+    def choose(self, key: str, slices: Slices = None) -> SupportRow:
+        """Chooses the slices of a row, see `add_nodes`.
+
+        Raises:
+            SupportError: If there is no annotation on one of them.
+        """
+        return self._change(self._state.row(key), slices)
+
+    def rename(self, key: str, title: str) -> None:
+        """Calls a row otherwise; an empty title gives back the default."""
+        self._state.replace(replace(self._state.row(key), title=title.strip()))
+
+    # --- what the engine gets -----------------------------------------------------------------------------------------
+
+    def case(self, key: str) -> SupportCase:
+        """Image, annotation and slices of a row, as copies; the same object until something of it changes.
+
+        Objects that are on none of the chosen slices are left out.
+
+        Raises:
+            ProxyPromptError: With the row's problem.
+        """
+        from ProxyPromptSegmentLib.jobs import SupportCase
+
+        row = self.row(key)
+        if row.problem:
+            raise SupportError(row.problem)
+        source, memory = self._source(self._state.row(key)), self._memory[key]
+
+        def read() -> SupportCase:
+            volume, segmentation = source.read()
+            axis = row.axis if row.slices is not None else None
+            return SupportCase(replace(volume, name=row.title), only(segmentation, row.objects), row.slices, axis=axis)
+
+        return memory.case.get((source.marks_stamp, source.image_stamp, row.title, row.slices), read)
+
+    def cases(self, objects: Sequence[str] | None = None) -> list[SupportCase]:
+        """Those of the rows in use.
+
+        Args:
+            objects: Only rows that have all of these; by default all rows.
+
+        Raises:
+            ProxyPromptError: If there is none, or one cannot be read; the sentence says what to do.
+        """
+        rows = self.rows()
+        ready = [row for row in rows if row.ready]
+        if not ready:
+            raise SupportError(why_none(rows))
+        having = [row for row in ready if all(row.find(name) for name in objects or ())]
+        if not having:
+            wanted = ", ".join(f"'{name}'" for name in objects or ())
+            told = _("No support in use has {objects}; tick one that has, or choose other objects.")
+            raise SupportError(told.format(objects=wanted))
+        return [self.case(row.key) for row in having]
+
+    def objects(self) -> list[ObjectChoice]:
+        """Objects of the rows in use, first those that most of them have."""
+        return objects_of([row for row in self.rows() if row.ready])
+
+    def thumbnail(self, key: str, size: int = 96) -> npt.NDArray[np.uint8]:
+        """The most telling annotated slice with contours; uint8 ``(size, size, 3)``, dark where there is no picture."""
+        from ProxyPromptSegmentModule.thumbnails import blank, case_picture, picture_of_file
+
+        row, memory = self.row(key), self._memory[key]
+
+        def draw() -> npt.NDArray[np.uint8]:
+            source = self._source(self._state.row(key))
+            drawn = picture_of_file(source.thumbnail, size) if isinstance(source, LibrarySource) else None
+            return case_picture(self.case(key), row.axis, size) if drawn is None else drawn
+
+        try:
+            picture = memory.picture.get((row.picture, size), draw)
+        except ProxyPromptError:
+            return blank(size)
+        if not row.used:
+            memory.let_go()
+        return picture
+
+    def save_to_library(
+        self,
+        key: str,
+        title: str = "",
+        annotator: str = "",
+        modality: str = "",
+        notes: str = "",
+        identifying: dict[str, str] | None = None,
+    ) -> Any:
+        """Copies a row's case into the library; returns its `LibraryEntry`.
+
+        Names of nodes may name the patient, so nothing of them is saved: only what is given here, and the names of
+        segments.
+
+        Raises:
+            SupportError: With the row's problem, or if there is no library, or it is there already.
+            OutputError: If it cannot be written.
+        """
+        from ProxyPromptSegmentLib.volumes import Volume
+
+        row, saved = self.row(key), self._state.row(key)
+        if self.library is None:
+            raise SupportError(_("There is no support library to save to; choose its folder first."))
+        if saved.library:
+            raise SupportError(_("'{title}' is in the support library already.").format(title=row.title))
+        case = self.case(key)
+        return self.library.save(
+            Volume(case.volume.array, case.volume.geometry),
+            case.segmentation,
+            title=title,
+            annotator=annotator,
+            modality=modality,
+            notes=notes,
+            slices=case.slices if saved.slices is not None else None,
+            identifying=identifying,
+        )
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _change(self, row: SavedRow, *slices: Any) -> SupportRow:
+        if slices:
+            row = self._chosen(row, self._source(row), slices[0])
+        self._state.replace(row)
+        return self.row(row.key)
+
+    def _chosen(self, row: SavedRow, source: Any, slices: Slices) -> SavedRow:
+        """The row with other slices.
+
+        Raises:
+            ProxyPromptError: If nothing is annotated on one of them.
+        """
+        return chosen_slices(row, source.annotation(), slices)
+
+    def _row(self, saved: SavedRow) -> SupportRow:
+        volume, segmentation = self._state.nodes(saved)
+        ids = (volume and volume.GetID(), segmentation and segmentation.GetID())
+        try:
+            source = self._source(saved)
+            row = row_of(saved, source.name, ids, source.annotation())
+            stamp = hash((source.marks_stamp, source.image_stamp, row.slices))
+            return replace(row, picture=stamp, problem=row.problem or repeated_name(row))
+        except ProxyPromptError as error:
+            name = volume.GetName() if volume else saved.name
+            return row_of(saved, name, ids, None, str(error))
+
+    def _source(self, saved: SavedRow) -> NodeSource | LibrarySource:
+        memory = self._memory.setdefault(saved.key, Memory())
+        if saved.library:
+            return LibrarySource(self.library, saved.library, saved.title or saved.name, memory)
+        volume, segmentation = self._state.nodes(saved)
+        if volume is None or segmentation is None:
+            told = _(
+                "The segmentation of '{name}' is not in the scene any more; take the deletion back, or remove this row."
+            )
+            if volume is None:
+                told = _(
+                    "The volume '{name}' is not in the scene any more; take the deletion back, or remove this row."
+                )
+            raise SupportError(told.format(name=saved.title or saved.name))
+        return NodeSource(volume, segmentation, saved.segments, memory)

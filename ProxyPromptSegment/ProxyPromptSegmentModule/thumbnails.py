@@ -1,0 +1,178 @@
+"""Small pictures of annotated slices, made with NumPy alone: neither Pillow nor matplotlib has to be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.jobs import SupportCase
+
+U8 = npt.NDArray[np.uint8]
+BACKGROUND = (24, 24, 26)
+MARGIN = 0.35
+"""How much of the surroundings is shown on each side of the objects, as a part of their extent."""
+
+_SMALLEST_PART = 0.25
+"""Of the slice's longer side at least so much is shown: a lone voxel tells nothing without what is around it."""
+
+
+def blank(size: int = 96) -> U8:
+    """A picture that shows nothing."""
+    return np.full((size, size, 3), BACKGROUND, np.uint8)
+
+
+def case_picture(case: SupportCase, axis: str = "k", size: int = 96) -> U8:
+    """The most telling slice of a case: most objects, then the largest; of the chosen slices if there are any.
+
+    Args:
+        case: Image and annotation.
+        axis: Axis along which the slices are counted.
+        size: Side of the picture in pixels.
+
+    Returns:
+        uint8 ``(size, size, 3)``, turned as a radiologist looks at it.
+
+    Raises:
+        InputError: If the image has only one intensity.
+    """
+    from ProxyPromptSegmentLib.geometry import slice_view
+    from ProxyPromptSegmentLib.preprocess import intensity_window
+
+    view = slice_view(case.volume.geometry, axis)
+    segments = case.segmentation.segments
+    stacks = [view.take(segment.mask) for segment in segments]
+    number = best_slice(stacks, case.slices if isinstance(case.slices, (list, tuple)) else None)
+    images = view.take(case.volume.array)
+    if number is None:
+        number = len(images) // 2
+    masks = np.stack([stack[number] for stack in stacks]) if stacks else np.zeros((0, *images.shape[1:3]), np.uint8)
+    window = intensity_window(case.volume.array)
+    return thumbnail_of(images[number], masks, [one.color_rgb for one in segments], window, view.spacing_mm, size)
+
+
+def picture_of_file(path: Path | None, size: int = 96) -> U8 | None:
+    """A picture file, fitted into a square; None where there is none, or Pillow is missing, which reads it."""
+    try:
+        from PIL import Image
+
+        if path is None:
+            return None
+        with Image.open(path) as opened:
+            array = np.asarray(opened.convert("RGB"), dtype=np.float32)
+    except (ImportError, OSError, ValueError):
+        return None
+    return _fitted(array, array.shape[0], array.shape[1], size)[0]
+
+
+def best_slice(stacks: Sequence[U8], among: Sequence[int] | None = None) -> int | None:
+    """The slice that shows most objects, and of those the one on which they are largest.
+
+    Args:
+        stacks: Masks of each object, ``(S, H, W)``.
+        among: Slices to choose from; all by default.
+
+    Returns:
+        Its number; None where nothing is marked.
+    """
+    if not stacks:
+        return None
+    marked = np.flatnonzero(np.any([stack.any(axis=(1, 2)) for stack in stacks], axis=0))
+    numbers = [int(n) for n in marked if among is None or n in among]
+    if not numbers:
+        return None
+    areas = np.array([[np.count_nonzero(stack[n]) for stack in stacks] for n in numbers])
+    # Each object counts by its own largest slice, so that a small one beside a large one matters as much.
+    parts = areas / np.maximum(areas.max(axis=0), 1)
+    return numbers[max(range(len(numbers)), key=lambda at: (np.count_nonzero(areas[at]), parts[at].sum(), -at))]
+
+
+def thumbnail_of(
+    image: npt.NDArray[np.float32],
+    masks: U8,
+    colors: Sequence[tuple[float, float, float]],
+    window: tuple[float, float],
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+    size: int = 96,
+) -> U8:
+    """A slice, cropped around its objects, with their contours.
+
+    Args:
+        image: Intensities, ``(H, W)`` or ``(H, W, 3)``.
+        masks: Objects, ``(N, H, W)``, 0 or 1; without any voxel the whole slice is shown.
+        colors: Red, green, blue in 0..1 of each.
+        window: Intensities ``(low, high)`` shown as black and white.
+        spacing_mm: Pixel size ``(row, column)``; the picture has the body's proportions.
+        size: Side of the picture in pixels.
+
+    Returns:
+        uint8 ``(size, size, 3)``; `BACKGROUND` where the slice ends.
+    """
+    from ProxyPromptSegmentLib.preprocess import window_to_unit
+    from ProxyPromptSegmentLib.preview import bright
+
+    rows, columns = _frame(np.any(masks, axis=0) if len(masks) else np.zeros(image.shape[:2], bool), spacing_mm)
+    height, width = (rows.stop - rows.start) * spacing_mm[0], (columns.stop - columns.start) * spacing_mm[1]
+    grey = window_to_unit(image[rows, columns], window) * 255
+    picture, shown = _fitted(grey, height, width, size)
+    for mask, color in zip(masks, colors, strict=True):
+        shown[_border(mask[rows, columns], shown.shape[0], shown.shape[1])] = bright(color)
+    return picture
+
+
+def _fitted(values: npt.NDArray[np.float32], height: float, width: float, size: int) -> tuple[U8, U8]:
+    """A square picture of values 0..255 with proportions ``height`` to ``width``, and the part of it that they fill."""
+    picture = blank(size)
+    inner = [max(1, round(size * side / max(height, width))) for side in (height, width)]
+    top, left = ((size - side) // 2 for side in inner)
+    shown = picture[top : top + inner[0], left : left + inner[1]]
+    shown[:] = np.round(resized(values, inner[0], inner[1])).astype(np.uint8).reshape(*inner, -1)
+    return picture, shown
+
+
+def resized(values: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """A picture ``(H, W)`` or ``(H, W, 3)`` at another size: linear between pixels, averaged where it shrinks."""
+    down, across = _weights(values.shape[0], rows), _weights(values.shape[1], columns)
+    return np.einsum("rh,hw...,cw->rc...", down, values.astype(np.float32), across, optimize=True)
+
+
+def _weights(source: int, target: int) -> npt.NDArray[np.float32]:
+    """How much each of ``source`` samples gives to each of ``target``: triangles as wide as the coarser samples."""
+    scale = source / target
+    centres = (np.arange(target) + 0.5) * scale - 0.5
+    reach = max(scale, 1.0)
+    distance = np.abs(np.clip(centres, 0, source - 1)[:, None] - np.arange(source)) / reach
+    weights = np.maximum(1.0 - distance, 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _frame(inside: npt.NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
+    """Rows and columns around what is marked, as nearly square in mm as the slice allows; all where nothing is."""
+    if not inside.any():
+        return slice(0, inside.shape[0]), slice(0, inside.shape[1])
+    found = [np.flatnonzero(inside.any(axis=1 - axis)) for axis in (0, 1)]
+    extents = [(at[-1] + 1 - at[0]) * mm for at, mm in zip(found, spacing_mm, strict=True)]
+    whole = [n * mm for n, mm in zip(inside.shape, spacing_mm, strict=True)]
+    side = max(max(extents) * (1 + 2 * MARGIN), max(whole) * _SMALLEST_PART)
+    cut = []
+    for at, mm, count in zip(found, spacing_mm, inside.shape, strict=True):
+        length = min(count, max(1, round(side / mm)))
+        middle = (at[0] + at[-1] + 1) / 2
+        first = min(max(0, round(middle - length / 2)), count - length)
+        cut.append(slice(first, first + length))
+    return cut[0], cut[1]
+
+
+def _border(mask: U8, rows: int, columns: int) -> npt.NDArray[np.bool_]:
+    """The inner border of a mask at the picture's size, one pixel wide; also where it touches the picture's edge."""
+    amount = resized(mask.astype(np.float32), rows, columns)
+    inside = amount > 0.5
+    if not inside.any():
+        inside = amount > 0.5 * max(float(amount.max()), 1e-6)  # finer than a pixel of the picture
+    padded = np.pad(inside, 1)
+    core = inside & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    return inside & ~core

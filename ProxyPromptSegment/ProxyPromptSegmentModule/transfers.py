@@ -1,0 +1,210 @@
+"""Transfers of weights beside the main thread: one at a time, to be looked at and cancelled; no Qt, no MRML."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentModule.texts import _
+
+WAITING, RUNNING = "waiting", "running"
+FINISHED, CANCELLED, FAILED = "finished", "cancelled", "failed"
+
+_SPEED_SECONDS = 5.0
+_SHORTEST_SECONDS = 0.2
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TransferState:
+    """How far a transfer is.
+
+    Attributes:
+        state: One of the constants of this module.
+        what: The file or stage, for a person.
+        received: Bytes so far, with those of earlier attempts.
+        total: All bytes; 0 while that is not known.
+        bytes_per_second: Over the last seconds; 0 while nothing is known.
+        seconds_left: Estimated; None while nothing is known.
+        error: The sentence of a failure; "" where there is none.
+    """
+
+    state: str
+    what: str = ""
+    received: int = 0
+    total: int = 0
+    bytes_per_second: float = 0.0
+    seconds_left: float | None = None
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in (FINISHED, CANCELLED, FAILED)
+
+
+class Meter(Progress):
+    """Counts bytes of several files as one whole and tells how fast they come."""
+
+    def __init__(self, total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begins at nothing; ``total`` is that of all files, 0 takes it from each stage."""
+        self.total, self.clock = total, clock
+        self.before, self.done, self.stage, self.what = 0, 0, 0, ""
+        self.seen: deque[tuple[float, int]] = deque()
+        self.lock = threading.Lock()
+
+    def start(self, total: int, what: str) -> None:
+        """Begins a file, or begins it again."""
+        with self.lock:
+            self.done, self.stage, self.what = 0, total, what
+            self.seen.clear()
+
+    def step(self, n: int = 1, note: str = "") -> None:
+        """Reports ``n`` more bytes; the first may be there from an earlier attempt and tell nothing of the speed."""
+        with self.lock:
+            self.done += n
+            self.seen.append((self.clock(), self.done))
+
+    def next_file(self, size: int) -> None:
+        """One file of ``size`` bytes is complete; what comes next is counted on top."""
+        with self.lock:
+            self.before += size
+            self.done, self.stage = 0, 0
+            self.seen.clear()
+
+    def reading(self, state: str, error: str = "") -> TransferState:
+        """How far it is now."""
+        with self.lock:
+            now, received = self.clock(), self.before + self.done
+            total = self.total or self.before + self.stage
+            speed = self._speed(now)
+            left = max(total - received, 0) / speed if speed > 0 and state == RUNNING else None
+            return TransferState(state, self.what, received, total, speed if state == RUNNING else 0.0, left, error)
+
+    def _speed(self, now: float) -> float:
+        while self.seen and now - self.seen[0][0] > _SPEED_SECONDS:
+            self.seen.popleft()
+        if not self.seen or now - self.seen[0][0] < _SHORTEST_SECONDS:
+            return 0.0
+        return (self.seen[-1][1] - self.seen[0][1]) / (now - self.seen[0][0])
+
+
+class Transfer:
+    """Something that goes on beside the main thread; look at it with `poll`.
+
+    Slicer's event loop keeps Python's lock: whoever polls from a timer has to yield it there (sleep a few
+    milliseconds), or the transfer crawls.
+
+    Attributes:
+        name: Name of the model; "" while an import has not recognised it.
+        label: What goes on, for a person.
+    """
+
+    def __init__(self, name: str, label: str, work: Callable[[Transfer], bool], total: int = 0) -> None:
+        """Is made by `TransferQueue.add`; ``work`` returns False where it was cancelled."""
+        self.name, self.label = name, label
+        self.cancel_token, self.meter = CancelToken(), Meter(total)
+        self.meter.what = label
+        self._work, self._error, self._state = work, "", WAITING
+        self._ended, self._lock = threading.Event(), threading.Lock()
+
+    def poll(self) -> TransferState:
+        """How far it is; never waits."""
+        return self.meter.reading(self._state, self._error)
+
+    def cancel(self) -> None:
+        """Stops at the next piece; what was received is kept, and a later download goes on there."""
+        self.cancel_token.cancel()
+        with self._lock:
+            if self._state == WAITING:
+                self._end(CANCELLED)
+
+    def wait(self, seconds: float | None = None) -> TransferState:
+        """Blocks until it has ended; for scripts."""
+        self._ended.wait(seconds)
+        return self.poll()
+
+    def run(self) -> None:
+        """Does the work on this thread; whatever happens becomes a state."""
+        with self._lock:
+            if self._state != WAITING:
+                return
+            self._state = RUNNING
+        state, error = FAILED, ""
+        try:
+            state = FINISHED if self._work(self) else CANCELLED
+        except ProxyPromptError as failure:
+            error = str(failure)
+        except ImportError as failure:
+            error = _(
+                "The package {name} is not installed yet; install what the program needs (first tab), then try again."
+            ).format(name=failure.name or failure)
+        except Exception as failure:
+            _log.exception("%s failed", self.label)
+            error = _("{label} stopped by a fault of the program: {fault!r}. Please report it.").format(
+                label=self.label, fault=failure
+            )
+        with self._lock:
+            self._error = error
+            self._end(state)
+
+    def _end(self, state: str) -> None:
+        self._state = state
+        self._ended.set()
+
+
+class TransferQueue:
+    """Does transfers one after another on a thread that lives as long as there are some."""
+
+    def __init__(self) -> None:
+        """No thread is started before the first transfer."""
+        self._waiting: deque[Transfer] = deque()
+        self._lock = threading.Lock()
+        self._running: Transfer | None = None
+        self._thread: threading.Thread | None = None
+        self._busy = False
+
+    @property
+    def transfers(self) -> list[Transfer]:
+        """Those that run or wait, in this order."""
+        with self._lock:
+            every = [self._running, *self._waiting]
+        return [transfer for transfer in every if transfer is not None and not transfer.poll().ended]
+
+    def add(self, transfer: Transfer) -> Transfer:
+        """Puts one behind the others."""
+        with self._lock:
+            self._waiting.append(transfer)
+            if not self._busy:
+                self._busy = True
+                # A daemon: a program that ends does not wait for a silent server; what was received is kept anyhow.
+                self._thread = threading.Thread(target=self._go_on, name="ProxyPromptTransfers", daemon=True)
+                self._thread.start()
+        return transfer
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """Cancels all and waits for the thread's end; True if it has ended."""
+        with self._lock:
+            thread, every = self._thread, [self._running, *self._waiting]
+        for transfer in every:
+            if transfer is not None:
+                transfer.cancel()
+        if thread is None:
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _go_on(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._running, self._busy = None, False
+                    return
+                self._running = self._waiting.popleft()
+            self._running.run()
