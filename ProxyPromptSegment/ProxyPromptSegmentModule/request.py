@@ -37,8 +37,8 @@ class Output:
 
     Attributes:
         segmentation: A segmentation node; None makes a new one.
-        segment_ids: Segments whose slices may be replaced, by object name. Any other segment stays as it is, also one of
-            the same name: a new segment is then made beside it.
+        segment_ids: Segments whose slices may be replaced, by object name. Any other segment stays as it is, also one
+            of the same name: a new segment is then made beside it.
         editor: A segment editor node whose masking and overwrite settings are honoured.
         name: Name of a new segmentation node.
     """
