@@ -46,6 +46,7 @@ class SupportSlice:
         axis: The axis that its slices were taken along.
         index: The slice's number along it, counted from 0; None where the pair has none.
         objects: Names of the objects that are marked.
+        view: How the slice was turned.
     """
 
     case: int
@@ -53,6 +54,7 @@ class SupportSlice:
     axis: Axis
     index: int | None
     objects: tuple[str, ...]
+    view: SliceView | None = None
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,12 @@ def plan(
             )
             chosen = None
         numbers = slice_numbers(chosen, take_slices(case.volume.array, own).shape[0])
+        turned = slice_view(case.volume.geometry, own)
         one = support_from_volume(case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True)
         sets.append(one)
         for pair in one.pairs:
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
-            shown.append(SupportSlice(number, titles[number], own, pair.slice_index, marked))
+            shown.append(SupportSlice(number, titles[number], own, pair.slice_index, marked, turned))
     notes += differences([(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis)
     count = take_slices(target.array, chosen_axis).shape[0]
     numbers = slice_numbers(slices, count)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.checkpoints import sha256
 from ProxyPromptSegmentLib.matching import has_place, plane_of
 from ProxyPromptSegmentLib.output_files import safe_output
+from ProxyPromptSegmentLib.results_table import findings_of, measure
 from ProxyPromptSegmentLib.segmentations import label_values
 from ProxyPromptSegmentLib.volumes import Volume
 
@@ -75,26 +75,24 @@ def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: f
         dice: Overlap with the truth, if there is one.
     """
     segment = outcome.segmentation.segments[number]
-    voxels = int(segment.mask.sum(dtype=np.int64))
-    voxel_mm3 = math.prod(job.target.geometry.spacing_mm)
-    found = [int(n) for n in np.flatnonzero(outcome.masks[:, number].any(axis=(1, 2)))]
-    least = sorted(found, key=lambda n: (float(outcome.confidence[n, number]), n))[:LEAST_SURE]
-    done = outcome.result.done
+    found = measure(findings_of(outcome, job), number, LEAST_SURE)
     described: dict[str, Any] = {
         "name": segment.name,
         "label_value": label,
         "color_rgb": [round(float(c), 4) for c in segment.color_rgb],
-        "voxels": voxels,
-        "volume_ml": round(voxels * voxel_mm3 / 1000, 3) if has_place(job.target) else None,
-        "slices_found": found,
-        "highest_presence": round(float(outcome.result.presence[done, number].max()), 4) if done.any() else None,
-        "lowest_confidence": [
-            {"slice": n, "confidence": round(float(outcome.confidence[n, number]), 4)} for n in least
-        ],
+        "voxels": found.voxels,
+        "volume_ml": _rounded(found.volume_ml, 3),
+        "slices_found": found.slices,
+        "highest_presence": _rounded(found.highest_presence, 4),
+        "lowest_confidence": [{"slice": n, "confidence": round(value, 4)} for n, value in found.least],
     }
     if dice is not None:
         described["dice"] = round(dice, 4)
     return described
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def describe_supports(cases: Sequence[SupportCase], job: Job) -> list[dict[str, Any]]:
@@ -119,7 +117,27 @@ def describe_supports(cases: Sequence[SupportCase], job: Job) -> list[dict[str, 
     ]
 
 
-def describe_model(model: LoadedModel) -> dict[str, Any]:
+class ModelLike(Protocol):
+    """What a report tells of a model; `pipeline.LoadedModel` and the worker's facts have it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    @property
+    def sha256(self) -> str:
+        """The file's hash."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the checkpoint says of itself."""
+
+
+def describe_model(model: ModelLike) -> dict[str, Any]:
     """Name and hash of a model."""
     return {
         "name": model.name,
@@ -156,35 +174,58 @@ def build_report(
     Returns:
         JSON values; numbers that do not exist are null.
     """
-    labels = label_values(outcome.segmentation.segments)
-    scores = dict(dice or {})
-    device = model.segmenter.device
+    return {
+        **describe_state(outcome),
+        "inputs": {
+            "supports": describe_supports(cases, job),
+            "target": describe_target(job),
+            **({"truth": describe_file(truth)} if truth else {}),
+        },
+        "model": describe_model(model),
+        "settings": dict(settings),
+        "device": str(model.segmenter.device),
+        "versions": versions(),
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        **describe_outcome(job, outcome, dice),
+        "notes": list(notes),
+    }
+
+
+def describe_state(outcome: Outcome) -> dict[str, Any]:
+    """What every report begins with."""
     return {
         "program": "proxyprompt",
         "research_use_only": True,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "state": "stopped by the user" if outcome.cancelled else "complete",
-        "inputs": {
-            "supports": describe_supports(cases, job),
-            "target": {
-                **describe_volume(job.target),
-                "axis": job.view.axis,
-                "plane": plane_of(job.target.geometry, job.view.axis) if has_place(job.target) else None,
-                "window": [round(w, 4) for w in job.window],
-            },
-            **({"truth": describe_file(truth)} if truth else {}),
-        },
-        "model": describe_model(model),
-        "settings": dict(settings),
-        "device": str(device),
-        "versions": versions(),
-        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+    }
+
+
+def describe_target(job: Job) -> dict[str, Any]:
+    """The target's file and grid, and how it was looked at."""
+    return {
+        **describe_volume(job.target),
+        "axis": job.view.axis,
+        "plane": plane_of(job.target.geometry, job.view.axis) if has_place(job.target) else None,
+        "window": [round(w, 4) for w in job.window],
+    }
+
+
+def describe_outcome(job: Job, outcome: Outcome, dice: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Which slices were done, and what was found on them.
+
+    Args:
+        job: The job.
+        outcome: Its result.
+        dice: Overlap with the truth by object name.
+    """
+    labels, scores = label_values(outcome.segmentation.segments), dict(dice or {})
+    return {
         "slices_wanted": len(job.slices),
         "slices_done": [int(n) for n in np.flatnonzero(outcome.result.done)],
         "objects": [
             describe_object(job, outcome, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
         ],
-        "notes": list(notes),
     }
 
 

@@ -227,7 +227,11 @@ class Run:
         self.sentences += self.sink.notes
         self.result = yield self._task()
         self.sentences += [note for note in self.result.outcome.notes if note not in self.sentences]
-        summary = yield SummaryTask(
+        self.take((yield self._summary()))
+
+    def _summary(self, mode: str = "") -> SummaryTask:
+        """What counts and records the result."""
+        return SummaryTask(
             self.job,
             self.result,
             self.request.cases,
@@ -235,8 +239,8 @@ class Run:
             self.request.objects,
             self._started,
             tuple(self.sentences),
+            mode,
         )
-        self.take(summary)
 
     def take(self, summary: Any) -> None:
         """Takes over what is shown at the end."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from ProxyPromptSegmentModule import sequences
 from ProxyPromptSegmentModule.request import Output, Request
 from ProxyPromptSegmentModule.run import Chain, Run
 from ProxyPromptSegmentModule.sinks import _in_scene
-from ProxyPromptSegmentModule.steps import PlanTask
+from ProxyPromptSegmentModule.steps import CineTask, PlanTask
 from ProxyPromptSegmentModule.texts import _
+
+READ_SECONDS = 0.015
 
 
 class SequenceSink:
@@ -44,17 +47,13 @@ class SequenceSink:
             self._browser, frames, support.objects, support.colors, support.terminologies, self._output.name
         )
         self._items = frames.items
-        self.segmentation = self._writer.proxy
+        self.segmentation, self.segment_ids = self._writer.proxy, dict(self._writer.segment_ids)
 
     def write(self, slices: list[tuple[int, Any]]) -> None:
         """Writes frames by their place among the frames that were read."""
         assert self._writer is not None
         for place, masks in slices:
             self._writer.write(self._items[place], masks)
-        found = self.segmentation.GetSegmentation() if self.segmentation is not None else None
-        if found is not None and not self.segment_ids:
-            ids = [found.GetNthSegmentID(n) for n in range(found.GetNumberOfSegments())]
-            self.segment_ids = {found.GetSegment(one).GetName(): one for one in ids}
 
     def finish(self) -> None:
         """From now on corrections are kept in the sequence."""
@@ -94,14 +93,26 @@ class SequenceRun(Run):
 
     def _steps(self) -> Chain:
         self.state, self.what = "reading", _("Reading the sequence")
-        yield None  # so that the sentence is seen before the reading
-        self.frames = sequences.frames_of(self.request.browser, self.request.target, self.request.items)
+        self.frames = yield from self._read()
         self.sentences += self.frames.notes
         self.state = "running"
         if self.frames.kind == sequences.SLICES:
             yield from self._cine()
         else:
             yield from self._volumes()
+
+    def _read(self) -> Generator[Any, Any, Any]:
+        """Copies the items, a few milliseconds at a time."""
+        reading = sequences.reading_frames(self.request.browser, self.request.target, self.request.items)
+        until = time.perf_counter() + READ_SECONDS
+        while True:
+            try:
+                self.done, self.total = next(reading)
+            except StopIteration as end:
+                return end.value
+            if time.perf_counter() > until:
+                yield None
+                until = time.perf_counter() + READ_SECONDS
 
     def _plan(self, voxels: np.ndarray, number: int) -> PlanTask:
         request = self.request
@@ -110,26 +121,15 @@ class SequenceRun(Run):
         return PlanTask(request.cases, voxels, geometry, name, request.objects, request.slices, request.settings)
 
     def _cine(self) -> Chain:
-        """Single-slice items: followed strictly in time."""
-        from ProxyPromptSegmentLib.preprocess import intensity_window
-        from ProxyPromptSegmentLib.tasks import FramesTask
-
+        """Single-slice items: followed in time where the model can, else each judged with its neighbours."""
         frames, settings = self.frames, self.request.settings
-        stored = np.empty((1, *frames.geometries[0].shape_kji[1:], *frames.images.shape[3:]), np.float32)
+        stored = np.empty((*frames.geometries[0].shape_kji, *frames.images.shape[3:]), np.float32)
         frames.view.take(stored)[0] = frames.images[0]
         self.job = yield self._plan(stored, 0)
         self.sink.open(frames, self.job.support)
-        self.result = yield FramesTask(
-            frames.images,
-            self.job.support,
-            intensity_window(frames.images),
-            self.job.view.spacing_mm,
-            settings.model,
-            settings.device,
-            settings.threshold,
-            mode="proxy+bank" if settings.follow else "proxy_only",
-        )
+        self.result = yield CineTask(self.job, frames.images, settings)
         self.sentences += [note for note in self.result.notes if note not in self.sentences]
+        self.take((yield self._summary("proxy+bank" if settings.follow else "proxy_only")))
 
     def _volumes(self) -> Chain:
         """Volumes: each segmented on its own."""

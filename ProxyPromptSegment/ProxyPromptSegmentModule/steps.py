@@ -6,7 +6,7 @@ Each is called with the engine and a context, see `ProxyPromptSegmentLib.worker`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +53,87 @@ class PlanTask:
 
 
 @dataclass(frozen=True, eq=False)
+class CineTask:
+    """Segments the frames of a cine; the outcome is a `tasks.FramesOutcome`.
+
+    A model of the SAM 2 kind follows them strictly in time. Another one has no memory: it takes them for the slices of a
+    stack, and averages each with its neighbours.
+
+    Attributes:
+        job: Planned for the first frame.
+        frames: Turned as the job's view turns them, ``(T, H, W)`` or ``(T, H, W, 3)``.
+        settings: Model and so on; ``follow`` whether the memory of earlier frames is used.
+    """
+
+    job: Any
+    frames: np.ndarray
+    settings: Settings
+
+    def __call__(self, engine: Any, context: Any) -> Any:
+        """Runs on the worker thread."""
+        from ProxyPromptSegmentLib.preprocess import intensity_window
+        from ProxyPromptSegmentLib.tasks import FramesTask, SegmentTask
+
+        settings, window = self.settings, intensity_window(self.frames)
+        if hasattr(_segmenter(engine, settings).model.backbone, "remember"):
+            task = FramesTask(
+                self.frames,
+                self.job.support,
+                window,
+                self.job.view.spacing_mm,
+                settings.model,
+                settings.device,
+                settings.threshold,
+                mode="proxy+bank" if settings.follow else "proxy_only",
+            )
+            return task(engine, context)
+        stack = SegmentTask(
+            _as_stack(self.job, self.frames, window), settings.model, settings.device, settings.threshold
+        )
+        return _as_frames(stack(engine, context))
+
+
+def _as_stack(job: Any, frames: np.ndarray, window: tuple[float, float]) -> Any:
+    """The same job for frames that lie behind each other like slices."""
+    from ProxyPromptSegmentLib.geometry import SliceView, VolumeGeometry
+    from ProxyPromptSegmentLib.volumes import Volume
+
+    (row, column), (count, height, width) = job.view.spacing_mm, frames.shape[:3]
+    geometry = VolumeGeometry((width, height, count), (column, row, 1.0))
+    return replace(
+        job,
+        target=Volume(frames, geometry, job.name),
+        view=SliceView("k", False, False, False, job.view.spacing_mm),
+        slices=tuple(range(count)),
+        window=window,
+    )
+
+
+def _as_frames(found: Any) -> Any:
+    """What a stack's `TaskOutcome` says, as that of frames."""
+    from ProxyPromptSegmentLib.tasks import FramesOutcome
+
+    result, outcome = found.outcome.result, found.outcome
+    return FramesOutcome(
+        tuple(result.objects),
+        outcome.masks,
+        outcome.confidence,
+        result.presence,
+        np.full(result.presence.shape, np.nan, np.float32),
+        np.zeros(result.presence.shape, bool),
+        result.done,
+        {},
+        outcome.notes,
+        outcome.seconds,
+        found.model,
+        found.device,
+        found.rungs,
+        found.cancelled,
+        found.half,
+    )
+
+
+@dataclass(frozen=True, eq=False)
 class Summary:
     """What is shown after a run: rows of the table, slices to look at first, the record and its text."""
 
@@ -73,6 +154,7 @@ class SummaryTask:
     objects: tuple[str, ...] | None
     started: datetime
     sentences: tuple[str, ...]
+    mode: str = ""
 
     def __call__(self, engine: Any, context: Any) -> Summary:
         """Runs on the worker thread."""
@@ -81,7 +163,7 @@ class SummaryTask:
 
         record = run_record(
             self.job,
-            self.result.outcome,
+            self.result,
             self.result.model,
             {
                 "model": self.settings.model,
@@ -90,6 +172,7 @@ class SummaryTask:
                 "objects": list(self.objects) if self.objects else None,
                 "follow": self.settings.follow,
                 "max_slices": self.settings.max_slices,
+                **({"mode": self.mode} if self.mode else {}),
             },
             self.result.device,
             self.cases,
@@ -98,8 +181,8 @@ class SummaryTask:
             sentences=self.sentences,
         )
         return Summary(
-            object_table(self.result.outcome, self.job),
-            slices_to_look_at(self.result.outcome, job=self.job),
+            object_table(self.result, self.job),
+            slices_to_look_at(self.result, job=self.job),
             record,
             record_text(record),
         )

@@ -1,0 +1,307 @@
+"""Segmentations frame by frame into a sequence of our own, beside the images' one in the same browser.
+
+How it stays cheap: every item gets its empty segments at the beginning; later only the labelmaps inside of the items
+are exchanged, which neither the sequence nor the browser notices, so nothing is copied and no other proxy is made anew.
+The proxy shares its segmentation with the selected item, as Slicer has it where changes of a proxy are saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import slicer
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentModule import lattices
+from ProxyPromptSegmentModule.nodes import BINARY_LABELMAP, name_of
+from ProxyPromptSegmentModule.segment_making import Wanted, make_segment, place_in_hierarchy
+from ProxyPromptSegmentModule.texts import _
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentModule.sequences import Frames
+
+Mask = npt.NDArray[np.uint8]
+
+
+class SegmentationSequenceWriter:
+    """Writes the segmentations of one run into a new sequence; used from the main thread only.
+
+    No other sequence of the browser is touched, and the selected item stays. Items that are never written stay empty
+    and can be drawn in; items that were not asked for have no segmentation at all. What somebody draws in the proxy is
+    kept in the sequence.
+
+    Attributes:
+        sequence: The new sequence node.
+        proxy: Its proxy, a segmentation node that shows the selected item.
+        segment_ids: Segment of each object, the same in every item.
+        written: Numbers of the image sequence's items that were written, in the order of writing.
+    """
+
+    def __init__(
+        self,
+        browser_node: Any,
+        frames: Frames,
+        names: Sequence[str],
+        colors: Sequence[tuple[float, float, float]] = (),
+        terminologies: Sequence[dict[str, Any] | None] = (),
+        name: str = "",
+    ) -> None:
+        """Makes sequence and proxy node, with an empty segmentation for each frame.
+
+        Args:
+            browser_node: The browser.
+            frames: What `frames_of` gave; masks are written beside these.
+            names: The ``N`` objects.
+            colors: Red, green, blue in 0..1 of each; Slicer's colours by default.
+            terminologies: Terminology of each as `SupportSet` has it, or None.
+            name: Of the new nodes; made from the image's by default, and always distinct.
+
+        Raises:
+            UsageError: If the browser does not show the frames' sequence.
+            InputError: If names repeat, or there is another number of colours.
+        """
+        self._scene = None if browser_node is None else browser_node.GetScene()
+        images = None if self._scene is None else self._scene.GetNodeByID(frames.sequence_id)
+        if images is None or not browser_node.IsSynchronizedSequenceNode(images, True):
+            raise UsageError(
+                f"{name_of(browser_node)} does not show the sequence that was segmented any more; choose its browser."
+            )
+        self._browser, self._view = browser_node, frames.view
+        self._objects = len(names)
+        self.written: list[int] = []
+        self._template, self.segment_ids = _template(Wanted(tuple(names), tuple(colors), tuple(terminologies)))
+        self._places = {item: _Place.of(images, item) for item in frames.items}
+        shown = self._scene.GetNodeByID(frames.proxy_id) if frames.proxy_id else None
+        title = name or _("{name} segmentation").format(name=(shown or images).GetName())
+        self.sequence = self._make_sequence(images, title)
+        self.proxy = self._make_proxy(shown, title)
+        self._join()
+
+    def _make_sequence(self, images: Any, title: str) -> Any:
+        """A sequence with the index of the images' and an empty segmentation for each frame; in no browser yet."""
+        sequence = self._scene.AddNewNodeByClass("vtkMRMLSequenceNode", self._scene.GetUniqueNameByString(title))
+        before = sequence.StartModify()
+        sequence.SetIndexName(images.GetIndexName())
+        sequence.SetIndexUnit(images.GetIndexUnit())
+        sequence.SetIndexType(images.GetIndexType())
+        sequence.SetNumericIndexValueTolerance(images.GetNumericIndexValueTolerance())
+        for place in self._places.values():
+            self._add_item(sequence, place)
+        sequence.EndModify(before)
+        return sequence
+
+    def _add_item(self, sequence: Any, place: _Place) -> Any:
+        """An empty segmentation with the lattice of its image."""
+        node = sequence.SetDataNodeAtValue(self._template, place.value)
+        converter = slicer.vtkSegmentationConverter
+        node.GetSegmentation().SetConversionParameter(
+            converter.GetReferenceImageGeometryParameterName(),
+            converter.SerializeImageGeometry(_without_voxels(place.matrix, lattices.full_extent(place.shape))),
+        )
+        return node
+
+    def _make_proxy(self, shown: Any, title: str) -> Any:
+        """A segmentation node in the place of the image's proxy."""
+        name = self._scene.GetUniqueNameByString(title)
+        proxy = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        proxy.CreateDefaultDisplayNodes()
+        if shown is not None:
+            proxy.SetAndObserveTransformNodeID(shown.GetTransformNodeID())
+            proxy.SetNodeReferenceID(proxy.GetReferenceImageGeometryReferenceRole(), shown.GetID())
+            place_in_hierarchy(proxy, shown)
+        return proxy
+
+    def _join(self) -> None:
+        """Adds the sequence to the browser, with one event."""
+        browser = self._browser
+        before = browser.StartModify()
+        browser.AddSynchronizedSequenceNodeID(self.sequence.GetID())
+        browser.AddProxyNode(self.proxy, self.sequence, False)
+        browser.SetPlayback(self.sequence, True)
+        browser.SetOverwriteProxyName(self.sequence, False)
+        browser.SetSaveChanges(self.sequence, True)
+        # Slicer would otherwise fill an item that was not asked for with a copy of the one before it.
+        browser.SetMissingItemMode(self.sequence, browser.MissingItemSetToDefault)
+        browser.EndModify(before)
+
+    def write(self, item: int, masks: Mask) -> None:
+        """Writes the segmentation of one item; written again, it replaces what was there.
+
+        Nothing happens when sequence or proxy are no longer in the scene.
+
+        Args:
+            item: Number of the item in the image sequence (one of ``frames.items``).
+            masks: 0 or 1, uint8: ``(N, H, W)`` turned by ``frames.view`` for slices, ``(N, K, J, I)`` for volumes.
+
+        Raises:
+            UsageError: If the item is not among the frames or the shape differs.
+        """
+        place = self._places.get(item)
+        if place is None:
+            raise UsageError(f"item {item} is not among the frames that were read; read it with them first.")
+        volumes = self._stored(np.asarray(masks), place)
+        if not self.usable:
+            return
+        node = self.sequence.GetDataNodeAtValue(place.value) or self._add_item(self.sequence, place)
+        before = self.proxy.StartModify()  # it shares the selected item's segmentation, and tells of it once
+        _put(node.GetSegmentation(), list(self.segment_ids.values()), volumes, place.matrix)
+        self.proxy.EndModify(before)
+        self.sequence.StorableModified()
+        if item not in self.written:
+            self.written.append(item)
+
+    def _stored(self, masks: np.ndarray, place: _Place) -> npt.NDArray[np.bool_]:
+        """Masks on the item's own grid, ``(N, K, J, I)``.
+
+        Raises:
+            UsageError: If the shape differs.
+        """
+        stored = np.zeros((self._objects, *place.shape), bool)
+        wanted = stored.shape if self._view is None else (self._objects, *self._view.take(stored[0]).shape[1:])
+        if masks.shape != wanted:
+            raise UsageError(f"the masks have shape {masks.shape}; this item needs {wanted}.")
+        if self._view is None:
+            return masks > 0
+        for one, mask in zip(stored, masks, strict=True):
+            self._view.take(one)[0] = mask > 0
+        return stored
+
+    def finish(self) -> None:
+        """Ends the run: lists and tables that show the sequence are told."""
+        if self.usable:
+            self.sequence.Modified()
+
+    @property
+    def usable(self) -> bool:
+        """Whether sequence and proxy are still in the scene; somebody may have deleted them or closed it."""
+        return _in_scene(self.sequence) and _in_scene(self.proxy)
+
+    def undo(self) -> bool:
+        """Removes everything that was made here; False if it was gone already."""
+        there = [node for node in (self.proxy, self.sequence) if _in_scene(node)]
+        if _in_scene(self._browser) and _in_scene(self.sequence):
+            other = self._browser.GetProxyNode(self.sequence)  # Slicer makes a new one where somebody deleted ours
+            there += [other] if other is not None and other is not self.proxy else []
+            self._browser.RemoveSynchronizedSequenceNode(self.sequence.GetID())
+        for node in there:
+            _remove(node)
+        if not there:
+            return False
+        self.written = []
+        return True
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the masks of an item go.
+
+    Attributes:
+        value: Index value in the sequence.
+        matrix: From the item's voxels to RAS, without parent transforms.
+        shape: ``(K, J, I)``.
+    """
+
+    value: str
+    matrix: lattices.Matrix
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, images: Any, item: int) -> _Place:
+        """The place of an image sequence's item."""
+        node = images.GetNthDataNode(item)
+        return cls(images.GetNthIndexValue(item), lattices.ijk_to_ras(node), lattices.size_kji(node))
+
+
+def _template(wanted: Wanted) -> tuple[Any, dict[str, str]]:
+    """A segmentation node with empty segments, in no scene; and the id of each object's segment."""
+    node = slicer.vtkMRMLSegmentationNode()
+    node.SetName("segmentation")
+    segmentation = node.GetSegmentation()
+    segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
+    ids = {name: make_segment(segmentation, name, number, wanted) for number, name in enumerate(wanted.objects)}
+    return node, ids
+
+
+def _without_voxels(matrix: lattices.Matrix, extent: Iterable[int]) -> Any:
+    """An image that has a lattice and nothing on it."""
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(*extent)
+    image.SetGeometryFromImageToWorldMatrix(lattices.vtk_matrix_of(matrix))
+    return image
+
+
+def _put(segmentation: Any, ids: Sequence[str], masks: npt.NDArray[np.bool_], matrix: lattices.Matrix) -> None:
+    """Replaces the labelmaps of segments; those that do not overlap share one, as Slicer has it.
+
+    Args:
+        segmentation: A vtkSegmentation.
+        ids: Segment of each object; one that somebody has removed is passed over.
+        masks: ``(N, K, J, I)``.
+        matrix: From voxels to RAS.
+    """
+    labelmap, box = None, _box(masks.any(axis=0))
+    for values, members in _layers(masks[(slice(None), *(slice(low, high + 1) for low, high in box))]):
+        labelmap = _labelmap_of(values, matrix, box)
+        for label, number in enumerate(members, 1):
+            segment = segmentation.GetSegment(ids[number])
+            if segment is not None:
+                segment.SetLabelValue(label)
+                segment.AddRepresentation(BINARY_LABELMAP, labelmap)
+    if labelmap is not None:
+        labelmap.Modified()  # whoever looks at it is told once, and surfaces that are old now go
+
+
+def _box(inside: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last index of what is True along each axis; ``(0, -1)`` where nothing is."""
+    box = []
+    for axis in range(inside.ndim):
+        there = np.flatnonzero(inside.any(axis=tuple(n for n in range(inside.ndim) if n != axis)))
+        box.append((int(there[0]), int(there[-1])) if there.size else (0, -1))
+    return box
+
+
+def _layers(masks: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.uint16], list[int]]]:
+    """Objects in as few label arrays as they fit in without overlap; their labels count from 1 in the order listed."""
+    layers: list[tuple[npt.NDArray[np.uint16], list[int]]] = []
+    for number, mask in enumerate(masks):
+        fitting = next((layer for layer in layers if not layer[0][mask].any()), None)
+        if fitting is None:
+            fitting = (np.zeros(mask.shape, np.uint16), [])
+            layers.append(fitting)
+        fitting[1].append(number)
+        fitting[0][mask] = len(fitting[1])
+    return layers
+
+
+def _labelmap_of(values: npt.NDArray[np.uint16], matrix: lattices.Matrix, box: Sequence[tuple[int, int]]) -> Any:
+    """A labelmap of labels that fill a box ``(k, j, i)`` of a volume."""
+    extent = [bound for ends in reversed(box) for bound in ends]
+    if not values.size:
+        return _without_voxels(matrix, extent)
+    labelmap = lattices.new_labelmap(matrix, extent, np.uint8 if values.max() < 256 else np.uint16)
+    lattices.labelmap_array(labelmap)[...] = values
+    return labelmap
+
+
+def _remove(node: Any) -> None:
+    """Removes a node with what belongs to it alone."""
+    if not _in_scene(node):
+        return
+    scene, own = node.GetScene(), []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        own += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    own += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
+    scene.RemoveNode(node)
+    for one in own:
+        if _in_scene(one):
+            scene.RemoveNode(one)
+
+
+def _in_scene(node: Any) -> bool:
+    """Whether a node is in its scene; a deleted one has none."""
+    scene = None if node is None else node.GetScene()
+    return scene is not None and scene.IsNodePresent(node) != 0

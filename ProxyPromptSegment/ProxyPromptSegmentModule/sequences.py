@@ -1,0 +1,236 @@
+"""Frames out of a sequence browser's items, without touching what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import slicer
+import slicer.util
+
+from ProxyPromptSegmentLib.errors import GeometryError, InputError, UsageError
+from ProxyPromptSegmentLib.geometry import SliceView, VolumeGeometry, auto_axis, slice_view
+from ProxyPromptSegmentModule import lattices
+from ProxyPromptSegmentModule.nodes import name_of
+from ProxyPromptSegmentModule.sequence_writing import SegmentationSequenceWriter
+
+SLICES, VOLUMES = "slices", "volumes"
+MOST_NAMED = 5
+"""Items that a sentence lists."""
+
+__all__ = ["SLICES", "VOLUMES", "Frames", "SegmentationSequenceWriter", "browsers_of", "frames_of", "reading_frames"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Items of an image sequence, copied.
+
+    Attributes:
+        kind: ``slices`` where each item is a single-slice image of one size, else ``volumes``.
+        images: For slices: float32 ``(T, H, W)`` or ``(T, H, W, 3)``, turned by ``view``; None for volumes.
+        volumes: For volumes: one float32 ``(K, J, I)`` or ``(K, J, I, 3)`` for each item, as stored; else empty.
+        view: How slices were turned (``view.take``); of volumes, None.
+        items: Number of each item in the sequence, ``(T,)``.
+        values: Index value of each item, as the sequence has it (text).
+        times: The same as numbers; None where the index is no number.
+        unit: Unit of the index, usually ``s``.
+        geometries: Lattice of each item in LPS, under the proxy's parent transform where that keeps right angles.
+        sequence_id: The sequence node.
+        proxy_id: Its proxy node in the browser; "" where there is none.
+        browser_id: The browser; "" where there is none.
+        notes: What the user should know: items left out because they are empty or of another size.
+    """
+
+    kind: str
+    images: npt.NDArray[np.float32] | None
+    volumes: tuple[npt.NDArray[np.float32], ...]
+    view: SliceView | None
+    items: tuple[int, ...]
+    values: tuple[str, ...]
+    times: tuple[float, ...] | None
+    unit: str
+    geometries: tuple[VolumeGeometry, ...]
+    sequence_id: str
+    proxy_id: str
+    browser_id: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.items)
+
+
+def frames_of(browser_node: Any, node: Any, items: Sequence[int] | None = None, oriented: bool = True) -> Frames:
+    """Copies items of an image sequence; neither the browser's selected item nor any node changes.
+
+    Args:
+        browser_node: Sequence browser node; None if ``node`` is a sequence node.
+        node: The proxy volume node, or the sequence node itself.
+        items: Numbers of items, counted from 0; all by default.
+        oriented: Whether single slices are turned as a radiologist looks at them, as supports are.
+
+    Raises:
+        UsageError: If the node has no sequence in this browser, or an item does not exist.
+        InputError: If the sequence has no images.
+        GeometryError: If the first image has no regular grid.
+    """
+    reading = reading_frames(browser_node, node, items, oriented)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value
+
+
+def reading_frames(
+    browser_node: Any, node: Any, items: Sequence[int] | None = None, oriented: bool = True
+) -> Generator[tuple[int, int], None, Frames]:
+    """`frames_of` item by item, so that the window stays alive: yields (done, total), returns the frames.
+
+    Raises:
+        UsageError, InputError, GeometryError: As `frames_of`.
+    """
+    sequence, proxy = _sequence_of(browser_node, node)
+    wanted = _wanted(sequence, items)
+    to_world = None if proxy is None else lattices.matrix_between(proxy.GetParentTransformNode(), None)
+    collected = _Collected(oriented, np.eye(4) if to_world is None else to_world)
+    for done, item in enumerate(wanted, 1):
+        collected.add(item, sequence.GetNthDataNode(item), len(wanted))
+        yield done, len(wanted)
+    if not collected.items:
+        raise InputError(f"{name_of(sequence)} has no images; choose a sequence of volumes.")
+    values = tuple(sequence.GetNthIndexValue(item) for item in collected.items)
+    numeric = sequence.GetIndexType() == sequence.NumericIndex
+    return Frames(
+        SLICES if collected.view is not None else VOLUMES,
+        None if collected.images is None else collected.images[: len(collected.items)],
+        tuple(collected.volumes),
+        collected.view,
+        tuple(collected.items),
+        values,
+        tuple(float(value) for value in values) if numeric else None,
+        sequence.GetIndexUnit() or "",
+        tuple(collected.geometries),
+        sequence.GetID(),
+        "" if proxy is None else proxy.GetID(),
+        "" if browser_node is None else browser_node.GetID(),
+        tuple(collected.notes()),
+    )
+
+
+class _Collected:
+    """The items that were read so far; the first one decides what kind they are."""
+
+    def __init__(self, oriented: bool, to_world: lattices.Matrix) -> None:
+        self.items: list[int] = []
+        self.geometries: list[VolumeGeometry] = []
+        self.images: npt.NDArray[np.float32] | None = None
+        self.volumes: list[npt.NDArray[np.float32]] = []
+        self.view: SliceView | None = None
+        self._oriented, self._to_world = oriented, to_world
+        self._empty: list[int] = []
+        self._other: list[int] = []
+
+    def add(self, item: int, node: Any, total: int) -> None:
+        """Copies one item, or remembers why not."""
+        voxels = _voxels(node)
+        if voxels is None:
+            self._empty.append(item)
+            return
+        geometry = self._geometry(node, voxels.shape)
+        if not self.items and 1 in voxels.shape[:3]:
+            self.view = slice_view(geometry, auto_axis(geometry), self._oriented)
+        if self.view is None:
+            self.volumes.append(np.array(voxels, np.float32, order="C"))
+        else:
+            turned = self.view.take(voxels)
+            if self.images is None:
+                self.images = np.empty((total, *turned.shape[1:]), np.float32)
+            if len(turned) != 1 or turned.shape[1:] != self.images.shape[1:]:
+                self._other.append(item)
+                return
+            self.images[len(self.items)] = turned[0]
+        self.items.append(item)
+        self.geometries.append(geometry)
+
+    def _geometry(self, node: Any, shape: tuple[int, ...]) -> VolumeGeometry:
+        """Lattice of an item in the world, or without the parent transform where that shears or bends."""
+        size = (int(shape[2]), int(shape[1]), int(shape[0]))
+        own = lattices.ijk_to_ras(node)
+        try:
+            return VolumeGeometry.from_affine(lattices.LPS_OF_RAS @ self._to_world @ own, size)
+        except GeometryError:
+            return VolumeGeometry.from_affine(lattices.LPS_OF_RAS @ own, size)
+
+    def notes(self) -> list[str]:
+        """Sentences about what was left out, and about volumes of several sizes."""
+        notes = []
+        for items, why in ((self._empty, "have no image"), (self._other, "have another size than the first")):
+            if items:
+                listed = ", ".join(map(str, items[:MOST_NAMED])) + (", ..." if len(items) > MOST_NAMED else "")
+                notes.append(f"Items {listed} of the sequence {why} and are left out ({len(items)} in all).")
+        shapes = {volume.shape for volume in self.volumes}
+        if len(shapes) > 1:
+            notes.append(f"The volumes of the sequence have {len(shapes)} sizes; each is segmented on its own grid.")
+        return notes
+
+
+def _voxels(node: Any) -> npt.NDArray[Any] | None:
+    """A view ``(K, J, I)`` or ``(K, J, I, 3)`` of an item's voxels; None where there is no such image."""
+    if node is None or not node.IsA("vtkMRMLVolumeNode"):
+        return None
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None or 0 in image.GetDimensions():
+        return None
+    if image.GetNumberOfScalarComponents() not in (1, 3, 4):
+        return None
+    array = slicer.util.arrayFromVolume(node)
+    return array[..., :3] if array.ndim == 4 else array
+
+
+def _sequence_of(browser_node: Any, node: Any) -> tuple[Any, Any]:
+    """The sequence node and its proxy node, which may be None.
+
+    Raises:
+        UsageError: If there is no such sequence.
+    """
+    if node is None:
+        raise UsageError("no sequence was given; choose a sequence, or the volume that a sequence browser shows.")
+    if node.IsA("vtkMRMLSequenceNode"):
+        return node, None if browser_node is None else browser_node.GetProxyNode(node)
+    browser = browser_node or next(iter(browsers_of(node)), None)
+    sequence = None if browser is None else browser.GetSequenceNode(node)
+    if sequence is None:
+        raise UsageError(f"{name_of(node)} shows no sequence of this browser; choose a volume that one shows.")
+    return sequence, node
+
+
+def _wanted(sequence: Any, items: Sequence[int] | None) -> list[int]:
+    """Numbers of the items to read, each once.
+
+    Raises:
+        UsageError: If one does not exist.
+    """
+    count = sequence.GetNumberOfDataNodes()
+    wanted = list(range(count)) if items is None else list(dict.fromkeys(int(item) for item in items))
+    outside = [item for item in wanted if not 0 <= item < count]
+    if outside:
+        raise UsageError(
+            f"{name_of(sequence)} has no item {outside[0]}; its items are 0 to {count - 1} (counted from 0)."
+        )
+    return wanted
+
+
+def browsers_of(node: Any) -> list[Any]:
+    """The browsers in which a node is a proxy, or whose sequence it is; empty for every other node."""
+    if node is None or node.GetScene() is None or not node.GetID():
+        return []
+    found, scene, kind = [], node.GetScene(), "vtkMRMLSequenceBrowserNode"
+    for number in range(scene.GetNumberOfNodesByClass(kind)):
+        browser = scene.GetNthNodeByClass(number, kind)
+        if browser.IsProxyNodeID(node.GetID()) or browser.IsSynchronizedSequenceNodeID(node.GetID(), True):
+            found.append(browser)
+    return found

@@ -1,0 +1,296 @@
+"""The why view: which patches of the supports were read for one point of the target (the paper's Selective Map).
+
+It shows what was read, not why that was right: the map is the model's own, and a wrong mask has one too.
+
+References:
+    Proxy Prompt, section 3.2, Eqs. 6 and 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.feature_tiles import Box, Tiles, index_ijk, stored_box
+from ProxyPromptSegmentLib.geometry import Axis, SliceView
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.jobs import Job, SupportSlice
+    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+
+MOST_NAMED = 3
+"""Cases and slices that the sentence names at most."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch of one support slice, and how much of what was read it is.
+
+    Attributes:
+        pair: Number of the support pair in ``job.support.pairs``.
+        weight: Share of all that was read, 0..1.
+        inside: Share of the patch that the object's mask covers, 0..1.
+        box: Where it lies on the pair's slice, turned as the pair is.
+        case: Number of the support case.
+        name: What to call the case.
+        axis: Axis of the case's volume that its slices were taken along.
+        slice_index: The slice's number along it; None where the pair has none.
+        stored_box: The same box on the slice as the case's volume stores it; None where nobody knows how the case was
+            turned (``job.shown[pair].view`` is missing).
+        center_ijk: The patch's middle as index ``(i, j, k)`` of the case's volume, fractions allowed; None likewise.
+    """
+
+    pair: int
+    weight: float
+    inside: float
+    box: Box
+    case: int
+    name: str
+    axis: Axis
+    slice_index: int | None
+    stored_box: Box | None
+    center_ijk: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Why:
+    """What was read for one point of the target.
+
+    Attributes:
+        index: Slice of the target along ``job.view.axis``.
+        point: Row and column in the turned slice.
+        name: The object that was asked about.
+        maps: For each support pair float32 ``(H, W)`` on its own slice, turned as the pair is; each pixel's weight. A
+            map sums to the pair's share.
+        shares: Share of each pair in what was read, float32 ``(K,)``; they sum to 1.
+        patches: The patches that weigh most, heaviest first.
+        inside: Share of all that was read that lies on the object, 0..1.
+        probability: Of the object at the point, 0..1, on this slice alone, without what its neighbours say.
+        asked: The patch of the target that the point lies in; every point in it gets the same answer.
+        patch_mm: Rows and columns of a target patch in mm: nothing finer can be told.
+        sentence: What was found, in words.
+        caveat: How fine it is and what it does not say, in words.
+    """
+
+    index: int
+    point: tuple[float, float]
+    name: str
+    maps: tuple[np.ndarray, ...]
+    shares: np.ndarray
+    patches: tuple[Patch, ...]
+    inside: float
+    probability: float
+    asked: Box
+    patch_mm: tuple[float, float]
+    sentence: str
+    caveat: str
+
+
+def explain(
+    segmenter: Segmenter,
+    job: Job,
+    index: int,
+    row: float,
+    column: float,
+    object_index: int,
+    encoded: EncodedSlices | None = None,
+    most: int = 6,
+    prepared: PreparedSupport | None = None,
+    views: Sequence[SliceView | None] | None = None,
+) -> Why:
+    """Tells which support patches were read for a point of the target.
+
+    Args:
+        segmenter: The model; one whose generator has a Selective Map.
+        job: The job.
+        index: Slice of the target along ``job.view.axis``, counted from 0.
+        row: Row in the turned slice (``job.view.take``); whole numbers are pixel centres.
+        column: Column likewise.
+        object_index: Number of the object in ``job.support.objects``.
+        encoded: The embedding of this one slice, if it is there; computed otherwise.
+        most: How many patches are listed at most.
+        prepared: What ``segmenter.prepare(job.support)`` made; computed otherwise.
+        views: How each support pair was turned, in the order of the pairs; by default ``job.shown[pair].view`` where
+            there is one.
+
+    Raises:
+        UsageError: If the point lies outside of the slice, or slice or object do not exist.
+        DeviceError: If memory runs out.
+    """
+    objects, slices = job.support.objects, job.view.take(job.target.array)
+    shape = (int(slices.shape[1]), int(slices.shape[2]))
+    _check(index, len(slices), row, column, shape, object_index, objects)
+    name = objects[object_index]
+    box = segmenter.letterbox(shape, job.view.spacing_mm)
+    if encoded is None or encoded.keys != (segmenter.key(slices[index], job.window, box),):
+        encoded = segmenter.encode(slices[index : index + 1], job.window, job.view.spacing_mm)
+    if prepared is None or len(prepared.features) != len(job.support.pairs):
+        prepared = segmenter.prepare(job.support)
+    target = Tiles.of(box, segmenter.model.backbone.grid)
+    token = target.at(row, column)
+    weights = _read_from(segmenter, encoded, prepared, token)
+
+    tiles, maps = [], []
+    for pair, weight in zip(job.support.pairs, weights, strict=True):
+        own = segmenter.letterbox((pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
+        tiles.append(Tiles.of(own, segmenter.model.backbone.grid))
+        maps.append(tiles[-1].spread(weight))
+    covered = [
+        float((one * pair.masks[object_index]).sum(dtype=np.float64))
+        for one, pair in zip(maps, job.support.pairs, strict=True)
+    ]
+    answer = segmenter.predict(encoded, prepared)[0]
+    there = (int(row + 0.5), int(column + 0.5))
+    patch_mm = target.size_mm(token)
+    return Why(
+        index,
+        (float(row), float(column)),
+        name,
+        tuple(maps),
+        weights.sum(axis=(1, 2)).astype(np.float32),
+        _heaviest(job, weights, tiles, object_index, most, views),
+        sum(covered),
+        float(answer.probability[(object_index, *there)] * answer.presence[object_index]),
+        target.box(token),
+        patch_mm,
+        _sentence(name, job.shown, covered, weights.sum(axis=(1, 2))),
+        f"Nothing finer than {patch_mm[0]:.3g} x {patch_mm[1]:.3g} mm can be told apart. This is what the model read, "
+        "not why it was right.",
+    )
+
+
+def _check(
+    index: int,
+    count: int,
+    row: float,
+    column: float,
+    shape: tuple[int, int],
+    object_index: int,
+    objects: Sequence[str],
+) -> None:
+    """Refuses what cannot be asked.
+
+    Raises:
+        UsageError: If the point lies outside of the slice, or slice or object do not exist.
+    """
+    if not 0 <= index < count:
+        raise UsageError(f"the target has no slice {index}; its slices are 0 to {count - 1} (counted from 0).")
+    if not 0 <= object_index < len(objects):
+        raise UsageError(f"there is no object number {object_index}; the support has {len(objects)}, counted from 0.")
+    if not (-0.5 <= row < shape[0] - 0.5 and -0.5 <= column < shape[1] - 0.5):  # also NaN
+        raise UsageError(
+            f"the point (row {row:g}, column {column:g}) lies outside of the slice, which has {shape[0]} rows and "
+            f"{shape[1]} columns; click on the image."
+        )
+
+
+def _read_from(
+    segmenter: Segmenter, encoded: EncodedSlices, prepared: PreparedSupport, token: tuple[int, int]
+) -> np.ndarray:
+    """The Selective Map of one target position, float64 ``(K, g, g)``; sums to 1."""
+    import torch
+
+    generator, grid = segmenter.model.generator, segmenter.model.backbone.grid
+    if generator.config.selection == "mean":  # an ablation without a map: the same place of every support
+        there = prepared.valid.unflatten(-1, (grid, grid))[:, token[0], token[1]].double().cpu().numpy()
+        weights = np.zeros((len(there), grid, grid))
+        weights[:, token[0], token[1]] = there / max(1.0, there.sum())
+        return weights
+    with torch.inference_mode():
+        position = torch.tensor([token[0] * grid + token[1]], device=prepared.features.device)
+        return generator.why(encoded.features, prepared, position)[0].double().cpu().numpy()
+
+
+def _heaviest(
+    job: Job,
+    weights: np.ndarray,
+    tiles: Sequence[Tiles],
+    object_index: int,
+    most: int,
+    views: Sequence[SliceView | None] | None,
+) -> tuple[Patch, ...]:
+    """The patches that weigh most, of all pairs together."""
+    order = np.argsort(-weights, axis=None, kind="stable")[: max(0, most)]
+    patches = []
+    for pair, *place in zip(*np.unravel_index(order, weights.shape), strict=True):
+        number, token = int(pair), (int(place[0]), int(place[1]))
+        if weights[(number, *token)] <= 0:  # padding
+            break
+        shown, own = job.shown[number], tiles[number]
+        view = views[number] if views is not None else getattr(shown, "view", None)
+        box = own.box(token)
+        patches.append(
+            Patch(
+                number,
+                float(weights[(number, *token)]),
+                own.covered(token, job.support.pairs[number].masks[object_index]),
+                box,
+                shown.case,
+                shown.name,
+                shown.axis,
+                shown.index,
+                None if view is None else stored_box(box, own.letterbox.shape, view),
+                None if view is None else index_ijk(own.center(token), own.letterbox.shape, view, shown.index),
+            )
+        )
+    return tuple(patches)
+
+
+def _sentence(name: str, shown: Sequence[SupportSlice], covered: Sequence[float], shares: np.ndarray) -> str:
+    """What was read, in words.
+
+    Args:
+        name: The object.
+        shown: Where each pair comes from.
+        covered: What lies on the object, of each pair.
+        shares: What was read at all, of each pair.
+    """
+    inside = sum(covered)
+    if round(100 * inside) < 1:
+        beside = int(np.argmax(shares))
+        return (
+            f"Almost nothing of what was read lies on '{name}'; most ({_percent(shares[beside])}) lies beside it "
+            f"{_where(shown, [beside])}."
+        )
+    of_case: dict[int, float] = {}
+    for one, value in zip(shown, covered, strict=True):
+        of_case[one.case] = of_case.get(one.case, 0.0) + value
+    cases = [case for case in sorted(of_case, key=lambda c: -of_case[c]) if of_case[case] >= 0.05 * inside]
+    places = [_places(shown, covered, case) for case in cases[:MOST_NAMED]]
+    start = f"{_percent(inside)} of what was read lies on '{name}'"
+    if len(cases) == 1:
+        return f"{start} {places[0]}."
+    each = [f"{_percent(of_case[case])} {place}" for case, place in zip(cases, places, strict=False)]
+    return f"{start}: {'; '.join(each)}."
+
+
+def _places(shown: Sequence[SupportSlice], covered: Sequence[float], case: int) -> str:
+    """The slices of one case that hold nine tenths of what lies on the object there."""
+    pairs = sorted((n for n, one in enumerate(shown) if one.case == case), key=lambda n: -covered[n])
+    total, so_far, named = sum(covered[n] for n in pairs), 0.0, []
+    for pair in pairs[:MOST_NAMED]:
+        named.append(pair)
+        so_far += covered[pair]
+        if so_far >= 0.9 * total:
+            break
+    return _where(shown, named, so_far < 0.99 * total)
+
+
+def _where(shown: Sequence[SupportSlice], pairs: Sequence[int], mostly: bool = False) -> str:
+    """``in Case 3, slices 11 and 12``."""
+    numbers = sorted({one.index for one in (shown[n] for n in pairs) if one.index is not None})
+    if not numbers:
+        return f"in {shown[pairs[0]].name}"
+    listed = ", ".join(map(str, numbers[:-1])) + " and " if len(numbers) > 1 else ""
+    words = f"{'slices' if len(numbers) > 1 else 'slice'} {listed}{numbers[-1]}"
+    return f"in {shown[pairs[0]].name}, {'mostly ' if mostly else ''}{words}"
+
+
+def _percent(share: float) -> str:
+    """``62 %``."""
+    return f"{100 * share:.0f} %"
