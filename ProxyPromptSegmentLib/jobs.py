@@ -154,8 +154,8 @@ def plan(
         chosen = case.slices
         if chosen is not None and case.axis not in (None, own):
             notes.append(
-                f"The slices of {titles[number]} were chosen along {case.axis}, but those along {own} lie in the target's "
-                "plane; they are chosen automatically."
+                f"The slices of {titles[number]} were chosen along {case.axis}, but those along {own} lie in the "
+                "target's plane; they are chosen automatically."
             )
             chosen = None
         numbers = slice_numbers(chosen, take_slices(case.volume.array, own).shape[0])

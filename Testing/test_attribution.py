@@ -215,6 +215,9 @@ def test_what_lies_on_the_object_and_its_probability_are_those_of_the_segmenter(
     for patch in why.patches:
         mask = job.support.pairs[patch.pair].masks[0][_rect(patch.box)]
         assert patch.inside == pytest.approx(mask.mean(), abs=0.3)
+        assert patch.stored_box is not None and patch.center_ijk is not None
+    unknown = replace(job, shown=tuple(replace(one, view=None) for one in job.shown))
+    for patch in explain(tiny, unknown, 1, 12.4, 20.6, 0, most=3).patches:
         assert patch.stored_box is None and patch.center_ijk is None  # nobody said how the pairs were turned
 
 

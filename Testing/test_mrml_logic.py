@@ -308,3 +308,18 @@ def test_the_why_of_a_point_comes_from_the_support(logic, two_cases):
     logic.why(run, (9999.0, 0.0, 0.0), "prostate", lambda why, sentence: answers.append((why, sentence)))
     assert answers[-1][0] is None and "outside" in answers[-1][1]
     assert slicer.mrmlScene is not None
+
+
+def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
+    from ProxyPromptSegmentModule.logic import _case
+
+    support, (target, _truth) = two_cases
+    request = Request(target, (_case(support),), settings=CPU)
+    before = logic.estimate(request)
+    assert before.seconds > 0 and before.memory_bytes > 0 and not before.measured
+    run = logic.segment(target, [support], settings=CPU)
+    after = logic.estimate(request)
+    taken = run.result.outcome.seconds["segmentation"]
+    assert after.measured and taken / 3 < after.seconds < taken * 3
+    fewer = logic.estimate(Request(target, request.cases, slices=[1, 2], settings=CPU))
+    assert fewer.seconds < after.seconds

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import slicer
 
 from ProxyPromptSegmentLib import events
 from ProxyPromptSegmentModule import nodes
@@ -14,6 +17,8 @@ from ProxyPromptSegmentModule.run import Run
 from ProxyPromptSegmentModule.steps import CheckTask, SuggestTask
 from ProxyPromptSegmentModule.texts import _
 
+SPEEDS_SETTING = "ProxyPromptSegment/speeds"
+
 _log = logging.getLogger(__name__)
 
 Answer = Callable[[Any, str], None]
@@ -21,17 +26,13 @@ Answer = Callable[[Any, str], None]
 
 
 class Asking:
-    """Who asked what, until the answer comes.
-
-    Attributes:
-        speeds: How fast this machine was, by model and device, for estimates.
-    """
+    """Who asked what, until the answer comes; and what was learned for estimates."""
 
     def __init__(self, submit: Callable[[Any, str, str | None], Any]) -> None:
         """``submit``: hands a task, its label and what it replaces to the worker thread."""
         self._submit = submit
         self._waiting: dict[int, Callable[[Any, str], None]] = {}
-        self.speeds: dict[tuple[str, str], Any] = {}
+        self._speeds: Any = None
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: Answer) -> None:
         """Which support patches drove the prediction of an object at a world position; the newest question wins."""
@@ -70,13 +71,20 @@ class Asking:
         self._ask(task, _("Suggestion"), split, "suggest")
 
     def estimate(self, request: Request) -> Any:
-        """Time and memory of a run, from this machine's earlier runs where there were any."""
-        from ProxyPromptSegmentLib.estimate import estimate
+        """Time and memory of a run, from this machine's earlier runs where there were any.
 
-        settings = request.settings
-        dimensions = request.target.GetImageData().GetDimensions()
-        count = len(request.slices) if request.slices is not None else min(dimensions)
-        shape = sorted(dimensions)[1:]
+        Raises:
+            ProxyPromptError: If the model is unknown.
+        """
+        from ProxyPromptSegmentLib.estimate import estimate
+        from ProxyPromptSegmentLib.geometry import AXES, auto_axis
+
+        settings, target = request.settings, request.target
+        axis = settings.axis if settings.axis in AXES else auto_axis(nodes.geometry_of(target))
+        shape = list(target.GetImageData().GetDimensions()[::-1])
+        count = shape.pop(AXES.index(axis))
+        if request.slices is not None:
+            count = max(1, len(request.slices))
         objects = len(request.objects) if request.objects else 1
         return estimate(
             settings.model,
@@ -85,11 +93,32 @@ class Asking:
             (shape[0], shape[1]),
             settings.max_slices,
             objects,
-            measured=self.speeds.get((settings.model, settings.device)),
+            measured=self.speeds(),
         )
 
+    def speeds(self) -> Any:
+        """How fast this machine was, as far as somebody has measured: an `estimate.SpeedRecord`."""
+        from ProxyPromptSegmentLib.estimate import SpeedRecord
+
+        if self._speeds is None:
+            self._speeds = SpeedRecord.from_dict(_read_setting())
+        return self._speeds
+
     def learn(self, run: Run) -> None:
-        """Remembers how fast a finished run was."""
+        """Remembers how fast a finished run was, for the estimates of later sessions too."""
+        found = run.result
+        if run.state != "finished" or not hasattr(found, "embedded"):
+            return  # a cancelled run says little, and a cine is counted otherwise
+        self._speeds = self.speeds().learned(
+            run.request.settings.model,
+            found.device,
+            found.outcome.seconds["segmentation"],
+            found.slices,
+            found.embedded,
+            found.pairs,
+            found.objects,
+        )
+        _write_setting(self._speeds.to_dict())
 
     def receive(self, event: Any) -> None:
         """Passes an answer on; what nobody waits for is dropped."""
@@ -114,3 +143,16 @@ class Asking:
     def _ask(self, task: Any, label: str, on_answer: Answer, replaces: str) -> None:
         ticket = self._submit(task, label, replaces)
         self._waiting[ticket.number] = on_answer
+
+
+def _read_setting() -> Any:
+    """What was learned in earlier sessions; None where there are no settings (scripts, tests)."""
+    try:
+        return json.loads(slicer.app.userSettings().value(SPEEDS_SETTING, "{}"))
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _write_setting(values: dict[str, Any]) -> None:
+    if hasattr(slicer.app, "userSettings"):
+        slicer.app.userSettings().setValue(SPEEDS_SETTING, json.dumps(values))

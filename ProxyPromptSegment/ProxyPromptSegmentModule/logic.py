@@ -44,6 +44,7 @@ class SegmentationLogic:
         self.asking = Asking(self._submit)
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
+        self._learned: Run | None = None
         self._scene_tags: list[tuple[Any, int]] = []
         self._listen()
 
@@ -238,6 +239,9 @@ class SegmentationLogic:
             result_nodes.remove(run.segmentation)
         else:
             result_nodes.write(run)
+            if self._learned is not run:  # not once more after an undo
+                self._learned = run
+                self.asking.learn(run)
 
     # --- the scene ----------------------------------------------------------------------------------------------
 

@@ -56,8 +56,8 @@ class PlanTask:
 class CineTask:
     """Segments the frames of a cine; the outcome is a `tasks.FramesOutcome`.
 
-    A model of the SAM 2 kind follows them strictly in time. Another one has no memory: it takes them for the slices of a
-    stack, and averages each with its neighbours.
+    A model of the SAM 2 kind follows them strictly in time. Another one has no memory: it takes them for the slices of
+    a stack, and averages each with its neighbours.
 
     Attributes:
         job: Planned for the first frame.
