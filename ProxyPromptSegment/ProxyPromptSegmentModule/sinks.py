@@ -66,6 +66,7 @@ class VolumeSink:
     def finish(self) -> None:
         """Remembers what the segments look like, to notice later whether somebody has corrected them."""
         if self.valid and self._writer is not None:
+            self._writer.restore_surfaces()  # only where there were some; before the marks, for it touches segments
             self._marks = {name: self._mark(found) for name, found in self.segment_ids.items()}
 
     def untouched(self) -> dict[str, str]:

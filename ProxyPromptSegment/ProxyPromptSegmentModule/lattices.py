@@ -1,0 +1,215 @@
+"""How the voxels of MRML nodes lie to each other: matrices between nodes, and labelmaps seen on a volume's lattice.
+
+Matrices are 4x4 float64 arrays and take ``(i, j, k, 1)`` or ``(r, a, s, 1)``, mm, from the right. A segmentation's
+labelmaps have RAS coordinates of the segmentation, before its own parent transform; a volume's lattice is brought into
+these, so that equal transforms cancel out and nothing is rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import slicer
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from ProxyPromptSegmentLib.geometry import SAME_GRID_VOXELS, LatticeMap
+
+Matrix = npt.NDArray[np.float64]
+LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def array_of(matrix: vtk.vtkMatrix4x4) -> Matrix:
+    """The numbers of a vtkMatrix4x4."""
+    return np.array([matrix.GetElement(row, column) for row in range(4) for column in range(4)]).reshape(4, 4)
+
+
+def vtk_matrix_of(array: npt.ArrayLike) -> vtk.vtkMatrix4x4:
+    """A vtkMatrix4x4 of a 4x4 array."""
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(np.asarray(array, dtype=np.float64).ravel().tolist())
+    return matrix
+
+
+def transform_between(source, target):
+    """The vtkGeneralTransform from below one transform node to below another; None stands for the world."""
+    general = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, general)
+    return general
+
+
+def matrix_between(source, target) -> Matrix | None:
+    """The matrix from below one transform node to below another, or None if it is not linear."""
+    if source is target:
+        return np.eye(4)
+    if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(transform_between(source, target)):
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, matrix)
+    return array_of(matrix)
+
+
+def ijk_to_ras(volume_node) -> Matrix:
+    """The volume's own matrix from voxels to RAS, without its parent transform."""
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    return array_of(matrix)
+
+
+def ijk_to_segmentation(volume_node, segmentation_node) -> Matrix | None:
+    """The matrix from a volume's voxels to a segmentation's own RAS; None if the way there is not linear."""
+    between = matrix_between(volume_node.GetParentTransformNode(), segmentation_node.GetParentTransformNode())
+    return None if between is None else between @ ijk_to_ras(volume_node)
+
+
+def size_kji(volume_node) -> tuple[int, int, int]:
+    """Number of voxels along k, j and i."""
+    i, j, k = volume_node.GetImageData().GetDimensions()
+    return k, j, i
+
+
+def corners(extent) -> Matrix:
+    """The eight corner voxels of an extent ``(i0, i1, j0, j1, k0, k1)``, ``(8, 4)`` with a 1 behind."""
+    i, j, k = extent[0:2], extent[2:4], extent[4:6]
+    return np.array([(*ijk, 1.0) for ijk in product(i, j, k)], dtype=np.float64)
+
+
+def full_extent(shape: tuple[int, int, int]) -> tuple[int, int, int, int, int, int]:
+    """The extent of a whole volume of a shape ``(K, J, I)``."""
+    return 0, shape[2] - 1, 0, shape[1] - 1, 0, shape[0] - 1
+
+
+def relate(source: Matrix, extent, reference: Matrix, shape: tuple[int, int, int]) -> LatticeMap | None:
+    """How an extent of a lattice lies on a reference lattice, or None if the voxels do not coincide.
+
+    Args:
+        source: From the source's voxels to mm.
+        extent: Which of them there are, ``(i0, i1, j0, j1, k0, k1)``.
+        reference: From the reference's voxels to the same mm.
+        shape: Shape ``(K, J, I)`` of arrays on the reference.
+    """
+    relation = np.linalg.inv(reference) @ source
+    turn, offset = np.round(relation[:3, :3]), np.round(relation[:3, 3])
+    if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
+        return None
+    exact, rounded = relation[:3], np.column_stack([turn, offset])
+    back = corners(full_extent(shape)) @ np.linalg.inv(relation).T  # both boxes, because both will be read
+    places = np.concatenate([corners(extent), back])
+    if np.abs(places @ exact.T - places @ rounded.T).max() > SAME_GRID_VOXELS:
+        return None
+    first = (corners(extent) @ rounded.T).min(axis=0).astype(int)
+    turn_kji = turn[::-1, ::-1]
+    a, b, c = (int(n) for n in np.abs(turn_kji).argmax(axis=1))
+    f, g, h = (bool(n < 0) for n in turn_kji.sum(axis=1))
+    return LatticeMap((a, b, c), (f, g, h), (int(first[2]), int(first[1]), int(first[0])), shape)
+
+
+# --- labelmaps ----------------------------------------------------------------------------------------------
+
+
+def labelmap_matrix(labelmap) -> Matrix:
+    """From a vtkOrientedImageData's voxels to its mm."""
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    return array_of(matrix)
+
+
+def is_empty(labelmap) -> bool:
+    """Whether a labelmap has no voxels: that of a segment in which nothing was ever drawn."""
+    extent = labelmap.GetExtent()
+    return any(extent[2 * n] > extent[2 * n + 1] for n in range(3)) or labelmap.GetPointData().GetScalars() is None
+
+
+def labelmap_array(labelmap) -> npt.NDArray[Any]:
+    """The labelmap's voxels as a view ``(K, J, I)``; valid until VTK allocates them anew."""
+    i, j, k = labelmap.GetDimensions()
+    return vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(k, j, i)
+
+
+def new_labelmap(matrix: Matrix, extent, dtype: npt.DTypeLike = np.uint8):
+    """A labelmap of zeros.
+
+    They come from the operating system as they are needed, so that this takes no time however large the volume is.
+    """
+    labelmap = slicer.vtkOrientedImageData()
+    labelmap.SetExtent(*extent)
+    labelmap.SetGeometryFromImageToWorldMatrix(vtk_matrix_of(matrix))
+    i, j, k = labelmap.GetDimensions()
+    scalars = numpy_to_vtk(np.zeros(k * j * i, dtype), deep=False)
+    scalars.SetName("ImageScalars")
+    labelmap.GetPointData().SetScalars(scalars)
+    return labelmap
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A labelmap as it is seen on a volume's lattice.
+
+    Attributes:
+        values: View of its voxels with the axes of the volume; writing into it writes into the labelmap.
+        start: Index ``(k, j, i)`` in the volume of the first of them; may be negative.
+        shape: Shape ``(K, J, I)`` of the volume.
+    """
+
+    values: npt.NDArray[Any]
+    start: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every voxel of the volume is there."""
+        return all(s <= 0 and s + n >= t for s, n, t in zip(self.start, self.values.shape, self.shape, strict=True))
+
+    def plane(self, axis: int, index: int) -> tuple[npt.NDArray[Any], tuple[slice, slice]] | None:
+        """What there is of a slice: a view, and which part of the slice it is; None if nothing."""
+        if not 0 <= index - self.start[axis] < self.values.shape[axis]:
+            return None
+        here, there = [], []
+        for n in (n for n in range(3) if n != axis):
+            low, high = max(0, self.start[n]), min(self.shape[n], self.start[n] + self.values.shape[n])
+            if low >= high:
+                return None
+            here.append(slice(low - self.start[n], high - self.start[n]))
+            there.append(slice(low, high))
+        cut = np.moveaxis(self.values, axis, 0)[index - self.start[axis]]
+        return cut[tuple(here)], (there[0], there[1])
+
+    def read(self, axis: int, index: int, label: int) -> npt.NDArray[np.bool_]:
+        """A whole slice of one segment, True inside."""
+        result = np.zeros([n for m, n in enumerate(self.shape) if m != axis], dtype=bool)
+        if (found := self.plane(axis, index)) is not None:
+            np.equal(found[0], label, out=result[found[1]])
+        return result
+
+
+def seen_on(labelmap, volume_matrix: Matrix, shape: tuple[int, int, int]) -> Seen | None:
+    """A labelmap as seen on a volume's lattice, or None if it is empty or its voxels lie elsewhere.
+
+    Args:
+        labelmap: A vtkOrientedImageData of a segmentation.
+        volume_matrix: From the volume's voxels to the segmentation's mm, see `ijk_to_segmentation`.
+        shape: The volume's ``(K, J, I)``.
+    """
+    if is_empty(labelmap):
+        return None
+    lattice = relate(labelmap_matrix(labelmap), labelmap.GetExtent(), volume_matrix, shape)
+    if lattice is None:
+        return None
+    turned = np.transpose(labelmap_array(labelmap), lattice.order)
+    turned = turned[tuple(slice(None, None, -1 if flip else 1) for flip in lattice.flips)]
+    return Seen(turned, lattice.start, shape)
+
+
+def covering_extent(labelmap_matrix: Matrix, extent, volume_matrix: Matrix, shape: tuple[int, int, int]):
+    """The smallest extent of a labelmap's lattice that has both its own voxels and those of the volume."""
+    relation = np.linalg.inv(labelmap_matrix) @ volume_matrix
+    box = np.round(corners(full_extent(shape)) @ relation[:3].T).astype(int)
+    low, high = box.min(axis=0), box.max(axis=0)
+    if extent is not None:
+        low = np.minimum(low, extent[0::2])
+        high = np.maximum(high, extent[1::2])
+    return tuple(int(n) for pair in zip(low, high, strict=True) for n in pair)

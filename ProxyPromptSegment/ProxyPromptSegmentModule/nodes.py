@@ -1,0 +1,307 @@
+"""MRML nodes to what the engine reads: volumes, segmentations, slices. Reads only; no node is ever changed.
+
+World coordinates are RAS here, as everywhere in Slicer, and contain the parent transforms. Inside
+`ProxyPromptSegmentLib` they are LPS; this file and `lattices.py` are the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import slicer
+import slicer.util
+
+from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
+from ProxyPromptSegmentLib.geometry import VolumeGeometry, axis_number
+from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.volumes import Volume, check_intensities
+from ProxyPromptSegmentModule import lattices
+from ProxyPromptSegmentModule.terminology import terminology_of_segment
+
+BINARY_LABELMAP = "Binary labelmap"
+Notes = tuple[str, ...]
+
+
+def name_of(node) -> str:
+    """What to call a node in a sentence."""
+    return f"'{node.GetName()}'" if node is not None and node.GetName() else "the node"
+
+
+# --- volumes ------------------------------------------------------------------------------------------------
+
+
+def check_volume(volume_node) -> None:
+    """Refuses what is no volume with voxels.
+
+    Raises:
+        InputError: If the node is missing, is no volume or has no image data.
+    """
+    if volume_node is None or not volume_node.IsA("vtkMRMLVolumeNode"):
+        raise InputError("no volume was given; choose a volume.")
+    image = volume_node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None or 0 in image.GetDimensions():
+        raise InputError(f"{name_of(volume_node)} has no image data; load it again or choose another volume.")
+
+
+def placed_geometry(volume_node) -> tuple[VolumeGeometry, Notes]:
+    """Where the voxels of a volume lie in the world, and notes for the user.
+
+    A parent transform is included where it is linear and keeps right angles (turned, flipped, scaled along the axes).
+    Otherwise the geometry is that of the volume itself and a note says so.
+
+    Raises:
+        InputError: If the node is no volume or has no image data.
+        GeometryError: If the volume itself has no regular grid.
+    """
+    check_volume(volume_node)
+    k, j, i = lattices.size_kji(volume_node)
+    own = lattices.ijk_to_ras(volume_node)
+    try:
+        local = VolumeGeometry.from_affine(lattices.LPS_OF_RAS @ own, (i, j, k))
+    except GeometryError as error:
+        raise GeometryError(f"{name_of(volume_node)}: {error}") from None
+    to_world = lattices.matrix_between(volume_node.GetParentTransformNode(), None)
+    if to_world is not None:
+        try:
+            return VolumeGeometry.from_affine(lattices.LPS_OF_RAS @ to_world @ own, (i, j, k)), ()
+        except GeometryError:
+            pass
+    kind = "bends" if to_world is None else "shears"
+    return local, (
+        f"The transform of {name_of(volume_node)} {kind} it. Its slices are taken as they are stored, and sizes in mm "
+        "are those without the transform.",
+    )
+
+
+def geometry_of(volume_node) -> VolumeGeometry:
+    """The lattice of a volume in LPS, see `placed_geometry`, without the notes."""
+    return placed_geometry(volume_node)[0]
+
+
+def volume_of(volume_node) -> tuple[Volume, Notes]:
+    """A copy of a volume's voxels, float32, with its place; and notes for the user.
+
+    Scalar volumes of any type, and colour volumes (transparency is left out). The array shares no memory with the node.
+
+    Raises:
+        InputError: If the node is no volume, has no image data, has several components that are no colours, or
+            intensities that no window can be laid over (NaN, infinite, all the same).
+        GeometryError: If it has no regular grid.
+    """
+    geometry, notes = placed_geometry(volume_node)
+    array = stored_voxels(volume_node)
+    if volume_node.GetImageData().GetNumberOfScalarComponents() == 4:
+        notes = (*notes, f"The transparency of {name_of(volume_node)} is left out.")
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is refused
+        copied = np.array(array, dtype=np.float32, order="C")
+    check_intensities(copied, name_of(volume_node))
+    return Volume(copied, geometry, volume_node.GetName() or "volume"), notes
+
+
+def stored_voxels(volume_node) -> npt.NDArray[Any]:
+    """A view of a volume's voxels as stored, ``(K, J, I)``, or ``(K, J, I, 3)`` for colour; never write into it.
+
+    Raises:
+        InputError: If the node is no volume, has no image data or several components that are no colours.
+    """
+    check_volume(volume_node)
+    components = volume_node.GetImageData().GetNumberOfScalarComponents()
+    if components > 1 and not _is_color(volume_node, components):
+        raise InputError(
+            f"{name_of(volume_node)} has {components} values per voxel; one is needed, or red, green and blue. If it "
+            "is a series in time, load it as a sequence (module Sequences) and choose the sequence."
+        )
+    array = slicer.util.arrayFromVolume(volume_node)
+    return array[..., :3] if components > 1 else array
+
+
+def _is_color(volume_node, components: int) -> bool:
+    """Whether several components are red, green, blue and perhaps transparency."""
+    if components not in (3, 4) or not volume_node.IsA("vtkMRMLVectorVolumeNode"):
+        return False
+    if not hasattr(volume_node, "GetVoxelVectorType"):
+        return True
+    spatial = (volume_node.VoxelVectorTypeSpatial, volume_node.VoxelVectorTypeSpatialCovariant)
+    return volume_node.GetVoxelVectorType() not in spatial
+
+
+# --- segmentations ------------------------------------------------------------------------------------------
+
+
+def segmentation_of(
+    segmentation_node, volume_node, segment_ids: Sequence[str] | None = None
+) -> tuple[Segmentation, Notes]:
+    """Segments on exactly the lattice of a volume, whatever the transforms of the two; and notes for the user.
+
+    Where the segmentation has the volume's lattice (flipped, with exchanged axes, cropped or extended), voxels are
+    copied. Otherwise, also below a transform that bends, the nearest voxel is taken and a note says so. Surfaces are
+    converted on a copy.
+
+    Args:
+        segmentation_node: A vtkMRMLSegmentationNode.
+        volume_node: Gives the lattice.
+        segment_ids: Which segments, in this order; all by default.
+
+    Raises:
+        InputError: If a node is missing or the volume has no image data.
+        SupportError: If there is no such segment, none at all, or a segment cannot be made a labelmap.
+        GeometryError: If the volume has no regular grid.
+    """
+    geometry = geometry_of(volume_node)
+    ids = _wanted_ids(segmentation_node, segment_ids)
+    source = _with_labelmaps(segmentation_node, volume_node, ids)
+    notes: list[str] = []
+    planes: dict = {}
+    segments = []
+    for segment_id in ids:
+        segment = source.GetSegment(segment_id)
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+        if labelmap not in planes:
+            planes[labelmap] = _on_lattice(labelmap, segmentation_node, volume_node, notes)
+        mask = (planes[labelmap] == segment.GetLabelValue()).view(np.uint8)
+        original = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        red, green, blue = original.GetColor()
+        segments.append(
+            Segment(
+                original.GetName() or segment_id,
+                mask,
+                (red, green, blue),
+                terminology_of_segment(original),
+                {"id": segment_id},
+            )
+        )
+    return Segmentation(segments, geometry), tuple(dict.fromkeys(notes))
+
+
+def _wanted_ids(segmentation_node, segment_ids: Sequence[str] | None) -> list[str]:
+    """Ids of the segments to read, after checking that they are there."""
+    if segmentation_node is None or not segmentation_node.IsA("vtkMRMLSegmentationNode"):
+        raise InputError("no segmentation was given; choose a segmentation.")
+    there = list(segmentation_node.GetSegmentation().GetSegmentIDs())
+    wanted = there if segment_ids is None else [str(one) for one in segment_ids]
+    missing = [one for one in wanted if one not in there]
+    if missing or not wanted:
+        problem = f"has no segment with the id '{missing[0]}'" if missing else "has no segments"
+        raise SupportError(
+            f"the segmentation {name_of(segmentation_node)} {problem}; choose a segment, or draw one in the module "
+            "Segment Editor."
+        )
+    return wanted
+
+
+def _with_labelmaps(segmentation_node, volume_node, ids: list[str]):
+    """The node's vtkSegmentation, or a copy of the segments converted to labelmaps."""
+    segmentation = segmentation_node.GetSegmentation()
+    if segmentation.GetSourceRepresentationName() == BINARY_LABELMAP:
+        return segmentation
+    copy = slicer.vtkSegmentation()
+    copy.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+    for segment_id in ids:
+        copy.CopySegmentFromSegmentation(segmentation, segment_id)
+    matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
+    if matrix is not None:
+        extent = lattices.full_extent(lattices.size_kji(volume_node))
+        converter = slicer.vtkSegmentationConverter
+        text = converter.SerializeImageGeometry(lattices.vtk_matrix_of(matrix), extent)
+        copy.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), text)
+        copy.SetConversionParameter("Oversampling factor", "1")
+    if not copy.CreateRepresentation(BINARY_LABELMAP, True):
+        raise SupportError(
+            f"the segments of {name_of(segmentation_node)} ({segmentation.GetSourceRepresentationName()}) cannot be "
+            "made labelmaps. Create the binary labelmap in the module Segmentations, under Representations."
+        )
+    return copy
+
+
+def _on_lattice(labelmap, segmentation_node, volume_node, notes: list[str]):
+    """The values of a labelmap on the volume's lattice, ``(K, J, I)``; a new array."""
+    shape = lattices.size_kji(volume_node)
+    if labelmap is None or lattices.is_empty(labelmap):
+        return np.zeros(shape, np.uint8)
+    matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
+    lattice = None
+    if matrix is not None:
+        lattice = lattices.relate(lattices.labelmap_matrix(labelmap), labelmap.GetExtent(), matrix, shape)
+    if lattice is not None:
+        return lattice.apply(lattices.labelmap_array(labelmap))
+    notes.append(
+        f"{name_of(segmentation_node)} lies on another grid than {name_of(volume_node)}; each voxel of the volume got "
+        "what is nearest to it."
+    )
+    reference, result = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    reference.SetExtent(*lattices.full_extent(shape))
+    reference.SetGeometryFromImageToWorldMatrix(lattices.vtk_matrix_of(lattices.ijk_to_ras(volume_node)))
+    reference.AllocateScalars(labelmap.GetScalarType(), 1)
+    transform = lattices.transform_between(
+        segmentation_node.GetParentTransformNode(), volume_node.GetParentTransformNode()
+    )
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        labelmap, reference, result, False, False, transform
+    )
+    return lattices.labelmap_array(result).copy()
+
+
+def annotated_slices(
+    segmentation_node, volume_node, axis: str = "k", segment_ids: Sequence[str] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """On which slices of a volume along an axis each segment is marked: ``{segment id: (slice, ...)}``.
+
+    Raises:
+        InputError, SupportError, GeometryError: As `segmentation_of`.
+    """
+    number = axis_number(axis)
+    others = tuple(n for n in range(3) if n != number)
+    segmentation, _ = segmentation_of(segmentation_node, volume_node, segment_ids)
+    return {
+        segment.metadata["id"]: tuple(int(n) for n in np.flatnonzero(segment.mask.any(axis=others)))
+        for segment in segmentation.segments
+    }
+
+
+# --- places -------------------------------------------------------------------------------------------------
+
+
+def ijk_at(volume_node, ras: Sequence[float]) -> tuple[int, int, int] | None:
+    """The voxel ``(i, j, k)`` at a place of the world in mm, or None outside of the volume.
+
+    Raises:
+        InputError: If the node is no volume or has no image data.
+    """
+    check_volume(volume_node)
+    from_world = lattices.transform_between(None, volume_node.GetParentTransformNode())
+    local = np.append(from_world.TransformPoint([float(x) for x in ras]), 1.0)
+    exact = (np.linalg.inv(lattices.ijk_to_ras(volume_node)) @ local)[:3]
+    i, j, k = (int(n) for n in np.floor(exact + 0.5))
+    sizes = volume_node.GetImageData().GetDimensions()
+    return (i, j, k) if all(0 <= n < size for n, size in zip((i, j, k), sizes, strict=True)) else None
+
+
+def slice_index_at(volume_node, view_axis: str, ras: Sequence[float]) -> int | None:
+    """The slice along ``"k"``, ``"j"`` or ``"i"`` at a place of the world, or None outside of the volume.
+
+    Raises:
+        InputError: If the node is no volume or has no image data.
+        GeometryError: If there is no such axis.
+    """
+    number = axis_number(view_axis)
+    ijk = ijk_at(volume_node, ras)
+    return None if ijk is None else ijk[2 - number]
+
+
+def slice_ras(volume_node, view_axis: str, index: int) -> tuple[float, float, float]:
+    """The centre of a slice in the world, ``(r, a, s)`` in mm: where the views are to jump.
+
+    Raises:
+        InputError: If the node is no volume or has no image data.
+        GeometryError: If there is no such axis.
+    """
+    check_volume(volume_node)
+    number = axis_number(view_axis)
+    ijk = [(n - 1) / 2 for n in volume_node.GetImageData().GetDimensions()]
+    ijk[2 - number] = float(index)
+    local = (lattices.ijk_to_ras(volume_node) @ np.array([*ijk, 1.0]))[:3]
+    r, a, s = lattices.transform_between(volume_node.GetParentTransformNode(), None).TransformPoint(local.tolist())
+    return r, a, s

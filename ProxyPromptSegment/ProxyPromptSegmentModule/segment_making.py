@@ -1,0 +1,253 @@
+"""What a segmentation needs before the first slice: the right lattice, segments with name, colour and terminology."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from ProxyPromptSegmentLib.errors import GeometryError, InputError
+from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.segmentations import default_color
+from ProxyPromptSegmentModule import lattices
+from ProxyPromptSegmentModule.nodes import BINARY_LABELMAP, geometry_of, name_of
+from ProxyPromptSegmentModule.terminology import TAG, TISSUE, tag_of, terminology_to_text
+
+OBJECT_TAG = "ProxyPromptSegment.Object"
+"""Tag of segments that a run has made: the object's name in the support."""
+
+_INSTEAD = "Segment into a new segmentation instead, or"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Segments to be, where there is no `SupportSet` to name them.
+
+    Attributes:
+        objects: Names, in the order of the masks.
+        colors: Red, green, blue in 0..1 of each; Slicer's colours where there are none.
+        terminologies: The library's terminology dictionary of each, or None.
+    """
+
+    objects: tuple[str, ...]
+    colors: tuple[tuple[float, float, float], ...] = ()
+    terminologies: tuple[dict[str, Any] | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the counts.
+
+        Raises:
+            InputError: If there is no object, names repeat or counts differ.
+        """
+        counts = {len(values) for values in (self.objects, self.colors or self.objects)}
+        counts.add(len(self.terminologies or self.objects))
+        if not self.objects or len({name.casefold() for name in self.objects}) < len(self.objects) or len(counts) > 1:
+            raise InputError(
+                f"the objects {self.objects} with {len(self.colors)} colours and {len(self.terminologies)} "
+                "terminologies cannot become segments; each needs a name of its own, and as many of the others or none."
+            )
+
+
+def create_segmentation(volume_node, name: str):
+    """Makes a segmentation node for a volume.
+
+    It lies under the same transform, has the volume's lattice as its reference geometry (which DICOM SEG export and
+    surfaces want), a display node, a name that no other node has, and the volume's place in the subject hierarchy.
+
+    Raises:
+        InputError: If the volume has no image data or is in no scene.
+        GeometryError: If it has no regular grid.
+    """
+    geometry_of(volume_node)
+    scene = volume_node.GetScene()
+    if scene is None:
+        raise InputError(f"{name_of(volume_node)} is no longer in the scene; choose another volume.")
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GetUniqueNameByString(name))
+    node.CreateDefaultDisplayNodes()
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())  # before the geometry, which is relative to it
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    place_in_hierarchy(node, volume_node)
+    return node
+
+
+def check_target(segmentation_node, volume_node) -> tuple[lattices.Matrix, lattices.Matrix]:
+    """Whether a segmentation can take slices of a volume without resampling; changes nothing.
+
+    Returns:
+        From the volume's voxels to the segmentation's own mm; and the lattice that new labelmaps get, which differs in
+        the order and direction of its axes at most.
+
+    Raises:
+        InputError: If the node is missing, not in a scene, or has surfaces as its source.
+        GeometryError: If the volume has no regular grid, or the two have different lattices.
+    """
+    if segmentation_node is None or not segmentation_node.IsA("vtkMRMLSegmentationNode"):
+        raise InputError("no segmentation was given to write into; choose one, or none to make a new one.")
+    name, volume = name_of(segmentation_node), name_of(volume_node)
+    geometry_of(volume_node)
+    matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
+    if matrix is None or not _has_right_angles(matrix):
+        raise GeometryError(
+            f"{name} and {volume} are under different transforms that bend or shear one against the other, so their "
+            f"voxels cannot coincide. {_INSTEAD} put both under the same transform."
+        )
+    segmentation = segmentation_node.GetSegmentation()
+    if segmentation.GetNumberOfSegments() and segmentation.GetSourceRepresentationName() != BINARY_LABELMAP:
+        raise InputError(
+            f"{name} is made of {segmentation.GetSourceRepresentationName().lower()}s, which have no voxels. "
+            f"{_INSTEAD} make the binary labelmap its source in the module Segmentations, under Representations."
+        )
+    shape = lattices.size_kji(volume_node)
+    home, drawn = matrix, False
+    for segment_id in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(segment_id)
+        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
+        if labelmap is None or lattices.is_empty(labelmap):
+            continue
+        drawn = True
+        if lattices.relate(lattices.labelmap_matrix(labelmap), labelmap.GetExtent(), matrix, shape) is None:
+            raise GeometryError(
+                f"the segment '{segment.GetName()}' of {name} lies on another grid than {volume}, so slices cannot be "
+                f"replaced exactly. {_INSTEAD} resample it: Segment Editor, 'Specify geometry', source {volume}."
+            )
+    reference = _reference(segmentation)
+    if reference is not None:
+        if lattices.relate(*reference, matrix, shape) is not None:
+            home = reference[0]
+        elif drawn:
+            raise GeometryError(
+                f"the geometry that {name} is saved in is not that of {volume}, so what is written now would be "
+                f"resampled later. {_INSTEAD} set it: Segment Editor, 'Specify geometry', source {volume}."
+            )
+    return matrix, home
+
+
+def adopt_reference(segmentation_node, volume_node) -> None:
+    """Gives a segmentation the volume's geometry where it has none, or one that nothing is drawn in yet."""
+    segmentation = segmentation_node.GetSegmentation()
+    if segmentation.GetNumberOfSegments() == 0:
+        segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
+    matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
+    reference = _reference(segmentation)
+    role = segmentation_node.GetReferenceImageGeometryReferenceRole()
+    shape = lattices.size_kji(volume_node)
+    if reference is None or lattices.relate(*reference, matrix, shape) is None:
+        segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    elif segmentation_node.GetNodeReference(role) is None:
+        segmentation_node.SetNodeReferenceID(role, volume_node.GetID())
+    if segmentation_node.GetDisplayNode() is None:
+        segmentation_node.CreateDefaultDisplayNodes()
+
+
+def make_segment(segmentation, name: str, number: int, support: Any) -> str:
+    """Adds an empty segment for an object of a support; returns its id."""
+    colors, terminologies = tuple(support.colors), tuple(support.terminologies)
+    color = colors[number] if colors else default_color(number)
+    segment = slicer.vtkSegment()
+    segment.SetName(unique_name(segmentation, name))
+    segment.SetColor(*(float(c) for c in color))
+    # a layer of its own: AddEmptySegment would put it into that of the first segment, to be taken apart again
+    segment.AddRepresentation(BINARY_LABELMAP, slicer.vtkOrientedImageData())
+    segment.SetNameAutoGenerated(False)
+    segment.SetColorAutoGenerated(False)
+    text = terminology_to_text(terminologies[number] if terminologies else None)
+    segment.SetTag(TAG, text or TISSUE)
+    segment.SetTag(OBJECT_TAG, name)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetSegmentStatus(segment, logic.InProgress)
+    segment_id = segmentation.GenerateUniqueSegmentID("")
+    segmentation.AddSegment(segment, segment_id)
+    return segment_id
+
+
+def unique_name(segmentation, name: str) -> str:
+    """The name, or the name with a number where a segment has it already: ``prostate (2)``."""
+    ids = segmentation.GetSegmentIDs()
+    used = {(segmentation.GetSegment(one).GetName() or "").casefold() for one in ids}
+    unique, number = name, 1
+    while unique.casefold() in used:
+        number += 1
+        unique = f"{name} ({number})"
+    return unique
+
+
+def known_segments(segmentation_node, objects: tuple[str, ...], given: dict[str, str], reuse: bool) -> dict[str, str]:
+    """Ids of the existing segments that a run writes into, by object name; changes nothing.
+
+    Args:
+        segmentation_node: Where they are.
+        objects: Names of the run's objects.
+        given: Object name -> id, as asked for.
+        reuse: Whether the others get what an earlier run made for them.
+
+    Raises:
+        InputError: If an object or id does not exist, or two objects have the same.
+    """
+    segmentation = segmentation_node.GetSegmentation()
+    unknown = [name for name in given if name not in objects]
+    if unknown:
+        listed = ", ".join(f"'{name}'" for name in objects)
+        raise InputError(f"there is no object '{unknown[0]}' in the run; its objects are {listed}.")
+    missing = [one for one in given.values() if segmentation.GetSegment(one) is None]
+    if missing:
+        raise InputError(
+            f"{name_of(segmentation_node)} has no segment with the id '{missing[0]}'; choose one that is there, or "
+            "none to make a new one."
+        )
+    if len(set(given.values())) < len(given):
+        raise InputError("two objects were to be written into one segment; choose a segment for each.")
+    known = dict(given)
+    for name in objects if reuse else ():
+        found = reusable_segment(segmentation, name, known.values())
+        if name not in known and found:
+            known[name] = found
+    return known
+
+
+def reusable_segment(segmentation, name: str, taken: Iterable[str]) -> str | None:
+    """The last segment that an earlier run made for an object, if it is not given to another."""
+    found = [
+        one
+        for one in segmentation.GetSegmentIDs()
+        if one not in taken and tag_of(segmentation.GetSegment(one), OBJECT_TAG) == name
+    ]
+    return found[-1] if found else None
+
+
+def place_in_hierarchy(segmentation_node, volume_node) -> None:
+    """Puts the segmentation beside its volume in the subject hierarchy: under the same study, where there is one."""
+    scene = segmentation_node.GetScene()
+    if scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None:
+        return
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item, volume = (hierarchy.GetItemByDataNode(node) for node in (segmentation_node, volume_node))
+    if item and volume:
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(volume))
+
+
+def _reference(segmentation) -> tuple[lattices.Matrix, tuple[int, ...]] | None:
+    """The geometry that a segmentation is saved in: matrix and extent; None where it has none."""
+    converter = slicer.vtkSegmentationConverter
+    text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
+    image = slicer.vtkOrientedImageData()
+    if not text or not converter.DeserializeImageGeometry(text, image, False):
+        return None
+    extent = image.GetExtent()
+    if any(extent[2 * n] > extent[2 * n + 1] for n in range(3)):
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    return lattices.array_of(matrix), extent
+
+
+def _has_right_angles(matrix: lattices.Matrix) -> bool:
+    """Whether a lattice can be that of a labelmap."""
+    try:
+        VolumeGeometry.from_affine(np.asarray(matrix), (1, 1, 1))
+    except GeometryError:
+        return False
+    return True

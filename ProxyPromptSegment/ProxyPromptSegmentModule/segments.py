@@ -1,0 +1,308 @@
+"""Writes masks into segments: the one place of the module that does.
+
+Main thread only. Exactly the slices that are given are replaced, in exactly the segments of the run. Everything else
+stays: other slices, other segments, voxels that the Segment Editor's masking protects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.geometry import SliceView, axis_number
+from ProxyPromptSegmentModule import lattices
+from ProxyPromptSegmentModule.nodes import check_volume, name_of
+from ProxyPromptSegmentModule.segment_layers import Layers
+from ProxyPromptSegmentModule.segment_making import (
+    Wanted,
+    adopt_reference,
+    check_target,
+    create_segmentation,
+    known_segments,
+    make_segment,
+)
+from ProxyPromptSegmentModule.segment_masking import IntensityMask, rules_of
+from ProxyPromptSegmentModule.segment_step import Removed, Step
+
+__all__ = ["SegmentWriter", "Wanted", "create_segmentation"]
+
+CLOSED_SURFACE = "Closed surface"
+Slices = Sequence[tuple[int, npt.NDArray[np.uint8]]]
+
+
+class SegmentWriter:
+    """Writes the slices of one run into segments; the run is one undo step.
+
+    Nodes may be deleted and segments edited, cropped or removed at any time: the writer looks before each write, skips
+    what is gone, and loses nothing that others drew elsewhere.
+
+    Attributes:
+        segment_ids: Object name -> segment id, in the order of the masks.
+        notes: What the user should know, as sentences.
+    """
+
+    def __init__(
+        self,
+        segmentation_node,
+        volume_node,
+        view: SliceView,
+        support: Any,
+        editor_node=None,
+        segment_ids: dict[str, str] | None = None,
+        reuse: bool = False,
+        editor_logic=None,
+    ) -> None:
+        """Checks everything, then makes the segments that are missing.
+
+        Args:
+            segmentation_node: Where to write.
+            volume_node: The volume that was segmented.
+            view: How the masks lie in the volume: the job's view.
+            support: A `SupportSet` or a `Wanted`: names, colours and terminologies in the order of the masks.
+            editor_node: A vtkMRMLSegmentEditorNode whose masking and overwriting hold; read now and not again. Without
+                one, voxels change everywhere and no other segment loses any. The segments of a run never restrict or
+                overwrite each other: objects may overlap.
+            segment_ids: Object name -> id of an existing segment to write into. An object without gets a new segment,
+                also where there is one of the same name.
+            reuse: Whether an object without an id gets the segment that an earlier run made for it, if there is one.
+            editor_logic: A vtkSlicerSegmentEditorLogic on the same segmentation, such as that of an open Segment
+                Editor: the state before the run is saved in it, so that its undo takes the run back, too. That copies
+                every segment whole.
+
+        Raises:
+            InputError: If a node is missing, or an object or id does not exist; nothing was changed then.
+            GeometryError: If the segmentation lies on another lattice; nothing was changed then.
+        """
+        check_volume(volume_node)
+        matrix, home = check_target(segmentation_node, volume_node)
+        self._node, self._volume, self._view = segmentation_node, volume_node, view
+        segmentation = segmentation_node.GetSegmentation()
+        self.notes: tuple[str, ...] = ()
+        objects = tuple(support.objects)
+        known = known_segments(segmentation_node, objects, segment_ids or {}, reuse)
+        self._rules = rules_of(editor_node, segmentation_node, volume_node, known.values())
+        self._intensities = IntensityMask(self._rules, volume_node, segmentation_node)
+
+        if editor_logic is not None and editor_logic.GetSegmentationNode() is segmentation_node:
+            editor_logic.SaveStateForUndo()
+        self._had_surface = segmentation.ContainsRepresentation(CLOSED_SURFACE)
+        adopt_reference(segmentation_node, volume_node)
+        self._axis = axis_number(view.axis)
+        shape = lattices.size_kji(volume_node)
+        self._layers: Layers | None = Layers(segmentation, matrix, shape, self._axis, home)
+        self.segment_ids: dict[str, str] = {}
+        created = []
+        for number, name in enumerate(objects):
+            found = known.get(name)
+            if found is None:
+                found = make_segment(segmentation, name, number, support)
+                created.append(found)
+                self._note_name(name, found)
+            self.segment_ids[name] = found
+        self._layers.prepare(known.values())
+        self._depth = shape[self._axis]
+        self._plane_shape = tuple(n for m, n in enumerate(shape) if m != self._axis)
+        self._step = Step(self._plane_shape, tuple(created))
+
+    # --- writing ----------------------------------------------------------------------------------------------
+
+    @property
+    def valid(self) -> bool:
+        """Whether both nodes are still in the scene and the writer is not closed."""
+        return self._layers is not None and all(_in_scene(node) for node in (self._node, self._volume))
+
+    def write(self, index: int, masks: npt.NDArray[np.uint8]) -> None:
+        """Replaces one slice in each segment of the run.
+
+        Does nothing when nodes are gone, and while the run is taken back by `undo`.
+
+        Args:
+            index: Number of the slice along the view's axis.
+            masks: 1 inside, 0 outside; uint8 or bool, ``(N, H, W)`` as the view turns slices.
+
+        Raises:
+            InputError: If there is no such slice, or the masks have another shape or other values.
+            GeometryError: If somebody has moved a segment to another lattice meanwhile.
+        """
+        self.write_many([(index, masks)])
+
+    def write_many(self, slices: Slices) -> None:
+        """Replaces several slices, with one event for all; see `write`.
+
+        Raises:
+            InputError: As `write`; nothing is written then.
+            GeometryError: As `write`.
+        """
+        checked = [(int(index), self._stored(int(index), masks)) for index, masks in slices]
+        if not self.valid or self._step.removed is not None:
+            return
+        assert self._layers is not None
+        try:
+            for index, planes in checked:
+                self._replace(index, planes)
+        finally:
+            self._layers.announce()
+
+    def _stored(self, index: int, masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Masks turned back to how the volume stores slices, after checking them."""
+        masks = np.asarray(masks)
+        shape = self._plane_shape[::-1] if self._view.transpose else self._plane_shape
+        if masks.shape != (len(self.segment_ids), *shape):
+            raise InputError(
+                f"masks have shape {masks.shape}; {len(self.segment_ids)} objects on slices along {self._view.axis} of "
+                f"{name_of(self._volume)} need {(len(self.segment_ids), *shape)}."
+            )
+        if not 0 <= index < self._depth:
+            raise InputError(f"there is no slice {index} along {self._view.axis}; there are 0 to {self._depth - 1}.")
+        if masks.dtype != bool:
+            if masks.size and (masks.min() < 0 or masks.max() > 1):
+                raise InputError(f"masks have values up to {masks.max()}; allowed are 0 outside and 1 inside.")
+            masks = masks.astype(bool)
+        masks = masks[:, :: -1 if self._view.flip_rows else 1, :: -1 if self._view.flip_columns else 1]
+        return np.swapaxes(masks, 1, 2) if self._view.transpose else masks
+
+    def _replace(self, index: int, planes: npt.NDArray[np.bool_]) -> None:
+        """Replaces a slice and remembers what was there."""
+        layers, step = self._layers, self._step
+        assert layers is not None
+        mine = [(one, plane) for one, plane in zip(self.segment_ids.values(), planes, strict=True) if layers.has(one)]
+        for segment_id, _ in mine:
+            if (segment_id, index) not in step.before.bits:
+                step.remember((segment_id, index), layers.read(segment_id, index))
+        editable = self._editable(index)
+        claimed = np.zeros(self._plane_shape, dtype=bool)
+        for segment_id, plane in mine:
+            if editable is not None:
+                claimed |= plane & editable
+                plane = np.where(editable, plane, layers.read(segment_id, index))
+            else:
+                claimed |= plane
+            layers.write(segment_id, index, plane)
+        for segment_id in self._rules.overwrite:
+            if layers.has(segment_id):
+                self._take(segment_id, index, claimed)
+
+    def _editable(self, index: int) -> npt.NDArray[np.bool_] | None:
+        """Where a slice may change; None for everywhere."""
+        layers, step = self._layers, self._step
+        assert layers is not None
+        run = tuple(self.segment_ids.values())
+
+        def without_run(segment_id: str) -> npt.NDArray[np.bool_]:
+            place = (segment_id, index)
+            if segment_id in run:
+                return step.before.get(place)
+            return layers.read(segment_id, index) | step.taken.get(place)
+
+        allowed = self._rules.editable(layers.ids(), run, without_run)
+        bright = self._intensities.plane(self._axis, index)
+        if allowed is None or bright is None:
+            return bright if allowed is None else allowed
+        return allowed & bright
+
+    def _take(self, segment_id: str, index: int, claimed: npt.NDArray[np.bool_]) -> None:
+        """Takes the claimed voxels from another segment, and gives back those that an earlier draft had claimed."""
+        assert self._layers is not None
+        place = (segment_id, index)
+        held = self._step.taken.get(place)
+        lost = self._layers.read(segment_id, index) & claimed
+        if lost.any():
+            self._layers.erase(segment_id, index, lost)
+        self._layers.give(segment_id, index, held & ~claimed)
+        if lost.any() or held.any():
+            self._step.taken.put(place, lost | (held & claimed))
+
+    # --- undo -------------------------------------------------------------------------------------------------
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether `undo` would do something."""
+        return self.valid and self._step.removed is None and not self._step.is_empty
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether `redo` would do something."""
+        return self.valid and self._step.removed is not None
+
+    def undo(self) -> bool:
+        """Takes the run back: its slices, the voxels it took from other segments, and the segments it made.
+
+        What others drew since, in other segments or slices, stays. Until `redo`, nothing more is written.
+
+        Returns:
+            False if there is nothing to take back or a node is gone.
+        """
+        if not self.can_undo:
+            return False
+        layers, step = self._layers, self._step
+        assert layers is not None
+        order = layers.ids()
+        for place, _ in list(step.before.bits.items()):
+            if place[0] not in step.created and layers.has(place[0]):
+                step.after.put(place, layers.read(*place))
+                layers.write(*place, step.before.get(place))
+        for place in step.taken.bits:
+            if layers.has(place[0]):
+                layers.give(*place, step.taken.get(place))
+        layers.announce()
+        segmentation = self._node.GetSegmentation()
+        there = {one: segmentation.GetSegment(one) for one in step.created if layers.has(one)}
+        for segment_id in there:
+            segmentation.RemoveSegment(segment_id)
+        step.removed = Removed(there, order)
+        return True
+
+    def redo(self) -> bool:
+        """Brings back what `undo` took; False if there is nothing or a node is gone."""
+        if not self.can_redo:
+            return False
+        layers, step = self._layers, self._step
+        assert layers is not None and step.removed is not None
+        segmentation = self._node.GetSegmentation()
+        for segment_id, segment in step.removed.segments.items():
+            segmentation.AddSegment(segment, segment_id)
+        new = [one for one in layers.ids() if one not in step.removed.order]
+        segmentation.ReorderSegments([one for one in (*step.removed.order, *new) if layers.has(one)])
+        step.removed = None
+        for place in step.after.bits:
+            if layers.has(place[0]):
+                layers.write(*place, step.after.get(place))
+        for place in step.taken.bits:
+            if layers.has(place[0]):
+                layers.erase(*place, step.taken.get(place))
+        layers.announce()
+        return True
+
+    def restore_surfaces(self) -> bool:
+        """Makes the closed surfaces again, if the segmentation had them before the run; slow, so once, at its end.
+
+        Every write drops them, because they would show what is no longer there.
+        """
+        if not self.valid or not self._had_surface:
+            return False
+        return bool(self._node.GetSegmentation().CreateRepresentation(CLOSED_SURFACE))
+
+    def close(self) -> None:
+        """Forgets nodes and undo memory; the segments stay as they are. Call it when undo is no longer offered."""
+        if self._layers is not None:
+            self._layers.forget()
+        self._layers = None
+        self._step = Step((1, 1), ())
+
+    # --- before the first slice -------------------------------------------------------------------------------
+
+    def _note_name(self, name: str, segment_id: str) -> None:
+        """Says so if a new segment could not have the object's name."""
+        made = self._node.GetSegmentation().GetSegment(segment_id).GetName()
+        if made != name:
+            self.notes += (f"{name_of(self._node)} already has a segment '{name}'; the result goes into '{made}'.",)
+
+
+def _in_scene(node) -> bool:
+    """Whether a node is in its scene; a deleted one has none."""
+    scene = node.GetScene()
+    return scene is not None and bool(scene.IsNodePresent(node))
