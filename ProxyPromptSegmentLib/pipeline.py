@@ -28,6 +28,7 @@ __all__ = [
     "SupportCase",
     "SupportSlice",
     "load",
+    "outcome_of",
     "plan",
     "put_back",
     "read_support_case",
@@ -122,6 +123,21 @@ def run(
     )
     masks = result.masks(threshold)
     seconds = {"support": ready - start, "segmentation": time.perf_counter() - ready}
+    return outcome_of(job, result, masks, threshold, seconds)
+
+
+def outcome_of(
+    job: Job, result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: float, seconds: dict[str, float]
+) -> Outcome:
+    """Puts a job's masks back where its slices came from.
+
+    Args:
+        job: What was done.
+        result: What was found.
+        masks: Of the result, at the threshold; uint8 ``(S, N, H, W)``.
+        threshold: Voxels of higher probability belong to the object.
+        seconds: Time of each stage.
+    """
     segmentation = put_back(masks, job.support, job.view, job.target.geometry)
     notes = [*result.notes, *_notes_on(result, masks, threshold)]
     return Outcome(segmentation, masks, result, result.confidence(masks), result.cancelled, seconds, notes)

@@ -76,6 +76,10 @@ def drop_small_parts(mask: np.ndarray, smallest: float = SMALL_PART) -> np.ndarr
     parts, count = label(mask)
     if count < 2:
         return mask.astype(np.uint8)
-    sizes = np.bincount(parts.ravel())
+    sizes = np.zeros(count + 1, np.int64)
+    for part in parts:  # slice by slice: NumPy counts with Python's lock held, and a window waits for that
+        sizes += np.bincount(part.ravel(), minlength=count + 1)
     sizes[0] = 0
-    return (sizes >= smallest * sizes.max())[parts].astype(np.uint8) * (parts > 0).astype(np.uint8)
+    kept = sizes >= smallest * sizes.max()
+    kept[0] = False
+    return np.stack([kept[part] for part in parts]).astype(np.uint8)

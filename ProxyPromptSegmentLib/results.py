@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from ProxyPromptSegmentLib.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
 
@@ -66,12 +67,29 @@ class SegmentResult:
         presence = smooth_slice(self.presence, self.done, index)
         return smooth_slice(self.probability, self.done, index) * presence[:, None, None]
 
+    def slice_masks(self, index: int, threshold: float = 0.5) -> np.ndarray:
+        """Binary masks uint8 ``(N, H, W)`` of one slice, by the neighbours that are done so far.
+
+        Parts that are small beside the largest of the whole object are still in it; see `masks`.
+        """
+        return (self._gated(index) > threshold).astype(np.uint8)
+
+    def slice_confidence(self, index: int, masks: np.ndarray) -> np.ndarray:
+        """`confidence` of one slice, ``(N,)``, by what is done so far.
+
+        Args:
+            index: The slice.
+            masks: Its masks ``(N, H, W)``.
+        """
+        presence = smooth_slice(self.presence, self.done, index)
+        return self._sure(masks.any(axis=(-2, -1)), self.quality[index], presence)
+
     def masks(self, threshold: float = 0.5) -> np.ndarray:
         """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold.
 
         Of an object that the supports show in one piece, parts that are small beside the largest are left out.
         """
-        masks = np.stack([(self._gated(index) > threshold).astype(np.uint8) for index in range(len(self.done))])
+        masks = np.stack([self.slice_masks(index, threshold) for index in range(len(self.done))])
         for number, whole in enumerate(self.one_piece):
             if whole and self.across_slices:
                 masks[:, number] = drop_small_parts(masks[:, number])
@@ -86,4 +104,35 @@ class SegmentResult:
         # Averaged in any case: a slice beside one without the object is in doubt.
         smooth = smooth_over_slices(self.presence, self.done)
         shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
-        return np.where(shown, np.clip(self.quality, 0, 1) * smooth, 1.0 - smooth).astype(np.float32)
+        return self._sure(shown, self.quality, smooth)
+
+    @staticmethod
+    def _sure(shown: npt.ArrayLike, quality: np.ndarray, presence: np.ndarray) -> np.ndarray:
+        return np.where(shown, np.clip(quality, 0, 1) * presence, 1.0 - presence).astype(np.float32)
+
+
+def empty_result(
+    objects: tuple[str, ...],
+    count: int,
+    shape: tuple[int, int],
+    one_piece: tuple[bool, ...] = (),
+    across_slices: bool = True,
+) -> SegmentResult:
+    """A result in which nothing is done yet.
+
+    Args:
+        objects: Names of the ``N`` objects.
+        count: Number of slices ``S``.
+        shape: Rows and columns of a slice.
+        one_piece: See `SegmentResult`.
+        across_slices: See `SegmentResult`.
+    """
+    return SegmentResult(
+        objects,
+        np.zeros((count, len(objects), *shape), np.float32),
+        np.zeros((count, len(objects)), np.float32),
+        np.zeros((count, len(objects)), np.float32),
+        np.zeros(count, bool),
+        one_piece=one_piece,
+        across_slices=across_slices,
+    )

@@ -6,10 +6,11 @@ slice; both are kept, so that switching the target structure or the support cost
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,8 +30,8 @@ from ProxyPromptSegmentLib.preprocess import (
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.protocols import ImageFeatures, presence_of
-from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction, empty_result
+from ProxyPromptSegmentLib.support import SupportPair, SupportSet
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,15 @@ def fingerprint(module: torch.nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out; MPS has no exception of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower()
+# What PyTorch's allocators and CUDA's libraries say where there is no exception of its own: MPS, processors, cuBLAS.
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; only CUDA has an exception of its own for it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 @contextmanager
@@ -132,6 +139,7 @@ class Segmenter:
         device: str | torch.device = "cpu",
         batch: int | None = None,
         across_slices: bool = True,
+        half: torch.dtype | None = None,
     ) -> None:
         """Moves the model to the device. Its weights must not be changed afterwards.
 
@@ -141,6 +149,8 @@ class Segmenter:
             batch: Slices at a time, between which it can be cancelled; halved when memory runs out. By default as
                 many as take about a second: one of the official sizes on a CPU, some elsewhere.
             across_slices: Whether masks use what neighbouring slices say; False judges each slice on its own.
+            half: A shorter type to compute in where PyTorch deems it safe, to save memory; the weights stay as they
+                are, and results differ in the last digits.
         """
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
@@ -149,7 +159,21 @@ class Segmenter:
             batch = 1 if slow else DEFAULT_BATCH
         self.batch = batch
         self.across_slices = across_slices
+        self.half = half
         self._fingerprint = fingerprint(model.backbone)
+
+    def in_half(self, half: torch.dtype | None) -> Segmenter:
+        """The same model in a shorter type, with the same weights."""
+        twin = copy.copy(self)
+        twin.half = half
+        return twin
+
+    def precision(self) -> AbstractContextManager[object]:
+        """In what to compute; for whoever calls the networks without the segmenter's methods, such as a tracker."""
+        if self.half is None:
+            return nullcontext()
+        # Without the cache: shortened copies of all weights would cost what the shorter type is to save.
+        return torch.autocast(self.device.type, self.half, cache_enabled=False)
 
     def letterbox(self, shape: tuple[int, int], spacing_mm: tuple[float, float] = (1.0, 1.0)) -> Letterbox:
         """Where a slice of so many rows and columns lies in this backbone's square."""
@@ -177,7 +201,7 @@ class Segmenter:
             box = self.letterbox((pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
             groups.setdefault(box, []).append(number)
         parts = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self.precision():
             for box, numbers in groups.items():
                 pairs = [support.pairs[number] for number in numbers]
                 images = torch.cat([images_to_tensor(pair.image[None], pair.window, box) for pair in pairs])
@@ -187,6 +211,19 @@ class Segmenter:
         order = [number for numbers in groups.values() for number in numbers]
         prepared = PreparedSupport.concatenate(parts).supports([order.index(n) for n in range(len(order))])
         return replace(prepared, one_piece=one_piece(support))
+
+    def prepare_embedded(self, pair: SupportPair, names: tuple[str, ...], encoded: EncodedSlices) -> PreparedSupport:
+        """`prepare` for one pair whose image is embedded already; a part for `PreparedSupport.concatenate`.
+
+        Args:
+            pair: The pair; an object may be empty on it.
+            names: The ``N`` objects.
+            encoded: What `encode` makes of the pair's image, window and spacing.
+        """
+        with torch.inference_mode(), self.precision():
+            images = images_to_tensor(pair.image[None], pair.window, encoded.box).to(self.device)
+            masks = masks_to_tensor(pair.masks[None], encoded.box).to(self.device)
+            return self.model.generator.prepare(encoded.features, images, masks, names)
 
     def _preparing(
         self, images: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor, names: tuple[str, ...]
@@ -215,7 +252,7 @@ class Segmenter:
         grid = self.model.backbone.grid
         window = window or intensity_window(images)
         box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.precision():
             tensor = images_to_tensor(images, window, box)
             valid = valid_tokens(box, grid).unsqueeze(0).expand(len(images), -1, -1)
             parts = self._in_batches(
@@ -228,7 +265,8 @@ class Segmenter:
     def key(self, image: np.ndarray, window: tuple[float, float], box: Letterbox) -> str:
         """Hash of all that the embedding of a slice depends on."""
         digest = hashlib.sha256(np.ascontiguousarray(image).tobytes())
-        how = (self.model.backbone.name, self._fingerprint, tuple(window), box, image.shape, image.dtype.str)
+        how: tuple[object, ...] = (self.model.backbone.name, self._fingerprint, tuple(window), box)
+        how += (image.shape, image.dtype.str) if self.half is None else (image.shape, image.dtype.str, str(self.half))
         digest.update(repr(how).encode())
         return digest.hexdigest()
 
@@ -249,7 +287,7 @@ class Segmenter:
                     SlicePrediction(part.start + offset, probability[offset], presence[offset], quality[offset])
                 )
 
-        with torch.inference_mode():
+        with torch.inference_mode(), self.precision():
             self._in_batches(encoded.features.top.shape[0], one)
         return answers
 
@@ -263,7 +301,8 @@ class Segmenter:
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         on_slice: Callable[[SlicePrediction], None] | None = None,
-        encoded: dict[int, EncodedSlices] | None = None,
+        encoded: MutableMapping[int, EncodedSlices] | None = None,
+        result: SegmentResult | None = None,
     ) -> SegmentResult:
         """Segments a stack of slices.
 
@@ -278,6 +317,7 @@ class Segmenter:
             on_slice: Told of each prediction, with ``index`` into the stack.
             encoded: Embeddings by slice index, filled here and used again at the next call. An embedding of another
                 stack, window, spacing or model is noticed and made anew.
+            result: Of the same stack and objects, to go on with; slices that it has done are done again if wanted.
 
         Returns:
             The predictions so far; ``cancelled`` says whether they are all.
@@ -286,16 +326,9 @@ class Segmenter:
         prepared = self.prepare(support) if isinstance(support, SupportSet) else support
         window = window or intensity_window(images)
         wanted = list(range(len(images))) if slices is None else list(slices)
-        count, objects = len(images), len(prepared.names)
-        result = SegmentResult(
-            prepared.names,
-            np.zeros((count, objects, *images.shape[1:3]), np.float32),
-            np.zeros((count, objects), np.float32),
-            np.zeros((count, objects), np.float32),
-            np.zeros(count, bool),
-            one_piece=prepared.one_piece,
-            across_slices=self.across_slices,
-        )
+        if result is None:
+            shape = (images.shape[1], images.shape[2])
+            result = empty_result(prepared.names, len(images), shape, prepared.one_piece, self.across_slices)
         progress.start(len(wanted), "segmenting")
         try:
             start = 0
@@ -318,25 +351,29 @@ class Segmenter:
         prepared: PreparedSupport,
         window: tuple[float, float],
         spacing_mm: tuple[float, float],
-        encoded: dict[int, EncodedSlices] | None,
+        encoded: MutableMapping[int, EncodedSlices] | None,
         result: SegmentResult,
         on_slice: Callable[[SlicePrediction], None] | None,
     ) -> None:
         """Segments some slices into the result, with embeddings that are already there."""
-        cache = encoded if encoded is not None else {}
+        cache: MutableMapping[int, EncodedSlices] = {} if encoded is None else encoded
         box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
+        # Taken out at once: a cache that is bounded may let one go when another comes.
+        known = {index: cache[index] for index in part if index in cache}
         missing = [
             index
             for index in part
-            if index not in cache or cache[index].keys != (self.key(images[index], window, box),)
+            if index not in known or known[index].keys != (self.key(images[index], window, box),)
         ]
         if missing:
             fresh = self.encode(images[missing], window, spacing_mm)
-            cache.update({index: fresh.one(offset) for offset, index in enumerate(missing)})
+            made = {index: fresh.one(offset) for offset, index in enumerate(missing)}
+            known.update(made)
+            cache.update(made)
         together = EncodedSlices(
-            ImageFeatures.concatenate([cache[index].features for index in part]),
+            ImageFeatures.concatenate([known[index].features for index in part]),
             box,
-            tuple(cache[index].keys[0] for index in part),
+            tuple(known[index].keys[0] for index in part),
         )
         for answer in self.predict(together, prepared):
             index = part[answer.index]

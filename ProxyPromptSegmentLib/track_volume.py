@@ -7,7 +7,7 @@ other end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +39,7 @@ def track_volume(
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
     on_frame: Callable[[FramePrediction], None] | None = None,
-    encoded: dict[int, EncodedSlices] | None = None,
+    encoded: MutableMapping[int, EncodedSlices] | None = None,
 ) -> SegmentResult:
     """Segments a stack of slices with the memory of their neighbours.
 
@@ -114,7 +114,7 @@ class _Run:
     images: np.ndarray
     window: tuple[float, float]
     spacing_mm: tuple[float, float]
-    kept: dict[int, EncodedSlices] | None
+    kept: MutableMapping[int, EncodedSlices] | None
     waiting: dict[int, EncodedSlices] = field(default_factory=dict)
     disagreeing: dict[int, list[int]] = field(default_factory=dict)
 

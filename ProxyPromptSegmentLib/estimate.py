@@ -1,0 +1,341 @@
+"""How long a run will take and how much memory it needs, said before it begins; imports no torch.
+
+The work of a run is counted in multiplications and additions by architecture; how fast a machine does them is first a
+guess by the kind of device, and after one finished run what that run took. It stays an estimate: it says "about".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.weights.entry import ModelEntry
+
+__all__ = ["Architecture", "Estimate", "SpeedRecord", "architecture_of", "estimate"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a network that decide about time and memory.
+
+    Work is in GFLOP, counted by PyTorch's ``FlopCounterMode`` with random weights of each architecture.
+
+    Attributes:
+        encode: The image encoder on one slice.
+        context: Contextual encoder and bridge on one support slice and object. Of the official sizes it is more than
+            the 87 that are counted: Vision Mamba's scan has few operations and takes its time.
+        decode: Colorization and mask decoder on one slice and object.
+        grid: Side of the feature grid.
+        channels: Channels of an embedding.
+        fine: Float values of the decoder's finer features of one slice; 0 where it has none.
+        weights: Parameters, in millions.
+        working: Memory that one slice needs on its way through the encoder, in bytes. SAM's global attention holds
+            three maps of heads x 4096 x 4096 floats; of the others it is a guess.
+    """
+
+    encode: float
+    context: float
+    decode: float
+    grid: int = 64
+    channels: int = 256
+    fine: int = 0
+    weights: float = 0.0
+    working: int = 0
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Bytes that the embedding of one slice takes while it is kept: float32 features, bool "no padding"."""
+        positions = self.grid * self.grid
+        return 4 * (self.channels * positions + self.fine) + positions
+
+    def selective_map(self, pairs: int, objects: int) -> float:
+        """GFLOP of the Selective Map of one slice: similarity to all support positions, and reading what they say."""
+        positions = self.grid * self.grid
+        return 2e-9 * positions * positions * pairs * (self.channels + objects * (self.channels + 1))
+
+    def work(self, slices: int, fresh: int, pairs: int, objects: int) -> float:
+        """GFLOP of a run.
+
+        Args:
+            slices: To segment.
+            fresh: Of these, to embed.
+            pairs: Support slices.
+            objects: Number of objects.
+        """
+        return pairs * (self.encode + objects * self.context) + self.segmenting(slices, fresh, pairs, objects)
+
+    def segmenting(self, slices: int, fresh: int, pairs: int, objects: int) -> float:
+        """The part of `work` that is not the support's."""
+        return fresh * self.encode + slices * (objects * self.decode + self.selective_map(pairs, objects))
+
+    @property
+    def reference(self) -> float:
+        """GFLOP of one slice that is embedded and prompted by one pair and one object."""
+        return self.segmenting(1, 1, 1, 1)
+
+
+_FINE = 32 * 256 * 256 + 64 * 128 * 128  # SAM 2's two finer levels at 1024 pixels
+
+
+def _sam(encode: float, weights: float, working: int) -> Architecture:
+    return Architecture(encode, 300.0, 33.5, weights=weights, working=working)
+
+
+def _sam2(encode: float, weights: float, working: int) -> Architecture:
+    return Architecture(encode, 300.0, 150.0, fine=_FINE, weights=weights, working=working)
+
+
+_HIERA = {
+    "tiny": _sam2(292.0, 58, 700_000_000),
+    "small": _sam2(360.0, 65, 750_000_000),
+    "base-plus": _sam2(648.0, 100, 1_000_000_000),
+    "large": _sam2(1826.0, 244, 1_500_000_000),
+}
+ARCHITECTURES: dict[str, Architecture] = {
+    "sam-compact": Architecture(0.61, 0.33, 0.23, 16, 128, weights=3.8, working=30_000_000),
+    "sam2-compact": Architecture(
+        0.67, 0.33, 0.46, 16, 128, fine=16 * 64 * 64 + 32 * 32 * 32, weights=4.2, working=30_000_000
+    ),
+    "sam-vit-b": _sam(973.0, 113, 2_400_000_000),
+    "medsam-vit-b": _sam(973.0, 113, 2_400_000_000),
+    "sam-vit-l": _sam(2989.0, 332, 3_200_000_000),
+    "sam-vit-h": _sam(5967.0, 661, 3_300_000_000),
+    **{f"sam{version}-hiera-{name}": size for version in ("2", "2.1") for name, size in _HIERA.items()},
+}
+
+# GFLOP per second that a network reaches where nothing was measured: a processor with a few cores, a usual GPU.
+GUESSED_RATES = {"cpu": 40.0, "cuda": 8000.0, "mps": 1500.0}
+# Seconds for each slice that no work explains: moving arrays, starting kernels, neighbours, small parts.
+SLICE_OVERHEAD = 0.01
+READING = 400e6  # bytes per second of a checkpoint, with checking its hash and building the network
+WARM_UP = {"cpu": 2.0, "cuda": 8.0, "mps": 5.0}
+"""Seconds of the first run after the start: importing torch, and the device's own preparations."""
+KEPT_BYTES = 1 << 30  # what the engine keeps of embeddings in the computer's memory
+
+
+@dataclass(frozen=True)
+class SpeedRecord:
+    """What finished runs tell of this machine; plain values, so that a program can keep it among its settings.
+
+    Attributes:
+        seconds_per_slice: By ``MODEL on DEVICE``: a slice that is embedded and prompted by one pair and one object.
+    """
+
+    seconds_per_slice: Mapping[str, float] = field(default_factory=dict)
+
+    def learned(
+        self,
+        model: str,
+        device: str,
+        seconds: float,
+        slices: int,
+        embedded: int,
+        pairs: int,
+        objects: int,
+    ) -> SpeedRecord:
+        """The record with one more run; of runs so far and this one the geometric mean counts, so it follows slowly.
+
+        Args:
+            model: Name or path.
+            device: Where it ran.
+            seconds: Of segmenting alone, without the model's loading and the support's preparation: ``segmentation``
+                of an outcome's seconds.
+            slices: Segmented.
+            embedded: Of these, embedded; the others were kept from an earlier run.
+            pairs: Support slices.
+            objects: Number of objects.
+        """
+        if slices < 1 or seconds <= 0 or not math.isfinite(seconds):
+            return self
+        architecture = architecture_of(model)
+        each = seconds * architecture.reference / architecture.segmenting(slices, embedded, pairs, objects)
+        before = self.seconds_per_slice.get(_key(model, device))
+        each = each if before is None else math.sqrt(each * before)
+        return SpeedRecord({**self.seconds_per_slice, _key(model, device): each})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"seconds_per_slice": dict(self.seconds_per_slice)}
+
+    @classmethod
+    def from_dict(cls, values: object) -> SpeedRecord:
+        """Reads what `to_dict` gave; what is damaged is left out, for it is only an estimate."""
+        found = values.get("seconds_per_slice") if isinstance(values, dict) else None
+        good = {
+            str(key): float(value)
+            for key, value in (found.items() if isinstance(found, dict) else ())
+            if isinstance(value, int | float) and math.isfinite(value) and value > 0
+        }
+        return cls(good)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        seconds: Of a run with a model that is loaded.
+        memory_bytes: On the device: weights, one slice on its way, embeddings that are kept. Where there is more,
+            several slices go through together.
+        first_time_seconds: What loading adds if the model is not loaded yet.
+        embeddings_bytes: The part of the memory that keeps embeddings for the next run.
+        measured: Whether a run on this machine is behind it.
+        sentence: All of it in words.
+    """
+
+    seconds: float
+    memory_bytes: int
+    first_time_seconds: float
+    embeddings_bytes: int
+    measured: bool
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def architecture_of(model: ModelEntry | str) -> Architecture:
+    """The sizes behind a registry entry, its name, or the path of a checkpoint, of which only the header is read.
+
+    Raises:
+        CheckpointError: If there is no such model, or nothing is known of its architecture.
+    """
+    if isinstance(model, str):
+        from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
+
+        if model.lower().endswith(OWN_SUFFIX):
+            name, title = _backbone_in(Path(model)), model
+        elif model in ARCHITECTURES:
+            return ARCHITECTURES[model]
+        else:
+            from ProxyPromptSegmentLib.registry import find
+
+            name, title = find(model).fits, model
+    else:
+        name, title = model.fits, model.name
+    if name not in ARCHITECTURES:
+        raise CheckpointError(
+            f"nothing is known of the speed of '{title}' (architecture '{name}'); it is known of "
+            f"{', '.join(sorted(ARCHITECTURES))}"
+        )
+    return ARCHITECTURES[name]
+
+
+def estimate(
+    entry_or_name: ModelEntry | str,
+    device: str,
+    slices: int,
+    slice_shape: tuple[int, int],
+    support_pairs: int,
+    objects: int,
+    encoded: int = 0,
+    measured: SpeedRecord | None = None,
+) -> Estimate:
+    """Estimates a run before it begins.
+
+    Args:
+        entry_or_name: The model: registry entry, name or path.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` counts as a processor, for nobody has looked yet.
+        slices: To segment.
+        slice_shape: Rows and columns of a slice.
+        support_pairs: Support slices.
+        objects: Number of objects.
+        encoded: Slices that are embedded already.
+        measured: What earlier runs took.
+
+    Raises:
+        UsageError: If a number is not allowed.
+        CheckpointError: If the model is unknown.
+    """
+    if slices < 0 or support_pairs < 1 or objects < 1 or min(slice_shape) < 1 or not encoded >= 0:
+        raise UsageError(
+            f"{slices} slices of {slice_shape} pixels with {support_pairs} support slices and {objects} objects cannot "
+            "be estimated; all but the slices must be at least 1"
+        )
+    architecture = architecture_of(entry_or_name)
+    name = entry_or_name if isinstance(entry_or_name, str) else entry_or_name.name
+    kind = _kind(device)
+    fresh = max(0, slices - encoded)
+    work = architecture.work(slices, fresh, support_pairs, objects)
+    each = (measured or SpeedRecord()).seconds_per_slice.get(_key(name, device))
+    if each is None:
+        voxels = slice_shape[0] * slice_shape[1]
+        seconds = work / GUESSED_RATES[kind] + slices * (SLICE_OVERHEAD + objects * voxels * 5e-8)
+    else:
+        seconds = each * work / architecture.reference
+    weights = int(architecture.weights * 4e6)
+    kept = min(slices, max(1, KEPT_BYTES // architecture.embedding_bytes)) * architecture.embedding_bytes
+    prepared = 4 * architecture.channels * architecture.grid**2 * support_pairs * (1 + objects) * 2
+    memory = weights + architecture.working + kept + prepared
+    if kind == "cpu":  # probabilities float32 and masks are there as well
+        memory += slices * objects * slice_shape[0] * slice_shape[1] * (4 + 3)
+    first = weights / READING + WARM_UP[kind]
+    return Estimate(
+        seconds, memory, first, kept, each is not None, _sentence(seconds, first, memory, kind, each is not None)
+    )
+
+
+def _backbone_in(path: Path) -> str:
+    """The backbone that a checkpoint names in its header; the tensors are not touched.
+
+    Raises:
+        CheckpointError: If the file cannot be read or names none.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > 100_000_000:
+                raise ValueError("the header is too long")
+            header = json.loads(file.read(length))
+        return str(json.loads(header["__metadata__"]["proxyprompt"])["model"]["backbone"])
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise CheckpointError(
+            f"{path} does not say which network it holds ({type(error).__name__}); choose another checkpoint"
+        ) from error
+
+
+def _kind(device: str) -> str:
+    kind = device.split(":", maxsplit=1)[0]
+    return kind if kind in GUESSED_RATES else "cpu"
+
+
+def _key(model: str, device: str) -> str:
+    return f"{model} on {_kind(device)}"
+
+
+def _sentence(seconds: float, first: float, memory: int, kind: str, measured: bool) -> str:
+    where = {"cpu": "of memory", "cuda": "of GPU memory", "mps": "of memory"}[kind]
+    text = f"About {_duration(seconds)} and {_size(memory)} {where}; about {_duration(first)} more the first time."
+    return text if measured else f"{text} Nothing was measured on this machine yet: it may be three times as long."
+
+
+def _duration(seconds: float) -> str:
+    """Rounded to one figure, two from ten on, in the unit that people use."""
+    if seconds < 1:
+        return "a second"
+    for limit, size, unit in ((90, 1, "second"), (90 * 60, 60, "minute"), (math.inf, 3600, "hour")):
+        if seconds < limit:
+            count = _rounded(seconds / size)
+            return f"{count:g} {unit}" if count == 1 else f"{count:g} {unit}s"
+    raise AssertionError
+
+
+def _size(count: int) -> str:
+    return f"{_rounded(count / 1e9):g} GB" if count >= 0.95e9 else f"{max(10, _rounded(count / 1e6)):g} MB"
+
+
+def _rounded(value: float) -> float:
+    if value <= 0:
+        return 0.0
+    digits = 0 if value < 10 else 1
+    scale = 10.0 ** (math.floor(math.log10(value)) - digits)
+    return round(value / scale) * scale

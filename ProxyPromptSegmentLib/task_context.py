@@ -1,0 +1,110 @@
+"""What a task is given to speak with: progress, slices and sentences become events."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.events import Event, Progressed, Said, SliceReady, StageStarted
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
+
+__all__ = ["Context", "TimeLeft"]
+
+REPORT_EVERY = 0.05
+"""Seconds between two events of progress: as often as a progress bar can be seen to move."""
+_REMEMBERED = 15  # steps whose durations are remembered
+
+
+class TimeLeft:
+    """How long the rest of a stage will take: the median of the last durations, which one slow step does not move."""
+
+    def __init__(self, now: float) -> None:
+        """Begins to measure at ``now``, in seconds."""
+        self._last = now
+        self._per_step: deque[float] = deque(maxlen=_REMEMBERED)
+        self._steps = 0
+
+    def step(self, now: float, n: int) -> None:
+        """Takes note of ``n`` finished steps."""
+        if n > 0:
+            self._steps += 1
+            if self._steps == 2:
+                self._per_step.clear()  # the first step pays for the warm-up
+            self._per_step.append((now - self._last) / n)
+            self._last = now
+
+    def seconds(self, remaining: int) -> float | None:
+        """Seconds for so many more steps; None before two steps are done."""
+        return max(0, remaining) * median(self._per_step) if self._steps > 1 else None
+
+
+class _EventProgress(Progress):
+    """Progress as events, few enough not to flood whoever reads them."""
+
+    def __init__(self, ticket: int, emit: Callable[[Event], None], clock: Callable[[], float]) -> None:
+        self._ticket, self._emit, self._clock = ticket, emit, clock
+        self._what, self._total, self._done = "", 0, 0
+        self._told, self._told_at, self._left = 0, 0.0, TimeLeft(0.0)
+
+    def start(self, total: int, what: str) -> None:
+        """Begins a stage."""
+        self.close()
+        now = self._clock()
+        self._what, self._total, self._done = what, total, 0
+        self._told, self._told_at, self._left = 0, now, TimeLeft(now)
+        self._emit(StageStarted(self._ticket, what, total))
+
+    def step(self, n: int = 1, note: str = "") -> None:
+        """Counts; tells if it has not told for a while, or if this was the last step."""
+        now = self._clock()
+        self._done += n
+        self._left.step(now, n)
+        if self._done >= self._total or now - self._told_at >= REPORT_EVERY:
+            self._tell(now)
+
+    def close(self) -> None:
+        """Tells what has not been told."""
+        if self._told != self._done:
+            self._tell(self._clock())
+
+    def _tell(self, now: float) -> None:
+        self._told, self._told_at = self._done, now
+        left = self._left.seconds(self._total - self._done)
+        self._emit(Progressed(self._ticket, self._done, self._total, self._what, left))
+
+
+class Context:
+    """What a task is given to speak with.
+
+    Attributes:
+        ticket: Number of the task.
+        cancel: Whether somebody wants it to stop; looked at between two slices.
+        progress: Sends `StageStarted` and `Progressed`, the latter at most some twenty times a second.
+    """
+
+    def __init__(
+        self,
+        ticket: int,
+        cancel: CancelToken,
+        emit: Callable[[Event], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Takes what it passes events on to; may be called from any thread."""
+        self.ticket, self.cancel = ticket, cancel
+        self.progress: Progress = _EventProgress(ticket, emit, clock)
+        self._emit = emit
+
+    def slice_ready(
+        self, index: int, masks: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32], final: bool = True
+    ) -> None:
+        """Sends a `SliceReady`; the arrays are given away."""
+        self._emit(SliceReady(self.ticket, index, masks, confidence, final))
+
+    def say(self, text: str) -> None:
+        """Sends a sentence for the user."""
+        self._emit(Said(self.ticket, text))

@@ -1,0 +1,315 @@
+"""How the tasks of `tasks` are done, on the worker thread; split off because this needs torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.ladder import Ladder, Unusable
+from ProxyPromptSegmentLib.pipeline import outcome_of
+from ProxyPromptSegmentLib.postprocess import one_piece
+from ProxyPromptSegmentLib.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.streaming import Stream, outwards
+from ProxyPromptSegmentLib.tasks import (
+    LiveSlice,
+    LiveTask,
+    ModelFacts,
+    SegmentTask,
+    TaskOutcome,
+    WhyTask,
+)
+from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.engine import Encodings, Engine
+    from ProxyPromptSegmentLib.jobs import Job
+    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.support import SupportSet
+    from ProxyPromptSegmentLib.worker import Context
+
+T = TypeVar("T")
+
+
+class Steps:
+    """What every task does: opens a model, prepares the support, walks down the ladder, keeps time."""
+
+    def __init__(self, engine: Engine, context: Context, model: str, device: str, support: SupportSet) -> None:
+        self.engine, self.context, self.model, self.full = engine, context, model, support
+        self.ladder: Ladder = engine.ladder(model, device, support, context.say)
+        self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
+        self._whole = one_piece(support)
+        self._loading = not engine.is_loaded(model, self.ladder.footing.device)
+        if self._loading:
+            context.progress.start(1, "loading the model")
+
+    def run(self, work: Callable[[Segmenter], T]) -> T:
+        """Does the work on whatever has the memory for it."""
+        last = time.perf_counter()
+
+        def timed(segmenter: Segmenter) -> T:
+            nonlocal last
+            self.seconds["model"] += time.perf_counter() - last
+            if self._loading:
+                self._loading = False
+                self.context.progress.step()
+                self.context.progress.close()
+            try:
+                return work(segmenter)
+            finally:
+                last = time.perf_counter()
+
+        return self.ladder.run(timed)
+
+    def prepare(self, segmenter: Segmenter) -> PreparedSupport | None:
+        """The support as far as the ladder lets it; None if somebody wants to stop."""
+        start = time.perf_counter()
+        try:
+            prepared = self.engine.prepared(segmenter, self.ladder.support, self.context.cancel, self.context.progress)
+        finally:
+            self.seconds["support"] += time.perf_counter() - start
+        # With fewer pairs than the user chose, small parts are judged as with all of them.
+        return None if prepared is None else replace(prepared, one_piece=self._whole)
+
+    def empty(self, count: int, shape: tuple[int, int], across_slices: bool) -> SegmentResult:
+        """A result in which nothing is done."""
+        return empty_result(self.full.objects, count, shape, self._whole, across_slices)
+
+    def check(self, *values: np.ndarray) -> None:
+        """Refuses what half precision makes of numbers beyond its range.
+
+        Raises:
+            Unusable: If there are any.
+        """
+        if self.ladder.footing.half and not all(np.isfinite(array).all() for array in values):
+            raise Unusable("values are not finite")
+
+    def facts(self) -> ModelFacts:
+        """The weights."""
+        footing = self.ladder.footing
+        loaded = self.engine.open(self.model, footing.device)
+        return ModelFacts(loaded.name, loaded.sha256, loaded.path, loaded.metadata)
+
+
+def segment(task: SegmentTask, engine: Engine, context: Context) -> TaskOutcome:
+    """Does a `SegmentTask`."""
+    job = task.job
+    steps = Steps(engine, context, task.model, task.device, job.support)
+    run = _Volume(task, steps)
+    start = time.perf_counter()
+    result = steps.run(run.follow if task.follow else run.slice_by_slice)
+    context.progress.close()
+    masks = result.masks(task.threshold)
+    taken = time.perf_counter() - start - steps.seconds["model"] - steps.seconds["support"]
+    steps.seconds["segmentation"] = max(0.0, taken)
+    outcome = outcome_of(job, result, masks, task.threshold, steps.seconds)
+    outcome.notes[:0] = [*job.notes, *steps.ladder.rungs]
+    run.stream.end(np.flatnonzero(result.done).tolist(), masks, outcome.confidence)
+    footing = steps.ladder.footing
+    return TaskOutcome(
+        outcome,
+        steps.facts(),
+        footing.device,
+        list(steps.ladder.rungs),
+        outcome.cancelled,
+        int(result.done.sum()),
+        len(run.embedded),
+        len(footing.pairs),
+        len(job.support.objects),
+        footing.half,
+    )
+
+
+class _Volume:
+    """A volume that is being segmented; what is done stays when the ladder begins anew."""
+
+    def __init__(self, task: SegmentTask, steps: Steps) -> None:
+        self.task, self.steps, self.context = task, steps, steps.context
+        self.images = task.job.view.take(task.job.target.array)
+        self.stream = Stream(self.context.slice_ready)
+        self.embedded: set[int] = set()
+        self.order: list[list[int]] = []
+        self.result: SegmentResult | None = None
+        self.counted = 0
+
+    def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
+        """Each slice by the support alone, from the one on screen both ways."""
+        job, context, steps = self.task.job, self.context, self.steps
+        prepared = steps.prepare(segmenter)
+        if self.result is None:
+            self.result = self._empty(segmenter)
+            self.order = outwards(job.slices, segmenter.batch, self.task.first)
+        result = self.result
+        result.cancelled = prepared is None
+        if prepared is None:
+            return result
+        encodings = self._encodings(segmenter)
+        wanted = sum(map(len, self.order))
+        if self.counted == 0:
+            context.progress.start(wanted, "segmenting")
+        for batch in self.order:
+            left = [index for index in batch if not result.done[index]]
+            if not left:
+                continue
+            if context.cancel.cancelled:
+                result.cancelled = True
+                break
+            try:
+                segmenter.segment(
+                    self.images,
+                    prepared,
+                    job.window,
+                    job.view.spacing_mm,
+                    left,
+                    cancel=context.cancel,
+                    encoded=encodings,
+                    result=result,
+                )
+                self._check(left)
+            finally:
+                self._embedded(encodings)
+                self._send(left)
+            steps.ladder.notice()
+        return result
+
+    def follow(self, segmenter: Segmenter) -> SegmentResult:
+        """With SAM 2's memory, from the slice most like the support; begins anew on another footing."""
+        from ProxyPromptSegmentLib.track_volume import track_volume
+
+        job, context, steps = self.task.job, self.context, self.steps
+        tracker = Tracker(segmenter)
+        prepared = steps.prepare(segmenter)
+        if prepared is None:
+            result = self._empty(segmenter)
+            result.cancelled = True
+            return result
+        encodings = self._encodings(segmenter)
+
+        def on_frame(prediction: FramePrediction) -> None:
+            steps.check(prediction.probability, prediction.presence)
+            masks = prediction.masks(self.task.threshold)
+            self.stream.now(prediction.index, masks, prediction.confidence(self.task.threshold))
+
+        try:
+            with segmenter.precision():
+                return track_volume(
+                    tracker,
+                    self.images,
+                    prepared,
+                    job.window,
+                    job.view.spacing_mm,
+                    job.slices,
+                    progress=context.progress,
+                    cancel=context.cancel,
+                    on_frame=on_frame,
+                    encoded=encodings,
+                )
+        finally:
+            self._embedded(encodings)
+
+    def _empty(self, segmenter: Segmenter) -> SegmentResult:
+        shape = (self.images.shape[1], self.images.shape[2])
+        return self.steps.empty(len(self.images), shape, segmenter.across_slices)
+
+    def _encodings(self, segmenter: Segmenter) -> Encodings | None:
+        job = self.task.job
+        if not self.task.keep:
+            return None
+        return self.steps.engine.embedded(segmenter, self.images, job.window, job.view.spacing_mm)
+
+    def _embedded(self, encodings: Encodings | None) -> None:
+        """Takes note of what was embedded; without a store it is every slice."""
+        done = np.flatnonzero(self.result.done).tolist() if self.result is not None else self.task.job.slices
+        self.embedded |= set(done) if encodings is None else encodings.fresh
+
+    def _check(self, indices: list[int]) -> None:
+        """Takes slices back that half precision has spoilt."""
+        assert self.result is not None
+        try:
+            self.steps.check(self.result.probability[indices], self.result.presence[indices])
+        except Unusable:
+            self.result.done[indices] = False
+            raise
+
+    def _send(self, indices: list[int]) -> None:
+        """Sends those that are done, and counts them."""
+        assert self.result is not None
+        done = [index for index in indices if self.result.done[index]]
+        self.stream.from_result(self.result, done, self.task.threshold)
+        self.counted += len(done)
+        if done:
+            self.context.progress.step(len(done))
+
+
+def live(task: LiveTask, engine: Engine, context: Context) -> LiveSlice:
+    """Does a `LiveTask`."""
+    job = task.job
+    steps = Steps(engine, context, task.model, task.device, job.support)
+    images = job.view.take(job.target.array)
+    if not 0 <= task.index < len(images):
+        raise UsageError(f"the target has no slice {task.index}; its slices are 0 to {len(images) - 1}")
+    image = images[task.index : task.index + 1]
+
+    def work(segmenter: Segmenter) -> SegmentResult:
+        result = steps.empty(1, (image.shape[1], image.shape[2]), False)
+        prepared = steps.prepare(segmenter)
+        if prepared is None or context.cancel.cancelled:
+            result.cancelled = True
+            return result
+        encodings = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
+        segmenter.segment(image, prepared, job.window, job.view.spacing_mm, encoded=encodings, result=result)
+        steps.check(result.probability, result.presence)
+        return result
+
+    result = steps.run(work)
+    masks = result.masks(task.threshold)
+    confidence = result.confidence(masks)
+    if not result.cancelled:
+        context.slice_ready(task.index, masks[0].copy(), confidence[0].copy(), True)
+    return LiveSlice(
+        task.index,
+        masks[0],
+        confidence[0],
+        steps.facts(),
+        steps.ladder.footing.device,
+        list(steps.ladder.rungs),
+        result.cancelled,
+    )
+
+
+def why(task: WhyTask, engine: Engine, context: Context) -> Any:
+    """Does a `WhyTask`."""
+    from ProxyPromptSegmentLib.attribution import explain
+
+    job = task.job
+    steps = Steps(engine, context, task.model, task.device, job.support)
+    images = job.view.take(job.target.array)
+
+    def work(segmenter: Segmenter) -> Any:
+        encoded: EncodedSlices | None = None
+        if 0 <= task.index < len(images):
+            image = images[task.index : task.index + 1]
+            kept = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
+            if 0 not in kept:
+                kept[0] = segmenter.encode(image, job.window, job.view.spacing_mm)
+            encoded = kept[0]
+        now, prepared = _job_with(job, steps), engine.prepared(segmenter, steps.ladder.support)
+        with segmenter.precision():
+            return explain(
+                segmenter, now, task.index, task.row, task.column, task.object_index, encoded=encoded, prepared=prepared
+            )
+
+    return steps.run(work)
+
+
+def _job_with(job: Job, steps: Steps) -> Job:
+    """The job with the pairs that the ladder leaves."""
+    pairs = steps.ladder.footing.pairs
+    if len(pairs) == len(job.support):
+        return job
+    return replace(job, support=steps.ladder.support, shown=tuple(job.shown[number] for number in pairs))
