@@ -20,6 +20,8 @@ LAYERS = (
         "geometry", "dicom_series", "itk_images", "seg_nrrd", "volumes", "segmentations", "support", "library",
         "postprocess",
         "preprocess", "slice_choice", "matching", "phantom", "jobs",
+        "library_case", "library_files", "library_folders", "library_nrrd", "library_zip", "library_thumbnail",
+        "findings", "support_flip", "support_shape",
     ),
     ("protocols",),
     ("backbones", "prompting"),
@@ -28,10 +30,14 @@ LAYERS = (
     ("checkpoints", "registry"),
     (
         "results", "segmenter", "memory_bank", "agreement", "track_inputs", "track_state", "clicks", "tracker",
-        "track_volume",
+        "track_volume", "attribution", "feature_tiles",
     ),
-    ("worker", "pipeline", "training", "evaluation"),
-    ("preview", "report", "frames", "tracked_files", "track_table", "overlay"),
+    (
+        "worker", "events", "engine", "encodings", "ladder", "estimate", "tasks", "task_context", "task_steps",
+        "task_frames", "streaming",
+        "pipeline", "training", "evaluation", "support_check", "support_trial", "likeness", "suggest",
+    ),
+    ("preview", "report", "results_table", "run_record", "frames", "tracked_files", "track_table", "overlay"),
     ("console", "commands", "cli", "__main__"),
 )  # fmt: skip
 # Beside the layers: who never imports whom, although the layers would let it.

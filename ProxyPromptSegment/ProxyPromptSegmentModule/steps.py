@@ -203,7 +203,9 @@ class CheckTask:
         findings = []
         for number, case in enumerate(self.cases):
             others = [other for n, other in enumerate(self.cases) if n != number]
-            findings += check_case(case, others)
+            for finding in check_case(case, others):
+                named = f"{case.volume.name}: {finding.text}" if others else finding.text
+                findings.append(replace(finding, text=named))
         if self.leave_one_out:
             from ProxyPromptSegmentLib.support_trial import leave_one_out, trial_findings
 

@@ -1,0 +1,308 @@
+"""The user's library of annotated cases: a folder of its own for each, with nothing in it that names the patient.
+
+A case is saved once, with image and masks as they were acquired, and serves as a support for every later target::
+
+    LIBRARY/ID/case.json         what `library_case.LibraryEntry` tells
+               image.nrrd        intensities as acquired, at native spacing
+               masks.seg.nrrd    segments with names, colours and terminology
+               thumbnail.png
+               embedding-*.npz   what an image encoder saw of it (see `suggest`); may be removed at any time
+    LIBRARY/.lock                makes programs wait for each other
+    LIBRARY/.partial-*           what is being written, moved into place last
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
+from ProxyPromptSegmentLib.library_case import (
+    CASE_FILE,
+    LibraryEntry,
+    clean_line,
+    is_case_folder,
+    is_own_file,
+    natural_order,
+    read_entry,
+    to_json,
+)
+from ProxyPromptSegmentLib.library_folders import LIBRARY_VARIABLE, install_folders, library_folder
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.jobs import SupportCase
+    from ProxyPromptSegmentLib.segmentations import Segmentation
+    from ProxyPromptSegmentLib.volumes import Volume
+
+__all__ = ["LIBRARY_VARIABLE", "SupportLibrary", "library_folder"]
+
+_LOCK_SECONDS = 60.0
+_STALE_SECONDS = 24 * 3600.0
+
+
+class SupportLibrary:
+    """A folder of annotated cases. Several programs may use it at once.
+
+    Attributes:
+        folder: Where it lies; perhaps not made yet.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Uses ``folder``, or that of `library_folder`; nothing is made before something is saved.
+
+        Raises:
+            UsageError: If the folder lies inside of the program's or Python's installation, or is a file.
+        """
+        self.folder = Path(folder).expanduser().absolute() if folder is not None else library_folder()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"The support library {self.folder} is a file; choose a folder.")
+        for root in install_folders():
+            if self.folder.resolve().is_relative_to(root):
+                raise UsageError(
+                    f"The support library {self.folder} would lie inside of the installation {root}, where an update "
+                    f"removes it and other users see it; choose a folder of your own (or set {LIBRARY_VARIABLE})."
+                )
+
+    def entries(self) -> list[LibraryEntry]:
+        """All cases, oldest first; reads no image. A damaged case is listed with its ``problem``; never raises."""
+        try:
+            folders = [path for path in self.folder.iterdir() if is_case_folder(path)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            problem = f"The support library {self.folder} cannot be read ({error.strerror}); change its permissions."
+            return [LibraryEntry("", self.folder, title=self.folder.name, problem=problem)]
+        return sorted(map(read_entry, folders), key=lambda e: (e.saved, natural_order(e.title), e.id))
+
+    def save(
+        self,
+        volume: Volume,
+        segmentation: Segmentation,
+        title: str = "",
+        annotator: str = "",
+        modality: str = "",
+        notes: str = "",
+        slices: Sequence[int] | None = None,
+        objects: Sequence[str] | None = None,
+        identifying: dict[str, str] | None = None,
+        thumbnail: bool = True,
+    ) -> LibraryEntry:
+        """Saves a case, whole or not at all.
+
+        Neither name nor source of the volume is kept, nor identifiers, tags and status of the segments. What is
+        burned into the image stays in it.
+
+        Args:
+            volume: The image.
+            segmentation: Its annotation on the same grid.
+            title: What to call it; "Case N" by default.
+            annotator: Who marked it.
+            modality: For example "MR T2".
+            notes: Free text.
+            slices: Slices that will prompt, along the axis of the annotation; chosen when it is used by default.
+            objects: Names of the segments to keep; all that are not empty by default.
+            identifying: What to keep although it names the patient; nothing by default.
+            thumbnail: Whether to draw one.
+
+        Returns:
+            The new entry; or with ``already_there`` the one that has the same voxels and masks.
+
+        Raises:
+            SupportError: If nothing is annotated, sizes differ, or an object or slice is not there.
+            GeometryError: If the segmentation lies on another grid.
+            InputError: If the image has NaN, infinite or constant intensity, or fractions as colours.
+            OutputError: If the folder cannot be written or the disk is full; nothing half-written is left.
+        """
+        from ProxyPromptSegmentLib.library_files import describe, write_files
+
+        entry, kept = describe(volume, segmentation, slices, objects)
+        entry = replace(
+            entry,
+            title=clean_line(title),
+            annotator=clean_line(annotator),
+            modality=clean_line(modality),
+            notes=str(notes),
+            identifying={str(key): str(value) for key, value in (identifying or {}).items()},
+            saved=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+        if known := self._same(entry):  # before anything is written
+            return known
+        with self.partial_folder() as partial:
+            write_files(partial, volume, kept, entry, thumbnail)
+            return self._install(partial, entry)
+
+    def load(self, entry: LibraryEntry) -> SupportCase:
+        """Reads a case.
+
+        Its image is called by the title. The image of what was a picture has the thumbnail's path as its source, which
+        is how `matching.has_place` knows that its millimetres mean nothing.
+
+        Raises:
+            InputError: If it is damaged, or its voxels or masks are not those that were saved.
+        """
+        from ProxyPromptSegmentLib.library_files import load_files
+
+        current = read_entry(self._folder_of(entry))
+        if current.problem:
+            raise InputError(current.problem)
+        return load_files(current)
+
+    def rename(self, entry: LibraryEntry, title: str) -> LibraryEntry:
+        """Gives a case another title.
+
+        Raises:
+            UsageError: If the title is empty.
+            InputError: If the case is gone or damaged.
+            OutputError: If it cannot be written.
+        """
+        from ProxyPromptSegmentLib.output_files import safe_output
+
+        name = clean_line(title)
+        if not name:
+            raise UsageError("The title of a case cannot be empty; give it a name.")
+        self._folder_of(entry)
+        with self._locked():
+            current = read_entry(self._folder_of(entry))
+            if current.problem:
+                raise InputError(current.problem)
+            renamed = replace(current, title=name)
+            with safe_output(current.folder / CASE_FILE) as partial:
+                partial.write_text(to_json(renamed), encoding="utf-8")
+        return renamed
+
+    def remove(self, entry: LibraryEntry) -> None:
+        """Removes a case's folder for good, also that of a damaged case.
+
+        Raises:
+            InputError: If the entry is not a case of this library.
+            OutputError: If the folder holds files that the library did not make (it is left as it is), or
+                cannot be removed.
+        """
+        self._folder_of(entry)
+        with self._locked():
+            folder = self._folder_of(entry)
+            foreign = sorted(path.name for path in folder.iterdir() if not is_own_file(path))
+            if foreign:
+                raise OutputError(
+                    f"{folder} holds what the library did not make ({', '.join(foreign[:3])}"
+                    f"{' and more' if len(foreign) > 3 else ''}); it was left as it is. Move that elsewhere first."
+                )
+            hidden = self.folder / f".removed-{uuid.uuid4().hex[:12]}"
+            os.replace(folder, hidden)  # from here on it is no case any more, whatever happens
+            shutil.rmtree(hidden, ignore_errors=True)
+
+    def thumbnail_path(self, entry: LibraryEntry) -> Path | None:
+        """The small picture of a case; None if it has none."""
+        return entry.thumbnail if entry.id and entry.thumbnail.is_file() else None
+
+    @contextmanager
+    def partial_folder(self) -> Iterator[Path]:
+        """A new hidden folder beside the cases, removed at the end unless it was moved into place.
+
+        Raises:
+            OutputError: If it cannot be made, or the block cannot write.
+        """
+        partial = self.folder / f".partial-{uuid.uuid4().hex[:12]}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial.mkdir()
+            yield partial
+        except OSError as error:
+            raise OutputError(self._writing_failed(error)) from None
+        except OutputError as error:
+            if str(partial) not in str(error):
+                raise
+            reason = str(error).replace(f"{partial}{os.sep}", "")
+            raise OutputError(f"The case was not saved in the support library {self.folder}: {reason}") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _same(self, entry: LibraryEntry) -> LibraryEntry | None:
+        """The case that has the same voxels and masks."""
+        hashes = (entry.voxels_sha256, entry.masks_sha256)
+        for other in self.entries():
+            if not other.problem and (other.voxels_sha256, other.masks_sha256) == hashes:
+                return replace(other, already_there=True)
+        return None
+
+    def _install(self, partial: Path, entry: LibraryEntry) -> LibraryEntry:
+        """Names a written case and moves it into place, unless another program was faster."""
+        with self._locked():
+            self._sweep()
+            if known := self._same(entry):
+                return known
+            name = uuid.uuid4().hex[:12]
+            entry = replace(entry, id=name, folder=self.folder / name, title=entry.title or self._next_title())
+            path = partial / CASE_FILE
+            path.write_text(to_json(entry), encoding="utf-8")
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, entry.folder)
+        return entry
+
+    def _next_title(self) -> str:
+        """The first "Case N" above all that are there."""
+        found = [re.fullmatch(r"Case ([0-9]{1,6})", entry.title) for entry in self.entries()]
+        return f"Case {1 + max((int(match[1]) for match in found if match), default=0)}"
+
+    def _folder_of(self, entry: LibraryEntry) -> Path:
+        """The folder of a case of this library.
+
+        Raises:
+            InputError: If there is none.
+        """
+        path = self.folder / entry.id
+        if Path(entry.id).name != entry.id or entry.folder != path or not is_case_folder(path):
+            raise InputError(
+                f"'{entry.title or entry.id}' is not, or no longer, a case of the support library {self.folder}; "
+                "list the cases again."
+            )
+        return path
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Waits until no other program writes into this library.
+
+        Raises:
+            OutputError: If the library cannot be written, or another program does not end.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS):
+                yield
+        except Timeout:
+            raise OutputError(
+                f"Another program has been writing into the support library {self.folder} for {_LOCK_SECONDS:.0f} s; "
+                "try again when it has ended."
+            ) from None
+        except OSError as error:
+            raise OutputError(self._writing_failed(error)) from None
+
+    def _sweep(self) -> None:
+        """Removes what programs that were killed left behind."""
+        for path in self.folder.glob(".removed-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(".partial-*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _writing_failed(self, error: OSError) -> str:
+        free = ""
+        with suppress(OSError):
+            left = shutil.disk_usage(self.folder).free
+            free = f" {left / 2**20:.0f} MiB are free there." if left < 2**30 else ""
+        return (
+            f"The support library {self.folder} could not be written: {error.strerror or error}.{free} Nothing "
+            f"half-written was left; change its permissions, free space, or set {LIBRARY_VARIABLE} to another folder."
+        )

@@ -1,0 +1,190 @@
+"""Says in words what is wrong with a support, before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.findings import Finding, by_level, on_slices
+from ProxyPromptSegmentLib.geometry import take_slices
+from ProxyPromptSegmentLib.jobs import SupportCase
+from ProxyPromptSegmentLib.matching import annotated_axis, choose_axes, differences
+from ProxyPromptSegmentLib.preprocess import intensity_window, window_to_unit
+from ProxyPromptSegmentLib.segmentations import Segmentation
+from ProxyPromptSegmentLib.slice_choice import slice_numbers
+from ProxyPromptSegmentLib.support_flip import probable_flip
+from ProxyPromptSegmentLib.support_shape import shape_findings
+from ProxyPromptSegmentLib.support_trial import LeaveOneOut, leave_one_out, trial_findings
+from ProxyPromptSegmentLib.volumes import Volume, check_intensities
+
+__all__ = ["Finding", "LeaveOneOut", "check_case", "leave_one_out", "trial_findings"]
+
+FLAT = 0.05
+"""A slice whose windowed intensities (0..1) stay within this range shows nothing."""
+
+NARROW_WINDOW = 0.02
+"""A window narrower than this share of all intensities leaves out most of what the image has."""
+
+
+def check_case(
+    case: SupportCase,
+    others: Sequence[SupportCase] = (),
+    target: Volume | None = None,
+    modality: str = "",
+    target_modality: str = "",
+) -> list[Finding]:
+    """Looks at a support for what often goes wrong.
+
+    How often `support_flip.probable_flip` is right is told there.
+
+    Args:
+        case: The support; image and masks may differ in size here, which is one of the findings.
+        others: The other supports in use, among which it may be a second time.
+        target: The volume to segment with it.
+        modality: The support's, e.g. "MR T2"; empty if unknown.
+        target_modality: The target's; empty if unknown.
+
+    Returns:
+        What was found, the most serious first; empty if all is well. Nothing is raised for a bad support.
+    """
+    found = list(_image(case.volume))
+    usable = not found
+    found += _empty(case.segmentation)
+    same_grid = list(_grid(case))
+    found += same_grid
+    kept = Segmentation([s for s in case.segmentation.segments if s.mask.any()], case.segmentation.geometry)
+    if kept.segments and not same_grid:
+        axis = case.axis or annotated_axis(case.volume, kept)
+        found += _chosen_slices(case, kept, axis)
+        for segment in kept.segments:
+            rest = [other.mask for other in kept.segments if other is not segment]
+            found += shape_findings(segment.name, segment.mask, rest, axis)
+        if usable:
+            found += _contrast(case.volume, kept, axis)
+            found += _flip(case.volume, kept, axis)
+            if target is not None:
+                found += _beside(case.volume, kept, target)
+    found += _twice(case, others)
+    if modality and target_modality and modality.strip().casefold() != target_modality.strip().casefold():
+        text = f"The support is {modality}, the target {target_modality}; choose a support of the target's modality."
+        found.append(Finding("warning", text))
+    return by_level(found)
+
+
+def _image(volume: Volume) -> Iterator[Finding]:
+    """NaN, infinite or constant intensity."""
+    try:
+        check_intensities(volume.array, "The image")
+    except InputError as error:
+        yield Finding("error", str(error))
+
+
+def _empty(segmentation: Segmentation) -> Iterator[Finding]:
+    """Objects without a voxel."""
+    empty = [segment.name for segment in segmentation.segments if not segment.mask.any()]
+    if len(empty) == len(segmentation.segments):
+        yield Finding("error", "Nothing is marked: every mask of the support is empty. Mark the object on a slice.")
+        return
+    for name in empty:
+        yield Finding("warning", f"The mask of '{name}' is empty; the object will be left out.", name)
+
+
+def _grid(case: SupportCase) -> Iterator[Finding]:
+    """Masks that do not lie on the image."""
+    image, masks = case.volume.geometry, case.segmentation.geometry
+    if image.size_ijk != masks.size_ijk:
+        sizes = ["x".join(map(str, g.size_ijk)) for g in (image, masks)]
+        yield Finding(
+            "error",
+            f"The image has {sizes[0]} voxels, its masks {sizes[1]}; both must have the same size. Export the "
+            "segmentation in the image's geometry.",
+        )
+    elif not masks.is_close(image):
+        yield Finding(
+            "error",
+            f"The masks lie elsewhere ({masks}) than the image ({image}); use the segmentation that was drawn on this "
+            "image, or export it in the image's geometry.",
+        )
+
+
+def _chosen_slices(case: SupportCase, kept: Segmentation, axis: str) -> Iterator[Finding]:
+    """Slices that were chosen to prompt, but are not marked or do not exist."""
+    shown = np.any([take_slices(s.mask, axis).any(axis=(1, 2)) for s in kept.segments], axis=0)
+    numbers = slice_numbers(case.slices, len(shown))
+    if numbers is None:
+        return
+    wrong = [n for n in numbers if not (0 <= n < len(shown) and shown[n])]
+    if wrong or not numbers:
+        marked = on_slices([int(n) for n in np.flatnonzero(shown)])
+        text = f"Nothing is marked on {on_slices(wrong)}" if wrong else "No slice is chosen"
+        yield Finding("error", f"{text}; choose among {marked} (counted from 0).", slices=tuple(wrong))
+
+
+def _contrast(volume: Volume, kept: Segmentation, axis: str) -> Iterator[Finding]:
+    """Marked slices on which there is nothing to see, and windows that a few extreme voxels spoil."""
+    low, high = intensity_window(volume.array)
+    images = take_slices(volume.array, axis)
+    shown = np.any([take_slices(s.mask, axis).any(axis=(1, 2)) for s in kept.segments], axis=0)
+    flat = [int(n) for n in np.flatnonzero(shown) if np.ptp(window_to_unit(images[n], (low, high))) < FLAT]
+    if flat:
+        yield Finding(
+            "warning",
+            f"The image is almost the same everywhere on {on_slices(flat)}; choose slices on which the object is seen.",
+            slices=tuple(flat),
+        )
+    span = float(volume.array.max()) - float(volume.array.min())
+    if high - low < NARROW_WINDOW * span:
+        yield Finding(
+            "info",
+            f"A few voxels are far brighter or darker than all others: intensities from {low:g} to {high:g} are shown, "
+            f"of {float(volume.array.min()):g} to {float(volume.array.max()):g}. If the object is among the extreme "
+            "ones (metal, contrast agent), clip the image first.",
+        )
+
+
+def _flip(volume: Volume, kept: Segmentation, axis: str) -> Iterator[Finding]:
+    """Masks that were probably mirrored."""
+    if flip := probable_flip(volume, kept, axis):
+        yield Finding(
+            "warning",
+            f"The masks are probably flipped {flip}: mirrored back they follow the edges in the image better. Look at "
+            "them over the image, and export them again if they do not fit.",
+        )
+
+
+def _beside(volume: Volume, kept: Segmentation, target: Volume) -> Iterator[Finding]:
+    """What differs from the target."""
+    if volume.array.shape == target.array.shape and np.array_equal(volume.array, target.array):
+        yield Finding("warning", "The target is the support itself; the result says nothing about other cases.")
+        return
+    try:
+        axis, (own,), notes = choose_axes([(volume, kept)], target)
+        notes = [*notes, *differences([(volume, own)], target, axis)]
+    except UsageError as error:
+        notes = [str(error)]
+    for note in notes:
+        yield Finding("warning", note)
+
+
+def _twice(case: SupportCase, others: Sequence[SupportCase]) -> Iterator[Finding]:
+    """The same image among the other supports."""
+    for other in others:
+        if other is case or other.volume.array.shape != case.volume.array.shape:
+            continue
+        if not np.array_equal(other.volume.array, case.volume.array):
+            continue
+        name = other.volume.name
+        if _same_masks(case.segmentation, other.segmentation):
+            yield Finding("warning", f"The same image with the same masks is already a support ('{name}'); untick one.")
+        else:
+            yield Finding("info", f"The same image is already a support ('{name}'), with other masks.")
+
+
+def _same_masks(one: Segmentation, other: Segmentation) -> bool:
+    """Whether two segmentations have the same masks in the same order."""
+    return len(one.segments) == len(other.segments) and all(
+        a.mask.shape == b.mask.shape and np.array_equal(a.mask, b.mask)
+        for a, b in zip(one.segments, other.segments, strict=True)
+    )

@@ -1,0 +1,140 @@
+"""What is unusual about the shape of a mask: pieces, holes, borders, gaps and sizes, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.findings import Finding, on_slices
+from ProxyPromptSegmentLib.geometry import take_slices
+
+SPECK = 0.02
+"""Parts and holes below this share of the object's area on the slice are specks: slips of the hand."""
+
+TINY = 1 / 64
+"""An object whose widest slice is less wide than this share of the image has no more than one cell of the networks'
+feature grid (64 x 64 in SAM)."""
+
+_NEW_SLICES = 0.5
+Bools = npt.NDArray[np.bool_]
+
+
+def shape_findings(name: str, mask: npt.NDArray[Any], others: Sequence[npt.NDArray[Any]], axis: str) -> list[Finding]:
+    """Looks at the mask of one object.
+
+    Args:
+        name: The object's name.
+        mask: 0 or 1, ``(K, J, I)``, not empty.
+        others: The other objects' masks; a hole that they fill is none.
+        axis: Slicing axis.
+    """
+    planes = take_slices(mask, axis) > 0
+    rest = np.zeros(planes.shape, bool)
+    for other in others:
+        rest |= take_slices(other, axis) > 0
+    shown = [int(n) for n in np.flatnonzero(planes.any(axis=(1, 2)))]
+    return [
+        *_pieces(name, planes, shown),
+        *_holes(name, planes, rest, shown),
+        *_border(name, planes, shown),
+        *_size(name, planes, shown),
+        *_slices(name, len(planes), shown),
+    ]
+
+
+def _pieces(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
+    """Several components, on slices and in space."""
+    from scipy.ndimage import label
+
+    several, specks = [], []
+    for n in shown:
+        parts, count = label(planes[n], np.ones((3, 3)))
+        if count > 1:
+            sizes = np.sort(np.bincount(parts.ravel())[1:])
+            small = sizes < SPECK * sizes.sum()
+            if small.any():
+                specks.append(n)
+            if (~small).sum() > 1:
+                several.append(n)
+    if specks:
+        text = f"'{name}' has specks beside it on {on_slices(specks)}; remove them if they are slips of the hand."
+        yield Finding("warning", text, name, tuple(specks))
+    if several:
+        text = f"'{name}' is in several pieces on {on_slices(several)}; if it is one organ, look what is missing."
+        yield Finding("info", text, name, tuple(several))
+    if len(planes) > 1:
+        parts, count = label(planes, np.ones((3, 3, 3)))
+        sizes = np.bincount(parts.ravel())[1:]
+        large = int((sizes >= SPECK * sizes.sum()).sum())
+        if large > 1 and not several:
+            text = f"'{name}' is in {large} pieces that do not touch; if it is one organ, slices are missing."
+            yield Finding("info", text, name)
+
+
+def _holes(name: str, planes: Bools, rest: Bools, shown: list[int]) -> Iterator[Finding]:
+    """Holes on slices that no other object fills."""
+    from scipy.ndimage import binary_fill_holes, label
+
+    small, large = [], []
+    for n in shown:
+        holes = binary_fill_holes(planes[n]) & ~planes[n] & ~rest[n]
+        if not holes.any():
+            continue
+        parts, _ = label(holes)
+        sizes = np.bincount(parts.ravel())[1:]
+        limit = SPECK * planes[n].sum()
+        if (sizes < limit).any():
+            small.append(n)
+        if (sizes >= limit).any():
+            large.append(n)
+    if small:
+        text = f"'{name}' has small holes on {on_slices(small)}; fill them if they are slips of the hand."
+        yield Finding("warning", text, name, tuple(small))
+    if large:
+        text = f"'{name}' has a hole on {on_slices(large)}; that is right for a ring, otherwise fill it."
+        yield Finding("info", text, name, tuple(large))
+
+
+def _border(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
+    """Objects that the image cuts off."""
+    inner = planes[:, 1:-1, 1:-1]
+    cut = [n for n in shown if planes[n].sum() > inner[n].sum()]
+    if cut:
+        text = f"'{name}' touches the image's border on {on_slices(cut)}: it may be cut off there."
+        yield Finding("info", text, name, tuple(cut))
+
+
+def _size(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
+    """Objects too small to be seen by the networks."""
+    rows, columns = planes.shape[1:]
+    widest = float(np.sqrt(planes.sum(axis=(1, 2)).max()))
+    if widest < TINY * max(rows, columns):
+        yield Finding(
+            "warning",
+            f"'{name}' is tiny: about {widest:.0f} pixels across on its largest slice, of {max(rows, columns)}. Crop "
+            "support and target around it.",
+            name,
+            tuple(shown),
+        )
+
+
+def _slices(name: str, count: int, shown: list[int]) -> Iterator[Finding]:
+    """Too few slices, or slices left out in between."""
+    if count == 1:
+        return
+    if len(shown) == 1:
+        text = f"'{name}' is marked on {on_slices(shown)} alone; a few more slices, spread over it, prompt better."
+        yield Finding("info", text, name, tuple(shown))
+        return
+    missing = sorted(set(range(shown[0], shown[-1])) - set(shown))
+    if not missing:
+        return
+    few = len(missing) < _NEW_SLICES * len(shown)
+    text = f"'{name}' is not marked on {on_slices(missing)}, but before and after"
+    if few:
+        yield Finding("warning", f"{text}; was it forgotten there?", name, tuple(missing))
+    else:
+        yield Finding("info", f"{text}; these slices will not prompt, and say nothing.", name, tuple(missing))
