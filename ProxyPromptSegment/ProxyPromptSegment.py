@@ -80,6 +80,7 @@ class ProxyPromptSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         try:
             from ProxyPromptSegmentModule.widget import ModuleWidget
 
+            self.logic = ProxyPromptSegmentLogic()
             self.panel = ModuleWidget(self)
             self.panel.setup()
         except Exception as error:

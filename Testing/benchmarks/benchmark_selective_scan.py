@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 from pathlib import Path
 
 import torch
+from hardware import processor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -91,16 +91,6 @@ def least(run, repeats: int) -> float:
         run()
         times.append(time.process_time() - start)
     return round(1e3 * min(times), 2)
-
-
-def processor() -> str:
-    """The processor's name."""
-    names = Path("/proc/cpuinfo")
-    if names.is_file():
-        found = [line.split(":")[1].strip() for line in names.read_text().splitlines() if line.startswith("model name")]
-        if found:
-            return found[0]
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

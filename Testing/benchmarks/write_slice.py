@@ -23,6 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "ProxyPromptSegment"), str(ROOT / "Testing")]
 
+from hardware import processor
 from mrml_scene import add_volume, make_scene
 
 
@@ -187,16 +188,6 @@ def core_version() -> str:
         return "slicer-core " + metadata.version("slicer-core")
     except metadata.PackageNotFoundError:
         return "unknown"
-
-
-def processor() -> str:
-    """The processor's name."""
-    names = Path("/proc/cpuinfo")
-    if names.is_file():
-        found = [line.split(":")[1].strip() for line in names.read_text().splitlines() if line.startswith("model name")]
-        if found:
-            return found[0]
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

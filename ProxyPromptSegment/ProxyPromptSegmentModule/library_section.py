@@ -1,0 +1,229 @@
+"""The support library: cases that were saved earlier, ready for every later target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+import slicer.util
+
+from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.wanted import settings_of
+from ProxyPromptSegmentModule.wording import allow, said_in, say
+
+
+class LibrarySection:
+    """A list with pictures, and what can be done with its cases."""
+
+    def __init__(self, panel: Any) -> None:
+        """Connects the widgets."""
+        self.panel, self.ui = panel, panel.ui
+        self.entries: list[Any] = []
+        self._likeness: dict[str, Any] = {}
+        self._read = False
+        self._asking = False
+        ui = self.ui
+        ui.libraryButton.connect("contentsCollapsed(bool)", self.on_collapsed)
+        ui.libraryList.connect("itemSelectionChanged()", self.on_selection)
+        ui.libraryList.connect("itemDoubleClicked(QListWidgetItem*)", lambda item: self.on_add())
+        ui.libraryAddButton.connect("clicked()", self.on_add)
+        ui.librarySuggestButton.connect("clicked()", self.on_suggest)
+        ui.libraryImportButton.connect("clicked()", self.on_import)
+        ui.libraryExportButton.connect("clicked()", self.on_export)
+        ui.libraryDeleteButton.connect("clicked()", self.on_delete)
+        ui.librarySaveButton.connect("clicked()", self.on_save)
+        say(ui.libraryMessageLabel, "")
+
+    def look_again(self) -> None:
+        """Reads the library's folder; those most like the target first, once that was asked."""
+        if self.panel.library is None:
+            return
+        self._read = True
+        with said_in(self.ui.libraryMessageLabel):
+            entries = self.panel.library.entries()
+            self.entries = sorted(entries, key=lambda one: -self._likeness_of(one))
+        with self.panel.quiet():
+            self.ui.libraryList.clear()
+            for entry in self.entries:
+                item = qt.QListWidgetItem(self._title(entry))
+                item.setToolTip(self._tip(entry))
+                path = self.panel.library.thumbnail_path(entry)
+                if path is not None:
+                    item.setIcon(qt.QIcon(str(path)))
+                self.ui.libraryList.addItem(item)
+
+    def _likeness_of(self, entry: Any) -> float:
+        found = self._likeness.get(entry.id)
+        return found.likeness if found is not None else -1.0
+
+    def _title(self, entry: Any) -> str:
+        objects = ", ".join(one.name for one in entry.objects)
+        text = f"{entry.title or entry.id}\n{objects}"
+        if entry.modality:
+            text += f" · {entry.modality}"
+        if entry.id in self._likeness:
+            text += "\n" + _("likeness {percent} %").format(percent=round(100 * self._likeness_of(entry)))
+        return f"⚠ {text}" if entry.problem else text
+
+    def _tip(self, entry: Any) -> str:
+        lines = [entry.problem, self._likeness[entry.id].reason if entry.id in self._likeness else "", entry.notes]
+        if entry.annotator:
+            lines.append(_("Annotated by {name}.").format(name=entry.annotator))
+        lines.append(_("Saved {date}.").format(date=entry.saved[:10]))
+        return "\n".join(line for line in lines if line)
+
+    def selected(self) -> list[Any]:
+        """The selected cases."""
+        rows = sorted(self.ui.libraryList.row(item) for item in self.ui.libraryList.selectedItems())
+        return [self.entries[row] for row in rows if row < len(self.entries)]
+
+    def refresh(self) -> None:
+        """Shows what can be done."""
+        ui, chosen = self.ui, self.selected()
+        here = self.panel.first_run.reason if self.panel.library is None else ""
+        if not self._read and not ui.libraryButton.collapsed:
+            self.look_again()
+        folder = getattr(self.panel.library, "folder", None)
+        say(ui.libraryPlaceLabel, _("Folder: {folder}").format(folder=folder) if folder else "")
+        ui.libraryList.setVisible(bool(self.entries))
+        select = here or ("" if chosen else _("Select one or more cases in the list."))
+        damaged = next((one.problem for one in chosen if one.problem), "")
+        allow(ui.libraryAddButton, select or damaged, _("Adds the selected cases to the table of supports."))
+        allow(ui.libraryDeleteButton, select, _("Deletes the selected cases from the library, after asking."))
+        allow(ui.libraryImportButton, here, _("Takes cases from a zip file into the library."))
+        empty = here or ("" if self.entries else _("The library is empty."))
+        allow(ui.libraryExportButton, empty, _("Writes the selected cases (or all) into a zip file."))
+        target = "" if self.panel.parameters.targetVolume is not None else _("Select the volume to segment first.")
+        busy = _("The library is being compared.") if self._asking else ""
+        allow(
+            ui.librarySuggestButton,
+            self.panel.first_run.reason or empty or target or busy,
+            _("Ranks the library by likeness to the target, and says when nothing resembles it."),
+        )
+        row = self.panel.supports_table.selected_row()
+        which = "" if row is not None else _("Select the support to save in the table of supports.")
+        again = _("This support comes from the library.") if row is not None and row.library_id else ""
+        problem = row.problem if row is not None else ""
+        allow(
+            ui.librarySaveButton,
+            here or which or again or problem,
+            _("Copies image and masks of the selected support."),
+        )
+
+    # --- what the user does -----------------------------------------------------------------------------------
+
+    def on_collapsed(self, collapsed: bool) -> None:
+        """Reads the folder when the section is opened."""
+        if not collapsed and self.panel.listening:
+            self.look_again()
+            self.panel.refresh()
+
+    def on_selection(self) -> None:
+        """Other cases."""
+        if self.panel.listening:
+            with self.panel.quiet():
+                self.refresh()
+
+    def on_add(self) -> None:
+        """Adds the selected cases as supports."""
+        say(self.ui.libraryMessageLabel, "")
+        with said_in(self.ui.libraryMessageLabel):
+            for entry in self.selected():
+                self.panel.supports_table.selected = self.panel.table.add_library(entry).key
+        self.panel.refresh()
+        self.panel.apply.update_at_once()
+
+    def on_suggest(self) -> None:
+        """Asks which cases resemble the target; the answer comes later."""
+        self._asking = True
+        say(self.ui.libraryMessageLabel, _("Comparing the library with the target…"))
+        with said_in(self.ui.libraryMessageLabel):
+            self.panel.logic.suggest(
+                self.panel.parameters.targetVolume,
+                self.panel.library,
+                self.on_suggestions,
+                settings=settings_of(self.panel),
+            )
+        self.panel.refresh()
+
+    def on_suggestions(self, suggestions: list[Any], sentence: str) -> None:
+        """The cases in the order of their likeness, or the sentence that warns."""
+        self._asking = False
+        self._likeness = {one.entry.id: one for one in suggestions}
+        self.look_again()
+        best = _("The cases most like the target come first.") if suggestions else ""
+        say(self.ui.libraryMessageLabel, sentence or best)
+        if self.panel.parameters is not None:
+            self.panel.refresh()
+
+    def on_save(self) -> None:
+        """Saves the selected support."""
+        ui, row = self.ui, self.panel.supports_table.selected_row()
+        node = slicer.mrmlScene.GetNodeByID(row.volume_id) if row.volume_id else None
+        identifying = {"name": node.GetName()} if ui.libraryIdentifyingBox.checked and node is not None else None
+        with said_in(ui.libraryMessageLabel):
+            entry = self.panel.table.save_to_library(
+                row.key,
+                title=ui.libraryTitleEdit.text.strip(),
+                annotator=ui.libraryAnnotatorEdit.text.strip(),
+                modality=ui.libraryModalityEdit.text.strip(),
+                notes=ui.libraryNotesEdit.text.strip(),
+                identifying=identifying,
+            )
+            self.look_again()
+            known = _("The library has this case already, as “{title}”.")
+            text = known if entry.already_there else _("Saved as “{title}”.")
+            say(ui.libraryMessageLabel, text.format(title=entry.title))
+        self.panel.refresh()
+
+    def on_import(self) -> None:
+        """Takes cases out of a zip file."""
+        path = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Import cases"), "", _("Cases of the support library (*.zip)")
+        )
+        if not path:
+            return
+        with said_in(self.ui.libraryMessageLabel):
+            from ProxyPromptSegmentLib.library_zip import import_zip
+
+            with slicer.util.WaitCursor():
+                found = import_zip(self.panel.library, path)
+            self.look_again()
+            taken = sum(one.entry is not None and not one.already_there for one in found)
+            lines = [_("Cases taken into the library: {count}.").format(count=taken)]
+            lines += [
+                _("{title}: {reason}").format(title=one.title, reason=one.refusal) for one in found if one.refusal
+            ]
+            lines += [_("{title} was there already.").format(title=one.title) for one in found if one.already_there]
+            say(self.ui.libraryMessageLabel, "\n".join(lines))
+        self.panel.refresh()
+
+    def on_export(self) -> None:
+        """Writes the selected cases, or all, into a zip file."""
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Export cases"), "supports.zip", _("Cases of the support library (*.zip)")
+        )
+        if not path:
+            return
+        with said_in(self.ui.libraryMessageLabel):
+            from ProxyPromptSegmentLib.library_zip import export_zip
+
+            chosen = self.selected() or self.entries
+            with slicer.util.WaitCursor():
+                export_zip(self.panel.library, chosen, path if path.endswith(".zip") else f"{path}.zip")
+            say(self.ui.libraryMessageLabel, _("Cases written: {count}.").format(count=len(chosen)))
+
+    def on_delete(self) -> None:
+        """Deletes the selected cases, after asking."""
+        chosen = self.selected()
+        titles = "\n".join(one.title or one.id for one in chosen)
+        question = _("Delete these cases from the library for good?\n\n{titles}").format(titles=titles)
+        if not slicer.util.confirmOkCancelDisplay(question, _("Delete cases")):
+            return
+        with said_in(self.ui.libraryMessageLabel):
+            for entry in chosen:
+                self.panel.library.remove(entry)
+            say(self.ui.libraryMessageLabel, _("Cases deleted: {count}.").format(count=len(chosen)))
+        self.look_again()
+        self.panel.refresh()

@@ -1,0 +1,36 @@
+"""Notices which slice of a volume is on screen, while somebody scrolls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ProxyPromptSegmentModule.views import slice_nodes, slice_on_screen
+
+
+class LiveWatch:
+    """Tells of every other slice that comes on screen, until `stop`."""
+
+    def __init__(self, scene: Any, volume: Any, axis: str, told: Callable[[int], None]) -> None:
+        """Listens to the slice views."""
+        self._scene, self._volume, self._axis, self._told = scene, volume, axis, told
+        self._seen: int | None = None
+        self._tags = [(node, node.AddObserver("ModifiedEvent", self._changed)) for node in slice_nodes(scene)]
+
+    def look(self) -> None:
+        """Tells which slice is on screen, if it is another one than before."""
+        if not self._tags or self._scene.IsNodePresent(self._volume) == 0:
+            return
+        index = slice_on_screen(self._scene, self._volume, self._axis)
+        if index is not None and index != self._seen:
+            self._seen = index
+            self._told(index)
+
+    def _changed(self, caller: Any, event: str) -> None:
+        self.look()
+
+    def stop(self) -> None:
+        """Listens no more."""
+        for node, tag in self._tags:
+            node.RemoveObserver(tag)
+        self._tags = []

@@ -1,0 +1,205 @@
+"""The table of supports: which annotated cases there are, and which of them are used."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import qt
+import slicer
+
+from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.thumbnail_images import hex_color, icon
+from ProxyPromptSegmentModule.views import show_slice, show_volume
+from ProxyPromptSegmentModule.wanted import settings_of
+from ProxyPromptSegmentModule.wording import allow, ranges, said_in, say
+
+USE, TITLE, OBJECTS, SLICES, PROBLEM = range(5)
+_ROW_HEIGHT = 60
+_LEVELS = {"error": "⛔", "warning": "⚠", "info": "ℹ"}
+
+
+class SupportsTable:
+    """Table and buttons below it.
+
+    Attributes:
+        selected: Key of the selected row; "" where none is.
+    """
+
+    def __init__(self, panel: Any) -> None:
+        """Connects the widgets."""
+        self.panel, self.ui = panel, panel.ui
+        self.selected = ""
+        self._rows: list[Any] = []
+        self._pictures: dict[str, tuple[Any, Any]] = {}
+        self._checking = False
+        table = self.ui.supportTable
+        header = table.horizontalHeader()
+        for column in (USE, SLICES, PROBLEM):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        for column in (TITLE, OBJECTS):
+            header.setSectionResizeMode(column, qt.QHeaderView.Stretch)
+        table.connect("cellChanged(int,int)", self.on_cell)
+        table.connect("cellDoubleClicked(int,int)", self.on_double_click)
+        table.connect("itemSelectionChanged()", self.on_selection)
+        self.ui.removeSupportButton.connect("clicked()", self.on_remove)
+        self.ui.showSupportButton.connect("clicked()", self.on_show)
+        self.ui.checkSupportsButton.connect("clicked()", self.on_check)
+
+    def refresh(self) -> None:
+        """Shows the rows; items are changed and not replaced, because Qt may be in the middle of telling of one."""
+        rows = self.panel.table.rows() if self.panel.table is not None else []
+        table = self.ui.supportTable
+        table.setVisible(bool(rows))
+        if rows != self._rows:
+            self._rows = rows
+            table.setRowCount(len(rows))
+            for number, row in enumerate(rows):
+                self._fill(number, row)
+            keys = [row.key for row in rows]
+            self._pictures = {key: picture for key, picture in self._pictures.items() if key in keys}
+            if self.selected not in keys:
+                self.selected = keys[-1] if keys else ""
+            if self.selected:
+                table.selectRow(keys.index(self.selected))
+        self._refresh_buttons()
+
+    def _fill(self, number: int, row: Any) -> None:
+        use, title = self._item(number, USE), self._item(number, TITLE)
+        use.setCheckState(qt.Qt.Checked if row.used else qt.Qt.Unchecked)
+        use.setIcon(self._picture(row))
+        use.setToolTip(_("Ticked supports are used."))
+        title.setText(row.title)
+        title.setToolTip(
+            _("{title}, {kind}. Double-click to call it otherwise.").format(
+                title=row.title, kind=_("a case of the library") if row.library_id else _("nodes of this scene")
+            )
+        )
+        label = self.ui.supportTable.cellWidget(number, OBJECTS)
+        if label is None:
+            label = qt.QLabel()
+            label.wordWrap = True
+            label.margin = 3
+            label.textFormat = qt.Qt.RichText
+            label.styleSheet = "background: palette(base); color: palette(text);"  # also where the row is selected
+            self.ui.supportTable.setCellWidget(number, OBJECTS, label)
+        label.text = "<br>".join(
+            f'<span style="color:{hex_color(one.color_rgb)}">&#9632;</span>&nbsp;{html.escape(one.name)}'
+            for one in row.objects
+        )
+        self._item(number, SLICES).setText(self._slices_text(row))
+        self._item(number, SLICES).setToolTip(
+            _("Annotated: {slices} (counted from 0 along {axis}).").format(slices=ranges(row.annotated), axis=row.axis)
+        )
+        problem = self._item(number, PROBLEM)
+        problem.setText(_LEVELS["warning"] if row.problem else "")
+        problem.setToolTip(row.problem)
+        self.ui.supportTable.setRowHeight(number, max(_ROW_HEIGHT, 18 * len(row.objects) + 6))
+
+    def _item(self, number: int, column: int) -> Any:
+        item = self.ui.supportTable.item(number, column)
+        if item is None:
+            item = qt.QTableWidgetItem("")
+            self.ui.supportTable.setItem(number, column, item)
+        return item
+
+    def _slices_text(self, row: Any) -> str:
+        if row.slices is None:
+            return _("auto of {count}").format(count=len(row.annotated))
+        return str(len(row.slices))
+
+    def _picture(self, row: Any) -> Any:
+        """The thumbnail; drawn anew only where something has changed."""
+        known = self._pictures.get(row.key)
+        if known is None or known[0] != row.picture:
+            known = (row.picture, icon(self.panel.table.thumbnail(row.key, 96)))
+            self._pictures[row.key] = known
+        return known[1]
+
+    def _refresh_buttons(self) -> None:
+        ui, row = self.ui, self.selected_row()
+        nothing = _("There is no support yet.") if not self._rows else _("Select a support in the table.")
+        allow(
+            ui.removeSupportButton,
+            "" if row is not None else nothing,
+            _("Takes the selected support out of the table; its image and annotation stay."),
+        )
+        gone = _("This case lies in the library, not in the scene.") if row is not None and not row.volume_id else ""
+        allow(
+            ui.showSupportButton,
+            gone if row is not None else nothing,
+            _("Shows the selected support in the slice views."),
+        )
+        unready = "" if self.panel.used_rows() else _("Add a support and tick it first.")
+        busy = _("The supports are being checked.") if self._checking else ""
+        reason = unready or busy or self.panel.first_run.reason
+        allow(ui.checkSupportsButton, reason, _("Says in words what is wrong with the ticked supports."))
+
+    def selected_row(self) -> Any:
+        """The selected row; None where none is."""
+        return next((row for row in self._rows if row.key == self.selected), None)
+
+    # --- what the user does -----------------------------------------------------------------------------------
+
+    def on_cell(self, number: int, column: int) -> None:
+        """A tick or a title was changed."""
+        if not self.panel.listening or number >= len(self._rows) or column not in (USE, TITLE):
+            return
+        row, item = self._rows[number], self.ui.supportTable.item(number, column)
+        if column == TITLE and item.text() != row.title:
+            self.panel.table.rename(row.key, item.text().strip())
+        elif column == USE and (item.checkState() == qt.Qt.Checked) != row.used:
+            self.panel.table.use(row.key, not row.used)
+            self.panel.apply.update_at_once()
+
+    def on_double_click(self, number: int, column: int) -> None:
+        """A title is edited, any other cell shows the case."""
+        if column == TITLE:
+            self.ui.supportTable.editItem(self.ui.supportTable.item(number, TITLE))
+        else:
+            self.on_show()
+
+    def on_selection(self) -> None:
+        """Another row."""
+        number = self.ui.supportTable.currentRow()
+        if self.panel.listening and 0 <= number < len(self._rows):
+            self.selected = self._rows[number].key
+            with self.panel.quiet():
+                self._refresh_buttons()
+                self.panel.libraries.refresh()
+
+    def on_remove(self) -> None:
+        """Takes the selected row out."""
+        if self.selected_row() is not None:
+            self.panel.table.remove(self.selected)
+            self.panel.refresh()
+            self.panel.apply.update_at_once()
+
+    def on_show(self) -> None:
+        """Shows the selected support's image on its middle annotated slice."""
+        row, scene = self.selected_row(), slicer.mrmlScene
+        volume = scene.GetNodeByID(row.volume_id) if row is not None and row.volume_id else None
+        if volume is None:
+            return
+        with said_in(self.ui.supportMessageLabel):
+            show_volume(scene, volume)
+            shown = row.slices or row.annotated
+            if shown:
+                show_slice(scene, volume, row.axis, shown[len(shown) // 2], center=True)
+
+    def on_check(self) -> None:
+        """Asks what is wrong with the supports; the answer comes later."""
+        with said_in(self.ui.supportMessageLabel):
+            cases = self.panel.table.cases()
+            say(self.ui.supportMessageLabel, _("Checking the supports…"))
+            self._checking = True
+            trial = bool(self.ui.checkTrialBox.checked)
+            self.panel.logic.check(cases, self.on_findings, leave_one_out=trial, settings=settings_of(self.panel))
+        self.panel.refresh()
+
+    def on_findings(self, findings: list[Any], error: str) -> None:
+        """What the check has found, in words."""
+        self._checking = False
+        lines = [f"{_LEVELS.get(one.level, '')} {one.text}" for one in findings]
+        say(self.ui.supportMessageLabel, error or "\n".join(lines) or _("Nothing is wrong with these supports."))
+        self.panel.refresh()

@@ -1,0 +1,66 @@
+"""A list whose lines can be ticked, with a colour each; kept in step without being built anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import qt
+
+from ProxyPromptSegmentModule.thumbnail_images import swatch
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line.
+
+    Attributes:
+        key: What it stands for.
+        text: What is read.
+        color_rgb: Red, green, blue in 0..1.
+        ticked: Whether it is ticked.
+        tip: Tool tip.
+    """
+
+    key: str
+    text: str
+    color_rgb: tuple[float, float, float]
+    ticked: bool
+    tip: str = ""
+
+
+class TickList:
+    """Shows lines in a ``QListWidget`` and tells when somebody ticks one.
+
+    Its items are changed and not replaced, because Qt still uses the item whose tick it reports.
+    """
+
+    def __init__(self, listed: Any, told: Callable[[], None]) -> None:
+        """``told`` is called at every change, also at ours; whoever is told knows which it is."""
+        self._listed, self._lines = listed, []
+        listed.connect("itemChanged(QListWidgetItem*)", lambda item: told())
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Shows these lines."""
+        if list(lines) == self._lines and self._as_shown():
+            return
+        while self._listed.count > len(lines):
+            self._listed.takeItem(self._listed.count - 1)
+        while self._listed.count < len(lines):
+            self._listed.addItem("")
+        for number, line in enumerate(lines):
+            item = self._listed.item(number)
+            item.setText(line.text)
+            item.setToolTip(line.tip)
+            item.setIcon(swatch(line.color_rgb))
+            item.setCheckState(qt.Qt.Checked if line.ticked else qt.Qt.Unchecked)
+        self._lines = list(lines)
+
+    def ticked(self) -> list[str]:
+        """Keys of the lines that are ticked now."""
+        states = [self._listed.item(number).checkState() == qt.Qt.Checked for number in range(self._listed.count)]
+        return [line.key for line, state in zip(self._lines, states, strict=False) if state]
+
+    def _as_shown(self) -> bool:
+        return self.ticked() == [line.key for line in self._lines if line.ticked]

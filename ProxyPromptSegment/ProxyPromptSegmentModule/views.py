@@ -1,0 +1,191 @@
+"""The slice views: what they show of a volume, where they jump, and where somebody clicks. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ProxyPromptSegmentModule.nodes import geometry_of, slice_ras
+
+AXES = ("k", "j", "i")
+_PARALLEL = 0.9
+"""Cosine between the normals of a view and of a volume's slices from which on the view shows these slices."""
+
+
+def slice_count(volume: Any, axis: str) -> int:
+    """Number of slices along an axis; 0 without image data."""
+    image = volume.GetImageData() if volume is not None else None
+    return int(image.GetDimensions()[2 - AXES.index(axis)]) if image is not None else 0
+
+
+def stack_line(volume: Any, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """Middle of slice 0 and the step to the next one, RAS in mm.
+
+    Raises:
+        InputError: If the volume has no regular grid.
+    """
+    count = slice_count(volume, axis)
+    first = np.asarray(slice_ras(volume, axis, 0), float)
+    if count > 1:
+        return first, (np.asarray(slice_ras(volume, axis, count - 1), float) - first) / (count - 1)
+    geometry = geometry_of(volume)
+    number = 2 - AXES.index(axis)
+    return first, np.array([-1.0, -1.0, 1.0]) * geometry.direction[:, number] * geometry.spacing_mm[number]
+
+
+def slice_nodes(scene: Any) -> list[Any]:
+    """Slice views: those of the layout on screen, or all where there is no layout."""
+    nodes = [
+        scene.GetNthNodeByClass(n, "vtkMRMLSliceNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceNode"))
+    ]
+    return [node for node in nodes if node.IsMappedInLayout()] or nodes
+
+
+def parallel_views(scene: Any, volume: Any, axis: str) -> list[Any]:
+    """Views that show the slices along an axis, the most nearly parallel first."""
+    step = stack_line(volume, axis)[1]
+    normal = step / max(float(np.linalg.norm(step)), 1e-12)
+    found = []
+    for node in slice_nodes(scene):
+        alike = abs(float(_column(node, 2) @ normal))
+        if alike >= _PARALLEL:
+            found.append((-alike, len(found), node))
+    return [node for _alike, _number, node in sorted(found, key=lambda one: one[:2])]
+
+
+def slice_on_screen(scene: Any, volume: Any, axis: str) -> int | None:
+    """The slice along an axis that a view shows, counted from 0; None where no view shows one."""
+    if slice_count(volume, axis) == 0:
+        return None
+    first, step = stack_line(volume, axis)
+    for node in parallel_views(scene, volume, axis):
+        normal = _column(node, 2)
+        along = float(step @ normal)
+        index = round(float((_column(node, 3) - first) @ normal) / along) if along else -1
+        if 0 <= index < slice_count(volume, axis):
+            return index
+    return None
+
+
+def show_slice(scene: Any, volume: Any, axis: str, index: int, center: bool = False) -> None:
+    """Turns views to a slice: those parallel to it, or with ``center`` all of them to its middle."""
+    ras = slice_ras(volume, axis, index)
+    if center:
+        jump_to(scene, ras)
+        return
+    for node in parallel_views(scene, volume, axis):
+        node.JumpSliceByOffsetting(*ras)
+
+
+def jump_to(scene: Any, ras: Sequence[float]) -> None:
+    """All views go through a place of the world; none of them is moved sideways."""
+    slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *ras, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+
+
+def slices_in_box(volume: Any, axis: str, box: Any) -> range:
+    """Slices along an axis that a box (``vtkMRMLMarkupsROINode``) meets; empty where it lies beside the volume."""
+    bounds = [0.0] * 6
+    box.GetRASBounds(bounds)
+    if bounds[0] > bounds[1]:  # nothing is drawn yet
+        return range(0)
+    corners = np.array([[x, y, z] for x in bounds[:2] for y in bounds[2:4] for z in bounds[4:]])
+    first, step = stack_line(volume, axis)
+    along = (corners - first) @ step / float(step @ step)
+    count = slice_count(volume, axis)
+    return range(max(0, int(np.ceil(along.min() - 0.5))), min(count - 1, int(np.floor(along.max() + 0.5))) + 1)
+
+
+def fit_box(volume: Any, box: Any) -> None:
+    """Lays a box that was just made around a volume; one that has a size stays as it is."""
+    bounds = [0.0] * 6
+    box.GetRASBounds(bounds)
+    if bounds[0] < bounds[1]:
+        return
+    volume.GetRASBounds(bounds)
+    box.SetCenterWorld(*((low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)))
+    box.SetRadiusXYZ(*((high - low) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)))
+
+
+def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support_axis: str = "k") -> str:
+    """The axis along which a target is cut, as the engine chooses it (`matching.choose_axes`), from geometry alone.
+
+    Args:
+        target: Volume node.
+        wanted: ``auto`` or an axis, which is then the answer.
+        support_geometry: Lattice of the first support, if there is one.
+        support_axis: Axis along which it was annotated.
+    """
+    if wanted != "auto":
+        return wanted
+    from ProxyPromptSegmentLib.geometry import auto_axis
+    from ProxyPromptSegmentLib.matching import is_sliceable, parallel_axis
+
+    geometry = geometry_of(target)
+    if support_geometry is not None:
+        alike = parallel_axis(geometry, support_geometry, support_axis)
+        if is_sliceable(geometry, alike):
+            return alike
+    return auto_axis(geometry)
+
+
+def show_volume(scene: Any, volume: Any) -> None:
+    """Puts a volume into the background of all slice views and makes room for it."""
+    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+        scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode").SetBackgroundVolumeID(volume.GetID())
+
+
+def crosshair_node(scene: Any) -> Any:
+    """The node that knows where the mouse is; None where there is none."""
+    return scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+
+
+def crosshair_ras(scene: Any) -> tuple[float, float, float] | None:
+    """Where the crosshair is; None where there is none."""
+    node = crosshair_node(scene)
+    return tuple(node.GetCrosshairRAS()) if node is not None else None
+
+
+def mouse_ras(scene: Any) -> tuple[float, float, float] | None:
+    """Where in the world the mouse points in a slice view; None outside of the views."""
+    node, ras = crosshair_node(scene), [0.0, 0.0, 0.0]
+    return tuple(ras) if node is not None and node.GetCursorPositionRAS(ras) else None
+
+
+class Clicks:
+    """Tells of clicks into slice views, as places of the world, until `stop`."""
+
+    def __init__(
+        self, scene: Any, interactors: Sequence[Any], clicked: Callable[[tuple[float, float, float]], None]
+    ) -> None:
+        """Listens to the interactors of slice views before their own tools do."""
+        self._scene, self._clicked = scene, clicked
+        self._tags = [(one, one.AddObserver("LeftButtonPressEvent", self._pressed, 100.0)) for one in interactors]
+
+    def _pressed(self, caller: Any, event: str) -> None:
+        ras = mouse_ras(self._scene)
+        if ras is not None:
+            self._clicked(ras)
+
+    def stop(self) -> None:
+        """Listens no more."""
+        for one, tag in self._tags:
+            one.RemoveObserver(tag)
+        self._tags = []
+
+
+def slice_interactors() -> list[Any]:
+    """Interactors of the slice views on screen; empty without an application window."""
+    manager = slicer.app.layoutManager() if hasattr(slicer.app, "layoutManager") else None
+    if manager is None:
+        return []
+    return [manager.sliceWidget(name).sliceView().interactor() for name in manager.sliceViewNames()]
+
+
+def _column(node: Any, number: int) -> np.ndarray:
+    """A column of a view's place in the world: 0 right, 1 up, 2 normal (unit length), 3 middle."""
+    matrix = node.GetSliceToRAS()
+    column = np.array([matrix.GetElement(row, number) for row in range(3)])
+    return column / max(float(np.linalg.norm(column)), 1e-12) if number < 3 else column

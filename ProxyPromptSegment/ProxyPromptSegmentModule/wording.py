@@ -1,0 +1,84 @@
+"""Numbers, durations and errors as a person reads them."""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ProxyPromptSegmentModule.texts import _
+
+_log = logging.getLogger(__name__)
+
+
+def duration(seconds: float) -> str:
+    """``12 s``, ``3 min``, ``2 h``."""
+    if seconds < 90:
+        return _("{number} s").format(number=max(1, round(seconds)))
+    if seconds < 90 * 60:
+        return _("{number} min").format(number=round(seconds / 60))
+    return _("{number} h").format(number=round(seconds / 3600))
+
+
+def size(count: float) -> str:
+    """``300 MB``; decimal units, as the licence pages and browsers give them."""
+    if count >= 1e9:
+        return _("{number} GB").format(number=f"{count / 1e9:.1f}")
+    if count >= 1e6:
+        return _("{number} MB").format(number=round(count / 1e6))
+    return _("{number} kB").format(number=max(1, round(count / 1e3)))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """``3, 5:8`` of 3, 5, 6, 7, 8; what the field for slices reads."""
+    parts: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}:{b}" for a, b in parts)
+
+
+def sentence(text: str) -> str:
+    """With a capital letter in front."""
+    text = text.strip()
+    return text[:1].upper() + text[1:]
+
+
+def say(label: Any, text: str) -> None:
+    """Shows a text in a label, which vanishes without one."""
+    lines = [html.escape(sentence(line), quote=False) for line in text.splitlines() if line.strip()]
+    shown = "<br>".join(lines)
+    if label.text != shown:  # a label that wraps makes the whole panel find its places anew
+        label.text = shown
+    label.setVisible(bool(lines))
+
+
+def allow(button: Any, reason: str, tip: str) -> None:
+    """Enables a button, or says in its tool tip why it cannot be pressed."""
+    button.enabled = not reason
+    button.toolTip = reason or tip
+
+
+@contextmanager
+def said_in(label: Any) -> Iterator[None]:
+    """Shows errors of what is done inside as sentences in a label; only faults of the program go to the log as well."""
+    try:
+        yield
+    except Exception as error:
+        say(label, explained(error))
+
+
+def explained(error: BaseException) -> str:
+    """The sentence of an error; a fault of the program is put into the log with its trace."""
+    if type(error).__module__ == "ProxyPromptSegmentLib.errors":  # not imported: nothing may be installed yet
+        return str(error)
+    if isinstance(error, ImportError):
+        return _("A package is missing ({error}). Press Install at the top of the panel.").format(error=error)
+    _log.error("Fault in the panel", exc_info=error)
+    return _(
+        "This went wrong: {error}. It is a fault of the program; the log (menu Help, Report a Bug) tells more."
+    ).format(error=f"{type(error).__name__}: {error}")
