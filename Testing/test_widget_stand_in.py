@@ -194,6 +194,16 @@ def test_closing_the_scene_empties_the_panel_also_while_a_run_goes_on(ready):
     assert ready.ui.supportTable.rowCount == 1
 
 
+def test_whoever_opens_the_module_has_torch_loaded_before_pressing_apply(ready):
+    before = ready.host.logic.warmed
+    ready.enter()
+    assert ready.host.logic.warmed == before + 1
+    ready.first_run.missing = ["torch>=2.6"]
+    ready.first_run.requirements.missing = lambda: ["torch>=2.6"]
+    ready.enter()
+    assert ready.host.logic.warmed == before + 1, "nothing may be imported before it is installed"
+
+
 def test_deleted_nodes_leave_the_choices(ready):
     import slicer
 

@@ -75,6 +75,7 @@ class RecordedLogic:
         self.scene, self.runs, self.shown, self.asked = slicer.mrmlScene, [], [], []
         self.pump = types.SimpleNamespace(start=lambda: None)
         self.is_shut = False
+        self.warmed = 0
 
     def getParameterNode(self):  # noqa: N802
         import slicer
@@ -97,6 +98,9 @@ class RecordedLogic:
 
     def show(self, run, index):
         self.shown.append(index)
+
+    def warm_up(self, settings=None):
+        self.warmed += 1
 
     def estimate(self, request):
         self.asked.append(("estimate", request))

@@ -14,7 +14,7 @@ from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.reading import VolumeReading
 from ProxyPromptSegmentModule.request import Request, Settings
 from ProxyPromptSegmentModule.run import Run
-from ProxyPromptSegmentModule.steps import CheckTask, SuggestTask
+from ProxyPromptSegmentModule.steps import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.texts import _
 
 SPEEDS_SETTING = "ProxyPromptSegment/speeds"
@@ -69,6 +69,10 @@ class Asking:
             on_answer(suggestions, error or warning)
 
         self._ask(task, _("Suggestion"), split, "suggest")
+
+    def warm_up(self, settings: Settings) -> None:
+        """Loads torch and a model while nothing else is to be done; what fails will fail again, and be said, later."""
+        self._submit(WarmUpTask(settings), _("Warming up"), "warm up")
 
     def estimate(self, request: Request) -> Any:
         """Time and memory of a run, from this machine's earlier runs where there were any.

@@ -169,6 +169,10 @@ class SegmentationLogic:
 
     # --- questions ----------------------------------------------------------------------------------------------
 
+    def warm_up(self, settings: Settings | None = None) -> None:
+        """Loads torch and the model in the background, so that the first Apply does not wait for it."""
+        self.asking.warm_up(settings or Settings())
+
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: Callable[[Any, str], None]) -> None:
         """Asks which support patches drove the prediction of object ``name`` at a world position.
 

@@ -238,6 +238,17 @@ class SuggestTask:
         return found, warning(found)
 
 
+@dataclass(frozen=True, eq=False)
+class WarmUpTask:
+    """Loads torch and the model before somebody presses Apply; loading holds Python's lock for moments."""
+
+    settings: Settings
+
+    def __call__(self, engine: Any, context: Any) -> None:
+        """Runs on the worker thread."""
+        _segmenter(engine, self.settings)
+
+
 def _segmenter(engine: Any, settings: Settings) -> Any:
     """The model that runs use too, loaded once."""
     from ProxyPromptSegmentLib.segmenter import choose_device

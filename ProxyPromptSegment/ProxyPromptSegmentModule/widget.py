@@ -22,6 +22,7 @@ from ProxyPromptSegmentModule.result_section import ResultSection
 from ProxyPromptSegmentModule.support_section import SupportSection
 from ProxyPromptSegmentModule.supports_table import SupportsTable
 from ProxyPromptSegmentModule.target_section import TargetSection
+from ProxyPromptSegmentModule.wanted import settings_of
 from ProxyPromptSegmentModule.why_section import WhySection
 from ProxyPromptSegmentModule.wording import explained, say
 
@@ -134,6 +135,8 @@ class ModuleWidget:
         else:
             self.choose_defaults()
             self.refresh()
+        if not self.first_run.reason and self.parameters is not None and not self.models.reason():
+            self.logic.warm_up(settings_of(self))
 
     def exit(self) -> None:
         """Somebody opens another module; a run goes on, a live preview does not."""
