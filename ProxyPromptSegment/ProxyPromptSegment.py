@@ -80,8 +80,7 @@ class ProxyPromptSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         try:
             from ProxyPromptSegmentModule.widget import ModuleWidget
 
-            self.logic = ProxyPromptSegmentLogic()
-            self.panel = ModuleWidget(self)
+            self.logic, self.panel = ProxyPromptSegmentLogic(), ModuleWidget(self)
             self.panel.setup()
         except Exception as error:
             logging.exception("The panel of Proxy Prompt Segment could not be built")
