@@ -36,7 +36,11 @@ class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
 
 
 class ctkCollapsibleButton(QtWidgets.QWidget):  # noqa: N801
-    """A section that can be closed."""
+    """A section that can be closed; as in CTK, its size hint is its least width, so a wide content widens the panel."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
 
     contentsCollapsed = Signal(bool)  # noqa: N815
     text = _stored(str, "text", "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mrml_fixtures import scene
-from mrml_scene import add_transform, add_volume
+from mrml_scene import add_segmentation, add_transform, add_volume
 from widget_cases import add_views
 
 TURNED = np.array([[0.0, -2.0, 0.0, 30.0], [1.5, 0.0, 0.0, -20.0], [0.0, 0.0, 4.0, 7.0], [0, 0, 0, 1]])
@@ -110,3 +110,37 @@ def test_a_volume_is_shown_in_all_views(scene, volume):
     show_volume(scene, volume)
     node = scene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
     assert node.GetBackgroundVolumeID() == volume.GetID()
+
+
+def test_contours_of_supports_are_shown_on_their_own_image_only(scene, volume):
+    from types import SimpleNamespace
+
+    from ProxyPromptSegmentModule.views import show_case
+
+    add_views()
+    target = add_volume(np.zeros((4, 5, 6), np.int16), name="target")
+    mask = np.ones((4, 5, 6), np.uint8)
+    drawn, result = add_segmentation(volume, name="drawn"), add_segmentation(target, {"a": mask}, name="result")
+    users = add_segmentation(target, {"b": mask}, name="the user's own")
+    rows = [
+        SimpleNamespace(volume_id=volume.GetID(), segmentation_id=drawn.GetID()),
+        SimpleNamespace(volume_id=target.GetID(), segmentation_id=result.GetID()),  # a corrected slice as support
+        SimpleNamespace(volume_id=None, segmentation_id=None),  # a case of the library
+    ]
+    shown = lambda: [bool(node.GetDisplayNode().GetVisibility()) for node in (drawn, result, users)]  # noqa: E731
+    show_case(scene, target, rows)
+    assert shown() == [False, True, True]
+    show_case(scene, volume, rows)
+    assert shown() == [True, False, True]
+
+
+def test_views_that_show_the_volume_already_stay_as_they_are(scene, volume):
+    from ProxyPromptSegmentModule.views import show_volume
+
+    add_views()
+    below = add_volume(np.zeros((4, 5, 6), np.int16), name="below")
+    node = scene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    node.SetBackgroundVolumeID(below.GetID())
+    node.SetForegroundVolumeID(volume.GetID())
+    show_volume(scene, volume)
+    assert node.GetBackgroundVolumeID() == below.GetID()

@@ -9,7 +9,7 @@ import slicer
 from ProxyPromptSegmentModule.live_watch import LiveWatch
 from ProxyPromptSegmentModule.parameters import LIVE, SEQUENCE
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.views import show_slice
+from ProxyPromptSegmentModule.views import show_case, show_slice
 from ProxyPromptSegmentModule.wanted import reason_of, request_of
 from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, size
 
@@ -110,6 +110,7 @@ class ApplySection:
             request = request_of(self.panel)
             live = self.panel.target.scope() == LIVE
             self._cancelling, self._seen = False, None
+            show_case(slicer.mrmlScene, request.target, self.panel.support_rows())
             run = self.panel.logic.live(request) if live else self.panel.logic.start(request)
             self.panel.run = run
             if live:

@@ -10,7 +10,7 @@ import slicer
 
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.thumbnail_images import hex_color, icon
-from ProxyPromptSegmentModule.views import show_slice, show_volume
+from ProxyPromptSegmentModule.views import show_case, show_slice
 from ProxyPromptSegmentModule.wanted import settings_of
 from ProxyPromptSegmentModule.wording import allow, ranges, said_in, say
 
@@ -182,7 +182,7 @@ class SupportsTable:
         if volume is None:
             return
         with said_in(self.ui.supportMessageLabel):
-            show_volume(scene, volume)
+            show_case(scene, volume, self._rows)
             shown = row.slices or row.annotated
             if shown:
                 show_slice(scene, volume, row.axis, shown[len(shown) // 2], center=True)

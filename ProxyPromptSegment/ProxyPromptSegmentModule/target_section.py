@@ -10,7 +10,7 @@ import slicer.util
 from ProxyPromptSegmentModule.parameters import BOX, LAST, LIVE, SCOPES, SEQUENCE, SLICES, WHOLE
 from ProxyPromptSegmentModule.sinks import MADE_FOR
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.views import fit_box, show_slice, show_volume, slice_count, slices_in_box, slicing_axis
+from ProxyPromptSegmentModule.views import fit_box, show_case, show_slice, slice_count, slices_in_box, slicing_axis
 from ProxyPromptSegmentModule.wording import explained, say
 
 
@@ -212,7 +212,7 @@ class TargetSection:
         if self.panel.listening and node is not self.panel.parameters.targetVolume:
             self._choose(node)
             if node is not None:
-                show_volume(slicer.mrmlScene, node)
+                show_case(slicer.mrmlScene, node, self.panel.support_rows())
 
     def _choose(self, node: Any) -> None:
         parameters = self.panel.parameters

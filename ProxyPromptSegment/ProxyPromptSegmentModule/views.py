@@ -132,9 +132,38 @@ def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support
 
 
 def show_volume(scene: Any, volume: Any) -> None:
-    """Puts a volume into the background of all slice views and makes room for it."""
-    for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-        scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode").SetBackgroundVolumeID(volume.GetID())
+    """Puts a volume into all slice views, unless one shows it already, and fits them to it."""
+    views = [
+        scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
+        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode"))
+    ]
+    if any(volume.GetID() in (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()) for view in views):
+        return
+    for view in views:
+        view.SetBackgroundVolumeID(volume.GetID())
+    logic = slicer.app.applicationLogic()
+    if hasattr(logic, "FitSliceToAll"):
+        logic.FitSliceToAll()
+
+
+def show_case(scene: Any, volume: Any, rows: Sequence[Any]) -> None:
+    """Shows a volume without the contours of supports that were drawn on another one.
+
+    In the world's coordinates two patients lie across each other, and the contour of the one on the image of the other
+    would be taken for a result. What is hidden here is shown again with its own image.
+
+    Args:
+        scene: The scene.
+        volume: Volume node.
+        rows: The supports (`SupportRow`); segmentations that are no support stay as they are.
+    """
+    show_volume(scene, volume)
+    own = {row.segmentation_id for row in rows if row.volume_id == volume.GetID()}
+    for found in {row.segmentation_id for row in rows if row.segmentation_id}:
+        node = scene.GetNodeByID(found)
+        display = node.GetDisplayNode() if node is not None else None
+        if display is not None and bool(display.GetVisibility()) != (found in own):
+            display.SetVisibility(found in own)
 
 
 def crosshair_node(scene: Any) -> Any:

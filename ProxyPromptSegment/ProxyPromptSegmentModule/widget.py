@@ -233,9 +233,13 @@ class ModuleWidget:
         if run.ended:
             self.refresh()
 
+    def support_rows(self) -> list[Any]:
+        """All supports of the scene."""
+        return self.table.rows() if self.table is not None else []
+
     def used_rows(self) -> list[Any]:
         """Ticked supports with which nothing is wrong."""
-        return [row for row in self.table.rows() if row.ready] if self.table is not None else []
+        return [row for row in self.support_rows() if row.ready]
 
     # --- events of the scene ----------------------------------------------------------------------------------
 

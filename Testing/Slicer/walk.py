@@ -61,12 +61,14 @@ class Walk:
         self.pictures.mkdir(parents=True, exist_ok=True)
         for width in PANEL_WIDTHS if narrow else PANEL_WIDTHS[:1]:
             dock = self.window.findChild("QDockWidget", "PanelDockWidget")
+            self.window.resize(*WINDOW)
             self.window.resizeDocks([dock], [width], qt.Qt.Horizontal)
             if sections:
                 self.scroll_to(sections[0])
             self.wait(0.6)
             slicer.util.forceRenderAllViews()
             self.wait(0.2)
+            assert self.window.width <= WINDOW[0], f"the panel has widened the window to {self.window.width} pixels"
             self.window.grab().save(str(self.pictures / f"{name}_{width}.png"))
 
     def scroll_to(self, name):
@@ -120,7 +122,7 @@ class Walk:
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         editor.setSegmentationNode(self.annotation)
         editor.setSourceVolumeNode(self.support)
-        self.annotation.GetSegmentation().AddEmptySegment("central", "central gland", [0.9, 0.6, 0.1])
+        self.annotation.GetSegmentation().AddEmptySegment("central", "central gland", [0.2, 0.5, 0.9])
         editor.setCurrentSegmentID("central")
         editor.setActiveEffectByName("Paint")
         effect = editor.activeEffect()
