@@ -94,8 +94,8 @@ def test_the_widget_passes_everything_on_to_the_panel():
         healthy_package()
         widget = load().ProxyPromptSegmentWidget("parent")
         widget.setup(); widget.enter(); widget.exit(); widget.cleanup(); widget.cleanup(); widget.enter()
-        assert told == ["observation", "base setup", "logic", ("panel", "ProxyPromptSegmentWidget"), "setup", "enter", "exit",
-                        "cleanup", "observers removed", "observers removed"], told
+        assert told == ["observation", "base setup", "logic", ("panel", "ProxyPromptSegmentWidget"), "setup", "enter",
+                        "exit", "cleanup", "observers removed", "observers removed"], told
     """)
 
 

@@ -187,7 +187,7 @@ def test_the_why_view_shows_pictures_of_what_was_read(finished):
     )
     on_answer(why, "")
     assert text_of(ui.whyLabel) == "70 % lies on it.\nProbability of tumour at this point: 90 %.\nNot finer."
-    assert ui.whyList.count == 1 and ui.whyList.item(0).text() == "earlier, slice 4: 70 %"
+    assert ui.whyList.count == 1 and ui.whyList.item(0).text() == "70 %, slice 4\nearlier"
     assert not ui.whyList.item(0).icon().isNull()
     on_answer(None, "this point lies outside of the volume.")
     assert text_of(ui.whyLabel) == "This point lies outside of the volume." and ui.whyList.count == 0

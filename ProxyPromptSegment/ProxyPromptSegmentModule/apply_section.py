@@ -11,7 +11,7 @@ from ProxyPromptSegmentModule.parameters import LIVE, SEQUENCE
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.views import show_case, show_slice
 from ProxyPromptSegmentModule.wanted import reason_of, request_of
-from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, size
+from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, sentence, size
 
 _MOST_SENTENCES = 4
 
@@ -174,9 +174,10 @@ class ApplySection:
             show_slice(slicer.mrmlScene, run.request.target, run.job.view.axis, run.last_index)
 
     def _progress_words(self, run: Any) -> str:
+        what = sentence(run.what)
         if not run.total:
-            return run.what
-        text = _("{what}: {done} of {total}").format(what=run.what, done=run.done, total=run.total)
+            return what
+        text = _("{what}: {done} of {total}").format(what=what, done=run.done, total=run.total)
         if run.seconds_left is not None:
             text += _(", about {time} left").format(time=duration(run.seconds_left))
         return text.replace("%", "%%") if "%" in text else text

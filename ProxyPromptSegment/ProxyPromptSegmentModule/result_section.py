@@ -13,6 +13,9 @@ from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.views import show_slice, slice_on_screen
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
+_LEFT_OUT = ("Voxels",)
+"""Columns for which a panel has no room; the table node has them."""
+
 
 class ResultSection:
     """Results of the latest run.
@@ -68,13 +71,14 @@ class ResultSection:
         table.setVisible(results is not None)
         if results is None:
             return
-        units = zip(results.columns, results.units, strict=True)
+        columns = [place for place, name in enumerate(results.columns) if name not in _LEFT_OUT]
+        titles = [(results.columns[place], results.units[place]) for place in columns]
         table.setRowCount(len(results.rows))
-        table.setColumnCount(len(results.columns))
-        table.setHorizontalHeaderLabels([f"{name} [{unit}]" if unit else name for name, unit in units])
+        table.setColumnCount(len(columns))
+        table.setHorizontalHeaderLabels([f"{name} [{unit}]" if unit else name for name, unit in titles])
         for number, row in enumerate(results.rows):
-            for place, value in enumerate(row):
-                table.setItem(number, place, qt.QTableWidgetItem(_cell(value)))
+            for place, column in enumerate(columns):
+                table.setItem(number, place, qt.QTableWidgetItem(_cell(row[column])))
         table.resizeColumnsToContents()
 
     def _show_doubts(self, doubts: list[Any]) -> None:

@@ -111,7 +111,7 @@ class WhySection:
                 continue
             pair, shown = run.job.support.pairs[number], run.job.shown[number]
             item = qt.QListWidgetItem(
-                _("{name}, slice {number}: {percent} %").format(
+                _("{percent} %, slice {number}\n{name}").format(
                     name=shown.name, number=shown.index, percent=round(100 * float(share))
                 )
             )

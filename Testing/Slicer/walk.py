@@ -54,7 +54,7 @@ class Walk:
             assert time.monotonic() < end, f"waited {seconds:.0f} s in vain: {what}"
             slicer.app.processEvents(qt.QEventLoop.AllEvents, 20)
 
-    def picture(self, name, sections=(), narrow=True):
+    def picture(self, name, sections=(), narrow=True, waiting=0.6):
         """The window in both widths of the panel, with some sections open and the others closed."""
         if self.pictures is None:
             return
@@ -65,9 +65,9 @@ class Walk:
             self.window.resizeDocks([dock], [width], qt.Qt.Horizontal)
             if sections:
                 self.scroll_to(sections[0])
-            self.wait(0.6)
+            self.wait(waiting)
             slicer.util.forceRenderAllViews()
-            self.wait(0.2)
+            self.wait(waiting / 3)
             assert self.window.width <= WINDOW[0], f"the panel has widened the window to {self.window.width} pixels"
             self.window.grab().save(str(self.pictures / f"{name}_{width}.png"))
 
@@ -208,10 +208,10 @@ class Walk:
         self.ui.supportVolumeSelector.setCurrentNode(self.support)
         self.press("addSupportButton")
         assert self.ui.supportTable.rowCount == 1, self.ui.supportMessageLabel.text
-        self.ui.targetSelector.setCurrentNode(self.target)
-        slicer.util.setSliceViewerLayers(background=self.target, fit=True)
         self.tick("prostate")
+        self.press("showSupportButton")
         self.picture("supports", ["supportButton"])
+        self.ui.targetSelector.setCurrentNode(self.target)
 
     def tick(self, wanted):
         """Ticks one object and unticks the others."""
@@ -230,18 +230,22 @@ class Walk:
         run = self.panel.run
         self.until(lambda: len(run.written) >= 4, what="the first slices")
         assert self.ui.applyButton.text == "Cancel"
-        self.picture("running", ["targetButton"])
-        if not run.ended:
-            self.press("applyButton")
+        assert not self.annotation.GetDisplayNode().GetVisibility(), "another patient's contour lies on the target"
+        self.press("applyButton")
         self.until(lambda: run.ended, what="the cancel")
-        print(f"cancelled: {run.state}, {len(run.written)} slices are kept")
-        assert run.state in ("cancelled", "finished"), run.error
-        assert run.segmentation is not None and len(run.written) >= 4
+        print(f"{run.state}: {len(run.written)} slices are kept")
+        assert run.state == "cancelled", run.error
+        assert 4 <= len(run.written) < 28
+        done = sorted(run.written)
+        mask = self.mask(run, "prostate", self.target)
+        assert mask[done].any() and not np.delete(mask, done, axis=0).any()
 
     def apply_again(self):
         """Runs to the end."""
         self.press("applyButton")
         run = self.panel.run
+        self.until(lambda: len(run.written) >= 4, what="the first slices")
+        self.picture("running", ["targetButton"], waiting=0.15)
         self.until(lambda: run.ended, what="the run")
         assert run.state == "finished", run.error
         self.first = self.mask(run, "prostate", self.target)
@@ -253,6 +257,9 @@ class Walk:
         print(f"Dice of the sample case: {dice:.3f}")
         assert dice > 0.5
         self.open_only("resultButton")
+        run.segmentation.CreateClosedSurfaceRepresentation()  # what the button Show 3D does
+        self.wait(1.0)
+        slicer.util.resetThreeDViews()
         k = int(np.argmax(self.first.sum(axis=(1, 2))))
         slicer.vtkMRMLSliceNode.JumpAllSlices(
             slicer.mrmlScene, *self.ras_of(self.target, (80, 80, k)), slicer.vtkMRMLSliceNode.OffsetJumpSlice
