@@ -13,7 +13,7 @@ from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.views import show_slice, slice_on_screen
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
-_LEFT_OUT = ("Voxels",)
+_LEFT_OUT = ("Voxels", "On slice")
 """Columns for which a panel has no room; the table node has them."""
 
 

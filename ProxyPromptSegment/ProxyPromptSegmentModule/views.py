@@ -143,7 +143,7 @@ def show_volume(scene: Any, volume: Any) -> None:
         view.SetBackgroundVolumeID(volume.GetID())
     logic = slicer.app.applicationLogic()
     if hasattr(logic, "FitSliceToAll"):
-        logic.FitSliceToAll()
+        logic.FitSliceToAll(False, False)  # whatever may be linked; nobody's views are turned
 
 
 def show_case(scene: Any, volume: Any, rows: Sequence[Any]) -> None:

@@ -127,7 +127,9 @@ class Walk:
         editor.setActiveEffectByName("Paint")
         effect = editor.activeEffect()
         assert effect is not None, "the effect Paint is missing"
-        effect.setCommonParameter("BrushRelativeDiameter", 8)
+        effect.setCommonParameter("BrushRelativeDiameter", 4)
+        # The prostate stays below it; otherwise the support check would rightly complain about its specks.
+        editor.mrmlSegmentEditorNode().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
         slicer.util.setSliceViewerLayers(background=self.support, fit=True)
         self.wait(0.5)
         truth = np.asarray(slicer.util.arrayFromSegmentBinaryLabelmap(self.annotation, "prostate", self.support)) > 0
@@ -147,8 +149,7 @@ class Walk:
         widget = slicer.app.layoutManager().sliceWidget(view)
         node = widget.mrmlSliceNode()
         ras = [self.ras_of(self.support, place) for place in places]
-        node.SetSliceToRASByNTP(*self.normal_and_side(self.support), *ras[0], 0)
-        slicer.util.resetSliceViews()
+        node.RotateToVolumePlane(self.support)
         node.JumpSliceByOffsetting(*ras[0])
         self.wait(0.3)
         points = [self.pixel_of(widget, one) for one in ras]
@@ -187,12 +188,6 @@ class Walk:
         volume.GetIJKToRASMatrix(matrix)
         return matrix.MultiplyPoint([*(float(n) for n in ijk), 1.0])[:3]
 
-    def normal_and_side(self, volume):
-        """Normal and first axis of the slices, as SetSliceToRASByNTP wants them."""
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASDirectionMatrix(matrix)
-        return [matrix.GetElement(row, column) for column in (2, 0) for row in range(3)]
-
     def pixel_of(self, widget, ras):
         """Where a place of the world is in a slice view, in pixels of the widget."""
         matrix = vtk.vtkMatrix4x4()
@@ -226,6 +221,8 @@ class Walk:
     def apply_and_cancel(self):
         """Cancels in the middle; what is done stays."""
         self.open_only("targetButton")
+        for name in slicer.app.layoutManager().sliceViewNames():
+            slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode().RotateToVolumePlane(self.target)
         self.press("applyButton")
         run = self.panel.run
         self.until(lambda: len(run.written) >= 4, what="the first slices")
