@@ -137,6 +137,19 @@ def test_undo_takes_a_run_back_and_redo_brings_it_again(logic, two_cases):
     assert np.array_equal(segment_array(truth, run.segment_ids["prostate"], target), found)
 
 
+def test_a_run_beside_a_surface_makes_it_anew_without_an_error(logic, two_cases, capfd):
+    support, (target, _truth) = two_cases
+    first = logic.segment(target, [support], settings=CPU)
+    assert first.segmentation.CreateClosedSurfaceRepresentation()
+    capfd.readouterr()
+    second = logic.segment(target, [add_case(3, segment="gland")], segmentation=first.segmentation, settings=CPU)
+    told = "".join(capfd.readouterr())
+    assert "Convert" not in told and "ERR|" not in told, told
+    for segment_id in (first.segment_ids["prostate"], second.segment_ids["gland"]):
+        segment = first.segmentation.GetSegmentation().GetSegment(segment_id)
+        assert segment.GetRepresentation("Closed surface").GetNumberOfPoints() > 0
+
+
 def test_another_support_runs_on_what_is_embedded(logic, two_cases, scene):  # noqa: F811
     support, (target, _truth) = two_cases
     other = add_case(3, segment="gland")
