@@ -11,7 +11,7 @@ import numpy as np
 from ProxyPromptSegmentModule import sequences
 from ProxyPromptSegmentModule.request import Output, Request
 from ProxyPromptSegmentModule.run import Chain, Run
-from ProxyPromptSegmentModule.sinks import _in_scene
+from ProxyPromptSegmentModule.sinks import in_scene
 from ProxyPromptSegmentModule.steps import CineTask, PlanTask
 from ProxyPromptSegmentModule.texts import _
 
@@ -39,7 +39,7 @@ class SequenceSink:
     @property
     def valid(self) -> bool:
         """Whether the nodes are still in the scene."""
-        return _in_scene(self._browser) and (self._writer is None or self._writer.usable)
+        return in_scene(self._browser) and (self._writer is None or self._writer.usable)
 
     def open(self, frames: Any, support: Any) -> None:
         """Makes the sequence and its proxy node."""

@@ -34,7 +34,7 @@ class VolumeSink:
     @property
     def valid(self) -> bool:
         """Whether the nodes are still in the scene."""
-        return _in_scene(self._target) and (self._writer is None or self._writer.valid)
+        return in_scene(self._target) and (self._writer is None or self._writer.valid)
 
     def open(self, job: Any) -> None:
         """Makes what is missing: the node, and a segment for each object.
@@ -100,7 +100,7 @@ class VolumeSink:
         return (-1, -1) if found is None else (found.GetMTime(), segment.GetLabelValue())
 
 
-def _in_scene(node: Any) -> bool:
+def in_scene(node: Any) -> bool:
     """Whether a node is in its scene; a deleted one has none."""
     scene = node.GetScene()
     return scene is not None and scene.IsNodePresent(node) != 0
