@@ -77,6 +77,15 @@ def test_every_volume_of_a_series_is_segmented_as_if_it_were_alone(logic, scene)
     assert run.written == {0, 1}
 
 
+def test_a_script_segments_a_sequence_with_the_same_call(logic, scene):  # noqa: F811
+    support = add_case(1, SIZE)
+    volume, _marks = pelvis_phantom(2, SIZE)
+    browser, proxy = add_sequence([volume.array[5:6], volume.array[6:7]], volume.geometry)
+    run = logic.segment(proxy, [support], browser=browser, settings=Settings(device="cpu"))
+    assert run.state == "finished" and run.written == {0, 1}
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 2
+
+
 def test_a_cancelled_series_keeps_the_items_that_are_done(logic, scene):  # noqa: F811
     support = add_case(1, SIZE)
     volume, _marks = pelvis_phantom(2, SIZE)

@@ -82,7 +82,7 @@ class SegmentationLogic:
         for other in self._runs:
             if not other.ended:
                 other.cancel()
-        # Only the newest can be undone: a writer's undo memory is as large as its segments.
+        # Only the last two can be undone: a writer remembers every slice that it has replaced.
         for other in [run for run in self._runs if run.ended][:-1]:
             other.sink.close()
             self._runs.remove(other)
@@ -100,19 +100,21 @@ class SegmentationLogic:
         slices: Sequence[int] | None = None,
         settings: Settings | None = None,
         output: Output | None = None,
+        browser: Any = None,
         wait: bool = True,
         on_change: Callable[[Run], None] | None = None,
     ) -> Run:
         """Segments a volume as other cases are annotated; the one call for scripts.
 
         Args:
-            target: Volume node, or the proxy volume of a sequence.
+            target: Volume node, or the proxy volume of a sequence, with its ``browser``.
             supports: Pairs (volume node, segmentation node), or `jobs.SupportCase` of the library.
             objects: Names of the segments to look for; by default all that every support has.
             segmentation: Segmentation node to add segments to; a new one by default.
             slices: Slices of the target, counted from 0; all by default.
             settings: Model, device, threshold and so on.
             output: Masking, segments that may be replaced, a name; ``segmentation`` goes before it.
+            browser: Sequence browser node: every item of the sequence is segmented, into a sequence of segmentations.
             wait: Whether to return only when it has ended. Without, the window's own timer goes on with it; a script
                 without a window calls `wait`.
             on_change: Called with the run after every change.
@@ -141,6 +143,7 @@ class SegmentationLogic:
             slices,
             settings=settings or Settings(),
             output=output,
+            browser=browser,
         )
         run = self.start(request)
         if on_change is not None:
