@@ -254,6 +254,19 @@ def test_a_fault_on_the_worker_is_told_in_a_sentence_and_the_next_run_works(logi
     assert logic.segment(target, [support], settings=CPU).state == "finished"
 
 
+def test_a_missing_package_is_told_with_what_to_do(logic, two_cases, monkeypatch):
+    from ProxyPromptSegmentLib import task_steps
+
+    support, (target, _truth) = two_cases
+
+    def not_installed(task, engine, context):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(task_steps, "segment", not_installed)
+    with pytest.raises(ProxyPromptError, match="'torch'.*press Install"):
+        logic.segment(target, [support], settings=CPU)
+
+
 def test_requests_that_cannot_begin_are_refused_in_words(logic, two_cases):
     support, (target, _truth) = two_cases
     with pytest.raises(UsageError, match="no support"):

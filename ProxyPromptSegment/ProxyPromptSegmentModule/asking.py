@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,13 +12,11 @@ from ProxyPromptSegmentLib import events
 from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.reading import VolumeReading
 from ProxyPromptSegmentModule.request import Request, Settings
-from ProxyPromptSegmentModule.run import Run
+from ProxyPromptSegmentModule.run import Run, sentence_of
 from ProxyPromptSegmentModule.steps import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.texts import _
 
 SPEEDS_SETTING = "ProxyPromptSegment/speeds"
-
-_log = logging.getLogger(__name__)
 
 Answer = Callable[[Any, str], None]
 """Called on the main thread with the answer, or with None and the reason."""
@@ -132,11 +129,7 @@ class Asking:
         if told is None:
             return
         if isinstance(event, events.Failed):
-            from ProxyPromptSegmentLib.errors import ProxyPromptError
-
-            if not isinstance(event.error, ProxyPromptError):
-                _log.error("A question ended by a fault.\n%s", event.trace)
-            told(None, str(event.error))
+            told(None, sentence_of(event.error, event.trace))
         elif not isinstance(event.outcome, events.Dropped):
             told(event.outcome, "")
 

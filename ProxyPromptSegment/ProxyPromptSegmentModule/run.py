@@ -25,6 +25,22 @@ Chain = Generator[Any, Any, None]
 """Yields a task for the worker thread and is sent its outcome, or yields None to be called again soon."""
 
 
+def sentence_of(error: BaseException, trace: str = "") -> str:
+    """What the user is told of an error; a fault of the program leaves its trace in the log."""
+    from ProxyPromptSegmentLib.errors import ProxyPromptError
+
+    if isinstance(error, ProxyPromptError):
+        return str(error)
+    if isinstance(error, ImportError):
+        return _("A package is missing ({text}). Open the module Proxy Prompt Segment and press Install.").format(
+            text=error
+        )
+    _log.error("A task ended by a fault.\n%s", trace, exc_info=None if trace else error)
+    return _("The program made a mistake ({kind}: {text}); the details are in the log.").format(
+        kind=type(error).__name__, text=error
+    )
+
+
 class Run:
     """A job and what has come of it so far; used from the main thread only.
 
@@ -282,15 +298,8 @@ class Run:
         )
 
     def _fail(self, error: BaseException, trace: str = "") -> None:
-        """Ends with a sentence; a fault of the program leaves its trace in the log."""
-        from ProxyPromptSegmentLib.errors import ProxyPromptError
-
-        self.error = str(error)
-        if not isinstance(error, ProxyPromptError):
-            _log.error("A run ended by a fault.\n%s", trace, exc_info=None if trace else error)
-            self.error = _("The program made a mistake ({kind}: {text}); the details are in the log.").format(
-                kind=type(error).__name__, text=error
-            )
+        """Ends with a sentence."""
+        self.error = sentence_of(error, trace)
         self._end(FAILED)
 
     def _end(self, state: str) -> None:
