@@ -232,7 +232,7 @@ class Run:
             self.cancel()
             self._pending.clear()
             self.sentences.append(sentence)
-            self._end(CANCELLED)
+            self._end(CANCELLED, tidy=False)
 
     # --- the chain --------------------------------------------------------------------------------------------
 
@@ -302,13 +302,13 @@ class Run:
         self.error = sentence_of(error, trace)
         self._end(FAILED)
 
-    def _end(self, state: str) -> None:
+    def _end(self, state: str, tidy: bool = True) -> None:
         self.state, self.ticket, self._answer = state, None, None
         self.seconds_left = None
         if self._chain is not None:
             self._chain.close()
             self._chain = None
-        if self.sink.valid:
+        if tidy and self.sink.valid:
             self.sink.finish()
         self._tell()
 
