@@ -83,6 +83,9 @@ class Doubt:
     object_index: int
 
 
+DETAILS = ("Voxels", "On slice")
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows for a table node.
@@ -96,6 +99,15 @@ class Table:
     columns: tuple[str, ...]
     units: tuple[str, ...]
     rows: list[list[Any]]
+
+    def brief(self) -> Table:
+        """The same without the columns for which a narrow panel has no room."""
+        kept = [place for place, name in enumerate(self.columns) if name not in DETAILS]
+
+        def of(values: Sequence[Any]) -> list[Any]:
+            return [values[place] for place in kept]
+
+        return Table(tuple(of(self.columns)), tuple(of(self.units)), [of(row) for row in self.rows])
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """One dictionary by column name for each row."""

@@ -11,6 +11,7 @@ import pytest
 
 from ProxyPromptSegmentLib.results_table import (
     Findings,
+    Table,
     csv_text,
     doubt_table,
     findings_of,
@@ -209,3 +210,8 @@ def test_an_outcome_of_the_engine_gives_the_same_numbers_as_the_report():
         assert described["lowest_confidence"][0]["slice"] == table[0]["On slice"]
     assert findings_of(outcome, job).pixel_mm2 == pytest.approx(0.81)
     assert slices_to_look_at(outcome, job=job)[0].name in ("gland", "stone")
+
+
+def test_the_brief_table_keeps_what_a_panel_has_room_for():
+    table = Table(("Object", "Volume", "Voxels", "On slice"), ("", "ml", "", ""), [["a", 1.5, 300, 4]])
+    assert table.brief() == Table(("Object", "Volume"), ("", "ml"), [["a", 1.5]])

@@ -13,9 +13,6 @@ from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.views import show_slice, slice_on_screen
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
-_LEFT_OUT = ("Voxels", "On slice")
-"""Columns for which a panel has no room; the table node has them."""
-
 
 class ResultSection:
     """Results of the latest run.
@@ -71,14 +68,14 @@ class ResultSection:
         table.setVisible(results is not None)
         if results is None:
             return
-        columns = [place for place, name in enumerate(results.columns) if name not in _LEFT_OUT]
-        titles = [(results.columns[place], results.units[place]) for place in columns]
-        table.setRowCount(len(results.rows))
-        table.setColumnCount(len(columns))
+        brief = results.brief()
+        titles = zip(brief.columns, brief.units, strict=True)
+        table.setRowCount(len(brief.rows))
+        table.setColumnCount(len(brief.columns))
         table.setHorizontalHeaderLabels([f"{name} [{unit}]" if unit else name for name, unit in titles])
-        for number, row in enumerate(results.rows):
-            for place, column in enumerate(columns):
-                table.setItem(number, place, qt.QTableWidgetItem(_cell(row[column])))
+        for number, row in enumerate(brief.rows):
+            for place, value in enumerate(row):
+                table.setItem(number, place, qt.QTableWidgetItem(_cell(value)))
         table.resizeColumnsToContents()
 
     def _show_doubts(self, doubts: list[Any]) -> None:
