@@ -144,3 +144,24 @@ def test_views_that_show_the_volume_already_stay_as_they_are(scene, volume):
     node.SetForegroundVolumeID(volume.GetID())
     show_volume(scene, volume)
     assert node.GetBackgroundVolumeID() == below.GetID()
+
+
+def test_a_turned_box_meets_only_what_is_inside_of_it(scene):
+    import slicer
+    from mrml_cases import turned
+
+    from ProxyPromptSegmentModule.views import fit_box, slices_in_box
+
+    affine = turned(40) @ np.diag([1.5, 1.0, 4.0, 1.0])
+    volume = add_volume(np.zeros((12, 60, 40), np.int16), affine, "askew")
+    for parent in (None, add_transform(turned(25))):
+        volume.SetAndObserveTransformNodeID(parent.GetID() if parent is not None else None)
+        box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+        fit_box(volume, box)
+        sizes = sorted(box.GetSize())
+        assert np.allclose(sizes, [48.0, 60.0, 60.0]), "the box does not lie along the slices"
+        assert list(slices_in_box(volume, "k", box)) == list(range(12))
+        size = [4.0 * 3 if abs(one - 48.0) < 1e-6 else one for one in box.GetSize()]
+        box.SetSize(size)  # the middle three slices' worth: from the middle of 4 to that of 7
+        assert list(slices_in_box(volume, "k", box)) == [4, 5, 6, 7]
+        assert list(slices_in_box(volume, "i", box)) == list(range(40))

@@ -47,6 +47,7 @@ def test_a_support_is_saved_without_its_name_and_used_again(ready):
     assert text_of(ready.ui.libraryMessageLabel) == "Saved as “Case A”."
     assert ready.ui.libraryList.count == 1 and "prostate, tumour · MR T2" in ready.ui.libraryList.item(0).text()
     assert not ready.ui.libraryList.item(0).icon().isNull()
+    assert not ready.ui.libraryTitleEdit.text and ready.ui.libraryModalityEdit.text == "MR T2"
     _saved(ready, "Again")
     assert "has this case already, as “Case A”" in text_of(ready.ui.libraryMessageLabel)
     assert ready.ui.libraryAddButton.toolTip.startswith("Select")
@@ -109,7 +110,14 @@ class Shelf:
 
     def __init__(self):
         self.state = types.SimpleNamespace(
-            ended=False, what="large", received=250, total=1000, seconds_left=30.0, error="", bytes_per_second=1.0
+            state="running",
+            ended=False,
+            what="large",
+            received=250,
+            total=1000,
+            seconds_left=30.0,
+            error="",
+            bytes_per_second=1.0,
         )
         self.calls, self.cancelled = [], False
         self.have = False
@@ -125,7 +133,9 @@ class Shelf:
 
     def download(self, name):
         self.calls.append(name)
-        return types.SimpleNamespace(poll=lambda: self.state, cancel=lambda: setattr(self, "cancelled", True))
+        return types.SimpleNamespace(
+            name=name, poll=lambda: self.state, cancel=lambda: setattr(self, "cancelled", True)
+        )
 
     def import_file(self, path):
         return self.download(path)
@@ -185,6 +195,7 @@ def test_a_download_asks_first_and_can_be_cancelled(shelved, stand_ins, monkeypa
     shelved.shelf.state.ended, shelved.shelf.have = True, True
     stand_ins.process_events()
     assert ui.modelProgressBar.real.isHidden() and ui.applyButton.enabled
+    assert text_of(ui.modelMessageLabel) == "Large is on this computer now."
     ui.modelRemoveButton.click()
     assert text_of(ui.modelMessageLabel) == "375 MB are free again." and not ui.applyButton.enabled
 
@@ -196,6 +207,15 @@ def test_a_download_that_fails_says_why(shelved, stand_ins, monkeypatch):
     stand_ins.process_events()
     assert shelved.shelf.calls == ["weights.pth"]
     assert text_of(shelved.ui.modelMessageLabel) == "The file has another hash."
+
+
+def test_a_cancelled_download_says_that_it_can_go_on(shelved, stand_ins, monkeypatch):
+    _agree(monkeypatch)
+    shelved.ui.modelCombo.currentIndex = 1
+    shelved.ui.modelDownloadButton.click()
+    shelved.shelf.state.ended, shelved.shelf.state.state = True, "cancelled"
+    stand_ins.process_events()
+    assert "the next attempt goes on there" in text_of(shelved.ui.modelMessageLabel)
 
 
 def test_memory_and_device_are_passed_on(shelved):

@@ -223,3 +223,84 @@ def test_findings_of_the_check_are_told_in_words(ready):
     ready.ui.checkSupportsButton.click()
     ready.host.logic.asked[-1][1]([], "")
     assert text_of(ready.ui.supportMessageLabel) == "Nothing is wrong with these supports."
+
+
+def _as_it_was_written(finished):
+    """The outcome of the run as the engine gives it, and a mark that says that somebody has drawn since."""
+    from mrml_scene import segment_array
+
+    masks = [
+        types.SimpleNamespace(name=name, mask=segment_array(finished.result, name, finished.new_case))
+        for name in ("prostate", "tumour")
+    ]
+    finished.last.result = types.SimpleNamespace(
+        outcome=types.SimpleNamespace(segmentation=types.SimpleNamespace(segments=masks))
+    )
+    finished.last.sink = types.SimpleNamespace(untouched=dict)
+
+
+def _draw(finished, index, column):
+    import slicer
+    from mrml_scene import segment_array
+
+    mask = segment_array(finished.result, "prostate", finished.new_case)
+    mask[index, 20, column] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, finished.result, "prostate", finished.new_case)
+
+
+def test_a_correction_that_is_no_support_is_not_written_again(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.views import show_slice
+
+    _as_it_was_written(finished)
+    _draw(finished, 4, 20)
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    finished.ui.useCorrectedButton.click()
+    finished.ui.applyButton.click()
+    request = finished.host.logic.runs[-1].request
+    assert request.output.segment_ids == {"prostate": "prostate", "tumour": "tumour"}
+    assert 4 not in request.slices
+    finished.host.logic.runs[-1].end("cancelled")
+    finished.run = finished.last  # as it was before
+    _draw(finished, 3, 20)
+    finished.ui.applyButton.click()
+    request = finished.host.logic.runs[-1].request
+    assert request.output.segment_ids == {} and request.slices is None  # new segments, and whole ones
+
+
+def test_without_the_run_new_segments_have_the_corrected_slices_as_well(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.views import show_slice
+
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    finished.ui.useCorrectedButton.click()
+    finished.run = None  # as after the scene was loaded again
+    finished.ui.applyButton.click()
+    request = finished.host.logic.runs[-1].request
+    assert request.output.segment_ids is None and request.slices is None
+
+
+def test_a_live_preview_leaves_corrected_slices_alone(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.views import show_slice
+
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    finished.ui.useCorrectedButton.click()
+    finished.ui.scopeCombo.currentIndex = 3
+    finished.ui.applyButton.click()
+    run = finished.host.logic.runs[-1]
+    assert run.is_live and run.request.first is None
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 3)
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    assert 3 in finished.host.logic.shown and 4 not in finished.host.logic.shown
+
+
+def test_a_film_is_told_in_items(finished):
+    finished.last.request = types.SimpleNamespace(browser=object(), target=finished.new_case)
+    finished.last.doubts = [_doubt(6)]
+    finished.last.tell()
+    assert finished.ui.doubtsList.item(0).text().startswith("Item 6, prostate")
+    assert "Finished; items written: 8." in text_of(finished.ui.runLabel)

@@ -131,3 +131,74 @@ def test_the_segment_editors_masking_is_passed_on_if_ticked(ready):
     ready.ui.honourEditorBox.click()
     ready.ui.applyButton.click()
     assert ready.host.logic.runs[0].request.output.editor is editor
+
+
+def test_another_choice_during_a_live_preview_waits_until_it_has_ended(ready):
+    from PySide6.QtCore import Qt
+    from widget_cases import add_case
+
+    volume, annotation = add_case("second")
+    ready.ui.supportSegmentationSelector.setCurrentNode(annotation)
+    ready.ui.supportVolumeSelector.setCurrentNode(volume)
+    ready.ui.addSupportButton.click()
+    ready.ui.scopeCombo.currentIndex = 3
+    ready.ui.applyButton.click()
+    (run,) = ready.host.logic.runs
+    run.close = lambda: None  # a slice is still being computed
+    ready.ui.supportTable.item(1, 0).setCheckState(Qt.Unchecked)
+    ready.ui.supportTable.item(1, 0).setCheckState(Qt.Checked)
+    ready.ui.supportTable.item(1, 0).setCheckState(Qt.Unchecked)
+    assert len(ready.host.logic.runs) == 1  # its segments would be taken for somebody else's now
+    run.segment_ids = {"prostate": "S1"}
+    run.end(segmentation=_result_of(ready))
+    assert len(ready.host.logic.runs) == 2
+    request = ready.host.logic.runs[1].request
+    assert len(request.cases) == 1 and request.output.segment_ids == {"prostate": "S1"}
+    assert ready.ui.applyButton.text == "Stop the live preview"
+    ready.host.logic.runs[1].close = lambda: None
+    ready.ui.supportTable.item(1, 0).setCheckState(Qt.Checked)
+    ready.ui.applyButton.click()  # nobody wants it any more
+    ready.host.logic.runs[1].end()
+    assert len(ready.host.logic.runs) == 2
+
+
+def _result_of(panel):
+    from mrml_scene import add_segmentation
+
+    mask = np.zeros((8, 24, 24), np.uint8)
+    mask[2:6, 5:12, 5:12] = 1
+    return add_segmentation(panel.new_case, {"prostate": mask}, "result")
+
+
+def test_a_live_preview_without_a_view_of_the_target_says_so(ready):
+    import slicer
+
+    from ProxyPromptSegmentModule.views import show_slice
+
+    for node in ready.slice_views:
+        node.SetSliceOffset(500.0)
+    ready.ui.scopeCombo.currentIndex = 3
+    ready.ui.applyButton.click()
+    run = ready.host.logic.runs[0]
+    assert run.request.first is None and "No slice view shows a slice" in text_of(ready.ui.runLabel)
+    show_slice(slicer.mrmlScene, ready.new_case, "k", 5)
+    run.tell()
+    assert "No slice view" not in text_of(ready.ui.runLabel)
+
+
+def test_a_box_that_is_moved_in_a_view_is_counted_anew(ready, stand_ins):
+    import time
+
+    import slicer
+
+    box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    ready.ui.scopeCombo.currentIndex = 2
+    ready.ui.roiSelector.setCurrentNode(box)
+    assert text_of(ready.ui.scopeLabel) == "8 of 8 slices."
+    box.SetCenterWorld([10.0, 10.0, 4.0])
+    box.SetRadiusXYZ([5.0, 5.0, 1.0])
+    end = time.monotonic() + 10
+    while text_of(ready.ui.scopeLabel) != "1 of 8 slices." and time.monotonic() < end:
+        stand_ins.process_events()
+        time.sleep(0.01)
+    assert text_of(ready.ui.scopeLabel) == "1 of 8 slices."

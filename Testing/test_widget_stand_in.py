@@ -194,6 +194,17 @@ def test_closing_the_scene_empties_the_panel_also_while_a_run_goes_on(ready):
     assert ready.ui.supportTable.rowCount == 1
 
 
+def test_what_was_said_of_a_scene_goes_with_it(ready):
+    import slicer
+
+    ready.ui.applyButton.click()
+    ready.host.logic.runs[0].end("finished", written={1, 2})
+    assert "slices written: 2" in text_of(ready.ui.runLabel)
+    ready.supports_table.on_findings([], "")
+    slicer.mrmlScene.Clear(False)
+    assert text_of(ready.ui.runLabel) == "" and text_of(ready.ui.supportMessageLabel) == ""
+
+
 def test_whoever_opens_the_module_has_torch_loaded_before_pressing_apply(ready):
     before = ready.host.logic.warmed
     ready.enter()
@@ -300,3 +311,19 @@ def test_cleanup_ends_the_logic_and_listens_no_more(make_panel):
     add_case("earlier")
     slicer.mrmlScene.Clear(False)
     panel.cleanup()
+
+
+def test_a_panel_that_was_reloaded_while_open_survives_that_the_scene_is_closed(make_panel):
+    import types
+
+    import slicer
+
+    panel = make_panel()
+    panel.exit()
+    slicer.mrmlScene.Clear(False)
+    assert panel.parameters is None  # nobody looks: no node is put into the scene
+    panel.enter()
+    panel._entered = False  # as after a reload, which calls no `enter`
+    panel.host.parent = types.SimpleNamespace(isEntered=True)
+    slicer.mrmlScene.Clear(False)
+    assert panel.parameters is not None and panel.table is not None

@@ -10,7 +10,7 @@ from ProxyPromptSegmentModule.live_watch import LiveWatch
 from ProxyPromptSegmentModule.parameters import LIVE, SEQUENCE
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.views import show_case, show_slice
-from ProxyPromptSegmentModule.wanted import reason_of, request_of
+from ProxyPromptSegmentModule.wanted import reason_of, request_of, stays
 from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, sentence, size
 
 _MOST_SENTENCES = 4
@@ -24,6 +24,7 @@ class ApplySection:
         self.panel, self.ui = panel, panel.ui
         self._watch: LiveWatch | None = None
         self._cancelling = False
+        self._again = False
         self._seen: int | None = None
         self._estimated: tuple[Any, str] = (None, "")
         self.ui.applyButton.connect("clicked()", self.on_apply)
@@ -94,6 +95,8 @@ class ApplySection:
         """Begins, or cancels what runs."""
         if self.live:
             self.end_live()
+        elif self._again:  # between two live previews
+            self._again = False
         elif self.running:
             self._cancelling = True
             self.panel.run.cancel()
@@ -127,7 +130,8 @@ class ApplySection:
             return
         if self.live:
             self.end_live()
-            self.start()
+            self._again = True  # when it has ended: only then are its segments known to be nobody else's
+            self._go_on(run)
         elif self.panel.results.shown and run.request.target is parameters.targetVolume:
             self.start()
 
@@ -141,8 +145,15 @@ class ApplySection:
                 self.panel.logic.pump.start()
 
     def _show_live(self, index: int) -> None:
-        if self.running:
+        if self.running and not stays(self.panel, self.panel.run.request, index):
             self.panel.logic.show(self.panel.run, index)
+
+    def _go_on(self, run: Any) -> None:
+        """Begins the live preview again that has ended because the choices changed."""
+        if self._again and run.ended:
+            self._again = False
+            if not reason_of(self.panel):
+                self.start()
 
     def on_follow(self, checked: bool) -> None:
         """Whether the views follow."""
@@ -166,6 +177,7 @@ class ApplySection:
             self._seen = run.last_index
             if self.panel.parameters.followView and not run.ended and not self.live:
                 self._follow(run)
+        self._go_on(run)
 
     def _follow(self, run: Any) -> None:
         if run.request.browser is not None:
@@ -184,17 +196,25 @@ class ApplySection:
 
     def _sentences(self, run: Any) -> str:
         lines = list(run.sentences[-_MOST_SENTENCES:])
+        if self.live and self._watch.seen is None:
+            lines.append(_("No slice view shows a slice of the target; turn one to its plane and scroll to it."))
         if run.state == "failed":
             lines.append(run.error)
-        elif run.state == "cancelled":
-            lines.append(_("Cancelled; slices done and kept: {count}.").format(count=len(run.written)))
-        elif run.state == "finished":
-            lines.append(_("Finished; slices written: {count}.").format(count=len(run.written)))
+        elif run.ended:
+            lines.append(_words_of_end(run).format(count=len(run.written)))
         return "\n".join(lines)
 
     def close(self) -> None:
         """Stops watching the views."""
         self.end_live()
+
+
+def _words_of_end(run: Any) -> str:
+    """How a run has ended that has not failed, with a place for the number of slices."""
+    film = run.request.browser is not None
+    if run.state == "cancelled":
+        return _("Cancelled; items done and kept: {count}.") if film else _("Cancelled; slices done and kept: {count}.")
+    return _("Finished; items written: {count}.") if film else _("Finished; slices written: {count}.")
 
 
 def _words_of(estimate: Any, first: bool) -> str:

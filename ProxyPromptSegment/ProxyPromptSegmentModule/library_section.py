@@ -175,6 +175,8 @@ class LibrarySection:
             known = _("The library has this case already, as “{title}”.")
             text = known if entry.already_there else _("Saved as “{title}”.")
             say(ui.libraryMessageLabel, text.format(title=entry.title))
+            if not entry.already_there:  # they are of this case; the next one is perhaps of the same reader
+                ui.libraryTitleEdit.text = ui.libraryNotesEdit.text = ""
         self.panel.refresh()
 
     def on_import(self) -> None:

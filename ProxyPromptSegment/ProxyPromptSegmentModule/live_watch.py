@@ -9,12 +9,16 @@ from ProxyPromptSegmentModule.views import slice_nodes, slice_on_screen
 
 
 class LiveWatch:
-    """Tells of every other slice that comes on screen, until `stop`."""
+    """Tells of every other slice that comes on screen, until `stop`.
+
+    Attributes:
+        seen: The slice that was told last; None before the first.
+    """
 
     def __init__(self, scene: Any, volume: Any, axis: str, told: Callable[[int], None]) -> None:
         """Listens to the slice views."""
         self._scene, self._volume, self._axis, self._told = scene, volume, axis, told
-        self._seen: int | None = None
+        self.seen: int | None = None
         self._tags = [(node, node.AddObserver("ModifiedEvent", self._changed)) for node in slice_nodes(scene)]
 
     def look(self) -> None:
@@ -22,8 +26,8 @@ class LiveWatch:
         if not self._tags or self._scene.IsNodePresent(self._volume) == 0:
             return
         index = slice_on_screen(self._scene, self._volume, self._axis)
-        if index is not None and index != self._seen:
-            self._seen = index
+        if index is not None and index != self.seen:
+            self.seen = index
             self._told(index)
 
     def _changed(self, caller: Any, event: str) -> None:

@@ -144,7 +144,7 @@ class ModelSection:
         ui, going = self.ui, self._transfer is not None
         busy = _("A download goes on; wait for it or cancel it.") if going else ""
         nothing = self.panel.first_run.reason if self.panel.shelf is None else ""
-        amount = size(row.bytes) if row is not None and row.bytes else ""
+        amount = size(row.bytes) if row is not None and row.can_download and row.bytes else ""
         ui.modelDownloadButton.text = _("Download ({size})…").format(size=amount) if amount else _("Download…")
         fetched = (
             "" if row is not None and row.can_download else _("This model needs no download, or cannot be had so.")
@@ -211,7 +211,7 @@ class ModelSection:
     def on_remove(self) -> None:
         """Removes the chosen model's file, after asking."""
         row = self.row
-        question = _("Remove {name} from this computer? It can be downloaded again.").format(name=row.name)
+        question = _("Remove {name} from this computer? It can be downloaded or imported again.").format(name=row.name)
         if slicer.util.confirmOkCancelDisplay(question, _("Remove a model")):
             with said_in(self.ui.modelMessageLabel):
                 freed = self.panel.shelf.remove(row.name)
@@ -244,8 +244,8 @@ class ModelSection:
         bar.format = f"{state.what} {amount}{left}".strip()
         if not state.ended:
             return True
-        self._transfer = None
-        say(self.ui.modelMessageLabel, state.error)
+        transfer, self._transfer = self._transfer, None
+        say(self.ui.modelMessageLabel, state.error or _words_of_end(transfer.name, state.state))
         self.look_again()
         self.panel.refresh()
         return False
@@ -254,3 +254,10 @@ class ModelSection:
         """Stops listening to a download; `ModelShelf.close` ends it."""
         self._transfer = None
         self._pump.close()
+
+
+def _words_of_end(name: str, state: str) -> str:
+    """What a transfer without an error has come to."""
+    if state == "cancelled":
+        return _("Cancelled; what was received is kept, and the next attempt goes on there.")
+    return _("{name} is on this computer now.").format(name=name)

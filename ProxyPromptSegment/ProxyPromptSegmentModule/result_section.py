@@ -60,7 +60,7 @@ class ResultSection:
         if shown != self._shown:
             self._shown = shown
             self._show_table(run.table if self.shown else None)
-            self._show_doubts(run.doubts if self.shown else [])
+            self._show_doubts(run.doubts if self.shown else [], run is not None and run.request.browser is not None)
         self._refresh_buttons(run)
 
     def _show_table(self, results: Any) -> None:
@@ -78,13 +78,12 @@ class ResultSection:
                 table.setItem(number, place, qt.QTableWidgetItem(_cell(value)))
         table.resizeColumnsToContents()
 
-    def _show_doubts(self, doubts: list[Any]) -> None:
+    def _show_doubts(self, doubts: list[Any], film: bool) -> None:
         listed = self.ui.doubtsList
         listed.clear()
+        line = _("Item {number}, {name}: {reason}") if film else _("Slice {number}, {name}: {reason}")
         for doubt in doubts:
-            listed.addItem(
-                _("Slice {number}, {name}: {reason}").format(number=doubt.index, name=doubt.name, reason=doubt.reason)
-            )
+            listed.addItem(line.format(number=doubt.index, name=doubt.name, reason=doubt.reason))
         for widget in (self.ui.doubtsCaption, listed):
             widget.setVisible(bool(doubts))
 

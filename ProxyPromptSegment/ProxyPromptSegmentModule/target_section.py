@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 import slicer.util
 
@@ -12,6 +13,8 @@ from ProxyPromptSegmentModule.sinks import MADE_FOR
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.views import fit_box, show_case, show_slice, slice_count, slices_in_box, slicing_axis
 from ProxyPromptSegmentModule.wording import explained, say
+
+_AFTER_MOVING_MS = 100
 
 
 class TargetSection:
@@ -22,6 +25,8 @@ class TargetSection:
         self.panel, self.ui = panel, panel.ui
         self._scopes: list[str] = []
         self._axis: str | None = None
+        self._box: Any = None
+        self._moving = False
         ui = self.ui
         ui.targetSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_target)
         ui.scopeCombo.connect("currentIndexChanged(int)", self.on_scope)
@@ -156,6 +161,7 @@ class TargetSection:
         ui.honourEditorBox.checked = parameters.honourEditor
         self._show_scopes()
         scope, count = self.scope(), self.count()
+        self._watch_box(parameters.box if scope == BOX else None)
         for widget, wanted in (
             (ui.sliceRange, SLICES),
             (ui.rangeCaption, SLICES),
@@ -204,6 +210,33 @@ class TargetSection:
         if SEQUENCE in self._scopes:
             return _("The item of the sequence that is on screen: {count} slices.").format(count=count)
         return _("{count} slices.").format(count=count)
+
+    # --- the box ----------------------------------------------------------------------------------------------
+
+    def _watch_box(self, box: Any) -> None:
+        """Listens to the box of the scope `BOX`, which is moved in the views."""
+        if box is self._box:
+            return
+        event = slicer.vtkMRMLMarkupsNode.PointModifiedEvent
+        if self._box is not None:
+            self.panel.host.removeObserver(self._box, event, self.on_box_moved)
+        self._box = box
+        if box is not None:
+            self.panel.host.addObserver(box, event, self.on_box_moved)
+
+    def on_box_moved(self, caller: Any, event: str) -> None:
+        """Says how many slices it meets now; a drag tells of every pixel, so once in a while."""
+        if not self._moving:
+            self._moving = True
+            qt.QTimer.singleShot(_AFTER_MOVING_MS, self._box_rests)
+
+    def _box_rests(self) -> None:
+        self._moving = False
+        self.panel.refresh()
+
+    def close(self) -> None:
+        """Listens no more."""
+        self._watch_box(None)
 
     # --- what the user does -----------------------------------------------------------------------------------
 

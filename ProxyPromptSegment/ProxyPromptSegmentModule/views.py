@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 
 from ProxyPromptSegmentModule.nodes import geometry_of, slice_ras
 
@@ -91,7 +92,16 @@ def slices_in_box(volume: Any, axis: str, box: Any) -> range:
     box.GetRASBounds(bounds)
     if bounds[0] > bounds[1]:  # nothing is drawn yet
         return range(0)
-    corners = np.array([[x, y, z] for x in bounds[:2] for y in bounds[2:4] for z in bounds[4:]])
+    # Not the corners of its bounds, which are larger where it is turned.
+    to_world, half = box.GetObjectToWorldMatrix(), [size / 2 for size in box.GetSize()]
+    corners = np.array(
+        [
+            to_world.MultiplyPoint([x * half[0], y * half[1], z * half[2], 1.0])[:3]
+            for x in (-1, 1)
+            for y in (-1, 1)
+            for z in (-1, 1)
+        ]
+    )
     first, step = stack_line(volume, axis)
     along = (corners - first) @ step / float(step @ step)
     count = slice_count(volume, axis)
@@ -99,14 +109,27 @@ def slices_in_box(volume: Any, axis: str, box: Any) -> range:
 
 
 def fit_box(volume: Any, box: Any) -> None:
-    """Lays a box that was just made around a volume; one that has a size stays as it is."""
+    """Lays a box that was just made around a volume, along its slices; one that has a size stays as it is."""
     bounds = [0.0] * 6
     box.GetRASBounds(bounds)
     if bounds[0] < bounds[1]:
         return
-    volume.GetRASBounds(bounds)
-    box.SetCenterWorld(*((low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)))
-    box.SetRadiusXYZ(*((high - low) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)))
+    middle, directions, sizes = np.zeros(3), np.eye(3), []
+    for number, axis in enumerate(reversed(AXES)):
+        first, step = stack_line(volume, axis)
+        length, count = float(np.linalg.norm(step)), slice_count(volume, axis)
+        middle = first + step * (count - 1) / 2  # the middle of the middle slice, along each axis the same place
+        directions[:, number] = step / max(length, 1e-12)
+        sizes.append(length * count)
+    if np.linalg.det(directions) < 0:  # a box is turned, never mirrored
+        directions[:, 2] *= -1
+    matrix = vtk.vtkMatrix4x4()
+    for row in range(3):
+        for column in range(3):
+            matrix.SetElement(row, column, directions[row, column])
+    box.SetAndObserveObjectToNodeMatrix(matrix)
+    box.SetCenterWorld(*middle)
+    box.SetSizeWorld(*sizes)
 
 
 def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support_axis: str = "k") -> str:

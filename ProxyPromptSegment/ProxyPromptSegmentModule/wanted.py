@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import slicer
@@ -55,14 +56,14 @@ def request_of(panel: Any) -> Request:
     parameters, scope = panel.parameters, panel.target.scope()
     target, axis = parameters.targetVolume, panel.target.axis()
     settings, slices = settings_of(panel), panel.target.slices()
-    corrected = () if scope in (LIVE, SEQUENCE) else corrected_slices(panel, axis)
-    if corrected:
+    replaced, kept = _replaceable(panel, scope, axis)
+    if kept and scope != LIVE:
         every = range(slice_count(target, axis)) if slices is None else slices
-        slices = tuple(index for index in every if index not in corrected)
+        slices = tuple(index for index in every if index not in kept)
     if slices is not None or scope in (SLICES, BOX, LIVE):
         settings = replace(settings, axis=axis)  # numbers of slices mean nothing without it
     first = None if scope == SEQUENCE else slice_on_screen(slicer.mrmlScene, target, axis)
-    if first is not None and slices is not None and first not in slices:
+    if first is not None and (first in kept or (slices is not None and first not in slices)):
         first = None
     objects = panel.objects.names()
     return Request(
@@ -72,7 +73,7 @@ def request_of(panel: Any) -> Request:
         slices,
         first,
         settings,
-        _output_of(panel, bool(corrected)),
+        _output_of(panel, replaced),
         panel.target.browser() if scope == SEQUENCE else None,
     )
 
@@ -91,14 +92,57 @@ def corrected_slices(panel: Any, axis: str) -> tuple[int, ...]:
     )
 
 
-def _output_of(panel: Any, corrected: bool) -> Output:
-    """Where to: segments of the last run are replaced where nobody has corrected them, or made that a support."""
+def stays(panel: Any, request: Request, index: int) -> bool:
+    """Whether a live preview leaves a slice alone: one that somebody has corrected in the segment that it writes."""
+    return bool(request.output.segment_ids) and index in corrected_slices(panel, request.settings.axis)
+
+
+def _replaceable(panel: Any, scope: str, axis: str) -> tuple[dict[str, str] | None, tuple[int, ...]]:
+    """Segments of the last run that may be written again, and their slices that stay all the same.
+
+    A segment may be if nobody has changed it since, or only slices that then were made supports. Where one of the
+    objects has no such segment all of them get new ones, with all their slices.
+    """
     parameters, run = panel.parameters, panel.run
-    segmentation, ids = parameters.outputSegmentation, None
-    if run is not None and segmentation is not None and run.segmentation is segmentation:
-        ids = dict(run.segment_ids) if corrected else run.sink.untouched()
+    segmentation = parameters.outputSegmentation
+    if run is None or segmentation is None or run.segmentation is not segmentation:
+        return None, ()
+    untouched = run.sink.untouched()
+    corrected = () if scope == SEQUENCE else corrected_slices(panel, axis)
+    if not corrected:
+        return untouched, ()
+    ids = {
+        name: found
+        for name, found in run.segment_ids.items()
+        if name in untouched or _as_written(run, name, found, corrected)
+    }
+    return (ids, corrected) if set(panel.objects.names()) <= set(ids) else ({}, ())
+
+
+def _as_written(run: Any, name: str, segment_id: str, corrected: Sequence[int]) -> bool:
+    """Whether a segment is, beside the corrected slices, what a run has written into it."""
+    import numpy as np
+
+    from ProxyPromptSegmentLib.errors import ProxyPromptError
+    from ProxyPromptSegmentModule.nodes import segmentation_of
+
+    outcome = getattr(run.result, "outcome", None)
+    written = {one.name: one.mask for one in outcome.segmentation.segments} if outcome is not None else {}
+    if name not in written:
+        return False
+    try:
+        now = segmentation_of(run.segmentation, run.request.target, [segment_id])[0].segments[0].mask
+    except ProxyPromptError:  # removed, or moved elsewhere
+        return False
+    number = "kji".index(run.job.view.axis)
+    others = [np.delete(mask, corrected, number) for mask in (now, written[name])]
+    return bool(np.array_equal(*others))
+
+
+def _output_of(panel: Any, replaced: dict[str, str] | None) -> Output:
+    """Where to, and by which rules."""
     editor = None
-    if parameters.honourEditor:
+    if panel.parameters.honourEditor:
         scene, kind = slicer.mrmlScene, "vtkMRMLSegmentEditorNode"
         editor = scene.GetSingletonNode("SegmentEditor", kind) or scene.GetFirstNodeByClass(kind)
-    return Output(segmentation, ids, editor)
+    return Output(panel.parameters.outputSegmentation, replaced, editor)

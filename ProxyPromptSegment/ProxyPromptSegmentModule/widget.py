@@ -144,6 +144,11 @@ class ModuleWidget:
         self.apply.end_live()
         self.why.stop()
 
+    @property
+    def entered(self) -> bool:
+        """Whether the module is open; one that was reloaded while it was open is not told so by `enter`."""
+        return self._entered or bool(getattr(getattr(self.host, "parent", None), "isEntered", False))
+
     # --- parameter node ---------------------------------------------------------------------------------------
 
     def use_parameter_node(self) -> None:
@@ -227,9 +232,9 @@ class ModuleWidget:
         """Follows a run; slices come many times a second, so little is done here."""
         if run is not self.run or self.parameters is None:
             return
-        self.apply.show_run(run)
         if run.segmentation is not None and self.parameters.outputSegmentation is not run.segmentation:
             self.parameters.outputSegmentation = run.segmentation
+        self.apply.show_run(run)
         if run.ended:
             self.refresh()
 
@@ -252,11 +257,13 @@ class ModuleWidget:
         self.apply.end_live()
         self.why.stop()
         self.run = None
+        for label in (self.ui.runLabel, self.ui.supportMessageLabel):  # they tell of what is gone
+            say(label, "")
         self.leave_parameter_node()
 
     def on_scene_end_close(self, caller: Any, event: str) -> None:
         """An empty scene; with the module open it gets a parameter node at once."""
-        if self._entered:
+        if self.entered:
             self.use_parameter_node()
 
     def on_scene_end_import(self, caller: Any, event: str) -> None:
@@ -265,7 +272,7 @@ class ModuleWidget:
 
     def on_node_added(self, caller: Any, event: str) -> None:
         """A node that was just loaded may be what is needed."""
-        if self._entered and self.listening and not slicer.mrmlScene.IsBatchProcessing():
+        if self.entered and self.listening and not slicer.mrmlScene.IsBatchProcessing():
             qt.QTimer.singleShot(_AFTER_LOADING_MS, self.choose_defaults)  # its voxels are read after it was added
 
     def on_node_removed(self, caller: Any, event: str) -> None:

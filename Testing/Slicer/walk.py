@@ -13,98 +13,17 @@ import os
 import sys
 import tempfile
 import threading
-import time
-import traceback
-from pathlib import Path
 
 import numpy as np
-import qt
 import slicer
-import vtk
 
-PANEL_WIDTHS = (420, 700)
-WINDOW = (1600, 1000)
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # Slicer runs the file and does not know its folder
+
+from walking import Walking, start
 
 
-class Walk:
+class Walk(Walking):
     """One walk; every step is a method, and a failed assertion ends it."""
-
-    def __init__(self, pictures):
-        self.pictures = Path(pictures) if pictures else None
-        self.window = slicer.util.mainWindow()
-        self.window.resize(*WINDOW)
-        slicer.util.selectModule("ProxyPromptSegment")
-        self.widget = slicer.modules.ProxyPromptSegmentWidget
-        assert self.widget.panel is not None, "the panel was not built"
-        self.ui, self.panel = self.widget.panel.ui, self.widget.panel
-        self.wait(0.5)
-
-    # --- helpers ----------------------------------------------------------------------------------------------
-
-    def wait(self, seconds):
-        """Lets the window live for some time."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            slicer.app.processEvents(qt.QEventLoop.AllEvents, 20)
-
-    def until(self, true, seconds=120.0, what=""):
-        """Lets the window live until something is so."""
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"waited {seconds:.0f} s in vain: {what}"
-            slicer.app.processEvents(qt.QEventLoop.AllEvents, 20)
-
-    def picture(self, name, sections=(), narrow=True, waiting=0.6):
-        """The window in both widths of the panel, with some sections open and the others closed."""
-        if self.pictures is None:
-            return
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        for width in PANEL_WIDTHS if narrow else PANEL_WIDTHS[:1]:
-            dock = self.window.findChild("QDockWidget", "PanelDockWidget")
-            self.window.resize(*WINDOW)
-            self.window.resizeDocks([dock], [width], qt.Qt.Horizontal)
-            if sections:
-                self.scroll_to(sections[0])
-            self.wait(waiting)
-            slicer.util.forceRenderAllViews()
-            self.wait(waiting / 3)
-            assert self.window.width <= WINDOW[0], f"the panel has widened the window to {self.window.width} pixels"
-            self.window.grab().save(str(self.pictures / f"{name}_{width}.png"))
-
-    def scroll_to(self, name):
-        """Brings a widget of the panel into sight."""
-        area = self.window.findChild("QScrollArea", "ModulePanelScrollArea") or self.panel_scroll()
-        if area is not None:
-            area.verticalScrollBar().setValue(0)
-            self.wait(0.05)
-            widget = getattr(self.ui, name)
-            place = widget.mapTo(area.widget(), qt.QPoint(0, 0))
-            area.verticalScrollBar().setValue(max(0, place.y() - 8))
-
-    def panel_scroll(self):
-        """The scroll area around the module's panel."""
-        parent = self.ui.applyButton.parentWidget()
-        while parent is not None and not parent.inherits("QScrollArea"):
-            parent = parent.parentWidget()
-        return parent
-
-    def open_only(self, *names):
-        """Opens some of the collapsible sections and closes the others."""
-        for name in ("supportButton", "libraryButton", "targetButton", "modelButton", "resultButton", "whyButton"):
-            getattr(self.ui, name).collapsed = name not in names
-        self.wait(0.1)
-
-    def press(self, name):
-        """Presses a button as a user would."""
-        button = getattr(self.ui, name)
-        assert button.enabled, f"{name} cannot be pressed: {button.toolTip}"
-        button.click()
-        self.wait(0.05)
-
-    def mask(self, run, name, volume):
-        """A segment's voxels."""
-        found = slicer.util.arrayFromSegmentBinaryLabelmap(run.segmentation, run.segment_ids[name], volume)
-        return np.asarray(found) > 0
 
     # --- steps ------------------------------------------------------------------------------------------------
 
@@ -136,65 +55,13 @@ class Walk:
         shown = np.flatnonzero(truth.any(axis=(1, 2)))
         for k in shown[len(shown) // 2 - 1 : len(shown) // 2 + 2]:
             j, i = (int(n.mean()) for n in np.nonzero(truth[k]))
-            self.drag_through("Red", [(i - 3, j, int(k)), (i, j + 2, int(k)), (i + 3, j, int(k))])
+            self.drag_through(self.support, [(i - 3, j, int(k)), (i, j + 2, int(k)), (i + 3, j, int(k))])
         painted = np.asarray(slicer.util.arrayFromSegmentBinaryLabelmap(self.annotation, "central", self.support)) > 0
         assert painted.sum() > 20, "the mouse has painted nothing"
         self.picture("editor", narrow=False)
         editor.setActiveEffectByName("")
         slicer.util.selectModule("ProxyPromptSegment")
         self.wait(0.5)
-
-    def drag_through(self, view, places):
-        """Presses the left button in a slice view and draws through voxels of the support, all on one slice."""
-        widget = slicer.app.layoutManager().sliceWidget(view)
-        node = widget.mrmlSliceNode()
-        ras = [self.ras_of(self.support, place) for place in places]
-        node.RotateToVolumePlane(self.support)
-        node.JumpSliceByOffsetting(*ras[0])
-        self.wait(0.3)
-        points = [self.pixel_of(widget, one) for one in ras]
-        target = widget.sliceView().VTKWidget() if hasattr(widget.sliceView(), "VTKWidget") else widget.sliceView()
-        self.mouse(target, qt.QEvent.MouseMove, points[0], qt.Qt.NoButton)
-        self.mouse(target, qt.QEvent.MouseButtonPress, points[0], qt.Qt.LeftButton)
-        for point in points[1:]:
-            self.mouse(target, qt.QEvent.MouseMove, point, qt.Qt.LeftButton)
-        self.mouse(target, qt.QEvent.MouseButtonRelease, points[-1], qt.Qt.LeftButton)
-        self.wait(0.3)
-
-    def click_at(self, volume, ijk, view="Red"):
-        """A click on a voxel of a volume in a slice view."""
-        widget = slicer.app.layoutManager().sliceWidget(view)
-        ras = self.ras_of(volume, ijk)
-        widget.mrmlSliceNode().JumpSliceByOffsetting(*ras)
-        self.wait(0.3)
-        point = self.pixel_of(widget, ras)
-        target = widget.sliceView().VTKWidget() if hasattr(widget.sliceView(), "VTKWidget") else widget.sliceView()
-        self.mouse(target, qt.QEvent.MouseMove, point, qt.Qt.NoButton)
-        self.wait(0.1)
-        self.mouse(target, qt.QEvent.MouseButtonPress, point, qt.Qt.LeftButton)
-        self.mouse(target, qt.QEvent.MouseButtonRelease, point, qt.Qt.LeftButton)
-
-    def mouse(self, widget, kind, point, button):
-        """Sends one mouse event to a widget."""
-        pressed = qt.Qt.NoButton if kind == qt.QEvent.MouseButtonRelease else button
-        cause = qt.Qt.NoButton if kind == qt.QEvent.MouseMove else button
-        event = qt.QMouseEvent(kind, qt.QPointF(*point), cause, pressed, qt.Qt.NoModifier)
-        slicer.app.sendEvent(widget, event)
-        self.wait(0.03)
-
-    def ras_of(self, volume, ijk):
-        """A voxel's place in the world."""
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        return matrix.MultiplyPoint([*(float(n) for n in ijk), 1.0])[:3]
-
-    def pixel_of(self, widget, ras):
-        """Where a place of the world is in a slice view, in pixels of the widget."""
-        matrix = vtk.vtkMatrix4x4()
-        vtk.vtkMatrix4x4.Invert(widget.mrmlSliceNode().GetXYToRAS(), matrix)
-        x, y = matrix.MultiplyPoint([*ras, 1.0])[:2]
-        ratio = widget.sliceView().devicePixelRatioF() if hasattr(widget.sliceView(), "devicePixelRatioF") else 1.0
-        return x / ratio, widget.sliceView().height - y / ratio
 
     def add_support(self):
         """Selectors, then the button."""
@@ -207,16 +74,6 @@ class Walk:
         self.press("showSupportButton")
         self.picture("supports", ["supportButton"])
         self.ui.targetSelector.setCurrentNode(self.target)
-
-    def tick(self, wanted):
-        """Ticks one object and unticks the others."""
-        listed = self.ui.objectsList
-        for number in range(listed.count):
-            item = listed.item(number)
-            state = qt.Qt.Checked if item.text().startswith(wanted) else qt.Qt.Unchecked
-            if item.checkState() != state:
-                item.setCheckState(state)
-        self.wait(0.2)
 
     def apply_and_cancel(self):
         """Cancels in the middle; what is done stays."""
@@ -344,36 +201,21 @@ class Walk:
 
     def all(self):
         """The steps in their order."""
-        for step in (
-            self.load_cases,
-            self.paint_a_segment,
-            self.add_support,
-            self.check_and_suggest,
-            self.apply_and_cancel,
-            self.apply_again,
-            self.ask_why,
-            self.switch_the_structure,
-            self.save_close_and_load,
-            self.leave,
-        ):
-            begun = time.monotonic()
-            step()
-            print(f"{step.__name__}: done in {time.monotonic() - begun:.1f} s", flush=True)
-
-
-def main():
-    """Walks; the exit status tells how it went."""
-    pictures = next((word for word in sys.argv[1:] if not word.startswith("-")), os.environ.get("PICTURES", ""))
-    try:
-        Walk(pictures).all()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    slicer.util.exit(code)
+        self.walk(
+            [
+                self.load_cases,
+                self.paint_a_segment,
+                self.add_support,
+                self.check_and_suggest,
+                self.apply_and_cancel,
+                self.apply_again,
+                self.ask_why,
+                self.switch_the_structure,
+                self.save_close_and_load,
+                self.leave,
+            ]
+        )
 
 
 if __name__ == "__main__":
-    qt.QTimer.singleShot(1000, main)
+    start(lambda pictures: Walk(pictures).all())
