@@ -174,6 +174,19 @@ def test_a_segment_that_nobody_touched_may_be_written_again_and_a_corrected_one_
     assert run.sink.untouched() == {}
 
 
+def test_a_result_that_was_numbered_still_prompts_for_its_object(logic, two_cases):
+    from ProxyPromptSegmentModule.nodes import segmentation_of
+
+    support, (target, truth) = two_cases
+    run = logic.segment(target, [support], segmentation=truth, settings=CPU)
+    made = run.segment_ids["prostate"]
+    assert truth.GetSegmentation().GetSegment(made).GetName() == "prostate (2)"
+    assert segmentation_of(truth, target, [made])[0].names == ["prostate"]
+    assert segmentation_of(truth, target)[0].names == ["prostate", "prostate (2)"], "together they must differ"
+    truth.GetSegmentation().GetSegment(made).SetName("prostate (new)")
+    assert segmentation_of(truth, target, [made])[0].names == ["prostate (new)"], "somebody has named it"
+
+
 def test_the_target_is_deleted_in_the_middle(logic, two_cases, scene):  # noqa: F811
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU, wait=False)

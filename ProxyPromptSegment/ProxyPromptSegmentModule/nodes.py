@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.geometry import VolumeGeometry, axis_number
 from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.volumes import Volume, check_intensities
 from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.terminology import terminology_of_segment
+from ProxyPromptSegmentModule.terminology import object_name, terminology_of_segment
 
 BINARY_LABELMAP = "Binary labelmap"
 Notes = tuple[str, ...]
@@ -156,7 +156,8 @@ def segmentation_of(
     notes: list[str] = []
     planes: dict = {}
     segments = []
-    for segment_id in ids:
+    names = [object_name(segmentation_node.GetSegmentation().GetSegment(one)).casefold() for one in ids]
+    for segment_id, name in zip(ids, names, strict=True):
         segment = source.GetSegment(segment_id)
         labelmap = segment.GetRepresentation(BINARY_LABELMAP)
         if labelmap not in planes:
@@ -166,7 +167,7 @@ def segmentation_of(
         red, green, blue = original.GetColor()
         segments.append(
             Segment(
-                original.GetName() or segment_id,
+                (object_name(original) if names.count(name) == 1 else original.GetName()) or segment_id,
                 mask,
                 (red, green, blue),
                 terminology_of_segment(original),

@@ -15,10 +15,7 @@ from ProxyPromptSegmentLib.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.segmentations import default_color
 from ProxyPromptSegmentModule import lattices
 from ProxyPromptSegmentModule.nodes import BINARY_LABELMAP, geometry_of, name_of
-from ProxyPromptSegmentModule.terminology import TAG, TISSUE, tag_of, terminology_to_text
-
-OBJECT_TAG = "ProxyPromptSegment.Object"
-"""Tag of segments that a run has made: the object's name in the support."""
+from ProxyPromptSegmentModule.terminology import OBJECT_TAG, TAG, TISSUE, tag_of, terminology_to_text
 
 _INSTEAD = "Segment into a new segmentation instead, or"
 

@@ -7,6 +7,7 @@ from a node and the same one from a file are alike: parts that are empty have no
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import vtk
@@ -17,6 +18,9 @@ TISSUE = (
     "~Anatomic codes - DICOM master list~^^~^^"
 )
 """Slicer's entry for a segment of which nothing is known; DICOM SEG export wants one."""
+
+OBJECT_TAG = "ProxyPromptSegment.Object"
+"""Tag of segments that a run has made: the object's name in the support."""
 
 VERBATIM = "text"
 """Key of the whole text where the other keys would not give it back exactly."""
@@ -63,6 +67,15 @@ def terminology_to_text(terminology: dict[str, Any] | None) -> str:
 def terminology_of_segment(segment) -> dict[str, Any] | None:
     """The terminology of a vtkSegment as a dictionary, or None."""
     return terminology_from_text(tag_of(segment, TAG))
+
+
+def object_name(segment) -> str:
+    """Name of the object that a vtkSegment marks, also where a run had to number it because the name was taken.
+
+    So that a corrected result ``prostate (2)`` goes together with the ``prostate`` of other supports.
+    """
+    name, known = segment.GetName() or "", tag_of(segment, OBJECT_TAG)
+    return known if known and re.fullmatch(re.escape(known) + r" \(\d+\)", name) else name
 
 
 def tag_of(segment, name: str) -> str:
