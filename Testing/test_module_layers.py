@@ -15,7 +15,8 @@ FOLDER = ROOT / "ProxyPromptSegment" / PACKAGE
 
 # From the bottom to the top; a file may import its own layer and those below. A new file is added here.
 LAYERS = (
-    ("__init__", "texts", "terminology", "lattices", "package_check", "request", "pump"),
+    ("__init__", "texts", "terminology", "lattices", "package_check", "panel_words", "request",
+     "pump"),
     ("nodes", "segment_layers", "segment_step", "segment_masking", "segment_making", "segments", "sequence_writing",
      "sequences", "sample_data"),
     ("first_run", "first_run_tools", "first_run_words", "model_rows", "models", "transfers", "thumbnails",

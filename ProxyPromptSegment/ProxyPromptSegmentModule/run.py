@@ -10,6 +10,7 @@ from typing import Any
 
 from ProxyPromptSegmentLib import events
 from ProxyPromptSegmentModule import nodes
+from ProxyPromptSegmentModule.panel_words import in_panel_words
 from ProxyPromptSegmentModule.reading import VolumeReading
 from ProxyPromptSegmentModule.request import Request
 from ProxyPromptSegmentModule.sinks import VolumeSink
@@ -30,7 +31,7 @@ def sentence_of(error: BaseException, trace: str = "") -> str:
     from ProxyPromptSegmentLib.errors import ProxyPromptError
 
     if isinstance(error, ProxyPromptError):
-        return str(error)
+        return in_panel_words(str(error))
     if isinstance(error, ImportError):
         return _("A package is missing ({text}). Open the module Proxy Prompt Segment and press Install.").format(
             text=error

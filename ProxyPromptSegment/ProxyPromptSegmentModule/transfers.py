@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentModule.panel_words import in_panel_words
 from ProxyPromptSegmentModule.texts import _
 
 WAITING, RUNNING = "waiting", "running"
@@ -140,10 +141,10 @@ class Transfer:
         try:
             state = FINISHED if self._work(self) else CANCELLED
         except ProxyPromptError as failure:
-            error = str(failure)
+            error = in_panel_words(str(failure))
         except ImportError as failure:
             error = _(
-                "The package {name} is not installed yet; install what the program needs (first tab), then try again."
+                "The package {name} is not installed yet; press Install at the top of the panel, then try again."
             ).format(name=failure.name or failure)
         except Exception as failure:
             _log.exception("%s failed", self.label)
