@@ -19,11 +19,20 @@ LIBRARY = Path(__file__).resolve().parent.parent / "ProxyPromptSegmentLib"
         ("7 of 9 bytes are kept; the same command goes on there.", "7 of 9 bytes are kept; Download goes on there."),
         ("`proxyprompt models download sam-vit-b` mends it", "Download mends it"),
         ("name a model of `proxyprompt models list`.", "name a model of the list of models."),
+        ("Choose a lower --threshold or another support.", "Choose a lower threshold or another support."),
+        ("choose --device cpu or a smaller model", "choose the processor as device or a smaller model"),
         ("the mask is empty", "the mask is empty"),
     ],
 )
 def test_buttons_take_the_place_of_commands(said, shown):
     assert in_panel_words(said) == shown
+
+
+def test_every_option_that_a_run_names_has_a_word():
+    files = [LIBRARY / f"{name}.py" for name in ("matching", "pipeline", "segmenter", "jobs", "support", "tracker")]
+    named = [found for file in files for found in re.findall(r"--[a-z]+(?: cpu)?", file.read_text(encoding="utf-8"))]
+    assert len(named) >= 4
+    assert not [one for one in named if "--" in in_panel_words(one)]
 
 
 def test_every_command_that_the_library_names_has_a_button():

@@ -7,6 +7,7 @@ from typing import Any
 import slicer
 
 from ProxyPromptSegmentModule.live_watch import LiveWatch
+from ProxyPromptSegmentModule.panel_words import in_panel_words
 from ProxyPromptSegmentModule.parameters import LIVE, SEQUENCE
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.views import show_case, show_slice
@@ -195,7 +196,7 @@ class ApplySection:
         return text.replace("%", "%%") if "%" in text else text
 
     def _sentences(self, run: Any) -> str:
-        lines = list(run.sentences[-_MOST_SENTENCES:])
+        lines = [in_panel_words(one) for one in run.sentences[-_MOST_SENTENCES:]]
         if self.live and self._watch.seen is None:
             lines.append(_("No slice view shows a slice of the target; turn one to its plane and scroll to it."))
         if run.state == "failed":

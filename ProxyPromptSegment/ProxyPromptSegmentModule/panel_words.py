@@ -18,6 +18,9 @@ def in_panel_words(sentence: str) -> str:
         (_COMMAND.format("download"), fetching),
         (_COMMAND.format("list"), _("the list of models")),
         (r"the same command goes on there", _("{button} goes on there").format(button=fetching)),
+        (r"--device cpu", _("the processor as device")),
+        (r"--threshold", _("threshold")),
+        (r"--axis", _("direction under “Slices along”")),
     ):
         sentence = re.sub(pattern, lambda _found, words=words: words, sentence)
     return sentence
