@@ -123,6 +123,17 @@ def test_cancel_keeps_the_slices_that_are_done(logic, two_cases):
     assert run.error == ""
 
 
+def test_whoever_cancels_again_and_again_still_gets_what_is_done_counted(logic, two_cases):
+    support, (target, _truth) = two_cases
+    run = logic.segment(target, [support], settings=CPU, wait=False)
+    while not run.ended:
+        if run.written:
+            run.cancel()
+        logic._work()  # more often than the pump does: the last task still waits when the next cancel comes
+        time.sleep(0.0005)
+    assert run.state == "cancelled" and run.rows and run.record
+
+
 def test_undo_takes_a_run_back_and_redo_brings_it_again(logic, two_cases):
     support, (target, truth) = two_cases
     before = segment_array(truth, "prostate", target)

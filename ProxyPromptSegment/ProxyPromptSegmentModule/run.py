@@ -95,7 +95,7 @@ class Run:
         self._chain: Chain | None = self._steps()
         self._answer: Any = None
         self._failure: tuple[BaseException, str] | None = None
-        self._stopping = False
+        self._stopping = self._counting = False
         self._started = datetime.now().astimezone()
 
     # --- for whoever looks on ---------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class Run:
     def cancel(self) -> None:
         """Stops between two slices and keeps what is done."""
         self._stopping = True
-        if self.ticket is not None:
+        if self.ticket is not None and not self._counting:  # what is done is still counted
             self.ticket.cancel()
 
     @property
@@ -231,6 +231,8 @@ class Run:
         """Ends at once: nothing more is written, whatever still comes. For a scene that closes, a node that is gone."""
         if not self.ended:
             self.cancel()
+            if self.ticket is not None:
+                self.ticket.cancel()
             self._pending.clear()
             self.sentences.append(sentence)
             self._end(CANCELLED, tidy=False)
@@ -247,7 +249,8 @@ class Run:
         self.take((yield self._summary()))
 
     def _summary(self, mode: str = "") -> SummaryTask:
-        """What counts and records the result."""
+        """What counts and records the result, also of a cancelled run."""
+        self._counting = True
         return SummaryTask(
             self.job,
             self.result,
