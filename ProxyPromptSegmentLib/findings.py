@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ProxyPromptSegmentLib.slice_choice import ranges
+
 Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
 
@@ -39,12 +41,6 @@ def worst(findings: Iterable[Finding]) -> Level | None:
 
 def on_slices(numbers: Sequence[int]) -> str:
     """Slice numbers for a sentence: ``slice 3`` or ``slices 3-5, 9``."""
-    runs: list[list[int]] = []
-    for n in sorted(numbers):
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    parts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    parts = ranges(numbers).split(", ")
     shown = ", ".join(parts[:6]) + (" and more" if len(parts) > 6 else "")
     return f"slice{'s' if len(numbers) > 1 else ''} {shown}"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.matching import has_place
+from ProxyPromptSegmentLib.slice_choice import ranges
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.jobs import Job
@@ -356,17 +357,6 @@ def doubt_table(doubts: Sequence[Doubt], frames: bool = False) -> Table:
     """One row for each slice to look at: slice, object, confidence, reason."""
     columns = ("Frame" if frames else "Slice", "Object", "Confidence", "Why")
     return Table(columns, ("",) * 4, [[d.index, d.name, round(d.confidence, 4), d.reason] for d in doubts])
-
-
-def ranges(indices: Sequence[int]) -> str:
-    """Writes 3, 4, 5, 9 as ``3-5, 9``."""
-    runs: list[list[int]] = []
-    for n in sorted(indices):
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
 def csv_text(table: Table) -> str:

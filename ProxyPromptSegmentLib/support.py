@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError, SupportError
 from ProxyPromptSegmentLib.geometry import slice_view
 from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, default_color
+from ProxyPromptSegmentLib.slice_choice import ranges
 from ProxyPromptSegmentLib.volumes import Volume
 
 MAX_SLICES = 8
@@ -270,7 +271,7 @@ def _chosen_slices(
             raise SupportError(
                 f"{problem if wanted else 'no slice was given'}; along {axis} the objects {_listed(names)} "
                 "are annotated "
-                f"on {_ranges(annotated)} (counted from 0). Choose among these."
+                f"on {ranges(annotated)} (counted from 0). Choose among these."
             )
         return wanted
     if isinstance(slices, str) and slices != "auto":
@@ -294,17 +295,6 @@ def _spread(indices: list[int], count: int) -> list[int]:
     if len(indices) <= count:
         return indices
     return [indices[int((n + 0.5) * len(indices) / count)] for n in range(count)]
-
-
-def _ranges(indices: list[int]) -> str:
-    """Writes 3, 4, 5, 9 as ``3-5, 9``."""
-    runs: list[list[int]] = []
-    for n in indices:
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs)
 
 
 def _listed(names: Sequence[str]) -> str:

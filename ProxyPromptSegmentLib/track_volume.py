@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import EncodedSlices
+from ProxyPromptSegmentLib.slice_choice import ranges
 from ProxyPromptSegmentLib.support import SupportSet
 from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 
@@ -153,7 +154,7 @@ class _Run:
     def notes(self) -> list[str]:
         """A sentence for each object in doubt."""
         return [
-            f"On {len(indices)} slices ({_listed(indices)}) the support alone and the memory of the slices before say "
+            f"On {len(indices)} slices ({ranges(indices)}) the support alone and the memory of the slices before say "
             f"different things about '{self.tracker.names[track]}'; look at them."
             for track, indices in sorted(self.disagreeing.items())
         ]
@@ -243,14 +244,3 @@ def _score(prediction: FramePrediction, area: np.ndarray) -> float:
     shown = prediction.masks().mean(axis=(1, 2))
     size = np.minimum(1.0, shown / np.maximum(area, 1e-6))
     return float(np.nan_to_num(np.mean(prediction.presence * prediction.quality * size)))
-
-
-def _listed(indices: list[int]) -> str:
-    """Neighbouring indices drawn together: ``3-5, 9``."""
-    parts: list[list[int]] = []
-    for index in sorted(indices):
-        if parts and index == parts[-1][-1] + 1:
-            parts[-1].append(index)
-        else:
-            parts.append([index])
-    return ", ".join(f"{part[0]}" if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)

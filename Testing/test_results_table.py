@@ -17,9 +17,9 @@ from ProxyPromptSegmentLib.results_table import (
     findings_of,
     measure,
     object_table,
-    ranges,
     slices_to_look_at,
 )
+from ProxyPromptSegmentLib.slice_choice import ranges
 
 
 def findings(areas, confidence=0.95, done=None, names=("gland",), **more):

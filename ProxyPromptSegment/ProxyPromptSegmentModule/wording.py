@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ProxyPromptSegmentLib.slice_choice import runs
 from ProxyPromptSegmentModule.texts import _
 
 _log = logging.getLogger(__name__)
@@ -33,13 +34,7 @@ def size(count: float) -> str:
 
 def ranges(numbers: Sequence[int]) -> str:
     """``3, 5:8`` of 3, 5, 6, 7, 8; what the field for slices reads."""
-    parts: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}:{b}" for a, b in parts)
+    return ", ".join(f"{first}:{last}" if first < last else f"{first}" for first, last in runs(numbers))
 
 
 def sentence(text: str) -> str:

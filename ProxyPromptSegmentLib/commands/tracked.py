@@ -128,14 +128,3 @@ class Tracked:
                 "disagrees" if found.disagrees[n] else "ok",
                 DROPPED if found.reanchored[n] else "",
             )
-
-
-def ranges(indices: Iterable[int]) -> str:
-    """Writes 3, 4, 5, 9 as ``3-5, 9``."""
-    runs: list[list[int]] = []
-    for n in sorted(indices):
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
