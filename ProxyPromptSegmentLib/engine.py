@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib import pipeline
+from ProxyPromptSegmentLib.devices import choose_device
 from ProxyPromptSegmentLib.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.ladder import Ladder
@@ -26,7 +27,7 @@ from ProxyPromptSegmentLib.pipeline import LoadedModel
 from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
-from ProxyPromptSegmentLib.segmenter import Segmenter, choose_device, fingerprint
+from ProxyPromptSegmentLib.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.support import SupportSet
 
 __all__ = ["Encodings", "EncodingStore", "Engine"]

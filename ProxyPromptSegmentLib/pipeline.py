@@ -81,8 +81,9 @@ def load(model: str, device: str = "auto", across_slices: bool = True) -> Loaded
         DeviceError: If the device is not there.
     """
     from ProxyPromptSegmentLib.checkpoints import load_model, sha256
+    from ProxyPromptSegmentLib.devices import choose_device
     from ProxyPromptSegmentLib.registry import resolve
-    from ProxyPromptSegmentLib.segmenter import Segmenter, choose_device
+    from ProxyPromptSegmentLib.segmenter import Segmenter
 
     path, expected = resolve(model)
     chosen = choose_device(device)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ProxyPromptSegmentLib.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.errors import DeviceError, SupportError
 from ProxyPromptSegmentLib.model import ProxyPromptModel
 from ProxyPromptSegmentLib.postprocess import one_piece
@@ -37,33 +38,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH = 8
 SMALL_IMAGE = 256  # pixels; official SAM has 1024
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Finds the device to compute on.
-
-    Args:
-        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-
-    Raises:
-        DeviceError: If the device is not there.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind = name.split(":", maxsplit=1)[0]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in there:
-        raise DeviceError(f"there is no device '{name}'; choose auto, cpu, cuda or mps")
-    if not there[kind]:
-        raise DeviceError(f"this machine offers no {kind} device to PyTorch; choose auto or cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"the device '{name}' cannot be used: {error}; choose auto or cpu") from error
-    return device
 
 
 @dataclass(frozen=True)
@@ -94,35 +68,6 @@ def fingerprint(module: torch.nn.Module) -> str:
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {float(tensor.double().sum())!r}".encode())
     return digest.hexdigest()[:16]
-
-
-# What PyTorch's allocators and CUDA's libraries say where there is no exception of its own: MPS, processors, cuBLAS.
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; only CUDA has an exception of its own for it."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
-@contextmanager
-def memory_may_end(device: torch.device) -> Iterator[None]:
-    """Says in a sentence that memory ran out.
-
-    Raises:
-        DeviceError: If it did.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"one frame with its memories does not fit into the memory of {device}; follow fewer objects at a time, "
-            "or choose --device cpu or a smaller model"
-        ) from error
 
 
 class Segmenter:

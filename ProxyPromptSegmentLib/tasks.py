@@ -116,7 +116,7 @@ class SegmentTask:
     Attributes:
         job: What to segment with what.
         model: Name or path.
-        device: See `segmenter.choose_device`.
+        device: See `devices.choose_device`.
         threshold: Voxels of higher probability belong to the object, 0..1.
         first: Slice along the job's axis that is wanted first, then its neighbours both ways; the result is the same.
             Following ignores it, because there the order decides.
@@ -149,7 +149,7 @@ class FramesTask:
         window: Intensities mapped to 0 and 1.
         spacing_mm: Pixel size (row, column).
         model: A SAM 2 model.
-        device: See `segmenter.choose_device`.
+        device: See `devices.choose_device`.
         threshold: Pixels of higher probability belong to the object, 0..1.
         mode: ``proxy+bank`` or ``proxy_only``.
         wanted: Numbers of the frames to segment; None means all. The time of the others passes.

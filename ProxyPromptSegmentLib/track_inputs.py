@@ -121,3 +121,16 @@ def points_of_correction(points: Sequence[tuple[float, float]], labels: Sequence
 def numbered(count: int) -> tuple[str, ...]:
     """Names for objects that have none."""
     return tuple(f"object {n + 1}" for n in range(count))
+
+
+def object_number(wanted: int | str, names: Sequence[str]) -> int:
+    """The number of an object that is given by number or name.
+
+    Raises:
+        UsageError: If there is no such object.
+    """
+    if isinstance(wanted, str) and wanted in names:
+        return list(names).index(wanted)
+    if isinstance(wanted, int) and 0 <= wanted < len(names):
+        return wanted
+    raise UsageError(f"there is no object {wanted!r}; the objects are {', '.join(names)}")

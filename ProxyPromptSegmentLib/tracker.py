@@ -19,18 +19,20 @@ import torch
 
 from ProxyPromptSegmentLib.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
 from ProxyPromptSegmentLib.clicks import clicked
+from ProxyPromptSegmentLib.devices import memory_may_end
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
 from ProxyPromptSegmentLib.preprocess import masks_to_tensor
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.protocols import FrameMemory, ImageFeatures, Prompt
-from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter, memory_may_end
+from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.support import SupportSet
 from ProxyPromptSegmentLib.track_inputs import (
     frame_shape,
     masks_of_correction,
     masks_of_given_frame,
     numbered,
+    object_number,
     points_of_correction,
     window_values,
 )
@@ -278,7 +280,7 @@ class Tracker:
             raise UsageError("give either a mask or points to correct the last frame")
         if self._last().stale:
             self.again()
-        present, track = self._last(), self._track(object_index)
+        present, track = self._last(), object_number(object_index, self.names)
         box, device = present.encoded.box, self.segmenter.device
         memory: FrameMemory | None = None
         with torch.inference_mode(), memory_may_end(device):
@@ -319,14 +321,6 @@ class Tracker:
         if self._now.present is None:
             raise UsageError("no frame has been predicted yet; call step first")
         return self._now.present
-
-    def _track(self, object_index: int | str) -> int:
-        """The number of an object."""
-        if isinstance(object_index, str) and object_index in self.names:
-            return self.names.index(object_index)
-        if isinstance(object_index, int) and 0 <= object_index < len(self.names):
-            return object_index
-        raise UsageError(f"there is no object {object_index!r}; the objects are {', '.join(self.names)}")
 
     def _empty_banks(self) -> tuple[MemoryBank, ...]:
         """A bank for each object, so that one can be corrected or dropped without the others."""

@@ -29,7 +29,8 @@ LAYERS = (
     ("weights",),
     ("checkpoints", "registry"),
     (
-        "results", "segmenter", "memory_bank", "agreement", "track_inputs", "track_state", "clicks", "tracker",
+        "results", "devices", "segmenter", "memory_bank", "agreement", "track_inputs", "track_state", "clicks",
+        "tracker",
         "track_volume", "attribution", "feature_tiles",
     ),
     (

@@ -12,10 +12,11 @@ from engine_doubles import EVERYTHING, EchoModel, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ProxyPromptSegmentLib.devices import choose_device
 from ProxyPromptSegmentLib.errors import DeviceError, InputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.results import SegmentResult
-from ProxyPromptSegmentLib.segmenter import Segmenter, choose_device
+from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support import SupportPair, SupportSet
 
 FIELDS = ("probability", "presence", "quality")

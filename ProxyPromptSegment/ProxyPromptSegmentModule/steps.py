@@ -251,6 +251,6 @@ class WarmUpTask:
 
 def _segmenter(engine: Any, settings: Settings) -> Any:
     """The model that runs use too, loaded once."""
-    from ProxyPromptSegmentLib.segmenter import choose_device
+    from ProxyPromptSegmentLib.devices import choose_device
 
     return engine.open(settings.model, str(choose_device(settings.device))).segmenter

@@ -119,7 +119,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"there is no checkpoint {args.initial} to begin with; give a .safetensors file.")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
-        from ProxyPromptSegmentLib.segmenter import choose_device
+        from ProxyPromptSegmentLib.devices import choose_device
         from ProxyPromptSegmentLib.training.run import train_recipe
 
         device = str(choose_device(args.device))

@@ -1,0 +1,66 @@
+"""Where torch computes: finding a device, and saying in a sentence that its memory ran out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ProxyPromptSegmentLib.errors import DeviceError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Finds the device to compute on.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        DeviceError: If the device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = name.split(":", maxsplit=1)[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in there:
+        raise DeviceError(f"there is no device '{name}'; choose auto, cpu, cuda or mps")
+    if not there[kind]:
+        raise DeviceError(f"this machine offers no {kind} device to PyTorch; choose auto or cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"the device '{name}' cannot be used: {error}; choose auto or cpu") from error
+    return device
+
+
+# What PyTorch's allocators and CUDA's libraries say where there is no exception of its own: MPS, processors, cuBLAS.
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; only CUDA has an exception of its own for it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+@contextmanager
+def memory_may_end(device: torch.device) -> Iterator[None]:
+    """Says in a sentence that memory ran out.
+
+    Raises:
+        DeviceError: If it did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"one frame with its memories does not fit into the memory of {device}; follow fewer objects at a time, "
+            "or choose --device cpu or a smaller model"
+        ) from error
