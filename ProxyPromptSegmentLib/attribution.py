@@ -16,7 +16,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.feature_tiles import Box, Tiles, index_ijk, stored_box
-from ProxyPromptSegmentLib.geometry import Axis, SliceView
+from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.jobs import Job, SupportSlice

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ProxyPromptSegmentLib.geometry import AXES, SliceView
+from ProxyPromptSegmentLib.imaging.geometry import AXES, SliceView
 from ProxyPromptSegmentLib.preprocess import Letterbox
 
 Box = tuple[int, int, int, int]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ProxyPromptSegmentLib.slice_choice import ranges
+from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 
 Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")

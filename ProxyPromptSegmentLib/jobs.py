@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError, UsageError
-from ProxyPromptSegmentLib.geometry import Axis, SliceView, slice_view, take_slices
-from ProxyPromptSegmentLib.itk_images import image_to_array, read_image
+from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView, slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.itk_images import image_to_array, read_image
+from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, read_segmentation
+from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
+from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.matching import choose_axes, differences
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.segmentations import Segmentation, read_segmentation
-from ProxyPromptSegmentLib.slice_choice import Slices, slice_numbers
 from ProxyPromptSegmentLib.support import MAX_SLICES, SupportSet, merge_supports, support_from_volume
-from ProxyPromptSegmentLib.volumes import Volume, read_volume
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ from ProxyPromptSegmentLib.library_case import (
 from ProxyPromptSegmentLib.library_folders import LIBRARY_VARIABLE, install_folders, library_folder
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+    from ProxyPromptSegmentLib.imaging.volumes import Volume
     from ProxyPromptSegmentLib.jobs import SupportCase
-    from ProxyPromptSegmentLib.segmentations import Segmentation
-    from ProxyPromptSegmentLib.volumes import Volume
 
 __all__ = ["LIBRARY_VARIABLE", "SupportLibrary", "library_folder"]
 
@@ -164,7 +164,7 @@ class SupportLibrary:
             InputError: If the case is gone or damaged.
             OutputError: If it cannot be written.
         """
-        from ProxyPromptSegmentLib.output_files import safe_output
+        from ProxyPromptSegmentLib.imaging.output_files import safe_output
 
         name = clean_line(title)
         if not name:

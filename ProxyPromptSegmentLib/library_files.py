@@ -12,8 +12,11 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
-from ProxyPromptSegmentLib.geometry import Axis, take_slices
-from ProxyPromptSegmentLib.itk_images import array_to_image, write_image
+from ProxyPromptSegmentLib.imaging.geometry import Axis, take_slices
+from ProxyPromptSegmentLib.imaging.itk_images import array_to_image, write_image
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities, read_volume
 from ProxyPromptSegmentLib.jobs import SupportCase
 from ProxyPromptSegmentLib.library_case import (
     IMAGE_FILE,
@@ -24,11 +27,8 @@ from ProxyPromptSegmentLib.library_case import (
 )
 from ProxyPromptSegmentLib.library_thumbnail import draw_thumbnail
 from ProxyPromptSegmentLib.matching import annotated_axis, has_place, plane_of
-from ProxyPromptSegmentLib.output_files import safe_output
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.support import select_segments, support_from_volume
-from ProxyPromptSegmentLib.volumes import Volume, check_intensities, read_volume
 
 _TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 _EXACT = 1 << 24  # whole numbers up to here are exact in float32

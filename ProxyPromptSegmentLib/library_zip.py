@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, ProxyPromptError, UsageError
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.library import SupportLibrary
 from ProxyPromptSegmentLib.library_case import (
     CASE_FILE,
@@ -28,7 +29,6 @@ from ProxyPromptSegmentLib.library_case import (
     read_entry,
     to_json,
 )
-from ProxyPromptSegmentLib.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 
 MOST_CASES = 10_000

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.preprocess import intensity_window
 
 if TYPE_CHECKING:

@@ -8,18 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.geometry import (
-    AXES,
-    Axis,
-    VolumeGeometry,
-    auto_axis,
-    slice_spacing_mm,
-    take_slices,
-)
-from ProxyPromptSegmentLib.itk_images import PICTURE_SUFFIXES
-from ProxyPromptSegmentLib.output_files import suffix_of
-from ProxyPromptSegmentLib.segmentations import Segmentation
-from ProxyPromptSegmentLib.volumes import Volume
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, slice_spacing_mm, take_slices
+from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
+from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 MOST_PIXEL_ASPECT = 2.0
 """Slices across the acquired ones are used up to this ratio of pixel sides; beyond it they are stairs."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.geometry import SliceView, VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.jobs import Job, SupportCase, SupportSlice, plan, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.support import SupportSet
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.output_files import safe_output
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.preprocess import window_to_unit
 
 if TYPE_CHECKING:

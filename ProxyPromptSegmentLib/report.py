@@ -15,11 +15,11 @@ import numpy as np
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.checkpoints import sha256
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.imaging.segmentations import label_values
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.matching import has_place, plane_of
-from ProxyPromptSegmentLib.output_files import safe_output
 from ProxyPromptSegmentLib.results_table import findings_of, measure
-from ProxyPromptSegmentLib.segmentations import label_values
-from ProxyPromptSegmentLib.volumes import Volume
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.pipeline import Job, LoadedModel, Outcome, SupportCase

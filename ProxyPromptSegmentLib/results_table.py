@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.matching import has_place
-from ProxyPromptSegmentLib.slice_choice import ranges
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.jobs import Job

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError
-from ProxyPromptSegmentLib.geometry import AXES, Axis, auto_axis, slice_spacing_mm, slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, auto_axis, slice_spacing_mm, slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase
 from ProxyPromptSegmentLib.library import SupportLibrary
 from ProxyPromptSegmentLib.library_case import LibraryEntry
@@ -33,11 +36,8 @@ from ProxyPromptSegmentLib.likeness import (
     spread,
 )
 from ProxyPromptSegmentLib.matching import NOTABLE_RATIO, annotated_axis, has_place, is_sliceable, plane_of
-from ProxyPromptSegmentLib.output_files import safe_output
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.slice_choice import slice_numbers
-from ProxyPromptSegmentLib.volumes import Volume
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import Segmenter

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, SupportError
-from ProxyPromptSegmentLib.geometry import slice_view
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, default_color
-from ProxyPromptSegmentLib.slice_choice import ranges
-from ProxyPromptSegmentLib.volumes import Volume
+from ProxyPromptSegmentLib.imaging.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color
+from ProxyPromptSegmentLib.imaging.slice_choice import ranges
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 MAX_SLICES = 8
 

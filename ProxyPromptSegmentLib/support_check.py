@@ -8,16 +8,16 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.findings import Finding, by_level, on_slices
-from ProxyPromptSegmentLib.geometry import take_slices
+from ProxyPromptSegmentLib.imaging.geometry import take_slices
+from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
+from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentLib.jobs import SupportCase
 from ProxyPromptSegmentLib.matching import annotated_axis, choose_axes, differences
 from ProxyPromptSegmentLib.preprocess import intensity_window, window_to_unit
-from ProxyPromptSegmentLib.segmentations import Segmentation
-from ProxyPromptSegmentLib.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.support_flip import probable_flip
 from ProxyPromptSegmentLib.support_shape import shape_findings
 from ProxyPromptSegmentLib.support_trial import LeaveOneOut, leave_one_out, trial_findings
-from ProxyPromptSegmentLib.volumes import Volume, check_intensities
 
 __all__ = ["Finding", "LeaveOneOut", "check_case", "leave_one_out", "trial_findings"]
 

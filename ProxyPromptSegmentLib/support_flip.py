@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.preprocess import intensity_window, window_to_unit
-from ProxyPromptSegmentLib.segmentations import Segmentation
-from ProxyPromptSegmentLib.volumes import Volume
 
 MOST_SLICES = 12
 SIDE = 256

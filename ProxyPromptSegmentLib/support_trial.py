@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentLib.evaluation.metrics import dice
 from ProxyPromptSegmentLib.findings import Finding, on_slices
-from ProxyPromptSegmentLib.geometry import slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.geometry import slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.jobs import SupportCase, plan, shared_objects
 from ProxyPromptSegmentLib.matching import annotated_axis
 from ProxyPromptSegmentLib.pipeline import THRESHOLD, run
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmentations import Segmentation
-from ProxyPromptSegmentLib.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.support import select_segments, support_from_volume
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from ProxyPromptSegmentLib.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 
 STATES = ("ok", "bad", "disagrees", "not done")
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import EncodedSlices
-from ProxyPromptSegmentLib.slice_choice import ranges
 from ProxyPromptSegmentLib.support import SupportSet
 from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 

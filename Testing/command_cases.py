@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from engine_doubles import EchoModel
 
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, write_segmentation
-from ProxyPromptSegmentLib.volumes import Volume, write_volume
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE, COUNT = 64, 6

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ProxyPromptSegmentLib.frames import BadFrame, FrameSource
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 
 OBLIQUE = VolumeGeometry((7, 6, 5), (0.5, 0.9, 3.1), (-12.3, 33.3, -7), [[0, 0, 1], [0.8, 0.6, 0], [-0.6, 0.8, 0]])
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"

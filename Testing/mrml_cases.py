@@ -14,7 +14,7 @@ def add_case(seed, size=SMALL, name=None, parent=None, segment="prostate"):
     import slicer
     import slicer.util
 
-    from ProxyPromptSegmentLib.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
     volume, segmentation = pelvis_phantom(seed, size)
     name = name or f"pelvis {seed}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mrml_scene import segment_array
 
-from ProxyPromptSegmentLib.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted
 

@@ -21,14 +21,14 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.attribution import explain
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.feature_tiles import Tiles, index_ijk
-from ProxyPromptSegmentLib.geometry import VolumeGeometry, slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase, plan
 from ProxyPromptSegmentLib.preprocess import Letterbox, valid_tokens
 from ProxyPromptSegmentLib.prompting.proxy.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.protocols import ImageFeatures
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.volumes import Volume
 
 FAR = 30.0  # so that the nearest patch gets all
 

@@ -17,10 +17,10 @@ from command_cases import COLORS, GRID, ROOT, TERMS, TURN, Desk, a_case, turned,
 
 from ProxyPromptSegmentLib import __version__, checkpoints
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.evaluation.metrics import dice
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
-from ProxyPromptSegmentLib.volumes import Volume, read_volume, write_volume
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
 
 pytest_plugins = ["command_fixtures"]
 

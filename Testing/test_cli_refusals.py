@@ -14,10 +14,11 @@ pytest.importorskip("torch")
 import SimpleITK as sitk
 from command_cases import GRID, Desk
 
-from ProxyPromptSegmentLib import output_files, pipeline
+from ProxyPromptSegmentLib import pipeline
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging import output_files
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 
 pytest_plugins = ["command_fixtures"]
 

@@ -20,10 +20,10 @@ from command_cases import ROOT, Desk
 from ProxyPromptSegmentLib import pipeline
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.console import ConsoleProgress
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 from ProxyPromptSegmentLib.progress import Progress
-from ProxyPromptSegmentLib.segmentations import read_segmentation
-from ProxyPromptSegmentLib.volumes import Volume, write_volume
 
 pytest_plugins = ["command_fixtures"]
 

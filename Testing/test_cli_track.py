@@ -20,10 +20,10 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.commands.track_frames import first_window
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.evaluation.metrics import dice
 from ProxyPromptSegmentLib.frames import open_frames
-from ProxyPromptSegmentLib.segmentations import read_segmentation
-from ProxyPromptSegmentLib.slice_choice import ranges
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 
 pytest_plugins = ["track_fixtures"]
 

@@ -21,10 +21,11 @@ from PIL import Image
 from test_cli_stopping import SignalAt
 from track_cases import COUNT, TrackDesk, labels_of, read_frames, save
 
-from ProxyPromptSegmentLib import checkpoints, output_files, pipeline, tracker
+from ProxyPromptSegmentLib import checkpoints, pipeline, tracker
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands import track_files
-from ProxyPromptSegmentLib.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging import output_files
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 
 pytest_plugins = ["track_fixtures"]
 

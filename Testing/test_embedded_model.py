@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib.checkpoints import load_model, sha256
-from ProxyPromptSegmentLib.evaluation.metrics import dice
-from ProxyPromptSegmentLib.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.registry import checkpoint_of, models_folder, read_registry, resolve
 from ProxyPromptSegmentLib.support import support_from_volume
 

@@ -11,7 +11,7 @@ pytest.importorskip("sam2")
 from ProxyPromptSegmentLib.checkpoints import load_model
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
-from ProxyPromptSegmentLib.evaluation.metrics import dice
+from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.registry import resolve
 from ProxyPromptSegmentLib.segmenter import Segmenter

@@ -16,9 +16,9 @@ from test_geometry import geometries
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames import FrameSource, open_frames
-from ProxyPromptSegmentLib.geometry import VolumeGeometry, take_slices
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
+from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.volumes import Volume, write_volume
 
 # --- folders ------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ProxyPromptSegmentLib.errors import GeometryError
-from ProxyPromptSegmentLib.geometry import (
+from ProxyPromptSegmentLib.imaging.geometry import (
     AXES,
     SliceView,
     VolumeGeometry,

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError, SupportError, UsageError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.jobs import plan, read_support_case
 from ProxyPromptSegmentLib.library import LIBRARY_VARIABLE, SupportLibrary, library_folder
 from ProxyPromptSegmentLib.library_case import IMAGE_FILE, LibraryEntry
 from ProxyPromptSegmentLib.matching import has_place
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.volumes import Volume, read_volume
 
 ROOT = Path(__file__).resolve().parent.parent
 TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])

@@ -9,7 +9,7 @@ import pytest
 
 from ProxyPromptSegmentLib.errors import InputError, SupportError
 from ProxyPromptSegmentLib.evaluation.mean_mask import mean_mask, predict_mean_mask
-from ProxyPromptSegmentLib.evaluation.metrics import (
+from ProxyPromptSegmentLib.imaging.metrics import (
     dice,
     dice_per_slice,
     foreground_dice,

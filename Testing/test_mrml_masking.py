@@ -14,7 +14,7 @@ from mrml_fixtures import scene  # noqa: F401
 from mrml_scene import add_segmentation, add_transform, add_volume, segment_array
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentModule import lattices, nodes
 from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted
 

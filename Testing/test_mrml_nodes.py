@@ -16,7 +16,7 @@ from mrml_fixtures import scene  # noqa: F401
 from mrml_scene import add_bend, add_segmentation, add_transform, add_volume, segment_array
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
-from ProxyPromptSegmentLib.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.terminology import TISSUE, terminology_from_text, terminology_to_text
 

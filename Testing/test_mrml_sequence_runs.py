@@ -10,7 +10,7 @@ from mrml_scene import add_volume, segment_array
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
 
-from ProxyPromptSegmentLib.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentModule.logic import SegmentationLogic, _case
 from ProxyPromptSegmentModule.request import Request, Settings
 

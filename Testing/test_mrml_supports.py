@@ -19,11 +19,11 @@ pytestmark = pytest.mark.skipif(not has_mrml(), reason=REASON)
 from support_cases import PLACE, SHAPE, a_case, a_node, box, image, paint, state_of
 
 from ProxyPromptSegmentLib.errors import InputError, SupportError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import plan
 from ProxyPromptSegmentLib.matching import annotated_axis
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.volumes import Volume
 from ProxyPromptSegmentModule.support_sources import annotation_of
 from ProxyPromptSegmentModule.supports import SupportTable
 

@@ -24,7 +24,7 @@ from mrml_writing import (
     writer_for,
 )
 
-from ProxyPromptSegmentLib.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted, create_segmentation
 from ProxyPromptSegmentModule.terminology import terminology_from_text

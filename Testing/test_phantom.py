@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from ProxyPromptSegmentLib.geometry import auto_axis
-from ProxyPromptSegmentLib.phantom import pelvis_phantom
-from ProxyPromptSegmentLib.volumes import check_intensities
+from ProxyPromptSegmentLib.imaging.geometry import auto_axis
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.volumes import check_intensities
 
 
 def test_the_same_seed_draws_the_same_voxel_for_voxel() -> None:

@@ -10,16 +10,16 @@ pytest.importorskip("torch")
 from command_cases import COLORS, GRID, TERMS, TURN, InContextModel, a_case, turned, write_case
 
 from ProxyPromptSegmentLib.errors import CheckpointError, SupportError, UsageError
-from ProxyPromptSegmentLib.evaluation.metrics import dice
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.matching import annotated_axis, choose_axes, differences, plane_of
 from ProxyPromptSegmentLib.pipeline import SupportCase, plan, put_back, read_support_case, run
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.registry import checkpoint_of, read_registry, resolve
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.slice_choice import SliceChoice, slice_numbers
-from ProxyPromptSegmentLib.volumes import Volume
 
 CUBIC = VolumeGeometry((24, 20, 40), (1, 1, 1))
 

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from command_cases import GRID, InContextModel, a_case, write_case
 
 from ProxyPromptSegmentLib.errors import OutputError
+from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.pipeline import LoadedModel, plan, read_support_case, run
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.report import (
@@ -25,7 +26,6 @@ from ProxyPromptSegmentLib.report import (
     write_report,
 )
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.volumes import read_volume
 
 
 @pytest.fixture

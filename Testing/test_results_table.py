@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.results_table import (
     Findings,
     Table,
@@ -19,7 +20,6 @@ from ProxyPromptSegmentLib.results_table import (
     object_table,
     slices_to_look_at,
 )
-from ProxyPromptSegmentLib.slice_choice import ranges
 
 
 def findings(areas, confidence=0.95, done=None, names=("gland",), **more):

@@ -17,7 +17,7 @@ sys.path.append(str(ROOT / "ProxyPromptSegment"))
 pytest.importorskip("slicer", reason="slicer-core has MRML")
 
 from ProxyPromptSegmentLib.commands import demo
-from ProxyPromptSegmentLib.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentModule import sample_data
 from ProxyPromptSegmentModule.terminology import terminology_from_text
 

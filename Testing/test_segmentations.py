@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_geometry import geometries, turned, turned_array
 
-from ProxyPromptSegmentLib import segmentations
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.segmentations import (
+from ProxyPromptSegmentLib.imaging import segmentations
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import (
     Segment,
     Segmentation,
     read_segmentation,
@@ -292,7 +292,7 @@ def test_the_bright_half_of_a_jpeg_is_its_mask(tmp_path: Path) -> None:
 
 
 def test_a_real_reading_fits_its_volume(shared_data: Path) -> None:
-    from ProxyPromptSegmentLib.volumes import read_volume
+    from ProxyPromptSegmentLib.imaging.volumes import read_volume
 
     folder = shared_data / "prostate158" / "p158_020"
     volume = read_volume(folder / "t2.nii.gz")

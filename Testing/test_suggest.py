@@ -11,15 +11,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib import likeness
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase
 from ProxyPromptSegmentLib.library import SupportLibrary
 from ProxyPromptSegmentLib.pipeline import load
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.suggest import RESEMBLES, Suggestion, rank, warning
 from ProxyPromptSegmentLib.training.datasets import DATASETS
-from ProxyPromptSegmentLib.volumes import Volume
 
 
 @pytest.fixture(scope="module")

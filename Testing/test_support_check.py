@@ -10,15 +10,15 @@ import pytest
 
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.findings import Finding, by_level, on_slices, worst
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.support import support_from_volume
 from ProxyPromptSegmentLib.support_check import LeaveOneOut, check_case, leave_one_out, trial_findings
 from ProxyPromptSegmentLib.support_flip import probable_flip
 from ProxyPromptSegmentLib.training.datasets import DATASETS
-from ProxyPromptSegmentLib.volumes import Volume
 
 GRID = VolumeGeometry((64, 64, 7), (1, 1, 4))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.volumes import Volume
 from ProxyPromptSegmentModule.thumbnails import (
     BACKGROUND,
     best_slice,

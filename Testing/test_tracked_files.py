@@ -26,12 +26,12 @@ from test_segmentations import TERMS
 from ProxyPromptSegmentLib import overlay, tracked_files
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, open_frames
-from ProxyPromptSegmentLib.geometry import VolumeGeometry, take_slices
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 from ProxyPromptSegmentLib.overlay import write_overlay
-from ProxyPromptSegmentLib.segmentations import read_segmentation
 from ProxyPromptSegmentLib.track_table import TrackTable
 from ProxyPromptSegmentLib.tracked_files import check_tracked_path, stacked_geometry, write_tracked
-from ProxyPromptSegmentLib.volumes import Volume, write_volume
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from test_geometry import geometries
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.volumes import Volume, read_volume, safe_output, stem_of, suffix_of, write_volume
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, safe_output, stem_of, suffix_of, write_volume
 
 OBLIQUE = VolumeGeometry(
     (7, 6, 5),

@@ -16,11 +16,11 @@ import engine_doubles  # noqa: F401 - skips where a package is missing
 from ProxyPromptSegmentLib.checkpoints import load_model
 from ProxyPromptSegmentLib.engine import Engine
 from ProxyPromptSegmentLib.events import SliceReady
-from ProxyPromptSegmentLib.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.pipeline import LoadedModel, SupportCase, plan
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.registry import resolve
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.task_context import Context
 

@@ -78,7 +78,7 @@ class Asking:
             ProxyPromptError: If the model is unknown.
         """
         from ProxyPromptSegmentLib.estimate import estimate
-        from ProxyPromptSegmentLib.geometry import AXES, auto_axis
+        from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis
 
         settings, target = request.settings, request.target
         axis = settings.axis if settings.axis in AXES else auto_axis(nodes.geometry_of(target))

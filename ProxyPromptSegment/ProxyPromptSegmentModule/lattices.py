@@ -17,7 +17,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from ProxyPromptSegmentLib.geometry import SAME_GRID_VOXELS, LatticeMap
+from ProxyPromptSegmentLib.imaging.geometry import SAME_GRID_VOXELS, LatticeMap
 
 Matrix = npt.NDArray[np.float64]
 LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -15,9 +15,9 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry, axis_number
-from ProxyPromptSegmentLib.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.volumes import Volume, check_intensities
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentModule import lattices
 from ProxyPromptSegmentModule.terminology import object_name, terminology_of_segment
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ProxyPromptSegmentLib.geometry import VolumeGeometry
-    from ProxyPromptSegmentLib.segmentations import Segmentation
-    from ProxyPromptSegmentLib.volumes import Volume
+    from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+    from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 CATEGORY = "Proxy Prompt"
 SUPPORT, TARGET = "ProxyPromptPelvisSupport", "ProxyPromptPelvisTarget"
@@ -58,7 +58,7 @@ def register() -> None:
 
 def load_support() -> tuple[Any, Any]:
     """Draws the annotated case; returns its volume node and its segmentation node."""
-    from ProxyPromptSegmentLib.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
     volume, marks = pelvis_phantom(SUPPORT_SEED)
     volume_node = _add_volume(volume, SUPPORT)
@@ -67,14 +67,14 @@ def load_support() -> tuple[Any, Any]:
 
 def load_target() -> Any:
     """Draws the case to be segmented; returns its volume node."""
-    from ProxyPromptSegmentLib.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
     return _add_volume(pelvis_phantom(TARGET_SEED)[0], TARGET)
 
 
 def target_truth() -> npt.NDArray[np.uint8]:
     """The prostate as it was drawn in the target; uint8 ``(K, J, I)``."""
-    from ProxyPromptSegmentLib.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
     return pelvis_phantom(TARGET_SEED)[1].segments[0].mask
 

@@ -11,8 +11,8 @@ import slicer
 import vtk
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.segmentations import default_color
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import default_color
 from ProxyPromptSegmentModule import lattices
 from ProxyPromptSegmentModule.nodes import BINARY_LABELMAP, geometry_of, name_of
 from ProxyPromptSegmentModule.terminology import OBJECT_TAG, TAG, TISSUE, tag_of, terminology_to_text

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.geometry import SliceView, axis_number
+from ProxyPromptSegmentLib.imaging.geometry import SliceView, axis_number
 from ProxyPromptSegmentModule import lattices
 from ProxyPromptSegmentModule.nodes import check_volume, name_of
 from ProxyPromptSegmentModule.segment_layers import Layers

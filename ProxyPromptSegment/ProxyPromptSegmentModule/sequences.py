@@ -12,7 +12,7 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, UsageError
-from ProxyPromptSegmentLib.geometry import SliceView, VolumeGeometry, auto_axis, slice_view
+from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry, auto_axis, slice_view
 from ProxyPromptSegmentModule import lattices
 from ProxyPromptSegmentModule.nodes import name_of
 from ProxyPromptSegmentModule.sequence_writing import SegmentationSequenceWriter

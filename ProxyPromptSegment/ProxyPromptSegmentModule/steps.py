@@ -39,8 +39,8 @@ class PlanTask:
 
     def __call__(self, engine: Any, context: Any) -> Any:
         """Runs on the worker thread."""
+        from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
         from ProxyPromptSegmentLib.jobs import plan
-        from ProxyPromptSegmentLib.volumes import Volume, check_intensities
 
         context.progress.start(1, "reading support and target")
         volume = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
@@ -95,8 +95,8 @@ class CineTask:
 
 def _as_stack(job: Any, frames: np.ndarray, window: tuple[float, float]) -> Any:
     """The same job for frames that lie behind each other like slices."""
-    from ProxyPromptSegmentLib.geometry import SliceView, VolumeGeometry
-    from ProxyPromptSegmentLib.volumes import Volume
+    from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
+    from ProxyPromptSegmentLib.imaging.volumes import Volume
 
     (row, column), (count, height, width) = job.view.spacing_mm, frames.shape[:3]
     geometry = VolumeGeometry((width, height, count), (column, row, 1.0))
@@ -227,8 +227,8 @@ class SuggestTask:
 
     def __call__(self, engine: Any, context: Any) -> tuple[list[Any], str]:
         """Runs on the worker thread."""
+        from ProxyPromptSegmentLib.imaging.volumes import Volume
         from ProxyPromptSegmentLib.suggest import rank, warning
-        from ProxyPromptSegmentLib.volumes import Volume
 
         target = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
         segmenter = _segmenter(engine, self.settings)

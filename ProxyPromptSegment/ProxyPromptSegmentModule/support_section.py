@@ -148,7 +148,7 @@ class SupportSection:
             return "all"
         if parameters.supportSlicesHow == AUTOMATIC:
             return None
-        from ProxyPromptSegmentLib.slice_choice import SliceChoice, slice_numbers
+        from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 
         choice = SliceChoice.parse(parameters.supportSlices, _("The field for slices"))
         dimensions = parameters.supportVolume.GetImageData().GetDimensions()

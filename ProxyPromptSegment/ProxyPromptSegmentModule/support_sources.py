@@ -13,9 +13,9 @@ from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError, SupportEr
 from ProxyPromptSegmentModule.texts import _
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.geometry import Axis, VolumeGeometry
-    from ProxyPromptSegmentLib.segmentations import Segmentation
-    from ProxyPromptSegmentLib.volumes import Volume
+    from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
+    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+    from ProxyPromptSegmentLib.imaging.volumes import Volume
     from ProxyPromptSegmentModule.support_state import ObjectInfo
 
 AXES: tuple[Axis, ...] = ("k", "j", "i")
@@ -113,7 +113,7 @@ def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Anno
 
 def _natural_axis(geometry: VolumeGeometry, counts: dict[Axis, int]) -> Axis:
     """The choice of `matching.annotated_axis`, which looks at all voxels again; a test holds them together."""
-    from ProxyPromptSegmentLib.geometry import auto_axis
+    from ProxyPromptSegmentLib.imaging.geometry import auto_axis
     from ProxyPromptSegmentLib.matching import is_sliceable
 
     best = auto_axis(geometry)

@@ -227,7 +227,7 @@ class SupportTable:
             SupportError: With the row's problem, or if there is no library, or it is there already.
             OutputError: If it cannot be written.
         """
-        from ProxyPromptSegmentLib.volumes import Volume
+        from ProxyPromptSegmentLib.imaging.volumes import Volume
 
         row, saved = self.row(key), self._state.row(key)
         if self.library is None:

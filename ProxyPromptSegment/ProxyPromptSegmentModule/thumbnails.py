@@ -40,7 +40,7 @@ def case_picture(case: SupportCase, axis: str = "k", size: int = 96) -> U8:
     Raises:
         InputError: If the image has only one intensity.
     """
-    from ProxyPromptSegmentLib.geometry import slice_view
+    from ProxyPromptSegmentLib.imaging.geometry import slice_view
     from ProxyPromptSegmentLib.preprocess import intensity_window
 
     view = slice_view(case.volume.geometry, axis)

@@ -143,7 +143,7 @@ def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support
     """
     if wanted != "auto":
         return wanted
-    from ProxyPromptSegmentLib.geometry import auto_axis
+    from ProxyPromptSegmentLib.imaging.geometry import auto_axis
     from ProxyPromptSegmentLib.matching import is_sliceable, parallel_axis
 
     geometry = geometry_of(target)

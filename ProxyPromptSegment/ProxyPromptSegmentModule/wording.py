@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ProxyPromptSegmentLib.slice_choice import runs
+from ProxyPromptSegmentLib.imaging.slice_choice import runs
 from ProxyPromptSegmentModule.texts import _
 
 _log = logging.getLogger(__name__)

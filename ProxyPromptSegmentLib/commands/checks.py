@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
-from ProxyPromptSegmentLib.output_files import check_output_path
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path
 
 
 def check_inputs(paths: Iterable[Path]) -> None:

@@ -96,10 +96,10 @@ def _mark(folder: Path) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs the subcommand; returns the exit code."""
-    from ProxyPromptSegmentLib.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
+    from ProxyPromptSegmentLib.imaging.volumes import write_volume
     from ProxyPromptSegmentLib.report import to_text
-    from ProxyPromptSegmentLib.segmentations import write_segmentation
-    from ProxyPromptSegmentLib.volumes import write_volume
 
     folder: Path = args.output
     resolve(args.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.slice_choice import SliceChoice
+from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
-from ProxyPromptSegmentLib.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.registry import DEFAULT_MODEL, resolve
-from ProxyPromptSegmentLib.slice_choice import SliceChoice
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.pipeline import Job, LoadedModel, Outcome, SupportCase
-    from ProxyPromptSegmentLib.segmentations import Segmentation
 
     Masks = npt.NDArray[np.uint8]
 
@@ -127,8 +127,8 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
 
 def _check(request: Request) -> None:
     """Refuses what needs no reading."""
+    from ProxyPromptSegmentLib.imaging.segmentations import OUTPUT_SUFFIXES
     from ProxyPromptSegmentLib.preview import PREVIEW_SUFFIXES
-    from ProxyPromptSegmentLib.segmentations import OUTPUT_SUFFIXES
 
     SliceChoice.parse(request.slices, "--slices")
     request.support_choices()
@@ -144,9 +144,9 @@ def _check(request: Request) -> None:
 
 def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
     """Reads the inputs and plans the job."""
+    from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+    from ProxyPromptSegmentLib.imaging.volumes import read_volume
     from ProxyPromptSegmentLib.jobs import plan, read_support_case
-    from ProxyPromptSegmentLib.segmentations import read_segmentation
-    from ProxyPromptSegmentLib.volumes import read_volume
 
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:
@@ -189,7 +189,7 @@ def match_truth(
 
 def _with_unions(truth: Segmentation, asked: tuple[str, ...]) -> Segmentation:
     """The truth with the unions that were asked for, where it has their parts."""
-    from ProxyPromptSegmentLib.segmentations import Segmentation
+    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.support import select_segments
 
     made = []
@@ -211,7 +211,7 @@ def _write(
     references: Mapping[str, Masks] | None,
 ) -> list[str]:
     """Writes segmentation and picture; returns warnings."""
-    from ProxyPromptSegmentLib.segmentations import write_segmentation
+    from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
 
     refuse_existing("--output", request.output, request.force)  # somebody may have written it meanwhile
     warnings = write_segmentation(request.output, outcome.segmentation)
@@ -237,7 +237,7 @@ def _report(
     notes: list[str],
 ) -> dict[str, Any]:
     """Builds the report, and writes it if asked. Dice counts the slices that were computed."""
-    from ProxyPromptSegmentLib.evaluation.metrics import dice
+    from ProxyPromptSegmentLib.imaging.metrics import dice
     from ProxyPromptSegmentLib.report import build_report, write_report
 
     done = np.flatnonzero(outcome.result.done)

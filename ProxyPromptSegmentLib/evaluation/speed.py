@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ProxyPromptSegmentLib.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.preprocess import images_to_tensor, intensity_window
 from ProxyPromptSegmentLib.protocols import Prompt
 from ProxyPromptSegmentLib.support import support_from_volume

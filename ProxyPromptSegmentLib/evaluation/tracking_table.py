@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ProxyPromptSegmentLib.evaluation.metrics import (
-    dice,
-    dice_per_slice,
-    foreground_dice,
-    inconsistent_slices,
-    summarize,
-)
+from ProxyPromptSegmentLib.imaging.metrics import dice, dice_per_slice, foreground_dice, inconsistent_slices, summarize
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.datasets import Case

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
-from ProxyPromptSegmentLib.evaluation.metrics import dice
+from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.training.clock import training_clock
 from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split

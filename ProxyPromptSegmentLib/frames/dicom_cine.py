@@ -14,8 +14,8 @@ from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames.source import FrameSource, numbers_of
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.itk_images import image_to_array, quiet_itk
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.itk_images import image_to_array, quiet_itk
 
 # SOP classes of several frames that are slices in space and not a clip in time (DICOM PS3.6, table A-1): enhanced
 # CT and MR and the converted ones, PET, ultrasound volume, X-ray 3D, tomosynthesis, OCT, segmentation, dose

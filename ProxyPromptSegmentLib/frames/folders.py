@@ -12,9 +12,9 @@ from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames.dicom_cine import dicom_header, is_cine, is_dicom, open_dicom
 from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, Frame, FrameSource, spread
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.itk_images import PICTURE_SUFFIXES, image_to_array, read_image
-from ProxyPromptSegmentLib.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES, image_to_array, read_image
+from ProxyPromptSegmentLib.imaging.output_files import suffix_of
 
 
 class PictureFolder(FrameSource):

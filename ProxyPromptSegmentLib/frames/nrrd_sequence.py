@@ -13,7 +13,7 @@ import numpy as np
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames.source import Frame, FrameSource, numbers_of
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
-from ProxyPromptSegmentLib.geometry import FloatArray, VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
 
 NRRD_TYPES = {
     name: code

@@ -12,8 +12,8 @@ from ProxyPromptSegmentLib.frames.nrrd_sequence import open_sequence
 from ProxyPromptSegmentLib.frames.source import FrameSource
 from ProxyPromptSegmentLib.frames.video import VIDEO_SUFFIXES, VideoSource
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
-from ProxyPromptSegmentLib.geometry import axis_number
-from ProxyPromptSegmentLib.seg_nrrd import is_seg_nrrd
+from ProxyPromptSegmentLib.imaging.geometry import axis_number
+from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd
 
 
 def open_frames(path: Path | str, axis: str = "auto") -> FrameSource:

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry, axis_number, slice_view
-from ProxyPromptSegmentLib.output_files import stem_of
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number, slice_view
+from ProxyPromptSegmentLib.imaging.output_files import stem_of
+from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.volumes import Volume
 
 Kind = Literal["video", "folder", "dicom-cine", "sequence", "volume"]
 Frame = npt.NDArray[Any]

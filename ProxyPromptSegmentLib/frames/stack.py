@@ -12,7 +12,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError
 from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, Frame, FrameSource, Kind, spread
-from ProxyPromptSegmentLib.geometry import AXES, VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import AXES, VolumeGeometry
 
 
 class FrameStack(FrameSource):

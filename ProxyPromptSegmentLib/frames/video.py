@@ -10,7 +10,7 @@ from typing import Any
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, BadFrame, Frame, FrameSource
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv", ".ts", ".gif",

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, FrameSource
-from ProxyPromptSegmentLib.geometry import auto_axis, axis_number
-from ProxyPromptSegmentLib.itk_images import PICTURE_SUFFIXES
-from ProxyPromptSegmentLib.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.geometry import auto_axis, axis_number
+from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
+from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.volumes import read_volume
 
 
 class VolumeSlices(FrameSource):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, marked_cases, segment_case
-from ProxyPromptSegmentLib.evaluation.metrics import dice
+from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.segmenter import Segmenter

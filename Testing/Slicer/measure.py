@@ -52,7 +52,7 @@ class Lateness:
 
 def make_nodes():
     """Support and target."""
-    from ProxyPromptSegmentLib.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
     def volume(seed, size, repeat=1, name=""):
         drawn, marked = pelvis_phantom(seed, size)

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file; standard output without it")
     options = parser.parse_args()
     make_scene()
-    from ProxyPromptSegmentLib.phantom import pelvis_phantom
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
     from ProxyPromptSegmentModule.logic import SegmentationLogic
     from ProxyPromptSegmentModule.request import Settings
 

@@ -68,7 +68,7 @@ def discs(objects: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def writer_of(node, volume, objects: int, **more):
     """A writer along k, slices as they are stored."""
-    from ProxyPromptSegmentLib.geometry import slice_view
+    from ProxyPromptSegmentLib.imaging.geometry import slice_view
     from ProxyPromptSegmentModule import nodes
     from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted
 

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.itk_images import (
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.itk_images import (
     PICTURE_SUFFIXES,
     array_to_image,
     image_to_array,
     read_image,
     write_image,
 )
-from ProxyPromptSegmentLib.output_files import check_output_path, safe_output, stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output, stem_of, suffix_of
 
 __all__ = [
     "PICTURE_SUFFIXES",

@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry, match_lattice
-from ProxyPromptSegmentLib.itk_images import (
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, match_lattice
+from ProxyPromptSegmentLib.imaging.itk_images import (
     PICTURE_SUFFIXES,
     array_to_image,
     image_to_array,
     read_image,
     write_image,
 )
-from ProxyPromptSegmentLib.output_files import check_output_path, safe_output, suffix_of
-from ProxyPromptSegmentLib.seg_nrrd import is_seg_nrrd, read_layers, write_layers
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output, suffix_of
+from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd, read_layers, write_layers
 
 OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 MOST_LABELS = 255

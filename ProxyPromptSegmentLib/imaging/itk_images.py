@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.dicom_series import series_files
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
-from ProxyPromptSegmentLib.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.dicom_series import series_files
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.output_files import suffix_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -1,0 +1,1 @@
+"""Images, masks and files in millimetres: geometry, reading, writing. Imports no torch."""
