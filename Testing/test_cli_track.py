@@ -17,10 +17,10 @@ from track_cases import COUNT, TrackDesk, a_frame, labels_of, read_frames, save,
 
 from ProxyPromptSegmentLib import checkpoints, tracker
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.commands.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.commands.track_frames import first_window
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import open_frames
+from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import ranges

@@ -23,15 +23,15 @@ from PIL import Image
 from test_geometry import geometries
 from test_segmentations import TERMS
 
-from ProxyPromptSegmentLib import overlay, tracked_files
+from ProxyPromptSegmentLib import overlay
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, open_frames
+from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, stacked_geometry, write_tracked
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 from ProxyPromptSegmentLib.overlay import write_overlay
 from ProxyPromptSegmentLib.track_table import TrackTable
-from ProxyPromptSegmentLib.tracked_files import check_tracked_path, stacked_geometry, write_tracked
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 

@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
-from ProxyPromptSegmentLib.commands.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.commands.track_report import time_steps
 from ProxyPromptSegmentLib.commands.tracked import Tracked
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
+from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, write_tracked
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
 from ProxyPromptSegmentLib.jobs import Job, SupportCase, plan, read_support_case
 from ProxyPromptSegmentLib.matching import has_place
 from ProxyPromptSegmentLib.overlay import write_overlay
-from ProxyPromptSegmentLib.tracked_files import check_tracked_path, write_tracked
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.track_request import TrackRequest

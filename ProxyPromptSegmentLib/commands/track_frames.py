@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.commands.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.commands.tracked import FrameFindings, Tracked
 from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
-from ProxyPromptSegmentLib.commands.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.commands.frame_progress import OpenEndedProgress
 from ProxyPromptSegmentLib.commands.request import Request
 from ProxyPromptSegmentLib.commands.track_frames import follow_clip, follow_volume
 from ProxyPromptSegmentLib.console import Console, ConsoleProgress
+from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.registry import resolve
 
@@ -119,8 +119,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
 
 def _check(request: TrackRequest) -> None:
     """Refuses what needs no reading."""
+    from ProxyPromptSegmentLib.frames.mask_files import TRACKED_SUFFIXES
     from ProxyPromptSegmentLib.overlay import OVERLAY_SUFFIXES
-    from ProxyPromptSegmentLib.tracked_files import TRACKED_SUFFIXES
 
     FrameChoice.parse(request.slices)
     request.support_choices()
