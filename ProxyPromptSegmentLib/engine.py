@@ -28,7 +28,7 @@ from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.segmenter import Segmenter, fingerprint
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 __all__ = ["Encodings", "EncodingStore", "Engine"]
 

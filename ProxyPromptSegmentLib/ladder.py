@@ -16,7 +16,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.devices import is_out_of_memory
 from ProxyPromptSegmentLib.errors import DeviceError
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import Segmenter

@@ -26,9 +26,9 @@ from ProxyPromptSegmentLib.library_case import (
     LibraryObject,
 )
 from ProxyPromptSegmentLib.library_thumbnail import draw_thumbnail
-from ProxyPromptSegmentLib.matching import annotated_axis, has_place, plane_of
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.support import select_segments, support_from_volume
+from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
+from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
 
 _TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 _EXACT = 1 << 24  # whole numbers up to here are exact in float32

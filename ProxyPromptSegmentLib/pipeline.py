@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.jobs import Job, SupportCase, SupportSlice, plan, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction

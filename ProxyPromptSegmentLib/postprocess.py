@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.support import SupportSet
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 SMALL_PART = 0.2  # of the largest part
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.slice_choice import ranges
-from ProxyPromptSegmentLib.matching import has_place
+from ProxyPromptSegmentLib.support.matching import has_place
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.jobs import Job

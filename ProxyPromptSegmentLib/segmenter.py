@@ -32,7 +32,7 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.protocols import ImageFeatures, presence_of
 from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction, empty_result
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 logger = logging.getLogger(__name__)
 

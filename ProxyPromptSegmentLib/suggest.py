@@ -35,9 +35,9 @@ from ProxyPromptSegmentLib.likeness import (
     likeness_of,
     spread,
 )
-from ProxyPromptSegmentLib.matching import NOTABLE_RATIO, annotated_axis, has_place, is_sliceable, plane_of
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.support.matching import NOTABLE_RATIO, annotated_axis, has_place, is_sliceable, plane_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import Segmenter

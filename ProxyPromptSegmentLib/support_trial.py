@@ -16,11 +16,11 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.jobs import SupportCase, plan, shared_objects
-from ProxyPromptSegmentLib.matching import annotated_axis
 from ProxyPromptSegmentLib.pipeline import THRESHOLD, run
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.support import select_segments, support_from_volume
+from ProxyPromptSegmentLib.support.matching import annotated_axis
+from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import Segmenter

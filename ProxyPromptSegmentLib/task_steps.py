@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.jobs import Job
     from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.support import SupportSet
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker import Context
 
 T = TypeVar("T")

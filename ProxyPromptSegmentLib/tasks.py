@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.engine import Engine
     from ProxyPromptSegmentLib.jobs import Job
     from ProxyPromptSegmentLib.pipeline import Outcome
-    from ProxyPromptSegmentLib.support import SupportSet
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker import Context
 
 DEFAULT_MODEL = "sam-compact"

@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import EncodedSlices
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 
 # Slices that are looked at first when the beginning is chosen. An object that fills a twelfth of the volume is then not

@@ -26,7 +26,7 @@ from ProxyPromptSegmentLib.preprocess import masks_to_tensor
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.protocols import FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.track_inputs import (
     frame_shape,
     masks_of_correction,

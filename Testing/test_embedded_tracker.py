@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.registry import resolve
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracker import Tracker
 from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.errors import DeviceError, UsageError
 from ProxyPromptSegmentLib.events import Said, SliceReady
 from ProxyPromptSegmentLib.ladder import Ladder, fewer_pairs, is_memory_error
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.tasks import FramesTask, LiveTask, SegmentTask
 
 PLENTY = 10_000

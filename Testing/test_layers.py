@@ -109,7 +109,7 @@ def test_the_documented_layers_are_all_walked():
 @pytest.mark.parametrize(
     ("file", "source", "told"),
     [
-        ("geometry.py", "from ProxyPromptSegmentLib.support import SupportSet", ""),
+        ("geometry.py", "from ProxyPromptSegmentLib.support.pairs import SupportSet", ""),
         ("geometry.py", "from ProxyPromptSegmentLib.segmenter import Segmenter", "above"),
         ("geometry.py", "def late():\n    from ProxyPromptSegmentLib import segmenter", "above"),
         ("geometry.py", "from . import segmenter", "above"),

@@ -25,7 +25,7 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.jobs import plan, read_support_case
 from ProxyPromptSegmentLib.library import LIBRARY_VARIABLE, SupportLibrary, library_folder
 from ProxyPromptSegmentLib.library_case import IMAGE_FILE, LibraryEntry
-from ProxyPromptSegmentLib.matching import has_place
+from ProxyPromptSegmentLib.support.matching import has_place
 
 ROOT = Path(__file__).resolve().parent.parent
 TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])

@@ -29,7 +29,7 @@ from mrml_writing import (
 )
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.segments import SegmentWriter, create_segmentation
 from ProxyPromptSegmentModule.terminology import TISSUE, tag_of, terminology_from_text

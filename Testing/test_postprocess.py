@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ProxyPromptSegmentLib.postprocess import drop_small_parts, one_piece, smooth_over_slices, smooth_slice
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 
 def pair(*boxes):

@@ -31,7 +31,7 @@ from ProxyPromptSegmentLib.backbones.sam2 import SAM2_MEAN, SAM2_STD, Sam2Backbo
 from ProxyPromptSegmentLib.model import build_model
 from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt, presence_of
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.errors import DeviceError, InputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 FIELDS = ("probability", "presence", "quality")
 

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.errors import GeometryError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet, merge_supports, support_from_volume
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet, merge_supports, support_from_volume
 
 GRID = VolumeGeometry((6, 5, 12), (0.5, 0.75, 3.0))
 TERMS = {"category": ["SCT", "1", "A"], "type": ["SCT", "2", "Prostate"]}
@@ -269,7 +269,7 @@ def test_supports_of_different_objects_are_not_joined() -> None:
 def test_an_object_can_be_made_of_several_segments():
     from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
     from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-    from ProxyPromptSegmentLib.support import select_segments
+    from ProxyPromptSegmentLib.support.pairs import select_segments
 
     left, right = np.zeros((1, 4, 4), np.uint8), np.zeros((1, 4, 4), np.uint8)
     left[0, :, 0], right[0, :, 3] = 1, 1

@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.support import support_from_volume
+from ProxyPromptSegmentLib.support.pairs import support_from_volume
 from ProxyPromptSegmentLib.support_check import LeaveOneOut, check_case, leave_one_out, trial_findings
 from ProxyPromptSegmentLib.support_flip import probable_flip
 from ProxyPromptSegmentLib.training.datasets import DATASETS

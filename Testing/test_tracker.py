@@ -33,7 +33,7 @@ from ProxyPromptSegmentLib.model import build_model
 from ProxyPromptSegmentLib.preprocess import Letterbox, masks_to_tensor
 from ProxyPromptSegmentLib.protocols import Prompt
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.track_inputs import points_of_correction
 from ProxyPromptSegmentLib.track_volume import track_volume
 from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker

@@ -83,7 +83,7 @@ def test_a_box_meets_the_slices_inside_of_it(scene, volume):
 
 def test_the_axis_is_the_one_that_the_engine_chooses(scene):
     from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-    from ProxyPromptSegmentLib.matching import choose_axes
+    from ProxyPromptSegmentLib.support.matching import choose_axes
     from ProxyPromptSegmentModule.nodes import geometry_of, volume_of
     from ProxyPromptSegmentModule.views import slicing_axis
 

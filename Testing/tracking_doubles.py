@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.model import ProxyPromptModel
 from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport, ProxyPromptGenerator
 from ProxyPromptSegmentLib.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.tracker import Tracker
 
 WINDOW = (0.0, 160.0)

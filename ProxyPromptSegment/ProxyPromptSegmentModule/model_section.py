@@ -124,7 +124,7 @@ class ModelSection:
 
     def _plane(self, axis: str) -> str:
         try:
-            from ProxyPromptSegmentLib.matching import plane_of
+            from ProxyPromptSegmentLib.support.matching import plane_of
             from ProxyPromptSegmentModule.nodes import geometry_of
 
             plane = plane_of(geometry_of(self.panel.parameters.targetVolume), axis)

@@ -114,7 +114,7 @@ def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Anno
 def _natural_axis(geometry: VolumeGeometry, counts: dict[Axis, int]) -> Axis:
     """The choice of `matching.annotated_axis`, which looks at all voxels again; a test holds them together."""
     from ProxyPromptSegmentLib.imaging.geometry import auto_axis
-    from ProxyPromptSegmentLib.matching import is_sliceable
+    from ProxyPromptSegmentLib.support.matching import is_sliceable
 
     best = auto_axis(geometry)
     sparse = [axis for axis in AXES if is_sliceable(geometry, axis) and 3 * counts[axis] <= counts[best]]

@@ -144,7 +144,7 @@ def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support
     if wanted != "auto":
         return wanted
     from ProxyPromptSegmentLib.imaging.geometry import auto_axis
-    from ProxyPromptSegmentLib.matching import is_sliceable, parallel_axis
+    from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 
     geometry = geometry_of(target)
     if support_geometry is not None:

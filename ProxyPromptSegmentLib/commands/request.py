@@ -190,7 +190,7 @@ def match_truth(
 def _with_unions(truth: Segmentation, asked: tuple[str, ...]) -> Segmentation:
     """The truth with the unions that were asked for, where it has their parts."""
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
-    from ProxyPromptSegmentLib.support import select_segments
+    from ProxyPromptSegmentLib.support.pairs import select_segments
 
     made = []
     for name in asked:

@@ -20,8 +20,8 @@ from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, write_tr
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
 from ProxyPromptSegmentLib.jobs import Job, SupportCase, plan, read_support_case
-from ProxyPromptSegmentLib.matching import has_place
 from ProxyPromptSegmentLib.overlay import write_overlay
+from ProxyPromptSegmentLib.support.matching import has_place
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.track_request import TrackRequest

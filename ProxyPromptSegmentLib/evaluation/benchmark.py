@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.support import SupportSet
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 logger = logging.getLogger(__name__)
 

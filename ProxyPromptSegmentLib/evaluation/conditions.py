@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
-from ProxyPromptSegmentLib.support import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport

@@ -9,7 +9,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import Segmenter

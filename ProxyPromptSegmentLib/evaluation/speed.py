@@ -13,7 +13,7 @@ import numpy as np
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.preprocess import images_to_tensor, intensity_window
 from ProxyPromptSegmentLib.protocols import Prompt
-from ProxyPromptSegmentLib.support import support_from_volume
+from ProxyPromptSegmentLib.support.pairs import support_from_volume
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter

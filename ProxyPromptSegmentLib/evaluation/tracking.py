@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FRAMES, FUNDUS, TrackTable
 from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, spacing_of
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.support import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
 
 if TYPE_CHECKING:

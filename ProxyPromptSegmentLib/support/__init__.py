@@ -1,0 +1,1 @@
+"""Annotated cases that prompt a model: pairs, cases, matching with a target. Imports no torch."""
