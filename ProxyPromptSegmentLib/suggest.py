@@ -23,8 +23,8 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase
-from ProxyPromptSegmentLib.library import SupportLibrary
-from ProxyPromptSegmentLib.library_case import LibraryEntry
+from ProxyPromptSegmentLib.library.entry import LibraryEntry
+from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.likeness import (
     RESEMBLES,
     VERSION,

@@ -23,8 +23,8 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.jobs import plan, read_support_case
-from ProxyPromptSegmentLib.library import LIBRARY_VARIABLE, SupportLibrary, library_folder
-from ProxyPromptSegmentLib.library_case import IMAGE_FILE, LibraryEntry
+from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, LibraryEntry
+from ProxyPromptSegmentLib.library.store import LIBRARY_VARIABLE, SupportLibrary, library_folder
 from ProxyPromptSegmentLib.support.matching import has_place
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -461,7 +461,7 @@ def test_the_library_is_listed_with_the_standard_library_alone(library) -> None:
         "for name in ('numpy', 'torch', 'SimpleITK', 'scipy', 'platformdirs', 'filelock', 'PIL', 'nrrd', 'slicerio'):\n"
         "    sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from ProxyPromptSegmentLib.library import SupportLibrary\n"
+        "from ProxyPromptSegmentLib.library.store import SupportLibrary\n"
         "entry, = SupportLibrary(Path(sys.argv[1])).entries()\n"
         "print(entry.title, entry.objects[1].name, entry.problem)\n"
         "SupportLibrary()\n"

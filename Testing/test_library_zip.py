@@ -18,9 +18,9 @@ import pytest
 from test_library import a_case, every_byte, files_of
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
-from ProxyPromptSegmentLib.library import SupportLibrary
-from ProxyPromptSegmentLib.library_nrrd import check_nrrd
-from ProxyPromptSegmentLib.library_zip import export_zip, import_zip
+from ProxyPromptSegmentLib.library.archive import export_zip, import_zip
+from ProxyPromptSegmentLib.library.header_check import check_nrrd
+from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 
 SIZE = (20, 16, 6)
@@ -272,7 +272,7 @@ def test_a_zip_bomb_is_refused(other, exported, monkeypatch) -> None:
         target.writestr("cases/case-0001/case.json", b"0" * (5 << 20))
     with pytest.raises(InputError, match="more than the"):
         import_zip(other, path)
-    monkeypatch.setattr("ProxyPromptSegmentLib.library_zip.MOST_CASES", 1)
+    monkeypatch.setattr("ProxyPromptSegmentLib.library.archive.MOST_CASES", 1)
     with pytest.raises(InputError, match="has 2 support cases; a file has 1 to 1"):
         import_zip(other, exported)
     assert not other.folder.exists()

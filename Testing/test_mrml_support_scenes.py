@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not has_mrml(), reason=REASON)
 from support_cases import a_case, a_node, box, image, load, save
 
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentLib.library import SupportLibrary
+from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentModule.support_state import SavedRow, read_saved, write_saved
 from ProxyPromptSegmentModule.supports import SupportTable
 from ProxyPromptSegmentModule.thumbnails import blank

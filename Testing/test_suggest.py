@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase
-from ProxyPromptSegmentLib.library import SupportLibrary
+from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.pipeline import load
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.suggest import RESEMBLES, Suggestion, rank, warning

@@ -187,7 +187,7 @@ class LibrarySection:
         if not path:
             return
         with said_in(self.ui.libraryMessageLabel):
-            from ProxyPromptSegmentLib.library_zip import import_zip
+            from ProxyPromptSegmentLib.library.archive import import_zip
 
             with slicer.util.WaitCursor():
                 found = import_zip(self.panel.library, path)
@@ -209,7 +209,7 @@ class LibrarySection:
         if not path:
             return
         with said_in(self.ui.libraryMessageLabel):
-            from ProxyPromptSegmentLib.library_zip import export_zip
+            from ProxyPromptSegmentLib.library.archive import export_zip
 
             chosen = self.selected() or self.entries
             with slicer.util.WaitCursor():

@@ -242,7 +242,7 @@ class LibrarySource:
 
 def _file_stamp(library: Any, identifier: str) -> tuple[Any, ...]:
     """Differs as soon as what the library says of a case differs; nothing is read."""
-    from ProxyPromptSegmentLib.library_case import CASE_FILE
+    from ProxyPromptSegmentLib.library.entry import CASE_FILE
 
     try:
         told = (Path(library.folder) / identifier / CASE_FILE).stat()

@@ -171,7 +171,7 @@ class ModuleWidget:
     def equip(self) -> None:
         """Makes the collaborators; what lacks a package is made after the first run has installed it."""
         try:
-            from ProxyPromptSegmentLib.library import SupportLibrary
+            from ProxyPromptSegmentLib.library.store import SupportLibrary
             from ProxyPromptSegmentModule.models import ModelShelf
             from ProxyPromptSegmentModule.supports import SupportTable
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
-from ProxyPromptSegmentLib.library_case import (
+from ProxyPromptSegmentLib.library.entry import (
     CASE_FILE,
     LibraryEntry,
     clean_line,
@@ -122,7 +122,7 @@ class SupportLibrary:
             InputError: If the image has NaN, infinite or constant intensity, or fractions as colours.
             OutputError: If the folder cannot be written or the disk is full; nothing half-written is left.
         """
-        from ProxyPromptSegmentLib.library_files import describe, write_files
+        from ProxyPromptSegmentLib.library.files import describe, write_files
 
         entry, kept = describe(volume, segmentation, slices, objects)
         entry = replace(
@@ -149,7 +149,7 @@ class SupportLibrary:
         Raises:
             InputError: If it is damaged, or its voxels or masks are not those that were saved.
         """
-        from ProxyPromptSegmentLib.library_files import load_files
+        from ProxyPromptSegmentLib.library.files import load_files
 
         current = read_entry(self._folder_of(entry))
         if current.problem:

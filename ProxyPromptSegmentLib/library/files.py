@@ -18,14 +18,8 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities, read_volume
 from ProxyPromptSegmentLib.jobs import SupportCase
-from ProxyPromptSegmentLib.library_case import (
-    IMAGE_FILE,
-    MASKS_FILE,
-    THUMBNAIL_FILE,
-    LibraryEntry,
-    LibraryObject,
-)
-from ProxyPromptSegmentLib.library_thumbnail import draw_thumbnail
+from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, THUMBNAIL_FILE, LibraryEntry, LibraryObject
+from ProxyPromptSegmentLib.library.thumbnail import draw_thumbnail
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume

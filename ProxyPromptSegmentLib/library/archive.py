@@ -18,8 +18,7 @@ from typing import IO
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, ProxyPromptError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
-from ProxyPromptSegmentLib.library import SupportLibrary
-from ProxyPromptSegmentLib.library_case import (
+from ProxyPromptSegmentLib.library.entry import (
     CASE_FILE,
     IMAGE_FILE,
     MASKS_FILE,
@@ -29,6 +28,7 @@ from ProxyPromptSegmentLib.library_case import (
     read_entry,
     to_json,
 )
+from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 
 MOST_CASES = 10_000
@@ -225,7 +225,7 @@ def _import_case(
     Raises:
         OutputError: If the library cannot be written.
     """
-    from ProxyPromptSegmentLib.library_nrrd import check_nrrd
+    from ProxyPromptSegmentLib.library.header_check import check_nrrd
 
     title = name
     with library.partial_folder() as partial:
@@ -244,7 +244,7 @@ def _import_case(
             title = entry.title
             for file in (IMAGE_FILE, MASKS_FILE):
                 check_nrrd(partial / file, entry.size_ijk, MOST_FILE_BYTES)
-            from ProxyPromptSegmentLib.library_files import load_files
+            from ProxyPromptSegmentLib.library.files import load_files
 
             case = load_files(entry)
             saved = library.save(

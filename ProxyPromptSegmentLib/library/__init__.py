@@ -1,0 +1,1 @@
+"""The support library on disk: entries, files, archives, thumbnails. Imports no torch."""
