@@ -173,7 +173,7 @@ def load_base(name: str) -> dict[str, torch.Tensor]:
     Raises:
         CheckpointError: If they are unknown, not on this machine, damaged, or not those of their backbone.
     """
-    from ProxyPromptSegmentLib.registry import base_file
+    from ProxyPromptSegmentLib.weights.registry import base_file
     from ProxyPromptSegmentLib.weights.shapes import check_shapes
 
     entry, path, expected = base_file(name)
@@ -199,7 +199,7 @@ def load_model(
         CheckpointError: As `read_checkpoint`, or if names or shapes differ, or the base weights are others.
     """
     if isinstance(model, str):
-        from ProxyPromptSegmentLib.registry import resolve
+        from ProxyPromptSegmentLib.weights.registry import resolve
 
         path, promised = resolve(model)
         expected_sha256 = expected_sha256 or promised
@@ -264,7 +264,7 @@ def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[P
     Raises:
         CheckpointError: If the given file is another, or the registry has none with this hash on this machine.
     """
-    from ProxyPromptSegmentLib.registry import base_file
+    from ProxyPromptSegmentLib.weights.registry import base_file
 
     wanted = metadata.get("base")
     if not (isinstance(wanted, dict) and all(isinstance(wanted.get(key), str) for key in ("name", "sha256"))):

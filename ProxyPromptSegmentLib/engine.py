@@ -222,8 +222,8 @@ def _half_type(device: str) -> torch.dtype | None:
 
 def _stamp(model: str) -> tuple[Any, ...]:
     """What tells whether a model's file is still the same, without reading it."""
-    from ProxyPromptSegmentLib.registry import find, location
     from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
+    from ProxyPromptSegmentLib.weights.registry import find, location
 
     try:
         path = Path(model) if model.lower().endswith(OWN_SUFFIX) else location(find(model))

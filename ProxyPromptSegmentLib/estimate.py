@@ -217,7 +217,7 @@ def architecture_of(model: ModelEntry | str) -> Architecture:
         elif model in ARCHITECTURES:
             return ARCHITECTURES[model]
         else:
-            from ProxyPromptSegmentLib.registry import find
+            from ProxyPromptSegmentLib.weights.registry import find
 
             name, title = find(model).fits, model
     else:

@@ -82,8 +82,8 @@ def load(model: str, device: str = "auto", across_slices: bool = True) -> Loaded
     """
     from ProxyPromptSegmentLib.checkpoints import load_model, sha256
     from ProxyPromptSegmentLib.devices import choose_device
-    from ProxyPromptSegmentLib.registry import resolve
     from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.weights.registry import resolve
 
     path, expected = resolve(model)
     chosen = choose_device(device)

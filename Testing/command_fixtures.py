@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from command_cases import Desk, InContextModel
 
-from ProxyPromptSegmentLib import checkpoints, pipeline, registry
+from ProxyPromptSegmentLib import checkpoints, pipeline
+from ProxyPromptSegmentLib.weights import registry
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from ProxyPromptSegmentLib import registry
 from ProxyPromptSegmentLib.checkpoints import sha256
 from ProxyPromptSegmentLib.model import ProxyPromptModel
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 
 CONFIG = {"image_size": 128, "grid": 16, "channels": 128}

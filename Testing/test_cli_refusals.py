@@ -214,7 +214,7 @@ def test_a_damaged_checkpoint_is_refused(desk, monkeypatch, capsys) -> None:
 
 
 def test_a_registered_model_with_another_hash_is_refused(desk, no_model, capsys) -> None:
-    from ProxyPromptSegmentLib import registry
+    from ProxyPromptSegmentLib.weights import registry
 
     folder = registry.models_folder()
     (folder / "m.safetensors").write_bytes(b"changed")

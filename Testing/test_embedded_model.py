@@ -9,8 +9,8 @@ pytest.importorskip("torch")
 from ProxyPromptSegmentLib.checkpoints import load_model, sha256
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-from ProxyPromptSegmentLib.registry import checkpoint_of, models_folder, read_registry, resolve
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
+from ProxyPromptSegmentLib.weights.registry import checkpoint_of, models_folder, read_registry, resolve
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.registry import resolve
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracker import Tracker
 from ProxyPromptSegmentLib.training.datasets import load_dataset, split
+from ProxyPromptSegmentLib.weights.registry import resolve
 
 FRAMES = 8
 

@@ -10,7 +10,7 @@ import pytest
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.estimate import ARCHITECTURES, SpeedRecord, architecture_of, estimate
-from ProxyPromptSegmentLib.registry import all_entries, find, models_folder
+from ProxyPromptSegmentLib.weights.registry import all_entries, find, models_folder
 
 SHAPE = (256, 256)
 

@@ -11,7 +11,6 @@ torch = pytest.importorskip("torch")
 from engine_doubles import tiny_config
 from release_cases import CONFIG, Release
 
-from ProxyPromptSegmentLib import registry
 from ProxyPromptSegmentLib.checkpoints import (
     check_official,
     load_base,
@@ -24,6 +23,7 @@ from ProxyPromptSegmentLib.checkpoints import (
 )
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.model import build_model
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.shapes import official_shapes, summary_of
 

@@ -11,8 +11,8 @@ import pytest
 from download_cases import AT_ONCE, CONTENT
 from shelf_cases import OTHER, PATIENCE, SLOW, a_generator, an_own, midway, own
 
-from ProxyPromptSegmentLib import registry
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentModule import model_rows
 from ProxyPromptSegmentModule.models import FAILED, FINISHED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from download_cases import AT_ONCE, CONTENT
 from shelf_cases import OTHER, PATIENCE, SLOW, a_generator, an_own, midway, own, threads
 
-from ProxyPromptSegmentLib import registry
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentModule.models import CANCELLED, FAILED, FINISHED, RUNNING, WAITING
 from ProxyPromptSegmentModule.transfers import Meter, Transfer, TransferQueue

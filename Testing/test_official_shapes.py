@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from official_architectures import FOLDER, WRITTEN_OUT, names, state_of
 
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.registry import all_entries, find
+from ProxyPromptSegmentLib.weights.registry import all_entries, find
 from ProxyPromptSegmentLib.weights.shapes import check_shapes, lines_of, official_shapes, summary_of
 
 # What a file of tensors needs for each of them beside the values: name, shape, place in the archive.

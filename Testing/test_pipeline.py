@@ -17,9 +17,9 @@ from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_number
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.pipeline import SupportCase, plan, put_back, read_support_case, run
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.registry import checkpoint_of, read_registry, resolve
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences, plane_of
+from ProxyPromptSegmentLib.weights.registry import checkpoint_of, read_registry, resolve
 
 CUBIC = VolumeGeometry((24, 20, 40), (1, 1, 1))
 

@@ -12,9 +12,9 @@ pytest.importorskip("torch")
 
 from release_cases import Release
 
-from ProxyPromptSegmentLib import registry
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.weights import publish as module
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.catalogue import read_entries
 
 pytest_plugins = ["release_fixtures"]

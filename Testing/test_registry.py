@@ -16,14 +16,14 @@ import pytest
 from download_cases import CONTENT, an_entry, files
 from hostile_server import HostileServer
 
-from ProxyPromptSegmentLib import registry
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands.byte_progress import ByteProgress, size_text
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.registry import all_entries, find, read_registry, resolve
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
+from ProxyPromptSegmentLib.weights.registry import all_entries, find, read_registry, resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 HASH = hashlib.sha256(CONTENT).hexdigest()

@@ -20,9 +20,9 @@ from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.pipeline import LoadedModel, SupportCase, plan
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.registry import resolve
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.task_context import Context
+from ProxyPromptSegmentLib.weights.registry import resolve
 
 SIZE = (10, 40, 40)
 SUPPORTS = (3, 4, 5)  # slices

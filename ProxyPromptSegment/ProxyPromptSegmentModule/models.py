@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ProxyPromptSegmentLib import registry
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.registry import ModelEntry
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
+from ProxyPromptSegmentLib.weights.registry import ModelEntry
 from ProxyPromptSegmentModule.model_rows import ModelRow, known_entries, open_cache, row_of
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.transfers import (

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.commands.request import Request, perform
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
 from ProxyPromptSegmentLib.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.registry import DEFAULT_MODEL, resolve
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 SUPPORT_SEED, TARGET_SEED = 1, 2
 MARKER = ".proxyprompt-demo.json"

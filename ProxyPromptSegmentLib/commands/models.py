@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ProxyPromptSegmentLib import registry
 from ProxyPromptSegmentLib.commands.byte_progress import ByteProgress, size_text
 from ProxyPromptSegmentLib.console import Console, ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
 from ProxyPromptSegmentLib.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.registry import ModelEntry, location
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.download import Manner
+from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
 
 DESCRIPTION = """\
 Models, prompt generators and the official weights of image backbones: lists them, fetches them with

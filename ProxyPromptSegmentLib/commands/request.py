@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import suffix_of
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.registry import DEFAULT_MODEL, resolve
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation

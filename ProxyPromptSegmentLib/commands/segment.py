@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.commands.request import Request, perform
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
 from ProxyPromptSegmentLib.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.registry import DEFAULT_MODEL
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 DESCRIPTION = """\
 Segments a new case (the target) from a case that somebody has already segmented (the support).

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.commands.track_frames import follow_clip, follow_volu
 from ProxyPromptSegmentLib.console import Console, ConsoleProgress
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.registry import resolve
+from ProxyPromptSegmentLib.weights.registry import resolve
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.tracked import Tracked
