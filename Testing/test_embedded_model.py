@@ -44,9 +44,9 @@ def test_one_phantom_segments_another(segmenter):
 
 def test_on_real_prostates_the_prompt_decides(segmenter, shared_data):
     """Supports of other patients find the prostate of test patients; the same images with nothing marked do not."""
+    from ProxyPromptSegmentLib.data.cases import load_dataset, split
     from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
     from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
-    from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 
     parts = split(load_dataset(shared_data, "promise12"), "promise12")
     scores, emptied = [], []

@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.checkpoints import load_model
+from ProxyPromptSegmentLib.data.cases import load_dataset, split
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.imaging.metrics import dice
@@ -16,7 +17,6 @@ from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracker import Tracker
-from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 from ProxyPromptSegmentLib.weights.registry import resolve
 
 FRAMES = 8

@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
-from ProxyPromptSegmentLib.training.datasets import Case
 from ProxyPromptSegmentLib.training.episodes import EpisodeSampler, TaskPool, build_pool
 
 SIZE = 32

@@ -71,7 +71,7 @@ def test_what_was_installed_finds_its_models_recipes_and_splits_from_any_folder(
     code = (
         "from ProxyPromptSegmentLib.commands.train import find_recipe\n"
         "from ProxyPromptSegmentLib.resources import resource_path\n"
-        "from ProxyPromptSegmentLib.training.splits import read_split\n"
+        "from ProxyPromptSegmentLib.data.splits import read_split\n"
         "print(resource_path('models/registry.json'), find_recipe('sam-compact-1'), len(read_split('psfhs')['train']))"
     )
     environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}

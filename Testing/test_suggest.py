@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib import likeness
+from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
@@ -19,7 +20,6 @@ from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.pipeline import load
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.suggest import RESEMBLES, Suggestion, rank, warning
-from ProxyPromptSegmentLib.training.datasets import DATASETS
 
 
 @pytest.fixture(scope="module")

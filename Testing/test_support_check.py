@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.findings import Finding, by_level, on_slices, worst
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
@@ -18,7 +19,6 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 from ProxyPromptSegmentLib.support_check import LeaveOneOut, check_case, leave_one_out, trial_findings
 from ProxyPromptSegmentLib.support_flip import probable_flip
-from ProxyPromptSegmentLib.training.datasets import DATASETS
 
 GRID = VolumeGeometry((64, 64, 7), (1, 1, 4))
 

@@ -19,6 +19,8 @@ pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib import checkpoints
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.data.splits import read_split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation import tracking, tracking_memory, tracking_speed
 from ProxyPromptSegmentLib.evaluation import tracking_volumes as volumewise
@@ -32,8 +34,6 @@ from ProxyPromptSegmentLib.protocols import FrameMemory
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
-from ProxyPromptSegmentLib.training.datasets import Case
-from ProxyPromptSegmentLib.training.splits import read_split
 
 SIDE = 20
 

@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_model
 
+from ProxyPromptSegmentLib.data.cases import Case, Split
 from ProxyPromptSegmentLib.training import run as module
-from ProxyPromptSegmentLib.training.datasets import Case, Split
 from ProxyPromptSegmentLib.training.recipe import Recipe, TaskRecipe
 
 

@@ -10,9 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
+from ProxyPromptSegmentLib.data.cases import Case, Split
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
 from ProxyPromptSegmentLib.evaluation import unet_baseline as module
-from ProxyPromptSegmentLib.training.datasets import Case, Split
 
 
 def case(name):

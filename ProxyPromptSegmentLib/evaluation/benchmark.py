@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import Drawn, draw_supports
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.imaging.metrics import dice, foreground_dice, inconsistent_slices, summarize
-from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter

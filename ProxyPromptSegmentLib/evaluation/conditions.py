@@ -15,9 +15,9 @@ from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.data.cases import Case
     from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
     from ProxyPromptSegmentLib.segmenter import Segmenter
-    from ProxyPromptSegmentLib.training.datasets import Case
 
 
 def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSupport:

@@ -12,8 +12,8 @@ from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.data.cases import Case
     from ProxyPromptSegmentLib.segmenter import Segmenter
-    from ProxyPromptSegmentLib.training.datasets import Case
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
@@ -25,7 +26,6 @@ from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FRAMES, FUN
 from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, spacing_of
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
-from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport

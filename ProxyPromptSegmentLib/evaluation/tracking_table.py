@@ -16,7 +16,7 @@ import numpy as np
 from ProxyPromptSegmentLib.imaging.metrics import dice, dice_per_slice, foreground_dice, inconsistent_slices, summarize
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.training.datasets import Case
+    from ProxyPromptSegmentLib.data.cases import Case
 
 FRAMES, VOLUMES = "frames", "volumes"
 ALL_OBJECTS = "mean of the objects"

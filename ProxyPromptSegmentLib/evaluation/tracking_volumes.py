@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FUNDUS, VOLUMES, TrackTable
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.training.datasets import Case
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.results import SegmentResult

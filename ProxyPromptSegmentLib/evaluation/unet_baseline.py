@@ -26,11 +26,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.training.clock import training_clock
-from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
 
 LOG = logging.getLogger(__name__)
 

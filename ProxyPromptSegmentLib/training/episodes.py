@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.preprocess import Letterbox, images_to_tensor, intensity_window, masks_to_tensor
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
-from ProxyPromptSegmentLib.training.datasets import Case
 
 
 @dataclass(frozen=True)

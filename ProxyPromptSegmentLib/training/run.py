@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, marked_cases, segment_case
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.segmenter import Segmenter
-from ProxyPromptSegmentLib.training.datasets import Case, load_dataset, split
 from ProxyPromptSegmentLib.training.recipe import Recipe, read_recipe
 from ProxyPromptSegmentLib.training.trainer import Trainer, TrainState
 

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from ProxyPromptSegmentLib.checkpoints import save_checkpoint
+from ProxyPromptSegmentLib.data.cases import load_dataset, split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
 from ProxyPromptSegmentLib.training.clips import ClipEpisode, ClipSampler, click_tokens, clip_loss
 from ProxyPromptSegmentLib.training.clock import training_clock
-from ProxyPromptSegmentLib.training.datasets import load_dataset, split
 from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
 from ProxyPromptSegmentLib.training.losses import prediction_loss
 from ProxyPromptSegmentLib.training.recipe import Recipe

@@ -15,11 +15,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ProxyPromptSegmentLib.data.cases import DATASETS, load_dataset
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.support_flip import ENOUGH, flip_scores, judged
-from ProxyPromptSegmentLib.training.datasets import DATASETS, load_dataset
 
 FLIPS = ("left-right", "up-down", "left-right and up-down")
 

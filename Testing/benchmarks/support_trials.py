@@ -15,14 +15,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase
 from ProxyPromptSegmentLib.pipeline import load
 from ProxyPromptSegmentLib.support_trial import leave_one_out, trial_findings
-from ProxyPromptSegmentLib.training.datasets import Case, load_dataset
-from ProxyPromptSegmentLib.training.splits import split
 
 SPOILED = {
     "mirrored": lambda masks: masks[:, :, ::-1],

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.resources import resource_path
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.training.datasets import Case
+    from ProxyPromptSegmentLib.data.cases import Case
 
 PARTS = ("train", "validation", "test")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ProxyPromptSegmentLib.data.splits import Split, split
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.training.splits import Split, split
 
 __all__ = ["DATASETS", "Case", "Split", "load_dataset", "split"]
 

@@ -1,0 +1,1 @@
+"""Public data sets: cases and their splits. Imports no torch."""
