@@ -482,7 +482,7 @@ class Installer(object):
     def check(self, flavour):
         """Imports the large packages, which fails where libraries of the system are missing."""
         code = (
-            "from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable; "
+            "from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable; "
             "ensure_torchvision_importable(); import torch, segment_anything, sam2, peft, SimpleITK, slicerio; "
             "print('cuda', torch.cuda.is_available())"
         )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.memory_bank import MemoryBank

@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.jobs import Job, SupportSlice
-    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 
 MOST_NAMED = 3

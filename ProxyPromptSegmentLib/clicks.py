@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.protocols import FrameMemory, Prompt
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory, Prompt
 from ProxyPromptSegmentLib.track_state import FramePrediction, Present, answer_of, unchecked
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
 
 def clicked(

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.protocols import ImageFeatures
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
 from ProxyPromptSegmentLib.segmenter import DEFAULT_BATCH, EncodedSlices, Segmenter
 
 __all__ = ["ByteLru", "Encodings", "EncodingStore", "bytes_of"]

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib import pipeline
-from ProxyPromptSegmentLib.devices import choose_device
 from ProxyPromptSegmentLib.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.ladder import Ladder
+from ProxyPromptSegmentLib.networks.devices import choose_device
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.pipeline import LoadedModel
 from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 

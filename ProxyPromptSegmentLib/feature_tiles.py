@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ProxyPromptSegmentLib.imaging.geometry import AXES, SliceView
-from ProxyPromptSegmentLib.preprocess import Letterbox
+from ProxyPromptSegmentLib.networks.letterbox import Letterbox
 
 Box = tuple[int, int, int, int]
 """``(top, left, bottom, right)`` in pixels; rows ``top`` to ``bottom - 1``, columns ``left`` to ``right - 1``."""

@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.imaging.itk_images import image_to_array, read_image
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.support.matching import choose_axes, differences
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportSet, merge_supports, support_from_volume
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from ProxyPromptSegmentLib.devices import is_out_of_memory
 from ProxyPromptSegmentLib.errors import DeviceError
+from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter

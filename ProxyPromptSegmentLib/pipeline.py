@@ -80,8 +80,8 @@ def load(model: str, device: str = "auto", across_slices: bool = True) -> Loaded
         CheckpointError: If it is unknown, damaged or has another hash.
         DeviceError: If the device is not there.
     """
-    from ProxyPromptSegmentLib.checkpoints import load_model, sha256
-    from ProxyPromptSegmentLib.devices import choose_device
+    from ProxyPromptSegmentLib.networks.checkpoints import load_model, sha256
+    from ProxyPromptSegmentLib.networks.devices import choose_device
     from ProxyPromptSegmentLib.segmenter import Segmenter
     from ProxyPromptSegmentLib.weights.registry import resolve
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
-from ProxyPromptSegmentLib.preprocess import window_to_unit
+from ProxyPromptSegmentLib.networks.letterbox import window_to_unit
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont

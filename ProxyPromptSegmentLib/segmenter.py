@@ -16,11 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.errors import DeviceError, SupportError
-from ProxyPromptSegmentLib.model import ProxyPromptModel
-from ProxyPromptSegmentLib.postprocess import one_piece
-from ProxyPromptSegmentLib.preprocess import (
+from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
+from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
     images_to_tensor,
     intensity_window,
@@ -28,9 +26,11 @@ from ProxyPromptSegmentLib.preprocess import (
     masks_to_tensor,
     valid_tokens,
 )
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, presence_of
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
-from ProxyPromptSegmentLib.protocols import ImageFeatures, presence_of
 from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction, empty_result
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 

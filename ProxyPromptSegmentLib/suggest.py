@@ -35,7 +35,7 @@ from ProxyPromptSegmentLib.likeness import (
     likeness_of,
     spread,
 )
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import NOTABLE_RATIO, annotated_axis, has_place, is_sliceable, plane_of
 

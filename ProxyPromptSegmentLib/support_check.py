@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentLib.jobs import SupportCase
-from ProxyPromptSegmentLib.preprocess import intensity_window, window_to_unit
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences
 from ProxyPromptSegmentLib.support_flip import probable_flip
 from ProxyPromptSegmentLib.support_shape import shape_findings

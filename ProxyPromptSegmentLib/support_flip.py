@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.preprocess import intensity_window, window_to_unit
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window, window_to_unit
 
 MOST_SLICES = 12
 SIDE = 256

@@ -16,8 +16,8 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.jobs import SupportCase, plan, shared_objects
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.pipeline import THRESHOLD, run
-from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import annotated_axis
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume

@@ -28,7 +28,7 @@ from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.engine import Encodings, Engine
     from ProxyPromptSegmentLib.jobs import Job
-    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker import Context

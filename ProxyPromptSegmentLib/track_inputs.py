@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.preprocess import Letterbox
+from ProxyPromptSegmentLib.networks.letterbox import Letterbox
 
 
 def frame_shape(image: np.ndarray, what: str, before: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -10,8 +10,8 @@ import torch
 
 from ProxyPromptSegmentLib.agreement import Agreement
 from ProxyPromptSegmentLib.memory_bank import MemoryBank
-from ProxyPromptSegmentLib.preprocess import Letterbox, logits_to_slice
-from ProxyPromptSegmentLib.protocols import Decoded, FrameMemory, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt, presence_of
 from ProxyPromptSegmentLib.segmenter import EncodedSlices
 
 ARRAYS = ("probability", "presence", "quality", "agreement", "disagrees", "reanchored")

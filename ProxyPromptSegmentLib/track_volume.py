@@ -14,10 +14,10 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import ranges
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.postprocess import one_piece
-from ProxyPromptSegmentLib.preprocess import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.support.pairs import SupportSet

@@ -19,12 +19,12 @@ import torch
 
 from ProxyPromptSegmentLib.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
 from ProxyPromptSegmentLib.clicks import clicked
-from ProxyPromptSegmentLib.devices import memory_may_end
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
-from ProxyPromptSegmentLib.preprocess import masks_to_tensor
-from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
-from ProxyPromptSegmentLib.protocols import FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.devices import memory_may_end
+from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.track_inputs import (
@@ -47,7 +47,7 @@ from ProxyPromptSegmentLib.track_state import (
 )
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
 __all__ = ["MODES", "FramePrediction", "Moment", "Tracker"]
 

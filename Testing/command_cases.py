@@ -15,7 +15,7 @@ from engine_doubles import EchoModel
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
-from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE, COUNT = 64, 6

@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 from command_cases import Desk, InContextModel
 
-from ProxyPromptSegmentLib import checkpoints, pipeline
+from ProxyPromptSegmentLib import pipeline
+from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights import registry
 
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory) -> Path:
     """The compact model with random weights."""
-    from ProxyPromptSegmentLib.model import build_model
+    from ProxyPromptSegmentLib.networks.model import build_model
 
     torch.manual_seed(0)
     model = build_model("sam-compact")

@@ -9,17 +9,17 @@ torch = pytest.importorskip("torch")
 from torch import nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 ensure_torchvision_importable()
 pytest.importorskip("segment_anything")
 
-from ProxyPromptSegmentLib.backbones.compact_encoder import CompactImageEncoder
-from ProxyPromptSegmentLib.backbones.sam import SamBackbone
-from ProxyPromptSegmentLib.model import ProxyPromptModel
-from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
-from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport, ProxyPromptGenerator
-from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
+from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
 
 TINY = {
     "image_size": 64,

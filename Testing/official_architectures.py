@@ -30,16 +30,16 @@ class _ReadableNumbers(TorchFunctionMode):
 
 
 def names() -> list[str]:
-    from ProxyPromptSegmentLib.backbones.sam import VIT_SIZES
-    from ProxyPromptSegmentLib.backbones.sam2_architectures import SAM2_CONFIGS
+    from ProxyPromptSegmentLib.networks.backbones.sam import VIT_SIZES
+    from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_CONFIGS
 
     return [*VIT_SIZES, *SAM2_CONFIGS]
 
 
 def state_of(name: str) -> dict[str, torch.Tensor]:
     """The state dict of a backbone's official modules, on the meta device: names, shapes and types alone."""
-    from ProxyPromptSegmentLib.backbones.sam import VIT_SIZES, build_sam_modules
-    from ProxyPromptSegmentLib.backbones.sam2_architectures import build_sam2_modules
+    from ProxyPromptSegmentLib.networks.backbones.sam import VIT_SIZES, build_sam_modules
+    from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import build_sam2_modules
 
     with torch.device("meta"), _ReadableNumbers():
         modules = build_sam_modules(name) if name in VIT_SIZES else build_sam2_modules(name)

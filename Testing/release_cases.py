@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from ProxyPromptSegmentLib.checkpoints import sha256
-from ProxyPromptSegmentLib.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.checkpoints import sha256
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 

@@ -12,8 +12,8 @@ import torch
 from engine_doubles import tiny_config
 from release_cases import CONFIG, Release
 
-from ProxyPromptSegmentLib.checkpoints import save_generator, sha256
-from ProxyPromptSegmentLib.model import ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.networks.checkpoints import save_generator, sha256
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
 
 
 @pytest.fixture(scope="session")

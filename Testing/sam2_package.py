@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 ensure_torchvision_importable()
 pytest.importorskip("sam2")
 
-from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
-from ProxyPromptSegmentLib.protocols import FrameMemory, Prompt
+from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory, Prompt
 
 CHANNELS, NARROW, GRID, TOKENS = 128, 32, 16, 64  # of the compact SAM 2 and its proxy prompt
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}  # for values of order 1 that went another way through float32

@@ -19,7 +19,7 @@ from tracking_doubles import (
 
 from ProxyPromptSegmentLib import agreement
 from ProxyPromptSegmentLib.memory_bank import MemoryBank
-from ProxyPromptSegmentLib.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
 
 
 def test_a_memory_that_drifts_is_reported_and_dropped_for_that_object_alone():

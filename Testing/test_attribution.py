@@ -25,9 +25,9 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, slice_view, t
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.jobs import SupportCase, plan
-from ProxyPromptSegmentLib.preprocess import Letterbox, valid_tokens
-from ProxyPromptSegmentLib.prompting.proxy.generator import ProxyPromptGenerator
-from ProxyPromptSegmentLib.protocols import ImageFeatures
+from ProxyPromptSegmentLib.networks.letterbox import Letterbox, valid_tokens
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.segmenter import Segmenter
 
 FAR = 30.0  # so that the nearest patch gets all

@@ -12,10 +12,10 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import EVERYTHING, tiny_config
 
-from ProxyPromptSegmentLib.checkpoints import load_model, read_checkpoint, save_checkpoint, sha256
 from ProxyPromptSegmentLib.commands.average import main
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
-from ProxyPromptSegmentLib.model import build_model
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint, save_checkpoint, sha256
+from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.training.averaging import average_checkpoints
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.prompting.proxy.bridge import BridgeUnit, Cbam
+from ProxyPromptSegmentLib.networks.proxy_prompt.bridge import BridgeUnit, Cbam
 
 
 def bridge(**options):

@@ -13,10 +13,11 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import EVERYTHING, tiny_config
 
-from ProxyPromptSegmentLib import __version__, checkpoints
-from ProxyPromptSegmentLib.checkpoints import FORMAT, load_model, read_checkpoint, save_checkpoint, sha256
+from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
-from ProxyPromptSegmentLib.model import build_model
+from ProxyPromptSegmentLib.networks import checkpoints
+from ProxyPromptSegmentLib.networks.checkpoints import FORMAT, load_model, read_checkpoint, save_checkpoint, sha256
+from ProxyPromptSegmentLib.networks.model import build_model
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int64)}
 
@@ -248,8 +249,8 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
 
 
 def test_an_official_state_dict_is_loaded_below_the_adapters(tmp_path):
-    from ProxyPromptSegmentLib.checkpoints import read_official
-    from ProxyPromptSegmentLib.model import build_model
+    from ProxyPromptSegmentLib.networks.checkpoints import read_official
+    from ProxyPromptSegmentLib.networks.model import build_model
 
     donor = build_model("sam-compact").backbone.sam
     torch.save(donor.state_dict(), tmp_path / "sam.pth")
@@ -263,7 +264,7 @@ def test_an_official_state_dict_is_loaded_below_the_adapters(tmp_path):
 
 
 def test_official_weights_of_another_size_are_refused_with_a_sentence(tmp_path):
-    from ProxyPromptSegmentLib.model import build_model
+    from ProxyPromptSegmentLib.networks.model import build_model
 
     with pytest.raises(CheckpointError, match="not those of sam-compact"):
         build_model("sam-compact", base={"image_encoder.pos_embed": torch.zeros(1)})
@@ -273,7 +274,7 @@ def test_a_pickle_in_place_of_an_official_checkpoint_is_not_executed(tmp_path):
     import os
     import pickle
 
-    from ProxyPromptSegmentLib.checkpoints import read_official
+    from ProxyPromptSegmentLib.networks.checkpoints import read_official
 
     class Evil:
         def __reduce__(self):

@@ -15,12 +15,13 @@ pytest.importorskip("torch")
 import SimpleITK as sitk
 from command_cases import COLORS, GRID, ROOT, TERMS, TURN, Desk, a_case, turned, write_case
 
-from ProxyPromptSegmentLib import __version__, checkpoints
+from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
+from ProxyPromptSegmentLib.networks import checkpoints
 
 pytest_plugins = ["command_fixtures"]
 

@@ -13,11 +13,11 @@ pytest.importorskip("torch")
 
 from command_cases import InContextModel
 
-from ProxyPromptSegmentLib import checkpoints
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands import demo
 from ProxyPromptSegmentLib.imaging import phantom
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training import run as training
 from ProxyPromptSegmentLib.training.trainer import TrainState

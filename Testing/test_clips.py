@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.model import build_model
+from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.training.clips import (
     OWN_MASK,
     PROXY,

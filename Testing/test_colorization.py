@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib.prompting.proxy.colorization import (
+from ProxyPromptSegmentLib.networks.proxy_prompt.colorization import (
     ColorizationBlock,
     ContextualColorization,
     PairMerge,

@@ -10,16 +10,16 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_config, tiny_generator, tiny_model
 
-from ProxyPromptSegmentLib.checkpoints import load_model, save_checkpoint
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.model import build_model
-from ProxyPromptSegmentLib.prompting.proxy.config import CHOICES, COMPACT, PAPER, ProxyPromptConfig
-from ProxyPromptSegmentLib.prompting.proxy.contextual_encoders import (
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, save_checkpoint
+from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import CHOICES, COMPACT, PAPER, ProxyPromptConfig
+from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import (
     ResidualNetwork,
     VisionTransformer,
     build_contextual_encoder,
 )
-from ProxyPromptSegmentLib.prompting.proxy.generator import ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 
 WIDTHS = {"vim": 192, "vit_b": 768, "resnet50": 1024, "vit_compact": 192, "resnet_compact": 192}
 COMPACT_WIDTHS = {"vim": 64, "vit_b": 768, "resnet50": 1024, "vit_compact": 64, "resnet_compact": 64}
@@ -96,7 +96,7 @@ def test_the_residual_network_is_torchvisions_resnet50_up_to_its_third_stage(tra
 def test_the_small_residual_block_is_torchvisions():
     from torchvision.models.resnet import BasicBlock as Theirs
 
-    from ProxyPromptSegmentLib.prompting.proxy.contextual_encoders import BasicBlock
+    from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import BasicBlock
 
     mine = shaken(BasicBlock(8, 16, 2)).eval()
     down = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 1, 2, bias=False), torch.nn.BatchNorm2d(16))

@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib.checkpoints import load_model, sha256
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, sha256
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 from ProxyPromptSegmentLib.weights.registry import checkpoint_of, models_folder, read_registry, resolve
 

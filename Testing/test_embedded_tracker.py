@@ -8,12 +8,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from ProxyPromptSegmentLib.checkpoints import load_model
 from ProxyPromptSegmentLib.data.cases import load_dataset, split
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.imaging.metrics import dice
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.checkpoints import load_model
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracker import Tracker

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames import FrameSource, open_frames
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 # --- folders ------------------------------------------------------------------------------------------------
 

@@ -115,7 +115,11 @@ def test_the_documented_layers_are_all_walked():
         ("geometry.py", "from . import segmenter", "above"),
         ("prompting/proxy/bridge.py", "from ...segmenter import Segmenter", "above"),
         ("prompting/proxy/bridge.py", "from .selective_map import read_support", ""),
-        ("prompting/proxy/bridge.py", "from ProxyPromptSegmentLib.backbones.sam import SamBackbone", "must not know"),
+        (
+            "prompting/proxy/bridge.py",
+            "from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone",
+            "must not know",
+        ),
         ("prompting/proxy/bridge.py", "import sam2.modeling.sam2_base", "must not know"),
         ("backbones/sam.py", "from ProxyPromptSegmentLib.prompting import proxy", "must not know"),
         ("backbones/sam.py", "from segment_anything.modeling import Sam", ""),

@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 from engine_doubles import tiny_config
 from release_cases import CONFIG, Release
 
-from ProxyPromptSegmentLib.checkpoints import (
+from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.networks.checkpoints import (
     check_official,
     load_base,
     load_model,
@@ -21,8 +22,7 @@ from ProxyPromptSegmentLib.checkpoints import (
     save_checkpoint,
     sha256,
 )
-from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.model import build_model
+from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.shapes import official_shapes, summary_of

@@ -15,7 +15,8 @@ pytest.importorskip("peft")
 
 from sam2_package import Sam2Backbone, clouds, discs, without_weights
 
-from ProxyPromptSegmentLib.backbones.lora import (
+from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.networks.backbones.lora import (
     SAM2_DECODER,
     SAM2_ENCODER,
     SAM2_MEMORY,
@@ -23,12 +24,11 @@ from ProxyPromptSegmentLib.backbones.lora import (
     load_lora_state,
     lora_state,
 )
-from ProxyPromptSegmentLib.backbones.sam import SamBackbone
-from ProxyPromptSegmentLib.backbones.sam2_architectures import build_sam2_modules
-from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.model import build_model
-from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
-from ProxyPromptSegmentLib.protocols import Prompt
+from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
+from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import build_sam2_modules
+from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
 
 KINDS = ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")
 ATTENTIONS = {f"layers.{n}.{kind}" for n in (0, 1) for kind in KINDS} | {"final_attn_token_to_image"}

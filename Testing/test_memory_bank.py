@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ProxyPromptSegmentLib.memory_bank import MemoryBank, joined, track_of
-from ProxyPromptSegmentLib.protocols import FrameMemory
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory
 
 
 def memory(frame, conditioning=False, tracks=1):

@@ -23,11 +23,11 @@ from sam2_package import (
     without_weights,
 )
 
-from ProxyPromptSegmentLib.backbones.memory_bridge import BRIDGES, MemoryBridge
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.model import build_model
-from ProxyPromptSegmentLib.prompting.proxy.config import COMPACT_MEMORY, PRESETS, ProxyPromptConfig
-from ProxyPromptSegmentLib.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.backbones.memory_bridge import BRIDGES, MemoryBridge
+from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT_MEMORY, PRESETS, ProxyPromptConfig
 
 PLACES = GRID * GRID
 MEMORY_PRESETS = ("paper-memory", "robust-memory", "compact-memory")

@@ -48,7 +48,7 @@ def test_shipped_models_say_what_they_are(shelf) -> None:
 
 def test_models_follow_exactly_where_their_backbone_has_a_memory(shelf) -> None:
     pytest.importorskip("torch")
-    from ProxyPromptSegmentLib.backbones.sam2_architectures import SAM2_NAMES
+    from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_NAMES
 
     for row in shelf.rows():
         assert row.follows == (registry.find(row.name).fits in SAM2_NAMES), row.name

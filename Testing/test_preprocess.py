@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.preprocess import (
+from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
     images_to_tensor,
     intensity_window,
@@ -224,7 +224,7 @@ def test_the_aspect_is_kept_unless_told_otherwise():
 
 
 def test_a_squashed_image_is_that_of_the_sam2_package():
-    from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+    from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
     ensure_torchvision_importable()
     transforms = pytest.importorskip("sam2.utils.transforms").SAM2Transforms(64, 0.0)

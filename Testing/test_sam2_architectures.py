@@ -13,9 +13,14 @@ torch = pytest.importorskip("torch")
 
 from sam2_package import Sam2Backbone, without_weights
 
-from ProxyPromptSegmentLib.backbones.sam2_architectures import COMPACT, SAM2_CONFIGS, SAM2_NAMES, build_sam2_modules
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.protocols import Prompt
+from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import (
+    COMPACT,
+    SAM2_CONFIGS,
+    SAM2_NAMES,
+    build_sam2_modules,
+)
+from ProxyPromptSegmentLib.networks.protocols import Prompt
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = {
@@ -167,7 +172,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 initialize_config_dir(sys.argv[1], version_base="1.2")
 own = GlobalHydra.instance().hydra
-from ProxyPromptSegmentLib.backbones.sam2_architectures import build_sam2_modules
+from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import build_sam2_modules
 counts = [sum(p.numel() for p in build_sam2_modules(name).parameters()) for name in sys.argv[2:]]
 same = GlobalHydra.instance().hydra is own
 print(json.dumps({"counts": counts, "same": same, "answer": compose("host").answer}))

@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_backbone
 
-from ProxyPromptSegmentLib.backbones.sam import SAM_MEAN, SAM_STD, SamBackbone, build_sam_modules
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.backbones.sam import SAM_MEAN, SAM_STD, SamBackbone, build_sam_modules
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
 
 CHANNELS, GRID = 32, 8
 
@@ -155,7 +155,7 @@ class Seen(torch.nn.Module):
 
 
 def with_statistics_of(name):
-    from ProxyPromptSegmentLib.backbones.sam import _normalisation
+    from ProxyPromptSegmentLib.networks.backbones.sam import _normalisation
 
     made = tiny_backbone()
     made.name = name

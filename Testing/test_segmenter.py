@@ -12,8 +12,8 @@ from engine_doubles import EVERYTHING, EchoModel, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ProxyPromptSegmentLib.devices import choose_device
 from ProxyPromptSegmentLib.errors import DeviceError, InputError
+from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import Segmenter

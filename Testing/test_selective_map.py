@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ProxyPromptSegmentLib.prompting.proxy.selective_map import map_at, read_support, similarity
+from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support, similarity
 
 BATCH, CHANNELS, POSITIONS, SUPPORT, WIDTH = 2, 6, 10, 24, 5
 

@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ProxyPromptSegmentLib.prompting.proxy import scan_recurrence
-from ProxyPromptSegmentLib.prompting.proxy import selective_scan as module
-from ProxyPromptSegmentLib.prompting.proxy.selective_scan import (
+from ProxyPromptSegmentLib.networks.proxy_prompt import scan_recurrence
+from ProxyPromptSegmentLib.networks.proxy_prompt import selective_scan as module
+from ProxyPromptSegmentLib.networks.proxy_prompt.selective_scan import (
     scan_time_major,
     selective_scan,
     selective_scan_reference,

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ProxyPromptSegmentLib.torchvision_guard import plain_nms
+from ProxyPromptSegmentLib.networks.torchvision_guard import plain_nms
 
 ROOT = Path(__file__).resolve().parent.parent
-GUARD = "from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable as guard; guard(); "
+GUARD = "from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable as guard; guard(); "
 corner, side = st.integers(0, 8), st.integers(0, 6)
 
 
@@ -77,7 +77,7 @@ def test_an_operator_that_exists_is_not_declared_again():
         "import torch; own = torch.library.Library('torchvision', 'DEF'); "
         "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'); "
         "own.impl('nms', lambda d, s, t: torch.full((1,), 77), 'CPU'); "
-        "import ProxyPromptSegmentLib.torchvision_guard as g; g._declare_missing(); g._declare_missing(); "
+        "import ProxyPromptSegmentLib.networks.torchvision_guard as g; g._declare_missing(); g._declare_missing(); "
         "print(*torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5).tolist(), "
         "hasattr(torch.ops.torchvision, 'roi_align'))"
     )

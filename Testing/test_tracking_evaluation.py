@@ -12,12 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 ensure_torchvision_importable()
 pytest.importorskip("sam2")
 
-from ProxyPromptSegmentLib import checkpoints
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import read_split
@@ -28,9 +27,10 @@ from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.evaluation.tracking import SWEEPS
 from ProxyPromptSegmentLib.evaluation.tracking_table import ALL_OBJECTS, FRAMES, VOLUMES, TrackTable
 from ProxyPromptSegmentLib.memory_bank import MemoryBank
-from ProxyPromptSegmentLib.model import build_model
-from ProxyPromptSegmentLib.preprocess import intensity_window
-from ProxyPromptSegmentLib.protocols import FrameMemory
+from ProxyPromptSegmentLib.networks import checkpoints
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory
 from ProxyPromptSegmentLib.results import SegmentResult
 from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker

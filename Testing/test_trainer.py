@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import EVERYTHING, TINY, tiny_backbone
 
-from ProxyPromptSegmentLib.checkpoints import load_model, read_checkpoint
 from ProxyPromptSegmentLib.data.cases import Case, Split
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.prompting.proxy.config import PRESETS
-from ProxyPromptSegmentLib.prompting.proxy.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.training import trainer as module
 from ProxyPromptSegmentLib.training.recipe import Recipe, TaskRecipe, read_recipe
 from ProxyPromptSegmentLib.training.trainer import Trainer, parameter_groups

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.prompting.proxy.selective_scan import selective_scan_reference
-from ProxyPromptSegmentLib.prompting.proxy.vision_mamba import (
+from ProxyPromptSegmentLib.networks.proxy_prompt.selective_scan import selective_scan_reference
+from ProxyPromptSegmentLib.networks.proxy_prompt.vision_mamba import (
     BidirectionalMixer,
     VisionMamba,
     VisionMambaBlock,

@@ -12,7 +12,7 @@ import torch
 from command_fixtures import no_model
 from track_cases import FollowingModel, TrackDesk
 
-from ProxyPromptSegmentLib import checkpoints
+from ProxyPromptSegmentLib.networks import checkpoints
 
 __all__ = ["following", "model_double", "no_model", "sam2_checkpoint", "track_desk"]
 
@@ -21,7 +21,7 @@ __all__ = ["following", "model_double", "no_model", "sam2_checkpoint", "track_de
 def sam2_checkpoint(tmp_path_factory) -> Path:
     """The compact model with a memory and random weights."""
     pytest.importorskip("sam2")
-    from ProxyPromptSegmentLib.model import build_model
+    from ProxyPromptSegmentLib.networks.model import build_model
 
     torch.manual_seed(0)
     model = build_model("sam2-compact")

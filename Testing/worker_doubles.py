@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 
 import engine_doubles  # noqa: F401 - skips where a package is missing
 
-from ProxyPromptSegmentLib.checkpoints import load_model
 from ProxyPromptSegmentLib.engine import Engine
 from ProxyPromptSegmentLib.events import SliceReady
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.pipeline import LoadedModel, SupportCase, plan
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.segmenter import Segmenter

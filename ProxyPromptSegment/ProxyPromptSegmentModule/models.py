@@ -225,7 +225,7 @@ def _checked(entry: ModelEntry, path: Path) -> ModelEntry:
             _("There is no file {path}; choose the file of '{name}'.").format(path=path, name=entry.name)
         )
     if not entry.sha256:
-        from ProxyPromptSegmentLib.checkpoints import check_official, read_checkpoint
+        from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 
         if entry.kind == "backbone":
             check_official(path, entry.fits)

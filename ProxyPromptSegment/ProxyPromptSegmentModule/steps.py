@@ -71,7 +71,7 @@ class CineTask:
 
     def __call__(self, engine: Any, context: Any) -> Any:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.preprocess import intensity_window
+        from ProxyPromptSegmentLib.networks.letterbox import intensity_window
         from ProxyPromptSegmentLib.tasks import FramesTask, SegmentTask
 
         settings, window = self.settings, intensity_window(self.frames)
@@ -251,6 +251,6 @@ class WarmUpTask:
 
 def _segmenter(engine: Any, settings: Settings) -> Any:
     """The model that runs use too, loaded once."""
-    from ProxyPromptSegmentLib.devices import choose_device
+    from ProxyPromptSegmentLib.networks.devices import choose_device
 
     return engine.open(settings.model, str(choose_device(settings.device))).segmenter

@@ -7,12 +7,12 @@ import json
 import os
 from pathlib import Path
 
-from ProxyPromptSegmentLib.checkpoints import sha256
 from ProxyPromptSegmentLib.commands.checks import device_of
 from ProxyPromptSegmentLib.commands.request import Request, perform
 from ProxyPromptSegmentLib.console import Console
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
 from ProxyPromptSegmentLib.interrupt import stop_on_signals
+from ProxyPromptSegmentLib.networks.checkpoints import sha256
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 SUPPORT_SEED, TARGET_SEED = 1, 2

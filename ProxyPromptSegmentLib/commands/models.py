@@ -199,7 +199,7 @@ def _named(args: argparse.Namespace) -> ModelEntry:
         raise UsageError("--as NAME goes with exactly one file; name it.")
     if entry.sha256:
         raise CheckpointError(f"the right hash of '{entry.name}' is known; import the file without --as.")
-    from ProxyPromptSegmentLib.checkpoints import check_official, read_checkpoint
+    from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 
     if entry.kind == "backbone":
         check_official(args.places[0], entry.fits)

@@ -12,7 +12,7 @@ import numpy as np
 from ProxyPromptSegmentLib.commands.tracked import FrameFindings, Tracked
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise InputError(f"there is no checkpoint {args.initial} to begin with; give a .safetensors file.")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
-        from ProxyPromptSegmentLib.devices import choose_device
+        from ProxyPromptSegmentLib.networks.devices import choose_device
         from ProxyPromptSegmentLib.training.run import train_recipe
 
         device = str(choose_device(args.device))
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _weights(path: Path) -> dict[str, Any]:
     """The tensors of a checkpoint, in single precision."""
-    from ProxyPromptSegmentLib.checkpoints import read_checkpoint
+    from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
 
     return {name: tensor.float() for name, tensor in read_checkpoint(path)[0].items()}
 

@@ -92,7 +92,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
     """The segmenter of a model's name or checkpoint, and the checkpoint's metadata."""
-    from ProxyPromptSegmentLib.checkpoints import load_model
+    from ProxyPromptSegmentLib.networks.checkpoints import load_model
     from ProxyPromptSegmentLib.segmenter import Segmenter
     from ProxyPromptSegmentLib.weights.registry import resolve
 

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
-    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
     from ProxyPromptSegmentLib.segmenter import Segmenter
 
 
@@ -27,8 +27,8 @@ def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSuppor
     """
     import torch
 
-    from ProxyPromptSegmentLib.preprocess import images_to_tensor, valid_tokens
-    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, valid_tokens
+    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 
     backbone, parts = segmenter.model.backbone, []
     with torch.inference_mode():

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-from ProxyPromptSegmentLib.preprocess import images_to_tensor, intensity_window
-from ProxyPromptSegmentLib.protocols import Prompt
+from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, intensity_window
+from ProxyPromptSegmentLib.networks.protocols import Prompt
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FRAMES, FUNDUS, TrackTable
 from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, spacing_of
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
     from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 
 SWEEPS = ("ccaus_video",)

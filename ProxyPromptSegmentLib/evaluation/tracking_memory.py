@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
     from ProxyPromptSegmentLib.segmenter import Segmenter
 
 WINDOW = (0.0, 255.0)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.evaluation.tracking import BOTH, check_memory
 from ProxyPromptSegmentLib.evaluation.tracking_memory import WINDOW, sweep_frame, watch_memory
-from ProxyPromptSegmentLib.preprocess import images_to_tensor, masks_to_tensor
+from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, masks_to_tensor
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:

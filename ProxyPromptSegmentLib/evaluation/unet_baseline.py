@@ -29,7 +29,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
 from ProxyPromptSegmentLib.imaging.metrics import dice
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.training.clock import training_clock
 
 LOG = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.imaging.geometry import auto_axis, axis_number
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
 from ProxyPromptSegmentLib.imaging.output_files import suffix_of
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 
 class VolumeSlices(FrameSource):

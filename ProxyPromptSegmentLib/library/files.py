@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities, rea
 from ProxyPromptSegmentLib.jobs import SupportCase
 from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, THUMBNAIL_FILE, LibraryEntry, LibraryObject
 from ProxyPromptSegmentLib.library.thumbnail import draw_thumbnail
-from ProxyPromptSegmentLib.preprocess import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
 

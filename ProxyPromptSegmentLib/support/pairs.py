@@ -159,7 +159,7 @@ def support_from_volume(
             it.
         GeometryError: If sizes agree but the grids lie elsewhere, or the axis is unknown.
     """
-    from ProxyPromptSegmentLib.preprocess import intensity_window
+    from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
     if segmentation.geometry.shape_kji != volume.geometry.shape_kji:
         raise SupportError(

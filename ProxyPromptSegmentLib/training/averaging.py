@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.checkpoints import read_checkpoint, save_checkpoint
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint, save_checkpoint
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _check_alike(
 
 def _description(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """What has to be equal, flat; settings that a checkpoint is too old to have get their defaults."""
-    from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
+    from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 
     try:
         described = metadata["model"]

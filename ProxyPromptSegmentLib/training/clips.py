@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 from ProxyPromptSegmentLib.training.losses import prediction_loss
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
-    from ProxyPromptSegmentLib.model import ProxyPromptModel
+    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
+    from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
     from ProxyPromptSegmentLib.training.episodes import TaskPool
     from ProxyPromptSegmentLib.training.recipe import Recipe
 

@@ -20,7 +20,7 @@ from hardware import processor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ProxyPromptSegmentLib.prompting.proxy.selective_scan import scan_time_major, selective_scan_reference
+from ProxyPromptSegmentLib.networks.proxy_prompt.selective_scan import scan_time_major, selective_scan_reference
 
 
 def main() -> None:

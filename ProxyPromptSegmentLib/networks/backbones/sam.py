@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
-from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 # name: (embed_dim, depth, heads, global attention blocks), from segment_anything/build_sam.py
 VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
@@ -59,7 +59,7 @@ def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Mo
         raise UsageError(f"there is no SAM backbone '{name}'; choose one of {', '.join(SAM_NAMES)}")
     encoder: nn.Module
     if name == "sam-compact":
-        from ProxyPromptSegmentLib.backbones.compact_encoder import CompactImageEncoder
+        from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
 
         options = {"image_size": 128, "channels": 128, "mlp_dim": 256, **(compact or {})}
         size, channels, stride = options["image_size"], options["channels"], 8

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.prompting.proxy.vision_mamba import PatchEmbedding, VisionMamba
+from ProxyPromptSegmentLib.networks.proxy_prompt.vision_mamba import PatchEmbedding, VisionMamba
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
+    from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 
 __all__ = ["BasicBlock", "Bottleneck", "ResidualNetwork", "VisionTransformer", "build_contextual_encoder"]
 

@@ -13,12 +13,12 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.prompting.proxy.bridge import BridgeUnit
-from ProxyPromptSegmentLib.prompting.proxy.colorization import ContextualColorization
-from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
-from ProxyPromptSegmentLib.prompting.proxy.contextual_encoders import build_contextual_encoder
-from ProxyPromptSegmentLib.prompting.proxy.selective_map import map_at, read_support
-from ProxyPromptSegmentLib.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.proxy_prompt.bridge import BridgeUnit
+from ProxyPromptSegmentLib.networks.proxy_prompt.colorization import ContextualColorization
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
+from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import build_contextual_encoder
+from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.prompting.proxy.selective_scan import scan_time_major
+from ProxyPromptSegmentLib.networks.proxy_prompt.selective_scan import scan_time_major
 
 __all__ = ["BidirectionalMixer", "VisionMamba", "VisionMambaBlock", "causal_depthwise"]
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ProxyPromptSegmentLib.backbones.lora import SAM2_DECODER, SAM2_ENCODER, inject_lora
-from ProxyPromptSegmentLib.backbones.sam import SAM_NAMES, SamBackbone
-from ProxyPromptSegmentLib.backbones.sam2_architectures import SAM2_NAMES
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
-from ProxyPromptSegmentLib.prompting.proxy.config import COMPACT, COMPACT_MEMORY, PRESETS, ProxyPromptConfig
-from ProxyPromptSegmentLib.prompting.proxy.generator import PreparedSupport, ProxyPromptGenerator
-from ProxyPromptSegmentLib.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.backbones.lora import SAM2_DECODER, SAM2_ENCODER, inject_lora
+from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
+from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_NAMES
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT, COMPACT_MEMORY, PRESETS, ProxyPromptConfig
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
 COMPACT_NAMES = ("sam-compact", "sam2-compact")
 BACKBONE_NAMES = (*SAM_NAMES, *SAM2_NAMES)
@@ -119,7 +119,7 @@ def build_model(
         raise UsageError(f"the prompt generator speaks to a memory, which {backbone} does not have; choose a SAM 2")
     made: SamBackbone | Sam2Backbone
     if video:
-        from ProxyPromptSegmentLib.backbones.sam2 import Sam2Backbone
+        from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
         made = Sam2Backbone(backbone, generator.memory_bridge, generator.reduce == "pair_merge")
         modules, targets = made.sam2, (SAM2_ENCODER, SAM2_DECODER)

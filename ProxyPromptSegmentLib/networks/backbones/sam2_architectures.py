@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 # name: configuration inside the package
 SAM2_CONFIGS: dict[str, str] = {
@@ -71,8 +71,8 @@ def _build_compact() -> nn.Module:
     from sam2.modeling.sam.transformer import RoPEAttention, TwoWayTransformer
     from sam2.modeling.sam2_base import SAM2Base
 
-    from ProxyPromptSegmentLib.backbones.compact_encoder import CompactTrunk
-    from ProxyPromptSegmentLib.backbones.compact_neck import CompactNeck
+    from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactTrunk
+    from ProxyPromptSegmentLib.networks.backbones.compact_neck import CompactNeck
 
     size, channels, narrow = COMPACT["image_size"], COMPACT["channels"], COMPACT["memory_channels"]
     grid = size // COMPACT["stride"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 # Full-match patterns: a bare "q_proj" would also catch SAM 2's memory attention.
 SAM_ENCODER = r".*image_encoder\.blocks\.\d+\.attn\.qkv"

@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.weights.hashing import sha256
 if TYPE_CHECKING:
     import torch
 
-    from ProxyPromptSegmentLib.model import ProxyPromptModel
+    from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 
 logger = logging.getLogger(__name__)
 
@@ -226,8 +226,8 @@ def load_model(
 
 def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] | None = None) -> ProxyPromptModel:
     """The architecture that a checkpoint describes."""
-    from ProxyPromptSegmentLib.model import build_model
-    from ProxyPromptSegmentLib.prompting.proxy.config import ProxyPromptConfig
+    from ProxyPromptSegmentLib.networks.model import build_model
+    from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 
     try:
         described = metadata["model"]

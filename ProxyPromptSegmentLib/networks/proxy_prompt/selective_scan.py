@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.prompting.proxy.scan_recurrence import ScanFunction
+from ProxyPromptSegmentLib.networks.proxy_prompt.scan_recurrence import ScanFunction
 
 __all__ = ["scan_time_major", "selective_scan", "selective_scan_reference"]
 

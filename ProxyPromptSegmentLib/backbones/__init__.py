@@ -1,1 +1,0 @@
-"""Frozen models that segment what a prompt says."""

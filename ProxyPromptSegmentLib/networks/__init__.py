@@ -1,0 +1,1 @@
+"""Networks without a session: backbones, the prompt generator, checkpoints."""

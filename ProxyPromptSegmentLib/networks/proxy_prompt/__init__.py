@@ -1,0 +1,1 @@
+"""Proxy Prompt: turns support pairs into a prompt; knows no SAM."""

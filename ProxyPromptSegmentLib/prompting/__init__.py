@@ -1,1 +1,0 @@
-"""What computes prompts; nothing here knows SAM."""

@@ -1,1 +1,0 @@
-"""Proxy Prompt: support pairs become a prompt."""
