@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
+from ProxyPromptSegmentLib.inference.segmenter import DEFAULT_BATCH, EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
-from ProxyPromptSegmentLib.segmenter import DEFAULT_BATCH, EncodedSlices, Segmenter
 
 __all__ = ["ByteLru", "Encodings", "EncodingStore", "bytes_of"]
 

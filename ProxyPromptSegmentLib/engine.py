@@ -18,16 +18,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib import pipeline
 from ProxyPromptSegmentLib.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
+from ProxyPromptSegmentLib.inference.postprocess import one_piece
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.ladder import Ladder
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-from ProxyPromptSegmentLib.pipeline import LoadedModel
-from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 __all__ = ["Encodings", "EncodingStore", "Engine"]

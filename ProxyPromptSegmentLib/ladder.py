@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 __all__ = ["Footing", "Ground", "Ladder", "Unusable", "fewer_pairs", "is_memory_error"]
 

@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 
 Cells = npt.NDArray[np.float32]
 

@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.networks.letterbox import window_to_unit
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from ProxyPromptSegmentLib.pipeline import Job, Outcome
+    from ProxyPromptSegmentLib.inference.pipeline import Job, Outcome
 
 PREVIEW_SUFFIXES = (".png",)
 TILE = 220

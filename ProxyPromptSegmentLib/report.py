@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.results_table import findings_of, measure
 from ProxyPromptSegmentLib.support.matching import has_place, plane_of
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.pipeline import Job, LoadedModel, Outcome, SupportCase
+    from ProxyPromptSegmentLib.inference.pipeline import Job, LoadedModel, Outcome, SupportCase
 
 LEAST_SURE = 3
 _PACKAGES = ("torch", "segment-anything", "sam2", "numpy", "SimpleITK", "slicerio", "pynrrd", "safetensors", "av")

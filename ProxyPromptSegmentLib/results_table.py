@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.support.matching import has_place
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.jobs import Job
+    from ProxyPromptSegmentLib.inference.job import Job
 
 UNSURE = 0.7
 """Confidence below which a slice is looked at for that alone."""

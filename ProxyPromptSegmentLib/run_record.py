@@ -27,7 +27,7 @@ from ProxyPromptSegmentLib.report import (
 from ProxyPromptSegmentLib.results_table import findings_of, measure
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.jobs import Job, SupportCase
+    from ProxyPromptSegmentLib.inference.job import Job, SupportCase
 
 SEGMENT, TRACK = "segment", "track"
 LEFT_OUT = "(path left out)"

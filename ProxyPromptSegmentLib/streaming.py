@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.results import SegmentResult
+    from ProxyPromptSegmentLib.inference.results import SegmentResult
 
 __all__ = ["Stream", "outwards"]
 

@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, auto_axis, slice_
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.jobs import SupportCase
+from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.library.entry import LibraryEntry
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.likeness import (
@@ -40,7 +40,7 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import NOTABLE_RATIO, annotated_axis, has_place, is_sliceable, plane_of
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 __all__ = ["RESEMBLES", "Suggestion", "rank", "warning"]
 
@@ -134,7 +134,7 @@ class _Seen:
     """What the encoder saw of the target along each axis, and its scale; computed when first needed."""
 
     def __init__(self, segmenter: Segmenter, target: Volume, modality: str, axis: str) -> None:
-        from ProxyPromptSegmentLib.segmenter import fingerprint
+        from ProxyPromptSegmentLib.inference.segmenter import fingerprint
 
         self.segmenter, self.target, self.modality, self.axis = segmenter, target, modality, axis
         self.key = f"{fingerprint(segmenter.model.backbone)}-{VERSION}"

@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.imaging.geometry import take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
-from ProxyPromptSegmentLib.jobs import SupportCase
+from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences
 from ProxyPromptSegmentLib.support_flip import probable_flip

@@ -15,15 +15,15 @@ from ProxyPromptSegmentLib.imaging.geometry import slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
-from ProxyPromptSegmentLib.jobs import SupportCase, plan, shared_objects
+from ProxyPromptSegmentLib.inference.job import SupportCase, plan, shared_objects
+from ProxyPromptSegmentLib.inference.pipeline import THRESHOLD, run
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
-from ProxyPromptSegmentLib.pipeline import THRESHOLD, run
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import annotated_axis
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 LOW = 0.4
 """Dice below which a support is not reproduced, whatever the others reach."""

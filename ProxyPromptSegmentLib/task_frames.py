@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.engine import Engine
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.worker import Context
 
 CAUSAL_MODES = ("proxy+bank", "proxy_only")

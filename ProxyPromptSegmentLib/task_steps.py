@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.pipeline import outcome_of
+from ProxyPromptSegmentLib.inference.postprocess import one_piece
+from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.ladder import Ladder, Unusable
-from ProxyPromptSegmentLib.pipeline import outcome_of
-from ProxyPromptSegmentLib.postprocess import one_piece
-from ProxyPromptSegmentLib.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.streaming import Stream, outwards
 from ProxyPromptSegmentLib.tasks import (
     LiveSlice,
@@ -27,9 +27,9 @@ from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.engine import Encodings, Engine
-    from ProxyPromptSegmentLib.jobs import Job
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker import Context
 
@@ -284,7 +284,7 @@ def live(task: LiveTask, engine: Engine, context: Context) -> LiveSlice:
 
 def why(task: WhyTask, engine: Engine, context: Context) -> Any:
     """Does a `WhyTask`."""
-    from ProxyPromptSegmentLib.attribution import explain
+    from ProxyPromptSegmentLib.inference.attribution import explain
 
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.engine import Engine
-    from ProxyPromptSegmentLib.jobs import Job
-    from ProxyPromptSegmentLib.pipeline import Outcome
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.pipeline import Outcome
     from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker import Context
 

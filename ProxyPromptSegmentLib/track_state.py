@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.agreement import Agreement
+from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.memory_bank import MemoryBank
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt, presence_of
-from ProxyPromptSegmentLib.segmenter import EncodedSlices
 
 ARRAYS = ("probability", "presence", "quality", "agreement", "disagrees", "reanchored")
 

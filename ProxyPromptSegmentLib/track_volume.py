@@ -14,12 +14,12 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import ranges
+from ProxyPromptSegmentLib.inference.postprocess import one_piece
+from ProxyPromptSegmentLib.inference.results import SegmentResult
+from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.results import SegmentResult
-from ProxyPromptSegmentLib.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 

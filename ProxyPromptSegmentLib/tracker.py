@@ -20,12 +20,12 @@ import torch
 from ProxyPromptSegmentLib.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
 from ProxyPromptSegmentLib.clicks import clicked
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.track_inputs import (
     frame_shape,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from command_cases import Desk, InContextModel
 
-from ProxyPromptSegmentLib import pipeline
+from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights import registry
 

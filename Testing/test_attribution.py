@@ -18,17 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.attribution import explain
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.feature_tiles import Tiles, index_ijk
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.jobs import SupportCase, plan
+from ProxyPromptSegmentLib.inference.attribution import explain
+from ProxyPromptSegmentLib.inference.feature_tiles import Tiles, index_ijk
+from ProxyPromptSegmentLib.inference.job import SupportCase, plan
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, valid_tokens
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
-from ProxyPromptSegmentLib.segmenter import Segmenter
 
 FAR = 30.0  # so that the nearest patch gets all
 

@@ -14,11 +14,11 @@ pytest.importorskip("torch")
 import SimpleITK as sitk
 from command_cases import GRID, Desk
 
-from ProxyPromptSegmentLib import pipeline
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
+from ProxyPromptSegmentLib.inference import pipeline
 
 pytest_plugins = ["command_fixtures"]
 

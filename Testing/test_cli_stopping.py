@@ -17,12 +17,12 @@ pytest.importorskip("torch")
 
 from command_cases import ROOT, Desk
 
-from ProxyPromptSegmentLib import pipeline
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.console import ConsoleProgress
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
+from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.progress import Progress
 
 pytest_plugins = ["command_fixtures"]

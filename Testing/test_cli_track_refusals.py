@@ -21,11 +21,12 @@ from PIL import Image
 from test_cli_stopping import SignalAt
 from track_cases import COUNT, TrackDesk, labels_of, read_frames, save
 
-from ProxyPromptSegmentLib import pipeline, tracker
+from ProxyPromptSegmentLib import tracker
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands import track_files
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.networks import checkpoints
 
 pytest_plugins = ["track_fixtures"]

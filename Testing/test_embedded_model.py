@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.weights.registry import checkpoint_of, models_folder,
 
 @pytest.fixture(scope="module")
 def segmenter():
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
     return Segmenter(load_model(*resolve("sam-compact"))[0])
 

@@ -12,9 +12,9 @@ from ProxyPromptSegmentLib.data.cases import load_dataset, split
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracker import Tracker
 from ProxyPromptSegmentLib.weights.registry import resolve

@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 from engine_doubles import EVERYTHING, tiny_model
 from worker_doubles import SIZE, Talk, a_job, an_engine, embedded, loaded
 
-from ProxyPromptSegmentLib import pipeline
 from ProxyPromptSegmentLib.encodings import EncodingStore, bytes_of
 from ProxyPromptSegmentLib.engine import Engine
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
 from ProxyPromptSegmentLib.events import Finished, Progressed, Said, SliceReady, StageStarted
-from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.streaming import Stream, outwards
 from ProxyPromptSegmentLib.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
 from ProxyPromptSegmentLib.tracker import Tracker
@@ -458,7 +458,7 @@ def test_a_live_task_that_is_cancelled_shows_nothing(engine):
 
 
 def test_why_runs_on_what_is_embedded(engine, encode_calls):
-    pytest.importorskip("ProxyPromptSegmentLib.attribution")
+    pytest.importorskip("ProxyPromptSegmentLib.inference.attribution")
     job = a_job()
     found = Talk().do(SegmentTask(job), engine).outcome
     row, column = np.argwhere(found.masks[5, 0])[0]

@@ -56,7 +56,7 @@ def test_a_real_run_is_estimated_within_a_factor_once_it_was_measured():
     pytest.importorskip("torch")
     from worker_doubles import SIZE, Talk, a_job, an_engine, embedded
 
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.tasks import SegmentTask
 
     engine, job = an_engine(Segmenter(embedded(), "cpu", 1)), a_job()
@@ -94,7 +94,7 @@ def test_embeddings_of_the_compact_models_are_right_to_the_byte(name):
     from worker_doubles import embedded
 
     from ProxyPromptSegmentLib.encodings import EncodingStore
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
     segmenter, store = Segmenter(embedded(name), "cpu", 1), EncodingStore()
     images = np.random.default_rng(0).uniform(0, 1, (3, 40, 56)).astype(np.float32)
@@ -113,7 +113,7 @@ def test_what_is_counted_is_what_the_compact_model_computes():
     from torch.utils.flop_counter import FlopCounterMode
     from worker_doubles import a_job, embedded
 
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
     segmenter, job = Segmenter(embedded(), "cpu", 1), a_job(objects=("prostate", "front"))
     own, images = architecture_of("sam-compact"), job.view.take(job.target.array)[5:6]

@@ -9,11 +9,11 @@ torch = pytest.importorskip("torch")
 
 from worker_doubles import Machine, Talk, a_job, an_engine, embedded
 
-from ProxyPromptSegmentLib import pipeline
 from ProxyPromptSegmentLib.errors import DeviceError, UsageError
 from ProxyPromptSegmentLib.events import Said, SliceReady
+from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.ladder import Ladder, fewer_pairs, is_memory_error
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.tasks import FramesTask, LiveTask, SegmentTask
 

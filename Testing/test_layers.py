@@ -110,7 +110,7 @@ def test_the_documented_layers_are_all_walked():
     ("file", "source", "told"),
     [
         ("geometry.py", "from ProxyPromptSegmentLib.support.pairs import SupportSet", ""),
-        ("geometry.py", "from ProxyPromptSegmentLib.segmenter import Segmenter", "above"),
+        ("geometry.py", "from ProxyPromptSegmentLib.inference.segmenter import Segmenter", "above"),
         ("geometry.py", "def late():\n    from ProxyPromptSegmentLib import segmenter", "above"),
         ("geometry.py", "from . import segmenter", "above"),
         ("prompting/proxy/bridge.py", "from ...segmenter import Segmenter", "above"),

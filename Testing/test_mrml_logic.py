@@ -36,7 +36,7 @@ def two_cases(scene):  # noqa: F811
 
 def expected_masks(target, support, objects=None):
     """What the command line's way gives for the same nodes."""
-    from ProxyPromptSegmentLib import pipeline
+    from ProxyPromptSegmentLib.inference import pipeline
     from ProxyPromptSegmentModule.logic import _case
     from ProxyPromptSegmentModule.nodes import volume_of
 

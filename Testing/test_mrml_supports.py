@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.errors import InputError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.jobs import plan
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.support.matching import annotated_axis
 from ProxyPromptSegmentModule.support_sources import annotation_of
 from ProxyPromptSegmentModule.supports import SupportTable

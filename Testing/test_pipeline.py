@@ -15,9 +15,9 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.pipeline import SupportCase, plan, put_back, read_support_case, run
+from ProxyPromptSegmentLib.inference.pipeline import SupportCase, plan, put_back, read_support_case, run
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences, plane_of
 from ProxyPromptSegmentLib.weights.registry import checkpoint_of, read_registry, resolve
 

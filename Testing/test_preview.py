@@ -12,7 +12,8 @@ from command_cases import InContextModel, a_case
 from PIL import Image
 
 from ProxyPromptSegmentLib.errors import OutputError
-from ProxyPromptSegmentLib.pipeline import SupportCase, plan, run
+from ProxyPromptSegmentLib.inference.pipeline import SupportCase, plan, run
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.preview import (
     bright,
     choose_slices,
@@ -23,7 +24,6 @@ from ProxyPromptSegmentLib.preview import (
     write_preview,
 )
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.segmenter import Segmenter
 
 
 def a_result(target_objects=("gland", "stone"), cancel=None):

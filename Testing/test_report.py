@@ -15,7 +15,8 @@ from command_cases import GRID, InContextModel, a_case, write_case
 
 from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
-from ProxyPromptSegmentLib.pipeline import LoadedModel, plan, read_support_case, run
+from ProxyPromptSegmentLib.inference.pipeline import LoadedModel, plan, read_support_case, run
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.report import (
     build_report,
@@ -25,7 +26,6 @@ from ProxyPromptSegmentLib.report import (
     versions,
     write_report,
 )
-from ProxyPromptSegmentLib.segmenter import Segmenter
 
 
 @pytest.fixture

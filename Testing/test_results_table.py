@@ -193,10 +193,10 @@ def test_an_outcome_of_the_engine_gives_the_same_numbers_as_the_report():
     pytest.importorskip("torch")
     from command_cases import GRID, InContextModel, a_case
 
-    from ProxyPromptSegmentLib.jobs import SupportCase
-    from ProxyPromptSegmentLib.pipeline import plan, run
+    from ProxyPromptSegmentLib.inference.job import SupportCase
+    from ProxyPromptSegmentLib.inference.pipeline import plan, run
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.report import describe_object
-    from ProxyPromptSegmentLib.segmenter import Segmenter
 
     job = plan([SupportCase(*a_case(1))], a_case(2)[0])
     outcome = run(Segmenter(InContextModel(), "cpu", across_slices=False), job)

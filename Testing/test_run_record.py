@@ -22,11 +22,11 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
-from ProxyPromptSegmentLib.jobs import SupportCase, plan, read_support_case
-from ProxyPromptSegmentLib.pipeline import run
+from ProxyPromptSegmentLib.inference.job import SupportCase, plan, read_support_case
+from ProxyPromptSegmentLib.inference.pipeline import run
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.run_record import command_of, record_text, run_record, slices_text
-from ProxyPromptSegmentLib.segmenter import Segmenter
 
 pytest_plugins = ["command_fixtures"]
 MODEL = SimpleNamespace(name="double", path=Path("/models/double.safetensors"), sha256="ab" * 32, metadata={"steps": 7})

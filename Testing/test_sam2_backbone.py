@@ -27,10 +27,10 @@ from sam2_package import (
 )
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones.sam2 import SAM2_MEAN, SAM2_STD, Sam2Backbone
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ProxyPromptSegmentLib.errors import DeviceError, InputError
+from ProxyPromptSegmentLib.inference.results import SegmentResult
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.results import SegmentResult
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 FIELDS = ("probability", "presence", "quality")

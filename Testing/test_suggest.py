@@ -15,9 +15,9 @@ from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.jobs import SupportCase
+from ProxyPromptSegmentLib.inference.job import SupportCase
+from ProxyPromptSegmentLib.inference.pipeline import load
 from ProxyPromptSegmentLib.library.store import SupportLibrary
-from ProxyPromptSegmentLib.pipeline import load
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.suggest import RESEMBLES, Suggestion, rank, warning
 

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.findings import Finding, by_level, on_slices, worst
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.jobs import SupportCase, read_support_case
+from ProxyPromptSegmentLib.inference.job import SupportCase, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 from ProxyPromptSegmentLib.support_check import LeaveOneOut, check_case, leave_one_out, trial_findings
@@ -230,7 +230,7 @@ def test_errors_come_first_and_slices_read_well() -> None:
 def segmenter():
     """The compact model that comes with the program."""
     pytest.importorskip("torch")
-    from ProxyPromptSegmentLib.pipeline import load
+    from ProxyPromptSegmentLib.inference.pipeline import load
 
     return load("sam-compact", "cpu").segmenter
 

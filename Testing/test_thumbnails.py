@@ -12,7 +12,7 @@ import pytest
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.jobs import SupportCase
+from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentModule.thumbnails import (
     BACKGROUND,
     best_slice,

@@ -23,8 +23,8 @@ from tracking_doubles import (
 )
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.track_volume import track_volume
 from ProxyPromptSegmentLib.tracker import Tracker
 

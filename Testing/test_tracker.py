@@ -29,10 +29,10 @@ from tracking_doubles import (
 )
 
 from ProxyPromptSegmentLib.errors import DeviceError, InputError, SupportError, UsageError
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, masks_to_tensor
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.protocols import Prompt
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.track_inputs import points_of_correction
 from ProxyPromptSegmentLib.track_volume import track_volume

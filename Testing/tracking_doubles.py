@@ -15,12 +15,12 @@ from engine_doubles import EVERYTHING, tiny_config
 from torch import nn
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones import sam2_architectures
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.tracker import Tracker
 

@@ -17,10 +17,10 @@ from ProxyPromptSegmentLib.engine import Engine
 from ProxyPromptSegmentLib.events import SliceReady
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.inference.pipeline import LoadedModel, SupportCase, plan
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
-from ProxyPromptSegmentLib.pipeline import LoadedModel, SupportCase, plan
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.task_context import Context
 from ProxyPromptSegmentLib.weights.registry import resolve
 

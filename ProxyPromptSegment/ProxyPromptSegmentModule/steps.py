@@ -40,7 +40,7 @@ class PlanTask:
     def __call__(self, engine: Any, context: Any) -> Any:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
-        from ProxyPromptSegmentLib.jobs import plan
+        from ProxyPromptSegmentLib.inference.job import plan
 
         context.progress.start(1, "reading support and target")
         volume = Volume(self.voxels.astype(np.float32), self.geometry, self.name)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.jobs import SupportCase
+    from ProxyPromptSegmentLib.inference.job import SupportCase
 
 U8 = npt.NDArray[np.uint8]
 BACKGROUND = (24, 24, 26)

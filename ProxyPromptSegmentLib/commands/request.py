@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
-    from ProxyPromptSegmentLib.pipeline import Job, LoadedModel, Outcome, SupportCase
+    from ProxyPromptSegmentLib.inference.pipeline import Job, LoadedModel, Outcome, SupportCase
 
     Masks = npt.NDArray[np.uint8]
 
@@ -100,7 +100,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
         read = time.perf_counter()
         if cancel.cancelled:
             return None
-        from ProxyPromptSegmentLib import pipeline
+        from ProxyPromptSegmentLib.inference import pipeline
 
         model = pipeline.load(request.model, request.device, request.across_slices)
         loaded = time.perf_counter()
@@ -146,7 +146,7 @@ def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | 
     """Reads the inputs and plans the job."""
     from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
     from ProxyPromptSegmentLib.imaging.volumes import read_volume
-    from ProxyPromptSegmentLib.jobs import plan, read_support_case
+    from ProxyPromptSegmentLib.inference.job import plan, read_support_case
 
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:

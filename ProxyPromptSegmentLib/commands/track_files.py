@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, write_tracked
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
-from ProxyPromptSegmentLib.jobs import Job, SupportCase, plan, read_support_case
+from ProxyPromptSegmentLib.inference.job import Job, SupportCase, plan, read_support_case
 from ProxyPromptSegmentLib.overlay import write_overlay
 from ProxyPromptSegmentLib.support.matching import has_place
 

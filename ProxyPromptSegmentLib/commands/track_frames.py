@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource
-    from ProxyPromptSegmentLib.jobs import Job
+    from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.track_table import TrackTable
     from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
 

@@ -15,8 +15,8 @@ from ProxyPromptSegmentLib.report import LEAST_SURE, describe_file, describe_mod
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.tracked import Tracked
     from ProxyPromptSegmentLib.frames import FrameSource
-    from ProxyPromptSegmentLib.jobs import Job, SupportCase
-    from ProxyPromptSegmentLib.pipeline import LoadedModel
+    from ProxyPromptSegmentLib.inference.job import Job, SupportCase
+    from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
 
 UNEVEN = 0.05
 """Of the usual time between frames; beyond it the frame rate is told to be variable. Files round to a millisecond."""

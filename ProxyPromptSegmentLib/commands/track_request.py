@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.weights.registry import resolve
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.tracked import Tracked
     from ProxyPromptSegmentLib.frames import FrameSource
-    from ProxyPromptSegmentLib.jobs import Job
+    from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.track_table import TrackTable
     from ProxyPromptSegmentLib.tracker import Tracker
 
@@ -77,8 +77,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         read = time.perf_counter()
         if cancel.cancelled:
             return None
-        from ProxyPromptSegmentLib import pipeline
         from ProxyPromptSegmentLib.commands.track_report import build_track_report, notes_on
+        from ProxyPromptSegmentLib.inference import pipeline
         from ProxyPromptSegmentLib.report import write_report
         from ProxyPromptSegmentLib.tracker import Tracker
 

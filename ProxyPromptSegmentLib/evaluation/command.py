@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.benchmark import Table
     from ProxyPromptSegmentLib.evaluation.tracking_table import TrackTable
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 SPEED = "speed"
 SLICE, TRACK = "slice", "track"
@@ -92,8 +92,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
     """The segmenter of a model's name or checkpoint, and the checkpoint's metadata."""
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.networks.checkpoints import load_model
-    from ProxyPromptSegmentLib.segmenter import Segmenter
     from ProxyPromptSegmentLib.weights.registry import resolve
 
     path, expected = resolve(model)

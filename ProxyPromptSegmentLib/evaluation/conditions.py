@@ -16,8 +16,8 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-    from ProxyPromptSegmentLib.segmenter import Segmenter
 
 
 def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSupport:

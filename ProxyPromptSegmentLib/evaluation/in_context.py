@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.networks.protocols import Prompt
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 
 
 def _alternate(

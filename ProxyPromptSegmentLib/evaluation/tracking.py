@@ -28,8 +28,8 @@ from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 
 SWEEPS = ("ccaus_video",)
 FOREIGN = "drishti_gs"

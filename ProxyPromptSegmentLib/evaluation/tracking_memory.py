@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-    from ProxyPromptSegmentLib.segmenter import Segmenter
 
 WINDOW = (0.0, 255.0)
 

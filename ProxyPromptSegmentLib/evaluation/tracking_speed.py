@@ -27,7 +27,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 if TYPE_CHECKING:
     import torch
 
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 
 def measure_tracking_speed(

@@ -17,8 +17,8 @@ from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.results import SegmentResult
-    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.results import SegmentResult
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.tracker import FramePrediction
 
 MEAN = "mean of the support masks, copied"

@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.imaging.itk_images import array_to_image, write_image
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities, read_volume
-from ProxyPromptSegmentLib.jobs import SupportCase
+from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, THUMBNAIL_FILE, LibraryEntry, LibraryObject
 from ProxyPromptSegmentLib.library.thumbnail import draw_thumbnail
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window

@@ -41,7 +41,7 @@ from ProxyPromptSegmentLib.library_folders import LIBRARY_VARIABLE, install_fold
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.imaging.volumes import Volume
-    from ProxyPromptSegmentLib.jobs import SupportCase
+    from ProxyPromptSegmentLib.inference.job import SupportCase
 
 __all__ = ["LIBRARY_VARIABLE", "SupportLibrary", "library_folder"]
 

@@ -13,9 +13,9 @@ import torch
 from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, marked_cases, segment_case
 from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.segmenter import Segmenter
 from ProxyPromptSegmentLib.training.recipe import Recipe, read_recipe
 from ProxyPromptSegmentLib.training.trainer import Trainer, TrainState
 

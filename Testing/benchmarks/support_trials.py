@@ -20,8 +20,8 @@ from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.jobs import SupportCase
-from ProxyPromptSegmentLib.pipeline import load
+from ProxyPromptSegmentLib.inference.job import SupportCase
+from ProxyPromptSegmentLib.inference.pipeline import load
 from ProxyPromptSegmentLib.support_trial import leave_one_out, trial_findings
 
 SPOILED = {

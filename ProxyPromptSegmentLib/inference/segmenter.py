@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError, SupportError
+from ProxyPromptSegmentLib.inference.postprocess import one_piece
+from ProxyPromptSegmentLib.inference.results import SegmentResult, SlicePrediction, empty_result
 from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
@@ -29,9 +31,7 @@ from ProxyPromptSegmentLib.networks.letterbox import (
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, presence_of
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-from ProxyPromptSegmentLib.postprocess import one_piece
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction, empty_result
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 logger = logging.getLogger(__name__)

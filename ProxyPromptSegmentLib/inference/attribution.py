@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.feature_tiles import Box, Tiles, index_ijk, stored_box
 from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView
+from ProxyPromptSegmentLib.inference.feature_tiles import Box, Tiles, index_ijk, stored_box
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.jobs import Job, SupportSlice
+    from ProxyPromptSegmentLib.inference.job import Job, SupportSlice
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
-    from ProxyPromptSegmentLib.segmenter import EncodedSlices, Segmenter
 
 MOST_NAMED = 3
 """Cases and slices that the sentence names at most."""

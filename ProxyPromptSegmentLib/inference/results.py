@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
+from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
 
 
 @dataclass(frozen=True)

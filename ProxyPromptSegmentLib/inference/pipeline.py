@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.jobs import Job, SupportCase, SupportSlice, plan, read_support_case
+from ProxyPromptSegmentLib.inference.job import Job, SupportCase, SupportSlice, plan, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.results import SegmentResult, SlicePrediction
-    from ProxyPromptSegmentLib.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.results import SegmentResult, SlicePrediction
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 __all__ = [
     "Job",
@@ -80,9 +80,9 @@ def load(model: str, device: str = "auto", across_slices: bool = True) -> Loaded
         CheckpointError: If it is unknown, damaged or has another hash.
         DeviceError: If the device is not there.
     """
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.networks.checkpoints import load_model, sha256
     from ProxyPromptSegmentLib.networks.devices import choose_device
-    from ProxyPromptSegmentLib.segmenter import Segmenter
     from ProxyPromptSegmentLib.weights.registry import resolve
 
     path, expected = resolve(model)
@@ -158,7 +158,7 @@ def put_back(
 
 def _notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: float) -> list[str]:
     """Sentences about objects that were not found."""
-    from ProxyPromptSegmentLib.postprocess import smooth_over_slices
+    from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 
     if not result.done.any():
         return []

@@ -1,0 +1,1 @@
+"""From a plan to masks: segmenter, results, post-processing."""
