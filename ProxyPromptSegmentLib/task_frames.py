@@ -10,7 +10,7 @@ import numpy as np
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.task_steps import Steps
 from ProxyPromptSegmentLib.tasks import FramesOutcome, FramesTask
-from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.engine import Engine

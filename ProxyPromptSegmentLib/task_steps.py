@@ -23,7 +23,7 @@ from ProxyPromptSegmentLib.tasks import (
     TaskOutcome,
     WhyTask,
 )
-from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.engine import Encodings, Engine
@@ -179,7 +179,7 @@ class _Volume:
 
     def follow(self, segmenter: Segmenter) -> SegmentResult:
         """With SAM 2's memory, from the slice most like the support; begins anew on another footing."""
-        from ProxyPromptSegmentLib.track_volume import track_volume
+        from ProxyPromptSegmentLib.tracking.volume import track_volume
 
         job, context, steps = self.task.job, self.context, self.steps
         tracker = Tracker(segmenter)

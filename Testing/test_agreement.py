@@ -17,9 +17,9 @@ from tracking_doubles import (
     sticky,
 )
 
-from ProxyPromptSegmentLib import agreement
-from ProxyPromptSegmentLib.memory_bank import MemoryBank
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.tracking import agreement
+from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
 
 def test_a_memory_that_drifts_is_reported_and_dropped_for_that_object_alone():

@@ -15,9 +15,7 @@ from command_cases import COLORS, GRID, TERMS, a_case, write_case
 from PIL import Image
 from track_cases import COUNT, TrackDesk, a_frame, labels_of, read_frames, save, write_clip
 
-from ProxyPromptSegmentLib import tracker
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.commands.track_frames import first_window
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
@@ -25,6 +23,8 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.networks import checkpoints
+from ProxyPromptSegmentLib.tracking import tracker
+from ProxyPromptSegmentLib.tracking.clip import first_window
 
 pytest_plugins = ["track_fixtures"]
 

@@ -21,13 +21,13 @@ from PIL import Image
 from test_cli_stopping import SignalAt
 from track_cases import COUNT, TrackDesk, labels_of, read_frames, save
 
-from ProxyPromptSegmentLib import tracker
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands import track_files
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.networks import checkpoints
+from ProxyPromptSegmentLib.tracking import tracker
 
 pytest_plugins = ["track_fixtures"]
 

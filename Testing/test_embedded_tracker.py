@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.tracker import Tracker
+from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.weights.registry import resolve
 
 FRAMES = 8

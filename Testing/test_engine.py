@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.streaming import Stream, outwards
 from ProxyPromptSegmentLib.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
-from ProxyPromptSegmentLib.tracker import Tracker
+from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.worker import Worker
 
 DONE = 0.5
@@ -328,7 +328,7 @@ def test_the_embedded_model_is_opened_by_name():
 
 
 def test_following_gives_what_track_volume_gives(sam2_model, monkeypatch):
-    from ProxyPromptSegmentLib.track_volume import track_volume
+    from ProxyPromptSegmentLib.tracking.volume import track_volume
 
     segmenter, job, talk = Segmenter(sam2_model, "cpu", 1), a_job(), Talk()
     engine = an_engine(segmenter)

@@ -13,8 +13,8 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ProxyPromptSegmentLib.memory_bank import MemoryBank, joined, track_of
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory
+from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank, joined, track_of
 
 
 def memory(frame, conditioning=False, tracks=1):

@@ -25,8 +25,8 @@ from tracking_doubles import (
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.track_volume import track_volume
-from ProxyPromptSegmentLib.tracker import Tracker
+from ProxyPromptSegmentLib.tracking.tracker import Tracker
+from ProxyPromptSegmentLib.tracking.volume import track_volume
 
 
 @pytest.fixture(scope="module")

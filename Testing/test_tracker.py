@@ -34,9 +34,9 @@ from ProxyPromptSegmentLib.networks.letterbox import Letterbox, masks_to_tensor
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.protocols import Prompt
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.track_inputs import points_of_correction
-from ProxyPromptSegmentLib.track_volume import track_volume
-from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.inputs import points_of_correction
+from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.volume import track_volume
 
 
 @pytest.fixture(scope="module")

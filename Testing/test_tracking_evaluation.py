@@ -28,12 +28,12 @@ from ProxyPromptSegmentLib.evaluation.tracking import SWEEPS
 from ProxyPromptSegmentLib.evaluation.tracking_table import ALL_OBJECTS, FRAMES, VOLUMES, TrackTable
 from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.memory_bank import MemoryBank
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory
-from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
+from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 
 SIDE = 20
 

@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
-from ProxyPromptSegmentLib.tracker import Tracker
+from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
 WINDOW = (0.0, 160.0)
 SMALL = {"image_size": 64, "channels": 32, "memory_channels": 8, "memory_layers": 1, "mlp_dim": 32}

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
 from ProxyPromptSegmentLib.commands.track_report import time_steps
-from ProxyPromptSegmentLib.commands.tracked import Tracked
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
@@ -22,6 +21,7 @@ from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
 from ProxyPromptSegmentLib.inference.job import Job, SupportCase, plan, read_support_case
 from ProxyPromptSegmentLib.overlay import write_overlay
 from ProxyPromptSegmentLib.support.matching import has_place
+from ProxyPromptSegmentLib.tracking.result import Tracked
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.track_request import TrackRequest

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.commands.track_frames import time_of
 from ProxyPromptSegmentLib.report import LEAST_SURE, describe_file, describe_model, describe_supports, versions
+from ProxyPromptSegmentLib.tracking.clip import time_of
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.commands.tracked import Tracked
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.inference.job import Job, SupportCase
     from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
+    from ProxyPromptSegmentLib.tracking.result import Tracked
 
 UNEVEN = 0.05
 """Of the usual time between frames; beyond it the frame rate is told to be variable. Files round to a millisecond."""

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.frame_progress import OpenEndedProgress
 from ProxyPromptSegmentLib.commands.request import Request
-from ProxyPromptSegmentLib.commands.track_frames import follow_clip, follow_volume
 from ProxyPromptSegmentLib.console import Console, ConsoleProgress
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.tracking.clip import follow_clip, follow_volume
 from ProxyPromptSegmentLib.weights.registry import resolve
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.commands.tracked import Tracked
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.track_table import TrackTable
-    from ProxyPromptSegmentLib.tracker import Tracker
+    from ProxyPromptSegmentLib.tracking.result import Tracked
+    from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
 DEFAULT_TRACK_MODEL = "sam2-compact"
 MODES = ("proxy+bank", "proxy_only")
@@ -80,7 +80,7 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         from ProxyPromptSegmentLib.commands.track_report import build_track_report, notes_on
         from ProxyPromptSegmentLib.inference import pipeline
         from ProxyPromptSegmentLib.report import write_report
-        from ProxyPromptSegmentLib.tracker import Tracker
+        from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
         model = pipeline.load(request.model, request.device)
         tracker = Tracker(model.segmenter, request.mode)

@@ -200,7 +200,7 @@ def follow_sweeps(
         make_tracker: Makes a tracker of the segmenter and a mode; `Tracker` itself by default.
     """
     if make_tracker is None:
-        from ProxyPromptSegmentLib.tracker import Tracker
+        from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
         make_tracker = Tracker
     table = TrackTable(targets[0].dataset, part, FRAMES, 1, draws, [case.name for case in targets])

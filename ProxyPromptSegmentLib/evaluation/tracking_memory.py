@@ -49,7 +49,7 @@ def watch_memory(segmenter: Segmenter, prepared: PreparedSupport, frames: int, e
     """
     import torch
 
-    from ProxyPromptSegmentLib.tracker import Tracker
+    from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
     tracker = Tracker(segmenter)
     tracker.start(prepared, WINDOW)
@@ -105,7 +105,7 @@ def bank_bytes(tracker: Any) -> int:
     """Bytes of the tensors in the tracker's memory banks, each storage counted once and whole."""
     import torch
 
-    from ProxyPromptSegmentLib.memory_bank import MemoryBank
+    from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
     banks = [part for part in _parts(list(vars(tracker).values())) if isinstance(part, MemoryBank)]
     tensors = [part for part in _parts(banks) if isinstance(part, torch.Tensor)]

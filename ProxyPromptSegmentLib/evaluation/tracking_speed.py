@@ -56,7 +56,7 @@ def measure_tracking_speed(
     """
     import torch
 
-    from ProxyPromptSegmentLib.tracker import Tracker
+    from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
     check_memory(segmenter)
     sweep = [sweep_frame(index, side) for index in range(frames)]

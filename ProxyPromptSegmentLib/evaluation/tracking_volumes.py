@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.results import SegmentResult
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.tracker import FramePrediction
+    from ProxyPromptSegmentLib.tracking.tracker import FramePrediction
 
 MEAN = "mean of the support masks, copied"
 BOTH_WAYS = "proxy prompt + memory, both ways"
@@ -86,8 +86,8 @@ def _segmented(
     beside: dict[str, Segmenter],
 ) -> Iterator[tuple[str, SegmentResult, int | None]]:
     """What each method predicts of one volume with one draw, and on how many slices prompt and memory disagree."""
-    from ProxyPromptSegmentLib.track_volume import track_volume
-    from ProxyPromptSegmentLib.tracker import Tracker
+    from ProxyPromptSegmentLib.tracking.tracker import Tracker
+    from ProxyPromptSegmentLib.tracking.volume import track_volume
 
     window, spacing = intensity_window(case.images), spacing_of(case)
     right = segmenter.prepare(support)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.agreement import Agreement
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
-from ProxyPromptSegmentLib.memory_bank import MemoryBank
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt, presence_of
+from ProxyPromptSegmentLib.tracking.agreement import Agreement
+from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
 ARRAYS = ("probability", "presence", "quality", "agreement", "disagrees", "reanchored")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory, Prompt
-from ProxyPromptSegmentLib.track_state import FramePrediction, Present, answer_of, unchecked
+from ProxyPromptSegmentLib.tracking.state import FramePrediction, Present, answer_of, unchecked
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone

@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 
 # Slices that are looked at first when the beginning is chosen. An object that fills a twelfth of the volume is then not
 # missed; with the halving that follows, 200 slices cost some 20 embeddings, which tracking needs anyway, and as many

@@ -18,7 +18,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.memory_bank import MemoryBank
+    from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
 # Provisional: to be set on the validation sweep, with the share of frames that is reported against their Dice.
 DISAGREEMENT = 0.5  # Dice below which the two disagree

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.commands.tracked import FrameFindings, Tracked
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.tracking.result import FrameFindings, Tracked
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.track_table import TrackTable
-    from ProxyPromptSegmentLib.tracker import FramePrediction, Tracker
+    from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 
 NARROW = 64
 """Of 256 grey levels: an 8-bit frame whose window is narrower is a black or nearly empty one and decides nothing."""
@@ -161,7 +161,7 @@ def follow_volume(
         progress: Told of each slice.
         cancel: Looked at before each slice.
     """
-    from ProxyPromptSegmentLib.track_volume import track_volume
+    from ProxyPromptSegmentLib.tracking.volume import track_volume
 
     predictions: dict[int, FramePrediction] = {}
 

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
-from ProxyPromptSegmentLib.clicks import clicked
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-from ProxyPromptSegmentLib.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.track_inputs import (
+from ProxyPromptSegmentLib.tracking.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
+from ProxyPromptSegmentLib.tracking.clicks import clicked
+from ProxyPromptSegmentLib.tracking.inputs import (
     frame_shape,
     masks_of_correction,
     masks_of_given_frame,
@@ -36,7 +35,8 @@ from ProxyPromptSegmentLib.track_inputs import (
     points_of_correction,
     window_values,
 )
-from ProxyPromptSegmentLib.track_state import (
+from ProxyPromptSegmentLib.tracking.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
+from ProxyPromptSegmentLib.tracking.state import (
     FramePrediction,
     Moment,
     Present,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.track_table import TrackTable
-    from ProxyPromptSegmentLib.tracker import FramePrediction
+    from ProxyPromptSegmentLib.tracking.tracker import FramePrediction
 
 Masks = npt.NDArray[np.uint8]
 DROPPED = "the memory was dropped, the proxy prompt alone spoke"

@@ -1,0 +1,1 @@
+"""Segmenting frame by frame with SAM 2's memory."""
