@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib import likeness
 from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
@@ -19,7 +18,8 @@ from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.inference.pipeline import load
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.suggest import RESEMBLES, Suggestion, rank, warning
+from ProxyPromptSegmentLib.review import likeness
+from ProxyPromptSegmentLib.review.suggest import RESEMBLES, Suggestion, rank, warning
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ import pytest
 
 from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentLib.findings import Finding, by_level, on_slices, worst
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import SupportCase, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.review.check import LeaveOneOut, check_case, leave_one_out, trial_findings
+from ProxyPromptSegmentLib.review.findings import Finding, by_level, on_slices, worst
+from ProxyPromptSegmentLib.review.flip import probable_flip
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
-from ProxyPromptSegmentLib.support_check import LeaveOneOut, check_case, leave_one_out, trial_findings
-from ProxyPromptSegmentLib.support_flip import probable_flip
 
 GRID = VolumeGeometry((64, 64, 7), (1, 1, 4))
 

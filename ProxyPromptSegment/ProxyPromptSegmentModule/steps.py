@@ -198,7 +198,7 @@ class CheckTask:
 
     def __call__(self, engine: Any, context: Any) -> list[Any]:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.support_check import check_case
+        from ProxyPromptSegmentLib.review.check import check_case
 
         findings = []
         for number, case in enumerate(self.cases):
@@ -207,7 +207,7 @@ class CheckTask:
                 named = f"{case.volume.name}: {finding.text}" if others else finding.text
                 findings.append(replace(finding, text=named))
         if self.leave_one_out:
-            from ProxyPromptSegmentLib.support_trial import leave_one_out, trial_findings
+            from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
 
             segmenter = _segmenter(engine, self.settings)
             answers = leave_one_out(segmenter, self.cases, None, context.progress, context.cancel)
@@ -228,7 +228,7 @@ class SuggestTask:
     def __call__(self, engine: Any, context: Any) -> tuple[list[Any], str]:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.imaging.volumes import Volume
-        from ProxyPromptSegmentLib.suggest import rank, warning
+        from ProxyPromptSegmentLib.review.suggest import rank, warning
 
         target = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
         segmenter = _segmenter(engine, self.settings)

@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.data.cases import DATASETS, load_dataset
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.support_flip import ENOUGH, flip_scores, judged
+from ProxyPromptSegmentLib.review.flip import ENOUGH, flip_scores, judged
 
 FLIPS = ("left-right", "up-down", "left-right and up-down")
 

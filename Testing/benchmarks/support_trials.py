@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.inference.pipeline import load
-from ProxyPromptSegmentLib.support_trial import leave_one_out, trial_findings
+from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
 
 SPOILED = {
     "mirrored": lambda masks: masks[:, :, ::-1],

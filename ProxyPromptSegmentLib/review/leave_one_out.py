@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentLib.findings import Finding, on_slices
 from ProxyPromptSegmentLib.imaging.geometry import slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
@@ -19,6 +18,7 @@ from ProxyPromptSegmentLib.inference.job import SupportCase, plan, shared_object
 from ProxyPromptSegmentLib.inference.pipeline import THRESHOLD, run
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.review.findings import Finding, on_slices
 from ProxyPromptSegmentLib.support.matching import annotated_axis
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
 

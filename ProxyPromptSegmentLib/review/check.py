@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.findings import Finding, by_level, on_slices
 from ProxyPromptSegmentLib.imaging.geometry import take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window, window_to_unit
+from ProxyPromptSegmentLib.review.findings import Finding, by_level, on_slices
+from ProxyPromptSegmentLib.review.flip import probable_flip
+from ProxyPromptSegmentLib.review.leave_one_out import LeaveOneOut, leave_one_out, trial_findings
+from ProxyPromptSegmentLib.review.shape import shape_findings
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences
-from ProxyPromptSegmentLib.support_flip import probable_flip
-from ProxyPromptSegmentLib.support_shape import shape_findings
-from ProxyPromptSegmentLib.support_trial import LeaveOneOut, leave_one_out, trial_findings
 
 __all__ = ["Finding", "LeaveOneOut", "check_case", "leave_one_out", "trial_findings"]
 

@@ -25,7 +25,9 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.library.entry import LibraryEntry
 from ProxyPromptSegmentLib.library.store import SupportLibrary
-from ProxyPromptSegmentLib.likeness import (
+from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.review.likeness import (
     RESEMBLES,
     VERSION,
     Cells,
@@ -35,8 +37,6 @@ from ProxyPromptSegmentLib.likeness import (
     likeness_of,
     spread,
 )
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
-from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import NOTABLE_RATIO, annotated_axis, has_place, is_sliceable, plane_of
 
 if TYPE_CHECKING:

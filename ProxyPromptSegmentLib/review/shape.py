@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.findings import Finding, on_slices
 from ProxyPromptSegmentLib.imaging.geometry import take_slices
+from ProxyPromptSegmentLib.review.findings import Finding, on_slices
 
 SPECK = 0.02
 """Parts and holes below this share of the object's area on the slice are specks: slips of the hand."""

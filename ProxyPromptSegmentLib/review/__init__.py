@@ -1,0 +1,1 @@
+"""Whether supports are any good: checks, leave-one-out trial, suggestions."""
