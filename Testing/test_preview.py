@@ -14,7 +14,8 @@ from PIL import Image
 from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.inference.pipeline import SupportCase, plan, run
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.preview import (
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.reports.preview import (
     bright,
     choose_slices,
     contour,
@@ -23,7 +24,6 @@ from ProxyPromptSegmentLib.preview import (
     tile_size,
     write_preview,
 )
-from ProxyPromptSegmentLib.progress import CancelToken
 
 
 def a_result(target_objects=("gland", "stone"), cancel=None):

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.inference.pipeline import LoadedModel, plan, read_support_case, run
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.report import (
+from ProxyPromptSegmentLib.reports.report import (
     build_report,
     describe_file,
     describe_volume,

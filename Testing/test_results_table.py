@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ProxyPromptSegmentLib.imaging.slice_choice import ranges
-from ProxyPromptSegmentLib.results_table import (
+from ProxyPromptSegmentLib.reports.results_table import (
     Findings,
     Table,
     csv_text,
@@ -196,7 +196,7 @@ def test_an_outcome_of_the_engine_gives_the_same_numbers_as_the_report():
     from ProxyPromptSegmentLib.inference.job import SupportCase
     from ProxyPromptSegmentLib.inference.pipeline import plan, run
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.report import describe_object
+    from ProxyPromptSegmentLib.reports.report import describe_object
 
     job = plan([SupportCase(*a_case(1))], a_case(2)[0])
     outcome = run(Segmenter(InContextModel(), "cpu", across_slices=False), job)

@@ -26,7 +26,7 @@ from ProxyPromptSegmentLib.inference.job import SupportCase, plan, read_support_
 from ProxyPromptSegmentLib.inference.pipeline import run
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.run_record import command_of, record_text, run_record, slices_text
+from ProxyPromptSegmentLib.reports.run_record import command_of, record_text, run_record, slices_text
 
 pytest_plugins = ["command_fixtures"]
 MODEL = SimpleNamespace(name="double", path=Path("/models/double.safetensors"), sha256="ab" * 32, metadata={"steps": 7})

@@ -23,15 +23,15 @@ from PIL import Image
 from test_geometry import geometries
 from test_segmentations import TERMS
 
-from ProxyPromptSegmentLib import overlay
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, stacked_geometry, write_tracked
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
-from ProxyPromptSegmentLib.overlay import write_overlay
-from ProxyPromptSegmentLib.track_table import TrackTable
+from ProxyPromptSegmentLib.reports import overlay
+from ProxyPromptSegmentLib.reports.frame_table import TrackTable
+from ProxyPromptSegmentLib.reports.overlay import write_overlay
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 
@@ -373,7 +373,7 @@ def test_after_a_failure_the_older_table_stays(tmp_path):
 
 def test_a_killed_program_leaves_whole_rows_beside(tmp_path):
     code = (
-        "import os, signal, sys; from ProxyPromptSegmentLib.track_table import TrackTable\n"
+        "import os, signal, sys; from ProxyPromptSegmentLib.reports.frame_table import TrackTable\n"
         "with TrackTable(sys.argv[1]) as table:\n"
         "    for n in range(50): table.add(n, 'a', n)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

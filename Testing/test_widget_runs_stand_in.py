@@ -32,7 +32,7 @@ def finished(ready):
     import slicer
     from mrml_scene import add_segmentation
 
-    from ProxyPromptSegmentLib.results_table import Table
+    from ProxyPromptSegmentLib.reports.results_table import Table
 
     ready.ui.applyButton.click()
     run = ready.host.logic.runs[0]

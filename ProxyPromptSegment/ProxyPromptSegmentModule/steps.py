@@ -158,8 +158,8 @@ class SummaryTask:
 
     def __call__(self, engine: Any, context: Any) -> Summary:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.results_table import object_table, slices_to_look_at
-        from ProxyPromptSegmentLib.run_record import record_text, run_record
+        from ProxyPromptSegmentLib.reports.results_table import object_table, slices_to_look_at
+        from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
 
         record = run_record(
             self.job,

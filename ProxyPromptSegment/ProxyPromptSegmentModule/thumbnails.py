@@ -113,7 +113,7 @@ def thumbnail_of(
         uint8 ``(size, size, 3)``; `BACKGROUND` where the slice ends.
     """
     from ProxyPromptSegmentLib.networks.letterbox import window_to_unit
-    from ProxyPromptSegmentLib.preview import bright
+    from ProxyPromptSegmentLib.reports.preview import bright
 
     rows, columns = _frame(np.any(masks, axis=0) if len(masks) else np.zeros(image.shape[:2], bool), spacing_mm)
     height, width = (rows.stop - rows.start) * spacing_mm[0], (columns.stop - columns.start) * spacing_mm[1]

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
     from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
     from ProxyPromptSegmentLib.imaging.volumes import write_volume
-    from ProxyPromptSegmentLib.report import to_text
+    from ProxyPromptSegmentLib.reports.report import to_text
 
     folder: Path = args.output
     resolve(args.model)

@@ -128,7 +128,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
 def _check(request: Request) -> None:
     """Refuses what needs no reading."""
     from ProxyPromptSegmentLib.imaging.segmentations import OUTPUT_SUFFIXES
-    from ProxyPromptSegmentLib.preview import PREVIEW_SUFFIXES
+    from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES
 
     SliceChoice.parse(request.slices, "--slices")
     request.support_choices()
@@ -218,7 +218,7 @@ def _write(
     for warning in warnings:
         console.warn(warning)
     if request.preview:
-        from ProxyPromptSegmentLib.preview import write_preview
+        from ProxyPromptSegmentLib.reports.preview import write_preview
 
         refuse_existing("--preview", request.preview, request.force)
         stacked = None if references is None else np.stack(list(references.values()))
@@ -238,7 +238,7 @@ def _report(
 ) -> dict[str, Any]:
     """Builds the report, and writes it if asked. Dice counts the slices that were computed."""
     from ProxyPromptSegmentLib.imaging.metrics import dice
-    from ProxyPromptSegmentLib.report import build_report, write_report
+    from ProxyPromptSegmentLib.reports.report import build_report, write_report
 
     done = np.flatnonzero(outcome.result.done)
     scores = {

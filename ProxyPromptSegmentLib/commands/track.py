@@ -138,7 +138,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.status("stopped before the first frame was done; nothing was written.")
         return EXIT_INTERRUPTED
     if args.json:
-        from ProxyPromptSegmentLib.report import to_text
+        from ProxyPromptSegmentLib.reports.report import to_text
 
         console.result(to_text(report))
     for line in summary(report, written):

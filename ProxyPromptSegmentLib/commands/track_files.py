@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
-from ProxyPromptSegmentLib.commands.track_report import time_steps
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
@@ -19,7 +18,8 @@ from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, write_tr
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
 from ProxyPromptSegmentLib.inference.job import Job, SupportCase, plan, read_support_case
-from ProxyPromptSegmentLib.overlay import write_overlay
+from ProxyPromptSegmentLib.reports.overlay import write_overlay
+from ProxyPromptSegmentLib.reports.track_report import time_steps
 from ProxyPromptSegmentLib.support.matching import has_place
 from ProxyPromptSegmentLib.tracking.result import Tracked
 

@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.weights.registry import resolve
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.track_table import TrackTable
+    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
     from ProxyPromptSegmentLib.tracking.result import Tracked
     from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
@@ -77,9 +77,9 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         read = time.perf_counter()
         if cancel.cancelled:
             return None
-        from ProxyPromptSegmentLib.commands.track_report import build_track_report, notes_on
         from ProxyPromptSegmentLib.inference import pipeline
-        from ProxyPromptSegmentLib.report import write_report
+        from ProxyPromptSegmentLib.reports.report import write_report
+        from ProxyPromptSegmentLib.reports.track_report import build_track_report, notes_on
         from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
         model = pipeline.load(request.model, request.device)
@@ -120,7 +120,7 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
 def _check(request: TrackRequest) -> None:
     """Refuses what needs no reading."""
     from ProxyPromptSegmentLib.frames.mask_files import TRACKED_SUFFIXES
-    from ProxyPromptSegmentLib.overlay import OVERLAY_SUFFIXES
+    from ProxyPromptSegmentLib.reports.overlay import OVERLAY_SUFFIXES
 
     FrameChoice.parse(request.slices)
     request.support_choices()
@@ -138,7 +138,7 @@ def _check(request: TrackRequest) -> None:
 @contextmanager
 def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> Iterator[TrackTable | None]:
     """The table, if one is wanted: its rows are on the disk as they come, also when it is stopped at once."""
-    from ProxyPromptSegmentLib.track_table import TrackTable
+    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
 
     if request.table is None:
         yield None

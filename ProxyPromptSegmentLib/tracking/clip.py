@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.tracking.result import FrameFindings, Tracked
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.track_table import TrackTable
+    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
     from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 
 NARROW = 64

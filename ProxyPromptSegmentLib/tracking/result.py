@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.track_table import TrackTable
+    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
     from ProxyPromptSegmentLib.tracking.tracker import FramePrediction
 
 Masks = npt.NDArray[np.uint8]

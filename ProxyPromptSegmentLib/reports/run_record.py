@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.report import (
+from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
     ModelLike,
     describe_model,
@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.report import (
     to_text,
     versions,
 )
-from ProxyPromptSegmentLib.results_table import findings_of, measure
+from ProxyPromptSegmentLib.reports.results_table import findings_of, measure
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job, SupportCase

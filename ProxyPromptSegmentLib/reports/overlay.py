@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
-from ProxyPromptSegmentLib.preview import RESEARCH, bright, contour, picture_of, tile_size
+from ProxyPromptSegmentLib.reports.preview import RESEARCH, bright, contour, picture_of, tile_size
 
 OVERLAY_SUFFIXES = (".mp4", ".gif")
 MOST_GIF_FRAMES = 300

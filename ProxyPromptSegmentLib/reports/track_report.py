@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.report import LEAST_SURE, describe_file, describe_model, describe_supports, versions
+from ProxyPromptSegmentLib.reports.report import LEAST_SURE, describe_file, describe_model, describe_supports, versions
 from ProxyPromptSegmentLib.tracking.clip import time_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import label_values
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.networks.checkpoints import sha256
-from ProxyPromptSegmentLib.results_table import findings_of, measure
+from ProxyPromptSegmentLib.reports.results_table import findings_of, measure
 from ProxyPromptSegmentLib.support.matching import has_place, plane_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What a run leaves behind beside masks: reports, tables, previews, overlays."""
