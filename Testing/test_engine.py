@@ -12,16 +12,16 @@ torch = pytest.importorskip("torch")
 from engine_doubles import EVERYTHING, tiny_model
 from worker_doubles import SIZE, Talk, a_job, an_engine, embedded, loaded
 
-from ProxyPromptSegmentLib.encodings import EncodingStore, bytes_of
-from ProxyPromptSegmentLib.engine import Engine
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
-from ProxyPromptSegmentLib.events import Finished, Progressed, Said, SliceReady, StageStarted
 from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-from ProxyPromptSegmentLib.streaming import Stream, outwards
-from ProxyPromptSegmentLib.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
-from ProxyPromptSegmentLib.worker import Worker
+from ProxyPromptSegmentLib.worker.encodings import EncodingStore, bytes_of
+from ProxyPromptSegmentLib.worker.events import Finished, Progressed, Said, SliceReady, StageStarted
+from ProxyPromptSegmentLib.worker.model_store import Engine
+from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
+from ProxyPromptSegmentLib.worker.thread import Worker
 
 DONE = 0.5
 

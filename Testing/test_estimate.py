@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
-from ProxyPromptSegmentLib.estimate import ARCHITECTURES, SpeedRecord, architecture_of, estimate
 from ProxyPromptSegmentLib.weights.registry import all_entries, find, models_folder
+from ProxyPromptSegmentLib.worker.estimate import ARCHITECTURES, SpeedRecord, architecture_of, estimate
 
 SHAPE = (256, 256)
 
@@ -57,7 +57,7 @@ def test_a_real_run_is_estimated_within_a_factor_once_it_was_measured():
     from worker_doubles import SIZE, Talk, a_job, an_engine, embedded
 
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.tasks import SegmentTask
+    from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 
     engine, job = an_engine(Segmenter(embedded(), "cpu", 1)), a_job()
     done = Talk().do(SegmentTask(job, keep=False), engine)
@@ -93,8 +93,8 @@ def test_embeddings_of_the_compact_models_are_right_to_the_byte(name):
     pytest.importorskip("torch")
     from worker_doubles import embedded
 
-    from ProxyPromptSegmentLib.encodings import EncodingStore
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.worker.encodings import EncodingStore
 
     segmenter, store = Segmenter(embedded(name), "cpu", 1), EncodingStore()
     images = np.random.default_rng(0).uniform(0, 1, (3, 40, 56)).astype(np.float32)

@@ -10,12 +10,12 @@ torch = pytest.importorskip("torch")
 from worker_doubles import Machine, Talk, a_job, an_engine, embedded
 
 from ProxyPromptSegmentLib.errors import DeviceError, UsageError
-from ProxyPromptSegmentLib.events import Said, SliceReady
 from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.ladder import Ladder, fewer_pairs, is_memory_error
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
-from ProxyPromptSegmentLib.tasks import FramesTask, LiveTask, SegmentTask
+from ProxyPromptSegmentLib.worker.events import Said, SliceReady
+from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, fewer_pairs, is_memory_error
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask
 
 PLENTY = 10_000
 TELLS = {
@@ -312,7 +312,7 @@ def test_memory_errors_are_told_from_others():
 
 
 def test_an_unknown_device_is_refused_before_anything_is_loaded():
-    from ProxyPromptSegmentLib.engine import Engine
+    from ProxyPromptSegmentLib.worker.model_store import Engine
 
     with pytest.raises((DeviceError, UsageError), match="no device 'tpu'"):
         Talk().do(SegmentTask(few(), device="tpu"), Engine())

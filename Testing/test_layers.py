@@ -123,7 +123,7 @@ def test_the_documented_layers_are_all_walked():
         ("prompting/proxy/bridge.py", "import sam2.modeling.sam2_base", "must not know"),
         ("backbones/sam.py", "from ProxyPromptSegmentLib.prompting import proxy", "must not know"),
         ("backbones/sam.py", "from segment_anything.modeling import Sam", ""),
-        ("training/run.py", "from ProxyPromptSegmentLib.worker import Worker", "must not know"),
+        ("training/run.py", "from ProxyPromptSegmentLib.worker.thread import Worker", "must not know"),
         ("errors.py", "import slicer.util", "must not know"),
         ("errors.py", "import importlib\nimportlib.import_module('vtk')", "must not know"),
         ("errors.py", "from ProxyPromptSegmentLib import __version__", ""),

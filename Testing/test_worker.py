@@ -12,18 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ProxyPromptSegmentLib.events import (
-    Dropped,
-    Failed,
-    Finished,
-    Progressed,
-    Said,
-    SliceReady,
-    StageStarted,
-)
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.task_context import Context, TimeLeft
-from ProxyPromptSegmentLib.worker import Worker
+from ProxyPromptSegmentLib.worker.context import Context, TimeLeft
+from ProxyPromptSegmentLib.worker.events import Dropped, Failed, Finished, Progressed, Said, SliceReady, StageStarted
+from ProxyPromptSegmentLib.worker.thread import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON = 20.0  # seconds; nothing here takes one
@@ -390,7 +382,7 @@ def test_a_worker_that_nobody_holds_leaves_no_thread():
 @pytest.mark.parametrize("task", ["lambda e, c: 1", "lambda e, c: c.cancel._event.wait()"])
 def test_the_program_ends_while_the_worker_sleeps_or_works(task):
     code = (
-        "from ProxyPromptSegmentLib.worker import Worker; import sys, time\n"
+        "from ProxyPromptSegmentLib.worker.thread import Worker; import sys, time\n"
         f"worker = Worker(object); worker.submit({task}); time.sleep(0.1)\n"
         "assert not {'torch', 'scipy', 'SimpleITK'} & set(sys.modules), 'heavy'\nprint('end')"
     )

@@ -13,16 +13,16 @@ torch = pytest.importorskip("torch")
 
 import engine_doubles  # noqa: F401 - skips where a package is missing
 
-from ProxyPromptSegmentLib.engine import Engine
-from ProxyPromptSegmentLib.events import SliceReady
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.inference.pipeline import LoadedModel, SupportCase, plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.task_context import Context
 from ProxyPromptSegmentLib.weights.registry import resolve
+from ProxyPromptSegmentLib.worker.context import Context
+from ProxyPromptSegmentLib.worker.events import SliceReady
+from ProxyPromptSegmentLib.worker.model_store import Engine
 
 SIZE = (10, 40, 40)
 SUPPORTS = (3, 4, 5)  # slices

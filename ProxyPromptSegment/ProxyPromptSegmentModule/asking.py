@@ -8,7 +8,7 @@ from typing import Any
 
 import slicer
 
-from ProxyPromptSegmentLib import events
+from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.reading import VolumeReading
 from ProxyPromptSegmentModule.request import Request, Settings
@@ -33,7 +33,7 @@ class Asking:
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: Answer) -> None:
         """Which support patches drove the prediction of an object at a world position; the newest question wins."""
-        from ProxyPromptSegmentLib.tasks import WhyTask
+        from ProxyPromptSegmentLib.worker.tasks import WhyTask
 
         if run.job is None or name not in run.job.support.objects:
             on_answer(None, _("Nothing was predicted yet; press Apply first."))
@@ -77,8 +77,8 @@ class Asking:
         Raises:
             ProxyPromptError: If the model is unknown.
         """
-        from ProxyPromptSegmentLib.estimate import estimate
         from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis
+        from ProxyPromptSegmentLib.worker.estimate import estimate
 
         settings, target = request.settings, request.target
         axis = settings.axis if settings.axis in AXES else auto_axis(nodes.geometry_of(target))
@@ -99,7 +99,7 @@ class Asking:
 
     def speeds(self) -> Any:
         """How fast this machine was, as far as somebody has measured: an `estimate.SpeedRecord`."""
-        from ProxyPromptSegmentLib.estimate import SpeedRecord
+        from ProxyPromptSegmentLib.worker.estimate import SpeedRecord
 
         if self._speeds is None:
             self._speeds = SpeedRecord.from_dict(_read_setting())

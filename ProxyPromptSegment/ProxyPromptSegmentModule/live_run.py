@@ -43,7 +43,7 @@ class LiveRun(VolumeRun):
         super().advance()
 
     def _steps(self) -> Chain:
-        from ProxyPromptSegmentLib.tasks import LiveTask
+        from ProxyPromptSegmentLib.worker.tasks import LiveTask
 
         self.job = yield from self._planned()
         self.sink.open(self.job)

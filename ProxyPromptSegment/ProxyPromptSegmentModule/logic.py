@@ -13,8 +13,8 @@ from typing import Any
 
 import slicer
 
-from ProxyPromptSegmentLib.events import Failed, Finished
-from ProxyPromptSegmentLib.worker import Worker
+from ProxyPromptSegmentLib.worker.events import Failed, Finished
+from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule import result_nodes
 from ProxyPromptSegmentModule.asking import Asking
 from ProxyPromptSegmentModule.live_run import LiveRun

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any
 
-from ProxyPromptSegmentLib import events
+from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.panel_words import in_panel_words
 from ProxyPromptSegmentModule.reading import VolumeReading
@@ -289,7 +289,7 @@ class Run:
 
     def _task(self) -> Any:
         """What segments the planned job."""
-        from ProxyPromptSegmentLib.tasks import SegmentTask
+        from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 
         settings = self.request.settings
         return SegmentTask(

@@ -148,7 +148,7 @@ class SequenceRun(Run):
 
     def receive(self, event: Any) -> None:
         """Slices of a volume are not items, so they wait for the whole."""
-        from ProxyPromptSegmentLib.events import SliceReady
+        from ProxyPromptSegmentLib.worker.events import SliceReady
 
         if isinstance(event, SliceReady) and self.frames is not None and self.frames.kind == sequences.VOLUMES:
             return

@@ -1,6 +1,6 @@
 """Tasks of a run that the worker thread computes besides segmenting; they know nothing of nodes.
 
-Each is called with the engine and a context, see `ProxyPromptSegmentLib.worker`.
+Each is called with the engine and a context, see `ProxyPromptSegmentLib.worker.thread`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class CineTask:
     def __call__(self, engine: Any, context: Any) -> Any:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.networks.letterbox import intensity_window
-        from ProxyPromptSegmentLib.tasks import FramesTask, SegmentTask
+        from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 
         settings, window = self.settings, intensity_window(self.frames)
         if hasattr(_segmenter(engine, settings).model.backbone, "remember"):
@@ -111,7 +111,7 @@ def _as_stack(job: Any, frames: np.ndarray, window: tuple[float, float]) -> Any:
 
 def _as_frames(found: Any) -> Any:
     """What a stack's `TaskOutcome` says, as that of frames."""
-    from ProxyPromptSegmentLib.tasks import FramesOutcome
+    from ProxyPromptSegmentLib.worker.tasks import FramesOutcome
 
     result, outcome = found.outcome.result, found.outcome
     return FramesOutcome(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.task_steps import Steps
-from ProxyPromptSegmentLib.tasks import FramesOutcome, FramesTask
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.worker.segment_task import Steps
+from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, FramesTask
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.engine import Engine
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.worker import Context
+    from ProxyPromptSegmentLib.worker.model_store import Engine
+    from ProxyPromptSegmentLib.worker.thread import Context
 
 CAUSAL_MODES = ("proxy+bank", "proxy_only")
 

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ProxyPromptSegmentLib.events import Dropped, Event, Failed, Finished
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.task_context import Context
+from ProxyPromptSegmentLib.worker.context import Context
+from ProxyPromptSegmentLib.worker.events import Dropped, Event, Failed, Finished
 
 __all__ = ["Context", "Task", "Ticket", "Worker"]
 
@@ -262,7 +262,7 @@ def _make_engine(desk: _Desk) -> Any:
     """The engine; torch is imported here, on the thread."""
     if desk.engine_factory is not None:
         return desk.engine_factory()
-    from ProxyPromptSegmentLib.engine import Engine
+    from ProxyPromptSegmentLib.worker.model_store import Engine
 
     return Engine()
 

@@ -13,25 +13,18 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.pipeline import outcome_of
 from ProxyPromptSegmentLib.inference.postprocess import one_piece
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
-from ProxyPromptSegmentLib.ladder import Ladder, Unusable
-from ProxyPromptSegmentLib.streaming import Stream, outwards
-from ProxyPromptSegmentLib.tasks import (
-    LiveSlice,
-    LiveTask,
-    ModelFacts,
-    SegmentTask,
-    TaskOutcome,
-    WhyTask,
-)
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
+from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
+from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask, ModelFacts, SegmentTask, TaskOutcome, WhyTask
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.engine import Encodings, Engine
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
     from ProxyPromptSegmentLib.support.pairs import SupportSet
-    from ProxyPromptSegmentLib.worker import Context
+    from ProxyPromptSegmentLib.worker.model_store import Encodings, Engine
+    from ProxyPromptSegmentLib.worker.thread import Context
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.engine import Engine
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.pipeline import Outcome
     from ProxyPromptSegmentLib.support.pairs import SupportSet
-    from ProxyPromptSegmentLib.worker import Context
+    from ProxyPromptSegmentLib.worker.model_store import Engine
+    from ProxyPromptSegmentLib.worker.thread import Context
 
 DEFAULT_MODEL = "sam-compact"
 DEFAULT_TRACKING_MODEL = "sam2-compact"
@@ -134,7 +134,7 @@ class SegmentTask:
 
     def __call__(self, engine: Engine, context: Context) -> TaskOutcome:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.task_steps import segment
+        from ProxyPromptSegmentLib.worker.segment_task import segment
 
         return segment(self, engine, context)
 
@@ -167,7 +167,7 @@ class FramesTask:
 
     def __call__(self, engine: Engine, context: Context) -> FramesOutcome:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.task_frames import follow_frames
+        from ProxyPromptSegmentLib.worker.frames_task import follow_frames
 
         return follow_frames(self, engine, context)
 
@@ -184,7 +184,7 @@ class LiveTask:
 
     def __call__(self, engine: Engine, context: Context) -> LiveSlice:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.task_steps import live
+        from ProxyPromptSegmentLib.worker.segment_task import live
 
         return live(self, engine, context)
 
@@ -211,6 +211,6 @@ class WhyTask:
 
     def __call__(self, engine: Engine, context: Context) -> Any:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.task_steps import why
+        from ProxyPromptSegmentLib.worker.segment_task import why
 
         return why(self, engine, context)

@@ -10,8 +10,8 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.events import Event, Progressed, Said, SliceReady, StageStarted
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.worker.events import Event, Progressed, Said, SliceReady, StageStarted
 
 __all__ = ["Context", "TimeLeft"]
 

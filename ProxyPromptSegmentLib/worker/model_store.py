@@ -18,17 +18,17 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
 from ProxyPromptSegmentLib.inference.postprocess import one_piece
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter, fingerprint
-from ProxyPromptSegmentLib.ladder import Ladder
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.worker.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
+from ProxyPromptSegmentLib.worker.memory_ladder import Ladder
 
 __all__ = ["Encodings", "EncodingStore", "Engine"]
 

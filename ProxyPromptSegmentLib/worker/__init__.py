@@ -1,0 +1,1 @@
+"""The engine and its thread: tasks, events, caches, fallbacks when memory runs out."""
