@@ -179,7 +179,7 @@ def _alternate(calls: list[Callable[[], object]], repeats: int, device: torch.de
     Returns:
         For each call ``(repeats, 2)``: seconds of the wall, and of `training_clock`.
     """
-    from ProxyPromptSegmentLib.training.clock import training_clock
+    from ProxyPromptSegmentLib.evaluation.clock import training_clock
 
     def timed(call: Callable[[], object]) -> tuple[float, float]:
         wall, computed = time.perf_counter(), training_clock(device)

@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
+from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.networks.letterbox import intensity_window
-from ProxyPromptSegmentLib.training.clock import training_clock
 
 LOG = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from torch import nn
 
 from ProxyPromptSegmentLib.data.cases import load_dataset, split
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.clips import ClipEpisode, ClipSampler, click_tokens, clip_loss
-from ProxyPromptSegmentLib.training.clock import training_clock
 from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
 from ProxyPromptSegmentLib.training.losses import prediction_loss
 from ProxyPromptSegmentLib.training.recipe import Recipe
