@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands import demo, evaluate, models, segment, track, train
-from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import (
     EXIT_INTERNAL,
     EXIT_INTERRUPTED,

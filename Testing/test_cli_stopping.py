@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 from command_cases import ROOT, Desk
 
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.console import ConsoleProgress
+from ProxyPromptSegmentLib.commands.console import ConsoleProgress
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
@@ -43,7 +43,7 @@ class SignalAt(ConsoleProgress):
 
 
 def _progress(monkeypatch, progress: Progress) -> None:
-    monkeypatch.setattr("ProxyPromptSegmentLib.console.ConsoleProgress", lambda *_: progress)
+    monkeypatch.setattr("ProxyPromptSegmentLib.commands.console.ConsoleProgress", lambda *_: progress)
 
 
 def test_ctrl_c_in_the_middle_keeps_the_slices_that_are_done(desk, monkeypatch, capsys) -> None:

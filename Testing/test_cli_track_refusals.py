@@ -200,7 +200,7 @@ def test_a_result_that_appears_during_the_work_is_kept(track_desk, monkeypatch, 
 
 
 def _progress(monkeypatch, number: int, times: int = 1) -> None:
-    monkeypatch.setattr("ProxyPromptSegmentLib.console.ConsoleProgress", lambda *_: SignalAt(number, times))
+    monkeypatch.setattr("ProxyPromptSegmentLib.commands.console.ConsoleProgress", lambda *_: SignalAt(number, times))
 
 
 def test_ctrl_c_in_the_middle_keeps_masks_table_overlay_and_report(track_desk, monkeypatch, capsys) -> None:
@@ -225,7 +225,7 @@ def test_ctrl_c_in_a_volume_keeps_the_slices_that_are_done(tmp_path, following, 
     steps = SignalAt(2)
     steps.start, start = lambda total, what: start(total, what) if what == "tracking" else None, steps.start
     steps.step, step = lambda *words: step(*words) if steps.what == "tracking" else None, steps.step
-    monkeypatch.setattr("ProxyPromptSegmentLib.console.ConsoleProgress", lambda *_: steps)
+    monkeypatch.setattr("ProxyPromptSegmentLib.commands.console.ConsoleProgress", lambda *_: steps)
     words = desk.words("--progress", "--report", desk.report, support=support, target=target, output=output)
     assert main(words) == 130
     done = json.loads(desk.report.read_text("utf-8"))["frames_done"]

@@ -17,7 +17,7 @@ from download_cases import CONTENT, an_entry, files
 from hostile_server import HostileServer
 
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.commands.byte_progress import ByteProgress, size_text
+from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, size_text
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
@@ -427,7 +427,7 @@ def test_listing_models_imports_nothing_heavy() -> None:
 
 
 def test_progress_tells_amount_speed_and_time_left(capsys, monkeypatch) -> None:
-    import ProxyPromptSegmentLib.commands.byte_progress as module
+    import ProxyPromptSegmentLib.commands.progress_bars as module
 
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])

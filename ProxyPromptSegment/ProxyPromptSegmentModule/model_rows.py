@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from ProxyPromptSegmentLib.commands.byte_progress import size_text
+from ProxyPromptSegmentLib.commands.progress_bars import size_text
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import check_outputs
-from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import EXIT_OK, ProxyPromptError
 
 DESCRIPTION = """\

@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import device_of
-from ProxyPromptSegmentLib.commands.request import Request, perform
-from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+from ProxyPromptSegmentLib.commands.segment_run import Request, perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
-from ProxyPromptSegmentLib.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.networks.checkpoints import sha256
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.evaluation import command
 
 DESCRIPTION = """\

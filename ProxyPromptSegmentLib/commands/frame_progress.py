@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ProxyPromptSegmentLib.console import REDRAW_SECONDS, ConsoleProgress
+from ProxyPromptSegmentLib.commands.console import REDRAW_SECONDS, ConsoleProgress
 
 
 class OpenEndedProgress(ConsoleProgress):

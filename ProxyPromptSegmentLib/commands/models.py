@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ProxyPromptSegmentLib.commands.byte_progress import ByteProgress, size_text
-from ProxyPromptSegmentLib.console import Console, ConsoleProgress
+from ProxyPromptSegmentLib.commands.console import Console, ConsoleProgress
+from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, size_text
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
-from ProxyPromptSegmentLib.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache

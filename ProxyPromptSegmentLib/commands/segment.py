@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of
-from ProxyPromptSegmentLib.commands.request import Request, perform
-from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+from ProxyPromptSegmentLib.commands.segment_run import Request, perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
-from ProxyPromptSegmentLib.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 DESCRIPTION = """\

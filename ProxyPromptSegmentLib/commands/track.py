@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of
-from ProxyPromptSegmentLib.commands.track_request import DEFAULT_TRACK_MODEL, MODES, TrackRequest, perform
-from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+from ProxyPromptSegmentLib.commands.track_run import DEFAULT_TRACK_MODEL, MODES, TrackRequest, perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
 from ProxyPromptSegmentLib.imaging.slice_choice import ranges
-from ProxyPromptSegmentLib.interrupt import stop_on_signals
 
 MOST_LISTED = 5
 DESCRIPTION = """\

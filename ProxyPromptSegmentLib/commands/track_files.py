@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.support.matching import has_place
 from ProxyPromptSegmentLib.tracking.result import Tracked
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.commands.track_request import TrackRequest
+    from ProxyPromptSegmentLib.commands.track_run import TrackRequest
 
 VOLUME_FPS, UNKNOWN_FPS = 5.0, 10.0
 """Frames per second of an overlay of slices, and of frames whose times are not known."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import device_of
-from ProxyPromptSegmentLib.console import Console, duration
+from ProxyPromptSegmentLib.commands.console import Console, duration
+from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, OutputError, UsageError
-from ProxyPromptSegmentLib.interrupt import stop_on_signals
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.trainer import TrainState

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from ProxyPromptSegmentLib.console import BAR, REDRAW_SECONDS, duration
+from ProxyPromptSegmentLib.commands.console import BAR, REDRAW_SECONDS, duration
 from ProxyPromptSegmentLib.progress import Progress
 
 WINDOW_SECONDS = 5.0

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
-from ProxyPromptSegmentLib.console import Console
+from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import suffix_of
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
+from ProxyPromptSegmentLib.commands.console import Console, ConsoleProgress
 from ProxyPromptSegmentLib.commands.frame_progress import OpenEndedProgress
-from ProxyPromptSegmentLib.commands.request import Request
-from ProxyPromptSegmentLib.console import Console, ConsoleProgress
+from ProxyPromptSegmentLib.commands.segment_run import Request
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.tracking.clip import follow_clip, follow_volume
