@@ -60,7 +60,7 @@ class ProxyPromptSegment(ScriptedLoadableModule):
 def register_sample_data():
     """Adds the artificial cases of the tutorial to the module Sample Data; a failure costs nothing but them."""
     try:
-        from ProxyPromptSegmentModule.sample_data import register
+        from ProxyPromptSegmentModule.scene.sample_data import register
 
         register()
     except Exception:
@@ -140,7 +140,7 @@ class ProxyPromptSegmentTest(ScriptedLoadableModuleTest):
     def test_the_sample_case_is_segmented(self):
         """The way of the tutorial without its clicks."""
         from ProxyPromptSegmentModule.first_run import Requirements
-        from ProxyPromptSegmentModule.sample_data import dice_of_sample_case
+        from ProxyPromptSegmentModule.scene.sample_data import dice_of_sample_case
 
         missing = Requirements().missing()
         if missing:

@@ -6,8 +6,8 @@ import numpy as np
 from mrml_scene import segment_array
 
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
-from ProxyPromptSegmentModule import nodes
-from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted
 
 SHAPE = (6, 8, 10)
 AFFINE = np.array([[0.0, -2, 0, 3], [2, 0, 0, -4], [0, 0, 5, 5], [0, 0, 0, 1]])

@@ -159,7 +159,7 @@ def test_the_module_has_title_category_warning_and_waits_for_start_up():
 def test_sample_data_that_cannot_be_registered_cost_nothing_else():
     run("""
         healthy_package()
-        sys.modules["ProxyPromptSegmentModule.sample_data"] = None
+        sys.modules["ProxyPromptSegmentModule.scene.sample_data"] = None
         load().register_sample_data()
     """)
 

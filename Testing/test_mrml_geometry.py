@@ -14,8 +14,8 @@ from mrml_fixtures import scene  # noqa: F401
 from mrml_scene import add_segmentation, add_transform, add_volume, segment_array
 
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
-from ProxyPromptSegmentModule import lattices, nodes
-from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted, create_segmentation
+from ProxyPromptSegmentModule.scene import lattices, nodes
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted, create_segmentation
 
 pytestmark = pytest.mark.usefixtures("scene")
 settings.register_profile(

@@ -14,9 +14,9 @@ from mrml_scene import add_transform, segment_array
 pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
-from ProxyPromptSegmentModule import result_nodes
 from ProxyPromptSegmentModule.logic import SegmentationLogic
 from ProxyPromptSegmentModule.request import Output, Request, Settings
+from ProxyPromptSegmentModule.scene import result_nodes
 
 CPU = Settings(device="cpu")
 
@@ -38,7 +38,7 @@ def expected_masks(target, support, objects=None):
     """What the command line's way gives for the same nodes."""
     from ProxyPromptSegmentLib.inference import pipeline
     from ProxyPromptSegmentModule.logic import _case
-    from ProxyPromptSegmentModule.nodes import volume_of
+    from ProxyPromptSegmentModule.scene.nodes import volume_of
 
     job = pipeline.plan([_case(support)], volume_of(target)[0], objects)
     return pipeline.run(pipeline.load("sam-compact", "cpu").segmenter, job).segmentation
@@ -186,7 +186,7 @@ def test_a_segment_that_nobody_touched_may_be_written_again_and_a_corrected_one_
 
 
 def test_a_result_that_was_numbered_still_prompts_for_its_object(logic, two_cases):
-    from ProxyPromptSegmentModule.nodes import segmentation_of
+    from ProxyPromptSegmentModule.scene.nodes import segmentation_of
 
     support, (target, truth) = two_cases
     run = logic.segment(target, [support], segmentation=truth, settings=CPU)
@@ -269,7 +269,7 @@ def test_a_fault_on_the_worker_is_told_in_a_sentence_and_the_next_run_works(logi
     def broken(task, engine, context):
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(task_steps, "segment", broken)
+    monkeypatch.setattr(segment_task, "segment", broken)
     with pytest.raises(ProxyPromptError, match="ZeroDivisionError"):
         logic.segment(target, [support], settings=CPU)
     assert "ZeroDivisionError" in caplog.text
@@ -284,7 +284,7 @@ def test_a_missing_package_is_told_with_what_to_do(logic, two_cases, monkeypatch
     def not_installed(task, engine, context):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(task_steps, "segment", not_installed)
+    monkeypatch.setattr(segment_task, "segment", not_installed)
     with pytest.raises(ProxyPromptError, match="'torch'.*press Install"):
         logic.segment(target, [support], settings=CPU)
 

@@ -15,8 +15,8 @@ from mrml_scene import add_segmentation, add_transform, add_volume, segment_arra
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
-from ProxyPromptSegmentModule import lattices, nodes
-from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted
+from ProxyPromptSegmentModule.scene import lattices, nodes
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted
 
 SHAPE = (4, 8, 10)
 AFFINE = np.array([[0.0, -2, 0, 3], [2, 0, 0, -4], [0, 0, 5, 5], [0, 0, 0, 1]])

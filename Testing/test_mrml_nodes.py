@@ -17,8 +17,8 @@ from mrml_scene import add_bend, add_segmentation, add_transform, add_volume, se
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
-from ProxyPromptSegmentModule import nodes
-from ProxyPromptSegmentModule.terminology import TISSUE, terminology_from_text, terminology_to_text
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.terminology import TISSUE, terminology_from_text, terminology_to_text
 
 SHAPE = (5, 6, 7)
 TURNED = np.array([[0.0, -1, 0, 3], [1, 0, 0, -4], [0, 0, 1, 5], [0, 0, 0, 1]])

@@ -30,9 +30,9 @@ from mrml_writing import (
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
-from ProxyPromptSegmentModule import nodes
-from ProxyPromptSegmentModule.segments import SegmentWriter, create_segmentation
-from ProxyPromptSegmentModule.terminology import TISSUE, tag_of, terminology_from_text
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, create_segmentation
+from ProxyPromptSegmentModule.scene.terminology import TISSUE, tag_of, terminology_from_text
 
 pytestmark = pytest.mark.usefixtures("scene")
 

@@ -15,10 +15,7 @@ import vtk
 from sequence_cases import COLORS, NAMES, OBLIQUE, TERMS, a_sequence, noise, shown, some_masks, state
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentModule.sequences import (
-    SegmentationSequenceWriter,
-    frames_of,
-)
+from ProxyPromptSegmentModule.scene.sequence_reader import SegmentationSequenceWriter, frames_of
 
 
 def a_writer(frames, browser, **more):

@@ -14,13 +14,7 @@ import slicer
 from sequence_cases import OBLIQUE, a_sequence, noise, state
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentModule.sequences import (
-    SLICES,
-    VOLUMES,
-    browsers_of,
-    frames_of,
-    reading_frames,
-)
+from ProxyPromptSegmentModule.scene.sequence_reader import SLICES, VOLUMES, browsers_of, frames_of, reading_frames
 
 
 @pytest.mark.parametrize("place", [np.diag([-1.0, -1, 1, 1]), np.diag([2.0, 1, 1, 1]), OBLIQUE])

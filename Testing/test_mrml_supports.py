@@ -56,7 +56,7 @@ def test_a_support_is_read_exactly_and_the_nodes_stay_as_they_are(table) -> None
 
 
 def test_reading_is_done_again_only_after_a_change(table, monkeypatch) -> None:
-    from ProxyPromptSegmentModule import nodes
+    from ProxyPromptSegmentModule.scene import nodes
 
     reads = []
     for name in ("volume_of", "segmentation_of"):

@@ -25,9 +25,9 @@ from mrml_writing import (
 )
 
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
-from ProxyPromptSegmentModule import nodes
-from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted, create_segmentation
-from ProxyPromptSegmentModule.terminology import terminology_from_text
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted, create_segmentation
+from ProxyPromptSegmentModule.scene.terminology import terminology_from_text
 
 pytestmark = pytest.mark.usefixtures("scene")
 

@@ -18,8 +18,8 @@ pytest.importorskip("slicer", reason="slicer-core has MRML")
 
 from ProxyPromptSegmentLib.commands import demo
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-from ProxyPromptSegmentModule import sample_data
-from ProxyPromptSegmentModule.terminology import terminology_from_text
+from ProxyPromptSegmentModule.scene import sample_data
+from ProxyPromptSegmentModule.scene.terminology import terminology_from_text
 
 
 @pytest.fixture

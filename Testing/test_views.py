@@ -20,7 +20,7 @@ def volume(scene):
 
 @pytest.mark.parametrize("axis", ["k", "j", "i"])
 def test_a_slice_that_was_jumped_to_is_on_screen(scene, volume, axis):
-    from ProxyPromptSegmentModule.views import show_slice, slice_count, slice_on_screen
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice, slice_count, slice_on_screen
 
     add_views()
     assert slice_count(volume, axis) == {"k": 6, "j": 7, "i": 8}[axis]
@@ -30,7 +30,7 @@ def test_a_slice_that_was_jumped_to_is_on_screen(scene, volume, axis):
 
 
 def test_only_the_views_that_show_these_slices_move(scene, volume):
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     red, yellow, green = add_views()
     offsets = [node.GetSliceOffset() for node in (yellow, green)]
@@ -42,7 +42,7 @@ def test_only_the_views_that_show_these_slices_move(scene, volume):
 
 
 def test_a_parent_transform_moves_the_slices(scene, volume):
-    from ProxyPromptSegmentModule.views import show_slice, slice_on_screen
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice, slice_on_screen
 
     red, *_others = add_views()
     shift = np.eye(4)
@@ -54,7 +54,7 @@ def test_a_parent_transform_moves_the_slices(scene, volume):
 
 
 def test_nothing_is_on_screen_beside_the_volume_or_without_views(scene, volume):
-    from ProxyPromptSegmentModule.views import crosshair_ras, mouse_ras, slice_on_screen
+    from ProxyPromptSegmentModule.scene.slice_views import crosshair_ras, mouse_ras, slice_on_screen
 
     assert slice_on_screen(scene, volume, "k") is None
     assert crosshair_ras(scene) is None and mouse_ras(scene) is None
@@ -66,7 +66,7 @@ def test_nothing_is_on_screen_beside_the_volume_or_without_views(scene, volume):
 def test_a_box_meets_the_slices_inside_of_it(scene, volume):
     import slicer
 
-    from ProxyPromptSegmentModule.views import slices_in_box
+    from ProxyPromptSegmentModule.scene.slice_views import slices_in_box
 
     box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
     assert list(slices_in_box(volume, "k", box)) == []
@@ -84,8 +84,8 @@ def test_a_box_meets_the_slices_inside_of_it(scene, volume):
 def test_the_axis_is_the_one_that_the_engine_chooses(scene):
     from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
     from ProxyPromptSegmentLib.support.matching import choose_axes
-    from ProxyPromptSegmentModule.nodes import geometry_of, volume_of
-    from ProxyPromptSegmentModule.views import slicing_axis
+    from ProxyPromptSegmentModule.scene.nodes import geometry_of, volume_of
+    from ProxyPromptSegmentModule.scene.slice_views import slicing_axis
 
     cubic = np.eye(4)
     sagittal = np.array([[0.0, 0.0, 4.0, 0.0], [1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])
@@ -104,7 +104,7 @@ def test_the_axis_is_the_one_that_the_engine_chooses(scene):
 
 
 def test_a_volume_is_shown_in_all_views(scene, volume):
-    from ProxyPromptSegmentModule.views import show_volume
+    from ProxyPromptSegmentModule.scene.slice_views import show_volume
 
     add_views()
     show_volume(scene, volume)
@@ -115,7 +115,7 @@ def test_a_volume_is_shown_in_all_views(scene, volume):
 def test_contours_of_supports_are_shown_on_their_own_image_only(scene, volume):
     from types import SimpleNamespace
 
-    from ProxyPromptSegmentModule.views import show_case
+    from ProxyPromptSegmentModule.scene.slice_views import show_case
 
     add_views()
     target = add_volume(np.zeros((4, 5, 6), np.int16), name="target")
@@ -135,7 +135,7 @@ def test_contours_of_supports_are_shown_on_their_own_image_only(scene, volume):
 
 
 def test_views_that_show_the_volume_already_stay_as_they_are(scene, volume):
-    from ProxyPromptSegmentModule.views import show_volume
+    from ProxyPromptSegmentModule.scene.slice_views import show_volume
 
     add_views()
     below = add_volume(np.zeros((4, 5, 6), np.int16), name="below")
@@ -150,7 +150,7 @@ def test_a_turned_box_meets_only_what_is_inside_of_it(scene):
     import slicer
     from mrml_cases import turned
 
-    from ProxyPromptSegmentModule.views import fit_box, slices_in_box
+    from ProxyPromptSegmentModule.scene.slice_views import fit_box, slices_in_box
 
     affine = turned(40) @ np.diag([1.5, 1.0, 4.0, 1.0])
     volume = add_volume(np.zeros((12, 60, 40), np.int16), affine, "askew")

@@ -52,7 +52,7 @@ def finished(ready):
 def test_the_views_follow_the_slices_that_are_written_if_asked(ready):
     import slicer
 
-    from ProxyPromptSegmentModule.views import slice_on_screen
+    from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
 
     ready.ui.applyButton.click()
     run = ready.host.logic.runs[0]
@@ -67,7 +67,7 @@ def test_the_views_follow_the_slices_that_are_written_if_asked(ready):
 def test_results_are_listed_and_a_click_jumps_to_a_doubtful_slice(finished):
     import slicer
 
-    from ProxyPromptSegmentModule.views import slice_on_screen
+    from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
 
     ui = finished.ui
     assert not ui.resultButton.collapsed
@@ -106,7 +106,7 @@ def test_after_an_undo_another_object_does_not_run_again(finished):
 def test_a_corrected_slice_becomes_a_support_and_is_not_written_again(finished):
     import slicer
 
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
     finished.ui.useCorrectedButton.click()
@@ -126,7 +126,7 @@ def test_a_corrected_slice_becomes_a_support_and_is_not_written_again(finished):
 def test_a_slice_without_annotation_is_refused_as_support(finished):
     import slicer
 
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     show_slice(slicer.mrmlScene, finished.new_case, "k", 7)
     finished.ui.useCorrectedButton.click()
@@ -138,7 +138,7 @@ def test_a_slice_without_annotation_is_refused_as_support(finished):
 def test_table_and_record_can_be_shown_where_they_are(finished):
     import slicer
 
-    from ProxyPromptSegmentModule import result_nodes
+    from ProxyPromptSegmentModule.scene import result_nodes
 
     assert finished.ui.tableButton.toolTip == "There is no table of this result."
     finished.last.record_text = "{}"
@@ -251,7 +251,7 @@ def _draw(finished, index, column):
 def test_a_correction_that_is_no_support_is_not_written_again(finished):
     import slicer
 
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     _as_it_was_written(finished)
     _draw(finished, 4, 20)
@@ -272,7 +272,7 @@ def test_a_correction_that_is_no_support_is_not_written_again(finished):
 def test_without_the_run_new_segments_have_the_corrected_slices_as_well(finished):
     import slicer
 
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
     finished.ui.useCorrectedButton.click()
@@ -285,7 +285,7 @@ def test_without_the_run_new_segments_have_the_corrected_slices_as_well(finished
 def test_a_live_preview_leaves_corrected_slices_alone(finished):
     import slicer
 
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
     finished.ui.useCorrectedButton.click()

@@ -12,7 +12,7 @@ from widget_fixtures import make_panel, ready, stand_ins
 def test_a_live_preview_follows_the_slice_on_screen_until_it_is_stopped(ready):
     import slicer
 
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     ready.ui.scopeCombo.currentIndex = 3
     ready.ui.applyButton.click()
@@ -91,7 +91,7 @@ def test_a_colour_volume_can_be_chosen_and_a_label_map_cannot(ready):
 def test_the_range_of_slices_moves_the_view(ready):
     import slicer
 
-    from ProxyPromptSegmentModule.views import slice_on_screen
+    from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
 
     ready.ui.scopeCombo.currentIndex = 1
     ready.ui.sliceRange.setValues(2, 7)
@@ -173,7 +173,7 @@ def _result_of(panel):
 def test_a_live_preview_without_a_view_of_the_target_says_so(ready):
     import slicer
 
-    from ProxyPromptSegmentModule.views import show_slice
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
     for node in ready.slice_views:
         node.SetSliceOffset(500.0)

@@ -9,10 +9,10 @@ from typing import Any
 import slicer
 
 from ProxyPromptSegmentLib.worker import events
-from ProxyPromptSegmentModule import nodes
-from ProxyPromptSegmentModule.reading import VolumeReading
 from ProxyPromptSegmentModule.request import Request, Settings
 from ProxyPromptSegmentModule.run import Run, sentence_of
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.steps import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.texts import _
 

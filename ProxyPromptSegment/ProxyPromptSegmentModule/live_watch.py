@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ProxyPromptSegmentModule.views import slice_nodes, slice_on_screen
+from ProxyPromptSegmentModule.scene.slice_views import slice_nodes, slice_on_screen
 
 
 class LiveWatch:

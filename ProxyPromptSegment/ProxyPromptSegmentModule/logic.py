@@ -15,12 +15,12 @@ import slicer
 
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
-from ProxyPromptSegmentModule import result_nodes
 from ProxyPromptSegmentModule.asking import Asking
 from ProxyPromptSegmentModule.live_run import LiveRun
 from ProxyPromptSegmentModule.pump import Pump
 from ProxyPromptSegmentModule.request import Output, Request, Settings
 from ProxyPromptSegmentModule.run import Run, VolumeRun
+from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.texts import _
 
@@ -286,7 +286,7 @@ def _case(support: Any) -> Any:
     if not isinstance(support, (tuple, list)):
         return support
     from ProxyPromptSegmentLib.inference.job import SupportCase
-    from ProxyPromptSegmentModule import nodes
+    from ProxyPromptSegmentModule.scene import nodes
 
     volume_node, segmentation_node = support
     volume, _notes = nodes.volume_of(volume_node)

@@ -10,8 +10,8 @@ import slicer.util
 
 from ProxyPromptSegmentModule.pump import Pump
 from ProxyPromptSegmentModule.request import DEFAULT_MODEL
+from ProxyPromptSegmentModule.scene.slice_views import AXES, slice_count
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.views import AXES, slice_count
 from ProxyPromptSegmentModule.wording import allow, duration, said_in, say, size
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -125,7 +125,7 @@ class ModelSection:
     def _plane(self, axis: str) -> str:
         try:
             from ProxyPromptSegmentLib.support.matching import plane_of
-            from ProxyPromptSegmentModule.nodes import geometry_of
+            from ProxyPromptSegmentModule.scene.nodes import geometry_of
 
             plane = plane_of(geometry_of(self.panel.parameters.targetVolume), axis)
         except Exception:  # a volume without a grid: said where it is used

@@ -8,9 +8,9 @@ import qt
 import slicer
 import slicer.util
 
-from ProxyPromptSegmentModule import result_nodes
+from ProxyPromptSegmentModule.scene import result_nodes
+from ProxyPromptSegmentModule.scene.slice_views import show_slice, slice_on_screen
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.views import show_slice, slice_on_screen
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 

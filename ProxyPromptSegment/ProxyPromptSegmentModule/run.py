@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from ProxyPromptSegmentLib.worker import events
-from ProxyPromptSegmentModule import nodes
 from ProxyPromptSegmentModule.panel_words import in_panel_words
-from ProxyPromptSegmentModule.reading import VolumeReading
 from ProxyPromptSegmentModule.request import Request
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.sinks import VolumeSink
 from ProxyPromptSegmentModule.steps import PlanTask, SummaryTask
 from ProxyPromptSegmentModule.texts import _

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ProxyPromptSegmentModule import sequences
 from ProxyPromptSegmentModule.request import Output, Request
 from ProxyPromptSegmentModule.run import Chain, Run
+from ProxyPromptSegmentModule.scene import sequence_reader
 from ProxyPromptSegmentModule.sinks import in_scene
 from ProxyPromptSegmentModule.steps import CineTask, PlanTask
 from ProxyPromptSegmentModule.texts import _
@@ -33,7 +33,7 @@ class SequenceSink:
         self.segment_ids: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
         self._browser, self._target, self._output = browser, target, output
-        self._writer: sequences.SegmentationSequenceWriter | None = None
+        self._writer: sequence_reader.SegmentationSequenceWriter | None = None
         self._items: tuple[int, ...] = ()
 
     @property
@@ -43,7 +43,7 @@ class SequenceSink:
 
     def open(self, frames: Any, support: Any) -> None:
         """Makes the sequence and its proxy node."""
-        self._writer = sequences.SegmentationSequenceWriter(
+        self._writer = sequence_reader.SegmentationSequenceWriter(
             self._browser, frames, support.objects, support.colors, support.terminologies, self._output.name
         )
         self._items = frames.items
@@ -96,14 +96,14 @@ class SequenceRun(Run):
         self.frames = yield from self._read()
         self.sentences += self.frames.notes
         self.state = "running"
-        if self.frames.kind == sequences.SLICES:
+        if self.frames.kind == sequence_reader.SLICES:
             yield from self._cine()
         else:
             yield from self._volumes()
 
     def _read(self) -> Generator[Any, Any, Any]:
         """Copies the items, a few milliseconds at a time."""
-        reading = sequences.reading_frames(self.request.browser, self.request.target, self.request.items)
+        reading = sequence_reader.reading_frames(self.request.browser, self.request.target, self.request.items)
         until = time.perf_counter() + READ_SECONDS
         while True:
             try:
@@ -150,6 +150,6 @@ class SequenceRun(Run):
         """Slices of a volume are not items, so they wait for the whole."""
         from ProxyPromptSegmentLib.worker.events import SliceReady
 
-        if isinstance(event, SliceReady) and self.frames is not None and self.frames.kind == sequences.VOLUMES:
+        if isinstance(event, SliceReady) and self.frames is not None and self.frames.kind == sequence_reader.VOLUMES:
             return
         super().receive(event)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ProxyPromptSegmentModule import segments
 from ProxyPromptSegmentModule.request import Output
+from ProxyPromptSegmentModule.scene import segment_writer
 from ProxyPromptSegmentModule.texts import _
 
 MADE_FOR = "ProxyPrompt.madeFor"
@@ -27,7 +27,7 @@ class VolumeSink:
         self.segment_ids: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
         self._target, self._output = target, output
-        self._writer: segments.SegmentWriter | None = None
+        self._writer: segment_writer.SegmentWriter | None = None
         self._made = False
         self._marks: dict[str, tuple[int, int]] = {}
 
@@ -44,11 +44,11 @@ class VolumeSink:
         """
         if self.segmentation is None:
             name = self._output.name or _("{volume} segmentation").format(volume=self._target.GetName())
-            self.segmentation = segments.create_segmentation(self._target, name)
+            self.segmentation = segment_writer.create_segmentation(self._target, name)
             self.segmentation.SetAttribute(MADE_FOR, self._target.GetID())
             self._made = True
         wanted = self._output.segment_ids or {}
-        self._writer = segments.SegmentWriter(
+        self._writer = segment_writer.SegmentWriter(
             self.segmentation,
             self._target,
             job.view,

@@ -163,13 +163,13 @@ class NodeSource:
         Raises:
             ProxyPromptError: If one cannot be read.
         """
-        from ProxyPromptSegmentModule import nodes
+        from ProxyPromptSegmentModule.scene import nodes
 
         volume = self.memory.image.get(self.image_stamp, lambda: nodes.volume_of(self.volume_node)[0])
         return volume, self._masks()[0]
 
     def _masks(self) -> tuple[Segmentation, tuple[str, ...]]:
-        from ProxyPromptSegmentModule import nodes
+        from ProxyPromptSegmentModule.scene import nodes
 
         return self.memory.masks.get(
             self.marks_stamp, lambda: nodes.segmentation_of(self.segmentation_node, self.volume_node, self.ids)

@@ -8,9 +8,9 @@ from typing import Any
 import qt
 import slicer
 
+from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.thumbnail_images import hex_color, icon
-from ProxyPromptSegmentModule.views import show_case, show_slice
 from ProxyPromptSegmentModule.wanted import settings_of
 from ProxyPromptSegmentModule.wording import allow, ranges, said_in, say
 

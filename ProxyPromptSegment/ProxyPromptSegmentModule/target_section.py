@@ -9,9 +9,16 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentModule.parameters import BOX, LAST, LIVE, SCOPES, SEQUENCE, SLICES, WHOLE
+from ProxyPromptSegmentModule.scene.slice_views import (
+    fit_box,
+    show_case,
+    show_slice,
+    slice_count,
+    slices_in_box,
+    slicing_axis,
+)
 from ProxyPromptSegmentModule.sinks import MADE_FOR
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.views import fit_box, show_case, show_slice, slice_count, slices_in_box, slicing_axis
 from ProxyPromptSegmentModule.wording import explained, say
 
 _AFTER_MOVING_MS = 100
@@ -82,7 +89,7 @@ class TargetSection:
         target = self.panel.parameters.targetVolume
         if target is None:
             return None
-        from ProxyPromptSegmentModule.sequences import browsers_of
+        from ProxyPromptSegmentModule.scene.sequence_reader import browsers_of
 
         return next(iter(browsers_of(target)), None)
 
@@ -138,7 +145,7 @@ class TargetSection:
 
     def _support_geometry(self) -> tuple[Any, str]:
         """Lattice and axis of the first support in use; from its node if it has one, as a library's case is a file."""
-        from ProxyPromptSegmentModule.nodes import geometry_of
+        from ProxyPromptSegmentModule.scene.nodes import geometry_of
 
         for row in self.panel.used_rows():
             node = slicer.mrmlScene.GetNodeByID(row.volume_id) if row.volume_id else None

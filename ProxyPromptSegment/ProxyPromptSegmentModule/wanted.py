@@ -9,8 +9,8 @@ import slicer
 
 from ProxyPromptSegmentModule.parameters import BOX, LIVE, SEQUENCE, SLICES
 from ProxyPromptSegmentModule.request import Output, Request, Settings
+from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.views import slice_count, slice_on_screen
 
 
 def settings_of(panel: Any) -> Settings:
@@ -124,7 +124,7 @@ def _as_written(run: Any, name: str, segment_id: str, corrected: Sequence[int]) 
     import numpy as np
 
     from ProxyPromptSegmentLib.errors import ProxyPromptError
-    from ProxyPromptSegmentModule.nodes import segmentation_of
+    from ProxyPromptSegmentModule.scene.nodes import segmentation_of
 
     outcome = getattr(run.result, "outcome", None)
     written = {one.name: one.mask for one in outcome.segmentation.segments} if outcome is not None else {}

@@ -92,13 +92,13 @@ class Runs:
 
     def on_screen(self):
         """The target's slice that the views show."""
-        from ProxyPromptSegmentModule.views import slice_on_screen
+        from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
 
         return slice_on_screen(slicer.mrmlScene, self.target, "k")
 
     def show_slice_of_target(self, index):
         """All views go to a slice of the target."""
-        from ProxyPromptSegmentModule.views import show_slice
+        from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
         show_slice(slicer.mrmlScene, self.target, "k", index, center=True)
         self.wait(0.1)

@@ -29,7 +29,7 @@ class Walk(Walking):
 
     def load_cases(self):
         """The sample data of the tutorial."""
-        from ProxyPromptSegmentModule import sample_data
+        from ProxyPromptSegmentModule.scene import sample_data
 
         self.support, self.annotation = sample_data.load_support()
         self.target = sample_data.load_target()
@@ -104,7 +104,7 @@ class Walk(Walking):
         assert run.state == "finished", run.error
         self.first = self.mask(run, "prostate", self.target)
         assert self.first.any()
-        from ProxyPromptSegmentModule import sample_data
+        from ProxyPromptSegmentModule.scene import sample_data
 
         truth = sample_data.target_truth() > 0
         dice = 2 * (self.first & truth).sum() / (self.first.sum() + truth.sum())

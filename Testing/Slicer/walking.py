@@ -170,7 +170,7 @@ class Walking:
     def case(self, seed, size=(12, 80, 80), parent=None):
         """A drawn pelvis and its prostate, small so that a run takes seconds: volume node and segmentation node."""
         from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-        from ProxyPromptSegmentModule import sample_data
+        from ProxyPromptSegmentModule.scene import sample_data
 
         volume, marks = pelvis_phantom(seed, size)
         volume_node = sample_data._add_volume(volume, f"pelvis {seed}")

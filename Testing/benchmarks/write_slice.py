@@ -69,8 +69,8 @@ def discs(objects: int, shape: tuple[int, ...]) -> np.ndarray:
 def writer_of(node, volume, objects: int, **more):
     """A writer along k, slices as they are stored."""
     from ProxyPromptSegmentLib.imaging.geometry import slice_view
-    from ProxyPromptSegmentModule import nodes
-    from ProxyPromptSegmentModule.segments import SegmentWriter, Wanted
+    from ProxyPromptSegmentModule.scene import nodes
+    from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted
 
     view = slice_view(nodes.geometry_of(volume), "k", oriented=False)
     return SegmentWriter(node, volume, view, Wanted(tuple(f"object {n}" for n in range(objects))), **more)
@@ -78,7 +78,7 @@ def writer_of(node, volume, objects: int, **more):
 
 def fresh(volume, masks: np.ndarray) -> dict[str, float]:
     """Into segments that the run makes."""
-    from ProxyPromptSegmentModule.segments import create_segmentation
+    from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 
     return timed_run(lambda: writer_of(create_segmentation(volume, "fresh"), volume, masks.shape[1]), masks)
 
@@ -106,7 +106,7 @@ def by_slicer(volume, masks: np.ndarray, calls: int) -> dict[str, float]:
     """One slice more each time, written by Slicer's own function."""
     import slicer.util
 
-    from ProxyPromptSegmentModule.segments import create_segmentation
+    from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 
     node = create_segmentation(volume, "slicer")
     segment_id = node.GetSegmentation().AddEmptySegment("")
@@ -123,7 +123,7 @@ def in_one_layer(volume):
     """A segmentation with two segments in one labelmap that covers the volume."""
     import slicer.util
 
-    from ProxyPromptSegmentModule.segments import create_segmentation
+    from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 
     node = create_segmentation(volume, "shared")
     shape = slicer.util.arrayFromVolume(volume).shape

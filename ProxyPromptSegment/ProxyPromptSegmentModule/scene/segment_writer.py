@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, axis_number
-from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.nodes import check_volume, name_of
-from ProxyPromptSegmentModule.segment_layers import Layers
-from ProxyPromptSegmentModule.segment_making import (
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.edit_rules import IntensityMask, rules_of
+from ProxyPromptSegmentModule.scene.new_segments import (
     Wanted,
     adopt_reference,
     check_target,
@@ -25,8 +24,9 @@ from ProxyPromptSegmentModule.segment_making import (
     known_segments,
     make_segment,
 )
-from ProxyPromptSegmentModule.segment_masking import IntensityMask, rules_of
-from ProxyPromptSegmentModule.segment_step import Removed, Step
+from ProxyPromptSegmentModule.scene.nodes import check_volume, name_of
+from ProxyPromptSegmentModule.scene.segment_layers import Layers
+from ProxyPromptSegmentModule.scene.undo_step import Removed, Step
 
 __all__ = ["SegmentWriter", "Wanted", "create_segmentation"]
 

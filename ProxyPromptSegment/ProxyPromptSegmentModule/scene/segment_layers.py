@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError
-from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.nodes import BINARY_LABELMAP
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP
 
 Plane = npt.NDArray[np.bool_]
 

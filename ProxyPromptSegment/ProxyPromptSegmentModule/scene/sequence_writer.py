@@ -16,13 +16,13 @@ import numpy.typing as npt
 import slicer
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.nodes import BINARY_LABELMAP, name_of
-from ProxyPromptSegmentModule.segment_making import Wanted, make_segment, place_in_hierarchy
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.new_segments import Wanted, make_segment, place_in_hierarchy
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, name_of
 from ProxyPromptSegmentModule.texts import _
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentModule.sequences import Frames
+    from ProxyPromptSegmentModule.scene.sequence_reader import Frames
 
 Mask = npt.NDArray[np.uint8]
 

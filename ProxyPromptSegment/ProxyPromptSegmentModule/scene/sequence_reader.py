@@ -13,9 +13,9 @@ import slicer.util
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry, auto_axis, slice_view
-from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.nodes import name_of
-from ProxyPromptSegmentModule.sequence_writing import SegmentationSequenceWriter
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.nodes import name_of
+from ProxyPromptSegmentModule.scene.sequence_writer import SegmentationSequenceWriter
 
 SLICES, VOLUMES = "slices", "volumes"
 MOST_NAMED = 5

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ProxyPromptSegmentModule import nodes
+from ProxyPromptSegmentModule.scene import nodes
 
 PIECE_BYTES = 16 << 20
 """Copied in about 10 ms."""

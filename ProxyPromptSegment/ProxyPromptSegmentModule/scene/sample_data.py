@@ -129,7 +129,7 @@ def _add_segmentation(segmentation: Segmentation, volume_node: Any, name: str) -
     """A new segmentation node on a volume's lattice."""
     import slicer.util
 
-    from ProxyPromptSegmentModule.terminology import terminology_to_text
+    from ProxyPromptSegmentModule.scene.terminology import terminology_to_text
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import slicer
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.nodes import name_of, stored_voxels
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.nodes import name_of, stored_voxels
 
 Plane = npt.NDArray[np.bool_]
 EVERYWHERE, INSIDE, OUTSIDE = "everywhere", "inside", "outside"

@@ -18,8 +18,8 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
-from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.terminology import object_name, terminology_of_segment
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.terminology import object_name, terminology_of_segment
 
 BINARY_LABELMAP = "Binary labelmap"
 Notes = tuple[str, ...]

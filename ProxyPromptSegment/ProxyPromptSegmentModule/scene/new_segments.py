@@ -13,9 +13,9 @@ import vtk
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import default_color
-from ProxyPromptSegmentModule import lattices
-from ProxyPromptSegmentModule.nodes import BINARY_LABELMAP, geometry_of, name_of
-from ProxyPromptSegmentModule.terminology import OBJECT_TAG, TAG, TISSUE, tag_of, terminology_to_text
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, geometry_of, name_of
+from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG, TAG, TISSUE, tag_of, terminology_to_text
 
 _INSTEAD = "Segment into a new segmentation instead, or"
 

@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
-from ProxyPromptSegmentModule.nodes import geometry_of, slice_ras
+from ProxyPromptSegmentModule.scene.nodes import geometry_of, slice_ras
 
 AXES = ("k", "j", "i")
 _PARALLEL = 0.9

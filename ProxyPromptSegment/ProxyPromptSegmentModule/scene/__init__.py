@@ -1,0 +1,1 @@
+"""MRML nodes: reading volumes and sequences, writing voxels into segments."""
