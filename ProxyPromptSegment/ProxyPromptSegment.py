@@ -139,7 +139,7 @@ class ProxyPromptSegmentTest(ScriptedLoadableModuleTest):
 
     def test_the_sample_case_is_segmented(self):
         """The way of the tutorial without its clicks."""
-        from ProxyPromptSegmentModule.first_run import Requirements
+        from ProxyPromptSegmentModule.install.installer import Requirements
         from ProxyPromptSegmentModule.scene.sample_data import dice_of_sample_case
 
         missing = Requirements().missing()

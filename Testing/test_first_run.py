@@ -20,11 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "ProxyPromptSegment"))
 
 import setup_env
-from ProxyPromptSegmentModule import first_run
-from ProxyPromptSegmentModule.first_run import DECLINED, FAILED, READY, Requirements
-from ProxyPromptSegmentModule.first_run_tools import SlicerTools, overheard, suitable
-from ProxyPromptSegmentModule.first_run_words import MEGABYTES, failure, purposes
-from ProxyPromptSegmentModule.package_check import (
+from ProxyPromptSegmentModule.install import installer
+from ProxyPromptSegmentModule.install.installer import DECLINED, FAILED, READY, Requirements
+from ProxyPromptSegmentModule.install.messages import MEGABYTES, failure, purposes
+from ProxyPromptSegmentModule.install.packages import (
     HELD,
     IMPORT_NAMES,
     REQUIREMENTS,
@@ -33,6 +32,7 @@ from ProxyPromptSegmentModule.package_check import (
     read_requirements,
     requirement_of,
 )
+from ProxyPromptSegmentModule.install.slicer_pip import SlicerTools, overheard, suitable
 
 PINS = read_requirements(ROOT / "Resources" / "constraints.txt")
 
@@ -133,7 +133,7 @@ def made(target, tmp_path):
 def test_what_is_missing_is_said_without_importing_anything():
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'ProxyPromptSegment')!r}]\n"
-        "from ProxyPromptSegmentModule.first_run import Requirements\n"
+        "from ProxyPromptSegmentModule.install.installer import Requirements\n"
         "needs = Requirements(); needs.missing(); needs.describe()\n"
         "print([m for m in ('torch', 'SimpleITK', 'scipy', 'peft', 'sam2', 'einops') if m in sys.modules])"
     )
@@ -150,13 +150,13 @@ def test_nothing_is_missing_where_everything_is_installed():
 def test_in_an_empty_python_everything_is_missing(target):
     needs = Requirements(Tools(target), Packages([str(target)]))
     lines = read_requirements(REQUIREMENTS)
-    assert needs.missing() == [*first_run.TORCH, *lines]
-    assert needs.missing_for_sam2() == [*first_run.SAM2_NEEDS, first_run.SAM2]
+    assert needs.missing() == [*installer.TORCH, *lines]
+    assert needs.missing_for_sam2() == [*installer.SAM2_NEEDS, installer.SAM2]
 
 
 def test_the_text_names_every_package_with_its_purpose_its_size_and_its_source(target):
     text = Requirements(Tools(target), Packages([str(target)])).describe()
-    for line in [*read_requirements(REQUIREMENTS), first_run.SAM2]:
+    for line in [*read_requirements(REQUIREMENTS), installer.SAM2]:
         assert f"{line}: {purposes()[normal(requirement_of(line).name)]}" in text
     assert "PyTorch" in text and "4 GB" in text and "MB from the Python Package Index" in text
     assert "Nothing of your data is sent" in text
@@ -229,9 +229,9 @@ def test_without_the_extension_pytorch_comes_by_pip_and_on_linux_from_its_own_in
     monkeypatch.setattr(sys, "platform", "linux")
     needs.install(yes)
     first, second = (call[1] for call in tools.calls[:2])
-    assert first[:3] == ("--index-url", first_run.CPU_INDEX, "--no-deps") and "enginetorch>=2.6" in first
+    assert first[:3] == ("--index-url", installer.CPU_INDEX, "--no-deps") and "enginetorch>=2.6" in first
     assert "--index-url" not in second
-    assert list(setup_env.TORCH_INDEX.values())[0] == first_run.CPU_INDEX
+    assert list(setup_env.TORCH_INDEX.values())[0] == installer.CPU_INDEX
 
 
 def test_a_refusal_without_the_extension_says_how_to_get_it(made):
@@ -453,8 +453,8 @@ def test_requirements_are_those_of_the_project_and_their_pins_fit():
     (inside,) = [part for part in text.split("dependencies = [")[1:2]]
     project = [line.strip().strip(',"') for line in inside.split("\n]")[0].splitlines() if line.strip().startswith('"')]
     own = read_requirements(REQUIREMENTS)
-    assert set(own) | set(first_run.TORCH) | set(first_run.SAM2_NEEDS) <= set(project)
-    for line in [*own, *first_run.TORCH, *first_run.SAM2_NEEDS, first_run.SAM2]:
+    assert set(own) | set(installer.TORCH) | set(installer.SAM2_NEEDS) <= set(project)
+    for line in [*own, *installer.TORCH, *installer.SAM2_NEEDS, installer.SAM2]:
         requirement = requirement_of(line)
         name = normal(requirement.name)
         pins = [pin for pin in map(requirement_of, PINS) if normal(pin.name) == name]

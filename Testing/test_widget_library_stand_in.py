@@ -235,7 +235,7 @@ def test_memory_and_device_are_passed_on(shelved):
 
 
 def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, monkeypatch):
-    from ProxyPromptSegmentModule.first_run import Outcome
+    from ProxyPromptSegmentModule.install.installer import Outcome
 
     section, ui = ready.first_run, ready.ui
     lacking = ["torch>=2.6", "einops"]

@@ -32,7 +32,7 @@ def stand_ins(monkeypatch, tmp_path, caplog):
     monkeypatch.setitem(sys.modules, "slicer.parameterNodeWrapper", parameter_node_stand_in.make_module())
     monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(tmp_path / "library"))
     monkeypatch.setenv("PROXYPROMPT_CACHE", str(tmp_path / "models"))
-    from ProxyPromptSegmentModule.first_run import Requirements
+    from ProxyPromptSegmentModule.install.installer import Requirements
 
     monkeypatch.setattr(Requirements, "missing", lambda self: [])  # half a second for each panel
     slicer_stand_ins.ERRORS.clear()

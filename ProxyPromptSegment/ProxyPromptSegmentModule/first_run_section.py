@@ -6,7 +6,7 @@ from typing import Any
 
 import slicer.util
 
-from ProxyPromptSegmentModule.first_run import Requirements
+from ProxyPromptSegmentModule.install.installer import Requirements
 from ProxyPromptSegmentModule.model_rows import is_installed
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.wording import explained, say

@@ -209,13 +209,13 @@ class Shelves:
 
     def first_run(self):
         """Where packages are missing the panel says so, nothing runs, and nothing is installed without consent."""
-        from ProxyPromptSegmentModule import first_run
+        from ProxyPromptSegmentModule.install import installer
 
         self.fresh()
-        kept = first_run.Requirements.missing
+        kept = installer.Requirements.missing
         installed = []
-        first_run.Requirements.missing = lambda self: ["torch>=2.6"]
-        run, first_run.Requirements._run = first_run.Requirements._run, lambda self, *steps: installed.append(steps)
+        installer.Requirements.missing = lambda self: ["torch>=2.6"]
+        run, installer.Requirements._run = installer.Requirements._run, lambda self, *steps: installed.append(steps)
         try:
             self.panel.first_run.look_again()
             self.panel.refresh()
@@ -233,7 +233,7 @@ class Shelves:
             print("declined:", self.ui.firstRunLabel.text)
             assert self.ui.firstRunButton.enabled
         finally:
-            first_run.Requirements.missing, first_run.Requirements._run = kept, run
+            installer.Requirements.missing, installer.Requirements._run = kept, run
         slicer.util.selectModule("Welcome")
         slicer.util.selectModule("ProxyPromptSegment")
         self.wait(0.3)

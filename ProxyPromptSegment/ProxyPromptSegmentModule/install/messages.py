@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ProxyPromptSegmentModule.package_check import REQUIREMENTS, normal, requirement_of
+from ProxyPromptSegmentModule.install.packages import REQUIREMENTS, normal, requirement_of
 from ProxyPromptSegmentModule.texts import _
 
 # Megabytes to download on Linux with Python 3.12, with what each brings along, as pip says them; else 1.
@@ -166,7 +166,7 @@ def offline_help() -> str:
     return _(
         "Without a network: on a computer that has one, with the same system and the same Slicer, run "
         "`PythonSlicer -m pip download -d wheels torch torchvision -r {requirements}`, copy the folder "
-        "wheels here, and type in the Python console: `from ProxyPromptSegmentModule.first_run import Requirements; "
+        "wheels here, and type in the Python console: `from ProxyPromptSegmentModule.install.installer import Requirements; "
         "print(Requirements().install_from('wheels').text)`."
     ).format(requirements=f'"{REQUIREMENTS}"')
 

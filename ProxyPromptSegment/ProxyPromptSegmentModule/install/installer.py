@@ -16,8 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ProxyPromptSegmentModule.first_run_tools import InstallTools, SlicerTools, environment, overheard
-from ProxyPromptSegmentModule.first_run_words import (
+from ProxyPromptSegmentModule.install.messages import (
     consent,
     extension_help,
     failure,
@@ -25,7 +24,7 @@ from ProxyPromptSegmentModule.first_run_words import (
     offline_help,
     sam2_failed,
 )
-from ProxyPromptSegmentModule.package_check import (
+from ProxyPromptSegmentModule.install.packages import (
     REQUIREMENTS,
     SLICERS_OWN,
     Packages,
@@ -33,6 +32,7 @@ from ProxyPromptSegmentModule.package_check import (
     read_requirements,
     requirement_of,
 )
+from ProxyPromptSegmentModule.install.slicer_pip import InstallTools, SlicerTools, environment, overheard
 from ProxyPromptSegmentModule.texts import _
 
 TORCH = ("torch>=2.6", "torchvision")
