@@ -8,7 +8,7 @@ import pytest
 from hostile_server import HostileServer
 from shelf_cases import PATIENCE, threads
 
-from ProxyPromptSegmentModule.models import ModelShelf
+from ProxyPromptSegmentModule.models.shelf import ModelShelf
 
 
 @pytest.fixture

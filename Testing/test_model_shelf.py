@@ -14,8 +14,8 @@ from shelf_cases import OTHER, PATIENCE, SLOW, a_generator, an_own, midway, own
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
-from ProxyPromptSegmentModule import model_rows
-from ProxyPromptSegmentModule.models import FAILED, FINISHED
+from ProxyPromptSegmentModule.models import rows
+from ProxyPromptSegmentModule.models.shelf import FAILED, FINISHED
 
 pytest_plugins = ["shelf_fixtures"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_rows_are_told_without_torch_and_without_reading_weights(home) -> None:
     code = (
-        "import sys; from ProxyPromptSegmentModule.models import ModelShelf; rows = ModelShelf().rows(); "
+        "import sys; from ProxyPromptSegmentModule.models.shelf import ModelShelf; rows = ModelShelf().rows(); "
         "print([row.name for row in rows][:2], [n for n in ('torch', 'SimpleITK', 'qt') if n in sys.modules])"
     )
     path = os.pathsep.join((str(ROOT), str(ROOT / "ProxyPromptSegment")))
@@ -66,8 +66,8 @@ def test_packages_are_found_without_importing_them(tmp_path, monkeypatch) -> Non
     (tmp_path / "only_a_folder").mkdir()
     (tmp_path / "not_imported.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert model_rows.is_installed("not-imported")
-    assert not model_rows.is_installed("only_a_folder") and not model_rows.is_installed("no-such-package")
+    assert rows.is_installed("not-imported")
+    assert not rows.is_installed("only_a_folder") and not rows.is_installed("no-such-package")
 
 
 def test_before_anything_is_installed_the_shipped_models_are_listed(shelf, monkeypatch) -> None:

@@ -7,8 +7,8 @@ from shelf_cases import OTHER, PATIENCE, SLOW, a_generator, an_own, midway, own,
 
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
-from ProxyPromptSegmentModule.models import CANCELLED, FAILED, FINISHED, RUNNING, WAITING
-from ProxyPromptSegmentModule.transfers import Meter, Transfer, TransferQueue
+from ProxyPromptSegmentModule.models.shelf import CANCELLED, FAILED, FINISHED, RUNNING, WAITING
+from ProxyPromptSegmentModule.models.transfers import Meter, Transfer, TransferQueue
 
 pytest_plugins = ["shelf_fixtures"]
 

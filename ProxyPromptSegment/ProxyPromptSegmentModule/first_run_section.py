@@ -7,7 +7,7 @@ from typing import Any
 import slicer.util
 
 from ProxyPromptSegmentModule.install.installer import Requirements
-from ProxyPromptSegmentModule.model_rows import is_installed
+from ProxyPromptSegmentModule.models.rows import is_installed
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.wording import explained, say
 

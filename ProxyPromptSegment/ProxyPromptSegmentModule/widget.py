@@ -172,7 +172,7 @@ class ModuleWidget:
         """Makes the collaborators; what lacks a package is made after the first run has installed it."""
         try:
             from ProxyPromptSegmentLib.library.store import SupportLibrary
-            from ProxyPromptSegmentModule.models import ModelShelf
+            from ProxyPromptSegmentModule.models.shelf import ModelShelf
             from ProxyPromptSegmentModule.supports import SupportTable
 
             self.library = self.library or SupportLibrary()

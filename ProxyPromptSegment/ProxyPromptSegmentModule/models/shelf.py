@@ -10,9 +10,8 @@ from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
-from ProxyPromptSegmentModule.model_rows import ModelRow, known_entries, open_cache, row_of
-from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.transfers import (
+from ProxyPromptSegmentModule.models.rows import ModelRow, known_entries, open_cache, row_of
+from ProxyPromptSegmentModule.models.transfers import (
     CANCELLED,
     FAILED,
     FINISHED,
@@ -22,6 +21,7 @@ from ProxyPromptSegmentModule.transfers import (
     TransferQueue,
     TransferState,
 )
+from ProxyPromptSegmentModule.texts import _
 
 __all__ = [
     "CANCELLED",
