@@ -17,9 +17,9 @@ from support_cases import a_case, a_node, box, image, load, save
 
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.library.store import SupportLibrary
-from ProxyPromptSegmentModule.support_state import SavedRow, read_saved, write_saved
-from ProxyPromptSegmentModule.supports import SupportTable
-from ProxyPromptSegmentModule.thumbnails import blank
+from ProxyPromptSegmentModule.supports.saved import SavedRow, read_saved, write_saved
+from ProxyPromptSegmentModule.supports.table import SupportTable
+from ProxyPromptSegmentModule.supports.thumbnails import blank
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.support.matching import annotated_axis
-from ProxyPromptSegmentModule.support_sources import annotation_of
-from ProxyPromptSegmentModule.supports import SupportTable
+from ProxyPromptSegmentModule.supports.sources import annotation_of
+from ProxyPromptSegmentModule.supports.table import SupportTable
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import SupportCase
-from ProxyPromptSegmentModule.thumbnails import (
+from ProxyPromptSegmentModule.supports.thumbnails import (
     BACKGROUND,
     best_slice,
     case_picture,
@@ -124,7 +124,7 @@ def test_a_case_is_shown_as_a_radiologist_looks_at_it() -> None:
 def test_pictures_are_drawn_without_pillow_and_matplotlib(tmp_path) -> None:
     code = (
         "import sys; sys.modules['PIL'] = sys.modules['matplotlib'] = sys.modules['torch'] = None; import numpy as np; "
-        "sys.path[:0] = sys.argv[1:]; from ProxyPromptSegmentModule.thumbnails import thumbnail_of, picture_of_file; "
+        "sys.path[:0] = sys.argv[1:]; from ProxyPromptSegmentModule.supports.thumbnails import thumbnail_of, picture_of_file; "
         "m = np.eye(32, dtype=np.uint8)[None]; print(thumbnail_of(np.eye(32), m, [(1, 0, 0)], (0, 1)).shape, "
         "picture_of_file(__file__ if 0 else 'x.png'))"
     )

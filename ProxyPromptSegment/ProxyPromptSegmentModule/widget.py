@@ -173,7 +173,7 @@ class ModuleWidget:
         try:
             from ProxyPromptSegmentLib.library.store import SupportLibrary
             from ProxyPromptSegmentModule.models.shelf import ModelShelf
-            from ProxyPromptSegmentModule.supports import SupportTable
+            from ProxyPromptSegmentModule.supports.table import SupportTable
 
             self.library = self.library or SupportLibrary()
             self.shelf = self.shelf or ModelShelf()

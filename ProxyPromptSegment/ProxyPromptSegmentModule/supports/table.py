@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
-from ProxyPromptSegmentModule.support_rows import chosen_slices, objects_of, repeated_name, row_of, titled, why_none
-from ProxyPromptSegmentModule.support_sources import LibrarySource, Memory, NodeSource, only
-from ProxyPromptSegmentModule.support_stamps import segment_ids_of
-from ProxyPromptSegmentModule.support_state import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
+from ProxyPromptSegmentModule.supports.rows import chosen_slices, objects_of, repeated_name, row_of, titled, why_none
+from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
+from ProxyPromptSegmentModule.supports.sources import LibrarySource, Memory, NodeSource, only
+from ProxyPromptSegmentModule.supports.stamps import segment_ids_of
 from ProxyPromptSegmentModule.texts import _
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class SupportTable:
 
     def thumbnail(self, key: str, size: int = 96) -> npt.NDArray[np.uint8]:
         """The most telling annotated slice with contours; uint8 ``(size, size, 3)``, dark where there is no picture."""
-        from ProxyPromptSegmentModule.thumbnails import blank, case_picture, picture_of_file
+        from ProxyPromptSegmentModule.supports.thumbnails import blank, case_picture, picture_of_file
 
         row, memory = self.row(key), self._memory[key]
 

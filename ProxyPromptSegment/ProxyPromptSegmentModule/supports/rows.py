@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Literal
 
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentModule.support_sources import Annotation
-from ProxyPromptSegmentModule.support_state import ObjectChoice, ObjectInfo, SavedRow, SupportRow
+from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SupportRow
+from ProxyPromptSegmentModule.supports.sources import Annotation
 from ProxyPromptSegmentModule.texts import _
 
 

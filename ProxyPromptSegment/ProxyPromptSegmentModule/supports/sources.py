@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.imaging.volumes import Volume
-    from ProxyPromptSegmentModule.support_state import ObjectInfo
+    from ProxyPromptSegmentModule.supports.saved import ObjectInfo
 
 AXES: tuple[Axis, ...] = ("k", "j", "i")
 
@@ -130,7 +130,7 @@ class NodeSource:
         Raises:
             SupportError: If none of the segments is left.
         """
-        from ProxyPromptSegmentModule.support_stamps import kept_ids, place_stamp, segmentation_stamp, voxels_stamp
+        from ProxyPromptSegmentModule.supports.stamps import kept_ids, place_stamp, segmentation_stamp, voxels_stamp
 
         self.volume_node, self.segmentation_node, self.memory = volume, segmentation, memory
         self.ids = kept_ids(segmentation, segments)
