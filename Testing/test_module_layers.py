@@ -74,7 +74,7 @@ def test_only_the_files_for_it_write_voxels():
     [
         ("nodes", "import qt", "only the panel"),
         ("logic", "def late():\n    from ProxyPromptSegmentModule.widget import ModuleWidget", "above"),
-        ("segments", "from ProxyPromptSegmentModule.run import Run", "above"),
+        ("segments", "from ProxyPromptSegmentModule.runs.run import Run", "above"),
         ("run", "from ProxyPromptSegmentModule import nodes", ""),
         ("newcomer", "", "no layer"),
     ],

@@ -15,7 +15,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed, which holds 
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
 from ProxyPromptSegmentModule.logic import SegmentationLogic
-from ProxyPromptSegmentModule.request import Output, Request, Settings
+from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene import result_nodes
 
 CPU = Settings(device="cpu")

@@ -12,7 +12,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, whi
 
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentModule.logic import SegmentationLogic, _case
-from ProxyPromptSegmentModule.request import Request, Settings
+from ProxyPromptSegmentModule.runs.request import Request, Settings
 
 SIZE = (12, 48, 48)
 

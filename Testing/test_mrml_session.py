@@ -17,7 +17,7 @@ from mrml_scene import make_scene, segment_array
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
 
 from ProxyPromptSegmentModule.logic import SegmentationLogic
-from ProxyPromptSegmentModule.request import Settings
+from ProxyPromptSegmentModule.runs.request import Settings
 
 CPU = Settings(device="cpu")
 

@@ -15,13 +15,13 @@ import slicer
 
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
-from ProxyPromptSegmentModule.asking import Asking
-from ProxyPromptSegmentModule.live_run import LiveRun
-from ProxyPromptSegmentModule.pump import Pump
-from ProxyPromptSegmentModule.request import Output, Request, Settings
-from ProxyPromptSegmentModule.run import Run, VolumeRun
+from ProxyPromptSegmentModule.runs.live_run import LiveRun
+from ProxyPromptSegmentModule.runs.pump import Pump
+from ProxyPromptSegmentModule.runs.questions import Asking
+from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
+from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
+from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.scene import result_nodes
-from ProxyPromptSegmentModule.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.texts import _
 
 TICK_SECONDS = 0.020

@@ -8,8 +8,8 @@ import qt
 import slicer
 import slicer.util
 
-from ProxyPromptSegmentModule.pump import Pump
-from ProxyPromptSegmentModule.request import DEFAULT_MODEL
+from ProxyPromptSegmentModule.runs.pump import Pump
+from ProxyPromptSegmentModule.runs.request import DEFAULT_MODEL
 from ProxyPromptSegmentModule.scene.slice_views import AXES, slice_count
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.wording import allow, duration, said_in, say, size

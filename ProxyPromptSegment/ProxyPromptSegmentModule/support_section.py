@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 
 from ProxyPromptSegmentModule.parameters import ALL_ANNOTATED, AUTOMATIC, THESE, names_of, text_of
-from ProxyPromptSegmentModule.sinks import MADE_FOR
+from ProxyPromptSegmentModule.runs.destinations import MADE_FOR
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.tick_list import Line, TickList
 from ProxyPromptSegmentModule.wording import allow, said_in, say

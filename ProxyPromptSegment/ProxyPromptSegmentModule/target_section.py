@@ -9,6 +9,7 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentModule.parameters import BOX, LAST, LIVE, SCOPES, SEQUENCE, SLICES, WHOLE
+from ProxyPromptSegmentModule.runs.destinations import MADE_FOR
 from ProxyPromptSegmentModule.scene.slice_views import (
     fit_box,
     show_case,
@@ -17,7 +18,6 @@ from ProxyPromptSegmentModule.scene.slice_views import (
     slices_in_box,
     slicing_axis,
 )
-from ProxyPromptSegmentModule.sinks import MADE_FOR
 from ProxyPromptSegmentModule.texts import _
 from ProxyPromptSegmentModule.wording import explained, say
 

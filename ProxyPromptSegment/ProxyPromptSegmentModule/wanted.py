@@ -8,7 +8,7 @@ from typing import Any
 import slicer
 
 from ProxyPromptSegmentModule.parameters import BOX, LIVE, SEQUENCE, SLICES
-from ProxyPromptSegmentModule.request import Output, Request, Settings
+from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
 from ProxyPromptSegmentModule.texts import _
 

@@ -101,7 +101,7 @@ def main():
     """Prints everything."""
     import ProxyPromptSegment
     from ProxyPromptSegmentModule.logic import _case
-    from ProxyPromptSegmentModule.request import Request, Settings
+    from ProxyPromptSegmentModule.runs.request import Request, Settings
 
     logic = ProxyPromptSegment.ProxyPromptSegmentLogic()
     results = {"processors": os.cpu_count(), "size": SIZE, "slicer": slicer.app.applicationVersion}

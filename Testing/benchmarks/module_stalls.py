@@ -38,7 +38,7 @@ def main() -> None:
     make_scene()
     from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
     from ProxyPromptSegmentModule.logic import SegmentationLogic
-    from ProxyPromptSegmentModule.request import Settings
+    from ProxyPromptSegmentModule.runs.request import Settings
 
     support = add_case(1, (28, 160, 160))
     slices, rows, columns = options.size
@@ -65,7 +65,7 @@ def main() -> None:
 
 def timed(logic, target, support, settings) -> dict[str, object]:
     """One run: its turns and how late they came, by stage, in ms."""
-    from ProxyPromptSegmentModule.pump import SLEEP_SECONDS
+    from ProxyPromptSegmentModule.runs.pump import SLEEP_SECONDS
 
     begun = time.perf_counter()
     run = logic.segment(target, [support], settings=settings, wait=False)

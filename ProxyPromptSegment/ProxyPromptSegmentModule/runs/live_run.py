@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ProxyPromptSegmentModule.request import Request
-from ProxyPromptSegmentModule.run import Chain, VolumeRun
+from ProxyPromptSegmentModule.runs.request import Request
+from ProxyPromptSegmentModule.runs.run import Chain, VolumeRun
 from ProxyPromptSegmentModule.texts import _
 
 

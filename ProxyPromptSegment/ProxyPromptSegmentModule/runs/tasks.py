@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ProxyPromptSegmentModule.request import Settings
+from ProxyPromptSegmentModule.runs.request import Settings
 
 
 @dataclass(frozen=True, eq=False)

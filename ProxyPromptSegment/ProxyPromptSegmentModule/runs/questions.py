@@ -9,11 +9,11 @@ from typing import Any
 import slicer
 
 from ProxyPromptSegmentLib.worker import events
-from ProxyPromptSegmentModule.request import Request, Settings
-from ProxyPromptSegmentModule.run import Run, sentence_of
+from ProxyPromptSegmentModule.runs.request import Request, Settings
+from ProxyPromptSegmentModule.runs.run import Run, sentence_of
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
-from ProxyPromptSegmentModule.steps import CheckTask, SuggestTask, WarmUpTask
+from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.texts import _
 
 SPEEDS_SETTING = "ProxyPromptSegment/speeds"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ProxyPromptSegmentModule.request import Output
+from ProxyPromptSegmentModule.runs.request import Output
 from ProxyPromptSegmentModule.scene import segment_writer
 from ProxyPromptSegmentModule.texts import _
 
