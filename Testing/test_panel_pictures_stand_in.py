@@ -15,14 +15,14 @@ from widget_fixtures import stand_ins
 def test_a_png_file_gives_back_every_pixel(stand_ins, shape):
     from PIL import Image
 
-    from ProxyPromptSegmentModule.thumbnail_images import png_bytes
+    from ProxyPromptSegmentModule.panel.icons import png_bytes
 
     image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(image)))), image)
 
 
 def test_qt_reads_the_picture(stand_ins):
-    from ProxyPromptSegmentModule.thumbnail_images import pixmap, swatch
+    from ProxyPromptSegmentModule.panel.icons import pixmap, swatch
 
     image = np.zeros((6, 9, 3), np.uint8)
     image[2, 4] = (200, 100, 50)
@@ -34,14 +34,14 @@ def test_qt_reads_the_picture(stand_ins):
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)])
 def test_what_is_no_picture_is_refused(stand_ins, image):
-    from ProxyPromptSegmentModule.thumbnail_images import png_bytes
+    from ProxyPromptSegmentModule.panel.icons import png_bytes
 
     with pytest.raises(ValueError, match="a picture is"):
         png_bytes(image)
 
 
 def test_the_glow_is_where_the_map_is_high(stand_ins):
-    from ProxyPromptSegmentModule.thumbnail_images import heat_picture
+    from ProxyPromptSegmentModule.panel.icons import heat_picture
 
     heat = np.zeros((10, 20))
     heat[5, 15] = 3.0
@@ -54,7 +54,7 @@ def test_the_glow_is_where_the_map_is_high(stand_ins):
 
 
 def test_frames_are_drawn_around_their_place(stand_ins):
-    from ProxyPromptSegmentModule.thumbnail_images import heat_picture
+    from ProxyPromptSegmentModule.panel.icons import heat_picture
 
     picture = heat_picture(np.zeros((10, 10)), np.zeros((10, 10)), side=40, frames=[(2, 3, 6, 7)])
     white = (picture == 255).all(axis=2)
@@ -63,7 +63,7 @@ def test_frames_are_drawn_around_their_place(stand_ins):
 
 
 def test_colours_are_written_as_web_pages_do(stand_ins):
-    from ProxyPromptSegmentModule.thumbnail_images import hex_color
+    from ProxyPromptSegmentModule.panel.icons import hex_color
 
     assert hex_color((1.0, 0.5, 0.0)) == "#ff8000"
     assert hex_color((2.0, -1.0, 0.2)) == "#ff0033"

@@ -197,7 +197,7 @@ def test_a_click_into_a_view_asks_where_the_mouse_is(finished, monkeypatch):
     import slicer
     import vtk
 
-    from ProxyPromptSegmentModule import why_section
+    from ProxyPromptSegmentModule.panel import why_section
 
     interactor = vtk.vtkGenericRenderWindowInteractor()
     monkeypatch.setattr(why_section, "slice_interactors", lambda: [interactor])

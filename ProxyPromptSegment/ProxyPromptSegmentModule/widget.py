@@ -12,18 +12,18 @@ import qt
 import slicer
 import slicer.util
 
-from ProxyPromptSegmentModule.apply_section import ApplySection
-from ProxyPromptSegmentModule.first_run_section import FirstRunSection
-from ProxyPromptSegmentModule.library_section import LibrarySection
-from ProxyPromptSegmentModule.model_section import ModelSection
-from ProxyPromptSegmentModule.objects_section import ObjectsSection
+from ProxyPromptSegmentModule.panel.apply_section import ApplySection
+from ProxyPromptSegmentModule.panel.install_section import FirstRunSection
+from ProxyPromptSegmentModule.panel.library_section import LibrarySection
+from ProxyPromptSegmentModule.panel.model_section import ModelSection
+from ProxyPromptSegmentModule.panel.objects_section import ObjectsSection
+from ProxyPromptSegmentModule.panel.requests import settings_of
+from ProxyPromptSegmentModule.panel.result_section import ResultSection
+from ProxyPromptSegmentModule.panel.support_section import SupportSection
+from ProxyPromptSegmentModule.panel.supports_table import SupportsTable
+from ProxyPromptSegmentModule.panel.target_section import TargetSection
+from ProxyPromptSegmentModule.panel.why_section import WhySection
 from ProxyPromptSegmentModule.parameters import ProxyPromptParameters
-from ProxyPromptSegmentModule.result_section import ResultSection
-from ProxyPromptSegmentModule.support_section import SupportSection
-from ProxyPromptSegmentModule.supports_table import SupportsTable
-from ProxyPromptSegmentModule.target_section import TargetSection
-from ProxyPromptSegmentModule.wanted import settings_of
-from ProxyPromptSegmentModule.why_section import WhySection
 from ProxyPromptSegmentModule.wording import explained, say
 
 UI_FILES = (

@@ -8,10 +8,10 @@ from typing import Any
 import qt
 import slicer
 
+from ProxyPromptSegmentModule.panel.icons import hex_color, icon
+from ProxyPromptSegmentModule.panel.requests import settings_of
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.thumbnail_images import hex_color, icon
-from ProxyPromptSegmentModule.wanted import settings_of
 from ProxyPromptSegmentModule.wording import allow, ranges, said_in, say
 
 USE, TITLE, OBJECTS, SLICES, PROBLEM = range(5)

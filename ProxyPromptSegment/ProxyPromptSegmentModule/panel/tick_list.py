@@ -8,7 +8,7 @@ from typing import Any
 
 import qt
 
-from ProxyPromptSegmentModule.thumbnail_images import swatch
+from ProxyPromptSegmentModule.panel.icons import swatch
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import qt
 import slicer
 import slicer.util
 
+from ProxyPromptSegmentModule.panel.requests import settings_of
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.wanted import settings_of
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 

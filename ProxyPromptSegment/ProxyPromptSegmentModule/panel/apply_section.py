@@ -6,12 +6,12 @@ from typing import Any
 
 import slicer
 
-from ProxyPromptSegmentModule.live_watch import LiveWatch
+from ProxyPromptSegmentModule.panel.live_watch import LiveWatch
+from ProxyPromptSegmentModule.panel.requests import reason_of, request_of, stays
 from ProxyPromptSegmentModule.panel_words import in_panel_words
 from ProxyPromptSegmentModule.parameters import LIVE, SEQUENCE
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.wanted import reason_of, request_of, stays
 from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, sentence, size
 
 _MOST_SENTENCES = 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ProxyPromptSegmentModule.panel.tick_list import Line, TickList
 from ProxyPromptSegmentModule.parameters import names_of, text_of
 from ProxyPromptSegmentModule.texts import _
-from ProxyPromptSegmentModule.tick_list import Line, TickList
 
 
 class ObjectsSection:
