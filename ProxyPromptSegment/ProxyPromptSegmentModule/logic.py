@@ -22,7 +22,7 @@ from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.scene import result_nodes
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 TICK_SECONDS = 0.020
 """How long slices are written at a time; with one slice more than that, a tick stays below 50 ms."""

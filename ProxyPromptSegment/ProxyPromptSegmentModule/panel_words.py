@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 _COMMAND = r"`proxyprompt models {0}[^`]*`"
 

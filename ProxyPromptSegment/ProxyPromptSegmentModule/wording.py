@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ProxyPromptSegmentLib.imaging.slice_choice import runs
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 _log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from ProxyPromptSegmentModule.install.packages import (
     requirement_of,
 )
 from ProxyPromptSegmentModule.install.slicer_pip import InstallTools, SlicerTools, environment, overheard
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 TORCH = ("torch>=2.6", "torchvision")
 # hydra-core and iopath are what SAM 2 needs beyond the rest; it is installed without its needs, which name PyTorch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ProxyPromptSegmentModule.install.packages import REQUIREMENTS, normal, requirement_of
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 # Megabytes to download on Linux with Python 3.12, with what each brings along, as pip says them; else 1.
 MEGABYTES = {

@@ -10,7 +10,7 @@ from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 # What every backbone of SAM 2's architecture is called by; the full list lies in a module that imports torch.
 _WITH_MEMORY = "sam2"

@@ -21,7 +21,7 @@ from ProxyPromptSegmentModule.models.transfers import (
     TransferQueue,
     TransferState,
 )
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 __all__ = [
     "CANCELLED",

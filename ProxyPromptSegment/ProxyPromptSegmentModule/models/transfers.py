@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentModule.panel_words import in_panel_words
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 WAITING, RUNNING = "waiting", "running"
 FINISHED, CANCELLED, FAILED = "finished", "cancelled", "failed"

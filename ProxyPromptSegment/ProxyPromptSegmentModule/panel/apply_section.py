@@ -11,7 +11,7 @@ from ProxyPromptSegmentModule.panel.requests import reason_of, request_of, stays
 from ProxyPromptSegmentModule.panel_words import in_panel_words
 from ProxyPromptSegmentModule.parameters import LIVE, SEQUENCE
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, sentence, size
 
 _MOST_SENTENCES = 4

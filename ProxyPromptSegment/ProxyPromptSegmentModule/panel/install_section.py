@@ -8,7 +8,7 @@ import slicer.util
 
 from ProxyPromptSegmentModule.install.installer import Requirements
 from ProxyPromptSegmentModule.models.rows import is_installed
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import explained, say
 
 

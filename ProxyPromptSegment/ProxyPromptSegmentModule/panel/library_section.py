@@ -9,7 +9,7 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentModule.panel.requests import settings_of
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 

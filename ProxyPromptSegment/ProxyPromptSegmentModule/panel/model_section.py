@@ -11,7 +11,7 @@ import slicer.util
 from ProxyPromptSegmentModule.runs.pump import Pump
 from ProxyPromptSegmentModule.runs.request import DEFAULT_MODEL
 from ProxyPromptSegmentModule.scene.slice_views import AXES, slice_count
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, duration, said_in, say, size
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")

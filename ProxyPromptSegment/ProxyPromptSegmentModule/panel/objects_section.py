@@ -6,7 +6,7 @@ from typing import Any
 
 from ProxyPromptSegmentModule.panel.tick_list import Line, TickList
 from ProxyPromptSegmentModule.parameters import names_of, text_of
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 
 class ObjectsSection:

@@ -10,7 +10,7 @@ import slicer
 from ProxyPromptSegmentModule.parameters import BOX, LIVE, SEQUENCE, SLICES
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 
 def settings_of(panel: Any) -> Settings:

@@ -10,7 +10,7 @@ import slicer.util
 
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.slice_views import show_slice, slice_on_screen
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 

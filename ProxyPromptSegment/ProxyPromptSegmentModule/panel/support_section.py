@@ -9,7 +9,7 @@ import slicer
 from ProxyPromptSegmentModule.panel.tick_list import Line, TickList
 from ProxyPromptSegmentModule.parameters import ALL_ANNOTATED, AUTOMATIC, THESE, names_of, text_of
 from ProxyPromptSegmentModule.runs.destinations import MADE_FOR
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 _HOW = (AUTOMATIC, ALL_ANNOTATED, THESE)  # in the order of the combo box

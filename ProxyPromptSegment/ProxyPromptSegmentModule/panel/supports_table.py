@@ -11,7 +11,7 @@ import slicer
 from ProxyPromptSegmentModule.panel.icons import hex_color, icon
 from ProxyPromptSegmentModule.panel.requests import settings_of
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, ranges, said_in, say
 
 USE, TITLE, OBJECTS, SLICES, PROBLEM = range(5)

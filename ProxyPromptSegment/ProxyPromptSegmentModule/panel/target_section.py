@@ -18,7 +18,7 @@ from ProxyPromptSegmentModule.scene.slice_views import (
     slices_in_box,
     slicing_axis,
 )
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import explained, say
 
 _AFTER_MOVING_MS = 100

@@ -9,7 +9,7 @@ import slicer
 
 from ProxyPromptSegmentModule.panel.icons import heat_picture, icon
 from ProxyPromptSegmentModule.scene.slice_views import Clicks, crosshair_ras, slice_interactors
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 _MOST_PICTURES = 6

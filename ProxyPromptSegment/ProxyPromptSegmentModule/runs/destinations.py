@@ -6,7 +6,7 @@ from typing import Any
 
 from ProxyPromptSegmentModule.runs.request import Output
 from ProxyPromptSegmentModule.scene import segment_writer
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 MADE_FOR = "ProxyPrompt.madeFor"
 """Node attribute: identifier of the volume that a segmentation of ours was made for."""

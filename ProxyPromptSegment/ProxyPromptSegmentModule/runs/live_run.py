@@ -7,7 +7,7 @@ from typing import Any
 
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.run import Chain, VolumeRun
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 
 class LiveRun(VolumeRun):

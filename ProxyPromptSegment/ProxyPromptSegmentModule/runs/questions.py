@@ -14,7 +14,7 @@ from ProxyPromptSegmentModule.runs.run import Run, sentence_of
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 SPEEDS_SETTING = "ProxyPromptSegment/speeds"
 

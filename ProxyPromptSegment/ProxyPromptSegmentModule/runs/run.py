@@ -15,7 +15,7 @@ from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.runs.destinations import VolumeSink
 from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 WAITING, READING, RUNNING = "waiting", "reading", "running"
 FINISHED, CANCELLED, FAILED = "finished", "cancelled", "failed"

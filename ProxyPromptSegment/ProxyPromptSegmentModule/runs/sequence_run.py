@@ -13,7 +13,7 @@ from ProxyPromptSegmentModule.runs.run import Chain, Run
 from ProxyPromptSegmentModule.scene import sequence_reader
 from ProxyPromptSegmentModule.runs.destinations import in_scene
 from ProxyPromptSegmentModule.runs.tasks import CineTask, PlanTask
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 READ_SECONDS = 0.015
 

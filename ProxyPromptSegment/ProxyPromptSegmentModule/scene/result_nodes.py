@@ -6,7 +6,7 @@ from typing import Any
 
 import slicer
 
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 OF = "ProxyPrompt.resultOf"
 """Node attribute of our table and record: identifier of the segmentation that they speak of."""

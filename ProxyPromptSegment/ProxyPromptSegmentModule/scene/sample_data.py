@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     import numpy as np

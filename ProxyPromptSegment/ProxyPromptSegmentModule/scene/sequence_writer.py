@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.new_segments import Wanted, make_segment, place_in_hierarchy
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, name_of
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentModule.scene.sequence_reader import Frames

@@ -10,7 +10,7 @@ from typing import Literal
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SupportRow
 from ProxyPromptSegmentModule.supports.sources import Annotation
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 
 def row_of(

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 PARAMETER = "supports"
 VOLUME_ROLE, SEGMENTATION_ROLE = "SupportVolume.", "SupportSegmentation."

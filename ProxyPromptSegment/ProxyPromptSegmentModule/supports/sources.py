@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError, SupportError
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 
 def voxels_stamp(volume: Any) -> tuple[Any, ...]:

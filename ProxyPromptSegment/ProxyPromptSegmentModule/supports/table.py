@@ -12,7 +12,7 @@ from ProxyPromptSegmentModule.supports.rows import chosen_slices, objects_of, re
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
 from ProxyPromptSegmentModule.supports.sources import LibrarySource, Memory, NodeSource, only
 from ProxyPromptSegmentModule.supports.stamps import segment_ids_of
-from ProxyPromptSegmentModule.texts import _
+from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Translation of what the user reads: ``from ProxyPromptSegmentModule.texts import _``.
+"""Translation of what the user reads: ``from ProxyPromptSegmentModule.translation import _``.
 
 Slicer finds the context of a text by looking at the file that called it, so its function is passed on and not wrapped.
 """
