@@ -56,7 +56,7 @@ def test_models_follow_exactly_where_their_backbone_has_a_memory(shelf) -> None:
 
 @pytest.mark.parametrize("package", ["torch", "segment-anything"])
 def test_a_missing_package_is_named(shelf, monkeypatch, package) -> None:
-    monkeypatch.setattr(model_rows, "is_installed", lambda name: name != package)
+    monkeypatch.setattr(rows, "is_installed", lambda name: name != package)
     row = shelf.row("sam-compact")
     assert row.state == f"needs the package {package}" and not row.usable and package in row.reason
     assert row.here

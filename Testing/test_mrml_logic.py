@@ -263,6 +263,7 @@ def test_table_and_record_are_left_in_the_scene_and_say_what_was_done(logic, two
 
 
 def test_a_fault_on_the_worker_is_told_in_a_sentence_and_the_next_run_works(logic, two_cases, monkeypatch, caplog):
+    from ProxyPromptSegmentLib.worker import segment_task
 
     support, (target, _truth) = two_cases
 
@@ -278,6 +279,7 @@ def test_a_fault_on_the_worker_is_told_in_a_sentence_and_the_next_run_works(logi
 
 
 def test_a_missing_package_is_told_with_what_to_do(logic, two_cases, monkeypatch):
+    from ProxyPromptSegmentLib.worker import segment_task
 
     support, (target, _truth) = two_cases
 

@@ -24,7 +24,7 @@ from test_geometry import geometries
 from test_segmentations import TERMS
 
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
-from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, open_frames
+from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, mask_files, open_frames
 from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, stacked_geometry, write_tracked
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation

@@ -18,7 +18,7 @@ UI_FILES = sorted((MODULE / "Resources" / "UI").glob("*.ui"))
 _OF_THE_PANEL = re.compile(r"\bui\.|^import qt|_section|^widget|^wanted|^wording", re.M)
 PANEL_FILES = [
     path
-    for path in sorted((MODULE / "ProxyPromptSegmentModule").glob("*.py"))
+    for path in sorted((MODULE / "ProxyPromptSegmentModule").rglob("*.py"))
     if _OF_THE_PANEL.search(f"{path.name}\n{path.read_text(encoding='utf-8')}")
 ]
 NOT_FOR_PEOPLE = re.compile(r"^[\W\d_]*$|^[a-z]+[A-Za-z0-9_.]*$|^[A-Z][A-Z_]+$|^(vtk|qMRML|ctk|Q)\w+|\(.*[*)]$")

@@ -9,7 +9,7 @@ from importlib import machinery, metadata
 from pathlib import Path
 from typing import Any
 
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "Resources" / "requirements.txt"
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 # What is imported of the packages that the program itself uses; of the others their metadata must do.
 IMPORT_NAMES = {
     "einops": "einops", "filelock": "filelock", "hydra-core": "hydra", "iopath": "iopath", "numpy": "numpy",

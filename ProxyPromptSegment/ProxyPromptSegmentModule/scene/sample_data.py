@@ -26,7 +26,7 @@ CATEGORY = "Proxy Prompt"
 SUPPORT, TARGET = "ProxyPromptPelvisSupport", "ProxyPromptPelvisTarget"
 # Those of the command line's demo.
 SUPPORT_SEED, TARGET_SEED = 1, 2
-ICONS = Path(__file__).resolve().parent.parent / "Resources" / "Icons"
+ICONS = Path(__file__).resolve().parents[2] / "Resources" / "Icons"
 
 
 def register() -> None:
