@@ -135,7 +135,6 @@ class Shelves:
         """List, download with progress and consent, cancel, go on, import, remove."""
         sys.path.insert(0, str(TESTING))
         from hostile_server import HostileServer
-
         from ProxyPromptSegmentLib.weights.download import Manner
 
         folder = Path(tempfile.mkdtemp())

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "ProxyPromptSegment"), str(ROOT / "Testing")]
 
 from hardware import processor
+
 from mrml_scene import add_volume, make_scene
 
 

@@ -166,8 +166,8 @@ def offline_help() -> str:
     return _(
         "Without a network: on a computer that has one, with the same system and the same Slicer, run "
         "`PythonSlicer -m pip download -d wheels torch torchvision -r {requirements}`, copy the folder "
-        "wheels here, and type in the Python console: `from ProxyPromptSegmentModule.install.installer import Requirements; "
-        "print(Requirements().install_from('wheels').text)`."
+        "wheels here, and type in the Python console: `from ProxyPromptSegmentModule.install.installer import "
+        "Requirements; print(Requirements().install_from('wheels').text)`."
     ).format(requirements=f'"{REQUIREMENTS}"')
 
 

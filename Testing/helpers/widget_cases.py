@@ -1,0 +1,177 @@
+"""A panel of stand-ins over a real scene, and a logic that only writes down what it is asked."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+
+from mrml_scene import add_segmentation, add_volume
+
+RESOURCES = Path(__file__).resolve().parents[2] / "ProxyPromptSegment" / "Resources"
+
+
+class RecordedRun:
+    """A run that does what a test tells it."""
+
+    def __init__(self, request, live=False):
+        self.request, self.is_live = request, live
+        self.state, self.what, self.error = "running", "Segmenting", ""
+        self.done = self.total = 0
+        self.seconds_left = self.last_index = self.job = None
+        self.sentences, self.table, self.doubts, self.record_text = [], None, [], ""
+        self.written, self.segment_ids, self.segmentation = set(), {}, None
+        self.sink = types.SimpleNamespace(untouched=lambda: dict(self.segment_ids))
+        self.cancelled = self.closed = False
+        self.taken_back = []
+        self._told = []
+
+    @property
+    def ended(self):
+        return self.state in ("finished", "cancelled", "failed")
+
+    def observe(self, told):
+        self._told.append(told)
+
+    def tell(self):
+        for told in list(self._told):
+            told(self)
+
+    def cancel(self):
+        self.cancelled = True
+
+    def close(self):
+        self.closed = True
+        self.end("finished")
+
+    def undo(self):
+        self.taken_back.append("undo")
+        return True
+
+    def redo(self):
+        self.taken_back.append("redo")
+        return True
+
+    def writes(self, done, total, index):
+        self.done, self.total, self.last_index = done, total, index
+        self.seconds_left = 40.0
+        self.written.add(index)
+        self.tell()
+
+    def end(self, state="finished", **results):
+        self.state, self.seconds_left = state, None
+        for name, value in results.items():
+            setattr(self, name, value)
+        self.tell()
+
+
+class RecordedLogic:
+    """Takes the place of `SegmentationLogic`; a run goes on until the test ends it."""
+
+    def __init__(self):
+        import slicer
+
+        self.scene, self.runs, self.shown, self.asked = slicer.mrmlScene, [], [], []
+        self.pump = types.SimpleNamespace(start=lambda: None)
+        self.is_shut = False
+        self.warmed = 0
+
+    def getParameterNode(self):  # noqa: N802
+        import slicer
+
+        node = self.scene.GetSingletonNode("ProxyPromptSegment", "vtkMRMLScriptedModuleNode")
+        if node is None:
+            node = slicer.vtkMRMLScriptedModuleNode()
+            node.SetSingletonTag("ProxyPromptSegment")
+            node.SetAttribute("ModuleName", "ProxyPromptSegment")
+            node = self.scene.AddNode(node)
+        return node
+
+    def start(self, request):
+        self.runs.append(RecordedRun(request))
+        return self.runs[-1]
+
+    def live(self, request):
+        self.runs.append(RecordedRun(request, live=True))
+        return self.runs[-1]
+
+    def show(self, run, index):
+        self.shown.append(index)
+
+    def warm_up(self, settings=None):
+        self.warmed += 1
+
+    def estimate(self, request):
+        self.asked.append(("estimate", request))
+        return types.SimpleNamespace(seconds=9.0, memory_bytes=300_000_000, first_time_seconds=3.0)
+
+    def check(self, cases, on_answer, leave_one_out=False, settings=None):
+        self.asked.append(("check", on_answer))
+
+    def suggest(self, target, library, on_answer, settings=None):
+        self.asked.append(("suggest", on_answer))
+
+    def why(self, run, ras, name, on_answer):
+        self.asked.append(("why", ras, name, on_answer))
+
+    def shutdown(self):
+        self.is_shut = True
+
+
+def make_host(logic, layout):
+    """What a ScriptedLoadableModuleWidget gives to the panel."""
+    from slicer.util import VTKObservationMixin
+
+    class Host(VTKObservationMixin):
+        def resourcePath(self, name):  # noqa: N802
+            return str(RESOURCES / name)
+
+    host = Host()
+    host.layout, host.logic = layout, logic
+    return host
+
+
+def forget_module():
+    """Drops the module's files that have imported stand-ins, so that no other test gets them."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "ProxyPromptSegmentModule"]:
+        del sys.modules[name]
+
+
+def add_case(name="earlier", objects=("prostate", "tumour"), size=24, slices=range(3, 6), shift=0):
+    """An image of a box on a ramp and its segmentation, as real nodes."""
+    rng = np.random.default_rng(3)
+    voxels = rng.integers(0, 60, (8, size, size)).astype(np.int16)
+    masks = {}
+    for number, one in enumerate(objects):
+        mask = np.zeros(voxels.shape, np.uint8)
+        for k in slices:
+            mask[k, 4 + 7 * number : 10 + 7 * number, 5 + shift : 14 + shift] = 1
+        voxels[mask > 0] += 200 + 100 * number
+        masks[one] = mask
+    volume = add_volume(voxels, np.diag([1.0, 1.0, 4.0, 1.0]), name)
+    return volume, add_segmentation(volume, masks, f"{name} annotation")
+
+
+def add_views():
+    """The slice views of Slicer's usual layout, and its crosshair."""
+    import slicer
+
+    made = []
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene)
+    for name, orientation in (("Red", "Axial"), ("Yellow", "Sagittal"), ("Green", "Coronal")):
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", name)
+        node.SetLayoutName(name)
+        node.SetOrientation(orientation)
+        made.append(node)
+        composite = slicer.vtkMRMLSliceCompositeNode()
+        composite.SetLayoutName(name)
+        slicer.mrmlScene.AddNode(composite)
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCrosshairNode")
+    return made
+
+
+def text_of(label):
+    """What a person reads in a label."""
+    return label.text.replace("<br>", "\n")

@@ -1,0 +1,132 @@
+"""Jobs, engines and machines with little memory for the tests of the worker thread's tasks."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import engine_doubles  # noqa: F401 - skips where a package is missing
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.inference.pipeline import LoadedModel, SupportCase, plan
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.networks.checkpoints import load_model
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.weights.registry import resolve
+from ProxyPromptSegmentLib.worker.context import Context
+from ProxyPromptSegmentLib.worker.events import SliceReady
+from ProxyPromptSegmentLib.worker.model_store import Engine
+
+SIZE = (10, 40, 40)
+SUPPORTS = (3, 4, 5)  # slices
+
+# Drawn once; no task may change it, and a test sees to that.
+phantom = functools.cache(lambda seed: pelvis_phantom(seed, SIZE))
+
+
+def a_support_case(seed=11, objects=("prostate",), slices=SUPPORTS):
+    """A phantom with its prostate, and with the half of it that lies to the front."""
+    volume, marks = phantom(seed)
+    whole = marks.segments[0]
+    front = whole.mask.copy()
+    front[:, SIZE[1] // 2 :] = 0
+    both = {"prostate": whole, "front": Segment("front", front, (0.2, 0.5, 0.8))}
+    return SupportCase(volume, Segmentation([both[name] for name in objects], volume.geometry), slices)
+
+
+def a_job(seed=12, support=11, objects=("prostate",), slices=None, support_slices=SUPPORTS):
+    return plan([a_support_case(support, objects, support_slices)], phantom(seed)[0], slices=slices)
+
+
+def embedded(name="sam-compact"):
+    """The weights that come with the program."""
+    return load_model(*resolve(name))[0]
+
+
+def loaded(segmenter, name="sam-compact"):
+    return LoadedModel(segmenter, name, Path(name), "0" * 64, {"name": name})
+
+
+def an_engine(segmenter, **options):
+    """An engine whose only model is there already."""
+    return Engine(load=lambda model, device: loaded(segmenter, model), devices=lambda device: ("cpu",), **options)
+
+
+class Talk:
+    """A context in the thread of the test, and all that was said in it."""
+
+    def __init__(self, on_event=None):
+        self.events, self.cancel, self._on_event = [], CancelToken(), on_event
+
+    def hear(self, event):
+        self.events.append(event)
+        if self._on_event:
+            self._on_event(event)
+
+    def do(self, task, engine):
+        return task(engine, Context(1, self.cancel, self.hear))
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def masks(self, shape):
+        """What a receiver holds in the end, ``(S, N, H, W)``: the last masks of each slice."""
+        received = np.zeros(shape, np.uint8)
+        for event in self.of(SliceReady):
+            received[event.index] = event.masks
+        return received
+
+
+class Machine:
+    """Devices that hold so much: what goes through their networks at once is limited.
+
+    Attributes:
+        limits: For each device how many slices times support pairs a prompt may need; halved numbers need half.
+        encodes: How many images the encoder may see at once there.
+        opened: Devices and precisions on which the model was opened.
+    """
+
+    def __init__(self, model, limits, encodes=None, batch=4, half=(), nan_in_half=False):
+        self.limits, self.encodes, self.batch, self.half = limits, encodes or {}, batch, half
+        self.opened, self.left, self.released, self.asked = [], [], [], []
+        self._model, self._nan = model, nan_in_half
+
+    def engine(self):
+        """An engine on these devices, in their order."""
+        return Engine(
+            load=self._load,
+            devices=lambda device: tuple(self.limits),
+            half_type=lambda device: torch.bfloat16 if device in self.half else None,
+        )
+
+    def _load(self, name, device):
+        self.opened.append(device)
+        if self.limits[device] == 0:
+            raise torch.OutOfMemoryError(f"the model does not fit into {device}")
+        model = copy.deepcopy(self._model)
+        prompt, encode = model.generator.prompt, model.backbone.encode
+
+        def small_prompt(features, support, chosen=None):
+            wanted = len(features.top) * len(support.features)
+            half = torch.is_autocast_enabled("cpu")
+            self.asked.append((device, half, len(features.top), len(support.features)))
+            if wanted / (2 if half else 1) > self.limits[device]:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            answer = prompt(features, support, chosen)
+            if half and self._nan:
+                answer.dense.fill_(float("nan"))
+            return answer
+
+        def small_encode(images, valid=None):
+            if len(images) > self.encodes.get(device, 1000):
+                raise RuntimeError("MPS backend out of memory")
+            return encode(images, valid)
+
+        model.generator.prompt, model.backbone.encode = small_prompt, small_encode
+        return loaded(Segmenter(model, "cpu", self.batch), name)

@@ -1,0 +1,17 @@
+"""Fixtures of tests on real MRML; a test file takes them in with ``from mrml_fixtures import scene``."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrml_scene import REASON, has_mrml, make_scene
+
+
+@pytest.fixture
+def scene():
+    """A fresh real MRML scene, which is `slicer.mrmlScene` too; a skip where slicer-core is missing."""
+    if not has_mrml():
+        pytest.skip(REASON)
+    made = make_scene()
+    yield made
+    made.Clear(True)

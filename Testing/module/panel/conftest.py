@@ -1,0 +1,95 @@
+"""Fixtures of the panel's tests; a test file takes them in with ``from widget_fixtures import ...``."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from mrml_scene import REASON, has_mrml, make_scene
+
+NO_QT = "PySide6-Essentials, which holds the widgets of the stand-ins, cannot be imported: {error}"
+
+
+@pytest.fixture
+def stand_ins(monkeypatch, tmp_path, caplog):
+    """A real scene, with stand-ins as `qt` and `slicer.parameterNodeWrapper`; what slots raise fails the test."""
+    if not has_mrml():
+        pytest.skip(REASON)
+    try:
+        import slicer_stand_ins
+    except ImportError as error:  # also where a library of the system is missing, such as libEGL
+        pytest.skip(NO_QT.format(error=error))
+    import parameter_node_stand_in
+    from widget_cases import forget_module
+
+    scene = make_scene()
+    import slicer
+
+    slicer.app.topLevelWidgets = lambda: []
+    slicer.app.applicationName = "Slicer"
+    forget_module()
+    monkeypatch.setitem(sys.modules, "qt", slicer_stand_ins.make_qt())
+    monkeypatch.setitem(sys.modules, "slicer.parameterNodeWrapper", parameter_node_stand_in.make_module())
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(tmp_path / "library"))
+    monkeypatch.setenv("PROXYPROMPT_CACHE", str(tmp_path / "models"))
+    from ProxyPromptSegmentModule.install.installer import Requirements
+
+    monkeypatch.setattr(Requirements, "missing", lambda self: [])  # half a second for each panel
+    slicer_stand_ins.ERRORS.clear()
+    yield slicer_stand_ins
+    slicer_stand_ins.process_events()
+    forget_module()
+    scene.Clear(True)
+    if slicer_stand_ins.ERRORS:
+        raise slicer_stand_ins.ERRORS[0]
+    faults = [one for one in caplog.records if one.levelname == "ERROR" and one.name.startswith("ProxyPrompt")]
+    assert not faults, faults[0].exc_text or faults[0].getMessage()
+
+
+@pytest.fixture
+def make_panel(stand_ins):
+    """Makes panels; the function takes a logic, by default one that only records."""
+    from PySide6 import QtWidgets
+
+    from widget_cases import RecordedLogic, make_host
+
+    made = []
+
+    def make(logic=None):
+        from ProxyPromptSegmentModule.widget import ModuleWidget
+
+        frame = QtWidgets.QWidget()
+        frame.resize(400, 900)
+        layout = stand_ins.StandIn(QtWidgets.QVBoxLayout(frame))
+        panel = ModuleWidget(make_host(logic or RecordedLogic(), layout))
+        made.append((panel, frame))
+        panel.frame = frame
+        panel.setup()
+        panel.enter()
+        return panel
+
+    yield make
+    for panel, frame in made:
+        panel.cleanup()
+        frame.deleteLater()
+
+
+@pytest.fixture
+def panel(make_panel):
+    """A panel over an empty scene."""
+    return make_panel()
+
+
+@pytest.fixture
+def ready(make_panel):
+    """A panel with an earlier case as support and a new one as target: of three clicks, two are done."""
+    from widget_cases import add_case, add_views
+
+    support, annotation = add_case("earlier")
+    target, _ = add_case("new", objects=())
+    slice_views = add_views()
+    made = make_panel()
+    made.ui.addSupportButton.click()
+    made.support, made.annotation, made.new_case, made.slice_views = support, annotation, target, slice_views
+    return made

@@ -1,0 +1,327 @@
+"""The panel over a real scene, with stand-ins for Slicer's widgets: what is enabled, said, kept, and asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from widget_cases import RecordedLogic, add_case, text_of
+
+
+def test_an_empty_scene_shows_a_panel_that_says_what_to_do_first(panel):
+    assert not panel.ui.applyButton.enabled
+    assert "Add a support first" in text_of(panel.ui.reasonLabel)
+    assert panel.ui.applyButton.toolTip == panel.ui.reasonLabel.text
+    assert "Select a segmentation" in panel.ui.addSupportButton.toolTip
+    assert "Research use only" in panel.ui.researchLabel.text
+    assert panel.ui.firstRunFrame.real.isHidden()
+
+
+def test_every_disabled_button_says_why(panel):
+    buttons = [one for name, one in vars(panel.ui).items() if name.endswith("Button") and hasattr(one, "clicked")]
+    assert len(buttons) > 20
+    for button in buttons:
+        assert button.toolTip, button
+        if not button.enabled and not button.real.isHidden():
+            assert button.toolTip.endswith((".", "”.")), button.toolTip
+
+
+def test_defaults_are_the_annotated_case_and_the_other_volume(make_panel):
+    support, annotation = add_case("earlier")
+    target, _ = add_case("new", objects=())
+    panel = make_panel()
+    assert panel.ui.supportSegmentationSelector.currentNode() is annotation
+    assert panel.ui.supportVolumeSelector.currentNode() is support
+    assert panel.ui.targetSelector.currentNode() is target
+    assert panel.ui.addSupportButton.enabled
+
+
+def test_adding_a_support_fills_the_table_and_allows_apply(ready):
+    table = ready.ui.supportTable
+    assert table.rowCount == 1
+    assert table.item(0, 1).text() == "earlier"
+    label = table.cellWidget(0, 2)
+    assert "prostate" in label.text and "color:#" in label.text
+    assert not table.item(0, 0).icon().isNull()
+    assert ready.ui.objectsList.count == 2
+    assert ready.ui.applyButton.enabled and ready.ui.reasonLabel.real.isHidden()
+    assert ready.ui.applyButton.toolTip == "Segments prostate, tumour in new."
+    assert ready.ui.estimateLabel.text == "About 12 s, 300 MB of memory."
+
+
+def test_a_support_that_cannot_be_used_is_refused_in_words(make_panel):
+    volume, annotation = add_case("earlier")
+    panel = make_panel()
+    panel.ui.supportSlicesCombo.currentIndex = 2
+    assert "Say which slices" in panel.ui.addSupportButton.toolTip
+    panel.ui.supportSlicesEdit.text = "0"
+    panel.ui.addSupportButton.click()
+    assert panel.ui.supportTable.rowCount == 0
+    assert "0" in text_of(panel.ui.supportMessageLabel) and not panel.ui.supportMessageLabel.real.isHidden()
+    panel.ui.supportSlicesEdit.text = "x"
+    panel.ui.addSupportButton.click()
+    assert "write slices as" in text_of(panel.ui.supportMessageLabel)
+    panel.ui.supportSlicesEdit.text = "3, 5"
+    panel.ui.addSupportButton.click()
+    assert panel.table.rows()[0].slices == (3, 5)
+
+
+def test_only_the_ticked_segments_prompt(make_panel, stand_ins):
+    from PySide6.QtCore import Qt
+
+    add_case("earlier")
+    panel = make_panel()
+    panel.ui.supportSegmentsList.item(1).setCheckState(Qt.Unchecked)
+    panel.ui.addSupportButton.click()
+    assert [one.name for one in panel.table.rows()[0].objects] == ["prostate"]
+    panel.ui.supportSegmentsList.item(0).setCheckState(Qt.Unchecked)
+    assert panel.ui.addSupportButton.toolTip == "Tick at least one segment."
+
+
+def test_apply_becomes_cancel_and_apply_again(ready):
+    ready.ui.applyButton.click()
+    run = ready.host.logic.runs[0]
+    assert ready.ui.applyButton.text == "Cancel"
+    assert run.request.target is ready.new_case and run.request.objects == ("prostate", "tumour")
+    assert len(run.request.cases) == 1 and run.request.slices is None
+    run.writes(3, 8, 2)
+    assert not ready.ui.progressBar.real.isHidden()
+    assert ready.ui.progressBar.format == "Segmenting: 3 of 8, about 40 s left"
+    assert (ready.ui.progressBar.value, ready.ui.progressBar.maximum) == (3, 8)
+    ready.ui.applyButton.click()
+    assert run.cancelled and not ready.ui.applyButton.enabled
+    run.end("cancelled")
+    assert ready.ui.applyButton.text == "Apply" and ready.ui.applyButton.enabled
+    assert "Cancelled; slices done and kept: 1." in text_of(ready.ui.runLabel)
+
+
+def test_a_failed_run_says_why(ready):
+    ready.ui.applyButton.click()
+    ready.host.logic.runs[0].end("failed", error="the device ran out of memory; choose the CPU.")
+    assert text_of(ready.ui.runLabel) == "The device ran out of memory; choose the CPU."
+    assert ready.ui.applyButton.text == "Apply"
+
+
+def test_an_error_before_the_run_is_a_sentence_and_no_run(ready):
+    from ProxyPromptSegmentLib.errors import UsageError
+
+    def refuse(request):
+        raise UsageError("there is no such axis.")
+
+    ready.host.logic.start = refuse
+    ready.ui.applyButton.click()
+    assert text_of(ready.ui.runLabel) == "There is no such axis."
+    assert ready.ui.applyButton.text == "Apply" and ready.run is None
+
+
+def _finish(panel, run):
+    """Ends a run with a segmentation of its own."""
+    _volume, result = add_case("result")
+    run.end("finished", segmentation=result, segment_ids={"prostate": "prostate"}, written={0, 1})
+    return result
+
+
+def test_another_object_segments_again_at_once_after_a_result_only(ready):
+    from PySide6.QtCore import Qt
+
+    objects, logic = ready.ui.objectsList, ready.host.logic
+    objects.item(1).setCheckState(Qt.Unchecked)
+    assert not logic.runs
+    assert ready.ui.applyButton.toolTip == "Segments prostate in new."
+    ready.ui.applyButton.click()
+    objects.item(1).setCheckState(Qt.Checked)
+    assert len(logic.runs) == 1  # it still runs
+    result = _finish(ready, logic.runs[0])
+    objects.item(0).setCheckState(Qt.Unchecked)
+    assert len(logic.runs) == 2
+    assert logic.runs[1].request.objects == ("tumour",)
+    assert logic.runs[1].request.output.segmentation is result
+    assert logic.runs[1].request.output.segment_ids == {"prostate": "prostate"}
+    _finish(ready, logic.runs[1])
+    ready.ui.updateAtOnceBox.click()
+    objects.item(0).setCheckState(Qt.Checked)
+    assert len(logic.runs) == 2
+
+
+def test_another_support_segments_again_at_once(ready):
+    from PySide6.QtCore import Qt
+
+    ready.ui.applyButton.click()
+    _finish(ready, ready.host.logic.runs[0])
+    second, annotation = add_case("second", shift=1)
+    ready.ui.supportSegmentationSelector.setCurrentNode(annotation)
+    assert ready.ui.supportVolumeSelector.currentNode() is second
+    ready.ui.addSupportButton.click()
+    assert len(ready.host.logic.runs) == 2 and len(ready.host.logic.runs[1].request.cases) == 2
+    _finish(ready, ready.host.logic.runs[1])
+    ready.ui.supportTable.item(0, 0).setCheckState(Qt.Unchecked)
+    assert [case.volume.name for case in ready.host.logic.runs[2].request.cases] == ["second"]
+
+
+def test_without_a_ticked_support_or_object_apply_says_so(ready):
+    from PySide6.QtCore import Qt
+
+    ready.ui.objectsList.item(0).setCheckState(Qt.Unchecked)
+    ready.ui.objectsList.item(1).setCheckState(Qt.Unchecked)
+    assert text_of(ready.ui.reasonLabel) == "Tick at least one object to segment."
+    ready.ui.supportTable.item(0, 0).setCheckState(Qt.Unchecked)
+    assert text_of(ready.ui.reasonLabel) == "Tick at least one support in the table."
+
+
+def test_a_support_is_called_otherwise_in_the_table(ready):
+    ready.ui.supportTable.item(0, 1).setText("Case A")
+    assert ready.table.rows()[0].title == "Case A"
+
+
+def test_closing_the_scene_empties_the_panel_also_while_a_run_goes_on(ready):
+    import slicer
+
+    ready.ui.applyButton.click()
+    run = ready.host.logic.runs[0]
+    slicer.mrmlScene.Clear(False)
+    assert ready.run is None and ready.parameters is not None
+    assert ready.ui.supportTable.rowCount == 0 and ready.ui.objectsList.count == 0
+    assert "Add a support first" in text_of(ready.ui.reasonLabel)
+    run.sentences.append("a late word of the former scene")
+    run.writes(1, 8, 0)
+    assert ready.ui.applyButton.text == "Apply" and "late word" not in text_of(ready.ui.runLabel)
+    add_case("earlier")
+    ready.enter()
+    ready.ui.addSupportButton.click()
+    assert ready.ui.supportTable.rowCount == 1
+
+
+def test_what_was_said_of_a_scene_goes_with_it(ready):
+    import slicer
+
+    ready.ui.applyButton.click()
+    ready.host.logic.runs[0].end("finished", written={1, 2})
+    assert "slices written: 2" in text_of(ready.ui.runLabel)
+    ready.supports_table.on_findings([], "")
+    slicer.mrmlScene.Clear(False)
+    assert text_of(ready.ui.runLabel) == "" and text_of(ready.ui.supportMessageLabel) == ""
+
+
+def test_whoever_opens_the_module_has_torch_loaded_before_pressing_apply(ready):
+    before = ready.host.logic.warmed
+    ready.enter()
+    assert ready.host.logic.warmed == before + 1
+    ready.first_run.missing = ["torch>=2.6"]
+    ready.first_run.requirements.missing = lambda: ["torch>=2.6"]
+    ready.enter()
+    assert ready.host.logic.warmed == before + 1, "nothing may be imported before it is installed"
+
+
+def test_deleted_nodes_leave_the_choices(ready):
+    import slicer
+
+    slicer.mrmlScene.RemoveNode(ready.new_case)
+    assert ready.parameters.targetVolume is None
+    assert ready.ui.targetSelector.currentNode() is None
+    assert text_of(ready.ui.reasonLabel) == "Select the volume to segment."
+    slicer.mrmlScene.RemoveNode(ready.annotation)
+    assert ready.table.rows()[0].problem
+    assert ready.ui.supportTable.item(0, 4).text() == "⚠"
+    assert ready.ui.supportTable.item(0, 4).toolTip() == ready.table.rows()[0].problem
+    assert "tick" not in text_of(ready.ui.reasonLabel).lower() and text_of(ready.ui.reasonLabel)
+
+
+def test_the_result_of_a_deleted_segmentation_is_gone(ready):
+    import slicer
+
+    ready.ui.applyButton.click()
+    result = _finish(ready, ready.host.logic.runs[0])
+    assert ready.ui.undoButton.enabled
+    slicer.mrmlScene.RemoveNode(result)
+    assert ready.run is None and not ready.ui.undoButton.enabled
+    assert ready.parameters.outputSegmentation is None
+
+
+def test_choices_come_back_with_the_parameter_node(ready, make_panel):
+    from PySide6.QtCore import Qt
+
+    ready.ui.scopeCombo.currentIndex = 1
+    ready.ui.sliceRange.setValues(2, 5)
+    ready.ui.thresholdSlider.value = 0.35
+    ready.ui.axisCombo.currentIndex = 1
+    ready.ui.objectsList.item(0).setCheckState(Qt.Unchecked)
+    ready.ui.followViewBox.click()
+    again = make_panel(RecordedLogic())
+    ui = again.ui
+    assert ui.supportTable.rowCount == 1 and ui.targetSelector.currentNode() is ready.new_case
+    assert (ui.sliceRange.minimumValue, ui.sliceRange.maximumValue) == (2, 5)
+    assert ui.thresholdSlider.value == pytest.approx(0.35)
+    assert ui.axisCombo.currentText == "axial (8 slices)"
+    assert again.ui.objectsList.item(0).checkState() == Qt.Unchecked
+    assert not ui.followViewBox.checked
+    ui.applyButton.click()
+    request = again.host.logic.runs[0].request
+    assert request.slices == (2, 3, 4, 5) and request.objects == ("tumour",)
+    assert request.settings.threshold == pytest.approx(0.35) and request.settings.axis == "k"
+
+
+def test_a_saved_scene_brings_the_choices_back(ready, tmp_path):
+    import slicer
+
+    ready.ui.scopeCombo.currentIndex = 1
+    ready.ui.sliceRange.setValues(1, 3)
+    text = tmp_path / "scene.mrml"
+    slicer.mrmlScene.SetURL(str(text))
+    slicer.mrmlScene.SetRootDirectory(str(tmp_path))
+    for name in ("earlier", "new"):
+        node = slicer.util.getNode(name)
+        node.AddDefaultStorageNode()
+        node.GetStorageNode().SetFileName(str(tmp_path / f"{name}.nrrd"))
+        node.GetStorageNode().WriteData(node)
+    ready.annotation.AddDefaultStorageNode()
+    ready.annotation.GetStorageNode().SetFileName(str(tmp_path / "annotation.seg.nrrd"))
+    ready.annotation.GetStorageNode().WriteData(ready.annotation)
+    assert slicer.mrmlScene.Commit()
+    slicer.mrmlScene.Clear(False)
+    slicer.mrmlScene.SetURL(str(text))
+    assert slicer.mrmlScene.Import()
+    assert ready.ui.supportTable.rowCount == 1 and ready.table.rows()[0].problem == ""
+    assert ready.ui.targetSelector.currentNode().GetName() == "new"
+    assert ready.target.slices() == (1, 2, 3)
+
+
+def test_a_damaged_parameter_means_all(ready):
+    ready.parameters.objects = "[1"
+    assert ready.objects.names() == ("prostate", "tumour")
+    ready.parameters.objects = json.dumps({"a": 1})
+    assert ready.objects.names() == ("prostate", "tumour")
+
+
+def test_a_script_that_changes_the_parameter_node_is_followed(ready):
+    ready.parameters.parameterNode.SetParameter("scope", "slices")  # past the wrapper
+    assert ready.ui.scopeCombo.currentIndex == 1 and not ready.ui.sliceRange.real.isHidden()
+    ready.parameters.threshold = 0.7
+    assert ready.ui.thresholdSlider.value == pytest.approx(0.7)
+
+
+def test_cleanup_ends_the_logic_and_listens_no_more(make_panel):
+    import slicer
+
+    panel = make_panel()
+    panel.cleanup()
+    assert panel.host.logic.is_shut and not panel.host.Observations
+    add_case("earlier")
+    slicer.mrmlScene.Clear(False)
+    panel.cleanup()
+
+
+def test_a_panel_that_was_reloaded_while_open_survives_that_the_scene_is_closed(make_panel):
+    import types
+
+    import slicer
+
+    panel = make_panel()
+    panel.exit()
+    slicer.mrmlScene.Clear(False)
+    assert panel.parameters is None  # nobody looks: no node is put into the scene
+    panel.enter()
+    panel._entered = False  # as after a reload, which calls no `enter`
+    panel.host.parent = types.SimpleNamespace(isEntered=True)
+    slicer.mrmlScene.Clear(False)
+    assert panel.parameters is not None and panel.table is not None

@@ -1,0 +1,305 @@
+"""The panel after Apply, with stand-ins for Slicer's widgets: views, results, corrections, why."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+from widget_cases import add_case, text_of
+
+
+def _job(axis="k"):
+    pair = types.SimpleNamespace(image=np.eye(20, 30, dtype=np.float32))
+    shown = types.SimpleNamespace(name="earlier", index=4)
+    return types.SimpleNamespace(
+        view=types.SimpleNamespace(axis=axis),
+        support=types.SimpleNamespace(objects=("prostate", "tumour"), pairs=(pair, pair)),
+        shown=(shown, shown),
+    )
+
+
+def _doubt(index, name="prostate"):
+    return types.SimpleNamespace(index=index, name=name, reason="unlike its neighbours")
+
+
+@pytest.fixture
+def finished(ready):
+    """The same after a run that wrote two objects."""
+    import slicer
+
+    from mrml_scene import add_segmentation
+    from ProxyPromptSegmentLib.reports.results_table import Table
+
+    ready.ui.applyButton.click()
+    run = ready.host.logic.runs[0]
+    mask = np.zeros((8, 24, 24), np.uint8)
+    mask[2:6, 5:12, 5:12] = 1
+    result = add_segmentation(ready.new_case, {"prostate": mask, "tumour": mask}, "result")
+    result.SetAttribute("ProxyPrompt.madeFor", ready.new_case.GetID())
+    run.job = _job()
+    table = Table(("object", "volume", "lowest"), ("", "ml", ""), [["prostate", 31.41592, None]])
+    ids = {"prostate": "prostate", "tumour": "tumour"}
+    run.end(segmentation=result, segment_ids=ids, written=set(range(8)), table=table, doubts=[_doubt(6), _doubt(1)])
+    ready.last, ready.result = run, result
+    assert slicer.mrmlScene.IsNodePresent(result)
+    return ready
+
+
+def test_the_views_follow_the_slices_that_are_written_if_asked(ready):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
+
+    ready.ui.applyButton.click()
+    run = ready.host.logic.runs[0]
+    run.job = _job()
+    run.writes(1, 8, 6)
+    assert slice_on_screen(slicer.mrmlScene, ready.new_case, "k") == 6
+    ready.ui.followViewBox.click()
+    run.writes(2, 8, 3)
+    assert slice_on_screen(slicer.mrmlScene, ready.new_case, "k") == 6
+
+
+def test_results_are_listed_and_a_click_jumps_to_a_doubtful_slice(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
+
+    ui = finished.ui
+    assert not ui.resultButton.collapsed
+    assert ui.resultsTable.horizontalHeaderItem(1).text() == "volume [ml]"
+    assert [ui.resultsTable.item(0, n).text() for n in range(3)] == ["prostate", "31.4", ""]
+    assert ui.doubtsList.item(0).text() == "Slice 6, prostate: unlike its neighbours"
+    ui.doubtsList.real.itemClicked.emit(ui.doubtsList.item(1))
+    assert slice_on_screen(slicer.mrmlScene, finished.new_case, "k") == 1
+    assert ui.show3DButton.segmentationNode() is finished.result
+    assert finished.parameters.outputSegmentation is finished.result
+    assert "Finished; slices written: 8." in text_of(ui.runLabel)
+
+
+def test_undo_and_redo_take_turns(finished):
+    ui = finished.ui
+    assert ui.undoButton.enabled and not ui.redoButton.enabled
+    ui.undoButton.click()
+    assert finished.last.taken_back == ["undo"]
+    assert not ui.undoButton.enabled and ui.redoButton.enabled
+    assert ui.resultsTable.real.isHidden() and ui.undoButton.toolTip == "The result was undone."
+    ui.redoButton.click()
+    assert finished.last.taken_back == ["undo", "redo"] and ui.undoButton.enabled
+    finished.last.undo = lambda: False
+    ui.undoButton.click()
+    assert "cannot be undone any more" in text_of(ui.resultMessageLabel)
+
+
+def test_after_an_undo_another_object_does_not_run_again(finished):
+    from PySide6.QtCore import Qt
+
+    finished.ui.undoButton.click()
+    finished.ui.objectsList.item(0).setCheckState(Qt.Unchecked)
+    assert len(finished.host.logic.runs) == 1
+
+
+def test_a_corrected_slice_becomes_a_support_and_is_not_written_again(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
+
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    finished.ui.useCorrectedButton.click()
+    rows = finished.table.rows()
+    assert [row.title for row in rows] == ["earlier", "new, corrected"] and rows[1].slices == (4,)
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 2)
+    finished.ui.useCorrectedButton.click()
+    finished.ui.useCorrectedButton.click()
+    assert finished.table.rows()[1].slices == (2, 4)
+    finished.ui.applyButton.click()
+    request = finished.host.logic.runs[-1].request
+    assert request.slices == (0, 1, 3, 5, 6, 7) and request.settings.axis == "k"
+    assert len(request.cases) == 2
+    assert request.output.segment_ids == {"prostate": "prostate", "tumour": "tumour"}
+
+
+def test_a_slice_without_annotation_is_refused_as_support(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
+
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 7)
+    finished.ui.useCorrectedButton.click()
+    assert len(finished.table.rows()) == 1
+    told = text_of(finished.ui.resultMessageLabel)
+    assert "7" in told and "is a support now" not in told
+
+
+def test_table_and_record_can_be_shown_where_they_are(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene import result_nodes
+
+    assert finished.ui.tableButton.toolTip == "There is no table of this result."
+    finished.last.record_text = "{}"
+    result_nodes.write(finished.last)
+    finished.refresh()
+    assert finished.ui.tableButton.enabled and finished.ui.recordButton.enabled
+    opened = []
+    slicer.app.openNodeModule = opened.append
+    finished.ui.recordButton.click()
+    assert opened == [result_nodes.record_of(finished.result)]
+    finished.run = None  # as after a saved scene was loaded
+    finished.refresh()
+    assert finished.ui.tableButton.enabled and not finished.ui.undoButton.enabled
+    finished.parameters.outputSegmentation = None
+    assert finished.ui.tableButton.toolTip == "There is no result yet; press Apply."
+
+
+def test_another_target_gets_a_segmentation_of_its_own(finished):
+    third, _ = add_case("third", objects=())
+    finished.ui.targetSelector.setCurrentNode(third)
+    assert finished.parameters.outputSegmentation is None
+    finished.ui.applyButton.click()
+    output = finished.host.logic.runs[-1].request.output
+    assert output.segmentation is None and output.segment_ids is None
+
+
+def test_the_why_view_shows_pictures_of_what_was_read(finished):
+    import slicer
+
+    ui = finished.ui
+    slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCrosshairRAS([3.0, 4.0, 8.0])
+    ui.whyObjectCombo.currentIndex = 1
+    ui.whyCrosshairButton.click()
+    kind, ras, name, on_answer = finished.host.logic.asked[-1]
+    assert (kind, ras, name) == ("why", (3.0, 4.0, 8.0), "tumour")
+    heat = np.zeros((20, 30), np.float32)
+    heat[4, 5] = 0.7
+    why = types.SimpleNamespace(
+        name="tumour",
+        sentence="70 % lies on it.",
+        caveat="Not finer.",
+        probability=0.9,
+        shares=[0.001, 0.7],
+        maps=(heat, heat),
+        patches=(types.SimpleNamespace(pair=1, box=(2, 3, 6, 7)),),
+    )
+    on_answer(why, "")
+    assert text_of(ui.whyLabel) == "70 % lies on it.\nProbability of tumour at this point: 90 %.\nNot finer."
+    assert ui.whyList.count == 1 and ui.whyList.item(0).text() == "70 %, slice 4\nearlier"
+    assert not ui.whyList.item(0).icon().isNull()
+    on_answer(None, "this point lies outside of the volume.")
+    assert text_of(ui.whyLabel) == "This point lies outside of the volume." and ui.whyList.count == 0
+
+
+def test_a_click_into_a_view_asks_where_the_mouse_is(finished, monkeypatch):
+    import slicer
+    import vtk
+
+    from ProxyPromptSegmentModule.panel import why_section
+
+    interactor = vtk.vtkGenericRenderWindowInteractor()
+    monkeypatch.setattr(why_section, "slice_interactors", lambda: [interactor])
+    asked = [one for one in finished.host.logic.asked if one[0] == "why"]
+    finished.ui.whyPointButton.click()
+    interactor.InvokeEvent("LeftButtonPressEvent")  # the mouse is in no view
+    slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCursorPositionRAS([1.0, 2.0, 3.0])
+    interactor.InvokeEvent("LeftButtonPressEvent")
+    finished.exit()
+    interactor.InvokeEvent("LeftButtonPressEvent")
+    assert not finished.ui.whyPointButton.checked
+    asked = [one for one in finished.host.logic.asked if one[0] == "why"]
+    assert [one[1] for one in asked] == [(1.0, 2.0, 3.0)]
+
+
+def test_findings_of_the_check_are_told_in_words(ready):
+    ready.ui.checkSupportsButton.click()
+    assert not ready.ui.checkSupportsButton.enabled
+    finding = types.SimpleNamespace(level="warning", text="the annotation has 3 parts.", object="", slices=())
+    ready.host.logic.asked[-1][1]([finding], "")
+    assert "The annotation has 3 parts." in text_of(ready.ui.supportMessageLabel).replace("⚠ t", "T")
+    assert ready.ui.checkSupportsButton.enabled
+    ready.ui.checkSupportsButton.click()
+    ready.host.logic.asked[-1][1]([], "")
+    assert text_of(ready.ui.supportMessageLabel) == "Nothing is wrong with these supports."
+
+
+def _as_it_was_written(finished):
+    """The outcome of the run as the engine gives it, and a mark that says that somebody has drawn since."""
+    from mrml_scene import segment_array
+
+    masks = [
+        types.SimpleNamespace(name=name, mask=segment_array(finished.result, name, finished.new_case))
+        for name in ("prostate", "tumour")
+    ]
+    finished.last.result = types.SimpleNamespace(
+        outcome=types.SimpleNamespace(segmentation=types.SimpleNamespace(segments=masks))
+    )
+    finished.last.sink = types.SimpleNamespace(untouched=dict)
+
+
+def _draw(finished, index, column):
+    import slicer
+
+    from mrml_scene import segment_array
+
+    mask = segment_array(finished.result, "prostate", finished.new_case)
+    mask[index, 20, column] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, finished.result, "prostate", finished.new_case)
+
+
+def test_a_correction_that_is_no_support_is_not_written_again(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
+
+    _as_it_was_written(finished)
+    _draw(finished, 4, 20)
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    finished.ui.useCorrectedButton.click()
+    finished.ui.applyButton.click()
+    request = finished.host.logic.runs[-1].request
+    assert request.output.segment_ids == {"prostate": "prostate", "tumour": "tumour"}
+    assert 4 not in request.slices
+    finished.host.logic.runs[-1].end("cancelled")
+    finished.run = finished.last  # as it was before
+    _draw(finished, 3, 20)
+    finished.ui.applyButton.click()
+    request = finished.host.logic.runs[-1].request
+    assert request.output.segment_ids == {} and request.slices is None  # new segments, and whole ones
+
+
+def test_without_the_run_new_segments_have_the_corrected_slices_as_well(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
+
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    finished.ui.useCorrectedButton.click()
+    finished.run = None  # as after the scene was loaded again
+    finished.ui.applyButton.click()
+    request = finished.host.logic.runs[-1].request
+    assert request.output.segment_ids is None and request.slices is None
+
+
+def test_a_live_preview_leaves_corrected_slices_alone(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import show_slice
+
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    finished.ui.useCorrectedButton.click()
+    finished.ui.scopeCombo.currentIndex = 3
+    finished.ui.applyButton.click()
+    run = finished.host.logic.runs[-1]
+    assert run.is_live and run.request.first is None
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 3)
+    show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
+    assert 3 in finished.host.logic.shown and 4 not in finished.host.logic.shown
+
+
+def test_a_film_is_told_in_items(finished):
+    finished.last.request = types.SimpleNamespace(browser=object(), target=finished.new_case)
+    finished.last.doubts = [_doubt(6)]
+    finished.last.tell()
+    assert finished.ui.doubtsList.item(0).text().startswith("Item 6, prostate")
+    assert "Finished; items written: 8." in text_of(finished.ui.runLabel)

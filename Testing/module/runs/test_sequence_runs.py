@@ -1,0 +1,105 @@
+"""Runs on sequences in a real scene: a cine frame by frame, a 4D series volume by volume."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mrml_cases import LPS_RAS, add_case
+from mrml_scene import add_volume, segment_array
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
+
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentModule.logic import SegmentationLogic, _case
+from ProxyPromptSegmentModule.runs.request import Request, Settings
+
+SIZE = (12, 48, 48)
+
+
+@pytest.fixture
+def logic(scene):
+    made = SegmentationLogic()
+    yield made
+    assert made.shutdown()
+
+
+def add_sequence(arrays, geometry):
+    """A sequence of volumes in a browser: browser, proxy."""
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "cine")
+    for number, array in enumerate(arrays):
+        volume = add_volume(array, LPS_RAS @ geometry.affine, f"item {number}")
+        sequence.SetDataNodeAtValue(volume, str(number))
+        slicer.mrmlScene.RemoveNode(volume)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.AddSynchronizedSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    return browser, browser.GetProxyNode(sequence)
+
+
+def ended(logic, run):
+    assert logic.wait(run, 120)
+    assert run.state == "finished", run.error
+    return run
+
+
+@pytest.mark.parametrize(("model", "follow"), [("sam-compact", False), ("sam2-compact", False), ("sam2-compact", True)])
+def test_every_frame_of_a_cine_gets_its_segmentation(logic, scene, model, follow):
+    support = add_case(1, SIZE)
+    volume, _marks = pelvis_phantom(2, SIZE)
+    frames = [volume.array[number : number + 1] for number in range(3, 9)]
+    browser, proxy = add_sequence(frames, volume.geometry)
+    settings = Settings(model=model, device="cpu", follow=follow)
+    run = ended(logic, logic.start(Request(proxy, (_case(support),), browser=browser, settings=settings)))
+    assert run.written == set(range(6))
+    shown = []
+    for number in range(6):
+        browser.SetSelectedItemNumber(number)
+        shown.append(segment_array(run.segmentation, run.segment_ids["prostate"], proxy))
+    assert all(mask.shape == (1, 48, 48) for mask in shown) and any(mask.any() for mask in shown)
+    turned = np.stack([run.job.view.take(mask)[0] for mask in shown])
+    assert np.array_equal(turned, run.result.masks[:, 0])
+    assert run.rows and run.record["model"]["name"] == model
+    assert run.undo() and scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 1
+
+
+def test_every_volume_of_a_series_is_segmented_as_if_it_were_alone(logic, scene):
+    support = add_case(1, SIZE)
+    volume, _marks = pelvis_phantom(2, SIZE)
+    browser, proxy = add_sequence([volume.array, volume.array[::-1].copy()], volume.geometry)
+    run = ended(logic, logic.start(Request(proxy, (_case(support),), browser=browser, settings=Settings(device="cpu"))))
+    alone = add_volume(volume.array, LPS_RAS @ volume.geometry.affine, "alone")
+    expected = logic.segment(alone, [support], settings=Settings(device="cpu"))
+    browser.SetSelectedItemNumber(0)
+    found = segment_array(run.segmentation, run.segment_ids["prostate"], proxy)
+    assert found.any()
+    assert np.array_equal(found, segment_array(expected.segmentation, expected.segment_ids["prostate"], alone))
+    assert run.written == {0, 1}
+
+
+def test_a_script_segments_a_sequence_with_the_same_call(logic, scene):
+    support = add_case(1, SIZE)
+    volume, _marks = pelvis_phantom(2, SIZE)
+    browser, proxy = add_sequence([volume.array[5:6], volume.array[6:7]], volume.geometry)
+    run = logic.segment(proxy, [support], browser=browser, settings=Settings(device="cpu"))
+    assert run.state == "finished" and run.written == {0, 1}
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 2
+
+
+def test_a_cancelled_series_keeps_the_items_that_are_done(logic, scene):
+    support = add_case(1, SIZE)
+    volume, _marks = pelvis_phantom(2, SIZE)
+    browser, proxy = add_sequence([volume.array] * 3, volume.geometry)
+    run = logic.start(Request(proxy, (_case(support),), browser=browser, settings=Settings(device="cpu")))
+    run.observe(lambda seen: seen.cancel() if seen.written and not seen.ended else None)
+    assert logic.wait(run, 120)
+    assert run.state == "cancelled" and 1 <= len(run.written) < 3
+
+
+def test_the_browser_is_deleted_in_the_middle(logic, scene):
+    support = add_case(1, SIZE)
+    volume, _marks = pelvis_phantom(2, SIZE)
+    browser, proxy = add_sequence([volume.array] * 3, volume.geometry)
+    run = logic.start(Request(proxy, (_case(support),), browser=browser, settings=Settings(device="cpu")))
+    run.observe(lambda seen: scene.RemoveNode(browser) if seen.written and browser.GetScene() else None)
+    assert logic.wait(run, 120)
+    assert run.state == "cancelled"

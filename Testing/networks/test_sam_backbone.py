@@ -1,0 +1,232 @@
+"""SAM as a backbone: the package's own parameters and the package's own answers."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engine_doubles import tiny_backbone
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.networks.backbones.sam import SAM_MEAN, SAM_STD, SamBackbone, build_sam_modules
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+
+CHANNELS, GRID = 32, 8
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    made = tiny_backbone().eval()
+    with torch.no_grad():
+        for parameter in made.sam.mask_decoder.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)
+    return made
+
+
+def features(backbone, count, seed=0):
+    chance = torch.Generator().manual_seed(seed)
+    top = torch.randn(count, CHANNELS, GRID, GRID, generator=chance)
+    return ImageFeatures(top, backbone.positions().detach(), torch.ones(count, GRID, GRID, dtype=torch.bool))
+
+
+def prompt(batch, objects, kind, tokens=5, seed=1):
+    chance = torch.Generator().manual_seed(seed)
+    sparse = torch.randn(batch, objects, tokens, CHANNELS, generator=chance) if kind != "dense" else None
+    dense = torch.randn(batch, objects, CHANNELS, GRID, GRID, generator=chance) if kind != "sparse" else None
+    return Prompt(sparse=sparse, dense=dense)
+
+
+@pytest.mark.parametrize(
+    ("name", "original"),
+    [
+        ("sam-vit-b", "vit_b"),
+        ("sam-vit-l", "vit_l"),
+        ("sam-vit-h", "vit_h"),
+        ("medsam-vit-b", "vit_b"),
+    ],
+)
+def test_official_sizes_have_exactly_the_packages_parameters(name, original):
+    from segment_anything import sam_model_registry
+
+    def shapes(module):
+        return {key: (tuple(value.shape), value.dtype) for key, value in module.state_dict().items()}
+
+    with torch.device("meta"):
+        theirs, ours = sam_model_registry[original](checkpoint=None), SamBackbone(name)
+    assert shapes(ours.sam) == shapes(theirs)
+    # what is not in a state dict and still decides the answer
+    assert [str(m) for m in ours.sam.modules()] == [str(m) for m in theirs.modules()]
+    for mine, its in zip(ours.sam.image_encoder.blocks, theirs.image_encoder.blocks, strict=True):
+        assert (mine.window_size, mine.attn.num_heads, mine.attn.use_rel_pos) == (
+            its.window_size,
+            its.attn.num_heads,
+            its.attn.use_rel_pos,
+        )
+    for mine, its in zip(ours.sam.mask_decoder.transformer.layers, theirs.mask_decoder.transformer.layers, strict=True):
+        assert mine.self_attn.num_heads == its.self_attn.num_heads
+    assert (ours.image_size, ours.grid, ours.channels) == (1024, 64, 256)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("sam-vit-b", 93.7), ("sam-vit-l", 312.3), ("sam-vit-h", 641.1)])
+def test_official_sizes_have_the_published_number_of_parameters(name, millions):
+    with torch.device("meta"):
+        assert sum(p.numel() for p in SamBackbone(name).parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones():
+    with pytest.raises(UsageError, match="no SAM backbone 'sam-vit-x'; choose one of sam-vit-b, .*sam-compact"):
+        build_sam_modules("sam-vit-x")
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense", "both"])
+@pytest.mark.parametrize("objects", [1, 2, 3])
+def test_decoding_one_target_is_the_packages_own_forward(backbone, objects, kind):
+    given, asked = features(backbone, 1), prompt(1, objects, kind)
+    sparse = asked.sparse[0] if asked.sparse is not None else torch.empty(objects, 0, CHANNELS)
+    dense = asked.dense[0] if asked.dense is not None else None
+    if dense is None:
+        dense = backbone.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(objects, -1, GRID, GRID)
+    with torch.inference_mode():
+        masks, quality = backbone.sam.mask_decoder(
+            image_embeddings=given.top,
+            image_pe=backbone.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+        decoded = backbone.decode(given, asked)
+    assert decoded.logits.shape == (1, objects, 4 * GRID, 4 * GRID)
+    assert masks.std() > 1e-2
+    torch.testing.assert_close(decoded.logits[0], masks[:, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(decoded.quality[0], quality[:, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense", "both"])
+def test_a_batch_of_targets_and_objects_is_each_pair_alone(backbone, kind):
+    given, asked = features(backbone, 2), prompt(2, 2, kind)
+    with torch.inference_mode():
+        together = backbone.decode(given, asked)
+        for b in range(2):
+            for n in range(2):
+                one = Prompt(
+                    sparse=None if asked.sparse is None else asked.sparse[b : b + 1, n : n + 1],
+                    dense=None if asked.dense is None else asked.dense[b : b + 1, n : n + 1],
+                )
+                alone = backbone.decode(given.select([b]), one)
+                torch.testing.assert_close(together.logits[b, n], alone.logits[0, 0], atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(together.quality[b, n], alone.quality[0, 0], atol=1e-4, rtol=1e-4)
+    assert (together.logits[0] - together.logits[1]).abs().max() > 1e-2
+
+
+def test_a_prompt_without_any_part_is_refused(backbone):
+    with pytest.raises(UsageError, match="neither"):
+        backbone.decode(features(backbone, 1), Prompt())
+
+
+def test_clicks_are_embedded_as_the_package_does_and_join_a_proxy_prompt(backbone):
+    points, labels = torch.tensor([[[10.0, 20.0], [40.0, 50.0]]]), torch.tensor([[1, 0]])
+    tokens = backbone.prompt_points(points, labels)
+    expected, _ = backbone.sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    torch.testing.assert_close(tokens, expected)
+    asked = prompt(1, 1, "both").with_points(tokens.unsqueeze(0))
+    assert asked.sparse.shape == (1, 1, 5 + 3, CHANNELS)
+    assert asked.dense is not None
+    only = Prompt().with_points(tokens.unsqueeze(0))
+    given = features(backbone, 1)
+    with torch.inference_mode():
+        logits = backbone.decode(given, only).logits
+        dense = backbone.sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)[1]
+        encoding = backbone.sam.prompt_encoder.get_dense_pe()
+        masks, _ = backbone.sam.mask_decoder(given.top, encoding, tokens, dense, False)
+    torch.testing.assert_close(logits[0], masks[0], atol=1e-4, rtol=1e-4)
+
+
+class Seen(torch.nn.Module):
+    """In the place of an image encoder: keeps what it is given."""
+
+    img_size = 64
+
+    def forward(self, x):
+        self.images = x
+        return torch.zeros(len(x), CHANNELS, GRID, GRID)
+
+
+def with_statistics_of(name):
+    from ProxyPromptSegmentLib.networks.backbones.sam import _normalisation
+
+    made = tiny_backbone()
+    made.name = name
+    made.mean, made.std = _normalisation(name)
+    made.sam.image_encoder = Seen()
+    return made
+
+
+def test_images_are_normalised_and_padded_as_the_package_does():
+    made, image = with_statistics_of("sam-vit-b"), torch.rand(1, 3, 64, 64)
+    image[:, :, 40:] = 0
+    valid = torch.zeros(1, GRID, GRID, dtype=torch.bool)
+    valid[:, :5] = True
+    made.encode(image, valid)
+    expected = made.sam.preprocess(255 * image[:, :, :40])
+    torch.testing.assert_close(made.sam.image_encoder.images, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_compact_model_sees_black_padding_as_in_training():
+    made, image = with_statistics_of("sam-compact"), torch.rand(1, 3, 64, 64)
+    image[:, :, 40:] = 0
+    valid = torch.zeros(1, GRID, GRID, dtype=torch.bool)
+    valid[:, :5] = True
+    made.encode(image, valid)
+    torch.testing.assert_close(made.sam.image_encoder.images, (image - made.mean) / made.std)
+
+
+def test_black_pixels_of_the_image_are_not_taken_for_padding():
+    made, image = with_statistics_of("sam-vit-b"), torch.rand(1, 3, 64, 64)
+    image[:, :, 10:20, 10:20] = 0
+    made.encode(image)
+    expected = made.sam.preprocess(255 * image)
+    torch.testing.assert_close(made.sam.image_encoder.images, expected, atol=1e-5, rtol=1e-5)
+    valid = torch.ones(1, GRID, GRID, dtype=torch.bool)
+    valid[:, :, 7:] = False
+    made.encode(image, valid)
+    torch.testing.assert_close(made.sam.image_encoder.images[..., :56], expected[..., :56], atol=1e-5, rtol=1e-5)
+
+
+def test_medsam_sees_images_in_0_to_1_as_it_was_trained():
+    made, image = with_statistics_of("medsam-vit-b"), torch.rand(1, 3, 64, 64)
+    made.encode(image)
+    torch.testing.assert_close(made.sam.image_encoder.images, image)
+
+
+def test_sams_statistics_are_the_packages():
+    from segment_anything.modeling import Sam
+
+    made = build_sam_modules("sam-compact")
+    theirs = Sam(made.image_encoder, made.prompt_encoder, made.mask_decoder)  # with the package's defaults
+    assert tuple(theirs.pixel_mean.flatten().tolist()) == pytest.approx(SAM_MEAN)
+    assert tuple(theirs.pixel_std.flatten().tolist()) == pytest.approx(SAM_STD)
+    assert torch.equal(made.pixel_mean, theirs.pixel_mean)
+    assert torch.equal(made.pixel_std, theirs.pixel_std)
+
+
+def test_the_encoding_of_an_image_does_not_depend_on_its_batch(backbone):
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        together = backbone.encode(images)
+        assert together.top.shape == (3, CHANNELS, GRID, GRID)
+        assert together.valid.all()
+        for b in range(3):
+            torch.testing.assert_close(backbone.encode(images[b : b + 1]).top[0], together.top[b], atol=1e-5, rtol=1e-4)
+        parts = ImageFeatures.concatenate([together.select([0]), together.select(slice(1, 3))])
+    torch.testing.assert_close(parts.top, together.top)
+    torch.testing.assert_close(parts.positions, together.positions)
+
+
+def test_the_compact_backbone_has_stride_eight():
+    torch.manual_seed(0)
+    made = SamBackbone("sam-compact").eval()
+    assert (made.image_size, made.grid, made.channels) == (128, 16, 128)
+    with torch.inference_mode():
+        assert made.encode(torch.rand(1, 3, 128, 128)).top.shape == (1, 128, 16, 16)

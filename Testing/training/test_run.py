@@ -1,0 +1,34 @@
+"""Validation during a training: by the report's protocol, with the supports that the data set has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engine_doubles import tiny_model
+from ProxyPromptSegmentLib.data.cases import Case, Split
+from ProxyPromptSegmentLib.training import run as module
+from ProxyPromptSegmentLib.training.recipe import Recipe, TaskRecipe
+
+
+def made_case(patient):
+    images = np.random.default_rng(len(patient)).random((2, 48, 40)).astype(np.float32)
+    masks = np.zeros((2, 1, 48, 40), np.uint8)
+    masks[0, 0, 10:30, 10:30] = 1
+    return Case("made", patient, images, masks, ("square",), None, patient)
+
+
+@pytest.mark.parametrize(("patients", "supports"), [(3, 3), (6, 4)])
+def test_a_data_set_with_few_patients_is_validated_with_as_many_supports_as_it_has(monkeypatch, patients, supports):
+    cases = [made_case(f"patient {n}") for n in range(patients + 1)]
+    monkeypatch.setattr(module, "load_dataset", lambda root, name: cases)
+    monkeypatch.setattr(module, "split", lambda cases, name: Split(cases[1:], cases[:1], []))
+    asked = []
+    draw = module.draw_supports
+    monkeypatch.setattr(module, "draw_supports", lambda *words, **more: asked.append(words[2]) or draw(*words, **more))
+    score = module.validator(Recipe("test", tasks=(TaskRecipe("made", per_step=2),)), None, "cpu")
+    scores = score(tiny_model())
+    assert asked == [supports]
+    assert list(scores) == ["made square"] and 0 <= scores["made square"] <= 1
