@@ -285,7 +285,7 @@ def _case(support: Any) -> Any:
     """A support case of two nodes, or the case itself."""
     if not isinstance(support, (tuple, list)):
         return support
-    from ProxyPromptSegmentLib.inference.job import SupportCase
+    from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentModule.scene import nodes
 
     volume_node, segmentation_node = support

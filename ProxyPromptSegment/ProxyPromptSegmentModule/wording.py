@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ProxyPromptSegmentLib.imaging.slice_choice import runs
+from ProxyPromptSegmentLib.wording import consecutive_ranges
 from ProxyPromptSegmentModule.translation import _
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def size(count: float) -> str:
 
 def ranges(numbers: Sequence[int]) -> str:
     """``3, 5:8`` of 3, 5, 6, 7, 8; what the field for slices reads."""
-    return ", ".join(f"{first}:{last}" if first < last else f"{first}" for first, last in runs(numbers))
+    return ", ".join(f"{first}:{last}" if first < last else f"{first}" for first, last in consecutive_ranges(numbers))
 
 
 def sentence(text: str) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ProxyPromptSegmentLib.progress import Progress
+from ProxyPromptSegmentLib.wording import duration
 
 BAR = 24
 REDRAW_SECONDS = 0.1
@@ -56,13 +57,6 @@ class ConsoleProgress(Progress):
         self.stream.flush()
         self.width = max(self.width, len(line))
         self.drawn = time.monotonic()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Console:

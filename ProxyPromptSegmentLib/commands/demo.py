@@ -10,7 +10,8 @@ from pathlib import Path
 from ProxyPromptSegmentLib.commands.checks import device_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.segment_run import Request, perform
+from ProxyPromptSegmentLib.commands.requests import Request
+from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
 from ProxyPromptSegmentLib.networks.checkpoints import sha256
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve

@@ -1,11 +1,20 @@
-"""The subcommand ``evaluate``; its work is in `evaluation.command`."""
+"""The subcommand ``evaluate``: tables of Dice, and the ratios of time."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.evaluation import command
+from ProxyPromptSegmentLib.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.evaluation.benchmark import Table
+    from ProxyPromptSegmentLib.evaluation.tracking_table import TrackTable
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 DESCRIPTION = """\
 Measures a model on public data: tables of Dice with the same supports for every method, sweeps and
@@ -19,11 +28,136 @@ examples:
 """
 
 
+SPEED = "speed"
+SLICE, TRACK = "slice", "track"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's options."""
-    command.add_arguments(parser)
+    parser.add_argument("what", help="a data set (promise12, psfhs, ccaus_video, ...) or 'speed'")
+    parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
+    parser.add_argument("--model", default="sam-compact", help="name of a model or path of a checkpoint")
+    parser.add_argument(
+        "--protocol",
+        default=SLICE,
+        choices=(SLICE, TRACK),
+        help="each slice on its own, or sweeps and volumes followed with SAM 2's memory (slice)",
+    )
+    parser.add_argument("--beside", help="with --protocol track: a second model, slice by slice on the same draws")
+    parser.add_argument("--unet", type=Path, help="weights of the U-Net to compare with")
+    parser.add_argument("--supports", type=int, default=4, help="support slices, each of another patient (4)")
+    parser.add_argument("--draws", type=int, default=5, help="draws of supports per target (5)")
+    parser.add_argument("--limit", type=int, help="only so many targets, evenly spread")
+    parser.add_argument("--part", default="test", choices=("test", "validation"))
+    parser.add_argument("--seed", type=int, default=0, help="first seed of the draws (0)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="processor threads")
+    parser.add_argument("--out", type=Path, help="writes OUT.json and OUT.md too")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:  # noqa: ARG001 - the commands share a signature
+def _tell(done: int, total: int) -> None:
+    sys.stderr.write(f"\r{done}/{total} targets")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
     """Runs the subcommand; returns the exit code."""
-    return command.run(args)
+    _check(args)
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    segmenter, metadata = _load(args.model, args.device)
+    if args.what == SPEED:
+        result = _speed(segmenter, args.supports)
+        text = json.dumps(result, indent=1)
+    else:
+        table = _track(args, segmenter) if args.protocol == TRACK else _slices(args, segmenter)
+        sys.stderr.write("\n")
+        text, result = table.to_markdown(), table.to_dict()
+    result = {"model": metadata.get("name"), "steps": metadata.get("steps"), **result}
+    sys.stdout.write(text + "\n")
+    if args.out:
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            args.out.with_suffix(".md").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"the table cannot be written to {args.out}: {error}; choose another place") from error
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuses options that contradict each other, before anything is loaded.
+
+    Raises:
+        UsageError: If they do.
+    """
+    if args.what != SPEED and args.data is None:
+        raise UsageError("which data? give --data FOLDER, the folder that holds manifest.csv")
+    for option, value in (("--supports", args.supports), ("--draws", args.draws)):
+        if value < 1:
+            raise UsageError(f"{option} is {value}; at least 1 is needed")
+    if args.beside and (args.what == SPEED or args.protocol != TRACK):
+        raise UsageError("--beside sets a second model beside one that tracks; give --protocol track and a data set")
+    if args.unet and args.protocol == TRACK:
+        raise UsageError("the U-Net is compared with in the slice protocol; leave --unet or --protocol track out")
+
+
+def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
+    """The segmenter of a model's name or checkpoint, and the checkpoint's metadata."""
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.networks.checkpoints import load_model
+    from ProxyPromptSegmentLib.weights.registry import resolve
+
+    path, expected = resolve(model)
+    loaded, metadata = load_model(path, expected)
+    return Segmenter(loaded, device), metadata
+
+
+def _speed(segmenter: Segmenter, supports: int) -> dict[str, Any]:
+    """The ratios of the slices, and of the tracker where the model has a memory."""
+    from ProxyPromptSegmentLib.evaluation.speed import measure_speed
+    from ProxyPromptSegmentLib.evaluation.tracking import has_memory
+
+    result = measure_speed(segmenter, supports)
+    if has_memory(segmenter):
+        from ProxyPromptSegmentLib.evaluation.tracking_speed import measure_tracking_speed
+
+        result["tracking"] = measure_tracking_speed(segmenter)
+    return result
+
+
+def _slices(args: argparse.Namespace, segmenter: Segmenter) -> Table:
+    from ProxyPromptSegmentLib.evaluation.benchmark import run_table
+
+    return run_table(
+        segmenter,
+        args.data,
+        args.what,
+        args.supports,
+        args.draws,
+        args.seed,
+        args.unet,
+        args.part,
+        args.limit,
+        _tell,
+    )
+
+
+def _track(args: argparse.Namespace, segmenter: Segmenter) -> TrackTable:
+    from ProxyPromptSegmentLib.evaluation.tracking import check_memory, run_tracking
+
+    check_memory(segmenter)
+    beside = {Path(args.beside).stem: _load(args.beside, args.device)[0]} if args.beside else None
+    return run_tracking(
+        segmenter,
+        args.data,
+        args.what,
+        args.supports,
+        args.draws,
+        args.seed,
+        args.part,
+        args.limit,
+        _tell,
+        beside,
+    )

@@ -13,7 +13,7 @@ from typing import Any
 
 from ProxyPromptSegmentLib.commands.console import Console, ConsoleProgress
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, size_text
+from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights import registry
@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.download import Manner
 from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
+from ProxyPromptSegmentLib.wording import size_text
 
 DESCRIPTION = """\
 Models, prompt generators and the official weights of image backbones: lists them, fetches them with

@@ -6,18 +6,11 @@ import time
 from collections import deque
 from typing import TextIO
 
-from ProxyPromptSegmentLib.commands.console import BAR, REDRAW_SECONDS, duration
+from ProxyPromptSegmentLib.commands.console import BAR, REDRAW_SECONDS
 from ProxyPromptSegmentLib.progress import Progress
+from ProxyPromptSegmentLib.wording import duration, size_text
 
 WINDOW_SECONDS = 5.0
-
-
-def size_text(count: int) -> str:
-    """Bytes as people say them, in powers of ten as disks and browsers do."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} bytes"
 
 
 class ByteProgress(Progress):

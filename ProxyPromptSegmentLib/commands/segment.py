@@ -9,7 +9,8 @@ from typing import Any
 from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.segment_run import Request, perform
+from ProxyPromptSegmentLib.commands.requests import Request
+from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 

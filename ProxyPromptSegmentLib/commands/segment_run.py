@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,73 +11,18 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
-from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
+from ProxyPromptSegmentLib.weights.registry import resolve
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.inference.pipeline import Job, LoadedModel, Outcome, SupportCase
 
     Masks = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of one segmentation; see ``proxyprompt segment --help``."""
-
-    supports: tuple[tuple[Path, Path], ...]
-    target: Path
-    output: Path
-    objects: tuple[str, ...] = ()
-    model: str = DEFAULT_MODEL
-    slices: str | None = None
-    support_slices: tuple[str, ...] = ()
-    axis: str = "auto"
-    device: str = "auto"
-    threshold: float = 0.5
-    across_slices: bool = True
-    truth: Path | None = None
-    report: Path | None = None
-    preview: Path | None = None
-    force: bool = False
-
-    @property
-    def inputs(self) -> list[Path]:
-        """Every file or folder that is read."""
-        truth = [self.truth] if self.truth else []
-        return [*(path for pair in self.supports for path in pair), self.target, *truth]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the result beside the inputs and the model, for the report."""
-        return {
-            "objects": list(self.objects) or None,
-            "axis": self.axis,
-            "slices": self.slices,
-            "support_slices": list(self.support_slices) or None,
-            "threshold": self.threshold,
-            "across_slices": self.across_slices,
-            "device": self.device,
-            "output": str(self.output),
-        }
-
-    def support_choices(self) -> list[SliceChoice | None]:
-        """Which slices of each support were asked for.
-
-        Raises:
-            UsageError: If their number differs from that of the supports.
-        """
-        given = self.support_slices
-        if given and len(given) != len(self.supports):
-            raise UsageError(
-                f"--support-slices was given {len(given)} times for {len(self.supports)} supports; give it "
-                "once for each --support in the same order ('auto' where the program may choose), or leave "
-                "it out."
-            )
-        return [SliceChoice.parse(text, "--support-slices") for text in given or ("auto",) * len(self.supports)]
 
 
 def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str, Any] | None:
@@ -146,7 +89,8 @@ def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | 
     """Reads the inputs and plans the job."""
     from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
     from ProxyPromptSegmentLib.imaging.volumes import read_volume
-    from ProxyPromptSegmentLib.inference.job import plan, read_support_case
+    from ProxyPromptSegmentLib.inference.job import plan
+    from ProxyPromptSegmentLib.support.case import read_support_case
 
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:

@@ -9,9 +9,10 @@ from typing import Any
 from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.track_run import DEFAULT_TRACK_MODEL, MODES, TrackRequest, perform
+from ProxyPromptSegmentLib.commands.requests import DEFAULT_TRACK_MODEL, MODES, TrackRequest
+from ProxyPromptSegmentLib.commands.track_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
-from ProxyPromptSegmentLib.imaging.slice_choice import ranges
+from ProxyPromptSegmentLib.wording import ranges
 
 MOST_LISTED = 5
 DESCRIPTION = """\

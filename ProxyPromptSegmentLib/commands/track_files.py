@@ -15,16 +15,17 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, write_tracked
+from ProxyPromptSegmentLib.frames.timing import time_steps
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
-from ProxyPromptSegmentLib.inference.job import Job, SupportCase, plan, read_support_case
+from ProxyPromptSegmentLib.inference.job import Job, plan
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
-from ProxyPromptSegmentLib.reports.track_report import time_steps
+from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import has_place
 from ProxyPromptSegmentLib.tracking.result import Tracked
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.commands.track_run import TrackRequest
+    from ProxyPromptSegmentLib.commands.requests import TrackRequest
 
 VOLUME_FPS, UNKNOWN_FPS = 5.0, 10.0
 """Frames per second of an overlay of slices, and of frames whose times are not known."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.console import Console, ConsoleProgress
 from ProxyPromptSegmentLib.commands.frame_progress import OpenEndedProgress
-from ProxyPromptSegmentLib.commands.segment_run import Request
+from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.frames.timing import time_of
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.reports.frame_table import write_rows
 from ProxyPromptSegmentLib.tracking.clip import follow_clip, follow_volume
 from ProxyPromptSegmentLib.weights.registry import resolve
 
@@ -24,26 +25,6 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.reports.frame_table import TrackTable
     from ProxyPromptSegmentLib.tracking.result import Tracked
     from ProxyPromptSegmentLib.tracking.tracker import Tracker
-
-DEFAULT_TRACK_MODEL = "sam2-compact"
-MODES = ("proxy+bank", "proxy_only")
-
-
-@dataclass(frozen=True)
-class TrackRequest(Request):
-    """The options of following a target; see ``proxyprompt track --help``. Its ``slices`` are the frames."""
-
-    model: str = DEFAULT_TRACK_MODEL
-    mode: str = MODES[0]
-    table: Path | None = None
-    overlay: Path | None = None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the result beside the inputs and the model, for the report."""
-        settings = {**super().settings, "frames": self.slices, "mode": self.mode}
-        del settings["slices"], settings["across_slices"]
-        return settings
 
 
 class _NothingDone(Exception):  # noqa: N818 - no error: it leaves the block of the table, so that none is kept
@@ -163,11 +144,16 @@ def _follow(
     console: Console,
     cancel: CancelToken,
 ) -> Tracked:
-    """Follows a clip or a volume."""
+    """Follow a clip or a volume."""
+
+    def rows(found: Tracked, index: int) -> None:
+        if table is not None:
+            write_rows(table, found, index, None if source.kind == "volume" else time_of(source, index))
+
     if source.kind == "volume":
-        return follow_volume(tracker, job, request.threshold, table, console.progress, cancel)
+        return follow_volume(tracker, job, request.threshold, rows, console.progress, cancel)
     choice = FrameChoice.parse(request.slices)
     progress: Progress = console.progress
     if choice.total(source.count) is None and isinstance(progress, ConsoleProgress):
         progress = OpenEndedProgress(progress.stream, progress.unit)
-    return follow_clip(tracker, source, job, choice, request.threshold, table, progress, cancel)
+    return follow_clip(tracker, source, job, choice, request.threshold, rows, progress, cancel)

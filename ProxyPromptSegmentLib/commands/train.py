@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import device_of
-from ProxyPromptSegmentLib.commands.console import Console, duration
+from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, OutputError, UsageError
+from ProxyPromptSegmentLib.wording import duration
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.trainer import TrainState

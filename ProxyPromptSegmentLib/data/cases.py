@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ProxyPromptSegmentLib.data.splits import Split, split
 from ProxyPromptSegmentLib.errors import InputError
 
-__all__ = ["DATASETS", "Case", "Split", "load_dataset", "split"]
+__all__ = ["DATASETS", "Case", "load_dataset"]
 
 PSFHS_BLOCK = 40
 

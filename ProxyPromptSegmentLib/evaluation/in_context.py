@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:

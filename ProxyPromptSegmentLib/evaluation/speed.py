@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor
 from ProxyPromptSegmentLib.networks.protocols import Prompt
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FUNDUS, VOLUMES, TrackTable
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:

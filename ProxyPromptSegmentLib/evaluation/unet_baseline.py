@@ -26,11 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, Frame, FrameSourc
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES, image_to_array, read_image
-from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 
 
 class PictureFolder(FrameSource):

@@ -30,7 +30,8 @@ from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import FrameSource
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number
 from ProxyPromptSegmentLib.imaging.itk_images import array_to_image, write_image
-from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output, suffix_of
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color, write_segmentation
 
 TRACKED_SUFFIXES = (".seq.nrrd", ".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number, slice_view
-from ProxyPromptSegmentLib.imaging.output_files import stem_of
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.imaging.paths import stem_of
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 Kind = Literal["video", "folder", "dicom-cine", "sequence", "volume"]
 Frame = npt.NDArray[Any]

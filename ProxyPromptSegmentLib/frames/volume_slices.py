@@ -8,10 +8,10 @@ import numpy as np
 
 from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, FrameSource
 from ProxyPromptSegmentLib.imaging.geometry import auto_axis, axis_number
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
-from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 
 class VolumeSlices(FrameSource):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.dicom_series import series_files
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -10,19 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import OutputError
-
-_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nii.gz")
-
-
-def stem_of(path: Path) -> str:
-    """The file's name without ``.nii.gz``, ``.seg.nrrd`` or its one suffix."""
-    return path.name[: len(path.name) - len(suffix_of(path))]
-
-
-def suffix_of(path: Path) -> str:
-    """The suffix in lower case, with double ones such as ``.nii.gz`` and ``.seg.nrrd`` kept whole."""
-    lower = path.name.lower()
-    return next((s for s in _SUFFIXES if lower.endswith(s)), path.suffix.lower())
+from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
 
 
 def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:

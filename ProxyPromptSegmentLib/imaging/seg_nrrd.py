@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 
 Layers = npt.NDArray[Any]
 

@@ -21,7 +21,8 @@ from ProxyPromptSegmentLib.imaging.itk_images import (
     read_image,
     write_image,
 )
-from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output, suffix_of
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd, read_layers, write_layers
 
 OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ProxyPromptSegmentLib.errors import UsageError
@@ -73,19 +73,3 @@ def slice_numbers(slices: SliceChoice | Sequence[int] | None, count: int) -> lis
         return None
     numbers = slices.numbers(count) if isinstance(slices, SliceChoice) else [int(n) for n in slices]
     return list(dict.fromkeys(numbers))
-
-
-def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of each row of neighbours: ``[(3, 5), (9, 9)]`` of 3, 4, 5, 9."""
-    found: list[tuple[int, int]] = []
-    for n in sorted(set(numbers)):
-        if found and n == found[-1][1] + 1:
-            found[-1] = (found[-1][0], n)
-        else:
-            found.append((n, n))
-    return found
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Numbers for a sentence: ``3-5, 9`` of 3, 4, 5, 9."""
-    return ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in runs(numbers))

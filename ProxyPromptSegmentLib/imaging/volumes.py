@@ -18,7 +18,8 @@ from ProxyPromptSegmentLib.imaging.itk_images import (
     read_image,
     write_image,
 )
-from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output, stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
 
 __all__ = [
     "PICTURE_SUFFIXES",

@@ -4,36 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError, UsageError
+from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView, slice_view, take_slices
-from ProxyPromptSegmentLib.imaging.itk_images import image_to_array, read_image
-from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, read_segmentation
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
-from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
 from ProxyPromptSegmentLib.support.matching import choose_axes, differences
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportSet, merge_supports, support_from_volume
-
-
-@dataclass(frozen=True)
-class SupportCase:
-    """A retrospective case with its annotation.
-
-    Attributes:
-        volume: The image.
-        segmentation: The annotation on the image's grid.
-        slices: Which slices prompt, counted from 0; None chooses among the annotated ones.
-        source: The annotation's file, if any.
-        axis: Axis along which ``slices`` are counted; None is the one that is chosen for the support.
-    """
-
-    volume: Volume
-    segmentation: Segmentation
-    slices: Slices = None
-    source: Path | None = None
-    axis: Axis | None = None
 
 
 @dataclass(frozen=True)
@@ -80,40 +59,6 @@ class Job:
     window: tuple[float, float]
     notes: tuple[str, ...] = ()
     name: str = "target"
-
-
-def read_support_case(image: Path, segmentation: Path, slices: Slices = None) -> SupportCase:
-    """Reads one annotated case.
-
-    Raises:
-        InputError: If a file is missing or no image.
-        SupportError: If the annotation is empty or of another size than the image.
-        GeometryError: If it lies on another grid.
-    """
-    volume = read_volume(image)
-    try:
-        marked = read_segmentation(segmentation, volume.geometry)
-    except InputError:
-        if _is_all_zero(segmentation):
-            raise SupportError(
-                f"the support's mask {segmentation.name} is empty: nothing is marked in it. Choose another "
-                "support, on which the object is annotated."
-            ) from None
-        raise
-    except GeometryError as error:
-        own = read_segmentation(segmentation).geometry.size_ijk
-        if own != volume.geometry.size_ijk:
-            raise SupportError(f"the support's mask has another size than its image {image.name}: {error}") from None
-        raise
-    return SupportCase(volume, marked, slices, segmentation)
-
-
-def _is_all_zero(path: Path) -> bool:
-    """Whether a mask file is a readable label map without any label."""
-    try:
-        return not image_to_array(read_image(path), path)[0].any()
-    except InputError:
-        return False
 
 
 def plan(
@@ -185,33 +130,3 @@ def plan(
         tuple(notes),
         titles[-1],
     )
-
-
-def distinct_names(volumes: Sequence[Volume]) -> list[str]:
-    """The volumes' names; where several files share one, with the folder before it."""
-    names = [volume.name for volume in volumes]
-    return [
-        f"{volume.source.resolve().parent.name}/{name}" if volume.source and names.count(name) > 1 else name
-        for volume, name in zip(volumes, names, strict=True)
-    ]
-
-
-def shared_objects(segmentations: Sequence[Segmentation]) -> tuple[list[str], list[str]]:
-    """Names of the objects that are marked in all, in the order of the first; and of the others.
-
-    Raises:
-        SupportError: If they have no object in common.
-    """
-    marked = [{s.name.strip().casefold(): s.name for s in g.segments if s.mask.any()} for g in segmentations]
-    common = set(marked[0]).intersection(*marked[1:])
-    every = dict(pair for names in reversed(marked) for pair in names.items())
-    if not common:
-        each = "; ".join(_listed(list(names.values())) or "nothing" for names in marked)
-        raise SupportError(f"the supports have no marked object in common ({each}). Name the same object alike in all.")
-    return [name for key, name in marked[0].items() if key in common], [
-        name for key, name in every.items() if key not in common
-    ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.inference.job import Job, SupportCase, SupportSlice, plan, read_support_case
+from ProxyPromptSegmentLib.inference.job import Job, SupportSlice, plan
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:

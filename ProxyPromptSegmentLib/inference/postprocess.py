@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    pass
 
 SMALL_PART = 0.2  # of the largest part
 
@@ -40,25 +40,6 @@ def smooth_slice(values: np.ndarray, done: np.ndarray, index: int) -> np.ndarray
 def smooth_over_slices(values: np.ndarray, done: np.ndarray) -> np.ndarray:
     """`smooth_slice` of every slice; float32, the shape of ``values``."""
     return np.stack([smooth_slice(values, done, index) for index in range(len(done))])
-
-
-def one_piece(support: SupportSet) -> tuple[bool, ...]:
-    """For each object whether every support slice that shows it shows it in one piece.
-
-    Specks below 2 % of the slice's mask do not count: hand-drawn masks have them.
-    """
-    from scipy.ndimage import label
-
-    answers = []
-    for number in range(len(support.objects)):
-        whole = True
-        for pair in support.pairs:
-            parts, count = label(pair.masks[number])
-            if count > 1:
-                sizes = np.bincount(parts.ravel())[1:]
-                whole = whole and bool((sizes >= 0.02 * sizes.sum()).sum() == 1)
-        answers.append(whole)
-    return tuple(answers)
 
 
 def drop_small_parts(mask: np.ndarray, smallest: float = SMALL_PART) -> np.ndarray:

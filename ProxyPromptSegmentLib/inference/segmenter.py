@@ -17,13 +17,12 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError, SupportError
-from ProxyPromptSegmentLib.inference.postprocess import one_piece
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.results import SegmentResult, SlicePrediction, empty_result
 from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
     images_to_tensor,
-    intensity_window,
     logits_to_slice,
     masks_to_tensor,
     valid_tokens,
@@ -33,6 +32,7 @@ from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, presence_of
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pieces import one_piece
 
 logger = logging.getLogger(__name__)
 

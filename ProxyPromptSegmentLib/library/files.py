@@ -13,14 +13,14 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import Axis, take_slices
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.itk_images import array_to_image, write_image
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities, read_volume
-from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, THUMBNAIL_FILE, LibraryEntry, LibraryObject
 from ProxyPromptSegmentLib.library.thumbnail import draw_thumbnail
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
 

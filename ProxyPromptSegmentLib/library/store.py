@@ -36,12 +36,12 @@ from ProxyPromptSegmentLib.library.entry import (
     read_entry,
     to_json,
 )
-from ProxyPromptSegmentLib.library_folders import LIBRARY_VARIABLE, install_folders, library_folder
+from ProxyPromptSegmentLib.user_folders import LIBRARY_VARIABLE, install_folders, library_folder
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.imaging.volumes import Volume
-    from ProxyPromptSegmentLib.inference.job import SupportCase
+    from ProxyPromptSegmentLib.support.case import SupportCase
 
 __all__ = ["LIBRARY_VARIABLE", "SupportLibrary", "library_folder"]
 

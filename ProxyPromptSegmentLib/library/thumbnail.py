@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.intensity import window_to_unit
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.networks.letterbox import window_to_unit
 
 SIDE = 160
 """Longer side of a thumbnail in pixels."""

@@ -13,8 +13,12 @@ from typing import IO
 import numpy as np
 
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.tracking.result import Tracked
 
 STATES = ("ok", "bad", "disagrees", "not done")
+
+
+DROPPED = "the memory was dropped, the proxy prompt alone spoke"
 
 
 class TrackTable:
@@ -122,6 +126,32 @@ class TrackTable:
             self._file = None
             self._stack.__exit__(type(error), error, error.__traceback__)
             raise
+
+
+def write_rows(table: TrackTable, found: Tracked, index: int, time_s: float | None) -> None:
+    """Write what is known of a frame into the table, a row for each object.
+
+    Args:
+        table: An open table.
+        found: What has been found so far; it has the frame among those that are done or skipped.
+        index: Number of the frame.
+        time_s: When the frame is shown.
+    """
+    if (one := found.done.get(index)) is None:
+        for name in found.objects:
+            table.add(index, name, None, time_s, state="bad", note=found.skipped[index])
+        return
+    for n, name in enumerate(found.objects):
+        table.add(
+            index,
+            name,
+            int(one.area_px[n]),
+            time_s,
+            float(one.confidence[n]),
+            float(one.agreement[n]),
+            "disagrees" if one.disagrees[n] else "ok",
+            DROPPED if one.reanchored[n] else "",
+        )
 
 
 def _number(value: float | None, digits: int) -> str:

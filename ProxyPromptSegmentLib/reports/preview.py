@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.imaging.intensity import window_to_unit
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
-from ProxyPromptSegmentLib.networks.letterbox import window_to_unit
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.support.matching import has_place
+from ProxyPromptSegmentLib.wording import ranges
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job

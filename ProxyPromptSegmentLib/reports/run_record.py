@@ -27,7 +27,8 @@ from ProxyPromptSegmentLib.reports.report import (
 from ProxyPromptSegmentLib.reports.results_table import findings_of, measure
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.job import Job, SupportCase
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.support.case import SupportCase
 
 SEGMENT, TRACK = "segment", "track"
 LEFT_OUT = "(path left out)"

@@ -7,15 +7,15 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ProxyPromptSegmentLib.frames.timing import time_of, time_steps
 from ProxyPromptSegmentLib.reports.report import LEAST_SURE, describe_file, describe_model, describe_supports, versions
-from ProxyPromptSegmentLib.tracking.clip import time_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameSource
-    from ProxyPromptSegmentLib.inference.job import Job, SupportCase
+    from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
+    from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.tracking.result import Tracked
 
 UNEVEN = 0.05
@@ -137,12 +137,6 @@ def notes_on(source: FrameSource, found: Tracked) -> list[str]:
         )
         notes.append(f"'{name}' was found on no frame (highest presence {highest:.2f} of 1): {why}.")
     return notes
-
-
-def time_steps(source: FrameSource, indices: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Seconds between neighbouring frames among some, where they are known."""
-    timed = {index: t for index in indices if (t := time_of(source, index)) is not None}
-    return np.array([timed[index + 1] - t for index, t in timed.items() if index + 1 in timed])
 
 
 def skipped_text(found: Tracked) -> str:

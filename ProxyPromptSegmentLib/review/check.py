@@ -8,16 +8,17 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import take_slices
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
-from ProxyPromptSegmentLib.inference.job import SupportCase
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window, window_to_unit
-from ProxyPromptSegmentLib.review.findings import Finding, by_level, on_slices
+from ProxyPromptSegmentLib.review.findings import Finding, by_level
 from ProxyPromptSegmentLib.review.flip import probable_flip
 from ProxyPromptSegmentLib.review.leave_one_out import LeaveOneOut, leave_one_out, trial_findings
 from ProxyPromptSegmentLib.review.shape import shape_findings
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences
+from ProxyPromptSegmentLib.wording import on_slices
 
 __all__ = ["Finding", "LeaveOneOut", "check_case", "leave_one_out", "trial_findings"]
 

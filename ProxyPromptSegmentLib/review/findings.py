@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
-
-from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 
 Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
@@ -37,10 +35,3 @@ def by_level(findings: Iterable[Finding]) -> list[Finding]:
 def worst(findings: Iterable[Finding]) -> Level | None:
     """The most serious level among the findings; None if there are none."""
     return min((finding.level for finding in findings), key=LEVELS.index, default=None)
-
-
-def on_slices(numbers: Sequence[int]) -> str:
-    """Slice numbers for a sentence: ``slice 3`` or ``slices 3-5, 9``."""
-    parts = ranges(numbers).split(", ")
-    shown = ", ".join(parts[:6]) + (" and more" if len(parts) > 6 else "")
-    return f"slice{'s' if len(numbers) > 1 else ''} {shown}"

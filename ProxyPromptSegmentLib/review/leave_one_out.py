@@ -11,16 +11,18 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
-from ProxyPromptSegmentLib.inference.job import SupportCase, plan, shared_objects
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.pipeline import THRESHOLD, run
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.review.findings import Finding, on_slices
+from ProxyPromptSegmentLib.review.findings import Finding
+from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
 from ProxyPromptSegmentLib.support.matching import annotated_axis
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
+from ProxyPromptSegmentLib.wording import on_slices
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter

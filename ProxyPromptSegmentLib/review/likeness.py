@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import take_slices
-from ProxyPromptSegmentLib.review.findings import Finding, on_slices
+from ProxyPromptSegmentLib.review.findings import Finding
+from ProxyPromptSegmentLib.wording import on_slices
 
 SPECK = 0.02
 """Parts and holes below this share of the object's area on the slice are specks: slips of the hand."""

@@ -19,13 +19,12 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, auto_axis, slice_spacing_mm, slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.library.entry import LibraryEntry
 from ProxyPromptSegmentLib.library.store import SupportLibrary
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review.likeness import (
     RESEMBLES,
@@ -37,6 +36,7 @@ from ProxyPromptSegmentLib.review.likeness import (
     likeness_of,
     spread,
 )
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.matching import NOTABLE_RATIO, annotated_axis, has_place, is_sliceable, plane_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, slice_spacing_mm, take_slices
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
-from ProxyPromptSegmentLib.imaging.output_files import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 

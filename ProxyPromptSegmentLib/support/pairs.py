@@ -12,8 +12,8 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color
-from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.wording import ranges
 
 MAX_SLICES = 8
 
@@ -159,7 +159,7 @@ def support_from_volume(
             it.
         GeometryError: If sizes agree but the grids lie elsewhere, or the axis is unknown.
     """
-    from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+    from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 
     if segmentation.geometry.shape_kji != volume.geometry.shape_kji:
         raise SupportError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,14 +12,13 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.tracking.result import FrameFindings, Tracked
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
     from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 
 NARROW = 64
@@ -46,7 +46,7 @@ def follow_clip(
     job: Job,
     choice: FrameChoice,
     threshold: float,
-    table: TrackTable | None = None,
+    on_frame: Callable[[Tracked, int], None] | None = None,
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
 ) -> Tracked:
@@ -58,7 +58,7 @@ def follow_clip(
         job: The support.
         choice: Which frames; those between them are read, and their time passes.
         threshold: Pixels of higher probability belong to the object.
-        table: Takes the rows of each frame as soon as they are known.
+        on_frame: Called with what has been found so far and the number of each frame as soon as it is known.
         progress: Told of each frame.
         cancel: Looked at before each frame.
 
@@ -84,8 +84,8 @@ def follow_clip(
                     clip.pass_over(index)
                     continue
                 clip.take(index, frame)
-                if table:
-                    found.write_rows(table, index, time_of(source, index))
+                if on_frame:
+                    on_frame(found, index)
                 progress.step()
     finally:
         progress.close()
@@ -145,7 +145,7 @@ def follow_volume(
     tracker: Tracker,
     job: Job,
     threshold: float,
-    table: TrackTable | None = None,
+    on_frame: Callable[[Tracked, int], None] | None = None,
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
 ) -> Tracked:
@@ -157,7 +157,7 @@ def follow_volume(
         tracker: Not begun.
         job: Support and target.
         threshold: Voxels of higher probability belong to the object.
-        table: Takes the rows in the order of the slices, at the end.
+        on_frame: Called with what was found and the number of each slice, in their order, at the end.
         progress: Told of each slice.
         cancel: Looked at before each slice.
     """
@@ -191,13 +191,7 @@ def follow_volume(
             found.keep(index, masks[index], FrameFindings.of(predictions[index], masks[index], confidence[index]))
         elif not result.cancelled:
             found.skipped[index] = "it cannot be used"
-    if table:
+    if on_frame:
         for index in found.seen:
-            found.write_rows(table, index, None)
+            on_frame(found, index)
     return found
-
-
-def time_of(source: FrameSource, index: int) -> float | None:
-    """When a frame is shown, in seconds, if that is known."""
-    times = source.times_s
-    return times[index] if times and index < len(times) else None

@@ -11,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
     from ProxyPromptSegmentLib.tracking.tracker import FramePrediction
 
 Masks = npt.NDArray[np.uint8]
-DROPPED = "the memory was dropped, the proxy prompt alone spoke"
 
 
 @dataclass(frozen=True)
@@ -110,21 +108,3 @@ class Tracked:
             for index, found in sorted(self.done.items())
             if found.disagrees.any()
         }
-
-    def write_rows(self, table: TrackTable, index: int, time_s: float | None) -> None:
-        """Writes what is known of a frame into the table, a row for each object."""
-        if (found := self.done.get(index)) is None:
-            for name in self.objects:
-                table.add(index, name, None, time_s, state="bad", note=self.skipped[index])
-            return
-        for n, name in enumerate(self.objects):
-            table.add(
-                index,
-                name,
-                int(found.area_px[n]),
-                time_s,
-                float(found.confidence[n]),
-                float(found.agreement[n]),
-                "disagrees" if found.disagrees[n] else "ok",
-                DROPPED if found.reanchored[n] else "",
-            )

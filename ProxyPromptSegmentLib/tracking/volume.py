@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.imaging.slice_choice import ranges
-from ProxyPromptSegmentLib.inference.postprocess import one_piece
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.wording import ranges
 
 # Slices that are looked at first when the beginning is chosen. An object that fills a twelfth of the volume is then not
 # missed; with the halving that follows, 200 slices cost some 20 embeddings, which tracking needs anyway, and as many

@@ -12,7 +12,8 @@ import torch
 
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor, intensity_window, masks_to_tensor
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor, masks_to_tensor
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, marked_cases, segment_case
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ProxyPromptSegmentLib.data.cases import load_dataset, split
+from ProxyPromptSegmentLib.data.cases import load_dataset
+from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint

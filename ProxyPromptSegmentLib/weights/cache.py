@@ -15,11 +15,11 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.user_folders import cache_folder
 from ProxyPromptSegmentLib.weights.checking import check_file
 from ProxyPromptSegmentLib.weights.connection import RefusedError
 from ProxyPromptSegmentLib.weights.download import Manner, fetch
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
-from ProxyPromptSegmentLib.weights.folders import cache_folder
 from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.transfer import Part, cannot_write, copy_file
 

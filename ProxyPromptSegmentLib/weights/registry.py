@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries, with_users_own
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry
-from ProxyPromptSegmentLib.weights.folders import user_registry
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
 __all__ = [

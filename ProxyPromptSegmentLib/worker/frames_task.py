@@ -14,13 +14,13 @@ from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, FramesTask
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.worker.model_store import Engine
-    from ProxyPromptSegmentLib.worker.thread import Context
+    from ProxyPromptSegmentLib.worker.context import Context
+    from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
 CAUSAL_MODES = ("proxy+bank", "proxy_only")
 
 
-def follow_frames(task: FramesTask, engine: Engine, context: Context) -> FramesOutcome:
+def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> FramesOutcome:
     """Does a `FramesTask`."""
     if task.mode not in CAUSAL_MODES:
         raise UsageError(f"frames are followed by {' or '.join(CAUSAL_MODES)}, not by '{task.mode}'")

@@ -21,16 +21,16 @@ import torch
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
-from ProxyPromptSegmentLib.inference.postprocess import one_piece
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.worker.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder
 
-__all__ = ["Encodings", "EncodingStore", "Engine"]
+__all__ = ["Encodings", "EncodingStore", "ModelStore"]
 
 SUPPORT_BYTES = 256 << 20
 MODELS = 2
@@ -40,23 +40,23 @@ MODELS = 2
 class _Ground:
     """What a `Ladder` for one model stands on."""
 
-    engine: Engine
+    store: ModelStore
     model: str
 
     def open(self, device: str, half: bool) -> Segmenter:
-        return self.engine.open(self.model, device, half).segmenter
+        return self.store.open(self.model, device, half).segmenter
 
     def has_half(self, device: str) -> bool:
-        return self.engine.half_type(device) is not None
+        return self.store.half_type(device) is not None
 
     def release(self, device: str) -> int:
-        return self.engine.release(device)
+        return self.store.release(device)
 
     def leave(self, device: str) -> None:
-        self.engine.leave(device)
+        self.store.leave(device)
 
 
-class Engine:
+class ModelStore:
     """Models, prepared supports and embeddings; belongs to one thread.
 
     Attributes:
@@ -72,7 +72,7 @@ class Engine:
         devices: Callable[[str], tuple[str, ...]] | None = None,
         half_type: Callable[[str], torch.dtype | None] | None = None,
     ) -> None:
-        """Makes an engine that holds nothing yet.
+        """Make a store that holds nothing yet.
 
         Args:
             models: How many stay loaded.
@@ -139,7 +139,7 @@ class Engine:
         """The support side of the prompt, from what is kept of its pairs and their images.
 
         Args:
-            segmenter: Of a model that this engine opened.
+            segmenter: Of a model that this store opened.
             support: The support.
             cancel: Looked at before each pair.
             progress: Told of each pair.

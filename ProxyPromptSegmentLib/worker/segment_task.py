@@ -11,8 +11,8 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.pipeline import outcome_of
-from ProxyPromptSegmentLib.inference.postprocess import one_piece
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
 from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
     from ProxyPromptSegmentLib.support.pairs import SupportSet
-    from ProxyPromptSegmentLib.worker.model_store import Encodings, Engine
-    from ProxyPromptSegmentLib.worker.thread import Context
+    from ProxyPromptSegmentLib.worker.context import Context
+    from ProxyPromptSegmentLib.worker.encodings import Encodings
+    from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 class Steps:
     """What every task does: opens a model, prepares the support, walks down the ladder, keeps time."""
 
-    def __init__(self, engine: Engine, context: Context, model: str, device: str, support: SupportSet) -> None:
+    def __init__(self, engine: ModelStore, context: Context, model: str, device: str, support: SupportSet) -> None:
         self.engine, self.context, self.model, self.full = engine, context, model, support
         self.ladder: Ladder = engine.ladder(model, device, support, context.say)
         self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
@@ -89,7 +90,7 @@ class Steps:
         return ModelFacts(loaded.name, loaded.sha256, loaded.path, loaded.metadata)
 
 
-def segment(task: SegmentTask, engine: Engine, context: Context) -> TaskOutcome:
+def segment(task: SegmentTask, engine: ModelStore, context: Context) -> TaskOutcome:
     """Does a `SegmentTask`."""
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support)
@@ -239,7 +240,7 @@ class _Volume:
             self.context.progress.step(len(done))
 
 
-def live(task: LiveTask, engine: Engine, context: Context) -> LiveSlice:
+def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
     """Does a `LiveTask`."""
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support)
@@ -275,7 +276,7 @@ def live(task: LiveTask, engine: Engine, context: Context) -> LiveSlice:
     )
 
 
-def why(task: WhyTask, engine: Engine, context: Context) -> Any:
+def why(task: WhyTask, engine: ModelStore, context: Context) -> Any:
     """Does a `WhyTask`."""
     from ProxyPromptSegmentLib.inference.attribution import explain
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.pipeline import Outcome
     from ProxyPromptSegmentLib.support.pairs import SupportSet
-    from ProxyPromptSegmentLib.worker.model_store import Engine
-    from ProxyPromptSegmentLib.worker.thread import Context
+    from ProxyPromptSegmentLib.worker.context import Context
 
 DEFAULT_MODEL = "sam-compact"
 DEFAULT_TRACKING_MODEL = "sam2-compact"
@@ -109,6 +108,22 @@ class LiveSlice:
     cancelled: bool
 
 
+class TaskEngine(Protocol):
+    """What a task needs of the engine that carries it out; `engine.Engine`, or something small in tests."""
+
+    def segment(self, task: SegmentTask, context: Context) -> TaskOutcome:
+        """Carry out a `SegmentTask`."""
+
+    def follow(self, task: FramesTask, context: Context) -> FramesOutcome:
+        """Carry out a `FramesTask`."""
+
+    def preview(self, task: LiveTask, context: Context) -> LiveSlice:
+        """Carry out a `LiveTask`."""
+
+    def explain(self, task: WhyTask, context: Context) -> Any:
+        """Carry out a `WhyTask`."""
+
+
 @dataclass(frozen=True, eq=False)
 class SegmentTask:
     """Segments a job; see `__call__`.
@@ -132,11 +147,9 @@ class SegmentTask:
     follow: bool = False
     keep: bool = True
 
-    def __call__(self, engine: Engine, context: Context) -> TaskOutcome:
+    def __call__(self, engine: TaskEngine, context: Context) -> TaskOutcome:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.worker.segment_task import segment
-
-        return segment(self, engine, context)
+        return engine.segment(self, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,11 +178,9 @@ class FramesTask:
     mode: str = "proxy+bank"
     wanted: tuple[int, ...] | None = None
 
-    def __call__(self, engine: Engine, context: Context) -> FramesOutcome:
+    def __call__(self, engine: TaskEngine, context: Context) -> FramesOutcome:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.worker.frames_task import follow_frames
-
-        return follow_frames(self, engine, context)
+        return engine.follow(self, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,11 +193,9 @@ class LiveTask:
     device: str = "auto"
     threshold: float = 0.5
 
-    def __call__(self, engine: Engine, context: Context) -> LiveSlice:
+    def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.worker.segment_task import live
-
-        return live(self, engine, context)
+        return engine.preview(self, context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +218,6 @@ class WhyTask:
     model: str = DEFAULT_MODEL
     device: str = "auto"
 
-    def __call__(self, engine: Engine, context: Context) -> Any:
+    def __call__(self, engine: TaskEngine, context: Context) -> Any:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.worker.segment_task import why
-
-        return why(self, engine, context)
+        return engine.explain(self, context)

@@ -262,7 +262,7 @@ def _make_engine(desk: _Desk) -> Any:
     """The engine; torch is imported here, on the thread."""
     if desk.engine_factory is not None:
         return desk.engine_factory()
-    from ProxyPromptSegmentLib.worker.model_store import Engine
+    from ProxyPromptSegmentLib.worker.engine import Engine
 
     return Engine()
 

@@ -21,11 +21,12 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
-from ProxyPromptSegmentLib.inference.job import SupportCase, plan, read_support_case
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.pipeline import run
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.run_record import command_of, record_text, run_record, slices_text
+from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 
 MODEL = SimpleNamespace(name="double", path=Path("/models/double.safetensors"), sha256="ab" * 32, metadata={"steps": 7})
 NAME = "Mueller^Hans 1951"

@@ -20,10 +20,10 @@ from ProxyPromptSegmentLib.frames import open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
-from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.tracking import tracker
 from ProxyPromptSegmentLib.tracking.clip import first_window
+from ProxyPromptSegmentLib.wording import ranges
 from track_cases import COUNT, TrackDesk, a_frame, labels_of, read_frames, save, write_clip
 
 

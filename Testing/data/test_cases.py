@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset, split
-from ProxyPromptSegmentLib.data.splits import COUNTS, FIXED, PARTS, read_split, split_patients, write_split
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.splits import COUNTS, FIXED, PARTS, read_split, split, split_patients, write_split
 from ProxyPromptSegmentLib.errors import InputError
 
 WITH_TRAINING = {"promise12": (14, 3, 8), "psfhs": (14, 2, 4), "ccaus_video": (3, 1, 3), "acdc": (15, 3, 7)}

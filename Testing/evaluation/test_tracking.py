@@ -26,10 +26,10 @@ from ProxyPromptSegmentLib.evaluation import tracking_volumes as volumewise
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.evaluation.tracking import SWEEPS
 from ProxyPromptSegmentLib.evaluation.tracking_table import ALL_OBJECTS, FRAMES, VOLUMES, TrackTable
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks import checkpoints
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory
 from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank

@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-from ProxyPromptSegmentLib.data.cases import Case, Split
+from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
 from ProxyPromptSegmentLib.evaluation import unet_baseline as module
 

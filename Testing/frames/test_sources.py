@@ -17,8 +17,8 @@ from geometry_cases import geometries
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames import FrameSource, open_frames
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 
 # --- folders ------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentLib.worker.context import Context
+from ProxyPromptSegmentLib.worker.engine import Engine
 from ProxyPromptSegmentLib.worker.events import SliceReady
-from ProxyPromptSegmentLib.worker.model_store import Engine
 
 SIZE = (10, 40, 40)
 SUPPORTS = (3, 4, 5)  # slices

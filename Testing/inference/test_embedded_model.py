@@ -44,7 +44,8 @@ def test_one_phantom_segments_another(segmenter):
 
 def test_on_real_prostates_the_prompt_decides(segmenter, shared_data):
     """Supports of other patients find the prostate of test patients; the same images with nothing marked do not."""
-    from ProxyPromptSegmentLib.data.cases import load_dataset, split
+    from ProxyPromptSegmentLib.data.cases import load_dataset
+    from ProxyPromptSegmentLib.data.splits import split
     from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
     from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, one_piece, smooth_over_slices, smooth_slice
+from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pieces import one_piece
 
 
 def pair(*boxes):

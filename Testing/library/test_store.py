@@ -22,9 +22,10 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError,
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
-from ProxyPromptSegmentLib.inference.job import plan, read_support_case
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, LibraryEntry
 from ProxyPromptSegmentLib.library.store import LIBRARY_VARIABLE, SupportLibrary, library_folder
+from ProxyPromptSegmentLib.support.case import read_support_case
 from ProxyPromptSegmentLib.support.matching import has_place
 
 ROOT = Path(__file__).resolve().parents[2]

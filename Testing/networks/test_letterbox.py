@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
     images_to_tensor,
-    intensity_window,
     logits_to_slice,
     masks_to_tensor,
     valid_tokens,
-    window_to_unit,
 )
 
 

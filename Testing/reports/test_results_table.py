@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ProxyPromptSegmentLib.imaging.slice_choice import ranges
 from ProxyPromptSegmentLib.reports.results_table import (
     Findings,
     Table,
@@ -20,6 +19,7 @@ from ProxyPromptSegmentLib.reports.results_table import (
     object_table,
     slices_to_look_at,
 )
+from ProxyPromptSegmentLib.wording import ranges
 
 
 def findings(areas, confidence=0.95, done=None, names=("gland",), **more):
@@ -192,10 +192,10 @@ def test_ranges_are_short():
 def test_an_outcome_of_the_engine_gives_the_same_numbers_as_the_report():
     pytest.importorskip("torch")
     from command_cases import GRID, InContextModel, a_case
-    from ProxyPromptSegmentLib.inference.job import SupportCase
     from ProxyPromptSegmentLib.inference.pipeline import plan, run
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.reports.report import describe_object
+    from ProxyPromptSegmentLib.support.case import SupportCase
 
     job = plan([SupportCase(*a_case(1))], a_case(2)[0])
     outcome = run(Segmenter(InContextModel(), "cpu", across_slices=False), job)

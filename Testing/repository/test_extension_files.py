@@ -242,7 +242,7 @@ print(failed, sorted(tops - set(sys.stdlib_module_names) - ALLOWED))
 def test_with_a_stand_in_for_slicer_every_file_imports_before_anything_is_installed():
     names = [
         "ProxyPromptSegment",
-        *(f"ProxyPromptSegmentModule.{f.stem}" for f in MODULE_FILES[1:] if f.stem[0] != "_"),
+        *(".".join(f.relative_to(MODULE).with_suffix("").parts) for f in MODULE_FILES[1:] if f.stem[0] != "_"),
     ]
     code = f"NAMES, BLOCKED, ALLOWED = {names!r}, {BLOCKED!r}, {ALLOWED | {'ProxyPromptSegment'}!r}\n{IMPORT_ALL}"
     code = f"import sys; sys.path.insert(0, {str(MODULE)!r})\n{code}"

@@ -13,12 +13,13 @@ from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.inference.job import SupportCase, read_support_case
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review.check import LeaveOneOut, check_case, leave_one_out, trial_findings
-from ProxyPromptSegmentLib.review.findings import Finding, by_level, on_slices, worst
+from ProxyPromptSegmentLib.review.findings import Finding, by_level, worst
 from ProxyPromptSegmentLib.review.flip import probable_flip
+from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
+from ProxyPromptSegmentLib.wording import on_slices
 
 GRID = VolumeGeometry((64, 64, 7), (1, 1, 4))
 

@@ -14,12 +14,12 @@ from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.inference.job import SupportCase
 from ProxyPromptSegmentLib.inference.pipeline import load
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review import likeness
 from ProxyPromptSegmentLib.review.suggest import RESEMBLES, Suggestion, rank, warning
+from ProxyPromptSegmentLib.support.case import SupportCase
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from ProxyPromptSegmentLib.data.cases import load_dataset, split
+from ProxyPromptSegmentLib.data.cases import load_dataset
+from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
-from ProxyPromptSegmentLib.networks.letterbox import intensity_window
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.weights.registry import resolve

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_model
-from ProxyPromptSegmentLib.data.cases import Case, Split
+from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.training import run as module
 from ProxyPromptSegmentLib.training.recipe import Recipe, TaskRecipe
 

@@ -12,7 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import EVERYTHING, TINY, tiny_backbone
-from ProxyPromptSegmentLib.data.cases import Case, Split
+from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel

@@ -20,12 +20,12 @@ from download_cases import AT_ONCE, CONTENT, RIGHT, an_entry, files
 from hostile_server import HostileServer
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.user_folders import cache_folder
 from ProxyPromptSegmentLib.weights import cache as cache_module
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import recognise
 from ProxyPromptSegmentLib.weights.connection import Connections, RefusedError, _Redirects
 from ProxyPromptSegmentLib.weights.download import Manner
-from ProxyPromptSegmentLib.weights.folders import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

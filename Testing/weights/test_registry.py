@@ -17,13 +17,14 @@ import pytest
 from download_cases import CONTENT, an_entry, files
 from hostile_server import HostileServer
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, size_text
+from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
 from ProxyPromptSegmentLib.weights.registry import all_entries, find, read_registry, resolve
+from ProxyPromptSegmentLib.wording import size_text
 
 ROOT = Path(__file__).resolve().parents[2]
 HASH = hashlib.sha256(CONTENT).hexdigest()

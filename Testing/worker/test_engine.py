@@ -15,8 +15,8 @@ from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.worker.encodings import EncodingStore, bytes_of
+from ProxyPromptSegmentLib.worker.engine import Engine
 from ProxyPromptSegmentLib.worker.events import Finished, Progressed, Said, SliceReady, StageStarted
-from ProxyPromptSegmentLib.worker.model_store import Engine
 from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
 from ProxyPromptSegmentLib.worker.thread import Worker

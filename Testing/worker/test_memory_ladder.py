@@ -311,7 +311,7 @@ def test_memory_errors_are_told_from_others():
 
 
 def test_an_unknown_device_is_refused_before_anything_is_loaded():
-    from ProxyPromptSegmentLib.worker.model_store import Engine
+    from ProxyPromptSegmentLib.worker.engine import Engine
 
     with pytest.raises((DeviceError, UsageError), match="no device 'tpu'"):
         Talk().do(SegmentTask(few(), device="tpu"), Engine())

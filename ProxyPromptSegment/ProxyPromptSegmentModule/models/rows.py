@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from ProxyPromptSegmentLib.commands.progress_bars import size_text
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
+from ProxyPromptSegmentLib.wording import size_text
 from ProxyPromptSegmentModule.translation import _
 
 # What every backbone of SAM 2's architecture is called by; the full list lies in a module that imports torch.

@@ -10,7 +10,7 @@ import numpy as np
 
 from ProxyPromptSegmentModule.runs.request import Output, Request
 from ProxyPromptSegmentModule.runs.run import Chain, Run
-from ProxyPromptSegmentModule.scene import sequence_reader
+from ProxyPromptSegmentModule.scene import sequence_reader, sequence_writer
 from ProxyPromptSegmentModule.runs.destinations import in_scene
 from ProxyPromptSegmentModule.runs.tasks import CineTask, PlanTask
 from ProxyPromptSegmentModule.translation import _
@@ -33,7 +33,7 @@ class SequenceSink:
         self.segment_ids: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
         self._browser, self._target, self._output = browser, target, output
-        self._writer: sequence_reader.SegmentationSequenceWriter | None = None
+        self._writer: sequence_writer.SegmentationSequenceWriter | None = None
         self._items: tuple[int, ...] = ()
 
     @property
@@ -43,7 +43,7 @@ class SequenceSink:
 
     def open(self, frames: Any, support: Any) -> None:
         """Makes the sequence and its proxy node."""
-        self._writer = sequence_reader.SegmentationSequenceWriter(
+        self._writer = sequence_writer.SegmentationSequenceWriter(
             self._browser, frames, support.objects, support.colors, support.terminologies, self._output.name
         )
         self._items = frames.items

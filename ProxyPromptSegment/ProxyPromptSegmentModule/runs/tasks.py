@@ -71,7 +71,7 @@ class CineTask:
 
     def __call__(self, engine: Any, context: Any) -> Any:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+        from ProxyPromptSegmentLib.imaging.intensity import intensity_window
         from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 
         settings, window = self.settings, intensity_window(self.frames)

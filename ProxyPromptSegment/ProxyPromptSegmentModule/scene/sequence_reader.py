@@ -15,13 +15,12 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry, auto_axis, slice_view
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.nodes import name_of
-from ProxyPromptSegmentModule.scene.sequence_writer import SegmentationSequenceWriter
 
 SLICES, VOLUMES = "slices", "volumes"
 MOST_NAMED = 5
 """Items that a sentence lists."""
 
-__all__ = ["SLICES", "VOLUMES", "Frames", "SegmentationSequenceWriter", "browsers_of", "frames_of", "reading_frames"]
+__all__ = ["SLICES", "VOLUMES", "Frames", "browsers_of", "frames_of", "reading_frames"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ProxyPromptSegmentLib.inference.job import SupportCase
+    from ProxyPromptSegmentLib.support.case import SupportCase
 
 __all__ = ["ObjectChoice", "ObjectInfo", "SupportRow", "SupportTable"]
 
@@ -152,7 +152,7 @@ class SupportTable:
         Raises:
             ProxyPromptError: With the row's problem.
         """
-        from ProxyPromptSegmentLib.inference.job import SupportCase
+        from ProxyPromptSegmentLib.support.case import SupportCase
 
         row = self.row(key)
         if row.problem:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.job import SupportCase
+    from ProxyPromptSegmentLib.support.case import SupportCase
 
 U8 = npt.NDArray[np.uint8]
 BACKGROUND = (24, 24, 26)
@@ -41,7 +41,7 @@ def case_picture(case: SupportCase, axis: str = "k", size: int = 96) -> U8:
         InputError: If the image has only one intensity.
     """
     from ProxyPromptSegmentLib.imaging.geometry import slice_view
-    from ProxyPromptSegmentLib.networks.letterbox import intensity_window
+    from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 
     view = slice_view(case.volume.geometry, axis)
     segments = case.segmentation.segments
@@ -112,7 +112,7 @@ def thumbnail_of(
     Returns:
         uint8 ``(size, size, 3)``; `BACKGROUND` where the slice ends.
     """
-    from ProxyPromptSegmentLib.networks.letterbox import window_to_unit
+    from ProxyPromptSegmentLib.imaging.intensity import window_to_unit
     from ProxyPromptSegmentLib.reports.preview import bright
 
     rows, columns = _frame(np.any(masks, axis=0) if len(masks) else np.zeros(image.shape[:2], bool), spacing_mm)

@@ -14,7 +14,8 @@ import slicer
 import vtk
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentModule.scene.sequence_reader import SegmentationSequenceWriter, frames_of
+from ProxyPromptSegmentModule.scene.sequence_reader import frames_of
+from ProxyPromptSegmentModule.scene.sequence_writer import SegmentationSequenceWriter
 from sequence_cases import COLORS, NAMES, OBLIQUE, TERMS, a_sequence, noise, shown, some_masks, state
 
 

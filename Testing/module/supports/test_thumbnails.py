@@ -12,7 +12,7 @@ import pytest
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.inference.job import SupportCase
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentModule.supports.thumbnails import (
     BACKGROUND,
     best_slice,

@@ -1,0 +1,98 @@
+"""What the options of a command ask for; checked before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    pass
+if TYPE_CHECKING:
+    Masks = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of one segmentation; see ``proxyprompt segment --help``."""
+
+    supports: tuple[tuple[Path, Path], ...]
+    target: Path
+    output: Path
+    objects: tuple[str, ...] = ()
+    model: str = DEFAULT_MODEL
+    slices: str | None = None
+    support_slices: tuple[str, ...] = ()
+    axis: str = "auto"
+    device: str = "auto"
+    threshold: float = 0.5
+    across_slices: bool = True
+    truth: Path | None = None
+    report: Path | None = None
+    preview: Path | None = None
+    force: bool = False
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Every file or folder that is read."""
+        truth = [self.truth] if self.truth else []
+        return [*(path for pair in self.supports for path in pair), self.target, *truth]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the inputs and the model, for the report."""
+        return {
+            "objects": list(self.objects) or None,
+            "axis": self.axis,
+            "slices": self.slices,
+            "support_slices": list(self.support_slices) or None,
+            "threshold": self.threshold,
+            "across_slices": self.across_slices,
+            "device": self.device,
+            "output": str(self.output),
+        }
+
+    def support_choices(self) -> list[SliceChoice | None]:
+        """Which slices of each support were asked for.
+
+        Raises:
+            UsageError: If their number differs from that of the supports.
+        """
+        given = self.support_slices
+        if given and len(given) != len(self.supports):
+            raise UsageError(
+                f"--support-slices was given {len(given)} times for {len(self.supports)} supports; give it "
+                "once for each --support in the same order ('auto' where the program may choose), or leave "
+                "it out."
+            )
+        return [SliceChoice.parse(text, "--support-slices") for text in given or ("auto",) * len(self.supports)]
+
+
+DEFAULT_TRACK_MODEL = "sam2-compact"
+
+
+MODES = ("proxy+bank", "proxy_only")
+
+
+@dataclass(frozen=True)
+class TrackRequest(Request):
+    """The options of following a target; see ``proxyprompt track --help``. Its ``slices`` are the frames."""
+
+    model: str = DEFAULT_TRACK_MODEL
+    mode: str = MODES[0]
+    table: Path | None = None
+    overlay: Path | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result beside the inputs and the model, for the report."""
+        settings = {**super().settings, "frames": self.slices, "mode": self.mode}
+        del settings["slices"], settings["across_slices"]
+        return settings

@@ -1,0 +1,24 @@
+"""When frames are shown, and how evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.frames import FrameSource
+
+
+def time_of(source: FrameSource, index: int) -> float | None:
+    """When a frame is shown, in seconds, if that is known."""
+    times = source.times_s
+    return times[index] if times and index < len(times) else None
+
+
+def time_steps(source: FrameSource, indices: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Seconds between neighbouring frames among some, where they are known."""
+    timed = {index: t for index in indices if (t := time_of(source, index)) is not None}
+    return np.array([timed[index + 1] - t for index, t in timed.items() if index + 1 in timed])

@@ -1,0 +1,61 @@
+"""Where the cache, the library and the user's own registry lie: outside the installation, the same for every face."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+CACHE_VARIABLE = "PROXYPROMPT_CACHE"
+LIBRARY_VARIABLE = "PROXYPROMPT_LIBRARY"
+REGISTRY_VARIABLE = "PROXYPROMPT_REGISTRY"
+_APPLICATION = "proxypromptsegment"
+
+
+def cache_folder() -> Path:
+    """Return the folder of downloaded and imported weights.
+
+    It is the one that ``PROXYPROMPT_CACHE`` names, or one in the system's folder for caches.
+    """
+    return _named(CACHE_VARIABLE) or Path(_platformdirs().user_cache_dir(_APPLICATION, appauthor=False))
+
+
+def library_folder() -> Path:
+    """Return the folder of the support library.
+
+    It is the one that ``PROXYPROMPT_LIBRARY`` names, or one in the system's folder for a user's data.
+    """
+    return _named(LIBRARY_VARIABLE) or Path(_platformdirs().user_data_dir(_APPLICATION, appauthor=False)) / "library"
+
+
+def user_registry() -> Path:
+    """Return the file of the user's own registry entries.
+
+    It is the one that ``PROXYPROMPT_REGISTRY`` names, or one in the system's folder for configuration.
+    """
+    own = Path(_platformdirs().user_config_dir(_APPLICATION, appauthor=False)) / "registry.json"
+    return _named(REGISTRY_VARIABLE) or own
+
+
+def install_folders() -> list[Path]:
+    """Return where the program and Python are installed; a folder that contains the user's home is none of them."""
+    package = Path(__file__).resolve().parent
+    home = Path.home().resolve()
+    roots = [package.parent, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+    return [package, *(root for root in roots if not home.is_relative_to(root))]
+
+
+def _named(variable: str) -> Path | None:
+    """Return the path that an environment variable names, if it is set."""
+    value = os.environ.get(variable)
+    return Path(value).expanduser().absolute() if value else None
+
+
+def _platformdirs() -> Any:
+    """Return platformdirs, or pip's copy of it: Slicer lists the library before anything is installed."""
+    try:
+        import platformdirs
+    except ImportError:
+        from pip._vendor import platformdirs  # type: ignore[no-redef]
+    return platformdirs

@@ -1,0 +1,44 @@
+"""The engine: how each task of `tasks` is carried out with the models and caches of a `ModelStore`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.worker import frames_task, segment_task
+from ProxyPromptSegmentLib.worker.model_store import ModelStore
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.attribution import Why
+    from ProxyPromptSegmentLib.worker.context import Context
+    from ProxyPromptSegmentLib.worker.tasks import (
+        FramesOutcome,
+        FramesTask,
+        LiveSlice,
+        LiveTask,
+        SegmentTask,
+        TaskOutcome,
+        WhyTask,
+    )
+
+
+class Engine(ModelStore):
+    """What a task is called with: models, prepared supports and embeddings, and how tasks are carried out.
+
+    Belongs to one thread: Slicer's worker thread, or the one that runs a command.
+    """
+
+    def segment(self, task: SegmentTask, context: Context) -> TaskOutcome:
+        """Carry out a `SegmentTask`."""
+        return segment_task.segment(task, self, context)
+
+    def follow(self, task: FramesTask, context: Context) -> FramesOutcome:
+        """Carry out a `FramesTask`."""
+        return frames_task.follow_frames(task, self, context)
+
+    def preview(self, task: LiveTask, context: Context) -> LiveSlice:
+        """Carry out a `LiveTask`."""
+        return segment_task.live(task, self, context)
+
+    def explain(self, task: WhyTask, context: Context) -> Why:
+        """Carry out a `WhyTask`."""
+        return segment_task.why(task, self, context)
