@@ -14,7 +14,7 @@ from pathlib import Path
 import qt
 import slicer
 
-TESTING = Path(__file__).resolve().parent.parent
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 
 
 class Shelves:
@@ -133,7 +133,7 @@ class Shelves:
 
     def models(self):
         """List, download with progress and consent, cancel, go on, import, remove."""
-        sys.path.insert(0, str(TESTING))
+        sys.path.insert(0, str(HELPERS))
         from hostile_server import HostileServer
         from ProxyPromptSegmentLib.weights.download import Manner
 

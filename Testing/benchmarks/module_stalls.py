@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "ProxyPromptSegment"), str(ROOT / "Testing")]
+sys.path[:0] = [str(ROOT), str(ROOT / "ProxyPromptSegment"), str(ROOT / "Testing" / "helpers")]
 
 from hardware import processor
 

@@ -218,12 +218,12 @@ def test_a_save_that_is_killed_leaves_no_case(library) -> None:
         "import os, sys; sys.path[:0] = [sys.argv[2], sys.argv[3]]\n"
         "from pathlib import Path\n"
         "from library_cases import a_case\n"
-        "from ProxyPromptSegmentLib import library, library_files\n"
-        "write = library_files.write_segmentation\n"
-        "library_files.write_segmentation = lambda *a: (write(*a), os._exit(9))\n"
-        "library.SupportLibrary(Path(sys.argv[1])).save(*a_case())\n"
+        "from ProxyPromptSegmentLib.library import files, store\n"
+        "write = files.write_segmentation\n"
+        "files.write_segmentation = lambda *a: (write(*a), os._exit(9))\n"
+        "store.SupportLibrary(Path(sys.argv[1])).save(*a_case())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, library.folder, ROOT, ROOT / "Testing"], timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, library.folder, ROOT, ROOT / "Testing" / "helpers"], timeout=120)
     assert done.returncode == 9
     left = list(library.folder.glob(".partial-*"))
     assert len(left) == 1 and library.entries() == []

@@ -57,7 +57,7 @@ def cache(tmp_path, monkeypatch) -> ModelCache:
 
 
 def a_program(url: str, folder: Path) -> subprocess.Popen:
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing" / "helpers")])
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), url, str(folder)]
     environment = {**os.environ, "PYTHONPATH": paths, "NO_PROXY": "127.0.0.1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)

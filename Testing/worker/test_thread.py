@@ -392,7 +392,7 @@ def test_the_program_ends_while_the_worker_sleeps_or_works(task):
 
 def test_what_a_user_interface_imports_needs_no_torch():
     code = (
-        "import sys; from ProxyPromptSegmentLib import estimate, events, tasks, worker\n"
+        "import sys; from ProxyPromptSegmentLib.worker import estimate, events, tasks, thread\n"
         "tasks.SegmentTask(job=None)\nprint(*{'torch', 'scipy', 'SimpleITK'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -72,11 +72,12 @@ def test_packages_are_found_without_importing_them(tmp_path, monkeypatch) -> Non
 def test_before_anything_is_installed_the_shipped_models_are_listed(shelf, monkeypatch) -> None:
     for variable in ("PROXYPROMPT_CACHE", "PROXYPROMPT_REGISTRY"):
         monkeypatch.delenv(variable)
-    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    for package in ("platformdirs", "filelock"):
+        monkeypatch.setitem(sys.modules, package, None)
     assert shelf.row("sam-compact").here
     assert shelf.row("sam-vit-b").state == "can be downloaded"
     ended = shelf.download("sam-vit-b").wait(PATIENCE)
-    assert ended.state == FAILED and "platformdirs" in ended.error
+    assert ended.state == FAILED and "filelock" in ended.error
 
 
 def test_weights_without_address_have_to_be_imported(home, shelf) -> None:

@@ -265,12 +265,13 @@ def test_the_axis_of_a_row_is_that_of_the_engine(size, spacing, boxes) -> None:
 
 def test_nothing_heavy_is_imported_to_read_supports(tmp_path) -> None:
     code = (
-        "import sys, test_mrml_supports as t; from mrml_scene import make_scene; make_scene(); "
-        "table = t.SupportTable(t.a_node()); key = table.add_nodes(*t.a_case()).key; table.cases(); "
+        "import sys, support_cases as t; from mrml_scene import make_scene; make_scene(); "
+        "from ProxyPromptSegmentModule.supports.table import SupportTable; "
+        "table = SupportTable(t.a_node()); key = table.add_nodes(*t.a_case()).key; table.cases(); "
         "heavy = 'torch', 'SimpleITK', 'scipy', 'PIL', 'qt'; "
         "print(table.thumbnail(key).any(), [name for name in heavy if name in sys.modules])"
     )
-    path = os.pathsep.join(str(ROOT / part) for part in ("", "Testing", "ProxyPromptSegment"))
+    path = os.pathsep.join(str(ROOT / part) for part in ("", "Testing/helpers", "ProxyPromptSegment"))
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "True []", done.stderr
