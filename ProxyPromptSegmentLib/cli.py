@@ -11,14 +11,8 @@ from typing import NoReturn
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands import demo, evaluate, models, segment, track, train
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.errors import (
-    EXIT_INTERNAL,
-    EXIT_INTERRUPTED,
-    DeviceError,
-    OutputError,
-    ProxyPromptError,
-    UsageError,
-)
+from ProxyPromptSegmentLib.commands.remedies import worded
+from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
 
 DESCRIPTION = """\
 proxyprompt finds in a new medical image what somebody has marked in an old one.
@@ -40,7 +34,7 @@ begin here:
 
 exit codes: 0 done, 2 wrong option, 3 image cannot be used, 4 support cannot be used, 5 grids do not fit,
   6 result cannot be written, 7 model cannot be used, 8 device cannot be used, 130 stopped by Ctrl-C
-  (what was done is kept), 1 a fault of the program.
+  (what was done is kept), 1 internal error (a bug).
 
 Research use only. Not for diagnosis.
 """
@@ -118,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # --help and --version
         return leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
-        console.error("stopped at once; the running step was given up and left no file.")
+        console.error("stopped at once; the running step was abandoned and left no file.")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,21 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception, console: Console) -> int:
-    """Says an error in one sentence and finds its exit code."""
-    if isinstance(error, ProxyPromptError):
-        console.error(str(error))
-        return error.exit_code
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        console.error("memory ran out; close other programs, choose --device cpu, or fewer slices or supports.")
-        return DeviceError.exit_code
-    if isinstance(error, ModuleNotFoundError):
-        console.error(f"the package '{error.name}' is not installed; run setup_env.py, or install the requirements.")
-        return EXIT_INTERNAL
-    if isinstance(error, OSError):
-        console.error(f"a file could not be read or written: {error}; check the disk and its permissions.")
-        return OutputError.exit_code
+    """Show an error as one sentence; return its exit code."""
+    known = as_user_error(error)
+    if known is not None:
+        console.error(worded(known))
+        return known.exit_code
     console.error(
-        f"a fault of the program ({type(error).__name__}: {str(error)[:300]}); please report it with the "
-        "output of the same command and --debug."
+        f"internal error ({type(error).__name__}: {str(error)[:300]}); please report it with the output of the same "
+        "command and --debug."
     )
     return EXIT_INTERNAL

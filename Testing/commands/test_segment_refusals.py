@@ -229,7 +229,7 @@ def test_a_fault_of_the_program_is_a_sentence_and_exit_code_1(desk, monkeypatch,
     monkeypatch.setattr(pipeline, "run", broken)
     assert main(desk.words()) == 1
     err = capsys.readouterr().err
-    assert "a fault of the program (ZeroDivisionError: oh)" in err
+    assert "internal error (ZeroDivisionError: oh)" in err
     assert "Traceback" not in err
     assert main([*desk.words(), "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err

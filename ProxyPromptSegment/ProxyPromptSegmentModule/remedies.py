@@ -1,0 +1,51 @@
+"""Remedies in the words of the panel: its buttons and fields."""
+
+from __future__ import annotations
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind, with_advice
+from ProxyPromptSegmentModule.translation import _
+
+
+def sentences() -> dict[RemedyKind, str]:
+    """The sentence of each kind, in the user's language; a kind without words fails a test."""
+    by_hand = _("or fetch {file} on another computer and press “Import file”.")
+    return {
+        RemedyKind.ALLOW_HTTP: _(
+            "The panel uses encrypted connections only: fetch {file} yourself and press “Import file”."
+        ),
+        RemedyKind.CHOOSE_AXIS: _("Choose another plane under “Slices along”."),
+        RemedyKind.CHOOSE_DEVICE: _("Choose another device under “Device”, such as Automatic."),
+        RemedyKind.CHOOSE_FOLDER: _("Choose another folder."),
+        RemedyKind.CHOOSE_FRAMES: _("Choose other items of the sequence."),
+        RemedyKind.CHOOSE_MODEL: _("Choose another model under “Model”."),
+        RemedyKind.DOWNLOAD_MODEL: _("Press “Download”, or “Import file” if you have them as a file."),
+        RemedyKind.IMPORT_MODEL: _("Fetch {file} yourself and press “Import file”."),
+        RemedyKind.INSTALL_PACKAGE: _("Press “Install” at the top of the panel."),
+        RemedyKind.LOWER_THRESHOLD: _("Lower the threshold under “Threshold”, or choose another support."),
+        RemedyKind.REINSTALL_PROGRAM: _("Install the extension again with the Extensions Manager."),
+        RemedyKind.REPLACE_MODEL: _("Press “Remove”, then “Download”."),
+        RemedyKind.RESUME_DOWNLOAD: _(
+            "Check network, proxy (HTTPS_PROXY) and certificates and press “Download”, which resumes there,"
+        )
+        + " "
+        + by_hand,
+        RemedyKind.RETRY_DOWNLOAD: _("Check network, proxy (HTTPS_PROXY) and certificates and press “Download” again,")
+        + " "
+        + by_hand,
+        RemedyKind.SAVE_MEMORY: _(
+            "Close other programs, or choose {cpu}a smaller model under “Model”, or fewer supports or objects."
+        ),
+        RemedyKind.SCORE_SLICES: _("Measure slice by slice instead."),
+    }
+
+
+def advice(remedy: Remedy) -> str:
+    """Word a remedy for the panel."""
+    cpu = "" if remedy.device.startswith("cpu") else _("the processor under “Device”, ")
+    return sentences()[remedy.kind].format(model=remedy.model, file=remedy.file, package=remedy.package, cpu=cpu)
+
+
+def worded(said: ProxyPromptError | Note) -> str:
+    """Word an error or a note for the panel: its facts and what to do."""
+    return with_advice(str(said), advice(said.remedy) if said.remedy else "")

@@ -1,0 +1,44 @@
+"""Remedies in the words of the command line: its options and commands."""
+
+from __future__ import annotations
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind, with_advice
+
+_IMPORT = "`proxyprompt models import FILE`"
+_BY_HAND = f"or fetch {{file}} on another machine and use {_IMPORT}."
+_NETWORK = "Check network, proxy (HTTPS_PROXY) and certificates"
+
+SENTENCES = {
+    RemedyKind.ALLOW_HTTP: f"Add --allow-http to use it all the same, {_BY_HAND}",
+    RemedyKind.CHOOSE_AXIS: "Choose another --axis, or auto.",
+    RemedyKind.CHOOSE_DEVICE: "Choose --device auto or --device cpu.",
+    RemedyKind.CHOOSE_FOLDER: "Choose another --out folder.",
+    RemedyKind.CHOOSE_FRAMES: "Choose other --frames.",
+    RemedyKind.CHOOSE_MODEL: "Choose a model or generator of `proxyprompt models list`.",
+    RemedyKind.DOWNLOAD_MODEL: f"Download them with `proxyprompt models download {{model}}`, or use {_IMPORT}.",
+    RemedyKind.IMPORT_MODEL: f"Fetch {{file}} yourself and use {_IMPORT}.",
+    RemedyKind.INSTALL_PACKAGE: "Run `python3 setup_env.py install`, or `pip install {package}`.",
+    RemedyKind.LOWER_THRESHOLD: "Choose a lower --threshold or another support.",
+    RemedyKind.REINSTALL_PROGRAM: (
+        "Install the program again from a complete checkout, with `python3 setup_env.py install` or `pip install .`."
+    ),
+    RemedyKind.REPLACE_MODEL: "Replace it with `proxyprompt models download {model}`.",
+    RemedyKind.RESUME_DOWNLOAD: (
+        f"{_NETWORK} and run `proxyprompt models download {{model}}` again, which resumes there, {_BY_HAND}"
+    ),
+    RemedyKind.RETRY_DOWNLOAD: f"{_NETWORK} and run `proxyprompt models download {{model}}` again, {_BY_HAND}",
+    RemedyKind.SAVE_MEMORY: "Close other programs, or choose {cpu}a smaller --model, or fewer supports or objects.",
+    RemedyKind.SCORE_SLICES: "Choose --protocol slice.",
+}  # a kind without words fails a test
+
+
+def advice(remedy: Remedy) -> str:
+    """Word a remedy for the command line."""
+    cpu = "" if remedy.device.startswith("cpu") else "--device cpu, "
+    return SENTENCES[remedy.kind].format(model=remedy.model, file=remedy.file, package=remedy.package, cpu=cpu)
+
+
+def worded(said: ProxyPromptError | Note) -> str:
+    """Word an error or a note for the command line: its facts and what to do."""
+    return with_advice(str(said), advice(said.remedy) if said.remedy else "")
