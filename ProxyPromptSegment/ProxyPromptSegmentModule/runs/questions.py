@@ -11,9 +11,9 @@ import slicer
 from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentModule.runs.request import Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, sentence_of
+from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
-from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.translation import _
 
 SPEEDS_SETTING = "ProxyPromptSegment/speeds"

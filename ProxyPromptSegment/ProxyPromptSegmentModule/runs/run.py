@@ -10,11 +10,11 @@ from typing import Any
 
 from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentModule.panel_words import in_panel_words
+from ProxyPromptSegmentModule.runs.destinations import VolumeSink
 from ProxyPromptSegmentModule.runs.request import Request
+from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
-from ProxyPromptSegmentModule.runs.destinations import VolumeSink
-from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
 from ProxyPromptSegmentModule.translation import _
 
 WAITING, READING, RUNNING = "waiting", "reading", "running"

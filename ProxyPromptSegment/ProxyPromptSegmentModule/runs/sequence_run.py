@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ProxyPromptSegmentModule.runs.destinations import in_scene
 from ProxyPromptSegmentModule.runs.request import Output, Request
 from ProxyPromptSegmentModule.runs.run import Chain, Run
-from ProxyPromptSegmentModule.scene import sequence_reader, sequence_writer
-from ProxyPromptSegmentModule.runs.destinations import in_scene
 from ProxyPromptSegmentModule.runs.tasks import CineTask, PlanTask
+from ProxyPromptSegmentModule.scene import sequence_reader, sequence_writer
 from ProxyPromptSegmentModule.translation import _
 
 READ_SECONDS = 0.015

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+
 from mrml_cases import add_case, scene_state, turned
 from mrml_scene import add_transform, segment_array
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from mrml_cases import LPS_RAS, add_case
 from mrml_scene import add_volume, segment_array
 

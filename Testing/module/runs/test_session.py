@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from mrml_cases import load_prostate, scene_state
 from mrml_scene import make_scene, segment_array
 
