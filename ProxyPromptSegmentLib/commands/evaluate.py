@@ -117,10 +117,10 @@ def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
 def _speed(segmenter: Segmenter, supports: int) -> dict[str, Any]:
     """The ratios of the slices, and of the tracker where the model has a memory."""
     from ProxyPromptSegmentLib.evaluation.speed import measure_speed
-    from ProxyPromptSegmentLib.evaluation.tracking import has_memory
+    from ProxyPromptSegmentLib.networks.protocols import has_memory
 
     result = measure_speed(segmenter, supports)
-    if has_memory(segmenter):
+    if has_memory(segmenter.model.backbone):
         from ProxyPromptSegmentLib.evaluation.tracking_speed import measure_tracking_speed
 
         result["tracking"] = measure_tracking_speed(segmenter)

@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 
 def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSupport:
@@ -28,7 +28,7 @@ def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSuppor
     import torch
 
     from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, valid_tokens
-    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
     backbone, parts = segmenter.model.backbone, []
     with torch.inference_mode():

@@ -26,11 +26,12 @@ from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FRAMES, FUNDUS, TrackTable
 from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, spacing_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.networks.protocols import has_memory
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 SWEEPS = ("ccaus_video",)
 FOREIGN = "drishti_gs"
@@ -46,18 +47,13 @@ Progress = Callable[[int, int], None]
 SupportFrame = tuple[Case, int]
 
 
-def has_memory(segmenter: Segmenter) -> bool:
-    """Whether the model's backbone can follow anything."""
-    return hasattr(segmenter.model.backbone, "remember")
-
-
 def check_memory(segmenter: Segmenter) -> None:
     """Refuses a model that cannot follow anything.
 
     Raises:
         UsageError: If its backbone has no memory.
     """
-    if not has_memory(segmenter):
+    if not has_memory(segmenter.model.backbone):
         raise UsageError(
             f"the model's backbone {segmenter.model.backbone.name} has no memory and follows nothing; "
             "choose a SAM 2 such as sam2-compact, or --protocol slice"

@@ -13,7 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 WINDOW = (0.0, 255.0)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.tracking import BOTH, check_memory
 from ProxyPromptSegmentLib.evaluation.tracking_memory import WINDOW, sweep_frame, watch_memory
 from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, masks_to_tensor
@@ -117,7 +118,14 @@ class PackagePropagation:
         """
         from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-        self._segmenter, self._backbone = segmenter, segmenter.model.backbone
+        from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
+
+        backbone = segmenter.model.backbone
+        if not isinstance(backbone, Sam2Backbone):
+            raise UsageError(
+                f"following is timed against SAM 2, and {backbone.name} is another network; choose sam2-compact"
+            )
+        self._segmenter, self._backbone = segmenter, backbone
         network = copy.deepcopy(self._backbone.sam2).eval()
         network.__class__ = SAM2VideoPredictor
         network.fill_hole_area = 0

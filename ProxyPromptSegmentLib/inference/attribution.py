@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.inference.feature_tiles import Box, Tiles, index_ijk,
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job, SupportSlice
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 MOST_NAMED = 3
 """Cases and slices that the sentence names at most."""
@@ -196,11 +196,6 @@ def _read_from(
     import torch
 
     generator, grid = segmenter.model.generator, segmenter.model.backbone.grid
-    if generator.config.selection == "mean":  # an ablation without a map: the same place of every support
-        there = prepared.valid.unflatten(-1, (grid, grid))[:, token[0], token[1]].double().cpu().numpy()
-        weights = np.zeros((len(there), grid, grid))
-        weights[:, token[0], token[1]] = there / max(1.0, there.sum())
-        return weights
     with torch.inference_mode():
         position = torch.tensor([token[0] * grid + token[1]], device=prepared.features.device)
         return generator.why(encoded.features, prepared, position)[0].double().cpu().numpy()
@@ -222,7 +217,7 @@ def _heaviest(
         if weights[(number, *token)] <= 0:  # padding
             break
         shown, own = job.shown[number], tiles[number]
-        view = views[number] if views is not None else getattr(shown, "view", None)
+        view = views[number] if views is not None else shown.view
         box = own.box(token)
         patches.append(
             Patch(

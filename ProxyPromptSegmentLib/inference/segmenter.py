@@ -28,8 +28,7 @@ from ProxyPromptSegmentLib.networks.letterbox import (
     valid_tokens,
 )
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, presence_of
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport, presence_of
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece

@@ -12,9 +12,16 @@ from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.backbones.lora import SAM2_DECODER, SAM2_ENCODER, inject_lora
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_NAMES
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import (
+    Backbone,
+    Decoded,
+    ImageFeatures,
+    PreparedSupport,
+    Prompt,
+    PromptGenerator,
+)
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT, COMPACT_MEMORY, PRESETS, ProxyPromptConfig
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
@@ -28,13 +35,11 @@ class ProxyPromptModel(nn.Module):
 
     Attributes:
         backbone: SAM, or SAM 2, which without memories segments each frame on its own.
-        generator: CSM and CCM.
+        generator: Makes prompts of supports.
         lora_rank: Rank of the adapters in the backbone; 0 where there are none.
     """
 
-    def __init__(
-        self, backbone: SamBackbone | Sam2Backbone, generator: ProxyPromptGenerator, lora_rank: int = 0
-    ) -> None:
+    def __init__(self, backbone: Backbone, generator: PromptGenerator, lora_rank: int = 0) -> None:
         """Joins the two.
 
         Raises:

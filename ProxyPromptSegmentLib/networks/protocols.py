@@ -6,8 +6,9 @@ feature grid, ``P = g * g`` positions in row-major order, ``T`` prompt tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 
@@ -122,17 +123,175 @@ def presence_of(decoded: Decoded, prompt: Prompt) -> torch.Tensor | None:
     return prompt.presence if decoded.presence is None else decoded.presence
 
 
+@dataclass(frozen=True)
+class PreparedSupport:
+    """All that a prompt needs from the supports; computed once, kept, and independent of the target.
+
+    Attributes:
+        features: F_sup, ``(K, C, P)``.
+        aggregated: A_agg, ``(K, N, C, P)``.
+        occupancy: Share of each position that the object fills, ``(K, N, P)``.
+        valid: Positions that are not padding, bool ``(K, P)``.
+        names: The ``N`` objects.
+        one_piece: For each object whether the supports show it in one piece; empty where nobody looked.
+    """
+
+    features: torch.Tensor
+    aggregated: torch.Tensor
+    occupancy: torch.Tensor
+    valid: torch.Tensor
+    names: tuple[str, ...] = ()
+    one_piece: tuple[bool, ...] = ()
+
+    def objects(self, index: list[int]) -> PreparedSupport:
+        """Keeps some objects."""
+        return replace(
+            self,
+            aggregated=self.aggregated[:, index],
+            occupancy=self.occupancy[:, index],
+            names=tuple(self.names[i] for i in index) if self.names else (),
+            one_piece=tuple(self.one_piece[i] for i in index) if self.one_piece else (),
+        )
+
+    def supports(self, index: list[int]) -> PreparedSupport:
+        """Keeps some supports, in the order of the indices."""
+        return replace(
+            self,
+            features=self.features[index],
+            aggregated=self.aggregated[index],
+            occupancy=self.occupancy[index],
+            valid=self.valid[index],
+        )
+
+    @staticmethod
+    def concatenate(parts: list[PreparedSupport]) -> PreparedSupport:
+        """Joins the supports of several preparations of the same objects."""
+        return PreparedSupport(
+            torch.cat([part.features for part in parts]),
+            torch.cat([part.aggregated for part in parts]),
+            torch.cat([part.occupancy for part in parts]),
+            torch.cat([part.valid for part in parts]),
+            parts[0].names,
+        )
+
+
 class Backbone(Protocol):
-    """SAM or SAM 2, without knowing where prompts come from."""
+    """SAM or SAM 2 as an encoder and a decoder, without knowing where prompts come from.
+
+    Attributes:
+        name: Name of the architecture.
+        image_size: Side of the square input in pixels.
+        grid: Side ``g`` of the feature grid.
+        channels: Channels ``C`` of the embedding.
+        keeps_aspect: Whether images are letterboxed; else they are squashed to the square.
+    """
 
     name: str
     image_size: int
     grid: int
     channels: int
-    keeps_aspect: bool
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether images are letterboxed; else they are squashed to the square."""
 
     def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
-        """Embeds images ``(B, 3, size, size)`` in 0..1."""
+        """Embed images.
+
+        Args:
+            images: ``(B, 3, size, size)`` in 0..1.
+            valid: Feature positions that are not padding, bool ``(B, g, g)``; None means all.
+        """
 
     def decode(self, features: ImageFeatures, prompt: Prompt) -> Decoded:
-        """Predicts the objects of the prompt on the embedded slices."""
+        """Predict the objects of the prompt on the embedded slices."""
+
+    def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Embed clicks: pixel positions ``(M, P, 2)`` and labels ``(M, P)`` as tokens ``(M, t, C)``."""
+
+
+@runtime_checkable
+class MemoryBackbone(Backbone, Protocol):
+    """A backbone that can read what it remembers of earlier frames.
+
+    Attributes:
+        memories: How many earlier frames' spatial memories are read.
+        pointers: How many frames' object pointers are read.
+    """
+
+    memories: int
+    pointers: int
+
+    def decode(
+        self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory] = (), frame: int = 0
+    ) -> Decoded:
+        """Predict the objects of the prompt on the embedded frames, with memories of earlier frames.
+
+        Args:
+            features: ``B`` embedded frames.
+            prompt: For ``B`` frames and ``N`` objects.
+            memories: What is remembered of earlier frames, of ``B * N`` tracks each.
+            frame: Number of this frame in the order of tracking.
+        """
+
+    def remember(self, features: ImageFeatures, decoded: Decoded, frame: int) -> FrameMemory:
+        """Encode a frame's own prediction into what later frames read."""
+
+    def remember_mask(self, features: ImageFeatures, masks: torch.Tensor, frame: int) -> FrameMemory:
+        """Encode given masks, 0 or 1, ``(B, N, size, size)``, as a conditioning memory."""
+
+
+def has_memory(backbone: Backbone) -> TypeGuard[MemoryBackbone]:
+    """Whether a backbone can follow anything from frame to frame."""
+    return isinstance(backbone, MemoryBackbone)
+
+
+class GeneratorConfig(Protocol):
+    """The sizes that a prompt generator is made for; they have to be those of the backbone beside it."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels."""
+
+    @property
+    def grid(self) -> int:
+        """Side ``g`` of the feature grid."""
+
+    @property
+    def channels(self) -> int:
+        """Channels ``C`` of the embedding."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the configuration in JSON values, as a checkpoint keeps it."""
+
+
+class PromptGenerator(Protocol):
+    """What makes prompts of annotated supports, without knowing the backbone that reads them."""
+
+    @property
+    def config(self) -> GeneratorConfig:
+        """The sizes and choices that it was made with."""
+
+    def prepare(
+        self, features: ImageFeatures, images: torch.Tensor, masks: torch.Tensor, names: tuple[str, ...] = ()
+    ) -> PreparedSupport:
+        """Compute everything that depends on the supports alone.
+
+        Args:
+            features: ``K`` embedded support images.
+            images: The same images in 0..1, ``(K, 3, size, size)``.
+            masks: 0 or 1, ``(K, N, size, size)``.
+            names: The ``N`` objects.
+        """
+
+    def prompt(self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None) -> Prompt:
+        """Compute the prompt of ``B`` targets and ``N`` objects.
+
+        Args:
+            features: ``B`` embedded targets.
+            support: The prepared supports.
+            chosen: Indices of the supports that each target reads, ``(B, k)``; None means all of them.
+        """
+
+    def why(self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor) -> torch.Tensor:
+        """Weigh the support positions ``(Q, K, g, g)`` that were read at positions ``(Q,)`` of one target."""

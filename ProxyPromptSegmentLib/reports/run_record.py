@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.pipeline import Outcome
 from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
     ModelLike,
@@ -73,7 +74,7 @@ def run_record(
         names: Whether names of cases and paths may be kept.
     """
     outcome = getattr(outcome, "outcome", outcome)
-    frames = not hasattr(outcome, "result")
+    frames = not isinstance(outcome, Outcome)
     settings = {str(key): _plain(value) for key, value in parameters.items()}
     spent = outcome.seconds if seconds is None else seconds
     stages = dict(spent) if isinstance(spent, Mapping) else {"total": float(spent)}

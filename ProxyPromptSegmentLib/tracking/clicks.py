@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory, Prompt
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory, MemoryBackbone, Prompt
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, Present, answer_of, unchecked
-
-if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
 
 def clicked(
-    backbone: Sam2Backbone,
+    backbone: MemoryBackbone,
     present: Present,
     prompt: Prompt,
     known: Sequence[FrameMemory],

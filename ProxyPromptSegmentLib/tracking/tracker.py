@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -21,8 +20,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, Prompt
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, PreparedSupport, Prompt, has_memory
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracking.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
 from ProxyPromptSegmentLib.tracking.clicks import clicked
@@ -45,9 +43,6 @@ from ProxyPromptSegmentLib.tracking.state import (
     objects_of,
     with_objects,
 )
-
-if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
 __all__ = ["MODES", "FramePrediction", "Moment", "Tracker"]
 
@@ -89,7 +84,7 @@ class Tracker:
             UsageError: If the backbone has no memory or an option has a value that is not allowed.
         """
         backbone = segmenter.model.backbone
-        if not hasattr(backbone, "remember"):
+        if not has_memory(backbone):
             raise UsageError(
                 f"{backbone.name} has no memory to follow anything with; choose a SAM 2 model, such as sam2-compact"
             )
@@ -99,7 +94,7 @@ class Tracker:
             raise UsageError(f"check_agreement is {check_agreement!r}; allowed are True, False and '{EXACT}'")
         self.segmenter, self.mode = segmenter, mode
         self.names: tuple[str, ...] = ()
-        self._backbone = cast("Sam2Backbone", backbone)
+        self._backbone = backbone
         self._check = AgreementCheck(check_agreement if mode == "proxy+bank" else False, disagreement, reanchor)
         self._max_conditioning = max_conditioning
         self._support: PreparedSupport | None = None

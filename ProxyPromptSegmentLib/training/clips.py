@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt, has_memory
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 from ProxyPromptSegmentLib.training.losses import prediction_loss
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
     from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
     from ProxyPromptSegmentLib.training.episodes import TaskPool
     from ProxyPromptSegmentLib.training.recipe import Recipe
@@ -245,7 +244,9 @@ def clip_loss(
         recipe: Weights of the loss, dropout of the dense prompt, share of clicks.
         step: Decides what the recipe begins late, and what is dropped.
     """
-    backbone = cast("Sam2Backbone", model.backbone)
+    backbone = model.backbone
+    if not has_memory(backbone):
+        raise UsageError(f"clips are followed with a memory, which {backbone.name} does not have; choose a SAM 2")
     rng = np.random.default_rng((recipe.seed, step, 3))
     batch, length = episode.frames.shape[:2]
     frames = episode.frames.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)

@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.networks.protocols import has_memory
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.clips import ClipEpisode, ClipSampler, click_tokens, clip_loss
@@ -93,8 +94,8 @@ class Trainer:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
-        config = dataclasses.replace(PRESETS[recipe.generator], **recipe.changes)
-        self.model = build_model(recipe.backbone, config).to(self.device)
+        self.config = dataclasses.replace(PRESETS[recipe.generator], **recipe.changes)
+        self.model = build_model(recipe.backbone, self.config).to(self.device)
         if initial:
             own = self.model.state_dict()
             fitting = {name: value for name, value in initial.items() if name in own and own[name].shape == value.shape}
@@ -126,7 +127,7 @@ class Trainer:
         )
         self.clips: ClipSampler | None = None
         if recipe.clip_share:
-            if not hasattr(self.model.backbone, "remember"):
+            if not has_memory(self.model.backbone):
                 raise UsageError(
                     f"the recipe follows clips (clip_share), for which {recipe.backbone} has no memory; choose a SAM 2"
                 )
@@ -201,8 +202,7 @@ class Trainer:
 
     def averaged_model(self) -> ProxyPromptModel:
         """A copy with the averaged weights, in evaluation mode."""
-        config = self.model.generator.config
-        copy = build_model(self.recipe.backbone, config, self.model.lora_rank)
+        copy = build_model(self.recipe.backbone, self.config, self.model.lora_rank)
         copy.load_state_dict(self.average)
         return copy.eval()
 

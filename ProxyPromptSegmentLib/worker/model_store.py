@@ -23,7 +23,7 @@ from ProxyPromptSegmentLib.inference import pipeline
 from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.networks.devices import choose_device
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
@@ -147,8 +147,6 @@ class ModelStore:
         Returns:
             What `Segmenter.prepare` gives; None if it was cancelled.
         """
-        if not hasattr(getattr(segmenter.model, "generator", None), "prepare"):  # another network prepares by itself
-            return segmenter.prepare(support)
         progress = progress or Progress()
         progress.start(len(support), "preparing the support")
         device, parts = str(segmenter.device), []

@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask, ModelFacts, 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
     from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.encodings import Encodings

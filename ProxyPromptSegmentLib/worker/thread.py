@@ -12,7 +12,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.worker.context import Context
@@ -26,6 +26,14 @@ EXIT_TIMEOUT = 5.0
 
 Task = Callable[[Any, Context], Any]
 """What is submitted: called on the worker thread with the engine and a context; returns the outcome."""
+
+
+@runtime_checkable
+class KeepsModels(Protocol):
+    """An engine that holds models and embeddings from one task to the next."""
+
+    def forget(self) -> None:
+        """Release all of them; called on the thread, when it ends."""
 
 
 class Ticket:
@@ -254,7 +262,7 @@ def _run(desk: _Desk, leave: threading.Event, before: threading.Thread | None) -
                 desk.running = None
             del work, ticket, last  # no array of a finished task stays alive while the thread sleeps
     finally:
-        if hasattr(engine, "forget"):
+        if isinstance(engine, KeepsModels):
             engine.forget()
 
 

@@ -17,9 +17,9 @@ pytest.importorskip("segment_anything")
 from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 
 TINY = {
     "image_size": 64,
@@ -89,9 +89,30 @@ class EchoBackbone(nn.Module):
     def encode(self, images, valid=None):
         return ImageFeatures(images[:, :1], torch.zeros(1, 64, 64), valid)
 
+    def prompt_points(self, points, labels):
+        return torch.zeros(len(points), 1, self.channels)
+
     def decode(self, features, prompt: Prompt):
         logits = (features.top - 0.5) * 20
         return Decoded(logits.expand(-1, len(prompt.names), -1, -1), torch.ones(len(logits), len(prompt.names)))
+
+
+class EchoGenerator(nn.Module):
+    """Keeps the supports' embeddings and where their masks are; its prompt says names alone."""
+
+    config = tiny_config(image_size=64, grid=64, channels=1)
+
+    def prepare(self, features, images, masks, names=()):
+        occupancy = functional.adaptive_avg_pool2d(masks, features.top.shape[-1]).flatten(2)
+        valid = features.valid.flatten(1)
+        return PreparedSupport(features.top.flatten(2), occupancy.unsqueeze(2), occupancy, valid, names)
+
+    def prompt(self, features, support, chosen=None):
+        return Prompt(names=support.names)
+
+    def why(self, features, support, positions):
+        side = features.top.shape[-1]
+        return torch.full((len(positions), len(support.features), side, side), 1 / (len(support.features) * side**2))
 
 
 class EchoModel(nn.Module):
@@ -99,12 +120,11 @@ class EchoModel(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.backbone = EchoBackbone()
+        self.backbone, self.generator = EchoBackbone(), EchoGenerator()
 
     def prepare(self, images, masks, names=(), valid=None):
-        occupancy = functional.adaptive_avg_pool2d(masks, self.backbone.grid).flatten(2)
-        return PreparedSupport(images[:, :1].flatten(2), occupancy.unsqueeze(2), occupancy, valid.flatten(1), names)
+        return self.generator.prepare(self.backbone.encode(images, valid), images, masks, names)
 
     def predict(self, features, support, chosen=None):
-        prompt = Prompt(names=support.names)
+        prompt = self.generator.prompt(features, support, chosen)
         return self.backbone.decode(features, prompt), prompt

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from command_cases import InContextModel
-from engine_doubles import EchoBackbone
+from engine_doubles import EchoBackbone, EchoGenerator
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt
 
 SIDE, COUNT = 64, 6
@@ -47,24 +47,28 @@ class FollowingBackbone(EchoBackbone):
         count = decoded.logits.shape[0] * decoded.logits.shape[1]
         return FrameMemory(frame, torch.ones(count, 1, 1, 1), torch.zeros(count, 1))
 
+    def remember_mask(self, features, masks, frame):
+        count = masks.shape[0] * masks.shape[1]
+        return FrameMemory(frame, torch.ones(count, 1, 1, 1), torch.zeros(count, 1), conditioning=True)
+
+
+class FollowingGenerator(EchoGenerator):
+    """Its tokens say how bright each object is."""
+
+    def prompt(self, features, support, chosen=None):
+        weights = support.occupancy
+        levels = (support.features * weights).sum(dim=(0, 2)) / weights.sum(dim=(0, 2)).clamp(min=1e-6)
+        memory = levels.reshape(1, -1, 1, 1)
+        prior = torch.sigmoid(FollowingBackbone.logits_at(features, memory[..., 0, 0]))
+        return Prompt(memory=memory, prior=prior, names=support.names)
+
 
 class FollowingModel(InContextModel):
     """An in-context model with a memory; ``drift`` makes the memory lead away from the support."""
 
     def __init__(self):
         super().__init__()
-        self.backbone = FollowingBackbone()
-
-    @property
-    def generator(self):
-        return self
-
-    def prompt(self, features, support, chosen=None):
-        weights = support.occupancy
-        levels = (support.features * weights).sum(dim=(0, 2)) / weights.sum(dim=(0, 2)).clamp(min=1e-6)
-        memory = levels.reshape(1, -1, 1, 1)
-        prior = torch.sigmoid(self.backbone.logits_at(features, memory[..., 0, 0]))
-        return Prompt(memory=memory, prior=prior, names=support.names)
+        self.backbone, self.generator = FollowingBackbone(), FollowingGenerator()
 
 
 def a_frame(n: int, seed: int = 0, shape: tuple[int, int] = (SIDE, SIDE)) -> tuple[np.ndarray, np.ndarray]:

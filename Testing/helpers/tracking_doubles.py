@@ -19,8 +19,8 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones import sam2_architectures
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, PreparedSupport, Prompt
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
@@ -125,6 +125,9 @@ class StickyBackbone(nn.Module):
             logits = (features.high_res[0][:, prompt.memory[0, :, 0, 0].long()] - 0.5) * 20
         presence = torch.where((logits > 0).flatten(2).any(-1), 8.0, -8.0)
         return Decoded(logits, torch.full_like(presence, 0.9), presence, presence.unsqueeze(-1))
+
+    def prompt_points(self, points, labels):
+        return torch.zeros(len(points), 1, self.channels)
 
     def remember(self, features, decoded, frame):
         return FrameMemory(frame, decoded.logits[0].unsqueeze(1), decoded.pointer[0])

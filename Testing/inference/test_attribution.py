@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import permutations, product
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from command_cases import turned
-from engine_doubles import EVERYTHING, EchoBackbone, EchoModel, tiny_model
+from engine_doubles import EVERYTHING, EchoBackbone, EchoModel, tiny_config, tiny_model
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
@@ -57,12 +56,8 @@ class PatchModel(EchoModel):
     def __init__(self, keeps_aspect=True, selection="map"):
         super().__init__()
         self.backbone = PatchBackbone(keeps_aspect)
-        self.generator = SimpleNamespace(config=SimpleNamespace(selection=selection, temperature=1.0))
+        self.generator.config = tiny_config(selection=selection)
         self.generator.why = lambda *args: ProxyPromptGenerator.why(self.generator, *args)
-
-    def prepare(self, images, masks, names=(), valid=None):
-        prepared = super().prepare(images, masks, names, valid)
-        return replace(prepared, features=self.backbone.encode(images).top.flatten(2))
 
 
 def noisy_case(size_ijk, spacing_mm, seed=0, name="Case 3"):

@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch")
 from engine_doubles import EVERYTHING, random_features, random_support, tiny_config, tiny_generator, tiny_model
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT, PRESETS, ProxyPromptConfig
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport, ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.training.episodes import Episode
 from ProxyPromptSegmentLib.training.recipe import Recipe
 from ProxyPromptSegmentLib.training.trainer import episode_loss

@@ -72,10 +72,11 @@ class CineTask:
     def __call__(self, engine: Any, context: Any) -> Any:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+        from ProxyPromptSegmentLib.networks.protocols import has_memory
         from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 
         settings, window = self.settings, intensity_window(self.frames)
-        if hasattr(_segmenter(engine, settings).model.backbone, "remember"):
+        if has_memory(_segmenter(engine, settings).model.backbone):
             task = FramesTask(
                 self.frames,
                 self.job.support,

@@ -6,71 +6,17 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import torch
 from einops import rearrange
 from torch import nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.bridge import BridgeUnit
 from ProxyPromptSegmentLib.networks.proxy_prompt.colorization import ContextualColorization
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import build_contextual_encoder
 from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support
-
-
-@dataclass(frozen=True)
-class PreparedSupport:
-    """All that a prompt needs from the supports; computed once, kept, and independent of the target.
-
-    Attributes:
-        features: F_sup, ``(K, C, P)``.
-        aggregated: A_agg, ``(K, N, C, P)``.
-        occupancy: Share of each position that the object fills, ``(K, N, P)``.
-        valid: Positions that are not padding, bool ``(K, P)``.
-        names: The ``N`` objects.
-        one_piece: For each object whether the supports show it in one piece; empty where nobody looked.
-    """
-
-    features: torch.Tensor
-    aggregated: torch.Tensor
-    occupancy: torch.Tensor
-    valid: torch.Tensor
-    names: tuple[str, ...] = ()
-    one_piece: tuple[bool, ...] = ()
-
-    def objects(self, index: list[int]) -> PreparedSupport:
-        """Keeps some objects."""
-        return replace(
-            self,
-            aggregated=self.aggregated[:, index],
-            occupancy=self.occupancy[:, index],
-            names=tuple(self.names[i] for i in index) if self.names else (),
-            one_piece=tuple(self.one_piece[i] for i in index) if self.one_piece else (),
-        )
-
-    def supports(self, index: list[int]) -> PreparedSupport:
-        """Keeps some supports, in the order of the indices."""
-        return replace(
-            self,
-            features=self.features[index],
-            aggregated=self.aggregated[index],
-            occupancy=self.occupancy[index],
-            valid=self.valid[index],
-        )
-
-    @staticmethod
-    def concatenate(parts: list[PreparedSupport]) -> PreparedSupport:
-        """Joins the supports of several preparations of the same objects."""
-        return PreparedSupport(
-            torch.cat([part.features for part in parts]),
-            torch.cat([part.aggregated for part in parts]),
-            torch.cat([part.occupancy for part in parts]),
-            torch.cat([part.valid for part in parts]),
-            parts[0].names,
-        )
 
 
 class DensePrompt(nn.Module):
@@ -249,7 +195,12 @@ class ProxyPromptGenerator(nn.Module):
         Returns:
             Weights ``(Q, K, g, g)``; each target position's sum to 1.
         """
+        side = features.top.shape[-1]
+        if self.config.selection == "mean":  # an ablation without a map: the same place of every support
+            there = support.valid[:, positions].transpose(0, 1).double()
+            weights = there.new_zeros(len(positions), *support.valid.shape)
+            weights[torch.arange(len(positions)), :, positions] = there / there.sum(1, keepdim=True).clamp(min=1.0)
+            return rearrange(weights, "q k (h w) -> q k h w", h=side, w=side)
         keys = rearrange(support.features, "k c p -> c (k p)")
         weights = map_at(features.top[0].flatten(1), keys, support.valid.flatten(), positions, self.config.temperature)
-        side = features.top.shape[-1]
         return rearrange(weights, "q (k h w) -> q k h w", h=side, w=side)
