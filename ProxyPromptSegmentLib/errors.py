@@ -1,7 +1,7 @@
-"""Exceptions: each one states what came and what is allowed, and may carry a remedy; each has an exit code for scripts.
+"""Exceptions: each states what was found and what is allowed, and may carry a remedy; each class has an exit code.
 
-The text of an error holds facts only. What to do about it, where that needs an option of the command line or a button
-of the panel, is a `Remedy`, which each face puts into its own words.
+The text of an error contains facts only. If the solution needs an option of the command line or a button of the panel,
+it is a `Remedy`, which each user interface puts into its own words.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ EXIT_INTERRUPTED = 130
 
 
 class ProxyPromptError(Exception):
-    """Base of every error that a user can cause and mend.
+    """Base class of all errors that a user can cause and fix.
 
     Attributes:
-        exit_code: What the command line returns when this error ends it.
-        remedy: What to do about it, where a face has to word that.
+        exit_code: Exit code of the command line for this error.
+        remedy: What to do about it, if the wording depends on the user interface.
     """
 
     exit_code = EXIT_INTERNAL
@@ -36,37 +36,37 @@ class UsageError(ProxyPromptError):
 
 
 class InputError(ProxyPromptError):
-    """A file that is missing, is not an image, has four dimensions, NaN or constant intensity."""
+    """A file that is missing, is not an image, or has four dimensions, NaN or constant intensity."""
 
     exit_code = 3
 
 
 class SupportError(ProxyPromptError):
-    """A support that cannot prompt anything: empty, of another size, or without the named object."""
+    """An unusable support: empty mask, wrong size, or without the named object."""
 
     exit_code = 4
 
 
 class GeometryError(ProxyPromptError):
-    """Two grids that should be the same lattice are not."""
+    """Two grids that should share one lattice but do not."""
 
     exit_code = 5
 
 
 class OutputError(ProxyPromptError):
-    """A result that could not be written; nothing half-written is left behind."""
+    """A result that could not be written; no partial file is left."""
 
     exit_code = 6
 
 
 class CheckpointError(ProxyPromptError):
-    """A checkpoint that is missing, has another hash or does not fit the model."""
+    """A checkpoint that is missing, has a wrong hash or does not match the model."""
 
     exit_code = 7
 
 
 class DeviceError(ProxyPromptError):
-    """A device that is not there or ran out of memory."""
+    """A device that is not available or ran out of memory."""
 
     exit_code = 8
 

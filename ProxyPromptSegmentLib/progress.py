@@ -1,4 +1,4 @@
-"""Progress and cancelling, as two small objects that the engine is given; the defaults do nothing."""
+"""Progress and cancellation: two small objects that are passed to the engine; the defaults do nothing."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import threading
 
 
 class Progress:
-    """The null progress; command line and Slicer override it."""
+    """A progress receiver that ignores everything; command line and Slicer override it."""
 
     def start(self, total: int, what: str) -> None:
-        """Begins a stage of ``total`` steps called ``what``."""
+        """Start a stage of ``total`` steps called ``what``."""
 
     def step(self, n: int = 1, note: str = "") -> None:
-        """Reports that ``n`` more steps are done."""
+        """Report that ``n`` more steps are done."""
 
     def close(self) -> None:
-        """Ends the stage; may be called twice."""
+        """End the stage; may be called more than once."""
 
 
 class CancelToken:
-    """A request to stop, sticky and safe to set from any thread or a signal handler.
+    """A cancel request, sticky and safe to set from any thread or a signal handler.
 
-    Cancelling is an outcome and not an error: whoever sees it stops between two slices and keeps
-    what is done.
+    Cancellation is an outcome, not an error: work stops between two slices and keeps
+    the finished ones.
     """
 
     def __init__(self) -> None:
-        """Makes a token that is not cancelled."""
+        """Create a token that is not cancelled."""
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Asks for the stop."""
+        """Request cancellation."""
         self._event.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has asked for the stop."""
+        """Whether cancellation was requested."""
         return self._event.is_set()

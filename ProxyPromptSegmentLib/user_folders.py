@@ -1,4 +1,4 @@
-"""Where the cache, the library and the user's own registry lie: outside the installation, the same for every face."""
+"""Folders of the cache, the support library and the user's registry: outside the installation, the same everywhere."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def user_registry() -> Path:
 
 
 def install_folders() -> list[Path]:
-    """Return where the program and Python are installed; a folder that contains the user's home is none of them."""
+    """Return the folders of the program and of Python, except those that contain the user's home folder."""
     package = Path(__file__).resolve().parent
     home = Path.home().resolve()
     roots = [package.parent, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
@@ -53,7 +53,7 @@ def _named(variable: str) -> Path | None:
 
 
 def _platformdirs() -> Any:
-    """Return platformdirs, or pip's copy of it: Slicer lists the library before anything is installed."""
+    """Return platformdirs, or pip's copy of it: Slicer shows the library before anything is installed."""
     try:
         import platformdirs
     except ImportError:

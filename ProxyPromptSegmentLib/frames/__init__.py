@@ -1,9 +1,9 @@
-"""Frames in time or space, one after another: videos, folders of pictures, cine DICOM, sequences, volumes.
+"""Frames in time or space: videos, folders of pictures, cine DICOM, sequences, volumes.
 
-Every source gives its frames in the same form and turned as `geometry.slice_view` turns slices, and tells where
-they lie. Memory is bounded: a video is decoded frame by frame, a folder read picture by picture, what is packed
-is unpacked into a temporary file. (GDCM decodes a cine clip in one piece; that piece is given back at once.)
-A frame that cannot be read becomes a `BadFrame`, and reading goes on.
+Every source returns its frames in the same form, oriented like slices (`geometry.slice_view`), and has their
+geometry. Memory is bounded: a video is decoded frame by frame, a folder is read picture by picture, compressed
+data are unpacked into a temporary file. (GDCM decodes a cine clip as a whole; that memory is released at once.)
+A frame that cannot be read becomes a `BadFrame`, and reading continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DICOM files of several frames: clips in time, told from volumes in space."""
+"""Multi-frame DICOM files: cine clips, as opposed to volumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.itk_images import image_to_array, quiet_itk
 
-# SOP classes of several frames that are slices in space and not a clip in time (DICOM PS3.6, table A-1): enhanced
+# Multi-frame SOP classes whose frames are slices in space, not a clip in time (DICOM PS3.6, table A-1): enhanced
 # CT and MR and the converted ones, PET, ultrasound volume, X-ray 3D, tomosynthesis, OCT, segmentation, dose
 VOLUME_CLASSES = tuple(
     f"1.2.840.10008.5.1.4.1.1.{tail}"
@@ -29,7 +29,7 @@ VOLUME_CLASSES = tuple(
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its name or its preamble."""
+    """Return whether a file is DICOM, judged by its suffix or its preamble."""
     if path.suffix.lower() in (".dcm", ".ima"):
         return True
     with suppress(OSError), path.open("rb") as file:
@@ -38,7 +38,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def dicom_header(path: Path) -> Any:
-    """A SimpleITK reader that has read the header."""
+    """Read the DICOM header of a file and return the SimpleITK reader."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -53,18 +53,18 @@ def dicom_header(path: Path) -> Any:
 
 
 def _tag(reader: Any, key: str) -> str:
-    """A DICOM attribute as text; empty where it is missing."""
+    """Return a DICOM attribute as text; empty if it is missing."""
     return str(reader.GetMetaData(key)).strip(" \0") if reader.HasMetaDataKey(key) else ""
 
 
 def is_cine(reader: Any) -> bool:
-    """Whether a DICOM file is a clip in time: several frames that are not declared as slices of a volume."""
+    """Return whether a DICOM file is a cine clip: several frames that are not declared as slices of a volume."""
     frames = _tag(reader, "0028|0008")
     return frames.isdecimal() and int(frames) > 1 and _tag(reader, "0008|0016") not in VOLUME_CLASSES
 
 
 def open_dicom(path: Path, axis: str) -> FrameSource:
-    """A clip in one file, or the volume that the file belongs to."""
+    """Open the cine clip in a file, or the volume that the file belongs to."""
     reader = dicom_header(path)
     if not is_cine(reader):
         return VolumeSlices(path, axis)
@@ -73,8 +73,8 @@ def open_dicom(path: Path, axis: str) -> FrameSource:
             image = reader.Execute()
         except RuntimeError:
             raise InputError(
-                f"The frames of {path.name} cannot be decoded; the file may be cut short, or packed in a way that "
-                "is not supported. Export the clip uncompressed or as a video."
+                f"The frames of {path.name} cannot be decoded; the file may be cut short, or packed in a way that is "
+                "not supported. Export the clip uncompressed or as a video."
             ) from None
     array, whole = image_to_array(image, path)
     del image
@@ -94,7 +94,7 @@ def open_dicom(path: Path, axis: str) -> FrameSource:
 
 
 def _dicom_times(reader: Any, count: int) -> list[float] | None:
-    """When the frames were taken: from Frame Time Vector, Frame Time (both ms), or the frames per second."""
+    """Return frame times in s, from Frame Time Vector or Frame Time (both ms), or from the frame rate."""
     steps = numbers_of(_tag(reader, "0018|1065").replace("\\", " "))
     if steps is not None and len(steps) == count:
         return [float(t) for t in np.cumsum(steps) / 1000]
@@ -105,13 +105,13 @@ def _dicom_times(reader: Any, count: int) -> list[float] | None:
 
 
 def _region_spacing(path: Path) -> tuple[float, float] | None:
-    """Pixel size (column, row) in mm from Sequence of Ultrasound Regions, which SimpleITK does not hand out.
+    """Return the pixel size (column, row) in mm from Sequence of Ultrasound Regions, which SimpleITK does not expose.
 
     The little-endian header is searched for Physical Units X and Y Direction (0018,6024 and 6026; 3 is cm) and
     Physical Delta X and Y (0018,602C and 602E). Regions in other units (time, velocity) do not count.
 
     Returns:
-        None if there is none, or regions of different scale.
+        None if there are no regions, or regions of different scale.
     """
     with path.open("rb") as file:
         header = file.read(1 << 20).partition(b"\xe0\x7f\x10\x00")[0]

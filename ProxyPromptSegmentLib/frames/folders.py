@@ -1,4 +1,4 @@
-"""Folders of pictures, in the order of the numbers in their names, and of DICOM files."""
+"""Folders of pictures, ordered by the numbers in their names, and folders of DICOM files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.imaging.paths import suffix_of
 
 
 class PictureFolder(FrameSource):
-    """A folder of pictures."""
+    """A folder whose pictures are the frames."""
 
     def __init__(self, folder: Path, files: list[Path]) -> None:
         self._files = files
@@ -42,8 +42,8 @@ class PictureFolder(FrameSource):
 
 
 def _read_picture(path: Path) -> Frame:
-    """A picture ``(1, H, W[, 3])`` in its own type, transparency dropped."""
-    if path.suffix.lower() == ".bmp":  # ITK reads what is there and leaves the rest black
+    """Read a picture ``(1, H, W[, 3])`` in its stored type, without transparency."""
+    if path.suffix.lower() == ".bmp":  # ITK reads a truncated file and leaves the rest black
         head = path.read_bytes()[:6]
         if head[:2] == b"BM" and int.from_bytes(head[2:6], "little") > path.stat().st_size:
             raise InputError(f"{path.name} is cut short; copy or export it again.")
@@ -59,7 +59,7 @@ def _read_picture(path: Path) -> Frame:
 
 
 def _grey_of_transparent(path: Path) -> Frame | None:
-    """A PNG of grey and transparency ``(1, H, W)``, which SimpleITK does not read; None if it is something else."""
+    """Read a grey PNG with transparency ``(1, H, W)``, which SimpleITK cannot; None if it is another kind of file."""
     from PIL import Image
 
     with suppress(OSError, ValueError, SyntaxError), Image.open(path) as picture:
@@ -69,32 +69,30 @@ def _grey_of_transparent(path: Path) -> Frame | None:
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """A key that puts frame2 before frame10."""
+    """Return a sort key that puts frame2 before frame10."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
 def open_folder(folder: Path, axis: str) -> FrameSource:
-    """A DICOM series or clip, or pictures."""
+    """Open a folder as a DICOM series, a cine clip or a series of pictures."""
     files = [f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".")]
     pictures = [f for f in files if suffix_of(f) in PICTURE_SUFFIXES]
     dicom = sorted((f for f in files if f not in set(pictures) and is_dicom(f)), key=_natural)
     if pictures and dicom:
         raise InputError(
-            f"The folder {folder} holds {len(pictures)} pictures and {len(dicom)} DICOM files; give a folder that "
-            "holds only the frames."
+            f"The folder {folder} contains {len(pictures)} pictures and {len(dicom)} DICOM files; give a folder that "
+            "contains only the frames."
         )
     if pictures:
         return PictureFolder(folder, sorted(pictures, key=_natural))
     if not dicom:
         raise InputError(
-            f"The folder {folder} holds neither pictures ({', '.join(PICTURE_SUFFIXES)}) nor DICOM files; give the "
-            "folder in which the frames themselves lie."
+            f"The folder {folder} contains neither pictures ({', '.join(PICTURE_SUFFIXES)}) nor DICOM files; give the "
+            "folder that directly contains the frames."
         )
     if len(dicom) == 1:
         return open_dicom(dicom[0], axis)
     if any(is_cine(dicom_header(file)) for file in dicom[:2]):
-        raise InputError(
-            f"The folder {folder} holds {len(dicom)} DICOM files with clips such as {dicom[0].name}; give one file."
-        )
+        raise InputError(f"The folder {folder} contains {len(dicom)} DICOM clips, e.g. {dicom[0].name}; give one file.")
     return VolumeSlices(folder, axis)

@@ -1,4 +1,4 @@
-"""Which frames somebody asked for, where nobody knows yet how many there are."""
+"""Frame ranges requested before the number of frames is known."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """Ranges of frames.
+    """Requested ranges of frames.
 
     Attributes:
-        ranges: First and last frame of each, both included, counted from 0; None of the last is an open end.
+        ranges: First and last frame of each range, both included, counted from 0; a last of None is an open end.
     """
 
     ranges: tuple[tuple[int, int | None], ...] = ((0, None),)
 
     @classmethod
     def parse(cls, text: str | None) -> FrameChoice:
-        """Reads what ``--frames`` was given, see `SliceChoice.parse`; nothing means all.
+        """Parse the value of ``--frames``, see `SliceChoice.parse`; None or empty means all.
 
         Raises:
-            UsageError: If it is no range of frames.
+            UsageError: If it is not a range of frames.
         """
         choice = SliceChoice.parse(text, "--frames")
         return cls() if choice is None else cls(tuple((first or 0, last) for first, last in choice.ranges))
 
     def __contains__(self, index: int) -> bool:
-        """Whether a frame was asked for."""
+        """Return whether a frame is among those requested."""
         return any(first <= index and (last is None or index <= last) for first, last in self.ranges)
 
     @property
     def last(self) -> int | None:
-        """The last frame that was asked for; None where the end is open."""
+        """The last requested frame; None if the end is open."""
         ends = [last for _, last in self.ranges if last is not None]
         return max(ends) if len(ends) == len(self.ranges) else None
 
     def total(self, count: int | None) -> int | None:
-        """How many frames these are among ``count``; None where that is not known."""
+        """Return the number of requested frames among ``count``; None if it is not known."""
         end = self.last if count is None else count - 1
         return None if end is None else sum(index in self for index in range(end + 1))
 
     def check(self, count: int, name: str) -> None:
-        """Refuses frames beyond the end.
+        """Reject frames beyond the end.
 
         Raises:
-            UsageError: With the first of them.
+            UsageError: Naming the first of them.
         """
         for first, last in self.ranges:
             beyond = first if first >= count else last if last is not None and last >= count else None

@@ -1,12 +1,12 @@
-"""Writes the masks of followed frames.
+"""Files for the masks of tracked frames.
 
-Masks are taken frame by frame and written frame by frame. Formats for frames in time:
+Masks are received and written frame by frame. Formats for frames in time:
 
 * ``.seq.nrrd``: a sequence of label maps, ``kinds: domain domain domain list`` with ``DataNodeClassName`` and
-  ``axis 3 index values`` as Slicer 5.10 and newer write it. Slicer loads it without any extension (it has no
-  format for sequences of segmentations); it can be played beside the image sequence.
+  ``axis 3 index values`` as written by Slicer 5.10 and newer. Slicer loads it without any extension (it has no
+  format for sequences of segmentations); it can be played together with the image sequence.
 * ``.seg.nrrd``: one segmentation with the frames as slices 1 mm apart; keeps names, colours and overlaps.
-* ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``: the same as a label map, which is held whole (a byte per pixel).
+* ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``: the same as a label map, held in memory (a byte per pixel).
 * a folder (a name without suffix): a PNG for each frame, with 0 outside and 1, 2, ... in the order of the objects.
 """
 
@@ -36,23 +36,23 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, d
 
 TRACKED_SUFFIXES = (".seq.nrrd", ".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
 MOST_OBJECTS = 255
-_INDEX_TOLERANCE = 0.001  # Slicer takes index values that are nearer for the same item
+_INDEX_TOLERANCE = 0.001  # Slicer treats index values closer than this as the same item
 Masks = npt.NDArray[np.uint8]
 
 
 def check_tracked_path(path: Path, source: FrameSource) -> None:
-    """Refuses a place for masks that could never be written; to be called before long work.
+    """Reject an output path for masks that cannot be written; call this before long work.
 
     Raises:
-        OutputError: If the suffix is unknown or unfit for the kind of source, or the place cannot be written.
+        OutputError: If the suffix is unknown or unsuitable for the kind of source, or the path is not writable.
     """
     if _is_folder_name(path):
         if source.kind == "volume":
             raise OutputError(f"{path} is the name of a folder; a volume's masks are one file, e.g. {path}.seg.nrrd.")
         if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-            raise OutputError(f"The folder {path.parent} does not exist or may not be written; choose another.")
+            raise OutputError(f"The folder {path.parent} does not exist or is not writable; choose another one.")
         if path.is_dir() and any(path.iterdir()):
-            raise OutputError(f"The folder {path} is not empty; name a new one, nothing in it is overwritten.")
+            raise OutputError(f"The folder {path} is not empty; give a new one, existing files are never overwritten.")
         return
     if _is_seq(path) and source.kind == "volume":
         raise OutputError(f"{path.name} is a sequence in time, {source.name} is a volume; write .seg.nrrd or .nii.gz.")
@@ -69,31 +69,31 @@ def write_tracked(
     done: npt.NDArray[np.bool_] | Sequence[bool] | None = None,
     numbers: Sequence[int] | None = None,
 ) -> list[str]:
-    """Writes the masks of all frames, whole or not at all.
+    """Write the masks of all frames, completely or not at all.
 
     Args:
-        path: Where to; the suffix chooses the format, see the top of this module. The slices of a volume become a
-            segmentation in exactly its geometry.
-        masks: uint8 ``(T, N, H, W)`` as the frames were given, or its items one after another; objects may
+        path: Output path; its suffix selects the format, see the top of this module. The slices of a volume become
+            a segmentation with exactly its geometry.
+        masks: uint8 ``(T, N, H, W)`` in the frames' orientation, or its items one after another; objects may
             overlap.
-        source: Where the frames come from.
-        names: Of the objects.
-        colors: Red, green, blue in 0..1 of each; by default Slicer's generic anatomy colours.
-        terminologies: Of each, or None.
-        done: Which frames were computed, ``(T,)``; the masks of the others count as empty.
-        numbers: Numbers of the frames in the source, ascending; 0, 1, ... by default.
+        source: The source of the frames.
+        names: Names of the objects.
+        colors: Red, green, blue in 0..1 of each object; by default Slicer's generic anatomy colours.
+        terminologies: Slicer's terminology entry of each object, or None.
+        done: Whether each frame was computed, ``(T,)``; the masks of the others count as empty.
+        numbers: Indices of the frames in the source, ascending; 0, 1, ... by default.
 
     Returns:
-        What the user should know, as sentences.
+        Notes for the user, as sentences.
 
     Raises:
-        GeometryError: If masks, frames and objects do not go together.
+        GeometryError: If masks, frames and objects do not match.
         OutputError: If the file cannot be written.
     """
     path = Path(path)
     check_tracked_path(path, source)
     if not 1 <= len(names) <= MOST_OBJECTS:
-        raise OutputError(f"{len(names)} objects cannot be written to {path.name}; 1 to {MOST_OBJECTS} can.")
+        raise OutputError(f"{len(names)} objects cannot be written to {path.name}; allowed are 1 to {MOST_OBJECTS}.")
     done = None if done is None else np.asarray(done, dtype=bool)
     count = None if done is None else len(done)
     with ExitStack() as stack:
@@ -124,14 +124,14 @@ def write_tracked(
                 write_image(partial, array_to_image(labels, stacked_geometry(source, len(kept))))
         if kept.overlap:
             notes.append(
-                f"{path.name}: {kept.overlap} pixels belong to several objects; a label map keeps the last one. "
-                "Write .seg.nrrd to keep all."
+                f"{path.name}: {kept.overlap} pixels belong to several objects; a label map keeps the last one. Write "
+                ".seg.nrrd to keep all."
             )
         return notes
 
 
 def stacked_geometry(source: FrameSource, count: int) -> VolumeGeometry:
-    """The lattice of ``count`` frames stacked as slices along k, 1 mm apart, from the place of the first."""
+    """Return the geometry of ``count`` frames stacked as slices along k, 1 mm apart, starting at the first."""
     own, across = source.geometry, 2 - axis_number(source.view.axis)
     order = [*(n for n in range(3) if n != across), across]
     size, spacing = ([values[n] for n in order[:2]] for values in (own.size_ijk, own.spacing_mm))
@@ -141,26 +141,26 @@ def stacked_geometry(source: FrameSource, count: int) -> VolumeGeometry:
 
 
 class _Objects:
-    """What is known of each object."""
+    """Names, colours and terminology of the objects."""
 
     def __init__(
         self, names: list[str], colors: list[tuple[float, float, float]], terms: list[dict[str, Any] | None]
     ) -> None:
         if not len(names) == len(colors) == len(terms):
-            raise GeometryError(f"{len(names)} names, {len(colors)} colours and {len(terms)} terms do not go together.")
+            raise GeometryError(f"{len(names)} names, {len(colors)} colours and {len(terms)} terms do not match.")
         self.names, self.colors, self.terms = names, colors, terms
 
     def segmentation(self, masks: Sequence[Masks], geometry: VolumeGeometry) -> Segmentation:
-        """Segments with these names from masks ``(K, J, I)``."""
+        """Build a segmentation of these objects from masks ``(K, J, I)``."""
         each = zip(self.names, masks, self.colors, self.terms, strict=True)
         return Segmentation([Segment(*values) for values in each], geometry)
 
 
 class _Kept:
-    """Masks that can be gone through several times: an array, or packed to bits in a file.
+    """Masks that can be iterated several times, stored as packed bits in a file.
 
     Attributes:
-        overlap: Pixels that belong to more than one object, over all frames.
+        overlap: Number of pixels that belong to more than one object, over all frames.
     """
 
     def __init__(self, shape: tuple[int, int, int], file: IO[bytes], done: Sequence[bool] | None) -> None:
@@ -169,7 +169,7 @@ class _Kept:
         self._done = done
 
     def fill(self, masks: Iterable[Masks]) -> None:
-        """Takes the masks, one after another."""
+        """Store the masks, one after another."""
         for mask in masks:
             found = np.asarray(mask)
             if found.shape != self._shape:
@@ -188,7 +188,7 @@ class _Kept:
         return self._count
 
     def __iter__(self) -> Iterator[Masks]:
-        """Masks ``(N, H, W)`` of each frame."""
+        """Yield the masks ``(N, H, W)`` of each frame."""
         self._file.seek(0)
         for _ in range(self._count):
             bits = np.frombuffer(self._file.read(self._size), np.uint8)
@@ -197,7 +197,7 @@ class _Kept:
 
 @contextmanager
 def _kept(masks: Iterable[Masks], shape: tuple[int, int, int], done: Any, path: Path) -> Iterator[_Kept]:
-    """Masks packed into a temporary file, an eighth of their size, which goes afterwards."""
+    """Yield the masks packed into a temporary file of an eighth of their size, removed afterwards."""
     with tempfile.TemporaryFile() as file:
         kept = _Kept(shape, file, done)
         try:
@@ -205,7 +205,7 @@ def _kept(masks: Iterable[Masks], shape: tuple[int, int, int], done: Any, path: 
         except OSError as error:
             raise OutputError(
                 f"The masks for {path.name} could not be kept in {tempfile.gettempdir()}: {error.strerror or error}. "
-                "Free space there, or name another folder in the environment variable TMPDIR."
+                "Free up space there, or name another folder in the environment variable TMPDIR."
             ) from None
         yield kept
 
@@ -219,7 +219,7 @@ def _is_folder_name(path: Path) -> bool:
 
 
 def _labels(masks: Masks) -> Masks:
-    """One number per pixel from ``(N, H, W)``: 1, 2, ... in the order of the objects; later ones win."""
+    """Return a label map from ``(N, H, W)``: 1, 2, ... in the order of the objects; the last one wins overlaps."""
     labels = np.zeros(masks.shape[1:], np.uint8)
     for n, mask in enumerate(masks):
         labels[mask > 0] = n + 1
@@ -227,7 +227,7 @@ def _labels(masks: Masks) -> Masks:
 
 
 def _write_volume(path: Path, kept: _Kept, source: FrameSource, objects: _Objects, where: list[int]) -> list[str]:
-    """Puts the slices back into the volume."""
+    """Write the masks of a volume's slices as a segmentation in its geometry."""
     if min(where) < 0 or max(where) >= (source.count or 0):
         raise GeometryError(
             f"there is no slice {max(where)} in {source.name}; its slices are 0 to {(source.count or 0) - 1}."
@@ -241,7 +241,7 @@ def _write_volume(path: Path, kept: _Kept, source: FrameSource, objects: _Object
 
 
 def _write_folder(path: Path, kept: _Kept, source: FrameSource, where: list[int]) -> None:
-    """Writes a PNG for each frame into a folder that gets its name when all are there."""
+    """Write one PNG per frame into a temporary folder that is renamed when all are written."""
     from PIL import Image
 
     labels = source.labels if source.labels and len(set(source.labels)) == len(source.labels) else None
@@ -255,7 +255,9 @@ def _write_folder(path: Path, kept: _Kept, source: FrameSource, where: list[int]
             path.rmdir()
         partial.rename(path)
     except OSError as error:
-        raise OutputError(f"The folder {path} could not be written: {error.strerror or error}. Free space.") from None
+        raise OutputError(
+            f"The folder {path} could not be written: {error.strerror or error}. Free up space."
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -263,7 +265,7 @@ def _write_folder(path: Path, kept: _Kept, source: FrameSource, where: list[int]
 def _write_sequence(
     path: Path, kept: _Kept, source: FrameSource, objects: _Objects, where: list[int], done: Any
 ) -> None:
-    """Writes a label map sequence, voxels of one frame after another."""
+    """Write a sequence of label maps, frame by frame."""
     geometry = source.geometry
     name, unit, values = _index_values(source, where)
     name, unit = (text.replace('"', "") for text in (name, unit))
@@ -300,7 +302,7 @@ def _write_sequence(
 
 
 def _index_values(source: FrameSource, where: list[int]) -> tuple[str, str, list[str]]:
-    """Name, unit and values of the time axis: those of the source's file, its times, or the frames' numbers."""
+    """Return name, unit and values of the time axis: the source file's own, its times, or the frame indices."""
     if source.index and len(source.index[2]) > max(where):
         return source.index[0], source.index[1], [source.index[2][n] for n in where]
     if source.times_s and len(source.times_s) > max(where):
@@ -311,10 +313,10 @@ def _index_values(source: FrameSource, where: list[int]) -> tuple[str, str, list
 
 
 def _write_stacked(path: Path, kept: _Kept, source: FrameSource, objects: _Objects) -> None:
-    """Writes one segmentation of all frames, voxels of one frame after another.
+    """Write one segmentation with all frames as slices, frame by frame.
 
-    The header is that of a segmentation of one slice, made by `write_segmentation`, with the number of slices
-    changed; so there is one place that knows Slicer's fields. Objects share a layer unless any overlap.
+    The header is that of a one-slice segmentation, made by `write_segmentation`, with the number of slices
+    changed, so that Slicer's fields are known in one place only. Objects share a layer unless any overlap.
     """
     geometry = stacked_geometry(source, 1)
     layers = len(objects.names) if kept.overlap else 1
@@ -328,7 +330,7 @@ def _write_stacked(path: Path, kept: _Kept, source: FrameSource, objects: _Objec
     header, sizes = re.subn(rf"(?m)^sizes: {front}{size} 1$", f"sizes: {front}{size} {len(kept)}", header)
     header, extents = re.subn(r"(?m)^(Segment\d+_Extent:=.*) 0$", rf"\1 {len(kept) - 1}", header)
     if (sizes, extents) != (1, len(objects.names)) or "encoding: gzip" not in header:
-        raise OutputError(f"{path.name} could not be written: slicerio made an unforeseen header. Write .seq.nrrd.")
+        raise OutputError(f"{path.name} could not be written: slicerio made an unexpected header. Write .seq.nrrd.")
     with safe_output(path) as partial, partial.open("wb") as file:
         file.write(header.encode() + b"\n\n")
         with gzip.GzipFile("", "wb", 6, file, 0) as packed:

@@ -1,4 +1,4 @@
-"""Sequences of Slicer and NRRD files of four dimensions, unpacked as far as they are whole."""
+"""Slicer sequences and four-dimensional NRRD files, read as far as they are complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NRRD_TYPES = {
 
 
 def open_sequence(path: Path) -> FrameSource | None:
-    """A sequence in NRRD as Slicer and ITK write it; None if the file is one volume."""
+    """Open a NRRD sequence as written by Slicer and ITK; return None if the file is a single volume."""
     import nrrd
 
     with path.open("rb") as file:
@@ -40,7 +40,7 @@ def open_sequence(path: Path) -> FrameSource | None:
             sizes = [int(n) for n in header["sizes"]]
             time, colour, space = _axes_of(header, len(sizes), path.name.lower())
             dtype = np.dtype(NRRD_TYPES[str(header["type"]).lower()])
-        except Exception:  # noqa: BLE001  # a damaged header can lead pynrrd anywhere; the reader of volumes tells why
+        except Exception:  # noqa: BLE001  # a damaged header can fail anywhere in pynrrd; the volume reader reports the reason
             return None
     if time is None or min(sizes) < 1:
         return None
@@ -50,8 +50,9 @@ def open_sequence(path: Path) -> FrameSource | None:
         return None
     if min(size) > 1:
         raise InputError(
-            f"{path.name} is a sequence of {sizes[time]} volumes of {'x'.join(str(n) for n in reversed(size))} voxels; "
-            "a sequence of single slices or one volume is needed. Save the volume of one time in Slicer and give that."
+            f"{path.name} is a sequence of {sizes[time]} volumes of {'x'.join(str(n) for n in reversed(size))} "
+            "voxels; a sequence of single slices or one volume is needed. Save the volume of one time in Slicer and "
+            "give that."
         )
     raw = _nrrd_data(path, header, offset, dtype, sizes, time == len(sizes) - 1)
     order = [len(sizes) - 1 - n for n in (time, *reversed(space), *([] if colour is None else [colour]))]
@@ -60,24 +61,24 @@ def open_sequence(path: Path) -> FrameSource | None:
         array = array[:, None]
     array = array if colour is None else array[..., :3]
     if not array.size:
-        raise InputError(f"{path.name} is cut short: not one of its {sizes[time]} frames is whole. Copy it again.")
+        raise InputError(f"{path.name} is cut short: none of its {sizes[time]} frames is complete. Copy it again.")
     geometry, measured = _nrrd_geometry(header, space, size, path)
     source = FrameStack(path, "sequence", array, geometry, sizes[time])
     source.has_spacing, source.index = measured, _nrrd_index(header, time, sizes[time])
     source.times_s = _index_times(source.index)
     if len(array) < sizes[time]:
-        source.notes.append(f"{path.name} is cut short: the frames from {len(array)} on are missing.")
+        source.notes.append(f"{path.name} is cut short: frames {len(array)} and later are missing.")
     return source
 
 
 def _axes_of(header: dict[str, Any], dimension: int, name: str) -> tuple[int | None, int | None, list[int]]:
-    """Which axes of a NRRD file are time (None: it is a volume), colour and space, fastest first."""
+    """Return the axes of a NRRD file that are time (None for a volume), colour and space, fastest first."""
     kinds = [str(kind).lower() for kind in header.get("kinds") or ["???"] * dimension]
     directions = header.get("space directions")
     nowhere = [] if directions is None else [n for n, row in enumerate(directions) if not _is_vector(row)]
     times = [n for n, kind in enumerate(kinds) if kind in ("list", "time")]
     colours = [n for n, kind in enumerate(kinds) if kind.endswith("-color")]
-    if dimension == 5 or times:  # a vector beside the time axis has colours in it
+    if dimension == 5 or times:  # a vector axis next to a time axis contains colours
         colours += [n for n, kind in enumerate(kinds) if kind == "vector"]
     rest = [n for n in range(dimension) if n not in colours]
     if not times and len(rest) == 4:
@@ -94,14 +95,14 @@ def _axes_of(header: dict[str, Any], dimension: int, name: str) -> tuple[int | N
 
 
 def _is_vector(row: Any) -> bool:
-    """Whether a row of ``space directions`` is not ``none``."""
+    """Return whether a row of ``space directions`` is not ``none``."""
     return row is not None and bool(np.isfinite(np.asarray(row, dtype=float)).all())
 
 
 def _nrrd_data(
     path: Path, header: dict[str, Any], offset: int, dtype: np.dtype[Any], sizes: list[int], time_last: bool
 ) -> Frame:
-    """The voxels, slowest axis first, mapped from a file; fewer frames where a file with time last is cut short."""
+    """Return the voxels, slowest axis first, mapped from a file; fewer frames if a file with time last is truncated."""
     import nrrd
 
     if header.get("endian") == "big":
@@ -125,7 +126,7 @@ def _nrrd_data(
 
 
 def _mapped(file: IO[bytes], dtype: np.dtype[Any], usable: int, offset: int, sizes: list[int]) -> Frame:
-    """``usable`` bytes of a file as an array of which only the slowest axis may be shorter; closes the file."""
+    """Map ``usable`` bytes of a file as an array whose slowest axis may be shorter; close the file."""
     row = math.prod(sizes[:-1]) * dtype.itemsize
     shape = (usable // row, *reversed(sizes[:-1]))
     with file:
@@ -134,7 +135,7 @@ def _mapped(file: IO[bytes], dtype: np.dtype[Any], usable: int, offset: int, siz
 
 
 def _gunzip(path: Path, offset: int, target: IO[bytes], most: int) -> int:
-    """Unpacks up to ``most`` bytes as far as the file goes; returns how many came."""
+    """Decompress up to ``most`` bytes, as far as the file is intact; return the number of bytes."""
     unpacker, done = zlib.decompressobj(31), 0
     with path.open("rb") as packed:
         packed.seek(offset)
@@ -154,7 +155,7 @@ def _gunzip(path: Path, offset: int, target: IO[bytes], most: int) -> int:
 def _nrrd_geometry(
     header: dict[str, Any], space: list[int], size: tuple[int, ...], path: Path
 ) -> tuple[VolumeGeometry, bool]:
-    """The lattice of one frame of ``(K, J, I)`` voxels, in LPS, and whether the file gives its spacing."""
+    """Return the LPS geometry of one frame of ``(K, J, I)`` voxels, and whether the file gives its spacing."""
     signs = np.ones(3)
     named = str(header.get("space", "")).lower()
     if named.startswith(("right-anterior", "ras", "rast")):
@@ -178,7 +179,7 @@ def _nrrd_geometry(
     for n in others:
         if not columns[n].any():
             columns[n] = np.eye(3)[n]
-    if not columns[flat].any():  # one slice: its distance to a next one may be left out
+    if not columns[flat].any():  # a single slice: its thickness may be missing
         normal = np.cross(columns[others[0]], columns[others[1]])
         columns[flat] = normal / (np.linalg.norm(normal) or 1) * (-1 if flat == 1 else 1)
     affine = np.eye(4)
@@ -194,7 +195,7 @@ def _nrrd_geometry(
 
 
 def _nrrd_index(header: dict[str, Any], time: int, count: int) -> tuple[str, str, list[str]] | None:
-    """Name, unit and values of the time axis, as Slicer stores them."""
+    """Return name, unit and values of the time axis as Slicer stores them; None if there are none."""
     found = [str(v).split() for k, v in header.items() if re.fullmatch(r"axis \d+ index values", str(k))]
     if not found or len(found[0]) != count:
         return None
@@ -203,7 +204,7 @@ def _nrrd_index(header: dict[str, Any], time: int, count: int) -> tuple[str, str
 
 
 def _index_times(index: tuple[str, str, list[str]] | None) -> list[float] | None:
-    """Seconds, if the time axis counts in seconds or milliseconds."""
+    """Return the index values in seconds, if the time axis is in seconds or milliseconds."""
     numbers = numbers_of(" ".join(index[2])) if index else None
     if index is None or numbers is None or index[1] not in ("s", "ms", "") or (not index[1] and index[0] != "time"):
         return None

@@ -1,4 +1,4 @@
-"""Finds out what a path holds and opens it as frames."""
+"""Frame sources opened from any supported path."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd
 
 
 def open_frames(path: Path | str, axis: str = "auto") -> FrameSource:
-    """Opens whatever holds frames.
+    """Open a file or folder as a source of frames.
 
     Args:
-        path: A video; a folder of pictures, in the order of the numbers in their names; a DICOM file of several
-            frames; a sequence of Slicer (``.seq.nrrd``, or NRRD of four dimensions) with one slice per time; or
-            anything that `read_volume` reads, a DICOM series included, whose slices are then the frames.
-        axis: The axis along which a volume is walked: ``k``, ``j``, ``i``, or ``auto`` for the acquired one.
+        path: A video; a folder of pictures, ordered by the numbers in their names; a multi-frame DICOM file; a
+            Slicer sequence (``.seq.nrrd``, or four-dimensional NRRD) with one slice per time; or anything that
+            `read_volume` reads, DICOM series included, whose slices are then the frames.
+        axis: Slicing axis of a volume: ``k``, ``j``, ``i``, or ``auto`` for the acquired slices.
 
     Raises:
-        InputError: If it is missing, empty, damaged, or holds no frames or several volumes.
+        InputError: If it is missing, empty or damaged, or contains no frames or several volumes.
         GeometryError: If the axis is unknown.
-        OutputError: If there is no room for unpacking it.
+        OutputError: If there is not enough disk space to unpack it.
     """
     path = Path(path)
     if axis != "auto":

@@ -1,4 +1,4 @@
-"""What every source of frames has in common: where its frames lie, and one form for all of them."""
+"""Common base of all frame sources: their geometry, and one form for all frames."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume
 Kind = Literal["video", "folder", "dicom-cine", "sequence", "volume"]
 Frame = npt.NDArray[Any]
 
-_WINDOW_FRAMES, _WINDOW_PIXELS = 16, 1 << 16  # of so many frames so many pixels decide the intensity window
+_WINDOW_FRAMES, _WINDOW_PIXELS = (
+    16,
+    1 << 16,
+)  # numbers of frames, and of pixels per frame, that are sampled for the window
 COLOUR_FRAMES = 5
-_GREY_TOLERANCE, _COLOURED_PART = 8, 1e-3  # of 255; lossy colour planes wander by a few levels
+_GREY_TOLERANCE, _COLOURED_PART = 8, 1e-3  # of 255; lossy compression shifts colour planes by a few levels
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class BadFrame:
     """A frame that cannot be used.
 
     Attributes:
-        index: Its number, counted from 0.
-        reason: Why, as the part of a sentence that follows ``frame 7: ``.
+        index: Frame index, counted from 0.
+        reason: The reason, as the part of a sentence that follows ``frame 7: ``.
     """
 
     index: int
@@ -40,33 +43,33 @@ class BadFrame:
 
 
 class FrameSource:
-    """Frames of one size, given in order or by number.
+    """A source of frames of one size, read in order or by index.
 
     Attributes:
         path: File or folder.
-        name: What to call it.
-        kind: What it is.
-        count: Number of frames. Of a video it is what the file states, if anything, until it was read to its end.
-        shape: Rows and columns of every frame, after turning.
-        rgb: Whether frames are ``(H, W, 3)`` and not ``(H, W)``.
-        eight_bit: Whether they are uint8 and not float32.
-        spacing_mm: Pixel size (row, column) after turning; 1 where it is not known, but with the right ratio.
+        name: Name for messages.
+        kind: Kind of source.
+        count: Number of frames; for a video the number stated in the file, if any, until it was read to its end.
+        shape: Rows and columns of every frame, after orientation.
+        rgb: Whether frames are ``(H, W, 3)`` instead of ``(H, W)``.
+        eight_bit: Whether frames are uint8 instead of float32.
+        spacing_mm: Pixel size (row, column) after orientation; if unknown 1, but with the right aspect ratio.
         has_spacing: Whether ``spacing_mm`` is really in mm.
-        geometry: Of one frame as a volume of one slice; of the whole volume where that is the kind.
-        view: How frames are turned.
-        volume: The volume, where that is the kind.
-        times_s: Presentation times in seconds where they are known, even or uneven; of a video they come as it is
-            read.
-        labels: Names of the frames' files without suffix, of a folder.
-        index: Name, unit and values of the axis that a sequence file counts its frames by.
-        direct: Whether a frame is reached by its number without reading those before it.
-        notes: What the user should know, as sentences.
+        geometry: Geometry of one frame as a volume of one slice; for a volume that of the whole volume.
+        view: Orientation of the frames.
+        volume: The volume, if the source is one.
+        times_s: Presentation times in seconds if known, evenly spaced or not; for a video they are filled in while
+            it is read.
+        labels: File names of the frames without suffix, for a folder.
+        index: Name, unit and values of a sequence file's index axis.
+        direct: Whether a frame can be read without reading those before it.
+        notes: Notes for the user, as sentences.
     """
 
     direct = True
 
     def __init__(self, path: Path, kind: Kind, geometry: VolumeGeometry, count: int | None, axis: str = "k") -> None:
-        """Sets what every source has; ``axis`` is the one across the frames."""
+        """Set the common attributes; ``axis`` is the axis across the frames."""
         self.path, self.kind, self.geometry, self.count = path, kind, geometry, count
         name = path.resolve().name if path.is_dir() else stem_of(path)
         self.name = name[:-4] if name.lower().endswith(".seq") else name
@@ -84,12 +87,12 @@ class FrameSource:
         self._dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def __iter__(self) -> Iterator[tuple[int, Frame | BadFrame]]:
-        """All frames in order with their numbers; may be begun anew."""
+        """Yield all frames in order with their indices; can be iterated again."""
         for index in range(self.count or 0):
             yield index, self.frame(index)
 
     def frame(self, index: int) -> Frame | BadFrame:
-        """One frame, ``(H, W)`` or ``(H, W, 3)``, uint8 or float32.
+        """Return a frame, ``(H, W)`` or ``(H, W, 3)``, uint8 or float32, or the reason why it cannot be used.
 
         Raises:
             IndexError: If there is no such frame.
@@ -102,19 +105,19 @@ class FrameSource:
             return BadFrame(index, re.split(r";|: |\. |\.$", str(error), maxsplit=1)[0])
 
     def window(self) -> tuple[float, float]:
-        """Intensities (low, high) to be shown as black and white: of 8 bits all, else those of a bounded sample.
+        """Return the intensities (low, high) shown as black and white: 0..255 for 8 bits, else from a sample.
 
-        A tracker takes the first frame's instead: what comes later is not known then.
+        A tracker uses the first frame's window instead, because later frames are not known yet.
 
         Raises:
-            InputError: If no frame of the sample can be read, or all are of one intensity.
+            InputError: If no frame of the sample can be read, or all have one constant intensity.
         """
         if self._window is None:
             self._window = (0.0, 255.0) if self.eight_bit and self.kind != "volume" else self._sampled_window()
         return self._window
 
     def as_stored(self, turned: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Turns masks of a frame ``(..., H, W)`` back to the rows and columns of the file."""
+        """Return the masks of a frame ``(..., H, W)`` in the orientation of the file."""
         empty = np.broadcast_to(np.uint8(0), self.geometry.shape_kji)
         rows, columns = (n for a, n in enumerate(empty.shape) if a != axis_number(self.view.axis))
         stored = np.empty((*turned.shape[:-2], rows, columns), turned.dtype)
@@ -123,17 +126,17 @@ class FrameSource:
         return stored
 
     def _stored(self, index: int) -> Frame:
-        """The frame as a volume of one slice ``(K, J, I[, 3])``; InputError if it cannot be read."""
+        """Read a frame as a volume of one slice ``(K, J, I[, 3])``; raise InputError if it cannot be read."""
         raise NotImplementedError
 
     def _learn(self, samples: Sequence[Frame]) -> None:
-        """Finds from stored frames, the first one ahead, what all are made into: grey or colour, 8 bits or float32."""
+        """Determine from stored frames, the first one first, the common form: grey or colour, 8 bits or float32."""
         self.rgb = any(s.ndim == 4 and not is_grey(s) for s in samples)
         self._dtype = samples[0].dtype
         self.eight_bit = self._dtype == np.uint8
 
     def _finished(self, index: int, stored: Frame) -> Frame | BadFrame:
-        """Checks a stored frame and brings it into the form of all."""
+        """Check a stored frame and convert it to the common form."""
         if stored.shape[:3] != self.geometry.shape_kji:
             found, wanted = (f"{s[-1]}x{s[-2]}" for s in (stored.shape[:3], self.geometry.shape_kji))
             return BadFrame(index, f"it has {found} pixels instead of {wanted}")
@@ -149,7 +152,7 @@ class FrameSource:
         return np.ascontiguousarray(frame, dtype=np.uint8 if self.eight_bit else np.float32)
 
     def _sampled_window(self) -> tuple[float, float]:
-        """The intensity window of an evenly spread sample."""
+        """Return the intensity window of an evenly spaced sample of frames."""
         values = []
         for n in spread(self.count or 0, _WINDOW_FRAMES):
             frame = self.frame(n)
@@ -157,7 +160,7 @@ class FrameSource:
                 step = max(1, math.isqrt(frame.size // _WINDOW_PIXELS))
                 values.append(frame[::step, ::step].ravel())
         if not values:
-            raise InputError(f"none of the frames of {self.path.name} that were looked at can be read.")
+            raise InputError(f"none of the sampled frames of {self.path.name} can be read.")
         try:
             return intensity_window(np.concatenate(values))
         except InputError as error:
@@ -165,12 +168,12 @@ class FrameSource:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many numbers, evenly over ``range(count)``."""
+    """Return at most ``most`` indices, evenly spaced over ``range(count)``."""
     return sorted({round(float(n)) for n in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
 def numbers_of(text: str) -> list[float] | None:
-    """Finite numbers separated by blanks; None if there are none or something else."""
+    """Parse finite numbers separated by blanks; None if there are none or the text has another form."""
     try:
         numbers = [float(word) for word in text.split()]
     except ValueError:
@@ -179,14 +182,14 @@ def numbers_of(text: str) -> list[float] | None:
 
 
 def is_grey(rgb: Frame) -> bool:
-    """Whether red, green and blue are the same but for the noise of lossy colours."""
+    """Return whether red, green and blue are equal, apart from the noise of lossy compression."""
     top = 257 if rgb.dtype == np.uint16 else 1
     wide = rgb.astype(np.int32)
     return bool(np.mean(wide.max(axis=-1) - wide.min(axis=-1) > _GREY_TOLERANCE * top) <= _COLOURED_PART)
 
 
 def to_grey(rgb: Frame) -> Frame:
-    """Luminance ``(H, W)`` with the weights of ITU-R BT.601 in 256ths: of equal colours exactly their value."""
+    """Return the luminance ``(H, W)``, ITU-R BT.601 weights in 256ths; equal colours keep their exact value."""
     if rgb.dtype.kind == "f":
         return rgb.mean(axis=-1)
     wide = rgb.astype(np.uint32)

@@ -1,4 +1,4 @@
-"""Frames that lie in one array, in memory or in a temporary file."""
+"""Frames in one array, in memory or in a temporary file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.imaging.geometry import AXES, VolumeGeometry
 
 
 class FrameStack(FrameSource):
-    """Frames in an array ``(T, K, J, I[, 3])`` that lies in a file; the last ones may be missing."""
+    """Frames in a memory-mapped array ``(T, K, J, I[, 3])``; the last ones may be missing."""
 
     def __init__(self, path: Path, kind: Kind, array: Frame, geometry: VolumeGeometry, count: int) -> None:
         axis = next(name for name, n in zip(AXES, geometry.shape_kji, strict=True) if n == 1)
@@ -32,12 +32,12 @@ class FrameStack(FrameSource):
 
 @contextmanager
 def temporary_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file without a name for unpacked frames; it goes when nothing maps it any more."""
+    """Yield an anonymous file for unpacked frames; it is removed when nothing maps it any more."""
     try:
         with tempfile.TemporaryFile() as file:
             yield file
     except OSError as error:
         raise OutputError(
-            f"{path.name} could not be unpacked into {tempfile.gettempdir()}: {error.strerror or error}. Free space "
-            "there, or name another folder in the environment variable TMPDIR."
+            f"{path.name} could not be unpacked into {tempfile.gettempdir()}: {error.strerror or error}. Free up "
+            "space there, or name another folder in the environment variable TMPDIR."
         ) from None

@@ -1,4 +1,4 @@
-"""When frames are shown, and how evenly."""
+"""Presentation times of frames and the intervals between them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def time_of(source: FrameSource, index: int) -> float | None:
-    """When a frame is shown, in seconds, if that is known."""
+    """Return the presentation time of a frame in seconds; None if it is not known."""
     times = source.times_s
     return times[index] if times and index < len(times) else None
 
 
 def time_steps(source: FrameSource, indices: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Seconds between neighbouring frames among some, where they are known."""
+    """Return the intervals in seconds between neighbouring frames among ``indices``, where known."""
     timed = {index: t for index in indices if (t := time_of(source, index)) is not None}
     return np.array([timed[index + 1] - t for index, t in timed.items() if index + 1 in timed])

@@ -1,4 +1,4 @@
-"""Videos, decoded frame by frame with the times at which they are shown."""
+"""Videos, decoded frame by frame with their presentation times."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class VideoSource(FrameSource):
             self.times_s = []
             if self._rotation:
                 self.notes.append(
-                    f"{path.name} asks players to turn it by {self._rotation} degrees; its frames are taken as stored."
+                    f"{path.name} asks players to rotate it by {self._rotation} degrees; its frames are used as stored."
                 )
 
     def __iter__(self) -> Iterator[tuple[int, Frame | BadFrame]]:
-        """All frames in the order in which they are shown."""
+        """Yield all frames in the order of presentation."""
         assert self.times_s is not None
         index = -1
         with self._opened() as (container, stream):
@@ -61,13 +61,13 @@ class VideoSource(FrameSource):
         if (stated and stated > self.count + 1) or (not stated and last < 0.9 * self._seconds - 0.1):
             wanted = f"{stated} frames" if stated else f"{self._seconds:.3g} s"
             note = (
-                f"{self.path.name} should have {wanted} and ends after {self.count} frames, at {last:.3g} s; it may be "
+                f"{self.path.name} should have {wanted} but ends after {self.count} frames, at {last:.3g} s; it may be "
             )
             note += "cut short or damaged."
             self.notes += [note] if note not in self.notes else []
 
     def frame(self, index: int) -> Frame | BadFrame:
-        """One frame; all before it are decoded too."""
+        """Return one frame; all frames before it are decoded as well."""
         for n, found in self:
             if n == index:
                 return found
@@ -75,7 +75,7 @@ class VideoSource(FrameSource):
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """The container and its first video stream; InputError if it is no video."""
+        """Yield the container and its first video stream; raise InputError if it is not a video."""
         try:
             import av
         except ImportError:
@@ -88,8 +88,8 @@ class VideoSource(FrameSource):
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = str(getattr(error, "strerror", None) or error)[:120]
             raise InputError(
-                f"{self.path.name} is not a video that can be read ({reason}). It may be damaged, cut short or "
-                "something else; export it again as MP4, or give a folder with the frames as pictures."
+                f"{self.path.name} cannot be read as a video ({reason}). It may be damaged, cut short or something "
+                "else; export it again as MP4, or give a folder with the frames as pictures."
             ) from None
         with container:
             if not container.streams.video:
@@ -97,9 +97,9 @@ class VideoSource(FrameSource):
             yield container, container.streams.video[0]
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[tuple[float, Frame | str]]:
-        """Time and frame ``(1, H, W, 3)``, or the reason why there is none, in the order of showing.
+        """Yield time and frame ``(1, H, W, 3)``, or the reason why there is none, in the order of presentation.
 
-        Packets come in the order of decoding. A damaged one is held until the frames before it have been shown.
+        Packets come in decoding order. A damaged one is held back until all earlier frames were yielded.
         """
         import av
 
@@ -115,7 +115,7 @@ class VideoSource(FrameSource):
             if packet is None:
                 break
             if packet.size == 0 and packet.pts is not None:
-                continue  # it says: show the last frame again
+                continue  # means: repeat the last frame
             frames = []
             try:
                 frames = packet.decode()
@@ -134,7 +134,7 @@ class VideoSource(FrameSource):
             yield last, "its data are damaged"
 
     def _samples(self, container: Any, stream: Any) -> Iterator[Frame]:
-        """Some frames from further on, where the file can be searched."""
+        """Yield a few later frames, if the file supports seeking."""
         import av
 
         for part in range(1, COLOUR_FRAMES):

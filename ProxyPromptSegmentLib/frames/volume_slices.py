@@ -26,12 +26,12 @@ class VolumeSlices(FrameSource):
         self.has_spacing = suffix_of(path) not in PICTURE_SUFFIXES
 
     def frame(self, index: int) -> Frame | BadFrame:
-        """One slice, turned; float32."""
+        """Return one oriented slice; float32."""
         if not 0 <= index < len(self._slices):
             raise IndexError(f"{self.name} has no slice {index}; its slices are 0 to {len(self._slices) - 1}")
         return np.ascontiguousarray(self._slices[index])
 
     def _sampled_window(self) -> tuple[float, float]:
-        """That of the whole volume, as when it is segmented slice by slice."""
+        """Return the window of the whole volume, as for segmentation slice by slice."""
         assert self.volume is not None
         return intensity_window(self.volume.array)

@@ -1,1 +1,1 @@
-"""Images, masks and files in millimetres: geometry, reading, writing. Imports no torch."""
+"""Images and masks with their geometry in mm: reading, writing, measuring. Imports no torch."""

@@ -1,13 +1,13 @@
-"""Where voxels lie: the one place that settles axes, units and directions.
+"""Geometry of voxel grids: the only place that defines axes, units and directions.
 
 Conventions of the whole library:
 
 * Arrays are ``(K, J, I)`` = (slice, row, column), with a last axis of 3 for RGB; tuples of indices
   are ``(i, j, k)``.
-* World coordinates are LPS (left, posterior, superior) in millimetres, float64. RAS exists only at the Slicer
+* World coordinates are LPS (left, posterior, superior) in millimetres, float64. RAS is used only at the Slicer
   edge.
-* A voxel's index points at its centre; ``direction`` has the unit vectors of i, j and k as its columns.
-* A slicing axis is one of ``"k"``, ``"j"``, ``"i"``: the axis that is walked along. The other two span the
+* A voxel's index refers to its centre; the columns of ``direction`` are the unit vectors of i, j and k.
+* A slicing axis is one of ``"k"``, ``"j"``, ``"i"``: the axis across the slices. The other two span the
   slice, in array order: ``"k"`` gives ``(J, I)``, ``"j"`` gives ``(K, I)``, ``"i"`` gives ``(K, J)``.
 """
 
@@ -28,33 +28,33 @@ FloatArray = npt.NDArray[np.float64]
 AnyArray = npt.NDArray[Any]
 
 SAME_GRID_VOXELS = 0.05
-"""Grids whose corners agree within this fraction of a voxel are the same; float32 headers stay below it."""
+"""Grids whose corners agree within this fraction of a voxel are the same; float32 headers round by less."""
 
 _ORTHONORMAL_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeGeometry:
-    """The lattice of a volume.
+    """The voxel grid of a volume: size, spacing, origin and direction.
 
     Attributes:
         size_ijk: Number of voxels along i, j and k; each at least 1.
-        spacing_mm: Distance of neighbouring voxels along i, j and k in mm; each above 0.
+        spacing_mm: Distance between neighbouring voxels along i, j and k in mm; each above 0.
         origin_lps: Centre of voxel (0, 0, 0) in LPS mm.
         direction: Unit vectors of i, j and k in LPS as columns, shape ``(3, 3)``; read-only float64.
 
     Raises:
-        GeometryError: If a value is not finite, a size or spacing is not positive, or the axes are not at
-            right angles (tilted gantry, shear): files and slices could not represent such a lattice.
+        GeometryError: If a value is not finite, a size or spacing is not positive, or the axes are not
+            orthogonal (tilted gantry, shear): files and slices could not represent such a grid.
     """
 
     size_ijk: tuple[int, int, int]
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     origin_lps: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    direction: FloatArray = None  # type: ignore[assignment]  # None stands for the identity
+    direction: FloatArray = None  # type: ignore[assignment]  # None means the identity
 
     def __post_init__(self) -> None:
-        """Checks the values and makes them plain and read-only."""
+        """Validate the values and store them as plain numbers and a read-only array."""
         direction = np.eye(3) if self.direction is None else np.array(self.direction, dtype=np.float64)
         size = tuple(int(n) for n in self.size_ijk)
         spacing = tuple(float(s) for s in self.spacing_mm)
@@ -63,21 +63,21 @@ class VolumeGeometry:
             direction = direction.reshape(3, 3)
         if len(size) != 3 or len(spacing) != 3 or len(origin) != 3 or direction.shape != (3, 3):
             raise GeometryError(
-                f"size {size}, spacing {spacing}, origin {origin} and direction of shape {direction.shape} "
-                "do not "
-                "describe a volume; three numbers each and a 3x3 direction are needed."
+                f"size {size}, spacing {spacing}, origin {origin} and direction of shape {direction.shape} do not "
+                "describe a volume; three numbers each and a 3x3 direction are required."
             )
         if min(size) < 1:
             raise GeometryError(f"the volume has {size} voxels along i, j, k; each axis needs at least one.")
         if not all(np.isfinite(s) and s > 0 for s in spacing):
             raise GeometryError(f"the voxel spacing is {spacing} mm; each must be finite and above 0.")
         if not np.all(np.isfinite(origin)) or not np.all(np.isfinite(direction)):
-            raise GeometryError("the origin or the direction has NaN or infinite values; a volume needs a place.")
+            raise GeometryError(
+                "the origin or the direction has NaN or infinite values; a volume needs a finite position."
+            )
         if np.abs(direction.T @ direction - np.eye(3)).max() > _ORTHONORMAL_TOLERANCE:
             raise GeometryError(
-                "the axes of the volume are not at right angles (direction "
-                f"{np.round(direction, 4).tolist()}); tilted "
-                "or sheared grids are not supported. Resample the volume to a regular grid first."
+                f"the axes of the volume are not at right angles (direction {np.round(direction, 4).tolist()}); "
+                "tilted or sheared grids are not supported. Resample the volume to a regular grid first."
             )
         direction.setflags(write=False)
         object.__setattr__(self, "size_ijk", size)
@@ -87,23 +87,23 @@ class VolumeGeometry:
 
     @classmethod
     def from_affine(cls, affine: npt.ArrayLike, size_ijk: tuple[int, int, int]) -> VolumeGeometry:
-        """Makes a geometry from a 4x4 matrix that takes ``(i, j, k, 1)`` to LPS mm.
+        """Build a geometry from a 4x4 matrix that maps ``(i, j, k, 1)`` to LPS mm.
 
         Raises:
-            GeometryError: If the matrix is not that of a regular grid.
+            GeometryError: If the matrix does not describe a regular grid.
         """
         matrix = np.asarray(affine, dtype=np.float64)
         if matrix.shape != (4, 4):
             raise GeometryError(f"an affine has shape (4, 4), not {matrix.shape}.")
         spacing = np.linalg.norm(matrix[:3, :3], axis=0)
-        safe = np.where(spacing > 0, spacing, 1.0)  # a zero column is refused as a spacing below
+        safe = np.where(spacing > 0, spacing, 1.0)  # a zero column is rejected as a spacing below
         i, j, k = (float(s) for s in spacing)
         x, y, z = (float(v) for v in matrix[:3, 3])
         return cls(size_ijk, (i, j, k), (x, y, z), matrix[:3, :3] / safe)
 
     @property
     def affine(self) -> FloatArray:
-        """The 4x4 matrix that takes ``(i, j, k, 1)`` to LPS mm."""
+        """The 4x4 matrix that maps ``(i, j, k, 1)`` to LPS mm."""
         matrix = np.eye(4)
         matrix[:3, :3] = self.direction * np.asarray(self.spacing_mm)
         matrix[:3, 3] = self.origin_lps
@@ -111,42 +111,42 @@ class VolumeGeometry:
 
     @property
     def shape_kji(self) -> tuple[int, int, int]:
-        """Shape of an array on this lattice."""
+        """Shape ``(K, J, I)`` of an array on this grid."""
         i, j, k = self.size_ijk
         return k, j, i
 
     def index_to_lps(self, ijk: npt.ArrayLike) -> FloatArray:
-        """Takes indices ``(..., 3)`` in the order i, j, k (fractions allowed) to LPS mm, same shape."""
+        """Convert indices ``(..., 3)`` in the order i, j, k (fractions allowed) to LPS mm, same shape."""
         matrix = self.affine
         points: FloatArray = np.asarray(ijk, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
         return points
 
     def lps_to_index(self, lps: npt.ArrayLike) -> FloatArray:
-        """Takes LPS mm points ``(..., 3)`` to fractional indices in the order i, j, k, same shape."""
+        """Convert LPS points in mm ``(..., 3)`` to fractional indices in the order i, j, k, same shape."""
         matrix = self.affine
         centred = np.asarray(lps, dtype=np.float64) - matrix[:3, 3]
         indices: FloatArray = centred @ np.linalg.inv(matrix[:3, :3]).T
         return indices
 
     def is_close(self, other: VolumeGeometry, tol: float = SAME_GRID_VOXELS) -> bool:
-        """Whether both are the same grid: equal sizes, and corners within ``tol`` of a voxel."""
+        """Return whether both are the same grid: equal sizes, and corners within ``tol`` of a voxel."""
         if self.size_ijk != other.size_ijk:
             return False
         corners = _corners(self.size_ijk)
         return bool(np.abs(self.lps_to_index(other.index_to_lps(corners)) - corners).max() <= tol)
 
     def __eq__(self, other: object) -> bool:
-        """Exactly the same numbers; see ``is_close`` for the same grid."""
+        """Compare the numbers exactly; ``is_close`` compares grids within a tolerance."""
         if not isinstance(other, VolumeGeometry):
             return NotImplemented
         return self.size_ijk == other.size_ijk and bool(np.array_equal(self.affine, other.affine))
 
     def __hash__(self) -> int:
-        """Agrees with ``__eq__``."""
+        """Return a hash consistent with ``__eq__``."""
         return hash((self.size_ijk, (self.affine + 0.0).tobytes()))
 
     def __str__(self) -> str:
-        """A short description for messages."""
+        """Return a short description for messages."""
         size = "x".join(str(n) for n in self.size_ijk)
         spacing = "x".join(f"{s:.4g}" for s in self.spacing_mm)
         origin = ", ".join(f"{x:.4g}" for x in self.origin_lps)
@@ -154,7 +154,7 @@ class VolumeGeometry:
 
 
 def _corners(size_ijk: tuple[int, int, int]) -> FloatArray:
-    """Indices of the eight corner voxels; shape ``(8, 3)``."""
+    """Return indices of the eight corner voxels; shape ``(8, 3)``."""
     return np.array(list(product(*((0, n - 1) for n in size_ijk))), dtype=np.float64)
 
 
@@ -162,7 +162,7 @@ def _corners(size_ijk: tuple[int, int, int]) -> FloatArray:
 
 
 def axis_number(axis: str) -> int:
-    """The array axis (0, 1, 2) of a slicing axis.
+    """Return the array axis (0, 1 or 2) of a slicing axis.
 
     Raises:
         GeometryError: If the axis is not one of k, j and i.
@@ -173,12 +173,12 @@ def axis_number(axis: str) -> int:
 
 
 def take_slices(array_kji: AnyArray, axis: str) -> AnyArray:
-    """All slices along an axis as a view, ``(S, H, W[, 3])``; writing into it writes into the array."""
+    """Return all slices along an axis as a view, ``(S, H, W[, 3])``; writing into it writes into the array."""
     return np.moveaxis(array_kji, axis_number(axis), 0)
 
 
 def put_slice(array_kji: AnyArray, axis: str, index: int, values: npt.ArrayLike) -> None:
-    """Writes one slice ``(H, W[, 3])`` into the array, in place.
+    """Write one slice ``(H, W[, 3])`` into the array, in place.
 
     Raises:
         GeometryError: If there is no such slice or its shape differs.
@@ -192,16 +192,16 @@ def put_slice(array_kji: AnyArray, axis: str, index: int, values: npt.ArrayLike)
 
 
 def slice_spacing_mm(geometry: VolumeGeometry, axis: str) -> tuple[float, float]:
-    """Pixel size ``(row, column)`` in mm of the slices along an axis."""
+    """Return the pixel size ``(row, column)`` in mm of the slices along an axis."""
     rest = [s for n, s in enumerate(reversed(geometry.spacing_mm)) if n != axis_number(axis)]
     return rest[0], rest[1]
 
 
 def auto_axis(geometry: VolumeGeometry) -> Axis:
-    """The axis that the volume was acquired along.
+    """Return the axis that the volume was acquired along.
 
-    An axis of a single sample wins (a picture); then the coarsest spacing; ties (within 0.1 %) go to the
-    fewest samples, then to k.
+    An axis with a single sample wins (a picture), then the one with the coarsest spacing; ties (within 0.1 %)
+    are broken by the fewest samples, then in favour of k.
     """
     spacing, shape = tuple(reversed(geometry.spacing_mm)), geometry.shape_kji
     flat = [n for n in range(3) if shape[n] == 1]
@@ -211,15 +211,15 @@ def auto_axis(geometry: VolumeGeometry) -> Axis:
 
 @dataclass(frozen=True)
 class SliceView:
-    """Slices along an axis, turned as a radiologist looks at them.
+    """Slices along an axis in radiological orientation.
 
-    The same anatomy is stored upside down or mirrored by different programs (NIfTI rows often run from
-    posterior to anterior, DICOM rows the other way). Taking support and target through views of this kind
-    makes them agree.
+    Programs store the same anatomy upside down or mirrored (NIfTI rows often run from
+    posterior to anterior, DICOM rows the other way round). Reading support and target through such views
+    orients both alike.
 
     Attributes:
         axis: Slicing axis.
-        transpose: Whether rows and columns are exchanged, before flipping.
+        transpose: Whether rows and columns are swapped, before flipping.
         flip_rows: Whether the rows are reversed.
         flip_columns: Whether the columns are reversed.
         spacing_mm: Pixel size ``(row, column)`` of the turned slice in mm.
@@ -232,14 +232,14 @@ class SliceView:
     spacing_mm: tuple[float, float]
 
     def take(self, array_kji: AnyArray) -> AnyArray:
-        """All turned slices as a view, ``(S, H, W[, 3])``; writing into it writes into the array."""
+        """Return all slices, oriented, as a view ``(S, H, W[, 3])``; writing into it writes into the array."""
         slices = take_slices(array_kji, self.axis)
         if self.transpose:
             slices = np.swapaxes(slices, 1, 2)
         return slices[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
     def position(self, kji: tuple[int, int, int], shape_kji: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Where a voxel of the array lies in `take`: slice, row and column.
+        """Return the slice, row and column of a voxel in the result of `take`.
 
         Args:
             kji: The voxel's indices.
@@ -256,13 +256,14 @@ class SliceView:
 
 
 def slice_view(geometry: VolumeGeometry, axis: str, oriented: bool = True) -> SliceView:
-    """The view of the slices along an axis.
+    """Return the view of the slices along an axis.
 
     Args:
         geometry: The volume's lattice.
         axis: Slicing axis.
-        oriented: Whether to turn: rows run to posterior (in sagittal and coronal planes to inferior), columns
-            to the left (in sagittal planes to posterior). Otherwise slices stay as stored.
+        oriented: Whether to orient the slices: rows run to posterior (in sagittal and coronal planes to
+            inferior), columns to the left (in sagittal planes to posterior). Otherwise slices keep the orientation
+            in which they are stored.
     """
     number = axis_number(axis)
     rows_mm, columns_mm = slice_spacing_mm(geometry, axis)
@@ -291,7 +292,7 @@ def slice_view(geometry: VolumeGeometry, axis: str, oriented: bool = True) -> Sl
 
 @dataclass(frozen=True)
 class LatticeMap:
-    """How arrays of a grid come onto a reference grid of the same lattice, without interpolation.
+    """A mapping of arrays from one grid onto a reference grid of the same lattice, without interpolation.
 
     Attributes:
         order: Array axes of the source in the order of the reference's array axes.
@@ -307,7 +308,7 @@ class LatticeMap:
     shape: tuple[int, int, int]
 
     def apply(self, array_kji: AnyArray) -> AnyArray:
-        """Brings an array onto the reference: what lies outside is cut off, what is missing is 0."""
+        """Map an array onto the reference grid: crop voxels outside it, fill missing ones with 0."""
         source = np.transpose(array_kji, self.order)[tuple(slice(None, None, -1 if f else 1) for f in self.flips)]
         result = np.zeros(self.shape, dtype=array_kji.dtype)
         inside = [(max(s, 0), min(s + n, t)) for s, n, t in zip(self.start, source.shape, self.shape, strict=True)]
@@ -324,12 +325,12 @@ def match_lattice(
     what: str = "The segmentation",
     tol: float = SAME_GRID_VOXELS,
 ) -> LatticeMap:
-    """Finds how a grid lies on a reference grid: permuted, flipped, cropped or extended, never resampled.
+    """Return the mapping of a grid onto a reference grid: permuted, flipped, cropped or extended, never resampled.
 
     Args:
-        source: Grid of the arrays to bring over.
-        reference: Grid to bring them onto.
-        what: Subject of the sentence when it fails.
+        source: Grid of the arrays to map.
+        reference: Grid to map them onto.
+        what: Subject of the error message.
         tol: Largest distance from the lattice, in voxels of the reference.
 
     Raises:
@@ -345,8 +346,7 @@ def match_lattice(
     exact = corners @ relation[:3, :3].T + relation[:3, 3]
     if not signed_permutation or np.abs(corners @ turn.T + offset - exact).max() > tol:
         raise GeometryError(
-            f"{what} lies on another grid ({source}) than the volume ({reference}); both must share the "
-            "voxel lattice "
+            f"{what} lies on another grid ({source}) than the volume ({reference}); both must share the voxel lattice "
             "(flipped, permuted or cropped is fine). Export it in the volume's geometry or resample it first."
         )
     first = (corners @ turn.T + offset).min(axis=0).astype(int)

@@ -1,4 +1,4 @@
-"""The window of intensities that is shown as black to white; image, mask and contextual encoder share it."""
+"""The intensity window that is mapped to 0..1; image encoder and contextual encoder share it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WINDOW_PERCENTILES = (0.5, 99.5)
 
 
 def intensity_window(array: np.ndarray, percentiles: tuple[float, float] = WINDOW_PERCENTILES) -> tuple[float, float]:
-    """Finds the intensities that are shown as black and white.
+    """Return the intensities that are displayed as black and white.
 
     Args:
-        array: Intensities of a whole volume (better) or of one slice, any shape.
+        array: Intensities of a whole volume (preferred) or of one slice, any shape.
         percentiles: Lower and upper percentile, 0..100.
 
     Returns:
@@ -43,6 +43,6 @@ def intensity_window(array: np.ndarray, percentiles: tuple[float, float] = WINDO
 
 
 def window_to_unit(images: np.ndarray, window: tuple[float, float]) -> np.ndarray:
-    """Maps the window to 0..1 and clips; float32 of the same shape."""
+    """Map the window to 0..1 and clip; float32 of the same shape."""
     low, high = window
     return np.clip((images.astype(np.float32) - low) / (high - low), 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Images through SimpleITK: its reports turned into sentences, its silent failures found."""
+"""Image files through SimpleITK: its error reports become readable messages, its silent failures are detected."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-"""Pictures have no place in the body: pixel size 1 mm, origin 0; their dots per inch are not believed."""
+"""Pictures have no position in the body: pixel size 1 mm, origin 0; their dots per inch are ignored."""
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Reads a file or DICOM series with SimpleITK; its messages become sentences.
+    """Read a file or DICOM series with SimpleITK; failures become readable messages.
 
     Raises:
-        InputError: If that is not possible.
+        InputError: If it cannot be read.
     """
     import SimpleITK as sitk
 
@@ -56,13 +56,12 @@ def read_image(path: Path) -> sitk.Image:
 
 
 def _collapse(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
-    """Reads a file whose header was read; a fourth dimension of length 1 is dropped."""
+    """Read the voxels of a file whose header was read; drop a fourth dimension of length 1."""
     size = [int(n) for n in reader.GetSize()]
     if len(size) > 3:
         if max(size[3:]) > 1:
             raise InputError(
-                f"{path.name} has {len(size)} dimensions ({'x'.join(map(str, size))}); a volume has three. "
-                "Export one "
+                f"{path.name} has {len(size)} dimensions ({'x'.join(map(str, size))}); a volume has three. Export one "
                 "time point or channel as a volume of its own."
             )
         reader.SetExtractSize(size[:3] + [0] * (len(size) - 3))
@@ -70,7 +69,7 @@ def _collapse(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
 
 
 def _read_series(folder: Path, member: Path | None) -> sitk.Image:
-    """Reads the one DICOM series of a folder, or the series that a file belongs to."""
+    """Read a folder's only DICOM series, or the series that a file belongs to."""
     import SimpleITK as sitk
 
     try:
@@ -88,7 +87,7 @@ def _read_series(folder: Path, member: Path | None) -> sitk.Image:
 
 
 def _check_complete(path: Path) -> None:
-    """Finds the truncations that ITK reads without a word: NIfTI and JPEG."""
+    """Detect truncated NIfTI and JPEG files, which ITK reads without an error."""
     suffix = suffix_of(path)
     if suffix in (".nii", ".nii.gz"):
         opened = gzip.open if path.open("rb").read(2) == b"\x1f\x8b" else open
@@ -96,7 +95,7 @@ def _check_complete(path: Path) -> None:
             with opened(path, "rb") as file:  # type: ignore[operator]
                 header = file.read(352)
                 if len(header) < 348:
-                    return  # no NIfTI at all: ITK finds its own words
+                    return  # not NIfTI at all: ITK reports that itself
                 order = "<" if header[:4] == (348).to_bytes(4, "little") else ">"
                 dims = np.frombuffer(header, order + "i2", 8, 40)
                 bits = int(np.frombuffer(header, order + "i2", 1, 72)[0])
@@ -121,16 +120,15 @@ def _check_complete(path: Path) -> None:
 
 
 def _reading_failed(path: Path, error: RuntimeError) -> str:
-    """A sentence in place of ITK's report."""
+    """Turn ITK's error report into a message for the user."""
     text = str(error)
     if "orthonormal" in text.lower():
         return (
-            f"The axes of {path.name} are not at right angles (no orthonormal direction in its header); "
-            "resample it to "
-            "a regular grid first."
+            f"The axes of {path.name} are not at right angles (no orthonormal direction in its header); resample it "
+            "to a regular grid first."
         )
     if "Unable to determine ImageIO reader" in text:
-        return f"{path.name} is not an image that can be read; NRRD, NIfTI, MHA, DICOM, PNG, JPEG and TIFF can."
+        return f"{path.name} is not a supported image; supported are NRRD, NIfTI, MHA, DICOM, PNG, JPEG and TIFF."
     lines = [line.strip() for line in text.splitlines() if line.strip() and "sitk::ERROR" not in line]
     detail = re.sub(r"\(0x[0-9a-f]+\)", "", lines[-1] if lines else "no reason given")[:160].rstrip(".")
     return (
@@ -139,10 +137,10 @@ def _reading_failed(path: Path, error: RuntimeError) -> str:
 
 
 def image_to_array(image: sitk.Image, path: Path) -> tuple[npt.NDArray[Any], VolumeGeometry]:
-    """The voxels ``(K, J, I[, 3])`` in their own type, and the lattice.
+    """Return the voxels ``(K, J, I[, 3])`` in their stored type, and the geometry.
 
     Raises:
-        InputError: If voxels are vectors or complex, or the axes are not at right angles.
+        InputError: If voxels are vectors or complex, or the axes are not orthogonal.
     """
     import SimpleITK as sitk
 
@@ -152,12 +150,11 @@ def image_to_array(image: sitk.Image, path: Path) -> tuple[npt.NDArray[Any], Vol
     whole = "8-bit unsigned" in kind or "16-bit unsigned" in kind
     if "complex" in kind or (channels > 1 and not (whole and (channels == 3 or (picture and channels in (2, 4))))):
         raise InputError(
-            f"{path.name} has {channels} values per voxel ({kind}); one intensity or the three colours of 8 "
-            "or 16 bits "
-            "are allowed. Export the one channel to be segmented."
+            f"{path.name} has {channels} values per voxel ({kind}); one intensity or the three colours of 8 or 16 "
+            "bits are allowed. Export the one channel to be segmented."
         )
     array = sitk.GetArrayFromImage(image)
-    if channels in (2, 4):  # transparency of a picture is no intensity
+    if channels in (2, 4):  # the transparency of a picture is not an intensity
         array = array[..., 0] if channels == 2 else array[..., :3]
     if image.GetDimension() == 2:
         array = array[None]
@@ -178,7 +175,7 @@ def image_to_array(image: sitk.Image, path: Path) -> tuple[npt.NDArray[Any], Vol
 
 
 def array_to_image(array: npt.NDArray[Any], geometry: VolumeGeometry) -> sitk.Image:
-    """A SimpleITK image of voxels ``(K, J, I[, 3])`` at the place that the geometry gives."""
+    """Return voxels ``(K, J, I[, 3])`` as a SimpleITK image with the given geometry."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=array.ndim == 4)
@@ -189,10 +186,10 @@ def array_to_image(array: npt.NDArray[Any], geometry: VolumeGeometry) -> sitk.Im
 
 
 def write_image(partial: Path, image: sitk.Image) -> None:
-    """Writes an image and reads it back: writers can fail on a full disk without a word.
+    """Write an image and read it back, because writers can fail silently on a full disk.
 
     Raises:
-        OSError: If the file could not be written, or what is on the disk is not what was written.
+        OSError: If the file could not be written, or its content differs from what was written.
     """
     import SimpleITK as sitk
 
@@ -200,7 +197,7 @@ def write_image(partial: Path, image: sitk.Image) -> None:
         try:
             sitk.WriteImage(image, str(partial), useCompression=True)
             _check_complete(partial)
-            back = sitk.ReadImage(str(partial))  # kept: the view below does not own its memory
+            back = sitk.ReadImage(str(partial))  # keep a reference: the view below does not own its memory
         except (RuntimeError, InputError) as error:
             raise OSError(f"the image writer failed ({_reason(error)})") from None
     found, expected = sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(image)
@@ -209,14 +206,14 @@ def write_image(partial: Path, image: sitk.Image) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of a report, short and without addresses or the temporary file's name."""
+    """Return the last line of an error report, shortened, without addresses or the temporary file's name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return re.sub(r"\(0x[0-9a-f]+\)|\S*\.partial-\S*", "", lines[-1] if lines else "no reason given")[:120].strip()
 
 
 @contextmanager
 def quiet_itk() -> Iterator[None]:
-    """Keeps ITK's C++ warnings from the terminal; what matters is said in our own sentences."""
+    """Silence ITK's C++ warnings; everything relevant is reported in our own messages."""
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalWarningDisplay()

@@ -1,7 +1,7 @@
-"""Overlap, surface distance and slice consistency of a predicted mask against the truth.
+"""Overlap, surface distance and slice consistency of a predicted mask against the reference mask (the truth).
 
-Two empty masks agree: their Dice is 1 and their distances are 0. One empty mask against one that is not has
-Dice 0 and no distance (NaN), so that it is counted and never averaged away in silence.
+Two empty masks agree: their Dice is 1 and their distances are 0. An empty mask against a non-empty one has
+Dice 0 and no distance (NaN), so that it is counted and never silently averaged away.
 
 References:
     Dice 1945; Taha and Hanbury 2015, Metrics for evaluating 3D medical image segmentation (ASSD, Hausdorff).
@@ -21,15 +21,15 @@ CONSISTENCY_DROP = 0.2
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean over patients with its spread and uncertainty.
+    """The mean over patients with its spread and uncertainty.
 
     Attributes:
         mean: Mean of the finite values.
-        sd: Population standard deviation (divided by n, not n - 1), as the paper's tables have it.
+        sd: Population standard deviation (divided by n, not n - 1), as in the paper's tables.
         low: Lower end of the 95 % bootstrap interval of the mean.
         high: Upper end.
         count: Number of finite values.
-        missing: Number of values that are NaN and were left out.
+        missing: Number of NaN values that were excluded.
     """
 
     mean: float
@@ -58,21 +58,21 @@ def _pair(truth: np.ndarray, predicted: np.ndarray, ndim: int | None = None) -> 
     if truth.shape != predicted.shape or (ndim is not None and truth.ndim != ndim):
         axes = "" if ndim is None else f" of {ndim} axes (S, H, W)"
         raise InputError(
-            f"truth has shape {truth.shape}, prediction {predicted.shape}; both must share one shape{axes}. "
-            "Resample one of them."
+            f"truth has shape {truth.shape}, prediction {predicted.shape}; both must share one shape{axes}. Resample "
+            "one of them."
         )
     return truth.astype(bool), predicted.astype(bool)
 
 
 def dice(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Dice over all voxels; over a whole volume this is the paper's score.
+    """Return the Dice over all voxels; over a whole volume this is the paper's score.
 
     Args:
         truth: Reference mask, 0 or 1, any shape.
         predicted: Mask of the same shape.
 
     Returns:
-        ``2 |A and B| / (|A| + |B|)``; 1 when both are empty.
+        ``2 |A and B| / (|A| + |B|)``; 1 if both are empty.
 
     Raises:
         InputError: If the shapes differ.
@@ -83,15 +83,15 @@ def dice(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def dice_per_slice(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Dice of every slice; float64, shape ``(S,)``; both masks have shape ``(S, H, W)``."""
+    """Return the Dice of every slice; float64, shape ``(S,)``; both masks have shape ``(S, H, W)``."""
     a, b = _pair(truth, predicted, ndim=3)
     return np.array([dice(t, p) for t, p in zip(a, b, strict=True)], dtype=np.float64)
 
 
 def foreground_dice(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Dice over the slices whose truth is not empty; NaN if there is none.
+    """Return the Dice over the slices whose truth is not empty; NaN if there are none.
 
-    The gap to ``dice`` is what false positives on slices without the object cost.
+    The difference to ``dice`` is the cost of false positives on slices without the object.
     """
     a, b = _pair(truth, predicted, ndim=3)
     shown = a.any(axis=(1, 2))
@@ -99,7 +99,7 @@ def foreground_dice(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def inconsistent_slices(truth: np.ndarray, predicted: np.ndarray, drop: float = CONSISTENCY_DROP) -> int:
-    """Number of slices whose Dice falls more than ``drop`` below both neighbours.
+    """Count the slices whose Dice falls more than ``drop`` below both neighbours.
 
     The first and the last slice have one neighbour and are never counted. Masks have shape ``(S, H, W)``.
     """
@@ -109,7 +109,7 @@ def inconsistent_slices(truth: np.ndarray, predicted: np.ndarray, drop: float = 
 
 
 def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
-    """Hausdorff distance (95 %) and average symmetric surface distance.
+    """Compute the Hausdorff distance (95 %) and the average symmetric surface distance.
 
     Args:
         truth: Reference mask, shape ``(S, H, W)`` or ``(H, W)``.
@@ -118,7 +118,7 @@ def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequ
             known spacing there is no distance to report.
 
     Returns:
-        Both distances in mm; 0 when both masks are empty, NaN when one is.
+        Both distances in mm; 0 if both masks are empty, NaN if one is.
 
     Raises:
         InputError: If the shapes differ or the spacing does not fit them.
@@ -127,8 +127,8 @@ def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequ
     spacing = tuple(float(s) for s in spacing_mm)
     if len(spacing) != a.ndim or not all(np.isfinite(s) and s > 0 for s in spacing):
         raise InputError(
-            f"the spacing is {spacing} for masks of {a.ndim} axes; one positive length in mm is needed "
-            "for each axis. Leave distances out where the spacing is unknown."
+            f"the spacing is {spacing} for masks of {a.ndim} axes; one positive length in mm is needed for each axis. "
+            "Leave distances out where the spacing is unknown."
         )
     if not a.any() or not b.any():
         value = float("nan") if a.any() != b.any() else 0.0
@@ -145,7 +145,7 @@ def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequ
 
 
 def _common_box(a: np.ndarray, b: np.ndarray) -> tuple[slice, ...]:
-    """Bounds of the union: distances between the two surfaces never leave it."""
+    """Return the bounding box of the union, which contains both surfaces."""
     bounds = []
     for axis in range(a.ndim):
         others = tuple(other for other in range(a.ndim) if other != axis)
@@ -155,18 +155,18 @@ def _common_box(a: np.ndarray, b: np.ndarray) -> tuple[slice, ...]:
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """Voxels of the mask with a face neighbour outside it; outside the array counts as outside."""
+    """Return the voxels of the mask with a face neighbour outside it; beyond the array counts as outside."""
     from scipy.ndimage import binary_erosion
 
     return mask & ~binary_erosion(mask)
 
 
 def summarize(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Summary:
-    """Mean, population SD and the 95 % percentile bootstrap interval of the mean.
+    """Compute mean, population SD and the 95 % percentile bootstrap interval of the mean.
 
     Args:
-        values: One score for each patient (not for each slice: slices of a patient are not independent).
-            NaN is left out and counted.
+        values: One score per patient (not per slice: slices of a patient are not independent).
+            NaN values are excluded and counted.
         seed: Seed of the resampling.
         draws: Number of resamples.
 
@@ -179,7 +179,7 @@ def summarize(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Su
     given = np.asarray(values, dtype=np.float64).reshape(-1)
     finite = given[np.isfinite(given)]
     if finite.size == 0:
-        raise InputError(f"{given.size} scores came and none is a number; at least one is needed. Score a case first.")
+        raise InputError(f"none of {given.size} scores is a number; at least one is required. Score a case first.")
     chosen = np.random.default_rng(seed).integers(finite.size, size=(draws, finite.size))
     low, high = np.percentile(finite[chosen].mean(axis=1), (2.5, 97.5))
     return Summary(

@@ -1,4 +1,4 @@
-"""Names of files: suffixes, double ones such as .nii.gz among them."""
+"""File names and their suffixes, including double ones such as .nii.gz."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nii.gz")
 
 
 def stem_of(path: Path) -> str:
-    """The file's name without ``.nii.gz``, ``.seg.nrrd`` or its one suffix."""
+    """Return the file name without its suffix, a double one such as ``.nii.gz`` included."""
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix in lower case, with double ones such as ``.nii.gz`` and ``.seg.nrrd`` kept whole."""
+    """Return the suffix in lower case; double ones such as ``.nii.gz`` and ``.seg.nrrd`` in full."""
     lower = path.name.lower()
     return next((s for s in _SUFFIXES if lower.endswith(s)), path.suffix.lower())

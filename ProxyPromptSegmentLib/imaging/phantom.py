@@ -1,8 +1,8 @@
-"""An analytic male pelvis as T2-weighted MRI shows it, for demonstrations and tests without patient data.
+"""An analytic phantom of the male pelvis in T2-weighted MRI, for demonstrations and tests without patient data.
 
-It is drawn, not measured: soft shapes in millimetres around the prostate's centre (x to the left, y to
-posterior, z to superior), with textures, a coil's bias field and Rician noise. Anatomy, contrast and the
-direction of the slices vary with the seed. It shows that the program runs; it says nothing about quality on
+It is synthetic: soft shapes in millimetres around the prostate's centre (x to the left, y to
+posterior, z to superior), with textures, a coil bias field and Rician noise. Anatomy, contrast and slice
+orientation vary with the seed. It shows that the program runs; it says nothing about quality on
 patients.
 """
 
@@ -39,17 +39,17 @@ def pelvis_phantom(
     slice_mm: float | None = None,
     oblique: bool = True,
 ) -> tuple[Volume, Segmentation]:
-    """Draws a pelvis with a prostate on about the middle half of its slices.
+    """Generate a pelvis with a prostate on about the middle half of its slices.
 
     Args:
-        seed: The same seed gives the same volume, voxel for voxel.
+        seed: Random seed; the same seed gives the same volume, voxel for voxel.
         size: Array shape ``(K, J, I)``; at least ``(8, 32, 32)`` to be recognizable.
-        fov_mm: In-plane field of view in mm; drawn from 140-180 by default.
-        slice_mm: Distance of the slices in mm; by default such that the slices cover 80-95 mm.
-        oblique: Whether the slices are tilted a little against the body, as prostate protocols do.
+        fov_mm: In-plane field of view in mm; by default random in 140-180.
+        slice_mm: Slice spacing in mm; by default such that the slices cover 80-95 mm.
+        oblique: Whether the slices are slightly tilted, as in prostate protocols.
 
     Returns:
-        The volume (arbitrary units, about 0-1000) and a segmentation with the one segment "prostate".
+        The volume (arbitrary units, about 0-1000) and a segmentation with one segment, "prostate".
     """
     rng = np.random.default_rng([seed, 158])
     fov = float(rng.uniform(140, 180)) if fov_mm is None else fov_mm
@@ -69,7 +69,7 @@ def pelvis_phantom(
 def _geometry(
     rng: np.random.Generator, size: tuple[int, int, int], spacing: tuple[float, float, float], oblique: bool
 ) -> VolumeGeometry:
-    """A grid centred somewhere near the table's isocentre, tilted by a few degrees."""
+    """Return a grid centred near the isocentre and tilted by a few degrees."""
     pitch, yaw = np.deg2rad(rng.uniform(-12, 12)), np.deg2rad(rng.uniform(-3, 3))
     shift = rng.uniform(-20, 20, 3)
     if not oblique:
@@ -84,7 +84,7 @@ def _geometry(
 
 
 def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int, int]) -> Field:
-    """Smooth noise, mostly in -1..1: random values on a coarse grid, joined by cubic B-splines."""
+    """Return smooth noise, mostly in -1..1: random values on a coarse grid, interpolated by cubic B-splines."""
     field: Field = rng.uniform(-1.8, 1.8, tuple(c + 3 for c in cells)).astype(np.float32)
     for axis, (n, c) in enumerate(zip(shape, cells, strict=True)):
         position = (np.arange(n) + 0.5) * c / n
@@ -99,7 +99,7 @@ def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple
 
 
 def _ellipse(x: Field, y: Field, a: Field | float, b: Field | float, power: float = 2.0) -> Field:
-    """Roughly the distance in mm to a (super)ellipse of half axes a and b; negative inside."""
+    """Return the approximate distance in mm to a (super)ellipse of half axes a and b; negative inside."""
     u, v = np.abs(x / a), np.abs(y / b)
     if power == 2.0:
         q = np.sqrt(u * u + v * v)
@@ -109,7 +109,7 @@ def _ellipse(x: Field, y: Field, a: Field | float, b: Field | float, power: floa
 
 
 def _bar(x: Field, y: Field, start: tuple[float, float], end: tuple[float, float], radius: float) -> Field:
-    """Distance in mm to a thick line between two points ``(x, y)``; negative inside."""
+    """Return the distance in mm to a thick line between two points ``(x, y)``; negative inside."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     t = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
     ex, ey = x - start[0] - t * dx, y - start[1] - t * dy
@@ -117,26 +117,26 @@ def _bar(x: Field, y: Field, start: tuple[float, float], end: tuple[float, float
 
 
 def _beyond(x: Field, y: Field, point: tuple[float, float], towards: tuple[float, float]) -> Field:
-    """Distance in mm to the half plane that begins at a point; negative where ``towards`` points."""
+    """Return the distance in mm to the half plane that begins at a point; negative in direction ``towards``."""
     length = float(np.hypot(*towards))
     return np.asarray(((point[0] - x) * towards[0] + (point[1] - y) * towards[1]) / length, dtype=np.float32)
 
 
 def _ramp(z: Field, start: float, end: float) -> Field:
-    """0 before start, 1 after end, smooth between."""
+    """Return 0 before start, 1 after end, and a smooth transition between them."""
     t = np.clip((z - start) / (end - start), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
 class _Patch:
-    """A box of the volume that soft shapes are laid over each other in.
+    """A box of the volume in which soft shapes are painted on top of each other.
 
     Attributes:
-        x: To the left in mm; ``m`` is its absolute value, so that shapes come in pairs.
+        x: To the left in mm; ``m`` is its absolute value, for paired shapes.
         y: To posterior in mm.
         z: To superior in mm, shape ``(K, 1, 1)``.
         fine: Fine smooth noise.
-        signal: What is painted on; a view into the whole volume.
+        signal: The signal to paint on; a view into the whole volume.
     """
 
     def __init__(self, x: Field, y: Field, z: Field, fine: Field, signal: Field) -> None:
@@ -144,13 +144,13 @@ class _Patch:
         self.m = np.abs(x)
 
     def paint(self, distance: Field, value: Field | float, weight: Field | float = 1.0, edge: float = 0.7) -> None:
-        """Blends a value in where the distance is negative; ``edge`` is half the border's width in mm."""
+        """Blend in a value where the distance is negative; ``edge`` is half the border's width in mm."""
         amount = np.clip(0.5 - distance / np.float32(2 * edge), 0, 1)
         self.signal += amount * weight * (value - self.signal)
 
 
 class _Painter:
-    """Paints the organs from the back to the front into ``signal``, shape ``(K, J, I)``."""
+    """Painter of the organs, one over the other, into ``signal``, shape ``(K, J, I)``."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int, int], step: tuple[float, float, float]) -> None:
         self.rng, self.shape = rng, size
@@ -166,16 +166,16 @@ class _Painter:
         self.h = float(rng.uniform(20, 24))
 
     def noise(self, through: int, across: int) -> Field:
-        """Smooth noise with so many cells through the slices and across them."""
+        """Return smooth noise with the given numbers of cells through the slices and within them."""
         return _smooth_field(self.rng, self.shape, (through, across, across))
 
     def patch(self, x: Limits = ALL, y: Limits = ALL, z: Limits = ALL) -> _Patch:
-        """The part of the volume between limits in mm, with a margin for the warp."""
+        """Return the part of the volume between limits in mm, with a margin for the warp."""
         b = self.box(x, y, z)
         return _Patch(self.x[b], self.y[b], self.grid[0][b[0], None, None], self.fine[b], self.signal[b])
 
     def box(self, x: Limits = ALL, y: Limits = ALL, z: Limits = ALL) -> tuple[slice, slice, slice]:
-        """Index ranges of the voxels between limits in mm."""
+        """Return the index ranges of the voxels between limits in mm."""
         found = []
         for axis, (low, high), margin in zip(self.grid, (z, y, x), (0.0, 6.0, 6.0), strict=True):
             start, stop = np.searchsorted(axis, (low - margin, high + margin))
@@ -183,7 +183,7 @@ class _Painter:
         return found[0], found[1], found[2]
 
     def draw(self) -> Field:
-        """Paints everything; returns the signed distance to the prostate in mm."""
+        """Paint everything and return the signed distance to the prostate in mm."""
         self.fat()
         self.legs_and_hips()
         self.pelvic_walls()
@@ -192,7 +192,7 @@ class _Painter:
         return self.prostate()
 
     def fat(self) -> None:
-        """Fat with septa, and veins around the prostate."""
+        """Paint fat with septa, and the veins around the prostate."""
         self.signal += 0.05 * self.noise(5, 9)
         septa = np.abs(self.noise(9, 20) + 0.4 * self.fine)
         self.signal -= 0.10 * np.clip(1 - septa / 0.10, 0, 1)
@@ -203,7 +203,7 @@ class _Painter:
         p.signal += near * (0.22 * veins - 0.10)
 
     def legs_and_hips(self) -> None:
-        """Muscles and bones around the pelvis: adductors, gluteal muscles, ischium, hip joint, vessels."""
+        """Paint muscles, bones and vessels around the pelvis: adductors, gluteal muscles, ischium, hip joint."""
         rng = self.rng
         whole = self.patch()
         fibres = MUSCLE + 0.015 + 0.03 * whole.fine
@@ -252,7 +252,7 @@ class _Painter:
         p.paint(_ellipse(p.x, p.y + 70, 40.0, 7.0, 3.0), MUSCLE + 0.03 * p.fine, _ramp(p.z, 12, 24))
 
     def pelvic_walls(self) -> None:
-        """Obturator internus, pubic bones, levator ani, pelvic floor and coccyx."""
+        """Paint obturator internus, pubic bones, levator ani, pelvic floor and coccyx."""
         rng = self.rng
         shift = float(rng.uniform(-3, 3))
         p = self.patch((-80, 80), (-50, 60), (-34, 200))
@@ -284,7 +284,7 @@ class _Painter:
         p.paint(_ellipse(p.x, p.y - 74, 8.0, 5.0), MARROW, _ramp(p.z, -20, -8))
 
     def rectum(self) -> None:
-        """The anal canal below, above it the rectum with gas or stool."""
+        """Paint the anal canal and, above it, the rectum with gas or stool."""
         rng = self.rng
         grow, filled, lean = float(rng.uniform(4, 11)), rng.random() < 0.6, float(rng.uniform(-5, 5))
         p = self.patch((-34, 34), (-10, 75))
@@ -299,7 +299,7 @@ class _Painter:
         p.paint(tube + 1.0, content, _ramp(p.z, -24, -12))
 
     def bladder(self) -> None:
-        """Urine above and in front of the prostate, in a dark wall."""
+        """Paint the bladder: urine above and in front of the prostate, within a dark wall."""
         rng = self.rng
         floor, full = self.h * float(rng.uniform(0.35, 0.8)), float(rng.uniform(0.8, 1.2))
         p = self.patch((-50, 50), (-60, 40), (floor - 1, 200))
@@ -310,7 +310,7 @@ class _Painter:
         p.paint(urine, URINE + 0.05 * p.fine - 0.05, _ramp(p.z, floor - 1, floor + 3), 1.0)
 
     def prostate(self) -> Field:
-        """Seminal vesicles, then the gland with its zones; gives the signed distance to its surface in mm."""
+        """Paint the seminal vesicles and the prostate's zones; return the signed distance to its surface in mm."""
         rng, a, b, h = self.rng, self.a, self.b, self.h
         p = self.patch((-36, 36), (-12, 30), (h * 0.7, h * 1.9))
         if p.signal.size:
@@ -347,7 +347,7 @@ class _Painter:
 
 
 def _acquire(rng: np.random.Generator, tissue: Field) -> Field:
-    """Coil sensitivity, Rician noise and the scanner's arbitrary units."""
+    """Add coil sensitivity, Rician noise and the scanner's arbitrary scaling."""
     shape = tissue.shape
     j, i = np.linspace(-1, 1, shape[1], dtype=np.float32), np.linspace(-1, 1, shape[2], dtype=np.float32)
     coil = 1 + 0.12 * (j[:, None] ** 2) + float(rng.uniform(-0.12, 0.12)) * j[:, None] - 0.10 * i[None, :] ** 2

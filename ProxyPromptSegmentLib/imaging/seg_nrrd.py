@@ -1,4 +1,4 @@
-"""Slicer's ``.seg.nrrd`` through slicerio: layers of labels with a description of each segment."""
+"""Slicer's ``.seg.nrrd`` through slicerio: label layers with a description of each segment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Layers = npt.NDArray[Any]
 
 
 def is_seg_nrrd(path: Path) -> bool:
-    """Whether a NRRD file has Slicer's segment fields, whatever its name."""
+    """Return whether a NRRD file has Slicer's segment fields, regardless of its name."""
     if suffix_of(path) in (".seg.nrrd", ".seg.nhdr"):
         return True
     if path.suffix.lower() not in (".nrrd", ".nhdr") or not path.is_file():
@@ -27,7 +27,7 @@ def is_seg_nrrd(path: Path) -> bool:
 
 
 def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]]]:
-    """Reads the layers ``(L, I, J, K)``, their lattice, and what slicerio tells of each segment.
+    """Read the layers ``(L, I, J, K)``, their geometry, and slicerio's description of each segment.
 
     Raises:
         InputError: If the file is missing, damaged or cut short, or has no segments.
@@ -42,14 +42,14 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
         layers = voxels if voxels.ndim == 4 else voxels[None]
         if layers.ndim != 4 or not np.issubdtype(layers.dtype, np.integer):
             raise InputError(
-                f"{path.name} has voxels of shape {voxels.shape} and type {voxels.dtype}; a .seg.nrrd "
-                "has whole numbers in three dimensions, or layers of them. Save the binary labelmap of it."
+                f"{path.name} has voxels of shape {voxels.shape} and type {voxels.dtype}; a .seg.nrrd has whole "
+                "numbers in three dimensions, or layers of them. Save the binary labelmap of it."
             )
         geometry = VolumeGeometry.from_affine(content["ijkToLPS"], (layers.shape[1], layers.shape[2], layers.shape[3]))
         infos = [dict(info) for info in content["segments"]]
         for info, name in zip(infos, _names_in_header(path), strict=True):
             info["name"] = name
-            layers[int(info.get("layer", 0))]  # a layer that is not there fails here
+            layers[int(info.get("layer", 0))]  # a missing layer fails here
     except GeometryError as error:
         raise InputError(f"{path.name}: {error}") from None
     except (InputError, MemoryError):
@@ -65,10 +65,10 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
 
 
 def write_layers(partial: Path, layers: Layers, geometry: VolumeGeometry, infos: list[dict[str, Any]]) -> None:
-    """Writes layers ``(L, I, J, K)`` with slicerio and reads them back: a full disk may cut the file short.
+    """Write layers ``(L, I, J, K)`` with slicerio and read them back, because a full disk may truncate the file.
 
     Raises:
-        OSError: If the file could not be written, or what is on the disk is not what was written.
+        OSError: If the file could not be written, or its content differs from what was written.
     """
     import nrrd
     import slicerio
@@ -84,14 +84,14 @@ def write_layers(partial: Path, layers: Layers, geometry: VolumeGeometry, infos:
     _restore_letters(partial)
     try:
         found = nrrd.read(str(partial))[0]
-    except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds for a file cut short
+    except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds for a truncated file
         raise OSError(f"the file could not be read back ({' '.join(str(error).split())[:100]})") from None
     if not np.array_equal(found, voxels):
         raise OSError("the file on the disk differs from what was written")
 
 
 def _names_in_header(path: Path) -> list[str | None]:
-    """Segment names as Slicer writes them, in UTF-8: pynrrd drops every letter that is not ASCII."""
+    """Return the segment names in UTF-8, as Slicer writes them; pynrrd drops every non-ASCII character."""
     fields: dict[int, str | None] = {}
     with path.open("rb") as file:
         for raw in file:
@@ -107,12 +107,12 @@ def _names_in_header(path: Path) -> list[str | None]:
 
 
 def _to_ascii(text: str) -> str:
-    """Replaces letters that pynrrd cannot write by ``@utf8-<hex>@``, until ``_restore_letters``."""
+    """Replace characters that pynrrd cannot write by ``@utf8-<hex>@``; ``_restore_letters`` reverts that."""
     return re.sub(r"[^\x20-\x7e]+", lambda match: f"@utf8-{match[0].encode('utf-8').hex()}@", text)
 
 
 def _ascii_in(value: Any) -> Any:
-    """``_to_ascii`` for every text in nested lists and dictionaries."""
+    """Apply ``_to_ascii`` to every string in nested lists and dictionaries."""
     if isinstance(value, dict):
         return {_to_ascii(str(key)): _ascii_in(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -121,7 +121,7 @@ def _ascii_in(value: Any) -> Any:
 
 
 def _restore_letters(partial: Path) -> None:
-    """Puts the letters back as UTF-8, which Slicer reads and writes."""
+    """Restore the replaced characters as UTF-8, which Slicer reads and writes."""
     header, gap, voxels = partial.read_bytes().partition(b"\n\n")
     restored = re.sub(rb"@utf8-([0-9a-f]+)@", lambda match: bytes.fromhex(match[1].decode()), header)
     if restored != header:

@@ -1,4 +1,4 @@
-"""Segmentations: reading and writing segments as Slicer's ``.seg.nrrd``, as label maps and as pictures."""
+"""Segmentations: segments read and written as Slicer's ``.seg.nrrd``, as label maps and as pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd, read_layers, wri
 OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 MOST_LABELS = 255
 
-# Slicer's generic anatomy colours 1-12, given to segments without a colour of their own
+# Slicer's generic anatomy colours 1-12, the defaults for segments without a colour
 _COLORS = (
     (0.50, 0.68, 0.50), (0.95, 0.84, 0.57), (0.69, 0.48, 0.40), (0.44, 0.72, 0.82), (0.85, 0.40, 0.31),
     (0.87, 0.51, 0.40), (0.56, 0.93, 0.56), (0.75, 0.40, 0.34), (0.86, 0.96, 0.08), (0.31, 0.25, 0.00),
@@ -39,15 +39,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Segment:
-    """One object of a segmentation.
+    """One structure of a segmentation.
 
     Attributes:
-        name: What Slicer shows, e.g. ``"prostate"``.
+        name: Name as shown in Slicer, e.g. ``"prostate"``.
         mask: 1 inside, 0 outside; uint8, shape ``(K, J, I)``.
         color_rgb: Red, green, blue in 0..1.
-        terminology: Slicer's terminology entry as ``slicerio`` gives it (``category``, ``type`` and so on),
+        terminology: Slicer's terminology entry in ``slicerio``'s form (``category``, ``type`` and so on),
             or None.
-        metadata: ``id``, ``status``, ``tags`` and ``label_value`` where the file had them; kept when writing.
+        metadata: ``id``, ``status``, ``tags`` and ``label_value`` if the file had them; kept when writing.
 
     Raises:
         InputError: If the mask is not three-dimensional or has values other than 0 and 1.
@@ -60,7 +60,7 @@ class Segment:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks the mask and makes it uint8."""
+        """Validate the mask and convert it to uint8."""
         mask = np.asarray(self.mask)
         if mask.ndim != 3 or (mask.size and (mask.min() < 0 or mask.max() > 1)):
             raise InputError(
@@ -72,7 +72,7 @@ class Segment:
 
 @dataclass
 class Segmentation:
-    """Segments on one lattice; they may overlap.
+    """Segments on one voxel grid; they may overlap.
 
     Raises:
         GeometryError: If a mask does not have the geometry's shape.
@@ -82,13 +82,12 @@ class Segmentation:
     geometry: VolumeGeometry
 
     def __post_init__(self) -> None:
-        """Checks the shapes."""
+        """Validate the shapes."""
         for segment in self.segments:
             if segment.mask.shape != self.geometry.shape_kji:
                 raise GeometryError(
                     f"segment '{segment.name}' has shape {segment.mask.shape}, the geometry "
-                    f"{self.geometry.shape_kji}; "
-                    "both must be the same (K, J, I)."
+                    f"{self.geometry.shape_kji}; both must be the same (K, J, I)."
                 )
 
     @property
@@ -98,7 +97,7 @@ class Segmentation:
 
 
 def default_color(index: int) -> tuple[float, float, float]:
-    """A colour for the segment at an index, distinct for the first twelve."""
+    """Return the default colour of the segment at an index; the first twelve are distinct."""
     return _COLORS[index % len(_COLORS)]
 
 
@@ -106,24 +105,23 @@ def default_color(index: int) -> tuple[float, float, float]:
 
 
 def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None) -> Segmentation:
-    """Reads segments, onto the grid of a volume if one is given.
+    """Read a segmentation, placed on the grid of a volume if one is given.
 
     Args:
         path: ``.seg.nrrd``; a label map as NRRD, NIfTI or MHA (one segment per value, named ``label 1`` and
             so on); or a picture (one segment per grey value or colour; of a JPEG the bright half).
-        reference: The volume's lattice. The file may be flipped, permuted, cropped or extended against it;
-            voxels are moved, never resampled. A picture has no place, so only its size must fit.
+        reference: The volume's geometry. The file may be flipped, permuted, cropped or extended relative to it;
+            voxels are moved, never resampled. A picture has no position, so only its size must match.
 
     Raises:
-        InputError: If the file is missing, damaged or no segmentation.
-        GeometryError: If its voxels are not on the reference's lattice.
+        InputError: If the file is missing, damaged or not a segmentation.
+        GeometryError: If its voxels do not lie on the reference's lattice.
     """
     path = Path(path)
     if path.is_dir() or path.suffix.lower() in (".dcm", ".ima"):
         raise InputError(
-            f"{path.name} is DICOM; segmentations are read from .seg.nrrd, .nii.gz, .nrrd, .mha and .png. "
-            "Load the DICOM "
-            "segmentation in Slicer and save it as .seg.nrrd."
+            f"{path.name} is DICOM; segmentations are read from .seg.nrrd, .nii.gz, .nrrd, .mha and .png. Load the "
+            "DICOM segmentation in Slicer and save it as .seg.nrrd."
         )
     is_picture = suffix_of(path) in PICTURE_SUFFIXES
     found = _read_slicer(path) if is_seg_nrrd(path) else _read_labels(path)
@@ -138,13 +136,12 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
         lost = int(segment.mask.sum(dtype=np.int64) - mask.sum(dtype=np.int64))
         if lost and not mask.any():
             raise GeometryError(
-                f"segment '{segment.name}' of {path.name} lies wholly outside of the volume ({reference}); "
-                "give the "
+                f"segment '{segment.name}' of {path.name} lies entirely outside the volume ({reference}); give the "
                 "segmentation that was drawn on this volume."
             )
         if lost:
             _log.warning(
-                "%s: %d voxels of '%s' lie outside of the volume and are cut off",
+                "%s: %d voxels of '%s' lie outside the volume and are cropped",
                 path.name,
                 lost,
                 segment.name,
@@ -154,13 +151,13 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
 
 
 def _read_slicer(path: Path) -> Segmentation:
-    """Reads ``.seg.nrrd``."""
+    """Read ``.seg.nrrd``."""
     layers, geometry, infos = read_layers(path)
     return Segmentation([_segment_of(n, info, layers) for n, info in enumerate(infos)], geometry)
 
 
 def _segment_of(index: int, info: dict[str, Any], layers: npt.NDArray[Any]) -> Segment:
-    """A segment from slicerio's description and the layers ``(L, I, J, K)``."""
+    """Build a segment from slicerio's description and the layers ``(L, I, J, K)``."""
     value, layer = int(info.get("labelValue", 1)), int(info.get("layer", 0))
     mask = np.ascontiguousarray((layers[layer] == value).T, dtype=np.uint8)
     color = tuple(float(c) for c in info.get("color", default_color(index)))
@@ -173,9 +170,9 @@ def _segment_of(index: int, info: dict[str, Any], layers: npt.NDArray[Any]) -> S
 
 
 def _read_labels(path: Path) -> Segmentation:
-    """Reads a label map or picture: one segment per value."""
+    """Read a label map or picture: one segment per value."""
     array, geometry = image_to_array(read_image(path), path)
-    if suffix_of(path) in (".jpg", ".jpeg"):  # lossy: edges have every grey
+    if suffix_of(path) in (".jpg", ".jpeg"):  # lossy: edges contain all grey values
         grey = array.max(axis=-1) if array.ndim == 4 else array
         return Segmentation([Segment("label 1", (grey > 127).astype(np.uint8), default_color(0))], geometry)
     colors: list[tuple[float, float, float]] | None = None
@@ -184,17 +181,15 @@ def _read_labels(path: Path) -> Segmentation:
     if not np.issubdtype(array.dtype, np.integer):
         if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
             raise InputError(
-                f"{path.name} has fractions or NaN as voxels; a label map has one whole number per object. "
-                "Threshold it "
-                "first, or give the segmentation instead of the image."
+                f"{path.name} has fractional or NaN voxel values; a label map has one integer per object. Threshold "
+                "it first, or give the segmentation instead of the image."
             )
         array = array.astype(np.int64)
     values = [int(v) for v in np.unique(array)]
     if values[0] < 0 or len(values) > MOST_LABELS + 1:
         raise InputError(
-            f"{path.name} has {len(values)} different values from {values[0]} to {values[-1]}; a label map "
-            "has 0 outside "
-            f"and at most {MOST_LABELS} objects. Is this the image instead of the segmentation?"
+            f"{path.name} has {len(values)} different values from {values[0]} to {values[-1]}; a label map has 0 "
+            f"outside and at most {MOST_LABELS} objects. Is this the image instead of the segmentation?"
         )
     values = [v for v in values if v]
     if not values:
@@ -216,7 +211,7 @@ def _read_labels(path: Path) -> Segmentation:
 def _colors_to_labels(
     array: npt.NDArray[Any], path: Path
 ) -> tuple[npt.NDArray[Any], list[tuple[float, float, float]] | None]:
-    """Grey pictures stored as RGB to their values, coloured ones to 1, 2, ... in the order of colours."""
+    """Convert RGB to labels: grey pictures to their values, coloured ones to 1, 2, ... in order of colour."""
     if np.array_equal(array[..., 0], array[..., 1]) and np.array_equal(array[..., 0], array[..., 2]):
         return array[..., 0], None
     wide = array.astype(np.int64)
@@ -225,8 +220,7 @@ def _colors_to_labels(
     unique = unique[unique > 0]
     if len(unique) > MOST_LABELS:
         raise InputError(
-            f"{path.name} has {len(unique)} colours; a mask has one colour per object, on black. Is this the "
-            "image "
+            f"{path.name} has {len(unique)} colours; a mask has one colour per object, on black. Is this the image "
             "instead of the mask?"
         )
     labels = np.where(codes > 0, np.searchsorted(unique, codes) + 1, 0)
@@ -236,13 +230,12 @@ def _colors_to_labels(
 
 
 def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -> Segmentation:
-    """Gives a mask without a place the place of the volume, if its size fits."""
+    """Give a mask without a position the geometry of the volume, if its size matches."""
     if found.geometry.size_ijk != reference.size_ijk:
         (width, height, _), (i, j, k) = found.geometry.size_ijk, reference.size_ijk
         raise GeometryError(
-            f"{path.name} has {width}x{height} pixels, the image has {i}x{j}x{k}; a mask as a picture must "
-            "have the size "
-            "of its image, and the image one slice. Export the mask at the image's size."
+            f"{path.name} has {width}x{height} pixels, the image has {i}x{j}x{k}; a mask as a picture must have the "
+            "size of its image, and the image one slice. Export the mask at the image's size."
         )
     return Segmentation(found.segments, reference)
 
@@ -251,20 +244,19 @@ def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -
 
 
 def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str]:
-    """Writes segments in exactly their lattice (NIfTI keeps it in float32: about 1e-6 of the distances).
+    """Write a segmentation with exactly its geometry (NIfTI stores it in float32: errors of about 1e-6).
 
     Args:
         path: ``.seg.nrrd`` keeps names, colours, terminology and overlaps; ``.nii.gz``, ``.nii``, ``.nrrd``
             and ``.mha`` become a label map with the values 1, 2, ... in the order of the segments (or the
-            values that were read, if they are distinct); ``.png`` the same, for one slice.
-        segmentation: What to write.
+            values read from the file, if they are distinct); ``.png`` the same, for one slice.
+        segmentation: The segmentation to write.
 
     Returns:
-        Warnings as sentences: voxels of several segments of which a label map keeps only the last.
+        Warnings as sentences, e.g. that a label map keeps only the last of overlapping segments.
 
     Raises:
-        OutputError: If the file cannot be written, in which case nothing half-written stays and an older file
-            is kept.
+        OutputError: If the file cannot be written; no partial file is left and an existing file is kept.
     """
     path = Path(path)
     check_output_path(path, OUTPUT_SUFFIXES)
@@ -286,13 +278,13 @@ def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str
 
 
 def label_values(segments: Iterable[Segment]) -> list[int]:
-    """The values that a label map gets: those that were read if they are distinct, otherwise 1, 2, ..."""
+    """Return the values for a label map: those read from the file if they are distinct, otherwise 1, 2, ..."""
     values = [int(segment.metadata.get("label_value", 0)) for segment in segments]
     return values if len(set(values)) == len(values) and min(values) > 0 else list(range(1, len(values) + 1))
 
 
 def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str]]:
-    """One number per voxel, ``(K, J, I)``, uint8 or uint16; later segments win, which the warnings tell."""
+    """Return a label map ``(K, J, I)``, uint8 or uint16, and warnings: where segments overlap, the last one wins."""
     values = label_values(segmentation.segments)
     labels = np.zeros(segmentation.geometry.shape_kji, np.uint8 if max(values) <= 255 else np.uint16)
     if max(values) > np.iinfo(labels.dtype).max:
@@ -310,7 +302,7 @@ def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str
 
 
 def _layers_of(segments: list[Segment]) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
-    """Puts segments into as few layers as going through them once gives; each gets ``(layer, value)``.
+    """Distribute segments greedily over layers without overlaps; each gets a ``(layer, value)``.
 
     The layers have shape ``(L, I, J, K)``, in the order that NRRD stores.
     """
@@ -331,7 +323,7 @@ def _layers_of(segments: list[Segment]) -> tuple[npt.NDArray[Any], list[tuple[in
 
 
 def _write_slicer(partial: Path, segmentation: Segmentation) -> None:
-    """Writes ``.seg.nrrd``."""
+    """Write ``.seg.nrrd``."""
     layers, places = _layers_of(segmentation.segments)
     i, j, k = segmentation.geometry.size_ijk
     infos: list[dict[str, Any]] = []

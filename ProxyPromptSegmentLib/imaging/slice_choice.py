@@ -1,4 +1,4 @@
-"""Which slices somebody asked for, as text such as ``5:20`` whose open ends wait for the stack's length."""
+"""Slice ranges requested as text such as ``5:20``; open ends are resolved with the stack's length."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _WORDS_FOR_ALL = ("", "auto", "all")
 
 @dataclass(frozen=True)
 class SliceChoice:
-    """Ranges of slices.
+    """Requested ranges of slices.
 
     Attributes:
-        ranges: First and last slice of each, both included, counted from 0; None is an open end.
+        ranges: First and last slice of each range, both included, counted from 0; None is an open end.
     """
 
     ranges: tuple[tuple[int | None, int | None], ...]
 
     @classmethod
     def parse(cls, text: str | None, option: str) -> SliceChoice | None:
-        """Reads ``3``, ``3:8``, ``3:``, ``:8`` or several of them joined by commas.
+        """Parse ``3``, ``3:8``, ``3:``, ``:8`` or several of these separated by commas.
 
         Args:
-            text: What was typed.
-            option: The option's name, for the message.
+            text: The text entered by the user.
+            option: The option's name, for the error message.
 
         Returns:
-            The choice; None for ``auto``, ``all`` or no text, which leave it to the program.
+            The choice; None for ``auto``, ``all`` or no text: the program chooses.
 
         Raises:
-            UsageError: If the text is something else.
+            UsageError: If the text has another form.
         """
         if text is None or text.strip().lower() in _WORDS_FOR_ALL:
             return None
@@ -43,8 +43,8 @@ class SliceChoice:
             found = re.fullmatch(r"\s*([0-9]*)\s*(:?)\s*([0-9]*)\s*", part)
             if not found or not (found[1] or found[2]) or (found[3] and not found[2]):
                 raise UsageError(
-                    f"{option} is '{text}'; write slices as 12, as 5:20 (from 5 to 20, both included, "
-                    "counted from 0), or several joined by commas."
+                    f"{option} is '{text}'; write slices as 12, as 5:20 (from 5 to 20, both included, counted from "
+                    "0), or several joined by commas."
                 )
             first = int(found[1]) if found[1] else None
             last = int(found[3]) if found[3] else (None if found[2] else first)
@@ -56,7 +56,7 @@ class SliceChoice:
         return cls(tuple(ranges))
 
     def numbers(self, count: int) -> list[int]:
-        """Slice numbers on a stack of ``count``; those beyond it stay in, to be refused by name."""
+        """Return the slice indices on a stack of ``count``; indices beyond it are kept for error messages."""
         numbers: list[int] = []
         for first, last in self.ranges:
             numbers += range(first or 0, (count - 1 if last is None else last) + 1)
@@ -64,11 +64,11 @@ class SliceChoice:
 
 
 Slices = SliceChoice | Sequence[int] | None
-"""Numbers, a choice, or None where the program decides."""
+"""Slice indices, a choice, or None if the program chooses."""
 
 
 def slice_numbers(slices: SliceChoice | Sequence[int] | None, count: int) -> list[int] | None:
-    """The numbers that ``slices`` stands for on a stack of ``count``; None stays None."""
+    """Return the indices that ``slices`` selects on a stack of ``count``; None stays None."""
     if slices is None:
         return None
     numbers = slices.numbers(count) if isinstance(slices, SliceChoice) else [int(n) for n in slices]

@@ -1,4 +1,4 @@
-"""Volumes: images with a place, read from NRRD, NIfTI, MetaImage, DICOM series and pictures."""
+"""Volumes: images with their geometry, read from NRRD, NIfTI, MetaImage, DICOM series and pictures."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ __all__ = [
 
 @dataclass
 class Volume:
-    """An image with a place.
+    """An image with its geometry.
 
     Attributes:
         array: Intensities as acquired; float32, shape ``(K, J, I)``, or ``(K, J, I, 3)`` for RGB.
-        geometry: The lattice; its shape is the first three of the array.
-        name: What to call it, usually the file's name without suffix.
-        source: The file or folder that it was read from, if any.
+        geometry: The voxel grid; its shape equals the first three axes of the array.
+        name: Name for messages, usually the file name without suffix.
+        source: The file or folder it was read from, if any.
 
     Raises:
         InputError: If array and geometry have different shapes.
@@ -58,27 +58,26 @@ class Volume:
     source: Path | None = None
 
     def __post_init__(self) -> None:
-        """Checks the shape and makes the array float32."""
+        """Validate the shape and convert the array to float32."""
         self.array = np.asarray(self.array, dtype=np.float32)
         shape = self.array.shape
         if shape[:3] != self.geometry.shape_kji or shape[3:] not in ((), (3,)):
             raise InputError(
-                f"{self.name} has an array of shape {shape} and a geometry of {self.geometry.shape_kji}; the "
-                "array "
+                f"{self.name} has an array of shape {shape} and a geometry of {self.geometry.shape_kji}; the array "
                 "must have the geometry's (K, J, I), with 3 behind it for colour."
             )
 
     @property
     def is_rgb(self) -> bool:
-        """Whether voxels have three colours."""
+        """Whether voxels have three colour channels."""
         return self.array.ndim == 4
 
 
 def check_intensities(array: npt.NDArray[Any], name: str) -> None:
-    """Refuses intensities that no window can be laid over.
+    """Reject intensities for which no window can be computed.
 
     Raises:
-        InputError: If there are NaN or infinite values, or all are the same.
+        InputError: If there are NaN or infinite values, or all values are equal.
     """
     wrong = int(array.size - np.count_nonzero(np.isfinite(array)))
     if wrong:
@@ -91,11 +90,11 @@ def check_intensities(array: npt.NDArray[Any], name: str) -> None:
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Reads an image.
+    """Read a volume from a file or DICOM folder.
 
     Args:
         path: An NRRD, NIfTI, MetaImage or picture file; a folder with one DICOM series; or one file of a
-            series, which stands for the whole series.
+            series, which selects the whole series.
 
     Raises:
         InputError: If the file is missing, is not an image or cut short, has more than three dimensions or
@@ -106,17 +105,17 @@ def read_volume(path: Path | str) -> Volume:
     image = read_image(path)
     array, geometry = image_to_array(image, path)
     name = path.resolve().name if path.is_dir() else stem_of(path)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are rejected
         volume = Volume(array.astype(np.float32), geometry, name, path)
     check_intensities(volume.array, path.name)
     return volume
 
 
 def write_volume(path: Path | str, volume: Volume) -> None:
-    """Writes a volume as NRRD, NIfTI or MetaImage, float32 (RGB: 8 bits where they suffice).
+    """Write a volume as NRRD, NIfTI or MetaImage, float32 (RGB: 8 bits where they suffice).
 
     Raises:
-        OutputError: If the file cannot be written; nothing half-written stays.
+        OutputError: If the file cannot be written; no partial file is left.
     """
     path = Path(path)
     check_output_path(path, (".nrrd", ".nii.gz", ".nii", ".mha"))

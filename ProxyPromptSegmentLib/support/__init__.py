@@ -1,1 +1,1 @@
-"""Annotated cases that prompt a model: pairs, cases, matching with a target. Imports no torch."""
+"""Annotated cases that prompt a model: cases, slice pairs, matching with a target. Imports no torch."""

@@ -1,4 +1,4 @@
-"""A retrospective case with its annotation, and what several cases have in common."""
+"""Retrospective cases with their annotation, and the objects that several cases share."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class SupportCase:
 
     Attributes:
         volume: The image.
-        segmentation: The annotation on the image's grid.
-        slices: Which slices prompt, counted from 0; None chooses among the annotated ones.
-        source: The annotation's file, if any.
-        axis: Axis along which ``slices`` are counted; None is the one that is chosen for the support.
+        segmentation: The annotation, on the image's grid.
+        slices: Indices of the slices that prompt, counted from 0; None chooses among the annotated ones.
+        source: The file of the annotation, if any.
+        axis: Axis along which ``slices`` are counted; None means the axis chosen for the support.
     """
 
     volume: Volume
@@ -34,11 +34,11 @@ class SupportCase:
 
 
 def read_support_case(image: Path, segmentation: Path, slices: Slices = None) -> SupportCase:
-    """Reads one annotated case.
+    """Read one annotated case.
 
     Raises:
-        InputError: If a file is missing or no image.
-        SupportError: If the annotation is empty or of another size than the image.
+        InputError: If a file is missing or not an image.
+        SupportError: If the annotation is empty or differs in size from the image.
         GeometryError: If it lies on another grid.
     """
     volume = read_volume(image)
@@ -47,20 +47,20 @@ def read_support_case(image: Path, segmentation: Path, slices: Slices = None) ->
     except InputError:
         if _is_all_zero(segmentation):
             raise SupportError(
-                f"the support's mask {segmentation.name} is empty: nothing is marked in it. Choose another "
-                "support, on which the object is annotated."
+                f"the support's mask {segmentation.name} is empty: nothing is marked in it. Choose another support, "
+                "on which the object is annotated."
             ) from None
         raise
     except GeometryError as error:
         own = read_segmentation(segmentation).geometry.size_ijk
         if own != volume.geometry.size_ijk:
-            raise SupportError(f"the support's mask has another size than its image {image.name}: {error}") from None
+            raise SupportError(f"the support's mask differs in size from its image {image.name}: {error}") from None
         raise
     return SupportCase(volume, marked, slices, segmentation)
 
 
 def _is_all_zero(path: Path) -> bool:
-    """Whether a mask file is a readable label map without any label."""
+    """Return whether a mask file is a readable label map in which every voxel is 0."""
     try:
         return not image_to_array(read_image(path), path)[0].any()
     except InputError:
@@ -68,7 +68,7 @@ def _is_all_zero(path: Path) -> bool:
 
 
 def distinct_names(volumes: Sequence[Volume]) -> list[str]:
-    """The volumes' names; where several files share one, with the folder before it."""
+    """Return the volumes' names, prefixed with the folder where several files share a name."""
     names = [volume.name for volume in volumes]
     return [
         f"{volume.source.resolve().parent.name}/{name}" if volume.source and names.count(name) > 1 else name
@@ -77,7 +77,7 @@ def distinct_names(volumes: Sequence[Volume]) -> list[str]:
 
 
 def shared_objects(segmentations: Sequence[Segmentation]) -> tuple[list[str], list[str]]:
-    """Names of the objects that are marked in all, in the order of the first; and of the others.
+    """Return the names of the objects annotated in all segmentations, in the order of the first, and of the others.
 
     Raises:
         SupportError: If they have no object in common.
@@ -87,7 +87,9 @@ def shared_objects(segmentations: Sequence[Segmentation]) -> tuple[list[str], li
     every = dict(pair for names in reversed(marked) for pair in names.items())
     if not common:
         each = "; ".join(_listed(list(names.values())) or "nothing" for names in marked)
-        raise SupportError(f"the supports have no marked object in common ({each}). Name the same object alike in all.")
+        raise SupportError(
+            f"the supports have no annotated object in common ({each}). Give the object the same name in all."
+        )
     return [name for key, name in marked[0].items() if key in common], [
         name for key, name in every.items() if key not in common
     ]

@@ -1,4 +1,4 @@
-"""Whether a target is looked at as its support is: the plane of the slices, and what differs notably."""
+"""Matching of supports and target: slices in the same plane, and notes on notable differences."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 MOST_PIXEL_ASPECT = 2.0
-"""Slices across the acquired ones are used up to this ratio of pixel sides; beyond it they are stairs."""
+"""Reformatted slices are used up to this pixel aspect ratio; beyond it they show stair steps."""
 
 NOTABLE_RATIO = 2.0
-"""Pixel size or field of view that differs by more than this factor is told to the user."""
+"""Differences in pixel size or field of view beyond this factor are reported to the user."""
 
 SMALLEST_SLICE = 8
-_PLANES = ("sagittal", "coronal", "axial")  # by the world axis (L, P, S) that the slices are stacked along
+_PLANES = ("sagittal", "coronal", "axial")  # by the world axis (L, P, S) along which the slices are stacked
 
 
 def has_place(volume: Volume) -> bool:
-    """Whether millimetres and directions of a volume mean anything; those of a picture do not."""
+    """Return whether a volume's spacing and directions are meaningful; those of a picture are not."""
     return volume.source is None or suffix_of(volume.source) not in PICTURE_SUFFIXES
 
 
 def plane_of(geometry: VolumeGeometry, axis: Axis) -> str:
-    """``axial``, ``coronal`` or ``sagittal``: the plane that the slices along an axis lie nearest to."""
+    """Return the plane nearest to the slices along an axis: ``axial``, ``coronal`` or ``sagittal``."""
     return _PLANES[int(np.argmax(np.abs(geometry.direction[:, 2 - AXES.index(axis)])))]
 
 
 def parallel_axis(geometry: VolumeGeometry, other: VolumeGeometry, axis: Axis) -> Axis:
-    """The axis of ``geometry`` whose slices are most nearly parallel to those of ``other`` along ``axis``."""
+    """Return the axis of ``geometry`` whose slices are closest to parallel to those of ``other`` along ``axis``."""
     along = np.abs(geometry.direction.T @ other.direction[:, 2 - AXES.index(axis)])  # cosines for i, j, k
     return AXES[2 - int(np.argmax(along))]
 
 
 def is_sliceable(geometry: VolumeGeometry, axis: Axis) -> bool:
-    """Whether slices along an axis have nearly square pixels and more than a few of them."""
+    """Return whether slices along an axis have nearly square pixels and enough of them."""
     rows_mm, columns_mm = slice_spacing_mm(geometry, axis)
     ratio = max(rows_mm, columns_mm) / min(rows_mm, columns_mm)
     return ratio <= MOST_PIXEL_ASPECT and min(_slice_shape(geometry, axis)) >= SMALLEST_SLICE
 
 
 def _slice_shape(geometry: VolumeGeometry, axis: Axis) -> tuple[int, int]:
-    """Rows and columns of the slices along an axis."""
+    """Return the numbers of rows and columns of the slices along an axis."""
     rows, columns = (n for n, name in zip(geometry.shape_kji, AXES, strict=True) if name != axis)
     return rows, columns
 
 
 def annotated_axis(volume: Volume, segmentation: Segmentation) -> Axis:
-    """The axis along which a case was annotated.
+    """Return the axis along which a case was annotated.
 
-    It is the acquired one; but where few slices of a volume with cubic voxels are annotated, it is the one
-    that shows them as few slices and not as stripes on all.
+    This is the acquired axis; but if only a few slices of a volume with cubic voxels are annotated, it is the
+    axis along which they are few slices instead of stripes on all.
     """
     best = auto_axis(volume.geometry)
     inside = np.any([segment.mask > 0 for segment in segmentation.segments], axis=0)
@@ -69,19 +69,19 @@ def annotated_axis(volume: Volume, segmentation: Segmentation) -> Axis:
 def choose_axes(
     cases: Sequence[tuple[Volume, Segmentation]], target: Volume, wanted: str = "auto"
 ) -> tuple[Axis, list[Axis], list[str]]:
-    """Finds slicing axes of target and supports whose slices show the body in the same plane.
+    """Choose slicing axes of target and supports so that their slices show the body in the same plane.
 
     Args:
         cases: Images and annotations of the supports.
         target: The volume to be segmented.
-        wanted: Axis of the target, ``k``, ``j`` or ``i``; ``auto`` takes the acquired slices, or with nearly
+        wanted: Axis of the target, ``k``, ``j`` or ``i``; ``auto`` takes the acquired slices, or for nearly
             cubic voxels those in the plane of the supports.
 
     Returns:
-        The target's axis, the axis of each support, and what the user should know as sentences.
+        The target's axis, the axis of each support, and notes for the user as sentences.
 
     Raises:
-        UsageError: If the axis is unknown or leaves slices of a few pixels.
+        UsageError: If the axis is unknown or its slices are only a few pixels wide.
     """
     if wanted not in ("auto", *AXES):
         raise UsageError(f"the axis is '{wanted}'; choose auto, k (slices), j (rows) or i (columns).")
@@ -95,8 +95,8 @@ def choose_axes(
     rows, columns = _slice_shape(target.geometry, axis)
     if wanted != "auto" and min(rows, columns) < SMALLEST_SLICE:
         raise UsageError(
-            f"along {axis} the slices of {target.name} have {rows}x{columns} pixels, which shows nothing; "
-            "choose another --axis, or auto."
+            f"along {axis} the slices of {target.name} have {rows}x{columns} pixels, which shows nothing; choose "
+            "another --axis, or auto."
         )
     axes, notes = list(natural), []
     for n in placed:
@@ -106,24 +106,26 @@ def choose_axes(
         seen, needed = plane_of(volume.geometry, axes[n]), plane_of(target.geometry, axis)
         if seen != needed and axes[n] != alike:
             notes.append(
-                f"The slices of the support {volume.name} are {seen}, those of the target {target.name} are "
-                f"{needed}: the same organ looks different in them. Choose a support in the plane of the "
-                "target, or another --axis."
+                f"The slices of the support {volume.name} are {seen}, those of the target {target.name} are {needed}: "
+                "the same organ looks different in them. Choose a support in the plane of the target, or another "
+                "--axis."
             )
     return axis, axes, notes
 
 
 def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: Axis) -> list[str]:
-    """What differs so much between supports and target that the result may suffer, as sentences."""
+    """Describe differences between supports and target that may impair the result, as sentences."""
     notes = []
     for volume, own in supports:
         if volume.source is not None and target.source is not None and _same_file(volume, target):
-            notes.append(f"The target {target.name} is the support itself; the result says nothing about other cases.")
+            notes.append(
+                f"The target {target.name} is the support itself; the result does not show how well other cases work."
+            )
         if volume.is_rgb != target.is_rgb:
             kinds = ("in colour", "grey") if volume.is_rgb else ("grey", "in colour")
             notes.append(
-                f"The support {volume.name} is {kinds[0]}, the target {target.name} {kinds[1]}: they are "
-                "hardly of the same kind. Choose a support of the same modality."
+                f"The support {volume.name} is {kinds[0]}, the target {target.name} {kinds[1]}: they are hardly of "
+                "the same kind. Choose a support of the same modality."
             )
         if has_place(volume) != has_place(target):
             kinds = ("a volume", "a picture") if has_place(volume) else ("a picture", "a volume")
@@ -138,15 +140,15 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
             sides = [rows / columns for rows, columns in shapes]
             if max(sides) / min(sides) > NOTABLE_RATIO:
                 notes.append(
-                    f"The slices of the support {volume.name} ({shapes[0][1]}x{shapes[0][0]} pixels) and of "
-                    f"the target ({shapes[1][1]}x{shapes[1][0]}) have very different shapes. Choose a "
-                    "support that is framed alike."
+                    f"The slices of the support {volume.name} ({shapes[0][1]}x{shapes[0][0]} pixels) and of the "
+                    f"target ({shapes[1][1]}x{shapes[1][0]}) have very different shapes. Choose a support that is "
+                    "framed alike."
                 )
     return list(dict.fromkeys(notes))
 
 
 def _same_file(volume: Volume, target: Volume) -> bool:
-    """Whether two volumes were read from one file and hold the same voxels."""
+    """Return whether two volumes were read from the same file and have the same voxels."""
     return (
         volume.source is not None
         and target.source is not None
@@ -156,15 +158,15 @@ def _same_file(volume: Volume, target: Volume) -> bool:
 
 
 def _size_notes(volume: Volume, own: Axis, target: Volume, axis: Axis) -> list[str]:
-    """Sentences about pixel size and field of view."""
+    """Describe notable differences in pixel size and field of view, as sentences."""
     notes = []
     pixels = [
         math.sqrt(math.prod(slice_spacing_mm(g, a))) for g, a in ((volume.geometry, own), (target.geometry, axis))
     ]
     if max(pixels) / min(pixels) > NOTABLE_RATIO:
         notes.append(
-            f"The support {volume.name} has pixels of {pixels[0]:.2g} mm, the target {target.name} of "
-            f"{pixels[1]:.2g} mm, more than a factor of 2 apart. Choose a support of similar resolution."
+            f"The support {volume.name} has pixels of {pixels[0]:.2g} mm, the target {target.name} of {pixels[1]:.2g} "
+            "mm, more than a factor of 2 apart. Choose a support of similar resolution."
         )
     fields = []
     for g, a in ((volume.geometry, own), (target.geometry, axis)):
@@ -172,8 +174,8 @@ def _size_notes(volume: Volume, own: Axis, target: Volume, axis: Axis) -> list[s
         fields.append(max(extent))
     if max(fields) / min(fields) > NOTABLE_RATIO:
         notes.append(
-            f"The support {volume.name} shows {fields[0]:.0f} mm, the target {target.name} {fields[1]:.0f} "
-            "mm across: the fields of view are more than a factor of 2 apart. Choose a support that is "
-            "framed alike, or crop one of them."
+            f"The support {volume.name} shows {fields[0]:.0f} mm, the target {target.name} {fields[1]:.0f} mm across: "
+            "the fields of view are more than a factor of 2 apart. Choose a support that is framed alike, or crop "
+            "one of them."
         )
     return notes

@@ -1,4 +1,4 @@
-"""The support: annotated slices of a retrospective case, from which the proxy prompt is computed."""
+"""The support set: annotated slices of retrospective cases, from which the proxy prompt is computed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class SupportPair:
         masks: 1 inside each object, 0 outside; uint8, shape ``(N, H, W)``; objects may overlap.
         spacing_mm: Pixel size ``(row, column)`` in mm.
         window: Intensities ``(low, high)`` that are mapped to 0..1.
-        source: Where the slice comes from, in words, for a person.
-        slice_index: Its number along the case's slicing axis, counted from 0; None where there is no such number.
+        source: Description of the slice's origin, for messages.
+        slice_index: Index along the case's slicing axis, counted from 0; None if there is none.
 
     Raises:
         SupportError: If the shapes differ, a value is not allowed or every mask is empty.
@@ -45,13 +45,12 @@ class SupportPair:
     slice_index: int | None = None
 
     def __post_init__(self) -> None:
-        """Checks the values and makes the arrays plain."""
+        """Validate the values and make the arrays contiguous."""
         image, masks = np.ascontiguousarray(self.image, dtype=np.float32), np.ascontiguousarray(self.masks)
         what = self.source or "the support"
         if image.shape[2:] not in ((), (3,)) or image.ndim < 2 or masks.ndim != 3 or image.shape[:2] != masks.shape[1:]:
             raise SupportError(
-                f"{what}: image has shape {image.shape}, masks {masks.shape}; both must share (H, W), with N "
-                "masks in "
+                f"{what}: image has shape {image.shape}, masks {masks.shape}; both must share (H, W), with N masks in "
                 "front. Export the segmentation in the volume's geometry."
             )
         if masks.size and not np.isin(masks, (0, 1)).all():
@@ -59,10 +58,10 @@ class SupportPair:
         if not masks.any():
             raise SupportError(f"{what}: every mask is empty; choose a slice on which an object is annotated.")
         if not np.isfinite(image).all():
-            raise SupportError(f"{what}: the image has NaN or infinite intensity; replace it by numbers first.")
+            raise SupportError(f"{what}: the image has NaN or infinite intensity; replace these values first.")
         if not (np.isfinite(self.window).all() and self.window[0] < self.window[1]):
             raise SupportError(
-                f"{what}: the intensity window {self.window} is empty; its low end must be below its high."
+                f"{what}: the intensity window {self.window} is empty; its lower end must be below its upper end."
             )
         if not (np.isfinite(self.spacing_mm).all() and min(self.spacing_mm) > 0):
             raise SupportError(f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0.")
@@ -77,12 +76,12 @@ class SupportPair:
 
 @dataclass(frozen=True, eq=False)
 class SupportSet:
-    """Pairs that annotate the same objects; each object on at least one of them.
+    """Annotated slices of the same objects; each object is shown on at least one of them.
 
     Attributes:
         pairs: At least one pair; sizes may differ between pairs.
         objects: Name of each object, in the order of the masks.
-        colors: Red, green, blue in 0..1 per object; Slicer's colours where none are given.
+        colors: Red, green, blue in 0..1 per object; Slicer's default colours if none are given.
         terminologies: Slicer's terminology entry per object, or None.
 
     Raises:
@@ -95,32 +94,28 @@ class SupportSet:
     terminologies: tuple[dict[str, Any] | None, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks that every object is shown."""
+        """Validate the counts and that every object is shown."""
         pairs, objects = tuple(self.pairs), tuple(str(name) for name in self.objects)
         colors = tuple(self.colors) or tuple(default_color(n) for n in range(len(objects)))
         terminologies = tuple(self.terminologies) or (None,) * len(objects)
         if not pairs or not objects:
             raise SupportError(
-                f"the support has {len(pairs)} pairs and {len(objects)} objects; at least one of each is "
-                "needed. Choose "
-                "another support."
+                f"the support has {len(pairs)} pairs and {len(objects)} objects; at least one of each is needed. "
+                "Choose another support."
             )
         if len({name.casefold() for name in objects}) < len(objects):
             raise SupportError(f"objects of the support share a name: {_listed(objects)}; give each its own.")
         if not len(objects) == len(colors) == len(terminologies) or any(len(p.masks) != len(objects) for p in pairs):
             raise SupportError(
-                f"the support names {len(objects)} objects, but has {len(colors)} colours, "
-                f"{len(terminologies)} "
-                f"terminologies and {sorted({len(p.masks) for p in pairs})} masks per pair; the counts must "
-                "agree."
+                f"the support names {len(objects)} objects, but has {len(colors)} colours, {len(terminologies)} "
+                f"terminologies and {sorted({len(p.masks) for p in pairs})} masks per pair; the counts must agree."
             )
         shown = np.any([p.masks.any(axis=(1, 2)) for p in pairs], axis=0)
         if not shown.all():
             missing = [name for name, there in zip(objects, shown, strict=True) if not there]
             raise SupportError(
-                f"no slice of the support shows {_listed(missing)}: the mask is empty. Choose another "
-                "support or other "
-                "slices, or leave the object out."
+                f"no slice of the support shows {_listed(missing)}: the mask is empty. Choose another support or "
+                "other slices, or leave the object out."
             )
         object.__setattr__(self, "pairs", pairs)
         object.__setattr__(self, "objects", objects)
@@ -128,7 +123,7 @@ class SupportSet:
         object.__setattr__(self, "terminologies", terminologies)
 
     def __len__(self) -> int:
-        """Number of pairs, K of the paper."""
+        """Return the number of pairs, K in the paper."""
         return len(self.pairs)
 
 
@@ -141,36 +136,33 @@ def support_from_volume(
     max_slices: int = MAX_SLICES,
     oriented: bool = False,
 ) -> SupportSet:
-    """Takes annotated slices out of a case.
+    """Build a support set from annotated slices of a case.
 
     Args:
         volume: The retrospective case.
         segmentation: Its annotation, on the same grid.
-        objects: Names of the segments to use, in any case of letters; all that are not empty by default.
-        slices: Indices along the axis. By default ("auto") those that are annotated, evenly spread, such that
+        objects: Names of the segments to use, in upper or lower case; by default all that are not empty.
+        slices: Indices along the axis. By default ("auto") annotated slices, evenly spaced, chosen so that
             every object is shown.
         axis: Slicing axis.
-        max_slices: How many slices are taken at most when they are chosen here.
-        oriented: Whether to turn the slices as a radiologist looks at them; the target's have to be turned
-            too.
+        max_slices: Largest number of slices when they are chosen automatically.
+        oriented: Whether to use radiological orientation; the target's slices must then be oriented as well.
 
     Raises:
-        SupportError: If sizes differ, a name is unknown, a slice does not exist or nothing is annotated on
-            it.
-        GeometryError: If sizes agree but the grids lie elsewhere, or the axis is unknown.
+        SupportError: If sizes differ, a name is unknown, or a slice does not exist or is not annotated.
+        GeometryError: If the sizes agree but the grids do not, or the axis is unknown.
     """
     from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 
     if segmentation.geometry.shape_kji != volume.geometry.shape_kji:
         raise SupportError(
             f"the support's image {volume.name} has shape {volume.geometry.shape_kji}, its masks "
-            f"{segmentation.geometry.shape_kji}; both must share (K, J, I). Export the segmentation in the "
-            "volume's geometry."
+            f"{segmentation.geometry.shape_kji}; both must share (K, J, I). Export the segmentation in the volume's "
+            "geometry."
         )
     if not segmentation.geometry.is_close(volume.geometry):
         raise GeometryError(
-            f"the support's segmentation lies on another grid ({segmentation.geometry}) than its image "
-            f"{volume.name} "
+            f"the support's segmentation lies on another grid ({segmentation.geometry}) than its image {volume.name} "
             f"({volume.geometry}); give the segmentation that was drawn on this image."
         )
     chosen = select_segments(segmentation, objects)
@@ -199,9 +191,9 @@ def support_from_volume(
 
 
 def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -> list[Segment]:
-    """The segments of the given names in that order ("1" also finds "label 1"), or all that are not empty.
+    """Return the segments with the given names, in that order ("1" also matches "label 1"), or all non-empty ones.
 
-    ``NEWNAME=A+B`` makes one object of several segments.
+    ``NEWNAME=A+B`` merges several segments into one object.
 
     Raises:
         SupportError: If a name is unknown, repeated or ambiguous, or the segment is empty.
@@ -210,8 +202,7 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
         chosen = [segment for segment in segmentation.segments if segment.mask.any()]
         if not chosen:
             raise SupportError(
-                f"every mask of the support is empty ({_listed(segmentation.names) or 'no segments'}); "
-                "choose another "
+                f"every mask of the support is empty ({_listed(segmentation.names) or 'no segments'}); choose another "
                 "support, on which the object is annotated."
             )
         return chosen
@@ -219,19 +210,19 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
     for name in objects:
         one = _union(segmentation, name) if "=" in name else _segment_named(segmentation, name)
         if any(one is segment or one.name.casefold() == segment.name.casefold() for segment in named):
-            raise SupportError(f"the object '{name}' is named twice; name each object once.")
+            raise SupportError(f"the object '{name}' is given twice; give each object once.")
         named.append(one)
     return named
 
 
 def _segment_named(segmentation: Segmentation, name: str) -> Segment:
-    """The one segment of that name, which is not empty."""
+    """Return the only segment of that name; it must not be empty."""
     wanted = name.strip().casefold()
     found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
     if not found:
         raise SupportError(
-            f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. "
-            "Choose one of these."
+            f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. Choose one of "
+            "these."
         )
     if len(found) > 1:
         raise SupportError(f"the support has {len(found)} objects named '{name}'; rename them so that one is meant.")
@@ -241,9 +232,9 @@ def _segment_named(segmentation: Segmentation, name: str) -> Segment:
 
 
 def _union(segmentation: Segmentation, text: str) -> Segment:
-    """A new object made of several: ``gland=transition zone+peripheral zone``.
+    """Merge several segments into a new object: ``gland=transition zone+peripheral zone``.
 
-    It has the first one's colour and no terminology, because the parts' codes do not say what the whole is.
+    It has the first one's colour and no terminology, because the codes of the parts do not describe the whole.
     """
     name, _, parts = text.partition("=")
     if not name.strip() or not all(part.strip() for part in parts.split("+")):
@@ -260,7 +251,7 @@ def _chosen_slices(
     axis: str,
     max_slices: int,
 ) -> list[int]:
-    """Indices of the slices; ``shown``, ``(S, N)``, tells per slice and object whether it is annotated."""
+    """Return the chosen slice indices; ``shown``, bool ``(S, N)``, marks annotated slices per object."""
     annotated = [int(n) for n in np.flatnonzero(shown.any(axis=1))]
     if slices is not None and not isinstance(slices, str):
         wanted = list(dict.fromkeys(int(n) for n in slices))
@@ -269,9 +260,8 @@ def _chosen_slices(
         if outside or empty or not wanted:
             problem = f"slices {outside} do not exist" if outside else f"slices {empty} have no annotation"
             raise SupportError(
-                f"{problem if wanted else 'no slice was given'}; along {axis} the objects {_listed(names)} "
-                "are annotated "
-                f"on {ranges(annotated)} (counted from 0). Choose among these."
+                f"{problem if wanted else 'no slice was given'}; along {axis} the objects {_listed(names)} are "
+                f"annotated on {ranges(annotated)} (counted from 0). Choose among these."
             )
         return wanted
     if isinstance(slices, str) and slices != "auto":
@@ -285,32 +275,31 @@ def _chosen_slices(
     while len(picks) > max_slices:
         spare = [s for s in sorted(picks) if shown[sorted(picks - {s})].any(axis=0).all()]
         if not spare:
-            break  # each slice alone shows some object: one more is better than an object less
+            break  # each slice is the only one to show some object: keep one more rather than lose an object
         picks.remove(min(spare, key=lambda s: min(abs(s - other) for other in picks if other != s)))
     return sorted(picks)
 
 
 def _spread(indices: list[int], count: int) -> list[int]:
-    """At most ``count`` of the indices: the middle of as many equal parts, so not the outermost slices."""
+    """Return at most ``count`` of the indices: the middle of as many equal parts, which avoids the outermost slices."""
     if len(indices) <= count:
         return indices
     return [indices[int((n + 0.5) * len(indices) / count)] for n in range(count)]
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names for a sentence."""
+    """Return quoted names separated by commas."""
     return ", ".join(f"'{name}'" for name in names)
 
 
 def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
-    """Joins supports of the same objects, e.g. of several cases; the first gives order and colours.
+    """Join support sets of the same objects, e.g. from several cases; the first gives order and colours.
 
     Raises:
-        SupportError: If there is none, or one lacks an object of another: its empty mask would say "not
-            here".
+        SupportError: If there is none, or one lacks an object of another: its empty mask would mean "not here".
     """
     if not supports:
-        raise SupportError("there is no support to join; give at least one.")
+        raise SupportError("no supports to join; give at least one.")
     first = supports[0]
     names = [name.casefold() for name in first.objects]
     pairs: list[SupportPair] = []
@@ -318,9 +307,8 @@ def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
         own = [name.casefold() for name in support.objects]
         if sorted(own) != sorted(names):
             raise SupportError(
-                f"supports annotate different objects: {_listed(first.objects)} and "
-                f"{_listed(support.objects)}; choose "
-                "the objects that all of them have."
+                f"supports annotate different objects: {_listed(first.objects)} and {_listed(support.objects)}; "
+                "choose the objects that all of them have."
             )
         order = [own.index(name) for name in names]
         pairs += [replace(pair, masks=pair.masks[order]) for pair in support.pairs]

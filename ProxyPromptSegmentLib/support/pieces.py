@@ -1,4 +1,4 @@
-"""Whether a support shows an object in one piece."""
+"""Connectedness of the objects in a support."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def one_piece(support: SupportSet) -> tuple[bool, ...]:
-    """For each object whether every support slice that shows it shows it in one piece.
+    """Return for each object whether it is a single connected component on every support slice that shows it.
 
-    Specks below 2 % of the slice's mask do not count: hand-drawn masks have them.
+    Specks below 2 % of the slice's mask are ignored: hand-drawn masks contain them.
     """
     from scipy.ndimage import label
 

@@ -225,7 +225,7 @@ def test_masks_that_do_not_go_with_the_frames_are_refused(tmp_path):
 def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path):
     source, volume = a_sequence(tmp_path), a_volume(tmp_path)
     for path, of, told in (
-        (tmp_path / "m.stl", source, "no suffix of a result"),
+        (tmp_path / "m.stl", source, "no supported suffix for a result"),
         (tmp_path / "nowhere" / "m.seq.nrrd", source, "does not exist"),
         (tmp_path / "nowhere" / "m", source, "does not exist"),
         (tmp_path / "m", volume, "name of a folder"),
@@ -501,7 +501,7 @@ def test_of_very_many_frames_a_gif_shows_evenly_spread_ones(tmp_path, monkeypatc
 
 def test_overlays_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
     frames = [(0, np.zeros((64, 64), np.uint8))]
-    with pytest.raises(OutputError, match="no suffix"):
+    with pytest.raises(OutputError, match="no supported suffix"):
         write_overlay(tmp_path / "o.mov", frames, [None], [RED], 10)
     with pytest.raises(OutputError, match="0 frames per second"):
         write_overlay(tmp_path / "o.mp4", frames, [None], [RED], 0)

@@ -174,7 +174,7 @@ def test_a_folder_of_clips_needs_a_choice_and_one_clip_does_not(tmp_path):
     write_clip(tmp_path / "a.dcm", noise(3, 8, 9))
     assert open_frames(tmp_path).kind == "dicom-cine"
     write_clip(tmp_path / "b.dcm", noise(4, 8, 9))
-    with pytest.raises(InputError, match="2 DICOM files with clips.*give one file"):
+    with pytest.raises(InputError, match="contains 2 DICOM clips.*give one file"):
         open_frames(tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_a_sequence_with_time_first_as_older_slicers_wrote_it(tmp_path):
     np.testing.assert_array_equal(found, frames[:, 0, ::-1, ::-1])  # rows to posterior, columns to the left
     np.testing.assert_array_equal(source.as_stored(found), frames[:, 0])
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match="not one of its 6 frames is whole"):
+    with pytest.raises(InputError, match="none of its 6 frames is complete"):
         open_frames(path)
 
 
@@ -256,7 +256,7 @@ def test_of_a_sequence_that_is_cut_short_the_whole_frames_are_read(tmp_path, enc
     found = read_all(source)
     assert source.count == 6 and bad_ones(found) == [4, 5] and "missing" in found[5].reason
     np.testing.assert_array_equal(np.stack(found[:4]), frames[:4, 0])
-    assert "from 4 on" in source.notes[0]
+    assert "frames 4 and later are missing" in source.notes[0]
 
 
 def test_frames_with_nan_are_bad(tmp_path):

@@ -106,7 +106,7 @@ def test_a_video_that_is_cut_short_says_so(tmp_path):
     source = open_frames(path)
     frames = read_all(source)
     assert 5 < len(frames) < 55 and source.count == len(frames)
-    assert len(source.notes) == 1 and "should have 2.4 s and ends after" in source.notes[0]
+    assert len(source.notes) == 1 and "should have 2.4 s but ends after" in source.notes[0]
     assert not open_frames(write_video(tmp_path / "whole.mkv", [a_picture(0)] * 30)).notes
 
 
@@ -160,8 +160,8 @@ def test_what_is_no_video_is_refused(tmp_path):
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
     for name, told in {
-        "text.mp4": "not a video", "empty.mp4": "0 bytes", "cut.mp4": "not a video", "bad.avi": "No frame of bad.avi",
-        "sound.mp4": "sound but no pictures", "nowhere.mp4": "does not exist",
+        "text.mp4": "cannot be read as a video", "empty.mp4": "0 bytes", "cut.mp4": "cannot be read as a video",
+        "bad.avi": "No frame of bad.avi", "sound.mp4": "sound but no pictures", "nowhere.mp4": "does not exist",
     }.items():  # fmt: skip
         with pytest.raises(InputError, match=told):
             open_frames(tmp_path / name)

@@ -132,7 +132,7 @@ def test_the_bootstrap_interval_repeats_with_its_seed_and_has_the_width_theory_g
 
 
 def test_no_score_at_all_is_refused():
-    with pytest.raises(InputError, match="none is a number"):
+    with pytest.raises(InputError, match="none of 1 scores is a number"):
         summarize([float("nan")])
 
 

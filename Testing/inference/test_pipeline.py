@@ -139,7 +139,7 @@ def test_at_most_eight_slices_of_all_supports_together_are_chosen_and_where_from
 
 
 def test_supports_without_a_common_object_are_refused() -> None:
-    with pytest.raises(SupportError, match="no marked object in common"):
+    with pytest.raises(SupportError, match="no annotated object in common"):
         plan([a_support(1, objects=("gland",)), a_support(2, objects=("stone",))], a_case(3)[0])
 
 

@@ -126,7 +126,7 @@ def test_what_is_already_there_is_told(library, exported) -> None:
 def test_an_export_that_is_cancelled_or_impossible_leaves_no_file(library, exported, tmp_path) -> None:
     cancel = CancelToken()
     assert export_zip(library, library.entries(), tmp_path / "x.zip", progress=Steps(cancel), cancel=cancel) is None
-    with pytest.raises(OutputError, match="no suffix"):
+    with pytest.raises(OutputError, match="no supported suffix"):
         export_zip(library, library.entries(), tmp_path / "x.tar")
     with pytest.raises(UsageError, match="at least one"):
         export_zip(library, [], tmp_path / "x.zip")

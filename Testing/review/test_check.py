@@ -313,7 +313,7 @@ def test_nothing_to_compare_is_said(segmenter, pelves) -> None:
         leave_one_out(segmenter, [])
     with pytest.raises(SupportError, match="it is one slice"):
         leave_one_out(segmenter, [replace(pelves[0], slices=[4])])
-    with pytest.raises(SupportError, match="no marked object in common"):
+    with pytest.raises(SupportError, match="no annotated object in common"):
         leave_one_out(segmenter, [pelves[0], a_case()])
 
 

@@ -162,7 +162,7 @@ def test_repeated_and_ambiguous_names_are_refused() -> None:
     with pytest.raises(SupportError, match="2 objects named 'a'"):
         support_from_volume(volume, segmentation, objects=["a"])
     volume, segmentation = a_case(a=[3])
-    with pytest.raises(SupportError, match="named twice"):
+    with pytest.raises(SupportError, match="is given twice"):
         support_from_volume(volume, segmentation, objects=["a", "A"])
 
 
