@@ -24,7 +24,7 @@ class ProxyPromptError(Exception):
     exit_code = EXIT_INTERNAL
 
     def __init__(self, message: str, remedy: Remedy | None = None) -> None:
-        """Take the facts, as a sentence without the words of any face, and the remedy."""
+        """Store the facts, a sentence without the wording of any user interface, and the remedy."""
         super().__init__(message)
         self.remedy = remedy
 
@@ -72,10 +72,10 @@ class DeviceError(ProxyPromptError):
 
 
 def as_user_error(error: BaseException) -> ProxyPromptError | None:
-    """Translate what Python raises for causes outside of the program: memory, packages, files.
+    """Translate Python exceptions with external causes (memory, packages, files) into an error for the user.
 
     Returns:
-        The error itself if it is one of ours; None for a fault of the program.
+        The error itself if it is one of ours; None for a bug.
     """
     if isinstance(error, ProxyPromptError):
         return error

@@ -78,7 +78,7 @@ class Note:
     remedy: Remedy | None = None
 
     def __str__(self) -> str:
-        """The facts alone."""
+        """Return the facts alone."""
         return self.text
 
 
