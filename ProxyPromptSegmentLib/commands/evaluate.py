@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.benchmark import Table
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's options."""
     parser.add_argument("what", help="a data set (promise12, psfhs, ccaus_video, ...) or 'speed'")
     parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
-    parser.add_argument("--model", default="sam-compact", help="name of a model or path of a checkpoint")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model or path of a checkpoint")
     parser.add_argument(
         "--protocol",
         default=SLICE,

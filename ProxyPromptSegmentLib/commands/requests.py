@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
-from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +34,7 @@ class Request:
     support_slices: tuple[str, ...] = ()
     axis: str = "auto"
     device: str = "auto"
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
     across_slices: bool = True
     truth: Path | None = None
     report: Path | None = None
@@ -75,18 +77,12 @@ class Request:
         return [SliceChoice.parse(text, "--support-slices") for text in given or ("auto",) * len(self.supports)]
 
 
-DEFAULT_TRACK_MODEL = "sam2-compact"
-
-
-MODES = ("proxy+bank", "proxy_only")
-
-
 @dataclass(frozen=True)
 class TrackRequest(Request):
     """The options of following a target; see ``proxyprompt track --help``. Its ``slices`` are the frames."""
 
-    model: str = DEFAULT_TRACK_MODEL
-    mode: str = MODES[0]
+    model: str = DEFAULT_TRACKING_MODEL
+    mode: TrackingMode = TrackingMode.PROXY_AND_BANK
     table: Path | None = None
     overlay: Path | None = None
 

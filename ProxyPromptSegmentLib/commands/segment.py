@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 DESCRIPTION = """\
@@ -92,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine = parser.add_argument_group("computing")
     engine.add_argument(
-        "--threshold", type=threshold_of, default=0.5, metavar="P",
-        help="probability above which a voxel belongs to the object (0.5)",
+        "--threshold", type=threshold_of, default=THRESHOLD, metavar="P",
+        help=f"probability above which a voxel belongs to the object ({THRESHOLD})",
     )  # fmt: skip
     engine.add_argument(
         "--each-slice-alone", action="store_true",

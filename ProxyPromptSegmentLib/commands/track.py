@@ -9,9 +9,12 @@ from typing import Any
 from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.requests import DEFAULT_TRACK_MODEL, MODES, TrackRequest
+from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.track_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_TRACKING_MODEL
 from ProxyPromptSegmentLib.wording import ranges
 
 MOST_LISTED = 5
@@ -92,16 +95,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     engine = parser.add_argument_group("computing")
     engine.add_argument(
-        "--mode", choices=MODES, default=MODES[0],
-        help=f"proxy+bank: support and memory; proxy_only: the support alone, each frame on its own ({MODES[0]})",
+        "--mode", choices=[mode.value for mode in PROMPTED_MODES], default=PROMPTED_MODES[0].value,
+        help=f"proxy+bank: support and memory; proxy_only: the support alone, each frame on its own "
+        f"({PROMPTED_MODES[0]})",
     )  # fmt: skip
     engine.add_argument(
-        "--threshold", type=threshold_of, default=0.5, metavar="P",
-        help="probability above which a pixel belongs to the object (0.5)",
+        "--threshold", type=threshold_of, default=THRESHOLD, metavar="P",
+        help=f"probability above which a pixel belongs to the object ({THRESHOLD})",
     )  # fmt: skip
     engine.add_argument(
-        "--model", default=DEFAULT_TRACK_MODEL, metavar="NAME|FILE",
-        help=f"a SAM 2 model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_TRACK_MODEL})",
+        "--model", default=DEFAULT_TRACKING_MODEL, metavar="NAME|FILE",
+        help=f"a SAM 2 model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_TRACKING_MODEL})",
     )  # fmt: skip
     engine.add_argument(
         "--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="where to compute (auto)"
@@ -123,7 +127,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         threshold=args.threshold,
         report=args.report,
         force=args.force,
-        mode=args.mode,
+        mode=TrackingMode(args.mode),
         table=args.table,
         overlay=args.overlay,
     )
@@ -176,7 +180,7 @@ def summary(report: dict[str, Any], written: list[Path]) -> list[str]:
         frames = [entry["frame"] for entry in report["frames_disagreeing"]]
         many = f"{len(frames)} frames" if len(frames) > 1 else "frame"
         lines.append(f"proxy prompt and memory disagree on {many} {ranges(frames)}; look there first")
-    elif report["settings"]["mode"] == MODES[0]:
+    elif report["settings"]["mode"] == TrackingMode.PROXY_AND_BANK:
         lines.append("proxy prompt and memory disagree on no frame")
     speed = report["frames_per_second"]
     files = ", ".join(str(path) for path in written)

@@ -28,6 +28,7 @@ from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, sp
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.networks.protocols import has_memory
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 SWEEPS = ("ccaus_video",)
 FOREIGN = "drishti_gs"
-BOTH, PROXY, BANK = "proxy+bank", "proxy_only", "bank_only"
 COPIED = "the support's mask, copied"
 FOLLOWED = "proxy prompt + memory"
 ALONE = "proxy prompt alone, each frame on its own"
@@ -214,9 +214,9 @@ def follow_sweeps(
                 copied = predict_mean_mask(drawn.pair.masks[None], len(case.images))
                 table.note(COPIED, case, copied, draw, number)
             for method, prepared in drawn.prepared.items():
-                masks, disagreements = sweep.follow(BOTH, prepared)
+                masks, disagreements = sweep.follow(TrackingMode.PROXY_AND_BANK, prepared)
                 table.note(method, case, masks, draw, number, disagreements)
-            table.note(ALONE, case, sweep.follow(PROXY, drawn.prepared[FOLLOWED])[0], draw, number)
+            table.note(ALONE, case, sweep.follow(TrackingMode.PROXY_ONLY, drawn.prepared[FOLLOWED])[0], draw, number)
             table.note(TEMPLATE, case, sweep.follow_template(drawn.pair), draw, number)
             # Must fail: else the memory is not what finds the object in the row above.
             table.note(BLANK_TEMPLATE, case, sweep.follow_template(drawn.pair, emptied=True), draw, number)
@@ -234,7 +234,7 @@ class _Sweep:
     case: Case
     window: tuple[float, float]
     frames: list[EncodedSlices]
-    make_tracker: Callable[[str], Any]
+    make_tracker: Callable[[TrackingMode], Any]
 
     @staticmethod
     def encode(segmenter: Segmenter, case: Case, make_tracker: Callable[..., Any]) -> _Sweep:
@@ -243,7 +243,7 @@ class _Sweep:
         frames = [encoded.one(index) for index in range(len(case.images))]
         return _Sweep(case, window, frames, lambda mode: make_tracker(segmenter, mode))
 
-    def follow(self, mode: str, support: PreparedSupport) -> tuple[np.ndarray, int]:
+    def follow(self, mode: TrackingMode, support: PreparedSupport) -> tuple[np.ndarray, int]:
         """Masks uint8 ``(S, N, H, W)``, and the number of frames on which prompt and memory disagree."""
         tracker = self.make_tracker(mode)
         tracker.start(support, self.window, spacing_of(self.case))
@@ -252,7 +252,7 @@ class _Sweep:
     def follow_template(self, template: SupportPair, emptied: bool = False) -> np.ndarray:
         """The same by SAM 2's memory alone, which is given an annotated frame, or an emptied one, before the first."""
         masks = np.zeros_like(template.masks) if emptied else template.masks
-        tracker = self.make_tracker(BANK)
+        tracker = self.make_tracker(TrackingMode.BANK_ONLY)
         tracker.start(None, self.window, spacing_of(self.case))
         tracker.anchor(template.image, masks, template.window, template.spacing_mm)
         return self._steps(tracker)[0]

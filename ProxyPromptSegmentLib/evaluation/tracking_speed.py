@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.evaluation.tracking import BOTH, check_memory
+from ProxyPromptSegmentLib.evaluation.tracking import check_memory
 from ProxyPromptSegmentLib.evaluation.tracking_memory import WINDOW, sweep_frame, watch_memory
 from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, masks_to_tensor
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
@@ -71,7 +71,7 @@ def measure_tracking_speed(
 
     def follow(check_agreement: bool) -> Callable[[], list[np.ndarray]]:
         def call() -> list[np.ndarray]:
-            tracker = Tracker(segmenter, BOTH, check_agreement=check_agreement)
+            tracker = Tracker(segmenter, check_agreement=check_agreement)
             tracker.start(prepared, WINDOW)
             return [tracker.step(image).masks() for image in images]
 

@@ -98,7 +98,7 @@ def _segmented(
         (FUNDUS, segmenter.prepare(wrong)),
     ):
         said: list[FramePrediction] = []
-        tracker = Tracker(segmenter, "proxy+bank")
+        tracker = Tracker(segmenter)
         result = track_volume(tracker, case.images, prepared, window, spacing, on_frame=said.append, encoded=kept)
         yield method, result, sum(bool(frame.disagrees.any()) for frame in said)
     yield SLICES, segmenter.segment(case.images, right, window, spacing, encoded=kept), None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.inference.job import Job, SupportSlice, plan
+from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, THRESHOLD
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.pairs import SupportSet
@@ -35,9 +36,6 @@ __all__ = [
     "read_support_case",
     "run",
 ]
-
-THRESHOLD = 0.5
-PRESENCE_THRESHOLD = 0.5
 
 
 @dataclass

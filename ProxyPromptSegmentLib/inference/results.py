@@ -9,6 +9,11 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
 
+THRESHOLD = 0.5
+"""Probability above which a voxel belongs to the object, where nobody chose another."""
+PRESENCE_THRESHOLD = 0.5
+"""Highest presence below which nothing in the target resembles the object."""
+
 
 @dataclass(frozen=True)
 class SlicePrediction:
@@ -67,7 +72,7 @@ class SegmentResult:
         presence = smooth_slice(self.presence, self.done, index)
         return smooth_slice(self.probability, self.done, index) * presence[:, None, None]
 
-    def slice_masks(self, index: int, threshold: float = 0.5) -> np.ndarray:
+    def slice_masks(self, index: int, threshold: float = THRESHOLD) -> np.ndarray:
         """Binary masks uint8 ``(N, H, W)`` of one slice, by the neighbours that are done so far.
 
         Parts that are small beside the largest of the whole object are still in it; see `masks`.
@@ -84,7 +89,7 @@ class SegmentResult:
         presence = smooth_slice(self.presence, self.done, index)
         return self._sure(masks.any(axis=(-2, -1)), self.quality[index], presence)
 
-    def masks(self, threshold: float = 0.5) -> np.ndarray:
+    def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold.
 
         Of an object that the supports show in one piece, parts that are small beside the largest are left out.

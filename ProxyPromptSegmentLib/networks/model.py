@@ -10,7 +10,9 @@ from torch import nn
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.backbones.lora import SAM2_DECODER, SAM2_ENCODER, inject_lora
+from ProxyPromptSegmentLib.networks.backbones.sam import COMPACT_NAME as COMPACT_SAM
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
+from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import COMPACT_NAME as COMPACT_SAM2
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_NAMES
 from ProxyPromptSegmentLib.networks.protocols import (
     Backbone,
@@ -26,7 +28,7 @@ from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGen
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
-COMPACT_NAMES = ("sam-compact", "sam2-compact")
+COMPACT_NAMES = (COMPACT_SAM, COMPACT_SAM2)
 BACKBONE_NAMES = (*SAM_NAMES, *SAM2_NAMES)
 
 
@@ -91,7 +93,7 @@ class ProxyPromptModel(nn.Module):
 
 
 def build_model(
-    backbone: str = "sam-compact",
+    backbone: str = COMPACT_SAM,
     generator: ProxyPromptConfig | str | None = None,
     lora_rank: int | None = None,
     base: dict[str, torch.Tensor] | None = None,

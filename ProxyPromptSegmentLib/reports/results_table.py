@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.support.matching import has_place
+from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT
 from ProxyPromptSegmentLib.wording import ranges
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ ABRUPT = 0.75
 LONGEST_GAP = 3
 """Slices; a longer stretch without the object lies between two parts of it."""
 
-DISAGREEMENT = 0.5
 """Dice below which proxy prompt and memory say different things; as the tracker counts it."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.frames.timing import time_of, time_steps
+from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD
 from ProxyPromptSegmentLib.reports.report import LEAST_SURE, describe_file, describe_model, describe_supports, versions
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 UNEVEN = 0.05
 """Of the usual time between frames; beyond it the frame rate is told to be variable. Files round to a millisecond."""
-THERE = 0.5
 _MOST_LISTED = 5
 
 
@@ -131,7 +131,7 @@ def notes_on(source: FrameSource, found: Tracked) -> list[str]:
         highest = max(float(f.presence[n]) for f in found.done.values())
         why = (
             "no pixel reaches the threshold; choose a lower --threshold or another support"
-            if highest >= THERE
+            if highest >= PRESENCE_THRESHOLD
             else "nothing resembles the support's; check that both show the same organ in the same modality, or choose "
             "another support"
         )

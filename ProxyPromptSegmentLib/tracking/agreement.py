@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
-# Provisional: to be set on the validation sweep, with the share of frames that is reported against their Dice.
-DISAGREEMENT = 0.5  # Dice below which the two disagree
+# Provisional, as `choices.DISAGREEMENT`.
 STRONG_DISAGREEMENT = 0.25  # Dice below which the memory is dropped, if the proxy alone is confident
 CONFIDENT = 0.7  # presence times estimated IoU
 CHECK_EVERY = 8  # frames; where there is no prior to be suspicious by, or where it was wrong
@@ -144,7 +144,7 @@ def prior_agreement(prompt: Prompt, decoded: Decoded, valid: torch.Tensor) -> to
     predicted = functional.adaptive_avg_pool2d(_gated(decoded, prompt)[0], prior.shape[-2:]) * valid
     both = 2 * (prior * predicted).sum(dim=(-2, -1))
     sizes = (prior.square() + predicted.square()).sum(dim=(-2, -1))
-    nothing = torch.maximum(prior, predicted).amax(dim=(-2, -1)) <= 0.5
+    nothing = torch.maximum(prior, predicted).amax(dim=(-2, -1)) <= THRESHOLD
     return torch.where(nothing, torch.ones_like(both), both / sizes.clamp(min=1e-6))
 
 
@@ -152,7 +152,7 @@ def mask_agreement(first: Decoded, second: Decoded, prompt: Prompt, valid: torch
     """Dice of two predictions from one prompt on the decoder's own grid, ``(N,)``; 1 where both are empty."""
     size = first.logits.shape[-2:]
     inside = functional.interpolate(valid.unsqueeze(1).float(), size=size, mode="nearest")[0]
-    one, other = ((_gated(decoded, prompt)[0] > 0.5) * inside for decoded in (first, second))
+    one, other = ((_gated(decoded, prompt)[0] > THRESHOLD) * inside for decoded in (first, second))
     both, sizes = (one * other).sum(dim=(-2, -1)), (one + other).sum(dim=(-2, -1))
     return torch.where(sizes > 0, 2 * both / sizes.clamp(min=1), torch.ones_like(both))
 
@@ -210,7 +210,7 @@ def _gated(decoded: Decoded, prompt: Prompt) -> torch.Tensor:
 
 def _confidence_where_shown(decoded: Decoded, prompt: Prompt) -> torch.Tensor:
     """Presence times estimated IoU of the objects that are shown, else 0; ``(N,)``."""
-    shown = (_gated(decoded, prompt)[0] > 0.5).flatten(1).any(dim=1)
+    shown = (_gated(decoded, prompt)[0] > THRESHOLD).flatten(1).any(dim=1)
     sure = decoded.quality[0].float().clamp(0, 1)
     if (score := presence_of(decoded, prompt)) is not None:
         sure = sure * torch.sigmoid(score[0].float())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt, presence_of
@@ -40,11 +41,11 @@ class FramePrediction:
     disagrees: np.ndarray
     reanchored: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
-    def masks(self, threshold: float = 0.5) -> np.ndarray:
+    def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Masks uint8 ``(N, H, W)``: probability times presence above the threshold, of this frame alone."""
         return (self.probability * self.presence[:, None, None] > threshold).astype(np.uint8)
 
-    def confidence(self, threshold: float = 0.5) -> np.ndarray:
+    def confidence(self, threshold: float = THRESHOLD) -> np.ndarray:
         """0..1 for each object: the estimated IoU lowered by doubt in presence where shown, else of absence."""
         shown = self.masks(threshold).any(axis=(-2, -1))
         return np.where(shown, np.clip(self.quality, 0, 1) * self.presence, 1.0 - self.presence).astype(np.float32)

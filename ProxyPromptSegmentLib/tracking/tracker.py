@@ -22,7 +22,8 @@ from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, PreparedSupport, Prompt, has_memory
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.tracking.agreement import DISAGREEMENT, EXACT, AgreementCheck, decoded_joined, prompt_of
+from ProxyPromptSegmentLib.tracking.agreement import EXACT, AgreementCheck, decoded_joined, prompt_of
+from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT, TrackingMode
 from ProxyPromptSegmentLib.tracking.clicks import clicked
 from ProxyPromptSegmentLib.tracking.inputs import (
     frame_shape,
@@ -44,27 +45,22 @@ from ProxyPromptSegmentLib.tracking.state import (
     with_objects,
 )
 
-__all__ = ["MODES", "FramePrediction", "Moment", "Tracker"]
-
-MODES = ("proxy+bank", "proxy_only", "bank_only")
+__all__ = ["FramePrediction", "Moment", "Tracker", "TrackingMode"]
 
 
 class Tracker:
     """Follows the objects of a support through a sequence of frames.
 
-    Modes: ``proxy+bank`` reads the proxy prompt and the memories of earlier frames, ``proxy_only`` judges each frame
-    on its own, ``bank_only`` is SAM 2 without a proxy prompt, which begins with given frames (`anchor`).
-
     Attributes:
         segmenter: Model and device.
-        mode: One of `MODES`.
+        mode: What predictions are made from; SAM 2 without a proxy prompt begins with given frames (`anchor`).
         names: The ``N`` objects.
     """
 
     def __init__(
         self,
         segmenter: Segmenter,
-        mode: str = "proxy+bank",
+        mode: TrackingMode | str = TrackingMode.PROXY_AND_BANK,
         check_agreement: bool | str = True,
         disagreement: float = DISAGREEMENT,
         reanchor: bool = True,
@@ -74,7 +70,7 @@ class Tracker:
 
         Args:
             segmenter: Its model has a backbone with a memory.
-            mode: One of `MODES`.
+            mode: A `TrackingMode`, or its word.
             check_agreement: Whether proxy prompt and memory are compared; ``exact`` decodes every frame twice for it.
             disagreement: Dice below which they disagree, see `agreement`.
             reanchor: Whether the memory is dropped where it disagrees strongly with a confident proxy prompt.
@@ -88,14 +84,20 @@ class Tracker:
             raise UsageError(
                 f"{backbone.name} has no memory to follow anything with; choose a SAM 2 model, such as sam2-compact"
             )
-        if mode not in MODES:
-            raise UsageError(f"there is no mode '{mode}' of tracking; choose one of {', '.join(MODES)}")
+        try:
+            self.mode = TrackingMode(mode)
+        except ValueError as error:
+            raise UsageError(
+                f"there is no mode '{mode}' of tracking; choose one of {', '.join(TrackingMode)}"
+            ) from error
         if check_agreement not in (True, False, EXACT):
             raise UsageError(f"check_agreement is {check_agreement!r}; allowed are True, False and '{EXACT}'")
-        self.segmenter, self.mode = segmenter, mode
+        self.segmenter = segmenter
         self.names: tuple[str, ...] = ()
         self._backbone = backbone
-        self._check = AgreementCheck(check_agreement if mode == "proxy+bank" else False, disagreement, reanchor)
+        self._check = AgreementCheck(
+            check_agreement if self.mode is TrackingMode.PROXY_AND_BANK else False, disagreement, reanchor
+        )
         self._max_conditioning = max_conditioning
         self._support: PreparedSupport | None = None
         self._window: tuple[float, float] | None = None
@@ -127,7 +129,7 @@ class Tracker:
         self._window, self._spacing_mm = window_values(window), spacing_mm
         self._support, self.names = None, ()
         self.reset()
-        if support is not None or self.mode != "bank_only":
+        if support is not None or self.mode is not TrackingMode.BANK_ONLY:
             self.switch(support)
 
     def reset(self) -> None:
@@ -148,7 +150,7 @@ class Tracker:
             SupportError: If an object's mask is empty in every pair.
         """
         self._begun_window()
-        if self.mode == "bank_only":
+        if self.mode is TrackingMode.BANK_ONLY:
             if not isinstance(support, SupportSet):
                 raise UsageError("without proxy prompts SAM 2 needs the support's images; give a SupportSet, or anchor")
             self._follow(support.objects, keep=False)
@@ -282,7 +284,7 @@ class Tracker:
             if mask is not None:
                 tracks, masks = masks_of_correction(mask, box.shape, track, len(self.names))
                 answer = given_answer(present.prediction.index, masks)
-                if self.mode != "proxy_only":
+                if self.mode is not TrackingMode.PROXY_ONLY:
                     tensor = masks_to_tensor(masks[None], box).to(device)
                     memory = self._backbone.remember_mask(present.encoded.features, tensor, present.frame)
             else:
@@ -291,7 +293,7 @@ class Tracker:
                 prompt = prompt_of(self._prompt(present.encoded.features), [track])
                 known = self._now.banks[track].read(present.frame)
                 answer, memory = clicked(self._backbone, present, prompt, known, where, points[1])
-                memory = None if self.mode == "proxy_only" else memory
+                memory = None if self.mode is TrackingMode.PROXY_ONLY else memory
             memories = [] if memory is None else [track_of(memory, position) for position in range(len(tracks))]
         present = with_objects(present, tracks, answer, memories)
         self._now = replace(self._now, present=present)
@@ -372,7 +374,7 @@ class Tracker:
         """Predicts a frame from the banks as they are, and encodes what will be remembered of it."""
         backbone, features = self._backbone, encoded.features
         banks = self._now.banks
-        if self.mode == "bank_only" and not any(bank.has_given for bank in banks):
+        if self.mode is TrackingMode.BANK_ONLY and not any(bank.has_given for bank in banks):
             raise UsageError("SAM 2 without proxy prompts follows what it was given; call anchor with a frame first")
         prompt = self._prompt(features)
         groups = joined(banks, frame)
@@ -385,7 +387,7 @@ class Tracker:
             backbone.decode, features, prompt, decoded, banks, frame, frame - self._now.begun, self._now.asked_from
         )
         memories: tuple[FrameMemory, ...] = ()
-        if remember and self.mode != "proxy_only":
+        if remember and self.mode is not TrackingMode.PROXY_ONLY:
             memory = backbone.remember(features, agreed.decoded, frame)
             memories = tuple(track_of(memory, track) for track in range(len(self.names)))
         answer = answer_of(agreed.decoded, prompt, encoded.box)

@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.weights.hashing import sha256
 
 __all__ = [
     "DEFAULT_MODEL",
+    "DEFAULT_TRACKING_MODEL",
     "ModelEntry",
     "all_entries",
     "base_file",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "sam-compact"
+DEFAULT_TRACKING_MODEL = "sam2-compact"
+"""The embedded models; they are named like their architectures."""
 
 
 def models_folder() -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 from ProxyPromptSegmentLib.worker.segment_task import Steps
 from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, FramesTask
@@ -17,13 +18,11 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
-CAUSAL_MODES = ("proxy+bank", "proxy_only")
-
 
 def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> FramesOutcome:
     """Does a `FramesTask`."""
-    if task.mode not in CAUSAL_MODES:
-        raise UsageError(f"frames are followed by {' or '.join(CAUSAL_MODES)}, not by '{task.mode}'")
+    if task.mode not in PROMPTED_MODES:
+        raise UsageError(f"frames are followed by {' or '.join(PROMPTED_MODES)}, not by '{task.mode}'")
     frames = np.asarray(task.frames)
     if frames.ndim < 3 or frames.shape[3:] not in ((), (3,)) or not frames.size:
         raise InputError(f"the frames have shape {frames.shape}; allowed are (T, H, W) and (T, H, W, 3)")
@@ -68,7 +67,7 @@ class _Frames:
         if prepared is None:
             self.cancelled = True
             return
-        if self.begun and self.next and task.mode == "proxy+bank":
+        if self.begun and self.next and task.mode == TrackingMode.PROXY_AND_BANK:
             self._note(f"From frame {self.next} on the frames before it are not remembered, because memory ran out.")
         if not self.begun:
             context.progress.start(len(self.wanted), "following")

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
+
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.pipeline import Outcome
     from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker.context import Context
-
-DEFAULT_MODEL = "sam-compact"
-DEFAULT_TRACKING_MODEL = "sam2-compact"
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class SegmentTask:
     job: Job
     model: str = DEFAULT_MODEL
     device: str = "auto"
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
     first: int | None = None
     follow: bool = False
     keep: bool = True
@@ -164,7 +165,7 @@ class FramesTask:
         model: A SAM 2 model.
         device: See `devices.choose_device`.
         threshold: Pixels of higher probability belong to the object, 0..1.
-        mode: ``proxy+bank`` or ``proxy_only``.
+        mode: One of `PROMPTED_MODES`.
         wanted: Numbers of the frames to segment; None means all. The time of the others passes.
     """
 
@@ -174,8 +175,8 @@ class FramesTask:
     spacing_mm: tuple[float, float] = (1.0, 1.0)
     model: str = DEFAULT_TRACKING_MODEL
     device: str = "auto"
-    threshold: float = 0.5
-    mode: str = "proxy+bank"
+    threshold: float = THRESHOLD
+    mode: TrackingMode = TrackingMode.PROXY_AND_BANK
     wanted: tuple[int, ...] | None = None
 
     def __call__(self, engine: TaskEngine, context: Context) -> FramesOutcome:
@@ -191,7 +192,7 @@ class LiveTask:
     index: int
     model: str = DEFAULT_MODEL
     device: str = "auto"
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Runs on the worker thread."""

@@ -253,7 +253,7 @@ def test_each_frame_is_embedded_once_and_followed_in_order_with_the_first_frames
 def test_every_target_is_prompted_by_the_same_five_frames(followed):
     table, made, _, _ = followed
     prompts = {
-        length: [id(t.support) for t in made if len(t.seen) == length and t.mode == tracking.BOTH] for length in (4, 2)
+        length: [id(t.support) for t in made if len(t.seen) == length and t.mode == "proxy+bank"] for length in (4, 2)
     }
     assert prompts[4] == prompts[2] and len(set(prompts[4])) == 20
     assert len({table.drawn[f"S{n}"][0] for n in range(1, 6)}) == 5

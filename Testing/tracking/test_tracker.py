@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.protocols import Prompt
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracking.inputs import points_of_correction
-from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker, TrackingMode
 from ProxyPromptSegmentLib.tracking.volume import track_volume
 from tracking_doubles import (
     FIELDS,
@@ -626,3 +627,9 @@ def test_gradients_reach_every_trained_parameter_through_a_clip():
         assert any(part in name for name in without), f"{part} has a gradient; take it off the list"
     # The unused mask tokens share a parameter with the used one, and the decoder's tokens attend to each other.
     assert backbone.sam2.sam_mask_decoder.mask_tokens.weight.grad[0].any()
+
+
+@pytest.mark.parametrize("mode", list(TrackingMode))
+def test_a_mode_is_written_as_its_word_in_sentences_and_in_json(mode):
+    assert f"{mode}" == str(mode) == mode.value and json.dumps({"mode": mode}) == f'{{"mode": "{mode.value}"}}'
+    assert TrackingMode(mode.value) is mode

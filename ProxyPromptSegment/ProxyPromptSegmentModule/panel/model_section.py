@@ -8,8 +8,8 @@ import qt
 import slicer
 import slicer.util
 
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentModule.runs.pump import Pump
-from ProxyPromptSegmentModule.runs.request import DEFAULT_MODEL
 from ProxyPromptSegmentModule.scene.slice_views import AXES, slice_count
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, duration, said_in, say, size

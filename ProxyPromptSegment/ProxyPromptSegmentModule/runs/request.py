@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-DEFAULT_MODEL = "sam-compact"
-DEFAULT_THRESHOLD = 0.5
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Settings:
 
     model: str = DEFAULT_MODEL
     device: str = "auto"
-    threshold: float = DEFAULT_THRESHOLD
+    threshold: float = THRESHOLD
     axis: str = "auto"
     follow: bool = False
     max_slices: int = 8

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentModule.runs.destinations import in_scene
 from ProxyPromptSegmentModule.runs.request import Output, Request
 from ProxyPromptSegmentModule.runs.run import Chain, Run
@@ -129,7 +130,7 @@ class SequenceRun(Run):
         self.sink.open(frames, self.job.support)
         self.result = yield CineTask(self.job, frames.images, settings)
         self.sentences += [note for note in self.result.notes if note not in self.sentences]
-        self.take((yield self._summary("proxy+bank" if settings.follow else "proxy_only")))
+        self.take((yield self._summary(TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY)))
 
     def _volumes(self) -> Chain:
         """Volumes: each segmented on its own."""

@@ -73,6 +73,7 @@ class CineTask:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.imaging.intensity import intensity_window
         from ProxyPromptSegmentLib.networks.protocols import has_memory
+        from ProxyPromptSegmentLib.tracking.choices import TrackingMode
         from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 
         settings, window = self.settings, intensity_window(self.frames)
@@ -85,7 +86,7 @@ class CineTask:
                 settings.model,
                 settings.device,
                 settings.threshold,
-                mode="proxy+bank" if settings.follow else "proxy_only",
+                mode=TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY,
             )
             return task(engine, context)
         stack = SegmentTask(

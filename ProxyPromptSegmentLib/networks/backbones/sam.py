@@ -23,7 +23,8 @@ VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
     "sam-vit-h": (1280, 32, 16, (7, 15, 23, 31)),
     "medsam-vit-b": (768, 12, 12, (2, 5, 8, 11)),
 }
-SAM_NAMES = (*VIT_SIZES, "sam-compact")
+COMPACT_NAME = "sam-compact"
+SAM_NAMES = (*VIT_SIZES, COMPACT_NAME)
 
 # SAM's own statistics, on 0..255. MedSAM was trained on images in 0..1 without them; the compact model on
 # a plain centring.
@@ -58,7 +59,7 @@ def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Mo
     if name not in SAM_NAMES:
         raise UsageError(f"there is no SAM backbone '{name}'; choose one of {', '.join(SAM_NAMES)}")
     encoder: nn.Module
-    if name == "sam-compact":
+    if name == COMPACT_NAME:
         from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
 
         options = {"image_size": 128, "channels": 128, "mlp_dim": 256, **(compact or {})}
