@@ -1,7 +1,8 @@
-"""The public data sets as cases: raw intensities, one mask per object, nothing resized or normalised.
+"""Public data sets as cases: raw intensities, one mask per object, nothing resized or normalised.
 
-The folder is read as its ``manifest.csv`` lists it. Intensity windows and resizing belong to
-``preprocess``; which patient is for training, validation or test belongs to ``splits``.
+The items are those listed in the folder's ``manifest.csv``. Intensity windows are computed in
+``imaging.intensity``, resizing in ``networks.letterbox``; ``data.splits`` assigns patients to training, validation
+and test.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ Item = tuple[np.ndarray, np.ndarray, "Spacing | None"]
 
 @dataclass(frozen=True)
 class Case:
-    """One study of one patient: a volume, a sweep or a single image, with its truth.
+    """One study of one patient: a volume, a sweep or a single image, with its reference masks.
 
     Attributes:
         dataset: Name of the data set, e.g. ``"promise12"``.
-        patient: What must not be divided by a split: the patient, the sweep or the block of names.
+        patient: The unit that a split must not divide: a patient, a sweep or a block of names.
         images: Intensities as stored; float32, shape ``(S, H, W)``, or ``(S, H, W, 3)`` for colour.
         masks: 1 inside each object, 0 outside; uint8, shape ``(S, N, H, W)``; objects may overlap.
         objects: Names of the N objects, in the order of the second axis of ``masks``.
-        spacing_mm: Voxel size (slice, row, column) in mm; None where the publisher dropped it.
+        spacing_mm: Voxel size (slice, row, column) in mm; None if the publisher removed it.
         name: The item's own name in the manifest (a patient may have several items).
 
     Raises:
-        InputError: If the shapes of images and masks do not belong together.
+        InputError: If the shapes of images and masks do not match.
     """
 
     dataset: str
@@ -49,24 +50,23 @@ class Case:
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Checks that one truth belongs to every slice and object."""
+        """Validate that there is one mask for every slice and object."""
         expected = (self.images.shape[0], len(self.objects), *self.images.shape[1:3])
         colour = self.images.ndim == 4 and self.images.shape[3] == 3
         if not (self.images.ndim == 3 or colour) or self.masks.shape != expected:
             raise InputError(
-                f"{self.dataset} {self.name}: images have shape {self.images.shape}, masks "
-                f"{self.masks.shape}; with {len(self.objects)} objects masks must be {expected}. "
-                "Check the item's files."
+                f"{self.dataset} {self.name}: images have shape {self.images.shape}, masks {self.masks.shape}; with "
+                f"{len(self.objects)} objects masks must be {expected}. Check the item's files."
             )
 
 
 @dataclass(frozen=True)
 class DatasetFormat:
-    """How one data set's label values become objects, and who reads its items.
+    """The format of one data set: its label values per object, and the function that reads its items.
 
     Attributes:
-        objects: Pairs of object name and the label values whose union it is.
-        read: Takes the data set's folder, the item's name and the objects; gives images, masks, spacing.
+        objects: Pairs of object name and label values; the object is their union.
+        read: Takes the data set's folder, the item's name and the format; returns images, masks, spacing.
     """
 
     objects: tuple[tuple[str, tuple[int, ...]], ...]
@@ -74,15 +74,15 @@ class DatasetFormat:
 
 
 def load_dataset(root: Path, name: str) -> list[Case]:
-    """Reads every case of one data set, sorted by name.
+    """Read every case of one data set, sorted by name.
 
     Args:
-        root: Folder that holds ``manifest.csv`` and one folder for each data set.
+        root: Folder that contains ``manifest.csv`` and one folder per data set.
         name: One of ``DATASETS``.
 
     Returns:
-        The cases. ``ccaus_video`` gives one case per sweep, its frames in order; sets of single images
-        give one case per image with S = 1.
+        The cases. ``ccaus_video`` has one case per sweep, its frames in order; sets of single images
+        have one case per image with S = 1.
 
     Raises:
         InputError: If the name is unknown or a file is missing.
@@ -90,7 +90,7 @@ def load_dataset(root: Path, name: str) -> list[Case]:
     root = Path(root)
     if name not in DATASETS:
         there = ", ".join(sorted(DATASETS))
-        raise InputError(f"the data set is called {name!r}; there are {there}. Name one of them.")
+        raise InputError(f"unknown data set {name!r}; available are {there}. Give one of these.")
     layout = DATASETS[name]
     items = _items(root, name)
     cases = []
@@ -101,12 +101,12 @@ def load_dataset(root: Path, name: str) -> list[Case]:
 
 
 def _items(root: Path, name: str) -> list[tuple[str, str]]:
-    """Names and patients of a data set's items, sorted by name."""
+    """Return the names and patients of a data set's items, sorted by name."""
     if name == "prostate158":  # a folder for each patient; the manifest does not list them
         return [(folder.name, folder.name) for folder in sorted((root / name).glob("p158_*"))]
     manifest = root / "manifest.csv"
     if not manifest.is_file():
-        raise InputError(f"{manifest} is missing; the data sets' folder must hold it. Give that folder.")
+        raise InputError(f"{manifest} is missing; give the folder of the data sets, which contains it.")
     with manifest.open(newline="", encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["dataset"] == name]
     items = sorted((row["name"], row["patient"]) for row in rows)
@@ -116,7 +116,7 @@ def _items(root: Path, name: str) -> list[tuple[str, str]]:
 
 
 def _join_sweeps(cases: list[Case]) -> list[Case]:
-    """Puts the frames of each sweep, in order of their names, into one case."""
+    """Join the frames of each sweep, ordered by name, into one case."""
     sweeps: dict[str, list[Case]] = {}
     for case in cases:
         sweeps.setdefault(case.patient, []).append(case)
@@ -135,7 +135,7 @@ def _join_sweeps(cases: list[Case]) -> list[Case]:
 
 
 def _masks(labels: np.ndarray, layout: DatasetFormat) -> np.ndarray:
-    """Label values ``(S, H, W)`` to masks ``(S, N, H, W)``."""
+    """Convert label values ``(S, H, W)`` to masks ``(S, N, H, W)``."""
     return np.stack([np.isin(labels, values) for _, values in layout.objects], axis=1).astype(np.uint8)
 
 

@@ -1,7 +1,7 @@
-"""Who is for training, validation and test: decided by patient, sweep or block, never by slice.
+"""Splits into training, validation and test: by patient, sweep or block, never by slice.
 
 The rule needs no random generator: patients are ordered by a hash of their name, so that the split is
-the same on every machine and with every library version. The result is written down in
+the same on every machine and with every library version. The result is stored in
 ``Resources/splits/<name>.json``; a test compares the two.
 """
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 PARTS = ("train", "validation", "test")
 
-# Numbers of patients for training and validation; the rest is for test. (0, 0): the set is for test only.
+# Numbers of patients for training and validation; the rest is for testing. (0, 0): the set is only for testing.
 COUNTS = {
     "promise12": (14, 3),
     "acdc": (15, 3),
     "drishti_gs": (30, 6),
     "drive": (24, 4),
     "ccaus_video": (3, 1),
-    "colondb": (0, 0),  # frames of unknown sweeps: nothing that could be divided safely
+    "colondb": (0, 0),  # frames of unknown sweeps: cannot be divided safely
     "endoscene": (0, 0),
     "prostate158": (0, 0),
 }
@@ -52,7 +52,7 @@ class Split:
     Attributes:
         train: Cases to fit weights on.
         validation: Cases to choose settings on.
-        test: Cases that are looked at once, for the report.
+        test: Cases that are evaluated once, for the report.
     """
 
     train: list[Case]
@@ -61,17 +61,17 @@ class Split:
 
 
 def split_patients(patients: Iterable[str], name: str) -> dict[str, list[str]]:
-    """Divides patients into train, validation and test.
+    """Divide patients into train, validation and test.
 
     Args:
         patients: Patients, sweeps or blocks; repeats and order do not matter.
         name: Name of the data set.
 
     Returns:
-        For each part the sorted patients.
+        The sorted patients of each part.
 
     Raises:
-        InputError: If no split is laid down for this data set.
+        InputError: If no split is defined for this data set.
     """
     known = sorted(set(patients))
     if name in FIXED:
@@ -80,8 +80,8 @@ def split_patients(patients: Iterable[str], name: str) -> dict[str, list[str]]:
         return {"train": train, **{part: [p for p in held[part] if p in known] for part in held}}
     if name not in COUNTS:
         raise InputError(
-            f"no split is laid down for {name!r}; there is one for {', '.join(sorted([*COUNTS, *FIXED]))}. "
-            "Add the numbers of patients to splits.py."
+            f"no split is defined for {name!r}; there is one for {', '.join(sorted([*COUNTS, *FIXED]))}. Add the "
+            "numbers of patients to splits.py."
         )
     ordered = sorted(known, key=lambda patient: hashlib.sha256(f"{name}/{patient}".encode()).hexdigest())
     first, second = COUNTS[name]
@@ -93,10 +93,10 @@ def split_patients(patients: Iterable[str], name: str) -> dict[str, list[str]]:
 
 
 def split(cases: Sequence[Case], name: str) -> Split:
-    """Divides cases so that no patient is in two parts.
+    """Divide cases so that no patient is in two parts.
 
     Args:
-        cases: Cases of one data set, as ``load_dataset`` gives them.
+        cases: Cases of one data set, as returned by ``load_dataset``.
         name: Name of the data set.
 
     Returns:
@@ -107,20 +107,20 @@ def split(cases: Sequence[Case], name: str) -> Split:
 
 
 def write_split(patients: dict[str, list[str]], name: str, folder: Path | None = None) -> Path:
-    """Writes a split down as JSON, by default among the program's own; gives the file."""
+    """Write a split as JSON, by default among the program's own, and return the path."""
     path = Path(folder or resource_path("splits")) / f"{name}.json"
     path.write_text(json.dumps({"dataset": name, **patients}, indent=2) + "\n", encoding="utf-8")
     return path
 
 
 def read_split(name: str, folder: Path | None = None) -> dict[str, list[str]]:
-    """Reads the patients of each part as they were written down, by default in the program's own resources.
+    """Read the patients of each part, by default from the program's own resources.
 
     Raises:
         InputError: If there is no such file.
     """
     path = Path(folder or resource_path("splits")) / f"{name}.json"
     if not path.is_file():
-        raise InputError(f"{path} is missing; it holds the split of {name!r}. Restore Resources/splits.")
+        raise InputError(f"{path} is missing; it contains the split of {name!r}. Restore Resources/splits.")
     stored = json.loads(path.read_text(encoding="utf-8"))
     return {part: stored[part] for part in PARTS}

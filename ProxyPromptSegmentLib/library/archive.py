@@ -1,7 +1,7 @@
-"""Cases of the library as one zip file, to be given to somebody else; what comes back is distrusted.
+"""Cases of the library in a zip file, for exchange with others; imported files are not trusted.
 
-The file has ``cases/NAME/`` with the files of a case for each. What is imported is read, checked by its hashes and
-saved anew, so that nothing else of the file gets into the library.
+The file contains one folder ``cases/NAME/`` per case. An imported case is read, verified by its hashes and saved
+again, so that nothing else from the file enters the library.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 
 MOST_CASES = 10_000
 MOST_FILE_BYTES = 8 << 30
-"""An image may have so many bytes, packed or unpacked."""
+"""Largest size of an image in bytes, compressed or not."""
 
 _ROOT = "cases"
 _MOST = {CASE_FILE: MOST_JSON_BYTES, IMAGE_FILE: MOST_FILE_BYTES, MASKS_FILE: MOST_FILE_BYTES}
 _BLOCK = 1 << 20
 _RESERVE = 1 << 20
-_DATE = (1980, 1, 1, 0, 0, 0)  # the date of a file says when a patient was marked
+_DATE = (1980, 1, 1, 0, 0, 0)  # a file's date would reveal when a patient was annotated
 
 
 @dataclass(frozen=True)
 class ImportedCase:
-    """What became of one case of a zip file.
+    """The outcome of importing one case from a zip file.
 
     Attributes:
         title: The case's title in the file, or the name of its folder.
-        entry: The case in the library; None if it was refused.
-        refusal: Why it was refused, as a sentence; empty if it was not.
-        already_there: Whether the library had it before.
+        entry: The case in the library; None if it was rejected.
+        refusal: The reason for the rejection, as a sentence; otherwise empty.
+        already_there: Whether the case was already in the library.
     """
 
     title: str
@@ -67,27 +67,27 @@ def export_zip(
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
 ) -> Path | None:
-    """Writes cases into a zip file.
+    """Write cases into a zip file.
 
     Args:
-        library: Where the cases are.
-        entries: Which of them; each is read and checked before.
-        path: Name of the file, ending in ``.zip``.
-        with_identifying: Whether to keep what names the patient, where a case has it.
-        progress: Told of each case.
-        cancel: Looked at between cases; no file is left then.
+        library: The library that contains the cases.
+        entries: The cases to export; each is read and verified first.
+        path: Output file, ending in ``.zip``.
+        with_identifying: Whether to keep identifying data, if a case has any.
+        progress: Receives one step per case.
+        cancel: Checked between cases; if cancelled, no file is left.
 
     Returns:
-        The path; None if it was cancelled.
+        The path; None if the export was cancelled.
 
     Raises:
         UsageError: If no case was given.
         InputError: If a case is damaged.
-        OutputError: If the file cannot be written; nothing half-written is left.
+        OutputError: If the file cannot be written; no partial file is left.
     """
     path, progress, cancel = Path(path), progress or Progress(), cancel or CancelToken()
     if not entries:
-        raise UsageError("No case was chosen; name at least one to export.")
+        raise UsageError("No case was selected; select at least one to export.")
     check_output_path(path, (".zip",))
     progress.start(len(entries), "exporting")
     try:
@@ -109,11 +109,11 @@ def export_zip(
 
 
 class _CancelledError(Exception):
-    """Leaves `safe_output` without a file."""
+    """Cancellation, raised to leave `safe_output` without a file."""
 
 
 def _export_case(target: zipfile.ZipFile, folder: str, entry: LibraryEntry, with_identifying: bool) -> None:
-    """Adds one case. Image and masks are packed already."""
+    """Add one case; its image and masks are already compressed."""
     text = to_json(entry, with_identifying).encode("utf-8")
     target.writestr(zipfile.ZipInfo(f"{folder}/{CASE_FILE}", _DATE), text, zipfile.ZIP_DEFLATED)
     for name in (IMAGE_FILE, MASKS_FILE, THUMBNAIL_FILE):
@@ -132,23 +132,23 @@ def import_zip(
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
 ) -> list[ImportedCase]:
-    """Takes the cases of a zip file into the library; each one whole or not at all.
+    """Import the cases of a zip file into the library; each one completely or not at all.
 
-    Files that are none of a case's are left alone.
+    Files that do not belong to a case are ignored.
 
     Args:
-        library: Where to put them.
-        path: A file of `export_zip`.
-        progress: Told of each case.
-        cancel: Looked at between cases; those that are done stay.
+        library: The library to import into.
+        path: A file made by `export_zip`.
+        progress: Receives one step per case.
+        cancel: Checked between cases; those already imported are kept.
 
     Returns:
-        One answer per case, in the order of the file: what was taken, was there before, or was refused and why.
+        One outcome per case, in the order of the file: imported, already there, or rejected and why.
 
     Raises:
-        InputError: If the file is no zip file, has no case, names places outside of it, or is far larger than cases
-            can be; nothing was taken then.
-        OutputError: If the library cannot be written; cases that were taken before stay.
+        InputError: If the file is not a zip file, has no case, contains paths outside of it, or is far larger than
+            cases can be; nothing is imported then.
+        OutputError: If the library cannot be written; cases imported before are kept.
     """
     path, progress, cancel = Path(path), progress or Progress(), cancel or CancelToken()
     answers: list[ImportedCase] = []
@@ -168,17 +168,17 @@ def import_zip(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The file as a zip file.
+    """Open a zip file.
 
     Raises:
-        InputError: If it is missing or none.
+        InputError: If it is missing or not a zip file.
     """
     try:
         source = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; give a zip file of support cases.") from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise InputError(f"{path.name} is no zip file, or was not copied completely; export it again.") from None
+        raise InputError(f"{path.name} is not a zip file, or was not copied completely; export it again.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); change its permissions.") from None
     with source:
@@ -186,10 +186,10 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _cases_in(source: zipfile.ZipFile, path: Path) -> dict[str, dict[str, zipfile.ZipInfo]]:
-    """For each case in the file its members by the name of the file.
+    """Return the members of each case in the file, by file name.
 
     Raises:
-        InputError: If a member's name leads elsewhere, is a link, is there twice, or the sizes are absurd.
+        InputError: If a member's path leaves the file's folder, is a link or a duplicate, or a size is absurd.
     """
     cases: dict[str, dict[str, zipfile.ZipInfo]] = {}
     for info in source.infolist():
@@ -198,29 +198,31 @@ def _cases_in(source: zipfile.ZipFile, path: Path) -> dict[str, dict[str, zipfil
         unsafe = raw.startswith("/") or "\\" in raw or "\0" in raw or ":" in raw or ".." in parts
         if unsafe or stat.S_ISLNK(info.external_attr >> 16):
             raise InputError(
-                f"{path.name} was refused: its member {raw[:80]!r} leads outside of the file's own folder. Nothing was "
+                f"{path.name} was rejected: its member {raw[:80]!r} leads outside the file's own folder. Nothing was "
                 "imported; it was not made by this program, ask where it comes from."
             )
         if len(parts) != 3 or parts[0] != _ROOT or parts[2] not in _MOST or info.is_dir():
             continue
         members = cases.setdefault(parts[1], {})
         if parts[2] in members:
-            raise InputError(f"{path.name} was refused: it has {info.filename[:80]!r} twice. Nothing was imported.")
+            raise InputError(
+                f"{path.name} was rejected: it contains {info.filename[:80]!r} twice. Nothing was imported."
+            )
         if info.file_size > _MOST[parts[2]]:
             raise InputError(
-                f"{path.name} was refused: {info.filename[:80]!r} would have {info.file_size / 2**30:.1f} GiB, more "
+                f"{path.name} was rejected: {info.filename[:80]!r} would have {info.file_size / 2**30:.1f} GiB, more "
                 f"than the {_MOST[parts[2]] / 2**30:.3g} GiB that are allowed. Nothing was imported."
             )
         members[parts[2]] = info
     if not cases or len(cases) > MOST_CASES:
-        raise InputError(f"{path.name} has {len(cases)} support cases; a file has 1 to {MOST_CASES}.")
+        raise InputError(f"{path.name} contains {len(cases)} support cases; allowed are 1 to {MOST_CASES}.")
     return cases
 
 
 def _import_case(
     library: SupportLibrary, source: zipfile.ZipFile, name: str, members: dict[str, zipfile.ZipInfo]
 ) -> ImportedCase:
-    """Unpacks one case into a hidden folder, checks it and saves it anew.
+    """Unpack one case into a hidden folder, verify it and save it as a new case.
 
     Raises:
         OutputError: If the library cannot be written.
@@ -233,8 +235,8 @@ def _import_case(
             need, free = sum(info.file_size for info in members.values()), shutil.disk_usage(partial).free
             if need + _RESERVE > free:
                 raise OutputError(
-                    f"{need / 2**20:.0f} MiB are needed in {library.folder}, {free / 2**20:.0f} MiB are free; free "
-                    "some space and import again."
+                    f"{need / 2**20:.0f} MiB are needed in {library.folder}, {free / 2**20:.0f} MiB are free; free up "
+                    "space and import again."
                 )
             for info in members.values():
                 _unpack(source, info, partial / PurePosixPath(info.filename).name)
@@ -263,15 +265,15 @@ def _import_case(
             said = str(error).replace(str(partial), name)
             return ImportedCase(title, None, f"The case '{title}' was not imported: {said}")
         except MemoryError:
-            return ImportedCase(title, None, f"The case '{title}' was not imported: it does not fit into the memory.")
+            return ImportedCase(title, None, f"The case '{title}' was not imported: it does not fit into memory.")
     return ImportedCase(title, replace(saved, already_there=False), already_there=saved.already_there)
 
 
 def _unpack(source: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
-    """Unpacks one member, not one byte more than its directory promised.
+    """Unpack one member, never more bytes than its directory entry states.
 
     Raises:
-        InputError: If it is damaged, encrypted or longer than promised.
+        InputError: If it is damaged, encrypted or longer than stated.
     """
     try:
         with source.open(info) as member, target.open("wb") as file:
@@ -288,7 +290,7 @@ def _copy(member: IO[bytes], file: IO[bytes], info: zipfile.ZipInfo) -> None:
     while block := member.read(_BLOCK):
         left -= len(block)
         if left < 0:
-            raise ValueError("it is longer than the zip file says")
+            raise ValueError("it is longer than the zip file states")
         file.write(block)
     with suppress(OSError):
         file.flush()

@@ -1,4 +1,4 @@
-"""One case of the support library: what its ``case.json`` says, read with the standard library alone."""
+"""Entries of the support library: the content of ``case.json``, read with the standard library only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LibraryObject:
         color: Red, green, blue in 0..1.
         terminology: Slicer's terminology entry, or None.
         voxels: Number of voxels inside.
-        slices: Slices on which it is marked, counted from 0 along the entry's axis.
+        slices: Slices on which it is annotated, counted from 0 along the entry's axis.
     """
 
     name: str
@@ -46,29 +46,29 @@ class LibraryObject:
 
 @dataclass(frozen=True)
 class LibraryEntry:
-    """What the library tells of a case without opening its image.
+    """The description of a case in the library, available without reading its image.
 
     Attributes:
         id: The name of its folder.
-        folder: Where it lies.
-        title: What a person calls it.
+        folder: The case's folder.
+        title: Title given by the user.
         objects: The annotated objects.
         slices: Slices that prompt, counted from 0 along ``axis``; None chooses among the annotated ones.
         window: Intensities ``(low, high)`` that are mapped to 0..1.
-        modality: As it was given, e.g. ``"MR T2"``; empty if unknown.
-        axis: The axis along which it was annotated: ``k``, ``j`` or ``i``.
-        plane: ``axial``, ``coronal`` or ``sagittal``; empty for a picture, which has no place in the body.
+        modality: Modality as entered, e.g. ``"MR T2"``; empty if unknown.
+        axis: Slicing axis of the annotation: ``k``, ``j`` or ``i``.
+        plane: ``axial``, ``coronal`` or ``sagittal``; empty for a picture, which has no position in the body.
         size_ijk: Number of voxels along i, j and k.
         spacing_mm: Voxel size along i, j and k in mm.
-        is_rgb: Whether voxels have three colours.
-        is_picture: Whether it was a picture, whose millimetres and directions mean nothing.
+        is_rgb: Whether voxels have three colour channels.
+        is_picture: Whether it was a picture, whose spacing and directions are meaningless.
         voxels_sha256: Hash of the image's voxels.
         masks_sha256: Hash of names and masks.
-        annotator: Who marked it; empty if not given.
+        annotator: Name of the annotator; empty if not given.
         saved: When it was saved here, ISO 8601 in UTC.
         program_version: Version of the program that saved it.
         notes: Free text.
-        identifying: What the user asked to keep although it names the patient; empty otherwise.
+        identifying: Identifying data kept at the user's request; otherwise empty.
         problem: A sentence if the case is damaged and cannot be loaded; empty otherwise.
         already_there: Whether `SupportLibrary.save` found it in the library instead of saving it again.
     """
@@ -98,42 +98,42 @@ class LibraryEntry:
 
     @property
     def thumbnail(self) -> Path:
-        """Where its small picture lies, if it has one."""
+        """Path of the thumbnail, which may not exist."""
         return self.folder / THUMBNAIL_FILE
 
     @property
     def remark(self) -> str:
-        """What to tell the user after saving; empty if there is nothing special."""
+        """Note for the user after saving; usually empty."""
         if not self.already_there:
             return ""
         return f"The same image with the same masks is already in the library as '{self.title}'; not saved again."
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a file in a case's folder is one that the library makes."""
+    """Return whether a file in a case's folder was made by the library."""
     return (path.name in CASE_FILES or _OWN_FILE.fullmatch(path.name) is not None) and not path.is_dir()
 
 
 def is_case_folder(path: Path) -> bool:
-    """Whether a folder is a case, whole or damaged; links are not followed."""
+    """Return whether a folder is a case, intact or damaged; links are not followed."""
     if path.name.startswith(".") or path.is_symlink() or not path.is_dir():
         return False
     return any((path / name).exists() for name in (CASE_FILE, IMAGE_FILE, MASKS_FILE))
 
 
 def natural_order(title: str) -> list[tuple[int, str]]:
-    """Sorts "Case 2" before "Case 10"."""
+    """Return a sort key that puts "Case 2" before "Case 10"."""
     return [(int(part), "") if part.isdecimal() else (-1, part.casefold()) for part in re.split(r"([0-9]+)", title)]
 
 
 def clean_line(text: object, longest: int = _LONGEST_TITLE) -> str:
-    """One line without control characters; a text from a file may hold anything."""
+    """Return the text as one line without control characters, because files can contain anything."""
     plain = str(text).encode("utf-8", "replace").decode("utf-8")
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:longest]
 
 
 def to_json(entry: LibraryEntry, with_identifying: bool = True) -> str:
-    """The text of ``case.json``."""
+    """Return the text of ``case.json``."""
     content: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(entry)}
     for name in ("folder", "problem", "already_there"):
         del content[name]
@@ -143,7 +143,7 @@ def to_json(entry: LibraryEntry, with_identifying: bool = True) -> str:
 
 
 def read_entry(folder: Path) -> LibraryEntry:
-    """What the ``case.json`` of a folder says; what is wrong with it becomes the entry's ``problem``."""
+    """Read the ``case.json`` of a folder; an error becomes the entry's ``problem``."""
     try:
         return _parsed(folder)
     except InputError as error:
@@ -151,10 +151,10 @@ def read_entry(folder: Path) -> LibraryEntry:
 
 
 def _parsed(folder: Path) -> LibraryEntry:
-    """The entry of a folder.
+    """Read the entry of a folder.
 
     Raises:
-        InputError: If ``case.json`` is missing or damaged, was made by a newer program, or a file is missing.
+        InputError: If ``case.json`` is missing, damaged or from a newer program version, or a file is missing.
     """
     path = folder / CASE_FILE
     try:
@@ -179,7 +179,7 @@ def _parsed(folder: Path) -> LibraryEntry:
 
 
 def _entry_of(folder: Path, content: Any) -> LibraryEntry:
-    """The entry from the parsed JSON; ValueError, TypeError or KeyError where it is not as it should be."""
+    """Build the entry from parsed JSON; raise ValueError, TypeError or KeyError if the JSON is invalid."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError("it does not describe a support case")
     version = content.get("format_version")
@@ -187,19 +187,19 @@ def _entry_of(folder: Path, content: Any) -> LibraryEntry:
         raise ValueError(f"format_version is {version!r}")
     if version > FORMAT_VERSION:
         raise InputError(
-            f"The case in {folder} was saved by a newer version of the program (format {version}; this one reads up to "
-            f"{FORMAT_VERSION}). Update the program to use it."
+            f"The case in {folder} was saved by a newer version of the program (format {version}; this one reads up "
+            f"to {FORMAT_VERSION}). Update the program to use it."
         )
     objects = tuple(_object_of(item) for item in _list(content["objects"]))
     if not objects:
-        raise ValueError("it names no object")
+        raise ValueError("it lists no object")
     chosen = content["slices"]
     axis = content["axis"]
     if axis not in ("k", "j", "i"):
         raise ValueError(f"axis is {axis!r}")
     size, spacing = _list(content["size_ijk"], 3, _count), _list(content["spacing_mm"], 3, _number)
     if min(size) < 1 or min(spacing) <= 0:
-        raise ValueError(f"size {size} and spacing {spacing} describe no image")
+        raise ValueError(f"size {size} and spacing {spacing} do not describe an image")
     low, high = _list(content["window"], 2, _number)
     identifying = content.get("identifying") or {}
     return LibraryEntry(
@@ -230,7 +230,7 @@ def _object_of(item: Any) -> LibraryObject:
     color = _list(item["color"], 3, _number)
     terminology = item["terminology"]
     if terminology is not None and not isinstance(terminology, dict):
-        raise ValueError("terminology is no dictionary")
+        raise ValueError("terminology is not a dictionary")
     return LibraryObject(
         _text(item["name"]),
         (color[0], color[1], color[2]),
@@ -242,29 +242,29 @@ def _object_of(item: Any) -> LibraryObject:
 
 def _list(value: Any, length: int | None = None, kind: Callable[[Any], Any] = lambda item: item) -> Sequence[Any]:
     if not isinstance(value, list) or (length is not None and len(value) != length):
-        raise ValueError(f"{clean_line(value, 40)!r} is no list of {'some' if length is None else length} values")
+        raise ValueError(f"{clean_line(value, 40)!r} is not a list of {'some' if length is None else length} values")
     return [kind(item) for item in value]
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{clean_line(value, 40)!r} is no number")
+        raise ValueError(f"{clean_line(value, 40)!r} is not a number")
     return float(value)
 
 
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{clean_line(value, 40)!r} is no count")
+        raise ValueError(f"{clean_line(value, 40)!r} is not a count")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{clean_line(value, 40)!r} is no text")
+        raise ValueError(f"{clean_line(value, 40)!r} is not a text")
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _hash(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise ValueError(f"{clean_line(value, 40)!r} is no SHA-256")
+        raise ValueError(f"{clean_line(value, 40)!r} is not a SHA-256")
     return value

@@ -1,4 +1,4 @@
-"""Image and masks of a case of the library: described, written, and read back with their hashes checked."""
+"""Image and mask files of a library case: description, writing, and reading with verified hashes."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, pl
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
 
 _TYPES = (np.uint8, np.int16, np.uint16, np.int32)
-_EXACT = 1 << 24  # whole numbers up to here are exact in float32
+_EXACT = 1 << 24  # integers up to here are exact in float32
 
 
 def describe(
     volume: Volume, segmentation: Segmentation, slices: Sequence[int] | None, objects: Sequence[str] | None
 ) -> tuple[LibraryEntry, Segmentation]:
-    """What there is to tell of a case, and the segments that are kept, without what could name the patient.
+    """Return the description of a case and the segments to save, without anything that identifies the patient.
 
     Raises:
-        SupportError: If nothing is annotated, sizes differ, or an object or slice is not there.
+        SupportError: If nothing is annotated, sizes differ, or an object or slice does not exist.
         GeometryError: If the segmentation lies on another grid.
-        InputError: If the image has NaN, infinite or constant intensity, or fractions as colours.
+        InputError: If the image has NaN, infinite or constant intensity, or fractional colour values.
     """
     check_intensities(volume.array, "the image")
     if volume.is_rgb and _smallest_type(volume.array) not in (np.uint8, np.uint16):
-        raise InputError("the image's colours are no whole numbers from 0 to 65535; export it as a colour image.")
+        raise InputError("the image's colour values are not integers from 0 to 65535; export it as a colour image.")
     same_size = segmentation.geometry.shape_kji == volume.geometry.shape_kji
     chosen = select_segments(segmentation, objects) if same_size else segmentation.segments
     kept = Segmentation([_plain(segment, n) for n, segment in enumerate(chosen)], segmentation.geometry)
     axis = annotated_axis(volume, kept) if same_size else "k"
-    support_from_volume(volume, kept, None, None if slices is None else list(slices), axis)  # refuses what is unusable
+    support_from_volume(volume, kept, None, None if slices is None else list(slices), axis)  # rejects unusable input
     marked = []
     for segment in kept.segments:
         shown = take_slices(segment.mask, axis).any(axis=(1, 2))
@@ -72,10 +72,10 @@ def describe(
 
 
 def write_files(folder: Path, volume: Volume, kept: Segmentation, entry: LibraryEntry, thumbnail: bool) -> None:
-    """Writes image, masks and thumbnail into a folder.
+    """Write image, masks and thumbnail into a folder.
 
     Raises:
-        OutputError: If that is not possible.
+        OutputError: If they cannot be written.
     """
     with safe_output(folder / IMAGE_FILE) as partial:
         write_image(partial, array_to_image(volume.array.astype(_smallest_type(volume.array)), volume.geometry))
@@ -86,10 +86,10 @@ def write_files(folder: Path, volume: Volume, kept: Segmentation, entry: Library
 
 
 def load_files(entry: LibraryEntry) -> SupportCase:
-    """Reads image and masks of a case.
+    """Read image and masks of a case.
 
     Raises:
-        InputError: If they are damaged, or not those that were saved.
+        InputError: If they are damaged or differ from what was saved.
     """
     masks = entry.folder / MASKS_FILE
     try:
@@ -108,8 +108,8 @@ def load_files(entry: LibraryEntry) -> SupportCase:
     ):
         if not there:
             raise InputError(
-                f"The {what} of the case '{entry.title}' changed since it was saved (another hash); save or export "
-                "the case again."
+                f"The {what} of the case '{entry.title}' changed since it was saved (its hash differs); save or "
+                "export the case again."
             )
     volume.name = entry.title
     volume.source = entry.folder / (THUMBNAIL_FILE if entry.is_picture else IMAGE_FILE)
@@ -118,7 +118,7 @@ def load_files(entry: LibraryEntry) -> SupportCase:
 
 
 def voxels_hash(array: npt.NDArray[np.float32]) -> str:
-    """SHA-256 of shape and voxels as little-endian float32, so that it does not depend on the file's format."""
+    """Return the SHA-256 of shape and voxels as little-endian float32, independent of the file format."""
     digest = hashlib.sha256(repr(tuple(int(n) for n in array.shape)).encode())
     for part in array:
         digest.update(np.ascontiguousarray(part + np.float32(0), dtype="<f4").tobytes())  # -0 becomes 0
@@ -126,7 +126,7 @@ def voxels_hash(array: npt.NDArray[np.float32]) -> str:
 
 
 def masks_hash(segmentation: Segmentation) -> str:
-    """SHA-256 of the segments' names and masks, in their order."""
+    """Return the SHA-256 of the segments' names and masks, in their order."""
     digest = hashlib.sha256(repr(segmentation.geometry.shape_kji).encode())
     for segment in segmentation.segments:
         digest.update(segment.name.encode("utf-8", "replace") + b"\0")
@@ -136,14 +136,14 @@ def masks_hash(segmentation: Segmentation) -> str:
 
 
 def _plain(segment: Segment, number: int) -> Segment:
-    """A segment without identifier, tags and status, which can come from the hospital's archive."""
+    """Return a segment without identifier, tags and status, which may come from the hospital's archive."""
     red, green, blue = (round(float(c), 6) for c in segment.color_rgb)
     name = " ".join(segment.name.split()) or f"segment {number + 1}"
     return Segment(name, segment.mask, (red, green, blue), segment.terminology)
 
 
 def _smallest_type(array: npt.NDArray[np.float32]) -> type[Any]:
-    """The smallest type that keeps every voxel."""
+    """Return the smallest data type that represents every voxel exactly."""
     low, high = float(array.min()), float(array.max())
     if max(-low, high) <= _EXACT and all(np.array_equal(part, np.rint(part)) for part in array):
         return next(t for t in _TYPES if np.iinfo(t).min <= low and high <= np.iinfo(t).max)

@@ -1,4 +1,4 @@
-"""A NRRD file from somebody else, looked at before any reader opens it: what it is, and how large it becomes."""
+"""Checks of an untrusted NRRD file before any reader opens it: its header and its uncompressed size."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _ELSEWHERE = ("data file", "datafile", "line skip", "lineskip", "byte skip", "by
 
 
 def check_nrrd(path: Path, size_ijk: tuple[int, int, int], most_bytes: int) -> None:
-    """Refuses a file that is none of the library's.
+    """Reject a file that the library cannot have written.
 
-    A NRRD header can point to any other file of the machine, and a small packed file can become larger than the
-    memory: both are found here, by unpacking it block by block without keeping anything.
+    A NRRD header can refer to any other file on the machine, and a small compressed file can expand beyond the
+    memory. Both are detected here by decompressing it block by block without keeping the data.
 
     Args:
         path: The file.
-        size_ijk: The size that it must have along i, j and k; colours or layers may come in front.
-        most_bytes: How large its voxels may be, unpacked.
+        size_ijk: Required size along i, j and k; colours or layers may come first.
+        most_bytes: Largest allowed size of the uncompressed voxels.
 
     Raises:
-        InputError: If it is damaged, of another size, too large, or points elsewhere.
+        InputError: If it is damaged, has another size, is too large, or refers to another file.
     """
     with path.open("rb") as file:
         head = file.read(_MOST_HEADER)
         text, gap, _ = head.partition(b"\n\n")
         if not head.startswith(b"NRRD000") or not gap:
-            raise InputError(f"{path.name} is no NRRD file, or is cut short; export or copy the file again.")
+            raise InputError(f"{path.name} is not a NRRD file, or is cut short; export or copy the file again.")
         fields: dict[str, str] = {}
         for line in text.decode("utf-8", "replace").splitlines()[1:]:
             name, colon, value = line.partition(": ")
@@ -66,23 +66,23 @@ def check_nrrd(path: Path, size_ijk: tuple[int, int, int], most_bytes: int) -> N
         trailing = unpack is not None and unpack.eof and (unpack.unused_data or file.read(1))
         if found != expected or trailing:
             raise InputError(
-                f"{path.name} is damaged: it should unpack to {expected} bytes of voxels and has "
+                f"{path.name} is damaged: it should contain {expected} bytes of voxels but has "
                 f"{'more' if found > expected or trailing else found}. Export or copy it again."
             )
 
 
 def _expected_bytes(path: Path, fields: dict[str, str], size_ijk: tuple[int, int, int], most_bytes: int) -> int:
-    """How many bytes of voxels the header promises."""
+    """Return the number of voxel bytes that the header states."""
     if any(name in fields for name in _ELSEWHERE):
-        raise InputError(f"{path.name} was refused: its voxels are said to lie in another file.")
+        raise InputError(f"{path.name} was rejected: its header refers to voxels in another file.")
     if fields.get("encoding", "").lower() not in ("gzip", "gz", "raw"):
         packed = fields.get("encoding", "nothing")[:20]
-        raise InputError(f"{path.name} is packed as {packed!r}; gzip and raw are allowed.")
+        raise InputError(f"{path.name} has the encoding {packed!r}; allowed are gzip and raw.")
     try:
         sizes = [int(n) for n in fields["sizes"].split()]
         width = _SIZE_OF.get(fields["type"].lower(), 0) or {"double": 8}[fields["type"].lower()]
     except (KeyError, ValueError):
-        raise InputError(f"{path.name} is damaged: its header says no size or type. Export or copy it again.") from None
+        raise InputError(f"{path.name} is damaged: its header has no valid size. Export or copy it again.") from None
     extra = 1
     if len(sizes) == 4:
         extra = sizes.pop(0)
@@ -91,7 +91,7 @@ def _expected_bytes(path: Path, fields: dict[str, str], size_ijk: tuple[int, int
     total = extra * width * sizes[0] * sizes[1] * sizes[2]
     if total > most_bytes:
         raise InputError(
-            f"{path.name} was refused: unpacked it has {total / 2**30:.1f} GiB, more than the "
+            f"{path.name} was rejected: uncompressed it has {total / 2**30:.1f} GiB, more than the "
             f"{most_bytes / 2**30:.3g} GiB that are allowed."
         )
     return total

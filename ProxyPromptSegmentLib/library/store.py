@@ -1,14 +1,14 @@
-"""The user's library of annotated cases: a folder of its own for each, with nothing in it that names the patient.
+"""The user's library of annotated cases: one folder per case, without anything that identifies the patient.
 
-A case is saved once, with image and masks as they were acquired, and serves as a support for every later target::
+A case is saved once, image and masks as acquired, and can support every later target::
 
-    LIBRARY/ID/case.json         what `library_case.LibraryEntry` tells
+    LIBRARY/ID/case.json         description, see `library.entry.LibraryEntry`
                image.nrrd        intensities as acquired, at native spacing
                masks.seg.nrrd    segments with names, colours and terminology
                thumbnail.png
-               embedding-*.npz   what an image encoder saw of it (see `suggest`); may be removed at any time
-    LIBRARY/.lock                makes programs wait for each other
-    LIBRARY/.partial-*           what is being written, moved into place last
+               embedding-*.npz   image embedding of the case (see `review.suggest`); may be removed at any time
+    LIBRARY/.lock                lock file, so that only one program writes at a time
+    LIBRARY/.partial-*           cases being written, moved into place at the end
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ _STALE_SECONDS = 24 * 3600.0
 
 
 class SupportLibrary:
-    """A folder of annotated cases. Several programs may use it at once.
+    """A folder of annotated cases, which several programs may use at the same time.
 
     Attributes:
-        folder: Where it lies; perhaps not made yet.
+        folder: The library's folder, which may not exist yet.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Uses ``folder``, or that of `library_folder`; nothing is made before something is saved.
+        """Use ``folder``, or by default `library_folder`; it is created when the first case is saved.
 
         Raises:
-            UsageError: If the folder lies inside of the program's or Python's installation, or is a file.
+            UsageError: If the folder is inside the program's or Python's installation, or is a file.
         """
         self.folder = Path(folder).expanduser().absolute() if folder is not None else library_folder()
         if self.folder.exists() and not self.folder.is_dir():
@@ -73,7 +73,7 @@ class SupportLibrary:
                 )
 
     def entries(self) -> list[LibraryEntry]:
-        """All cases, oldest first; reads no image. A damaged case is listed with its ``problem``; never raises."""
+        """Return all cases, oldest first, without reading images; a damaged case has a ``problem``. Never raises."""
         try:
             folders = [path for path in self.folder.iterdir() if is_case_folder(path)]
         except FileNotFoundError:
@@ -96,31 +96,31 @@ class SupportLibrary:
         identifying: dict[str, str] | None = None,
         thumbnail: bool = True,
     ) -> LibraryEntry:
-        """Saves a case, whole or not at all.
+        """Save a case, completely or not at all.
 
-        Neither name nor source of the volume is kept, nor identifiers, tags and status of the segments. What is
-        burned into the image stays in it.
+        The volume's name and source and the segments' identifiers, tags and status are not saved. Text burned into
+        the image remains.
 
         Args:
             volume: The image.
-            segmentation: Its annotation on the same grid.
-            title: What to call it; "Case N" by default.
-            annotator: Who marked it.
+            segmentation: Its annotation, on the same grid.
+            title: The title; "Case N" by default.
+            annotator: Name of the annotator.
             modality: For example "MR T2".
             notes: Free text.
-            slices: Slices that will prompt, along the axis of the annotation; chosen when it is used by default.
-            objects: Names of the segments to keep; all that are not empty by default.
-            identifying: What to keep although it names the patient; nothing by default.
-            thumbnail: Whether to draw one.
+            slices: Slices that will prompt, along the axis of the annotation; by default chosen at use.
+            objects: Names of the segments to save; by default all that are not empty.
+            identifying: Identifying data to keep; by default none.
+            thumbnail: Whether to make a thumbnail.
 
         Returns:
-            The new entry; or with ``already_there`` the one that has the same voxels and masks.
+            The new entry; or, with ``already_there`` set, an existing one with the same voxels and masks.
 
         Raises:
-            SupportError: If nothing is annotated, sizes differ, or an object or slice is not there.
+            SupportError: If nothing is annotated, sizes differ, or an object or slice does not exist.
             GeometryError: If the segmentation lies on another grid.
-            InputError: If the image has NaN, infinite or constant intensity, or fractions as colours.
-            OutputError: If the folder cannot be written or the disk is full; nothing half-written is left.
+            InputError: If the image has NaN, infinite or constant intensity, or fractional colour values.
+            OutputError: If the folder cannot be written or the disk is full; no partial case is left.
         """
         from ProxyPromptSegmentLib.library.files import describe, write_files
 
@@ -141,13 +141,13 @@ class SupportLibrary:
             return self._install(partial, entry)
 
     def load(self, entry: LibraryEntry) -> SupportCase:
-        """Reads a case.
+        """Read a case as a support.
 
-        Its image is called by the title. The image of what was a picture has the thumbnail's path as its source, which
-        is how `matching.has_place` knows that its millimetres mean nothing.
+        The volume is named after the title. For a picture its source is the thumbnail's path, from which
+        `matching.has_place` knows that its spacing is meaningless.
 
         Raises:
-            InputError: If it is damaged, or its voxels or masks are not those that were saved.
+            InputError: If it is damaged, or its voxels or masks differ from what was saved.
         """
         from ProxyPromptSegmentLib.library.files import load_files
 
@@ -157,11 +157,11 @@ class SupportLibrary:
         return load_files(current)
 
     def rename(self, entry: LibraryEntry, title: str) -> LibraryEntry:
-        """Gives a case another title.
+        """Change the title of a case.
 
         Raises:
             UsageError: If the title is empty.
-            InputError: If the case is gone or damaged.
+            InputError: If the case no longer exists or is damaged.
             OutputError: If it cannot be written.
         """
         from ProxyPromptSegmentLib.imaging.output_files import safe_output
@@ -180,11 +180,11 @@ class SupportLibrary:
         return renamed
 
     def remove(self, entry: LibraryEntry) -> None:
-        """Removes a case's folder for good, also that of a damaged case.
+        """Delete a case's folder permanently, even if the case is damaged.
 
         Raises:
             InputError: If the entry is not a case of this library.
-            OutputError: If the folder holds files that the library did not make (it is left as it is), or
+            OutputError: If the folder contains files that the library did not make (it is then left unchanged), or
                 cannot be removed.
         """
         self._folder_of(entry)
@@ -193,23 +193,24 @@ class SupportLibrary:
             foreign = sorted(path.name for path in folder.iterdir() if not is_own_file(path))
             if foreign:
                 raise OutputError(
-                    f"{folder} holds what the library did not make ({', '.join(foreign[:3])}"
-                    f"{' and more' if len(foreign) > 3 else ''}); it was left as it is. Move that elsewhere first."
+                    f"{folder} contains files that the library did not make "
+                    f"({', '.join(foreign[:3])}{' and more' if len(foreign) > 3 else ''}); it was left as it is. Move "
+                    "that elsewhere first."
                 )
             hidden = self.folder / f".removed-{uuid.uuid4().hex[:12]}"
-            os.replace(folder, hidden)  # from here on it is no case any more, whatever happens
+            os.replace(folder, hidden)  # from here on it is no longer a case, whatever happens
             shutil.rmtree(hidden, ignore_errors=True)
 
     def thumbnail_path(self, entry: LibraryEntry) -> Path | None:
-        """The small picture of a case; None if it has none."""
+        """Return the path of a case's thumbnail; None if it has none."""
         return entry.thumbnail if entry.id and entry.thumbnail.is_file() else None
 
     @contextmanager
     def partial_folder(self) -> Iterator[Path]:
-        """A new hidden folder beside the cases, removed at the end unless it was moved into place.
+        """Yield a new hidden folder next to the cases, removed at the end unless it was moved into place.
 
         Raises:
-            OutputError: If it cannot be made, or the block cannot write.
+            OutputError: If it cannot be created, or the block cannot write.
         """
         partial = self.folder / f".partial-{uuid.uuid4().hex[:12]}"
         try:
@@ -227,7 +228,7 @@ class SupportLibrary:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _same(self, entry: LibraryEntry) -> LibraryEntry | None:
-        """The case that has the same voxels and masks."""
+        """Return an existing case with the same voxels and masks."""
         hashes = (entry.voxels_sha256, entry.masks_sha256)
         for other in self.entries():
             if not other.problem and (other.voxels_sha256, other.masks_sha256) == hashes:
@@ -235,7 +236,7 @@ class SupportLibrary:
         return None
 
     def _install(self, partial: Path, entry: LibraryEntry) -> LibraryEntry:
-        """Names a written case and moves it into place, unless another program was faster."""
+        """Name a written case and move it into place, unless another program has saved the same one meanwhile."""
         with self._locked():
             self._sweep()
             if known := self._same(entry):
@@ -250,30 +251,30 @@ class SupportLibrary:
         return entry
 
     def _next_title(self) -> str:
-        """The first "Case N" above all that are there."""
+        """Return "Case N" with N above all existing ones."""
         found = [re.fullmatch(r"Case ([0-9]{1,6})", entry.title) for entry in self.entries()]
         return f"Case {1 + max((int(match[1]) for match in found if match), default=0)}"
 
     def _folder_of(self, entry: LibraryEntry) -> Path:
-        """The folder of a case of this library.
+        """Return the folder of a case of this library.
 
         Raises:
-            InputError: If there is none.
+            InputError: If it does not exist.
         """
         path = self.folder / entry.id
         if Path(entry.id).name != entry.id or entry.folder != path or not is_case_folder(path):
             raise InputError(
-                f"'{entry.title or entry.id}' is not, or no longer, a case of the support library {self.folder}; "
-                "list the cases again."
+                f"'{entry.title or entry.id}' is not, or no longer, a case of the support library {self.folder}; list "
+                "the cases again."
             )
         return path
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Waits until no other program writes into this library.
+        """Hold the library's lock, waiting until no other program writes to it.
 
         Raises:
-            OutputError: If the library cannot be written, or another program does not end.
+            OutputError: If the library cannot be written, or another program holds the lock too long.
         """
         from filelock import FileLock, Timeout
 
@@ -282,14 +283,14 @@ class SupportLibrary:
                 yield
         except Timeout:
             raise OutputError(
-                f"Another program has been writing into the support library {self.folder} for {_LOCK_SECONDS:.0f} s; "
-                "try again when it has ended."
+                f"Another program has been writing to the support library {self.folder} for {_LOCK_SECONDS:.0f} s; "
+                "try again when it has finished."
             ) from None
         except OSError as error:
             raise OutputError(self._writing_failed(error)) from None
 
     def _sweep(self) -> None:
-        """Removes what programs that were killed left behind."""
+        """Remove the leftovers of programs that were killed."""
         for path in self.folder.glob(".removed-*"):
             shutil.rmtree(path, ignore_errors=True)
         for path in self.folder.glob(".partial-*"):

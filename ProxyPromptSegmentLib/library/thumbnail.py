@@ -1,4 +1,4 @@
-"""A small picture of a case: the slice that shows most, with the objects' contours in their colours."""
+"""Thumbnails of library cases: the slice that shows most, with the objects' contours in their colours."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SIDE = 160
 def draw_thumbnail(
     path: Path, volume: Volume, segmentation: Segmentation, axis: str, window: tuple[float, float]
 ) -> None:
-    """Draws the slice on which most objects are marked, of these the one with the largest area, as a PNG.
+    """Draw the slice that shows the most objects (of these, the largest area) as a PNG.
 
     Args:
-        path: Where to write it, ending in ``.png``.
+        path: Output file, ending in ``.png``.
         volume: The image.
-        segmentation: Its segments.
-        axis: Slicing axis; the slice is turned as a radiologist looks at it.
+        segmentation: The annotation.
+        axis: Slicing axis; the slice is drawn in radiological orientation.
         window: Intensities shown as black and white.
 
     Raises:
@@ -50,6 +50,6 @@ def draw_thumbnail(
 
 
 def _border(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The inner border of a mask, also where it touches the picture's edge."""
+    """Return the inner border of a mask, including where it touches the picture's edge."""
     padded = np.pad(inside, 1)
     return inside & ~(padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2])

@@ -1,1 +1,1 @@
-"""What a run leaves behind beside masks: reports, tables, previews, overlays."""
+"""Results other than masks: reports, tables, previews, overlays."""

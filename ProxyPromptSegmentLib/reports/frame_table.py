@@ -1,4 +1,4 @@
-"""What was found on each frame, as a table that is complete up to the last frame whenever it is left."""
+"""The table of results per frame, a CSV file that is complete up to the last frame even if interrupted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ProxyPromptSegmentLib.tracking.result import Tracked
 STATES = ("ok", "bad", "disagrees", "not done")
 
 
-DROPPED = "the memory was dropped, the proxy prompt alone spoke"
+DROPPED = "the memory was dropped; predicted from the proxy prompt alone"
 
 
 class TrackTable:
-    """A CSV file with a row for each frame and object, written as they come.
+    """A CSV file with one row per frame and object, written during the run.
 
-    Rows go to a file beside, each at once and whole; it takes its name when the block ends, or is interrupted by
-    Ctrl-C. After any other exception it is removed, and an older table stays.
+    Rows are written to a temporary file, each immediately and in full; it is renamed when the block ends or is
+    interrupted by Ctrl-C. After any other exception it is removed, and an existing table is kept.
 
     Example::
 
@@ -36,14 +36,14 @@ class TrackTable:
     COLUMNS = ("frame", "time_s", "object", "area_px", "area_mm2", "confidence", "agreement", "state", "note")
 
     def __init__(self, path: Path | str, spacing_mm: tuple[float, float] | None = None) -> None:
-        """Remembers where to; ``spacing_mm`` is None where millimetres are not known."""
+        """Set the output path and the pixel size; ``spacing_mm`` is None if it is not known."""
         self.path = Path(path)
         self._pixel_mm2 = None if spacing_mm is None else spacing_mm[0] * spacing_mm[1]
         self._stack = ExitStack()
         self._file: IO[str] | None = None
 
     def __enter__(self) -> TrackTable:
-        """Begins the file.
+        """Create the file and write the header row.
 
         Raises:
             OutputError: If it cannot be written.
@@ -58,7 +58,7 @@ class TrackTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Moves the file into place, or removes it."""
+        """Move the file into place, or remove it."""
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         if kind is None or stopped:
             self._stack.close()
@@ -76,17 +76,17 @@ class TrackTable:
         state: str = "ok",
         note: str = "",
     ) -> None:
-        """Writes a row.
+        """Write a row.
 
         Args:
-            frame: Number of the frame in its source.
-            name: The object.
-            area_px: Pixels inside; None where nothing was computed.
-            time_s: When the frame is shown.
-            confidence: 0..1.
-            agreement: 0..1, how far proxy prompt and memory say the same.
+            frame: Index of the frame in its source.
+            name: Name of the object.
+            area_px: Number of pixels inside; None if nothing was computed.
+            time_s: Presentation time of the frame in seconds.
+            confidence: Confidence 0..1.
+            agreement: Agreement 0..1 between proxy prompt and memory.
             state: One of `STATES`.
-            note: Anything else, e.g. why a frame is bad.
+            note: Further information, e.g. why a frame is bad.
 
         Raises:
             OutputError: If the disk is full.
@@ -110,7 +110,7 @@ class TrackTable:
             )
 
     def _write(self, values: Sequence[str]) -> None:
-        """One row in one piece."""
+        """Write one row in a single call and flush it."""
         assert self._file is not None
         line = StringIO()
         csv.writer(line, lineterminator="\n").writerow(values)
@@ -119,7 +119,7 @@ class TrackTable:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Turns a failed write into the sentence of `safe_output`, and removes the file."""
+        """Report a failed write through `safe_output`, which also removes the file."""
         try:
             yield
         except OSError as error:
@@ -129,13 +129,13 @@ class TrackTable:
 
 
 def write_rows(table: TrackTable, found: Tracked, index: int, time_s: float | None) -> None:
-    """Write what is known of a frame into the table, a row for each object.
+    """Write the results of a frame into the table, one row per object.
 
     Args:
         table: An open table.
-        found: What has been found so far; it has the frame among those that are done or skipped.
-        index: Number of the frame.
-        time_s: When the frame is shown.
+        found: The results so far; the frame is among those that are done or skipped.
+        index: Index of the frame.
+        time_s: Presentation time of the frame in seconds.
     """
     if (one := found.done.get(index)) is None:
         for name in found.objects:
@@ -155,7 +155,7 @@ def write_rows(table: TrackTable, found: Tracked, index: int, time_s: float | No
 
 
 def _number(value: float | None, digits: int) -> str:
-    """A number without needless zeros; empty for None and NaN."""
+    """Return a number without trailing zeros; empty for None and NaN."""
     if value is None or not np.isfinite(value):
         return ""
     text = f"{float(value):.{digits}f}"

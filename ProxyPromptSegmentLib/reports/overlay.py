@@ -1,4 +1,4 @@
-"""A video or GIF of the frames with the contours that were found, to look at."""
+"""Overlays: a video or GIF of the frames with the predicted contours."""
 
 from __future__ import annotations
 
@@ -30,31 +30,29 @@ def write_overlay(
     window: tuple[float, float] = (0.0, 255.0),
     spacing_mm: tuple[float, float] = (1.0, 1.0),
 ) -> list[str]:
-    """Draws contours on the frames and writes a video, frame by frame.
+    """Draw contours on the frames and write a video, frame by frame.
 
     Args:
-        path: ``.mp4`` (MPEG-4 part 2, made by FFmpeg's own encoder: VLC, mpv and most players show it, browsers
-            do not) or ``.gif`` (up to `MOST_GIF_FRAMES` frames of up to 640 pixels; of longer ones every n-th).
-        frames: Numbers and frames as a `FrameSource` gives them; of bad ones the reason is shown.
-        masks: ``(N, H, W)`` of each, or None where none were computed; the video ends with the last of them.
-        colors: Of the objects, red, green, blue in 0..1.
-        fps: Frames per second, one rate for all.
+        path: ``.mp4`` (MPEG-4 part 2 from FFmpeg's own encoder: plays in VLC, mpv and most players, but not in
+            browsers) or ``.gif`` (up to `MOST_GIF_FRAMES` frames of up to 640 pixels; for longer ones every n-th).
+        frames: Indices and frames as yielded by a `FrameSource`; for bad ones the reason is shown.
+        masks: ``(N, H, W)`` of each frame, or None if none were computed; the video ends with the last of them.
+        colors: Colour of each object; red, green, blue in 0..1.
+        fps: Frame rate in frames per second, constant.
         window: Intensities shown as black and white.
-        spacing_mm: Pixel size (row, column); the picture gets the physical proportions.
+        spacing_mm: Pixel size (row, column) in mm, for the physical aspect ratio.
 
     Returns:
-        What the user should know, as sentences.
+        Notes for the user, as sentences.
 
     Raises:
-        OutputError: If it cannot be written, there are no frames, or ``.mp4`` is wanted without the package av.
-        GeometryError: If a mask has not the size of its frame.
+        OutputError: If it cannot be written, there are no frames, or ``.mp4`` is requested without the package av.
+        GeometryError: If a mask differs in size from its frame.
     """
     path = Path(path)
     check_output_path(path, OVERLAY_SUFFIXES)
     if not 0 < fps <= 1000:
-        raise OutputError(
-            f"{path.name} cannot have {fps:g} frames per second; more than 0 and at most 1000 are possible."
-        )
+        raise OutputError(f"{path.name} cannot have {fps:g} frames per second; allowed are rates above 0, up to 1000.")
     side = _GIF_SIDE if path.suffix.lower() == ".gif" else _MP4_SIDE
     pictures = _drawn(frames, masks, [bright(color) for color in colors], window, spacing_mm, side)
     with safe_output(path) as partial:
@@ -72,7 +70,7 @@ def _drawn(
     spacing_mm: tuple[float, float],
     side: int,
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """Pictures ``(h, w, 3)`` of one even size. Bad frames before the first good one wait for its size."""
+    """Yield pictures ``(h, w, 3)`` of one even size; bad frames before the first good one wait for its size."""
     from PIL import Image, ImageDraw
 
     size: tuple[int, int] | None = None
@@ -114,13 +112,13 @@ def _drawn(
 
 
 def _write_mp4(partial: Path, path: Path, pictures: Iterator[npt.NDArray[np.uint8]], fps: float) -> None:
-    """Encodes an MP4 and counts its frames."""
+    """Encode an MP4 and verify its number of frames."""
     try:
         import av
     except ImportError:
         raise OutputError(
-            f"Writing {path.name} needs the Python package av, which is not installed here. Install it with "
-            "`pip install av`, or name a .gif instead."
+            f"Writing {path.name} needs the Python package av, which is not installed here. Install it with `pip "
+            "install av`, or name a .gif instead."
         ) from None
     first = next(pictures, None)
     if first is None:
@@ -138,12 +136,12 @@ def _write_mp4(partial: Path, path: Path, pictures: Iterator[npt.NDArray[np.uint
                 container.mux(stream.encode(frame))
                 count += 1
             container.mux(stream.encode())
-        with av.open(str(partial)) as written:  # a full disk may not be told on closing
+        with av.open(str(partial)) as written:  # a full disk may not be reported on closing
             found = sum(1 for packet in written.demux(video=0) if packet.size)
     except av.FFmpegError as error:
         raise OSError(error.errno, str(error.strerror)) from None
     if found != count:
-        raise OSError(f"{found} of {count} frames are in the file")
+        raise OSError(f"only {found} of {count} frames are in the file")
 
 
 def _write_gif(
@@ -153,7 +151,7 @@ def _write_gif(
     fps: float,
     colors: list[tuple[int, int, int]],
 ) -> list[str]:
-    """Collects at most so many frames, dropping every second each time there are too many; writes a GIF."""
+    """Write a GIF of at most `MOST_GIF_FRAMES` frames, dropping every second one whenever there are too many."""
     from PIL import Image
 
     kept: list[Image.Image] = []
@@ -176,7 +174,7 @@ def _write_gif(
             kept, step = kept[::2], step * 2
     if not kept:
         raise OutputError(f"there is no frame to write to {path.name}.")
-    # hundredths of a second are GIF's unit, and players make 0.1 s of less than two
+    # GIF counts in 1/100 s, and players turn less than 2/100 s into 0.1 s
     duration = max(20, round(1000 * step / fps / 10) * 10)
     kept[0].save(
         partial,
@@ -193,7 +191,7 @@ def _write_gif(
 
 
 def _mostly_grey(picture: npt.NDArray[np.uint8], colors: list[tuple[int, int, int]]) -> bool:
-    """Whether a picture is grey but for contours."""
+    """Return whether a picture is grey except for contours."""
     coloured = picture.max(axis=-1).astype(int) - picture.min(axis=-1) > 8
     for color in colors:
         coloured &= (picture != np.array(color, np.uint8)).any(axis=-1)

@@ -1,4 +1,4 @@
-"""A picture of a result: support slices, target slices with contours, and the probability map below them."""
+"""The preview of a result: support slices, target slices with contours, and their probability maps."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ U8 = npt.NDArray[np.uint8]
 
 
 def tile_size(shape: tuple[int, int], spacing_mm: tuple[float, float], side: int = TILE) -> tuple[int, int]:
-    """Height and width in which a slice fits into a square tile with its physical aspect ratio kept."""
+    """Return height and width of a slice in a square tile, with its physical aspect ratio."""
     height, width = shape[0] * spacing_mm[0], shape[1] * spacing_mm[1]
     factor = side / max(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def picture_of(image: npt.NDArray[np.float32], window: tuple[float, float], size: tuple[int, int]) -> U8:
-    """A slice ``(H, W[, 3])`` as 8-bit colours of the given height and width."""
+    """Return a slice ``(H, W[, 3])`` as 8-bit colours of the given height and width."""
     from PIL import Image
 
     grey = np.round(window_to_unit(image, window) * 255).astype(np.uint8)
@@ -44,7 +44,7 @@ def picture_of(image: npt.NDArray[np.float32], window: tuple[float, float], size
 
 
 def enlarge(values: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """A mask or map ``(H, W)`` at another size, linearly."""
+    """Resize a mask or map ``(H, W)`` by linear interpolation."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
@@ -52,7 +52,7 @@ def enlarge(values: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.f
 
 
 def contour(mask: npt.NDArray[Any], size: tuple[int, int], width: int = 2) -> npt.NDArray[np.bool_]:
-    """The inner border of a mask after enlarging; also where it touches the slice's edge."""
+    """Return the inner border of a resized mask, including where it touches the slice's edge."""
     inside = enlarge(mask, size) > 0.5
     if mask.any() and not inside.any():
         inside = enlarge(mask, size) > 0  # smaller than a pixel of the picture
@@ -64,7 +64,7 @@ def contour(mask: npt.NDArray[Any], size: tuple[int, int], width: int = 2) -> np
 
 
 def bright(color: Sequence[float]) -> tuple[int, int, int]:
-    """A colour that is seen on grey: pure and full; black becomes yellow."""
+    """Return a saturated, bright version of a colour, visible on grey; black becomes yellow."""
     values = np.clip(np.asarray(color, dtype=float), 0, 1)
     values = values - 0.7 * values.min()
     values = np.array([1.0, 1.0, 0.0]) if values.max() < 0.05 else values / values.max()
@@ -73,7 +73,7 @@ def bright(color: Sequence[float]) -> tuple[int, int, int]:
 
 
 def heat(probability: npt.NDArray[np.float32]) -> U8:
-    """Probability 0..1, ``(H, W)``, as colours ``(H, W, 3)`` from black over purple to yellow."""
+    """Map probabilities 0..1, ``(H, W)``, to colours ``(H, W, 3)`` from black through purple to yellow."""
     place = np.clip(probability, 0, 1) * (len(_HEAT) - 1)
     low = np.minimum(place.astype(int), len(_HEAT) - 2)
     mixed = _HEAT[low] + (_HEAT[low + 1] - _HEAT[low]) * (place - low)[..., None]
@@ -81,12 +81,12 @@ def heat(probability: npt.NDArray[np.float32]) -> U8:
 
 
 def choose_slices(masks: U8, done: npt.NDArray[np.bool_], count: int = COLUMNS) -> list[int]:
-    """Slices worth showing: spread over those on which something was found, or else over those done.
+    """Return slices to show, spread over those on which something was found, or else over those done.
 
     Args:
         masks: ``(S, N, H, W)``.
         done: Which slices were computed, ``(S,)``.
-        count: At most so many.
+        count: Largest number of slices.
     """
     found = np.flatnonzero(masks.any(axis=(1, 2, 3)))
     there = found if found.size else np.flatnonzero(done)
@@ -96,7 +96,7 @@ def choose_slices(masks: U8, done: npt.NDArray[np.bool_], count: int = COLUMNS) 
 
 
 class _Sheet:
-    """A growing picture of rows of tiles with captions."""
+    """A canvas that grows by rows of captioned tiles."""
 
     def __init__(self, columns: int) -> None:
         from PIL import Image, ImageDraw
@@ -107,7 +107,7 @@ class _Sheet:
         self.y = GAP
 
     def line(self, text: str, size: int = 15, color: tuple[int, int, int] = _TEXT) -> None:
-        """Writes a line, cut where the sheet ends."""
+        """Write a line of text, truncated at the sheet's edge."""
         font = _font(size)
         while len(text) > 4 and self.draw.textlength(text, font=font) > self.width - 2 * GAP:
             text = text[:-4].rstrip() + "..."
@@ -115,7 +115,7 @@ class _Sheet:
         self.y += size + 7
 
     def legend(self, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
-        """Writes coloured squares with names, over several lines if need be."""
+        """Draw coloured squares with names, on several lines if necessary."""
         font, x = _font(14), GAP
         for name, color in entries:
             wide = 20 + int(self.draw.textlength(name, font=font)) + 18
@@ -127,7 +127,7 @@ class _Sheet:
         self.y += 26
 
     def tiles(self, pictures: Sequence[U8], captions: Sequence[str]) -> None:
-        """Places a row of tiles with a caption below each."""
+        """Place a row of tiles with a caption below each."""
         from PIL import Image
 
         tallest = max(picture.shape[0] for picture in pictures)
@@ -141,7 +141,7 @@ class _Sheet:
         self.y += tallest + 24
 
     def heat_bar(self) -> None:
-        """The scale of the probability map."""
+        """Draw the colour scale of the probability map."""
         from PIL import Image
 
         bar = heat(np.tile(np.linspace(0, 1, 160, dtype=np.float32), (10, 1)))
@@ -153,7 +153,7 @@ class _Sheet:
         self.y += 24
 
     def finished(self) -> Image.Image:
-        """The sheet without the unused part."""
+        """Return the sheet without the unused part."""
         return self.image.crop((0, 0, self.width, self.y))
 
 
@@ -162,19 +162,19 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
     try:
         return ImageFont.load_default(size)
-    except (TypeError, ImportError):  # an old Pillow, or one without FreeType, has one size
+    except (TypeError, ImportError):  # an old Pillow, or one without FreeType, has a single size
         return ImageFont.load_default()
 
 
 def draw_preview(
     job: Job, outcome: Outcome, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
 ) -> Image.Image:
-    """Draws the result.
+    """Draw the preview of a result.
 
     Args:
         job: The job.
         outcome: Its result.
-        truth: Reference masks on the target's grid ``(N, K, J, I)``, drawn thin and white.
+        truth: Reference masks on the target's grid ``(N, K, J, I)``, drawn as thin white contours.
         model: Name of the model, for the title.
     """
     colors = [bright(color) for color in job.support.colors]
@@ -212,7 +212,7 @@ def _target_rows(
     colors: list[tuple[int, int, int]],
     truth: npt.NDArray[np.uint8] | None,
 ) -> None:
-    """The rows of the target: contours, then probability."""
+    """Draw the rows of the target: contours, then probability maps."""
     images = job.view.take(job.target.array)
     size = tile_size(images.shape[1:3], job.view.spacing_mm)
     found = outcome.masks.any(axis=(1, 2, 3))
@@ -242,7 +242,7 @@ def _target_rows(
 def write_preview(
     path: Path, job: Job, outcome: Outcome, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
 ) -> None:
-    """Draws the result into a PNG, whole or not at all.
+    """Write the preview of a result as a PNG, completely or not at all.
 
     Raises:
         OutputError: If it cannot be written.

@@ -1,4 +1,4 @@
-"""The report of a segmentation: from what, with what, how long, and what came of it, as JSON values."""
+"""The report of a segmentation as JSON values: inputs, model, settings, times and results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PACKAGES = ("torch", "segment-anything", "sam2", "numpy", "SimpleITK", "sliceri
 
 
 def describe_file(path: Path | None) -> dict[str, Any]:
-    """Path and SHA-256 of a file; of a folder, the hash of its files' names and hashes in order."""
+    """Return path and SHA-256 of a file; for a folder, the hash of its files' names and hashes in order."""
     if path is None:
         return {"path": None, "sha256": None}
     if path.is_file():
@@ -42,7 +42,7 @@ def describe_file(path: Path | None) -> dict[str, Any]:
 
 
 def describe_volume(volume: Volume) -> dict[str, Any]:
-    """A volume's file and grid; the hash of the voxels as read also covers series and detached headers."""
+    """Describe a volume's file and grid; the hash of its voxels also covers series and detached headers."""
     voxels = hashlib.sha256(np.ascontiguousarray(volume.array).data).hexdigest()
     return {
         **describe_file(volume.source),
@@ -54,7 +54,7 @@ def describe_volume(volume: Volume) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of this program and of what computes for it."""
+    """Return the versions of this program and of the packages that it computes with."""
     found = {"proxyprompt": __version__, "python": platform.python_version(), "system": platform.platform()}
     for name in _PACKAGES:
         try:
@@ -65,14 +65,14 @@ def versions() -> dict[str, str]:
 
 
 def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: float | None = None) -> dict[str, Any]:
-    """What was found of one object.
+    """Describe the result for one object.
 
     Args:
         job: The job.
         outcome: Its result.
-        number: Which object.
+        number: Index of the object.
         label: Its value in a label map.
-        dice: Overlap with the truth, if there is one.
+        dice: Dice against the truth, if there is one.
     """
     segment = outcome.segmentation.segments[number]
     found = measure(findings_of(outcome, job), number, LEAST_SURE)
@@ -96,7 +96,7 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 def describe_supports(cases: Sequence[SupportCase], job: Job) -> list[dict[str, Any]]:
-    """Each support's files, and which of its slices prompt with what."""
+    """Describe each support: its files, and which slices prompt with which objects."""
     return [
         {
             "image": describe_volume(case.volume),
@@ -118,27 +118,27 @@ def describe_supports(cases: Sequence[SupportCase], job: Job) -> list[dict[str, 
 
 
 class ModelLike(Protocol):
-    """What a report tells of a model; `pipeline.LoadedModel` and the worker's facts have it."""
+    """The model attributes that a report contains; `pipeline.LoadedModel` and the worker's facts have them."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the model."""
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """File of the model."""
 
     @property
     def sha256(self) -> str:
-        """The file's hash."""
+        """SHA-256 of the file."""
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the checkpoint says of itself."""
+        """Metadata of the checkpoint."""
 
 
 def describe_model(model: ModelLike) -> dict[str, Any]:
-    """Name and hash of a model."""
+    """Describe a model by name and hash."""
     return {
         "name": model.name,
         "file": model.path.name,
@@ -158,21 +158,21 @@ def build_report(
     dice: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything that is needed to make a result again and to judge it.
+    """Return everything needed to reproduce a result and to assess it.
 
     Args:
         job: The job.
         outcome: Its result.
         cases: The supports.
         model: The model.
-        settings: Options of the call.
-        seconds: Time of each stage.
+        settings: Settings of the run.
+        seconds: Time of each stage in seconds.
         truth: File of the reference masks, if any.
-        dice: Overlap with the truth by object name.
-        notes: What the user should know, as sentences.
+        dice: Dice against the truth by object name.
+        notes: Notes for the user, as sentences.
 
     Returns:
-        JSON values; numbers that do not exist are null.
+        JSON values; missing numbers are null.
     """
     return {
         **describe_state(outcome),
@@ -192,7 +192,7 @@ def build_report(
 
 
 def describe_state(outcome: Outcome) -> dict[str, Any]:
-    """What every report begins with."""
+    """Return the common head of all reports."""
     return {
         "program": "proxyprompt",
         "research_use_only": True,
@@ -202,7 +202,7 @@ def describe_state(outcome: Outcome) -> dict[str, Any]:
 
 
 def describe_target(job: Job) -> dict[str, Any]:
-    """The target's file and grid, and how it was looked at."""
+    """Describe the target: its file and grid, slicing axis and window."""
     return {
         **describe_volume(job.target),
         "axis": job.view.axis,
@@ -212,12 +212,12 @@ def describe_target(job: Job) -> dict[str, Any]:
 
 
 def describe_outcome(job: Job, outcome: Outcome, dice: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Which slices were done, and what was found on them.
+    """Describe which slices were done and the result for each object.
 
     Args:
         job: The job.
         outcome: Its result.
-        dice: Overlap with the truth by object name.
+        dice: Dice against the truth by object name.
     """
     labels, scores = label_values(outcome.segmentation.segments), dict(dice or {})
     return {
@@ -230,18 +230,18 @@ def describe_outcome(job: Job, outcome: Outcome, dice: Mapping[str, float] | Non
 
 
 def _with_axes(cases: Sequence[SupportCase], job: Job) -> list[tuple[SupportCase, Any]]:
-    """Each support with the axis that its slices were taken along."""
+    """Return each support with the axis along which its slices were taken."""
     axes = {shown.case: shown.axis for shown in job.shown}
     return [(case, axes[number]) for number, case in enumerate(cases)]
 
 
 def to_text(report: Mapping[str, Any]) -> str:
-    """The report as JSON text; refuses NaN, which is no JSON."""
+    """Return the report as JSON text; reject NaN, which JSON does not allow."""
     return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Writes the report, whole or not at all.
+    """Write the report, completely or not at all.
 
     Raises:
         OutputError: If it cannot be written.

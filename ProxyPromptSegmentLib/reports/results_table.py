@@ -1,4 +1,4 @@
-"""What came of a job, for a person: volumes, where to look first, and both as tables and as CSV text."""
+"""Tables of a result: volumes per object, the slices to review first, and both as CSV text."""
 
 from __future__ import annotations
 
@@ -20,23 +20,21 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
 
 UNSURE = 0.7
-"""Confidence below which a slice is looked at for that alone."""
+"""Confidence below which a slice is listed for that reason alone."""
 
 JUMP = 1.6
-"""Factor by which an area may differ from both its neighbours' before somebody looks."""
+"""Factor by which an area may differ from both neighbours' before the slice is listed."""
 
 ABRUPT = 0.75
-"""Share of the object's largest area from which it is strange that the next slice shows nothing."""
+"""Share of the object's largest area above which an empty next slice is suspicious."""
 
 LONGEST_GAP = 3
-"""Slices; a longer stretch without the object lies between two parts of it."""
-
-"""Dice below which proxy prompt and memory say different things; as the tracker counts it."""
+"""In slices; a longer gap separates two parts of the object."""
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """The part of an outcome that tables are made of; slices of a volume or frames of a sequence.
+    """The arrays of an outcome that the tables need; for slices of a volume or frames of a sequence.
 
     `findings_of` makes it from an outcome.
 
@@ -44,12 +42,12 @@ class Findings:
         objects: Names of the ``N`` objects.
         masks: uint8 ``(S, N, H, W)``.
         confidence: 0..1, ``(S, N)``.
-        presence: 0..1, ``(S, N)``: whether the object is in the slice at all.
+        presence: 0..1, ``(S, N)``: probability that the slice shows the object at all.
         done: Slices that were computed, bool ``(S,)``.
-        voxel_mm3: Size of a voxel; None where millimetres mean nothing (pictures) or slices are no volume (frames).
-        pixel_mm2: Size of a pixel of a slice; None where it is not known.
-        agreement: 0..1 or NaN, ``(S, N)``: how far proxy prompt and memory say the same; None without a memory.
-        frames: Whether these are frames of a sequence and not slices of a volume.
+        voxel_mm3: Volume of a voxel in mm³; None for pictures (no spacing) and frames (not a volume).
+        pixel_mm2: Area of a pixel in mm²; None if it is not known.
+        agreement: 0..1 or NaN, ``(S, N)``: agreement of proxy prompt and memory; None without a memory.
+        frames: Whether these are frames of a sequence instead of slices of a volume.
     """
 
     objects: tuple[str, ...]
@@ -65,15 +63,15 @@ class Findings:
 
 @dataclass(frozen=True)
 class Doubt:
-    """A slice that somebody should look at.
+    """A slice that should be reviewed.
 
     Attributes:
         index: The slice along the job's axis (or the frame), counted from 0.
-        name: The object.
-        confidence: 0..1, of the model itself.
-        reason: Why to look, in words.
-        sure: 0..1, the confidence lowered by what the masks give away; doubts are ordered by it.
-        object_index: Number of the object.
+        name: Name of the object.
+        confidence: The model's own confidence, 0..1.
+        reason: Why the slice should be reviewed.
+        sure: 0..1, the confidence reduced for suspicious masks; doubts are ordered by it.
+        object_index: Index of the object.
     """
 
     index: int
@@ -93,7 +91,7 @@ class Table:
 
     Attributes:
         columns: Names of the columns.
-        units: Unit of each column; "" where it has none.
+        units: Unit of each column; "" if it has none.
         rows: Plain values (str, int, float or None) in the order of the columns.
     """
 
@@ -102,7 +100,7 @@ class Table:
     rows: list[list[Any]]
 
     def brief(self) -> Table:
-        """The same without the columns for which a narrow panel has no room."""
+        """Return the table without the columns that do not fit into a narrow panel."""
         kept = [place for place, name in enumerate(self.columns) if name not in DETAILS]
 
         def of(values: Sequence[Any]) -> list[Any]:
@@ -111,7 +109,7 @@ class Table:
         return Table(tuple(of(self.columns)), tuple(of(self.units)), [of(row) for row in self.rows])
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """One dictionary by column name for each row."""
+        """Return each row as a dictionary by column name."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
@@ -121,13 +119,13 @@ def findings_of(
     agreement: npt.NDArray[np.float32] | None = None,
     spacing_mm: tuple[float, float] | None = None,
 ) -> Findings:
-    """Takes what the tables need out of an outcome.
+    """Extract the arrays for the tables from an outcome.
 
     Args:
         outcome: `pipeline.Outcome`, the worker's `TaskOutcome` around it, or its `FramesOutcome`.
-        job: The job; without it the pixel size of the slices is not known and a picture passes for a volume.
-        agreement: See `Findings`; by default the outcome's own if it has one.
-        spacing_mm: Pixel size (row, column) of frames, where it is known; by default the job's.
+        job: The job; without it the pixel size of the slices is unknown and a picture counts as a volume.
+        agreement: See `Findings`; by default the outcome's own, if any.
+        spacing_mm: Pixel size (row, column) of frames in mm, if known; by default the job's.
     """
     outcome = getattr(outcome, "outcome", outcome)
     if agreement is None:
@@ -153,20 +151,20 @@ def findings_of(
 
 
 def _taken(outcome: Any, job: Job | None) -> Findings:
-    """Findings as they are; of everything else `findings_of`."""
+    """Return findings unchanged; convert anything else with `findings_of`."""
     return outcome if isinstance(outcome, Findings) else findings_of(outcome, job)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of one object.
+    """Measurements of one object in a result.
 
     Attributes:
-        voxels: Voxels of its mask.
-        volume_ml: None where millimetres mean nothing.
-        slices: Slices that show it.
-        least: The least sure of these ``(slice, confidence)``, least sure first.
-        highest_presence: The highest probability that a slice shows it; None if none was computed.
+        voxels: Number of voxels in its mask.
+        volume_ml: Volume in ml; None for pictures and frames.
+        slices: Indices of the slices that show it.
+        least: The slices of lowest confidence as ``(slice, confidence)``, lowest first.
+        highest_presence: Highest presence on any slice; None if none was computed.
     """
 
     voxels: int
@@ -177,12 +175,12 @@ class Found:
 
 
 def measure(findings: Findings, number: int, least: int = 1) -> Found:
-    """Measures one object.
+    """Measure one object.
 
     Args:
         findings: The result.
-        number: Which object.
-        least: How many of its least sure slices are listed.
+        number: Index of the object.
+        least: Number of slices of lowest confidence to list.
     """
     mask, confidence = findings.masks[:, number], findings.confidence[:, number]
     voxels = int(mask.sum(dtype=np.int64))
@@ -198,32 +196,32 @@ def measure(findings: Findings, number: int, least: int = 1) -> Found:
     )
 
 
-# --- where to look ------------------------------------------------------------------------------------------
+# --- slices to review ---------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Reasons:
-    """What speaks against one slice of one object."""
+    """The reasons to review one slice of one object."""
 
     words: list[str] = field(default_factory=list)
     factor: float = 1.0
 
     def add(self, words: str, factor: float) -> None:
-        """Another one; the confidence is lowered by its factor."""
+        """Add a reason and reduce the confidence by its factor."""
         self.words.append(words)
         self.factor *= factor
 
 
 def slices_to_look_at(outcome: Any, most: int = 10, job: Job | None = None) -> list[Doubt]:
-    """The slices to look at first, least sure first; one entry for a slice and object, with all its reasons.
+    """Return the slices to review, lowest confidence first; one entry per slice and object with all reasons.
 
-    A job that computed anything has at least one for each object: its least sure slice, or where an object that was
-    not found would be.
+    If anything was computed, there is at least one entry per object: its slice of lowest confidence, or for an object
+    that was not found the slice where it is most likely.
 
     Args:
         outcome: `Findings`, or what `findings_of` takes.
-        most: How many at most.
-        job: Makes areas in mm² possible in the reasons.
+        most: Largest number of entries.
+        job: The job, needed for areas in mm² in the reasons.
     """
     findings = _taken(outcome, job)
     doubts = []
@@ -233,7 +231,7 @@ def slices_to_look_at(outcome: Any, most: int = 10, job: Job | None = None) -> l
 
 
 def _doubts_on(findings: Findings, number: int) -> list[Doubt]:
-    """The doubts about one object, in the order of the slices."""
+    """Return the doubts about one object, in slice order."""
     what = "frame" if findings.frames else "slice"
     done = np.flatnonzero(findings.done)
     if not done.size:
@@ -244,23 +242,23 @@ def _doubts_on(findings: Findings, number: int) -> list[Doubt]:
     if not shown.any():
         place = int(done[np.argmax(findings.presence[done, number])])
         presence = float(findings.presence[place, number])
-        words = f"'{name}' was not found; if it is there at all, then rather on this {what} (presence {presence:.2f})"
+        words = f"'{name}' was not found; if present at all, most likely on this {what} (presence {presence:.2f})"
         reasons[place].add(words, 0.5)
         return [_doubt(findings, number, place, reasons[place])]
     for n in done:
         if confidence[n] < UNSURE:
-            words = f"the model is not sure of what it shows ({confidence[n]:.2f})"
+            words = f"the model is not sure of the contour ({confidence[n]:.2f})"
             if not shown[n]:
                 words = f"the model is not sure that '{name}' is absent ({confidence[n]:.2f})"
             reasons[int(n)].add(words, 1.0)
         if findings.agreement is not None and findings.agreement[n, number] < DISAGREEMENT:  # NaN is not
             agreement = float(findings.agreement[n, number])
-            words = f"support and memory say different things (they agree by {agreement:.2f})"
+            words = f"proxy prompt and memory disagree (agreement {agreement:.2f})"
             reasons[int(n)].add(words, max(agreement, 0.1))
     _judge_areas(findings, number, reasons, what)
     if not any(one.words for one in reasons.values()):
         least = measure(findings, number).least[0][0]
-        reasons[least].add(f"the least sure {what} of '{name}', with nothing against it", 1.0)
+        reasons[least].add(f"lowest confidence of all {what}s of '{name}'; nothing else is suspicious", 1.0)
     return [_doubt(findings, number, n, one) for n, one in reasons.items() if one.words]
 
 
@@ -271,9 +269,9 @@ def _doubt(findings: Findings, number: int, index: int, reasons: _Reasons) -> Do
 
 
 def _judge_areas(findings: Findings, number: int, reasons: dict[int, _Reasons], what: str) -> None:
-    """Adds what the areas give away: gaps, lone slices, jumps and abrupt ends.
+    """Add reasons based on the areas: gaps, isolated slices, jumps and abrupt ends.
 
-    Only slices that were computed speak, and only direct neighbours are compared.
+    Only computed slices count, and only direct neighbours are compared.
     """
     done = findings.done
     areas = np.where(done, findings.masks[:, number].sum(axis=(1, 2), dtype=np.int64), 0)
@@ -281,27 +279,27 @@ def _judge_areas(findings: Findings, number: int, reasons: dict[int, _Reasons], 
     first, last, largest = int(shown[0]), int(shown[-1]), int(areas.max())
 
     def beside(n: int) -> list[tuple[int, int]]:
-        """The computed neighbours and their areas."""
+        """Return the computed neighbours and their areas."""
         return [(m, int(areas[m])) for m in (n - 1, n + 1) if 0 <= m < len(areas) and done[m]]
 
     for before, after in zip(shown[:-1], shown[1:], strict=True):
         gap = [int(n) for n in range(before + 1, after) if done[n]]
         if 0 < len(gap) == after - before - 1 <= LONGEST_GAP:
             for n in gap:
-                reasons[n].add(f"not found here, though on {what}s {before} and {after}", 0.5)
+                reasons[n].add(f"not found here, but on {what}s {before} and {after}", 0.5)
     for n in (int(one) for one in shown):
         around = beside(n)
         values = [area for _, area in around]
         if len(around) == 2 and not any(values):
             alone = len(shown) == 1
-            reasons[n].add(f"found on this {what} alone" if alone else f"not found on the {what}s beside it", 0.5)
+            reasons[n].add(f"found only on this {what}" if alone else f"not found on the neighbouring {what}s", 0.5)
         elif len(around) == 2 and all(values):
             low, high = min(values), max(values)
             if areas[n] > JUMP * high or JUMP * areas[n] < low:
                 ratio = float(areas[n] / high if areas[n] > high else low / areas[n])
                 here = _area(findings, int(areas[n]))
                 there = " and ".join(_area(findings, value) for value in values)
-                reasons[n].add(f"its area jumps: {here} here, {there} beside it", max(0.2, 1 / ratio))
+                reasons[n].add(f"its area jumps: {here} here, {there} on its neighbours", max(0.2, 1 / ratio))
         elif last - first >= 3 and areas[n] >= ABRUPT * largest and n in (first, last):
             missing = [m for m, area in around if not area and not first <= m <= last]
             if missing:
@@ -309,7 +307,7 @@ def _judge_areas(findings: Findings, number: int, reasons: dict[int, _Reasons], 
 
 
 def _area(findings: Findings, pixels: int) -> str:
-    """An area in words."""
+    """Return an area with its unit."""
     if findings.pixel_mm2 is None:
         return f"{pixels} pixels"
     return f"{pixels * findings.pixel_mm2:.4g} mm²"
@@ -319,9 +317,9 @@ def _area(findings: Findings, pixels: int) -> str:
 
 
 def object_table(outcome: Any, job: Job | None = None) -> Table:
-    """One row for each object: object, volume in ml, voxels, slices found, lowest confidence and where.
+    """Return one row per object: name, volume in ml, voxels, slices found, lowest confidence and its slice.
 
-    For frames: object, frames found, smallest and largest area, lowest confidence and where.
+    For frames: name, frames found, smallest and largest area, lowest confidence and its frame.
     """
     findings = _taken(outcome, job)
     rows: list[list[Any]] = []
@@ -354,13 +352,13 @@ def object_table(outcome: Any, job: Job | None = None) -> Table:
 
 
 def doubt_table(doubts: Sequence[Doubt], frames: bool = False) -> Table:
-    """One row for each slice to look at: slice, object, confidence, reason."""
+    """Return one row per slice to review: slice, object, confidence, reason."""
     columns = ("Frame" if frames else "Slice", "Object", "Confidence", "Why")
     return Table(columns, ("",) * 4, [[d.index, d.name, round(d.confidence, 4), d.reason] for d in doubts])
 
 
 def csv_text(table: Table) -> str:
-    """The table as CSV, units in brackets behind the column names; empty cells where there is no value."""
+    """Return the table as CSV with units in brackets after the column names; missing values are empty cells."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([f"{c} [{u}]" if u else c for c, u in zip(table.columns, table.units, strict=True)])

@@ -1,4 +1,4 @@
-"""The run record: from what, with what and how a segmentation was made, to be kept beside it as a text node."""
+"""The run record: inputs, model and settings of a segmentation, stored with it as a text node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SEGMENT, TRACK = "segment", "track"
 LEFT_OUT = "(path left out)"
 _HARMLESS = ("entry", "modality")
-"""What is kept of facts about a support without names, beside its hashes."""
+"""The facts about a support that are kept in an anonymous record, besides its hashes."""
 
 
 def run_record(
@@ -51,27 +51,27 @@ def run_record(
     support_facts: Sequence[Mapping[str, Any]] = (),
     names: bool = False,
 ) -> dict[str, Any]:
-    """Everything that is needed to make a result again and to judge it, as JSON values.
+    """Return everything needed to reproduce a result and to assess it, as JSON values.
 
-    Nothing identifying is in it unless ``names`` is True: supports and target are called "support 1", "target" in
-    sentences too, and no path is kept. Hashes are always there, which takes a moment for large volumes: a thread for it
-    is well spent.
+    The record is anonymous unless ``names`` is True: supports and target are called "support 1" and "target", also in
+    sentences, and paths are omitted. It always contains hashes, which takes a moment for large volumes, so compute it
+    on a thread.
 
     Args:
         job: The job.
         outcome: Its result: `pipeline.Outcome`, or the worker's `TaskOutcome` or `FramesOutcome`.
-        model: Name, file and hash of the model.
-        parameters: Choices of the call, by the names of the command line's options: ``model``, ``axis``, ``threshold``,
+        model: The model's name, file and hash.
+        parameters: Settings of the run, named like the command line's options: ``model``, ``axis``, ``threshold``,
             ``objects``, ``across_slices``, ``follow``, ``max_slices``, ...
-        device: Where it was computed.
-        supports: The cases, in the order of ``job.shown``'s numbers; hashes of their voxels and files. Without them the
-            hashes of the slices that were used are there all the same.
-        started: When it began; its zone, if it has none, is this machine's. Now, by default.
-        seconds: Time of the whole, or of each stage; by default the outcome's.
+        device: The device used.
+        supports: The cases, in the order of ``job.shown``'s numbers, for hashes of their voxels and files. The hashes
+            of the slices used are always included.
+        started: Start time; without a time zone it is local time. By default now.
+        seconds: Total time, or the time of each stage; by default the outcome's.
         rungs: Steps down the memory ladder, as sentences.
-        sentences: What else the user was told.
-        support_facts: More about each support, e.g. what the support library knows of it.
-        names: Whether names of cases and paths may be kept.
+        sentences: Other messages that the user received.
+        support_facts: Further facts about each support, e.g. from the support library.
+        names: Whether to keep case names and paths.
     """
     outcome = getattr(outcome, "outcome", outcome)
     frames = not isinstance(outcome, Outcome)
@@ -108,7 +108,7 @@ def run_record(
 def _with_facts(
     supports: Sequence[dict[str, Any]], facts: Sequence[Mapping[str, Any]]
 ) -> list[tuple[dict[str, Any], Mapping[str, Any]]]:
-    """Each support with what else is known of it.
+    """Pair each support with further facts about it.
 
     Raises:
         UsageError: If facts are given, but not for each support.
@@ -119,7 +119,7 @@ def _with_facts(
 
 
 def _supports(job: Job, cases: Sequence[SupportCase]) -> list[dict[str, Any]]:
-    """Each support: its files if the cases are there, and the hashes of the slices that were used in any case."""
+    """Describe each support: its files if the cases are given, and always the hashes of the slices used."""
     described = describe_supports(cases, job) if cases else _supports_of_pairs(job)
     for number, one in enumerate(described):
         one["name"] = next((shown.name for shown in job.shown if shown.case == number), None)
@@ -130,7 +130,7 @@ def _supports(job: Job, cases: Sequence[SupportCase]) -> list[dict[str, Any]]:
 
 
 def _supports_of_pairs(job: Job) -> list[dict[str, Any]]:
-    """What the pairs alone tell of the supports, in the form of `describe_supports`."""
+    """Describe the supports from the slice pairs alone, in the form of `describe_supports`."""
     described: list[dict[str, Any]] = []
     for number in range(1 + max(shown.case for shown in job.shown)):
         of_case = [(p, s) for p, s in zip(job.support.pairs, job.shown, strict=True) if s.case == number]
@@ -145,12 +145,12 @@ def _supports_of_pairs(job: Job) -> list[dict[str, Any]]:
 
 
 def _sha256(array: np.ndarray) -> str:
-    """Hash of an array's values."""
+    """Return the SHA-256 of an array's values."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _describe_frames(outcome: Any, job: Job) -> dict[str, Any]:
-    """Which frames were done, and what was found on them."""
+    """Describe which frames were done and the result for each object."""
     findings = findings_of(outcome, job)
     pixel, objects = findings.pixel_mm2, []
     for number, name in enumerate(findings.objects):
@@ -176,7 +176,7 @@ def _describe_frames(outcome: Any, job: Job) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; numbers that do not exist are null."""
+    """Convert a value to JSON types; numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, range)):
@@ -192,11 +192,11 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-# --- without names ------------------------------------------------------------------------------------------
+# --- anonymisation ------------------------------------------------------------------------------------------
 
 
 def _names_in(job: Job, cases: Sequence[SupportCase]) -> dict[str, str]:
-    """What names supports and target, and what is written instead."""
+    """Return the names of supports and target with their replacements."""
     known: dict[str, str] = {}
     for number, case in reversed(list(enumerate(cases))):
         for name in (case.volume.name, *_parts(case.volume.source), *_parts(case.source)):
@@ -205,17 +205,17 @@ def _names_in(job: Job, cases: Sequence[SupportCase]) -> dict[str, str]:
         known[shown.name] = f"support {shown.case + 1}"
     for name in (job.name, job.target.name, *_parts(job.target.source)):
         known.setdefault(name, "target")
-    # A number such as 5 is no name, and would be found in every sentence.
+    # A number such as 5 is not treated as a name, because it would match in every sentence.
     return {name: instead for name, instead in known.items() if name.strip() and not re.fullmatch(r"\d{1,2}", name)}
 
 
 def _parts(path: Path | None) -> tuple[str, ...]:
-    """A path as it may be named in a sentence."""
+    """Return the forms in which a path may occur in a sentence."""
     return () if path is None else (str(path), path.name, f"{path.parent.name}/{path.name}")
 
 
 def _without_names(record: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
-    """The record without paths and names; the objects keep theirs."""
+    """Return the record without paths and names; object names are kept."""
     for one in (*record["inputs"]["supports"], record["inputs"]["target"]):
         one.pop("name", None)
         for part in (one, one.get("image"), one.get("segmentation")):
@@ -233,7 +233,7 @@ def _without_names(record: dict[str, Any], known: dict[str, str]) -> dict[str, A
 
 
 def _scrubbed(value: Any, known: dict[str, str]) -> Any:
-    """Text without names and paths, however deep it lies."""
+    """Replace names and paths in nested text."""
     if isinstance(value, dict):
         return {key: _scrubbed(item, known) for key, item in value.items()}
     if isinstance(value, list):
@@ -249,23 +249,23 @@ def _scrubbed(value: Any, known: dict[str, str]) -> Any:
 
 
 def record_text(record: Mapping[str, Any]) -> str:
-    """The record as JSON text for a person and for a program."""
+    """Return the record as readable JSON text."""
     return to_text(record)
 
 
-# --- once more ----------------------------------------------------------------------------------------------
+# --- reproduction -------------------------------------------------------------------------------------------
 
 
 def command_of(record: Mapping[str, Any], paths: Mapping[str, Any]) -> str:
-    """The command line that makes the same mask again.
+    """Return the command line that reproduces the same mask.
 
     Args:
-        record: What `run_record` made.
+        record: Result of `run_record`.
         paths: ``supports``: a pair (image, segmentation) for each support in the record's order; ``target`` and
-            ``output``; ``model``, where it is a file of somebody's own.
+            ``output``; ``model``, if it is a user's own file.
 
     Raises:
-        UsageError: If files are missing, no slice was done, or a volume was followed only in part.
+        UsageError: If files are missing, no slice was done, or a volume was tracked only in part.
     """
     supports, settings = list(paths.get("supports") or ()), record["settings"]
     known = record["inputs"]["supports"]
@@ -274,13 +274,15 @@ def command_of(record: Mapping[str, Any], paths: Mapping[str, Any]) -> str:
             f"{len(supports)} pairs of files are given for {len(known)} supports; give image and segmentation of each."
         )
     if not paths.get("target") or not paths.get("output"):
-        raise UsageError("the files of target and result are not known; save the target, and name a result.")
+        raise UsageError(
+            "the files of target and result are not known; save the target and give a name for the result."
+        )
     track = record["command"] == TRACK
     if track and "frames_done" not in record and record["state"] != "complete":
-        raise UsageError("a volume that was followed in part cannot be made again by a command; run it to its end.")
+        raise UsageError("a partially tracked volume cannot be reproduced by a command; run it to the end.")
     done = record["frames_done"] if "frames_done" in record else record["slices_done"]
     if not done:
-        raise UsageError("no slice was done, so there is nothing to make again.")
+        raise UsageError("no slice was done, so there is nothing to reproduce.")
     words = ["proxyprompt", record["command"]]
     for image, segmentation in supports:
         words += ["--support", str(image), str(segmentation)]
@@ -298,18 +300,18 @@ def command_of(record: Mapping[str, Any], paths: Mapping[str, Any]) -> str:
         words += ["--each-slice-alone"]
     model = paths.get("model") or settings.get("model") or record["model"]["name"]
     if model == LEFT_OUT:
-        raise UsageError(f"the model was the file {record['model']['file']}; say where it lies.")
+        raise UsageError(f"the model was the file {record['model']['file']}; give its path.")
     return shlex.join([*words, "--model", str(model), "--device", record["device"]])
 
 
 def _objects_in(record: Mapping[str, Any]) -> list[str]:
-    """The objects as the command line wants them: one that was made of several by the words that made it."""
+    """Return the objects as command line arguments; a merged object by the expression that defined it."""
     made = {str(text).partition("=")[0].strip(): str(text) for text in record["settings"].get("objects") or ()}
     return [made.get(entry["name"], entry["name"]) for entry in record["objects"]]
 
 
 def slices_text(numbers: Sequence[int]) -> str:
-    """Slices as options take them: 3, 4, 5, 9 are ``3:5,9``; the order stays."""
+    """Return slices in the syntax of the options: ``3:5,9`` for 3, 4, 5, 9; the order is kept."""
     runs: list[list[int]] = []
     for n in numbers:
         if runs and n == runs[-1][-1] + 1:

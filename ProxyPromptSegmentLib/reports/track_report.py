@@ -1,4 +1,4 @@
-"""The report of following a target: `report` says from what and with what, this module what came of it."""
+"""The report of tracking as JSON values; inputs and model are described by `report`, the frames here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.tracking.result import Tracked
 
 UNEVEN = 0.05
-"""Of the usual time between frames; beyond it the frame rate is told to be variable. Files round to a millisecond."""
+"""Share of the median frame interval above which the frame rate counts as variable; files round to 1 ms."""
 _MOST_LISTED = 5
 
 
@@ -34,17 +34,17 @@ def build_track_report(
     seconds: Mapping[str, float],
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything that is needed to make a result again and to judge it, as JSON values.
+    """Return everything needed to reproduce a result and to assess it, as JSON values.
 
     Args:
         source: The target.
-        job: Support, and how the target is looked at.
-        found: What came of it.
+        job: Support, and orientation of the target.
+        found: The result.
         cases: The supports.
         model: The model.
-        settings: Options of the call.
-        seconds: Time of each stage.
-        notes: What the user should know, as sentences.
+        settings: Settings of the run.
+        seconds: Time of each stage in seconds.
+        notes: Notes for the user, as sentences.
     """
     return {
         "program": "proxyprompt",
@@ -68,7 +68,7 @@ def build_track_report(
 
 
 def _describe_target(source: FrameSource, found: Tracked) -> dict[str, Any]:
-    """The target's file and form, and when its frames are shown."""
+    """Describe the target: its file and form, and the times of its frames."""
     times = [t for index in found.seen if (t := time_of(source, index)) is not None]
     steps = time_steps(source, found.seen)
     return {
@@ -92,7 +92,7 @@ def _describe_target(source: FrameSource, found: Tracked) -> dict[str, Any]:
 
 
 def _describe_object(source: FrameSource, job: Job, found: Tracked, number: int) -> dict[str, Any]:
-    """What was found of one object."""
+    """Describe the result for one object."""
     areas = {index: int(f.area_px[number]) for index, f in sorted(found.done.items())}
     shown = [index for index, area in areas.items() if area]
     least = sorted(shown, key=lambda index: (float(found.done[index].confidence[number]), index))[:LEAST_SURE]
@@ -113,17 +113,18 @@ def _describe_object(source: FrameSource, job: Job, found: Tracked, number: int)
 
 
 def notes_on(source: FrameSource, found: Tracked) -> list[str]:
-    """Sentences about frames that were left out, uneven times, and objects that were not found."""
+    """Return notes about skipped frames, uneven frame times, and objects that were not found."""
     notes = []
     if found.skipped:
         count = len(found.skipped)
         which = f"{count} frames of {source.path.name} were" if count > 1 else f"1 frame of {source.path.name} was"
-        notes.append(f"{which} skipped: {skipped_text(found)}. The others were followed across the gap.")
+        notes.append(f"{which} skipped: {skipped_text(found)}. Tracking continued across the gap.")
     steps = time_steps(source, found.seen)
     if steps.size and np.ptp(steps) > UNEVEN * np.median(steps) + 0.002:
         notes.append(
             f"The frame rate of {source.path.name} varies ({steps.min():.3g} to {steps.max():.3g} s between frames). "
-            "The table has the time of each frame; memory counts frames, not seconds; the overlay plays evenly."
+            "The table has the time of each frame; the memory counts frames, not seconds; the overlay has a constant "
+            "rate."
         )
     for n, name in enumerate(found.objects):
         if any(f.area_px[n] for f in found.done.values()):
@@ -135,12 +136,12 @@ def notes_on(source: FrameSource, found: Tracked) -> list[str]:
             else "nothing resembles the support's; check that both show the same organ in the same modality, or choose "
             "another support"
         )
-        notes.append(f"'{name}' was found on no frame (highest presence {highest:.2f} of 1): {why}.")
+        notes.append(f"'{name}' was not found on any frame (highest presence {highest:.2f} of 1): {why}.")
     return notes
 
 
 def skipped_text(found: Tracked) -> str:
-    """Frames and reasons, the first few of them."""
+    """Return the first few skipped frames with their reasons."""
     each = [f"frame {index} ({reason})" for index, reason in sorted(found.skipped.items())]
     more = [f"and {len(each) - _MOST_LISTED} more"] if len(each) > _MOST_LISTED else []
     return ", ".join(each[:_MOST_LISTED] + more)

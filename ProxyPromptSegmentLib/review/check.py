@@ -1,4 +1,4 @@
-"""Says in words what is wrong with a support, before it is used."""
+"""Checks of a support before it is used."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from ProxyPromptSegmentLib.wording import on_slices
 __all__ = ["Finding", "LeaveOneOut", "check_case", "leave_one_out", "trial_findings"]
 
 FLAT = 0.05
-"""A slice whose windowed intensities (0..1) stay within this range shows nothing."""
+"""A slice whose windowed intensities (0..1) vary by less than this shows nothing."""
 
 NARROW_WINDOW = 0.02
-"""A window narrower than this share of all intensities leaves out most of what the image has."""
+"""A window narrower than this share of the intensity range omits most of the image's content."""
 
 
 def check_case(
@@ -36,19 +36,19 @@ def check_case(
     modality: str = "",
     target_modality: str = "",
 ) -> list[Finding]:
-    """Looks at a support for what often goes wrong.
+    """Check a support for common mistakes.
 
-    How often `support_flip.probable_flip` is right is told there.
+    The accuracy of the flip detection is documented in `review.flip.probable_flip`.
 
     Args:
-        case: The support; image and masks may differ in size here, which is one of the findings.
-        others: The other supports in use, among which it may be a second time.
+        case: The support; image and masks may differ in size, which is reported as a finding.
+        others: The other supports in use, to find duplicates.
         target: The volume to segment with it.
-        modality: The support's, e.g. "MR T2"; empty if unknown.
-        target_modality: The target's; empty if unknown.
+        modality: The support's modality, e.g. "MR T2"; empty if unknown.
+        target_modality: The target's modality; empty if unknown.
 
     Returns:
-        What was found, the most serious first; empty if all is well. Nothing is raised for a bad support.
+        The findings, most serious first; empty if there are none. A bad support never raises.
     """
     found = list(_image(case.volume))
     usable = not found
@@ -75,7 +75,7 @@ def check_case(
 
 
 def _image(volume: Volume) -> Iterator[Finding]:
-    """NaN, infinite or constant intensity."""
+    """Report NaN, infinite or constant intensity."""
     try:
         check_intensities(volume.array, "The image")
     except InputError as error:
@@ -83,17 +83,17 @@ def _image(volume: Volume) -> Iterator[Finding]:
 
 
 def _empty(segmentation: Segmentation) -> Iterator[Finding]:
-    """Objects without a voxel."""
+    """Report objects without a voxel."""
     empty = [segment.name for segment in segmentation.segments if not segment.mask.any()]
     if len(empty) == len(segmentation.segments):
-        yield Finding("error", "Nothing is marked: every mask of the support is empty. Mark the object on a slice.")
+        yield Finding("error", "Every mask of the support is empty. Annotate the object on at least one slice.")
         return
     for name in empty:
         yield Finding("warning", f"The mask of '{name}' is empty; the object will be left out.", name)
 
 
 def _grid(case: SupportCase) -> Iterator[Finding]:
-    """Masks that do not lie on the image."""
+    """Report masks that are not on the image's grid."""
     image, masks = case.volume.geometry, case.segmentation.geometry
     if image.size_ijk != masks.size_ijk:
         sizes = ["x".join(map(str, g.size_ijk)) for g in (image, masks)]
@@ -105,13 +105,13 @@ def _grid(case: SupportCase) -> Iterator[Finding]:
     elif not masks.is_close(image):
         yield Finding(
             "error",
-            f"The masks lie elsewhere ({masks}) than the image ({image}); use the segmentation that was drawn on this "
+            f"The masks lie on another grid ({masks}) than the image ({image}); use the segmentation drawn on this "
             "image, or export it in the image's geometry.",
         )
 
 
 def _chosen_slices(case: SupportCase, kept: Segmentation, axis: str) -> Iterator[Finding]:
-    """Slices that were chosen to prompt, but are not marked or do not exist."""
+    """Report slices that were chosen to prompt, but are not annotated or do not exist."""
     shown = np.any([take_slices(s.mask, axis).any(axis=(1, 2)) for s in kept.segments], axis=0)
     numbers = slice_numbers(case.slices, len(shown))
     if numbers is None:
@@ -119,12 +119,12 @@ def _chosen_slices(case: SupportCase, kept: Segmentation, axis: str) -> Iterator
     wrong = [n for n in numbers if not (0 <= n < len(shown) and shown[n])]
     if wrong or not numbers:
         marked = on_slices([int(n) for n in np.flatnonzero(shown)])
-        text = f"Nothing is marked on {on_slices(wrong)}" if wrong else "No slice is chosen"
+        text = f"Nothing is annotated on {on_slices(wrong)}" if wrong else "No slice is chosen"
         yield Finding("error", f"{text}; choose among {marked} (counted from 0).", slices=tuple(wrong))
 
 
 def _contrast(volume: Volume, kept: Segmentation, axis: str) -> Iterator[Finding]:
-    """Marked slices on which there is nothing to see, and windows that a few extreme voxels spoil."""
+    """Report annotated slices without contrast, and windows dominated by a few extreme voxels."""
     low, high = intensity_window(volume.array)
     images = take_slices(volume.array, axis)
     shown = np.any([take_slices(s.mask, axis).any(axis=(1, 2)) for s in kept.segments], axis=0)
@@ -132,33 +132,34 @@ def _contrast(volume: Volume, kept: Segmentation, axis: str) -> Iterator[Finding
     if flat:
         yield Finding(
             "warning",
-            f"The image is almost the same everywhere on {on_slices(flat)}; choose slices on which the object is seen.",
+            f"The image has almost no contrast on {on_slices(flat)}; choose slices on which the object is visible.",
             slices=tuple(flat),
         )
     span = float(volume.array.max()) - float(volume.array.min())
     if high - low < NARROW_WINDOW * span:
         yield Finding(
             "info",
-            f"A few voxels are far brighter or darker than all others: intensities from {low:g} to {high:g} are shown, "
-            f"of {float(volume.array.min()):g} to {float(volume.array.max()):g}. If the object is among the extreme "
-            "ones (metal, contrast agent), clip the image first.",
+            f"A few voxels are far brighter or darker than all others: intensities from {low:g} to {high:g} are "
+            f"shown, of {float(volume.array.min()):g} to {float(volume.array.max()):g}. If the object is among the "
+            "extreme ones (metal, contrast agent), clip the image first.",
         )
 
 
 def _flip(volume: Volume, kept: Segmentation, axis: str) -> Iterator[Finding]:
-    """Masks that were probably mirrored."""
+    """Report masks that were probably mirrored."""
     if flip := probable_flip(volume, kept, axis):
         yield Finding(
             "warning",
-            f"The masks are probably flipped {flip}: mirrored back they follow the edges in the image better. Look at "
+            f"The masks are probably flipped {flip}: mirrored back, they follow the edges in the image better. View "
             "them over the image, and export them again if they do not fit.",
         )
 
 
 def _beside(volume: Volume, kept: Segmentation, target: Volume) -> Iterator[Finding]:
-    """What differs from the target."""
+    """Report differences from the target."""
     if volume.array.shape == target.array.shape and np.array_equal(volume.array, target.array):
-        yield Finding("warning", "The target is the support itself; the result says nothing about other cases.")
+        text = "The target is the support itself; the result does not show how well other cases work."
+        yield Finding("warning", text)
         return
     try:
         axis, (own,), notes = choose_axes([(volume, kept)], target)
@@ -170,7 +171,7 @@ def _beside(volume: Volume, kept: Segmentation, target: Volume) -> Iterator[Find
 
 
 def _twice(case: SupportCase, others: Sequence[SupportCase]) -> Iterator[Finding]:
-    """The same image among the other supports."""
+    """Report the same image among the other supports."""
     for other in others:
         if other is case or other.volume.array.shape != case.volume.array.shape:
             continue
@@ -184,7 +185,7 @@ def _twice(case: SupportCase, others: Sequence[SupportCase]) -> Iterator[Finding
 
 
 def _same_masks(one: Segmentation, other: Segmentation) -> bool:
-    """Whether two segmentations have the same masks in the same order."""
+    """Return whether two segmentations have the same masks in the same order."""
     return len(one.segments) == len(other.segments) and all(
         a.mask.shape == b.mask.shape and np.array_equal(a.mask, b.mask)
         for a, b in zip(one.segments, other.segments, strict=True)

@@ -1,4 +1,4 @@
-"""What is wrong with a support, in words: the one kind of answer that every check of supports gives."""
+"""Findings about a support: the result type of all support checks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "info")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found.
+    """A single finding of a support check.
 
     Attributes:
-        level: ``error`` if the support cannot be used so, ``warning`` if the result may suffer, ``info`` otherwise.
-        text: A sentence that says what was found and what can be done.
-        object: Name of the object that it is about; empty if it is about the case.
-        slices: Slices that it is about, counted from 0 along the axis of the annotation; empty if about all.
+        level: ``error`` if the support is unusable, ``warning`` if the result may suffer, ``info`` otherwise.
+        text: A sentence stating what was found and what can be done.
+        object: Name of the object concerned; empty if it concerns the whole case.
+        slices: Slices concerned, counted from 0 along the axis of the annotation; empty if all are.
     """
 
     level: Level
@@ -28,10 +28,10 @@ class Finding:
 
 
 def by_level(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, the most serious first, otherwise in their order."""
+    """Return the findings sorted by severity, most serious first, otherwise in their order."""
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def worst(findings: Iterable[Finding]) -> Level | None:
-    """The most serious level among the findings; None if there are none."""
+    """Return the most serious level among the findings; None if there are none."""
     return min((finding.level for finding in findings), key=LEVELS.index, default=None)

@@ -1,4 +1,4 @@
-"""Whether a mask was probably mirrored against its image: its edge then fits better after mirroring it back."""
+"""Detection of mirrored masks: if a mask was flipped, its edge fits the image better after mirroring it back."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 MOST_SLICES = 12
 SIDE = 256
-"""Slices are reduced to about so many pixels before they are looked at."""
+"""Slices are downsampled to about this many pixels on the longer side before they are analysed."""
 
 ENOUGH = 1.3
-_SMALLEST_AREA = 20  # pixels; the edge of less says nothing
+_SMALLEST_AREA = 20  # pixels; smaller objects have too little edge
 _FLIPS = {"": (1, 1), "left-right": (1, -1), "up-down": (-1, 1), "left-right and up-down": (-1, -1)}
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[Any]
 
 
 def probable_flip(volume: Volume, segmentation: Segmentation, axis: str) -> str:
-    """Finds out whether mirroring the masks makes them fit their image clearly better.
+    """Return the flip, if any, that makes the masks fit their image clearly better.
 
-    Three measures are taken of the masks as given and mirrored: how steep the image is along the mask's edge, how much
-    of that slope points across the edge in one direction, and how different the intensities inside are from those
-    right outside. A flip is reported where all three are better for the mirrored masks, and clearly so: the sum of
-    the logarithms of the three ratios, that of the steepness three times, is above `ENOUGH`.
+    Three measures are computed for the masks as given and mirrored: the steepness of the image along the mask's edge,
+    the part of that slope that points across the edge in one direction, and the difference between the intensities
+    inside and just outside. A flip is reported if all three are clearly better for the mirrored masks: the sum of
+    the logarithms of the three ratios, with the steepness counted three times, exceeds `ENOUGH`.
 
     Measured with ``Testing/benchmarks/support_flips.py`` on 417 annotated cases of nine public sets (prostate and
     heart MRI, ultrasound, fundus, colonoscopy): 1.2 % false alarms (5 cases: 2 of 25 of PROMISE12, 2 of 19 of a
@@ -41,10 +41,10 @@ def probable_flip(volume: Volume, segmentation: Segmentation, axis: str) -> str:
     Args:
         volume: The image.
         segmentation: Its masks on the same grid.
-        axis: Slicing axis. Left, right, up and down are those of slices turned as a radiologist looks at them.
+        axis: Slicing axis. Left, right, up and down refer to slices in radiological orientation.
 
     Returns:
-        ``left-right``, ``up-down``, ``left-right and up-down``, or an empty text.
+        ``left-right``, ``up-down``, ``left-right and up-down``, or an empty string.
     """
     scores = flip_scores(volume, segmentation, axis)
     if scores is None:
@@ -54,13 +54,13 @@ def probable_flip(volume: Volume, segmentation: Segmentation, axis: str) -> str:
 
 
 def judged(scores: dict[str, Floats], flip: str, given: str = "") -> float:
-    """The sum of logarithms by which a flip is better than what is given; minus infinity if not in all measures."""
+    """Return by how much (sum of logarithms) a flip beats the given masks; minus infinity if not in all measures."""
     gain = np.log(scores[flip] + 1e-3) - np.log(scores[given] + 1e-3)
     return float(gain @ (3, 1, 1)) if (gain > 0).all() else -np.inf
 
 
 def flip_scores(volume: Volume, segmentation: Segmentation, axis: str) -> dict[str, Floats] | None:
-    """Steepness, agreement and contrast of the masks for each way to mirror them; None if nothing can be measured."""
+    """Return steepness, agreement and contrast of the masks for each flip; None if nothing can be measured."""
     view = slice_view(volume.geometry, axis)
     images, window = view.take(volume.array), intensity_window(volume.array)
     masks = np.stack([view.take(segment.mask) for segment in segmentation.segments], axis=1)
@@ -85,7 +85,7 @@ def flip_scores(volume: Volume, segmentation: Segmentation, axis: str) -> dict[s
 
 
 def _reduced(image: Floats, masks: Bools) -> tuple[Floats, Bools]:
-    """Image and masks averaged over blocks of pixels, so that the longer side has about `SIDE`."""
+    """Downsample image and masks by averaging blocks, so that the longer side has about `SIDE` pixels."""
     rows, columns = image.shape
     n = max(1, round(max(rows, columns) / SIDE))
     if n == 1:
@@ -97,7 +97,7 @@ def _reduced(image: Floats, masks: Bools) -> tuple[Floats, Bools]:
 
 
 def _slopes(image: Floats) -> tuple[Floats, Floats, int]:
-    """Derivatives along rows and columns after smoothing, and the width of the rim that belongs to it in pixels."""
+    """Return the smoothed derivatives along rows and columns, and the matching width of the rim in pixels."""
     from scipy.ndimage import gaussian_filter
 
     sigma = max(image.shape) / 128
@@ -106,7 +106,7 @@ def _slopes(image: Floats) -> tuple[Floats, Floats, int]:
 
 
 def _measures(image: Floats, slopes: tuple[Floats, Floats, int], mask: Bools) -> Floats:
-    """Length of the edge; and steepness, agreement and contrast, each times the length."""
+    """Return the length of the edge, and steepness, agreement and contrast, each times the length."""
     from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
     down, right, rim = slopes

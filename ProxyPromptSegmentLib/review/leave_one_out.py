@@ -1,4 +1,4 @@
-"""Leave-one-out among the supports: what the others cannot reproduce is probably marked otherwise, or wrong."""
+"""Leave-one-out test of the supports: one that the others cannot reproduce is annotated differently, or wrongly."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ LOW = 0.4
 """Dice below which a support is not reproduced, whatever the others reach."""
 
 BELOW_OTHERS = 0.25
-"""How far below the median of the others a Dice is told."""
+"""A Dice this far below the median of the others is reported."""
 
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """How well the other supports reproduce one.
+    """The agreement of one support with what the other supports predict for it.
 
     Attributes:
-        case: Number of the case in the list that was given.
+        case: Index of the case in the given list.
         object: Name of the object.
-        dice: Dice of the annotation against what the others give, over ``slices``, 0..1.
+        dice: Dice of the annotation against the prediction from the others, over ``slices``, 0..1.
         slices: The slices that were segmented, counted from 0 along the axis of the annotation.
     """
 
@@ -58,20 +58,20 @@ def leave_one_out(
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
 ) -> list[LeaveOneOut]:
-    """Segments each support with the others as supports.
+    """Segment each support with the others as supports.
 
-    With several cases there is one answer per case and object, over the case's annotated slices. With one case each
-    of its support slices is segmented with the other slices, and there is one answer per slice and object.
+    With several cases there is one result per case and object, over the case's annotated slices. With a single case,
+    each of its support slices is segmented with the other slices; there is one result per slice and object.
 
     Args:
         segmenter: Model and device.
         cases: The supports, at least one.
-        objects: Names of the objects; by default those that all cases have.
-        progress: Told of each case (or slice).
-        cancel: Looked at between slices; answers so far are returned.
+        objects: Names of the objects; by default those that all cases share.
+        progress: Receives one step per case (or slice).
+        cancel: Checked between slices; the results so far are returned.
 
     Returns:
-        The answers; an object is left out where no other support shows it.
+        The results; an object is omitted where no other support shows it.
 
     Raises:
         SupportError: If there is no case, or nothing to compare (one case with one annotated slice), or the cases have
@@ -96,7 +96,7 @@ def leave_one_out(
 def _cases(
     segmenter: Segmenter, cases: Sequence[SupportCase], names: list[str], progress: Progress, cancel: CancelToken
 ) -> Iterator[list[LeaveOneOut]]:
-    """The answers of each case, with the others as supports."""
+    """Yield the results of each case, with the others as supports."""
     progress.start(len(cases), "checking supports against each other")
     for number, case in enumerate(cases):
         answers = []
@@ -116,7 +116,7 @@ def _cases(
 def _groups(
     case: SupportCase, others: list[SupportCase], names: list[str]
 ) -> Iterator[tuple[list[str], list[SupportCase]]]:
-    """Objects of a case with the other cases that have them: all together if some case has all, else one by one."""
+    """Yield objects with the other cases that have them: all objects together if some case has all, else singly."""
     mine = [name for name in names if _has(case, name)]
     together = [other for other in others if all(_has(other, name) for name in mine)]
     if mine and together:
@@ -135,7 +135,7 @@ def _has(case: SupportCase, name: str) -> bool:
 
 
 def _marked(case: SupportCase, kept: Segmentation) -> tuple[str, list[int]]:
-    """Axis and slices of the annotation; those that prompt if they were chosen."""
+    """Return axis and slices of the annotation; if slices were chosen to prompt, only these."""
     axis = case.axis or annotated_axis(case.volume, kept)
     shown = np.any([take_slices(segment.mask, axis).any(axis=(1, 2)) for segment in kept.segments], axis=0)
     chosen = slice_numbers(case.slices, len(shown))
@@ -145,7 +145,7 @@ def _marked(case: SupportCase, kept: Segmentation) -> tuple[str, list[int]]:
 def _slices_of(
     segmenter: Segmenter, cases: Sequence[SupportCase], names: list[str], progress: Progress, cancel: CancelToken
 ) -> Iterator[list[LeaveOneOut]]:
-    """The answers of each support slice of the one case, with its other slices as supports."""
+    """Yield the results of each support slice of a single case, with its other slices as supports."""
     case = cases[0]
     kept = Segmentation(select_segments(case.segmentation, names), case.segmentation.geometry)
     axis = case.axis or annotated_axis(case.volume, kept)
@@ -153,7 +153,8 @@ def _slices_of(
     support = support_from_volume(case.volume, kept, None, numbers, axis, oriented=True)
     if len(support) < 2:
         raise SupportError(
-            "There is nothing to check the support against: it is one slice. Mark another slice, or add another case."
+            "The support has a single slice, so there is nothing to check it against. Annotate another slice, or add "
+            "another case."
         )
     progress.start(len(support), "checking slices against each other")
     view, window = slice_view(case.volume.geometry, axis), intensity_window(case.volume.array)
@@ -178,16 +179,16 @@ def _slices_of(
 
 
 def trial_findings(answers: Sequence[LeaveOneOut], names: Sequence[str] = ()) -> list[Finding]:
-    """Findings about supports that the others cannot reproduce.
+    """Return findings about supports that the others cannot reproduce.
 
     Measured with ``Testing/benchmarks/support_trials.py`` (sam-compact; eight times four training or validation
-    patients): of good supports 0 of 32 of PROMISE12 and 2 of 32 of PSFHS were told; of those whose masks were moved by
+    patients): of good supports 0 of 32 of PROMISE12 and 2 of 32 of PSFHS were reported; of those with masks shifted by
     a quarter of the image 8 of 8 and 8 of 8, mirrored up-down 4 of 8 and 8 of 8, in reversed order of slices 3 of 8.
-    Where the model does not know such images at all, no support is reproduced, and that is what is said.
+    If the model does not know such images at all, no support is reproduced; the finding then says so.
 
     Args:
-        answers: What `leave_one_out` gave.
-        names: What to call the cases; "support 1" and so on by default.
+        answers: Results of `leave_one_out`.
+        names: Names of the cases; "support 1" and so on by default.
     """
     findings = []
     for name in dict.fromkeys(answer.object for answer in answers):
@@ -197,8 +198,8 @@ def trial_findings(answers: Sequence[LeaveOneOut], names: Sequence[str] = ()) ->
                 Finding(
                     "warning",
                     f"The supports do not reproduce each other: Dice of '{name}' is at most "
-                    f"{max(row.dice for row in rows):.2f}. Either each is marked otherwise, or the model does not know "
-                    "such images: look at the masks, or try another model.",
+                    f"{max(row.dice for row in rows):.2f}. Either each is annotated differently, or the model does "
+                    "not know such images: check the masks, or try another model.",
                     name,
                 )
             )
@@ -208,7 +209,7 @@ def trial_findings(answers: Sequence[LeaveOneOut], names: Sequence[str] = ()) ->
 
 
 def _stands_out(answer: LeaveOneOut, rows: list[LeaveOneOut]) -> bool:
-    """Whether an answer is low, or low beside the others of its object."""
+    """Return whether a result is low, in absolute terms or compared with the others of its object."""
     rest = [row.dice for row in rows if row is not answer]
     return answer.dice < LOW or (len(rest) > 1 and answer.dice < median(rest) - BELOW_OTHERS)
 
@@ -216,7 +217,7 @@ def _stands_out(answer: LeaveOneOut, rows: list[LeaveOneOut]) -> bool:
 def _not_reproduced(
     answer: LeaveOneOut, rows: list[LeaveOneOut], names: Sequence[str], answers: Sequence[LeaveOneOut]
 ) -> Finding:
-    """The sentence about one support, or about one slice of the only one."""
+    """Return the finding about one support, or about one slice if there is a single support."""
     rest = [row.dice for row in rows if row is not answer]
     single = len({row.case for row in answers}) == 1 and len(answers) > 1 and len(answer.slices) == 1
     name = names[answer.case] if answer.case < len(names) else f"support {answer.case + 1}"
@@ -225,7 +226,7 @@ def _not_reproduced(
     return Finding(
         "warning",
         f"{what} cannot be reproduced by the other supports: Dice {answer.dice:.2f} for '{answer.object}'{others}. "
-        f"Look whether '{answer.object}' is marked there as elsewhere; if it is, the images differ.",
+        f"Check whether '{answer.object}' is annotated there as elsewhere; if it is, the images differ.",
         answer.object,
         answer.slices,
     )

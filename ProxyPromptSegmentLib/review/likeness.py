@@ -1,11 +1,11 @@
-"""How alike two images are in the eyes of an image encoder.
+"""Likeness of two images as measured by an image encoder.
 
-Of a few slices the image embedding is averaged over the cells of a coarse grid. Two images are alike if every cell of
-one has a cell of the other near it. Distances are measured in units of each channel's spread; what they mean in
-general depends on the encoder, so they are compared with the distance between things that are certainly unlike: a
-drawn pelvis and some patterns.
+The image embedding of a few slices is averaged over the cells of a coarse grid. Two images are alike if every cell of
+one has a nearby cell in the other. Distances are measured in units of each channel's standard deviation. Their scale
+depends on the encoder, so they are compared with the distance between images that are certainly unlike: a synthetic
+pelvis and some patterns.
 
-How it was chosen, and what it is worth: ``Docs/results/suggest.md``.
+How it was chosen and how well it works: ``Docs/results/suggest.md``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Cells = npt.NDArray[np.float32]
 
 VERSION = 1
-"""Of everything that `cells` depends on but the encoder; what was computed by another is computed anew."""
+"""Version of everything except the encoder that `cells` depends on; values of other versions are recomputed."""
 
 SLICES = 4
 CELLS = 8
@@ -39,12 +39,12 @@ _EPSILON = 1e-6
 
 
 def spread(count: int, most: int = SLICES) -> list[int]:
-    """Numbers of at most ``most`` of ``count`` things, evenly spread: the middles of equal parts."""
+    """Return at most ``most`` evenly spaced indices out of ``count``: the middles of equal parts."""
     return sorted({int((n + 0.5) * count / most) for n in range(most)})
 
 
 def cells(encoded: EncodedSlices) -> Cells:
-    """Averages an embedding over a coarse grid.
+    """Average an embedding over a coarse grid.
 
     Returns:
         float32 ``(P, C)``: the cells of all slices that are at least half covered by the image.
@@ -60,7 +60,7 @@ def cells(encoded: EncodedSlices) -> Cells:
 
 
 def distance(one: Cells, other: Cells) -> float:
-    """Mean distance of each cell to the nearest of the other image, both ways, in units of the channels' spread."""
+    """Return the mean distance of each cell to the nearest of the other image, both ways, in channel SDs."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     unit = np.sqrt((a.std(axis=0) + _EPSILON) * (b.std(axis=0) + _EPSILON))
     a, b = a / unit, b / unit
@@ -70,7 +70,7 @@ def distance(one: Cells, other: Cells) -> float:
 
 
 def distance_of_unlike(segmenter: Segmenter) -> float:
-    """The (geometric) mean distance between any two of a drawn pelvis and four patterns: the encoder's own scale."""
+    """Return the encoder's scale: the geometric mean of all distances among a synthetic pelvis and four patterns."""
     volume, _ = pelvis_phantom(0, (SLICES * 2, 128, 128))
     looks = [cells(segmenter.encode(volume.array[1::2], intensity_window(volume.array)))]
     looks += [cells(segmenter.encode(pattern[None], (0.0, 1.0))) for pattern in _patterns()]
@@ -79,7 +79,7 @@ def distance_of_unlike(segmenter: Segmenter) -> float:
 
 
 def _patterns(side: int = 256) -> list[npt.NDArray[np.float32]]:
-    """Noise, a disc, rings and a chessboard, 0..1."""
+    """Return noise, a disc, rings and a chessboard, 0..1."""
     from scipy.ndimage import gaussian_filter
 
     rows, columns = np.mgrid[:side, :side] / (side - 1)
@@ -92,12 +92,12 @@ def _patterns(side: int = 256) -> list[npt.NDArray[np.float32]]:
 
 
 def likeness_of(apart: float, unlike: float, penalty: float = 0.0) -> float:
-    """A likeness 0..1 from a distance and the encoder's scale; `RESEMBLES` where the measured threshold is.
+    """Convert a distance into a likeness 0..1, given the encoder's scale; `RESEMBLES` is the measured threshold.
 
     Args:
-        apart: What `distance` gave.
-        unlike: What `distance_of_unlike` gave.
-        penalty: What else speaks against the likeness; 1 is worth a factor of 2.7 of the odds.
+        apart: Result of `distance`.
+        unlike: Result of `distance_of_unlike`.
+        penalty: Other evidence against the likeness; 1 changes the odds by a factor of 2.7.
     """
     gain = math.log(unlike / max(apart, _EPSILON)) - _UNLIKE
     return 1 / (1 + math.exp(min(50.0, penalty - _STEEPNESS * gain)))

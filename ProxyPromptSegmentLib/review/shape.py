@@ -1,4 +1,4 @@
-"""What is unusual about the shape of a mask: pieces, holes, borders, gaps and sizes, in words."""
+"""Findings about the shape of a mask: components, holes, borders, gaps and sizes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from ProxyPromptSegmentLib.review.findings import Finding
 from ProxyPromptSegmentLib.wording import on_slices
 
 SPECK = 0.02
-"""Parts and holes below this share of the object's area on the slice are specks: slips of the hand."""
+"""Components and holes below this share of the object's area on the slice are specks, i.e. drawing errors."""
 
 TINY = 1 / 64
-"""An object whose widest slice is less wide than this share of the image has no more than one cell of the networks'
-feature grid (64 x 64 in SAM)."""
+"""An object narrower than this share of the image covers at most one cell of the feature grid (64 x 64 in SAM)."""
 
 _NEW_SLICES = 0.5
 Bools = npt.NDArray[np.bool_]
 
 
 def shape_findings(name: str, mask: npt.NDArray[Any], others: Sequence[npt.NDArray[Any]], axis: str) -> list[Finding]:
-    """Looks at the mask of one object.
+    """Check the shape of one object's mask.
 
     Args:
         name: The object's name.
         mask: 0 or 1, ``(K, J, I)``, not empty.
-        others: The other objects' masks; a hole that they fill is none.
+        others: The other objects' masks; a hole that they fill does not count.
         axis: Slicing axis.
     """
     planes = take_slices(mask, axis) > 0
@@ -47,7 +46,7 @@ def shape_findings(name: str, mask: npt.NDArray[Any], others: Sequence[npt.NDArr
 
 
 def _pieces(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
-    """Several components, on slices and in space."""
+    """Report several components, on slices and in 3D."""
     from scipy.ndimage import label
 
     several, specks = [], []
@@ -61,22 +60,22 @@ def _pieces(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
             if (~small).sum() > 1:
                 several.append(n)
     if specks:
-        text = f"'{name}' has specks beside it on {on_slices(specks)}; remove them if they are slips of the hand."
+        text = f"'{name}' has isolated specks on {on_slices(specks)}; remove them if they are drawing errors."
         yield Finding("warning", text, name, tuple(specks))
     if several:
-        text = f"'{name}' is in several pieces on {on_slices(several)}; if it is one organ, look what is missing."
+        text = f"'{name}' has several components on {on_slices(several)}; if it is one organ, check what is missing."
         yield Finding("info", text, name, tuple(several))
     if len(planes) > 1:
         parts, count = label(planes, np.ones((3, 3, 3)))
         sizes = np.bincount(parts.ravel())[1:]
         large = int((sizes >= SPECK * sizes.sum()).sum())
         if large > 1 and not several:
-            text = f"'{name}' is in {large} pieces that do not touch; if it is one organ, slices are missing."
+            text = f"'{name}' has {large} separate components; if it is one organ, slices are missing."
             yield Finding("info", text, name)
 
 
 def _holes(name: str, planes: Bools, rest: Bools, shown: list[int]) -> Iterator[Finding]:
-    """Holes on slices that no other object fills."""
+    """Report holes on slices that no other object fills."""
     from scipy.ndimage import binary_fill_holes, label
 
     small, large = [], []
@@ -92,15 +91,15 @@ def _holes(name: str, planes: Bools, rest: Bools, shown: list[int]) -> Iterator[
         if (sizes >= limit).any():
             large.append(n)
     if small:
-        text = f"'{name}' has small holes on {on_slices(small)}; fill them if they are slips of the hand."
+        text = f"'{name}' has small holes on {on_slices(small)}; fill them if they are drawing errors."
         yield Finding("warning", text, name, tuple(small))
     if large:
-        text = f"'{name}' has a hole on {on_slices(large)}; that is right for a ring, otherwise fill it."
+        text = f"'{name}' has a hole on {on_slices(large)}; fill it unless the structure is a ring."
         yield Finding("info", text, name, tuple(large))
 
 
 def _border(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
-    """Objects that the image cuts off."""
+    """Report objects that are cut off by the image border."""
     inner = planes[:, 1:-1, 1:-1]
     cut = [n for n in shown if planes[n].sum() > inner[n].sum()]
     if cut:
@@ -109,7 +108,7 @@ def _border(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
 
 
 def _size(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
-    """Objects too small to be seen by the networks."""
+    """Report objects that are too small for the networks."""
     rows, columns = planes.shape[1:]
     widest = float(np.sqrt(planes.sum(axis=(1, 2)).max()))
     if widest < TINY * max(rows, columns):
@@ -123,19 +122,19 @@ def _size(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
 
 
 def _slices(name: str, count: int, shown: list[int]) -> Iterator[Finding]:
-    """Too few slices, or slices left out in between."""
+    """Report too few annotated slices, or gaps between them."""
     if count == 1:
         return
     if len(shown) == 1:
-        text = f"'{name}' is marked on {on_slices(shown)} alone; a few more slices, spread over it, prompt better."
+        text = f"'{name}' is annotated only on {on_slices(shown)}; a few more slices, spread over it, prompt better."
         yield Finding("info", text, name, tuple(shown))
         return
     missing = sorted(set(range(shown[0], shown[-1])) - set(shown))
     if not missing:
         return
     few = len(missing) < _NEW_SLICES * len(shown)
-    text = f"'{name}' is not marked on {on_slices(missing)}, but before and after"
+    text = f"'{name}' is not annotated on {on_slices(missing)}, but before and after"
     if few:
-        yield Finding("warning", f"{text}; was it forgotten there?", name, tuple(missing))
+        yield Finding("warning", f"{text}; was it forgotten?", name, tuple(missing))
     else:
-        yield Finding("info", f"{text}; these slices will not prompt, and say nothing.", name, tuple(missing))
+        yield Finding("info", f"{text}; these slices will not prompt.", name, tuple(missing))

@@ -1,7 +1,7 @@
-"""Ranks supports by their likeness to a target, and says when nothing resembles it.
+"""Ranking of supports by their likeness to a target, with a warning if none resembles it.
 
-The measure is in `likeness`. What is known without looking counts as well: another modality, colour, plane or field
-of view makes a support less likely to help, however much it looks alike.
+The measure is defined in `likeness`. Known properties count as well: a support of another modality, colour, plane or
+field of view is less likely to help, however similar it looks.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _OTHER_MODALITY, _OTHER_COLOUR, _OTHER_PLANE, _OTHER_FIELD = 2.0, 2.0, 1.0, 0.5
 
 @dataclass(frozen=True)
 class Suggestion:
-    """How much a support resembles the target.
+    """A support with its likeness to the target.
 
     Attributes:
-        entry: The library's entry, or the case that was given.
-        likeness: 0..1; below `RESEMBLES` it does not.
-        reason: What speaks for or against it, as a sentence.
+        entry: The library's entry, or the given case.
+        likeness: Likeness 0..1; below `RESEMBLES` the support does not resemble the target.
+        reason: The reasons for or against it, as a sentence.
     """
 
     entry: LibraryEntry | SupportCase
@@ -64,7 +64,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class _Look:
-    """What is known of an image without its voxels."""
+    """Properties of an image that are known without its voxels."""
 
     modality: str
     is_rgb: bool
@@ -82,19 +82,19 @@ def rank(
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
 ) -> list[Suggestion]:
-    """Ranks supports by likeness to a target, the most alike first.
+    """Rank supports by likeness to a target, most similar first.
 
     Args:
         source: The library, or cases.
         target: The volume to segment.
-        segmenter: Its image encoder looks at a few slices of each. What it saw of a case of the library is kept in
-            the case's folder.
-        entries: Which cases of the library; all by default. Damaged ones are left out.
-        modality: The target's, e.g. "MR T2"; empty if unknown.
-        axis: Slicing axis of the target; ``auto`` takes the acquired slices, or with nearly cubic voxels those in the
+        segmenter: Its image encoder embeds a few slices of each. The result for a library case is cached in the
+            case's folder.
+        entries: The cases of the library to rank; all by default. Damaged ones are skipped.
+        modality: The target's modality, e.g. "MR T2"; empty if unknown.
+        axis: Slicing axis of the target; ``auto`` takes the acquired slices, or for nearly cubic voxels those in the
             plane of the support.
-        progress: Told of each support.
-        cancel: Looked at between supports; those that were looked at are returned.
+        progress: Receives one step per support.
+        cancel: Checked between supports; those compared so far are returned.
     """
     progress, cancel = progress or Progress(), cancel or CancelToken()
     library = source if isinstance(source, SupportLibrary) else None
@@ -109,7 +109,7 @@ def rank(
         for one in wanted:
             if cancel.cancelled:
                 break
-            with suppress(InputError):  # a case that is damaged or gone cannot be suggested
+            with suppress(InputError):  # a damaged or deleted case cannot be suggested
                 found.append(_suggestion(one, library, seen))
             progress.step()
     finally:
@@ -118,20 +118,20 @@ def rank(
 
 
 def warning(suggestions: Sequence[Suggestion]) -> str:
-    """A sentence if no support resembles the target; empty otherwise."""
+    """Return a warning if no support resembles the target; otherwise an empty string."""
     best = max((suggestion.likeness for suggestion in suggestions), default=0.0)
     if best >= RESEMBLES:
         return ""
     if not suggestions:
-        return "The library has no support that could be compared with this image; save an annotated case first."
+        return "The library has no support to compare with this image; save an annotated case first."
     return (
-        f"No support in the library resembles this image; the most alike reaches {best:.2f} of 1. Mark a slice of this "
-        "kind of image and use it as the support."
+        f"No support in the library resembles this image; the most similar reaches {best:.2f} of 1. Annotate a slice "
+        "of this kind of image and use it as the support."
     )
 
 
 class _Seen:
-    """What the encoder saw of the target along each axis, and its scale; computed when first needed."""
+    """Embeddings of the target along each axis, and the encoder's scale; computed on first use."""
 
     def __init__(self, segmenter: Segmenter, target: Volume, modality: str, axis: str) -> None:
         from ProxyPromptSegmentLib.inference.segmenter import fingerprint
@@ -142,7 +142,7 @@ class _Seen:
         self._unlike: float | None = None
 
     def axis_beside(self, plane: str) -> Axis:
-        """The target's axis whose slices lie in a support's plane, if they can be used."""
+        """Return the target's axis whose slices lie in the support's plane, if they are usable."""
         if self.axis in AXES:
             return self.axis  # type: ignore[return-value]
         geometry = self.target.geometry
@@ -153,14 +153,14 @@ class _Seen:
         return auto_axis(geometry)
 
     def cells(self, axis: Axis) -> Cells:
-        """What the encoder saw of the target."""
+        """Return the embedding cells of the target."""
         if axis not in self._cells:
             count = take_slices(self.target.array, axis).shape[0]
             self._cells[axis] = _look_at(self.segmenter, self.target, axis, spread(count))
         return self._cells[axis]
 
     def unlike(self, library: SupportLibrary | None) -> float:
-        """The encoder's scale, remembered in the library's folder."""
+        """Return the encoder's scale, cached in the library's folder."""
         if self._unlike is None:
             path = None if library is None else library.folder / f".scale-{self.key}.npz"
             stored = None if path is None else _stored(path, "")
@@ -171,7 +171,7 @@ class _Seen:
 
 
 def _suggestion(one: LibraryEntry | SupportCase, library: SupportLibrary | None, seen: _Seen) -> Suggestion:
-    """Compares one support with the target."""
+    """Compare one support with the target."""
     if isinstance(one, LibraryEntry):
         look = _Look(one.modality, one.is_rgb, one.plane, None if one.is_picture else _field(one))
         own = _cells_of_entry(one, library, seen)
@@ -187,7 +187,7 @@ def _suggestion(one: LibraryEntry | SupportCase, library: SupportLibrary | None,
 
 
 def _cells_of_entry(entry: LibraryEntry, library: SupportLibrary | None, seen: _Seen) -> Cells:
-    """What the encoder saw of a case of the library, from its folder or by looking."""
+    """Return the embedding cells of a library case, read from its folder or computed."""
     path = entry.folder / f"embedding-{seen.key}.npz"
     content = f"{entry.voxels_sha256} {entry.masks_sha256} {entry.slices}"
     stored = _stored(path, content)
@@ -200,7 +200,7 @@ def _cells_of_entry(entry: LibraryEntry, library: SupportLibrary | None, seen: _
 
 
 def _stored(path: Path, content: str) -> Cells | None:
-    """What was stored for this content, if it is there and whole."""
+    """Return the cells stored for this content, if they exist and are intact."""
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         with np.load(path, allow_pickle=False) as file:
             if str(file["content"]) == content:
@@ -211,21 +211,21 @@ def _stored(path: Path, content: str) -> Cells | None:
 
 
 def _store(path: Path, content: str, values: Cells) -> None:
-    """Stores it for the next time; a library that cannot be written is only slower."""
+    """Store cells for later use; if the library cannot be written, this only costs time."""
     with suppress(OutputError, OSError), safe_output(path) as partial:
         with partial.open("wb") as file:
             np.savez(file, content=np.array(content), cells=values)
 
 
 def _look_at(segmenter: Segmenter, volume: Volume, axis: Axis, numbers: Sequence[int]) -> Cells:
-    """What the encoder sees of some slices, turned as a radiologist looks at them."""
+    """Encode some slices in radiological orientation and return their embedding cells."""
     view = slice_view(volume.geometry, axis)
     window = intensity_window(volume.array)
     return cells(segmenter.encode(view.take(volume.array)[list(numbers)], window, view.spacing_mm))
 
 
 def _marked(case: SupportCase, axis: Axis) -> list[int]:
-    """A few evenly spread slices that prompt."""
+    """Return a few evenly spaced slices that prompt."""
     shown = np.any([take_slices(s.mask, axis).any(axis=(1, 2)) for s in case.segmentation.segments], axis=0)
     numbers = slice_numbers(case.slices, len(shown)) or [int(n) for n in np.flatnonzero(shown)] or [len(shown) // 2]
     inside = [n for n in numbers if 0 <= n < len(shown)] or [len(shown) // 2]
@@ -233,7 +233,7 @@ def _marked(case: SupportCase, axis: Axis) -> list[int]:
 
 
 def _look(volume: Volume, axis: Axis, modality: str) -> _Look:
-    """What is known of a volume without its voxels."""
+    """Return the properties of a volume that are known without its voxels."""
     if not has_place(volume):
         return _Look(modality, volume.is_rgb, "", None)
     shape = take_slices(np.empty(volume.geometry.shape_kji, np.bool_), axis).shape[1:]
@@ -242,13 +242,13 @@ def _look(volume: Volume, axis: Axis, modality: str) -> _Look:
 
 
 def _field(entry: LibraryEntry) -> float:
-    """The longer side of an entry's slices in mm."""
+    """Return the longer side of an entry's slices in mm."""
     sides = [n * mm for n, mm in zip(entry.size_ijk, entry.spacing_mm, strict=True)]
     return max(side for side, name in zip(reversed(sides), AXES, strict=True) if name != entry.axis)
 
 
 def _compared(look: _Look, target: _Look) -> tuple[float, list[str]]:
-    """What speaks against a support beside its looks, and all facts in words."""
+    """Return the penalty for differences from the target, and all facts as phrases."""
     return sum(penalty for penalty, _ in _facts(look, target)), [fact for _, fact in _facts(look, target)]
 
 

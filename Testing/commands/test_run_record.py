@@ -213,7 +213,7 @@ def test_without_files_there_is_no_command(segmenter):
         command_of(record, {**files, "target": None})
     with pytest.raises(UsageError, match="no slice was done"):
         command_of({**record, "slices_done": []}, files)
-    with pytest.raises(UsageError, match="run it to its end"):
+    with pytest.raises(UsageError, match="run it to the end"):
         command_of({**record, "command": "track", "state": "stopped by the user"}, files)
     own = a_record(segmenter, parameters={"model": "/home/me/own.safetensors"})[0]
     with pytest.raises(UsageError, match=r"double\.safetensors; say where it lies"):

@@ -281,7 +281,7 @@ def test_an_object_that_is_nowhere_is_told(track_desk, capsys) -> None:
         save(track_desk.target / f"frame_{n}.png", picture)
     assert main(track_desk.words()) == 0
     said = capsys.readouterr()
-    assert "'label 2' was found on no frame" in said.err
+    assert "'label 2' was not found on any frame" in said.err
     assert "label 2: not found" in said.out
 
 

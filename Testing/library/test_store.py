@@ -89,7 +89,7 @@ def test_a_colour_picture_is_kept_as_one_without_a_place(library, tmp_path) -> N
     case = library.load(entry)
     np.testing.assert_array_equal(case.volume.array, colours)
     assert entry.is_rgb and entry.is_picture and entry.plane == "" and not has_place(case.volume)
-    with pytest.raises(InputError, match="whole numbers"):
+    with pytest.raises(InputError, match="integers from 0"):
         library.save(replace(volume, array=colours / 7), Segmentation([Segment("disc", mask)], grid))
 
 
@@ -290,11 +290,11 @@ def written(library: SupportLibrary) -> list[Path]:
         (lambda f: (f / "image.nrrd").unlink(), "image.nrrd of the case 'Case 1' is missing"),
         (lambda f: edit(f, format_version=2), "newer version.*format 2"),
         (lambda f: edit(f, format_version="1"), "format_version"),
-        (lambda f: edit(f, window=[1, float("nan")]), "no number"),
+        (lambda f: edit(f, window=[1, float("nan")]), "is not a number"),
         (lambda f: edit(f, objects=[{"name": "x"}]), "'color' is missing"),
-        (lambda f: edit(f, objects=7), "no list"),
-        (lambda f: edit(f, voxels_sha256="0"), "no SHA-256"),
-        (lambda f: edit(f, slices=[-1]), "no count"),
+        (lambda f: edit(f, objects=7), "is not a list"),
+        (lambda f: edit(f, voxels_sha256="0"), "is not a SHA-256"),
+        (lambda f: edit(f, slices=[-1]), "is not a count"),
     ],
 )
 def test_a_damaged_case_is_listed_with_its_problem_and_can_be_removed(library, damage, words) -> None:

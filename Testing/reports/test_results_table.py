@@ -44,7 +44,7 @@ def test_a_smooth_and_sure_object_has_one_slice_to_look_at_and_nothing_against_i
     sure[5] = 0.91
     doubts = slices_to_look_at(findings(SMOOTH, sure))
     assert [(d.index, d.name, d.object_index) for d in doubts] == [(5, "gland", 0)]
-    assert doubts[0].reason == "the least sure slice of 'gland', with nothing against it"
+    assert doubts[0].reason == "lowest confidence of all slices of 'gland'; nothing else is suspicious"
     assert doubts[0].confidence == doubts[0].sure == pytest.approx(0.91)
 
 
@@ -53,7 +53,7 @@ def test_the_least_sure_slices_come_first_and_no_more_than_asked_for():
     doubts = slices_to_look_at(findings(SMOOTH, sure))
     assert [d.index for d in doubts] == [7, 3, 1, 5, 6]
     assert doubts[0].reason == "the model is not sure that 'gland' is absent (0.10)"
-    assert doubts[1].reason == "the model is not sure of what it shows (0.30)"
+    assert doubts[1].reason == "the model is not sure of the contour (0.30)"
     assert [d.index for d in slices_to_look_at(findings(SMOOTH, sure), most=2)] == [7, 3]
     assert slices_to_look_at(findings(SMOOTH, sure), most=0) == []
 
@@ -61,12 +61,12 @@ def test_the_least_sure_slices_come_first_and_no_more_than_asked_for():
 @pytest.mark.parametrize(
     ("areas", "place", "told"),
     [
-        ([0, 60, 80, 0, 80, 60, 0], 3, "not found here, though on slices 2 and 4"),
-        ([0, 60, 0, 0, 0, 60, 0], 2, "not found here, though on slices 1 and 5"),
-        ([0, 0, 0, 60, 0, 0, 0], 3, "found on this slice alone"),
-        ([0, 60, 80, 60, 0, 0, 0, 9, 0], 7, "not found on the slices beside it"),
-        ([0, 60, 80, 200, 80, 60, 0], 3, "its area jumps: 200 pixels here, 80 pixels and 80 pixels beside it"),
-        ([0, 60, 80, 30, 90, 60, 0], 3, "its area jumps: 30 pixels here, 80 pixels and 90 pixels beside it"),
+        ([0, 60, 80, 0, 80, 60, 0], 3, "not found here, but on slices 2 and 4"),
+        ([0, 60, 0, 0, 0, 60, 0], 2, "not found here, but on slices 1 and 5"),
+        ([0, 0, 0, 60, 0, 0, 0], 3, "found only on this slice"),
+        ([0, 60, 80, 60, 0, 0, 0, 9, 0], 7, "not found on the neighbouring slices"),
+        ([0, 60, 80, 200, 80, 60, 0], 3, "its area jumps: 200 pixels here, 80 pixels and 80 pixels on its neighbours"),
+        ([0, 60, 80, 30, 90, 60, 0], 3, "its area jumps: 30 pixels here, 80 pixels and 90 pixels on its neighbours"),
         ([0, 0, 90, 100, 100, 60, 30, 0], 2, "it ends abruptly: nothing on slice 1"),
     ],
 )
@@ -89,13 +89,13 @@ def test_ordinary_shapes_raise_no_suspicion(areas):
     alone = areas == [0, 60, 0]
     doubts = slices_to_look_at(findings(areas))
     assert len(doubts) == 1
-    assert ("alone" in doubts[0].reason) == alone
+    assert ("only on this slice" in doubts[0].reason) == alone
 
 
 def test_slices_that_were_not_computed_say_nothing():
     areas, done = [60, 0, 80, 0, 90, 0, 60], [1, 0, 1, 0, 1, 0, 1]
     found = reasons(findings(areas, done=done))
-    assert list(found.values()) == ["the least sure slice of 'gland', with nothing against it"]
+    assert list(found.values()) == ["lowest confidence of all slices of 'gland'; nothing else is suspicious"]
     assert slices_to_look_at(findings(areas, done=[0] * 7)) == []
 
 
@@ -107,9 +107,9 @@ def test_several_reasons_are_one_entry_and_make_it_less_sure():
     doubts = slices_to_look_at(findings([0, 60, 80, 200, 80, 60, 0], sure, agreement=agreement))
     assert [d.index for d in doubts] == [3, 1]
     assert doubts[0].reason.split("; ") == [
-        "the model is not sure of what it shows (0.60)",
-        "support and memory say different things (they agree by 0.20)",
-        "its area jumps: 200 pixels here, 80 pixels and 80 pixels beside it",
+        "the model is not sure of the contour (0.60)",
+        "proxy prompt and memory disagree (agreement 0.20)",
+        "its area jumps: 200 pixels here, 80 pixels and 80 pixels on its neighbours",
     ]
     assert doubts[0].sure == pytest.approx(0.6 * 0.2 / 2.5) and doubts[0].confidence == pytest.approx(0.6)
 
@@ -118,7 +118,7 @@ def test_an_object_that_was_not_found_points_to_where_it_would_be():
     found = findings([[0, 60], [0, 80], [0, 60]], names=("stone", "gland"))
     found.presence[1, 0] = 0.31
     assert reasons(found)[(1, "stone")] == (
-        "'stone' was not found; if it is there at all, then rather on this slice (presence 0.31)"
+        "'stone' was not found; if present at all, most likely on this slice (presence 0.31)"
     )
 
 
@@ -171,7 +171,7 @@ def test_frames_have_areas_instead_of_a_volume():
     }
     assert object_table(outcome).rows[0][5] is None
     doubts = slices_to_look_at(outcome)
-    assert doubts[0].reason == "support and memory say different things (they agree by 0.10)"
+    assert doubts[0].reason == "proxy prompt and memory disagree (agreement 0.10)"
     assert doubt_table(doubts, frames=True).columns[0] == "Frame"
 
 

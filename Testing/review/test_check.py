@@ -77,7 +77,7 @@ def test_masks_of_another_size_or_place_are_errors() -> None:
     assert size.level == "error" and "64x64x7 voxels, its masks 32x32x7" in size.text
     moved = VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, (5, 0, 0))
     (place,) = check_case(SupportCase(case.volume, Segmentation(case.segmentation.segments, moved)))
-    assert place.level == "error" and "lie elsewhere" in place.text
+    assert place.level == "error" and "lie on another grid" in place.text
 
 
 def test_empty_masks_are_told_all_as_an_error_one_as_a_warning() -> None:
@@ -86,7 +86,7 @@ def test_empty_masks_are_told_all_as_an_error_one_as_a_warning() -> None:
     (finding,) = check_case(case)
     assert (finding.level, finding.object) == ("warning", "other") and "left out" in finding.text
     (all_empty,) = check_case(changed(a_case(), lambda m: m.fill(0)))
-    assert all_empty.level == "error" and "Nothing is marked" in all_empty.text
+    assert all_empty.level == "error" and "Every mask of the support is empty" in all_empty.text
     assert check_case(SupportCase(case.volume, Segmentation([], GRID)))[0].level == "error"
 
 
@@ -100,7 +100,7 @@ def test_a_marked_slice_that_shows_nothing_and_an_extreme_voxel_are_told() -> No
     case = a_case()
     case.volume.array[3] = 100
     findings = check_case(case)
-    assert any(f.slices == (3,) and "almost the same everywhere on slice 3" in f.text for f in findings)
+    assert any(f.slices == (3,) and "almost no contrast on slice 3" in f.text for f in findings)
     case = a_case()
     case.volume.array[0, 0, 0] = 1e6
     assert "far brighter or darker" in texts(check_case(case))
@@ -154,14 +154,14 @@ def test_flips_of_real_cases_are_found_and_the_cases_themselves_pass(name, item,
 @pytest.mark.parametrize(
     ("change", "level", "slices", "words"),
     [
-        (lambda m: m.__setitem__((3, slice(2, 10), slice(50, 60)), 1), "info", (3,), "in several pieces on slice 3"),
-        (lambda m: m.__setitem__((3, 2, 50), 1), "warning", (3,), "specks beside it on slice 3"),
+        (lambda m: m.__setitem__((3, slice(2, 10), slice(50, 60)), 1), "info", (3,), "several components on slice 3"),
+        (lambda m: m.__setitem__((3, 2, 50), 1), "warning", (3,), "isolated specks on slice 3"),
         (lambda m: m.__setitem__((3, 36, 22), 0), "warning", (3,), "small holes on slice 3"),
         (lambda m: m.__setitem__((3, slice(32, 38), slice(20, 26)), 0), "info", (3,), "a hole on slice 3"),
         (lambda m: m.__setitem__((3, slice(30, 40), slice(0, 22)), 1), "info", (3,), "touches the image's border on s"),
-        (lambda m: m.__setitem__(3, 0), "warning", (3,), "not marked on slice 3, but before and after; was it forg"),
-        (lambda m: m.__setitem__((slice(2, 5),), 0), "info", (2, 3, 4), "not marked on slices 2-4, but before"),
-        (lambda m: m.__setitem__(([1, 2, 4, 5],), 0), "info", (3,), "marked on slice 3 alone"),
+        (lambda m: m.__setitem__(3, 0), "warning", (3,), "not annotated on slice 3, but before and after; was"),
+        (lambda m: m.__setitem__((slice(2, 5),), 0), "info", (2, 3, 4), "not annotated on slices 2-4, but before"),
+        (lambda m: m.__setitem__(([1, 2, 4, 5],), 0), "info", (3,), "annotated only on slice 3"),
     ],
 )
 def test_what_is_unusual_about_a_mask_is_told_with_its_slices(change, level, slices, words) -> None:
@@ -172,7 +172,7 @@ def test_what_is_unusual_about_a_mask_is_told_with_its_slices(change, level, sli
 def test_pieces_that_do_not_touch_in_space_are_told() -> None:
     case = changed(a_case(), lambda m: (m.fill(0), m.__setitem__((1, slice(5, 20), slice(5, 20)), 1)))
     changed(case, lambda m: m.__setitem__((2, slice(40, 60), slice(40, 60)), 1))
-    assert "in 2 pieces that do not touch" in texts(check_case(case))
+    assert "2 separate components" in texts(check_case(case))
 
 
 def test_a_hole_that_another_object_fills_is_none() -> None:
@@ -311,7 +311,7 @@ def test_progress_is_told_and_cancelling_keeps_what_is_done(segmenter, pelves) -
 def test_nothing_to_compare_is_said(segmenter, pelves) -> None:
     with pytest.raises(SupportError, match="no support to check"):
         leave_one_out(segmenter, [])
-    with pytest.raises(SupportError, match="it is one slice"):
+    with pytest.raises(SupportError, match="a single slice"):
         leave_one_out(segmenter, [replace(pelves[0], slices=[4])])
     with pytest.raises(SupportError, match="no annotated object in common"):
         leave_one_out(segmenter, [pelves[0], a_case()])

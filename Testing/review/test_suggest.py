@@ -82,8 +82,8 @@ def test_a_warning_says_that_nothing_resembles(library, cases, segmenter) -> Non
     others = [entry for entry in library.entries() if not entry.title.startswith("promise12")]
     found = rank(library, cases["promise12 1"].volume, segmenter, others)
     assert sorted(titles(found)) == ["drive 0", "psfhs 0"]
-    assert warning(found).startswith("No support in the library resembles this image; the most alike reaches 0.")
-    assert "has no support that could be compared" in warning([])
+    assert warning(found).startswith("No support in the library resembles this image; the most similar reaches 0.")
+    assert "has no support to compare" in warning([])
 
 
 def test_the_second_time_only_the_target_is_encoded(library, cases, segmenter, encode_calls) -> None:

@@ -79,7 +79,7 @@ def test_cases_go_out_and_come_back_as_a_zip(ready, stand_ins, tmp_path, monkeyp
     ready.ui.libraryImportButton.click()
     assert [one.title for one in ready.libraries.entries] == ["Case A"]
     assert "Cases taken into the library: 1." in text_of(ready.ui.libraryMessageLabel)
-    (tmp_path / "out.zip").write_bytes(b"no zip")
+    (tmp_path / "out.zip").write_bytes(b"not a zip")
     ready.ui.libraryImportButton.click()
     assert "zip" in text_of(ready.ui.libraryMessageLabel) and len(ready.libraries.entries) == 1
     monkeypatch.setattr(stand_ins.Dialogs, "path", "")
