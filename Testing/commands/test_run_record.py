@@ -216,7 +216,7 @@ def test_without_files_there_is_no_command(segmenter):
     with pytest.raises(UsageError, match="run it to the end"):
         command_of({**record, "command": "track", "state": "stopped by the user"}, files)
     own = a_record(segmenter, parameters={"model": "/home/me/own.safetensors"})[0]
-    with pytest.raises(UsageError, match=r"double\.safetensors; say where it lies"):
+    with pytest.raises(UsageError, match=r"double\.safetensors; give its path"):
         command_of(own, files)
     assert "--model m.safetensors" in command_of(own, {**files, "model": "m.safetensors"})
 
