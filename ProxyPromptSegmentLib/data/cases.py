@@ -24,7 +24,7 @@ Spacing = tuple[float, float, float]
 Item = tuple[np.ndarray, np.ndarray, "Spacing | None"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One study of one patient: a volume, a sweep or a single image, with its reference masks.
 
@@ -96,7 +96,17 @@ def load_dataset(root: Path, name: str) -> list[Case]:
     cases = []
     for item, patient in items:
         images, masks, spacing = layout.read(root / name, item, layout)
-        cases.append(Case(name, patient, images, masks, tuple(o for o, _ in layout.objects), spacing, item))
+        cases.append(
+            Case(
+                dataset=name,
+                patient=patient,
+                images=images,
+                masks=masks,
+                objects=tuple(o for o, _ in layout.objects),
+                spacing_mm=spacing,
+                name=item,
+            )
+        )
     return _join_sweeps(cases) if name == "ccaus_video" else cases
 
 
@@ -122,13 +132,13 @@ def _join_sweeps(cases: list[Case]) -> list[Case]:
         sweeps.setdefault(case.patient, []).append(case)
     return [
         Case(
-            frames[0].dataset,
-            sweep,
-            np.concatenate([frame.images for frame in frames]),
-            np.concatenate([frame.masks for frame in frames]),
-            frames[0].objects,
-            None,
-            sweep,
+            dataset=frames[0].dataset,
+            patient=sweep,
+            images=np.concatenate([frame.images for frame in frames]),
+            masks=np.concatenate([frame.masks for frame in frames]),
+            objects=frames[0].objects,
+            spacing_mm=None,
+            name=sweep,
         )
         for sweep, frames in sorted(sweeps.items())
     ]

@@ -45,7 +45,7 @@ FIXED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """The cases of one data set, divided by patient.
 

@@ -33,7 +33,7 @@ PROXY, EMPTIED, FUNDUS, MEAN = (
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Table:
     """Scores of one data set.
 
@@ -146,7 +146,7 @@ def run_table(
     if limit is not None and limit < len(targets):
         targets = [targets[i] for i in np.linspace(0, len(targets) - 1, limit).round().astype(int)]
     foreign = split(load_dataset(data, FOREIGN), FOREIGN).test
-    table = Table(dataset, supports, draws, [case.name for case in targets])
+    table = Table(dataset=dataset, supports=supports, draws=draws, targets=[case.name for case in targets])
     volume = len({case.images.shape for case in targets}) == 1 and targets[0].images.shape[0] > 1
     for number, case in enumerate(targets):
         encoded: dict[int, EncodedSlices] = {}

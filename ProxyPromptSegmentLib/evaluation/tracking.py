@@ -200,7 +200,14 @@ def follow_sweeps(
         from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
         make_tracker = Tracker
-    table = TrackTable(targets[0].dataset, part, FRAMES, 1, draws, [case.name for case in targets])
+    table = TrackTable(
+        dataset=targets[0].dataset,
+        part=part,
+        unit=FRAMES,
+        supports=1,
+        draws=draws,
+        targets=[case.name for case in targets],
+    )
     made = _prepare_draws(segmenter, pool, foreign, draws, supports, seed, table)
     # A row is there for all targets or for none.
     one_size = len({case.masks.shape[2:] for case in (*targets, *pool)}) == 1

@@ -25,7 +25,7 @@ EMPTIED = "proxy prompt + memory, support mask emptied"
 FUNDUS = "proxy prompt + memory, fundus as support"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrackTable:
     """Scores of one data set whose targets were followed.
 

@@ -57,7 +57,14 @@ def follow_volumes(
         on_target: Told the number of targets done and of all.
         beside: Models that segment slice by slice with the same supports, by their names.
     """
-    table = TrackTable(targets[0].dataset, part, VOLUMES, supports, draws, [case.name for case in targets])
+    table = TrackTable(
+        dataset=targets[0].dataset,
+        part=part,
+        unit=VOLUMES,
+        supports=supports,
+        draws=draws,
+        targets=[case.name for case in targets],
+    )
     one_size = len({case.masks.shape[2:] for case in (*targets, *pool)}) == 1  # a row is there for all targets or none
     for number, case in enumerate(targets):
         encoded: dict[str, dict[int, EncodedSlices]] = {}

@@ -27,7 +27,7 @@ MOST_NAMED = 3
 """Cases and slices that the sentence names at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Patch:
     """One patch of one support slice, and how much of what was read it is.
 
@@ -57,7 +57,7 @@ class Patch:
     center_ijk: tuple[float, float, float] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Why:
     """What was read for one point of the target.
 
@@ -148,19 +148,19 @@ def explain(
     there = (int(row + 0.5), int(column + 0.5))
     patch_mm = target.size_mm(token)
     return Why(
-        index,
-        (float(row), float(column)),
-        name,
-        tuple(maps),
-        weights.sum(axis=(1, 2)).astype(np.float32),
-        _heaviest(job, weights, tiles, object_index, most, views),
-        sum(covered),
-        float(answer.probability[(object_index, *there)] * answer.presence[object_index]),
-        target.box(token),
-        patch_mm,
-        _sentence(name, job.shown, covered, weights.sum(axis=(1, 2))),
-        f"Nothing finer than {patch_mm[0]:.3g} x {patch_mm[1]:.3g} mm can be told apart. This is what the model read, "
-        "not why it was right.",
+        index=index,
+        point=(float(row), float(column)),
+        name=name,
+        maps=tuple(maps),
+        shares=weights.sum(axis=(1, 2)).astype(np.float32),
+        patches=_heaviest(job, weights, tiles, object_index, most, views),
+        inside=sum(covered),
+        probability=float(answer.probability[(object_index, *there)] * answer.presence[object_index]),
+        asked=target.box(token),
+        patch_mm=patch_mm,
+        sentence=_sentence(name, job.shown, covered, weights.sum(axis=(1, 2))),
+        caveat=f"Nothing finer than {patch_mm[0]:.3g} x {patch_mm[1]:.3g} mm can be told apart. This is what the model "
+        "read, not why it was right.",
     )
 
 
@@ -221,16 +221,18 @@ def _heaviest(
         box = own.box(token)
         patches.append(
             Patch(
-                number,
-                float(weights[(number, *token)]),
-                own.covered(token, job.support.pairs[number].masks[object_index]),
-                box,
-                shown.case,
-                shown.name,
-                shown.axis,
-                shown.index,
-                None if view is None else stored_box(box, own.letterbox.shape, view),
-                None if view is None else index_ijk(own.center(token), own.letterbox.shape, view, shown.index),
+                pair=number,
+                weight=float(weights[(number, *token)]),
+                inside=own.covered(token, job.support.pairs[number].masks[object_index]),
+                box=box,
+                case=shown.case,
+                name=shown.name,
+                axis=shown.axis,
+                slice_index=shown.index,
+                stored_box=None if view is None else stored_box(box, own.letterbox.shape, view),
+                center_ijk=None
+                if view is None
+                else index_ijk(own.center(token), own.letterbox.shape, view, shown.index),
             )
         )
     return tuple(patches)

@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.support.matching import choose_axes, differences
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportSet, merge_supports, support_from_volume
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SupportSlice:
     """Where a pair of the support set comes from: case and its name, axis, slice, and the objects marked on it.
 
@@ -36,7 +36,7 @@ class SupportSlice:
     view: SliceView | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """Everything that decides a result, but the model.
 
@@ -109,7 +109,11 @@ def plan(
         sets.append(one)
         for pair in one.pairs:
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
-            shown.append(SupportSlice(number, titles[number], own, pair.slice_index, marked, turned))
+            shown.append(
+                SupportSlice(
+                    case=number, name=titles[number], axis=own, index=pair.slice_index, objects=marked, view=turned
+                )
+            )
     notes += differences([(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis)
     count = take_slices(target.array, chosen_axis).shape[0]
     numbers = slice_numbers(slices, count)
@@ -121,12 +125,12 @@ def plan(
             f"{chosen_axis}; its slices are 0 to {count - 1} (counted from 0)."
         )
     return Job(
-        merge_supports(sets),
-        tuple(shown),
-        target,
-        slice_view(target.geometry, chosen_axis, oriented=True),
-        wanted,
-        intensity_window(target.array),
-        tuple(notes),
-        titles[-1],
+        support=merge_supports(sets),
+        shown=tuple(shown),
+        target=target,
+        view=slice_view(target.geometry, chosen_axis, oriented=True),
+        slices=wanted,
+        window=intensity_window(target.array),
+        notes=tuple(notes),
+        name=titles[-1],
     )

@@ -61,7 +61,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadedModel:
     """A model that is ready to segment, and where it comes from."""
 
@@ -90,7 +90,13 @@ def load(model: str, device: str = "auto", across_slices: bool = True) -> Loaded
     # One slice at a time costs a processor next to nothing, and Ctrl-C and progress act on every slice.
     batch = 1 if chosen.type == "cpu" else None
     segmenter = Segmenter(network, chosen, batch, across_slices)
-    return LoadedModel(segmenter, str(metadata.get("name", path.stem)), path, expected or sha256(path), metadata)
+    return LoadedModel(
+        segmenter=segmenter,
+        name=str(metadata.get("name", path.stem)),
+        path=path,
+        sha256=expected or sha256(path),
+        metadata=metadata,
+    )
 
 
 def run(

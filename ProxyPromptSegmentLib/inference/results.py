@@ -15,7 +15,7 @@ PRESENCE_THRESHOLD = 0.5
 """Highest presence below which nothing in the target resembles the object."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SlicePrediction:
     """The prediction for one slice.
 
@@ -32,7 +32,7 @@ class SlicePrediction:
     quality: np.ndarray
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SegmentResult:
     """The prediction for all slices that were done.
 
@@ -133,11 +133,11 @@ def empty_result(
         across_slices: See `SegmentResult`.
     """
     return SegmentResult(
-        objects,
-        np.zeros((count, len(objects), *shape), np.float32),
-        np.zeros((count, len(objects)), np.float32),
-        np.zeros((count, len(objects)), np.float32),
-        np.zeros(count, bool),
+        objects=objects,
+        probability=np.zeros((count, len(objects), *shape), np.float32),
+        presence=np.zeros((count, len(objects)), np.float32),
+        quality=np.zeros((count, len(objects)), np.float32),
+        done=np.zeros(count, bool),
         one_piece=one_piece,
         across_slices=across_slices,
     )

@@ -39,7 +39,7 @@ DEFAULT_BATCH = 8
 SMALL_IMAGE = 256  # pixels; official SAM has 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EncodedSlices:
     """The image embeddings of some slices of one target.
 
@@ -55,7 +55,9 @@ class EncodedSlices:
 
     def one(self, offset: int) -> EncodedSlices:
         """One of the slices."""
-        return EncodedSlices(self.features.select(slice(offset, offset + 1)), self.box, self.keys[offset : offset + 1])
+        return EncodedSlices(
+            features=self.features.select(slice(offset, offset + 1)), box=self.box, keys=self.keys[offset : offset + 1]
+        )
 
 
 def fingerprint(module: torch.nn.Module) -> str:
@@ -204,7 +206,7 @@ class Segmenter:
                 lambda part: self.model.backbone.encode(tensor[part].to(self.device), valid[part].to(self.device)),
             )
         keys = tuple(self.key(image, window, box) for image in images)
-        return EncodedSlices(ImageFeatures.concatenate(parts), box, keys)
+        return EncodedSlices(features=ImageFeatures.concatenate(parts), box=box, keys=keys)
 
     def key(self, image: np.ndarray, window: tuple[float, float], box: Letterbox) -> str:
         """Hash of all that the embedding of a slice depends on."""
@@ -228,7 +230,12 @@ class Segmenter:
                 presence = torch.sigmoid(logit.float()).cpu().numpy()
             for offset in range(len(probability)):
                 answers.append(
-                    SlicePrediction(part.start + offset, probability[offset], presence[offset], quality[offset])
+                    SlicePrediction(
+                        index=part.start + offset,
+                        probability=probability[offset],
+                        presence=presence[offset],
+                        quality=quality[offset],
+                    )
                 )
 
         with torch.inference_mode(), self.precision():
@@ -315,9 +322,9 @@ class Segmenter:
             known.update(made)
             cache.update(made)
         together = EncodedSlices(
-            ImageFeatures.concatenate([known[index].features for index in part]),
-            box,
-            tuple(known[index].keys[0] for index in part),
+            features=ImageFeatures.concatenate([known[index].features for index in part]),
+            box=box,
+            keys=tuple(known[index].keys[0] for index in part),
         )
         for answer in self.predict(together, prepared):
             index = part[answer.index]
@@ -325,7 +332,11 @@ class Segmenter:
             result.presence[index], result.quality[index] = answer.presence, answer.quality
             result.done[index] = True
             if on_slice:
-                on_slice(SlicePrediction(index, answer.probability, answer.presence, answer.quality))
+                on_slice(
+                    SlicePrediction(
+                        index=index, probability=answer.probability, presence=answer.presence, quality=answer.quality
+                    )
+                )
 
     def _in_batches(self, count: int, compute: Callable[[slice], object]) -> list:
         """Runs ``compute`` over consecutive slices of the batch size; halves it when memory runs out.

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import torch
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ImageFeatures:
     """The image embedding of ``B`` slices.
 
@@ -32,7 +32,7 @@ class ImageFeatures:
     def select(self, index: slice | list[int] | torch.Tensor) -> ImageFeatures:
         """Keeps some of the ``B`` slices."""
         high_res = None if self.high_res is None else tuple(level[index] for level in self.high_res)
-        return ImageFeatures(self.top[index], self.positions, self.valid[index], high_res)
+        return ImageFeatures(top=self.top[index], positions=self.positions, valid=self.valid[index], high_res=high_res)
 
     @staticmethod
     def concatenate(parts: list[ImageFeatures]) -> ImageFeatures:
@@ -42,14 +42,14 @@ class ImageFeatures:
             levels = zip(*(part.high_res for part in parts if part.high_res is not None), strict=True)
             high_res = tuple(torch.cat(level) for level in levels)
         return ImageFeatures(
-            torch.cat([part.top for part in parts]),
-            parts[0].positions,
-            torch.cat([part.valid for part in parts]),
-            high_res,
+            top=torch.cat([part.top for part in parts]),
+            positions=parts[0].positions,
+            valid=torch.cat([part.valid for part in parts]),
+            high_res=high_res,
         )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Prompt:
     """What a decoder is told about ``B`` targets and ``N`` objects; a field that is None is not used.
 
@@ -72,10 +72,17 @@ class Prompt:
     def with_points(self, tokens: torch.Tensor) -> Prompt:
         """Adds SAM's own prompt tokens ``(B, N, t, C)``, a click that corrects a proxy prompt."""
         sparse = tokens if self.sparse is None else torch.cat([self.sparse, tokens], dim=2)
-        return Prompt(sparse, self.dense, self.memory, self.presence, self.prior, self.names)
+        return Prompt(
+            sparse=sparse,
+            dense=self.dense,
+            memory=self.memory,
+            presence=self.presence,
+            prior=self.prior,
+            names=self.names,
+        )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Decoded:
     """A decoder's answer.
 
@@ -94,14 +101,14 @@ class Decoded:
     def detach(self) -> Decoded:
         """The same values without their history."""
         return Decoded(
-            self.logits.detach(),
-            self.quality.detach(),
-            None if self.presence is None else self.presence.detach(),
-            None if self.pointer is None else self.pointer.detach(),
+            logits=self.logits.detach(),
+            quality=self.quality.detach(),
+            presence=None if self.presence is None else self.presence.detach(),
+            pointer=None if self.pointer is None else self.pointer.detach(),
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FrameMemory:
     """What SAM 2 remembers of one frame, for ``B * N`` tracks.
 
@@ -123,7 +130,7 @@ def presence_of(decoded: Decoded, prompt: Prompt) -> torch.Tensor | None:
     return prompt.presence if decoded.presence is None else decoded.presence
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreparedSupport:
     """All that a prompt needs from the supports; computed once, kept, and independent of the target.
 
@@ -167,11 +174,11 @@ class PreparedSupport:
     def concatenate(parts: list[PreparedSupport]) -> PreparedSupport:
         """Joins the supports of several preparations of the same objects."""
         return PreparedSupport(
-            torch.cat([part.features for part in parts]),
-            torch.cat([part.aggregated for part in parts]),
-            torch.cat([part.occupancy for part in parts]),
-            torch.cat([part.valid for part in parts]),
-            parts[0].names,
+            features=torch.cat([part.features for part in parts]),
+            aggregated=torch.cat([part.aggregated for part in parts]),
+            occupancy=torch.cat([part.occupancy for part in parts]),
+            valid=torch.cat([part.valid for part in parts]),
+            names=parts[0].names,
         )
 
 

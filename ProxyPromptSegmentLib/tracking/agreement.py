@@ -28,7 +28,7 @@ CHECK_EVERY = 8  # frames; where there is no prior to be suspicious by, or where
 EXACT = "exact"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """What the comparison on one frame found.
 
@@ -50,7 +50,13 @@ class Agreement:
     def unchecked(decoded: Decoded, asked_from: tuple[int, ...]) -> Agreement:
         """Of a frame on which nothing was compared."""
         none = np.zeros(decoded.logits.shape[1], bool)
-        return Agreement(np.full(len(none), np.nan, np.float32), none, none.copy(), decoded, asked_from)
+        return Agreement(
+            values=np.full(len(none), np.nan, np.float32),
+            disagrees=none,
+            reanchored=none.copy(),
+            decoded=decoded,
+            asked_from=asked_from,
+        )
 
 
 class AgreementCheck:
@@ -166,7 +172,12 @@ def prompt_of(prompt: Prompt, tracks: Iterable[int]) -> Prompt:
 
     names = tuple(prompt.names[n] for n in index) if prompt.names else ()
     return Prompt(
-        some(prompt.sparse), some(prompt.dense), some(prompt.memory), some(prompt.presence), some(prompt.prior), names
+        sparse=some(prompt.sparse),
+        dense=some(prompt.dense),
+        memory=some(prompt.memory),
+        presence=some(prompt.presence),
+        prior=some(prompt.prior),
+        names=names,
     )
 
 
@@ -174,10 +185,10 @@ def decoded_of(decoded: Decoded, tracks: Iterable[int]) -> Decoded:
     """The answers for some objects."""
     index = list(tracks)
     return Decoded(
-        decoded.logits[:, index],
-        decoded.quality[:, index],
-        None if decoded.presence is None else decoded.presence[:, index],
-        None if decoded.pointer is None else decoded.pointer[:, index],
+        logits=decoded.logits[:, index],
+        quality=decoded.quality[:, index],
+        presence=None if decoded.presence is None else decoded.presence[:, index],
+        pointer=None if decoded.pointer is None else decoded.pointer[:, index],
     )
 
 
@@ -198,7 +209,7 @@ def decoded_joined(parts: Sequence[tuple[Iterable[int], Decoded]]) -> Decoded:
         join([getattr(one, name) for _, one in parts]) for name in ("logits", "quality", "presence", "pointer")
     )
     assert logits is not None and quality is not None
-    return Decoded(logits, quality, presence, pointer)
+    return Decoded(logits=logits, quality=quality, presence=presence, pointer=pointer)
 
 
 def _gated(decoded: Decoded, prompt: Prompt) -> torch.Tensor:

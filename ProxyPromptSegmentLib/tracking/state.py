@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 ARRAYS = ("probability", "presence", "quality", "agreement", "disagrees", "reanchored")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FramePrediction:
     """The prediction for one frame and ``N`` objects.
 
@@ -51,7 +51,7 @@ class FramePrediction:
         return np.where(shown, np.clip(self.quality, 0, 1) * self.presence, 1.0 - self.presence).astype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Present:
     """The last frame: it can still be corrected or predicted anew, and enters the banks when time goes on.
 
@@ -74,7 +74,7 @@ class Present:
     stale: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Moment:
     """A moment of tracking, to which `Tracker.return_to` goes back.
 
@@ -111,7 +111,15 @@ def unchecked(index: int, probability: np.ndarray, presence: np.ndarray, quality
     """A prediction that was not compared with the proxy prompt."""
     none = np.zeros(len(presence), bool)
     doubt = np.full(len(presence), np.nan, np.float32)
-    return FramePrediction(index, probability, presence, quality, doubt, none, none.copy())
+    return FramePrediction(
+        index=index,
+        probability=probability,
+        presence=presence,
+        quality=quality,
+        agreement=doubt,
+        disagrees=none,
+        reanchored=none.copy(),
+    )
 
 
 def given_answer(index: int, masks: np.ndarray) -> FramePrediction:
@@ -122,7 +130,7 @@ def given_answer(index: int, masks: np.ndarray) -> FramePrediction:
 
 def objects_of(prediction: FramePrediction, tracks: Sequence[int]) -> FramePrediction:
     """The prediction of some objects."""
-    return FramePrediction(prediction.index, *(getattr(prediction, name)[list(tracks)] for name in ARRAYS))
+    return FramePrediction(index=prediction.index, **{name: getattr(prediction, name)[list(tracks)] for name in ARRAYS})
 
 
 def with_objects(
@@ -142,6 +150,6 @@ def with_objects(
     kept = list(present.memories)
     for track, memory in zip(tracks, memories, strict=False):
         kept[track] = memory
-    prediction = FramePrediction(present.prediction.index, **arrays)
+    prediction = FramePrediction(index=present.prediction.index, **arrays)
     corrected = present.corrected | set(tracks)
     return replace(present, prediction=prediction, memories=tuple(kept), corrected=corrected)

@@ -390,6 +390,14 @@ class Tracker:
         if remember and self.mode is not TrackingMode.PROXY_ONLY:
             memory = backbone.remember(features, agreed.decoded, frame)
             memories = tuple(track_of(memory, track) for track in range(len(self.names)))
-        answer = answer_of(agreed.decoded, prompt, encoded.box)
-        prediction = FramePrediction(index, *answer, agreed.values, agreed.disagrees, agreed.reanchored)
-        return Present(frame, encoded, prediction, memories, agreed)
+        probability, presence, quality = answer_of(agreed.decoded, prompt, encoded.box)
+        prediction = FramePrediction(
+            index=index,
+            probability=probability,
+            presence=presence,
+            quality=quality,
+            agreement=agreed.values,
+            disagrees=agreed.disagrees,
+            reanchored=agreed.reanchored,
+        )
+        return Present(frame=frame, encoded=encoded, prediction=prediction, memories=memories, agreed=agreed)

@@ -175,11 +175,11 @@ def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | Pr
     """A result in which nothing is done."""
     count, objects = len(images), len(tracker.names)
     return SegmentResult(
-        tracker.names,
-        np.zeros((count, objects, *images.shape[1:3]), np.float32),
-        np.zeros((count, objects), np.float32),
-        np.zeros((count, objects), np.float32),
-        np.zeros(count, bool),
+        objects=tracker.names,
+        probability=np.zeros((count, objects, *images.shape[1:3]), np.float32),
+        presence=np.zeros((count, objects), np.float32),
+        quality=np.zeros((count, objects), np.float32),
+        done=np.zeros(count, bool),
         one_piece=one_piece(support) if isinstance(support, SupportSet) else support.one_piece,
         across_slices=tracker.segmenter.across_slices,
     )

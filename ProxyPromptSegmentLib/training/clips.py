@@ -33,7 +33,7 @@ MADE_DEGREES, MADE_ZOOM, MADE_SHIFT = 5.0, (0.92, 1.09), 0.03
 PROXY, OWN_MASK, SUPPORT_MASK = "proxy", "own mask", "support's mask"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ClipEpisode:
     """One training step on clips.
 
@@ -144,13 +144,13 @@ class ClipSampler:
                 truth = torch.stack([masks for _, masks in drawn])
         truth = truth if begin == OWN_MASK else truth * related.view(-1, 1, 1, 1)
         return ClipEpisode(
-            random_intensity(frames, chance),
-            truth,
-            random_intensity(images, chance).expand(-1, 3, -1, -1),
-            masks,
-            chosen,
-            related,
-            begin,
+            frames=random_intensity(frames, chance),
+            truth=truth,
+            images=random_intensity(images, chance).expand(-1, 3, -1, -1),
+            masks=masks,
+            chosen=chosen,
+            related=related,
+            begin=begin,
         )
 
     def _draw_task(

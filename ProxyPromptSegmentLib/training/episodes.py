@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskPool:
     """All training slices of one data set at the network's size.
 
@@ -66,16 +66,16 @@ def build_pool(name: str, cases: list[Case], size: int, **options: object) -> Ta
         masks.append(masks_to_tensor(case.masks, box) > 0.5)
         patients.append(torch.full((case.images.shape[0],), index[case.patient]))
     return TaskPool(
-        name,
-        torch.cat(images),
-        torch.cat(masks),
-        torch.cat(patients),
-        cases[0].objects,
+        name=name,
+        images=torch.cat(images),
+        masks=torch.cat(masks),
+        patients=torch.cat(patients),
+        objects=cases[0].objects,
         **options,  # type: ignore[arg-type]
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Episode:
     """One training step.
 
@@ -167,7 +167,13 @@ class EpisodeSampler:
                 mask[position] = 0
         picked, related = self._choose(np.array(task), mask.flatten(1).any(1).numpy(), empty_tasks, rng)
         truth = mask * torch.from_numpy(related).view(-1, 1, 1, 1)
-        return Episode(joined.expand(-1, 3, -1, -1), mask, truth, torch.from_numpy(picked), torch.from_numpy(related))
+        return Episode(
+            images=joined.expand(-1, 3, -1, -1),
+            masks=mask,
+            truth=truth,
+            chosen=torch.from_numpy(picked),
+            related=torch.from_numpy(related),
+        )
 
     def _draw_pool(
         self, pool: TaskPool, union: torch.Tensor, rng: np.random.Generator

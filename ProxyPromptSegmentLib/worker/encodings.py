@@ -93,12 +93,12 @@ class EncodingStore:
         """Keeps one slice's embedding; returns it as it is kept."""
         features = encoded.features
         own = ImageFeatures(
-            _alone(features.top),
-            self._shared(device, features.positions),
-            _alone(features.valid),
-            None if features.high_res is None else tuple(_alone(level) for level in features.high_res),
+            top=_alone(features.top),
+            positions=self._shared(device, features.positions),
+            valid=_alone(features.valid),
+            high_res=None if features.high_res is None else tuple(_alone(level) for level in features.high_res),
         )
-        kept = EncodedSlices(own, encoded.box, encoded.keys)
+        kept = EncodedSlices(features=own, box=encoded.box, keys=encoded.keys)
         self._kept.put(device, encoded.keys[0], kept, bytes_of(own))
         return kept
 

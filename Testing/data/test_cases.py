@@ -16,7 +16,7 @@ WITH_TRAINING = {"promise12": (14, 3, 8), "psfhs": (14, 2, 4), "ccaus_video": (3
 
 def tiny_case(patient: str, dataset: str = "promise12") -> Case:
     images, masks = np.zeros((2, 4, 4), np.float32), np.zeros((2, 1, 4, 4), np.uint8)
-    return Case(dataset, patient, images, masks, ("prostate",), None)
+    return Case(dataset=dataset, patient=patient, images=images, masks=masks, objects=("prostate",), spacing_mm=None)
 
 
 @pytest.mark.parametrize("name", sorted([*COUNTS, *FIXED]))
@@ -61,9 +61,23 @@ def test_a_data_set_without_a_split_or_a_file_is_named():
 
 def test_a_case_whose_masks_are_of_another_size_is_refused():
     with pytest.raises(InputError, match=r"\(2, 1, 4, 4\)"):
-        Case("promise12", "a", np.zeros((2, 4, 4)), np.zeros((2, 1, 4, 5)), ("prostate",), None)
+        Case(
+            dataset="promise12",
+            patient="a",
+            images=np.zeros((2, 4, 4)),
+            masks=np.zeros((2, 1, 4, 5)),
+            objects=("prostate",),
+            spacing_mm=None,
+        )
     with pytest.raises(InputError, match="Check"):
-        Case("promise12", "a", np.zeros((2, 4, 4)), np.zeros((2, 2, 4, 4)), ("prostate",), None)
+        Case(
+            dataset="promise12",
+            patient="a",
+            images=np.zeros((2, 4, 4)),
+            masks=np.zeros((2, 2, 4, 4)),
+            objects=("prostate",),
+            spacing_mm=None,
+        )
 
 
 def test_an_unknown_data_set_and_a_folder_without_a_manifest_are_named(tmp_path):

@@ -53,14 +53,30 @@ def sweep(name: str, offsets: list[int], dataset: str = "ccaus_video", objects: 
             masks[index, 1, : SIDE // 2, offset : offset + 10] = 1
     images = np.random.default_rng(len(name)).uniform(0, 20, (len(offsets), SIDE, SIDE)) + 100 * masks[:, 0]
     names = ("vessel", "upper half")[:objects]
-    return Case(dataset, name, images.astype(np.float32), masks, names, None, name)
+    return Case(
+        dataset=dataset,
+        patient=name,
+        images=images.astype(np.float32),
+        masks=masks,
+        objects=names,
+        spacing_mm=None,
+        name=name,
+    )
 
 
 def disc(number: int) -> Case:
     y, x = np.mgrid[:SIDE, :SIDE]
     masks = np.stack([(y - 10) ** 2 + (x - 10) ** 2 < r**2 for r in (8, 4)]).astype(np.uint8)[None]
     images = np.repeat(masks.sum(axis=1)[..., None] * 60.0 + number, 3, axis=-1).astype(np.float32)
-    return Case("drishti_gs", f"disc{number}", images, masks, ("optic disc", "optic cup"), None, f"disc{number}")
+    return Case(
+        dataset="drishti_gs",
+        patient=f"disc{number}",
+        images=images,
+        masks=masks,
+        objects=("optic disc", "optic cup"),
+        spacing_mm=None,
+        name=f"disc{number}",
+    )
 
 
 POOL = [sweep("a", [0, 1, 2]), sweep("bb", [5, 6, 7])]
@@ -72,7 +88,7 @@ FOREIGN = [disc(n) for n in range(6)]
 
 def test_the_papers_standard_deviations_come_out_of_its_own_figures():
     """Tables 10 and 11 give table 3's 0.3 and 10.9: the sample SD of the objects' mean over five support pairs."""
-    table = TrackTable("jnu_ifm", "test", FRAMES, 1, 5, ["all"])
+    table = TrackTable(dataset="jnu_ifm", part="test", unit=FRAMES, supports=1, draws=5, targets=["all"])
     table.scores = {
         "ours": {
             "pubic symphysis": np.array([[0.779], [0.780], [0.778], [0.781], [0.780]]),
@@ -95,7 +111,7 @@ def test_the_papers_standard_deviations_come_out_of_its_own_figures():
 
 def test_a_sweep_counts_once_however_long_it_is_and_a_frame_once_however_large():
     long, short = sweep("long", [0, 0, 0, 0]), sweep("short", [0, 5])
-    table = TrackTable("ccaus_video", "test", FRAMES, 1, 1, ["long", "short"])
+    table = TrackTable(dataset="ccaus_video", part="test", unit=FRAMES, supports=1, draws=1, targets=["long", "short"])
     wrong = long.masks.copy()
     wrong[1] = 0
     table.note("m", long, wrong, 0, 0, disagreements=2)
@@ -112,7 +128,7 @@ def test_a_sweep_counts_once_however_long_it_is_and_a_frame_once_however_large()
 
 def test_a_volumes_dice_is_that_of_all_its_voxels():
     volume = sweep("case", [0, 5, 5], "promise12")
-    table = TrackTable("promise12", "test", VOLUMES, 4, 1, ["case"])
+    table = TrackTable(dataset="promise12", part="test", unit=VOLUMES, supports=4, draws=1, targets=["case"])
     predicted = volume.masks.copy()
     predicted[0] = 0
     table.note("m", volume, predicted, 0, 0)
@@ -181,7 +197,9 @@ class KnownTracker:
         elif not self.support.occupancy.any():
             mask[:] = 0
         ones = np.ones(1, np.float32)
-        return FramePrediction(index, mask, ones, ones, ones, np.array([index == 1]))
+        return FramePrediction(
+            index=index, probability=mask, presence=ones, quality=ones, agreement=ones, disagrees=np.array([index == 1])
+        )
 
 
 @pytest.fixture(scope="module")
@@ -272,8 +290,15 @@ def test_the_table_is_plain_json_and_markdown(followed):
 def test_a_row_that_some_target_cannot_have_is_left_out(segmenter):
     late = sweep("late", [2, 2])
     late.masks[0] = 0
-    wide = Case("ccaus_video", "wide", np.zeros((2, 30, SIDE), np.float32), np.ones((2, 1, 30, SIDE), np.uint8),
-                ("vessel",), None, "wide")  # fmt: skip
+    wide = Case(
+        dataset="ccaus_video",
+        patient="wide",
+        images=np.zeros((2, 30, SIDE), np.float32),
+        masks=np.ones((2, 1, 30, SIDE), np.uint8),
+        objects=("vessel",),
+        spacing_mm=None,
+        name="wide",
+    )
     wide.images[:, 15:] = 100
     table = tracking.follow_sweeps(segmenter, [late, wide], POOL, FOREIGN, 1, 1, make_tracker=KnownTracker)
     assert set(table.scores) == {
@@ -293,7 +318,7 @@ def test_the_real_tracker_gives_each_row_what_it_gives_by_hand(segmenter):
     tracker = Tracker(segmenter, "bank_only")
     tracker.start(None, window)
     tracker.anchor(pair.image, pair.masks, pair.window)
-    by_hand = TrackTable("ccaus_video", "test", FRAMES, 1, 1, ["target"])
+    by_hand = TrackTable(dataset="ccaus_video", part="test", unit=FRAMES, supports=1, draws=1, targets=["target"])
     by_hand.note(tracking.TEMPLATE, target, np.stack([tracker.step(image).masks() for image in target.images]), 0, 0)
     assert table.scores[tracking.TEMPLATE]["vessel"] == by_hand.scores[tracking.TEMPLATE]["vessel"]
     assert set(table.scores) >= {tracking.FOLLOWED, tracking.ALONE, tracking.EMPTIED, tracking.FUNDUS}
@@ -328,7 +353,9 @@ def test_a_slice_that_its_neighbours_fill_in_falls_out_only_where_each_slice_sta
     probability = volume.masks * np.float32(0.9)
     probability[2] = 0.4 * volume.masks[2]
     ones = np.ones((5, 1), np.float32)
-    result = SegmentResult(("vessel",), probability, ones, ones, np.ones(5, bool))
+    result = SegmentResult(
+        objects=("vessel",), probability=probability, presence=ones, quality=ones, done=np.ones(5, bool)
+    )
     monkeypatch.setattr(volumewise, "_segmented", lambda *_: [("m", result, None)])
     table = volumewise.follow_volumes(segmenter, [volume], POOL, FOREIGN, 1, 1)
     rows = {row["method"]: row for row in table.rows()}
@@ -413,7 +440,7 @@ def test_options_that_contradict_each_other_are_refused(more, told, model_file, 
 
 
 def test_the_command_writes_the_table_as_json_and_markdown(model_file, tmp_path, monkeypatch, capsys):
-    table = TrackTable("ccaus_video", "validation", FRAMES, 1, 2, ["one"])
+    table = TrackTable(dataset="ccaus_video", part="validation", unit=FRAMES, supports=1, draws=2, targets=["one"])
     case = sweep("one", [1, 2, 3])
     for draw in range(2):
         table.note("m", case, case.masks, draw, 0)
@@ -504,8 +531,8 @@ def test_a_banks_bytes_are_those_of_whole_storages_each_counted_once():
 
     bank = MemoryBank()
     whole = torch.zeros(10, 4)  # 160 bytes
-    bank.add(FrameMemory(0, whole[:1], torch.zeros(2)))  # a view holds all of it
-    bank.add(FrameMemory(1, whole[1:], torch.zeros(2)))
+    bank.add(FrameMemory(frame=0, spatial=whole[:1], pointer=torch.zeros(2)))  # a view holds all of it
+    bank.add(FrameMemory(frame=1, spatial=whole[1:], pointer=torch.zeros(2)))
     holder = Holder()
     holder.banks, holder.again, holder.other = (bank,), {"same": bank}, torch.zeros(1000)
     assert tracking_memory.bank_bytes(holder) == 160 + 2 * 8

@@ -21,12 +21,20 @@ def case(name):
     images = np.full((2, 32, 32), 40.0, np.float32) + np.random.default_rng(len(name)).normal(0, 3, (2, 32, 32))
     masks = np.zeros((2, 1, 32, 32), np.uint8)
     masks[:, :, 8:24, 8:24] = 1
-    return Case("promise12", name, (images + 90 * masks[:, 0]).astype(np.float32), masks, ("prostate",), None, name)
+    return Case(
+        dataset="promise12",
+        patient=name,
+        images=(images + 90 * masks[:, 0]).astype(np.float32),
+        masks=masks,
+        objects=("prostate",),
+        spacing_mm=None,
+        name=name,
+    )
 
 
 @pytest.fixture
 def data(monkeypatch, tmp_path):
-    made = Split([case("a"), case("bb")], [case("ccc")], [case("dddd")])
+    made = Split(train=[case("a"), case("bb")], validation=[case("ccc")], test=[case("dddd")])
     monkeypatch.setattr(module, "load_dataset", lambda root, name: [])
     monkeypatch.setattr(module, "split", lambda cases, name: made)
     return tmp_path

@@ -38,7 +38,7 @@ class InContextModel(EchoModel):
         there = (logits > 0).flatten(2).any(-1)
         presence = there.float() * 12 - 6
         quality = 0.95 - 0.1 * torch.arange(len(levels)).expand(len(logits), -1)
-        return Decoded(logits, quality), Prompt(presence=presence, names=support.names)
+        return Decoded(logits=logits, quality=quality), Prompt(presence=presence, names=support.names)
 
 
 def a_case(

@@ -68,7 +68,9 @@ def random_features(count, config, seed=1):
     chance = torch.Generator().manual_seed(seed)
     top = torch.randn(count, config.channels, config.grid, config.grid, generator=chance)
     positions = torch.randn(config.channels, config.grid, config.grid, generator=chance)
-    return ImageFeatures(top, positions, torch.ones(count, config.grid, config.grid, dtype=torch.bool))
+    return ImageFeatures(
+        top=top, positions=positions, valid=torch.ones(count, config.grid, config.grid, dtype=torch.bool)
+    )
 
 
 def random_support(generator, supports, objects, seed=2):
@@ -87,14 +89,16 @@ class EchoBackbone(nn.Module):
     name, image_size, grid, channels, keeps_aspect = "echo", 64, 64, 1, True
 
     def encode(self, images, valid=None):
-        return ImageFeatures(images[:, :1], torch.zeros(1, 64, 64), valid)
+        return ImageFeatures(top=images[:, :1], positions=torch.zeros(1, 64, 64), valid=valid)
 
     def prompt_points(self, points, labels):
         return torch.zeros(len(points), 1, self.channels)
 
     def decode(self, features, prompt: Prompt):
         logits = (features.top - 0.5) * 20
-        return Decoded(logits.expand(-1, len(prompt.names), -1, -1), torch.ones(len(logits), len(prompt.names)))
+        return Decoded(
+            logits=logits.expand(-1, len(prompt.names), -1, -1), quality=torch.ones(len(logits), len(prompt.names))
+        )
 
 
 class EchoGenerator(nn.Module):
@@ -105,7 +109,13 @@ class EchoGenerator(nn.Module):
     def prepare(self, features, images, masks, names=()):
         occupancy = functional.adaptive_avg_pool2d(masks, features.top.shape[-1]).flatten(2)
         valid = features.valid.flatten(1)
-        return PreparedSupport(features.top.flatten(2), occupancy.unsqueeze(2), occupancy, valid, names)
+        return PreparedSupport(
+            features=features.top.flatten(2),
+            aggregated=occupancy.unsqueeze(2),
+            occupancy=occupancy,
+            valid=valid,
+            names=names,
+        )
 
     def prompt(self, features, support, chosen=None):
         return Prompt(names=support.names)

@@ -88,10 +88,10 @@ def bank(frames, count=1, conditioning=(), seed=6):
     chance = torch.Generator().manual_seed(seed)
     return [
         FrameMemory(
-            frame,
-            torch.randn(count, NARROW, GRID, GRID, generator=chance),
-            torch.randn(count, CHANNELS, generator=chance),
-            frame in conditioning,
+            frame=frame,
+            spatial=torch.randn(count, NARROW, GRID, GRID, generator=chance),
+            pointer=torch.randn(count, CHANNELS, generator=chance),
+            conditioning=frame in conditioning,
         )
         for frame in frames
     ]

@@ -37,7 +37,9 @@ class FollowingBackbone(EchoBackbone):
         logits = self.logits_at(features, levels)
         there = (logits > 0).flatten(2).any(-1)
         quality = torch.full(there.shape, 0.9) - 0.01 * frame
-        return Decoded(logits, quality, there.float() * 12 - 6, torch.zeros(*there.shape, 1))
+        return Decoded(
+            logits=logits, quality=quality, presence=there.float() * 12 - 6, pointer=torch.zeros(*there.shape, 1)
+        )
 
     @staticmethod
     def logits_at(features, levels):
@@ -45,11 +47,13 @@ class FollowingBackbone(EchoBackbone):
 
     def remember(self, features, decoded, frame):
         count = decoded.logits.shape[0] * decoded.logits.shape[1]
-        return FrameMemory(frame, torch.ones(count, 1, 1, 1), torch.zeros(count, 1))
+        return FrameMemory(frame=frame, spatial=torch.ones(count, 1, 1, 1), pointer=torch.zeros(count, 1))
 
     def remember_mask(self, features, masks, frame):
         count = masks.shape[0] * masks.shape[1]
-        return FrameMemory(frame, torch.ones(count, 1, 1, 1), torch.zeros(count, 1), conditioning=True)
+        return FrameMemory(
+            frame=frame, spatial=torch.ones(count, 1, 1, 1), pointer=torch.zeros(count, 1), conditioning=True
+        )
 
 
 class FollowingGenerator(EchoGenerator):

@@ -114,7 +114,7 @@ class StickyBackbone(nn.Module):
 
     def encode(self, images, valid=None):
         top = functional.adaptive_avg_pool2d(images, self.grid)
-        return ImageFeatures(top, torch.zeros(3, 16, 16), valid, (images,))
+        return ImageFeatures(top=top, positions=torch.zeros(3, 16, 16), valid=valid, high_res=(images,))
 
     def decode(self, features, prompt, memories=(), frame=0):
         seen = [m for m in memories if m.spatial.numel() and m.frame < frame]
@@ -124,16 +124,20 @@ class StickyBackbone(nn.Module):
             self.decoded_alone += 1
             logits = (features.high_res[0][:, prompt.memory[0, :, 0, 0].long()] - 0.5) * 20
         presence = torch.where((logits > 0).flatten(2).any(-1), 8.0, -8.0)
-        return Decoded(logits, torch.full_like(presence, 0.9), presence, presence.unsqueeze(-1))
+        return Decoded(
+            logits=logits, quality=torch.full_like(presence, 0.9), presence=presence, pointer=presence.unsqueeze(-1)
+        )
 
     def prompt_points(self, points, labels):
         return torch.zeros(len(points), 1, self.channels)
 
     def remember(self, features, decoded, frame):
-        return FrameMemory(frame, decoded.logits[0].unsqueeze(1), decoded.pointer[0])
+        return FrameMemory(frame=frame, spatial=decoded.logits[0].unsqueeze(1), pointer=decoded.pointer[0])
 
     def remember_mask(self, features, masks, frame):
-        return FrameMemory(frame, (masks[0].unsqueeze(1) - 0.5) * 20, masks[0, :, 0, :1], conditioning=True)
+        return FrameMemory(
+            frame=frame, spatial=(masks[0].unsqueeze(1) - 0.5) * 20, pointer=masks[0, :, 0, :1], conditioning=True
+        )
 
 
 class StickyModel(nn.Module):
@@ -157,7 +161,13 @@ class StickyGenerator:
 def sticky_support(names=("red", "green")):
     none = torch.zeros(1, len(names), 1, 256)
     shown = torch.full((1, len(names), 256), 16 / 256)
-    return PreparedSupport(torch.zeros(1, 3, 256), none, shown, torch.ones(1, 256, dtype=torch.bool), names)
+    return PreparedSupport(
+        features=torch.zeros(1, 3, 256),
+        aggregated=none,
+        occupancy=shown,
+        valid=torch.ones(1, 256, dtype=torch.bool),
+        names=names,
+    )
 
 
 def spots(*places, size=16):

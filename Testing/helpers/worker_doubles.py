@@ -50,7 +50,7 @@ def embedded(name="sam-compact"):
 
 
 def loaded(segmenter, name="sam-compact"):
-    return LoadedModel(segmenter, name, Path(name), "0" * 64, {"name": name})
+    return LoadedModel(segmenter=segmenter, name=name, path=Path(name), sha256="0" * 64, metadata={"name": name})
 
 
 def an_engine(segmenter, **options):

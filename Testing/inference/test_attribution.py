@@ -43,11 +43,13 @@ class PatchBackbone(EchoBackbone):
         self.keeps_aspect = keeps_aspect
 
     def encode(self, images, valid=None):
-        return ImageFeatures(functional.pixel_unshuffle(images[:, :1], 8) * FAR, torch.zeros(64, 8, 8), valid)
+        return ImageFeatures(
+            top=functional.pixel_unshuffle(images[:, :1], 8) * FAR, positions=torch.zeros(64, 8, 8), valid=valid
+        )
 
     def decode(self, features, prompt):
         image = functional.pixel_shuffle(features.top / FAR, 8)
-        return super().decode(ImageFeatures(image, features.positions, features.valid), prompt)
+        return super().decode(ImageFeatures(top=image, positions=features.positions, valid=features.valid), prompt)
 
 
 class PatchModel(EchoModel):

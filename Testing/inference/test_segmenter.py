@@ -330,7 +330,13 @@ def test_gray_slices_and_one_colour_slice_of_the_same_numbers_have_different_key
 def result_of(probability, presence, done=None):
     probability, presence = np.asarray(probability, np.float32), np.asarray(presence, np.float32)
     done = np.ones(len(presence), bool) if done is None else np.asarray(done)
-    return SegmentResult(("a",), probability, presence, np.full(presence.shape, 0.8, np.float32), done)
+    return SegmentResult(
+        objects=("a",),
+        probability=probability,
+        presence=presence,
+        quality=np.full(presence.shape, 0.8, np.float32),
+        done=done,
+    )
 
 
 def test_an_object_is_shown_where_it_is_likely_and_present():

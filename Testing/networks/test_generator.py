@@ -35,8 +35,8 @@ WITHOUT_GRADIENT = (
 
 def subset(support, index):
     """Some of the supports, in that order."""
-    parts = (getattr(support, field)[index] for field in ("features", "aggregated", "occupancy", "valid"))
-    return PreparedSupport(*parts, support.names)
+    parts = {field: getattr(support, field)[index] for field in ("features", "aggregated", "occupancy", "valid")}
+    return PreparedSupport(**parts, names=support.names)
 
 
 def assert_same(first, second, objects=slice(None), **tolerance):
@@ -293,7 +293,9 @@ def random_episode(size=64, count=4):
         masks[b, 0, 5 * b : 5 * b + size // 3, size // 4 : size // 2 + b] = 1
     chosen = torch.tensor([[(b + 1) % count, (b + 2) % count] for b in range(count)])
     images = torch.rand(count, 1, size, size, generator=chance).expand(-1, 3, -1, -1)
-    return Episode(images, masks, masks.clone(), chosen, torch.ones(count, dtype=torch.bool))
+    return Episode(
+        images=images, masks=masks, truth=masks.clone(), chosen=chosen, related=torch.ones(count, dtype=torch.bool)
+    )
 
 
 def gradients(model, episode):

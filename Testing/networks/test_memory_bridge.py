@@ -224,7 +224,9 @@ def test_proxy_tokens_lie_between_spatial_memories_and_pointers_and_are_not_rota
     torch.nn.init.normal_(backbone.bridge.proxy_position)
     network = backbone.sam2
     memories, prompt = bank([0, 1, 2], conditioning=[0]), proxy()
-    frame = ImageFeatures(torch.randn(1, CHANNELS, GRID, GRID), backbone.positions(), torch.ones(1, GRID, GRID) > 0)
+    frame = ImageFeatures(
+        top=torch.randn(1, CHANNELS, GRID, GRID), positions=backbone.positions(), valid=torch.ones(1, GRID, GRID) > 0
+    )
     with torch.no_grad(), memory_attention_calls(backbone) as calls:
         image = backbone.condition(frame, prompt, memories, 3, 1)
     assert image.shape == (1, CHANNELS, GRID, GRID)
@@ -254,7 +256,7 @@ def test_only_a_model_that_merges_pairs_gives_its_tokens_places():
     plain = lively_backbone()
     placed = lively_backbone(grid_positions=True)
     prompt, frame = proxy(), torch.randn(1, CHANNELS, GRID, GRID)
-    features = ImageFeatures(frame, plain.positions(), torch.ones(1, GRID, GRID) > 0)
+    features = ImageFeatures(top=frame, positions=plain.positions(), valid=torch.ones(1, GRID, GRID) > 0)
     found = []
     for made in (plain, placed):
         with torch.no_grad(), memory_attention_calls(made) as calls:
@@ -268,7 +270,9 @@ def test_only_a_model_that_merges_pairs_gives_its_tokens_places():
 @pytest.mark.parametrize("frames", [[], [0, 1]])
 def test_the_order_of_tokens_without_places_does_not_matter_as_rotation_would_make_it(frames):
     backbone, order = lively_backbone(), torch.randperm(TOKENS, generator=torch.Generator().manual_seed(0))
-    frame = ImageFeatures(torch.randn(1, CHANNELS, GRID, GRID), backbone.positions(), torch.ones(1, GRID, GRID) > 0)
+    frame = ImageFeatures(
+        top=torch.randn(1, CHANNELS, GRID, GRID), positions=backbone.positions(), valid=torch.ones(1, GRID, GRID) > 0
+    )
     prompt = proxy()
     shuffled = Prompt(memory=prompt.memory[:, :, order])
     with torch.no_grad():

@@ -140,7 +140,7 @@ def test_remembering_a_prediction_is_the_packages_memory_encoder(features, embed
     pointers = torch.randn(2, 2, CHANNELS, generator=chance)
     frames = features.select([3, 4])
     with torch.inference_mode():
-        memory = backbone.remember(frames, Decoded(logits, scores, scores, pointers), 7)
+        memory = backbone.remember(frames, Decoded(logits=logits, quality=scores, presence=scores, pointer=pointers), 7)
         gated = torch.where(scores.reshape(4, 1, 1, 1) > 0, logits.flatten(0, 1).unsqueeze(1), torch.tensor(-1024.0))
         expected, _ = backbone.sam2._encode_new_memory(
             [frames.top.repeat_interleave(2, dim=0).flatten(2).permute(2, 0, 1)],
@@ -158,16 +158,16 @@ def test_a_decoder_without_a_score_is_taken_to_see_the_object(backbone, features
     logits, pointer = torch.randn(1, 1, 64, 64), torch.zeros(1, 1, CHANNELS)
     frame, sure = features.select([0]), torch.ones(1, 1)
     with torch.inference_mode():
-        without = backbone.remember(frame, Decoded(logits, sure, None, pointer), 0)
-        there = backbone.remember(frame, Decoded(logits, sure, sure, pointer), 0)
-        absent = backbone.remember(frame, Decoded(logits, sure, -sure, pointer), 0)
+        without = backbone.remember(frame, Decoded(logits=logits, quality=sure, presence=None, pointer=pointer), 0)
+        there = backbone.remember(frame, Decoded(logits=logits, quality=sure, presence=sure, pointer=pointer), 0)
+        absent = backbone.remember(frame, Decoded(logits=logits, quality=sure, presence=-sure, pointer=pointer), 0)
     assert torch.equal(without.spatial, there.spatial)
     assert (absent.spatial - there.spatial).abs().max() > 1e-2
 
 
 def test_what_has_no_pointer_cannot_be_remembered(backbone, features):
     with pytest.raises(ValueError, match="has a pointer"):
-        backbone.remember(features.select([0]), Decoded(torch.zeros(1, 1, 64, 64), torch.ones(1, 1)), 0)
+        backbone.remember(features.select([0]), Decoded(logits=torch.zeros(1, 1, 64, 64), quality=torch.ones(1, 1)), 0)
 
 
 def given_masks_by_the_package(backbone, frames, masks):
@@ -371,10 +371,10 @@ def test_objects_and_targets_together_are_each_pair_alone(backbone, features, re
     for b in range(2):
         for n in range(objects):
             here, row = (slice(b, b + 1), slice(n, n + 1)), slice(b * objects + n, b * objects + n + 1)
-            one = Prompt(prompt.sparse[here], prompt.dense[here], prompt.memory[here])
+            one = Prompt(sparse=prompt.sparse[here], dense=prompt.dense[here], memory=prompt.memory[here])
             past = [replace(m, spatial=m.spatial[row], pointer=m.pointer[row]) for m in memories]
             alone = decoded(backbone, frames.select([b]), one, past, 3)
-            pair = Decoded(*(getattr(together, f)[here] for f in ("logits", "quality", "presence", "pointer")))
+            pair = Decoded(**{f: getattr(together, f)[here] for f in ("logits", "quality", "presence", "pointer")})
             assert_same(pair, alone, atol=1e-4, rtol=1e-3)
             with torch.inference_mode():
                 spatial = backbone.remember(frames.select([b]), alone, 3).spatial

@@ -28,7 +28,9 @@ def backbone():
 def features(backbone, count, seed=0):
     chance = torch.Generator().manual_seed(seed)
     top = torch.randn(count, CHANNELS, GRID, GRID, generator=chance)
-    return ImageFeatures(top, backbone.positions().detach(), torch.ones(count, GRID, GRID, dtype=torch.bool))
+    return ImageFeatures(
+        top=top, positions=backbone.positions().detach(), valid=torch.ones(count, GRID, GRID, dtype=torch.bool)
+    )
 
 
 def prompt(batch, objects, kind, tokens=5, seed=1):

@@ -36,7 +36,9 @@ def a_report(folder: Path, segmenter: Segmenter, cancel: CancelToken | None = No
     case = read_support_case(*write_case(folder, "old", a_case(1)))
     target = read_volume(write_case(folder, "new", a_case(2))[0])
     job = plan([case], target)
-    model = LoadedModel(segmenter, "double", Path("double.safetensors"), "ab" * 32, {"steps": 7})
+    model = LoadedModel(
+        segmenter=segmenter, name="double", path=Path("double.safetensors"), sha256="ab" * 32, metadata={"steps": 7}
+    )
     outcome = run(segmenter, job, cancel=cancel)
     notes = [*job.notes, *outcome.notes]
     return build_report(job, outcome, [case], model, {"threshold": 0.5}, {"total": 1.23456}, notes=notes, **more)

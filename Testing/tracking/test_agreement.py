@@ -47,16 +47,19 @@ def test_objects_stay_in_their_order_when_the_second_is_dropped():
 def test_a_proxy_prompt_that_shows_no_pixel_drops_nothing_however_sure_it_is():
     seen = torch.full((1, 1, 16, 16), 9.0)
     sure = {"quality": torch.full((1, 1), 0.9), "presence": torch.full((1, 1), 8.0)}
-    bank, features = MemoryBank(), ImageFeatures(seen[:, :, :4, :4], seen[0], torch.ones(1, 4, 4, dtype=torch.bool))
-    bank.add(FrameMemory(0, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1)))
+    bank, features = (
+        MemoryBank(),
+        ImageFeatures(top=seen[:, :, :4, :4], positions=seen[0], valid=torch.ones(1, 4, 4, dtype=torch.bool)),
+    )
+    bank.add(FrameMemory(frame=0, spatial=torch.zeros(1, 1, 4, 4), pointer=torch.zeros(1, 1)))
     for alone, dropped in ((-seen, False), (seen.triu(12), True)):
         check = agreement.AgreementCheck("exact", 0.5, True)
         nearly_nothing = torch.where(alone == 0, -9.0, alone)
         found = check(
-            lambda *_, logits=nearly_nothing: Decoded(logits, **sure),
+            lambda *_, logits=nearly_nothing: Decoded(logits=logits, **sure),
             features,
             Prompt(memory=torch.zeros(1, 1, 1, 1)),
-            Decoded(seen, **sure),
+            Decoded(logits=seen, **sure),
             [bank],
             1,
             1,
@@ -158,10 +161,10 @@ def test_padding_has_no_say_in_the_agreement():
     logits = torch.full((1, 1, 16, 16), -9.0)
     valid = torch.ones(1, 4, 4, dtype=torch.bool)
     valid[:, 2:] = False
-    decoded = Decoded(logits, torch.ones(1, 1))
+    decoded = Decoded(logits=logits, quality=torch.ones(1, 1))
     assert agreement.prior_agreement(prompt, decoded, valid).item() == 1
     assert agreement.prior_agreement(prompt, decoded, torch.ones_like(valid)).item() < 0.1
-    shown = Decoded(logits.clone(), torch.ones(1, 1))
+    shown = Decoded(logits=logits.clone(), quality=torch.ones(1, 1))
     shown.logits[:, :, 8:] = 9
     assert agreement.mask_agreement(decoded, shown, prompt, valid).item() == 1
     assert agreement.mask_agreement(decoded, shown, prompt, torch.ones_like(valid)).item() == 0

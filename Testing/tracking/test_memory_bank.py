@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank, joined, track
 
 def memory(frame, conditioning=False, tracks=1):
     spatial = torch.full((tracks, 2, 3, 3), float(frame)) + torch.arange(tracks).view(-1, 1, 1, 1) / 10
-    return FrameMemory(frame, spatial, spatial[:, 0, 0, :1].clone(), conditioning)
+    return FrameMemory(frame=frame, spatial=spatial, pointer=spatial[:, 0, 0, :1].clone(), conditioning=conditioning)
 
 
 def frames(memories):

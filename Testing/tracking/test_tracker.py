@@ -77,7 +77,14 @@ def test_masks_and_confidence_are_of_what_is_probable_and_present():
     nothing = np.zeros(3, np.float32)
     probability = np.full((3, 2, 2), 0.8, np.float32)
     presence, quality = np.array([1.0, 0.7, 0.1], np.float32), np.array([0.9, 0.9, 0.9], np.float32)
-    answer = FramePrediction(4, probability, presence, quality, nothing, nothing.astype(bool))
+    answer = FramePrediction(
+        index=4,
+        probability=probability,
+        presence=presence,
+        quality=quality,
+        agreement=nothing,
+        disagrees=nothing.astype(bool),
+    )
     assert answer.masks()[:, 0, 0].tolist() == [1, 1, 0]
     assert answer.masks(0.6)[:, 0, 0].tolist() == [1, 0, 0]
     np.testing.assert_allclose(answer.confidence(), [0.9, 0.63, 0.9], atol=1e-6)

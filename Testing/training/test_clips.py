@@ -36,7 +36,7 @@ def pool(name, patients=4, slices=7, brightness=0):
         time = index % slices
         images[index] = brightness + 20 * int(owner[index]) + time
         masks[index, 0, 30 + 4 * time : 60 + 4 * time, 40:80] = True
-    return TaskPool(name, images, masks, owner, ("square",), 2)
+    return TaskPool(name=name, images=images, masks=masks, patients=owner, objects=("square",), per_step=2)
 
 
 @pytest.fixture

@@ -30,7 +30,15 @@ def pool(name, patients=6, slices=4, per_step=4, objects=1, brightness=0, **opti
         if index % slices != slices - 1:
             for n in range(objects):
                 masks[index, n, 8 + 6 * n : 14 + 6 * n, 8:24] = True
-    return TaskPool(name, images, masks, owner, tuple(f"object {n}" for n in range(objects)), per_step, **options)
+    return TaskPool(
+        name=name,
+        images=images,
+        masks=masks,
+        patients=owner,
+        objects=tuple(f"object {n}" for n in range(objects)),
+        per_step=per_step,
+        **options,
+    )
 
 
 @pytest.fixture
@@ -181,7 +189,15 @@ def case(patient, name="", slices=3, shape=(20, 30), marked=(0, 1), spacing=(3.0
     images = np.random.default_rng(len(patient + name)).normal(100, 20, (slices, *shape)).astype(np.float32)
     masks = np.zeros((slices, 1, *shape), np.uint8)
     masks[list(marked), 0, 5:15, 5:15] = 1
-    return Case("made", patient, images, masks, ("box",), spacing, name or patient)
+    return Case(
+        dataset="made",
+        patient=patient,
+        images=images,
+        masks=masks,
+        objects=("box",),
+        spacing_mm=spacing,
+        name=name or patient,
+    )
 
 
 def test_a_pool_brings_all_slices_to_one_size_and_keeps_who_is_who():

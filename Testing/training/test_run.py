@@ -18,14 +18,16 @@ def made_case(patient):
     images = np.random.default_rng(len(patient)).random((2, 48, 40)).astype(np.float32)
     masks = np.zeros((2, 1, 48, 40), np.uint8)
     masks[0, 0, 10:30, 10:30] = 1
-    return Case("made", patient, images, masks, ("square",), None, patient)
+    return Case(
+        dataset="made", patient=patient, images=images, masks=masks, objects=("square",), spacing_mm=None, name=patient
+    )
 
 
 @pytest.mark.parametrize(("patients", "supports"), [(3, 3), (6, 4)])
 def test_a_data_set_with_few_patients_is_validated_with_as_many_supports_as_it_has(monkeypatch, patients, supports):
     cases = [made_case(f"patient {n}") for n in range(patients + 1)]
     monkeypatch.setattr(module, "load_dataset", lambda root, name: cases)
-    monkeypatch.setattr(module, "split", lambda cases, name: Split(cases[1:], cases[:1], []))
+    monkeypatch.setattr(module, "split", lambda cases, name: Split(train=cases[1:], validation=cases[:1], test=[]))
     asked = []
     draw = module.draw_supports
     monkeypatch.setattr(module, "draw_supports", lambda *words, **more: asked.append(words[2]) or draw(*words, **more))

@@ -33,7 +33,16 @@ def made_cases(count=5, side=64):
         center = rng.uniform(0.35 * side, 0.65 * side, 2)
         disc = (rows - center[0]) ** 2 + (columns - center[1]) ** 2 < (0.2 * side) ** 2
         image = (rng.normal(60, 8, (side, side)) + 90 * disc).astype(np.float32)
-        cases.append(Case("made", f"patient {number}", image[None], disc[None, None].astype(np.uint8), ("disc",), None))
+        cases.append(
+            Case(
+                dataset="made",
+                patient=f"patient {number}",
+                images=image[None],
+                masks=disc[None, None].astype(np.uint8),
+                objects=("disc",),
+                spacing_mm=None,
+            )
+        )
     return cases
 
 
@@ -41,7 +50,7 @@ def made_cases(count=5, side=64):
 def data(monkeypatch, tmp_path):
     """Synthetic cases in the place of a data set."""
     monkeypatch.setattr(module, "load_dataset", lambda root, name: made_cases())
-    monkeypatch.setattr(module, "split", lambda cases, name: Split(cases[:4], [], cases[4:]))
+    monkeypatch.setattr(module, "split", lambda cases, name: Split(train=cases[:4], validation=[], test=cases[4:]))
     return tmp_path / "no data"
 
 

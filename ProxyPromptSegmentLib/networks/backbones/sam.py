@@ -147,7 +147,7 @@ class SamBackbone(nn.Module):
             pixels = pixels.repeat_interleave(self.image_size // self.grid, -2)
             padding = (images == 0).all(1) & ~pixels
             normalised = normalised.masked_fill(padding.unsqueeze(1), 0.0)
-        return ImageFeatures(self.sam.image_encoder(normalised), self.positions(), valid)
+        return ImageFeatures(top=self.sam.image_encoder(normalised), positions=self.positions(), valid=valid)
 
     def positions(self) -> torch.Tensor:
         """SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
@@ -191,7 +191,9 @@ class SamBackbone(nn.Module):
         kernel = decoder.output_hypernetworks_mlps[0](hidden[:, 1])
         logits = torch.einsum("bc,bchw->bhw", kernel, upscaled)
         quality = decoder.iou_prediction_head(hidden[:, 0])[:, 0]
-        return Decoded(logits.reshape(batch, objects, *logits.shape[-2:]), quality.reshape(batch, objects))
+        return Decoded(
+            logits=logits.reshape(batch, objects, *logits.shape[-2:]), quality=quality.reshape(batch, objects)
+        )
 
     def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Embeds clicks as SAM does.

@@ -81,7 +81,7 @@ class Sam2Backbone(nn.Module):
             valid = torch.ones(images.shape[0], self.grid, self.grid, dtype=torch.bool, device=images.device)
         levels = self.sam2.forward_image((images - self.mean) / self.std)["backbone_fpn"]
         high_res = tuple(levels[:2]) if self.sam2.use_high_res_features_in_sam else None
-        return ImageFeatures(levels[-1], self.positions(), valid, high_res)
+        return ImageFeatures(top=levels[-1], positions=self.positions(), valid=valid, high_res=high_res)
 
     def positions(self) -> torch.Tensor:
         """SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
@@ -129,10 +129,10 @@ class Sam2Backbone(nn.Module):
             there = torch.sigmoid(presence) if self.sam2.soft_no_obj_ptr else (presence > 0).to(presence.dtype)
         pointer = self._pointer(tokens[:, 0], there)
         return Decoded(
-            masks[:, 0].unflatten(0, (batch, objects)),
-            quality[:, 0].unflatten(0, (batch, objects)),
-            None if presence is None else presence.unflatten(0, (batch, objects)),
-            pointer.unflatten(0, (batch, objects)),
+            logits=masks[:, 0].unflatten(0, (batch, objects)),
+            quality=quality[:, 0].unflatten(0, (batch, objects)),
+            presence=None if presence is None else presence.unflatten(0, (batch, objects)),
+            pointer=pointer.unflatten(0, (batch, objects)),
         )
 
     def condition(
@@ -199,7 +199,9 @@ class Sam2Backbone(nn.Module):
             full = torch.where(score[..., None, None] > 0, full, full.new_full((), -1024.0))
         if decoded.pointer is None:
             raise ValueError("only what SAM 2 decoded has a pointer and can be remembered")
-        return FrameMemory(frame, self._spatial(features, full, score), decoded.pointer.flatten(0, 1))
+        return FrameMemory(
+            frame=frame, spatial=self._spatial(features, full, score), pointer=decoded.pointer.flatten(0, 1)
+        )
 
     def remember_mask(self, features: ImageFeatures, masks: torch.Tensor, frame: int) -> FrameMemory:
         """Encodes given masks (a correction, or a support as a first frame) as a conditioning memory.
@@ -236,7 +238,7 @@ class Sam2Backbone(nn.Module):
                 high_res_features=self._high_res(features, objects),
             )
             pointer = self._pointer(tokens[:, 0], present[:, 0])
-        return FrameMemory(frame, spatial, pointer, conditioning=True)
+        return FrameMemory(frame=frame, spatial=spatial, pointer=pointer, conditioning=True)
 
     def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Embeds clicks as SAM 2 does.

@@ -19,7 +19,7 @@ CHOICES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProxyPromptConfig:
     """Sizes and choices of a Proxy Prompt generator.
 

@@ -94,11 +94,11 @@ class ProxyPromptGenerator(nn.Module):
         aggregated = self.bridge(features.top, context)
         occupancy = functional.adaptive_avg_pool2d(masks, self.config.grid)
         return PreparedSupport(
-            features.top.flatten(2),
-            aggregated.flatten(3),
-            occupancy.flatten(2),
-            features.valid.flatten(1),
-            names,
+            features=features.top.flatten(2),
+            aggregated=aggregated.flatten(3),
+            occupancy=occupancy.flatten(2),
+            valid=features.valid.flatten(1),
+            names=names,
         )
 
     def context(
