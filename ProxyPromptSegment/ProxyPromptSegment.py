@@ -33,7 +33,8 @@ try:
     LOAD_ERROR = ""
 except Exception as error:
     logging.exception("Proxy Prompt Segment could not be loaded")
-    SegmentationLogic, LOAD_ERROR = object, f"{type(error).__name__}: {error}"
+    SegmentationLogic = object  # type: ignore[misc,assignment] # the class below has to be made all the same
+    LOAD_ERROR = f"{type(error).__name__}: {error}"
 
 
 class ProxyPromptSegment(ScriptedLoadableModule):

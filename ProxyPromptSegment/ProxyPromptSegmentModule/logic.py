@@ -9,20 +9,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import slicer
 
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
+from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump
-from ProxyPromptSegmentModule.runs.questions import Asking
+from ProxyPromptSegmentModule.runs.questions import Asking, CheckAnswer, SuggestAnswer, WhyAnswer
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
-from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
+from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    import vtk
+
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
+    from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentLib.worker.estimate import Estimate
+    from ProxyPromptSegmentLib.worker.thread import Ticket
+
+    Support = SupportCase | tuple[slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode]
+
+R = TypeVar("R", bound=Run)
 
 TICK_SECONDS = 0.020
 """How long slices are written at a time; with one slice more than that, a tick stays below 50 ms."""
@@ -45,7 +58,7 @@ class SegmentationLogic:
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
         self._learned: Run | None = None
-        self._scene_tags: list[tuple[Any, int]] = []
+        self._scene_tags: list[tuple[slicer.vtkMRMLScene, int]] = []
         self._listen()
 
     # --- runs ---------------------------------------------------------------------------------------------------
@@ -61,46 +74,44 @@ class SegmentationLogic:
         Raises:
             UsageError: If something is missing; the sentence says what.
         """
-        kind = SequenceRun if request.browser is not None else VolumeRun
+        kind: Callable[[Request, Submit], Run] = SequenceRun if request.browser is not None else VolumeRun
         run = self._begin(kind, request)
         run.observe(self._when_ended)
         return run
 
     def live(self, request: Request) -> LiveRun:
         """Segments the slice on screen; `show` chooses another one, the newest wins."""
-        run = self._begin(LiveRun, request)
-        assert isinstance(run, LiveRun)
-        return run
+        return self._begin(LiveRun, request)
 
     def show(self, run: LiveRun, index: int) -> None:
         """Segments another slice of a live run."""
         run.show(index)
         self.pump.start()
 
-    def _begin(self, kind: Any, request: Request) -> Run:
+    def _begin(self, kind: Callable[[Request, Submit], R], request: Request) -> R:
         _check(request)
         for other in self._runs:
             if not other.ended:
                 other.cancel()
         # Only the last two can be undone: a writer remembers every slice that it has replaced.
         for other in [run for run in self._runs if run.ended][:-1]:
-            other.sink.close()
+            other.destination.close()
             self._runs.remove(other)
-        run: Run = kind(request, lambda task, label: self._submit_for(run, task, label))
+        run: R = kind(request, lambda task, label: self._submit_for(run, task, label))
         self._runs.append(run)
         self.pump.start()
         return run
 
     def segment(
         self,
-        target: Any,
-        supports: Sequence[Any],
+        target: slicer.vtkMRMLVolumeNode,
+        supports: Sequence[Support],
         objects: Sequence[str] | None = None,
-        segmentation: Any = None,
+        segmentation: slicer.vtkMRMLSegmentationNode | None = None,
         slices: Sequence[int] | None = None,
         settings: Settings | None = None,
         output: Output | None = None,
-        browser: Any = None,
+        browser: slicer.vtkMRMLSequenceBrowserNode | None = None,
         wait: bool = True,
         on_change: Callable[[Run], None] | None = None,
     ) -> Run:
@@ -137,10 +148,10 @@ class SegmentationLogic:
         if segmentation is not None:
             output = replace(output, segmentation=segmentation)
         request = Request(
-            target,
-            tuple(_case(support) for support in supports),
-            tuple(objects) if objects else None,
-            slices,
+            target=target,
+            cases=tuple(_case(support) for support in supports),
+            objects=tuple(objects) if objects else None,
+            slices=slices,
             settings=settings or Settings(),
             output=output,
             browser=browser,
@@ -176,7 +187,7 @@ class SegmentationLogic:
         """Loads torch and the model in the background, so that the first Apply does not wait for it."""
         self.asking.warm_up(settings or Settings())
 
-    def why(self, run: Run, ras: Sequence[float], name: str, on_answer: Callable[[Any, str], None]) -> None:
+    def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
         """Asks which support patches drove the prediction of object ``name`` at a world position.
 
         ``on_answer(why, sentence)``: an `attribution.Why`, or None with the reason.
@@ -186,8 +197,8 @@ class SegmentationLogic:
 
     def check(
         self,
-        cases: Sequence[Any],
-        on_answer: Callable[[list[Any], str], None],
+        cases: Sequence[SupportCase],
+        on_answer: CheckAnswer,
         leave_one_out: bool = False,
         settings: Settings | None = None,
     ) -> None:
@@ -197,27 +208,27 @@ class SegmentationLogic:
 
     def suggest(
         self,
-        target: Any,
-        library: Any,
-        on_answer: Callable[[list[Any], str], None],
+        target: slicer.vtkMRMLVolumeNode,
+        library: SupportLibrary,
+        on_answer: SuggestAnswer,
         settings: Settings | None = None,
     ) -> None:
         """Ranks a library by likeness; ``on_answer(suggestions, sentence)``, where the sentence warns."""
         self.asking.suggest(target, library, settings or Settings(), on_answer)
         self.pump.start()
 
-    def estimate(self, request: Request) -> Any:
+    def estimate(self, request: Request) -> Estimate:
         """Time and memory of a job before it begins: an `estimate.Estimate`; cheap, without torch."""
         return self.asking.estimate(request)
 
     # --- the pump -----------------------------------------------------------------------------------------------
 
-    def _submit(self, task: Any, label: str, replaces: str | None = None) -> Any:
+    def _submit(self, task: Task[object], label: str, replaces: str | None = None) -> Ticket:
         ticket = self.worker.submit(task, label, replaces)
         self.pump.start()
         return ticket
 
-    def _submit_for(self, run: Run, task: Any, label: str) -> Any:
+    def _submit_for(self, run: Run, task: Task[object], label: str) -> Ticket:
         ticket = self._submit(task, label)
         self._by_ticket[ticket.number] = run
         return ticket
@@ -240,12 +251,13 @@ class SegmentationLogic:
 
     def _when_ended(self, run: Run) -> None:
         """Leaves table and record in the scene when a run has ended with a result, as long as that stands."""
-        if not run.ended or run.table is None or not run.sink.valid:
+        if not run.ended or run.table is None or not run.destination.valid:
             return
+        assert run.segmentation is not None  # it has a table
         if run.undone:
             result_nodes.remove(run.segmentation)
         else:
-            result_nodes.write(run)
+            result_nodes.write(run.segmentation, run.table, run.record_text)
             if self._learned is not run:  # not once more after an undo
                 self._learned = run
                 self.asking.learn(run)
@@ -258,14 +270,14 @@ class SegmentationLogic:
         tag = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes)
         self._scene_tags.append((scene, tag))
 
-    def _on_scene_closes(self, caller: Any, event: str) -> None:
+    def _on_scene_closes(self, caller: vtk.vtkObject, event: str) -> None:
         self.abandon(_("The scene was closed, so the run was stopped."))
 
     def abandon(self, sentence: str) -> None:
         """Ends all runs at once; what the worker still says of them is thrown away."""
         for run in self._runs:
             run.abandon(sentence)
-            run.sink.close()
+            run.destination.close()
         self._runs.clear()
         self._by_ticket.clear()
         self.asking.forget()
@@ -281,7 +293,7 @@ class SegmentationLogic:
         return self.worker.stop(timeout)
 
 
-def _case(support: Any) -> Any:
+def _case(support: Support) -> SupportCase:
     """A support case of two nodes, or the case itself."""
     if not isinstance(support, (tuple, list)):
         return support

@@ -22,5 +22,5 @@ def in_panel_words(sentence: str) -> str:
         (r"--threshold", _("threshold")),
         (r"--axis", _("direction under “Slices along”")),
     ):
-        sentence = re.sub(pattern, lambda _found, words=words: words, sentence)
+        sentence = re.sub(pattern, words.replace("\\", r"\\"), sentence)
     return sentence

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import slicer
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
-WHOLE, SLICES, BOX, LIVE, SEQUENCE = "whole", "slices", "box", "live", "sequence"
-SCOPES = (WHOLE, SLICES, BOX, LIVE, SEQUENCE)
-AUTOMATIC, ALL_ANNOTATED, THESE = "automatic", "all", "these"
+from ProxyPromptSegmentModule.states import Scope, SlicesHow
+
+if TYPE_CHECKING:
+    Volume = slicer.vtkMRMLVolumeNode | None
+    Segmentation = slicer.vtkMRMLSegmentationNode | None
+    Box = slicer.vtkMRMLMarkupsROINode | None
+else:  # the wrapper takes a class of nodes for "one of these, or none"
+    Volume, Segmentation, Box = slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLMarkupsROINode
+
 LAST = -1
 """The last slice, however many there are."""
 
@@ -23,12 +30,12 @@ class ProxyPromptParameters:
         supportVolume: Image of the case that is to be added as a support.
         supportSegmentation: Its annotation.
         supportSegments: Identifiers of the segments that may prompt, see `names_of`; empty means all.
-        supportSlicesHow: Which annotated slices prompt: ``automatic``, ``all`` or ``these``.
+        supportSlicesHow: Which annotated slices prompt: a `SlicesHow`.
         supportSlices: Those, as text.
         objects: Names of the objects to segment, see `names_of`; empty means all that every support has.
         updateAtOnce: Whether another choice of objects or supports segments again at once.
         targetVolume: What is segmented.
-        scope: How much of it; one of `SCOPES`.
+        scope: How much of it, a `Scope`.
         firstSlice: First slice of the scope ``slices``, counted from 0.
         lastSlice: Last one, itself included; `LAST` is the last there is.
         box: Box of the scope ``box``.
@@ -43,19 +50,19 @@ class ProxyPromptParameters:
         whyObject: The object that the why view explains.
     """
 
-    supportVolume: slicer.vtkMRMLVolumeNode
-    supportSegmentation: slicer.vtkMRMLSegmentationNode
+    supportVolume: Volume
+    supportSegmentation: Segmentation
     supportSegments: str = ""
-    supportSlicesHow: str = AUTOMATIC
+    supportSlicesHow: str = SlicesHow.AUTOMATIC.value
     supportSlices: str = ""
     objects: str = ""
     updateAtOnce: bool = True
-    targetVolume: slicer.vtkMRMLVolumeNode
-    scope: str = WHOLE
+    targetVolume: Volume
+    scope: str = Scope.WHOLE.value
     firstSlice: int = 0
     lastSlice: int = LAST
-    box: slicer.vtkMRMLMarkupsROINode
-    outputSegmentation: slicer.vtkMRMLSegmentationNode
+    box: Box
+    outputSegmentation: Segmentation
     honourEditor: bool = False
     model: str = ""
     axis: str = "auto"
@@ -64,6 +71,11 @@ class ProxyPromptParameters:
     followMemory: bool = False
     followView: bool = True
     whyObject: str = ""
+
+    if TYPE_CHECKING:  # these are the wrapper's
+        parameterNode: slicer.vtkMRMLScriptedModuleNode
+
+        def __init__(self, parameterNode: slicer.vtkMRMLScriptedModuleNode) -> None: ...
 
 
 def names_of(text: str) -> tuple[str, ...] | None:

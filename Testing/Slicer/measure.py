@@ -106,7 +106,7 @@ def main():
     logic = ProxyPromptSegment.ProxyPromptSegmentLogic()
     results = {"processors": os.cpu_count(), "size": SIZE, "slicer": slicer.app.applicationVersion}
     support, segmentation, target = make_nodes()
-    request = Request(target, (_case((support, segmentation)),), settings=Settings(device="cpu"))
+    request = Request(target=target, cases=(_case((support, segmentation)),), settings=Settings(device="cpu"))
     first = in_the_window(logic, request, "first run, torch is loaded on the way", results)
     run = in_the_window(logic, request, "views drawn", results)
     with slicer.util.RenderBlocker():
@@ -131,7 +131,7 @@ def main():
     with slicer.util.RenderBlocker():
         for index in range(50):
             begun = time.perf_counter()
-            run.sink.write([(index * 5, masks)])
+            run.destination.write([(index * 5, masks)])
             times.append((time.perf_counter() - begun) * 1000)
     results["writing_one_slice_ms"] = {"median": round(float(np.median(times)), 2), "longest": round(max(times), 2)}
     results["states"] = [first.state, run.state, alone.state]

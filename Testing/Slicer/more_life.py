@@ -55,7 +55,7 @@ class Life:
         """Another module during a run; the module is reloaded during a run and afterwards."""
         self.fresh()
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         slicer.util.selectModule("Data")
         self.until(lambda: run.ended, what="the run while another module is open")
         assert run.state == "finished", run.error
@@ -67,16 +67,16 @@ class Life:
         for during in (True, False):
             if during:
                 self.press("applyButton")
-                run = self.panel.run
+                run = self.panel.state.run
                 self.until(lambda run=run: run.written, what="the first slices before the reload")
             self.widget.onReload()
             self.wait(0.5)
             assert run.ended and run.state != "failed", run.error
             self.look()
-            assert self.widget.panel.run is None
+            assert self.widget.panel.state.run is None
             assert not own_threads() or own_threads() == ["ProxyPromptWorker"], own_threads()
             assert self.ui.supportTable.rowCount == 1, "the supports are gone after the reload"
-            assert self.panel.parameters.targetVolume is self.target
+            assert self.panel.state.parameters.targetVolume is self.target
         run = self.run_it()
         assert np.array_equal(self.mask(run, "prostate", self.target), before)
         slicer.util.reloadScriptedModule("ProxyPromptSegment")  # what a developer may call: our packages stay loaded
@@ -87,7 +87,7 @@ class Life:
 
     def results(self):
         """The buttons below the result."""
-        run = self.panel.run
+        run = self.panel.state.run
         self.open_only("resultButton")
         self.press("tableButton")
         assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView
@@ -119,7 +119,7 @@ class Life:
         path = os.path.join(tempfile.mkdtemp(), "session.mrb")
         assert slicer.util.saveScene(path)
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         self.until(lambda: len(run.written) >= 1, what="the first slice")
         slicer.util.loadScene(path, {"clear": False})
         self.until(lambda: run.ended, what="the run that went on during the import")
@@ -127,7 +127,7 @@ class Life:
         assert run.state == "finished", run.error or run.sentences
         print("after the import:", self.ui.supportTable.rowCount, "supports;", self.ui.reasonLabel.text)
         assert self.ui.supportTable.rowCount >= 1
-        target = self.panel.parameters.targetVolume
+        target = self.panel.state.parameters.targetVolume
         assert target is not None and self.ui.targetSelector.currentNode() is target
         run = self.run_it()
         assert self.mask(run, "prostate", target).any()
@@ -135,7 +135,7 @@ class Life:
     def leave(self):
         """No thread stays behind, and nothing was logged as an error by us."""
         assert self.widget.logic.shutdown()
-        assert self.panel.shelf.close()
+        assert self.panel.state.catalog.close()
         assert not own_threads(), f"threads are left over: {own_threads()}"
         assert not self.faults.found, self.faults.found
         for line in log_lines():

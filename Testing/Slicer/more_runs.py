@@ -19,7 +19,7 @@ class Runs:
         red = slicer.app.layoutManager().sliceWidget("Red")
         self.show_slice_of_target(3)
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         self.until(lambda: 3 in run.written, what="the first live slice")
         assert self.ui.applyButton.text == "Stop the live preview"
         slider = slicer.util.findChild(red.sliceController(), "SliceOffsetSlider")
@@ -56,16 +56,20 @@ class Runs:
         self.choose("scopeCombo", "Slice on screen")
         self.show_slice_of_target(5)
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         self.until(lambda: 5 in run.written, what="the first live slice")
         self.ui.supportTable.item(1, 0).setCheckState(qt.Qt.Unchecked)
-        self.until(lambda: self.panel.run is not run and 5 in self.panel.run.written, 30, "the slice with one support")
-        node = self.panel.run.segmentation
+        self.until(
+            lambda: self.panel.state.run is not run and 5 in self.panel.state.run.written,
+            30,
+            "the slice with one support",
+        )
+        node = self.panel.state.run.segmentation
         assert node is run.segmentation, "another segmentation was made"
         names = [node.GetSegmentation().GetSegment(one).GetName() for one in node.GetSegmentation().GetSegmentIDs()]
         assert names == ["prostate"], f"segments pile up: {names}"
         self.press("applyButton")
-        self.until(lambda: self.panel.run.ended, what="the end")
+        self.until(lambda: self.panel.state.run.ended, what="the end")
 
     def live_without_a_view(self):
         """Where no view shows the target's slices the panel says so."""
@@ -84,7 +88,7 @@ class Runs:
         self.wait(2.0)
         told = self.ui.runLabel.text
         print("live without a view:", told)
-        run = self.panel.run
+        run = self.panel.state.run
         if run is not None and not run.ended:
             self.press("applyButton")
             self.until(lambda: run.ended, what="the end of the live preview")
@@ -256,7 +260,7 @@ class Runs:
         for of_support in (turn.GetMatrix(), None):  # a patient who lies askew; then the target alone
             self.fresh_under(of_support, turn.GetMatrix())
             self.press("applyButton")
-            run, seen = self.panel.run, set()
+            run, seen = self.panel.state.run, set()
             run.observe(lambda told, seen=seen: seen.add(self.on_screen()))
             self.until(lambda run=run: run.ended, what="the run")
             assert run.state == "finished", run.error

@@ -57,10 +57,10 @@ class Shelves:
 
     def equip_anew(self):
         """The library and the shelf of the folders that the variables name now."""
-        self.panel.library = self.panel.shelf = self.panel.table = None
-        self.panel.equip()
-        self.panel.libraries.look_again()
-        self.panel.models.look_again()
+        self.panel.state.library = self.panel.state.catalog = self.panel.state.table = None
+        self.panel.state.equip()
+        self.panel.sections.library.look_again()
+        self.panel.sections.model.look_again()
         self.panel.refresh()
 
     def library(self):
@@ -163,7 +163,7 @@ class Shelves:
             self.choose("modelCombo", "mine")
             assert not self.ui.applyButton.enabled
             print("apply:", self.ui.reasonLabel.text, "| about:", self.ui.modelLabel.text)
-            shelf, manner = self.panel.shelf, Manner(allow_http=True, timeout=5.0, pauses=(0.0, 0.0))
+            shelf, manner = self.panel.state.catalog, Manner(allow_http=True, timeout=5.0, pauses=(0.0, 0.0))
             download = shelf.download
             shelf.download = lambda name: download(name, manner)
             with self.answering("Cancel") as texts:
@@ -182,17 +182,17 @@ class Shelves:
             assert self.ui.modelMessageLabel.text, "nothing is said after a cancel"
             with self.answering():
                 self.press("modelDownloadButton")
-            self.until(lambda: self.panel.models.row.here, 30, "the rest of the download")
+            self.until(lambda: self.panel.chosen.model.row.here, 30, "the rest of the download")
             assert server.asked[-1].start, "the download began again"
             print("downloaded:", self.ui.modelMessageLabel.text, self.ui.modelCombo.currentText)
             assert self.ui.modelMessageLabel.text, "nothing is said after a download"
             with self.answering():
                 self.press("modelRemoveButton")
-            assert not self.panel.models.row.here and "free" in self.ui.modelMessageLabel.text
+            assert not self.panel.chosen.model.row.here and "free" in self.ui.modelMessageLabel.text
             (folder / "w.pth").write_bytes(content)
             with self.answering(path=folder / "w.pth"):
                 self.press("modelImportButton")
-            self.until(lambda: self.panel.models.row.here, 30, "the import")
+            self.until(lambda: self.panel.chosen.model.row.here, 30, "the import")
             print("imported:", self.ui.modelMessageLabel.text)
             assert self.ui.modelMessageLabel.text, "nothing is said after an import"
             (folder / "nonsense.pth").write_bytes(b"nonsense")
@@ -216,7 +216,7 @@ class Shelves:
         installer.Requirements.missing = lambda self: ["torch>=2.6"]
         run, installer.Requirements._run = installer.Requirements._run, lambda self, *steps: installed.append(steps)
         try:
-            self.panel.first_run.look_again()
+            self.panel.sections.install.look_again()
             self.panel.refresh()
             self.wait(0.2)
             assert self.ui.firstRunFrame.visible and self.ui.firstRunButton.visible

@@ -81,7 +81,7 @@ class Walk(Walking):
         for name in slicer.app.layoutManager().sliceViewNames():
             slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode().RotateToVolumePlane(self.target)
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         self.until(lambda: len(run.written) >= 4, what="the first slices")
         assert self.ui.applyButton.text == "Cancel"
         assert not self.annotation.GetDisplayNode().GetVisibility(), "another patient's contour lies on the target"
@@ -97,7 +97,7 @@ class Walk(Walking):
     def apply_again(self):
         """Runs to the end."""
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         self.until(lambda: len(run.written) >= 4, what="the first slices")
         self.picture("running", ["targetButton"], waiting=0.15)
         self.until(lambda: run.ended, what="the run")
@@ -137,19 +137,21 @@ class Walk(Walking):
         """Another object: segmented at once, nothing embedded again, the first result stays."""
         self.open_only("supportButton")
         self.tick("central")
-        self.until(lambda: self.panel.run is not self.run and self.panel.run.ended, what="the run after the switch")
-        run = self.panel.run
+        self.until(
+            lambda: self.panel.state.run is not self.run and self.panel.state.run.ended, what="the run after the switch"
+        )
+        run = self.panel.state.run
         assert run.state == "finished", run.error
         assert run.result.embedded == 0, f"{run.result.embedded} slices were embedded again"
         assert np.array_equal(self.mask(self.run, "prostate", self.target), self.first)
         self.open_only("resultButton")
         self.press("undoButton")
-        assert self.panel.run.undone
+        assert self.panel.state.run.undone
         ids = run.segmentation.GetSegmentation().GetSegmentIDs()
         assert run.segment_ids["central gland"] not in ids
         assert np.array_equal(self.mask(self.run, "prostate", self.target), self.first)
         self.press("redoButton")
-        assert not self.panel.run.undone
+        assert not self.panel.state.run.undone
 
     def check_and_suggest(self):
         """The support check answers in words."""
@@ -167,9 +169,9 @@ class Walk(Walking):
         assert slicer.util.saveScene(path), "the scene could not be saved"
         self.tick("prostate")
         self.open_only("targetButton")
-        if self.panel.run.ended:
+        if self.panel.state.run.ended:
             self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         self.until(lambda: run.ended or len(run.written) >= 2, what="some slices before the scene is closed")
         slicer.mrmlScene.Clear(0)
         self.wait(1.0)
@@ -189,7 +191,7 @@ class Walk(Walking):
         assert self.ui.targetSelector.currentNode() is self.target
         self.open_only("supportButton", "targetButton")
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         self.until(lambda: run.ended, what="a run in the loaded scene")
         assert run.state == "finished", run.error
 

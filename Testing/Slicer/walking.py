@@ -201,7 +201,7 @@ class Walking:
         """Makes a volume the target and turns the views to its planes."""
         self.ui.targetSelector.setCurrentNode(volume)
         self.wait(0.1)
-        assert self.panel.parameters.targetVolume is volume
+        assert self.panel.state.parameters.targetVolume is volume
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
         for name in slicer.app.layoutManager().sliceViewNames():
             slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode().RotateToVolumePlane(volume)
@@ -218,7 +218,7 @@ class Walking:
     def run_it(self, seconds=120):
         """Presses Apply and waits for the end."""
         self.press("applyButton")
-        run = self.panel.run
+        run = self.panel.state.run
         assert run is not None, self.ui.runLabel.text
         self.until(lambda: run.ended, seconds, "the run")
         assert run.state == "finished", run.error or run.sentences

@@ -71,10 +71,10 @@ def writer_of(node, volume, objects: int, **more):
     """A writer along k, slices as they are stored."""
     from ProxyPromptSegmentLib.imaging.geometry import slice_view
     from ProxyPromptSegmentModule.scene import nodes
-    from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted
+    from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentWriter
 
     view = slice_view(nodes.geometry_of(volume), "k", oriented=False)
-    return SegmentWriter(node, volume, view, Wanted(tuple(f"object {n}" for n in range(objects))), **more)
+    return SegmentWriter(node, volume, view, SegmentNames(objects=tuple(f"object {n}" for n in range(objects))), **more)
 
 
 def fresh(volume, masks: np.ndarray) -> dict[str, float]:

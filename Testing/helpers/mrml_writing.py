@@ -7,7 +7,7 @@ import numpy as np
 from mrml_scene import segment_array
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentModule.scene import nodes
-from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentWriter
 
 SHAPE = (6, 8, 10)
 AFFINE = np.array([[0.0, -2, 0, 3], [2, 0, 0, -4], [0, 0, 5, 5], [0, 0, 0, 1]])
@@ -24,7 +24,7 @@ def view_of(volume, axis="k"):
 
 
 def writer_for(segmentation, volume, names=("gland",), axis="k", **more):
-    return SegmentWriter(segmentation, volume, view_of(volume, axis), Wanted(tuple(names)), **more)
+    return SegmentWriter(segmentation, volume, view_of(volume, axis), SegmentNames(objects=tuple(names)), **more)
 
 
 def write_all(writer, volume, masks, axis="k", indices=None):

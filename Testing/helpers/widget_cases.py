@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mrml_scene import add_segmentation, add_volume
+from ProxyPromptSegmentModule.states import RunState
 
 RESOURCES = Path(__file__).resolve().parents[2] / "ProxyPromptSegment" / "Resources"
 
@@ -18,19 +19,23 @@ class RecordedRun:
 
     def __init__(self, request, live=False):
         self.request, self.is_live = request, live
-        self.state, self.what, self.error = "running", "Segmenting", ""
+        self.state, self.what, self.error = RunState.RUNNING, "Segmenting", ""
         self.done = self.total = 0
         self.seconds_left = self.last_index = self.job = None
         self.sentences, self.table, self.doubts, self.record_text = [], None, [], ""
         self.written, self.segment_ids, self.segmentation = set(), {}, None
-        self.sink = types.SimpleNamespace(untouched=lambda: dict(self.segment_ids))
-        self.cancelled = self.closed = False
+        self.destination = types.SimpleNamespace(untouched=lambda: dict(self.segment_ids))
+        self.cancelled = self.closed = self.undone = False
+        self.found = {}  # masks by object name
         self.taken_back = []
         self._told = []
 
     @property
     def ended(self):
-        return self.state in ("finished", "cancelled", "failed")
+        return self.state.ended
+
+    def masks(self):
+        return self.found
 
     def observe(self, told):
         self._told.append(told)
@@ -48,10 +53,12 @@ class RecordedRun:
 
     def undo(self):
         self.taken_back.append("undo")
+        self.undone = True
         return True
 
     def redo(self):
         self.taken_back.append("redo")
+        self.undone = False
         return True
 
     def writes(self, done, total, index):
@@ -61,7 +68,7 @@ class RecordedRun:
         self.tell()
 
     def end(self, state="finished", **results):
-        self.state, self.seconds_left = state, None
+        self.state, self.seconds_left = RunState(state), None
         for name, value in results.items():
             setattr(self, name, value)
         self.tell()

@@ -121,7 +121,8 @@ def overheard() -> Iterator[list[str]]:
     Yields:
         A list that has the lines once the block has ended.
     """
-    tee, lines = _Tee(sys.stdout), []
+    tee = _Tee(sys.stdout)
+    lines: list[str] = []
     try:
         with contextlib.redirect_stdout(tee):
             yield lines

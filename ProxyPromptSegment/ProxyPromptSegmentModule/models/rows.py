@@ -16,7 +16,7 @@ from ProxyPromptSegmentModule.translation import _
 _WITH_MEMORY = "sam2"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelRow:
     """A model or weights, as the table shows it.
 
@@ -33,8 +33,8 @@ class ModelRow:
         follows: Whether it has a memory, with which it follows objects through frames and slices (SAM 2).
         reason: Why it cannot be used now, and what to do; "" where it can.
         here: Whether its file is on this machine.
-        can_download: Whether `ModelShelf.download` would fetch it.
-        can_remove: Whether `ModelShelf.remove` would free something.
+        can_download: Whether `ModelCatalog.download` would fetch it.
+        can_remove: Whether `ModelCatalog.remove` would free something.
         kept: Bytes of an interrupted download; the next one goes on there.
         base: Name of the weights that a generator needs; "" where none.
         package: Package that it needs; "" where none.
@@ -117,13 +117,13 @@ def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None)
             "These are weights of an image backbone alone; a prompt generator trained on them segments with them."
         )
     return ModelRow(
-        entry.name,
-        entry.kind,
-        state,
-        entry.bytes,
-        entry.licence,
-        entry.description,
-        entry.trained_on,
+        name=entry.name,
+        kind=entry.kind,
+        state=state,
+        bytes=entry.bytes,
+        licence=entry.licence,
+        description=entry.description,
+        trained_on=entry.trained_on,
         usable=not reason,
         follows=entry.fits.startswith(_WITH_MEMORY),
         reason=reason,

@@ -12,22 +12,20 @@ from dataclasses import dataclass
 from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentModule.panel_words import in_panel_words
+from ProxyPromptSegmentModule.states import TransferState
 from ProxyPromptSegmentModule.translation import _
-
-WAITING, RUNNING = "waiting", "running"
-FINISHED, CANCELLED, FAILED = "finished", "cancelled", "failed"
 
 _SPEED_SECONDS = 5.0
 _SHORTEST_SECONDS = 0.2
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TransferState:
+@dataclass(frozen=True, kw_only=True)
+class TransferProgress:
     """How far a transfer is.
 
     Attributes:
-        state: One of the constants of this module.
+        state: Whether it waits, runs or has ended.
         what: The file or stage, for a person.
         received: Bytes so far, with those of earlier attempts.
         total: All bytes; 0 while that is not known.
@@ -36,7 +34,7 @@ class TransferState:
         error: The sentence of a failure; "" where there is none.
     """
 
-    state: str
+    state: TransferState
     what: str = ""
     received: int = 0
     total: int = 0
@@ -47,7 +45,7 @@ class TransferState:
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
-        return self.state in (FINISHED, CANCELLED, FAILED)
+        return self.state.ended
 
 
 class Meter(Progress):
@@ -79,14 +77,22 @@ class Meter(Progress):
             self.done, self.stage = 0, 0
             self.seen.clear()
 
-    def reading(self, state: str, error: str = "") -> TransferState:
+    def reading(self, state: TransferState, error: str = "") -> TransferProgress:
         """How far it is now."""
         with self.lock:
             now, received = self.clock(), self.before + self.done
             total = self.total or self.before + self.stage
             speed = self._speed(now)
-            left = max(total - received, 0) / speed if speed > 0 and state == RUNNING else None
-            return TransferState(state, self.what, received, total, speed if state == RUNNING else 0.0, left, error)
+            running = state == TransferState.RUNNING
+            return TransferProgress(
+                state=state,
+                what=self.what,
+                received=received,
+                total=total,
+                bytes_per_second=speed if running else 0.0,
+                seconds_left=max(total - received, 0) / speed if speed > 0 and running else None,
+                error=error,
+            )
 
     def _speed(self, now: float) -> float:
         while self.seen and now - self.seen[0][0] > _SPEED_SECONDS:
@@ -112,10 +118,10 @@ class Transfer:
         self.name, self.label = name, label
         self.cancel_token, self.meter = CancelToken(), Meter(total)
         self.meter.what = label
-        self._work, self._error, self._state = work, "", WAITING
+        self._work, self._error, self._state = work, "", TransferState.WAITING
         self._ended, self._lock = threading.Event(), threading.Lock()
 
-    def poll(self) -> TransferState:
+    def poll(self) -> TransferProgress:
         """How far it is; never waits."""
         return self.meter.reading(self._state, self._error)
 
@@ -123,10 +129,10 @@ class Transfer:
         """Stops at the next piece; what was received is kept, and a later download goes on there."""
         self.cancel_token.cancel()
         with self._lock:
-            if self._state == WAITING:
-                self._end(CANCELLED)
+            if self._state == TransferState.WAITING:
+                self._end(TransferState.CANCELLED)
 
-    def wait(self, seconds: float | None = None) -> TransferState:
+    def wait(self, seconds: float | None = None) -> TransferProgress:
         """Blocks until it has ended; for scripts."""
         self._ended.wait(seconds)
         return self.poll()
@@ -134,12 +140,12 @@ class Transfer:
     def run(self) -> None:
         """Does the work on this thread; whatever happens becomes a state."""
         with self._lock:
-            if self._state != WAITING:
+            if self._state != TransferState.WAITING:
                 return
-            self._state = RUNNING
-        state, error = FAILED, ""
+            self._state = TransferState.RUNNING
+        state, error = TransferState.FAILED, ""
         try:
-            state = FINISHED if self._work(self) else CANCELLED
+            state = TransferState.FINISHED if self._work(self) else TransferState.CANCELLED
         except ProxyPromptError as failure:
             error = in_panel_words(str(failure))
         except ImportError as failure:
@@ -155,7 +161,7 @@ class Transfer:
             self._error = error
             self._end(state)
 
-    def _end(self, state: str) -> None:
+    def _end(self, state: TransferState) -> None:
         self._state = state
         self._ended.set()
 

@@ -2,41 +2,78 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import slicer
 
+from ProxyPromptSegmentLib.imaging.geometry import AXES, axis_number
+from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
+from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.live_watch import LiveWatch
-from ProxyPromptSegmentModule.panel.requests import reason_of, request_of, stays
+from ProxyPromptSegmentModule.panel.requests import Requests
+from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.panel.widgets import ApplyWidgets
 from ProxyPromptSegmentModule.panel_words import in_panel_words
-from ProxyPromptSegmentModule.parameters import LIVE, SEQUENCE
+from ProxyPromptSegmentModule.runs.request import Request
+from ProxyPromptSegmentModule.scene.nodes import check_volume
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
+from ProxyPromptSegmentModule.states import RunState, Scope
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, sentence, size
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.worker.estimate import Estimate
+    from ProxyPromptSegmentModule.runs.live_run import LiveRun
+    from ProxyPromptSegmentModule.runs.pump import Pump
+    from ProxyPromptSegmentModule.runs.run import Run
 
 _MOST_SENTENCES = 4
 
 
-class ApplySection:
+class Runs(Protocol):
+    """What begins runs: a `SegmentationLogic`."""
+
+    pump: Pump
+
+    def estimate(self, request: Request) -> Estimate:
+        """Estimate time and memory of a run."""
+
+    def start(self, request: Request) -> Run:
+        """Begin a run."""
+
+    def live(self, request: Request) -> LiveRun:
+        """Begin a live preview."""
+
+    def show(self, run: LiveRun, index: int) -> None:
+        """Segment another slice of a live preview."""
+
+
+class ApplySection(Section):
     """Apply, which becomes Cancel; the estimate before, the progress during, the sentences after."""
 
-    def __init__(self, panel: Any) -> None:
+    def __init__(
+        self,
+        widgets: ApplyWidgets,
+        state: PanelState,
+        objects: ChosenObjects,
+        target: ChosenTarget,
+        requests: Requests,
+        logic: Runs,
+    ) -> None:
         """Connects the widgets."""
-        self.panel, self.ui = panel, panel.ui
+        self._ui, self._state, self._objects, self._target = widgets, state, objects, target
+        self._requests, self._logic = requests, logic
+        self._preview: LiveRun | None = None
         self._watch: LiveWatch | None = None
         self._cancelling = False
         self._again = False
         self._seen: int | None = None
-        self._estimated: tuple[Any, str] = (None, "")
-        self.ui.applyButton.connect("clicked()", self.on_apply)
-        self.ui.followViewBox.connect("toggled(bool)", self.on_follow)
-        self.ui.progressBar.setVisible(False)
-        say(self.ui.runLabel, "")
-
-    @property
-    def running(self) -> bool:
-        """Whether a run goes on."""
-        return self.panel.run is not None and not self.panel.run.ended
+        self._estimated: tuple[object, str] = (None, "")
+        self._ui.applyButton.connect("clicked()", self.on_apply)
+        self._ui.followViewBox.connect("toggled(bool)", self.on_follow)
+        self._ui.progressBar.setVisible(False)
+        say(self._ui.runLabel, "")
 
     @property
     def live(self) -> bool:
@@ -45,17 +82,17 @@ class ApplySection:
 
     def refresh(self) -> None:
         """Shows whether Apply can be pressed, and if not, why."""
-        ui = self.ui
-        ui.followViewBox.checked = self.panel.parameters.followView
-        reason = "" if self.running else reason_of(self.panel)
+        ui = self._ui
+        ui.followViewBox.checked = self._state.parameters.followView
+        reason = "" if self._state.running else self._requests.reason()
         say(ui.reasonLabel, reason)
         self._show_button(reason)
-        say(ui.estimateLabel, "" if reason or self.running else self._estimate())
-        ui.progressBar.setVisible(self.running and not self.live)
+        say(ui.estimateLabel, "" if reason or self._state.running else self._estimate())
+        ui.progressBar.setVisible(self._state.running and not self.live)
 
     def _show_button(self, reason: str) -> None:
-        button = self.ui.applyButton
-        if self.running:
+        button = self._ui.applyButton
+        if self._state.running:
             button.text = _("Stop the live preview") if self.live else _("Cancel")
             button.enabled = not self._cancelling
             button.toolTip = _("Stops after the slice that is being computed; what is done stays.")
@@ -63,27 +100,29 @@ class ApplySection:
         self._cancelling = False
         button.text = _("Apply")
         button.enabled = not reason
-        names = ", ".join(self.panel.objects.names())
-        target = self.panel.parameters.targetVolume
-        button.toolTip = reason or _("Segments {objects} in {target}.").format(objects=names, target=target.GetName())
+        names = ", ".join(self._objects.names())
+        target = self._state.parameters.targetVolume
+        where = target.GetName() if target is not None else ""
+        button.toolTip = reason or _("Segments {objects} in {target}.").format(objects=names, target=where)
 
     def _estimate(self) -> str:
         """Time and memory in words; asked again only when the choices change."""
-        if self.panel.target.scope() in (LIVE, SEQUENCE):
+        if self._target.scope() in (Scope.LIVE, Scope.SEQUENCE):
             return ""
-        parameters = self.panel.parameters
+        parameters = self._state.parameters
+        assert parameters.targetVolume is not None  # or there is a reason
         key = (
             parameters.targetVolume.GetID(),
-            parameters.targetVolume.GetImageData().GetDimensions(),
-            tuple((row.key, row.slices) for row in self.panel.used_rows()),
-            self.panel.objects.names(),
-            self.panel.target.slices(),
+            check_volume(parameters.targetVolume).GetDimensions(),
+            tuple((row.key, row.slices) for row in self._state.used_rows()),
+            self._objects.names(),
+            self._target.slices(),
             (parameters.model, parameters.device, parameters.axis, parameters.followMemory),
-            id(self.panel.run),
+            id(self._state.run),
         )
         if self._estimated[0] != key:
             try:
-                text = _words_of(self.panel.logic.estimate(request_of(self.panel)), self.panel.run is None)
+                text = _words_of(self._logic.estimate(self._requests.request()), self._state.run is None)
             except Exception as error:  # an estimate is a kindness; Apply says what is wrong
                 explained(error)
                 text = ""
@@ -98,42 +137,45 @@ class ApplySection:
             self.end_live()
         elif self._again:  # between two live previews
             self._again = False
-        elif self.running:
+        elif self._state.running:
             self._cancelling = True
-            self.panel.run.cancel()
-            self.panel.logic.pump.start()
-            say(self.ui.runLabel, _("Stopping after this slice…"))
+            if self._state.run is not None:
+                self._state.run.cancel()
+            self._logic.pump.start()
+            say(self._ui.runLabel, _("Stopping after this slice…"))
         else:
             self.start()
-        self.panel.refresh()
+        self._state.changed.emit()
 
     def start(self) -> None:
         """Begins a run; what is wrong with the choices is said below the button."""
-        say(self.ui.runLabel, "")
-        with said_in(self.ui.runLabel):
-            request = request_of(self.panel)
-            live = self.panel.target.scope() == LIVE
+        say(self._ui.runLabel, "")
+        with said_in(self._ui.runLabel):
+            request = self._requests.request()
+            live = self._target.scope() == Scope.LIVE
             self._cancelling, self._seen = False, None
-            show_case(slicer.mrmlScene, request.target, self.panel.support_rows())
-            run = self.panel.logic.live(request) if live else self.panel.logic.start(request)
-            self.panel.run = run
+            show_case(slicer.mrmlScene, request.target, self._state.support_rows())
+            self._preview = self._logic.live(request) if live else None
+            run: Run = self._preview or self._logic.start(request)
+            self._state.run = run
             if live:
-                self._watch = LiveWatch(slicer.mrmlScene, request.target, request.settings.axis, self._show_live)
+                axis = AXES[axis_number(request.settings.axis)]
+                self._watch = LiveWatch(slicer.mrmlScene, request.target, axis, self._show_live)
                 self._watch.look()
-            run.observe(self.panel.run_changed)
+            run.observe(self.on_run_changed)
             self.show_run(run)
-        self.panel.refresh()
+        self._state.changed.emit()
 
     def update_at_once(self) -> None:
         """Segments again with other objects or supports, where this target has a result or a preview goes on."""
-        parameters, run = self.panel.parameters, self.panel.run
-        if not parameters.updateAtOnce or run is None or reason_of(self.panel):
+        parameters, run = self._state.parameters, self._state.run
+        if not parameters.updateAtOnce or run is None or self._requests.reason():
             return
         if self.live:
             self.end_live()
             self._again = True  # when it has ended: only then are its segments known to be nobody else's
             self._go_on(run)
-        elif self.panel.results.shown and run.request.target is parameters.targetVolume:
+        elif self._state.result is not None and not run.undone and run.request.target is parameters.targetVolume:
             self.start()
 
     def end_live(self) -> None:
@@ -141,31 +183,43 @@ class ApplySection:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-            if self.running:
-                self.panel.run.close()
-                self.panel.logic.pump.start()
+            if self._state.running and self._preview is not None:
+                self._preview.close()
+                self._logic.pump.start()
 
     def _show_live(self, index: int) -> None:
-        if self.running and not stays(self.panel, self.panel.run.request, index):
-            self.panel.logic.show(self.panel.run, index)
+        preview = self._preview
+        if preview is not None and self._state.running and not self._requests.stays(preview.request, index):
+            self._logic.show(preview, index)
 
-    def _go_on(self, run: Any) -> None:
+    def _go_on(self, run: Run) -> None:
         """Begins the live preview again that has ended because the choices changed."""
         if self._again and run.ended:
             self._again = False
-            if not reason_of(self.panel):
+            if not self._requests.reason():
                 self.start()
 
     def on_follow(self, checked: bool) -> None:
         """Whether the views follow."""
-        if self.panel.listening:
-            self.panel.parameters.followView = checked
+        if self._state.listening:
+            self._state.parameters.followView = checked
+
+    def on_run_changed(self, run: Run) -> None:
+        """Follows a run; slices come many times a second, so little is done here."""
+        if run is not self._state.run or not self._state.has_scene:
+            return
+        parameters = self._state.parameters
+        if run.segmentation is not None and parameters.outputSegmentation is not run.segmentation:
+            parameters.outputSegmentation = run.segmentation
+        self.show_run(run)
+        if run.ended:
+            self._state.changed.emit()
 
     # --- what a run says --------------------------------------------------------------------------------------
 
-    def show_run(self, run: Any) -> None:
+    def show_run(self, run: Run) -> None:
         """Shows how far a run is."""
-        bar = self.ui.progressBar
+        bar = self._ui.progressBar
         bar.maximum = run.total
         bar.value = run.done
         bar.format = self._progress_words(run)
@@ -173,20 +227,20 @@ class ApplySection:
             self._watch.stop()
             self._watch = None
         if not (self._cancelling and not run.ended):
-            say(self.ui.runLabel, self._sentences(run))
+            say(self._ui.runLabel, self._sentences(run))
         if run.last_index is not None and run.last_index != self._seen:
             self._seen = run.last_index
-            if self.panel.parameters.followView and not run.ended and not self.live:
+            if self._state.parameters.followView and not run.ended and not self.live:
                 self._follow(run)
         self._go_on(run)
 
-    def _follow(self, run: Any) -> None:
-        if run.request.browser is not None:
+    def _follow(self, run: Run) -> None:
+        if run.request.browser is not None and run.last_index is not None:
             run.request.browser.SetSelectedItemNumber(run.last_index)
-        elif run.job is not None:
+        elif run.job is not None and run.last_index is not None:
             show_slice(slicer.mrmlScene, run.request.target, run.job.view.axis, run.last_index)
 
-    def _progress_words(self, run: Any) -> str:
+    def _progress_words(self, run: Run) -> str:
         what = sentence(run.what)
         if not run.total:
             return what
@@ -195,11 +249,11 @@ class ApplySection:
             text += _(", about {time} left").format(time=duration(run.seconds_left))
         return text.replace("%", "%%") if "%" in text else text
 
-    def _sentences(self, run: Any) -> str:
+    def _sentences(self, run: Run) -> str:
         lines = [in_panel_words(one) for one in run.sentences[-_MOST_SENTENCES:]]
-        if self.live and self._watch.seen is None:
+        if self._watch is not None and self._watch.seen is None:
             lines.append(_("No slice view shows a slice of the target; turn one to its plane and scroll to it."))
-        if run.state == "failed":
+        if run.state == RunState.FAILED:
             lines.append(run.error)
         elif run.ended:
             lines.append(_words_of_end(run).format(count=len(run.written)))
@@ -210,15 +264,15 @@ class ApplySection:
         self.end_live()
 
 
-def _words_of_end(run: Any) -> str:
+def _words_of_end(run: Run) -> str:
     """How a run has ended that has not failed, with a place for the number of slices."""
     film = run.request.browser is not None
-    if run.state == "cancelled":
+    if run.state == RunState.CANCELLED:
         return _("Cancelled; items done and kept: {count}.") if film else _("Cancelled; slices done and kept: {count}.")
     return _("Finished; items written: {count}.") if film else _("Finished; slices written: {count}.")
 
 
-def _words_of(estimate: Any, first: bool) -> str:
+def _words_of(estimate: Estimate, first: bool) -> str:
     """Time and memory in words.
 
     Args:

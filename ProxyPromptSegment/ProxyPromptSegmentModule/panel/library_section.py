@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import qt
 import slicer
 import slicer.util
 
-from ProxyPromptSegmentModule.panel.requests import settings_of
+from ProxyPromptSegmentLib.support.case import SupportCase
+from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.panel.widgets import LibraryWidgets
+from ProxyPromptSegmentModule.runs.request import Settings
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.library.entry import LibraryEntry
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
+    from ProxyPromptSegmentLib.review.suggest import Suggestion
+    from ProxyPromptSegmentModule.runs.questions import SuggestAnswer
 
-class LibrarySection:
+
+class Suggests(Protocol):
+    """What ranks a library: a `SegmentationLogic`."""
+
+    def suggest(
+        self,
+        target: slicer.vtkMRMLVolumeNode,
+        library: SupportLibrary,
+        on_answer: SuggestAnswer,
+        settings: Settings | None = None,
+    ) -> None:
+        """Rank a library by likeness to the target."""
+
+
+class LibrarySection(Section):
     """A list with pictures, and what can be done with its cases."""
 
-    def __init__(self, panel: Any) -> None:
+    def __init__(
+        self, widgets: LibraryWidgets, state: PanelState, settings: Callable[[], Settings], logic: Suggests
+    ) -> None:
         """Connects the widgets."""
-        self.panel, self.ui = panel, panel.ui
-        self.entries: list[Any] = []
-        self._likeness: dict[str, Any] = {}
+        self._ui, self._state, self._settings, self._logic = widgets, state, settings, logic
+        self.entries: list[LibraryEntry] = []
+        self._likeness: dict[str, Suggestion] = {}
         self._read = False
         self._asking = False
-        ui = self.ui
+        ui = widgets
         ui.libraryButton.connect("contentsCollapsed(bool)", self.on_collapsed)
         ui.libraryList.connect("itemSelectionChanged()", self.on_selection)
         ui.libraryList.connect("itemDoubleClicked(QListWidgetItem*)", lambda item: self.on_add())
@@ -37,27 +63,28 @@ class LibrarySection:
 
     def look_again(self) -> None:
         """Reads the library's folder; those most like the target first, once that was asked."""
-        if self.panel.library is None:
+        library = self._state.library
+        if library is None:
             return
         self._read = True
-        with said_in(self.ui.libraryMessageLabel):
-            entries = self.panel.library.entries()
+        with said_in(self._ui.libraryMessageLabel):
+            entries = library.entries()
             self.entries = sorted(entries, key=lambda one: -self._likeness_of(one))
-        with self.panel.quiet():
-            self.ui.libraryList.clear()
+        with self._state.quiet():
+            self._ui.libraryList.clear()
             for entry in self.entries:
                 item = qt.QListWidgetItem(self._title(entry))
                 item.setToolTip(self._tip(entry))
-                path = self.panel.library.thumbnail_path(entry)
+                path = library.thumbnail_path(entry)
                 if path is not None:
                     item.setIcon(qt.QIcon(str(path)))
-                self.ui.libraryList.addItem(item)
+                self._ui.libraryList.addItem(item)
 
-    def _likeness_of(self, entry: Any) -> float:
+    def _likeness_of(self, entry: LibraryEntry) -> float:
         found = self._likeness.get(entry.id)
         return found.likeness if found is not None else -1.0
 
-    def _title(self, entry: Any) -> str:
+    def _title(self, entry: LibraryEntry) -> str:
         objects = ", ".join(one.name for one in entry.objects)
         text = f"{entry.title or entry.id}\n{objects}"
         if entry.modality:
@@ -66,26 +93,26 @@ class LibrarySection:
             text += "\n" + _("likeness {percent} %").format(percent=round(100 * self._likeness_of(entry)))
         return f"⚠ {text}" if entry.problem else text
 
-    def _tip(self, entry: Any) -> str:
+    def _tip(self, entry: LibraryEntry) -> str:
         lines = [entry.problem, self._likeness[entry.id].reason if entry.id in self._likeness else "", entry.notes]
         if entry.annotator:
             lines.append(_("Annotated by {name}.").format(name=entry.annotator))
         lines.append(_("Saved {date}.").format(date=entry.saved[:10]))
         return "\n".join(line for line in lines if line)
 
-    def selected(self) -> list[Any]:
+    def selected(self) -> list[LibraryEntry]:
         """The selected cases."""
-        rows = sorted(self.ui.libraryList.row(item) for item in self.ui.libraryList.selectedItems())
+        rows = sorted(self._ui.libraryList.row(item) for item in self._ui.libraryList.selectedItems())
         return [self.entries[row] for row in rows if row < len(self.entries)]
 
     def refresh(self) -> None:
         """Shows what can be done."""
-        ui, chosen = self.ui, self.selected()
-        here = self.panel.first_run.reason if self.panel.library is None else ""
+        ui, chosen = self._ui, self.selected()
+        here = self._state.obstacle if self._state.library is None else ""
         if not self._read and not ui.libraryButton.collapsed:
             self.look_again()
-        folder = getattr(self.panel.library, "folder", None)
-        say(ui.libraryPlaceLabel, _("Folder: {folder}").format(folder=folder) if folder else "")
+        library = self._state.library
+        say(ui.libraryPlaceLabel, _("Folder: {folder}").format(folder=library.folder) if library is not None else "")
         ui.libraryList.setVisible(bool(self.entries))
         select = here or ("" if chosen else _("Select one or more cases in the list."))
         damaged = next((one.problem for one in chosen if one.problem), "")
@@ -94,14 +121,14 @@ class LibrarySection:
         allow(ui.libraryImportButton, here, _("Takes cases from a zip file into the library."))
         empty = here or ("" if self.entries else _("The library is empty."))
         allow(ui.libraryExportButton, empty, _("Writes the selected cases (or all) into a zip file."))
-        target = "" if self.panel.parameters.targetVolume is not None else _("Select the volume to segment first.")
+        target = "" if self._state.parameters.targetVolume is not None else _("Select the volume to segment first.")
         busy = _("The library is being compared.") if self._asking else ""
         allow(
             ui.librarySuggestButton,
-            self.panel.first_run.reason or empty or target or busy,
+            self._state.obstacle or empty or target or busy,
             _("Ranks the library by likeness to the target, and says when nothing resembles it."),
         )
-        row = self.panel.supports_table.selected_row()
+        row = self._state.selected_row()
         which = "" if row is not None else _("Select the support to save in the table of supports.")
         again = _("This support comes from the library.") if row is not None and row.library_id else ""
         problem = row.problem if row is not None else ""
@@ -115,55 +142,57 @@ class LibrarySection:
 
     def on_collapsed(self, collapsed: bool) -> None:
         """Reads the folder when the section is opened."""
-        if not collapsed and self.panel.listening:
+        if not collapsed and self._state.listening:
             self.look_again()
-            self.panel.refresh()
+            self._state.changed.emit()
 
     def on_selection(self) -> None:
         """Other cases."""
-        if self.panel.listening:
-            with self.panel.quiet():
+        if self._state.listening:
+            with self._state.quiet():
                 self.refresh()
 
     def on_add(self) -> None:
         """Adds the selected cases as supports."""
-        say(self.ui.libraryMessageLabel, "")
-        with said_in(self.ui.libraryMessageLabel):
+        table = self._state.table
+        if table is None:
+            return
+        say(self._ui.libraryMessageLabel, "")
+        with said_in(self._ui.libraryMessageLabel):
             for entry in self.selected():
-                self.panel.supports_table.selected = self.panel.table.add_library(entry).key
-        self.panel.refresh()
-        self.panel.apply.update_at_once()
+                self._state.selected = table.add_library(entry).key
+        self._state.changed.emit()
+        self._state.choice_changed.emit()
 
     def on_suggest(self) -> None:
         """Asks which cases resemble the target; the answer comes later."""
+        target, library = self._state.parameters.targetVolume, self._state.library
+        if target is None or library is None:
+            return
         self._asking = True
-        say(self.ui.libraryMessageLabel, _("Comparing the library with the target…"))
-        with said_in(self.ui.libraryMessageLabel):
-            self.panel.logic.suggest(
-                self.panel.parameters.targetVolume,
-                self.panel.library,
-                self.on_suggestions,
-                settings=settings_of(self.panel),
-            )
-        self.panel.refresh()
+        say(self._ui.libraryMessageLabel, _("Comparing the library with the target…"))
+        with said_in(self._ui.libraryMessageLabel):
+            self._logic.suggest(target, library, self.on_suggestions, settings=self._settings())
+        self._state.changed.emit()
 
-    def on_suggestions(self, suggestions: list[Any], sentence: str) -> None:
+    def on_suggestions(self, suggestions: list[Suggestion], sentence: str) -> None:
         """The cases in the order of their likeness, or the sentence that warns."""
         self._asking = False
-        self._likeness = {one.entry.id: one for one in suggestions}
+        self._likeness = {one.entry.id: one for one in suggestions if not isinstance(one.entry, SupportCase)}
         self.look_again()
         best = _("The cases most like the target come first.") if suggestions else ""
-        say(self.ui.libraryMessageLabel, sentence or best)
-        if self.panel.parameters is not None:
-            self.panel.refresh()
+        say(self._ui.libraryMessageLabel, sentence or best)
+        self._state.changed.emit()
 
     def on_save(self) -> None:
         """Saves the selected support."""
-        ui, row = self.ui, self.panel.supports_table.selected_row()
-        node = slicer.mrmlScene.GetNodeByID(row.volume_id) if row.volume_id else None
+        ui, row, table = self._ui, self._state.selected_row(), self._state.table
+        if row is None or table is None:
+            return
+        node: slicer.vtkMRMLVolumeNode | None = slicer.mrmlScene.GetNodeByID(row.volume_id) if row.volume_id else None
         identifying = {"name": node.GetName()} if ui.libraryIdentifyingBox.checked and node is not None else None
         with said_in(ui.libraryMessageLabel):
-            entry = self.panel.table.save_to_library(
+            entry = table.save_to_library(
                 row.key,
                 title=ui.libraryTitleEdit.text.strip(),
                 annotator=ui.libraryAnnotatorEdit.text.strip(),
@@ -177,20 +206,21 @@ class LibrarySection:
             say(ui.libraryMessageLabel, text.format(title=entry.title))
             if not entry.already_there:  # they are of this case; the next one is perhaps of the same reader
                 ui.libraryTitleEdit.text = ui.libraryNotesEdit.text = ""
-        self.panel.refresh()
+        self._state.changed.emit()
 
     def on_import(self) -> None:
         """Takes cases out of a zip file."""
+        library = self._state.library
         path = qt.QFileDialog.getOpenFileName(
             slicer.util.mainWindow(), _("Import cases"), "", _("Cases of the support library (*.zip)")
         )
-        if not path:
+        if not path or library is None:
             return
-        with said_in(self.ui.libraryMessageLabel):
+        with said_in(self._ui.libraryMessageLabel):
             from ProxyPromptSegmentLib.library.archive import import_zip
 
             with slicer.util.WaitCursor():
-                found = import_zip(self.panel.library, path)
+                found = import_zip(library, path)
             self.look_again()
             taken = sum(one.entry is not None and not one.already_there for one in found)
             lines = [_("Cases taken into the library: {count}.").format(count=taken)]
@@ -198,34 +228,35 @@ class LibrarySection:
                 _("{title}: {reason}").format(title=one.title, reason=one.refusal) for one in found if one.refusal
             ]
             lines += [_("{title} was there already.").format(title=one.title) for one in found if one.already_there]
-            say(self.ui.libraryMessageLabel, "\n".join(lines))
-        self.panel.refresh()
+            say(self._ui.libraryMessageLabel, "\n".join(lines))
+        self._state.changed.emit()
 
     def on_export(self) -> None:
         """Writes the selected cases, or all, into a zip file."""
+        library = self._state.library
         path = qt.QFileDialog.getSaveFileName(
             slicer.util.mainWindow(), _("Export cases"), "supports.zip", _("Cases of the support library (*.zip)")
         )
-        if not path:
+        if not path or library is None:
             return
-        with said_in(self.ui.libraryMessageLabel):
+        with said_in(self._ui.libraryMessageLabel):
             from ProxyPromptSegmentLib.library.archive import export_zip
 
             chosen = self.selected() or self.entries
             with slicer.util.WaitCursor():
-                export_zip(self.panel.library, chosen, path if path.endswith(".zip") else f"{path}.zip")
-            say(self.ui.libraryMessageLabel, _("Cases written: {count}.").format(count=len(chosen)))
+                export_zip(library, chosen, path if path.endswith(".zip") else f"{path}.zip")
+            say(self._ui.libraryMessageLabel, _("Cases written: {count}.").format(count=len(chosen)))
 
     def on_delete(self) -> None:
         """Deletes the selected cases, after asking."""
-        chosen = self.selected()
+        chosen, library = self.selected(), self._state.library
         titles = "\n".join(one.title or one.id for one in chosen)
         question = _("Delete these cases from the library for good?\n\n{titles}").format(titles=titles)
-        if not slicer.util.confirmOkCancelDisplay(question, _("Delete cases")):
+        if library is None or not slicer.util.confirmOkCancelDisplay(question, _("Delete cases")):
             return
-        with said_in(self.ui.libraryMessageLabel):
+        with said_in(self._ui.libraryMessageLabel):
             for entry in chosen:
-                self.panel.library.remove(entry)
-            say(self.ui.libraryMessageLabel, _("Cases deleted: {count}.").format(count=len(chosen)))
+                library.remove(entry)
+            say(self._ui.libraryMessageLabel, _("Cases deleted: {count}.").format(count=len(chosen)))
         self.look_again()
-        self.panel.refresh()
+        self._state.changed.emit()

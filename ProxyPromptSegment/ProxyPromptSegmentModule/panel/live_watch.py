@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+import slicer
+import vtk
+
+from ProxyPromptSegmentLib.imaging.geometry import Axis
 from ProxyPromptSegmentModule.scene.slice_views import slice_nodes, slice_on_screen
 
 
@@ -15,7 +18,9 @@ class LiveWatch:
         seen: The slice that was told last; None before the first.
     """
 
-    def __init__(self, scene: Any, volume: Any, axis: str, told: Callable[[int], None]) -> None:
+    def __init__(
+        self, scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis, told: Callable[[int], None]
+    ) -> None:
         """Listens to the slice views."""
         self._scene, self._volume, self._axis, self._told = scene, volume, axis, told
         self.seen: int | None = None
@@ -30,7 +35,7 @@ class LiveWatch:
             self.seen = index
             self._told(index)
 
-    def _changed(self, caller: Any, event: str) -> None:
+    def _changed(self, caller: vtk.vtkObject, event: str) -> None:
         self.look()
 
     def stop(self) -> None:

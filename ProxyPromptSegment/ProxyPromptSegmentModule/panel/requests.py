@@ -3,146 +3,150 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import slicer
 
-from ProxyPromptSegmentModule.parameters import BOX, LIVE, SEQUENCE, SLICES
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
+from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
+from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
+from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
+from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
+from ProxyPromptSegmentModule.scene.nodes import segmentation_of
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
+from ProxyPromptSegmentModule.states import Scope
 from ProxyPromptSegmentModule.translation import _
 
-
-def settings_of(panel: Any) -> Settings:
-    """Model, device and so on."""
-    parameters, defaults = panel.parameters, Settings()
-    return Settings(
-        model=parameters.model or defaults.model,
-        device=parameters.device,
-        threshold=round(parameters.threshold, 2),
-        axis=parameters.axis,
-        follow=parameters.followMemory and panel.models.follows,
-    )
+if TYPE_CHECKING:
+    from ProxyPromptSegmentModule.runs.run import Run
 
 
-def reason_of(panel: Any) -> str:
-    """Why Apply cannot be pressed: one sentence that says what to do; "" if it can."""
-    parameters = panel.parameters
-    if panel.first_run.reason or panel.table is None:
-        return panel.first_run.reason or _("Some packages are not installed yet.")
-    rows = panel.table.rows()
-    if not rows:
-        return _("Add a support first: select an annotated case above and press “Add as support”.")
-    if not panel.used_rows():
-        problem = next((row.problem for row in rows if row.used and row.problem), "")
-        return problem or _("Tick at least one support in the table.")
-    return (
-        panel.objects.reason()
-        or (_("Select the volume to segment.") if parameters.targetVolume is None else "")
-        or panel.target.reason()
-        or panel.models.reason()
-    )
+class Requests:
+    """Puts the choices together."""
+
+    def __init__(self, state: PanelState, objects: ChosenObjects, target: ChosenTarget, model: ChosenModel) -> None:
+        """Looks at these only."""
+        self._state, self._objects, self._target, self._model = state, objects, target, model
+
+    def settings(self) -> Settings:
+        """Model, device and so on."""
+        parameters, defaults = self._state.parameters, Settings()
+        return Settings(
+            model=parameters.model or defaults.model,
+            device=parameters.device,
+            threshold=round(parameters.threshold, 2),
+            axis=parameters.axis,
+            follow=parameters.followMemory and self._model.follows,
+        )
+
+    def reason(self) -> str:
+        """Why Apply cannot be pressed: one sentence that says what to do; "" if it can."""
+        state = self._state
+        if state.obstacle or state.table is None:
+            return state.obstacle or _("Some packages are not installed yet.")
+        rows = state.table.rows()
+        if not rows:
+            return _("Add a support first: select an annotated case above and press “Add as support”.")
+        if not state.used_rows():
+            problem = next((row.problem for row in rows if row.used and row.problem), "")
+            return problem or _("Tick at least one support in the table.")
+        return (
+            self._objects.reason()
+            or (_("Select the volume to segment.") if state.parameters.targetVolume is None else "")
+            or self._target.reason()
+            or self._model.reason()
+        )
+
+    def request(self) -> Request:
+        """The job that Apply begins; only where `reason` has none against it.
+
+        Raises:
+            ProxyPromptError: What is missing, as a sentence.
+        """
+        self._target.look_again()
+        scope, target, table = self._target.scope(), self._state.parameters.targetVolume, self._state.table
+        assert target is not None and table is not None  # or there is a reason
+        axis, settings, slices = self._target.axis(), self.settings(), self._target.slices()
+        replaced, kept = self._replaceable(scope, axis)
+        if kept and scope != Scope.LIVE:
+            every = range(slice_count(target, axis)) if slices is None else slices
+            slices = tuple(index for index in every if index not in kept)
+        if slices is not None or scope in (Scope.SLICES, Scope.BOX, Scope.LIVE):
+            settings = replace(settings, axis=axis)  # numbers of slices mean nothing without it
+        first = None if scope == Scope.SEQUENCE else slice_on_screen(slicer.mrmlScene, target, axis)
+        if first is not None and (first in kept or (slices is not None and first not in slices)):
+            first = None
+        objects = self._objects.names()
+        return Request(
+            target=target,
+            cases=tuple(table.cases(objects)),
+            objects=objects,
+            slices=slices,
+            first=first,
+            settings=settings,
+            output=self._output(replaced),
+            browser=self._target.browser() if scope == Scope.SEQUENCE else None,
+        )
+
+    def corrected_slices(self, axis: str) -> tuple[int, ...]:
+        """Slices of the result that somebody has corrected and made a support: they are right and stay as they are."""
+        parameters = self._state.parameters
+        if parameters.targetVolume is None or parameters.outputSegmentation is None:
+            return ()
+        ids = (parameters.targetVolume.GetID(), parameters.outputSegmentation.GetID())
+        return tuple(
+            index
+            for row in self._state.support_rows()
+            if (row.volume_id, row.segmentation_id) == ids and row.axis == axis and row.slices
+            for index in row.slices
+        )
+
+    def stays(self, request: Request, index: int) -> bool:
+        """Whether a live preview leaves a slice alone: one that somebody has corrected in the segment it writes."""
+        return bool(request.output.segment_ids) and index in self.corrected_slices(request.settings.axis)
+
+    def _replaceable(self, scope: Scope, axis: Axis) -> tuple[dict[str, str] | None, tuple[int, ...]]:
+        """Segments of the last run that may be written again, and their slices that stay all the same.
+
+        A segment may be if nobody has changed it since, or only slices that then were made supports. Where one of the
+        objects has no such segment all of them get new ones, with all their slices.
+        """
+        run, segmentation = self._state.run, self._state.parameters.outputSegmentation
+        if run is None or segmentation is None or run.segmentation is not segmentation:
+            return None, ()
+        untouched = run.destination.untouched()
+        corrected = () if scope == Scope.SEQUENCE else self.corrected_slices(axis)
+        if not corrected:
+            return untouched, ()
+        ids = {
+            name: found
+            for name, found in run.segment_ids.items()
+            if name in untouched or _as_written(run, name, found, corrected)
+        }
+        return (ids, corrected) if set(self._objects.names()) <= set(ids) else ({}, ())
+
+    def _output(self, replaced: dict[str, str] | None) -> Output:
+        """Where to, and by which rules."""
+        parameters, editor = self._state.parameters, None
+        if parameters.honourEditor:
+            scene, kind = slicer.mrmlScene, "vtkMRMLSegmentEditorNode"
+            editor = scene.GetSingletonNode("SegmentEditor", kind) or scene.GetFirstNodeByClass(kind)
+        return Output(segmentation=parameters.outputSegmentation, segment_ids=replaced, editor=editor)
 
 
-def request_of(panel: Any) -> Request:
-    """The job that Apply begins.
-
-    Raises:
-        ProxyPromptError: What is missing, as a sentence.
-    """
-    from dataclasses import replace
-
-    panel.target.look_again()
-    parameters, scope = panel.parameters, panel.target.scope()
-    target, axis = parameters.targetVolume, panel.target.axis()
-    settings, slices = settings_of(panel), panel.target.slices()
-    replaced, kept = _replaceable(panel, scope, axis)
-    if kept and scope != LIVE:
-        every = range(slice_count(target, axis)) if slices is None else slices
-        slices = tuple(index for index in every if index not in kept)
-    if slices is not None or scope in (SLICES, BOX, LIVE):
-        settings = replace(settings, axis=axis)  # numbers of slices mean nothing without it
-    first = None if scope == SEQUENCE else slice_on_screen(slicer.mrmlScene, target, axis)
-    if first is not None and (first in kept or (slices is not None and first not in slices)):
-        first = None
-    objects = panel.objects.names()
-    return Request(
-        target,
-        tuple(panel.table.cases(objects)),
-        objects,
-        slices,
-        first,
-        settings,
-        _output_of(panel, replaced),
-        panel.target.browser() if scope == SEQUENCE else None,
-    )
-
-
-def corrected_slices(panel: Any, axis: str) -> tuple[int, ...]:
-    """Slices of the result that somebody has corrected and made a support: they are right and stay as they are."""
-    parameters = panel.parameters
-    if parameters.targetVolume is None or parameters.outputSegmentation is None:
-        return ()
-    ids = (parameters.targetVolume.GetID(), parameters.outputSegmentation.GetID())
-    return tuple(
-        index
-        for row in panel.table.rows()
-        if (row.volume_id, row.segmentation_id) == ids and row.axis == axis and row.slices
-        for index in row.slices
-    )
-
-
-def stays(panel: Any, request: Request, index: int) -> bool:
-    """Whether a live preview leaves a slice alone: one that somebody has corrected in the segment that it writes."""
-    return bool(request.output.segment_ids) and index in corrected_slices(panel, request.settings.axis)
-
-
-def _replaceable(panel: Any, scope: str, axis: str) -> tuple[dict[str, str] | None, tuple[int, ...]]:
-    """Segments of the last run that may be written again, and their slices that stay all the same.
-
-    A segment may be if nobody has changed it since, or only slices that then were made supports. Where one of the
-    objects has no such segment all of them get new ones, with all their slices.
-    """
-    parameters, run = panel.parameters, panel.run
-    segmentation = parameters.outputSegmentation
-    if run is None or segmentation is None or run.segmentation is not segmentation:
-        return None, ()
-    untouched = run.sink.untouched()
-    corrected = () if scope == SEQUENCE else corrected_slices(panel, axis)
-    if not corrected:
-        return untouched, ()
-    ids = {
-        name: found
-        for name, found in run.segment_ids.items()
-        if name in untouched or _as_written(run, name, found, corrected)
-    }
-    return (ids, corrected) if set(panel.objects.names()) <= set(ids) else ({}, ())
-
-
-def _as_written(run: Any, name: str, segment_id: str, corrected: Sequence[int]) -> bool:
+def _as_written(run: Run, name: str, segment_id: str, corrected: Sequence[int]) -> bool:
     """Whether a segment is, beside the corrected slices, what a run has written into it."""
-    import numpy as np
-
-    from ProxyPromptSegmentLib.errors import ProxyPromptError
-    from ProxyPromptSegmentModule.scene.nodes import segmentation_of
-
-    outcome = getattr(run.result, "outcome", None)
-    written = {one.name: one.mask for one in outcome.segmentation.segments} if outcome is not None else {}
-    if name not in written:
+    written, job = run.masks().get(name), run.job
+    if written is None or job is None or run.segmentation is None:
         return False
     try:
         now = segmentation_of(run.segmentation, run.request.target, [segment_id])[0].segments[0].mask
     except ProxyPromptError:  # removed, or moved elsewhere
         return False
-    number = "kji".index(run.job.view.axis)
-    others = [np.delete(mask, corrected, number) for mask in (now, written[name])]
-    return bool(np.array_equal(*others))
-
-
-def _output_of(panel: Any, replaced: dict[str, str] | None) -> Output:
-    """Where to, and by which rules."""
-    editor = None
-    if panel.parameters.honourEditor:
-        scene, kind = slicer.mrmlScene, "vtkMRMLSegmentEditorNode"
-        editor = scene.GetSingletonNode("SegmentEditor", kind) or scene.GetFirstNodeByClass(kind)
-    return Output(panel.parameters.outputSegmentation, replaced, editor)
+    number = axis_number(job.view.axis)
+    others = [np.delete(mask, list(corrected), number) for mask in (now, written)]
+    return np.array_equal(others[0], others[1])

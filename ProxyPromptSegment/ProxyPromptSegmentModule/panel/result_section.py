@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import qt
 import slicer
 import slicer.util
 
+from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.panel.widgets import ResultWidgets
 from ProxyPromptSegmentModule.scene import result_nodes
-from ProxyPromptSegmentModule.scene.slice_views import show_slice, slice_on_screen
+from ProxyPromptSegmentModule.scene.slice_views import layout_manager, show_slice, slice_on_screen
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+    from ProxyPromptSegmentModule.runs.run import Run
 
-class ResultSection:
-    """Results of the latest run.
 
-    Attributes:
-        undone: Whether the latest run was taken back.
-    """
+class ResultSection(Section):
+    """Results of the latest run."""
 
-    def __init__(self, panel: Any) -> None:
+    def __init__(self, widgets: ResultWidgets, state: PanelState) -> None:
         """Connects the widgets."""
-        self.panel, self.ui = panel, panel.ui
-        self.undone = False
-        self._run: Any = None
-        self._shown: Any = ()  # what was never shown
-        ui = self.ui
+        self._ui, self._state = widgets, state
+        self._run: Run | None = None
+        self._shown: tuple[object, ...] | None = ()  # what was never shown
+        ui = widgets
         ui.doubtsList.connect("itemClicked(QListWidgetItem*)", self.on_doubt)
         ui.useCorrectedButton.connect("clicked()", self.on_use_corrected)
         ui.undoButton.connect("clicked()", self.on_undo)
@@ -37,34 +39,25 @@ class ResultSection:
         ui.recordButton.connect("clicked()", self.on_record)
         say(ui.resultMessageLabel, "")
 
-    @property
-    def run(self) -> Any:
-        """The latest run, if it has ended and its segmentation is in the scene."""
-        run = self.panel.run
-        return run if run is not None and run.ended and self.panel.result_there() else None
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is a result that was not taken back."""
-        return self.run is not None and not self.undone
-
     def refresh(self) -> None:
         """Shows the latest result."""
-        run, ui = self.run, self.ui
+        run, ui = self._state.result, self._ui
         if run is not self._run:
-            self._run, self.undone = run, False
+            self._run = run
             say(ui.resultMessageLabel, "")
             if run is not None and run.written:
                 ui.resultButton.collapsed = False
-        shown = (run, self.undone, run.table, len(run.doubts)) if run is not None else None
+        shown = (run, run.undone, run.table, len(run.doubts)) if run is not None else None
         if shown != self._shown:
             self._shown = shown
-            self._show_table(run.table if self.shown else None)
-            self._show_doubts(run.doubts if self.shown else [], run is not None and run.request.browser is not None)
+            standing = run is not None and not run.undone
+            self._show_table(run.table if run is not None and standing else None)
+            doubts = run.doubts if run is not None and standing else []
+            self._show_doubts(doubts, run is not None and run.request.browser is not None)
         self._refresh_buttons(run)
 
-    def _show_table(self, results: Any) -> None:
-        table = self.ui.resultsTable
+    def _show_table(self, results: Table | None) -> None:
+        table = self._ui.resultsTable
         table.setVisible(results is not None)
         if results is None:
             return
@@ -78,22 +71,23 @@ class ResultSection:
                 table.setItem(number, place, qt.QTableWidgetItem(_cell(value)))
         table.resizeColumnsToContents()
 
-    def _show_doubts(self, doubts: list[Any], film: bool) -> None:
-        listed = self.ui.doubtsList
+    def _show_doubts(self, doubts: list[Doubt], film: bool) -> None:
+        listed = self._ui.doubtsList
         listed.clear()
         line = _("Item {number}, {name}: {reason}") if film else _("Slice {number}, {name}: {reason}")
         for doubt in doubts:
             listed.addItem(line.format(number=doubt.index, name=doubt.name, reason=doubt.reason))
-        for widget in (self.ui.doubtsCaption, listed):
+        for widget in (self._ui.doubtsCaption, listed):
             widget.setVisible(bool(doubts))
 
-    def _refresh_buttons(self, run: Any) -> None:
-        ui = self.ui
+    def _refresh_buttons(self, run: Run | None) -> None:
+        ui = self._ui
         nothing = "" if run is not None else _("There is no result yet; press Apply.")
-        gone = _("The result was undone.") if self.undone else ""
+        undone = run is not None and run.undone
+        gone = _("The result was undone.") if undone else ""
         sequence = _("Not for sequences.") if run is not None and run.request.browser is not None else ""
         allow(ui.undoButton, nothing or gone, _("Takes back everything that the last run wrote."))
-        kept = "" if self.undone else _("Nothing was undone.")
+        kept = "" if undone else _("Nothing was undone.")
         allow(ui.redoButton, nothing or kept or sequence, _("Brings back what was undone."))
         allow(
             ui.useCorrectedButton,
@@ -115,46 +109,47 @@ class ResultSection:
         ui.show3DButton.enabled = node is not None and not gone
         ui.show3DButton.setSegmentationNode(node)
 
-    def _segmentation(self) -> Any:
+    def _segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
         """The result of the latest run, or of the scene that was loaded."""
-        return self.run.segmentation if self.run is not None else self.panel.parameters.outputSegmentation
+        run = self._state.result
+        return run.segmentation if run is not None else self._state.parameters.outputSegmentation
 
-    def _nodes(self) -> tuple[Any, Any]:
+    def _nodes(self) -> tuple[slicer.vtkMRMLTableNode | None, slicer.vtkMRMLTextNode | None]:
         """Table and run record of the result; None where there is none."""
         node = self._segmentation()
         return (None, None) if node is None else (result_nodes.table_of(node), result_nodes.record_of(node))
 
     # --- what the user does -----------------------------------------------------------------------------------
 
-    def on_doubt(self, item: Any) -> None:
+    def on_doubt(self, item: qt.QListWidgetItem) -> None:
         """Jumps to a slice that should be looked at."""
-        number = self.ui.doubtsList.row(item)
-        run = self.run
+        number = self._ui.doubtsList.row(item)
+        run = self._state.result
         if run is None or not 0 <= number < len(run.doubts):
             return
         index = run.doubts[number].index
         if run.request.browser is not None:
             run.request.browser.SetSelectedItemNumber(index)
-        else:
+        elif run.job is not None:
             show_slice(slicer.mrmlScene, run.request.target, run.job.view.axis, index, center=True)
 
     def on_undo(self) -> None:
         """Takes the run back."""
-        self._take_back(self.run.undo(), True, _("This result cannot be undone any more."))
+        run = self._state.result
+        self._said(run is not None and run.undo(), _("This result cannot be undone any more."))
 
     def on_redo(self) -> None:
         """Brings it back."""
-        self._take_back(self.run.redo(), False, _("This result cannot be brought back any more."))
+        run = self._state.result
+        self._said(run is not None and run.redo(), _("This result cannot be brought back any more."))
 
-    def _take_back(self, done: bool, undone: bool, sorry: str) -> None:
-        if done:
-            self.undone = undone
-        say(self.ui.resultMessageLabel, "" if done else sorry)
-        self.panel.refresh()
+    def _said(self, done: bool, sorry: str) -> None:
+        say(self._ui.resultMessageLabel, "" if done else sorry)
+        self._state.changed.emit()
 
     def on_edit(self) -> None:
         """Opens the Segment Editor with the result and its volume."""
-        node, volume = self._segmentation(), self.panel.parameters.targetVolume
+        node, volume = self._segmentation(), self._state.parameters.targetVolume
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         editor.setSegmentationNode(node)
@@ -162,13 +157,15 @@ class ResultSection:
 
     def on_use_corrected(self) -> None:
         """Takes the slice on screen as one more support."""
-        run, table = self.run, self.panel.table
+        run, table = self._state.result, self._state.table
+        if run is None or run.job is None or run.segmentation is None or table is None:
+            return
         target, axis = run.request.target, run.job.view.axis
         index = slice_on_screen(slicer.mrmlScene, target, axis)
         if index is None:
-            say(self.ui.resultMessageLabel, _("No slice view shows a slice of the target; scroll one to the slice."))
+            say(self._ui.resultMessageLabel, _("No slice view shows a slice of the target; scroll one to the slice."))
             return
-        with said_in(self.ui.resultMessageLabel):
+        with said_in(self._ui.resultMessageLabel):
             ids = (target.GetID(), run.segmentation.GetID())
             row = next((one for one in table.rows() if (one.volume_id, one.segmentation_id) == ids), None)
             if row is None:
@@ -176,30 +173,34 @@ class ResultSection:
                 row = table.add_nodes(target, run.segmentation, list(run.segment_ids.values()), [index], title)
             elif row.slices is None or index not in row.slices:
                 row = table.choose(row.key, sorted({*(row.slices or ()), index}))
-            self.panel.supports_table.selected = row.key
+            self._state.selected = row.key
             say(
-                self.ui.resultMessageLabel,
+                self._ui.resultMessageLabel,
                 _(
                     "Slice {number} is a support now and will stay as it is. Press Apply to segment the others anew."
                 ).format(number=index),
             )
-        self.panel.refresh()
+        self._state.changed.emit()
 
     def on_table(self) -> None:
         """Shows the table of results in a table view."""
         node, _record = self._nodes()
+        manager = layout_manager()
+        if node is None or manager is None:
+            return
         selection = slicer.app.applicationLogic().GetSelectionNode()
         selection.SetActiveTableID(node.GetID())
         slicer.app.applicationLogic().PropagateTableSelection()
-        manager = slicer.app.layoutManager()
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
 
     def on_record(self) -> None:
         """Opens the run record."""
-        slicer.app.openNodeModule(self._nodes()[1])
+        _table, node = self._nodes()
+        if node is not None:
+            slicer.app.openNodeModule(node)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """A value as a person reads it."""
     if value is None:
         return ""

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 import slicer
+import slicer.util
 
+from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.tick_list import Line, TickList
-from ProxyPromptSegmentModule.parameters import ALL_ANNOTATED, AUTOMATIC, THESE, names_of, text_of
-from ProxyPromptSegmentModule.runs.destinations import MADE_FOR
+from ProxyPromptSegmentModule.panel.widgets import SupportWidgets
+from ProxyPromptSegmentModule.parameters import names_of, text_of
+from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, check_volume, nodes_of
+from ProxyPromptSegmentModule.states import SlicesHow
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
-_HOW = (AUTOMATIC, ALL_ANNOTATED, THESE)  # in the order of the combo box
+_HOW = tuple(SlicesHow)
 
 
-class SupportSection:
+class SupportSection(Section):
     """The two selectors, the options and the button."""
 
-    def __init__(self, panel: Any) -> None:
+    def __init__(self, widgets: SupportWidgets, state: PanelState) -> None:
         """Connects the widgets."""
-        self.panel, self.ui = panel, panel.ui
-        ui = self.ui
+        self._ui, self._state = widgets, state
+        ui = widgets
         ui.supportSegmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_segmentation)
         ui.supportVolumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_volume)
         ui.supportSlicesCombo.connect("currentIndexChanged(int)", self.on_how)
@@ -31,12 +37,10 @@ class SupportSection:
 
     def choose_defaults(self) -> None:
         """The first annotation of the scene that is neither a result of ours nor a support already, with its image."""
-        parameters = self.panel.parameters
+        parameters = self._state.parameters
         if parameters.supportSegmentation is None and parameters.supportVolume is None:
-            taken = {row.segmentation_id for row in self.panel.table.rows()} if self.panel.table is not None else set()
-            scene = slicer.mrmlScene
-            for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")):
-                node = scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode")
+            taken = {row.segmentation_id for row in self._state.support_rows()}
+            for node in nodes_of(slicer.mrmlScene, slicer.vtkMRMLSegmentationNode):
                 ours = node.GetAttribute(MADE_FOR) or node is parameters.outputSegmentation
                 if not ours and node.GetID() not in taken and segments_of(node) and image_of(node) is not None:
                     parameters.supportSegmentation = node
@@ -46,13 +50,13 @@ class SupportSection:
 
     def refresh(self) -> None:
         """Shows the choices."""
-        parameters, ui = self.panel.parameters, self.ui
+        parameters, ui = self._state.parameters, self._ui
         ui.supportSegmentationSelector.setCurrentNode(parameters.supportSegmentation)
         ui.supportVolumeSelector.setCurrentNode(parameters.supportVolume)
         how = parameters.supportSlicesHow
-        ui.supportSlicesCombo.currentIndex = _HOW.index(how) if how in _HOW else 0
-        ui.supportSlicesEdit.setVisible(how == THESE)
-        ui.supportSlicesTextCaption.setVisible(how == THESE)
+        ui.supportSlicesCombo.currentIndex = _HOW.index(SlicesHow(how)) if how in _HOW else 0
+        ui.supportSlicesEdit.setVisible(how == SlicesHow.THESE)
+        ui.supportSlicesTextCaption.setVisible(how == SlicesHow.THESE)
         if ui.supportSlicesEdit.text != parameters.supportSlices:
             ui.supportSlicesEdit.text = parameters.supportSlices
         self._show_segments()
@@ -60,9 +64,9 @@ class SupportSection:
 
     def reason(self) -> str:
         """Why the case cannot be added; "" if it can."""
-        parameters = self.panel.parameters
-        if self.panel.table is None:
-            return self.panel.first_run.reason or _("Some packages are not installed yet.")
+        parameters = self._state.parameters
+        if self._state.table is None:
+            return self._state.obstacle or _("Some packages are not installed yet.")
         if parameters.supportSegmentation is None:
             return _("Select a segmentation that somebody has drawn.")
         if parameters.supportVolume is None:
@@ -71,26 +75,26 @@ class SupportSection:
             return _("The segmentation is empty; draw the object in the Segment Editor, on one slice or more.")
         if names_of(parameters.supportSegments) == ():
             return _("Tick at least one segment.")
-        if parameters.supportSlicesHow == THESE and not parameters.supportSlices.strip():
+        if parameters.supportSlicesHow == SlicesHow.THESE and not parameters.supportSlices.strip():
             return _("Say which slices, for example 12 or 5:20.")
         return ""
 
     def _show_segments(self) -> None:
-        wanted = names_of(self.panel.parameters.supportSegments)
+        wanted = names_of(self._state.parameters.supportSegments)
         self._segments.show(
             [
-                Line(identifier, name, color, wanted is None or identifier in wanted)
-                for identifier, name, color in segments_of(self.panel.parameters.supportSegmentation)
+                Line(key=identifier, text=name, color_rgb=color, ticked=wanted is None or identifier in wanted)
+                for identifier, name, color in segments_of(self._state.parameters.supportSegmentation)
             ]
         )
 
     # --- what the user does -----------------------------------------------------------------------------------
 
-    def on_segmentation(self, node: Any) -> None:
+    def on_segmentation(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
         """Another annotation: its image comes with it."""
-        if not self.panel.listening:
+        if not self._state.listening:
             return
-        parameters = self.panel.parameters
+        parameters = self._state.parameters
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.supportSegmentation = node
             parameters.supportSegments = ""
@@ -98,74 +102,80 @@ class SupportSection:
             if image is not None:
                 parameters.supportVolume = image
 
-    def on_volume(self, node: Any) -> None:
+    def on_volume(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
         """Another image."""
-        if self.panel.listening:
-            self.panel.parameters.supportVolume = node
+        if self._state.listening:
+            self._state.parameters.supportVolume = node
 
     def on_how(self, index: int) -> None:
         """Automatic, all, or these slices."""
-        if self.panel.listening:
-            self.panel.parameters.supportSlicesHow = _HOW[index]
+        if self._state.listening:
+            self._state.parameters.supportSlicesHow = _HOW[index].value
 
     def on_slices(self, text: str) -> None:
         """Which slices."""
-        if self.panel.listening:
-            self.panel.parameters.supportSlices = text
+        if self._state.listening:
+            self._state.parameters.supportSlices = text
 
     def on_segments(self) -> None:
         """Which segments; all of them means those that come later as well."""
-        if self.panel.listening:
+        if self._state.listening:
             ticked = self._segments.ticked()
-            count = len(segments_of(self.panel.parameters.supportSegmentation))
-            self.panel.parameters.supportSegments = "" if len(ticked) == count else text_of(ticked)
+            count = len(segments_of(self._state.parameters.supportSegmentation))
+            self._state.parameters.supportSegments = "" if len(ticked) == count else text_of(ticked)
 
     def on_add(self) -> None:
         """Adds the case; what is wrong with it is said below."""
-        parameters = self.panel.parameters
+        parameters, table = self._state.parameters, self._state.table
         added = False
-        say(self.ui.supportMessageLabel, "")
-        with said_in(self.ui.supportMessageLabel):
-            row = self.panel.table.add_nodes(
+        if table is None:
+            return
+        say(self._ui.supportMessageLabel, "")
+        with said_in(self._ui.supportMessageLabel):
+            row = table.add_nodes(
                 parameters.supportVolume,
                 parameters.supportSegmentation,
                 segments=names_of(parameters.supportSegments),
                 slices=self._slices(),
-                title=self.ui.supportTitleEdit.text.strip(),
+                title=self._ui.supportTitleEdit.text.strip(),
             )
             added = True
-            self.panel.supports_table.selected = row.key
-            self.ui.supportTitleEdit.text = ""
+            self._state.selected = row.key
+            self._ui.supportTitleEdit.text = ""
         if added:
-            self.panel.target.leave_support_alone()
-            self.panel.refresh()
-            self.panel.apply.update_at_once()
+            self._state.support_added.emit()
+            self._state.changed.emit()
+            self._state.choice_changed.emit()
 
-    def _slices(self) -> Any:
+    def _slices(self) -> Sequence[int] | Literal["all"] | None:
         """What `SupportTable.add_nodes` calls slices."""
-        parameters = self.panel.parameters
-        if parameters.supportSlicesHow == ALL_ANNOTATED:
+        parameters = self._state.parameters
+        if parameters.supportSlicesHow == SlicesHow.ALL_ANNOTATED:
             return "all"
-        if parameters.supportSlicesHow == AUTOMATIC:
+        if parameters.supportSlicesHow == SlicesHow.AUTOMATIC:
             return None
         from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 
         choice = SliceChoice.parse(parameters.supportSlices, _("The field for slices"))
-        dimensions = parameters.supportVolume.GetImageData().GetDimensions()
-        return slice_numbers(choice, max(dimensions))
+        return slice_numbers(choice, max(check_volume(parameters.supportVolume).GetDimensions()))
 
 
-def image_of(segmentation: Any) -> Any:
+def image_of(segmentation: slicer.vtkMRMLSegmentationNode | None) -> slicer.vtkMRMLVolumeNode | None:
     """The volume on which a segmentation was drawn, as far as it knows; else None."""
     if segmentation is None:
         return None
-    return segmentation.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
+    node: slicer.vtkMRMLVolumeNode | None = segmentation.GetNodeReference(
+        slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    )
+    return node
 
 
-def segments_of(segmentation: Any) -> list[tuple[str, str, tuple[float, float, float]]]:
+def segments_of(
+    segmentation: slicer.vtkMRMLSegmentationNode | None,
+) -> list[tuple[str, str, tuple[float, float, float]]]:
     """Identifier, name and colour of each segment."""
     if segmentation is None:
         return []
     found = segmentation.GetSegmentation()
     segments = [(found.GetNthSegmentID(n), found.GetNthSegment(n)) for n in range(found.GetNumberOfSegments())]
-    return [(identifier, one.GetName(), tuple(one.GetColor())) for identifier, one in segments]
+    return [(identifier, one.GetName(), one.GetColor()) for identifier, one in segments]

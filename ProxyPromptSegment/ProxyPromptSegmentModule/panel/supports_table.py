@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import qt
 import slicer
 
 from ProxyPromptSegmentModule.panel.icons import hex_color, icon
-from ProxyPromptSegmentModule.panel.requests import settings_of
+from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.panel.widgets import SupportWidgets
+from ProxyPromptSegmentModule.runs.request import Settings
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, ranges, said_in, say
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.review.findings import Finding
+    from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentModule.runs.questions import CheckAnswer
+    from ProxyPromptSegmentModule.supports.saved import SupportRow
+    from ProxyPromptSegmentModule.supports.table import SupportTable
 
 USE, TITLE, OBJECTS, SLICES, PROBLEM = range(5)
 _ROW_HEIGHT = 60
 _LEVELS = {"error": "⛔", "warning": "⚠", "info": "ℹ"}
 
 
-class SupportsTable:
-    """Table and buttons below it.
+class Checks(Protocol):
+    """What checks supports: a `SegmentationLogic`."""
 
-    Attributes:
-        selected: Key of the selected row; "" where none is.
-    """
+    def check(
+        self,
+        cases: Sequence[SupportCase],
+        on_answer: CheckAnswer,
+        leave_one_out: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        """Check supports."""
 
-    def __init__(self, panel: Any) -> None:
+
+class SupportsTable(Section):
+    """Table and buttons below it."""
+
+    def __init__(
+        self, widgets: SupportWidgets, state: PanelState, settings: Callable[[], Settings], logic: Checks
+    ) -> None:
         """Connects the widgets."""
-        self.panel, self.ui = panel, panel.ui
-        self.selected = ""
-        self._rows: list[Any] = []
-        self._pictures: dict[str, tuple[Any, Any]] = {}
+        self._ui, self._state, self._settings, self._logic = widgets, state, settings, logic
+        self._rows: list[SupportRow] = []
+        self._pictures: dict[str, tuple[int, qt.QIcon]] = {}
         self._checking = False
-        table = self.ui.supportTable
+        table = self._ui.supportTable
         header = table.horizontalHeader()
         for column in (USE, SLICES, PROBLEM):
             header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
@@ -42,14 +63,14 @@ class SupportsTable:
         table.connect("cellChanged(int,int)", self.on_cell)
         table.connect("cellDoubleClicked(int,int)", self.on_double_click)
         table.connect("itemSelectionChanged()", self.on_selection)
-        self.ui.removeSupportButton.connect("clicked()", self.on_remove)
-        self.ui.showSupportButton.connect("clicked()", self.on_show)
-        self.ui.checkSupportsButton.connect("clicked()", self.on_check)
+        self._ui.removeSupportButton.connect("clicked()", self.on_remove)
+        self._ui.showSupportButton.connect("clicked()", self.on_show)
+        self._ui.checkSupportsButton.connect("clicked()", self.on_check)
 
     def refresh(self) -> None:
         """Shows the rows; items are changed and not replaced, because Qt may be in the middle of telling of one."""
-        rows = self.panel.table.rows() if self.panel.table is not None else []
-        table = self.ui.supportTable
+        rows = self._state.support_rows()
+        table = self._ui.supportTable
         table.setVisible(bool(rows))
         if rows != self._rows:
             self._rows = rows
@@ -58,16 +79,17 @@ class SupportsTable:
                 self._fill(number, row)
             keys = [row.key for row in rows]
             self._pictures = {key: picture for key, picture in self._pictures.items() if key in keys}
-            if self.selected not in keys:
-                self.selected = keys[-1] if keys else ""
-            if self.selected:
-                table.selectRow(keys.index(self.selected))
+            if self._state.selected not in keys:
+                self._state.selected = keys[-1] if keys else ""
+            if self._state.selected:
+                table.selectRow(keys.index(self._state.selected))
         self._refresh_buttons()
 
-    def _fill(self, number: int, row: Any) -> None:
+    def _fill(self, number: int, row: SupportRow) -> None:
         use, title = self._item(number, USE), self._item(number, TITLE)
         use.setCheckState(qt.Qt.Checked if row.used else qt.Qt.Unchecked)
-        use.setIcon(self._picture(row))
+        if self._state.table is not None:
+            use.setIcon(self._picture(row, self._state.table))
         use.setToolTip(_("Ticked supports are used."))
         title.setText(row.title)
         title.setToolTip(
@@ -75,14 +97,14 @@ class SupportsTable:
                 title=row.title, kind=_("a case of the library") if row.library_id else _("nodes of this scene")
             )
         )
-        label = self.ui.supportTable.cellWidget(number, OBJECTS)
+        label = self._ui.supportTable.cellWidget(number, OBJECTS)
         if label is None:
             label = qt.QLabel()
             label.wordWrap = True
             label.margin = 3
             label.textFormat = qt.Qt.RichText
             label.styleSheet = "background: palette(base); color: palette(text);"  # also where the row is selected
-            self.ui.supportTable.setCellWidget(number, OBJECTS, label)
+            self._ui.supportTable.setCellWidget(number, OBJECTS, label)
         label.text = "<br>".join(
             f'<span style="color:{hex_color(one.color_rgb)}">&#9632;</span>&nbsp;{html.escape(one.name)}'
             for one in row.objects
@@ -94,30 +116,30 @@ class SupportsTable:
         problem = self._item(number, PROBLEM)
         problem.setText(_LEVELS["warning"] if row.problem else "")
         problem.setToolTip(row.problem)
-        self.ui.supportTable.setRowHeight(number, max(_ROW_HEIGHT, 18 * len(row.objects) + 6))
+        self._ui.supportTable.setRowHeight(number, max(_ROW_HEIGHT, 18 * len(row.objects) + 6))
 
-    def _item(self, number: int, column: int) -> Any:
-        item = self.ui.supportTable.item(number, column)
+    def _item(self, number: int, column: int) -> qt.QTableWidgetItem:
+        item: qt.QTableWidgetItem | None = self._ui.supportTable.item(number, column)
         if item is None:
             item = qt.QTableWidgetItem("")
-            self.ui.supportTable.setItem(number, column, item)
+            self._ui.supportTable.setItem(number, column, item)
         return item
 
-    def _slices_text(self, row: Any) -> str:
+    def _slices_text(self, row: SupportRow) -> str:
         if row.slices is None:
             return _("auto of {count}").format(count=len(row.annotated))
         return str(len(row.slices))
 
-    def _picture(self, row: Any) -> Any:
+    def _picture(self, row: SupportRow, table: SupportTable) -> qt.QIcon:
         """The thumbnail; drawn anew only where something has changed."""
         known = self._pictures.get(row.key)
         if known is None or known[0] != row.picture:
-            known = (row.picture, icon(self.panel.table.thumbnail(row.key, 96)))
+            known = (row.picture, icon(table.thumbnail(row.key, 96)))
             self._pictures[row.key] = known
         return known[1]
 
     def _refresh_buttons(self) -> None:
-        ui, row = self.ui, self.selected_row()
+        ui, row = self._ui, self._selected_row()
         nothing = _("There is no support yet.") if not self._rows else _("Select a support in the table.")
         allow(
             ui.removeSupportButton,
@@ -130,58 +152,62 @@ class SupportsTable:
             gone if row is not None else nothing,
             _("Shows the selected support in the slice views."),
         )
-        unready = "" if self.panel.used_rows() else _("Add a support and tick it first.")
+        unready = "" if self._state.used_rows() else _("Add a support and tick it first.")
         busy = _("The supports are being checked.") if self._checking else ""
-        reason = unready or busy or self.panel.first_run.reason
+        reason = unready or busy or self._state.obstacle
         allow(ui.checkSupportsButton, reason, _("Says in words what is wrong with the ticked supports."))
 
-    def selected_row(self) -> Any:
+    def _selected_row(self) -> SupportRow | None:
         """The selected row; None where none is."""
-        return next((row for row in self._rows if row.key == self.selected), None)
+        return next((row for row in self._rows if row.key == self._state.selected), None)
 
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_cell(self, number: int, column: int) -> None:
         """A tick or a title was changed."""
-        if not self.panel.listening or number >= len(self._rows) or column not in (USE, TITLE):
+        if not self._state.listening or number >= len(self._rows) or column not in (USE, TITLE):
             return
-        row, item = self._rows[number], self.ui.supportTable.item(number, column)
+        row, item, supports = self._rows[number], self._ui.supportTable.item(number, column), self._state.table
+        if supports is None:
+            return
         if column == TITLE and item.text() != row.title:
-            self.panel.table.rename(row.key, item.text().strip())
+            supports.rename(row.key, item.text().strip())
         elif column == USE and (item.checkState() == qt.Qt.Checked) != row.used:
-            self.panel.table.use(row.key, not row.used)
-            self.panel.apply.update_at_once()
+            supports.use(row.key, not row.used)
+            self._state.choice_changed.emit()
 
     def on_double_click(self, number: int, column: int) -> None:
         """A title is edited, any other cell shows the case."""
         if column == TITLE:
-            self.ui.supportTable.editItem(self.ui.supportTable.item(number, TITLE))
+            self._ui.supportTable.editItem(self._ui.supportTable.item(number, TITLE))
         else:
             self.on_show()
 
     def on_selection(self) -> None:
         """Another row."""
-        number = self.ui.supportTable.currentRow()
-        if self.panel.listening and 0 <= number < len(self._rows):
-            self.selected = self._rows[number].key
-            with self.panel.quiet():
+        number = self._ui.supportTable.currentRow()
+        if self._state.listening and 0 <= number < len(self._rows):
+            self._state.selected = self._rows[number].key
+            with self._state.quiet():
                 self._refresh_buttons()
-                self.panel.libraries.refresh()
+                self._state.support_selected.emit()
 
     def on_remove(self) -> None:
         """Takes the selected row out."""
-        if self.selected_row() is not None:
-            self.panel.table.remove(self.selected)
-            self.panel.refresh()
-            self.panel.apply.update_at_once()
+        if self._selected_row() is not None and self._state.table is not None:
+            self._state.table.remove(self._state.selected)
+            self._state.changed.emit()
+            self._state.choice_changed.emit()
 
     def on_show(self) -> None:
         """Shows the selected support's image on its middle annotated slice."""
-        row, scene = self.selected_row(), slicer.mrmlScene
-        volume = scene.GetNodeByID(row.volume_id) if row is not None and row.volume_id else None
-        if volume is None:
+        row, scene = self._selected_row(), slicer.mrmlScene
+        volume: slicer.vtkMRMLVolumeNode | None = None
+        if row is not None and row.volume_id:
+            volume = scene.GetNodeByID(row.volume_id)
+        if row is None or volume is None:
             return
-        with said_in(self.ui.supportMessageLabel):
+        with said_in(self._ui.supportMessageLabel):
             show_case(scene, volume, self._rows)
             shown = row.slices or row.annotated
             if shown:
@@ -189,17 +215,17 @@ class SupportsTable:
 
     def on_check(self) -> None:
         """Asks what is wrong with the supports; the answer comes later."""
-        with said_in(self.ui.supportMessageLabel):
-            cases = self.panel.table.cases()
-            say(self.ui.supportMessageLabel, _("Checking the supports…"))
+        with said_in(self._ui.supportMessageLabel):
+            cases = self._state.table.cases() if self._state.table is not None else []
+            say(self._ui.supportMessageLabel, _("Checking the supports…"))
             self._checking = True
-            trial = bool(self.ui.checkTrialBox.checked)
-            self.panel.logic.check(cases, self.on_findings, leave_one_out=trial, settings=settings_of(self.panel))
-        self.panel.refresh()
+            trial = bool(self._ui.checkTrialBox.checked)
+            self._logic.check(cases, self.on_findings, leave_one_out=trial, settings=self._settings())
+        self._state.changed.emit()
 
-    def on_findings(self, findings: list[Any], error: str) -> None:
+    def on_findings(self, findings: list[Finding], error: str) -> None:
         """What the check has found, in words."""
         self._checking = False
         lines = [f"{_LEVELS.get(one.level, '')} {one.text}" for one in findings]
-        say(self.ui.supportMessageLabel, error or "\n".join(lines) or _("Nothing is wrong with these supports."))
-        self.panel.refresh()
+        say(self._ui.supportMessageLabel, error or "\n".join(lines) or _("Nothing is wrong with these supports."))
+        self._state.changed.emit()

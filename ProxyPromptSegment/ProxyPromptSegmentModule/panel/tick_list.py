@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import qt
 
 from ProxyPromptSegmentModule.panel.icons import swatch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One line.
 
@@ -36,9 +35,10 @@ class TickList:
     Its items are changed and not replaced, because Qt still uses the item whose tick it reports.
     """
 
-    def __init__(self, listed: Any, told: Callable[[], None]) -> None:
+    def __init__(self, listed: qt.QListWidget, told: Callable[[], None]) -> None:
         """``told`` is called at every change, also at ours; whoever is told knows which it is."""
-        self._listed, self._lines = listed, []
+        self._listed = listed
+        self._lines: list[Line] = []
         listed.connect("itemChanged(QListWidgetItem*)", lambda item: told())
 
     def show(self, lines: Sequence[Line]) -> None:

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from ProxyPromptSegmentModule.runs.request import Output
-from ProxyPromptSegmentModule.scene import segment_writer
+from ProxyPromptSegmentModule.scene import segment_writer, sequence_writer
+from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, in_scene
 from ProxyPromptSegmentModule.translation import _
 
-MADE_FOR = "ProxyPrompt.madeFor"
-"""Node attribute: identifier of the volume that a segmentation of ours was made for."""
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import slicer
+
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentModule.scene.sequence_reader import Frames
+
+    Slices = list[tuple[int, npt.NDArray[np.uint8]]]
 
 
-class VolumeSink:
+class Destination(Protocol):
+    """What a run needs of the place that its slices go to."""
+
+    @property
+    def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The segmentation node, once it is open."""
+
+    @property
+    def segment_ids(self) -> dict[str, str]:
+        """Segment of each object."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether the nodes are still in the scene."""
+
+    def write(self, slices: Slices) -> None:
+        """Replaces slices or items, by their numbers."""
+
+    def finish(self) -> None:
+        """Ends the run."""
+
+    def untouched(self) -> dict[str, str]:
+        """Segments that nobody has changed since the end of the run, by object name."""
+
+    def undo(self) -> bool:
+        """Takes back what was written."""
+
+    def redo(self) -> bool:
+        """Writes it again."""
+
+    def close(self) -> None:
+        """Forgets nodes and undo memory."""
+
+
+class SegmentDestination:
     """Segments of one volume.
 
     Attributes:
@@ -21,9 +64,9 @@ class VolumeSink:
         notes: What the writer wants the user to know.
     """
 
-    def __init__(self, target: Any, output: Output) -> None:
+    def __init__(self, target: slicer.vtkMRMLVolumeNode, output: Output) -> None:
         """Nothing is made before `open`."""
-        self.segmentation = output.segmentation
+        self.segmentation: slicer.vtkMRMLSegmentationNode | None = output.segmentation
         self.segment_ids: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
         self._target, self._output = target, output
@@ -36,7 +79,7 @@ class VolumeSink:
         """Whether the nodes are still in the scene."""
         return in_scene(self._target) and (self._writer is None or self._writer.valid)
 
-    def open(self, job: Any) -> None:
+    def open(self, job: Job) -> None:
         """Makes what is missing: the node, and a segment for each object.
 
         Raises:
@@ -58,7 +101,7 @@ class VolumeSink:
         )
         self.segment_ids, self.notes = dict(self._writer.segment_ids), tuple(self._writer.notes)
 
-    def write(self, slices: list[tuple[int, Any]]) -> None:
+    def write(self, slices: Slices) -> None:
         """Replaces slices, with one event for all."""
         if self._writer is not None:
             self._writer.write_many(slices)
@@ -95,12 +138,64 @@ class VolumeSink:
 
     def _mark(self, segment_id: str) -> tuple[int, int]:
         """Changes whenever somebody edits the segment."""
+        assert self.segmentation is not None  # there are marks only after `open`
         segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
         found = segment.GetRepresentation("Binary labelmap") if segment is not None else None
         return (-1, -1) if found is None else (found.GetMTime(), segment.GetLabelValue())
 
 
-def in_scene(node: Any) -> bool:
-    """Whether a node is in its scene; a deleted one has none."""
-    scene = node.GetScene()
-    return scene is not None and scene.IsNodePresent(node) != 0
+class SequenceDestination:
+    """A sequence of segmentations beside the image's, in the same browser.
+
+    Attributes:
+        segmentation: The proxy node, which shows the selected item.
+        segment_ids: Segment of each object.
+    """
+
+    def __init__(self, browser: slicer.vtkMRMLSequenceBrowserNode, output: Output) -> None:
+        """Nothing is made before `open`."""
+        self.segmentation: slicer.vtkMRMLSegmentationNode | None = None
+        self.segment_ids: dict[str, str] = {}
+        self._browser, self._output = browser, output
+        self._writer: sequence_writer.SegmentationSequenceWriter | None = None
+        self._items: tuple[int, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Whether the nodes are still in the scene."""
+        return in_scene(self._browser) and (self._writer is None or self._writer.usable)
+
+    def open(self, frames: Frames, support: SupportSet) -> None:
+        """Makes the sequence and its proxy node."""
+        self._writer = sequence_writer.SegmentationSequenceWriter(
+            self._browser, frames, support.objects, support.colors, support.terminologies, self._output.name
+        )
+        self._items = frames.items
+        self.segmentation, self.segment_ids = self._writer.proxy, dict(self._writer.segment_ids)
+
+    def write(self, slices: Slices) -> None:
+        """Writes frames by their place among the frames that were read."""
+        assert self._writer is not None
+        for place, masks in slices:
+            self._writer.write(self._items[place], masks)
+
+    def finish(self) -> None:
+        """From now on corrections are kept in the sequence."""
+        if self._writer is not None:
+            self._writer.finish()
+
+    def untouched(self) -> dict[str, str]:
+        """A sequence is always written anew."""
+        return {}
+
+    def undo(self) -> bool:
+        """Removes what was made."""
+        return self._writer is not None and self._writer.undo()
+
+    def redo(self) -> bool:
+        """Not possible: the sequence is gone."""
+        return False
+
+    def close(self) -> None:
+        """Lets go of the nodes."""
+        self._writer = None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.request import Request
-from ProxyPromptSegmentModule.runs.run import Chain, VolumeRun
+from ProxyPromptSegmentModule.runs.run import Submit, VolumeRun
 from ProxyPromptSegmentModule.translation import _
 
 
 class LiveRun(VolumeRun):
     """A run whose slices are chosen while it goes on; `close` ends it, and `undo` takes the whole session back."""
 
-    def __init__(self, request: Request, submit: Callable[[Any, str], Any]) -> None:
+    def __init__(self, request: Request, submit: Submit) -> None:
         """Begins with ``request.first``, if there is one."""
         super().__init__(request, submit)
         self._wanted: int | None = request.first
@@ -42,19 +40,26 @@ class LiveRun(VolumeRun):
             self._closing = True
         super().advance()
 
-    def _steps(self) -> Chain:
+    def _steps(self) -> Chain[None]:
         from ProxyPromptSegmentLib.worker.tasks import LiveTask
 
-        self.job = yield from self._planned()
-        self.sink.open(self.job)
-        self.sentences += self.sink.notes
+        self.job = job = yield from self._planned()
+        self._open(job)
         settings = self.request.settings
         while not self._closing:
             if self._wanted is None:
                 yield None
                 continue
             index, self._wanted = self._wanted, None
-            if not 0 <= index < len(self.job.view.take(self.job.target.array)):
+            if not 0 <= index < len(job.view.take(job.target.array)):
                 continue
             self.what = _("Slice {number}").format(number=index)
-            self.result = yield LiveTask(self.job, index, settings.model, settings.device, settings.threshold)
+            self.result = yield from outcome_of(
+                LiveTask(
+                    job=job,
+                    index=index,
+                    model=settings.model,
+                    device=settings.device,
+                    threshold=settings.threshold,
+                )
+            )

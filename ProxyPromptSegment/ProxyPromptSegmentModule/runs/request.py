@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
+if TYPE_CHECKING:
+    import slicer
 
-@dataclass(frozen=True)
+    from ProxyPromptSegmentLib.support.case import SupportCase
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to segment; the same words as the command line's options.
 
@@ -31,7 +36,7 @@ class Settings:
     max_slices: int = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """Where the slices go.
 
@@ -43,13 +48,13 @@ class Output:
         name: Name of a new segmentation node.
     """
 
-    segmentation: Any = None
+    segmentation: slicer.vtkMRMLSegmentationNode | None = None
     segment_ids: dict[str, str] | None = None
-    editor: Any = None
+    editor: slicer.vtkMRMLSegmentEditorNode | None = None
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """One job for the worker thread.
 
@@ -65,12 +70,12 @@ class Request:
         items: Items of the sequence; None means all.
     """
 
-    target: Any
-    cases: tuple[Any, ...]
+    target: slicer.vtkMRMLVolumeNode
+    cases: tuple[SupportCase, ...]
     objects: tuple[str, ...] | None = None
     slices: Sequence[int] | None = None
     first: int | None = None
     settings: Settings = Settings()
     output: Output = Output()
-    browser: Any = None
+    browser: slicer.vtkMRMLSequenceBrowserNode | None = None
     items: Sequence[int] | None = None

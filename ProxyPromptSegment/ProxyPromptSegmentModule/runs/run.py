@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentModule.panel_words import in_panel_words
-from ProxyPromptSegmentModule.runs.destinations import VolumeSink
+from ProxyPromptSegmentModule.runs.chain import Chain, Task, outcome_of
+from ProxyPromptSegmentModule.runs.destinations import Destination, SegmentDestination
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
+from ProxyPromptSegmentModule.states import RunState
 from ProxyPromptSegmentModule.translation import _
 
-WAITING, READING, RUNNING = "waiting", "reading", "running"
-FINISHED, CANCELLED, FAILED = "finished", "cancelled", "failed"
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import slicer
+
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+    from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, LiveSlice, SegmentTask, TaskOutcome
+    from ProxyPromptSegmentLib.worker.thread import Ticket
+    from ProxyPromptSegmentModule.runs.tasks import Summary
 
 _log = logging.getLogger(__name__)
 
-Chain = Generator[Any, Any, None]
-"""Yields a task for the worker thread and is sent its outcome, or yields None to be called again soon."""
+Submit = Callable[["Task[object]", str], "Ticket"]
+"""Hands a task and its label to the worker thread."""
 
 
 def sentence_of(error: BaseException, trace: str = "") -> str:
@@ -47,7 +57,7 @@ class Run:
 
     Attributes:
         request: What was asked for.
-        state: One of the constants above. ``cancelled`` keeps what is done.
+        state: How far it is. ``cancelled`` keeps what is done.
         what: The stage in words, for the progress bar.
         done: Slices or frames of the stage that are done.
         total: All of them; 0 while that is not known.
@@ -66,34 +76,34 @@ class Run:
         record_text: The same as text.
     """
 
-    def __init__(self, request: Request, submit: Callable[[Any, str], Any], sink: Any) -> None:
+    def __init__(self, request: Request, submit: Submit, destination: Destination) -> None:
         """Begins nothing yet; the logic's pump calls `advance`.
 
         Args:
             request: What to do.
             submit: Hands a task and its label to the worker thread; returns the ticket.
-            sink: Where the slices go.
+            destination: Where the slices go.
         """
-        self.request, self.sink = request, sink
-        self.state, self.what, self.error = WAITING, _("Waiting"), ""
+        self.request, self.destination = request, destination
+        self.state, self.what, self.error = RunState.WAITING, _("Waiting"), ""
         self.done = self.total = 0
         self.seconds_left: float | None = None
         self.written: set[int] = set()
         self.sentences: list[str] = []
         self.undone = False
         self.last_index: int | None = None
-        self.job: Any = None
-        self.result: Any = None
-        self.table: Any = None
-        self.doubts: list[Any] = []
-        self.record: dict[str, Any] = {}
+        self.job: Job | None = None
+        self.result: TaskOutcome | FramesOutcome | LiveSlice | None = None
+        self.table: Table | None = None
+        self.doubts: list[Doubt] = []
+        self.record: dict[str, object] = {}
         self.record_text = ""
-        self.ticket: Any = None
+        self.ticket: Ticket | None = None
         self._submit = submit
-        self._pending: dict[int, Any] = {}
+        self._pending: dict[int, npt.NDArray[np.uint8]] = {}
         self._observers: list[Callable[[Run], None]] = []
-        self._chain: Chain | None = self._steps()
-        self._answer: Any = None
+        self._chain: Chain[None] | None = self._steps()
+        self._answer: object = None
         self._failure: tuple[BaseException, str] | None = None
         self._stopping = self._counting = False
         self._started = datetime.now().astimezone()
@@ -101,19 +111,19 @@ class Run:
     # --- for whoever looks on ---------------------------------------------------------------------------------
 
     @property
-    def segmentation(self) -> Any:
+    def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
         """The segmentation node, once there is one."""
-        return self.sink.segmentation
+        return self.destination.segmentation
 
     @property
     def segment_ids(self) -> dict[str, str]:
         """Segment of each object, once they are there."""
-        return self.sink.segment_ids
+        return self.destination.segment_ids
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
-        return self.state in (FINISHED, CANCELLED, FAILED)
+        return self.state.ended
 
     @property
     def idle(self) -> bool:
@@ -137,14 +147,14 @@ class Run:
 
     def undo(self) -> bool:
         """Takes back everything that the run wrote, in one step; False if that is no longer possible."""
-        return self._turn_back(self.sink.undo, True)
+        return self._turn_back(self.destination.undo, True)
 
     def redo(self) -> bool:
         """Does again what `undo` took back."""
-        return self._turn_back(self.sink.redo, False)
+        return self._turn_back(self.destination.redo, False)
 
     def _turn_back(self, step: Callable[[], bool], undone: bool) -> bool:
-        if not self.ended or self.undone == undone or not self.sink.valid or not step():
+        if not self.ended or self.undone == undone or not self.destination.valid or not step():
             return False
         self.undone = undone
         self._tell()
@@ -152,13 +162,17 @@ class Run:
 
     def ras_of(self, index: int) -> tuple[float, float, float]:
         """World position of the middle of a slice, to jump there."""
-        r, a, s = nodes.slice_ras(self.request.target, self.job.view.axis, index)
-        return r, a, s
+        assert self.job is not None  # there are slices only then
+        return nodes.slice_ras(self.request.target, self.job.view.axis, index)
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """Rows of the table of results by column name; none before the end."""
         return [] if self.table is None else self.table.as_dicts()
+
+    def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """What was found in a volume, by object name, ``(K, J, I)``; nothing before the end or of other runs."""
+        return {}
 
     # --- for the logic ----------------------------------------------------------------------------------------
 
@@ -166,11 +180,11 @@ class Run:
         """Goes on to the next step, if nothing is being waited for."""
         if self.ended or self.ticket is not None or self._pending:
             return
-        if not self.sink.valid:
+        if not self.destination.valid:
             self.abandon(_("The volume or its segmentation was removed, so the run was stopped."))
             return
-        if self._stopping and self.state in (WAITING, READING):
-            self._end(CANCELLED)
+        if self._stopping and self.state in (RunState.WAITING, RunState.READING):
+            self._end(RunState.CANCELLED)
             return
         if self._failure is not None:  # what was done before it is written by now
             self._fail(*self._failure)
@@ -180,7 +194,7 @@ class Run:
             assert self._chain is not None
             task = self._chain.send(answer)
         except StopIteration:
-            self._end(CANCELLED if self._stopping or getattr(self.result, "cancelled", False) else FINISHED)
+            self._end(RunState.CANCELLED if self._stopping or self._was_cancelled() else RunState.FINISHED)
         except Exception as error:
             self._fail(error)
         else:
@@ -188,7 +202,7 @@ class Run:
                 self.ticket = self._submit(task, self.what)
             self._tell()
 
-    def receive(self, event: Any) -> None:
+    def receive(self, event: events.Event) -> None:
         """Takes an event of the worker thread."""
         if self.ended:
             return
@@ -206,7 +220,7 @@ class Run:
         elif isinstance(event, events.Finished):
             self.ticket, self._answer = None, event.outcome
             if isinstance(event.outcome, events.Dropped):
-                self._end(CANCELLED)
+                self._end(RunState.CANCELLED)
         elif isinstance(event, events.Failed):
             self.ticket, self._failure = None, (event.error, event.trace)
         self._tell()
@@ -215,12 +229,12 @@ class Run:
         """Writes slices that have come until it is ``deadline`` (`time.perf_counter`), at least a few."""
         if not self._pending:
             return
-        if not self.sink.valid:
+        if not self.destination.valid:
             self.abandon(_("The volume or its segmentation was removed, so the run was stopped."))
             return
         while self._pending:
             some = [(index, self._pending.pop(index)) for index in list(self._pending)[:4]]
-            self.sink.write(some)
+            self.destination.write(some)
             self.written.update(index for index, _masks in some)
             self.last_index = some[-1][0]
             if time.perf_counter() > deadline:
@@ -235,68 +249,66 @@ class Run:
                 self.ticket.cancel()
             self._pending.clear()
             self.sentences.append(sentence)
-            self._end(CANCELLED, tidy=False)
+            self._end(RunState.CANCELLED, tidy=False)
 
     # --- the chain --------------------------------------------------------------------------------------------
 
-    def _steps(self) -> Chain:
+    def _steps(self) -> Chain[None]:
         """From the nodes to finished slices."""
-        self.job = yield from self._planned()
-        self.sink.open(self.job)
-        self.sentences += self.sink.notes
-        self.result = yield self._task()
-        self.sentences += [note for note in self.result.outcome.notes if note not in self.sentences]
-        self.take((yield self._summary()))
+        raise NotImplementedError
 
-    def _summary(self, mode: str = "") -> SummaryTask:
+    def _was_cancelled(self) -> bool:
+        return self.result is not None and self.result.cancelled
+
+    def _summary(self, job: Job, result: TaskOutcome | FramesOutcome, mode: str = "") -> SummaryTask:
         """What counts and records the result, also of a cancelled run."""
         self._counting = True
         return SummaryTask(
-            self.job,
-            self.result,
-            self.request.cases,
-            self.request.settings,
-            self.request.objects,
-            self._started,
-            tuple(self.sentences),
-            mode,
+            job=job,
+            result=result,
+            cases=self.request.cases,
+            settings=self.request.settings,
+            objects=self.request.objects,
+            started=self._started,
+            sentences=tuple(self.sentences),
+            mode=mode,
         )
 
-    def take(self, summary: Any) -> None:
+    def take(self, summary: Summary) -> None:
         """Takes over what is shown at the end."""
         self.table, self.doubts = summary.table, summary.doubts
         self.record, self.record_text = summary.record, summary.text
 
-    def _planned(self) -> Generator[Any, Any, Any]:
+    def _planned(self) -> Chain[Job]:
         """Copies the target out of the scene and plans the job."""
-        self.state, self.what = READING, _("Reading the volume")
+        self.state, self.what = RunState.READING, _("Reading the volume")
         reading = VolumeReading(self.request.target)
         while not reading.step():
             yield None
         self.sentences += reading.notes
-        self.state = RUNNING
+        self.state = RunState.RUNNING
         request = self.request
-        job = yield PlanTask(
-            request.cases,
-            reading.voxels,
-            reading.geometry,
-            reading.name,
-            request.objects,
-            request.slices,
-            request.settings,
+        plan = PlanTask(
+            cases=request.cases,
+            voxels=reading.voxels,
+            geometry=reading.geometry,
+            name=reading.name,
+            objects=request.objects,
+            slices=request.slices,
+            settings=request.settings,
         )
-        return job
+        return (yield from outcome_of(plan))
 
-    def _task(self) -> Any:
+    def _task(self, job: Job) -> SegmentTask:
         """What segments the planned job."""
         from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 
         settings = self.request.settings
         return SegmentTask(
-            self.job,
-            settings.model,
-            settings.device,
-            settings.threshold,
+            job=job,
+            model=settings.model,
+            device=settings.device,
+            threshold=settings.threshold,
             first=self.request.first,
             follow=settings.follow,
         )
@@ -304,16 +316,16 @@ class Run:
     def _fail(self, error: BaseException, trace: str = "") -> None:
         """Ends with a sentence."""
         self.error = sentence_of(error, trace)
-        self._end(FAILED)
+        self._end(RunState.FAILED)
 
-    def _end(self, state: str, tidy: bool = True) -> None:
+    def _end(self, state: RunState, tidy: bool = True) -> None:
         self.state, self.ticket, self._answer = state, None, None
         self.seconds_left = None
         if self._chain is not None:
             self._chain.close()
             self._chain = None
-        if tidy and self.sink.valid:
-            self.sink.finish()
+        if tidy and self.destination.valid:
+            self.destination.finish()
         self._tell()
 
     def _tell(self) -> None:
@@ -324,6 +336,27 @@ class Run:
 class VolumeRun(Run):
     """A run on one volume."""
 
-    def __init__(self, request: Request, submit: Callable[[Any, str], Any]) -> None:
+    def __init__(self, request: Request, submit: Submit) -> None:
         """Writes into segments of the request's output."""
-        super().__init__(request, submit, VolumeSink(request.target, request.output))
+        self._segments = SegmentDestination(request.target, request.output)
+        super().__init__(request, submit, self._segments)
+
+    def _open(self, job: Job) -> None:
+        """Makes the segments."""
+        self._segments.open(job)
+        self.sentences += self._segments.notes
+
+    def _steps(self) -> Chain[None]:
+        self.job = job = yield from self._planned()
+        self._open(job)
+        self.result = result = yield from outcome_of(self._task(job))
+        self.sentences += [note for note in result.outcome.notes if note not in self.sentences]
+        self.take((yield from outcome_of(self._summary(job, result))))
+
+    def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """See `Run.masks`."""
+        from ProxyPromptSegmentLib.worker.tasks import TaskOutcome
+
+        if not isinstance(self.result, TaskOutcome):
+            return {}
+        return {one.name: one.mask for one in self.result.outcome.segmentation.segments}

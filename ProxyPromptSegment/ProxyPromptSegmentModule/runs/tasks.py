@@ -8,14 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from ProxyPromptSegmentModule.runs.request import Settings
 
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
+    from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+    from ProxyPromptSegmentLib.review.findings import Finding
+    from ProxyPromptSegmentLib.review.suggest import Suggestion
+    from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentLib.worker.context import Context
+    from ProxyPromptSegmentLib.worker.engine import Engine
+    from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, TaskOutcome
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PlanTask:
     """Turns supports and target the same way and chooses their slices; the outcome is a `jobs.Job`.
 
@@ -29,15 +43,15 @@ class PlanTask:
         settings: Axis and number of support slices.
     """
 
-    cases: Sequence[Any]
-    voxels: np.ndarray
-    geometry: Any
+    cases: Sequence[SupportCase]
+    voxels: npt.NDArray[np.number]
+    geometry: VolumeGeometry
     name: str
     objects: tuple[str, ...] | None
     slices: Sequence[int] | None
     settings: Settings
 
-    def __call__(self, engine: Any, context: Any) -> Any:
+    def __call__(self, engine: Engine, context: Context) -> Job:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
         from ProxyPromptSegmentLib.inference.job import plan
@@ -52,7 +66,7 @@ class PlanTask:
         return job
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CineTask:
     """Segments the frames of a cine; the outcome is a `tasks.FramesOutcome`.
 
@@ -65,11 +79,11 @@ class CineTask:
         settings: Model and so on; ``follow`` whether the memory of earlier frames is used.
     """
 
-    job: Any
-    frames: np.ndarray
+    job: Job
+    frames: npt.NDArray[np.float32]
     settings: Settings
 
-    def __call__(self, engine: Any, context: Any) -> Any:
+    def __call__(self, engine: Engine, context: Context) -> FramesOutcome:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.imaging.intensity import intensity_window
         from ProxyPromptSegmentLib.networks.protocols import has_memory
@@ -79,23 +93,26 @@ class CineTask:
         settings, window = self.settings, intensity_window(self.frames)
         if has_memory(_segmenter(engine, settings).model.backbone):
             task = FramesTask(
-                self.frames,
-                self.job.support,
-                window,
-                self.job.view.spacing_mm,
-                settings.model,
-                settings.device,
-                settings.threshold,
+                frames=self.frames,
+                support=self.job.support,
+                window=window,
+                spacing_mm=self.job.view.spacing_mm,
+                model=settings.model,
+                device=settings.device,
+                threshold=settings.threshold,
                 mode=TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY,
             )
             return task(engine, context)
         stack = SegmentTask(
-            _as_stack(self.job, self.frames, window), settings.model, settings.device, settings.threshold
+            job=_as_stack(self.job, self.frames, window),
+            model=settings.model,
+            device=settings.device,
+            threshold=settings.threshold,
         )
         return _as_frames(stack(engine, context))
 
 
-def _as_stack(job: Any, frames: np.ndarray, window: tuple[float, float]) -> Any:
+def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, float]) -> Job:
     """The same job for frames that lie behind each other like slices."""
     from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
     from ProxyPromptSegmentLib.imaging.volumes import Volume
@@ -111,54 +128,54 @@ def _as_stack(job: Any, frames: np.ndarray, window: tuple[float, float]) -> Any:
     )
 
 
-def _as_frames(found: Any) -> Any:
+def _as_frames(found: TaskOutcome) -> FramesOutcome:
     """What a stack's `TaskOutcome` says, as that of frames."""
     from ProxyPromptSegmentLib.worker.tasks import FramesOutcome
 
     result, outcome = found.outcome.result, found.outcome
     return FramesOutcome(
-        tuple(result.objects),
-        outcome.masks,
-        outcome.confidence,
-        result.presence,
-        np.full(result.presence.shape, np.nan, np.float32),
-        np.zeros(result.presence.shape, bool),
-        result.done,
-        {},
-        outcome.notes,
-        outcome.seconds,
-        found.model,
-        found.device,
-        found.rungs,
-        found.cancelled,
-        found.half,
+        objects=tuple(result.objects),
+        masks=outcome.masks,
+        confidence=outcome.confidence,
+        presence=result.presence,
+        agreement=np.full(result.presence.shape, np.nan, np.float32),
+        disagrees=np.zeros(result.presence.shape, bool),
+        done=result.done,
+        skipped={},
+        notes=outcome.notes,
+        seconds=outcome.seconds,
+        model=found.model,
+        device=found.device,
+        rungs=found.rungs,
+        cancelled=found.cancelled,
+        half=found.half,
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Summary:
     """What is shown after a run: rows of the table, slices to look at first, the record and its text."""
 
-    table: Any
-    doubts: list[Any]
-    record: dict[str, Any]
+    table: Table
+    doubts: list[Doubt]
+    record: dict[str, object]
     text: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SummaryTask:
     """Counts, doubts and the record of a finished run; large arrays are counted off the main thread."""
 
-    job: Any
-    result: Any
-    cases: Sequence[Any]
+    job: Job
+    result: TaskOutcome | FramesOutcome
+    cases: Sequence[SupportCase]
     settings: Settings
     objects: tuple[str, ...] | None
     started: datetime
     sentences: tuple[str, ...]
     mode: str = ""
 
-    def __call__(self, engine: Any, context: Any) -> Summary:
+    def __call__(self, engine: Engine, context: Context) -> Summary:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.reports.results_table import object_table, slices_to_look_at
         from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
@@ -183,22 +200,22 @@ class SummaryTask:
             sentences=self.sentences,
         )
         return Summary(
-            object_table(self.result, self.job),
-            slices_to_look_at(self.result, job=self.job),
-            record,
-            record_text(record),
+            table=object_table(self.result, self.job),
+            doubts=slices_to_look_at(self.result, job=self.job),
+            record=record,
+            text=record_text(record),
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CheckTask:
     """Checks supports, and segments each by the others where asked; the outcome is a list of `findings.Finding`."""
 
-    cases: Sequence[Any]
+    cases: Sequence[SupportCase]
     settings: Settings
     leave_one_out: bool
 
-    def __call__(self, engine: Any, context: Any) -> list[Any]:
+    def __call__(self, engine: Engine, context: Context) -> list[Finding]:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.review.check import check_case
 
@@ -217,17 +234,17 @@ class CheckTask:
         return findings
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SuggestTask:
     """Ranks a library by likeness to the target; the outcome is ``(suggestions, warning)``."""
 
-    library: Any
-    voxels: np.ndarray
-    geometry: Any
+    library: SupportLibrary
+    voxels: npt.NDArray[np.number]
+    geometry: VolumeGeometry
     name: str
     settings: Settings
 
-    def __call__(self, engine: Any, context: Any) -> tuple[list[Any], str]:
+    def __call__(self, engine: Engine, context: Context) -> tuple[list[Suggestion], str]:
         """Runs on the worker thread."""
         from ProxyPromptSegmentLib.imaging.volumes import Volume
         from ProxyPromptSegmentLib.review.suggest import rank, warning
@@ -240,18 +257,18 @@ class SuggestTask:
         return found, warning(found)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class WarmUpTask:
     """Loads torch and the model before somebody presses Apply; loading holds Python's lock for moments."""
 
     settings: Settings
 
-    def __call__(self, engine: Any, context: Any) -> None:
+    def __call__(self, engine: Engine, context: Context) -> None:
         """Runs on the worker thread."""
         _segmenter(engine, self.settings)
 
 
-def _segmenter(engine: Any, settings: Settings) -> Any:
+def _segmenter(engine: Engine, settings: Settings) -> Segmenter:
     """The model that runs use too, loaded once."""
     from ProxyPromptSegmentLib.networks.devices import choose_device
 

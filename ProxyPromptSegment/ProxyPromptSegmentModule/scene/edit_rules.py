@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import slicer
+import vtk
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.nodes import name_of, stored_voxels
+from ProxyPromptSegmentModule.scene.nodes import Voxels, check_volume, name_of, stored_voxels
+from ProxyPromptSegmentModule.states import Editable
 
 Plane = npt.NDArray[np.bool_]
-EVERYWHERE, INSIDE, OUTSIDE = "everywhere", "inside", "outside"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EditRules:
     """Where voxels may change, and what may be overwritten.
 
@@ -35,11 +35,11 @@ class EditRules:
         source: The volume node of the intensities.
     """
 
-    where: str = EVERYWHERE
+    where: Editable = Editable.EVERYWHERE
     mask: tuple[str, ...] | None = None
     overwrite: tuple[str, ...] = ()
     intensities: tuple[float, float] | None = None
-    source: Any = None
+    source: slicer.vtkMRMLVolumeNode | None = None
 
     def editable(self, ids: Iterable[str], run: Iterable[str], plane_of: Callable[[str], Plane]) -> Plane | None:
         """Where a slice may change as far as segments decide it; None for everywhere.
@@ -49,19 +49,24 @@ class EditRules:
             run: The segments that are written.
             plane_of: A segment's slice as it would be without the run.
         """
-        if self.where == EVERYWHERE:
+        if self.where == Editable.EVERYWHERE:
             return None
         mask = [one for one in ids if self.mask is None or one in self.mask]
-        if self.where == OUTSIDE:
+        if self.where == Editable.OUTSIDE:
             mask = [one for one in mask if one not in run]
         planes = [plane_of(one) for one in mask]
         if not planes:
-            return None if self.where == OUTSIDE else np.zeros_like(plane_of(next(iter(run))))
-        union = np.logical_or.reduce(planes)
-        return union if self.where == INSIDE else ~union
+            return None if self.where == Editable.OUTSIDE else np.zeros_like(plane_of(next(iter(run))))
+        union: Plane = np.logical_or.reduce(planes)
+        return union if self.where == Editable.INSIDE else ~union
 
 
-def rules_of(editor_node, segmentation_node, volume_node, run: Iterable[str]) -> EditRules:
+def rules_of(
+    editor_node: slicer.vtkMRMLSegmentEditorNode | None,
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLVolumeNode,
+    run: Iterable[str],
+) -> EditRules:
     """Reads a vtkMRMLSegmentEditorNode's settings; without one, everywhere, and nothing is overwritten.
 
     Args:
@@ -85,28 +90,29 @@ def rules_of(editor_node, segmentation_node, volume_node, run: Iterable[str]) ->
             f"the editable area is inside of one segment, but {name_of(segmentation_node)} has no segment "
             f"'{single}'; choose the segment under Masking in the module Segment Editor, or 'Everywhere'."
         )
-    where, mask = {
-        kinds.EditAllowedInsideAllSegments: (INSIDE, None),
-        kinds.EditAllowedInsideVisibleSegments: (INSIDE, visible),
-        kinds.EditAllowedOutsideAllSegments: (OUTSIDE, None),
-        kinds.EditAllowedOutsideVisibleSegments: (OUTSIDE, visible),
-        kinds.EditAllowedInsideSingleSegment: (INSIDE, (single,)),
-    }.get(mode, (EVERYWHERE, None))
+    areas: dict[int, tuple[Editable, tuple[str, ...] | None]] = {
+        kinds.EditAllowedInsideAllSegments: (Editable.INSIDE, None),
+        kinds.EditAllowedInsideVisibleSegments: (Editable.INSIDE, visible),
+        kinds.EditAllowedOutsideAllSegments: (Editable.OUTSIDE, None),
+        kinds.EditAllowedOutsideVisibleSegments: (Editable.OUTSIDE, visible),
+        kinds.EditAllowedInsideSingleSegment: (Editable.INSIDE, (single,)),
+    }
+    where, mask = areas.get(mode, (Editable.EVERYWHERE, None))
     overwrite = {
         editor_node.OverwriteAllSegments: ids,
         editor_node.OverwriteVisibleSegments: visible,
     }.get(editor_node.GetOverwriteMode(), ())
     low, high = editor_node.GetSourceVolumeIntensityMaskRange()
     return EditRules(
-        where,
-        mask,
-        tuple(one for one in overwrite if one not in run),
-        (float(low), float(high)) if editor_node.GetSourceVolumeIntensityMask() else None,
-        editor_node.GetSourceVolumeNode() or volume_node,
+        where=where,
+        mask=mask,
+        overwrite=tuple(one for one in overwrite if one not in run),
+        intensities=(float(low), float(high)) if editor_node.GetSourceVolumeIntensityMask() else None,
+        source=editor_node.GetSourceVolumeNode() or volume_node,
     )
 
 
-def _visible(segmentation_node, ids: tuple[str, ...]) -> tuple[str, ...]:
+def _visible(segmentation_node: slicer.vtkMRMLSegmentationNode, ids: tuple[str, ...]) -> tuple[str, ...]:
     """The segments that are shown; all where the node has no display node."""
     display = segmentation_node.GetDisplayNode()
     return ids if display is None else tuple(one for one in ids if display.GetSegmentVisibility(one))
@@ -115,7 +121,9 @@ def _visible(segmentation_node, ids: tuple[str, ...]) -> tuple[str, ...]:
 class IntensityMask:
     """Where a source volume's intensities are within a range, slice by slice on another volume's lattice."""
 
-    def __init__(self, rules: EditRules, volume_node, segmentation_node) -> None:
+    def __init__(
+        self, rules: EditRules, volume_node: slicer.vtkMRMLVolumeNode, segmentation_node: slicer.vtkMRMLSegmentationNode
+    ) -> None:
         """Looks at nothing yet."""
         self._rules, self._volume, self._segmentation = rules, volume_node, segmentation_node
 
@@ -128,7 +136,7 @@ class IntensityMask:
         values = self._own(source, axis, index) if self._is_own(source) else self._resampled(source, axis, index)
         return (values >= low) & (values <= high)
 
-    def _is_own(self, source) -> bool:
+    def _is_own(self, source: slicer.vtkMRMLVolumeNode) -> bool:
         """Whether the source has the voxels of the volume: itself, or one with the same lattice and transform."""
         if source is self._volume:
             return True
@@ -140,13 +148,13 @@ class IntensityMask:
             and np.abs(between @ lattices.ijk_to_ras(source) - own).max() < 1e-6
         )
 
-    def _own(self, source, axis: int, index: int) -> npt.NDArray[Any]:
+    def _own(self, source: slicer.vtkMRMLVolumeNode, axis: int, index: int) -> Voxels:
         """A slice of the source's voxels, the first component of a colour."""
         array = stored_voxels(source)
         plane = np.take(array, index, axis=axis)
         return plane[..., 0] if array.ndim == 4 else plane
 
-    def _resampled(self, source, axis: int, index: int) -> npt.NDArray[Any]:
+    def _resampled(self, source: slicer.vtkMRMLVolumeNode, axis: int, index: int) -> Voxels:
         """A slice of the source brought onto the volume, interpolated linearly as Slicer does."""
         image, plane, result = (slicer.vtkOrientedImageData() for _ in range(3))
         image.ShallowCopy(_first_component(source))
@@ -169,13 +177,11 @@ class IntensityMask:
         return np.take(lattices.labelmap_array(result), 0, axis=axis)
 
 
-def _first_component(source):
+def _first_component(source: slicer.vtkMRMLVolumeNode) -> vtk.vtkImageData:
     """The image of a volume with one component."""
-    image = source.GetImageData()
+    image = check_volume(source)
     if image.GetNumberOfScalarComponents() == 1:
         return image
-    import vtk
-
     extract = vtk.vtkImageExtractComponents()
     extract.SetInputData(image)
     extract.SetComponents(0)

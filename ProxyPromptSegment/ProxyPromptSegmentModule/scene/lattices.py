@@ -7,9 +7,9 @@ these, so that equal transforms cancel out and nothing is rounded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,11 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from ProxyPromptSegmentLib.imaging.geometry import SAME_GRID_VOXELS, LatticeMap
 
 Matrix = npt.NDArray[np.float64]
+Extent = tuple[int, int, int, int, int, int]
+"""First and last index along i, j and k."""
+Labels = npt.NDArray[np.integer]
+"""Voxels of a labelmap, of whatever type it has."""
+
 LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -35,14 +40,18 @@ def vtk_matrix_of(array: npt.ArrayLike) -> vtk.vtkMatrix4x4:
     return matrix
 
 
-def transform_between(source, target):
+def transform_between(
+    source: slicer.vtkMRMLTransformNode | None, target: slicer.vtkMRMLTransformNode | None
+) -> vtk.vtkGeneralTransform:
     """The vtkGeneralTransform from below one transform node to below another; None stands for the world."""
     general = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, general)
     return general
 
 
-def matrix_between(source, target) -> Matrix | None:
+def matrix_between(
+    source: slicer.vtkMRMLTransformNode | None, target: slicer.vtkMRMLTransformNode | None
+) -> Matrix | None:
     """The matrix from below one transform node to below another, or None if it is not linear."""
     if source is target:
         return np.eye(4)
@@ -53,37 +62,41 @@ def matrix_between(source, target) -> Matrix | None:
     return array_of(matrix)
 
 
-def ijk_to_ras(volume_node) -> Matrix:
+def ijk_to_ras(volume_node: slicer.vtkMRMLVolumeNode) -> Matrix:
     """The volume's own matrix from voxels to RAS, without its parent transform."""
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
     return array_of(matrix)
 
 
-def ijk_to_segmentation(volume_node, segmentation_node) -> Matrix | None:
+def ijk_to_segmentation(
+    volume_node: slicer.vtkMRMLVolumeNode, segmentation_node: slicer.vtkMRMLSegmentationNode
+) -> Matrix | None:
     """The matrix from a volume's voxels to a segmentation's own RAS; None if the way there is not linear."""
     between = matrix_between(volume_node.GetParentTransformNode(), segmentation_node.GetParentTransformNode())
     return None if between is None else between @ ijk_to_ras(volume_node)
 
 
-def size_kji(volume_node) -> tuple[int, int, int]:
-    """Number of voxels along k, j and i."""
-    i, j, k = volume_node.GetImageData().GetDimensions()
+def size_kji(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[int, int, int]:
+    """Number of voxels along k, j and i; of a volume that has some."""
+    image = volume_node.GetImageData()
+    assert image is not None
+    i, j, k = image.GetDimensions()
     return k, j, i
 
 
-def corners(extent) -> Matrix:
+def corners(extent: Sequence[int]) -> Matrix:
     """The eight corner voxels of an extent ``(i0, i1, j0, j1, k0, k1)``, ``(8, 4)`` with a 1 behind."""
     i, j, k = extent[0:2], extent[2:4], extent[4:6]
     return np.array([(*ijk, 1.0) for ijk in product(i, j, k)], dtype=np.float64)
 
 
-def full_extent(shape: tuple[int, int, int]) -> tuple[int, int, int, int, int, int]:
+def full_extent(shape: tuple[int, int, int]) -> Extent:
     """The extent of a whole volume of a shape ``(K, J, I)``."""
     return 0, shape[2] - 1, 0, shape[1] - 1, 0, shape[0] - 1
 
 
-def relate(source: Matrix, extent, reference: Matrix, shape: tuple[int, int, int]) -> LatticeMap | None:
+def relate(source: Matrix, extent: Sequence[int], reference: Matrix, shape: tuple[int, int, int]) -> LatticeMap | None:
     """How an extent of a lattice lies on a reference lattice, or None if the voxels do not coincide.
 
     Args:
@@ -111,26 +124,26 @@ def relate(source: Matrix, extent, reference: Matrix, shape: tuple[int, int, int
 # --- labelmaps ----------------------------------------------------------------------------------------------
 
 
-def labelmap_matrix(labelmap) -> Matrix:
+def labelmap_matrix(labelmap: slicer.vtkOrientedImageData) -> Matrix:
     """From a vtkOrientedImageData's voxels to its mm."""
     matrix = vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(matrix)
     return array_of(matrix)
 
 
-def is_empty(labelmap) -> bool:
+def is_empty(labelmap: slicer.vtkOrientedImageData) -> bool:
     """Whether a labelmap has no voxels: that of a segment in which nothing was ever drawn."""
     extent = labelmap.GetExtent()
     return any(extent[2 * n] > extent[2 * n + 1] for n in range(3)) or labelmap.GetPointData().GetScalars() is None
 
 
-def labelmap_array(labelmap) -> npt.NDArray[Any]:
+def labelmap_array(labelmap: slicer.vtkOrientedImageData) -> Labels:
     """The labelmap's voxels as a view ``(K, J, I)``; valid until VTK allocates them anew."""
     i, j, k = labelmap.GetDimensions()
     return vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(k, j, i)
 
 
-def new_labelmap(matrix: Matrix, extent, dtype: npt.DTypeLike = np.uint8):
+def new_labelmap(matrix: Matrix, extent: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> slicer.vtkOrientedImageData:
     """A labelmap of zeros.
 
     They come from the operating system as they are needed, so that this takes no time however large the volume is.
@@ -155,7 +168,7 @@ class Seen:
         shape: Shape ``(K, J, I)`` of the volume.
     """
 
-    values: npt.NDArray[Any]
+    values: Labels
     start: tuple[int, int, int]
     shape: tuple[int, int, int]
 
@@ -164,7 +177,7 @@ class Seen:
         """Whether every voxel of the volume is there."""
         return all(s <= 0 and s + n >= t for s, n, t in zip(self.start, self.values.shape, self.shape, strict=True))
 
-    def plane(self, axis: int, index: int) -> tuple[npt.NDArray[Any], tuple[slice, slice]] | None:
+    def plane(self, axis: int, index: int) -> tuple[Labels, tuple[slice, slice]] | None:
         """What there is of a slice: a view, and which part of the slice it is; None if nothing."""
         if not 0 <= index - self.start[axis] < self.values.shape[axis]:
             return None
@@ -186,7 +199,7 @@ class Seen:
         return result
 
 
-def seen_on(labelmap, volume_matrix: Matrix, shape: tuple[int, int, int]) -> Seen | None:
+def seen_on(labelmap: slicer.vtkOrientedImageData, volume_matrix: Matrix, shape: tuple[int, int, int]) -> Seen | None:
     """A labelmap as seen on a volume's lattice, or None if it is empty or its voxels lie elsewhere.
 
     Args:
@@ -204,7 +217,9 @@ def seen_on(labelmap, volume_matrix: Matrix, shape: tuple[int, int, int]) -> See
     return Seen(turned, lattice.start, shape)
 
 
-def covering_extent(labelmap_matrix: Matrix, extent, volume_matrix: Matrix, shape: tuple[int, int, int]):
+def covering_extent(
+    labelmap_matrix: Matrix, extent: Sequence[int] | None, volume_matrix: Matrix, shape: tuple[int, int, int]
+) -> tuple[int, ...]:
     """The smallest extent of a labelmap's lattice that has both its own voxels and those of the volume."""
     relation = np.linalg.inv(labelmap_matrix) @ volume_matrix
     box = np.round(corners(full_extent(shape)) @ relation[:3].T).astype(int)

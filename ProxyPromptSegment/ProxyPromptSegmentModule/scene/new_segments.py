@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
@@ -14,14 +14,24 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import default_color
 from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, geometry_of, name_of
-from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG, TAG, TISSUE, tag_of, terminology_to_text
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, geometry_of, name_of
+from ProxyPromptSegmentModule.scene.terminology import (
+    OBJECT_TAG,
+    TAG,
+    TISSUE,
+    Terminology,
+    tag_of,
+    terminology_to_text,
+)
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 _INSTEAD = "Segment into a new segmentation instead, or"
 
 
-@dataclass(frozen=True)
-class Wanted:
+@dataclass(frozen=True, kw_only=True)
+class SegmentNames:
     """Segments to be, where there is no `SupportSet` to name them.
 
     Attributes:
@@ -32,7 +42,7 @@ class Wanted:
 
     objects: tuple[str, ...]
     colors: tuple[tuple[float, float, float], ...] = ()
-    terminologies: tuple[dict[str, Any] | None, ...] = ()
+    terminologies: tuple[Terminology | None, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the counts.
@@ -49,7 +59,7 @@ class Wanted:
             )
 
 
-def create_segmentation(volume_node, name: str):
+def create_segmentation(volume_node: slicer.vtkMRMLVolumeNode, name: str) -> slicer.vtkMRMLSegmentationNode:
     """Makes a segmentation node for a volume.
 
     It lies under the same transform, has the volume's lattice as its reference geometry (which DICOM SEG export and
@@ -63,7 +73,7 @@ def create_segmentation(volume_node, name: str):
     scene = volume_node.GetScene()
     if scene is None:
         raise InputError(f"{name_of(volume_node)} is no longer in the scene; choose another volume.")
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GetUniqueNameByString(name))
+    node = add_node(scene, slicer.vtkMRMLSegmentationNode, scene.GetUniqueNameByString(name))
     node.CreateDefaultDisplayNodes()
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())  # before the geometry, which is relative to it
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
@@ -71,7 +81,9 @@ def create_segmentation(volume_node, name: str):
     return node
 
 
-def check_target(segmentation_node, volume_node) -> tuple[lattices.Matrix, lattices.Matrix]:
+def check_target(
+    segmentation_node: slicer.vtkMRMLSegmentationNode | None, volume_node: slicer.vtkMRMLVolumeNode
+) -> tuple[lattices.Matrix, lattices.Matrix]:
     """Whether a segmentation can take slices of a volume without resampling; changes nothing.
 
     Returns:
@@ -123,7 +135,7 @@ def check_target(segmentation_node, volume_node) -> tuple[lattices.Matrix, latti
     return matrix, home
 
 
-def adopt_reference(segmentation_node, volume_node) -> None:
+def adopt_reference(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode) -> None:
     """Gives a segmentation the volume's geometry where it has none, or one that nothing is drawn in yet."""
     segmentation = segmentation_node.GetSegmentation()
     if segmentation.GetNumberOfSegments() == 0:
@@ -132,7 +144,7 @@ def adopt_reference(segmentation_node, volume_node) -> None:
     reference = _reference(segmentation)
     role = segmentation_node.GetReferenceImageGeometryReferenceRole()
     shape = lattices.size_kji(volume_node)
-    if reference is None or lattices.relate(*reference, matrix, shape) is None:
+    if reference is None or matrix is None or lattices.relate(*reference, matrix, shape) is None:
         segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     elif segmentation_node.GetNodeReference(role) is None:
         segmentation_node.SetNodeReferenceID(role, volume_node.GetID())
@@ -140,7 +152,9 @@ def adopt_reference(segmentation_node, volume_node) -> None:
         segmentation_node.CreateDefaultDisplayNodes()
 
 
-def make_segment(segmentation, name: str, number: int, support: Any) -> str:
+def make_segment(
+    segmentation: slicer.vtkSegmentation, name: str, number: int, support: SupportSet | SegmentNames
+) -> str:
     """Adds an empty segment for an object of a support; returns its id."""
     colors, terminologies = tuple(support.colors), tuple(support.terminologies)
     color = colors[number] if colors else default_color(number)
@@ -163,7 +177,7 @@ def make_segment(segmentation, name: str, number: int, support: Any) -> str:
     return segment_id
 
 
-def unique_name(segmentation, name: str) -> str:
+def unique_name(segmentation: slicer.vtkSegmentation, name: str) -> str:
     """The name, or the name with a number where a segment has it already: ``prostate (2)``."""
     ids = segmentation.GetSegmentIDs()
     used = {(segmentation.GetSegment(one).GetName() or "").casefold() for one in ids}
@@ -174,7 +188,12 @@ def unique_name(segmentation, name: str) -> str:
     return unique
 
 
-def known_segments(segmentation_node, objects: tuple[str, ...], given: dict[str, str], reuse: bool) -> dict[str, str]:
+def known_segments(
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    objects: tuple[str, ...],
+    given: dict[str, str],
+    reuse: bool,
+) -> dict[str, str]:
     """Ids of the existing segments that a run writes into, by object name; changes nothing.
 
     Args:
@@ -207,7 +226,7 @@ def known_segments(segmentation_node, objects: tuple[str, ...], given: dict[str,
     return known
 
 
-def reusable_segment(segmentation, name: str, taken: Iterable[str]) -> str | None:
+def reusable_segment(segmentation: slicer.vtkSegmentation, name: str, taken: Iterable[str]) -> str | None:
     """The last segment that an earlier run made for an object, if it is not given to another."""
     found = [
         one
@@ -217,10 +236,10 @@ def reusable_segment(segmentation, name: str, taken: Iterable[str]) -> str | Non
     return found[-1] if found else None
 
 
-def place_in_hierarchy(segmentation_node, volume_node) -> None:
+def place_in_hierarchy(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLNode) -> None:
     """Puts the segmentation beside its volume in the subject hierarchy: under the same study, where there is one."""
     scene = segmentation_node.GetScene()
-    if scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None:
+    if scene is None or scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None:
         return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item, volume = (hierarchy.GetItemByDataNode(node) for node in (segmentation_node, volume_node))
@@ -228,7 +247,7 @@ def place_in_hierarchy(segmentation_node, volume_node) -> None:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(volume))
 
 
-def _reference(segmentation) -> tuple[lattices.Matrix, tuple[int, ...]] | None:
+def _reference(segmentation: slicer.vtkSegmentation) -> tuple[lattices.Matrix, tuple[int, ...]] | None:
     """The geometry that a segmentation is saved in: matrix and extent; None where it has none."""
     converter = slicer.vtkSegmentationConverter
     text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())

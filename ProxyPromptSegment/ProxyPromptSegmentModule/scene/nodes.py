@@ -7,7 +7,7 @@ World coordinates are RAS here, as everywhere in Slicer, and contain the parent 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +21,48 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.terminology import object_name, terminology_of_segment
 
+if TYPE_CHECKING:
+    import vtk
+
+N = TypeVar("N", bound="slicer.vtkMRMLNode")
+
 BINARY_LABELMAP = "Binary labelmap"
+MADE_FOR = "ProxyPrompt.madeFor"
+"""Node attribute: identifier of the volume that a segmentation of ours was made for."""
+
 Notes = tuple[str, ...]
+Voxels = npt.NDArray[np.number]
+"""Voxels of a volume, of whatever type it has."""
 
 
-def name_of(node) -> str:
+def name_of(node: slicer.vtkMRMLNode | None) -> str:
     """What to call a node in a sentence."""
     return f"'{node.GetName()}'" if node is not None and node.GetName() else "the node"
+
+
+def in_scene(node: slicer.vtkMRMLNode | None) -> bool:
+    """Whether a node is in its scene; a deleted one has none."""
+    scene = None if node is None else node.GetScene()
+    return node is not None and scene is not None and scene.IsNodePresent(node) != 0
+
+
+def nodes_of(scene: slicer.vtkMRMLScene, kind: type[N]) -> list[N]:
+    """All nodes of a class, with those of its subclasses."""
+    name = kind.__name__
+    return [scene.GetNthNodeByClass(number, name) for number in range(scene.GetNumberOfNodesByClass(name))]
+
+
+def add_node(scene: slicer.vtkMRMLScene, kind: type[N], name: str) -> N:
+    """Adds a node of a class."""
+    node: N = scene.AddNewNodeByClass(kind.__name__, name)
+    return node
 
 
 # --- volumes ------------------------------------------------------------------------------------------------
 
 
-def check_volume(volume_node) -> None:
-    """Refuses what is no volume with voxels.
+def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None) -> vtk.vtkImageData:
+    """Refuses what is no volume with voxels; returns its image.
 
     Raises:
         InputError: If the node is missing, is no volume or has no image data.
@@ -44,9 +72,10 @@ def check_volume(volume_node) -> None:
     image = volume_node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or 0 in image.GetDimensions():
         raise InputError(f"{name_of(volume_node)} has no image data; load it again or choose another volume.")
+    return image
 
 
-def placed_geometry(volume_node) -> tuple[VolumeGeometry, Notes]:
+def placed_geometry(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[VolumeGeometry, Notes]:
     """Where the voxels of a volume lie in the world, and notes for the user.
 
     A parent transform is included where it is linear and keeps right angles (turned, flipped, scaled along the axes).
@@ -76,12 +105,12 @@ def placed_geometry(volume_node) -> tuple[VolumeGeometry, Notes]:
     )
 
 
-def geometry_of(volume_node) -> VolumeGeometry:
+def geometry_of(volume_node: slicer.vtkMRMLVolumeNode) -> VolumeGeometry:
     """The lattice of a volume in LPS, see `placed_geometry`, without the notes."""
     return placed_geometry(volume_node)[0]
 
 
-def volume_of(volume_node) -> tuple[Volume, Notes]:
+def volume_of(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[Volume, Notes]:
     """A copy of a volume's voxels, float32, with its place; and notes for the user.
 
     Scalar volumes of any type, and colour volumes (transparency is left out). The array shares no memory with the node.
@@ -93,7 +122,7 @@ def volume_of(volume_node) -> tuple[Volume, Notes]:
     """
     geometry, notes = placed_geometry(volume_node)
     array = stored_voxels(volume_node)
-    if volume_node.GetImageData().GetNumberOfScalarComponents() == 4:
+    if check_volume(volume_node).GetNumberOfScalarComponents() == 4:
         notes = (*notes, f"The transparency of {name_of(volume_node)} is left out.")
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is refused
         copied = np.array(array, dtype=np.float32, order="C")
@@ -101,29 +130,26 @@ def volume_of(volume_node) -> tuple[Volume, Notes]:
     return Volume(copied, geometry, volume_node.GetName() or "volume"), notes
 
 
-def stored_voxels(volume_node) -> npt.NDArray[Any]:
+def stored_voxels(volume_node: slicer.vtkMRMLVolumeNode) -> Voxels:
     """A view of a volume's voxels as stored, ``(K, J, I)``, or ``(K, J, I, 3)`` for colour; never write into it.
 
     Raises:
         InputError: If the node is no volume, has no image data or several components that are no colours.
     """
-    check_volume(volume_node)
-    components = volume_node.GetImageData().GetNumberOfScalarComponents()
+    components = check_volume(volume_node).GetNumberOfScalarComponents()
     if components > 1 and not _is_color(volume_node, components):
         raise InputError(
             f"{name_of(volume_node)} has {components} values per voxel; one is needed, or red, green and blue. If it "
             "is a series in time, load it as a sequence (module Sequences) and choose the sequence."
         )
-    array = slicer.util.arrayFromVolume(volume_node)
+    array: Voxels = slicer.util.arrayFromVolume(volume_node)
     return array[..., :3] if components > 1 else array
 
 
-def _is_color(volume_node, components: int) -> bool:
+def _is_color(volume_node: slicer.vtkMRMLVolumeNode, components: int) -> bool:
     """Whether several components are red, green, blue and perhaps transparency."""
-    if components not in (3, 4) or not volume_node.IsA("vtkMRMLVectorVolumeNode"):
+    if components not in (3, 4) or not isinstance(volume_node, slicer.vtkMRMLVectorVolumeNode):
         return False
-    if not hasattr(volume_node, "GetVoxelVectorType"):
-        return True
     spatial = (volume_node.VoxelVectorTypeSpatial, volume_node.VoxelVectorTypeSpatialCovariant)
     return volume_node.GetVoxelVectorType() not in spatial
 
@@ -132,7 +158,9 @@ def _is_color(volume_node, components: int) -> bool:
 
 
 def segmentation_of(
-    segmentation_node, volume_node, segment_ids: Sequence[str] | None = None
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLVolumeNode,
+    segment_ids: Sequence[str] | None = None,
 ) -> tuple[Segmentation, Notes]:
     """Segments on exactly the lattice of a volume, whatever the transforms of the two; and notes for the user.
 
@@ -154,7 +182,7 @@ def segmentation_of(
     ids = _wanted_ids(segmentation_node, segment_ids)
     source = _with_labelmaps(segmentation_node, volume_node, ids)
     notes: list[str] = []
-    planes: dict = {}
+    planes: dict[slicer.vtkOrientedImageData, lattices.Labels] = {}
     segments = []
     names = [object_name(segmentation_node.GetSegmentation().GetSegment(one)).casefold() for one in ids]
     for segment_id, name in zip(ids, names, strict=True):
@@ -177,7 +205,9 @@ def segmentation_of(
     return Segmentation(segments, geometry), tuple(dict.fromkeys(notes))
 
 
-def _wanted_ids(segmentation_node, segment_ids: Sequence[str] | None) -> list[str]:
+def _wanted_ids(
+    segmentation_node: slicer.vtkMRMLSegmentationNode | None, segment_ids: Sequence[str] | None
+) -> list[str]:
     """Ids of the segments to read, after checking that they are there."""
     if segmentation_node is None or not segmentation_node.IsA("vtkMRMLSegmentationNode"):
         raise InputError("no segmentation was given; choose a segmentation.")
@@ -193,7 +223,9 @@ def _wanted_ids(segmentation_node, segment_ids: Sequence[str] | None) -> list[st
     return wanted
 
 
-def _with_labelmaps(segmentation_node, volume_node, ids: list[str]):
+def _with_labelmaps(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode, ids: list[str]
+) -> slicer.vtkSegmentation:
     """The node's vtkSegmentation, or a copy of the segments converted to labelmaps."""
     segmentation = segmentation_node.GetSegmentation()
     if segmentation.GetSourceRepresentationName() == BINARY_LABELMAP:
@@ -217,7 +249,12 @@ def _with_labelmaps(segmentation_node, volume_node, ids: list[str]):
     return copy
 
 
-def _on_lattice(labelmap, segmentation_node, volume_node, notes: list[str]):
+def _on_lattice(
+    labelmap: slicer.vtkOrientedImageData | None,
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLVolumeNode,
+    notes: list[str],
+) -> lattices.Labels:
     """The values of a labelmap on the volume's lattice, ``(K, J, I)``; a new array."""
     shape = lattices.size_kji(volume_node)
     if labelmap is None or lattices.is_empty(labelmap):
@@ -246,7 +283,10 @@ def _on_lattice(labelmap, segmentation_node, volume_node, notes: list[str]):
 
 
 def annotated_slices(
-    segmentation_node, volume_node, axis: str = "k", segment_ids: Sequence[str] | None = None
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLVolumeNode,
+    axis: str = "k",
+    segment_ids: Sequence[str] | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """On which slices of a volume along an axis each segment is marked: ``{segment id: (slice, ...)}``.
 
@@ -265,22 +305,22 @@ def annotated_slices(
 # --- places -------------------------------------------------------------------------------------------------
 
 
-def ijk_at(volume_node, ras: Sequence[float]) -> tuple[int, int, int] | None:
+def ijk_at(volume_node: slicer.vtkMRMLVolumeNode, ras: Sequence[float]) -> tuple[int, int, int] | None:
     """The voxel ``(i, j, k)`` at a place of the world in mm, or None outside of the volume.
 
     Raises:
         InputError: If the node is no volume or has no image data.
     """
-    check_volume(volume_node)
+    image = check_volume(volume_node)
     from_world = lattices.transform_between(None, volume_node.GetParentTransformNode())
     local = np.append(from_world.TransformPoint([float(x) for x in ras]), 1.0)
     exact = (np.linalg.inv(lattices.ijk_to_ras(volume_node)) @ local)[:3]
     i, j, k = (int(n) for n in np.floor(exact + 0.5))
-    sizes = volume_node.GetImageData().GetDimensions()
+    sizes = image.GetDimensions()
     return (i, j, k) if all(0 <= n < size for n, size in zip((i, j, k), sizes, strict=True)) else None
 
 
-def slice_index_at(volume_node, view_axis: str, ras: Sequence[float]) -> int | None:
+def slice_index_at(volume_node: slicer.vtkMRMLVolumeNode, view_axis: str, ras: Sequence[float]) -> int | None:
     """The slice along ``"k"``, ``"j"`` or ``"i"`` at a place of the world, or None outside of the volume.
 
     Raises:
@@ -292,16 +332,16 @@ def slice_index_at(volume_node, view_axis: str, ras: Sequence[float]) -> int | N
     return None if ijk is None else ijk[2 - number]
 
 
-def slice_ras(volume_node, view_axis: str, index: int) -> tuple[float, float, float]:
+def slice_ras(volume_node: slicer.vtkMRMLVolumeNode, view_axis: str, index: int) -> tuple[float, float, float]:
     """The centre of a slice in the world, ``(r, a, s)`` in mm: where the views are to jump.
 
     Raises:
         InputError: If the node is no volume or has no image data.
         GeometryError: If there is no such axis.
     """
-    check_volume(volume_node)
+    image = check_volume(volume_node)
     number = axis_number(view_axis)
-    ijk = [(n - 1) / 2 for n in volume_node.GetImageData().GetDimensions()]
+    ijk = [(n - 1) / 2 for n in image.GetDimensions()]
     ijk[2 - number] = float(index)
     local = (lattices.ijk_to_ras(volume_node) @ np.array([*ijk, 1.0]))[:3]
     r, a, s = lattices.transform_between(volume_node.GetParentTransformNode(), None).TransformPoint(local.tolist())

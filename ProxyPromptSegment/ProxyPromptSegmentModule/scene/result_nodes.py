@@ -2,75 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import slicer
+import vtk
 
+from ProxyPromptSegmentModule.scene.nodes import N, add_node, nodes_of
 from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.reports.results_table import Table
 
 OF = "ProxyPrompt.resultOf"
 """Node attribute of our table and record: identifier of the segmentation that they speak of."""
 
 
-def write(run: Any) -> None:
-    """Writes both nodes of a run; those of an earlier run on the same segmentation are filled anew."""
-    _write_table(run)
-    _write_record(run)
+def write(segmentation: slicer.vtkMRMLSegmentationNode, results: Table, record: str) -> None:
+    """Writes both nodes of a segmentation; those of an earlier run are filled anew."""
+    _write_table(segmentation, results)
+    _write_record(segmentation, record)
 
 
-def table_of(segmentation: Any) -> Any:
+def table_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTableNode | None:
     """The table node of a segmentation, or None."""
-    return _find("vtkMRMLTableNode", segmentation)
+    return _find(slicer.vtkMRMLTableNode, segmentation)
 
 
-def record_of(segmentation: Any) -> Any:
+def record_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTextNode | None:
     """The text node with the run record of a segmentation, or None."""
-    return _find("vtkMRMLTextNode", segmentation)
+    return _find(slicer.vtkMRMLTextNode, segmentation)
 
 
-def remove(segmentation: Any) -> None:
+def remove(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
     """Removes both, when the run that they speak of was undone."""
     for node in (table_of(segmentation), record_of(segmentation)):
         if node is not None:
             slicer.mrmlScene.RemoveNode(node)
 
 
-def _write_table(run: Any) -> None:
-    import vtk
-
-    node = table_of(run.segmentation) or _make(
-        "vtkMRMLTableNode", _("{name} results").format(name=run.segmentation.GetName()), run.segmentation
-    )
+def _write_table(segmentation: slicer.vtkMRMLSegmentationNode, results: Table) -> None:
+    name = _("{name} results").format(name=segmentation.GetName())
+    node = table_of(segmentation) or _make(slicer.vtkMRMLTableNode, name, segmentation)
     table = vtk.vtkTable()
-    for place, (name, unit) in enumerate(zip(run.table.columns, run.table.units, strict=True)):
-        values = [row[place] for row in run.table.rows]
-        numbers = all(isinstance(value, (int, float)) for value in values)
-        column = vtk.vtkDoubleArray() if numbers else vtk.vtkStringArray()
-        column.SetName(f"{name} [{unit}]" if unit else name)
-        for value in values:
-            column.InsertNextValue(float(value) if numbers else "" if value is None else str(value))
+    for place, (title, unit) in enumerate(zip(results.columns, results.units, strict=True)):
+        column = _column([row[place] for row in results.rows])
+        column.SetName(f"{title} [{unit}]" if unit else title)
         table.AddColumn(column)
     node.SetAndObserveTable(table)
 
 
-def _write_record(run: Any) -> None:
-    node = record_of(run.segmentation) or _make(
-        "vtkMRMLTextNode", _("{name} run record").format(name=run.segmentation.GetName()), run.segmentation
-    )
-    node.SetText(run.record_text)
+def _column(values: Sequence[object]) -> vtk.vtkAbstractArray:
+    """Values as a column of numbers where all are, else of texts."""
+    numbers = [float(value) for value in values if isinstance(value, (int, float))]
+    if len(numbers) == len(values):
+        column = vtk.vtkDoubleArray()
+        for number in numbers:
+            column.InsertNextValue(number)
+        return column
+    texts = vtk.vtkStringArray()
+    for value in values:
+        texts.InsertNextValue("" if value is None else str(value))
+    return texts
 
 
-def _make(kind: str, name: str, segmentation: Any) -> Any:
-    node = slicer.mrmlScene.AddNewNodeByClass(kind, slicer.mrmlScene.GenerateUniqueName(name))
+def _write_record(segmentation: slicer.vtkMRMLSegmentationNode, record: str) -> None:
+    name = _("{name} run record").format(name=segmentation.GetName())
+    node = record_of(segmentation) or _make(slicer.vtkMRMLTextNode, name, segmentation)
+    node.SetText(record)
+
+
+def _make(kind: type[N], name: str, segmentation: slicer.vtkMRMLSegmentationNode) -> N:
+    node = add_node(slicer.mrmlScene, kind, slicer.mrmlScene.GenerateUniqueName(name))
     node.AddNodeReferenceID(OF, segmentation.GetID())  # a reference, so that it is saved and follows an import
     return node
 
 
-def _find(kind: str, segmentation: Any) -> Any:
-    nodes = slicer.mrmlScene.GetNodesByClass(kind)
-    nodes.UnRegister(slicer.mrmlScene)  # else the collection is leaked
-    for number in range(nodes.GetNumberOfItems()):
-        node = nodes.GetItemAsObject(number)
-        if node.GetNodeReferenceID(OF) == segmentation.GetID():
-            return node
-    return None
+def _find(kind: type[N], segmentation: slicer.vtkMRMLSegmentationNode) -> N | None:
+    identifier = segmentation.GetID()
+    return next((one for one in nodes_of(slicer.mrmlScene, kind) if one.GetNodeReferenceID(OF) == identifier), None)

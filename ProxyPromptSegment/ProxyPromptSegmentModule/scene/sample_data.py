@@ -7,11 +7,15 @@ has no annotation, so a support has to be painted first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import slicer
 
+from ProxyPromptSegmentModule.scene.nodes import add_node
+from ProxyPromptSegmentModule.scene.slice_views import layout_manager
+from ProxyPromptSegmentModule.states import RunState
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -21,6 +25,41 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.imaging.volumes import Volume
+
+
+class SampleRun(Protocol):
+    """What is looked at of a run."""
+
+    @property
+    def state(self) -> str:
+        """How it has ended."""
+
+    @property
+    def error(self) -> str:
+        """Why it has failed."""
+
+    @property
+    def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The result."""
+
+    @property
+    def segment_ids(self) -> dict[str, str]:
+        """Segment of each object."""
+
+
+class SampleLogic(Protocol):
+    """What is needed of `SegmentationLogic`."""
+
+    def segment(
+        self,
+        target: slicer.vtkMRMLVolumeNode,
+        supports: list[tuple[slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode]],
+    ) -> SampleRun:
+        """Segment a volume as others are annotated."""
+
+    def shutdown(self) -> bool:
+        """End the worker thread."""
+
 
 CATEGORY = "Proxy Prompt"
 SUPPORT, TARGET = "ProxyPromptPelvisSupport", "ProxyPromptPelvisTarget"
@@ -33,13 +72,14 @@ def register() -> None:
     """Adds both cases to the module Sample Data; does nothing where they are there already."""
     from SampleData import SampleDataLogic
 
-    if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # Slicer 5.12
+    if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # not before Slicer 5.12
         SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, title=_("Proxy Prompt"))
     known = {source.sampleName for source in getattr(slicer.modules, "sampleDataSources", {}).get(CATEGORY, [])}
-    for name, title, load in (
+    cases: tuple[tuple[str, str, Callable[[], object]], ...] = (
         (SUPPORT, _("Artificial pelvis, annotated (support)"), load_support),
         (TARGET, _("Artificial pelvis (target)"), load_target),
-    ):
+    )
+    for name, title, load in cases:
         if name in known:
             continue
         SampleDataLogic.registerCustomSampleDataSource(
@@ -50,13 +90,18 @@ def register() -> None:
             fileNames=f"{name}.nrrd",
             nodeNames=name,
             thumbnailFileName=str(ICONS / f"{name}.png"),
-            customDownloader=lambda source, load=load: load(),
+            customDownloader=_drawn_by(load),
         )
         # What the button says; only the class, not the function above, has a place for it.
         slicer.modules.sampleDataSources[CATEGORY][-1].sampleDescription = title
 
 
-def load_support() -> tuple[Any, Any]:
+def _drawn_by(load: Callable[[], object]) -> Callable[[object], object]:
+    """What Sample Data calls with its own description of the case."""
+    return lambda source: load()
+
+
+def load_support() -> tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode]:
     """Draws the annotated case; returns its volume node and its segmentation node."""
     from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
@@ -65,7 +110,7 @@ def load_support() -> tuple[Any, Any]:
     return volume_node, _add_segmentation(marks, volume_node, f"{SUPPORT} annotation")
 
 
-def load_target() -> Any:
+def load_target() -> slicer.vtkMRMLScalarVolumeNode:
     """Draws the case to be segmented; returns its volume node."""
     from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
@@ -79,7 +124,7 @@ def target_truth() -> npt.NDArray[np.uint8]:
     return pelvis_phantom(TARGET_SEED)[1].segments[0].mask
 
 
-def dice_of_sample_case(logic: Any) -> float:
+def dice_of_sample_case(logic: SampleLogic) -> float:
     """Segments the target by the support, and compares with what was drawn.
 
     Args:
@@ -93,7 +138,7 @@ def dice_of_sample_case(logic: Any) -> float:
     support, target = load_support(), load_target()
     try:
         run = logic.segment(target, [support])
-        if run.state != "finished":
+        if run.state != RunState.FINISHED or run.segmentation is None:
             raise RuntimeError(f"the run is {run.state}: {run.error}")
         (segment_id,) = run.segment_ids.values()
         found = slicer.util.arrayFromSegmentBinaryLabelmap(run.segmentation, segment_id, target) > 0
@@ -113,25 +158,27 @@ def ijk_to_ras(geometry: VolumeGeometry) -> npt.NDArray[np.float64]:
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
 
 
-def _add_volume(volume: Volume, name: str) -> Any:
+def _add_volume(volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
     """A new volume node, shown in the slice views where there are any."""
     import numpy as np
     import slicer.util
 
     array = np.round(volume.array).astype(np.int16)
     node = slicer.util.addVolumeFromArray(array, ijk_to_ras(volume.geometry), name)
-    if hasattr(slicer.app, "layoutManager"):
+    if layout_manager() is not None:
         slicer.util.setSliceViewerLayers(background=node, fit=True)
     return node
 
 
-def _add_segmentation(segmentation: Segmentation, volume_node: Any, name: str) -> Any:
+def _add_segmentation(
+    segmentation: Segmentation, volume_node: slicer.vtkMRMLVolumeNode, name: str
+) -> slicer.vtkMRMLSegmentationNode:
     """A new segmentation node on a volume's lattice."""
     import slicer.util
 
     from ProxyPromptSegmentModule.scene.terminology import terminology_to_text
 
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node = add_node(slicer.mrmlScene, slicer.vtkMRMLSegmentationNode, name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     for segment in segmentation.segments:

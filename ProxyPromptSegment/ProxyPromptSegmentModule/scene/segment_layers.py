@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,11 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP
+
+if TYPE_CHECKING:
+    import slicer
+
+    State = tuple[object, ...]
 
 Plane = npt.NDArray[np.bool_]
 
@@ -28,8 +33,13 @@ class Layers:
     """
 
     def __init__(
-        self, segmentation, matrix: lattices.Matrix, shape: tuple[int, int, int], axis: int, home: lattices.Matrix
-    ):
+        self,
+        segmentation: slicer.vtkSegmentation,
+        matrix: lattices.Matrix,
+        shape: tuple[int, int, int],
+        axis: int,
+        home: lattices.Matrix,
+    ) -> None:
         """Looks at nothing yet.
 
         Args:
@@ -41,8 +51,8 @@ class Layers:
         """
         self._segmentation, self._matrix, self._home = segmentation, matrix, home
         self.shape, self.axis = shape, axis
-        self.touched: list[Any] = []
-        self._seen: dict[Any, tuple[Any, lattices.Seen]] = {}
+        self.touched: list[slicer.vtkOrientedImageData] = []
+        self._seen: dict[slicer.vtkOrientedImageData, tuple[State, lattices.Seen]] = {}
 
     def ids(self) -> tuple[str, ...]:
         """The segments that are there now."""
@@ -59,7 +69,7 @@ class Layers:
             return np.zeros([n for m, n in enumerate(self.shape) if m != self.axis], dtype=bool)
         return found[0].read(self.axis, index, found[1])
 
-    def write(self, segment_id: str, index: int, plane: npt.NDArray[Any]) -> None:
+    def write(self, segment_id: str, index: int, plane: npt.NDArray[np.bool_]) -> None:
         """Replaces a slice of a segment, which gets a whole layer of its own if it has none."""
         seen, label = self._own(segment_id)
         view, _ = self._plane(seen, index)
@@ -112,16 +122,17 @@ class Layers:
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _labelmap(self, segment_id: str):
-        segment = self._segmentation.GetSegment(segment_id)
+    def _labelmap(self, segment_id: str) -> slicer.vtkOrientedImageData | None:
+        segment: slicer.vtkSegment | None = self._segmentation.GetSegment(segment_id)
         return None if segment is None else segment.GetRepresentation(BINARY_LABELMAP)
 
     def _touch(self, segment_id: str) -> None:
         labelmap = self._labelmap(segment_id)
+        assert labelmap is not None  # it was written into
         if not any(labelmap is other for other in self.touched):
             self.touched.append(labelmap)
 
-    def _plane(self, seen: lattices.Seen, index: int):
+    def _plane(self, seen: lattices.Seen, index: int) -> tuple[lattices.Labels, tuple[slice, slice]]:
         found = seen.plane(self.axis, index)
         assert found is not None  # the layer is whole
         return found
@@ -174,6 +185,7 @@ class Layers:
             low = [inner - outer for inner, outer in zip(old.GetExtent()[0::2], extent[0::2], strict=True)]
             i, j, k = (slice(start, start + n) for start, n in zip(low, old.GetDimensions(), strict=True))
             lattices.labelmap_array(new)[k, j, i] = lattices.labelmap_array(old)
-        self._seen.pop(old, None)
+        if old is not None:
+            self._seen.pop(old, None)
         for member in members:
             self._segmentation.GetSegment(member).AddRepresentation(BINARY_LABELMAP, new)

@@ -7,7 +7,7 @@ stays: other slices, other segments, voxels that the Segment Editor's masking pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,23 @@ from ProxyPromptSegmentLib.imaging.geometry import SliceView, axis_number
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.edit_rules import IntensityMask, rules_of
 from ProxyPromptSegmentModule.scene.new_segments import (
-    Wanted,
+    SegmentNames,
     adopt_reference,
     check_target,
     create_segmentation,
     known_segments,
     make_segment,
 )
-from ProxyPromptSegmentModule.scene.nodes import check_volume, name_of
+from ProxyPromptSegmentModule.scene.nodes import check_volume, in_scene, name_of
 from ProxyPromptSegmentModule.scene.segment_layers import Layers
 from ProxyPromptSegmentModule.scene.undo_step import Removed, Step
 
-__all__ = ["SegmentWriter", "Wanted", "create_segmentation"]
+if TYPE_CHECKING:
+    import slicer
+
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
+
+__all__ = ["SegmentNames", "SegmentWriter", "create_segmentation"]
 
 CLOSED_SURFACE = "Closed surface"
 Slices = Sequence[tuple[int, npt.NDArray[np.uint8]]]
@@ -47,14 +52,14 @@ class SegmentWriter:
 
     def __init__(
         self,
-        segmentation_node,
-        volume_node,
+        segmentation_node: slicer.vtkMRMLSegmentationNode,
+        volume_node: slicer.vtkMRMLVolumeNode,
         view: SliceView,
-        support: Any,
-        editor_node=None,
+        support: SupportSet | SegmentNames,
+        editor_node: slicer.vtkMRMLSegmentEditorNode | None = None,
         segment_ids: dict[str, str] | None = None,
         reuse: bool = False,
-        editor_logic=None,
+        editor_logic: slicer.vtkSlicerSegmentEditorLogic | None = None,
     ) -> None:
         """Checks everything, then makes the segments that are missing.
 
@@ -62,7 +67,7 @@ class SegmentWriter:
             segmentation_node: Where to write.
             volume_node: The volume that was segmented.
             view: How the masks lie in the volume: the job's view.
-            support: A `SupportSet` or a `Wanted`: names, colours and terminologies in the order of the masks.
+            support: A `SupportSet` or `SegmentNames`: names, colours and terminologies in the order of the masks.
             editor_node: A vtkMRMLSegmentEditorNode whose masking and overwriting hold; read now and not again. Without
                 one, voxels change everywhere and no other segment loses any. The segments of a run never restrict or
                 overwrite each other: objects may overlap.
@@ -105,7 +110,8 @@ class SegmentWriter:
             self.segment_ids[name] = found
         self._layers.prepare(known.values())
         self._depth = shape[self._axis]
-        self._plane_shape = tuple(n for m, n in enumerate(shape) if m != self._axis)
+        rows, columns = (n for m, n in enumerate(shape) if m != self._axis)
+        self._plane_shape = (rows, columns)
         self._step = Step(self._plane_shape, tuple(created))
 
     # --- writing ----------------------------------------------------------------------------------------------
@@ -113,7 +119,7 @@ class SegmentWriter:
     @property
     def valid(self) -> bool:
         """Whether both nodes are still in the scene and the writer is not closed."""
-        return self._layers is not None and all(_in_scene(node) for node in (self._node, self._volume))
+        return self._layers is not None and all(in_scene(node) for node in (self._node, self._volume))
 
     def write(self, index: int, masks: npt.NDArray[np.uint8]) -> None:
         """Replaces one slice in each segment of the run.
@@ -158,12 +164,11 @@ class SegmentWriter:
             )
         if not 0 <= index < self._depth:
             raise InputError(f"there is no slice {index} along {self._view.axis}; there are 0 to {self._depth - 1}.")
-        if masks.dtype != bool:
-            if masks.size and (masks.min() < 0 or masks.max() > 1):
-                raise InputError(f"masks have values up to {masks.max()}; allowed are 0 outside and 1 inside.")
-            masks = masks.astype(bool)
-        masks = masks[:, :: -1 if self._view.flip_rows else 1, :: -1 if self._view.flip_columns else 1]
-        return np.swapaxes(masks, 1, 2) if self._view.transpose else masks
+        if masks.dtype != bool and masks.size and (masks.min() < 0 or masks.max() > 1):
+            raise InputError(f"masks have values up to {masks.max()}; allowed are 0 outside and 1 inside.")
+        inside: npt.NDArray[np.bool_] = masks.astype(bool, copy=False)
+        inside = inside[:, :: -1 if self._view.flip_rows else 1, :: -1 if self._view.flip_columns else 1]
+        return np.swapaxes(inside, 1, 2) if self._view.transpose else inside
 
     def _replace(self, index: int, planes: npt.NDArray[np.bool_]) -> None:
         """Replaces a slice and remembers what was there."""
@@ -300,9 +305,3 @@ class SegmentWriter:
         made = self._node.GetSegmentation().GetSegment(segment_id).GetName()
         if made != name:
             self.notes += (f"{name_of(self._node)} already has a segment '{name}'; the result goes into '{made}'.",)
-
-
-def _in_scene(node) -> bool:
-    """Whether a node is in its scene; a deleted one has none."""
-    scene = node.GetScene()
-    return scene is not None and bool(scene.IsNodePresent(node))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +13,17 @@ import slicer.util
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry, auto_axis, slice_view
 from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.nodes import name_of
+from ProxyPromptSegmentModule.scene.nodes import Voxels, name_of, nodes_of
+from ProxyPromptSegmentModule.states import ItemKind
 
-SLICES, VOLUMES = "slices", "volumes"
 MOST_NAMED = 5
 """Items that a sentence lists."""
 
-__all__ = ["SLICES", "VOLUMES", "Frames", "browsers_of", "frames_of", "reading_frames"]
+Sequenced = slicer.vtkMRMLVolumeNode | slicer.vtkMRMLSequenceNode
+"""The proxy volume of a sequence, or the sequence itself."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Frames:
     """Items of an image sequence, copied.
 
@@ -43,7 +43,7 @@ class Frames:
         notes: What the user should know: items left out because they are empty or of another size.
     """
 
-    kind: str
+    kind: ItemKind
     images: npt.NDArray[np.float32] | None
     volumes: tuple[npt.NDArray[np.float32], ...]
     view: SliceView | None
@@ -62,7 +62,12 @@ class Frames:
         return len(self.items)
 
 
-def frames_of(browser_node: Any, node: Any, items: Sequence[int] | None = None, oriented: bool = True) -> Frames:
+def frames_of(
+    browser_node: slicer.vtkMRMLSequenceBrowserNode | None,
+    node: Sequenced,
+    items: Sequence[int] | None = None,
+    oriented: bool = True,
+) -> Frames:
     """Copies items of an image sequence; neither the browser's selected item nor any node changes.
 
     Args:
@@ -81,11 +86,15 @@ def frames_of(browser_node: Any, node: Any, items: Sequence[int] | None = None, 
         try:
             next(reading)
         except StopIteration as end:
-            return end.value
+            frames: Frames = end.value
+            return frames
 
 
 def reading_frames(
-    browser_node: Any, node: Any, items: Sequence[int] | None = None, oriented: bool = True
+    browser_node: slicer.vtkMRMLSequenceBrowserNode | None,
+    node: Sequenced,
+    items: Sequence[int] | None = None,
+    oriented: bool = True,
 ) -> Generator[tuple[int, int], None, Frames]:
     """`frames_of` item by item, so that the window stays alive: yields (done, total), returns the frames.
 
@@ -104,19 +113,19 @@ def reading_frames(
     values = tuple(sequence.GetNthIndexValue(item) for item in collected.items)
     numeric = sequence.GetIndexType() == sequence.NumericIndex
     return Frames(
-        SLICES if collected.view is not None else VOLUMES,
-        None if collected.images is None else collected.images[: len(collected.items)],
-        tuple(collected.volumes),
-        collected.view,
-        tuple(collected.items),
-        values,
-        tuple(float(value) for value in values) if numeric else None,
-        sequence.GetIndexUnit() or "",
-        tuple(collected.geometries),
-        sequence.GetID(),
-        "" if proxy is None else proxy.GetID(),
-        "" if browser_node is None else browser_node.GetID(),
-        tuple(collected.notes()),
+        kind=ItemKind.SLICES if collected.view is not None else ItemKind.VOLUMES,
+        images=None if collected.images is None else collected.images[: len(collected.items)],
+        volumes=tuple(collected.volumes),
+        view=collected.view,
+        items=tuple(collected.items),
+        values=values,
+        times=tuple(float(value) for value in values) if numeric else None,
+        unit=sequence.GetIndexUnit() or "",
+        geometries=tuple(collected.geometries),
+        sequence_id=sequence.GetID(),
+        proxy_id="" if proxy is None else proxy.GetID(),
+        browser_id="" if browser_node is None else browser_node.GetID(),
+        notes=tuple(collected.notes()),
     )
 
 
@@ -133,13 +142,14 @@ class _Collected:
         self._empty: list[int] = []
         self._other: list[int] = []
 
-    def add(self, item: int, node: Any, total: int) -> None:
+    def add(self, item: int, node: slicer.vtkMRMLNode | None, total: int) -> None:
         """Copies one item, or remembers why not."""
-        voxels = _voxels(node)
-        if voxels is None:
+        image = node if isinstance(node, slicer.vtkMRMLVolumeNode) else None
+        voxels = None if image is None else _voxels(image)
+        if image is None or voxels is None:
             self._empty.append(item)
             return
-        geometry = self._geometry(node, voxels.shape)
+        geometry = self._geometry(image, voxels.shape)
         if not self.items and 1 in voxels.shape[:3]:
             self.view = slice_view(geometry, auto_axis(geometry), self._oriented)
         if self.view is None:
@@ -155,7 +165,7 @@ class _Collected:
         self.items.append(item)
         self.geometries.append(geometry)
 
-    def _geometry(self, node: Any, shape: tuple[int, ...]) -> VolumeGeometry:
+    def _geometry(self, node: slicer.vtkMRMLVolumeNode, shape: tuple[int, ...]) -> VolumeGeometry:
         """Lattice of an item in the world, or without the parent transform where that shears or bends."""
         size = (int(shape[2]), int(shape[1]), int(shape[0]))
         own = lattices.ijk_to_ras(node)
@@ -177,20 +187,20 @@ class _Collected:
         return notes
 
 
-def _voxels(node: Any) -> npt.NDArray[Any] | None:
+def _voxels(node: slicer.vtkMRMLVolumeNode) -> Voxels | None:
     """A view ``(K, J, I)`` or ``(K, J, I, 3)`` of an item's voxels; None where there is no such image."""
-    if node is None or not node.IsA("vtkMRMLVolumeNode"):
-        return None
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or 0 in image.GetDimensions():
         return None
     if image.GetNumberOfScalarComponents() not in (1, 3, 4):
         return None
-    array = slicer.util.arrayFromVolume(node)
+    array: Voxels = slicer.util.arrayFromVolume(node)
     return array[..., :3] if array.ndim == 4 else array
 
 
-def _sequence_of(browser_node: Any, node: Any) -> tuple[Any, Any]:
+def _sequence_of(
+    browser_node: slicer.vtkMRMLSequenceBrowserNode | None, node: Sequenced | None
+) -> tuple[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLVolumeNode | None]:
     """The sequence node and its proxy node, which may be None.
 
     Raises:
@@ -198,7 +208,7 @@ def _sequence_of(browser_node: Any, node: Any) -> tuple[Any, Any]:
     """
     if node is None:
         raise UsageError("no sequence was given; choose a sequence, or the volume that a sequence browser shows.")
-    if node.IsA("vtkMRMLSequenceNode"):
+    if isinstance(node, slicer.vtkMRMLSequenceNode):
         return node, None if browser_node is None else browser_node.GetProxyNode(node)
     browser = browser_node or next(iter(browsers_of(node)), None)
     sequence = None if browser is None else browser.GetSequenceNode(node)
@@ -207,7 +217,7 @@ def _sequence_of(browser_node: Any, node: Any) -> tuple[Any, Any]:
     return sequence, node
 
 
-def _wanted(sequence: Any, items: Sequence[int] | None) -> list[int]:
+def _wanted(sequence: slicer.vtkMRMLSequenceNode, items: Sequence[int] | None) -> list[int]:
     """Numbers of the items to read, each once.
 
     Raises:
@@ -223,13 +233,13 @@ def _wanted(sequence: Any, items: Sequence[int] | None) -> list[int]:
     return wanted
 
 
-def browsers_of(node: Any) -> list[Any]:
+def browsers_of(node: slicer.vtkMRMLNode | None) -> list[slicer.vtkMRMLSequenceBrowserNode]:
     """The browsers in which a node is a proxy, or whose sequence it is; empty for every other node."""
-    if node is None or node.GetScene() is None or not node.GetID():
+    scene = None if node is None else node.GetScene()
+    if node is None or scene is None or not node.GetID():
         return []
-    found, scene, kind = [], node.GetScene(), "vtkMRMLSequenceBrowserNode"
-    for number in range(scene.GetNumberOfNodesByClass(kind)):
-        browser = scene.GetNthNodeByClass(number, kind)
-        if browser.IsProxyNodeID(node.GetID()) or browser.IsSynchronizedSequenceNodeID(node.GetID(), True):
-            found.append(browser)
-    return found
+    return [
+        browser
+        for browser in nodes_of(scene, slicer.vtkMRMLSequenceBrowserNode)
+        if browser.IsProxyNodeID(node.GetID()) or browser.IsSynchronizedSequenceNodeID(node.GetID(), True)
+    ]

@@ -7,9 +7,9 @@ The proxy shares its segmentation with the selected item, as Slicer has it where
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ import slicer
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.new_segments import Wanted, make_segment, place_in_hierarchy
-from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, name_of
+from ProxyPromptSegmentModule.scene.new_segments import SegmentNames, make_segment, place_in_hierarchy
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, in_scene, name_of
+from ProxyPromptSegmentModule.scene.terminology import Terminology
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ class SegmentationSequenceWriter:
 
     def __init__(
         self,
-        browser_node: Any,
+        browser_node: slicer.vtkMRMLSequenceBrowserNode | None,
         frames: Frames,
         names: Sequence[str],
         colors: Sequence[tuple[float, float, float]] = (),
-        terminologies: Sequence[dict[str, Any] | None] = (),
+        terminologies: Sequence[Terminology | None] = (),
         name: str = "",
     ) -> None:
         """Makes sequence and proxy node, with an empty segmentation for each frame.
@@ -64,26 +65,33 @@ class SegmentationSequenceWriter:
             UsageError: If the browser does not show the frames' sequence.
             InputError: If names repeat, or there is another number of colours.
         """
-        self._scene = None if browser_node is None else browser_node.GetScene()
-        images = None if self._scene is None else self._scene.GetNodeByID(frames.sequence_id)
-        if images is None or not browser_node.IsSynchronizedSequenceNode(images, True):
+        scene = None if browser_node is None else browser_node.GetScene()
+        images: slicer.vtkMRMLSequenceNode | None = None if scene is None else scene.GetNodeByID(frames.sequence_id)
+        if (
+            browser_node is None
+            or scene is None
+            or images is None
+            or not browser_node.IsSynchronizedSequenceNode(images, True)
+        ):
             raise UsageError(
                 f"{name_of(browser_node)} does not show the sequence that was segmented any more; choose its browser."
             )
-        self._browser, self._view = browser_node, frames.view
+        self._scene, self._browser, self._view = scene, browser_node, frames.view
         self._objects = len(names)
         self.written: list[int] = []
-        self._template, self.segment_ids = _template(Wanted(tuple(names), tuple(colors), tuple(terminologies)))
+        self._template, self.segment_ids = _template(
+            SegmentNames(objects=tuple(names), colors=tuple(colors), terminologies=tuple(terminologies))
+        )
         self._places = {item: _Place.of(images, item) for item in frames.items}
-        shown = self._scene.GetNodeByID(frames.proxy_id) if frames.proxy_id else None
+        shown: slicer.vtkMRMLVolumeNode | None = scene.GetNodeByID(frames.proxy_id) if frames.proxy_id else None
         title = name or _("{name} segmentation").format(name=(shown or images).GetName())
         self.sequence = self._make_sequence(images, title)
         self.proxy = self._make_proxy(shown, title)
         self._join()
 
-    def _make_sequence(self, images: Any, title: str) -> Any:
+    def _make_sequence(self, images: slicer.vtkMRMLSequenceNode, title: str) -> slicer.vtkMRMLSequenceNode:
         """A sequence with the index of the images' and an empty segmentation for each frame; in no browser yet."""
-        sequence = self._scene.AddNewNodeByClass("vtkMRMLSequenceNode", self._scene.GetUniqueNameByString(title))
+        sequence = add_node(self._scene, slicer.vtkMRMLSequenceNode, self._scene.GetUniqueNameByString(title))
         before = sequence.StartModify()
         sequence.SetIndexName(images.GetIndexName())
         sequence.SetIndexUnit(images.GetIndexUnit())
@@ -94,9 +102,9 @@ class SegmentationSequenceWriter:
         sequence.EndModify(before)
         return sequence
 
-    def _add_item(self, sequence: Any, place: _Place) -> Any:
+    def _add_item(self, sequence: slicer.vtkMRMLSequenceNode, place: _Place) -> slicer.vtkMRMLSegmentationNode:
         """An empty segmentation with the lattice of its image."""
-        node = sequence.SetDataNodeAtValue(self._template, place.value)
+        node: slicer.vtkMRMLSegmentationNode = sequence.SetDataNodeAtValue(self._template, place.value)
         converter = slicer.vtkSegmentationConverter
         node.GetSegmentation().SetConversionParameter(
             converter.GetReferenceImageGeometryParameterName(),
@@ -104,10 +112,10 @@ class SegmentationSequenceWriter:
         )
         return node
 
-    def _make_proxy(self, shown: Any, title: str) -> Any:
+    def _make_proxy(self, shown: slicer.vtkMRMLVolumeNode | None, title: str) -> slicer.vtkMRMLSegmentationNode:
         """A segmentation node in the place of the image's proxy."""
         name = self._scene.GetUniqueNameByString(title)
-        proxy = self._scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        proxy = add_node(self._scene, slicer.vtkMRMLSegmentationNode, name)
         proxy.CreateDefaultDisplayNodes()
         if shown is not None:
             proxy.SetAndObserveTransformNodeID(shown.GetTransformNodeID())
@@ -154,7 +162,7 @@ class SegmentationSequenceWriter:
         if item not in self.written:
             self.written.append(item)
 
-    def _stored(self, masks: np.ndarray, place: _Place) -> npt.NDArray[np.bool_]:
+    def _stored(self, masks: Mask, place: _Place) -> npt.NDArray[np.bool_]:
         """Masks on the item's own grid, ``(N, K, J, I)``.
 
         Raises:
@@ -178,12 +186,12 @@ class SegmentationSequenceWriter:
     @property
     def usable(self) -> bool:
         """Whether sequence and proxy are still in the scene; somebody may have deleted them or closed it."""
-        return _in_scene(self.sequence) and _in_scene(self.proxy)
+        return in_scene(self.sequence) and in_scene(self.proxy)
 
     def undo(self) -> bool:
         """Removes everything that was made here; False if it was gone already."""
-        there = [node for node in (self.proxy, self.sequence) if _in_scene(node)]
-        if _in_scene(self._browser) and _in_scene(self.sequence):
+        there: list[slicer.vtkMRMLNode] = [node for node in (self.proxy, self.sequence) if in_scene(node)]
+        if in_scene(self._browser) and in_scene(self.sequence):
             other = self._browser.GetProxyNode(self.sequence)  # Slicer makes a new one where somebody deleted ours
             there += [other] if other is not None and other is not self.proxy else []
             self._browser.RemoveSynchronizedSequenceNode(self.sequence.GetID())
@@ -195,7 +203,7 @@ class SegmentationSequenceWriter:
         return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Place:
     """Where the masks of an item go.
 
@@ -210,13 +218,13 @@ class _Place:
     shape: tuple[int, int, int]
 
     @classmethod
-    def of(cls, images: Any, item: int) -> _Place:
+    def of(cls, images: slicer.vtkMRMLSequenceNode, item: int) -> _Place:
         """The place of an image sequence's item."""
-        node = images.GetNthDataNode(item)
-        return cls(images.GetNthIndexValue(item), lattices.ijk_to_ras(node), lattices.size_kji(node))
+        node: slicer.vtkMRMLVolumeNode = images.GetNthDataNode(item)
+        return cls(value=images.GetNthIndexValue(item), matrix=lattices.ijk_to_ras(node), shape=lattices.size_kji(node))
 
 
-def _template(wanted: Wanted) -> tuple[Any, dict[str, str]]:
+def _template(wanted: SegmentNames) -> tuple[slicer.vtkMRMLSegmentationNode, dict[str, str]]:
     """A segmentation node with empty segments, in no scene; and the id of each object's segment."""
     node = slicer.vtkMRMLSegmentationNode()
     node.SetName("segmentation")
@@ -226,7 +234,7 @@ def _template(wanted: Wanted) -> tuple[Any, dict[str, str]]:
     return node, ids
 
 
-def _without_voxels(matrix: lattices.Matrix, extent: Iterable[int]) -> Any:
+def _without_voxels(matrix: lattices.Matrix, extent: Sequence[int]) -> slicer.vtkOrientedImageData:
     """An image that has a lattice and nothing on it."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent(*extent)
@@ -234,7 +242,9 @@ def _without_voxels(matrix: lattices.Matrix, extent: Iterable[int]) -> Any:
     return image
 
 
-def _put(segmentation: Any, ids: Sequence[str], masks: npt.NDArray[np.bool_], matrix: lattices.Matrix) -> None:
+def _put(
+    segmentation: slicer.vtkSegmentation, ids: Sequence[str], masks: npt.NDArray[np.bool_], matrix: lattices.Matrix
+) -> None:
     """Replaces the labelmaps of segments; those that do not overlap share one, as Slicer has it.
 
     Args:
@@ -243,7 +253,7 @@ def _put(segmentation: Any, ids: Sequence[str], masks: npt.NDArray[np.bool_], ma
         masks: ``(N, K, J, I)``.
         matrix: From voxels to RAS.
     """
-    labelmap, box = None, _box(masks.any(axis=0))
+    labelmap, box = None, _box(np.any(masks, axis=0))
     for values, members in _layers(masks[(slice(None), *(slice(low, high + 1) for low, high in box))]):
         labelmap = _labelmap_of(values, matrix, box)
         for label, number in enumerate(members, 1):
@@ -277,7 +287,9 @@ def _layers(masks: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.uint16], 
     return layers
 
 
-def _labelmap_of(values: npt.NDArray[np.uint16], matrix: lattices.Matrix, box: Sequence[tuple[int, int]]) -> Any:
+def _labelmap_of(
+    values: npt.NDArray[np.uint16], matrix: lattices.Matrix, box: Sequence[tuple[int, int]]
+) -> slicer.vtkOrientedImageData:
     """A labelmap of labels that fill a box ``(k, j, i)`` of a volume."""
     extent = [bound for ends in reversed(box) for bound in ends]
     if not values.size:
@@ -287,21 +299,17 @@ def _labelmap_of(values: npt.NDArray[np.uint16], matrix: lattices.Matrix, box: S
     return labelmap
 
 
-def _remove(node: Any) -> None:
+def _remove(node: slicer.vtkMRMLNode) -> None:
     """Removes a node with what belongs to it alone."""
-    if not _in_scene(node):
+    scene = node.GetScene()
+    if scene is None or not in_scene(node):
         return
-    scene, own = node.GetScene(), []
-    if node.IsA("vtkMRMLDisplayableNode"):
+    own: list[slicer.vtkMRMLNode] = []
+    if isinstance(node, slicer.vtkMRMLDisplayableNode):
         own += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    own += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
+    if isinstance(node, slicer.vtkMRMLStorableNode):
+        own += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
     scene.RemoveNode(node)
     for one in own:
-        if _in_scene(one):
+        if in_scene(one):
             scene.RemoveNode(one)
-
-
-def _in_scene(node: Any) -> bool:
-    """Whether a node is in its scene; a deleted one has none."""
-    scene = None if node is None else node.GetScene()
-    return scene is not None and scene.IsNodePresent(node) != 0

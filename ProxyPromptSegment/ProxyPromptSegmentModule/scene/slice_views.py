@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import slicer
 import vtk
 
-from ProxyPromptSegmentModule.scene.nodes import geometry_of, slice_ras
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
+from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
 
-AXES = ("k", "j", "i")
+Vector = npt.NDArray[np.float64]
+"""A place or a direction, RAS in mm, ``(3,)``."""
+
+
+class Case(Protocol):
+    """An image and its annotation, such as a `SupportRow`; None where it has no such node."""
+
+    @property
+    def volume_id(self) -> str | None:
+        """Node of the image."""
+
+    @property
+    def segmentation_id(self) -> str | None:
+        """Node of the annotation."""
+
+
 _PARALLEL = 0.9
 """Cosine between the normals of a view and of a volume's slices from which on the view shows these slices."""
 
 
-def slice_count(volume: Any, axis: str) -> int:
+def slice_count(volume: slicer.vtkMRMLVolumeNode | None, axis: Axis) -> int:
     """Number of slices along an axis; 0 without image data."""
     image = volume.GetImageData() if volume is not None else None
     return int(image.GetDimensions()[2 - AXES.index(axis)]) if image is not None else 0
 
 
-def stack_line(volume: Any, axis: str) -> tuple[np.ndarray, np.ndarray]:
+def stack_line(volume: slicer.vtkMRMLVolumeNode, axis: Axis) -> tuple[Vector, Vector]:
     """Middle of slice 0 and the step to the next one, RAS in mm.
 
     Raises:
@@ -37,19 +54,19 @@ def stack_line(volume: Any, axis: str) -> tuple[np.ndarray, np.ndarray]:
     return first, np.array([-1.0, -1.0, 1.0]) * geometry.direction[:, number] * geometry.spacing_mm[number]
 
 
-def slice_nodes(scene: Any) -> list[Any]:
+def slice_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSliceNode]:
     """Slice views: those of the layout on screen, or all where there is no layout."""
-    nodes = [
-        scene.GetNthNodeByClass(n, "vtkMRMLSliceNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceNode"))
-    ]
+    nodes = nodes_of(scene, slicer.vtkMRMLSliceNode)
     return [node for node in nodes if node.IsMappedInLayout()] or nodes
 
 
-def parallel_views(scene: Any, volume: Any, axis: str) -> list[Any]:
+def parallel_views(
+    scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis
+) -> list[slicer.vtkMRMLSliceNode]:
     """Views that show the slices along an axis, the most nearly parallel first."""
     step = stack_line(volume, axis)[1]
     normal = step / max(float(np.linalg.norm(step)), 1e-12)
-    found = []
+    found: list[tuple[float, int, slicer.vtkMRMLSliceNode]] = []
     for node in slice_nodes(scene):
         alike = abs(float(_column(node, 2) @ normal))
         if alike >= _PARALLEL:
@@ -57,7 +74,7 @@ def parallel_views(scene: Any, volume: Any, axis: str) -> list[Any]:
     return [node for _alike, _number, node in sorted(found, key=lambda one: one[:2])]
 
 
-def slice_on_screen(scene: Any, volume: Any, axis: str) -> int | None:
+def slice_on_screen(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis) -> int | None:
     """The slice along an axis that a view shows, counted from 0; None where no view shows one."""
     if slice_count(volume, axis) == 0:
         return None
@@ -71,7 +88,9 @@ def slice_on_screen(scene: Any, volume: Any, axis: str) -> int | None:
     return None
 
 
-def show_slice(scene: Any, volume: Any, axis: str, index: int, center: bool = False) -> None:
+def show_slice(
+    scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis, index: int, center: bool = False
+) -> None:
     """Turns views to a slice: those parallel to it, or with ``center`` all of them to its middle."""
     ras = slice_ras(volume, axis, index)
     if center:
@@ -81,12 +100,12 @@ def show_slice(scene: Any, volume: Any, axis: str, index: int, center: bool = Fa
         node.JumpSliceByOffsetting(*ras)
 
 
-def jump_to(scene: Any, ras: Sequence[float]) -> None:
+def jump_to(scene: slicer.vtkMRMLScene, ras: tuple[float, float, float]) -> None:
     """All views go through a place of the world; none of them is moved sideways."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *ras, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
 
 
-def slices_in_box(volume: Any, axis: str, box: Any) -> range:
+def slices_in_box(volume: slicer.vtkMRMLVolumeNode, axis: Axis, box: slicer.vtkMRMLMarkupsROINode) -> range:
     """Slices along an axis that a box (``vtkMRMLMarkupsROINode``) meets; empty where it lies beside the volume."""
     bounds = [0.0] * 6
     box.GetRASBounds(bounds)
@@ -108,7 +127,7 @@ def slices_in_box(volume: Any, axis: str, box: Any) -> range:
     return range(max(0, int(np.ceil(along.min() - 0.5))), min(count - 1, int(np.floor(along.max() + 0.5))) + 1)
 
 
-def fit_box(volume: Any, box: Any) -> None:
+def fit_box(volume: slicer.vtkMRMLVolumeNode, box: slicer.vtkMRMLMarkupsROINode) -> None:
     """Lays a box that was just made around a volume, along its slices; one that has a size stays as it is."""
     bounds = [0.0] * 6
     box.GetRASBounds(bounds)
@@ -132,7 +151,12 @@ def fit_box(volume: Any, box: Any) -> None:
     box.SetSizeWorld(*sizes)
 
 
-def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support_axis: str = "k") -> str:
+def slicing_axis(
+    target: slicer.vtkMRMLVolumeNode,
+    wanted: str,
+    support_geometry: VolumeGeometry | None = None,
+    support_axis: Axis = "k",
+) -> Axis:
     """The axis along which a target is cut, as the engine chooses it (`matching.choose_axes`), from geometry alone.
 
     Args:
@@ -142,8 +166,7 @@ def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support
         support_axis: Axis along which it was annotated.
     """
     if wanted != "auto":
-        return wanted
-    from ProxyPromptSegmentLib.imaging.geometry import auto_axis
+        return AXES[axis_number(wanted)]
     from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 
     geometry = geometry_of(target)
@@ -154,22 +177,17 @@ def slicing_axis(target: Any, wanted: str, support_geometry: Any = None, support
     return auto_axis(geometry)
 
 
-def show_volume(scene: Any, volume: Any) -> None:
+def show_volume(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> None:
     """Puts a volume into all slice views, unless one shows it already, and fits them to it."""
-    views = [
-        scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode")
-        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode"))
-    ]
+    views = nodes_of(scene, slicer.vtkMRMLSliceCompositeNode)
     if any(volume.GetID() in (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()) for view in views):
         return
     for view in views:
         view.SetBackgroundVolumeID(volume.GetID())
-    logic = slicer.app.applicationLogic()
-    if hasattr(logic, "FitSliceToAll"):
-        logic.FitSliceToAll(False, False)  # whatever may be linked; nobody's views are turned
+    slicer.app.applicationLogic().FitSliceToAll(False, False)  # whatever may be linked; nobody's views are turned
 
 
-def show_case(scene: Any, volume: Any, rows: Sequence[Any]) -> None:
+def show_case(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows: Sequence[Case]) -> None:
     """Shows a volume without the contours of supports that were drawn on another one.
 
     In the world's coordinates two patients lie across each other, and the contour of the one on the image of the other
@@ -183,40 +201,44 @@ def show_case(scene: Any, volume: Any, rows: Sequence[Any]) -> None:
     show_volume(scene, volume)
     own = {row.segmentation_id for row in rows if row.volume_id == volume.GetID()}
     for found in {row.segmentation_id for row in rows if row.segmentation_id}:
-        node = scene.GetNodeByID(found)
+        node: slicer.vtkMRMLSegmentationNode | None = scene.GetNodeByID(found)
         display = node.GetDisplayNode() if node is not None else None
         if display is not None and bool(display.GetVisibility()) != (found in own):
             display.SetVisibility(found in own)
 
 
-def crosshair_node(scene: Any) -> Any:
+def crosshair_node(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLCrosshairNode | None:
     """The node that knows where the mouse is; None where there is none."""
-    return scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    node: slicer.vtkMRMLCrosshairNode | None = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    return node
 
 
-def crosshair_ras(scene: Any) -> tuple[float, float, float] | None:
+def crosshair_ras(scene: slicer.vtkMRMLScene) -> tuple[float, float, float] | None:
     """Where the crosshair is; None where there is none."""
     node = crosshair_node(scene)
-    return tuple(node.GetCrosshairRAS()) if node is not None else None
+    return node.GetCrosshairRAS() if node is not None else None
 
 
-def mouse_ras(scene: Any) -> tuple[float, float, float] | None:
+def mouse_ras(scene: slicer.vtkMRMLScene) -> tuple[float, float, float] | None:
     """Where in the world the mouse points in a slice view; None outside of the views."""
     node, ras = crosshair_node(scene), [0.0, 0.0, 0.0]
-    return tuple(ras) if node is not None and node.GetCursorPositionRAS(ras) else None
+    return (ras[0], ras[1], ras[2]) if node is not None and node.GetCursorPositionRAS(ras) else None
 
 
 class Clicks:
     """Tells of clicks into slice views, as places of the world, until `stop`."""
 
     def __init__(
-        self, scene: Any, interactors: Sequence[Any], clicked: Callable[[tuple[float, float, float]], None]
+        self,
+        scene: slicer.vtkMRMLScene,
+        interactors: Sequence[vtk.vtkRenderWindowInteractor],
+        clicked: Callable[[tuple[float, float, float]], None],
     ) -> None:
         """Listens to the interactors of slice views before their own tools do."""
         self._scene, self._clicked = scene, clicked
         self._tags = [(one, one.AddObserver("LeftButtonPressEvent", self._pressed, 100.0)) for one in interactors]
 
-    def _pressed(self, caller: Any, event: str) -> None:
+    def _pressed(self, caller: vtk.vtkObject, event: str) -> None:
         ras = mouse_ras(self._scene)
         if ras is not None:
             self._clicked(ras)
@@ -228,15 +250,20 @@ class Clicks:
         self._tags = []
 
 
-def slice_interactors() -> list[Any]:
+def layout_manager() -> slicer.qSlicerLayoutManager | None:
+    """What lays out the views; None without an application window (scripts, tests)."""
+    return slicer.app.layoutManager() if hasattr(slicer.app, "layoutManager") else None
+
+
+def slice_interactors() -> list[vtk.vtkRenderWindowInteractor]:
     """Interactors of the slice views on screen; empty without an application window."""
-    manager = slicer.app.layoutManager() if hasattr(slicer.app, "layoutManager") else None
+    manager = layout_manager()
     if manager is None:
         return []
     return [manager.sliceWidget(name).sliceView().interactor() for name in manager.sliceViewNames()]
 
 
-def _column(node: Any, number: int) -> np.ndarray:
+def _column(node: slicer.vtkMRMLSliceNode, number: int) -> Vector:
     """A column of a view's place in the world: 0 right, 1 up, 2 normal (unit length), 3 middle."""
     matrix = node.GetSliceToRAS()
     column = np.array([matrix.GetElement(row, number) for row in range(3)])

@@ -8,9 +8,15 @@ from a node and the same one from a file are alike: parts that are empty have no
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 import vtk
+
+if TYPE_CHECKING:
+    import slicer
+
+Terminology = dict[str, "str | list[str]"]
+"""A terminology entry as the library has it: names of contexts, and codes as scheme, value, meaning."""
 
 TAG = "TerminologyEntry"
 TISSUE = (
@@ -38,21 +44,21 @@ _NAMES = {"contextName", "anatomicContextName"}
 _ALWAYS = {"contextName", "category", "type"}
 
 
-def terminology_from_text(text: str | None) -> dict[str, Any] | None:
+def terminology_from_text(text: str | None) -> Terminology | None:
     """The dictionary of `Segment.terminology`, or None for an empty text or one without seven parts."""
     parts = (text or "").split("~")
     if len(parts) != len(_KEYS):
         return None
-    entry: dict[str, Any] = {}
+    entry: Terminology = {}
     for key, part in zip(_KEYS, parts, strict=True):
         if key in _ALWAYS or part.strip("^"):
             entry[key] = part if key in _NAMES else part.split("^")
     if terminology_to_text(entry) != text:
-        entry[VERBATIM] = text
+        entry[VERBATIM] = text or ""
     return entry
 
 
-def terminology_to_text(terminology: dict[str, Any] | None) -> str:
+def terminology_to_text(terminology: Terminology | None) -> str:
     """The text of a tag; "" for None."""
     if not terminology:
         return ""
@@ -64,12 +70,12 @@ def terminology_to_text(terminology: dict[str, Any] | None) -> str:
     )
 
 
-def terminology_of_segment(segment) -> dict[str, Any] | None:
+def terminology_of_segment(segment: slicer.vtkSegment) -> Terminology | None:
     """The terminology of a vtkSegment as a dictionary, or None."""
     return terminology_from_text(tag_of(segment, TAG))
 
 
-def object_name(segment) -> str:
+def object_name(segment: slicer.vtkSegment) -> str:
     """Name of the object that a vtkSegment marks, also where a run had to number it because the name was taken.
 
     So that a corrected result ``prostate (2)`` goes together with the ``prostate`` of other supports.
@@ -78,7 +84,7 @@ def object_name(segment) -> str:
     return known if known and re.fullmatch(re.escape(known) + r" \(\d+\)", name) else name
 
 
-def tag_of(segment, name: str) -> str:
+def tag_of(segment: slicer.vtkSegment, name: str) -> str:
     """A tag of a vtkSegment; "" if it has none."""
     value = vtk.reference("")
     return str(value) if segment.GetTag(name, value) else ""

@@ -8,9 +8,13 @@ most, as nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import slicer
 
 Place = tuple[str, int]
 Plane = npt.NDArray[np.bool_]
@@ -48,7 +52,7 @@ class Removed:
         order: All ids before they were removed.
     """
 
-    segments: dict[str, object]
+    segments: dict[str, slicer.vtkSegment]
     order: tuple[str, ...]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ProxyPromptSegmentModule.scene import nodes
+
+if TYPE_CHECKING:
+    import slicer
 
 PIECE_BYTES = 16 << 20
 """Copied in about 10 ms."""
@@ -22,7 +25,7 @@ class VolumeReading:
         voxels: As stored, ``(K, J, I)`` or ``(K, J, I, C)``; complete once `step` has said so.
     """
 
-    def __init__(self, volume_node: Any) -> None:
+    def __init__(self, volume_node: slicer.vtkMRMLVolumeNode) -> None:
         """Begins.
 
         Raises:
@@ -35,7 +38,7 @@ class VolumeReading:
 
     def _begin(self) -> None:
         self._source = nodes.stored_voxels(self._node)
-        self._changed = self._node.GetImageData().GetMTime()
+        self._changed = nodes.check_volume(self._node).GetMTime()
         self.voxels = np.empty_like(self._source, order="C")
         self._next = 0
         per_slice = max(1, self._source[0].nbytes)

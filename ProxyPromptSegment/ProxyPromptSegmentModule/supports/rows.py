@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ProxyPromptSegmentLib.errors import SupportError
+from ProxyPromptSegmentLib.imaging.geometry import Axis
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SupportRow
 from ProxyPromptSegmentModule.supports.sources import Annotation
 from ProxyPromptSegmentModule.translation import _
@@ -30,10 +31,19 @@ def row_of(
         problem: Why it cannot.
     """
     title = saved.title or name
+    volume_id, segmentation_id = node_ids
     row = SupportRow(
-        saved.key, title, *node_ids, saved.library or None, axis=saved.axis or "k", used=saved.used, problem=problem
+        key=saved.key,
+        title=title,
+        volume_id=volume_id,
+        segmentation_id=segmentation_id,
+        library_id=saved.library or None,
+        slices=saved.slices,
+        axis=saved.axis or "k",
+        used=saved.used,
+        problem=problem,
+        whole=saved.whole,
     )
-    row = replace(row, slices=saved.slices, whole=saved.whole)
     if annotation is None:
         return row
     axis = saved.axis or annotation.axis
@@ -43,7 +53,9 @@ def row_of(
     for one in annotation.objects:
         own = one.slices.get(axis, ())
         shown = slices is None or bool(set(slices) & set(own))
-        infos.append(ObjectInfo(one.name, one.color_rgb, len(own), one.segment_id, shown))
+        infos.append(
+            ObjectInfo(name=one.name, color_rgb=one.color_rgb, slices=len(own), segment_id=one.segment_id, shown=shown)
+        )
     if not annotated:
         problem = _("Nothing is annotated in '{title}'; mark an object in the Segment Editor.").format(title=title)
     elif slices == ():
@@ -60,7 +72,7 @@ def row_of(
     )
 
 
-def annotated_slices(annotation: Annotation, axis: str) -> tuple[int, ...]:
+def annotated_slices(annotation: Annotation, axis: Axis) -> tuple[int, ...]:
     """All slices along an axis on which an object is annotated."""
     return tuple(sorted({n for one in annotation.objects for n in one.slices.get(axis, ())}))
 
@@ -117,7 +129,7 @@ def objects_of(rows: Sequence[SupportRow]) -> list[ObjectChoice]:
     found: dict[str, ObjectChoice] = {}
     for row in rows:
         for key, one in {one.name.strip().casefold(): one for one in row.objects if one.shown}.items():
-            known = found.get(key, ObjectChoice(one.name, one.color_rgb, 0, len(rows)))
+            known = found.get(key, ObjectChoice(name=one.name, color_rgb=one.color_rgb, supports=0, of=len(rows)))
             found[key] = replace(known, supports=known.supports + 1)
     return sorted(found.values(), key=lambda choice: -choice.supports)
 

@@ -6,9 +6,13 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Literal
+
+import slicer
 
 from ProxyPromptSegmentLib.errors import SupportError
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis
+from ProxyPromptSegmentModule.scene.nodes import N
 from ProxyPromptSegmentModule.translation import _
 
 PARAMETER = "supports"
@@ -17,7 +21,7 @@ _FORMAT = 1
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
     """An object of a support.
 
@@ -36,7 +40,7 @@ class ObjectInfo:
     shown: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ObjectChoice:
     """An object that can be segmented with the supports in use.
 
@@ -58,7 +62,7 @@ class ObjectChoice:
         return self.supports == self.of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SupportRow:
     """One support, as the table shows it.
 
@@ -87,7 +91,7 @@ class SupportRow:
     library_id: str | None
     objects: tuple[ObjectInfo, ...] = ()
     slices: tuple[int, ...] | None = None
-    axis: str = "k"
+    axis: Axis = "k"
     used: bool = True
     problem: str = ""
     whole: bool = False
@@ -105,7 +109,7 @@ class SupportRow:
         return next((one for one in self.objects if one.shown and same_name(one.name, name)), None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SavedRow:
     """What the parameter node keeps of a row; its nodes are node references beside it.
 
@@ -127,7 +131,7 @@ class SavedRow:
     segments: tuple[str, ...] | None = None
     slices: tuple[int, ...] | None = None
     whole: bool = False
-    axis: str = ""
+    axis: Axis | Literal[""] = ""
     used: bool = True
     name: str = ""
 
@@ -151,22 +155,28 @@ def read_saved(text: str) -> tuple[SavedRow, ...]:
         return ()
 
 
-def _saved(values: dict[str, Any]) -> SavedRow:
-    segments, slices = values.get("segments"), values.get("slices")
+def _saved(values: dict[str, object]) -> SavedRow:
+    segments, slices = _listed(values.get("segments")), _listed(values.get("slices"))
     axis = values.get("axis", "")
-    if axis not in ("", "k", "j", "i"):
+    if axis not in ("", *AXES):
         raise ValueError(f"axis {axis!r}")
     return SavedRow(
-        str(values["key"]),
-        str(values.get("title", "")),
-        str(values.get("library", "")),
-        None if segments is None else tuple(str(one) for one in segments),
-        None if slices is None else tuple(int(one) for one in slices),
-        bool(values.get("whole", False)),
-        axis,
-        bool(values.get("used", True)),
-        str(values.get("name", "")),
+        key=str(values["key"]),
+        title=str(values.get("title", "")),
+        library=str(values.get("library", "")),
+        segments=None if segments is None else tuple(str(one) for one in segments),
+        slices=None if slices is None else tuple(int(str(one)) for one in slices),
+        whole=bool(values.get("whole", False)),
+        axis=next((one for one in AXES if one == axis), ""),
+        used=bool(values.get("used", True)),
+        name=str(values.get("name", "")),
     )
+
+
+def _listed(value: object) -> list[object] | None:
+    if value is None or isinstance(value, list):
+        return value
+    raise TypeError(f"{value!r} is no list")
 
 
 def write_saved(rows: Iterable[SavedRow]) -> str:
@@ -178,7 +188,7 @@ def write_saved(rows: Iterable[SavedRow]) -> str:
 class SavedRows:
     """The rows in a parameter node, with their node references."""
 
-    def __init__(self, parameter_node: Any) -> None:
+    def __init__(self, parameter_node: slicer.vtkMRMLScriptedModuleNode) -> None:
         """Reads and writes in ``parameter_node``, a ``vtkMRMLScriptedModuleNode``."""
         self.node = parameter_node
         self._seen: dict[str, tuple[str, str]] = {}
@@ -228,11 +238,12 @@ class SavedRows:
         self.write([one for one in self.rows() if one.key != key])
         self.node.EndModify(modified)
 
-    def nodes(self, row: SavedRow) -> tuple[Any, Any]:
+    def nodes(self, row: SavedRow) -> tuple[slicer.vtkMRMLVolumeNode | None, slicer.vtkMRMLSegmentationNode | None]:
         """Volume and segmentation of a row; None where they are not in the scene."""
-        return self._referenced(VOLUME_ROLE + row.key), self._referenced(SEGMENTATION_ROLE + row.key)
+        volume = self._referenced(VOLUME_ROLE + row.key, slicer.vtkMRMLVolumeNode)
+        return volume, self._referenced(SEGMENTATION_ROLE + row.key, slicer.vtkMRMLSegmentationNode)
 
-    def _referenced(self, role: str) -> Any:
+    def _referenced(self, role: str, kind: type[N]) -> N | None:
         """The node of a reference. MRML forgets it when the node is deleted; if that is undone it is found again."""
         found, scene = self.node.GetNodeReference(role), self.node.GetScene()
         if found is None and scene is not None and role in self._seen:
@@ -243,4 +254,4 @@ class SavedRows:
                 found = again
         if found is not None:
             self._seen[role] = (found.GetID(), found.GetName())
-        return found
+        return found if isinstance(found, kind) else None

@@ -5,32 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError, SupportError
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
+    import slicer
+
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.imaging.volumes import Volume
+    from ProxyPromptSegmentLib.library.entry import LibraryEntry
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
+    from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentModule.supports.saved import ObjectInfo
+    from ProxyPromptSegmentModule.supports.stamps import Stamp
 
-AXES: tuple[Axis, ...] = ("k", "j", "i")
+    Masks = tuple[Segmentation, tuple[str, ...]]
+
+T = TypeVar("T")
 
 
-class Remembered:
+class Remembered(Generic[T]):
     """The result of a reading, or its refusal, until its stamp differs."""
 
     def __init__(self) -> None:
         """Remembers nothing."""
-        self._stamp: Any = None
-        self._value: Any = None
+        self._stamp: Stamp | None = None
+        self._value: T | None = None
         self._error: ProxyPromptError | None = None
 
-    def get(self, stamp: Any, read: Callable[[], Any]) -> Any:
+    def get(self, stamp: Stamp, read: Callable[[], T]) -> T:
         """What ``read`` gave for this stamp; it is called only where that is not known.
 
         Raises:
@@ -45,9 +54,10 @@ class Remembered:
             self._stamp = stamp
         if self._error:
             raise self._error.with_traceback(None)
+        assert self._value is not None  # no reading gives None
         return self._value
 
-    def refusal(self, stamp: Any) -> str:
+    def refusal(self, stamp: Stamp) -> str:
         """Why the reading of this stamp was refused; "" if it was not, or has not been tried."""
         return str(self._error) if self._error and self._stamp == stamp else ""
 
@@ -61,34 +71,37 @@ class Remembered:
 class Memory:
     """What is remembered of one row: voxels, where they are marked, the library's entry, the case, its picture."""
 
-    masks: Remembered = field(default_factory=Remembered)
-    marks: Remembered = field(default_factory=Remembered)
-    image: Remembered = field(default_factory=Remembered)
-    entry: Remembered = field(default_factory=Remembered)
-    case: Remembered = field(default_factory=Remembered)
-    picture: Remembered = field(default_factory=Remembered)
+    masks: Remembered[Masks] = field(default_factory=Remembered)
+    marks: Remembered[Annotation] = field(default_factory=Remembered)
+    image: Remembered[Volume] = field(default_factory=Remembered)
+    stored: Remembered[SupportCase] = field(default_factory=Remembered)
+    entry: Remembered[LibraryEntry] = field(default_factory=Remembered)
+    case: Remembered[SupportCase] = field(default_factory=Remembered)
+    picture: Remembered[npt.NDArray[np.uint8]] = field(default_factory=Remembered)
 
     def let_go(self) -> None:
         """Forgets voxels, which are large."""
-        for one in (self.masks, self.image, self.case):
-            one.clear()
+        self.masks.clear()
+        self.image.clear()
+        self.stored.clear()
+        self.case.clear()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Marks:
     """An object and where it is annotated: numbers of slices by axis."""
 
     segment_id: str
     name: str
     color_rgb: tuple[float, float, float]
-    slices: Mapping[str, tuple[int, ...]]
+    slices: Mapping[Axis, tuple[int, ...]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Annotation:
     """Objects with at least one voxel, and the axis along which they were annotated."""
 
-    axis: str
+    axis: Axis
     objects: tuple[Marks, ...]
     notes: tuple[str, ...] = ()
 
@@ -103,17 +116,24 @@ def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Anno
         first, last = np.flatnonzero(k)[[0, -1]]
         plane = np.any(segment.mask[first : last + 1], axis=0)
         lines = (k, np.any(plane, axis=1), np.any(plane, axis=0))
-        numbers: dict[str, tuple[int, ...]] = {
+        numbers: dict[Axis, tuple[int, ...]] = {
             axis: tuple(int(n) for n in np.flatnonzero(line)) for axis, line in zip(AXES, lines, strict=True)
         }
-        marked.append(Marks(segment.metadata.get("id", ""), segment.name, segment.color_rgb, numbers))
+        marked.append(
+            Marks(
+                segment_id=segment.metadata.get("id", ""),
+                name=segment.name,
+                color_rgb=segment.color_rgb,
+                slices=numbers,
+            )
+        )
     counts = {axis: len({n for one in marked for n in one.slices[axis]}) for axis in AXES}
-    return Annotation(_natural_axis(segmentation.geometry, counts), tuple(marked), tuple(notes))
+    axis = _natural_axis(segmentation.geometry, counts)
+    return Annotation(axis=axis, objects=tuple(marked), notes=tuple(notes))
 
 
 def _natural_axis(geometry: VolumeGeometry, counts: dict[Axis, int]) -> Axis:
     """The choice of `matching.annotated_axis`, which looks at all voxels again; a test holds them together."""
-    from ProxyPromptSegmentLib.imaging.geometry import auto_axis
     from ProxyPromptSegmentLib.support.matching import is_sliceable
 
     best = auto_axis(geometry)
@@ -124,7 +144,13 @@ def _natural_axis(geometry: VolumeGeometry, counts: dict[Axis, int]) -> Axis:
 class NodeSource:
     """A volume node and a segmentation node."""
 
-    def __init__(self, volume: Any, segmentation: Any, segments: Sequence[str] | None, memory: Memory) -> None:
+    def __init__(
+        self,
+        volume: slicer.vtkMRMLVolumeNode,
+        segmentation: slicer.vtkMRMLSegmentationNode,
+        segments: Sequence[str] | None,
+        memory: Memory,
+    ) -> None:
         """Looks at these nodes; ``segments`` are identifiers, None means all.
 
         Raises:
@@ -179,21 +205,21 @@ class NodeSource:
 class LibrarySource:
     """A case of the support library."""
 
-    def __init__(self, library: Any, identifier: str, name: str, memory: Memory) -> None:
+    def __init__(self, library: SupportLibrary | None, identifier: str, name: str, memory: Memory) -> None:
         """Finds the case by its identifier.
 
         Raises:
             SupportError: If there is no library, or the case is not in it any more or damaged.
         """
-        self.library, self.memory = library, memory
         if library is None:
             raise SupportError(_("'{name}' is a case of the support library, which is not open.").format(name=name))
+        self.library, self.memory = library, memory
         self.entry = memory.entry.get(_file_stamp(library, identifier), lambda: self._find(identifier, name))
         if self.entry.problem:
             raise SupportError(self.entry.problem)
         self.marks_stamp = self.image_stamp = (str(self.entry.folder), _file_stamp(library, identifier))
 
-    def _find(self, identifier: str, name: str) -> Any:
+    def _find(self, identifier: str, name: str) -> LibraryEntry:
         found = next((entry for entry in self.library.entries() if entry.id == identifier), None)
         if found is None:
             told = _("'{name}' is not in the support library any more; remove it here, or import the case again.")
@@ -211,11 +237,14 @@ class LibrarySource:
         Raises:
             ProxyPromptError: If the case has been read and refused.
         """
-        if refused := self.memory.image.refusal(self.image_stamp):
+        if refused := self.memory.stored.refusal(self.image_stamp):
             raise InputError(refused)
-        axis = self.entry.axis
-        objects = tuple(Marks("", one.name, one.color, {axis: tuple(one.slices)}) for one in self.entry.objects)
-        return Annotation(axis, objects)
+        axis = AXES[axis_number(self.entry.axis)]
+        objects = tuple(
+            Marks(segment_id="", name=one.name, color_rgb=one.color, slices={axis: tuple(one.slices)})
+            for one in self.entry.objects
+        )
+        return Annotation(axis=axis, objects=objects)
 
     def read(self) -> tuple[Volume, Segmentation]:
         """Image and annotation.
@@ -224,14 +253,14 @@ class LibrarySource:
             ProxyPromptError: If the case is damaged.
         """
 
-        def load() -> Any:
+        def load() -> SupportCase:
             try:
                 return self.library.load(self.entry)
             except ImportError as error:
                 told = _("The package {name} is not installed yet, which reads cases of the library; install it first.")
                 raise SupportError(told.format(name=error.name or error)) from None
 
-        case = self.memory.image.get(self.image_stamp, load)
+        case = self.memory.stored.get(self.image_stamp, load)
         return case.volume, case.segmentation
 
     @property
@@ -240,7 +269,7 @@ class LibrarySource:
         return self.library.thumbnail_path(self.entry)
 
 
-def _file_stamp(library: Any, identifier: str) -> tuple[Any, ...]:
+def _file_stamp(library: SupportLibrary, identifier: str) -> Stamp:
     """Differs as soon as what the library says of a case differs; nothing is read."""
     from ProxyPromptSegmentLib.library.entry import CASE_FILE
 

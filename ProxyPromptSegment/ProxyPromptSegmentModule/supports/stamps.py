@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Hashable, Iterable
+
+import slicer
+import vtk
 
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentModule.translation import _
 
+Stamp = tuple[Hashable, ...]
+"""Compared only."""
 
-def voxels_stamp(volume: Any) -> tuple[Any, ...]:
+
+def voxels_stamp(volume: slicer.vtkMRMLVolumeNode) -> Stamp:
     """Differs as soon as the voxels of a volume node differ; VTK counts changes for all objects together."""
     image = volume.GetImageData()
     return (volume.GetID(), image.GetMTime() if image else 0)
 
 
-def place_stamp(volume: Any) -> tuple[Any, ...]:
+def place_stamp(volume: slicer.vtkMRMLVolumeNode) -> Stamp:
     """Differs as soon as the lattice of a volume node differs, or its place; name and display do not matter."""
-    import vtk
-
     matrix, image = vtk.vtkMatrix4x4(), volume.GetImageData()
     volume.GetIJKToRASMatrix(matrix)
     return (volume.GetID(), image.GetDimensions() if image else (), _numbers(matrix), _transform_stamp(volume))
 
 
-def segmentation_stamp(node: Any, segment_ids: Iterable[str]) -> tuple[Any, ...]:
+def segmentation_stamp(node: slicer.vtkMRMLSegmentationNode, segment_ids: Iterable[str]) -> Stamp:
     """Differs as soon as voxels, names, colours, terminologies or place of segments differ."""
     segmentation = node.GetSegmentation()
     source, stamps = segmentation.GetSourceRepresentationName(), []
@@ -37,9 +40,7 @@ def segmentation_stamp(node: Any, segment_ids: Iterable[str]) -> tuple[Any, ...]
     return (node.GetID(), source, tuple(stamps), _transform_stamp(node))
 
 
-def _transform_stamp(node: Any) -> tuple[Any, ...]:
-    import vtk
-
+def _transform_stamp(node: slicer.vtkMRMLTransformableNode) -> Stamp:
     parent = node.GetParentTransformNode()
     if parent is None:
         return ()
@@ -50,11 +51,11 @@ def _transform_stamp(node: Any) -> tuple[Any, ...]:
     return _numbers(matrix)
 
 
-def _numbers(matrix: Any) -> tuple[float, ...]:
+def _numbers(matrix: vtk.vtkMatrix4x4) -> tuple[float, ...]:
     return tuple(matrix.GetElement(row, column) for row in range(4) for column in range(4))
 
 
-def segment_ids_of(node: Any, segments: Iterable[str]) -> list[str]:
+def segment_ids_of(node: slicer.vtkMRMLSegmentationNode, segments: Iterable[str]) -> list[str]:
     """Identifiers of segments that are named by identifier or name.
 
     Raises:
@@ -78,7 +79,7 @@ def segment_ids_of(node: Any, segments: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-def kept_ids(node: Any, wanted: Iterable[str] | None) -> list[str]:
+def kept_ids(node: slicer.vtkMRMLSegmentationNode, wanted: Iterable[str] | None) -> list[str]:
     """Those of the wanted segments that are still there, in the segmentation's order; all by default."""
     every = list(node.GetSegmentation().GetSegmentIDs())
     return every if wanted is None else [segment_id for segment_id in every if segment_id in set(wanted)]

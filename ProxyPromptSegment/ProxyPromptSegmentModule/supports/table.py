@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
 from ProxyPromptSegmentModule.supports.rows import chosen_slices, objects_of, repeated_name, row_of, titled, why_none
@@ -17,7 +17,10 @@ from ProxyPromptSegmentModule.translation import _
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import slicer
 
+    from ProxyPromptSegmentLib.library.entry import LibraryEntry
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.support.case import SupportCase
 
 __all__ = ["ObjectChoice", "ObjectInfo", "SupportRow", "SupportTable"]
@@ -37,7 +40,7 @@ class SupportTable:
         library: The `SupportLibrary`, or None.
     """
 
-    def __init__(self, parameter_node: Any, library: Any = None) -> None:
+    def __init__(self, parameter_node: slicer.vtkMRMLScriptedModuleNode, library: SupportLibrary | None = None) -> None:
         """Shows the supports of ``parameter_node``, a ``vtkMRMLScriptedModuleNode`` in a scene."""
         self.node, self.library = parameter_node, library
         self._memory: dict[str, Memory] = {}
@@ -62,8 +65,8 @@ class SupportTable:
 
     def add_nodes(
         self,
-        volume: Any,
-        segmentation: Any,
+        volume: slicer.vtkMRMLVolumeNode | None,
+        segmentation: slicer.vtkMRMLSegmentationNode | None,
         segments: Iterable[str] | None = None,
         slices: Slices = None,
         title: str = "",
@@ -92,7 +95,7 @@ class SupportTable:
                 if isinstance(slices, str) or slices is None or old.whole or old.slices is None:
                     return self._change(replace(old, used=True), slices)
                 return self._change(replace(old, used=True), [*old.slices, *slices])
-        row = SavedRow(uuid.uuid4().hex[:12], title.strip(), segments=ids, name=volume.GetName() or "")
+        row = SavedRow(key=uuid.uuid4().hex[:12], title=title.strip(), segments=ids, name=volume.GetName() or "")
         self._memory[row.key] = memory = Memory()
         source = NodeSource(volume, segmentation, ids, memory)
         source.read()
@@ -100,7 +103,7 @@ class SupportTable:
         self._state.add(row, volume.GetID(), segmentation.GetID())
         return self.row(row.key)
 
-    def add_library(self, entry: Any) -> SupportRow:
+    def add_library(self, entry: LibraryEntry | str) -> SupportRow:
         """Adds a case of the library, a `LibraryEntry` or its identifier; one that is in the table is used again.
 
         Raises:
@@ -110,7 +113,7 @@ class SupportTable:
         old = next((one for one in self._state.rows() if one.library == identifier), None)
         if old:
             return self._change(replace(old, used=True))
-        row = SavedRow(uuid.uuid4().hex[:12], library=identifier)
+        row = SavedRow(key=uuid.uuid4().hex[:12], library=identifier)
         source = LibrarySource(self.library, identifier, identifier, Memory())
         self._state.add(self._chosen(replace(row, name=source.name), source, source.entry.slices))
         return self.row(row.key)
@@ -217,7 +220,7 @@ class SupportTable:
         modality: str = "",
         notes: str = "",
         identifying: dict[str, str] | None = None,
-    ) -> Any:
+    ) -> LibraryEntry:
         """Copies a row's case into the library; returns its `LibraryEntry`.
 
         Names of nodes may name the patient, so nothing of them is saved: only what is given here, and the names of
@@ -242,19 +245,19 @@ class SupportTable:
             annotator=annotator,
             modality=modality,
             notes=notes,
-            slices=case.slices if saved.slices is not None else None,
+            slices=row.slices if saved.slices is not None else None,
             identifying=identifying,
         )
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _change(self, row: SavedRow, *slices: Any) -> SupportRow:
+    def _change(self, row: SavedRow, *slices: Slices) -> SupportRow:
         if slices:
             row = self._chosen(row, self._source(row), slices[0])
         self._state.replace(row)
         return self.row(row.key)
 
-    def _chosen(self, row: SavedRow, source: Any, slices: Slices) -> SavedRow:
+    def _chosen(self, row: SavedRow, source: NodeSource | LibrarySource, slices: Slices) -> SavedRow:
         """The row with other slices.
 
         Raises:
@@ -264,7 +267,7 @@ class SupportTable:
 
     def _row(self, saved: SavedRow) -> SupportRow:
         volume, segmentation = self._state.nodes(saved)
-        ids = (volume and volume.GetID(), segmentation and segmentation.GetID())
+        ids = (volume.GetID() if volume else None, segmentation.GetID() if segmentation else None)
         try:
             source = self._source(saved)
             row = row_of(saved, source.name, ids, source.annotation())

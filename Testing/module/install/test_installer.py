@@ -21,7 +21,7 @@ sys.path.append(str(ROOT / "ProxyPromptSegment"))
 
 import setup_env
 from ProxyPromptSegmentModule.install import installer
-from ProxyPromptSegmentModule.install.installer import DECLINED, FAILED, READY, Requirements
+from ProxyPromptSegmentModule.install.installer import Requirements
 from ProxyPromptSegmentModule.install.messages import MEGABYTES, failure, purposes
 from ProxyPromptSegmentModule.install.packages import (
     HELD,
@@ -33,6 +33,7 @@ from ProxyPromptSegmentModule.install.packages import (
     requirement_of,
 )
 from ProxyPromptSegmentModule.install.slicer_pip import SlicerTools, overheard, suitable
+from ProxyPromptSegmentModule.states import InstallState
 
 PINS = read_requirements(ROOT / "Resources" / "constraints.txt")
 
@@ -172,7 +173,7 @@ def test_nothing_happens_before_somebody_agrees(made, target):
     needs, tools, _ = made()
     asked = []
     outcome = needs.install(lambda text: asked.append(text))
-    assert len(asked) == 1 and outcome.state == DECLINED and not tools.calls and not list(target.iterdir())
+    assert len(asked) == 1 and outcome.state == InstallState.DECLINED and not tools.calls and not list(target.iterdir())
     assert outcome.missing == ("enginetorch>=2.6", "engine>=1")
 
 
@@ -180,20 +181,20 @@ def test_the_missing_is_installed_with_pytorch_first(made):
     needs, tools, _ = made()
     told = []
     outcome = needs.install(yes, told.append)
-    assert outcome.state == READY and needs.missing() == [], outcome.text
+    assert outcome.state == InstallState.READY and needs.missing() == [], outcome.text
     assert [call[0] for call in tools.calls] == ["extension", "ensure"] and tools.calls[0][1] == ">=2.6"
     assert len(told) == 2 and "PyTorch" in told[0]
-    assert needs.install(pytest.fail).state == READY, "asks again although nothing is missing"
+    assert needs.install(pytest.fail).state == InstallState.READY, "asks again although nothing is missing"
 
 
 def test_after_a_failure_of_the_real_pip_the_missing_is_told_and_a_retry_succeeds(made):
     needs, tools, wheels = made(PipTools)
     (wheels / "enginebase-2.5-py3-none-any.whl").rename(wheels / "away")
     outcome = needs.install(yes)
-    assert outcome.state == FAILED and outcome.missing == ("engine>=1",) == tuple(needs.missing())
+    assert outcome.state == InstallState.FAILED and outcome.missing == ("engine>=1",) == tuple(needs.missing())
     assert "No matching distribution found for enginebase>=2" in outcome.text
     (wheels / "away").rename(wheels / "enginebase-2.5-py3-none-any.whl")
-    assert needs.install(yes).state == READY and needs.missing() == []
+    assert needs.install(yes).state == InstallState.READY and needs.missing() == []
     assert [call[0] for call in tools.calls] == ["extension", "ensure", "ensure"], "PyTorch was installed twice"
 
 
@@ -201,7 +202,7 @@ def test_what_a_package_needs_is_looked_after_too(made, target):
     needs, _, wheels = made()
     Tools(target, wheels).pip(["--no-deps", "engine", "enginetorch"])  # like an installation that was broken off
     assert needs.missing() == ["enginebase>=2"]
-    assert needs.install(yes).state == READY
+    assert needs.install(yes).state == InstallState.READY
 
 
 def test_a_package_that_is_too_old_is_missing(made, target, tmp_path):
@@ -214,14 +215,14 @@ def test_the_real_pip_takes_a_folder_of_wheels_without_a_network(made):
     needs, tools, wheels = made(PipTools)
     tools.wheels = None
     outcome = needs.install_from(wheels)
-    assert outcome.state == READY and needs.missing() == [], outcome.text
+    assert outcome.state == InstallState.READY and needs.missing() == [], outcome.text
     assert [call[0] for call in tools.calls] == ["pip"] and "--no-index" in tools.calls[0][1]
 
 
 def test_a_folder_that_does_not_exist_is_named(made, tmp_path):
     needs, tools, _ = made()
     outcome = needs.install_from(tmp_path / "gone")
-    assert outcome.state == FAILED and str(tmp_path / "gone") in outcome.text and not tools.calls
+    assert outcome.state == InstallState.FAILED and str(tmp_path / "gone") in outcome.text and not tools.calls
 
 
 def test_without_the_extension_pytorch_comes_by_pip_and_on_linux_from_its_own_index(made, monkeypatch):
@@ -242,7 +243,7 @@ def test_a_refusal_without_the_extension_says_how_to_get_it(made):
 def test_in_testing_mode_nothing_is_asked_and_nothing_installed(made):
     needs, tools, _ = made(testing=True)
     outcome = needs.install(pytest.fail)
-    assert outcome.state == FAILED and "testing mode" in outcome.text and not tools.calls
+    assert outcome.state == InstallState.FAILED and "testing mode" in outcome.text and not tools.calls
 
 
 def test_another_thread_than_the_main_one_is_refused(made):
@@ -265,7 +266,7 @@ def test_an_installation_that_ends_well_and_installs_nothing_is_no_success(made)
     needs, tools, _ = made()
     tools._run = lambda arguments: None
     outcome = needs.install(yes)
-    assert outcome.state == FAILED and "enginetorch>=2.6" in outcome.text
+    assert outcome.state == InstallState.FAILED and "enginetorch>=2.6" in outcome.text
 
 
 class FailingSam2(Tools):
@@ -321,7 +322,7 @@ def test_what_slicer_has_is_held_and_what_is_new_gets_the_tested_version():
 def test_a_numpy_that_is_too_old_is_never_replaced(target):
     tools = Tools(target)
     outcome = Requirements(tools, Versions(numpy="1.26.4"), ["numpy>=2.0"], []).install(pytest.fail)
-    assert outcome.state == FAILED and "numpy 1.26.4" in outcome.text and not tools.calls
+    assert outcome.state == InstallState.FAILED and "numpy 1.26.4" in outcome.text and not tools.calls
 
 
 def test_what_others_ask_of_slicers_own_packages_changes_nothing():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hostile_server import HostileServer
-from ProxyPromptSegmentModule.models.shelf import ModelShelf
+from ProxyPromptSegmentModule.models.catalog import ModelCatalog
 from shelf_cases import PATIENCE, threads
 
 
@@ -28,7 +28,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def shelf(home):
-    made = ModelShelf()
+    made = ModelCatalog()
     yield made
     assert made.close(PATIENCE), "a transfer would not end"
     assert not threads()

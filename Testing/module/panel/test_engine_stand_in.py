@@ -46,19 +46,19 @@ def test_apply_writes_results_and_the_why_view_answers(working, stand_ins):
     ui = working.ui
     assert text_of(ui.estimateLabel).startswith("About ")
     ui.applyButton.click()
-    _until(stand_ins, lambda: working.run.ended)
-    assert working.run.state == "finished", working.run.error
-    node = working.parameters.outputSegmentation
-    assert node is working.run.segmentation and node.GetSegmentation().GetNumberOfSegments() == 2
+    _until(stand_ins, lambda: working.state.run.ended)
+    assert working.state.run.state == "finished", working.state.run.error
+    node = working.state.parameters.outputSegmentation
+    assert node is working.state.run.segmentation and node.GetSegmentation().GetNumberOfSegments() == 2
     assert ui.resultsTable.rowCount == 2 and ui.doubtsList.count > 0 and ui.tableButton.enabled
     slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCrosshairRAS([9.0, 7.0, 16.0])
     ui.whyCrosshairButton.click()
     _until(stand_ins, lambda: ui.whyList.count)
     assert "%" in text_of(ui.whyLabel)
     ui.objectsList.item(1).setCheckState(stand_ins.QtCore.Qt.Unchecked)
-    assert not working.run.ended and ui.applyButton.text == "Cancel"
-    _until(stand_ins, lambda: working.run.ended)
-    assert working.run.state == "finished" and ui.resultsTable.rowCount == 1
+    assert not working.state.run.ended and ui.applyButton.text == "Cancel"
+    _until(stand_ins, lambda: working.state.run.ended)
+    assert working.state.run.state == "finished" and ui.resultsTable.rowCount == 1
     assert node.GetSegmentation().GetNumberOfSegments() == 2  # the object was written into its own segment again
     assert ui.undoButton.enabled
     ui.undoButton.click()
@@ -71,7 +71,7 @@ def test_closing_the_scene_while_it_runs_leaves_an_empty_panel_and_no_thread(wor
     working.ui.applyButton.click()
     stand_ins.process_events()
     slicer.mrmlScene.Clear(False)
-    assert working.run is None and working.ui.applyButton.text == "Apply"
-    _until(stand_ins, lambda: not working.logic.worker.busy)
+    assert working.state.run is None and working.ui.applyButton.text == "Apply"
+    _until(stand_ins, lambda: not working.host.logic.worker.busy)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
-    assert working.logic.shutdown()
+    assert working.host.logic.shutdown()

@@ -34,7 +34,7 @@ def _saved(panel, title="Case A"):
     panel.ui.libraryTitleEdit.text = title
     panel.ui.libraryModalityEdit.text = "MR T2"
     panel.ui.librarySaveButton.click()
-    return panel.libraries.entries
+    return panel.sections.library.entries
 
 
 def test_a_support_is_saved_without_its_name_and_used_again(ready):
@@ -51,7 +51,7 @@ def test_a_support_is_saved_without_its_name_and_used_again(ready):
     assert ready.ui.libraryAddButton.toolTip.startswith("Select")
     ready.ui.libraryList.item(0).setSelected(True)
     ready.ui.libraryAddButton.click()
-    assert [row.title for row in ready.table.rows()] == ["Patient Doe", "Case A"]
+    assert [row.title for row in ready.state.table.rows()] == ["Patient Doe", "Case A"]
     assert ready.ui.librarySaveButton.toolTip == "This support comes from the library."
     assert ready.ui.showSupportButton.toolTip == "This case lies in the library, not in the scene."
     ready.ui.applyButton.click()
@@ -71,17 +71,17 @@ def test_cases_go_out_and_come_back_as_a_zip(ready, stand_ins, tmp_path, monkeyp
     asked = _agree(monkeypatch, False)
     ready.ui.libraryList.item(0).setSelected(True)
     ready.ui.libraryDeleteButton.click()
-    assert "Case A" in asked[0] and len(ready.libraries.entries) == 1
+    assert "Case A" in asked[0] and len(ready.sections.library.entries) == 1
     _agree(monkeypatch)
     ready.ui.libraryDeleteButton.click()
-    assert ready.libraries.entries == [] and ready.ui.libraryList.real.isHidden()
+    assert ready.sections.library.entries == [] and ready.ui.libraryList.real.isHidden()
     monkeypatch.setattr(stand_ins.Dialogs, "path", str(tmp_path / "out.zip"))
     ready.ui.libraryImportButton.click()
-    assert [one.title for one in ready.libraries.entries] == ["Case A"]
+    assert [one.title for one in ready.sections.library.entries] == ["Case A"]
     assert "Cases taken into the library: 1." in text_of(ready.ui.libraryMessageLabel)
     (tmp_path / "out.zip").write_bytes(b"not a zip")
     ready.ui.libraryImportButton.click()
-    assert "zip" in text_of(ready.ui.libraryMessageLabel) and len(ready.libraries.entries) == 1
+    assert "zip" in text_of(ready.ui.libraryMessageLabel) and len(ready.sections.library.entries) == 1
     monkeypatch.setattr(stand_ins.Dialogs, "path", "")
     ready.ui.libraryImportButton.click()
 
@@ -97,7 +97,7 @@ def test_suggestions_sort_the_library_and_warn(ready):
     on_answer = ready.host.logic.asked[-1][1]
     likeness = [(second, 0.8), (first, 0.3)]
     on_answer([types.SimpleNamespace(entry=one, likeness=value, reason="same plane") for one, value in likeness], "")
-    assert [one.title for one in ready.libraries.entries] == ["Case B", "Case A"]
+    assert [one.title for one in ready.sections.library.entries] == ["Case B", "Case A"]
     assert "likeness 80 %" in ready.ui.libraryList.item(0).text() and ready.ui.librarySuggestButton.enabled
     on_answer([], "nothing resembles the target.")
     assert text_of(ready.ui.libraryMessageLabel) == "Nothing resembles the target."
@@ -157,9 +157,9 @@ def _model(name, usable, **more):
 @pytest.fixture
 def shelved(ready):
     """The panel with models of the test."""
-    ready.shelf.close()
-    ready.shelf = Shelf()
-    ready.models.look_again()
+    ready.state.catalog.close()
+    ready.state.catalog = Shelf()
+    ready.sections.model.look_again()
     ready.refresh()
     return ready
 
@@ -171,7 +171,7 @@ def test_a_model_that_is_not_here_cannot_be_applied_and_says_what_to_do(shelved)
     )
     assert not ui.followMemoryBox.enabled
     ui.modelCombo.currentIndex = 1
-    assert shelved.parameters.model == "large"
+    assert shelved.state.parameters.model == "large"
     assert text_of(ui.reasonLabel) == "Large is not on this computer; download it." and not ui.applyButton.enabled
     assert ui.followMemoryBox.enabled and "Licence: Apache-2.0." in text_of(ui.modelLabel)
 
@@ -181,16 +181,16 @@ def test_a_download_asks_first_and_can_be_cancelled(shelved, stand_ins, monkeypa
     ui.modelCombo.currentIndex = 1
     asked = _agree(monkeypatch, False)
     ui.modelDownloadButton.click()
-    assert "375 MB, licence Apache-2.0" in asked[0] and not shelved.shelf.calls
+    assert "375 MB, licence Apache-2.0" in asked[0] and not shelved.state.catalog.calls
     _agree(monkeypatch)
     ui.modelDownloadButton.click()
     stand_ins.process_events()
-    assert shelved.shelf.calls == ["large"] and not ui.modelProgressBar.real.isHidden()
+    assert shelved.state.catalog.calls == ["large"] and not ui.modelProgressBar.real.isHidden()
     assert ui.modelProgressBar.value == 250 and ui.modelProgressBar.format.endswith("about 30 s left")
     assert "download goes on" in ui.modelDownloadButton.toolTip
     ui.modelCancelButton.click()
-    assert shelved.shelf.cancelled
-    shelved.shelf.state.ended, shelved.shelf.have = True, True
+    assert shelved.state.catalog.cancelled
+    shelved.state.catalog.state.ended, shelved.state.catalog.have = True, True
     stand_ins.process_events()
     assert ui.modelProgressBar.real.isHidden() and ui.applyButton.enabled
     assert text_of(ui.modelMessageLabel) == "Large is on this computer now."
@@ -200,10 +200,10 @@ def test_a_download_asks_first_and_can_be_cancelled(shelved, stand_ins, monkeypa
 
 def test_a_download_that_fails_says_why(shelved, stand_ins, monkeypatch):
     monkeypatch.setattr(stand_ins.Dialogs, "path", "weights.pth")
-    shelved.shelf.state.ended, shelved.shelf.state.error = True, "the file has another hash."
+    shelved.state.catalog.state.ended, shelved.state.catalog.state.error = True, "the file has another hash."
     shelved.ui.modelImportButton.click()
     stand_ins.process_events()
-    assert shelved.shelf.calls == ["weights.pth"]
+    assert shelved.state.catalog.calls == ["weights.pth"]
     assert text_of(shelved.ui.modelMessageLabel) == "The file has another hash."
 
 
@@ -211,14 +211,14 @@ def test_a_cancelled_download_says_that_it_can_go_on(shelved, stand_ins, monkeyp
     _agree(monkeypatch)
     shelved.ui.modelCombo.currentIndex = 1
     shelved.ui.modelDownloadButton.click()
-    shelved.shelf.state.ended, shelved.shelf.state.state = True, "cancelled"
+    shelved.state.catalog.state.ended, shelved.state.catalog.state.state = True, "cancelled"
     stand_ins.process_events()
     assert "the next attempt goes on there" in text_of(shelved.ui.modelMessageLabel)
 
 
 def test_memory_and_device_are_passed_on(shelved):
-    shelved.shelf.have = True
-    shelved.models.look_again()
+    shelved.state.catalog.have = True
+    shelved.sections.model.look_again()
     shelved.ui.modelCombo.currentIndex = 1
     shelved.ui.followMemoryBox.click()
     shelved.ui.deviceCombo.currentIndex = 1
@@ -235,7 +235,7 @@ def test_memory_and_device_are_passed_on(shelved):
 def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, monkeypatch):
     from ProxyPromptSegmentModule.install.installer import Outcome
 
-    section, ui = ready.first_run, ready.ui
+    section, ui = ready.sections.install, ready.ui
     lacking = ["torch>=2.6", "einops"]
     monkeypatch.setattr(section.requirements, "missing", lambda: list(lacking))
     section.look_again()

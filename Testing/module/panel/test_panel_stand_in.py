@@ -64,7 +64,7 @@ def test_a_support_that_cannot_be_used_is_refused_in_words(make_panel):
     assert "write slices as" in text_of(panel.ui.supportMessageLabel)
     panel.ui.supportSlicesEdit.text = "3, 5"
     panel.ui.addSupportButton.click()
-    assert panel.table.rows()[0].slices == (3, 5)
+    assert panel.state.table.rows()[0].slices == (3, 5)
 
 
 def test_only_the_ticked_segments_prompt(make_panel, stand_ins):
@@ -74,7 +74,7 @@ def test_only_the_ticked_segments_prompt(make_panel, stand_ins):
     panel = make_panel()
     panel.ui.supportSegmentsList.item(1).setCheckState(Qt.Unchecked)
     panel.ui.addSupportButton.click()
-    assert [one.name for one in panel.table.rows()[0].objects] == ["prostate"]
+    assert [one.name for one in panel.state.table.rows()[0].objects] == ["prostate"]
     panel.ui.supportSegmentsList.item(0).setCheckState(Qt.Unchecked)
     assert panel.ui.addSupportButton.toolTip == "Tick at least one segment."
 
@@ -112,7 +112,7 @@ def test_an_error_before_the_run_is_a_sentence_and_no_run(ready):
     ready.host.logic.start = refuse
     ready.ui.applyButton.click()
     assert text_of(ready.ui.runLabel) == "There is no such axis."
-    assert ready.ui.applyButton.text == "Apply" and ready.run is None
+    assert ready.ui.applyButton.text == "Apply" and ready.state.run is None
 
 
 def _finish(panel, run):
@@ -171,7 +171,7 @@ def test_without_a_ticked_support_or_object_apply_says_so(ready):
 
 def test_a_support_is_called_otherwise_in_the_table(ready):
     ready.ui.supportTable.item(0, 1).setText("Case A")
-    assert ready.table.rows()[0].title == "Case A"
+    assert ready.state.table.rows()[0].title == "Case A"
 
 
 def test_closing_the_scene_empties_the_panel_also_while_a_run_goes_on(ready):
@@ -180,7 +180,7 @@ def test_closing_the_scene_empties_the_panel_also_while_a_run_goes_on(ready):
     ready.ui.applyButton.click()
     run = ready.host.logic.runs[0]
     slicer.mrmlScene.Clear(False)
-    assert ready.run is None and ready.parameters is not None
+    assert ready.state.run is None and ready.state.has_scene
     assert ready.ui.supportTable.rowCount == 0 and ready.ui.objectsList.count == 0
     assert "Add a support first" in text_of(ready.ui.reasonLabel)
     run.sentences.append("a late word of the former scene")
@@ -198,7 +198,7 @@ def test_what_was_said_of_a_scene_goes_with_it(ready):
     ready.ui.applyButton.click()
     ready.host.logic.runs[0].end("finished", written={1, 2})
     assert "slices written: 2" in text_of(ready.ui.runLabel)
-    ready.supports_table.on_findings([], "")
+    ready.sections.supports_table.on_findings([], "")
     slicer.mrmlScene.Clear(False)
     assert text_of(ready.ui.runLabel) == "" and text_of(ready.ui.supportMessageLabel) == ""
 
@@ -207,8 +207,8 @@ def test_whoever_opens_the_module_has_torch_loaded_before_pressing_apply(ready):
     before = ready.host.logic.warmed
     ready.enter()
     assert ready.host.logic.warmed == before + 1
-    ready.first_run.missing = ["torch>=2.6"]
-    ready.first_run.requirements.missing = lambda: ["torch>=2.6"]
+    ready.state.missing = ["torch>=2.6"]
+    ready.sections.install.requirements.missing = lambda: ["torch>=2.6"]
     ready.enter()
     assert ready.host.logic.warmed == before + 1, "nothing may be imported before it is installed"
 
@@ -217,13 +217,13 @@ def test_deleted_nodes_leave_the_choices(ready):
     import slicer
 
     slicer.mrmlScene.RemoveNode(ready.new_case)
-    assert ready.parameters.targetVolume is None
+    assert ready.state.parameters.targetVolume is None
     assert ready.ui.targetSelector.currentNode() is None
     assert text_of(ready.ui.reasonLabel) == "Select the volume to segment."
     slicer.mrmlScene.RemoveNode(ready.annotation)
-    assert ready.table.rows()[0].problem
+    assert ready.state.table.rows()[0].problem
     assert ready.ui.supportTable.item(0, 4).text() == "⚠"
-    assert ready.ui.supportTable.item(0, 4).toolTip() == ready.table.rows()[0].problem
+    assert ready.ui.supportTable.item(0, 4).toolTip() == ready.state.table.rows()[0].problem
     assert "tick" not in text_of(ready.ui.reasonLabel).lower() and text_of(ready.ui.reasonLabel)
 
 
@@ -234,8 +234,8 @@ def test_the_result_of_a_deleted_segmentation_is_gone(ready):
     result = _finish(ready, ready.host.logic.runs[0])
     assert ready.ui.undoButton.enabled
     slicer.mrmlScene.RemoveNode(result)
-    assert ready.run is None and not ready.ui.undoButton.enabled
-    assert ready.parameters.outputSegmentation is None
+    assert ready.state.run is None and not ready.ui.undoButton.enabled
+    assert ready.state.parameters.outputSegmentation is None
 
 
 def test_choices_come_back_with_the_parameter_node(ready, make_panel):
@@ -281,22 +281,22 @@ def test_a_saved_scene_brings_the_choices_back(ready, tmp_path):
     slicer.mrmlScene.Clear(False)
     slicer.mrmlScene.SetURL(str(text))
     assert slicer.mrmlScene.Import()
-    assert ready.ui.supportTable.rowCount == 1 and ready.table.rows()[0].problem == ""
+    assert ready.ui.supportTable.rowCount == 1 and ready.state.table.rows()[0].problem == ""
     assert ready.ui.targetSelector.currentNode().GetName() == "new"
-    assert ready.target.slices() == (1, 2, 3)
+    assert ready.chosen.target.slices() == (1, 2, 3)
 
 
 def test_a_damaged_parameter_means_all(ready):
-    ready.parameters.objects = "[1"
-    assert ready.objects.names() == ("prostate", "tumour")
-    ready.parameters.objects = json.dumps({"a": 1})
-    assert ready.objects.names() == ("prostate", "tumour")
+    ready.state.parameters.objects = "[1"
+    assert ready.chosen.objects.names() == ("prostate", "tumour")
+    ready.state.parameters.objects = json.dumps({"a": 1})
+    assert ready.chosen.objects.names() == ("prostate", "tumour")
 
 
 def test_a_script_that_changes_the_parameter_node_is_followed(ready):
-    ready.parameters.parameterNode.SetParameter("scope", "slices")  # past the wrapper
+    ready.state.parameters.parameterNode.SetParameter("scope", "slices")  # past the wrapper
     assert ready.ui.scopeCombo.currentIndex == 1 and not ready.ui.sliceRange.real.isHidden()
-    ready.parameters.threshold = 0.7
+    ready.state.parameters.threshold = 0.7
     assert ready.ui.thresholdSlider.value == pytest.approx(0.7)
 
 
@@ -319,9 +319,9 @@ def test_a_panel_that_was_reloaded_while_open_survives_that_the_scene_is_closed(
     panel = make_panel()
     panel.exit()
     slicer.mrmlScene.Clear(False)
-    assert panel.parameters is None  # nobody looks: no node is put into the scene
+    assert panel.state.has_scene is False  # nobody looks: no node is put into the scene
     panel.enter()
     panel._entered = False  # as after a reload, which calls no `enter`
     panel.host.parent = types.SimpleNamespace(isEntered=True)
     slicer.mrmlScene.Clear(False)
-    assert panel.parameters is not None and panel.table is not None
+    assert panel.state.has_scene and panel.state.table is not None

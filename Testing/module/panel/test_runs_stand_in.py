@@ -75,7 +75,7 @@ def test_results_are_listed_and_a_click_jumps_to_a_doubtful_slice(finished):
     ui.doubtsList.real.itemClicked.emit(ui.doubtsList.item(1))
     assert slice_on_screen(slicer.mrmlScene, finished.new_case, "k") == 1
     assert ui.show3DButton.segmentationNode() is finished.result
-    assert finished.parameters.outputSegmentation is finished.result
+    assert finished.state.parameters.outputSegmentation is finished.result
     assert "Finished; slices written: 8." in text_of(ui.runLabel)
 
 
@@ -108,12 +108,12 @@ def test_a_corrected_slice_becomes_a_support_and_is_not_written_again(finished):
 
     show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
     finished.ui.useCorrectedButton.click()
-    rows = finished.table.rows()
+    rows = finished.state.table.rows()
     assert [row.title for row in rows] == ["earlier", "new, corrected"] and rows[1].slices == (4,)
     show_slice(slicer.mrmlScene, finished.new_case, "k", 2)
     finished.ui.useCorrectedButton.click()
     finished.ui.useCorrectedButton.click()
-    assert finished.table.rows()[1].slices == (2, 4)
+    assert finished.state.table.rows()[1].slices == (2, 4)
     finished.ui.applyButton.click()
     request = finished.host.logic.runs[-1].request
     assert request.slices == (0, 1, 3, 5, 6, 7) and request.settings.axis == "k"
@@ -128,7 +128,7 @@ def test_a_slice_without_annotation_is_refused_as_support(finished):
 
     show_slice(slicer.mrmlScene, finished.new_case, "k", 7)
     finished.ui.useCorrectedButton.click()
-    assert len(finished.table.rows()) == 1
+    assert len(finished.state.table.rows()) == 1
     told = text_of(finished.ui.resultMessageLabel)
     assert "7" in told and "is a support now" not in told
 
@@ -140,24 +140,24 @@ def test_table_and_record_can_be_shown_where_they_are(finished):
 
     assert finished.ui.tableButton.toolTip == "There is no table of this result."
     finished.last.record_text = "{}"
-    result_nodes.write(finished.last)
+    result_nodes.write(finished.result, finished.last.table, finished.last.record_text)
     finished.refresh()
     assert finished.ui.tableButton.enabled and finished.ui.recordButton.enabled
     opened = []
     slicer.app.openNodeModule = opened.append
     finished.ui.recordButton.click()
     assert opened == [result_nodes.record_of(finished.result)]
-    finished.run = None  # as after a saved scene was loaded
+    finished.state.run = None  # as after a saved scene was loaded
     finished.refresh()
     assert finished.ui.tableButton.enabled and not finished.ui.undoButton.enabled
-    finished.parameters.outputSegmentation = None
+    finished.state.parameters.outputSegmentation = None
     assert finished.ui.tableButton.toolTip == "There is no result yet; press Apply."
 
 
 def test_another_target_gets_a_segmentation_of_its_own(finished):
     third, _ = add_case("third", objects=())
     finished.ui.targetSelector.setCurrentNode(third)
-    assert finished.parameters.outputSegmentation is None
+    assert finished.state.parameters.outputSegmentation is None
     finished.ui.applyButton.click()
     output = finished.host.logic.runs[-1].request.output
     assert output.segmentation is None and output.segment_ids is None
@@ -224,17 +224,12 @@ def test_findings_of_the_check_are_told_in_words(ready):
 
 
 def _as_it_was_written(finished):
-    """The outcome of the run as the engine gives it, and a mark that says that somebody has drawn since."""
+    """The masks of the run as the engine gives them, and a mark that says that somebody has drawn since."""
     from mrml_scene import segment_array
 
-    masks = [
-        types.SimpleNamespace(name=name, mask=segment_array(finished.result, name, finished.new_case))
-        for name in ("prostate", "tumour")
-    ]
-    finished.last.result = types.SimpleNamespace(
-        outcome=types.SimpleNamespace(segmentation=types.SimpleNamespace(segments=masks))
-    )
-    finished.last.sink = types.SimpleNamespace(untouched=dict)
+    names = ("prostate", "tumour")
+    finished.last.found = {name: segment_array(finished.result, name, finished.new_case) for name in names}
+    finished.last.destination = types.SimpleNamespace(untouched=dict)
 
 
 def _draw(finished, index, column):
@@ -261,7 +256,7 @@ def test_a_correction_that_is_no_support_is_not_written_again(finished):
     assert request.output.segment_ids == {"prostate": "prostate", "tumour": "tumour"}
     assert 4 not in request.slices
     finished.host.logic.runs[-1].end("cancelled")
-    finished.run = finished.last  # as it was before
+    finished.state.run = finished.last  # as it was before
     _draw(finished, 3, 20)
     finished.ui.applyButton.click()
     request = finished.host.logic.runs[-1].request
@@ -275,7 +270,7 @@ def test_without_the_run_new_segments_have_the_corrected_slices_as_well(finished
 
     show_slice(slicer.mrmlScene, finished.new_case, "k", 4)
     finished.ui.useCorrectedButton.click()
-    finished.run = None  # as after the scene was loaded again
+    finished.state.run = None  # as after the scene was loaded again
     finished.ui.applyButton.click()
     request = finished.host.logic.runs[-1].request
     assert request.output.segment_ids is None and request.slices is None

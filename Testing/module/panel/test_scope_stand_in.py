@@ -49,13 +49,13 @@ def test_a_box_chooses_slices_and_says_when_it_lies_beside(ready):
     ready.ui.scopeCombo.currentIndex = 2
     assert "box" in text_of(ready.ui.reasonLabel)
     ready.ui.roiSelector.setCurrentNode(box)
-    assert ready.target.slices() == tuple(range(8))  # a new box is laid around the whole volume
+    assert ready.chosen.target.slices() == tuple(range(8))  # a new box is laid around the whole volume
     box.SetCenterWorld([10.0, 10.0, 10.0])
     box.SetRadiusXYZ([5.0, 5.0, 5.0])  # slices lie at 0, 4, 8, ...
     ready.refresh()
-    assert ready.target.slices() == (1, 2, 3, 4) or ready.target.slices() == (1, 2, 3)
+    assert ready.chosen.target.slices() == (1, 2, 3, 4) or ready.chosen.target.slices() == (1, 2, 3)
     ready.ui.applyButton.click()
-    assert ready.host.logic.runs[0].request.slices == ready.target.slices()
+    assert ready.host.logic.runs[0].request.slices == ready.chosen.target.slices()
     ready.host.logic.runs[0].end("cancelled")
     box.SetCenterWorld([10.0, 10.0, 500.0])
     ready.refresh()
@@ -81,10 +81,10 @@ def test_a_colour_volume_can_be_chosen_and_a_label_map_cannot(ready):
 
     colour = add_volume(np.random.default_rng(0).integers(0, 255, (1, 24, 24, 3)).astype(np.uint8), name="photo")
     ready.ui.targetSelector.setCurrentNode(colour)
-    assert ready.parameters.targetVolume is colour
+    assert ready.state.parameters.targetVolume is colour
     labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
     ready.ui.targetSelector.setCurrentNode(labels)
-    assert ready.parameters.targetVolume is None
+    assert ready.state.parameters.targetVolume is None
 
 
 def test_the_range_of_slices_moves_the_view(ready):

@@ -109,7 +109,7 @@ def test_only_the_slices_asked_for_are_written(logic, two_cases):
 def test_cancel_keeps_the_slices_that_are_done(logic, two_cases):
     support, (target, _truth) = two_cases
     whole = logic.segment(target, [support], settings=CPU)
-    request = Request(target, whole.request.cases, settings=CPU, output=Output(name="stopped"))
+    request = Request(target=target, cases=whole.request.cases, settings=CPU, output=Output(name="stopped"))
     run = logic.start(request)
     stop_after(run, 6)
     logic.wait(run)
@@ -178,11 +178,11 @@ def test_a_segment_that_nobody_touched_may_be_written_again_and_a_corrected_one_
 
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU)
-    assert run.sink.untouched() == run.segment_ids
+    assert run.destination.untouched() == run.segment_ids
     mask = segment_array(run.segmentation, run.segment_ids["prostate"], target)
     mask[0, :3, :3] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, run.segmentation, run.segment_ids["prostate"], target)
-    assert run.sink.untouched() == {}
+    assert run.destination.untouched() == {}
 
 
 def test_a_result_that_was_numbered_still_prompts_for_its_object(logic, two_cases):
@@ -317,7 +317,7 @@ def test_the_live_preview_writes_the_newest_slice_and_can_be_taken_back(logic, t
     from ProxyPromptSegmentModule.logic import _case
 
     support, (target, _truth) = two_cases
-    live = logic.live(Request(target, (_case(support),), settings=CPU, first=5))
+    live = logic.live(Request(target=target, cases=(_case(support),), settings=CPU, first=5))
     until = time.monotonic() + 60
     while live.last_index is None and time.monotonic() < until:
         logic.pump.turn()
@@ -364,12 +364,12 @@ def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
     from ProxyPromptSegmentModule.logic import _case
 
     support, (target, _truth) = two_cases
-    request = Request(target, (_case(support),), settings=CPU)
+    request = Request(target=target, cases=(_case(support),), settings=CPU)
     before = logic.estimate(request)
     assert before.seconds > 0 and before.memory_bytes > 0 and not before.measured
     run = logic.segment(target, [support], settings=CPU)
     after = logic.estimate(request)
     taken = run.result.outcome.seconds["segmentation"]
     assert after.measured and taken / 3 < after.seconds < taken * 3
-    fewer = logic.estimate(Request(target, request.cases, slices=[1, 2], settings=CPU))
+    fewer = logic.estimate(Request(target=target, cases=request.cases, slices=[1, 2], settings=CPU))
     assert fewer.seconds < after.seconds

@@ -50,7 +50,7 @@ def test_every_frame_of_a_cine_gets_its_segmentation(logic, scene, model, follow
     frames = [volume.array[number : number + 1] for number in range(3, 9)]
     browser, proxy = add_sequence(frames, volume.geometry)
     settings = Settings(model=model, device="cpu", follow=follow)
-    run = ended(logic, logic.start(Request(proxy, (_case(support),), browser=browser, settings=settings)))
+    run = ended(logic, logic.start(Request(target=proxy, cases=(_case(support),), browser=browser, settings=settings)))
     assert run.written == set(range(6))
     shown = []
     for number in range(6):
@@ -67,7 +67,10 @@ def test_every_volume_of_a_series_is_segmented_as_if_it_were_alone(logic, scene)
     support = add_case(1, SIZE)
     volume, _marks = pelvis_phantom(2, SIZE)
     browser, proxy = add_sequence([volume.array, volume.array[::-1].copy()], volume.geometry)
-    run = ended(logic, logic.start(Request(proxy, (_case(support),), browser=browser, settings=Settings(device="cpu"))))
+    run = ended(
+        logic,
+        logic.start(Request(target=proxy, cases=(_case(support),), browser=browser, settings=Settings(device="cpu"))),
+    )
     alone = add_volume(volume.array, LPS_RAS @ volume.geometry.affine, "alone")
     expected = logic.segment(alone, [support], settings=Settings(device="cpu"))
     browser.SetSelectedItemNumber(0)
@@ -90,7 +93,7 @@ def test_a_cancelled_series_keeps_the_items_that_are_done(logic, scene):
     support = add_case(1, SIZE)
     volume, _marks = pelvis_phantom(2, SIZE)
     browser, proxy = add_sequence([volume.array] * 3, volume.geometry)
-    run = logic.start(Request(proxy, (_case(support),), browser=browser, settings=Settings(device="cpu")))
+    run = logic.start(Request(target=proxy, cases=(_case(support),), browser=browser, settings=Settings(device="cpu")))
     run.observe(lambda seen: seen.cancel() if seen.written and not seen.ended else None)
     assert logic.wait(run, 120)
     assert run.state == "cancelled" and 1 <= len(run.written) < 3
@@ -100,7 +103,7 @@ def test_the_browser_is_deleted_in_the_middle(logic, scene):
     support = add_case(1, SIZE)
     volume, _marks = pelvis_phantom(2, SIZE)
     browser, proxy = add_sequence([volume.array] * 3, volume.geometry)
-    run = logic.start(Request(proxy, (_case(support),), browser=browser, settings=Settings(device="cpu")))
+    run = logic.start(Request(target=proxy, cases=(_case(support),), browser=browser, settings=Settings(device="cpu")))
     run.observe(lambda seen: scene.RemoveNode(browser) if seen.written and browser.GetScene() else None)
     assert logic.wait(run, 120)
     assert run.state == "cancelled"

@@ -15,7 +15,7 @@ from mrml_scene import add_segmentation, add_transform, add_volume, segment_arra
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentModule.scene import lattices, nodes
-from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentWriter
 
 SHAPE = (4, 8, 10)
 AFFINE = np.array([[0.0, -2, 0, 3], [2, 0, 0, -4], [0, 0, 5, 5], [0, 0, 0, 1]])
@@ -83,7 +83,9 @@ def by_slicer(node, volume, editor, mask):
 def by_writer(node, volume, editor, masks, ids=None, names=("gland",)):
     """Lets the writer replace the slice, once for each of the masks."""
     view = slice_view(nodes.geometry_of(volume), "k")
-    writer = SegmentWriter(node, volume, view, Wanted(names), editor, {"gland": "mine"} if ids is None else ids)
+    writer = SegmentWriter(
+        node, volume, view, SegmentNames(objects=names), editor, {"gland": "mine"} if ids is None else ids
+    )
     for mask in masks:
         stack = mask if mask.ndim == 4 else mask[None]
         writer.write(SLICE, np.stack([view.take(one)[SLICE] for one in stack]))
@@ -203,7 +205,7 @@ def test_a_segment_that_the_user_adds_meanwhile_is_protected(volume):
         node = segmentation_of(volume)
         editor = editor_of(node, volume, "outside all", overwrite)
         view = slice_view(nodes.geometry_of(volume), "k")
-        writer = SegmentWriter(node, volume, view, Wanted(("gland",)), editor)
+        writer = SegmentWriter(node, volume, view, SegmentNames(objects=("gland",)), editor)
         node.GetSegmentation().AddEmptySegment("new", "new")
         slicer.util.updateSegmentBinaryLabelmapFromArray(random_mask(8), node, "new", volume)
         everywhere = np.ones((1, *view.take(np.zeros(SHAPE)).shape[1:]), np.uint8)
@@ -217,7 +219,7 @@ def test_settings_changed_during_a_run_count_for_the_next_one(volume):
     node = segmentation_of(volume)
     editor = editor_of(node, volume)
     view = slice_view(nodes.geometry_of(volume), "k")
-    writer = SegmentWriter(node, volume, view, Wanted(("gland",)), editor)
+    writer = SegmentWriter(node, volume, view, SegmentNames(objects=("gland",)), editor)
     editor.SetMaskMode(MODES["inside one"])
     editor.SetOverwriteMode(editor.OverwriteAllSegments)
     writer.write(SLICE, np.ones((1, *view.take(np.zeros(SHAPE)).shape[1:]), np.uint8))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mrml_scene import add_segmentation, add_transform, add_volume, segment_array
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentModule.scene import lattices, nodes
-from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted, create_segmentation
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentWriter, create_segmentation
 
 pytestmark = pytest.mark.usefixtures("scene")
 settings.register_profile(
@@ -101,7 +101,7 @@ def test_slices_written_anywhere_are_read_back_exactly(matrix, shape, chain, axi
     masks = (rng.random((2, *shape)) > 0.5).astype(np.uint8)
     view = slice_view(nodes.geometry_of(volume), axis)
     node = create_segmentation(volume, "seg")
-    writer = SegmentWriter(node, volume, view, Wanted(("a", "b")))
+    writer = SegmentWriter(node, volume, view, SegmentNames(objects=("a", "b")))
     turned = np.stack([view.take(mask) for mask in masks], axis=1)
     writer.write_many([(n, turned[n]) for n in rng.permutation(len(turned))])
     for segment_id, mask in zip(writer.segment_ids.values(), masks, strict=True):
@@ -138,7 +138,7 @@ def test_voxels_that_coincide_in_the_world_are_moved_not_resampled(matrix, shape
     np.testing.assert_array_equal(found.segments[0].mask, expected)
 
     view = slice_view(nodes.geometry_of(volume), "k")
-    writer = SegmentWriter(node, volume, view, Wanted(("a",)), segment_ids={"a": "a"})
+    writer = SegmentWriter(node, volume, view, SegmentNames(objects=("a",)), segment_ids={"a": "a"})
     new = (rng.random(shape) > 0.5).astype(np.uint8)
     index = int(rng.integers(shape[0]))
     writer.write(index, view.take(new)[index][None])

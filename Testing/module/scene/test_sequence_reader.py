@@ -13,7 +13,8 @@ if not has_mrml():
 import slicer
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentModule.scene.sequence_reader import SLICES, VOLUMES, browsers_of, frames_of, reading_frames
+from ProxyPromptSegmentModule.scene.sequence_reader import browsers_of, frames_of, reading_frames
+from ProxyPromptSegmentModule.states import ItemKind
 from sequence_cases import OBLIQUE, a_sequence, noise, state
 
 
@@ -25,7 +26,7 @@ def test_single_slices_become_turned_frames_and_nothing_changes(scene, place):
     before = state()
     frames = frames_of(browser, proxy)
     assert state() == before and browser.GetSelectedItemNumber() == 2
-    assert (frames.kind, len(frames), frames.items, frames.notes) == (SLICES, 4, (0, 1, 2, 3), ())
+    assert (frames.kind, len(frames), frames.items, frames.notes) == (ItemKind.SLICES, 4, (0, 1, 2, 3), ())
     assert frames.images.dtype == np.float32
     for image, array in zip(frames.images, arrays, strict=True):
         np.testing.assert_array_equal(image, frames.view.take(array)[0])
@@ -89,7 +90,7 @@ def test_volumes_stay_as_they_are_stored_and_may_differ_in_size(scene):
     arrays = [noise(3, 12, 16), noise(4, 10, 16)]
     browser, _, proxy = a_sequence(arrays, [OBLIQUE, np.eye(4)])
     frames = frames_of(browser, proxy)
-    assert (frames.kind, frames.images, frames.view) == (VOLUMES, None, None)
+    assert (frames.kind, frames.images, frames.view) == (ItemKind.VOLUMES, None, None)
     for volume, array in zip(frames.volumes, arrays, strict=True):
         np.testing.assert_array_equal(volume, array)
         assert volume.dtype == np.float32

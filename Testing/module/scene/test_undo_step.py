@@ -25,7 +25,7 @@ from mrml_writing import (
 )
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentModule.scene import nodes
-from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, Wanted, create_segmentation
+from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentWriter, create_segmentation
 from ProxyPromptSegmentModule.scene.terminology import terminology_from_text
 
 pytestmark = pytest.mark.usefixtures("scene")
@@ -160,7 +160,11 @@ def test_a_segment_deleted_by_the_user_is_skipped(volume):
 
 def test_a_saved_seg_nrrd_has_the_same_voxels_names_and_terminology(volume, tmp_path):
     node, masks = create_segmentation(volume, "seg"), random_masks(1, 3)
-    support = Wanted(("a", "b", "ü"), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (terminology_from_text(PROSTATE), None, None))
+    support = SegmentNames(
+        objects=("a", "b", "ü"),
+        colors=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        terminologies=(terminology_from_text(PROSTATE), None, None),
+    )
     writer = SegmentWriter(node, volume, view_of(volume), support)
     write_all(writer, volume, masks)
     storage = slicer.vtkMRMLSegmentationStorageNode()

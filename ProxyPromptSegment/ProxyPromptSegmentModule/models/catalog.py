@@ -1,9 +1,9 @@
-"""The shelf of models: what is on this machine, what can be fetched, and the fetching, beside the main thread."""
+"""The catalogue of models: what is on this machine, what can be fetched, and the fetching, beside the main thread."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
@@ -11,34 +11,16 @@ from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
 from ProxyPromptSegmentModule.models.rows import ModelRow, known_entries, open_cache, row_of
-from ProxyPromptSegmentModule.models.transfers import (
-    CANCELLED,
-    FAILED,
-    FINISHED,
-    RUNNING,
-    WAITING,
-    Transfer,
-    TransferQueue,
-    TransferState,
-)
+from ProxyPromptSegmentModule.models.transfers import Transfer, TransferQueue
 from ProxyPromptSegmentModule.translation import _
 
-__all__ = [
-    "CANCELLED",
-    "FAILED",
-    "FINISHED",
-    "RUNNING",
-    "WAITING",
-    "ModelRow",
-    "ModelShelf",
-    "Transfer",
-    "TransferState",
-]
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.weights.download import Manner
 
 _ORDER = ("model", "generator", "backbone")
 
 
-class ModelShelf:
+class ModelCatalog:
     """What the registry knows, with what this machine has of it; one transfer at a time, others wait."""
 
     def __init__(self) -> None:
@@ -73,7 +55,7 @@ class ModelShelf:
         base = self.row(name).base
         return [self.row(base)] if base else []
 
-    def download(self, name: str, manner: Any = None) -> Transfer:
+    def download(self, name: str, manner: Manner | None = None) -> Transfer:
         """Fetches weights, and first those that they need; goes on where an earlier attempt stopped.
 
         Consent is asked for before, by whoever calls. Asked again for what waits or runs, it gives the same transfer.

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentModule.models import rows
-from ProxyPromptSegmentModule.models.shelf import FAILED, FINISHED
+from ProxyPromptSegmentModule.states import TransferState as State
 from shelf_cases import OTHER, PATIENCE, SLOW, a_generator, an_own, midway, own
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_rows_are_told_without_torch_and_without_reading_weights(home) -> None:
     code = (
-        "import sys; from ProxyPromptSegmentModule.models.shelf import ModelShelf; rows = ModelShelf().rows(); "
+        "import sys; from ProxyPromptSegmentModule.models.catalog import ModelCatalog; rows = ModelCatalog().rows(); "
         "print([row.name for row in rows][:2], [n for n in ('torch', 'SimpleITK', 'qt') if n in sys.modules])"
     )
     path = os.pathsep.join((str(ROOT), str(ROOT / "ProxyPromptSegment")))
@@ -77,7 +77,7 @@ def test_before_anything_is_installed_the_shipped_models_are_listed(shelf, monke
     assert shelf.row("sam-compact").here
     assert shelf.row("sam-vit-b").state == "can be downloaded"
     ended = shelf.download("sam-vit-b").wait(PATIENCE)
-    assert ended.state == FAILED and "filelock" in ended.error
+    assert ended.state == State.FAILED and "filelock" in ended.error
 
 
 def test_weights_without_address_have_to_be_imported(home, shelf) -> None:
@@ -85,7 +85,7 @@ def test_weights_without_address_have_to_be_imported(home, shelf) -> None:
     for name in ("mine", "unknown"):
         assert shelf.row(name).state == "to be imported" and not shelf.row(name).can_download
     ended = shelf.download("unknown").wait(PATIENCE)
-    assert ended.state == FAILED and "cannot be downloaded" in ended.error
+    assert ended.state == State.FAILED and "cannot be downloaded" in ended.error
 
 
 def test_unknown_names_are_refused_with_the_known_ones(shelf) -> None:
@@ -106,7 +106,7 @@ def test_files_are_imported_by_their_hash_from_a_folder(home, shelf) -> None:
     stick.mkdir()
     for name, content in (("a.bin", CONTENT), ("b.pth", OTHER), ("c.pth", b"else")):
         (stick / name).write_bytes(content)
-    assert shelf.import_file(stick).wait(PATIENCE).state == FINISHED
+    assert shelf.import_file(stick).wait(PATIENCE).state == State.FINISHED
     assert shelf.row("mine").here and shelf.row("second").here
     assert shelf.import_file(stick / "c.pth").wait(PATIENCE).error.startswith("c.pth holds none of the known weights")
     assert "does not exist" in shelf.import_file(stick / "gone.pth").wait(PATIENCE).error
@@ -117,14 +117,14 @@ def test_a_file_under_a_name_has_to_be_the_right_one(home, shelf) -> None:
     (home / "right.pth").write_bytes(CONTENT)
     (home / "wrong.pth").write_bytes(OTHER)
     wrong = shelf.import_file(home / "wrong.pth", "mine").wait(PATIENCE)
-    assert wrong.state == FAILED and "not the file of 'mine'" in wrong.error and not shelf.row("mine").here
+    assert wrong.state == State.FAILED and "not the file of 'mine'" in wrong.error and not shelf.row("mine").here
     right = shelf.import_file(home / "right.pth", "mine")
-    assert right.wait(PATIENCE).state == FINISHED and right.name == "mine" and shelf.row("mine").here
+    assert right.wait(PATIENCE).state == State.FINISHED and right.name == "mine" and shelf.row("mine").here
     assert "no file" in shelf.import_file(home / "gone.pth", "mine").wait(PATIENCE).error
     assert "with the program" in shelf.import_file(home / "right.pth", "sam-compact").wait(PATIENCE).error
     pytest.importorskip("torch")
     garbage = shelf.import_file(home / "right.pth", "unknown").wait(PATIENCE)
-    assert garbage.state == FAILED and not shelf.row("unknown").here, "no tensors in it"
+    assert garbage.state == State.FAILED and not shelf.row("unknown").here, "no tensors in it"
 
 
 def test_a_damaged_file_is_found_and_removed(home, shelf) -> None:
@@ -133,16 +133,16 @@ def test_a_damaged_file_is_found_and_removed(home, shelf) -> None:
     assert "not on this machine" in shelf.verify("mine").wait(PATIENCE).error
     shelf.download("mine").wait(PATIENCE)
     good = shelf.verify("mine").wait(PATIENCE)
-    assert good.state == FINISHED and good.received == len(CONTENT)
+    assert good.state == State.FINISHED and good.received == len(CONTENT)
     ModelCache().path_of(registry.find("mine")).write_bytes(CONTENT[:-1] + b"x")
     damaged = shelf.verify("mine").wait(PATIENCE)
-    assert damaged.state == FAILED and "SHA-256" in damaged.error and "fetch it again" in damaged.error
+    assert damaged.state == State.FAILED and "SHA-256" in damaged.error and "fetch it again" in damaged.error
     assert shelf.remove("mine") == len(CONTENT) and not shelf.row("mine").here
     assert shelf.remove("mine") == 0
 
 
 def test_the_programs_own_models_are_verified_and_never_removed(shelf) -> None:
-    assert shelf.verify("sam-compact").wait(PATIENCE).state == FINISHED
+    assert shelf.verify("sam-compact").wait(PATIENCE).state == State.FINISHED
     with pytest.raises(CheckpointError, match="comes with the program"):
         shelf.remove("sam-compact")
 

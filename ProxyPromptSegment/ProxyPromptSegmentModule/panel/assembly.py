@@ -1,0 +1,131 @@
+"""Builds the panel: the shared state, what has been chosen, the sections, and who listens to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeVar
+
+from ProxyPromptSegmentModule.install.installer import Requirements
+from ProxyPromptSegmentModule.panel.apply_section import ApplySection
+from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
+from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
+from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
+from ProxyPromptSegmentModule.panel.install_section import InstallSection
+from ProxyPromptSegmentModule.panel.library_section import LibrarySection
+from ProxyPromptSegmentModule.panel.model_section import ModelSection
+from ProxyPromptSegmentModule.panel.objects_section import ObjectsSection
+from ProxyPromptSegmentModule.panel.requests import Requests
+from ProxyPromptSegmentModule.panel.result_section import ResultSection
+from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.panel.support_section import SupportSection
+from ProxyPromptSegmentModule.panel.supports_table import SupportsTable
+from ProxyPromptSegmentModule.panel.target_section import Observers, TargetSection
+from ProxyPromptSegmentModule.panel.why_section import WhySection
+from ProxyPromptSegmentModule.panel.widgets import (
+    ApplyWidgets,
+    LibraryWidgets,
+    ModelWidgets,
+    ResultWidgets,
+    SupportWidgets,
+    TargetWidgets,
+    TopWidgets,
+    WhyWidgets,
+    Widgets,
+)
+
+if TYPE_CHECKING:
+    from types import SimpleNamespace
+
+    from ProxyPromptSegmentModule.logic import SegmentationLogic
+
+W = TypeVar("W", bound=Widgets)
+
+FILES: tuple[type[Widgets], ...] = (
+    TopWidgets,
+    SupportWidgets,
+    LibraryWidgets,
+    TargetWidgets,
+    ModelWidgets,
+    ApplyWidgets,
+    ResultWidgets,
+    WhyWidgets,
+)
+"""The .ui files, from top to bottom."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What has been chosen, as far as it takes some thought."""
+
+    objects: ChosenObjects
+    target: ChosenTarget
+    model: ChosenModel
+    requests: Requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sections:
+    """The sections in the order in which they are shown anew."""
+
+    install: InstallSection
+    support: SupportSection
+    supports_table: SupportsTable
+    objects: ObjectsSection
+    library: LibrarySection
+    target: TargetSection
+    model: ModelSection
+    apply: ApplySection
+    result: ResultSection
+    why: WhySection
+
+    def __iter__(self) -> Iterator[Section]:
+        """All of them."""
+        return iter([getattr(self, field.name) for field in fields(self)])
+
+
+def choose(state: PanelState) -> Chosen:
+    """Make what looks at the choices."""
+    objects, target, model = ChosenObjects(state), ChosenTarget(state), ChosenModel(state)
+    requests = Requests(state, objects, target, model)
+    return Chosen(objects=objects, target=target, model=model, requests=requests)
+
+
+def build(
+    found: dict[str, SimpleNamespace], state: PanelState, chosen: Chosen, logic: SegmentationLogic, observers: Observers
+) -> Sections:
+    """Make the sections and connect the signals of the state.
+
+    Args:
+        found: The widgets of each .ui file by their object names.
+        state: What the sections share.
+        chosen: What has been chosen.
+        logic: What computes.
+        observers: Who listens to VTK objects.
+    """
+
+    def widgets(kind: type[W]) -> W:
+        return kind(found[kind.FILE])
+
+    support = widgets(SupportWidgets)
+    settings = chosen.requests.settings
+    sections = Sections(
+        install=InstallSection(widgets(TopWidgets), state, chosen.model, Requirements()),
+        support=SupportSection(support, state),
+        supports_table=SupportsTable(support, state, settings, logic),
+        objects=ObjectsSection(support, state, chosen.objects),
+        library=LibrarySection(widgets(LibraryWidgets), state, settings, logic),
+        target=TargetSection(widgets(TargetWidgets), state, chosen.target, observers),
+        model=ModelSection(widgets(ModelWidgets), state, chosen.model, chosen.target),
+        apply=ApplySection(widgets(ApplyWidgets), state, chosen.objects, chosen.target, chosen.requests, logic),
+        result=ResultSection(widgets(ResultWidgets), state),
+        why=WhySection(widgets(WhyWidgets), state, logic),
+    )
+    state.choice_changed.connect(sections.apply.update_at_once)
+    state.scope_leaving.connect(sections.apply.end_live)
+    state.support_added.connect(chosen.target.leave_support_alone)
+    state.support_selected.connect(sections.library.refresh)
+    state.installed.connect(state.equip)
+    state.installed.connect(sections.model.look_again)
+    return sections

@@ -1,0 +1,159 @@
+"""What is segmented and how much of it, as far as it has been chosen."""
+
+from __future__ import annotations
+
+import slicer
+import slicer.util
+
+from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
+from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.parameters import LAST
+from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, geometry_of, nodes_of
+from ProxyPromptSegmentModule.scene.sequence_reader import browsers_of
+from ProxyPromptSegmentModule.scene.slice_views import slice_count, slices_in_box, slicing_axis
+from ProxyPromptSegmentModule.states import Scope
+from ProxyPromptSegmentModule.translation import _
+from ProxyPromptSegmentModule.wording import explained
+
+
+class ChosenTarget:
+    """The target, its scope and its slices."""
+
+    def __init__(self, state: PanelState) -> None:
+        """Looks at the state only."""
+        self._state = state
+        self._axis: Axis | None = None
+
+    # --- choosing ---------------------------------------------------------------------------------------------
+
+    def choose_defaults(self) -> None:
+        """Take the first volume that is no support; with a single one in the scene, that one."""
+        parameters = self._state.parameters
+        if parameters.targetVolume is None:
+            found = self._volumes_beside_supports()
+            if found:
+                parameters.targetVolume = found[0]
+                parameters.scope = self._usual_scope(found[0]).value
+
+    def leave_support_alone(self) -> None:
+        """After a support was added: a target that was only a guess and is that support gives way to another volume."""
+        parameters = self._state.parameters
+        target = parameters.targetVolume
+        if target is not None and target is parameters.supportVolume and self._state.run is None:
+            others = self._volumes_beside_supports()
+            if others:
+                self.choose(others[0])
+
+    def choose(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
+        """Take another volume; a result for the former one is not written into any more."""
+        parameters = self._state.parameters
+        with slicer.util.NodeModify(parameters.parameterNode):
+            parameters.targetVolume = node
+            parameters.firstSlice, parameters.lastSlice = 0, LAST
+            parameters.scope = self._usual_scope(node).value
+            output = parameters.outputSegmentation
+            made_for = output.GetAttribute(MADE_FOR) if output is not None else None
+            if made_for and (node is None or made_for != node.GetID()):
+                parameters.outputSegmentation = None
+
+    def _volumes_beside_supports(self) -> list[slicer.vtkMRMLScalarVolumeNode]:
+        parameters = self._state.parameters
+        supports = {row.volume_id for row in self._state.support_rows()}
+        if parameters.supportVolume is not None:
+            supports.add(parameters.supportVolume.GetID())
+        return [
+            node
+            for node in nodes_of(slicer.mrmlScene, slicer.vtkMRMLScalarVolumeNode)
+            if node.GetID() not in supports
+            and not node.IsA("vtkMRMLLabelMapVolumeNode")
+            and not node.GetHideFromEditors()
+            and node.GetImageData() is not None
+        ]
+
+    def _usual_scope(self, node: slicer.vtkMRMLVolumeNode | None) -> Scope:
+        """A film is followed; a volume, and a volume of a 4D series, is segmented whole."""
+        image = None if node is None else node.GetImageData()
+        if image is None or min(image.GetDimensions()) > 1:
+            return Scope.WHOLE
+        return Scope.SEQUENCE if self.browser() is not None else Scope.WHOLE
+
+    # --- what is chosen ---------------------------------------------------------------------------------------
+
+    def possible_scopes(self) -> list[Scope]:
+        """Those that the target allows, in the order of the combo box."""
+        return [scope for scope in Scope if scope != Scope.SEQUENCE or self.browser() is not None]
+
+    def scope(self) -> Scope:
+        """How much is segmented."""
+        scope = self._state.parameters.scope
+        return Scope(scope) if scope in self.possible_scopes() else Scope.WHOLE
+
+    def browser(self) -> slicer.vtkMRMLSequenceBrowserNode | None:
+        """The sequence browser that shows the target; None where it is no part of a sequence."""
+        return next(iter(browsers_of(self._state.parameters.targetVolume)), None)
+
+    def look_again(self) -> None:
+        """Forget which axis was found: target, supports or their transforms may have changed."""
+        self._axis = None
+
+    def axis(self) -> Axis:
+        """The axis along which the target will be cut into slices; found once, until `look_again`."""
+        if self._axis is None:
+            self._axis = self._find_axis()
+        return self._axis
+
+    def _find_axis(self) -> Axis:
+        parameters = self._state.parameters
+        if parameters.targetVolume is None:
+            return "k"
+        geometry, own = self._support_geometry()
+        try:
+            return slicing_axis(parameters.targetVolume, parameters.axis, geometry, own)
+        except Exception as error:  # shown when Apply is pressed
+            explained(error)
+            return "k"
+
+    def slices(self) -> tuple[int, ...] | None:
+        """Slices along the axis; None means all."""
+        parameters, scope, count = self._state.parameters, self.scope(), self.count()
+        if scope == Scope.SLICES:
+            last = count - 1 if parameters.lastSlice == LAST else min(parameters.lastSlice, count - 1)
+            return tuple(range(max(0, parameters.firstSlice), last + 1))
+        if scope == Scope.BOX and parameters.box is not None and parameters.targetVolume is not None:
+            return tuple(slices_in_box(parameters.targetVolume, self.axis(), parameters.box))
+        return None
+
+    def count(self) -> int:
+        """Number of slices of the target along the axis."""
+        return slice_count(self._state.parameters.targetVolume, self.axis())
+
+    def reason(self) -> str:
+        """Why this target cannot be segmented; "" if it can."""
+        parameters, scope = self._state.parameters, self.scope()
+        if parameters.targetVolume is None:
+            return ""
+        if parameters.targetVolume.GetImageData() is None:
+            return _("The volume to segment has no voxels; choose another one.")
+        if scope == Scope.BOX and parameters.box is None:
+            return _("Draw or select the box whose slices are to be segmented.")
+        if scope == Scope.BOX and not self.slices():
+            return _("The box lies beside the volume; move it onto the part to segment.")
+        if scope == Scope.SLICES and not self.slices():
+            return _("Choose at least one slice.")
+        return ""
+
+    def _support_geometry(self) -> tuple[VolumeGeometry | None, Axis]:
+        """Lattice and axis of the first support in use; from its node if it has one, as a library's case is a file."""
+        table = self._state.table
+        for row in self._state.used_rows() if table is not None else []:
+            assert table is not None
+            node: slicer.vtkMRMLVolumeNode | None = None
+            if row.volume_id:
+                node = slicer.mrmlScene.GetNodeByID(row.volume_id)
+            try:
+                found = geometry_of(node) if node is not None else table.case(row.key).volume.geometry
+            except Exception as error:  # a problem of the support is told elsewhere
+                explained(error)
+                continue
+            return found, row.axis
+        return None, "k"

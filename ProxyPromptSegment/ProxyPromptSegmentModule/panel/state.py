@@ -1,0 +1,172 @@
+"""What the sections of the panel share, and the signals by which they hear of each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentModule.parameters import ProxyPromptParameters
+from ProxyPromptSegmentModule.scene.nodes import in_scene
+from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
+    from ProxyPromptSegmentModule.models.catalog import ModelCatalog
+    from ProxyPromptSegmentModule.runs.run import Run
+    from ProxyPromptSegmentModule.supports.saved import SupportRow
+    from ProxyPromptSegmentModule.supports.table import SupportTable
+
+_log = logging.getLogger(__name__)
+
+
+class Signal:
+    """Something that may happen, and who is called when it does."""
+
+    def __init__(self) -> None:
+        """Nobody is called yet."""
+        self._slots: list[Callable[[], None]] = []
+
+    def connect(self, slot: Callable[[], None]) -> None:
+        """Call this one, too, after those that were connected before."""
+        self._slots.append(slot)
+
+    def emit(self) -> None:
+        """Call everybody."""
+        for slot in list(self._slots):
+            slot()
+
+
+class PanelState:
+    """What is shared; who listens to the signals is told in `assembly`.
+
+    Attributes:
+        table: The supports of the scene; None before the first run has installed what it needs.
+        library: The user's support library; None likewise.
+        catalog: The models; None likewise.
+        run: The latest run; None before the first and after a scene was closed.
+        selected: Key of the selected support; "" where none is.
+        missing: Packages that have to be installed, as requirements.
+        changed: The state is another one: show it.
+        choice_changed: Other objects or supports were chosen; a result may follow them at once.
+        support_added: A case became a support.
+        support_selected: Another support was selected in the table.
+        scope_leaving: Another scope is about to be chosen.
+        installed: Packages have come.
+    """
+
+    def __init__(self) -> None:
+        """Has no scene yet."""
+        self.table: SupportTable | None = None
+        self.library: SupportLibrary | None = None
+        self.catalog: ModelCatalog | None = None
+        self.run: Run | None = None
+        self.selected = ""
+        self.missing: list[str] = []
+        self.changed = Signal()
+        self.choice_changed = Signal()
+        self.support_added = Signal()
+        self.support_selected = Signal()
+        self.scope_leaving = Signal()
+        self.installed = Signal()
+        self._parameters: ProxyPromptParameters | None = None
+        self._quiet = 0
+
+    # --- the parameter node -----------------------------------------------------------------------------------
+
+    @property
+    def has_scene(self) -> bool:
+        """Whether there is a parameter node: not while a scene is being closed."""
+        return self._parameters is not None
+
+    @property
+    def parameters(self) -> ProxyPromptParameters:
+        """The choices of the scene.
+
+        Raises:
+            RuntimeError: Where `has_scene` is False.
+        """
+        if self._parameters is None:
+            raise RuntimeError("the scene is being closed and has no parameter node")
+        return self._parameters
+
+    def use(self, parameters: ProxyPromptParameters) -> None:
+        """Take the choices of a scene."""
+        self._parameters = parameters
+        self.equip()
+
+    def leave(self) -> None:
+        """Forget the choices, and what belongs to their scene."""
+        self._parameters, self.table = None, None
+
+    def equip(self) -> None:
+        """Make the collaborators; what lacks a package is made after the first run has installed it."""
+        try:
+            from ProxyPromptSegmentLib.library.store import SupportLibrary
+            from ProxyPromptSegmentModule.models.catalog import ModelCatalog
+            from ProxyPromptSegmentModule.supports.table import SupportTable
+
+            self.library = self.library or SupportLibrary()
+            self.catalog = self.catalog or ModelCatalog()
+            if self.table is None and self._parameters is not None:
+                self.table = SupportTable(self._parameters.parameterNode, self.library)
+        except ImportError as error:
+            _log.info("not installed yet: %s", error)
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing can run yet; "" if it can."""
+        if not self.missing:
+            return ""
+        names = {line.split(">")[0].split("=")[0].strip() for line in self.missing}
+        what = _("PyTorch is") if "torch" in names else _("Some packages are")
+        return _("{what} not installed yet. Press Install at the top; it asks before it does anything.").format(
+            what=what
+        )
+
+    # --- who speaks -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """While this lasts, what widgets say comes from us and not from the user."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether widgets are being changed by us."""
+        return self._quiet > 0
+
+    @property
+    def listening(self) -> bool:
+        """Whether what a widget says comes from the user and can be kept."""
+        return not self._quiet and self.has_scene
+
+    # --- supports and result ----------------------------------------------------------------------------------
+
+    def support_rows(self) -> list[SupportRow]:
+        """All supports of the scene."""
+        return self.table.rows() if self.table is not None else []
+
+    def used_rows(self) -> list[SupportRow]:
+        """Ticked supports with which nothing is wrong."""
+        return [row for row in self.support_rows() if row.ready]
+
+    def selected_row(self) -> SupportRow | None:
+        """The selected support; None where none is."""
+        return next((row for row in self.support_rows() if row.key == self.selected), None)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self.run is not None and not self.run.ended
+
+    @property
+    def result(self) -> Run | None:
+        """The latest run, if it has ended and its segmentation is in the scene."""
+        run = self.run
+        return run if run is not None and run.ended and in_scene(run.segmentation) else None

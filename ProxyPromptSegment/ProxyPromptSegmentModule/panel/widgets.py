@@ -1,0 +1,161 @@
+"""The widgets that the panel's code uses, by the .ui file that holds them; a test compares both."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctk
+    import qt
+    import slicer
+
+
+class Widgets:
+    """Widgets by their object names.
+
+    Attributes:
+        FILE: The .ui file, without its suffix.
+    """
+
+    FILE = ""
+
+    def __init__(self, found: SimpleNamespace) -> None:
+        """Takes what `slicer.util.childWidgetVariables` has found."""
+        vars(self).update(vars(found))
+
+
+class TopWidgets(Widgets):
+    """What is missing, and the button that installs it."""
+
+    FILE = "ProxyPromptSegment"
+
+    firstRunFrame: qt.QFrame
+    firstRunLabel: qt.QLabel
+    firstRunButton: qt.QPushButton
+
+
+class SupportWidgets(Widgets):
+    """Selectors, table and objects of the supports."""
+
+    FILE = "SupportSection"
+
+    supportSegmentationSelector: slicer.qMRMLNodeComboBox
+    supportVolumeSelector: slicer.qMRMLNodeComboBox
+    supportTitleEdit: qt.QLineEdit
+    supportSlicesCombo: qt.QComboBox
+    supportSlicesTextCaption: qt.QLabel
+    supportSlicesEdit: qt.QLineEdit
+    supportSegmentsList: qt.QListWidget
+    addSupportButton: qt.QPushButton
+    supportTable: qt.QTableWidget
+    removeSupportButton: qt.QPushButton
+    showSupportButton: qt.QPushButton
+    checkSupportsButton: qt.QPushButton
+    checkTrialBox: qt.QCheckBox
+    supportMessageLabel: qt.QLabel
+    objectsCaption: qt.QLabel
+    objectsList: qt.QListWidget
+    updateAtOnceBox: qt.QCheckBox
+
+
+class LibraryWidgets(Widgets):
+    """The support library."""
+
+    FILE = "LibrarySection"
+
+    libraryButton: ctk.ctkCollapsibleButton
+    libraryPlaceLabel: qt.QLabel
+    libraryList: qt.QListWidget
+    libraryAddButton: qt.QPushButton
+    librarySuggestButton: qt.QPushButton
+    libraryImportButton: qt.QPushButton
+    libraryExportButton: qt.QPushButton
+    libraryDeleteButton: qt.QPushButton
+    libraryTitleEdit: qt.QLineEdit
+    libraryModalityEdit: qt.QLineEdit
+    libraryAnnotatorEdit: qt.QLineEdit
+    libraryNotesEdit: qt.QLineEdit
+    libraryIdentifyingBox: qt.QCheckBox
+    librarySaveButton: qt.QPushButton
+    libraryMessageLabel: qt.QLabel
+
+
+class TargetWidgets(Widgets):
+    """What is segmented and where the result goes."""
+
+    FILE = "TargetSection"
+
+    targetSelector: slicer.qMRMLNodeComboBox
+    scopeCombo: qt.QComboBox
+    rangeCaption: qt.QLabel
+    sliceRange: ctk.ctkRangeWidget
+    roiCaption: qt.QLabel
+    roiSelector: slicer.qMRMLNodeComboBox
+    outputCaption: qt.QLabel
+    outputSelector: slicer.qMRMLNodeComboBox
+    scopeLabel: qt.QLabel
+    honourEditorBox: qt.QCheckBox
+
+
+class ModelWidgets(Widgets):
+    """Model and settings."""
+
+    FILE = "ModelSection"
+
+    modelCombo: qt.QComboBox
+    modelLabel: qt.QLabel
+    axisCombo: qt.QComboBox
+    deviceCombo: qt.QComboBox
+    thresholdSlider: ctk.ctkSliderWidget
+    followMemoryBox: qt.QCheckBox
+    modelDownloadButton: qt.QPushButton
+    modelImportButton: qt.QPushButton
+    modelRemoveButton: qt.QPushButton
+    modelCancelButton: qt.QPushButton
+    modelProgressBar: qt.QProgressBar
+    modelMessageLabel: qt.QLabel
+
+
+class ApplyWidgets(Widgets):
+    """The button, and what is said while a run goes on."""
+
+    FILE = "ApplySection"
+
+    estimateLabel: qt.QLabel
+    applyButton: qt.QPushButton
+    reasonLabel: qt.QLabel
+    progressBar: qt.QProgressBar
+    runLabel: qt.QLabel
+    followViewBox: qt.QCheckBox
+
+
+class ResultWidgets(Widgets):
+    """The latest result."""
+
+    FILE = "ResultSection"
+
+    resultButton: ctk.ctkCollapsibleButton
+    resultsTable: qt.QTableWidget
+    doubtsCaption: qt.QLabel
+    doubtsList: qt.QListWidget
+    useCorrectedButton: qt.QPushButton
+    undoButton: qt.QPushButton
+    redoButton: qt.QPushButton
+    show3DButton: slicer.qMRMLSegmentationShow3DButton
+    editButton: qt.QPushButton
+    tableButton: qt.QPushButton
+    recordButton: qt.QPushButton
+    resultMessageLabel: qt.QLabel
+
+
+class WhyWidgets(Widgets):
+    """Why a point was segmented."""
+
+    FILE = "WhySection"
+
+    whyObjectCombo: qt.QComboBox
+    whyPointButton: qt.QPushButton
+    whyCrosshairButton: qt.QPushButton
+    whyLabel: qt.QLabel
+    whyList: qt.QListWidget

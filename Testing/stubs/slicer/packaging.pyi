@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def pip_ensure(requirements: Sequence[str], **more: object) -> None: ...

@@ -1,0 +1,5 @@
+from typing import TypeVar
+
+T = TypeVar("T")
+
+def parameterNodeWrapper(described: type[T]) -> type[T]: ...
