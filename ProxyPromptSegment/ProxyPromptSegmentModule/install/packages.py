@@ -28,7 +28,7 @@ def requirement_of(line: str) -> Any:
     try:
         from packaging.requirements import Requirement
     except ImportError:  # pip has one for itself
-        from pip._vendor.packaging.requirements import Requirement
+        from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
     return Requirement(line)
 
 
