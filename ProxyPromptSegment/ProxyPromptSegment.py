@@ -33,8 +33,7 @@ try:
     LOAD_ERROR = ""
 except Exception as error:
     logging.exception("Proxy Prompt Segment could not be loaded")
-    SegmentationLogic = object  # type: ignore[misc,assignment] # the class below has to be made all the same
-    LOAD_ERROR = f"{type(error).__name__}: {error}"
+    SegmentationLogic, LOAD_ERROR = object, f"{type(error).__name__}: {error}"  # type: ignore[misc,assignment]
 
 
 class ProxyPromptSegment(ScriptedLoadableModule):
