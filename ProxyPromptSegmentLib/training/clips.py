@@ -17,11 +17,11 @@ from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt, has_memory
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 from ProxyPromptSegmentLib.training.losses import prediction_loss
+from ProxyPromptSegmentLib.training.recipe import ClipRecipe, Recipe
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
     from ProxyPromptSegmentLib.training.episodes import TaskPool
-    from ProxyPromptSegmentLib.training.recipe import Recipe
 
 SUPPORTS_PER_TASK = 3
 LARGEST_STRIDE = 2
@@ -62,30 +62,26 @@ class ClipSampler:
     def __init__(
         self,
         pools: list[TaskPool],
-        clips: list[int],
         seed: int,
-        frames: int = 4,
-        given: float = 0.25,
+        recipe: ClipRecipe | None = None,
         zoom: tuple[float, float] = (0.75, 1.5),
-        made: float = 0.0,
     ) -> None:
-        """Makes the sampler.
+        """Make the sampler.
 
         Args:
-            pools: The tasks; the slices of a patient lie in their order in space or time.
-            clips: Clips of each task in a step; 0 leaves a task out.
+            pools: The tasks; the slices of a patient lie in their order in space or time. Each says how many clips of
+                it a step has.
             seed: Seed of everything drawn.
-            frames: Frames ``T`` of a clip.
-            given: Share of steps whose tracks begin with a given mask.
+            recipe: Frames of a clip, and how often tracks begin with a given mask; by default a recipe's defaults.
             zoom: Smallest and largest magnification.
-            made: Share of those whose clips are made of one picture each, see `made_clip`.
 
         Raises:
             UsageError: If no task has clips.
             InputError: If a task has fewer patients than its clips and one support need, or no patient with enough
                 frames.
         """
-        self.tasks = [(pool, count) for pool, count in zip(pools, clips, strict=True) if count]
+        recipe = recipe or ClipRecipe()
+        self.tasks = [(pool, pool.task.clips) for pool in pools if pool.task.clips]
         if not self.tasks:
             raise UsageError("no task of the recipe has clips; give 'clips' of at least one task")
         for pool, count in self.tasks:
@@ -96,10 +92,11 @@ class ClipSampler:
                     f"{count + 1}. Lower 'clips'."
                 )
             longest = int(torch.bincount(pool.patients).max())
-            if longest < frames:
-                raise InputError(f"{pool.name} has at most {longest} frames of a patient; a clip needs {frames}.")
-        self.seed, self.frames, self.given, self.zoom, self.made = seed, frames, given, zoom, made
-        self.pools = pools
+            if longest < recipe.frames:
+                raise InputError(
+                    f"{pool.name} has at most {longest} frames of a patient; a clip needs {recipe.frames}."
+                )
+        self.seed, self.recipe, self.zoom, self.pools = seed, recipe, zoom, pools
 
     def draw(self, step: int) -> ClipEpisode:
         """Draws the clips of a step."""
@@ -115,8 +112,8 @@ class ClipSampler:
             mine, others = self._draw_task(pool, count, rng)
             clips += mine
             supports += others
-            flip_clips += [pool.flip] * len(mine)
-            flip_supports += [pool.flip] * len(others)
+            flip_clips += [pool.task.flip] * len(mine)
+            flip_supports += [pool.task.flip] * len(others)
             task_of_clip += [number] * len(mine)
             task_of_support += [number] * len(others)
         frames, truth = random_affine(
@@ -135,11 +132,13 @@ class ClipSampler:
         )
         chosen, related = self._choose(np.array(task_of_clip), np.array(task_of_support), rng)
         begin = PROXY
-        if rng.random() < self.given:
+        if rng.random() < self.recipe.given:
             begin = OWN_MASK if rng.random() < 0.5 else SUPPORT_MASK
-            if rng.random() < self.made:
+            if rng.random() < self.recipe.made:
                 begin, related = OWN_MASK, torch.ones_like(related)
-                drawn = [made_clip(self.pools[int(rng.integers(len(self.pools)))], self.frames, rng) for _ in clips]
+                drawn = [
+                    made_clip(self.pools[int(rng.integers(len(self.pools)))], self.recipe.frames, rng) for _ in clips
+                ]
                 frames = torch.stack([images for images, _ in drawn])
                 truth = torch.stack([masks for _, masks in drawn])
         truth = truth if begin == OWN_MASK else truth * related.view(-1, 1, 1, 1)
@@ -160,7 +159,7 @@ class ClipSampler:
         target = int(rng.integers(pool.masks.shape[1]))
         patients = pool.patients.numpy()
         order = rng.permutation(np.unique(patients))
-        long_enough = [p for p in order if (patients == p).sum() >= self.frames]
+        long_enough = [p for p in order if (patients == p).sum() >= self.recipe.frames]
         chosen = long_enough[:count]
         clips = []
         for patient in chosen:
@@ -177,10 +176,10 @@ class ClipSampler:
     def _window(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """``T`` frames in a row or with gaps, forwards or backwards."""
         stride = int(rng.integers(1, LARGEST_STRIDE + 1))
-        if (self.frames - 1) * stride + 1 > len(indices):
+        if (self.recipe.frames - 1) * stride + 1 > len(indices):
             stride = 1
-        start = int(rng.integers(len(indices) - (self.frames - 1) * stride))
-        window = indices[start : start + (self.frames - 1) * stride + 1 : stride]
+        start = int(rng.integers(len(indices) - (self.recipe.frames - 1) * stride))
+        window = indices[start : start + (self.recipe.frames - 1) * stride + 1 : stride]
         return window[::-1].copy() if rng.random() < 0.5 else window
 
     def _choose(
@@ -269,12 +268,12 @@ def clip_loss(
         prompt = Prompt()
         if episode.begin == PROXY:
             prompt = model.generator.prompt(features, support, episode.chosen)
-            if rng.random() < recipe.dense_dropout:
+            if rng.random() < recipe.prompts.dense_dropout:
                 prompt = dataclasses.replace(prompt, dense=None)
-        if rng.random() < recipe.clicks:
+        if rng.random() < recipe.prompts.clicks:
             prompt = prompt.with_points(click_tokens(model, truth, rng))
         decoded = backbone.decode(features, prompt, bank, time + 1)
-        loss, parts = prediction_loss(decoded, prompt, truth, episode.related, recipe, step)
+        loss, parts = prediction_loss(decoded, prompt, truth, episode.related, recipe.losses, step)
         losses.append(loss)
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor, masks_to_tensor
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
+from ProxyPromptSegmentLib.training.recipe import EpisodeRecipe, TaskRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,40 +23,35 @@ class TaskPool:
     """All training slices of one data set at the network's size.
 
     Attributes:
-        name: The data set.
+        task: The data set's part of the recipe.
         images: uint8 ``(M, size, size)``.
         masks: bool ``(M, N, size, size)``.
         patients: Index of the patient of each slice, ``(M,)``.
         objects: Names of the ``N`` objects, besides which unions are drawn.
-        per_step: Images drawn for a step.
-        empty_share: Share of draws of a slice without any object.
-        flip: Whether mirroring left to right makes a plausible image.
-        unions: Whether the union of all objects is a task too.
-        union_share: Share of draws that ask for the union.
     """
 
-    name: str
+    task: TaskRecipe
     images: torch.Tensor
     masks: torch.Tensor
     patients: torch.Tensor
     objects: tuple[str, ...]
-    per_step: int
-    empty_share: float = 0.0
-    flip: bool = False
-    unions: bool = False
-    union_share: float = 1 / 3
+
+    @property
+    def name(self) -> str:
+        """The data set."""
+        return self.task.dataset
 
 
-def build_pool(name: str, cases: list[Case], size: int, **options: object) -> TaskPool:
-    """Brings the slices of cases to the network's size.
+def build_pool(task: TaskRecipe, cases: list[Case], size: int) -> TaskPool:
+    """Bring the slices of cases to the network's size.
 
     Raises:
         InputError: If there is no case.
     """
     if not cases:
         raise InputError(
-            f"there is no case of {name} to train on (its split may be for tests only); leave it out of the recipe, or "
-            "give a data folder that has some."
+            f"there is no case of {task.dataset} to train on (its split may be for tests only); leave it out of the "
+            "recipe, or give a data folder that has some."
         )
     images, masks, patients = [], [], []
     index = {patient: number for number, patient in enumerate(sorted({case.patient for case in cases}))}
@@ -66,12 +62,11 @@ def build_pool(name: str, cases: list[Case], size: int, **options: object) -> Ta
         masks.append(masks_to_tensor(case.masks, box) > 0.5)
         patients.append(torch.full((case.images.shape[0],), index[case.patient]))
     return TaskPool(
-        name=name,
+        task=task,
         images=torch.cat(images),
         masks=torch.cat(masks),
         patients=torch.cat(patients),
         objects=cases[0].objects,
-        **options,  # type: ignore[arg-type]
     )
 
 
@@ -97,10 +92,10 @@ class Episode:
 def _check_pool(pool: TaskPool) -> None:
     """Refuses a task in which a target would find no other image to be its support."""
     patients = len(pool.patients.unique())
-    if pool.per_step < 2:
+    if pool.task.per_step < 2:
         raise UsageError(
-            f"per_step of {pool.name} is {pool.per_step}, but an image's supports are the others that a step draws; "
-            "make it 2 or more."
+            f"per_step of {pool.name} is {pool.task.per_step}, but an image's supports are the others that a step "
+            "draws; make it 2 or more."
         )
     if patients < 2:
         raise InputError(
@@ -116,34 +111,31 @@ class EpisodeSampler:
         self,
         pools: list[TaskPool],
         seed: int,
-        unrelated: float = 0.12,
-        emptied: float = 0.1,
-        max_supports: int = 4,
+        recipe: EpisodeRecipe | None = None,
         zoom: tuple[float, float] = (0.75, 1.5),
     ) -> None:
-        """Makes the sampler.
+        """Make the sampler.
 
         Args:
             pools: The tasks.
             seed: Seed of everything drawn.
-            unrelated: Share of targets whose supports are of another data set; the answer is then empty.
-            emptied: Share of tasks in which no support marks anything; the answer is then empty.
-            max_supports: Supports per target are drawn from 1 to this number.
+            recipe: What is drawn how often; by default a recipe's defaults.
             zoom: Smallest and largest magnification.
 
         Raises:
             UsageError: If there is no task, a task draws fewer than two images, or no support is allowed.
             InputError: If a task's images are all of one patient.
         """
+        recipe = recipe or EpisodeRecipe()
         if not pools:
             raise UsageError("there is no task to draw from; name at least one data set in the recipe's tasks.")
-        if max_supports < 1:
-            raise UsageError(f"max_supports is {max_supports}; every target needs a support: make it 1 or more.")
+        if recipe.max_supports < 1:
+            raise UsageError(f"max_supports is {recipe.max_supports}; every target needs a support: make it 1 or more.")
         for pool in pools:
             _check_pool(pool)
         self.pools, self.seed = pools, seed
         self._unions = [pool.masks.any(dim=1) for pool in pools]
-        self.unrelated, self.emptied, self.max_supports = unrelated, emptied, max_supports
+        self.recipe = recipe
         self.zoom = zoom
 
     def draw(self, step: int) -> Episode:
@@ -156,12 +148,12 @@ class EpisodeSampler:
             images.append(pool.images[chosen].float().unsqueeze(1) / 255)
             masks.append(mask)
             task += [number] * len(chosen)
-            flip += [pool.flip] * len(chosen)
+            flip += [pool.task.flip] * len(chosen)
         joined, mask = random_affine(
             torch.cat(images), torch.cat(masks), chance, zoom=self.zoom, flip=torch.tensor(flip)
         )
         joined = random_intensity(joined, chance)
-        empty_tasks = rng.random(len(self.pools)) < self.emptied
+        empty_tasks = rng.random(len(self.pools)) < self.recipe.emptied
         for position, number in enumerate(task):
             if empty_tasks[number]:
                 mask[position] = 0
@@ -180,14 +172,14 @@ class EpisodeSampler:
     ) -> tuple[list[int], torch.Tensor]:
         """Picks slices of distinct patients and one object for all of them."""
         total = pool.masks.shape[1]
-        union_asked = total > 1 and pool.unions and rng.random() < pool.union_share
+        union_asked = total > 1 and pool.task.unions and rng.random() < pool.task.union_share
         pick = total if union_asked else int(rng.integers(total))
         mask = pool.masks[:, pick] if pick < total else union
         present = mask.flatten(1).any(dim=1).numpy()
         patients = pool.patients.numpy()
         chosen: list[int] = []
-        for patient in rng.permutation(np.unique(patients))[: pool.per_step]:
-            want_empty = len(chosen) >= 2 and rng.random() < pool.empty_share
+        for patient in rng.permutation(np.unique(patients))[: pool.task.per_step]:
+            want_empty = len(chosen) >= 2 and rng.random() < pool.task.empty_share
             mine = patients == patient
             options = np.flatnonzero(mine & (present != want_empty))
             if len(options) == 0:
@@ -201,10 +193,10 @@ class EpisodeSampler:
         """Chooses as many supports for each target; at least one of them shows the object, if any can."""
         count = len(task)
         smallest = min(np.bincount(task)) - 1
-        number = int(rng.integers(1, min(self.max_supports, smallest) + 1))
+        number = int(rng.integers(1, min(self.recipe.max_supports, smallest) + 1))
         picked, related = np.zeros((count, number), np.int64), np.ones(count, bool)
         for target in range(count):
-            if len(self.pools) > 1 and rng.random() < self.unrelated:
+            if len(self.pools) > 1 and rng.random() < self.recipe.unrelated:
                 related[target] = False
                 others = np.flatnonzero(task != task[target])
             else:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt, presence_of
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.training.recipe import Recipe
+    from ProxyPromptSegmentLib.training.recipe import LossWeights
 
 
 def gate_by_presence(logits: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
@@ -75,7 +75,7 @@ def intersection_over_union(logits: torch.Tensor, truth: torch.Tensor) -> torch.
 
 
 def prediction_loss(
-    decoded: Decoded, prompt: Prompt, truth: torch.Tensor, related: torch.Tensor, recipe: Recipe, step: int = 0
+    decoded: Decoded, prompt: Prompt, truth: torch.Tensor, related: torch.Tensor, weights: LossWeights, step: int = 0
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of what was decoded, and its parts.
 
@@ -84,33 +84,33 @@ def prediction_loss(
         prompt: From which it was decoded.
         truth: ``(B, 1, size, size)``.
         related: Targets whose supports show their own task, bool ``(B,)``; the others tell nothing about the prior.
-        recipe: The weights of the parts.
-        step: Decides what the recipe begins late.
+        weights: Of the parts.
+        step: Decides what begins late.
     """
     size = truth.shape[-2:]
     logits = functional.interpolate(decoded.logits, size=size, mode="bilinear", align_corners=False)
     score = presence_of(decoded, prompt)
     if score is not None:
         logits = gate_by_presence(logits, score)
-    empty_smooth = recipe.empty_smooth * size[0] * size[1] if step >= recipe.empty_from_step else None
+    empty_smooth = weights.empty_smooth * size[0] * size[1] if step >= weights.empty_from_step else None
     dice = dice_loss(logits, truth, empty_smooth=empty_smooth).mean()
     bce = binary_cross_entropy(logits, truth).mean()
-    total = dice + recipe.bce * bce
+    total = dice + weights.bce * bce
     parts = {"dice": float(dice.detach()), "bce": float(bce.detach())}
-    if prompt.prior is not None and recipe.prior and bool(related.any()):
+    if prompt.prior is not None and weights.prior and bool(related.any()):
         wanted = functional.adaptive_avg_pool2d(truth, prompt.prior.shape[-1])[related]
         guess = prompt.prior[related].clamp(1e-4, 1 - 1e-4)
         prior = functional.binary_cross_entropy(guess, wanted)
-        total = total + recipe.prior * prior
+        total = total + weights.prior * prior
         parts["prior"] = float(prior.detach())
-    if score is not None and recipe.presence:
+    if score is not None and weights.presence:
         there = truth.flatten(2).amax(dim=-1)
         presence = functional.binary_cross_entropy_with_logits(score, there)
-        total = total + recipe.presence * presence
+        total = total + weights.presence * presence
         parts["presence"] = float(presence.detach())
-    if recipe.quality:
+    if weights.quality:
         reached = intersection_over_union(logits, truth)
         quality = functional.mse_loss(decoded.quality.float(), reached)
-        total = total + recipe.quality * quality
+        total = total + weights.quality * quality
         parts["quality"] = float(quality.detach())
     return total, parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import logging
 import math
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +23,13 @@ from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.networks.protocols import has_memory
-from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS, ProxyPromptConfig
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.clips import ClipEpisode, ClipSampler, click_tokens, clip_loss
 from ProxyPromptSegmentLib.training.episodes import Episode, EpisodeSampler, build_pool
 from ProxyPromptSegmentLib.training.losses import prediction_loss
 from ProxyPromptSegmentLib.training.recipe import Recipe
+from ProxyPromptSegmentLib.typed_json import JsonError, read_object
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +49,12 @@ def episode_loss(
     support = model.generator.prepare(features, episode.images, episode.masks)
     prompt = model.generator.prompt(features, support, episode.chosen)
     rng = np.random.default_rng((recipe.seed, step, 1))
-    if rng.random() < recipe.dense_dropout:
+    if rng.random() < recipe.prompts.dense_dropout:
         prompt = dataclasses.replace(prompt, dense=None)
-    if rng.random() < recipe.clicks:
+    if rng.random() < recipe.prompts.clicks:
         prompt = prompt.with_points(click_tokens(model, episode.truth, rng))
     decoded = model.backbone.decode(features, prompt)
-    return prediction_loss(decoded, prompt, episode.truth, episode.related, recipe, step)
+    return prediction_loss(decoded, prompt, episode.truth, episode.related, recipe.losses, step)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -63,6 +65,29 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
         if parameter.requires_grad:
             (free if parameter.ndim < 2 or any(key in name for key in NO_DECAY) else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def generator_config(recipe: Recipe) -> ProxyPromptConfig:
+    """The configuration of a recipe's prompt generator: its preset with the recipe's changes.
+
+    Raises:
+        UsageError: If there is no such preset, or a change does not fit.
+    """
+    if recipe.generator not in PRESETS:
+        raise UsageError(f"there is no preset '{recipe.generator}' of a generator; choose one of {', '.join(PRESETS)}")
+    try:
+        return read_object(ProxyPromptConfig, {**PRESETS[recipe.generator].to_dict(), **recipe.changes}, "changes")
+    except JsonError as error:
+        raise UsageError(f"the recipe {recipe.name} does not fit: {error}") from error
+
+
+def _without_time(saved: str) -> dict[str, Any] | None:
+    """What `Recipe.identity` was when a state was saved; None if that cannot be known any more."""
+    try:
+        values = ast.literal_eval(saved)
+    except (ValueError, SyntaxError):
+        return None
+    return {key: value for key, value in values.items() if key != "minutes"} if isinstance(values, dict) else None
 
 
 @dataclass
@@ -94,7 +119,7 @@ class Trainer:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
-        self.config = dataclasses.replace(PRESETS[recipe.generator], **recipe.changes)
+        self.config = generator_config(recipe)
         self.model = build_model(recipe.backbone, self.config).to(self.device)
         if initial:
             own = self.model.state_dict()
@@ -102,7 +127,10 @@ class Trainer:
             self.model.load_state_dict(fitting, strict=False)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True
+            parameter_groups(self.model, recipe.optimizer.weight_decay),
+            lr=recipe.optimizer.learning_rate,
+            betas=(0.9, 0.98),
+            fused=True,
         )
         self.state = TrainState()
         size = self.model.backbone.image_size
@@ -110,37 +138,21 @@ class Trainer:
         for task in recipe.tasks:
             parts = split(load_dataset(data, task.dataset), task.dataset)
             cases = [case for part in recipe.parts for case in getattr(parts, part)]
-            pools.append(
-                build_pool(
-                    task.dataset,
-                    cases,
-                    size,
-                    per_step=task.per_step,
-                    empty_share=task.empty_share,
-                    flip=task.flip,
-                    unions=task.unions,
-                    union_share=task.union_share,
-                )
-            )
-        self.sampler = EpisodeSampler(
-            pools, recipe.seed, recipe.unrelated, recipe.emptied, recipe.max_supports, recipe.zoom
-        )
+            pools.append(build_pool(task, cases, size))
+        self.sampler = EpisodeSampler(pools, recipe.seed, recipe.episodes, recipe.zoom)
         self.clips: ClipSampler | None = None
-        if recipe.clip_share:
+        if recipe.clips.share:
             if not has_memory(self.model.backbone):
                 raise UsageError(
                     f"the recipe follows clips (clip_share), for which {recipe.backbone} has no memory; choose a SAM 2"
                 )
-            counts = [task.clips for task in recipe.tasks]
-            self.clips = ClipSampler(
-                pools, counts, recipe.seed, recipe.clip_frames, recipe.clip_given, recipe.zoom, recipe.clip_made
-            )
+            self.clips = ClipSampler(pools, recipe.seed, recipe.clips, recipe.zoom)
         if (out / "state.pt").is_file():
             self._resume()
 
     def _resume(self) -> None:
         saved = torch.load(self.out / "state.pt", weights_only=True, map_location=self.device)
-        if saved["recipe"] != repr(self.recipe.to_dict()):
+        if _without_time(saved["recipe"]) != self.recipe.identity():
             raise UsageError(f"{self.out} holds the state of another recipe; choose an empty folder")
         self.model.load_state_dict(saved["model"])
         self.average = saved["average"]
@@ -164,10 +176,10 @@ class Trainer:
 
     def _rate(self) -> float:
         """Warm-up by steps, then cosine by the share of the time that is used."""
-        warm = min(1.0, (self.state.step + 1) / self.recipe.warmup_steps)
+        warm = min(1.0, (self.state.step + 1) / self.recipe.optimizer.warmup_steps)
         done = min(1.0, self.state.seconds / (60 * self.recipe.minutes))
         cosine = LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
-        return self.recipe.learning_rate * warm * cosine
+        return self.recipe.optimizer.learning_rate * warm * cosine
 
     def step(self) -> dict[str, float]:
         """One optimiser step; returns the parts of the loss."""
@@ -177,9 +189,9 @@ class Trainer:
         loss, parts = self._loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_norm)
         self.optimizer.step()
-        decay = min(self.recipe.ema, (1 + self.state.step) / (10 + self.state.step))
+        decay = min(self.recipe.optimizer.ema, (1 + self.state.step) / (10 + self.state.step))
         with torch.no_grad():
             current = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
             torch._foreach_lerp_([self.average[name] for name in current], list(current.values()), 1 - decay)
@@ -190,7 +202,7 @@ class Trainer:
         """The loss of this step's episode, of single images or of clips."""
         step = self.state.step
         chance = np.random.default_rng((self.recipe.seed, step, 4)).random()
-        if self.clips is not None and chance < self.recipe.clip_share:
+        if self.clips is not None and chance < self.recipe.clips.share:
             return clip_loss(self.model, self._moved(self.clips.draw(step)), self.recipe, step)
         return episode_loss(self.model, self._moved(self.sampler.draw(step)), self.recipe, step)
 

@@ -300,7 +300,7 @@ def random_episode(size=64, count=4):
 
 def gradients(model, episode):
     model.zero_grad(set_to_none=True)
-    episode_loss(model, episode, Recipe("test"))[0].backward()
+    episode_loss(model, episode, Recipe(name="test"))[0].backward()
     return {name: None if p.grad is None else float(p.grad.abs().max()) for name, p in model.named_parameters()}
 
 

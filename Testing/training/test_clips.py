@@ -22,12 +22,12 @@ from ProxyPromptSegmentLib.training.clips import (
     made_clip,
 )
 from ProxyPromptSegmentLib.training.episodes import TaskPool
-from ProxyPromptSegmentLib.training.recipe import Recipe
+from ProxyPromptSegmentLib.training.recipe import ClipRecipe, Recipe, TaskRecipe
 
 SIZE, FRAMES = 128, 3
 
 
-def pool(name, patients=4, slices=7, brightness=0):
+def pool(name, clips=0, patients=4, slices=7, brightness=0):
     """Frames whose grey level tells patient and time: ``brightness + 20 * patient + time``; a square that wanders."""
     images = torch.zeros(patients * slices, SIZE, SIZE, dtype=torch.uint8)
     masks = torch.zeros(patients * slices, 1, SIZE, SIZE, dtype=torch.bool)
@@ -36,7 +36,8 @@ def pool(name, patients=4, slices=7, brightness=0):
         time = index % slices
         images[index] = brightness + 20 * int(owner[index]) + time
         masks[index, 0, 30 + 4 * time : 60 + 4 * time, 40:80] = True
-    return TaskPool(name=name, images=images, masks=masks, patients=owner, objects=("square",), per_step=2)
+    task = TaskRecipe(dataset=name, per_step=2, clips=clips)
+    return TaskPool(task=task, images=images, masks=masks, patients=owner, objects=("square",))
 
 
 @pytest.fixture
@@ -47,7 +48,8 @@ def no_augmentation(monkeypatch):
 
 
 def sampler(**options):
-    return ClipSampler([pool("first"), pool("second", brightness=128)], [2, 1], seed=3, frames=FRAMES, **options)
+    recipe = ClipRecipe(frames=FRAMES, **options)
+    return ClipSampler([pool("first", 2), pool("second", 1, brightness=128)], seed=3, recipe=recipe)
 
 
 def levels(images):
@@ -93,9 +95,9 @@ def test_frames_are_of_one_patient_in_order_and_supports_are_of_others(no_augmen
 
 def test_augmentation_moves_the_frames_of_a_clip_together():
     """A clip of one frame repeated stays the same in place: what is moved is the clip."""
-    frozen = pool("first")
+    frozen = pool("first", 2)
     frozen = dataclasses.replace(frozen, masks=frozen.masks[:1].expand(28, -1, -1, -1))
-    episode = ClipSampler([frozen], [2], seed=0, frames=FRAMES).draw(0)
+    episode = ClipSampler([frozen], seed=0, recipe=ClipRecipe(frames=FRAMES)).draw(0)
     assert torch.equal(episode.truth[:, 0], episode.truth[:, 1])
     assert not torch.equal(episode.truth[0], episode.truth[1])
 
@@ -127,11 +129,11 @@ def test_made_clips_begin_with_their_own_mask_and_belong_to_no_other_task():
 
 def test_too_few_patients_or_frames_and_no_clips_are_refused():
     with pytest.raises(InputError, match=r"first has 4 patients; 4 clips and a support of another patient need 5"):
-        ClipSampler([pool("first")], [4], seed=0)
+        ClipSampler([pool("first", 4)], seed=0)
     with pytest.raises(InputError, match=r"first has at most 7 frames of a patient; a clip needs 8"):
-        ClipSampler([pool("first")], [1], seed=0, frames=8)
+        ClipSampler([pool("first", 1)], seed=0, recipe=ClipRecipe(frames=8))
     with pytest.raises(UsageError, match="no task of the recipe has clips"):
-        ClipSampler([pool("first")], [0], seed=0)
+        ClipSampler([pool("first")], seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +142,8 @@ def model():
     return build_model("sam2-compact").train()
 
 
-def losses_of(model, begin, **changes):
-    recipe = Recipe("clips", clip_frames=FRAMES, **changes)
+def losses_of(model, begin):
+    recipe = Recipe(name="clips", clips=ClipRecipe(frames=FRAMES))
     episode = dataclasses.replace(sampler().draw(1), begin=begin)
     return clip_loss(model, episode, recipe)
 
@@ -206,7 +208,7 @@ def test_a_click_is_inside_where_it_says_so(model):
 
 
 def test_a_few_steps_on_one_clip_lower_its_loss(model):
-    recipe = Recipe("clips", clip_frames=FRAMES)
+    recipe = Recipe(name="clips", clips=ClipRecipe(frames=FRAMES))
     episode = dataclasses.replace(sampler().draw(1), begin=PROXY)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     history = []

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.evaluation.conditions import foreign_support
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
 from ProxyPromptSegmentLib.training.episodes import EpisodeSampler, TaskPool, build_pool
+from ProxyPromptSegmentLib.training.recipe import EpisodeRecipe, TaskRecipe
 
 SIZE = 32
 DRAWS = 40
@@ -31,13 +32,11 @@ def pool(name, patients=6, slices=4, per_step=4, objects=1, brightness=0, **opti
             for n in range(objects):
                 masks[index, n, 8 + 6 * n : 14 + 6 * n, 8:24] = True
     return TaskPool(
-        name=name,
+        task=TaskRecipe(dataset=name, per_step=per_step, **options),
         images=images,
         masks=masks,
         patients=owner,
         objects=tuple(f"object {n}" for n in range(objects)),
-        per_step=per_step,
-        **options,
     )
 
 
@@ -86,7 +85,7 @@ def test_an_episode_has_the_promised_shapes():
 
 
 def test_no_target_is_its_own_support_nor_supported_by_its_own_patient(no_augmentation):
-    sampler, counts = EpisodeSampler(two_pools(), seed=1, unrelated=0.3), set()
+    sampler, counts = EpisodeSampler(two_pools(), seed=1, recipe=EpisodeRecipe(unrelated=0.3)), set()
     for step in range(DRAWS):
         episode = sampler.draw(step)
         patient, task = patients_of(episode)
@@ -102,7 +101,7 @@ def test_no_target_is_its_own_support_nor_supported_by_its_own_patient(no_augmen
 
 
 def test_unrelated_supports_mean_an_empty_truth_and_related_ones_the_own_mask(no_augmentation):
-    sampler, shares = EpisodeSampler(two_pools(), seed=1, unrelated=0.3, emptied=0.0), []
+    sampler, shares = EpisodeSampler(two_pools(), seed=1, recipe=EpisodeRecipe(unrelated=0.3, emptied=0.0)), []
     for step in range(DRAWS):
         episode = sampler.draw(step)
         assert episode.truth[~episode.related].sum() == 0
@@ -112,7 +111,7 @@ def test_unrelated_supports_mean_an_empty_truth_and_related_ones_the_own_mask(no
 
 
 def test_an_emptied_task_has_no_mask_and_no_truth_and_the_others_keep_theirs(no_augmentation):
-    sampler, emptied = EpisodeSampler(two_pools(), seed=2, unrelated=0.0, emptied=0.4), []
+    sampler, emptied = EpisodeSampler(two_pools(), seed=2, recipe=EpisodeRecipe(unrelated=0.0, emptied=0.4)), []
     for step in range(DRAWS):
         episode = sampler.draw(step)
         _, task = patients_of(episode)
@@ -122,17 +121,17 @@ def test_an_emptied_task_has_no_mask_and_no_truth_and_the_others_keep_theirs(no_
             if emptied[-1]:
                 assert episode.truth[mine].sum() == 0
     assert np.mean(emptied) == pytest.approx(0.4, abs=0.15)
-    never = EpisodeSampler(two_pools(), seed=2, unrelated=0.0, emptied=0.0)
+    never = EpisodeSampler(two_pools(), seed=2, recipe=EpisodeRecipe(unrelated=0.0, emptied=0.0))
     assert all(never.draw(step).masks[:4].any() for step in range(10))
 
 
 def test_a_single_task_has_no_unrelated_supports():
-    sampler = EpisodeSampler([pool("only")], seed=0, unrelated=1.0)
+    sampler = EpisodeSampler([pool("only")], seed=0, recipe=EpisodeRecipe(unrelated=1.0))
     assert all(sampler.draw(step).related.all() for step in range(5))
 
 
 def test_one_support_at_least_shows_the_object_if_any_can(no_augmentation):
-    sampler = EpisodeSampler([pool("only", empty_share=1.0)], seed=0, emptied=0.0)
+    sampler = EpisodeSampler([pool("only", empty_share=1.0)], seed=0, recipe=EpisodeRecipe(emptied=0.0))
     empty_targets = 0
     for step in range(DRAWS):
         episode = sampler.draw(step)
@@ -146,14 +145,14 @@ def test_one_support_at_least_shows_the_object_if_any_can(no_augmentation):
 def test_the_union_of_the_objects_is_a_task_where_it_was_asked_for(no_augmentation):
     sizes = {True: set(), False: set()}
     for unions, found in sizes.items():
-        sampler = EpisodeSampler([pool("two", objects=2, unions=unions)], seed=0, emptied=0.0)
+        sampler = EpisodeSampler([pool("two", objects=2, unions=unions)], seed=0, recipe=EpisodeRecipe(emptied=0.0))
         for step in range(DRAWS):
             found |= {int(m.sum()) for m in sampler.draw(step).masks if m.any()}
     assert sizes == {True: {6 * 16, 12 * 16}, False: {6 * 16}}
 
 
 def test_more_supports_than_the_limit_are_never_drawn():
-    sampler = EpisodeSampler([pool("only", per_step=6)], seed=0, max_supports=3)
+    sampler = EpisodeSampler([pool("only", per_step=6)], seed=0, recipe=EpisodeRecipe(max_supports=3))
     assert {sampler.draw(step).chosen.shape[1] for step in range(DRAWS)} == {1, 2, 3}
 
 
@@ -175,13 +174,15 @@ def test_a_training_without_a_task_a_case_or_a_support_is_refused_in_words():
     with pytest.raises(UsageError, match="no task to draw from"):
         EpisodeSampler([], seed=0)
     with pytest.raises(UsageError, match="max_supports is 0"):
-        EpisodeSampler([pool("fine")], seed=0, max_supports=0)
+        EpisodeSampler([pool("fine")], seed=0, recipe=EpisodeRecipe(max_supports=0))
     with pytest.raises(InputError, match="no case of colondb"):
-        build_pool("colondb", [], SIZE, per_step=2)
+        build_pool(TaskRecipe(dataset="colondb", per_step=2), [], SIZE)
 
 
 def test_the_smallest_task_that_is_accepted_can_be_drawn():
-    sampler = EpisodeSampler([pool("two", patients=2, per_step=2), pool("many")], seed=0, unrelated=0.5)
+    sampler = EpisodeSampler(
+        [pool("two", patients=2, per_step=2), pool("many")], seed=0, recipe=EpisodeRecipe(unrelated=0.5)
+    )
     assert {sampler.draw(step).chosen.shape for step in range(DRAWS)} == {(6, 1)}
 
 
@@ -202,13 +203,13 @@ def case(patient, name="", slices=3, shape=(20, 30), marked=(0, 1), spacing=(3.0
 
 def test_a_pool_brings_all_slices_to_one_size_and_keeps_who_is_who():
     cases = [case("b"), case("a", shape=(40, 40)), case("b", "second")]
-    made = build_pool("made", cases, SIZE, per_step=2, flip=True)
+    made = build_pool(TaskRecipe(dataset="made", per_step=2, flip=True), cases, SIZE)
     assert made.images.shape == (9, SIZE, SIZE)
     assert made.images.dtype == torch.uint8
     assert made.masks.shape == (9, 1, SIZE, SIZE)
     assert made.patients.tolist() == [1, 1, 1, 0, 0, 0, 1, 1, 1]
     assert made.masks.flatten(1).any(1).tolist() == [True, True, False] * 3
-    assert (made.objects, made.per_step, made.flip) == (("box",), 2, True)
+    assert (made.name, made.objects, made.task.flip) == ("made", ("box",), True)
     assert made.images.max() > 240  # the window reaches nearly from black to white
     assert made.images[:3, 22:].max() == 0  # padding
 

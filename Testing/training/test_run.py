@@ -31,7 +31,7 @@ def test_a_data_set_with_few_patients_is_validated_with_as_many_supports_as_it_h
     asked = []
     draw = module.draw_supports
     monkeypatch.setattr(module, "draw_supports", lambda *words, **more: asked.append(words[2]) or draw(*words, **more))
-    score = module.validator(Recipe("test", tasks=(TaskRecipe("made", per_step=2),)), None, "cpu")
+    score = module.validator(Recipe(name="test", tasks=(TaskRecipe(dataset="made", per_step=2),)), None, "cpu")
     scores = score(tiny_model())
     assert asked == [supports]
     assert list(scores) == ["made square"] and 0 <= scores["made square"] <= 1

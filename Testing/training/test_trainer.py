@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import itertools
 import json
@@ -21,7 +22,7 @@ from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training import trainer as module
-from ProxyPromptSegmentLib.training.recipe import Recipe, TaskRecipe, read_recipe
+from ProxyPromptSegmentLib.training.recipe import EpisodeRecipe, OptimizerRecipe, Recipe, TaskRecipe
 from ProxyPromptSegmentLib.training.trainer import Trainer, parameter_groups
 
 
@@ -74,15 +75,19 @@ def clock(monkeypatch):
 
 def recipe(steps=4, **changes):
     """With the fixture ``clock`` it takes this many steps."""
-    settings = {
-        "changes": {**TINY, **EVERYTHING},
-        "tasks": (TaskRecipe("made", per_step=3),),
-        "minutes": steps / 60,
-        "warmup_steps": 5,
-        "emptied": 0.0,
-        **changes,
-    }
-    return Recipe("tiny", **settings)
+    made = Recipe(
+        name="tiny",
+        changes={**TINY, **EVERYTHING},
+        tasks=(TaskRecipe(dataset="made", per_step=3),),
+        minutes=steps / 60,
+        optimizer=OptimizerRecipe(warmup_steps=5),
+        episodes=EpisodeRecipe(emptied=0.0),
+    )
+    for group in ("optimizer", "losses"):
+        mine = {item.name for item in dataclasses.fields(getattr(made, group))} & changes.keys()
+        changed = dataclasses.replace(getattr(made, group), **{name: changes.pop(name) for name in mine})
+        made = dataclasses.replace(made, **{group: changed})
+    return dataclasses.replace(made, **changes)
 
 
 def same(first, second):
@@ -101,7 +106,7 @@ def test_it_overfits_one_episode(data, tiny, tmp_path):
 
 def test_every_part_of_the_loss_is_told_and_they_add_up(data, tiny, tmp_path):
     trainer = Trainer(recipe(), data, tmp_path)
-    r, parts = trainer.recipe, trainer.step()
+    r, parts = trainer.recipe.losses, trainer.step()
     assert parts.keys() == {"loss", "dice", "bce", "prior", "presence", "quality"}
     expected = parts["dice"] + r.bce * parts["bce"] + r.prior * parts["prior"]
     expected += r.presence * parts["presence"] + r.quality * parts["quality"]
@@ -137,10 +142,31 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(data, tiny, clock,
 
 def test_the_state_of_another_recipe_is_refused(data, tiny, clock, tmp_path):
     Trainer(recipe(steps=1), data, tmp_path).run()
-    for other in (recipe(steps=1, bce=1.0), recipe(steps=2), recipe(steps=1, changes={**TINY, "temperature": 2.0})):
+    for other in (recipe(steps=1, bce=1.0), recipe(steps=1, changes={**TINY, "temperature": 2.0})):
         with pytest.raises(UsageError, match="state of another recipe; choose an empty folder"):
             Trainer(other, data, tmp_path)
     assert Trainer(recipe(steps=1), data, tmp_path).state.step == 1
+
+
+def test_more_minutes_resume_what_fewer_had_begun(data, tiny, clock, tmp_path):
+    Trainer(recipe(steps=2), data, tmp_path).run()
+    longer = Trainer(recipe(steps=5), data, tmp_path)
+    assert longer.state.step == 2
+    longer.run()
+    assert (longer.state.step, longer.state.seconds) == (5, 5.0)
+    assert read_checkpoint(tmp_path / "tiny.safetensors")[1]["steps"] == 5
+
+
+def test_a_state_of_an_older_version_is_known_by_what_its_recipe_said(data, tiny, clock, tmp_path):
+    Trainer(recipe(steps=1), data, tmp_path).run()
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    flat = ast.literal_eval(state["recipe"])
+    assert {"learning_rate", "bce", "unrelated", "clip", "clip_share", "clicks"} <= flat.keys()
+    torch.save({**state, "recipe": repr(dict(sorted(flat.items())))}, tmp_path / "state.pt")
+    assert Trainer(recipe(steps=1), data, tmp_path).state.step == 1
+    torch.save({**state, "recipe": "no recipe"}, tmp_path / "state.pt")
+    with pytest.raises(UsageError, match="state of another recipe"):
+        Trainer(recipe(steps=1), data, tmp_path)
 
 
 def test_it_stops_when_its_minutes_are_used(data, tiny, clock, tmp_path):
@@ -272,28 +298,3 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(data, ti
         models.append(trainer.model.state_dict())
     assert same(models[0], models[1])
     assert not same(models[0], models[2])
-
-
-def test_a_recipe_is_read_from_json_and_mistakes_in_it_are_named(tmp_path):
-    path = tmp_path / "recipe.json"
-    path.write_text(json.dumps({"name": "x", "tasks": [{"dataset": "made", "per_step": 3}], "minutes": 2}))
-    assert read_recipe(path) == Recipe("x", tasks=(TaskRecipe("made", 3),), minutes=2)
-    for text, sentence in (
-        ('{"name": "x", "speed": 1}', "unknown keys: speed; known are backbone"),
-        ('{"minutes": 1}', "does not fit.*name"),
-        ('{"name": "x", "tasks": [{"set": "made"}]}', "does not fit.*set"),
-        ("{", "is no JSON"),
-    ):
-        path.write_text(text)
-        with pytest.raises(UsageError, match=sentence):
-            read_recipe(path)
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_recipe(tmp_path / "gone.json")
-
-
-@pytest.mark.parametrize("text", ["[1]", '"x"', '{"name": "x", "tasks": 3}', '{"name": "x", "tasks": ["made"]}'])
-def test_json_that_is_no_recipe_is_refused(tmp_path, text):
-    path = tmp_path / "recipe.json"
-    path.write_text(text)
-    with pytest.raises(UsageError):
-        read_recipe(path)
