@@ -47,7 +47,9 @@ class ConsoleProgress(Progress):
 
     def _draw(self) -> None:
         filled = BAR * min(self.done, self.total) // max(self.total, 1)
-        line = f"{self.what} [{'#' * filled}{'.' * (BAR - filled)}] {self.unit} {self.done} of {self.total}"
+        line = f"{self.what} [{'#' * filled}{'.' * (BAR - filled)}]"
+        if self.total > 1:  # loading a model is one step, and no slice
+            line += f" {self.unit} {self.done} of {self.total}"
         if 0 < self.done < self.total:
             left = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
             line += f", {duration(left)} left"

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
-from ProxyPromptSegmentLib.networks.checkpoints import sha256
+from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 SUPPORT_SEED, TARGET_SEED = 1, 2

@@ -12,15 +12,19 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.requests import Request
+from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights.registry import resolve
+from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
-    from ProxyPromptSegmentLib.inference.pipeline import Job, LoadedModel, Outcome, SupportCase
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+    from ProxyPromptSegmentLib.support.case import SupportCase
 
     Masks = npt.NDArray[np.uint8]
 
@@ -43,29 +47,25 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
         read = time.perf_counter()
         if cancel.cancelled:
             return None
-        from ProxyPromptSegmentLib.inference import pipeline
-
-        model = pipeline.load(request.model, request.device, request.across_slices)
-        loaded = time.perf_counter()
-        if cancel.cancelled:
+        task = SegmentTask(
+            job,
+            model=request.model,
+            device=request.device,
+            threshold=request.threshold,
+            across_slices=request.across_slices,
+            keep=False,  # nothing comes after it that could use the embeddings
+        )
+        found = run_task(task, console, cancel)
+        if not found.result.done.any():
             return None
-        outcome = pipeline.run(model.segmenter, job, request.threshold, console.progress, cancel)
-        if not outcome.result.done.any():
-            return None
-        for note in outcome.notes:
-            console.warn(note)
+        for note in found.notes:
+            if note not in (*job.notes, *found.rungs):
+                console.warn(note)
         computed = time.perf_counter()
-        heard += _write(request, console, job, outcome, model, references)
+        heard += _write(request, console, job, found, references)
         now = time.perf_counter()
-        seconds = {
-            "reading": read - begun,
-            "model": loaded - read,
-            **outcome.seconds,
-            "writing": now - computed,
-            "total": now - begun,
-        }
-        notes = [*job.notes, *outcome.notes, *heard]
-        return _report(request, cases, job, outcome, model, seconds, references, notes)
+        seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
+        return _report(request, cases, job, found, seconds, references, [*found.notes, *heard])
 
 
 def _check(request: Request) -> None:
@@ -150,15 +150,14 @@ def _write(
     request: Request,
     console: Console,
     job: Job,
-    outcome: Outcome,
-    model: LoadedModel,
+    found: VolumeResult,
     references: Mapping[str, Masks] | None,
 ) -> list[str]:
     """Writes segmentation and picture; returns warnings."""
     from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
 
     refuse_existing("--output", request.output, request.force)  # somebody may have written it meanwhile
-    warnings = write_segmentation(request.output, outcome.segmentation)
+    warnings = write_segmentation(request.output, found.segmentation)
     for warning in warnings:
         console.warn(warning)
     if request.preview:
@@ -166,7 +165,7 @@ def _write(
 
         refuse_existing("--preview", request.preview, request.force)
         stacked = None if references is None else np.stack(list(references.values()))
-        write_preview(request.preview, job, outcome, stacked, model.name)
+        write_preview(request.preview, job, found, stacked, found.model.name)
     return warnings
 
 
@@ -174,8 +173,7 @@ def _report(
     request: Request,
     cases: list[SupportCase],
     job: Job,
-    outcome: Outcome,
-    model: LoadedModel,
+    found: VolumeResult,
     seconds: Mapping[str, float],
     references: Mapping[str, Masks] | None,
     notes: list[str],
@@ -184,12 +182,12 @@ def _report(
     from ProxyPromptSegmentLib.imaging.metrics import dice
     from ProxyPromptSegmentLib.reports.report import build_report, write_report
 
-    done = np.flatnonzero(outcome.result.done)
+    done = np.flatnonzero(found.result.done)
     scores = {
-        name: dice(job.view.take(mask)[done], outcome.masks[done, n])
+        name: dice(job.view.take(mask)[done], found.masks[done, n])
         for n, (name, mask) in enumerate((references or {}).items())
     }
-    report = build_report(job, outcome, cases, model, request.settings, seconds, request.truth, scores, notes)
+    report = build_report(job, found, cases, request.settings, seconds, request.truth, scores, notes)
     if request.report:
         refuse_existing("--report", request.report, request.force)
         write_report(request.report, report)

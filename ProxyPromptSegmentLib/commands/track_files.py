@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.inference.job import Job, plan
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import has_place
-from ProxyPromptSegmentLib.tracking.result import Tracked
+from ProxyPromptSegmentLib.tracking.result import FramesResult
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.requests import TrackRequest
@@ -104,7 +104,7 @@ def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[S
 
 
 def write_results(
-    request: TrackRequest, source: FrameSource, job: Job, found: Tracked, written: list[Path]
+    request: TrackRequest, source: FrameSource, job: Job, found: FramesResult, written: list[Path]
 ) -> list[str]:
     """Writes masks and overlay, each whole or not at all.
 
@@ -151,7 +151,7 @@ def write_results(
     return notes
 
 
-def _numbers_in_file(path: Path, source: FrameSource, found: Tracked) -> list[int]:
+def _numbers_in_file(path: Path, source: FrameSource, found: FramesResult) -> list[int]:
     """Frames that a file of masks gets.
 
     A file that does not say which frames it has begins with frame 0, so that slice n of it is frame n.

@@ -12,19 +12,23 @@ from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, r
 from ProxyPromptSegmentLib.commands.console import Console, ConsoleProgress
 from ProxyPromptSegmentLib.commands.frame_progress import OpenEndedProgress
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
+from ProxyPromptSegmentLib.commands.run_task import run_task
+from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.timing import time_of
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.reports.frame_table import write_rows
-from ProxyPromptSegmentLib.tracking.clip import follow_clip, follow_volume
+from ProxyPromptSegmentLib.reports.report import write_report
+from ProxyPromptSegmentLib.reports.track_report import build_track_report, notes_on
+from ProxyPromptSegmentLib.tracking.result import FramesResult, frames_of_volume
 from ProxyPromptSegmentLib.weights.registry import resolve
+from ProxyPromptSegmentLib.worker.events import Event, FrameLookedAt
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.reports.frame_table import TrackTable
-    from ProxyPromptSegmentLib.tracking.result import Tracked
-    from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
 
 class _NothingDone(Exception):  # noqa: N818 - no error: it leaves the block of the table, so that none is kept
@@ -46,8 +50,6 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
     Raises:
         ProxyPromptError: As the library's errors say.
     """
-    from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
-
     with console.listening() as heard:
         begun = time.perf_counter()
         _check(request)
@@ -58,39 +60,29 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         read = time.perf_counter()
         if cancel.cancelled:
             return None
-        from ProxyPromptSegmentLib.inference import pipeline
-        from ProxyPromptSegmentLib.reports.report import write_report
-        from ProxyPromptSegmentLib.reports.track_report import build_track_report, notes_on
-        from ProxyPromptSegmentLib.tracking.tracker import Tracker
-
-        model = pipeline.load(request.model, request.device)
-        tracker = Tracker(model.segmenter, request.mode)
-        loaded = time.perf_counter()
-        if cancel.cancelled:
-            return None
         try:
             with _table(request, source, written) as table:
-                found = _follow(request, tracker, source, job, table, console, cancel)
+                found = _follow(request, source, job, table, console, cancel)
                 if not found.done:
                     raise _NothingDone
         except _NothingDone:
             return None
         followed = time.perf_counter()
-        notes = [*found.notes, *(note for note in source.notes if note not in told), *notes_on(source, found)]
+        known = (*told, *found.rungs)
+        notes = [note for note in (*found.notes, *source.notes, *notes_on(source, found)) if note not in known]
         notes += write_results(request, source, job, found, written)
         for note in notes:
             console.warn(note)
         now = time.perf_counter()
         seconds = {
             "reading": read - begun,
-            "model": loaded - read,
-            "tracking": followed - loaded,
+            "model": found.seconds["model"],
+            "support": found.seconds["support"],
+            "tracking": found.seconds["segmentation"],
             "writing": now - followed,
             "total": now - begun,
         }
-        report = build_track_report(
-            source, job, found, cases, model, request.settings, seconds, [*told, *notes, *heard]
-        )
+        report = build_track_report(source, job, found, cases, request.settings, seconds, [*known, *notes, *heard])
         if request.report:
             refuse_existing("--report", request.report, request.force)
             write_report(request.report, report)
@@ -137,23 +129,35 @@ def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> I
 
 def _follow(
     request: TrackRequest,
-    tracker: Tracker,
     source: FrameSource,
     job: Job,
     table: TrackTable | None,
     console: Console,
     cancel: CancelToken,
-) -> Tracked:
-    """Follow a clip or a volume."""
-
-    def rows(found: Tracked, index: int) -> None:
-        if table is not None:
-            write_rows(table, found, index, None if source.kind == "volume" else time_of(source, index))
-
+) -> FramesResult:
+    """Follow a clip or a volume, and write the table's rows: of a clip as they come, of a volume at the end."""
+    options: dict[str, Any] = {
+        "model": request.model,
+        "device": request.device,
+        "threshold": request.threshold,
+        "mode": request.mode,
+    }
     if source.kind == "volume":
-        return follow_volume(tracker, job, request.threshold, rows, console.progress, cancel)
+        volume = run_task(SegmentTask(job, follow=True, keep=False, **options), console, cancel)
+        found = frames_of_volume(volume, job.slices, job.window)
+        if table:
+            for index in found.seen:
+                write_rows(table, found.objects, index, None, found.done.get(index), found.skipped.get(index, ""))
+        return found
     choice = FrameChoice.parse(request.slices)
     progress: Progress = console.progress
     if choice.total(source.count) is None and isinstance(progress, ConsoleProgress):
         progress = OpenEndedProgress(progress.stream, progress.unit)
-    return follow_clip(tracker, source, job, choice, request.threshold, rows, progress, cancel)
+
+    def on_event(event: Event) -> None:
+        if table and isinstance(event, FrameLookedAt):
+            time_s = time_of(source, event.index)
+            write_rows(table, job.support.objects, event.index, time_s, event.found, event.reason)
+
+    task = FramesTask(source, job.support, choice=choice, **options)
+    return run_task(task, console, cancel, progress=progress, on_event=on_event)

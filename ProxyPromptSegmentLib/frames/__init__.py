@@ -9,7 +9,7 @@ A frame that cannot be read becomes a `BadFrame`, and reading continues.
 from __future__ import annotations
 
 from ProxyPromptSegmentLib.frames.opening import open_frames
-from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, FrameSource
+from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, FrameArray, FrameSource, FrameStream
 from ProxyPromptSegmentLib.frames.video import VIDEO_SUFFIXES
 
-__all__ = ["VIDEO_SUFFIXES", "BadFrame", "Frame", "FrameSource", "open_frames"]
+__all__ = ["VIDEO_SUFFIXES", "BadFrame", "Frame", "FrameArray", "FrameSource", "FrameStream", "open_frames"]

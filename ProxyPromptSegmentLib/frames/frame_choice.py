@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
+from ProxyPromptSegmentLib.wording import consecutive_ranges
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class FrameChoice:
         """
         choice = SliceChoice.parse(text, "--frames")
         return cls() if choice is None else cls(tuple((first or 0, last) for first, last in choice.ranges))
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> FrameChoice:
+        """Return the choice of exactly these frames."""
+        return cls(tuple(consecutive_ranges(numbers)))
 
     def __contains__(self, index: int) -> bool:
         """Return whether a frame is among those requested."""

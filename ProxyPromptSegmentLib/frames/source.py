@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ _WINDOW_FRAMES, _WINDOW_PIXELS = (
     1 << 16,
 )  # numbers of frames, and of pixels per frame, that are sampled for the window
 COLOUR_FRAMES = 5
+# Of 256 grey levels: an 8-bit frame whose window is narrower is nearly empty and decides nothing.
+_NARROW = 64
 _GREY_TOLERANCE, _COLOURED_PART = 8, 1e-3  # of 255; lossy compression shifts colour planes by a few levels
 
 
@@ -42,12 +44,83 @@ class BadFrame:
     reason: str
 
 
+Frames = Generator[tuple[int, Frame | BadFrame], None, None]
+"""Frames with their numbers; closing it closes the file that they are read from."""
+
+
+class FrameStream(Protocol):
+    """What following frames needs of them; `FrameSource` of files, `FrameArray` of arrays."""
+
+    title: str
+    count: int | None
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+    eight_bit: bool
+
+    def window(self) -> tuple[float, float]:
+        """Return the intensities (low, high) to be shown as black and white."""
+
+    def __iter__(self) -> Frames:
+        """Yield all frames in order with their numbers."""
+
+
+class FrameArray:
+    """Frames that are already in memory and turned as the support's images.
+
+    Attributes:
+        title: What to call them in a sentence.
+        count: Number of frames.
+        shape: Rows and columns.
+        spacing_mm: Pixel size (row, column).
+        eight_bit: False: nothing is known of their range.
+    """
+
+    def __init__(
+        self, frames: npt.NDArray[Any], spacing_mm: tuple[float, float] = (1.0, 1.0), title: str = "the sequence"
+    ) -> None:
+        """Take frames ``(T, H, W)`` or ``(T, H, W, 3)``; they are not copied.
+
+        Raises:
+            InputError: If they have another shape.
+        """
+        if frames.ndim < 3 or frames.shape[3:] not in ((), (3,)) or not frames.size:
+            raise InputError(f"the frames have shape {frames.shape}; allowed are (T, H, W) and (T, H, W, 3)")
+        self._frames, self.title, self.spacing_mm = frames, title, spacing_mm
+        self.count: int | None = len(frames)
+        self.shape: tuple[int, int] = (frames.shape[1], frames.shape[2])
+        self.eight_bit = False
+
+    def window(self) -> tuple[float, float]:
+        """Return the window of all frames together."""
+        return intensity_window(self._frames)
+
+    def __iter__(self) -> Frames:
+        """Yield all frames in order with their numbers."""
+        yield from enumerate(self._frames)
+
+
+def first_window(frame: Frame, source: FrameStream) -> tuple[float, float]:
+    """Return the intensity window of a clip: that of its first frame, because no frame may know what comes later.
+
+    It is found as the support's is. Where that frame shows nothing, the source's own window serves.
+
+    Raises:
+        InputError: If the source has but one intensity.
+    """
+    try:
+        low, high = intensity_window(frame)
+    except InputError:
+        return source.window()
+    return source.window() if source.eight_bit and high - low < _NARROW else (low, high)
+
+
 class FrameSource:
     """A source of frames of one size, read in order or by index.
 
     Attributes:
         path: File or folder.
         name: Name for messages.
+        title: Name of the file, for sentences about it.
         kind: Kind of source.
         count: Number of frames; for a video the number stated in the file, if any, until it was read to its end.
         shape: Rows and columns of every frame, after orientation.
@@ -73,6 +146,7 @@ class FrameSource:
         self.path, self.kind, self.geometry, self.count = path, kind, geometry, count
         name = path.resolve().name if path.is_dir() else stem_of(path)
         self.name = name[:-4] if name.lower().endswith(".seq") else name
+        self.title = path.name
         self.view = slice_view(geometry, axis)
         turned = self.view.take(np.broadcast_to(np.uint8(0), geometry.shape_kji)).shape
         self.shape: tuple[int, int] = (turned[1], turned[2])
@@ -86,7 +160,7 @@ class FrameSource:
         self._window: tuple[float, float] | None = None
         self._dtype: np.dtype[Any] = np.dtype(np.uint8)
 
-    def __iter__(self) -> Iterator[tuple[int, Frame | BadFrame]]:
+    def __iter__(self) -> Frames:
         """Yield all frames in order with their indices; can be iterated again."""
         for index in range(self.count or 0):
             yield index, self.frame(index)

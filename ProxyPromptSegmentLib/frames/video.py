@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, BadFrame, Frame, FrameSource
+from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, BadFrame, Frame, Frames, FrameSource
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 
 VIDEO_SUFFIXES = (
@@ -47,7 +47,7 @@ class VideoSource(FrameSource):
                     f"{path.name} asks players to rotate it by {self._rotation} degrees; its frames are used as stored."
                 )
 
-    def __iter__(self) -> Iterator[tuple[int, Frame | BadFrame]]:
+    def __iter__(self) -> Frames:
         """Yield all frames in the order of presentation."""
         assert self.times_s is not None
         index = -1

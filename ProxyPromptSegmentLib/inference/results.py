@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +12,44 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
 
 THRESHOLD = 0.5
-"""Probability above which a voxel belongs to the object, where nobody chose another."""
+"""Probability above which a voxel belongs to the object, unless the user chooses another."""
+
 PRESENCE_THRESHOLD = 0.5
-"""Highest presence below which nothing in the target resembles the object."""
+"""Presence from which an object counts as being in a slice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """Which weights computed a result.
+
+    Attributes:
+        name: Name of the model.
+        sha256: Hash of its file.
+        path: Its file.
+        metadata: What the checkpoint says of itself.
+    """
+
+    name: str
+    sha256: str
+    path: Path
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def confidence_of(
+    shown: npt.ArrayLike, quality: npt.NDArray[np.floating], presence: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """Return how sure the model is of what it shows, 0..1: the one formula for slices and frames.
+
+    Args:
+        shown: Whether the mask has any pixel, bool; the shape of ``quality``.
+        quality: The decoder's estimate of the mask's IoU.
+        presence: Probability that the object is in the slice at all.
+
+    Returns:
+        float32, the same shape. Where the object is shown: the estimated IoU, lowered where presence is in doubt;
+        elsewhere: the probability that it is absent.
+    """
+    return np.where(shown, np.clip(quality, 0, 1) * presence, 1.0 - presence).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +124,7 @@ class SegmentResult:
             masks: Its masks ``(N, H, W)``.
         """
         presence = smooth_slice(self.presence, self.done, index)
-        return self._sure(masks.any(axis=(-2, -1)), self.quality[index], presence)
+        return confidence_of(masks.any(axis=(-2, -1)), self.quality[index], presence)
 
     def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold.
@@ -109,11 +146,28 @@ class SegmentResult:
         # Averaged in any case: a slice beside one without the object is in doubt.
         smooth = smooth_over_slices(self.presence, self.done)
         shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
-        return self._sure(shown, self.quality, smooth)
+        return confidence_of(shown, self.quality, smooth)
 
-    @staticmethod
-    def _sure(shown: npt.ArrayLike, quality: np.ndarray, presence: np.ndarray) -> np.ndarray:
-        return np.where(shown, np.clip(quality, 0, 1) * presence, 1.0 - presence).astype(np.float32)
+
+@dataclass(frozen=True, kw_only=True)
+class FrameResult:
+    """What was found on one frame, or on one slice that was followed, for each of the ``N`` objects.
+
+    Attributes:
+        area_px: Pixels inside the mask, ``(N,)``.
+        confidence: 0..1, see `confidence_of`.
+        presence: 0..1.
+        agreement: Of proxy prompt and memory, 0..1; nan where they were not compared.
+        disagrees: Whether the two disagree, so that the frame should be reviewed.
+        reanchored: Whether the memory was dropped here.
+    """
+
+    area_px: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float32]
+    presence: npt.NDArray[np.float32]
+    agreement: npt.NDArray[np.float32]
+    disagrees: npt.NDArray[np.bool_]
+    reanchored: npt.NDArray[np.bool_]
 
 
 def empty_result(

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
-from ProxyPromptSegmentLib.tracking.result import Tracked
+from ProxyPromptSegmentLib.inference.results import FrameResult
 
 STATES = ("ok", "bad", "disagrees", "not done")
 
@@ -128,29 +128,37 @@ class TrackTable:
             raise
 
 
-def write_rows(table: TrackTable, found: Tracked, index: int, time_s: float | None) -> None:
-    """Write the results of a frame into the table, one row per object.
+def write_rows(
+    table: TrackTable,
+    objects: Sequence[str],
+    index: int,
+    time_s: float | None,
+    found: FrameResult | None,
+    reason: str = "",
+) -> None:
+    """Write what is known of a frame into the table, a row for each object.
 
     Args:
         table: An open table.
-        found: The results so far; the frame is among those that are done or skipped.
-        index: Index of the frame.
-        time_s: Presentation time of the frame in seconds.
+        objects: Names of the objects.
+        index: Number of the frame.
+        time_s: When the frame is shown.
+        found: What was found on it; None if it was skipped.
+        reason: Why it was skipped.
     """
-    if (one := found.done.get(index)) is None:
-        for name in found.objects:
-            table.add(index, name, None, time_s, state="bad", note=found.skipped[index])
-        return
-    for n, name in enumerate(found.objects):
+    for n, name in enumerate(objects):
+        if found is None:
+            table.add(index, name, None, time_s, state="bad", note=reason)
+            continue
         table.add(
             index,
             name,
-            int(one.area_px[n]),
+            int(found.area_px[n]),
             time_s,
-            float(one.confidence[n]),
-            float(one.agreement[n]),
-            "disagrees" if one.disagrees[n] else "ok",
-            DROPPED if one.reanchored[n] else "",
+            float(found.confidence[n]),
+            float(found.agreement[n]),
+            "disagrees" if found.disagrees[n] else "ok",
+            DROPPED if found.reanchored[n] else "",
         )
 
 

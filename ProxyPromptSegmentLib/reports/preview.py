@@ -15,7 +15,8 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from ProxyPromptSegmentLib.inference.pipeline import Job, Outcome
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 
 PREVIEW_SUFFIXES = (".png",)
 TILE = 220
@@ -167,18 +168,18 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def draw_preview(
-    job: Job, outcome: Outcome, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
+    job: Job, found: VolumeResult, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
 ) -> Image.Image:
     """Draw the preview of a result.
 
     Args:
         job: The job.
-        outcome: Its result.
-        truth: Reference masks on the target's grid ``(N, K, J, I)``, drawn as thin white contours.
+        found: Its result.
+        truth: Reference masks on the target's grid ``(N, K, J, I)``, drawn thin and white.
         model: Name of the model, for the title.
     """
     colors = [bright(color) for color in job.support.colors]
-    chosen = choose_slices(outcome.masks, outcome.result.done)
+    chosen = choose_slices(found.masks, found.result.done)
     sheet = _Sheet(columns=max(4, min(COLUMNS, max(len(chosen), len(job.support)))))
     sources = dict.fromkeys(shown.name for shown in job.shown)
     title = f"{job.name}, segmented as marked on {', '.join(sources)}" + (f" ({model})" if model else "")
@@ -200,14 +201,14 @@ def draw_preview(
     if not chosen:
         sheet.line("Target: no slice was computed.", 15)
         return sheet.finished()
-    _target_rows(sheet, job, outcome, chosen, colors, truth)
+    _target_rows(sheet, job, found, chosen, colors, truth)
     return sheet.finished()
 
 
 def _target_rows(
     sheet: _Sheet,
     job: Job,
-    outcome: Outcome,
+    found: VolumeResult,
     chosen: list[int],
     colors: list[tuple[int, int, int]],
     truth: npt.NDArray[np.uint8] | None,
@@ -215,24 +216,24 @@ def _target_rows(
     """Draw the rows of the target: contours, then probability maps."""
     images = job.view.take(job.target.array)
     size = tile_size(images.shape[1:3], job.view.spacing_mm)
-    found = outcome.masks.any(axis=(1, 2, 3))
-    if found.any():
-        sheet.line(f"Target: slices on which something was found ({len(chosen)} of {int(found.sum())})", 15)
+    shown_on = found.masks.any(axis=(1, 2, 3))
+    if shown_on.any():
+        sheet.line(f"Target: slices on which something was found ({len(chosen)} of {int(shown_on.sum())})", 15)
     else:
-        sheet.line(f"Target: nothing was found; {len(chosen)} of {int(outcome.result.done.sum())} slices", 15)
+        sheet.line(f"Target: nothing was found; {len(chosen)} of {int(found.result.done.sum())} slices", 15)
     references = [] if truth is None else [job.view.take(mask) for mask in truth]
-    probability = outcome.result.gated_probability()
+    probability = found.result.gated_probability()
     pictures, maps, captions = [], [], []
     for n in chosen:
         picture = picture_of(images[n], job.window, size)
         for reference in references:
             picture[contour(reference[n], size, 1)] = _TRUTH
-        for mask, color in zip(outcome.masks[n], colors, strict=True):
+        for mask, color in zip(found.masks[n], colors, strict=True):
             picture[contour(mask, size)] = color
         pictures.append(picture)
         maps.append(heat(enlarge(probability[n].max(axis=0), size)))
-        shown = outcome.masks[n].any(axis=(1, 2))
-        sure = outcome.confidence[n][shown].min() if shown.any() else outcome.confidence[n].min()
+        shown = found.masks[n].any(axis=(1, 2))
+        sure = found.confidence[n][shown].min() if shown.any() else found.confidence[n].min()
         captions.append(f"slice {n}, confidence {sure:.2f}")
     sheet.tiles(pictures, captions)
     sheet.heat_bar()
@@ -240,13 +241,13 @@ def _target_rows(
 
 
 def write_preview(
-    path: Path, job: Job, outcome: Outcome, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
+    path: Path, job: Job, found: VolumeResult, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
 ) -> None:
     """Write the preview of a result as a PNG, completely or not at all.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    picture = draw_preview(job, outcome, truth, model)
+    picture = draw_preview(job, found, truth, model)
     with safe_output(path) as partial:
         picture.save(partial, format="PNG")

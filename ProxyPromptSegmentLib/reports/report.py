@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,12 +17,16 @@ from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import label_values
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.networks.checkpoints import sha256
-from ProxyPromptSegmentLib.reports.results_table import findings_of, measure
+from ProxyPromptSegmentLib.reports.results_table import arrays_of, measure
 from ProxyPromptSegmentLib.support.matching import has_place, plane_of
+from ProxyPromptSegmentLib.weights.hashing import sha256
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.pipeline import Job, LoadedModel, Outcome, SupportCase
+    from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.results import ModelFacts
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+    from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentLib.tracking.result import FramesResult
 
 LEAST_SURE = 3
 _PACKAGES = ("torch", "segment-anything", "sam2", "numpy", "SimpleITK", "slicerio", "pynrrd", "safetensors", "av")
@@ -64,27 +68,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_object(job: Job, outcome: Outcome, number: int, label: int, dice: float | None = None) -> dict[str, Any]:
+def describe_object(
+    job: Job, found: VolumeResult, number: int, label: int, dice: float | None = None
+) -> dict[str, Any]:
     """Describe the result for one object.
 
     Args:
         job: The job.
-        outcome: Its result.
-        number: Index of the object.
+        found: Its result.
+        number: Which object.
         label: Its value in a label map.
         dice: Dice against the truth, if there is one.
     """
-    segment = outcome.segmentation.segments[number]
-    found = measure(findings_of(outcome, job), number, LEAST_SURE)
+    segment = found.segmentation.segments[number]
+    measured = measure(arrays_of(found, job), number, LEAST_SURE)
     described: dict[str, Any] = {
         "name": segment.name,
         "label_value": label,
         "color_rgb": [round(float(c), 4) for c in segment.color_rgb],
-        "voxels": found.voxels,
-        "volume_ml": _rounded(found.volume_ml, 3),
-        "slices_found": found.slices,
-        "highest_presence": _rounded(found.highest_presence, 4),
-        "lowest_confidence": [{"slice": n, "confidence": round(value, 4)} for n, value in found.least],
+        "voxels": measured.voxels,
+        "volume_ml": _rounded(measured.volume_ml, 3),
+        "slices_found": measured.slices,
+        "highest_presence": _rounded(measured.highest_presence, 4),
+        "lowest_confidence": [{"slice": n, "confidence": round(value, 4)} for n, value in measured.least],
     }
     if dice is not None:
         described["dice"] = round(dice, 4)
@@ -117,28 +123,10 @@ def describe_supports(cases: Sequence[SupportCase], job: Job) -> list[dict[str, 
     ]
 
 
-class ModelLike(Protocol):
-    """The model attributes that a report contains; `pipeline.LoadedModel` and the worker's facts have them."""
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-
-    @property
-    def path(self) -> Path:
-        """File of the model."""
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the file."""
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata of the checkpoint."""
-
-
-def describe_model(model: ModelLike) -> dict[str, Any]:
-    """Describe a model by name and hash."""
+def describe_model(model: ModelFacts | None) -> dict[str, Any]:
+    """Return name and hash of a model; empty where none was loaded."""
+    if model is None:
+        return {}
     return {
         "name": model.name,
         "file": model.path.name,
@@ -149,9 +137,8 @@ def describe_model(model: ModelLike) -> dict[str, Any]:
 
 def build_report(
     job: Job,
-    outcome: Outcome,
+    found: VolumeResult,
     cases: Sequence[SupportCase],
-    model: LoadedModel,
     settings: Mapping[str, Any],
     seconds: Mapping[str, float],
     truth: Path | None = None,
@@ -162,11 +149,10 @@ def build_report(
 
     Args:
         job: The job.
-        outcome: Its result.
+        found: Its result.
         cases: The supports.
-        model: The model.
-        settings: Settings of the run.
-        seconds: Time of each stage in seconds.
+        settings: Options of the call.
+        seconds: Time of each stage.
         truth: File of the reference masks, if any.
         dice: Dice against the truth by object name.
         notes: Notes for the user, as sentences.
@@ -175,29 +161,29 @@ def build_report(
         JSON values; missing numbers are null.
     """
     return {
-        **describe_state(outcome),
+        **describe_state(found),
         "inputs": {
             "supports": describe_supports(cases, job),
             "target": describe_target(job),
             **({"truth": describe_file(truth)} if truth else {}),
         },
-        "model": describe_model(model),
+        "model": describe_model(found.model),
         "settings": dict(settings),
-        "device": str(model.segmenter.device),
+        "device": found.device,
         "versions": versions(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-        **describe_outcome(job, outcome, dice),
+        **describe_result(job, found, dice),
         "notes": list(notes),
     }
 
 
-def describe_state(outcome: Outcome) -> dict[str, Any]:
-    """Return the common head of all reports."""
+def describe_state(found: VolumeResult | FramesResult) -> dict[str, Any]:
+    """Describe what every report begins with: program, time and state."""
     return {
         "program": "proxyprompt",
         "research_use_only": True,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "state": "stopped by the user" if outcome.cancelled else "complete",
+        "state": "stopped by the user" if found.cancelled else "complete",
     }
 
 
@@ -211,20 +197,20 @@ def describe_target(job: Job) -> dict[str, Any]:
     }
 
 
-def describe_outcome(job: Job, outcome: Outcome, dice: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Describe which slices were done and the result for each object.
+def describe_result(job: Job, found: VolumeResult, dice: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Which slices were done, and what was found on them.
 
     Args:
         job: The job.
-        outcome: Its result.
-        dice: Dice against the truth by object name.
+        found: Its result.
+        dice: Overlap with the truth by object name.
     """
-    labels, scores = label_values(outcome.segmentation.segments), dict(dice or {})
+    labels, scores = label_values(found.segmentation.segments), dict(dice or {})
     return {
         "slices_wanted": len(job.slices),
-        "slices_done": [int(n) for n in np.flatnonzero(outcome.result.done)],
+        "slices_done": [int(n) for n in np.flatnonzero(found.result.done)],
         "objects": [
-            describe_object(job, outcome, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
+            describe_object(job, found, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
         ],
     }
 

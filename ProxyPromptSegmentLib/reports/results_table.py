@@ -1,4 +1,4 @@
-"""Tables of a result: volumes per object, the slices to review first, and both as CSV text."""
+"""The result of a job for a person: volumes, where to look first, and both as tables and as CSV text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.support.matching import has_place
 from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT
+from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.wording import ranges
 
 if TYPE_CHECKING:
@@ -29,14 +31,14 @@ ABRUPT = 0.75
 """Share of the object's largest area above which an empty next slice is suspicious."""
 
 LONGEST_GAP = 3
-"""In slices; a longer gap separates two parts of the object."""
+"""Slices; a longer stretch without the object lies between two parts of it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """The arrays of an outcome that the tables need; for slices of a volume or frames of a sequence.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ResultArrays:
+    """The part of a result that tables are made of; slices of a volume or frames of a sequence.
 
-    `findings_of` makes it from an outcome.
+    `arrays_of` makes it from a result.
 
     Attributes:
         objects: Names of the ``N`` objects.
@@ -113,46 +115,44 @@ class Table:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def findings_of(
-    outcome: Any,
-    job: Job | None = None,
-    agreement: npt.NDArray[np.float32] | None = None,
-    spacing_mm: tuple[float, float] | None = None,
-) -> Findings:
-    """Extract the arrays for the tables from an outcome.
+def arrays_of(
+    found: VolumeResult | FramesResult, job: Job | None = None, spacing_mm: tuple[float, float] | None = None
+) -> ResultArrays:
+    """Take what the tables need out of a result.
 
     Args:
-        outcome: `pipeline.Outcome`, the worker's `TaskOutcome` around it, or its `FramesOutcome`.
-        job: The job; without it the pixel size of the slices is unknown and a picture counts as a volume.
-        agreement: See `Findings`; by default the outcome's own, if any.
-        spacing_mm: Pixel size (row, column) of frames in mm, if known; by default the job's.
+        found: The result.
+        job: The job; without it the pixel size of the slices is not known and a picture passes for a volume.
+        spacing_mm: Pixel size (row, column) of frames, where it is known; by default the job's.
     """
-    outcome = getattr(outcome, "outcome", outcome)
-    if agreement is None:
-        agreement = getattr(outcome, "agreement", None)
-    result = getattr(outcome, "result", None)
-    if result is None:  # frames
-        if spacing_mm is None and job is not None and has_place(job.target):
-            spacing_mm = job.view.spacing_mm
-        shown = (outcome.masks, outcome.confidence, outcome.presence, outcome.done)
-        pixel = None if spacing_mm is None else math.prod(spacing_mm)
-        return Findings(tuple(outcome.objects), *shown, None, pixel, agreement, True)
     placed = job is None or has_place(job.target)
-    return Findings(
-        tuple(result.objects),
-        outcome.masks,
-        outcome.confidence,
-        result.presence,
-        result.done,
-        math.prod(outcome.segmentation.geometry.spacing_mm) if placed else None,
-        math.prod(job.view.spacing_mm) if job is not None and placed else None,
-        agreement,
+    if isinstance(found, FramesResult):
+        if spacing_mm is None and job is not None and placed:
+            spacing_mm = job.view.spacing_mm
+        return ResultArrays(
+            objects=found.objects,
+            masks=found.stacked_masks(),
+            confidence=found.stacked("confidence"),
+            presence=found.stacked("presence"),
+            done=found.is_done,
+            pixel_mm2=None if spacing_mm is None else math.prod(spacing_mm),
+            agreement=found.stacked("agreement", np.nan),
+            frames=True,
+        )
+    return ResultArrays(
+        objects=found.objects,
+        masks=found.masks,
+        confidence=found.confidence,
+        presence=found.result.presence,
+        done=found.result.done,
+        voxel_mm3=math.prod(found.segmentation.geometry.spacing_mm) if placed else None,
+        pixel_mm2=math.prod(job.view.spacing_mm) if job is not None and placed else None,
     )
 
 
-def _taken(outcome: Any, job: Job | None) -> Findings:
-    """Return findings unchanged; convert anything else with `findings_of`."""
-    return outcome if isinstance(outcome, Findings) else findings_of(outcome, job)
+def _taken(found: VolumeResult | FramesResult | ResultArrays, job: Job | None) -> ResultArrays:
+    """Return arrays as they are; of everything else `arrays_of`."""
+    return found if isinstance(found, ResultArrays) else arrays_of(found, job)
 
 
 @dataclass(frozen=True)
@@ -174,22 +174,22 @@ class Found:
     highest_presence: float | None
 
 
-def measure(findings: Findings, number: int, least: int = 1) -> Found:
-    """Measure one object.
+def measure(arrays: ResultArrays, number: int, least: int = 1) -> Found:
+    """Measures one object.
 
     Args:
-        findings: The result.
-        number: Index of the object.
-        least: Number of slices of lowest confidence to list.
+        arrays: The result.
+        number: Which object.
+        least: How many of its least sure slices are listed.
     """
-    mask, confidence = findings.masks[:, number], findings.confidence[:, number]
+    mask, confidence = arrays.masks[:, number], arrays.confidence[:, number]
     voxels = int(mask.sum(dtype=np.int64))
     slices = [int(n) for n in np.flatnonzero(mask.any(axis=(1, 2)))]
     ordered = sorted(slices, key=lambda n: (float(confidence[n]), n))[:least]
-    presence = findings.presence[findings.done, number]
+    presence = arrays.presence[arrays.done, number]
     return Found(
         voxels,
-        None if findings.voxel_mm3 is None else voxels * findings.voxel_mm3 / 1000,
+        None if arrays.voxel_mm3 is None else voxels * arrays.voxel_mm3 / 1000,
         slices,
         [(n, float(confidence[n])) for n in ordered],
         float(presence.max()) if presence.size else None,
@@ -212,69 +212,71 @@ class _Reasons:
         self.factor *= factor
 
 
-def slices_to_look_at(outcome: Any, most: int = 10, job: Job | None = None) -> list[Doubt]:
-    """Return the slices to review, lowest confidence first; one entry per slice and object with all reasons.
+def slices_to_look_at(
+    found: VolumeResult | FramesResult | ResultArrays, most: int = 10, job: Job | None = None
+) -> list[Doubt]:
+    """List the slices to review first, least confident first; one entry per slice and object, with all its reasons.
 
     If anything was computed, there is at least one entry per object: its slice of lowest confidence, or for an object
     that was not found the slice where it is most likely.
 
     Args:
-        outcome: `Findings`, or what `findings_of` takes.
-        most: Largest number of entries.
-        job: The job, needed for areas in mm² in the reasons.
+        found: The result, or what `arrays_of` made of it.
+        most: How many at most.
+        job: Makes areas in mm² possible in the reasons.
     """
-    findings = _taken(outcome, job)
+    arrays = _taken(found, job)
     doubts = []
-    for number in range(len(findings.objects)):
-        doubts += _doubts_on(findings, number)
+    for number in range(len(arrays.objects)):
+        doubts += _doubts_on(arrays, number)
     return sorted(doubts, key=lambda doubt: (doubt.sure, doubt.object_index, doubt.index))[: max(0, most)]
 
 
-def _doubts_on(findings: Findings, number: int) -> list[Doubt]:
-    """Return the doubts about one object, in slice order."""
-    what = "frame" if findings.frames else "slice"
-    done = np.flatnonzero(findings.done)
+def _doubts_on(arrays: ResultArrays, number: int) -> list[Doubt]:
+    """List the doubts about one object, in the order of the slices."""
+    what = "frame" if arrays.frames else "slice"
+    done = np.flatnonzero(arrays.done)
     if not done.size:
         return []
-    confidence, name = findings.confidence[:, number], findings.objects[number]
-    shown = np.asarray(findings.masks[:, number].any(axis=(1, 2)))
+    confidence, name = arrays.confidence[:, number], arrays.objects[number]
+    shown = np.asarray(arrays.masks[:, number].any(axis=(1, 2)))
     reasons = {int(n): _Reasons() for n in done}
     if not shown.any():
-        place = int(done[np.argmax(findings.presence[done, number])])
-        presence = float(findings.presence[place, number])
-        words = f"'{name}' was not found; if present at all, most likely on this {what} (presence {presence:.2f})"
+        place = int(done[np.argmax(arrays.presence[done, number])])
+        presence = float(arrays.presence[place, number])
+        words = f"'{name}' was not found; if it is there at all, then rather on this {what} (presence {presence:.2f})"
         reasons[place].add(words, 0.5)
-        return [_doubt(findings, number, place, reasons[place])]
+        return [_doubt(arrays, number, place, reasons[place])]
     for n in done:
         if confidence[n] < UNSURE:
             words = f"the model is not sure of the contour ({confidence[n]:.2f})"
             if not shown[n]:
                 words = f"the model is not sure that '{name}' is absent ({confidence[n]:.2f})"
             reasons[int(n)].add(words, 1.0)
-        if findings.agreement is not None and findings.agreement[n, number] < DISAGREEMENT:  # NaN is not
-            agreement = float(findings.agreement[n, number])
-            words = f"proxy prompt and memory disagree (agreement {agreement:.2f})"
+        if arrays.agreement is not None and arrays.agreement[n, number] < DISAGREEMENT:  # NaN is not
+            agreement = float(arrays.agreement[n, number])
+            words = f"support and memory say different things (they agree by {agreement:.2f})"
             reasons[int(n)].add(words, max(agreement, 0.1))
-    _judge_areas(findings, number, reasons, what)
+    _judge_areas(arrays, number, reasons, what)
     if not any(one.words for one in reasons.values()):
-        least = measure(findings, number).least[0][0]
-        reasons[least].add(f"lowest confidence of all {what}s of '{name}'; nothing else is suspicious", 1.0)
-    return [_doubt(findings, number, n, one) for n, one in reasons.items() if one.words]
+        least = measure(arrays, number).least[0][0]
+        reasons[least].add(f"the least sure {what} of '{name}', with nothing against it", 1.0)
+    return [_doubt(arrays, number, n, one) for n, one in reasons.items() if one.words]
 
 
-def _doubt(findings: Findings, number: int, index: int, reasons: _Reasons) -> Doubt:
-    confidence = float(findings.confidence[index, number])
+def _doubt(arrays: ResultArrays, number: int, index: int, reasons: _Reasons) -> Doubt:
+    confidence = float(arrays.confidence[index, number])
     words = "; ".join(reasons.words)
-    return Doubt(index, findings.objects[number], confidence, words, confidence * reasons.factor, number)
+    return Doubt(index, arrays.objects[number], confidence, words, confidence * reasons.factor, number)
 
 
-def _judge_areas(findings: Findings, number: int, reasons: dict[int, _Reasons], what: str) -> None:
-    """Add reasons based on the areas: gaps, isolated slices, jumps and abrupt ends.
+def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons], what: str) -> None:
+    """Add the reasons that the areas give: gaps, isolated slices, jumps and abrupt ends.
 
     Only computed slices count, and only direct neighbours are compared.
     """
-    done = findings.done
-    areas = np.where(done, findings.masks[:, number].sum(axis=(1, 2), dtype=np.int64), 0)
+    done = arrays.done
+    areas = np.where(done, arrays.masks[:, number].sum(axis=(1, 2), dtype=np.int64), 0)
     shown = np.flatnonzero(areas)
     first, last, largest = int(shown[0]), int(shown[-1]), int(areas.max())
 
@@ -297,45 +299,45 @@ def _judge_areas(findings: Findings, number: int, reasons: dict[int, _Reasons], 
             low, high = min(values), max(values)
             if areas[n] > JUMP * high or JUMP * areas[n] < low:
                 ratio = float(areas[n] / high if areas[n] > high else low / areas[n])
-                here = _area(findings, int(areas[n]))
-                there = " and ".join(_area(findings, value) for value in values)
-                reasons[n].add(f"its area jumps: {here} here, {there} on its neighbours", max(0.2, 1 / ratio))
+                here = _area(arrays, int(areas[n]))
+                there = " and ".join(_area(arrays, value) for value in values)
+                reasons[n].add(f"its area jumps: {here} here, {there} beside it", max(0.2, 1 / ratio))
         elif last - first >= 3 and areas[n] >= ABRUPT * largest and n in (first, last):
             missing = [m for m, area in around if not area and not first <= m <= last]
             if missing:
                 reasons[n].add(f"it ends abruptly: nothing on {what} {missing[0]}", 0.7)
 
 
-def _area(findings: Findings, pixels: int) -> str:
-    """Return an area with its unit."""
-    if findings.pixel_mm2 is None:
+def _area(arrays: ResultArrays, pixels: int) -> str:
+    """Word an area."""
+    if arrays.pixel_mm2 is None:
         return f"{pixels} pixels"
-    return f"{pixels * findings.pixel_mm2:.4g} mm²"
+    return f"{pixels * arrays.pixel_mm2:.4g} mm²"
 
 
 # --- tables -------------------------------------------------------------------------------------------------
 
 
-def object_table(outcome: Any, job: Job | None = None) -> Table:
-    """Return one row per object: name, volume in ml, voxels, slices found, lowest confidence and its slice.
+def object_table(found: VolumeResult | FramesResult | ResultArrays, job: Job | None = None) -> Table:
+    """One row for each object: object, volume in ml, voxels, slices found, lowest confidence and where.
 
     For frames: name, frames found, smallest and largest area, lowest confidence and its frame.
     """
-    findings = _taken(outcome, job)
+    arrays = _taken(found, job)
     rows: list[list[Any]] = []
-    for number, name in enumerate(findings.objects):
-        found = measure(findings, number)
-        where, least = found.least[0] if found.least else (None, None)
+    for number, name in enumerate(arrays.objects):
+        one = measure(arrays, number)
+        where, least = one.least[0] if one.least else (None, None)
         doubt = [None if least is None else round(least, 4), where]
-        if findings.frames:
-            areas = findings.masks[found.slices, number].sum(axis=(1, 2), dtype=np.int64).tolist()
+        if arrays.frames:
+            areas = arrays.masks[one.slices, number].sum(axis=(1, 2), dtype=np.int64).tolist()
             ends = [min(areas), max(areas)] if areas else [None, None]
-            mm2 = [None if e is None or findings.pixel_mm2 is None else round(e * findings.pixel_mm2, 3) for e in ends]
-            rows.append([name, len(found.slices), ranges(found.slices), *ends, *mm2, *doubt])
+            mm2 = [None if e is None or arrays.pixel_mm2 is None else round(e * arrays.pixel_mm2, 3) for e in ends]
+            rows.append([name, len(one.slices), ranges(one.slices), *ends, *mm2, *doubt])
         else:
-            volume = None if found.volume_ml is None else round(found.volume_ml, 3)
-            rows.append([name, volume, found.voxels, len(found.slices), ranges(found.slices), *doubt])
-    if findings.frames:
+            volume = None if one.volume_ml is None else round(one.volume_ml, 3)
+            rows.append([name, volume, one.voxels, len(one.slices), ranges(one.slices), *doubt])
+    if arrays.frames:
         return Table(
             (
                 *("Object", "Frames", "Found on", "Smallest", "Largest", "Smallest area", "Largest area"),

@@ -13,22 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.inference.pipeline import Outcome
 from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
-    ModelLike,
     describe_model,
-    describe_outcome,
+    describe_result,
     describe_state,
     describe_supports,
     describe_target,
     to_text,
     versions,
 )
-from ProxyPromptSegmentLib.reports.results_table import findings_of, measure
+from ProxyPromptSegmentLib.reports.results_table import arrays_of, measure
+from ProxyPromptSegmentLib.tracking.result import FramesResult
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.results import ModelFacts
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.support.case import SupportCase
 
 SEGMENT, TRACK = "segment", "track"
@@ -39,8 +40,8 @@ _HARMLESS = ("entry", "modality")
 
 def run_record(
     job: Job,
-    outcome: Any,
-    model: ModelLike,
+    found: VolumeResult | FramesResult,
+    model: ModelFacts | None,
     parameters: Mapping[str, Any],
     device: str,
     supports: Sequence[SupportCase] = (),
@@ -59,9 +60,9 @@ def run_record(
 
     Args:
         job: The job.
-        outcome: Its result: `pipeline.Outcome`, or the worker's `TaskOutcome` or `FramesOutcome`.
-        model: The model's name, file and hash.
-        parameters: Settings of the run, named like the command line's options: ``model``, ``axis``, ``threshold``,
+        found: Its result.
+        model: Name, file and hash of the model.
+        parameters: Choices of the call, by the names of the command line's options: ``model``, ``axis``, ``threshold``,
             ``objects``, ``across_slices``, ``follow``, ``max_slices``, ...
         device: The device used.
         supports: The cases, in the order of ``job.shown``'s numbers, for hashes of their voxels and files. The hashes
@@ -73,14 +74,13 @@ def run_record(
         support_facts: Further facts about each support, e.g. from the support library.
         names: Whether to keep case names and paths.
     """
-    outcome = getattr(outcome, "outcome", outcome)
-    frames = not isinstance(outcome, Outcome)
+    frames = isinstance(found, FramesResult)
     settings = {str(key): _plain(value) for key, value in parameters.items()}
-    spent = outcome.seconds if seconds is None else seconds
+    spent = found.seconds if seconds is None else seconds
     stages = dict(spent) if isinstance(spent, Mapping) else {"total": float(spent)}
-    told = dict.fromkeys([*job.notes, *getattr(outcome, "notes", ()), *sentences])
+    notes = dict.fromkeys([*job.notes, *found.notes, *sentences])
     record = {
-        **describe_state(outcome),
+        **describe_state(found),
         "started": (started or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(timespec="seconds"),
         "command": TRACK if frames or settings.get("follow") else SEGMENT,
         "inputs": {
@@ -96,8 +96,8 @@ def run_record(
         "memory": list(rungs),
         "versions": versions(),
         "seconds": {stage: round(float(value), 3) for stage, value in stages.items()},
-        **(_describe_frames(outcome, job) if frames else describe_outcome(job, outcome)),
-        "notes": [sentence for sentence in told if sentence not in rungs],
+        **(_describe_frames(found, job) if isinstance(found, FramesResult) else describe_result(job, found)),
+        "notes": [sentence for sentence in notes if sentence not in rungs],
     }
     if names:
         record["inputs"]["target"]["name"] = job.name
@@ -149,13 +149,13 @@ def _sha256(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def _describe_frames(outcome: Any, job: Job) -> dict[str, Any]:
-    """Describe which frames were done and the result for each object."""
-    findings = findings_of(outcome, job)
-    pixel, objects = findings.pixel_mm2, []
-    for number, name in enumerate(findings.objects):
-        found = measure(findings, number, LEAST_SURE)
-        areas = findings.masks[found.slices, number].sum(axis=(1, 2), dtype=np.int64).tolist()
+def _describe_frames(result: FramesResult, job: Job) -> dict[str, Any]:
+    """Which frames were done, and what was found on them."""
+    arrays = arrays_of(result, job)
+    pixel, objects = arrays.pixel_mm2, []
+    for number, name in enumerate(arrays.objects):
+        found = measure(arrays, number, LEAST_SURE)
+        areas = arrays.masks[found.slices, number].sum(axis=(1, 2), dtype=np.int64).tolist()
         objects.append(
             {
                 "name": name,
@@ -166,11 +166,9 @@ def _describe_frames(outcome: Any, job: Job) -> dict[str, Any]:
             }
         )
     return {
-        "frames": len(findings.done),
-        "frames_done": [int(n) for n in np.flatnonzero(findings.done)],
-        "frames_skipped": [
-            {"frame": int(n), "reason": why} for n, why in sorted(getattr(outcome, "skipped", {}).items())
-        ],
+        "frames": len(arrays.done),
+        "frames_done": [int(n) for n in np.flatnonzero(arrays.done)],
+        "frames_skipped": [{"frame": int(n), "reason": why} for n, why in sorted(result.skipped.items())],
         "objects": objects,
     }
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ProxyPromptSegmentLib.frames.timing import time_of, time_steps
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD
-from ProxyPromptSegmentLib.reports.report import LEAST_SURE, describe_file, describe_model, describe_supports, versions
+from ProxyPromptSegmentLib.reports.report import (
+    LEAST_SURE,
+    describe_file,
+    describe_model,
+    describe_state,
+    describe_supports,
+    versions,
+)
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
     from ProxyPromptSegmentLib.support.case import SupportCase
-    from ProxyPromptSegmentLib.tracking.result import Tracked
+    from ProxyPromptSegmentLib.tracking.result import FramesResult
 
 UNEVEN = 0.05
 """Share of the median frame interval above which the frame rate counts as variable; files round to 1 ms."""
@@ -27,9 +32,8 @@ _MOST_LISTED = 5
 def build_track_report(
     source: FrameSource,
     job: Job,
-    found: Tracked,
+    found: FramesResult,
     cases: Sequence[SupportCase],
-    model: LoadedModel,
     settings: Mapping[str, Any],
     seconds: Mapping[str, float],
     notes: Sequence[str] = (),
@@ -41,23 +45,20 @@ def build_track_report(
         job: Support, and orientation of the target.
         found: The result.
         cases: The supports.
-        model: The model.
-        settings: Settings of the run.
-        seconds: Time of each stage in seconds.
-        notes: Notes for the user, as sentences.
+        settings: Options of the call.
+        seconds: Time of each stage.
+        notes: What the user should know, as sentences.
     """
+    following = found.seconds["segmentation"]
     return {
-        "program": "proxyprompt",
-        "research_use_only": True,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "state": "stopped by the user" if found.cancelled else "complete",
+        **describe_state(found),
         "inputs": {"supports": describe_supports(cases, job), "target": _describe_target(source, found)},
-        "model": describe_model(model),
+        "model": describe_model(found.model),
         "settings": dict(settings),
-        "device": str(model.segmenter.device),
+        "device": found.device,
         "versions": versions(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
-        "frames_per_second": round(len(found.done) / found.seconds, 2) if found.seconds > 0 else None,
+        "frames_per_second": round(len(found.done) / following, 2) if following > 0 else None,
         "frames_wanted": found.wanted,
         "frames_done": sorted(found.done),
         "frames_skipped": [{"frame": index, "reason": why} for index, why in sorted(found.skipped.items())],
@@ -67,8 +68,8 @@ def build_track_report(
     }
 
 
-def _describe_target(source: FrameSource, found: Tracked) -> dict[str, Any]:
-    """Describe the target: its file and form, and the times of its frames."""
+def _describe_target(source: FrameSource, found: FramesResult) -> dict[str, Any]:
+    """Describe the target's file and format, and when its frames are shown."""
     times = [t for index in found.seen if (t := time_of(source, index)) is not None]
     steps = time_steps(source, found.seen)
     return {
@@ -91,7 +92,7 @@ def _describe_target(source: FrameSource, found: Tracked) -> dict[str, Any]:
     }
 
 
-def _describe_object(source: FrameSource, job: Job, found: Tracked, number: int) -> dict[str, Any]:
+def _describe_object(source: FrameSource, job: Job, found: FramesResult, number: int) -> dict[str, Any]:
     """Describe the result for one object."""
     areas = {index: int(f.area_px[number]) for index, f in sorted(found.done.items())}
     shown = [index for index, area in areas.items() if area]
@@ -112,8 +113,8 @@ def _describe_object(source: FrameSource, job: Job, found: Tracked, number: int)
     }
 
 
-def notes_on(source: FrameSource, found: Tracked) -> list[str]:
-    """Return notes about skipped frames, uneven frame times, and objects that were not found."""
+def notes_on(source: FrameSource, found: FramesResult) -> list[str]:
+    """Sentences about frames that were left out, uneven times, and objects that were not found."""
     notes = []
     if found.skipped:
         count = len(found.skipped)
@@ -140,8 +141,8 @@ def notes_on(source: FrameSource, found: Tracked) -> list[str]:
     return notes
 
 
-def skipped_text(found: Tracked) -> str:
-    """Return the first few skipped frames with their reasons."""
+def skipped_text(found: FramesResult) -> str:
+    """Frames and reasons, the first few of them."""
     each = [f"frame {index} ({reason})" for index, reason in sorted(found.skipped.items())]
     more = [f"and {len(each) - _MOST_LISTED} more"] if len(each) > _MOST_LISTED else []
     return ", ".join(each[:_MOST_LISTED] + more)

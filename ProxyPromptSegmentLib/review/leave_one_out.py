@@ -15,8 +15,9 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
-from ProxyPromptSegmentLib.inference.job import plan
-from ProxyPromptSegmentLib.inference.pipeline import THRESHOLD, run
+from ProxyPromptSegmentLib.inference.job import Job, plan
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.inference.volume_result import put_back
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review.findings import Finding
 from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
@@ -104,13 +105,20 @@ def _cases(
         for some, supports in _groups(case, others, names):
             kept = Segmentation(select_segments(case.segmentation, some), case.segmentation.geometry)
             axis, wanted = _marked(case, kept)
-            outcome = run(segmenter, plan(supports, case.volume, some, axis, wanted), cancel=cancel)
-            if outcome.cancelled:
+            found = _segmented(segmenter, plan(supports, case.volume, some, axis, wanted), cancel)
+            if found is None:
                 return
-            for truth, found in zip(kept.segments, outcome.segmentation.segments, strict=True):
-                planes = (take_slices(mask, axis)[wanted] for mask in (truth.mask, found.mask))
+            for truth, segment in zip(kept.segments, found.segments, strict=True):
+                planes = (take_slices(mask, axis)[wanted] for mask in (truth.mask, segment.mask))
                 answers.append(LeaveOneOut(number, truth.name, dice(*planes), tuple(wanted)))
         yield answers
+
+
+def _segmented(segmenter: Segmenter, job: Job, cancel: CancelToken) -> Segmentation | None:
+    """Return the masks of a job; None if it was cancelled."""
+    images, view = job.view.take(job.target.array), job.view
+    result = segmenter.segment(images, job.support, job.window, view.spacing_mm, job.slices, cancel=cancel)
+    return None if result.cancelled else put_back(result.masks(THRESHOLD), job.support, view, job.target.geometry)
 
 
 def _groups(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.inference.results import THRESHOLD, FrameResult, confidence_of
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt, presence_of
@@ -48,7 +49,29 @@ class FramePrediction:
     def confidence(self, threshold: float = THRESHOLD) -> np.ndarray:
         """0..1 for each object: the estimated IoU lowered by doubt in presence where shown, else of absence."""
         shown = self.masks(threshold).any(axis=(-2, -1))
-        return np.where(shown, np.clip(self.quality, 0, 1) * self.presence, 1.0 - self.presence).astype(np.float32)
+        return confidence_of(shown, self.quality, self.presence)
+
+
+def frame_result(
+    prediction: FramePrediction, masks: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32] | None = None
+) -> FrameResult:
+    """Return what a prediction and the masks that were made of it say of a frame.
+
+    Args:
+        prediction: For ``N`` objects; its probability is not used.
+        masks: uint8 ``(N, H, W)``.
+        confidence: Of the masks, ``(N,)``; by default by `confidence_of`.
+    """
+    if confidence is None:
+        confidence = confidence_of(masks.any(axis=(1, 2)), prediction.quality, prediction.presence)
+    return FrameResult(
+        area_px=masks.sum(axis=(1, 2), dtype=np.int64),
+        confidence=confidence,
+        presence=prediction.presence,
+        agreement=prediction.agreement,
+        disagrees=prediction.disagrees,
+        reanchored=prediction.reanchored if len(prediction.reanchored) else np.zeros(len(masks), bool),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.worker.events import Event, Progressed, Said, SliceReady, StageStarted
+from ProxyPromptSegmentLib.worker.events import Event, FrameLookedAt, Progressed, Said, SliceReady, StageStarted
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.results import FrameResult
 
 __all__ = ["Context", "TimeLeft"]
 
@@ -93,10 +97,19 @@ class Context:
         cancel: CancelToken,
         emit: Callable[[Event], None],
         clock: Callable[[], float] = time.monotonic,
+        progress: Progress | None = None,
     ) -> None:
-        """Takes what it passes events on to; may be called from any thread."""
+        """Take what it passes events on to.
+
+        Args:
+            ticket: Number of the task.
+            cancel: See `Context`.
+            emit: Called with each event, on the thread that runs the task.
+            clock: Seconds, for the rate of progress events.
+            progress: Takes the progress instead of events, such as the bar of a terminal.
+        """
         self.ticket, self.cancel = ticket, cancel
-        self.progress: Progress = _EventProgress(ticket, emit, clock)
+        self.progress: Progress = progress or _EventProgress(ticket, emit, clock)
         self._emit = emit
 
     def slice_ready(
@@ -104,6 +117,10 @@ class Context:
     ) -> None:
         """Sends a `SliceReady`; the arrays are given away."""
         self._emit(SliceReady(self.ticket, index, masks, confidence, final))
+
+    def frame_looked_at(self, index: int, found: FrameResult | None, reason: str = "") -> None:
+        """Send a `FrameLookedAt`."""
+        self._emit(FrameLookedAt(self.ticket, index, found, reason))
 
     def say(self, text: str) -> None:
         """Sends a sentence for the user."""

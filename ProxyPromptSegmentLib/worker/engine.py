@@ -9,16 +9,10 @@ from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.attribution import Why
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+    from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.context import Context
-    from ProxyPromptSegmentLib.worker.tasks import (
-        FramesOutcome,
-        FramesTask,
-        LiveSlice,
-        LiveTask,
-        SegmentTask,
-        TaskOutcome,
-        WhyTask,
-    )
+    from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveSlice, LiveTask, SegmentTask, WhyTask
 
 
 class Engine(ModelStore):
@@ -27,11 +21,11 @@ class Engine(ModelStore):
     Belongs to one thread: Slicer's worker thread, or the one that runs a command.
     """
 
-    def segment(self, task: SegmentTask, context: Context) -> TaskOutcome:
+    def segment(self, task: SegmentTask, context: Context) -> VolumeResult:
         """Carry out a `SegmentTask`."""
         return segment_task.segment(task, self, context)
 
-    def follow(self, task: FramesTask, context: Context) -> FramesOutcome:
+    def follow(self, task: FramesTask, context: Context) -> FramesResult:
         """Carry out a `FramesTask`."""
         return frames_task.follow_frames(task, self, context)
 

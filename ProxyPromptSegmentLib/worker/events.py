@@ -6,12 +6,25 @@ Every task that is submitted ends with exactly one `Finished` or `Failed`, which
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Dropped", "Event", "Failed", "Finished", "Progressed", "Said", "SliceReady", "StageStarted"]
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.results import FrameResult
+
+__all__ = [
+    "Dropped",
+    "Event",
+    "Failed",
+    "Finished",
+    "FrameLookedAt",
+    "Progressed",
+    "Said",
+    "SliceReady",
+    "StageStarted",
+]
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,21 @@ class SliceReady(Event):
     masks: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.float32]
     final: bool
+
+
+@dataclass(frozen=True, eq=False)
+class FrameLookedAt(Event):
+    """A frame in time was followed or skipped; it comes after the frame's `SliceReady`.
+
+    Attributes:
+        index: Number of the frame.
+        found: What was found on it; None if it was skipped.
+        reason: Why it was skipped.
+    """
+
+    index: int
+    found: FrameResult | None
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,22 @@
-"""How frames in time are followed by a `FramesTask`, on the worker thread; split off because this needs torch."""
+"""How frames in time are followed by a `FramesTask`; apart from it because this needs torch."""
 
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, first_window
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
-from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.result import FramesResult
+from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
+from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.worker.segment_task import Steps
-from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, FramesTask
+from ProxyPromptSegmentLib.worker.tasks import FramesTask
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -19,122 +24,161 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
 
-def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> FramesOutcome:
-    """Does a `FramesTask`."""
+def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> FramesResult:
+    """Carry out a `FramesTask`.
+
+    Raises:
+        InputError: If not one frame can be used.
+        UsageError: If the mode looks ahead, or the frames end before the first one that was asked for.
+    """
     if task.mode not in PROMPTED_MODES:
         raise UsageError(f"frames are followed by {' or '.join(PROMPTED_MODES)}, not by '{task.mode}'")
-    frames = np.asarray(task.frames)
-    if frames.ndim < 3 or frames.shape[3:] not in ((), (3,)) or not frames.size:
-        raise InputError(f"the frames have shape {frames.shape}; allowed are (T, H, W) and (T, H, W, 3)")
-    count = len(frames)
-    wanted = set(range(count)) if task.wanted is None else {int(index) for index in task.wanted}
-    outside = sorted(index for index in wanted if not 0 <= index < count)
-    if outside or not wanted:
-        raise UsageError(
-            f"the sequence has no frame {outside[0] if outside else 'that was asked for'}; its frames are 0 to "
-            f"{count - 1} (counted from 0)"
-        )
     steps = Steps(engine, context, task.model, task.device, task.support)
-    run = _Frames(task, frames, wanted, steps)
     start = time.perf_counter()
-    steps.run(run.follow)
+    with closing(_Clip(task, steps)) as clip:
+        steps.run(clip.follow)
     context.progress.close()
+    found = clip.found
     taken = time.perf_counter() - start - steps.seconds["model"] - steps.seconds["support"]
     steps.seconds["segmentation"] = max(0.0, taken)
-    return run.outcome()
+    footing = steps.ladder.footing
+    found.seconds, found.model, found.device = steps.seconds, steps.facts(), footing.device
+    found.rungs, found.half = list(steps.ladder.rungs), footing.half
+    found.notes[:0] = found.rungs
+    if not found.cancelled:
+        _check(task, found, clip.read)
+    return found
 
 
-class _Frames:
-    """Frames that are being followed; those that are done stay when the ladder begins anew."""
+def _check(task: FramesTask, found: FramesResult, read: int) -> None:
+    """Refuse a clip in which nothing was done; complete what is known of one that was read to its end.
 
-    def __init__(self, task: FramesTask, frames: np.ndarray, wanted: set[int], steps: Steps) -> None:
-        self.task, self.frames, self.wanted, self.steps = task, frames, wanted, steps
-        count, objects = len(frames), len(task.support.objects)
-        self.masks = np.zeros((count, objects, *frames.shape[1:3]), np.uint8)
-        self.confidence, self.presence = np.zeros((2, count, objects), np.float32)
-        self.agreement = np.full((count, objects), np.nan, np.float32)
-        self.disagrees = np.zeros((count, objects), bool)
-        self.done = np.zeros(count, bool)
-        self.skipped: dict[int, str] = {}
-        self.next, self.begun, self.cancelled = 0, False, False
-        self.notes: list[str] = []
+    Args:
+        task: The task.
+        found: Its result.
+        read: Number of frames that were read.
+    """
+    source, last = task.source, task.choice.last
+    if not found.seen:
+        raise UsageError(f"{source.title} ends after {read} frames, before the first one that was asked for.")
+    if not found.done:
+        index, reason = next(iter(found.skipped.items()))
+        raise InputError(
+            f"none of the {len(found.skipped)} frames of {source.title} can be used (frame {index}: {reason}); "
+            "export it again."
+        )
+    found.wanted = task.choice.total(read)
+    if last is not None and last >= read:
+        found.notes.append(f"{source.title} ends with frame {read - 1}, before the last one that was asked for.")
+
+
+class _Clip:
+    """A clip that is being followed; what is done stays when the ladder begins again on another footing.
+
+    Attributes:
+        found: The result so far.
+        read: Number of frames that were read.
+    """
+
+    def __init__(self, task: FramesTask, steps: Steps) -> None:
+        source = task.source
+        self.task, self.steps, self.read = task, steps, 0
+        self.found = FramesResult(
+            objects=task.support.objects,
+            shape=source.shape,
+            count=source.count,
+            wanted=task.choice.total(source.count),
+            window=task.window or (0.0, 1.0),
+        )
+        self._frames = iter(source)
+        self._waiting: tuple[int, Frame | BadFrame] | None = None
+        self._window = task.window
+
+    def close(self) -> None:
+        """Close the file that the frames are read from."""
+        self._frames.close()
 
     def follow(self, segmenter: Segmenter) -> None:
-        """From the first frame that is not done; another footing begins with an empty memory."""
-        task, context = self.task, self.steps.context
+        """Follow from the first frame that is not done; another footing begins with an empty memory."""
+        task, context, found = self.task, self.steps.context, self.found
         tracker = Tracker(segmenter, task.mode)
         prepared = self.steps.prepare(segmenter)
+        found.cancelled = prepared is None
         if prepared is None:
-            self.cancelled = True
             return
-        if self.begun and self.next and task.mode == TrackingMode.PROXY_AND_BANK:
-            self._note(f"From frame {self.next} on the frames before it are not remembered, because memory ran out.")
-        if not self.begun:
-            context.progress.start(len(self.wanted), "following")
-            self.begun = True
-        tracker.start(prepared, task.window, task.spacing_mm)
+        if self._waiting is None:
+            context.progress.start(found.wanted or 0, "tracking")
+        elif found.done and task.mode == TrackingMode.PROXY_AND_BANK:
+            note = f"From frame {self._waiting[0]} on the frames before it are not remembered, because memory ran out."
+            found.notes.append(note)
+            context.say(note)
+        follower = _Follower(tracker, prepared, self)
         with segmenter.precision():
-            while self.next <= max(self.wanted):
-                if context.cancel.cancelled:
-                    self.cancelled = True
+            while (now := self._next()) is not None:
+                index, frame = now
+                if task.choice.last is not None and index > task.choice.last:
                     return
-                self._take(tracker, self.next)
-                self.next += 1
+                if context.cancel.cancelled:
+                    found.cancelled = True
+                    return
+                self.read = index + 1
+                if index in task.choice:
+                    follower.take(index, frame)
+                    context.progress.step()
+                else:
+                    follower.skip(index)
+                self._waiting = None
 
-    def _take(self, tracker: Tracker, index: int) -> None:
-        """Predicts a frame, or lets its time pass."""
-        if index not in self.wanted:
-            tracker.skip(index)
+    def window_of(self, frame: Frame) -> tuple[float, float]:
+        """Return the window of the clip, which its first usable frame decides."""
+        if self._window is None:
+            self._window = self.found.window = first_window(frame, self.task.source)
+        return self._window
+
+    def _next(self) -> tuple[int, Frame | BadFrame] | None:
+        """Return the frame that memory ran out on, or read the next one; None at the end."""
+        if self._waiting is None:
+            self._waiting = next(self._frames, None)
+        return self._waiting
+
+
+class _Follower:
+    """A tracker on one footing."""
+
+    def __init__(self, tracker: Tracker, prepared: PreparedSupport, clip: _Clip) -> None:
+        self.tracker, self.prepared, self.clip = tracker, prepared, clip
+        self.begun = False
+
+    def skip(self, index: int) -> None:
+        """Let the time of a frame pass."""
+        if self.begun:
+            self.tracker.skip(index)
+
+    def take(self, index: int, frame: Frame | BadFrame) -> None:
+        """Predict a frame; one that cannot be used is noted and skipped."""
+        if not isinstance(frame, np.ndarray):
+            self._leave_out(index, frame.reason)
             return
+        if not self.begun:
+            self.tracker.start(self.prepared, self.clip.window_of(frame), self.clip.task.source.spacing_mm)
+            self.begun = True
         try:
-            prediction = tracker.step(self.frames[index], index)
+            prediction = self.tracker.step(frame, index)
         except InputError as error:
-            tracker.skip(index)
-            self.skipped[index] = str(error)
-            self._note(f"Frame {index} was left out: {error}.")
+            self._leave_out(index, str(error))
         else:
             self._keep(prediction)
-        self.steps.context.progress.step()
+
+    def _leave_out(self, index: int, reason: str) -> None:
+        self.clip.found.skipped[index] = reason
+        self.skip(index)
+        self.clip.steps.context.frame_looked_at(index, None, reason)
 
     def _keep(self, prediction: FramePrediction) -> None:
-        self.steps.check(prediction.probability, prediction.presence)
-        index, threshold = prediction.index, self.task.threshold
-        masks, confidence = prediction.masks(threshold), prediction.confidence(threshold)
-        self.masks[index], self.confidence[index], self.done[index] = masks, confidence, True
-        self.presence[index], self.agreement[index] = prediction.presence, prediction.agreement
-        self.disagrees[index] = prediction.disagrees
-        self.steps.context.slice_ready(index, masks, confidence, True)
-
-    def _note(self, text: str) -> None:
-        self.notes.append(text)
-        self.steps.context.say(text)
-
-    def outcome(self) -> FramesOutcome:
-        """What came of it."""
-        steps, names = self.steps, self.task.support.objects
-        notes = [*steps.ladder.rungs, *self.notes]
-        for number, name in enumerate(names):
-            doubtful = int(self.disagrees[:, number].sum())
-            if doubtful:
-                notes.append(
-                    f"On {doubtful} frames the support alone and the memory of the frames before say different things "
-                    f"about '{name}'; look at them."
-                )
-        footing = steps.ladder.footing
-        return FramesOutcome(
-            names,
-            self.masks,
-            self.confidence,
-            self.presence,
-            self.agreement,
-            self.disagrees,
-            self.done,
-            self.skipped,
-            notes,
-            steps.seconds,
-            steps.facts(),
-            footing.device,
-            list(steps.ladder.rungs),
-            self.cancelled,
-            footing.half,
-        )
+        steps, index = self.clip.steps, prediction.index
+        steps.check(prediction.probability, prediction.presence)
+        masks = prediction.masks(self.clip.task.threshold)
+        found = frame_result(prediction, masks)
+        self.clip.found.keep(index, masks, found)
+        steps.context.slice_ready(index, masks, found.confidence, True)
+        steps.context.frame_looked_at(index, found)

@@ -143,7 +143,7 @@ class Ladder:
                 unusable = isinstance(error, Unusable) and self.footing.half
                 if not unusable and not is_memory_error(error):
                     raise
-                logger.warning("%s on %s: %s", type(error).__name__, self.footing, error)
+                logger.info("%s on %s: %s", type(error).__name__, self.footing, error)
             # Not above: there the error's frames still hold the tensors that are to be freed.
             if not self._step(unusable):
                 raise DeviceError(

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.inference import pipeline
-from ProxyPromptSegmentLib.inference.pipeline import LoadedModel
+from ProxyPromptSegmentLib.inference import loading
+from ProxyPromptSegmentLib.inference.loading import LoadedModel
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
@@ -68,7 +68,7 @@ class ModelStore:
         models: int = MODELS,
         embedding_bytes: int = EMBEDDING_BYTES,
         support_bytes: int = SUPPORT_BYTES,
-        load: Callable[[str, str], LoadedModel] = pipeline.load,
+        load: Callable[[str, str], LoadedModel] | None = None,
         devices: Callable[[str], tuple[str, ...]] | None = None,
         half_type: Callable[[str], torch.dtype | None] | None = None,
     ) -> None:
@@ -78,12 +78,12 @@ class ModelStore:
             models: How many stay loaded.
             embedding_bytes: For embeddings in the computer's memory; on a GPU it is a share of what is free.
             support_bytes: For prepared supports, on each device.
-            load: Loads a model by name or path onto a device.
+            load: Loads a model by name or path onto a device; `loading.load` by default.
             devices: Where to compute when somebody asks for a device, in this order; by default that one, then the
                 processor.
             half_type: Which shorter type a device computes in; None where it has none. By default what it offers.
         """
-        self._most, self._load = models, load
+        self._most, self._load = models, load or loading.load
         self._models: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
         self._marks: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
         self.encodings = EncodingStore(embedding_bytes)

@@ -1,25 +1,29 @@
-"""How the tasks of `tasks` are done, on the worker thread; split off because this needs torch."""
+"""How volumes and single slices are segmented by the tasks of `tasks`; apart from them because this needs torch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.inference.pipeline import outcome_of
+from ProxyPromptSegmentLib.inference.attribution import Why, explain
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
 from ProxyPromptSegmentLib.support.pieces import one_piece
-from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
+from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
+from ProxyPromptSegmentLib.tracking.tracker import Tracker
+from ProxyPromptSegmentLib.tracking.volume import track_volume
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
 from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
-from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask, ModelFacts, SegmentTask, TaskOutcome, WhyTask
+from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask, SegmentTask, WhyTask
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
     from ProxyPromptSegmentLib.support.pairs import SupportSet
@@ -85,13 +89,11 @@ class Steps:
 
     def facts(self) -> ModelFacts:
         """The weights."""
-        footing = self.ladder.footing
-        loaded = self.engine.open(self.model, footing.device)
-        return ModelFacts(loaded.name, loaded.sha256, loaded.path, loaded.metadata)
+        return self.engine.open(self.model, self.ladder.footing.device).facts
 
 
-def segment(task: SegmentTask, engine: ModelStore, context: Context) -> TaskOutcome:
-    """Does a `SegmentTask`."""
+def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeResult:
+    """Carry out a `SegmentTask`."""
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support)
     run = _Volume(task, steps)
@@ -99,23 +101,29 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> TaskOutc
     result = steps.run(run.follow if task.follow else run.slice_by_slice)
     context.progress.close()
     masks = result.masks(task.threshold)
+    confidence = result.confidence(masks)
     taken = time.perf_counter() - start - steps.seconds["model"] - steps.seconds["support"]
     steps.seconds["segmentation"] = max(0.0, taken)
-    outcome = outcome_of(job, result, masks, task.threshold, steps.seconds)
-    outcome.notes[:0] = [*job.notes, *steps.ladder.rungs]
-    run.stream.end(np.flatnonzero(result.done).tolist(), masks, outcome.confidence)
+    run.stream.end(np.flatnonzero(result.done).tolist(), masks, confidence)
     footing = steps.ladder.footing
-    return TaskOutcome(
-        outcome,
-        steps.facts(),
-        footing.device,
-        list(steps.ladder.rungs),
-        outcome.cancelled,
-        int(result.done.sum()),
-        len(run.embedded),
-        len(footing.pairs),
-        len(job.support.objects),
-        footing.half,
+    return VolumeResult(
+        segmentation=put_back(masks, job.support, job.view, job.target.geometry),
+        masks=masks,
+        result=result,
+        confidence=confidence,
+        cancelled=result.cancelled,
+        notes=[*job.notes, *steps.ladder.rungs, *result.notes, *notes_on(result, masks, task.threshold)],
+        seconds=steps.seconds,
+        model=steps.facts(),
+        device=footing.device,
+        rungs=list(steps.ladder.rungs),
+        embedded=len(run.embedded),
+        pairs=len(footing.pairs),
+        half=footing.half,
+        followed={
+            index: frame_result(prediction, masks[index], confidence[index])
+            for index, prediction in run.predictions.items()
+        },
     )
 
 
@@ -129,6 +137,7 @@ class _Volume:
         self.embedded: set[int] = set()
         self.order: list[list[int]] = []
         self.result: SegmentResult | None = None
+        self.predictions: dict[int, FramePrediction] = {}
         self.counted = 0
 
     def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
@@ -136,7 +145,7 @@ class _Volume:
         job, context, steps = self.task.job, self.context, self.steps
         prepared = steps.prepare(segmenter)
         if self.result is None:
-            self.result = self._empty(segmenter)
+            self.result = self._empty()
             self.order = outwards(job.slices, segmenter.batch, self.task.first)
         result = self.result
         result.cancelled = prepared is None
@@ -173,13 +182,12 @@ class _Volume:
 
     def follow(self, segmenter: Segmenter) -> SegmentResult:
         """With SAM 2's memory, from the slice most like the support; begins anew on another footing."""
-        from ProxyPromptSegmentLib.tracking.volume import track_volume
-
         job, context, steps = self.task.job, self.context, self.steps
-        tracker = Tracker(segmenter)
+        tracker = Tracker(segmenter, self.task.mode)
+        self.predictions.clear()
         prepared = steps.prepare(segmenter)
         if prepared is None:
-            result = self._empty(segmenter)
+            result = self._empty()
             result.cancelled = True
             return result
         encodings = self._encodings(segmenter)
@@ -188,10 +196,12 @@ class _Volume:
             steps.check(prediction.probability, prediction.presence)
             masks = prediction.masks(self.task.threshold)
             self.stream.now(prediction.index, masks, prediction.confidence(self.task.threshold))
+            nothing = prediction.probability[:, :0, :0]  # the result has it; a long volume is not kept twice
+            self.predictions[prediction.index] = replace(prediction, probability=nothing)
 
         try:
             with segmenter.precision():
-                return track_volume(
+                result = track_volume(
                     tracker,
                     self.images,
                     prepared,
@@ -205,10 +215,12 @@ class _Volume:
                 )
         finally:
             self._embedded(encodings)
+        result.across_slices = self.task.across_slices
+        return result
 
-    def _empty(self, segmenter: Segmenter) -> SegmentResult:
+    def _empty(self) -> SegmentResult:
         shape = (self.images.shape[1], self.images.shape[2])
-        return self.steps.empty(len(self.images), shape, segmenter.across_slices)
+        return self.steps.empty(len(self.images), shape, self.task.across_slices)
 
     def _encodings(self, segmenter: Segmenter) -> Encodings | None:
         job = self.task.job
@@ -241,7 +253,7 @@ class _Volume:
 
 
 def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
-    """Does a `LiveTask`."""
+    """Carry out a `LiveTask`."""
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support)
     images = job.view.take(job.target.array)
@@ -266,25 +278,23 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
     if not result.cancelled:
         context.slice_ready(task.index, masks[0].copy(), confidence[0].copy(), True)
     return LiveSlice(
-        task.index,
-        masks[0],
-        confidence[0],
-        steps.facts(),
-        steps.ladder.footing.device,
-        list(steps.ladder.rungs),
-        result.cancelled,
+        index=task.index,
+        masks=masks[0],
+        confidence=confidence[0],
+        model=steps.facts(),
+        device=steps.ladder.footing.device,
+        rungs=list(steps.ladder.rungs),
+        cancelled=result.cancelled,
     )
 
 
-def why(task: WhyTask, engine: ModelStore, context: Context) -> Any:
-    """Does a `WhyTask`."""
-    from ProxyPromptSegmentLib.inference.attribution import explain
-
+def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
+    """Carry out a `WhyTask`."""
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support)
     images = job.view.take(job.target.array)
 
-    def work(segmenter: Segmenter) -> Any:
+    def work(segmenter: Segmenter) -> Why:
         encoded: EncodedSlices | None = None
         if 0 <= task.index < len(images):
             image = images[task.index : task.index + 1]

@@ -1,104 +1,36 @@
-"""What the worker thread is asked to do: segment a volume, follow frames, preview a slice, say why.
+"""The tasks of the engine: segment a volume, follow frames, preview a slice, explain a prediction.
 
-A task is called on the worker thread with the engine and a context; it never changes the arrays that it was given.
+A task is called with the engine and a context, on the worker thread or on the thread of a command; it never changes the
+arrays that it was given. It is described here without torch, and carried out by `engine.Engine`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.frames import FrameStream
+    from ProxyPromptSegmentLib.inference.attribution import Why
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.inference.pipeline import Outcome
+    from ProxyPromptSegmentLib.inference.results import ModelFacts
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.context import Context
 
 
-@dataclass(frozen=True)
-class ModelFacts:
-    """Which weights computed a result; ``metadata`` is what the checkpoint says of itself."""
-
-    name: str
-    sha256: str
-    path: Path
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class TaskOutcome:
-    """What came of a `SegmentTask`.
-
-    Attributes:
-        outcome: As `pipeline.run` gives it; its notes include those of the job and the rungs.
-        model: The weights.
-        device: Where it ended, such as ``cuda:0`` or ``cpu``.
-        rungs: Sentences about what was done because memory ran out, in order; empty where it did not.
-        cancelled: Whether it was stopped between two slices; the masks of finished slices are final all the same.
-        slices: How many slices were segmented.
-        embedded: How many of them had to be embedded; the others were kept from an earlier run.
-        pairs: Support pairs, for `estimate.SpeedRecord`.
-        objects: Number of objects, for the same.
-        half: Whether it ended in half precision.
-    """
-
-    outcome: Outcome
-    model: ModelFacts
-    device: str
-    rungs: list[str]
-    cancelled: bool
-    slices: int
-    embedded: int
-    pairs: int
-    objects: int
-    half: bool = False
-
-
-@dataclass
-class FramesOutcome:
-    """What came of a `FramesTask`; ``T`` frames, ``N`` objects.
-
-    Attributes:
-        objects: Names.
-        masks: uint8 ``(T, N, H, W)``; 0 where not done.
-        confidence: float32 ``(T, N)``; 0 where not done.
-        presence: float32 ``(T, N)``.
-        agreement: float32 ``(T, N)``: how far proxy prompt and memory say the same; nan where not checked.
-        disagrees: bool ``(T, N)``: where somebody should look.
-        done: bool ``(T,)``.
-        skipped: Why a frame could not be used, by its number.
-        notes: What the user should know, as sentences; the rungs are among them.
-        seconds: Time of each stage.
-    """
-
-    objects: tuple[str, ...]
-    masks: npt.NDArray[np.uint8]
-    confidence: npt.NDArray[np.float32]
-    presence: npt.NDArray[np.float32]
-    agreement: npt.NDArray[np.float32]
-    disagrees: npt.NDArray[np.bool_]
-    done: npt.NDArray[np.bool_]
-    skipped: dict[int, str]
-    notes: list[str]
-    seconds: dict[str, float]
-    model: ModelFacts
-    device: str
-    rungs: list[str]
-    cancelled: bool
-    half: bool = False
-
-
-@dataclass
+@dataclass(kw_only=True)
 class LiveSlice:
-    """What came of a `LiveTask`: one slice, judged on its own; ``masks`` (N, H, W), ``confidence`` (N,)."""
+    """The result of a `LiveTask`: one slice, judged on its own; ``masks`` (N, H, W), ``confidence`` (N,)."""
 
     index: int
     masks: npt.NDArray[np.uint8]
@@ -112,16 +44,16 @@ class LiveSlice:
 class TaskEngine(Protocol):
     """What a task needs of the engine that carries it out; `engine.Engine`, or something small in tests."""
 
-    def segment(self, task: SegmentTask, context: Context) -> TaskOutcome:
+    def segment(self, task: SegmentTask, context: Context) -> VolumeResult:
         """Carry out a `SegmentTask`."""
 
-    def follow(self, task: FramesTask, context: Context) -> FramesOutcome:
+    def follow(self, task: FramesTask, context: Context) -> FramesResult:
         """Carry out a `FramesTask`."""
 
     def preview(self, task: LiveTask, context: Context) -> LiveSlice:
         """Carry out a `LiveTask`."""
 
-    def explain(self, task: WhyTask, context: Context) -> Any:
+    def explain(self, task: WhyTask, context: Context) -> Why:
         """Carry out a `WhyTask`."""
 
 
@@ -137,19 +69,24 @@ class SegmentTask:
         first: Slice along the job's axis that is wanted first, then its neighbours both ways; the result is the same.
             Following ignores it, because there the order decides.
         follow: Whether slices are followed with SAM 2's memory (`track_volume`).
+        mode: How they are followed, see `Tracker`.
+        across_slices: Whether masks use what neighbouring slices say; False judges each slice on its own.
         keep: Whether embeddings are kept for the next run.
     """
 
     job: Job
+    _: KW_ONLY
     model: str = DEFAULT_MODEL
     device: str = "auto"
     threshold: float = THRESHOLD
     first: int | None = None
     follow: bool = False
+    mode: TrackingMode = TrackingMode.PROXY_AND_BANK
+    across_slices: bool = True
     keep: bool = True
 
-    def __call__(self, engine: TaskEngine, context: Context) -> TaskOutcome:
-        """Runs on the worker thread."""
+    def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
+        """Carry out the task."""
         return engine.segment(self, context)
 
 
@@ -158,29 +95,28 @@ class FramesTask:
     """Follows frames in the order of time, each with what came before it alone.
 
     Attributes:
-        frames: ``(T, H, W)`` or ``(T, H, W, 3)``, turned as the support's images.
+        source: The frames, turned as the support's images. They are read once, in order.
         support: What to follow.
-        window: Intensities mapped to 0 and 1.
-        spacing_mm: Pixel size (row, column).
+        window: Intensities mapped to 0 and 1; None takes those of the first frame that can be used.
+        choice: Which frames to segment. The time of those between them passes.
         model: A SAM 2 model.
         device: See `devices.choose_device`.
         threshold: Pixels of higher probability belong to the object, 0..1.
         mode: One of `PROMPTED_MODES`.
-        wanted: Numbers of the frames to segment; None means all. The time of the others passes.
     """
 
-    frames: npt.NDArray[np.float32]
+    source: FrameStream
     support: SupportSet
-    window: tuple[float, float]
-    spacing_mm: tuple[float, float] = (1.0, 1.0)
+    _: KW_ONLY
+    window: tuple[float, float] | None = None
+    choice: FrameChoice = field(default_factory=FrameChoice)
     model: str = DEFAULT_TRACKING_MODEL
     device: str = "auto"
     threshold: float = THRESHOLD
     mode: TrackingMode = TrackingMode.PROXY_AND_BANK
-    wanted: tuple[int, ...] | None = None
 
-    def __call__(self, engine: TaskEngine, context: Context) -> FramesOutcome:
-        """Runs on the worker thread."""
+    def __call__(self, engine: TaskEngine, context: Context) -> FramesResult:
+        """Carry out the task."""
         return engine.follow(self, context)
 
 
@@ -190,12 +126,13 @@ class LiveTask:
 
     job: Job
     index: int
+    _: KW_ONLY
     model: str = DEFAULT_MODEL
     device: str = "auto"
     threshold: float = THRESHOLD
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
-        """Runs on the worker thread."""
+        """Carry out the task."""
         return engine.preview(self, context)
 
 
@@ -215,10 +152,11 @@ class WhyTask:
     index: int
     row: float
     column: float
+    _: KW_ONLY
     object_index: int = 0
     model: str = DEFAULT_MODEL
     device: str = "auto"
 
-    def __call__(self, engine: TaskEngine, context: Context) -> Any:
-        """Runs on the worker thread."""
+    def __call__(self, engine: TaskEngine, context: Context) -> Why:
+        """Carry out the task."""
         return engine.explain(self, context)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ProxyPromptSegmentLib.data.cases import load_dataset
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.inference.pipeline import load
+from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.review.likeness import RESEMBLES, cells, distance, distance_of_unlike, likeness_of, spread
 
 KINDS = {

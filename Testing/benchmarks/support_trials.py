@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.inference.pipeline import load
+from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
 from ProxyPromptSegmentLib.support.case import SupportCase
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from command_cases import Desk, InContextModel
-from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights import registry
 from track_cases import FollowingModel, TrackDesk
@@ -55,7 +55,7 @@ def no_model(monkeypatch, tmp_path_factory) -> None:
     def load(*_: object) -> None:
         raise AssertionError("the network was loaded for bad input")
 
-    monkeypatch.setattr(pipeline, "load", load)
+    monkeypatch.setattr(loading, "load", load)
 
 
 # --- track ---

@@ -16,13 +16,14 @@ import pytest
 pytest.importorskip("torch")
 
 from command_cases import InContextModel, a_case, turned, write_case
+from frames_cases import a_frames_result
+from plain_run import run
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.inference.job import plan
-from ProxyPromptSegmentLib.inference.pipeline import run
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.run_record import command_of, record_text, run_record, slices_text
@@ -142,11 +143,14 @@ def test_frames_have_their_own_entries(segmenter):
     job = plan([a_named_case(1, "one")], a_case(2)[0])
     masks = np.zeros((3, 2, 4, 4), np.uint8)
     masks[1, 0, :2] = 1
-    outcome = SimpleNamespace(
-        objects=("gland", "stone"), masks=masks, confidence=np.full((3, 2), 0.9), presence=np.ones((3, 2)),
-        agreement=np.ones((3, 2)), done=np.array([1, 1, 0], bool), skipped={2: f"{NAME} has NaN"},
-        notes=["a note"], seconds={"total": 2.0}, cancelled=True,
-    )  # fmt: skip
+    outcome = a_frames_result(
+        ("gland", "stone"),
+        masks,
+        skipped={2: f"{NAME} has NaN"},
+        notes=["a note"],
+        seconds={"total": 2.0},
+        cancelled=True,
+    )
     record = run_record(replace(job, name=NAME), outcome, MODEL, {"mode": "proxy+bank"}, "cpu")
     assert (record["frames"], record["frames_done"], record["state"]) == (3, [0, 1], "stopped by the user")
     assert record["frames_skipped"] == [{"frame": 2, "reason": "target has NaN"}]

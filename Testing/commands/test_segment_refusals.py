@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
-from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.worker import segment_task
 
 
 def _write(path: Path, array: np.ndarray, geometry: VolumeGeometry = GRID) -> Path:
@@ -81,7 +81,7 @@ BAD = {
     "an empty segment": (_empty_segment, [], 4, "choose another"),
     "an empty label map": (lambda d: _marks(d, np.zeros(GRID.shape_kji)), [], 4, "Choose another"),
     "a mask of another size": (
-        lambda d: _marks(d, np.ones((4, 20, 20)), VolumeGeometry((20, 20, 4), (2, 2, 2))), [], 4, "another size"
+        lambda d: _marks(d, np.ones((4, 20, 20)), VolumeGeometry((20, 20, 4), (2, 2, 2))), [], 4, "differs in size"
     ),
     "a mask picture of another size": (_small_picture, [], 4, "32x32"),
     "a mask on another grid": (lambda d: _marks(d, np.ones(GRID.shape_kji), OTHER_GRID), [], 5, "another grid"),
@@ -161,13 +161,13 @@ def test_an_input_is_never_replaced_even_with_force(desk, capsys) -> None:
 
 
 def test_a_result_that_appears_during_the_work_is_kept(desk, monkeypatch, capsys) -> None:
-    run = pipeline.run
+    run = segment_task.segment
 
     def slow(*args: object) -> object:
         desk.output.write_bytes(b"somebody else's")
         return run(*args)
 
-    monkeypatch.setattr(pipeline, "run", slow)
+    monkeypatch.setattr(segment_task, "segment", slow)
     assert main(desk.words()) == 6
     assert desk.output.read_bytes() == b"somebody else's"
 
@@ -226,7 +226,7 @@ def test_a_fault_of_the_program_is_a_sentence_and_exit_code_1(desk, monkeypatch,
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(pipeline, "run", broken)
+    monkeypatch.setattr(segment_task, "segment", broken)
     assert main(desk.words()) == 1
     err = capsys.readouterr().err
     assert "internal error (ZeroDivisionError: oh)" in err
@@ -239,6 +239,6 @@ def test_memory_that_runs_out_is_exit_code_8(desk, monkeypatch, capsys) -> None:
     def hungry(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pipeline, "run", hungry)
+    monkeypatch.setattr(segment_task, "segment", hungry)
     assert main(desk.words()) == 8
     assert "memory ran out" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
-from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.progress import Progress
 from signals import SignalAt
 
@@ -53,13 +53,13 @@ def test_a_second_ctrl_c_stops_at_once_and_writes_nothing(desk, monkeypatch, cap
 
 
 def test_ctrl_c_while_the_network_is_loaded_writes_nothing(desk, monkeypatch, capsys) -> None:
-    load = pipeline.load
+    load = loading.load
 
     def slow(*args: str) -> object:
         signal.raise_signal(signal.SIGINT)
         return load(*args)
 
-    monkeypatch.setattr(pipeline, "load", slow)
+    monkeypatch.setattr(loading, "load", slow)
     assert main(desk.words()) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert not desk.output.exists()
@@ -77,7 +77,7 @@ def test_sigint_from_outside_keeps_the_slices_of_a_running_process(tmp_path, ran
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     seen, end = "", time.monotonic() + 60
-    while not re.search("slice [1-9]", seen[-60:]) and time.monotonic() < end:
+    while not re.search("segmenting .*slice [1-9]", seen[-90:]) and time.monotonic() < end:
         seen += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]

@@ -23,7 +23,7 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands import track_files
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
-from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.tracking import tracker
 from signals import SignalAt
@@ -259,8 +259,8 @@ def test_a_second_ctrl_c_keeps_the_table_alone(track_desk, monkeypatch, capsys) 
 
 def test_ctrl_c_before_the_first_frame_writes_nothing(track_desk, monkeypatch, capsys) -> None:
     before = track_desk.files()
-    load = pipeline.load
-    monkeypatch.setattr(pipeline, "load", lambda *words: [signal.raise_signal(signal.SIGINT), load(*words)][1])
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda *words: [signal.raise_signal(signal.SIGINT), load(*words)][1])
     assert main(track_desk.all_words()) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert track_desk.files() == before
@@ -274,5 +274,5 @@ def test_a_device_that_runs_out_of_memory_is_exit_code_8(track_desk, monkeypatch
 
     monkeypatch.setattr(tracker.Tracker, "step", hungry)
     assert main(track_desk.all_words()) == 8
-    assert "memory ran out" in capsys.readouterr().err
+    assert "does not fit into the memory of cpu" in capsys.readouterr().err
     assert track_desk.files() == before

@@ -12,14 +12,14 @@ from ProxyPromptSegmentLib.commands.console import ConsoleProgress
 
 
 class SignalAt(ConsoleProgress):
-    """Raises SIGINT so many times when a slice is done."""
+    """Raises SIGINT so many times when a slice or frame is done; the stages before that do not count."""
 
-    def __init__(self, number: int, times: int = 1) -> None:
+    def __init__(self, number: int, times: int = 1, stages: tuple[str, ...] = ("segmenting", "tracking")) -> None:
         super().__init__(sys.stderr)
-        self.number, self.times = number, times
+        self.number, self.times, self.stages = number, times, stages
 
     def step(self, n: int = 1, note: str = "") -> None:
         super().step(n, note)
-        if self.done == self.number:
+        if self.what in self.stages and self.done == self.number:
             for _ in range(self.times):
                 signal.raise_signal(signal.SIGINT)

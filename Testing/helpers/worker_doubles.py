@@ -14,10 +14,13 @@ torch = pytest.importorskip("torch")
 import engine_doubles  # noqa: F401 - skips where a package is missing
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.inference.pipeline import LoadedModel, SupportCase, plan
+from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.inference.loading import LoadedModel
+from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.engine import Engine
@@ -50,7 +53,8 @@ def embedded(name="sam-compact"):
 
 
 def loaded(segmenter, name="sam-compact"):
-    return LoadedModel(segmenter=segmenter, name=name, path=Path(name), sha256="0" * 64, metadata={"name": name})
+    facts = ModelFacts(name=name, path=Path(name), sha256="0" * 64, metadata={"name": name})
+    return LoadedModel(segmenter=segmenter, facts=facts)
 
 
 def an_engine(segmenter, **options):

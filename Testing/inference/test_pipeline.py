@@ -8,15 +8,18 @@ import pytest
 pytest.importorskip("torch")
 
 from command_cases import COLORS, GRID, TERMS, TURN, InContextModel, a_case, turned, write_case
+from plain_run import run
 from ProxyPromptSegmentLib.errors import CheckpointError, SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.inference.pipeline import SupportCase, plan, put_back, read_support_case, run
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.volume_result import put_back
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences, plane_of
 from ProxyPromptSegmentLib.weights.registry import checkpoint_of, read_registry, resolve
 

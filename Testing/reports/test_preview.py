@@ -11,8 +11,9 @@ pytest.importorskip("PIL")
 from PIL import Image
 
 from command_cases import InContextModel, a_case
+from plain_run import run
 from ProxyPromptSegmentLib.errors import OutputError
-from ProxyPromptSegmentLib.inference.pipeline import SupportCase, plan, run
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.preview import (
@@ -24,6 +25,7 @@ from ProxyPromptSegmentLib.reports.preview import (
     tile_size,
     write_preview,
 )
+from ProxyPromptSegmentLib.support.case import SupportCase
 
 
 def a_result(target_objects=("gland", "stone"), cancel=None):

@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("torch")
 
 from command_cases import GRID, InContextModel, a_case, write_case
+from plain_run import run
 from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
-from ProxyPromptSegmentLib.inference.pipeline import LoadedModel, plan, read_support_case, run
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.report import (
@@ -25,6 +26,7 @@ from ProxyPromptSegmentLib.reports.report import (
     versions,
     write_report,
 )
+from ProxyPromptSegmentLib.support.case import read_support_case
 
 
 @pytest.fixture
@@ -36,12 +38,9 @@ def a_report(folder: Path, segmenter: Segmenter, cancel: CancelToken | None = No
     case = read_support_case(*write_case(folder, "old", a_case(1)))
     target = read_volume(write_case(folder, "new", a_case(2))[0])
     job = plan([case], target)
-    model = LoadedModel(
-        segmenter=segmenter, name="double", path=Path("double.safetensors"), sha256="ab" * 32, metadata={"steps": 7}
-    )
     outcome = run(segmenter, job, cancel=cancel)
     notes = [*job.notes, *outcome.notes]
-    return build_report(job, outcome, [case], model, {"threshold": 0.5}, {"total": 1.23456}, notes=notes, **more)
+    return build_report(job, outcome, [case], {"threshold": 0.5}, {"total": 1.23456}, notes=notes, **more)
 
 
 def test_the_report_names_every_input_by_its_hash(tmp_path, segmenter) -> None:

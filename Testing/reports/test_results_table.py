@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 from io import StringIO
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from frames_cases import a_frames_result
 from ProxyPromptSegmentLib.reports.results_table import (
-    Findings,
+    ResultArrays,
     Table,
+    arrays_of,
     csv_text,
     doubt_table,
-    findings_of,
     measure,
     object_table,
     slices_to_look_at,
@@ -23,13 +23,13 @@ from ProxyPromptSegmentLib.wording import ranges
 
 
 def findings(areas, confidence=0.95, done=None, names=("gland",), **more):
-    """Findings whose masks have so many pixels on each slice: ``areas`` (S,) or (S, N)."""
+    """ResultArrays whose masks have so many pixels on each slice: ``areas`` (S,) or (S, N)."""
     areas = np.array(areas).reshape(len(areas), -1)
     masks = (np.arange(400) < areas[..., None]).astype(np.uint8).reshape(*areas.shape, 20, 20)
     sure = np.broadcast_to(np.asarray(confidence, np.float32).reshape(-1, 1), areas.shape).copy()
     presence = np.where(areas > 0, 0.97, 0.02).astype(np.float32)
     known = np.ones(len(areas), bool) if done is None else np.asarray(done, bool)
-    return Findings(tuple(names), masks, sure, presence, known, **more)
+    return ResultArrays(objects=tuple(names), masks=masks, confidence=sure, presence=presence, done=known, **more)
 
 
 def reasons(found, **more):
@@ -149,15 +149,8 @@ def test_nothing_found_leaves_cells_empty():
 
 def test_frames_have_areas_instead_of_a_volume():
     masks = findings([0, 10, 30]).masks
-    outcome = SimpleNamespace(
-        objects=("vessel",),
-        masks=masks,
-        confidence=np.full((3, 1), 0.9, np.float32),
-        presence=np.ones((3, 1), np.float32),
-        agreement=np.array([[np.nan], [0.1], [1]], np.float32),
-        done=np.ones(3, bool),
-    )
-    found = findings_of(outcome, spacing_mm=(0.5, 0.5))
+    result = a_frames_result(("vessel",), masks, agreement=[[np.nan], [0.1], [1]])
+    found = arrays_of(result, spacing_mm=(0.5, 0.5))
     assert object_table(found).as_dicts()[0] == {
         "Object": "vessel",
         "Frames": 2,
@@ -169,9 +162,9 @@ def test_frames_have_areas_instead_of_a_volume():
         "Lowest confidence": pytest.approx(0.9),
         "On frame": 1,
     }
-    assert object_table(outcome).rows[0][5] is None
-    doubts = slices_to_look_at(outcome)
-    assert doubts[0].reason == "proxy prompt and memory disagree (agreement 0.10)"
+    assert object_table(result).rows[0][5] is None
+    doubts = slices_to_look_at(result)
+    assert doubts[0].reason == "support and memory say different things (they agree by 0.10)"
     assert doubt_table(doubts, frames=True).columns[0] == "Frame"
 
 
@@ -192,23 +185,23 @@ def test_ranges_are_short():
 def test_an_outcome_of_the_engine_gives_the_same_numbers_as_the_report():
     pytest.importorskip("torch")
     from command_cases import GRID, InContextModel, a_case
-    from ProxyPromptSegmentLib.inference.pipeline import plan, run
+    from plain_run import run
+    from ProxyPromptSegmentLib.inference.job import plan
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.reports.report import describe_object
     from ProxyPromptSegmentLib.support.case import SupportCase
 
     job = plan([SupportCase(*a_case(1))], a_case(2)[0])
-    outcome = run(Segmenter(InContextModel(), "cpu", across_slices=False), job)
-    for wrapped in (outcome, SimpleNamespace(outcome=outcome)):
-        table = object_table(wrapped, job).as_dicts()
-        truth = a_case(2)[1].segments[0].mask
-        assert table[0]["Object"] == "gland" and table[0]["Voxels"] == truth.sum()
-        assert table[0]["Volume"] == pytest.approx(truth.sum() * np.prod(GRID.spacing_mm) / 1000, abs=1e-3)
-        described = describe_object(job, outcome, 0, 1)
-        assert (described["voxels"], described["volume_ml"]) == (table[0]["Voxels"], table[0]["Volume"])
-        assert described["lowest_confidence"][0]["slice"] == table[0]["On slice"]
-    assert findings_of(outcome, job).pixel_mm2 == pytest.approx(0.81)
-    assert slices_to_look_at(outcome, job=job)[0].name in ("gland", "stone")
+    result = run(Segmenter(InContextModel(), "cpu", across_slices=False), job)
+    table = object_table(result, job).as_dicts()
+    truth = a_case(2)[1].segments[0].mask
+    assert table[0]["Object"] == "gland" and table[0]["Voxels"] == truth.sum()
+    assert table[0]["Volume"] == pytest.approx(truth.sum() * np.prod(GRID.spacing_mm) / 1000, abs=1e-3)
+    described = describe_object(job, result, 0, 1)
+    assert (described["voxels"], described["volume_ml"]) == (table[0]["Voxels"], table[0]["Volume"])
+    assert described["lowest_confidence"][0]["slice"] == table[0]["On slice"]
+    assert arrays_of(result, job).pixel_mm2 == pytest.approx(0.81)
+    assert slices_to_look_at(result, job=job)[0].name in ("gland", "stone")
 
 
 def test_the_brief_table_keeps_what_a_panel_has_room_for():

@@ -231,7 +231,7 @@ def test_errors_come_first_and_slices_read_well() -> None:
 def segmenter():
     """The compact model that comes with the program."""
     pytest.importorskip("torch")
-    from ProxyPromptSegmentLib.inference.pipeline import load
+    from ProxyPromptSegmentLib.inference.loading import load
 
     return load("sam-compact", "cpu").segmenter
 

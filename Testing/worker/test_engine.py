@@ -10,13 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import EVERYTHING, tiny_model
+from plain_run import run
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
-from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.frames import FrameArray
+from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.worker.encodings import EncodingStore, bytes_of
 from ProxyPromptSegmentLib.worker.engine import Engine
-from ProxyPromptSegmentLib.worker.events import Finished, Progressed, Said, SliceReady, StageStarted
+from ProxyPromptSegmentLib.worker.events import Finished, FrameLookedAt, Progressed, SliceReady, StageStarted
 from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
 from ProxyPromptSegmentLib.worker.thread import Worker
@@ -57,8 +59,8 @@ def indices(talk):
 def test_masks_are_those_of_the_pipeline_whatever_comes_first(model, batch, first):
     segmenter = Segmenter(model, "cpu", batch)
     job, talk = a_job(objects=("prostate", "front")), Talk()
-    expected = pipeline.run(segmenter, job)
-    found = talk.do(SegmentTask(job, first=first), an_engine(segmenter)).outcome
+    expected = run(segmenter, job)
+    found = talk.do(SegmentTask(job, first=first), an_engine(segmenter))
     np.testing.assert_array_equal(found.masks, expected.masks)
     np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
     assert 0 < expected.masks[:, 1].sum() < expected.masks[:, 0].sum()
@@ -69,7 +71,7 @@ def test_masks_are_those_of_the_pipeline_whatever_comes_first(model, batch, firs
 
 def test_a_slice_comes_as_soon_as_it_is_known_and_again_only_where_it_changed(engine):
     job, talk = a_job(), Talk()
-    final = talk.do(SegmentTask(job), engine).outcome.masks
+    final = talk.do(SegmentTask(job), engine).masks
     assert indices(talk) == list(range(SIZE[0]))
     known = {event.index: event.masks for event in talk.of(SliceReady) if not event.final}
     changed = [index for index, masks in known.items() if (masks != final[index]).any()]
@@ -109,11 +111,11 @@ def test_cancelling_keeps_what_is_done_and_its_masks_are_final(segmenter, engine
     job = a_job()
     talk = Talk(lambda event: talk.cancel.cancel() if isinstance(event, SliceReady) and event.index == 6 else None)
     found = talk.do(SegmentTask(job, first=4), engine)
-    done = np.flatnonzero(found.outcome.result.done).tolist()
-    assert found.cancelled and found.outcome.cancelled
+    done = np.flatnonzero(found.result.done).tolist()
+    assert found.cancelled
     assert done == [2, 3, 4, 5, 6] and found.slices == 5
     expected = segmenter.segment(job.view.take(job.target.array), job.support, job.window, slices=done).masks()
-    np.testing.assert_array_equal(found.outcome.masks, expected)
+    np.testing.assert_array_equal(found.masks, expected)
     np.testing.assert_array_equal(talk.masks(expected.shape), expected)
 
 
@@ -121,21 +123,21 @@ def test_cancelling_before_the_support_is_prepared_gives_an_empty_outcome(engine
     talk = Talk(lambda event: talk.cancel.cancel() if isinstance(event, StageStarted) else None)
     found = talk.do(SegmentTask(a_job()), engine)
     assert found.cancelled and found.slices == 0
-    assert not found.outcome.masks.any() and not talk.of(SliceReady)
+    assert not found.masks.any() and not talk.of(SliceReady)
 
 
 def test_the_outcome_says_what_computed_it(engine):
     job = a_job()
     found = Talk().do(SegmentTask(job), engine)
     assert (found.model.name, found.device, found.rungs, found.half) == ("sam-compact", "cpu", [], False)
-    assert (found.slices, found.embedded, found.pairs, found.objects) == (10, 10, 3, 1)
-    assert set(found.outcome.seconds) == {"model", "support", "segmentation"}
-    assert min(found.outcome.seconds.values()) >= 0
+    assert (found.slices, found.embedded, found.pairs, found.objects) == (10, 10, 3, ("prostate",))
+    assert set(found.seconds) == {"model", "support", "segmentation"}
+    assert min(found.seconds.values()) >= 0
 
 
 def test_the_notes_of_the_job_are_told(engine):
     job = replace(a_job(), notes=("the support is older",))
-    assert Talk().do(SegmentTask(job), engine).outcome.notes[0] == "the support is older"
+    assert Talk().do(SegmentTask(job), engine).notes[0] == "the support is older"
 
 
 def test_no_array_of_the_job_is_changed(engine):
@@ -163,7 +165,7 @@ def test_on_the_worker_thread_it_is_the_same(segmenter):
     assert worker.submit(SegmentTask(job)).wait(60)
     events = worker.drain()
     assert isinstance(events[-1], Finished)
-    np.testing.assert_array_equal(events[-1].outcome.outcome.masks, pipeline.run(segmenter, job).masks)
+    np.testing.assert_array_equal(events[-1].outcome.masks, run(segmenter, job).masks)
     assert worker.stop()
 
 
@@ -178,7 +180,7 @@ def test_a_second_run_embeds_nothing(engine, encode_calls):
     second = Talk().do(SegmentTask(job, threshold=0.5), engine)
     assert encode_calls == []
     assert second.embedded == 0
-    np.testing.assert_array_equal(second.outcome.result.probability, first.outcome.result.probability)
+    np.testing.assert_array_equal(second.result.probability, first.result.probability)
 
 
 def test_another_object_of_the_support_embeds_nothing(engine, encode_calls):
@@ -187,7 +189,7 @@ def test_another_object_of_the_support_embeds_nothing(engine, encode_calls):
     job = a_job(objects=("front",), support_slices=(4, 5))
     found = Talk().do(SegmentTask(job), engine)
     assert encode_calls == []
-    assert found.outcome.masks.any() and found.embedded == 0
+    assert found.masks.any() and found.embedded == 0
 
 
 def test_another_support_embeds_only_its_own_images_and_the_first_one_then_nothing(segmenter, engine, encode_calls):
@@ -199,9 +201,9 @@ def test_another_support_embeds_only_its_own_images_and_the_first_one_then_nothi
     encode_calls.clear()
     again = Talk().do(SegmentTask(first), engine)
     assert encode_calls == []
-    np.testing.assert_array_equal(again.outcome.masks, one.outcome.masks)
-    assert (other.outcome.masks != one.outcome.masks).any()
-    np.testing.assert_array_equal(other.outcome.masks, pipeline.run(segmenter, second).masks)
+    np.testing.assert_array_equal(again.masks, one.masks)
+    assert (other.masks != one.masks).any()
+    np.testing.assert_array_equal(other.masks, run(segmenter, second).masks)
 
 
 def test_another_target_is_not_taken_for_the_first(segmenter, engine, encode_calls):
@@ -210,7 +212,7 @@ def test_another_target_is_not_taken_for_the_first(segmenter, engine, encode_cal
     job = a_job(15)
     found = Talk().do(SegmentTask(job), engine)
     assert sum(encode_calls) == SIZE[0]
-    np.testing.assert_array_equal(found.outcome.masks, pipeline.run(segmenter, job).masks)
+    np.testing.assert_array_equal(found.masks, run(segmenter, job).masks)
 
 
 def test_a_task_can_leave_nothing_behind(engine, encode_calls):
@@ -237,11 +239,11 @@ def test_embeddings_are_bounded_in_bytes_and_a_small_bound_changes_no_mask(segme
     engine, job = an_engine(segmenter, embedding_bytes=9 * one), a_job()
     found = Talk().do(SegmentTask(job), engine)
     assert engine.encodings.held("cpu") == len(engine.encodings) * one == 9 * one
-    np.testing.assert_array_equal(found.outcome.masks, pipeline.run(segmenter, job).masks)
+    np.testing.assert_array_equal(found.masks, run(segmenter, job).masks)
     encode_calls.clear()
     again = Talk().do(SegmentTask(job), engine)
     assert again.embedded > 0
-    np.testing.assert_array_equal(again.outcome.masks, found.outcome.masks)
+    np.testing.assert_array_equal(again.masks, found.masks)
 
 
 def storages(store):
@@ -320,7 +322,7 @@ def test_an_unknown_model_is_a_sentence():
 def test_the_embedded_model_is_opened_by_name():
     found = Talk().do(SegmentTask(a_job(slices=[5]), device="cpu"), Engine())
     assert found.model.metadata["recipe"] and len(found.model.sha256) == 64
-    assert found.outcome.masks[5].any()
+    assert found.masks[5].any()
 
 
 # --- following --------------------------------------------------------------------------------------------------------
@@ -334,9 +336,9 @@ def test_following_gives_what_track_volume_gives(sam2_model, monkeypatch):
     found = talk.do(SegmentTask(job, model="sam2-compact", follow=True), engine)
     images = job.view.take(job.target.array)
     expected = track_volume(Tracker(segmenter), images, job.support, job.window, job.view.spacing_mm, job.slices)
-    np.testing.assert_array_equal(found.outcome.masks, expected.masks())
-    np.testing.assert_array_equal(talk.masks(found.outcome.masks.shape), expected.masks())
-    assert found.outcome.masks.any()
+    np.testing.assert_array_equal(found.masks, expected.masks())
+    np.testing.assert_array_equal(talk.masks(found.masks.shape), expected.masks())
+    assert found.masks.any()
     calls, encode = [], sam2_model.backbone.encode
     monkeypatch.setattr(sam2_model.backbone, "encode", lambda *args: (calls.append(1), encode(*args))[1])
     again = Talk().do(SegmentTask(job, model="sam2-compact", follow=True), engine)
@@ -356,7 +358,8 @@ def clip(count=6):
 
 
 def frames_task(frames, job, **options):
-    return FramesTask(frames, job.support, job.window, job.view.spacing_mm, "sam2-compact", **options)
+    source = FrameArray(frames, job.view.spacing_mm)
+    return FramesTask(source, job.support, window=job.window, model="sam2-compact", **options)
 
 
 @pytest.mark.parametrize("mode", ["proxy+bank", "proxy_only"])
@@ -367,8 +370,8 @@ def test_frames_are_followed_in_time_as_the_tracker_does(sam2_model, mode):
     tracker = Tracker(segmenter, mode)
     tracker.start(job.support, job.window, job.view.spacing_mm)
     expected = np.stack([tracker.step(frame).masks() for frame in frames])
-    np.testing.assert_array_equal(found.masks, expected)
-    assert expected.any() and found.done.all() and not found.cancelled
+    np.testing.assert_array_equal(found.stacked_masks(), expected)
+    assert expected.any() and found.is_done.all() and not found.cancelled
     assert [event.index for event in talk.of(SliceReady)] == list(range(6))
     np.testing.assert_array_equal(talk.masks(expected.shape), expected)
 
@@ -380,8 +383,9 @@ def test_no_frame_knows_what_comes_later(sam2_model):
     changed = frames.copy()
     changed[3:] = changed[3:, ::-1]
     after = Talk().do(frames_task(changed, job), engine)
-    np.testing.assert_array_equal(before.confidence[:3], after.confidence[:3])
-    assert (before.confidence[3:] != after.confidence[3:]).any()
+    earlier, later = before.stacked("confidence"), after.stacked("confidence")
+    np.testing.assert_array_equal(earlier[:3], later[:3])
+    assert (earlier[3:] != later[3:]).any()
 
 
 def test_a_frame_that_cannot_be_used_is_left_out_and_told(sam2_model):
@@ -389,39 +393,41 @@ def test_a_frame_that_cannot_be_used_is_left_out_and_told(sam2_model):
     frames, job = clip()
     frames[2, 5, 5] = np.nan
     found = talk.do(frames_task(frames, job), engine)
-    assert found.done.tolist() == [True, True, False, True, True, True]
-    assert list(found.skipped) == [2] and not found.masks[2].any()
-    assert any("Frame 2 was left out" in event.text for event in talk.of(Said))
+    assert sorted(found.done) == [0, 1, 3, 4, 5]
+    assert list(found.skipped) == [2] and found.masks(2) is None
+    looked_at = {event.index: event for event in talk.of(FrameLookedAt)}
+    assert sorted(looked_at) == list(range(6)) and "NaN" in looked_at[2].reason and looked_at[2].found is None
     tracker = Tracker(Segmenter(sam2_model, "cpu", 1))
     tracker.start(job.support, job.window, job.view.spacing_mm)
     for index, frame in enumerate(frames):  # its time passes all the same
         if index == 2:
             tracker.skip()
         else:
-            np.testing.assert_array_equal(found.confidence[index], tracker.step(frame).confidence())
-    assert any("Frame 2 was left out" in note for note in found.notes)
+            np.testing.assert_array_equal(found.done[index].confidence, tracker.step(frame).confidence())
 
 
 def test_only_the_wanted_frames_are_done_and_time_passes_in_between(sam2_model):
     engine = an_engine(Segmenter(sam2_model, "cpu", 1))
     frames, job = clip()
-    found = Talk().do(frames_task(frames, job, wanted=(1, 4)), engine)
-    assert np.flatnonzero(found.done).tolist() == [1, 4]
-    with pytest.raises(UsageError, match="no frame 6; its frames are 0 to 5"):
-        Talk().do(frames_task(frames, job, wanted=(6,)), engine)
+    found = Talk().do(frames_task(frames, job, choice=FrameChoice.of((1, 4))), engine)
+    assert sorted(found.done) == [1, 4] and found.wanted == 2
+    with pytest.raises(UsageError, match="ends after 6 frames"):
+        Talk().do(frames_task(frames, job, choice=FrameChoice.of((6,))), engine)
 
 
 def test_cancelling_between_frames_keeps_those_before(sam2_model):
     engine = an_engine(Segmenter(sam2_model, "cpu", 1))
     talk = Talk(lambda event: talk.cancel.cancel() if isinstance(event, SliceReady) and event.index == 2 else None)
     found = talk.do(frames_task(*clip()), engine)
-    assert found.cancelled and np.flatnonzero(found.done).tolist() == [0, 1, 2]
+    assert found.cancelled and sorted(found.done) == [0, 1, 2]
 
 
-def test_frames_that_are_none_and_modes_that_look_ahead_are_refused(engine):
+def test_frames_that_are_none_and_modes_that_look_ahead_are_refused(engine, sam2_model):
     frames, job = clip()
     with pytest.raises(InputError, match="shape"):
-        Talk().do(frames_task(frames[0], job), engine)
+        frames_task(frames[0], job)
+    with pytest.raises(InputError, match="none of the 6 frames of the sequence can be used"):
+        Talk().do(frames_task(np.full_like(frames, np.nan), job), an_engine(Segmenter(sam2_model, "cpu", 1)))
     with pytest.raises(UsageError, match="bank_only"):
         Talk().do(frames_task(frames, job, mode="bank_only"), engine)
 
@@ -459,10 +465,10 @@ def test_a_live_task_that_is_cancelled_shows_nothing(engine):
 def test_why_runs_on_what_is_embedded(engine, encode_calls):
     pytest.importorskip("ProxyPromptSegmentLib.inference.attribution")
     job = a_job()
-    found = Talk().do(SegmentTask(job), engine).outcome
+    found = Talk().do(SegmentTask(job), engine)
     row, column = np.argwhere(found.masks[5, 0])[0]
     encode_calls.clear()
-    answer = Talk().do(WhyTask(job, 5, float(row), float(column), 0), engine)
+    answer = Talk().do(WhyTask(job, 5, float(row), float(column)), engine)
     assert encode_calls == []
     assert (answer.index, answer.name) == (5, "prostate")
 

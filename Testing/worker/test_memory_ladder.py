@@ -7,8 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from plain_run import run
 from ProxyPromptSegmentLib.errors import DeviceError, UsageError
-from ProxyPromptSegmentLib.inference import pipeline
+from ProxyPromptSegmentLib.frames import FrameArray
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.worker.events import Said, SliceReady
@@ -54,12 +55,12 @@ def do(machine, task):
 @pytest.fixture(scope="module")
 def expected(model):
     """What all supports give where there is memory for everything."""
-    return pipeline.run(Segmenter(model, "cpu", 1), few()).masks
+    return run(Segmenter(model, "cpu", 1), few()).masks
 
 
 def assert_nearly(found, expected, most=0.02):
-    assert found.outcome.result.done.sum() == 6 and not found.cancelled
-    differing = (found.outcome.masks != expected).sum()
+    assert found.result.done.sum() == 6 and not found.cancelled
+    differing = (found.masks != expected).sum()
     assert differing <= most * expected.sum()
 
 
@@ -86,9 +87,9 @@ def test_then_what_is_kept_goes_and_then_support_slices(model, expected):
     found, taken, _ = do(machine, SegmentTask(few()))
     assert taken == ["kept", "pairs"]
     assert found.pairs == pairs // 2 and f"{pairs // 2} of the {pairs}" in found.rungs[-1]
-    assert found.outcome.result.done.sum() == 6 and found.outcome.masks.any()
-    assert (found.outcome.masks != expected).any()
-    assert any("may differ" in note for note in found.outcome.notes)
+    assert found.result.done.sum() == 6 and found.masks.any()
+    assert (found.masks != expected).any()
+    assert any("may differ" in note for note in found.notes)
 
 
 def test_then_half_precision_where_the_device_has_it(model, expected):
@@ -96,7 +97,7 @@ def test_then_half_precision_where_the_device_has_it(model, expected):
     found, taken, _ = do(machine, SegmentTask(few()))
     assert taken == ["pairs", "half"]
     assert found.half and found.device == "small" and found.pairs == 1
-    assert found.outcome.result.done.sum() == 6 and found.outcome.masks.any()
+    assert found.result.done.sum() == 6 and found.masks.any()
 
 
 def test_then_the_processor_with_all_supports_again(model, expected):
@@ -119,7 +120,7 @@ def test_half_precision_that_gives_no_numbers_is_left_again(model, expected):
     assert taken[-2:] == ["half", "unusable"]
     assert found.device == "cpu"
     assert_nearly(found, expected, 0)
-    assert np.isfinite(found.outcome.confidence).all()
+    assert np.isfinite(found.confidence).all()
 
 
 def test_a_model_that_does_not_fit_at_all_goes_to_the_processor_at_once(model, expected):
@@ -185,7 +186,7 @@ def test_slices_that_are_done_are_kept_on_the_way_down(model, expected):
     assert asked == ["small"] * 5 + ["cpu"] * 1
     assert [event.index for event in talk.of(SliceReady) if not event.final][:6] == [5, 4, 6, 3, 7, 2]
     assert_nearly(found, expected, 0)
-    np.testing.assert_array_equal(talk.masks(expected.shape), found.outcome.masks)
+    np.testing.assert_array_equal(talk.masks(expected.shape), found.masks)
 
 
 def test_following_begins_anew_and_finishes():
@@ -200,8 +201,8 @@ def test_following_begins_anew_and_finishes():
         SegmentTask(job, model="sam2-compact", follow=True), an_engine(Segmenter(embedded("sam2-compact"), "cpu", 1))
     )
     assert found.device == "cpu" and steps(found.rungs)[-1] == "cpu"
-    np.testing.assert_array_equal(found.outcome.masks, alone.outcome.masks)
-    np.testing.assert_array_equal(talk.masks(found.outcome.masks.shape), alone.outcome.masks)
+    np.testing.assert_array_equal(found.masks, alone.masks)
+    np.testing.assert_array_equal(talk.masks(found.masks.shape), alone.masks)
 
 
 @pytest.mark.parametrize("half", [(), ("small",)])
@@ -213,8 +214,8 @@ def test_frames_go_on_where_they_were(half):
     # With half precision there is enough memory on the device, without it there is not.
     generator.prompt = Failing(generator.prompt, 3) if not half else _only_in_half(generator.prompt, 3)
     frames = job.view.take(job.target.array)[2:8].copy()
-    found = talk.do(FramesTask(frames, job.support, job.window, job.view.spacing_mm), engine)
-    assert found.done.all() and found.masks.any()
+    found = talk.do(FramesTask(FrameArray(frames, job.view.spacing_mm), job.support, window=job.window), engine)
+    assert found.is_done.all() and found.stacked_masks().any()
     assert (found.device, found.half) == (("small", True) if half else ("cpu", False))
     assert [event.index for event in talk.of(SliceReady)] == list(range(6))
     assert any("From frame 3 on" in note for note in found.notes)

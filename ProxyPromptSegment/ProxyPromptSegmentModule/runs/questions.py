@@ -148,19 +148,19 @@ class Asking:
 
     def learn(self, run: Run) -> None:
         """Remembers how fast a finished run was, for the estimates of later sessions too."""
-        from ProxyPromptSegmentLib.worker.tasks import TaskOutcome
+        from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 
         found = run.result
-        if run.state != RunState.FINISHED or not isinstance(found, TaskOutcome):
+        if run.state != RunState.FINISHED or not isinstance(found, VolumeResult):
             return  # a cancelled run says little, and a cine is counted otherwise
         self._speeds = self.speeds().learned(
             run.request.settings.model,
             found.device,
-            found.outcome.seconds["segmentation"],
+            found.seconds["segmentation"],
             found.slices,
             found.embedded,
             found.pairs,
-            found.objects,
+            len(found.objects),
         )
         _write_setting(self._speeds.to_dict())
 

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     import slicer
 
     from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
-    from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, LiveSlice, SegmentTask, TaskOutcome
+    from ProxyPromptSegmentLib.tracking.result import FramesResult
+    from ProxyPromptSegmentLib.worker.tasks import LiveSlice, SegmentTask
     from ProxyPromptSegmentLib.worker.thread import Ticket
     from ProxyPromptSegmentModule.runs.tasks import Summary
 
@@ -93,7 +95,7 @@ class Run:
         self.undone = False
         self.last_index: int | None = None
         self.job: Job | None = None
-        self.result: TaskOutcome | FramesOutcome | LiveSlice | None = None
+        self.result: VolumeResult | FramesResult | LiveSlice | None = None
         self.table: Table | None = None
         self.doubts: list[Doubt] = []
         self.record: dict[str, object] = {}
@@ -260,7 +262,7 @@ class Run:
     def _was_cancelled(self) -> bool:
         return self.result is not None and self.result.cancelled
 
-    def _summary(self, job: Job, result: TaskOutcome | FramesOutcome, mode: str = "") -> SummaryTask:
+    def _summary(self, job: Job, result: VolumeResult | FramesResult, mode: str = "") -> SummaryTask:
         """What counts and records the result, also of a cancelled run."""
         self._counting = True
         return SummaryTask(
@@ -350,13 +352,13 @@ class VolumeRun(Run):
         self.job = job = yield from self._planned()
         self._open(job)
         self.result = result = yield from outcome_of(self._task(job))
-        self.sentences += [note for note in result.outcome.notes if note not in self.sentences]
+        self.sentences += [note for note in result.notes if note not in self.sentences]
         self.take((yield from outcome_of(self._summary(job, result))))
 
     def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
         """See `Run.masks`."""
-        from ProxyPromptSegmentLib.worker.tasks import TaskOutcome
+        from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 
-        if not isinstance(self.result, TaskOutcome):
+        if not isinstance(self.result, VolumeResult):
             return {}
-        return {one.name: one.mask for one in self.result.outcome.segmentation.segments}
+        return {one.name: one.mask for one in self.result.segmentation.segments}

@@ -100,7 +100,7 @@ class SequenceRun(Run):
             self.result = result = yield from outcome_of(self._task(job))
             self._pending.clear()  # slices of an item are written together, as one item
             if not result.cancelled:
-                masks = [segment.mask for segment in result.outcome.segmentation.segments]
+                masks = [segment.mask for segment in result.segmentation.segments]
                 self._pending[number] = np.stack(masks)
                 yield None
 

@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
     from ProxyPromptSegmentLib.review.findings import Finding
     from ProxyPromptSegmentLib.review.suggest import Suggestion
     from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.engine import Engine
-    from ProxyPromptSegmentLib.worker.tasks import FramesOutcome, TaskOutcome
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlanTask:
-    """Turns supports and target the same way and chooses their slices; the outcome is a `jobs.Job`.
+    """Turns supports and target the same way and chooses their slices; the outcome is a `Job`.
 
     Attributes:
         cases: Supports.
@@ -68,7 +69,7 @@ class PlanTask:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CineTask:
-    """Segments the frames of a cine; the outcome is a `tasks.FramesOutcome`.
+    """Segments the frames of a cine; the outcome is a `FramesResult`.
 
     A model of the SAM 2 kind follows them strictly in time. Another one has no memory: it takes them for the slices of
     a stack, and averages each with its neighbours.
@@ -83,33 +84,45 @@ class CineTask:
     frames: npt.NDArray[np.float32]
     settings: Settings
 
-    def __call__(self, engine: Engine, context: Context) -> FramesOutcome:
+    def __call__(self, engine: Engine, context: Context) -> FramesResult:
         """Runs on the worker thread."""
+        from ProxyPromptSegmentLib.frames import FrameArray
         from ProxyPromptSegmentLib.imaging.intensity import intensity_window
         from ProxyPromptSegmentLib.networks.protocols import has_memory
         from ProxyPromptSegmentLib.tracking.choices import TrackingMode
+        from ProxyPromptSegmentLib.tracking.result import frames_of_volume
         from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 
         settings, window = self.settings, intensity_window(self.frames)
         if has_memory(_segmenter(engine, settings).model.backbone):
             task = FramesTask(
-                frames=self.frames,
-                support=self.job.support,
+                FrameArray(self.frames, self.job.view.spacing_mm),
+                self.job.support,
                 window=window,
-                spacing_mm=self.job.view.spacing_mm,
                 model=settings.model,
                 device=settings.device,
                 threshold=settings.threshold,
                 mode=TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY,
             )
-            return task(engine, context)
-        stack = SegmentTask(
-            job=_as_stack(self.job, self.frames, window),
-            model=settings.model,
-            device=settings.device,
-            threshold=settings.threshold,
-        )
-        return _as_frames(stack(engine, context))
+            found = task(engine, context)
+            found.notes += _notes_on(found)
+            return found
+        stack = _as_stack(self.job, self.frames, window)
+        task_on_stack = SegmentTask(stack, model=settings.model, device=settings.device, threshold=settings.threshold)
+        return frames_of_volume(task_on_stack(engine, context), stack.slices, window)
+
+
+def _notes_on(found: FramesResult) -> list[str]:
+    """Sentences about frames that were skipped, or that should be reviewed because support and memory disagree."""
+    notes = [f"Frame {index} was skipped: {reason}." for index, reason in sorted(found.skipped.items())]
+    for name in found.objects:
+        count = sum(name in names for names in found.disagreeing.values())
+        if count:
+            notes.append(
+                f"On {count} frames the proxy prompt alone and the memory of the frames before disagree about "
+                f"'{name}'; review them."
+            )
+    return notes
 
 
 def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, float]) -> Job:
@@ -128,30 +141,6 @@ def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, fl
     )
 
 
-def _as_frames(found: TaskOutcome) -> FramesOutcome:
-    """What a stack's `TaskOutcome` says, as that of frames."""
-    from ProxyPromptSegmentLib.worker.tasks import FramesOutcome
-
-    result, outcome = found.outcome.result, found.outcome
-    return FramesOutcome(
-        objects=tuple(result.objects),
-        masks=outcome.masks,
-        confidence=outcome.confidence,
-        presence=result.presence,
-        agreement=np.full(result.presence.shape, np.nan, np.float32),
-        disagrees=np.zeros(result.presence.shape, bool),
-        done=result.done,
-        skipped={},
-        notes=outcome.notes,
-        seconds=outcome.seconds,
-        model=found.model,
-        device=found.device,
-        rungs=found.rungs,
-        cancelled=found.cancelled,
-        half=found.half,
-    )
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Summary:
     """What is shown after a run: rows of the table, slices to look at first, the record and its text."""
@@ -167,7 +156,7 @@ class SummaryTask:
     """Counts, doubts and the record of a finished run; large arrays are counted off the main thread."""
 
     job: Job
-    result: TaskOutcome | FramesOutcome
+    result: VolumeResult | FramesResult
     cases: Sequence[SupportCase]
     settings: Settings
     objects: tuple[str, ...] | None

@@ -36,12 +36,14 @@ def two_cases(scene):
 
 def expected_masks(target, support, objects=None):
     """What the command line's way gives for the same nodes."""
-    from ProxyPromptSegmentLib.inference import pipeline
+    from plain_run import run
+    from ProxyPromptSegmentLib.inference.job import plan
+    from ProxyPromptSegmentLib.inference.loading import load
     from ProxyPromptSegmentModule.logic import _case
     from ProxyPromptSegmentModule.scene.nodes import volume_of
 
-    job = pipeline.plan([_case(support)], volume_of(target)[0], objects)
-    return pipeline.run(pipeline.load("sam-compact", "cpu").segmenter, job).segmentation
+    job = plan([_case(support)], volume_of(target)[0], objects)
+    return run(load("sam-compact", "cpu").segmenter, job).segmentation
 
 
 def stop_after(run, slices):
@@ -369,7 +371,7 @@ def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
     assert before.seconds > 0 and before.memory_bytes > 0 and not before.measured
     run = logic.segment(target, [support], settings=CPU)
     after = logic.estimate(request)
-    taken = run.result.outcome.seconds["segmentation"]
+    taken = run.result.seconds["segmentation"]
     assert after.measured and taken / 3 < after.seconds < taken * 3
     fewer = logic.estimate(Request(target=target, cases=request.cases, slices=[1, 2], settings=CPU))
     assert fewer.seconds < after.seconds

@@ -1,0 +1,98 @@
+"""The result of segmenting a volume: masks on the target's own grid, and what computed them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
+from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameResult, ModelFacts, SegmentResult
+from ProxyPromptSegmentLib.support.pairs import SupportSet
+
+
+@dataclass(kw_only=True)
+class VolumeResult:
+    """The result of a segmented volume; the same for the command line, Slicer and scripts.
+
+    Attributes:
+        segmentation: One segment per object on exactly the target's grid; empty where nothing was found.
+        masks: The same, slice by slice as they were looked at; uint8 ``(S, N, H, W)``.
+        result: Probabilities, presence and quality in the same order.
+        confidence: 0..1 per slice and object, ``(S, N)``.
+        cancelled: Whether the run was cancelled between two slices; the masks of finished slices are final.
+        notes: What the user should know, as sentences; the job's notes and the fallbacks are among them.
+        seconds: Time of each stage.
+        model: The weights.
+        device: Where it ended, such as ``cuda:0`` or ``cpu``.
+        rungs: Sentences about what was done because memory ran out, in order; empty where it did not.
+        embedded: How many slices had to be embedded; the others were kept from an earlier run.
+        pairs: Number of support pairs that prompted in the end.
+        half: Whether it ended in half precision.
+        followed: Where the slices were followed with SAM 2's memory: what was found on each, by slice number.
+    """
+
+    segmentation: Segmentation
+    masks: npt.NDArray[np.uint8]
+    result: SegmentResult
+    confidence: npt.NDArray[np.float32]
+    cancelled: bool
+    notes: list[str]
+    seconds: dict[str, float]
+    model: ModelFacts
+    device: str
+    rungs: list[str] = field(default_factory=list)
+    embedded: int = 0
+    pairs: int = 0
+    half: bool = False
+    followed: Mapping[int, FrameResult] = field(default_factory=dict)
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the ``N`` objects."""
+        return self.result.objects
+
+    @property
+    def slices(self) -> int:
+        """Number of slices that were segmented."""
+        return int(self.result.done.sum())
+
+
+def put_back(
+    masks: npt.NDArray[np.uint8], support: SupportSet, view: SliceView, geometry: VolumeGeometry
+) -> Segmentation:
+    """Segments on a grid from turned slices ``(S, N, H, W)``, named and coloured as in the support."""
+    segments = []
+    for n, name in enumerate(support.objects):
+        volume = np.zeros(geometry.shape_kji, np.uint8)
+        view.take(volume)[...] = masks[:, n]
+        segments.append(Segment(name, volume, support.colors[n], support.terminologies[n]))
+    return Segmentation(segments, geometry)
+
+
+def notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: float) -> list[str]:
+    """Sentences about objects that were not found."""
+    if not result.done.any():
+        return []
+    presence = smooth_over_slices(result.presence, result.done)
+    notes = []
+    for n, name in enumerate(result.objects):
+        highest = float(presence[:, n].max())
+        if masks[:, n].any():
+            continue
+        if highest < PRESENCE_THRESHOLD:
+            notes.append(
+                f"Nothing in the target resembles '{name}' of the support (highest presence {highest:.2f} of "
+                "1): its segment is empty. Check that support and target show the same organ in the same "
+                "modality, or choose another support."
+            )
+        else:
+            notes.append(
+                f"The segment '{name}' is empty: no voxel reaches the threshold {threshold:g} on the slices "
+                "that may show it. Choose a lower --threshold or another support."
+            )
+    return notes

@@ -1,0 +1,32 @@
+"""A job segmented by the segmenter alone, without engine, caches and fallbacks: what those must give as well."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ProxyPromptSegmentLib.inference.results import ModelFacts
+from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
+
+FACTS = ModelFacts(name="double", path=Path("double.safetensors"), sha256="ab" * 32, metadata={"steps": 7})
+
+
+def run(segmenter, job, threshold=0.5, progress=None, cancel=None, on_slice=None) -> VolumeResult:
+    """Segment a job's slices and put them back where they came from."""
+    start = time.perf_counter()
+    prepared = segmenter.prepare(job.support)
+    ready = time.perf_counter()
+    images, view = job.view.take(job.target.array), job.view
+    result = segmenter.segment(images, prepared, job.window, view.spacing_mm, job.slices, progress, cancel, on_slice)
+    masks = result.masks(threshold)
+    return VolumeResult(
+        segmentation=put_back(masks, job.support, view, job.target.geometry),
+        masks=masks,
+        result=result,
+        confidence=result.confidence(masks),
+        cancelled=result.cancelled,
+        notes=[*result.notes, *notes_on(result, masks, threshold)],
+        seconds={"support": ready - start, "segmentation": time.perf_counter() - ready},
+        model=FACTS,
+        device=str(segmenter.device),
+    )
