@@ -197,8 +197,9 @@ def test_a_result_that_appears_during_the_work_is_kept(track_desk, monkeypatch, 
 # --- stopping ------------------------------------------------------------------------------------------------------
 
 
-def _progress(monkeypatch, number: int, times: int = 1) -> None:
-    monkeypatch.setattr("ProxyPromptSegmentLib.commands.console.ConsoleProgress", lambda *_: SignalAt(number, times))
+def _progress(monkeypatch, number: int, times: int = 1, stage: str = "tracking") -> None:
+    made = SignalAt(number, times, (stage,))
+    monkeypatch.setattr("ProxyPromptSegmentLib.commands.console.ConsoleProgress", lambda *_: made)
 
 
 def test_ctrl_c_in_the_middle_keeps_masks_table_overlay_and_report(track_desk, monkeypatch, capsys) -> None:
@@ -241,7 +242,7 @@ def test_ctrl_c_while_a_volume_is_searched_for_its_beginning_writes_nothing(
     target, _ = write_case(tmp_path, "new", a_case(2))
     desk = TrackDesk(tmp_path, following)
     before = desk.files()
-    _progress(monkeypatch, 1)
+    _progress(monkeypatch, 1, stage="looking for the slice most like the support")
     words = desk.all_words("--progress", support=support, target=target, output=tmp_path / "found.seg.nrrd")
     assert main(words) == 130
     assert "nothing was written" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_every_frame_of_a_cine_gets_its_segmentation(logic, scene, model, follow
         shown.append(segment_array(run.segmentation, run.segment_ids["prostate"], proxy))
     assert all(mask.shape == (1, 48, 48) for mask in shown) and any(mask.any() for mask in shown)
     turned = np.stack([run.job.view.take(mask)[0] for mask in shown])
-    assert np.array_equal(turned, run.result.masks[:, 0])
+    assert np.array_equal(turned, run.result.stacked_masks()[:, 0])
     assert run.rows and run.record["model"]["name"] == model
     assert run.undo() and scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 1
 
