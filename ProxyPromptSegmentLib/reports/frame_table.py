@@ -136,14 +136,14 @@ def write_rows(
     found: FrameResult | None,
     reason: str = "",
 ) -> None:
-    """Write what is known of a frame into the table, a row for each object.
+    """Write the results of a frame into the table, one row per object.
 
     Args:
         table: An open table.
         objects: Names of the objects.
-        index: Number of the frame.
-        time_s: When the frame is shown.
-        found: What was found on it; None if it was skipped.
+        index: Index of the frame.
+        time_s: Presentation time of the frame in seconds.
+        found: The results of the frame; None if it was skipped.
         reason: Why it was skipped.
     """
     for n, name in enumerate(objects):

@@ -175,7 +175,7 @@ def draw_preview(
     Args:
         job: The job.
         found: Its result.
-        truth: Reference masks on the target's grid ``(N, K, J, I)``, drawn thin and white.
+        truth: Reference masks on the target's grid ``(N, K, J, I)``, drawn as thin white contours.
         model: Name of the model, for the title.
     """
     colors = [bright(color) for color in job.support.colors]

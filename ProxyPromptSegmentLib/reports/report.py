@@ -76,7 +76,7 @@ def describe_object(
     Args:
         job: The job.
         found: Its result.
-        number: Which object.
+        number: Index of the object.
         label: Its value in a label map.
         dice: Dice against the truth, if there is one.
     """
@@ -151,8 +151,8 @@ def build_report(
         job: The job.
         found: Its result.
         cases: The supports.
-        settings: Options of the call.
-        seconds: Time of each stage.
+        settings: Settings of the run.
+        seconds: Time of each stage in seconds.
         truth: File of the reference masks, if any.
         dice: Dice against the truth by object name.
         notes: Notes for the user, as sentences.
@@ -198,7 +198,7 @@ def describe_target(job: Job) -> dict[str, Any]:
 
 
 def describe_result(job: Job, found: VolumeResult, dice: Mapping[str, float] | None = None) -> dict[str, Any]:
-    """Which slices were done, and what was found on them.
+    """Describe which slices were done and the result for each object.
 
     Args:
         job: The job.

@@ -1,4 +1,4 @@
-"""The result of a job for a person: volumes, where to look first, and both as tables and as CSV text."""
+"""Tables of a result: volumes per object, the slices to review first, and both as CSV text."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ABRUPT = 0.75
 """Share of the object's largest area above which an empty next slice is suspicious."""
 
 LONGEST_GAP = 3
-"""Slices; a longer stretch without the object lies between two parts of it."""
+"""In slices; a longer gap separates two parts of the object."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ResultArrays:
-    """The part of a result that tables are made of; slices of a volume or frames of a sequence.
+    """The arrays of a result that the tables need; for slices of a volume or frames of a sequence.
 
     `arrays_of` makes it from a result.
 
@@ -118,12 +118,12 @@ class Table:
 def arrays_of(
     found: VolumeResult | FramesResult, job: Job | None = None, spacing_mm: tuple[float, float] | None = None
 ) -> ResultArrays:
-    """Take what the tables need out of a result.
+    """Extract the arrays for the tables from a result.
 
     Args:
         found: The result.
-        job: The job; without it the pixel size of the slices is not known and a picture passes for a volume.
-        spacing_mm: Pixel size (row, column) of frames, where it is known; by default the job's.
+        job: The job; without it the pixel size of the slices is unknown and a picture counts as a volume.
+        spacing_mm: Pixel size (row, column) of frames in mm, if known; by default the job's.
     """
     placed = job is None or has_place(job.target)
     if isinstance(found, FramesResult):
@@ -151,7 +151,7 @@ def arrays_of(
 
 
 def _taken(found: VolumeResult | FramesResult | ResultArrays, job: Job | None) -> ResultArrays:
-    """Return arrays as they are; of everything else `arrays_of`."""
+    """Return arrays unchanged; convert anything else with `arrays_of`."""
     return found if isinstance(found, ResultArrays) else arrays_of(found, job)
 
 
@@ -175,12 +175,12 @@ class Found:
 
 
 def measure(arrays: ResultArrays, number: int, least: int = 1) -> Found:
-    """Measures one object.
+    """Measure one object.
 
     Args:
         arrays: The result.
-        number: Which object.
-        least: How many of its least sure slices are listed.
+        number: Index of the object.
+        least: Number of slices of lowest confidence to list.
     """
     mask, confidence = arrays.masks[:, number], arrays.confidence[:, number]
     voxels = int(mask.sum(dtype=np.int64))
@@ -222,8 +222,8 @@ def slices_to_look_at(
 
     Args:
         found: The result, or what `arrays_of` made of it.
-        most: How many at most.
-        job: Makes areas in mm² possible in the reasons.
+        most: Largest number of entries.
+        job: The job, needed for areas in mm² in the reasons.
     """
     arrays = _taken(found, job)
     doubts = []
@@ -244,7 +244,7 @@ def _doubts_on(arrays: ResultArrays, number: int) -> list[Doubt]:
     if not shown.any():
         place = int(done[np.argmax(arrays.presence[done, number])])
         presence = float(arrays.presence[place, number])
-        words = f"'{name}' was not found; if it is there at all, then rather on this {what} (presence {presence:.2f})"
+        words = f"'{name}' was not found; if present at all, most likely on this {what} (presence {presence:.2f})"
         reasons[place].add(words, 0.5)
         return [_doubt(arrays, number, place, reasons[place])]
     for n in done:
@@ -255,12 +255,12 @@ def _doubts_on(arrays: ResultArrays, number: int) -> list[Doubt]:
             reasons[int(n)].add(words, 1.0)
         if arrays.agreement is not None and arrays.agreement[n, number] < DISAGREEMENT:  # NaN is not
             agreement = float(arrays.agreement[n, number])
-            words = f"support and memory say different things (they agree by {agreement:.2f})"
+            words = f"proxy prompt and memory disagree (agreement {agreement:.2f})"
             reasons[int(n)].add(words, max(agreement, 0.1))
     _judge_areas(arrays, number, reasons, what)
     if not any(one.words for one in reasons.values()):
         least = measure(arrays, number).least[0][0]
-        reasons[least].add(f"the least sure {what} of '{name}', with nothing against it", 1.0)
+        reasons[least].add(f"lowest confidence of all {what}s of '{name}'; nothing else is suspicious", 1.0)
     return [_doubt(arrays, number, n, one) for n, one in reasons.items() if one.words]
 
 
@@ -301,7 +301,7 @@ def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons]
                 ratio = float(areas[n] / high if areas[n] > high else low / areas[n])
                 here = _area(arrays, int(areas[n]))
                 there = " and ".join(_area(arrays, value) for value in values)
-                reasons[n].add(f"its area jumps: {here} here, {there} beside it", max(0.2, 1 / ratio))
+                reasons[n].add(f"its area jumps: {here} here, {there} on its neighbours", max(0.2, 1 / ratio))
         elif last - first >= 3 and areas[n] >= ABRUPT * largest and n in (first, last):
             missing = [m for m, area in around if not area and not first <= m <= last]
             if missing:
@@ -309,7 +309,7 @@ def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons]
 
 
 def _area(arrays: ResultArrays, pixels: int) -> str:
-    """Word an area."""
+    """Return an area with its unit."""
     if arrays.pixel_mm2 is None:
         return f"{pixels} pixels"
     return f"{pixels * arrays.pixel_mm2:.4g} mm²"
@@ -319,7 +319,7 @@ def _area(arrays: ResultArrays, pixels: int) -> str:
 
 
 def object_table(found: VolumeResult | FramesResult | ResultArrays, job: Job | None = None) -> Table:
-    """One row for each object: object, volume in ml, voxels, slices found, lowest confidence and where.
+    """Return one row per object: name, volume in ml, voxels, slices found, lowest confidence and its slice.
 
     For frames: name, frames found, smallest and largest area, lowest confidence and its frame.
     """

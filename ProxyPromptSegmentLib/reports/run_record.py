@@ -61,8 +61,8 @@ def run_record(
     Args:
         job: The job.
         found: Its result.
-        model: Name, file and hash of the model.
-        parameters: Choices of the call, by the names of the command line's options: ``model``, ``axis``, ``threshold``,
+        model: The model's name, file and hash.
+        parameters: Settings of the run, named like the command line's options: ``model``, ``axis``, ``threshold``,
             ``objects``, ``across_slices``, ``follow``, ``max_slices``, ...
         device: The device used.
         supports: The cases, in the order of ``job.shown``'s numbers, for hashes of their voxels and files. The hashes
@@ -150,7 +150,7 @@ def _sha256(array: np.ndarray) -> str:
 
 
 def _describe_frames(result: FramesResult, job: Job) -> dict[str, Any]:
-    """Which frames were done, and what was found on them."""
+    """Describe which frames were done and the result for each object."""
     arrays = arrays_of(result, job)
     pixel, objects = arrays.pixel_mm2, []
     for number, name in enumerate(arrays.objects):

@@ -45,9 +45,9 @@ def build_track_report(
         job: Support, and orientation of the target.
         found: The result.
         cases: The supports.
-        settings: Options of the call.
-        seconds: Time of each stage.
-        notes: What the user should know, as sentences.
+        settings: Settings of the run.
+        seconds: Time of each stage in seconds.
+        notes: Notes for the user, as sentences.
     """
     following = found.seconds["segmentation"]
     return {
@@ -114,7 +114,7 @@ def _describe_object(source: FrameSource, job: Job, found: FramesResult, number:
 
 
 def notes_on(source: FrameSource, found: FramesResult) -> list[str]:
-    """Sentences about frames that were left out, uneven times, and objects that were not found."""
+    """Return notes about skipped frames, uneven frame times, and objects that were not found."""
     notes = []
     if found.skipped:
         count = len(found.skipped)
@@ -142,7 +142,7 @@ def notes_on(source: FrameSource, found: FramesResult) -> list[str]:
 
 
 def skipped_text(found: FramesResult) -> str:
-    """Frames and reasons, the first few of them."""
+    """Return the first few skipped frames with their reasons."""
     each = [f"frame {index} ({reason})" for index, reason in sorted(found.skipped.items())]
     more = [f"and {len(each) - _MOST_LISTED} more"] if len(each) > _MOST_LISTED else []
     return ", ".join(each[:_MOST_LISTED] + more)
