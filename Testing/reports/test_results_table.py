@@ -164,7 +164,7 @@ def test_frames_have_areas_instead_of_a_volume():
     }
     assert object_table(result).rows[0][5] is None
     doubts = slices_to_look_at(result)
-    assert doubts[0].reason == "support and memory say different things (they agree by 0.10)"
+    assert doubts[0].reason == "proxy prompt and memory disagree (agreement 0.10)"
     assert doubt_table(doubts, frames=True).columns[0] == "Frame"
 
 
