@@ -8,6 +8,7 @@ installed.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 from collections.abc import Collection, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 Made = TypeVar("Made")
 
-_WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object"}
+_WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object"}
 
 
 class JsonError(ValueError):
@@ -42,7 +43,7 @@ def read_value(kind: Any, value: Any, place: str) -> Any:
         return read_value(next(part for part in parts if part is not type(None)), value, place)
     if origin is Literal:
         if value not in parts or type(value) is not type(parts[parts.index(value)]):
-            raise _wrong(place, value, " or ".join(map(repr, parts)))
+            raise _wrong(place, value, " or ".join(map(json.dumps, parts)))
         return value
     if origin is tuple:
         return _read_tuple(parts, value, place)
@@ -106,5 +107,6 @@ def _read_tuple(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ..
 
 
 def _wrong(place: str, value: Any, allowed: str) -> JsonError:
-    shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:37]}..."
-    return JsonError(f"{place} is {shown}, which is not allowed: it has to be {allowed}")
+    shown = json.dumps(value, ensure_ascii=False, default=repr)
+    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+    return JsonError(f"{place} is {shown}; it must be {allowed}")

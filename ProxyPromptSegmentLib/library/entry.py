@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.typed_json import JsonError, read_object, read_value
 
 FORMAT = "ProxyPromptSegment support case"
 FORMAT_VERSION = 1
@@ -101,13 +102,6 @@ class LibraryEntry:
         """Path of the thumbnail, which may not exist."""
         return self.folder / THUMBNAIL_FILE
 
-    @property
-    def remark(self) -> str:
-        """Note for the user after saving; usually empty."""
-        if not self.already_there:
-            return ""
-        return f"The same image with the same masks is already in the library as '{self.title}'; not saved again."
-
 
 def is_own_file(path: Path) -> bool:
     """Return whether a file in a case's folder was made by the library."""
@@ -168,9 +162,8 @@ def _parsed(folder: Path) -> LibraryEntry:
         raise InputError(f"{path} is missing; save the case again, or remove it.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); change its permissions.") from None
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        said = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else clean_line(error, 120)
-        raise InputError(f"{path} is damaged ({said}); save the case again, or remove it.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({clean_line(error, 120)}); save the case again, or remove it.") from None
     missing = [name for name in (IMAGE_FILE, MASKS_FILE) if not (folder / name).is_file()]
     if missing:
         files = " and ".join(missing)
@@ -181,90 +174,80 @@ def _parsed(folder: Path) -> LibraryEntry:
 def _entry_of(folder: Path, content: Any) -> LibraryEntry:
     """Build the entry from parsed JSON; raise ValueError, TypeError or KeyError if the JSON is invalid."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError("it does not describe a support case")
-    version = content.get("format_version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(f"format_version is {version!r}")
+        raise JsonError("it does not describe a support case")
+    version = read_value(int, content.get("format_version"), "format_version")
+    if version < 1:
+        raise JsonError(f"format_version is {version}, which no version of the program has written")
     if version > FORMAT_VERSION:
         raise InputError(
             f"The case in {folder} was saved by a newer version of the program (format {version}; this one reads up "
             f"to {FORMAT_VERSION}). Update the program to use it."
         )
-    objects = tuple(_object_of(item) for item in _list(content["objects"]))
+
+    def value(key: str, kind: Any) -> Any:
+        if key not in content:
+            raise JsonError(f"{key} is missing")
+        return read_value(kind, content[key], key)
+
+    objects = tuple(_object_of(item, f"objects[{n}]") for n, item in enumerate(value("objects", tuple[Any, ...])))
     if not objects:
-        raise ValueError("it lists no object")
-    chosen = content["slices"]
-    axis = content["axis"]
-    if axis not in ("k", "j", "i"):
-        raise ValueError(f"axis is {axis!r}")
-    size, spacing = _list(content["size_ijk"], 3, _count), _list(content["spacing_mm"], 3, _number)
+        raise JsonError("it names no object")
+    slices = value("slices", tuple[int, ...] | None)
+    size, spacing = value("size_ijk", tuple[int, int, int]), value("spacing_mm", tuple[float, float, float])
     if min(size) < 1 or min(spacing) <= 0:
-        raise ValueError(f"size {size} and spacing {spacing} do not describe an image")
-    low, high = _list(content["window"], 2, _number)
-    identifying = content.get("identifying") or {}
+        raise JsonError(f"size {size} and spacing {spacing} describe no image")
+    _check_counts(slices or (), "slices")
+    identifying = read_value(dict[str, str], content.get("identifying") or {}, "identifying")
     return LibraryEntry(
         id=folder.name,
         folder=folder,
-        title=clean_line(content["title"]) or folder.name,
+        title=clean_line(value("title", str)) or folder.name,
         objects=objects,
-        slices=None if chosen is None else tuple(_list(chosen, None, _count)),
-        window=(low, high),
-        modality=clean_line(content["modality"]),
-        axis=axis,
-        plane=clean_line(content["plane"]),
-        size_ijk=(size[0], size[1], size[2]),
-        spacing_mm=(spacing[0], spacing[1], spacing[2]),
-        is_rgb=bool(content["is_rgb"]),
-        is_picture=bool(content["is_picture"]),
-        voxels_sha256=_hash(content["voxels_sha256"]),
-        masks_sha256=_hash(content["masks_sha256"]),
-        annotator=clean_line(content["annotator"]),
-        saved=clean_line(content["saved"], 40),
-        program_version=clean_line(content["program_version"], 40),
-        notes=_text(content["notes"]),
-        identifying={_text(key): _text(value) for key, value in identifying.items()},
+        slices=slices,
+        window=value("window", tuple[float, float]),
+        modality=clean_line(value("modality", str)),
+        axis=value("axis", Literal["k", "j", "i"]),
+        plane=clean_line(value("plane", str)),
+        size_ijk=size,
+        spacing_mm=spacing,
+        is_rgb=value("is_rgb", bool),
+        is_picture=value("is_picture", bool),
+        voxels_sha256=_hash(value("voxels_sha256", str), "voxels_sha256"),
+        masks_sha256=_hash(value("masks_sha256", str), "masks_sha256"),
+        annotator=clean_line(value("annotator", str)),
+        saved=clean_line(value("saved", str), 40),
+        program_version=clean_line(value("program_version", str), 40),
+        notes=_encodable(value("notes", str)),
+        identifying={_encodable(key): _encodable(text) for key, text in identifying.items()},
     )
 
 
-def _object_of(item: Any) -> LibraryObject:
-    color = _list(item["color"], 3, _number)
-    terminology = item["terminology"]
-    if terminology is not None and not isinstance(terminology, dict):
-        raise ValueError("terminology is not a dictionary")
-    return LibraryObject(
-        _text(item["name"]),
-        (color[0], color[1], color[2]),
-        terminology,
-        _count(item["voxels"]),
-        tuple(_list(item["slices"], None, _count)),
-    )
+def _object_of(item: Any, place: str) -> LibraryObject:
+    """One object; keys that this version does not know are left out."""
+    fields = {one.name for one in dataclasses.fields(LibraryObject)}
+    known = {key: item[key] for key in item.keys() & fields} if isinstance(item, dict) else item
+    read = read_object(LibraryObject, known, place)
+    _check_counts((read.voxels, *read.slices), place)
+    return dataclasses.replace(read, name=_encodable(read.name))
 
 
-def _list(value: Any, length: int | None = None, kind: Callable[[Any], Any] = lambda item: item) -> Sequence[Any]:
-    if not isinstance(value, list) or (length is not None and len(value) != length):
-        raise ValueError(f"{clean_line(value, 40)!r} is not a list of {'some' if length is None else length} values")
-    return [kind(item) for item in value]
+def _check_counts(numbers: Iterable[int], place: str) -> None:
+    """Refuse negative counts and slice numbers.
+
+    Raises:
+        JsonError: If there is one.
+    """
+    for number in numbers:
+        if number < 0:
+            raise JsonError(f"{place} has the number {number}; a count cannot be negative")
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{clean_line(value, 40)!r} is not a number")
-    return float(value)
+def _encodable(text: str) -> str:
+    """Replace halves of characters, which could not be written again."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{clean_line(value, 40)!r} is not a count")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{clean_line(value, 40)!r} is not a text")
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _hash(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise ValueError(f"{clean_line(value, 40)!r} is not a SHA-256")
+def _hash(value: str, place: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise JsonError(f"{place} is {clean_line(value, 40)!r}, which is not a SHA-256")
     return value

@@ -221,5 +221,5 @@ def _recipe_of(values: Any) -> Recipe:
         read, **{group: read_object(kind, values, keys=_keys_of(group), known=known) for group, kind in GROUPS.items()}
     )
     if recipe.minutes <= 0:
-        raise JsonError(f"minutes is {recipe.minutes:g}, which is not allowed: it has to be above 0")
+        raise JsonError(f"minutes is {recipe.minutes:g}; it must be above 0")
     return recipe

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.typed_json import read_object
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
 
 logger = logging.getLogger(__name__)
 
 # 1: only models that lie beside the list. 2: kinds, addresses, what an entry fits and needs.
 FORMAT = 2
+
+
+@dataclass(frozen=True)
+class _Registry:
+    """A registry file."""
+
+    format: int
+    models: tuple[Any, ...]
 
 
 def read_entries(file: Path, origin: str = "shipped") -> list[ModelEntry]:
@@ -24,17 +35,16 @@ def read_entries(file: Path, origin: str = "shipped") -> list[ModelEntry]:
     remedy = "install the program again" if origin == "shipped" else "correct the file or move it away"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        number, listed = content["format"], content["models"]
-        if not isinstance(number, int) or not isinstance(listed, list):
-            raise TypeError("format has to be a number and models a list")
+        read = read_object(_Registry, content, known=content if isinstance(content, dict) else None)
     except OSError as error:
         raise CheckpointError(f"the list of models {file} cannot be read: {error}; {remedy}.") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the list of models {file} is damaged: {error}; {remedy}.") from error
-    if number > FORMAT:
-        raise CheckpointError(f"the list of models {file} has the format {number}; update ProxyPromptSegment.")
-    if number < 2:
-        listed = [{"embedded": True, **values} if isinstance(values, dict) else values for values in listed]
+    if read.format > FORMAT:
+        raise CheckpointError(f"the list of models {file} has the format {read.format}; update ProxyPromptSegment.")
+    listed = read.models
+    if read.format < 2:
+        listed = tuple({"embedded": True, **values} if isinstance(values, dict) else values for values in listed)
     try:
         entries = [ModelEntry.from_dict(values, origin) for values in listed]
     except CheckpointError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.typed_json import JsonError, read_object
 
 # backbone: official image backbone weights; generator: prompt generator and adapters for one of them; model: both in
 # one file, as the compact ones are.
@@ -22,7 +23,14 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin|conout|clock)(\..*)?", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _MD5_PREFIX = re.compile(r"[0-9a-f]{4,32}")
-_TEXTS = ("licence", "description", "citation", "fits", "package", "base", "trained_on", "hash_source", "md5_prefix")
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What a registry file says under ``needs``."""
+
+    package: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,19 +87,14 @@ class ModelEntry:
             raise self._wrong("kind", self.kind, f"one of {', '.join(KINDS)}")
         if self.kind != "backbone" and not self.file.lower().endswith(OWN_SUFFIX):
             raise self._wrong("file", self.file, f"a {OWN_SUFFIX} file, which cannot run code, for a {self.kind}")
-        if self.sha256 is not None and not (isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)):
+        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise self._wrong("sha256", self.sha256, "64 hexadecimal digits")
-        if self.bytes is not None and (type(self.bytes) is not int or self.bytes < 1):
+        if self.bytes is not None and self.bytes < 1:
             raise self._wrong("bytes", self.bytes, "a whole number above 0")
-        for key in _TEXTS:
-            if not isinstance(getattr(self, key), str):
-                raise self._wrong(key, getattr(self, key), "a text")
         if self.kind != "model" and not self.fits:
             raise self._wrong("fits", self.fits, f"the name of the backbone, which a {self.kind} needs")
         if self.md5_prefix and not _MD5_PREFIX.fullmatch(self.md5_prefix):
             raise self._wrong("md5_prefix", self.md5_prefix, "4 to 32 hexadecimal digits")
-        if not isinstance(self.urls, tuple) or not all(isinstance(url, str) for url in self.urls):
-            raise self._wrong("urls", self.urls, "a list of addresses")
         for url in self.urls:
             check_url(url, self.name)
 
@@ -104,21 +107,14 @@ class ModelEntry:
         """
         if not isinstance(values, dict):
             raise CheckpointError(f"an entry of the registry is {values!r}; an object with name and file is needed")
-        flat = {key: value for key, value in values.items() if key != "needs"}
-        needs = values.get("needs") or {}
+        own = {key: value for key, value in values.items() if key != "needs"}
         known = {field.name for field in dataclasses.fields(cls)} - {"origin", "package", "base"}
-        unknown = sorted((flat.keys() - known) | ({*needs} - {"package", "base"} if isinstance(needs, dict) else set()))
-        if unknown or not isinstance(needs, dict):
-            raise CheckpointError(
-                f"the entry '{flat.get('name')}' has unknown fields: {', '.join(unknown) or 'needs'}; allowed are "
-                f"{', '.join(sorted(known))}, and needs with package and base"
-            )
-        missing = [key for key in ("name", "file") if not isinstance(flat.get(key), str)]
-        if missing:
-            raise CheckpointError(f"the entry '{flat.get('name')}' lacks the text {missing[0]}; add it")
-        urls = flat.pop("urls", ())
-        urls = tuple(urls) if isinstance(urls, list | tuple) else urls
-        return cls(**flat, urls=urls, package=needs.get("package", ""), base=needs.get("base", ""), origin=origin)
+        try:
+            needs = read_object(_Needs, values.get("needs") or {}, "needs")
+            entry = read_object(cls, own, known=known)
+        except JsonError as error:
+            raise CheckpointError(f"the entry '{values.get('name')}' does not fit: {error}") from error
+        return dataclasses.replace(entry, package=needs.package, base=needs.base, origin=origin)
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as a registry file has it; empty fields are left out."""

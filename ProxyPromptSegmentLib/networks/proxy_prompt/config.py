@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+from ProxyPromptSegmentLib.typed_json import read_object
 
 CHOICES = {
     "encoder": ("vim", "vit_b", "resnet50", "vit_compact", "resnet_compact"),
@@ -98,6 +99,7 @@ class ProxyPromptConfig:
 
         Raises:
             CheckpointError: If a key is unknown: the checkpoint is from another version.
+            JsonError: If a value has another type.
         """
         unknown = values.keys() - {field.name for field in dataclasses.fields(cls)}
         if unknown:
@@ -105,7 +107,7 @@ class ProxyPromptConfig:
                 f"the checkpoint has settings that this version does not know: {', '.join(sorted(unknown))}; "
                 "update ProxyPromptSegment"
             )
-        return cls(**values)
+        return read_object(cls, values)
 
     @property
     def for_memory(self) -> bool:
