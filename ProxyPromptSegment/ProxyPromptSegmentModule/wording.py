@@ -6,10 +6,13 @@ import html
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.wording import consecutive_ranges
 from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    import qt
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def say(label: Any, text: str) -> None:
+def say(label: qt.QLabel, text: str) -> None:
     """Shows a text in a label, which vanishes without one."""
     lines = [html.escape(sentence(line), quote=False) for line in text.splitlines() if line.strip()]
     shown = "<br>".join(lines)
@@ -52,14 +55,14 @@ def say(label: Any, text: str) -> None:
     label.setVisible(bool(lines))
 
 
-def allow(button: Any, reason: str, tip: str) -> None:
+def allow(button: qt.QWidget, reason: str, tip: str) -> None:
     """Enables a button, or says in its tool tip why it cannot be pressed."""
     button.enabled = not reason
     button.toolTip = reason or tip
 
 
 @contextmanager
-def said_in(label: Any) -> Iterator[None]:
+def said_in(label: qt.QLabel) -> Iterator[None]:
     """Shows errors of what is done inside as sentences in a label; only faults of the program go to the log as well."""
     try:
         yield

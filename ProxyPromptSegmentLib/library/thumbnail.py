@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from ProxyPromptSegmentLib.imaging.drawing import inner_border
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.imaging.intensity import window_to_unit
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.support.pairs import slice_that_shows_most
 
 SIDE = 160
 """Longer side of a thumbnail in pixels."""
@@ -19,7 +20,7 @@ SIDE = 160
 def draw_thumbnail(
     path: Path, volume: Volume, segmentation: Segmentation, axis: str, window: tuple[float, float]
 ) -> None:
-    """Draw the slice that shows the most objects (of these, the largest area) as a PNG.
+    """Draw the slice that shows most as a PNG, see `slice_that_shows_most`.
 
     Args:
         path: Output file, ending in ``.png``.
@@ -36,7 +37,7 @@ def draw_thumbnail(
     view = slice_view(volume.geometry, axis)
     masks = np.stack([view.take(segment.mask) for segment in segmentation.segments], axis=1)
     areas = masks.sum(axis=(2, 3), dtype=np.int64)
-    best = max(range(len(areas)), key=lambda n: (int((areas[n] > 0).sum()), int(areas[n].sum())))
+    best = slice_that_shows_most(areas) or 0
     unit = window_to_unit(view.take(volume.array)[best], window)
     grey = np.rint(unit * 255).astype(np.uint8)
     height, width = (n * mm for n, mm in zip(grey.shape[:2], view.spacing_mm, strict=True))
@@ -45,11 +46,5 @@ def draw_thumbnail(
     picture = np.array(Image.fromarray(grey).convert("RGB").resize(size, Image.Resampling.BILINEAR))
     for mask, segment in zip(masks[best], segmentation.segments, strict=True):
         inside = np.asarray(Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)) >= 128
-        picture[_border(inside)] = [round(255 * float(np.clip(c, 0, 1))) for c in segment.color_rgb]
+        picture[inner_border(inside)] = [round(255 * float(np.clip(c, 0, 1))) for c in segment.color_rgb]
     Image.fromarray(picture).save(path, format="PNG")
-
-
-def _border(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the inner border of a mask, including where it touches the picture's edge."""
-    padded = np.pad(inside, 1)
-    return inside & ~(padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2])

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame
+from ProxyPromptSegmentLib.imaging.drawing import bright
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
-from ProxyPromptSegmentLib.reports.preview import RESEARCH, bright, contour, picture_of, tile_size
+from ProxyPromptSegmentLib.reports.preview import RESEARCH, contour, picture_of, tile_size
 
 OVERLAY_SUFFIXES = (".mp4", ".gif")
 MOST_GIF_FRAMES = 300

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.imaging.drawing import bright, heat, inner_border
 from ProxyPromptSegmentLib.imaging.intensity import window_to_unit
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 
@@ -24,7 +25,6 @@ GAP = 8
 COLUMNS = 6
 RESEARCH = "Research use only. Not for diagnosis."
 _BACKGROUND, _TEXT, _FAINT, _TRUTH = (24, 24, 26), (235, 235, 235), (165, 165, 170), (255, 255, 255)
-_HEAT = np.array([(0, 0, 0), (60, 15, 110), (170, 40, 100), (240, 110, 40), (255, 220, 90)], np.float32)
 U8 = npt.NDArray[np.uint8]
 
 
@@ -57,28 +57,7 @@ def contour(mask: npt.NDArray[Any], size: tuple[int, int], width: int = 2) -> np
     inside = enlarge(mask, size) > 0.5
     if mask.any() and not inside.any():
         inside = enlarge(mask, size) > 0  # smaller than a pixel of the picture
-    core = inside
-    for _ in range(width):
-        padded = np.pad(core, 1)
-        core = core & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
-    return inside & ~core
-
-
-def bright(color: Sequence[float]) -> tuple[int, int, int]:
-    """Return a saturated, bright version of a colour, visible on grey; black becomes yellow."""
-    values = np.clip(np.asarray(color, dtype=float), 0, 1)
-    values = values - 0.7 * values.min()
-    values = np.array([1.0, 1.0, 0.0]) if values.max() < 0.05 else values / values.max()
-    red, green, blue = (round(float(v) * 255) for v in values)
-    return red, green, blue
-
-
-def heat(probability: npt.NDArray[np.float32]) -> U8:
-    """Map probabilities 0..1, ``(H, W)``, to colours ``(H, W, 3)`` from black through purple to yellow."""
-    place = np.clip(probability, 0, 1) * (len(_HEAT) - 1)
-    low = np.minimum(place.astype(int), len(_HEAT) - 2)
-    mixed = _HEAT[low] + (_HEAT[low + 1] - _HEAT[low]) * (place - low)[..., None]
-    return np.round(mixed).astype(np.uint8)
+    return inner_border(inside, width)
 
 
 def choose_slices(masks: U8, done: npt.NDArray[np.bool_], count: int = COLUMNS) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -59,10 +59,20 @@ def annotated_axis(volume: Volume, segmentation: Segmentation) -> Axis:
     This is the acquired axis; but if only a few slices of a volume with cubic voxels are annotated, it is the
     axis along which they are few slices instead of stripes on all.
     """
-    best = auto_axis(volume.geometry)
     inside = np.any([segment.mask > 0 for segment in segmentation.segments], axis=0)
     counts = {axis: int(take_slices(inside, axis).any(axis=(1, 2)).sum()) for axis in AXES}
-    sparse = [axis for axis in AXES if is_sliceable(volume.geometry, axis) and 3 * counts[axis] <= counts[best]]
+    return axis_of_counts(volume.geometry, counts)
+
+
+def axis_of_counts(geometry: VolumeGeometry, counts: Mapping[Axis, int]) -> Axis:
+    """Return the axis along which a case was annotated, see `annotated_axis`.
+
+    Args:
+        geometry: Its lattice.
+        counts: How many slices along each axis show an object.
+    """
+    best = auto_axis(geometry)
+    sparse = [axis for axis in AXES if is_sliceable(geometry, axis) and 3 * counts[axis] <= counts[best]]
     return min(sparse, key=lambda axis: counts[axis], default=best)
 
 

@@ -313,3 +313,23 @@ def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
         order = [own.index(name) for name in names]
         pairs += [replace(pair, masks=pair.masks[order]) for pair in support.pairs]
     return SupportSet(tuple(pairs), first.objects, first.colors, first.terminologies)
+
+
+def slice_that_shows_most(areas: npt.NDArray[np.integer], among: Sequence[int] | None = None) -> int | None:
+    """Return the slice that shows most objects, and of those the one on which they are largest.
+
+    Each object counts by its own largest slice, so that a small one beside a large one matters as much.
+
+    Args:
+        areas: Pixels of each object on each slice, ``(S, N)``.
+        among: Slices to choose from; all by default.
+
+    Returns:
+        Its number, the first of several; None where nothing is marked.
+    """
+    numbers = [int(n) for n in np.flatnonzero(areas.any(axis=1)) if among is None or n in among]
+    if not numbers:
+        return None
+    own = areas[numbers]
+    parts = own / np.maximum(own.max(axis=0), 1)
+    return numbers[max(range(len(numbers)), key=lambda at: (np.count_nonzero(own[at]), parts[at].sum(), -at))]

@@ -13,15 +13,14 @@ from PIL import Image
 from command_cases import InContextModel, a_case
 from plain_run import run
 from ProxyPromptSegmentLib.errors import OutputError
+from ProxyPromptSegmentLib.imaging.drawing import bright, heat
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.preview import (
-    bright,
     choose_slices,
     contour,
     draw_preview,
-    heat,
     tile_size,
     write_preview,
 )

@@ -11,6 +11,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import qt
 
 SLEEP_SECONDS = 0.005
 
@@ -27,7 +31,7 @@ class Pump:
     def __init__(self, work: Callable[[], bool]) -> None:
         """Makes a pump that stands still; where there is no Qt (scripts, tests) `turn` is called by whoever waits."""
         self._work = work
-        self._timer = None
+        self._timer: qt.QTimer | None = None
         self.longest = 0.0
 
     def start(self) -> None:
@@ -67,7 +71,7 @@ class Pump:
             self.stop()
 
 
-def _qt_timer(called: Callable[[], None]):  # noqa: ANN202
+def _qt_timer(called: Callable[[], None]) -> qt.QTimer | None:
     """A timer with interval 0, or None without Qt."""
     try:
         import qt

@@ -151,7 +151,7 @@ class IntensityMask:
     def _own(self, source: slicer.vtkMRMLVolumeNode, axis: int, index: int) -> Voxels:
         """A slice of the source's voxels, the first component of a colour."""
         array = stored_voxels(source)
-        plane = np.take(array, index, axis=axis)
+        plane: Voxels = np.take(array, index, axis=axis)
         return plane[..., 0] if array.ndim == 4 else plane
 
     def _resampled(self, source: slicer.vtkMRMLVolumeNode, axis: int, index: int) -> Voxels:
@@ -174,7 +174,8 @@ class IntensityMask:
             lattices.transform_between(source.GetParentTransformNode(), self._volume.GetParentTransformNode()),
             source.GetImageBackgroundScalarComponentAsDouble(0),
         )
-        return np.take(lattices.labelmap_array(result), 0, axis=axis)
+        plane_there: Voxels = np.take(lattices.labelmap_array(result), 0, axis=axis)
+        return plane_there
 
 
 def _first_component(source: slicer.vtkMRMLVolumeNode) -> vtk.vtkImageData:

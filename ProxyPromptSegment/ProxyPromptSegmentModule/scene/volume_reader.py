@@ -54,7 +54,7 @@ class VolumeReading:
         stop = self._next + self._at_once
         self.voxels[self._next : stop] = self._source[self._next : stop]
         self._next = stop
-        done = stop >= len(self._source)
+        done = bool(stop >= len(self._source))
         if done:
             self._source = self._source[:0]  # lets go of the scene's memory
         return done

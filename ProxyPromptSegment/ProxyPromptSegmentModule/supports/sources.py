@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError, SupportError
-from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, axis_number
+from ProxyPromptSegmentLib.support.matching import axis_of_counts
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -128,17 +129,8 @@ def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Anno
             )
         )
     counts = {axis: len({n for one in marked for n in one.slices[axis]}) for axis in AXES}
-    axis = _natural_axis(segmentation.geometry, counts)
+    axis = axis_of_counts(segmentation.geometry, counts)
     return Annotation(axis=axis, objects=tuple(marked), notes=tuple(notes))
-
-
-def _natural_axis(geometry: VolumeGeometry, counts: dict[Axis, int]) -> Axis:
-    """The choice of `matching.annotated_axis`, which looks at all voxels again; a test holds them together."""
-    from ProxyPromptSegmentLib.support.matching import is_sliceable
-
-    best = auto_axis(geometry)
-    sparse = [axis for axis in AXES if is_sliceable(geometry, axis) and 3 * counts[axis] <= counts[best]]
-    return min(sparse, key=lambda axis: counts[axis], default=best)
 
 
 class NodeSource:

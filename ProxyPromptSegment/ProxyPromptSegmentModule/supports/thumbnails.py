@@ -1,4 +1,4 @@
-"""Small pictures of annotated slices, made with NumPy alone: neither Pillow nor matplotlib has to be installed."""
+"""Small pictures of annotated slices, made with NumPy and VTK: neither Pillow nor matplotlib has to be installed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import vtk
+
+from ProxyPromptSegmentLib.imaging.drawing import bright, inner_border
+from ProxyPromptSegmentLib.imaging.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
+from ProxyPromptSegmentLib.support.pairs import slice_that_shows_most
+from ProxyPromptSegmentModule.scene.images import picture_of, vtk_image_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
@@ -40,9 +47,6 @@ def case_picture(case: SupportCase, axis: str = "k", size: int = 96) -> U8:
     Raises:
         InputError: If the image has only one intensity.
     """
-    from ProxyPromptSegmentLib.imaging.geometry import slice_view
-    from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-
     view = slice_view(case.volume.geometry, axis)
     segments = case.segmentation.segments
     stacks = [view.take(segment.mask) for segment in segments]
@@ -70,25 +74,15 @@ def picture_of_file(path: Path | None, size: int = 96) -> U8 | None:
 
 
 def best_slice(stacks: Sequence[U8], among: Sequence[int] | None = None) -> int | None:
-    """The slice that shows most objects, and of those the one on which they are largest.
+    """The slice that shows most, see `slice_that_shows_most`; None where nothing is marked.
 
     Args:
         stacks: Masks of each object, ``(S, H, W)``.
         among: Slices to choose from; all by default.
-
-    Returns:
-        Its number; None where nothing is marked.
     """
     if not stacks:
         return None
-    marked = np.flatnonzero(np.any([stack.any(axis=(1, 2)) for stack in stacks], axis=0))
-    numbers = [int(n) for n in marked if among is None or n in among]
-    if not numbers:
-        return None
-    areas = np.array([[np.count_nonzero(stack[n]) for stack in stacks] for n in numbers])
-    # Each object counts by its own largest slice, so that a small one beside a large one matters as much.
-    parts = areas / np.maximum(areas.max(axis=0), 1)
-    return numbers[max(range(len(numbers)), key=lambda at: (np.count_nonzero(areas[at]), parts[at].sum(), -at))]
+    return slice_that_shows_most(np.stack([np.count_nonzero(stack, axis=(1, 2)) for stack in stacks], axis=1), among)
 
 
 def thumbnail_of(
@@ -112,9 +106,6 @@ def thumbnail_of(
     Returns:
         uint8 ``(size, size, 3)``; `BACKGROUND` where the slice ends.
     """
-    from ProxyPromptSegmentLib.imaging.intensity import window_to_unit
-    from ProxyPromptSegmentLib.reports.preview import bright
-
     rows, columns = _frame(np.any(masks, axis=0) if len(masks) else np.zeros(image.shape[:2], bool), spacing_mm)
     height, width = (rows.stop - rows.start) * spacing_mm[0], (columns.stop - columns.start) * spacing_mm[1]
     grey = window_to_unit(image[rows, columns], window) * 255
@@ -135,19 +126,17 @@ def _fitted(values: npt.NDArray[np.float32], height: float, width: float, size: 
 
 
 def resized(values: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """A picture ``(H, W)`` or ``(H, W, 3)`` at another size: linear between pixels, averaged where it shrinks."""
-    down, across = _weights(values.shape[0], rows), _weights(values.shape[1], columns)
-    return np.einsum("rh,hw...,cw->rc...", down, values.astype(np.float32), across, optimize=True)
-
-
-def _weights(source: int, target: int) -> npt.NDArray[np.float32]:
-    """How much each of ``source`` samples gives to each of ``target``: triangles as wide as the coarser samples."""
-    scale = source / target
-    centres = (np.arange(target) + 0.5) * scale - 0.5
-    reach = max(scale, 1.0)
-    distance = np.abs(np.clip(centres, 0, source - 1)[:, None] - np.arange(source)) / reach
-    weights = np.maximum(1.0 - distance, 0.0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    """A picture ``(H, W)`` or ``(H, W, 3)`` at another size: smooth between pixels, averaged where it shrinks."""
+    weights = vtk.vtkImageSincInterpolator()
+    weights.SetAntialiasing(1)
+    weights.SetWindowHalfWidth(1)  # never negative: no edge gets a bright or dark seam
+    resize = vtk.vtkImageResize()
+    resize.SetInterpolator(weights)
+    resize.SetBorder(1)  # pixels are areas, not points
+    resize.SetOutputDimensions(columns, rows, 1)
+    resize.SetInputData(vtk_image_of(values.astype(np.float32)))
+    resize.Update()
+    return picture_of(resize.GetOutput()).astype(np.float32, copy=False)
 
 
 def _frame(inside: npt.NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
@@ -173,6 +162,4 @@ def _border(mask: U8, rows: int, columns: int) -> npt.NDArray[np.bool_]:
     inside = amount > 0.5
     if not inside.any():
         inside = amount > 0.5 * max(float(amount.max()), 1e-6)  # finer than a pixel of the picture
-    padded = np.pad(inside, 1)
-    core = inside & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
-    return inside & ~core
+    return inner_border(inside)
