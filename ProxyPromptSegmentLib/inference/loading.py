@@ -8,7 +8,7 @@ from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.networks.devices import choose_device
-from ProxyPromptSegmentLib.weights.hashing import sha256
+from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 from ProxyPromptSegmentLib.weights.registry import resolve
 
 
@@ -33,6 +33,6 @@ def load(model: str, device: str = "auto") -> LoadedModel:
     # One slice at a time costs a processor next to nothing, and Ctrl-C and progress act on every slice.
     batch = 1 if chosen.type == "cpu" else None
     facts = ModelFacts(
-        name=str(metadata.get("name", path.stem)), sha256=expected or sha256(path), path=path, metadata=metadata
+        name=str(metadata.get("name", path.stem)), sha256=expected or weights_sha256(path), path=path, metadata=metadata
     )
     return LoadedModel(segmenter=Segmenter(network, chosen, batch), facts=facts)

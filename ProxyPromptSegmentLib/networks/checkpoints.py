@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
-from ProxyPromptSegmentLib.weights.hashing import sha256
+from ProxyPromptSegmentLib.weights.hashing import sha256, weights_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
 
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; give the path of a .safetensors file")
-    if expected_sha256 is not None and (found := sha256(path)) != expected_sha256:
+    if expected_sha256 is not None and (found := weights_sha256(path)) != expected_sha256:
         raise CheckpointError(
             f"the checkpoint {path} has SHA-256 {found[:12]}..., expected {expected_sha256[:12]}...; "
             "it is damaged or another file: fetch it again"
@@ -142,7 +142,7 @@ def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, t
 
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; give the path of the official .pth file")
-    if expected_sha256 is not None and (found := sha256(path)) != expected_sha256.lower():
+    if expected_sha256 is not None and (found := weights_sha256(path)) != expected_sha256.lower():
         raise CheckpointError(f"{path} has SHA-256 {found[:12]}..., expected {expected_sha256[:12]}...; fetch it again")
     damaged = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError)
     try:
@@ -274,7 +274,7 @@ def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[P
         return base_file(name, digest)[1], digest
     if not base.is_file():
         raise CheckpointError(f"there are no base weights {base}; give the file of '{name}'")
-    if (found := sha256(base)) != digest:
+    if (found := weights_sha256(base)) != digest:
         raise CheckpointError(
             f"the prompt generator {path.name} was trained on the weights '{name}' (SHA-256 {digest[:12]}...), and "
             f"{base.name} are others ({found[:12]}...): together they would segment wrongly without a sign. Give the "

@@ -9,7 +9,7 @@ from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries, with_users_own
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry
-from ProxyPromptSegmentLib.weights.hashing import sha256
+from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -153,7 +153,7 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
         raise CheckpointError(_missing(entry, path))
     if expected is None and not entry.embedded:
         expected = ModelCache().expected(entry)
-    if expected and (found := sha256(path)) != expected.lower():
+    if expected and (found := weights_sha256(path)) != expected.lower():
         remedy = "Install the program again" if entry.embedded else f"`proxyprompt models download {model}` mends it"
         raise CheckpointError(
             f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {expected[:12]}...; it is "
