@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
-from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, write_tracked
+from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path
 from ProxyPromptSegmentLib.frames.timing import time_steps
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
-from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
 from ProxyPromptSegmentLib.inference.job import Job, plan
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import has_place
+from ProxyPromptSegmentLib.tracking.clip_job import plan_clip
 from ProxyPromptSegmentLib.tracking.result import FramesResult
+from ProxyPromptSegmentLib.tracking.result_file import write_frames
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.requests import TrackRequest
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 VOLUME_FPS, UNKNOWN_FPS = 5.0, 10.0
 """Frames per second of an overlay of slices, and of frames whose times are not known."""
 _MOST_FPS = 120.0
-_GREY_TOLERANCE = 8  # of 255
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -58,26 +57,8 @@ def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], 
         )
     if source.kind != "video" and source.count is not None:  # what a video says of itself may be wrong
         FrameChoice.parse(request.slices).check(source.count, request.target.name)
-    job = plan(cases, _still(source, cases), request.objects)
+    job = plan_clip(cases, source, request.objects)
     return source, cases, replace(job, notes=(*job.notes, *_notes_on_supports(request, source, cases)))
-
-
-def _still(source: FrameSource, cases: list[SupportCase]) -> Volume:
-    """What `plan` has to know of a clip: a volume of one slice like its frames, whose intensities say nothing.
-
-    Beside supports that are grey pictures stored in colours, a grey clip counts as coloured: they are of one kind.
-    Where millimetres are not known it is a picture, which `has_place` tells by the suffix.
-    """
-    colour = source.rgb or all(case.volume.is_rgb and _is_grey(case.volume.array) for case in cases)
-    array = np.zeros((*source.geometry.shape_kji, *([3] if colour else [])), np.float32)
-    array.flat[0] = 1.0
-    path = None if source.has_spacing else source.path.with_suffix(PICTURE_SUFFIXES[0])
-    return Volume(array, source.geometry, source.name, path)
-
-
-def _is_grey(rgb: npt.NDArray[np.float32]) -> bool:
-    """Whether red, green and blue are the same but for what lossy packing does to them."""
-    return float(np.mean(np.ptp(rgb, axis=-1) > _GREY_TOLERANCE)) < 1e-3
 
 
 def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[SupportCase]) -> list[str]:
@@ -103,15 +84,12 @@ def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[S
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def write_results(
-    request: TrackRequest, source: FrameSource, job: Job, found: FramesResult, written: list[Path]
-) -> list[str]:
+def write_results(request: TrackRequest, source: FrameSource, found: FramesResult, written: list[Path]) -> list[str]:
     """Writes masks and overlay, each whole or not at all.
 
     Args:
         request: Says where to.
         source: The target.
-        job: Names and colours.
         found: The masks.
         written: Gets each file as soon as it is complete.
 
@@ -122,18 +100,7 @@ def write_results(
         OutputError: If a file cannot be written, or somebody else has written it meanwhile.
     """
     refuse_existing("--output", request.output, request.force)
-    numbers = _numbers_in_file(request.output, source, found)
-    support = job.support
-    notes = write_tracked(
-        request.output,
-        found.masks_of(numbers),
-        source,
-        support.objects,
-        support.colors,
-        support.terminologies,
-        [index in found.done for index in numbers],
-        numbers,
-    )
+    notes = write_frames(request.output, found, source)
     written.append(request.output)
     if request.overlay:
         refuse_existing("--overlay", request.overlay, request.force)
@@ -142,24 +109,13 @@ def write_results(
             request.overlay,
             _again(source, shown),
             (found.masks(index) for index in shown),
-            support.colors,
+            found.colors,
             frames_per_second(source, shown),
             found.window,
             source.spacing_mm,
         )
         written.append(request.overlay)
     return notes
-
-
-def _numbers_in_file(path: Path, source: FrameSource, found: FramesResult) -> list[int]:
-    """Frames that a file of masks gets.
-
-    A file that does not say which frames it has begins with frame 0, so that slice n of it is frame n.
-    """
-    says = path.name.lower().endswith((".seq.nrrd", ".seq.nhdr")) or not path.suffix
-    if source.kind == "volume":
-        return sorted(found.done)
-    return found.seen if says else list(range(found.seen[-1] + 1))
 
 
 def _again(source: FrameSource, numbers: list[int]) -> Iterator[tuple[int, Frame | BadFrame]]:

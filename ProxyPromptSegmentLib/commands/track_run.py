@@ -70,7 +70,7 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         followed = time.perf_counter()
         known = (*told, *found.rungs)
         notes = [note for note in (*found.notes, *source.notes, *notes_on(source, found)) if note not in known]
-        notes += write_results(request, source, job, found, written)
+        notes += write_results(request, source, found, written)
         for note in notes:
             console.warn(note)
         now = time.perf_counter()

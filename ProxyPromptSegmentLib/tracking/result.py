@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ class FramesResult:
     Attributes:
         objects: Names of the ``N`` objects.
         shape: Rows and columns of a frame.
+        colors: Red, green, blue in 0..1 of each object, as in the support.
+        terminologies: Slicer's terminology entry of each object, or None.
         count: Number of frames of the target; None where the target does not say.
         wanted: How many frames were asked for; None where the target does not say how many it has.
         done: What was found, by frame number.
@@ -39,6 +42,8 @@ class FramesResult:
 
     objects: tuple[str, ...]
     shape: tuple[int, int]
+    colors: tuple[tuple[float, float, float], ...] = ()
+    terminologies: tuple[dict[str, Any] | None, ...] = ()
     count: int | None = None
     wanted: int | None = None
     done: dict[int, FrameResult] = field(default_factory=dict)
@@ -129,6 +134,8 @@ def frames_of_volume(found: VolumeResult, slices: Sequence[int], window: tuple[f
     result = FramesResult(
         objects=found.objects,
         shape=(found.masks.shape[2], found.masks.shape[3]),
+        colors=tuple(segment.color_rgb for segment in found.segmentation.segments),
+        terminologies=tuple(segment.terminology for segment in found.segmentation.segments),
         count=len(found.masks),
         wanted=len(slices),
         window=window,

@@ -86,6 +86,8 @@ class _Clip:
         self.found = FramesResult(
             objects=task.support.objects,
             shape=source.shape,
+            colors=tuple(task.support.colors),
+            terminologies=tuple(task.support.terminologies),
             count=source.count,
             wanted=task.choice.total(source.count),
             window=task.window or (0.0, 1.0),

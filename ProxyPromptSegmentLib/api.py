@@ -1,0 +1,199 @@
+"""The names that a script needs: read volumes, make supports, load a model, segment, follow, write.
+
+`import ProxyPromptSegmentLib` offers the same names, each loaded when it is first used. Everything else in the package
+may change from one version to the next. Docs/api.md has examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.frames import FrameSource, open_frames
+from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
+from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.inference.results import THRESHOLD, ModelFacts
+from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+from ProxyPromptSegmentLib.library.store import SupportLibrary
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
+from ProxyPromptSegmentLib.tracking.clip_job import plan_clip
+from ProxyPromptSegmentLib.tracking.result import FramesResult, frames_of_volume
+from ProxyPromptSegmentLib.tracking.result_file import write_frames
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+from ProxyPromptSegmentLib.worker.context import Context
+from ProxyPromptSegmentLib.worker.events import Event, SliceReady
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask, TaskEngine
+
+__all__ = [
+    "CancelToken",
+    "FrameSource",
+    "FramesResult",
+    "Model",
+    "ModelFacts",
+    "Progress",
+    "ProxyPromptError",
+    "Segment",
+    "Segmentation",
+    "SupportCase",
+    "SupportLibrary",
+    "TrackingMode",
+    "Volume",
+    "VolumeGeometry",
+    "VolumeResult",
+    "dice",
+    "load_model",
+    "open_frames",
+    "read_segmentation",
+    "read_support_case",
+    "read_volume",
+    "write_frames",
+    "write_segmentation",
+    "write_volume",
+]
+
+OnSlice = Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None]
+"""Called with the number of a slice or frame, its masks ``(N, H, W)`` and its confidences ``(N,)`` as they come."""
+
+
+class Model:
+    """A loaded model; use `load_model`.
+
+    It keeps prepared supports and image embeddings, so that another support or another object on the same target costs
+    no pass through the image encoder. It belongs to the thread that uses it.
+
+    Attributes:
+        facts: Name, file, hash and metadata of the weights.
+    """
+
+    def __init__(self, engine: TaskEngine, facts: ModelFacts, model: str, device: str) -> None:
+        """Take an engine that has opened the model."""
+        self.facts = facts
+        self._engine, self._model, self._device = engine, model, device
+
+    def segment(
+        self,
+        supports: Sequence[SupportCase],
+        target: Volume,
+        objects: Sequence[str] | None = None,
+        *,
+        axis: str = "auto",
+        slices: Sequence[int] | None = None,
+        threshold: float = THRESHOLD,
+        across_slices: bool = True,
+        follow: bool = False,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        on_slice: OnSlice | None = None,
+    ) -> VolumeResult:
+        """Segment a volume or a picture.
+
+        Args:
+            supports: Annotated cases, at least one.
+            target: The volume.
+            objects: Names of segments of the supports; by default all that every support has.
+            axis: Slicing axis of the target: ``k``, ``j``, ``i`` or ``auto``.
+            slices: 0-based indices of the slices along that axis; all by default.
+            threshold: Voxels of higher probability belong to the object, 0..1.
+            across_slices: Whether masks use what neighbouring slices show.
+            follow: Whether slices are followed with the memory of a SAM 2 model.
+            progress: Informed of each slice.
+            cancel: Cancels between two slices; what is done is kept.
+            on_slice: Called with each slice as it is known so far, and again where its mask changes in the end.
+
+        Raises:
+            ProxyPromptError: As its subclasses say.
+        """
+        job = plan(supports, target, objects, axis, slices)
+        task = SegmentTask(
+            job,
+            model=self._model,
+            device=self._device,
+            threshold=threshold,
+            across_slices=across_slices,
+            follow=follow,
+        )
+        return task(self._engine, _context(progress, cancel, on_slice))
+
+    def follow(
+        self,
+        supports: Sequence[SupportCase],
+        frames: FrameSource,
+        objects: Sequence[str] | None = None,
+        *,
+        numbers: Sequence[int] | None = None,
+        threshold: float = THRESHOLD,
+        mode: TrackingMode = TrackingMode.PROXY_AND_BANK,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        on_frame: OnSlice | None = None,
+    ) -> FramesResult:
+        """Follow frames in time, or the slices of a volume both ways, with a SAM 2 model.
+
+        Args:
+            supports: Annotated cases, at least one.
+            frames: What `open_frames` has opened.
+            objects: Names of segments of the supports; by default all that every support has.
+            numbers: 0-based indices of the frames; all by default.
+            threshold: Pixels of higher probability belong to the object, 0..1.
+            mode: With or without the memory of earlier frames.
+            progress: Informed of each frame.
+            cancel: Cancels between two frames; what is done is kept.
+            on_frame: Called with each frame.
+
+        Raises:
+            ProxyPromptError: As its subclasses say.
+        """
+        context = _context(progress, cancel, on_frame)
+        if frames.volume is not None:
+            job = plan(supports, frames.volume, objects, frames.view.axis, numbers)
+            found = SegmentTask(
+                job, model=self._model, device=self._device, threshold=threshold, follow=True, mode=mode
+            )(self._engine, context)
+            return frames_of_volume(found, job.slices, job.window)
+        task = FramesTask(
+            frames,
+            plan_clip(supports, frames, objects).support,
+            choice=FrameChoice() if numbers is None else FrameChoice.of(numbers),
+            model=self._model,
+            device=self._device,
+            threshold=threshold,
+            mode=mode,
+        )
+        return task(self._engine, context)
+
+
+def load_model(model: str = DEFAULT_MODEL, device: str = "auto") -> Model:
+    """Load a model onto a device.
+
+    Args:
+        model: Name of a registered model, or path of a ``.safetensors`` file.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        CheckpointError: If the model is unknown, damaged or has another hash.
+        DeviceError: If the device does not exist.
+    """
+    from ProxyPromptSegmentLib.networks.devices import choose_device
+    from ProxyPromptSegmentLib.worker.engine import Engine
+
+    engine = Engine()
+    return Model(engine, engine.open(model, str(choose_device(device))).facts, model, device)
+
+
+def _context(progress: Progress | None, cancel: CancelToken | None, on_slice: OnSlice | None) -> Context:
+    """Return a context that passes slices on, and nothing else."""
+
+    def emit(event: Event) -> None:
+        if on_slice is not None and isinstance(event, SliceReady):
+            on_slice(event.index, event.masks, event.confidence)
+
+    return Context(0, cancel or CancelToken(), emit, progress=progress or Progress())

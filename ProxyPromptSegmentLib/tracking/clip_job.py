@@ -1,0 +1,47 @@
+"""The job of following a clip: its support, and how its frames are oriented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.frames import FrameSource
+from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
+from ProxyPromptSegmentLib.inference.job import Job, plan
+from ProxyPromptSegmentLib.support.case import SupportCase
+
+_GREY_TOLERANCE = 8  # of 255
+
+
+def plan_clip(cases: Sequence[SupportCase], source: FrameSource, objects: Sequence[str] | None = None) -> Job:
+    """Choose the support slices for a clip; see `plan`.
+
+    Args:
+        cases: At least one support.
+        source: The clip; none of its frames is read.
+        objects: Names of the objects; by default all that every support has.
+
+    Raises:
+        SupportError: If a support has none of the objects.
+    """
+    return plan(cases, _still(source, cases), objects)
+
+
+def _still(source: FrameSource, cases: Sequence[SupportCase]) -> Volume:
+    """Return what `plan` has to know of a clip: a volume of one slice like its frames, with meaningless intensities.
+
+    Beside supports that are grey pictures stored in colours, a grey clip counts as coloured: they are of one kind.
+    Where millimetres are not known it is a picture, which `has_place` recognises by the suffix.
+    """
+    colour = source.rgb or all(case.volume.is_rgb and _is_grey(case.volume.array) for case in cases)
+    array = np.zeros((*source.geometry.shape_kji, *([3] if colour else [])), np.float32)
+    array.flat[0] = 1.0
+    path = None if source.has_spacing else source.path.with_suffix(PICTURE_SUFFIXES[0])
+    return Volume(array, source.geometry, source.name, path)
+
+
+def _is_grey(rgb: npt.NDArray[np.float32]) -> bool:
+    """Return whether red, green and blue are the same but for what lossy compression does to them."""
+    return float(np.mean(np.ptp(rgb, axis=-1) > _GREY_TOLERANCE)) < 1e-3

@@ -1,0 +1,47 @@
+"""Writing the masks of frames that were followed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ProxyPromptSegmentLib.frames import FrameSource
+from ProxyPromptSegmentLib.frames.mask_files import write_tracked
+from ProxyPromptSegmentLib.tracking.result import FramesResult
+
+
+def write_frames(path: Path | str, found: FramesResult, source: FrameSource) -> list[str]:
+    """Write the masks of a clip, a sequence or the slices of a volume, completely or not at all.
+
+    Args:
+        path: Output path; its suffix selects the format, see `mask_files`.
+        found: The masks, with names and colours of the objects.
+        source: The frames that were followed.
+
+    Returns:
+        Notes for the user, as sentences.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    numbers = _numbers_in_file(Path(path), source, found)
+    return write_tracked(
+        path,
+        found.masks_of(numbers),
+        source,
+        found.objects,
+        found.colors or None,
+        found.terminologies or None,
+        [index in found.done for index in numbers],
+        numbers,
+    )
+
+
+def _numbers_in_file(path: Path, source: FrameSource, found: FramesResult) -> list[int]:
+    """Return the frames that a file of masks gets.
+
+    A file that does not say which frames it has begins with frame 0, so that slice n of it is frame n.
+    """
+    says = path.name.lower().endswith((".seq.nrrd", ".seq.nhdr")) or not path.suffix
+    if source.kind == "volume":
+        return sorted(found.done)
+    return found.seen if says else list(range(found.seen[-1] + 1))
