@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ def own_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def save_generator(
     path: Path,
     model: ProxyPromptModel,
-    base: tuple[str, str],
+    base: OfficialWeights,
     metadata: dict[str, Any],
     state: dict[str, torch.Tensor] | None = None,
 ) -> str:
@@ -114,15 +115,15 @@ def save_generator(
     Args:
         path: Where it goes.
         model: On a backbone that was filled with official weights and stayed frozen.
-        base: Registry name and SHA-256 of the file of those weights.
+        base: Those weights; their name and hash are kept, not their tensors.
         metadata: ``name``, ``objects`` and the like; JSON values only.
         state: The model's tensors where they are not its own, such as averaged ones.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    name, digest = base
-    described = {"kind": "generator", "base": {"name": name, "sha256": digest.lower()}, "model": model.describe()}
+    kept = {"name": base.name, "sha256": base.sha256.lower()}
+    described = {"kind": "generator", "base": kept, "model": model.describe()}
     return save_checkpoint(path, own_tensors(state or model.state_dict()), {**metadata, **described})
 
 
@@ -167,8 +168,23 @@ def check_official(path: Path, backbone: str, expected_sha256: str | None = None
     check_shapes(read_official(path, expected_sha256), backbone)
 
 
-def load_base(name: str) -> dict[str, torch.Tensor]:
-    """The official weights of a backbone, by their registry name, for `model.build_model`.
+@dataclass(frozen=True, kw_only=True)
+class OfficialWeights:
+    """The official weights of a backbone.
+
+    Attributes:
+        name: Their name in the registry.
+        sha256: Hash of their file.
+        tensors: As `model.build_model` takes them.
+    """
+
+    name: str
+    sha256: str
+    tensors: dict[str, torch.Tensor]
+
+
+def load_base(name: str) -> OfficialWeights:
+    """Load the official weights of a backbone by their registry name.
 
     Raises:
         CheckpointError: If they are unknown, not on this machine, damaged, or not those of their backbone.
@@ -179,7 +195,7 @@ def load_base(name: str) -> dict[str, torch.Tensor]:
     entry, path, expected = base_file(name)
     state = read_official(path, expected)
     check_shapes(state, entry.fits)
-    return state
+    return OfficialWeights(name=entry.name, sha256=expected or sha256(path), tensors=state)
 
 
 def load_model(

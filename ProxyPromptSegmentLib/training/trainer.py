@@ -20,8 +20,8 @@ from ProxyPromptSegmentLib.data.cases import load_dataset
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
-from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
-from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.networks.checkpoints import load_base, save_checkpoint, save_generator
+from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.networks.protocols import has_memory
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS, ProxyPromptConfig
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -115,12 +115,16 @@ class Trainer:
 
         Raises:
             UsageError: If the folder holds the state of another recipe.
+            CheckpointError: If the backbone is an official one, whose weights are not on this machine.
         """
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
+        self.config = generator_config(recipe)
+        # Adapters learn nothing of use on a frozen encoder with random weights: without the official ones it ends here.
+        self.base = None if recipe.backbone in COMPACT_NAMES else load_base(recipe.backbone)
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
-        self.config = generator_config(recipe)
-        self.model = build_model(recipe.backbone, self.config).to(self.device)
+        tensors = None if self.base is None else self.base.tensors
+        self.model = build_model(recipe.backbone, self.config, base=tensors).to(self.device)
         if initial:
             own = self.model.state_dict()
             fitting = {name: value for name, value in initial.items() if name in own and own[name].shape == value.shape}
@@ -251,9 +255,8 @@ class Trainer:
                 validated = self.state.seconds
                 logger.info("step %d: %s", self.state.step, validate(self.averaged_model()))
         self._save()
-        metadata = {
+        metadata: dict[str, Any] = {
             "name": self.recipe.name,
-            "model": self.model.describe(),
             "recipe": self.recipe.to_dict(),
             "steps": self.state.step,
             "training_seconds": round(self.state.seconds),
@@ -261,5 +264,8 @@ class Trainer:
         }
         path = self.out / f"{self.recipe.name}.safetensors"
         half = {key: value.half() if value.is_floating_point() else value for key, value in self.average.items()}
-        save_checkpoint(path, half, metadata)
+        if self.base is None:
+            save_checkpoint(path, half, {**metadata, "model": self.model.describe()})
+        else:
+            save_generator(path, self.model, self.base, metadata, half)
         return path

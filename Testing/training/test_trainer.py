@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch")
 from engine_doubles import EVERYTHING, TINY, tiny_backbone
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import Split
-from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
+from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+from ProxyPromptSegmentLib.networks.backbones.lora import SAM_DECODER, inject_lora
+from ProxyPromptSegmentLib.networks.checkpoints import OfficialWeights, load_model, read_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
@@ -59,8 +60,8 @@ def data(monkeypatch, tmp_path):
 def tiny(monkeypatch):
     """The compact backbone at 64 pixels instead of 128."""
 
-    def build(backbone, config, lora_rank=0):
-        assert backbone == "sam-compact"
+    def build(backbone, config, lora_rank=0, base=None):
+        assert backbone == "sam-compact" and base is None
         return ProxyPromptModel(tiny_backbone(), ProxyPromptGenerator(config))
 
     monkeypatch.setattr(module, "build_model", build)
@@ -298,3 +299,49 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(data, ti
         models.append(trainer.model.state_dict())
     assert same(models[0], models[1])
     assert not same(models[0], models[2])
+
+
+# --- official backbones --------------------------------------------------------------------------------------------
+
+
+def test_an_official_backbone_without_its_weights_is_refused_before_anything_is_built(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROXYPROMPT_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(module, "build_model", None)
+    with pytest.raises(CheckpointError, match="the weights of 'sam-vit-b' are not on this machine"):
+        Trainer(recipe(backbone="sam-vit-b"), tmp_path, tmp_path / "out")
+
+
+@pytest.fixture
+def official(monkeypatch):
+    """Small weights in the place of an official backbone's."""
+    torch.manual_seed(8)
+    tensors = {name: tensor + 0.01 for name, tensor in tiny_backbone().sam.state_dict().items()}
+
+    def build(backbone, config, lora_rank=4, base=None):
+        made = tiny_backbone()
+        made.sam.load_state_dict(base or made.sam.state_dict())
+        inject_lora(made.sam, lora_rank, lora_rank, (SAM_DECODER,))
+        return ProxyPromptModel(made, ProxyPromptGenerator(config), lora_rank)
+
+    monkeypatch.setattr(module, "build_model", build)
+    weights = OfficialWeights(name="sam-vit-b", sha256="AB" * 32, tensors=tensors)
+    monkeypatch.setattr(module, "load_base", lambda name: {"sam-vit-b": weights}[name])
+    return tensors
+
+
+def test_on_official_weights_adapters_and_generator_are_trained_and_saved_alone(data, official, clock, tmp_path):
+    trainer = Trainer(recipe(steps=2, backbone="sam-vit-b"), data, tmp_path)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    path = trainer.run()
+    after = trainer.model.state_dict()
+    for name, tensor in official.items():
+        places = [f"backbone.sam.{name}", "backbone.sam." + ".base_layer.".join(name.rsplit(".", 1))]
+        found = next(after[place] for place in places if place in after)
+        assert torch.equal(found, tensor), name
+    own = {name for name in after if "lora_" in name or name.startswith("generator.")}
+    assert any("lora_" in name and not torch.equal(after[name], before[name]) for name in own)
+    tensors, metadata = read_checkpoint(path)
+    assert tensors.keys() == own
+    assert (metadata["kind"], metadata["base"]) == ("generator", {"name": "sam-vit-b", "sha256": "ab" * 32})
+    assert metadata["steps"] == 2 and metadata["recipe"]["backbone"] == "sam-vit-b"
+    assert same(Trainer(recipe(steps=2, backbone="sam-vit-b"), data, tmp_path).model.state_dict(), after)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from engine_doubles import tiny_config
-from ProxyPromptSegmentLib.networks.checkpoints import save_generator, sha256
+from ProxyPromptSegmentLib.networks.checkpoints import OfficialWeights, save_generator, sha256
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
 from release_cases import CONFIG, Release
 
@@ -28,7 +28,7 @@ def trained(tmp_path_factory) -> tuple[Path, ProxyPromptModel, dict[str, torch.T
         for name, tensor in model.named_parameters():
             if "lora_B" in name:
                 tensor.add_(0.1)  # as after a training: fresh adapters change nothing
-    base = ("official", sha256(folder / "official.pth"))
+    base = OfficialWeights(name="official", sha256=sha256(folder / "official.pth"), tensors=official)
     save_generator(folder / "prompts.safetensors", model, base, {"name": "prompts", "objects": ["prostate"]})
     return folder, model, official
 
