@@ -14,7 +14,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones.sam2 import SAM2_MEAN, SAM2_STD, Sam2Backbone
 from ProxyPromptSegmentLib.networks.model import build_model
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt, presence_of
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from sam2_package import (
     CHANNELS,
@@ -398,18 +398,6 @@ def test_given_masks_of_objects_and_targets_together_are_each_alone(backbone, fe
                 alone = backbone.remember_mask(frames.select([b]), masks[b : b + 1, n : n + 1], 0)
                 torch.testing.assert_close(together.spatial[3 * b + n], alone.spatial[0], atol=1e-4, rtol=1e-3)
                 torch.testing.assert_close(together.pointer[3 * b + n], alone.pointer[0], atol=1e-4, rtol=1e-3)
-
-
-def test_the_encoding_of_an_image_does_not_depend_on_its_batch(backbone, features):
-    with torch.inference_mode():
-        images = clouds(20)
-        for b in (0, 7):
-            alone = backbone.encode(images[b : b + 1])
-            torch.testing.assert_close(alone.top[0], features.top[b], **CLOSE)
-            for level, mine in zip(features.high_res, alone.high_res, strict=True):
-                torch.testing.assert_close(mine[0], level[b], **CLOSE)
-    joined = ImageFeatures.concatenate([features.select([0]), features.select(slice(1, 20))])
-    assert torch.equal(joined.high_res[1], features.high_res[1])
 
 
 # Training.

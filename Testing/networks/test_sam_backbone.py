@@ -105,23 +105,6 @@ def test_decoding_one_target_is_the_packages_own_forward(backbone, objects, kind
     torch.testing.assert_close(decoded.quality[0], quality[:, 0], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["sparse", "dense", "both"])
-def test_a_batch_of_targets_and_objects_is_each_pair_alone(backbone, kind):
-    given, asked = features(backbone, 2), prompt(2, 2, kind)
-    with torch.inference_mode():
-        together = backbone.decode(given, asked)
-        for b in range(2):
-            for n in range(2):
-                one = Prompt(
-                    sparse=None if asked.sparse is None else asked.sparse[b : b + 1, n : n + 1],
-                    dense=None if asked.dense is None else asked.dense[b : b + 1, n : n + 1],
-                )
-                alone = backbone.decode(given.select([b]), one)
-                torch.testing.assert_close(together.logits[b, n], alone.logits[0, 0], atol=1e-4, rtol=1e-4)
-                torch.testing.assert_close(together.quality[b, n], alone.quality[0, 0], atol=1e-4, rtol=1e-4)
-    assert (together.logits[0] - together.logits[1]).abs().max() > 1e-2
-
-
 def test_a_prompt_without_any_part_is_refused(backbone):
     with pytest.raises(UsageError, match="neither"):
         backbone.decode(features(backbone, 1), Prompt())
@@ -211,19 +194,6 @@ def test_sams_statistics_are_the_packages():
     assert tuple(theirs.pixel_std.flatten().tolist()) == pytest.approx(SAM_STD)
     assert torch.equal(made.pixel_mean, theirs.pixel_mean)
     assert torch.equal(made.pixel_std, theirs.pixel_std)
-
-
-def test_the_encoding_of_an_image_does_not_depend_on_its_batch(backbone):
-    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        together = backbone.encode(images)
-        assert together.top.shape == (3, CHANNELS, GRID, GRID)
-        assert together.valid.all()
-        for b in range(3):
-            torch.testing.assert_close(backbone.encode(images[b : b + 1]).top[0], together.top[b], atol=1e-5, rtol=1e-4)
-        parts = ImageFeatures.concatenate([together.select([0]), together.select(slice(1, 3))])
-    torch.testing.assert_close(parts.top, together.top)
-    torch.testing.assert_close(parts.positions, together.positions)
 
 
 def test_the_compact_backbone_has_stride_eight():

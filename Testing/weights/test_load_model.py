@@ -145,7 +145,9 @@ def test_base_weights_are_loaded_by_name_after_hash_and_shapes(release, monkeypa
     with pytest.raises(CheckpointError, match="there are no official weights of 'sam-compact'"):
         load_base("official")
     monkeypatch.setitem(official_shapes(), "sam-compact", summary_of(release.official))
-    build_model("sam-compact", tiny_config(**CONFIG), base=load_base("official"))
+    found = load_base("official")
+    assert (found.name, found.sha256) == ("official", sha256(release.base))
+    build_model("sam-compact", tiny_config(**CONFIG), base=found.tensors)
     check_official(release.base, "sam-compact", sha256(release.base))
     with pytest.raises(CheckpointError, match="is a generator and no image backbone"):
         load_base("prompts")
