@@ -19,6 +19,18 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def drawn_prostates(tmp_path_factory) -> Path:
+    """Two drawn pelves in the files of Prostate158: oblique T2 images, and the zones that a reader marked."""
+    pytest.importorskip("SimpleITK")
+    from drawn_data import DataFolder
+
+    folder = DataFolder(tmp_path_factory.mktemp("drawn"))
+    folder.add_prostate158("p158_001", 11, (23, 120, 120))
+    folder.add_prostate158("p158_020", 12, (23, 120, 120))
+    return folder.path / "prostate158"
+
+
 @pytest.fixture
 def encode_calls(segmenter, monkeypatch):
     """How many slices each call of the image encoder of the test's ``segmenter`` had."""

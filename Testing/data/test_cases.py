@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from drawn_data import DataFolder, carotid_sweep, fundus, heart, prostate
 from ProxyPromptSegmentLib.data.cases import Case, load_dataset
 from ProxyPromptSegmentLib.data.splits import COUNTS, FIXED, PARTS, read_split, split, split_patients, write_split
 from ProxyPromptSegmentLib.errors import InputError
@@ -95,22 +97,74 @@ def test_the_written_split_of_promise12_is_that_of_the_cases(shared_data):
     assert sum(len(getattr(parts, part)) for part in PARTS) == len(cases) == 25
 
 
-def test_promise12_cases_are_whole_volumes_as_they_were_stored(shared_data):
-    for case in load_dataset(shared_data, "promise12"):
-        assert case.images.shape == (32, 128, 128) and case.images.dtype == np.float32
-        assert case.masks.shape == (32, 1, 128, 128) and case.masks.dtype == np.uint8
-        assert case.spacing_mm is None and case.masks.any() and case.images.max() > 255
+# --- drawn items in the files of the public ones ---------------------------------------------------------------------
 
 
-def test_the_optic_disc_contains_its_cup(shared_data):
-    case = load_dataset(shared_data, "drishti_gs")[0]
+@pytest.fixture
+def folder(tmp_path) -> DataFolder:
+    return DataFolder(tmp_path / "data")
+
+
+def test_promise12_cases_are_whole_volumes_as_they_were_stored(folder):
+    drawings = {f"case{n:02d}": prostate(n, 6, 48) for n in (4, 0)}
+    for name, drawing in drawings.items():
+        folder.add_volume("promise12", name, drawing)
+    folder.add_volume("acdc", "other", heart(0, 2, 32), spacing=(8, 1.5, 1.25))
+    cases = load_dataset(folder.path, "promise12")
+    assert [(case.name, case.patient, case.objects) for case in cases] == [
+        ("case00", "case00", ("prostate",)),
+        ("case04", "case04", ("prostate",)),
+    ]
+    for case in cases:
+        images, labels = drawings[case.name]
+        assert case.images.dtype == np.float32 and case.masks.dtype == np.uint8 and case.spacing_mm is None
+        np.testing.assert_array_equal(case.images, images.astype(np.int16))
+        np.testing.assert_array_equal(case.masks[:, 0], labels)
+    assert load_dataset(folder.path, "acdc")[0].spacing_mm == (8, 1.5, 1.25)
+
+
+def test_every_label_is_a_mask_of_its_own(folder):
+    drawing = heart(1, 3, 40)
+    folder.add_volume("acdc", "patient001_frame01", drawing, patient="patient001")
+    (case,) = load_dataset(folder.path, "acdc")
+    assert case.patient == "patient001" and case.objects == ("right ventricle", "myocardium", "left ventricle")
+    for n, mask in enumerate(case.masks.transpose(1, 0, 2, 3)):
+        assert mask.any()
+        np.testing.assert_array_equal(mask, drawing[1] == n + 1)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_the_optic_disc_contains_its_cup_and_pictures_keep_their_colours(folder, ending):
+    picture, labels, _ = fundus(0, 64)
+    folder.add_picture("drishti_gs", "drishti_001", (picture, labels), ending=ending)
+    (case,) = load_dataset(folder.path, "drishti_gs")
     disc, cup = (case.masks[0, case.objects.index(name)] for name in ("optic disc", "optic cup"))
-    assert case.images.shape == (*case.masks.shape[:1], *case.masks.shape[2:], 3)
     assert 0 < cup.sum() < disc.sum() and not np.any(cup & ~disc & 1)
+    assert case.images.shape == (1, 64, 64, 3) and case.spacing_mm is None
+    apart = np.abs(case.images[0] - picture)
+    assert apart.max() == 0 if ending == "png" else apart.mean() < 12
 
 
-def test_psfhs_blocks_are_forty_consecutive_names(shared_data):
-    cases = load_dataset(shared_data, "psfhs")
+def test_the_frames_of_a_sweep_are_one_case_in_the_order_of_their_names(folder):
+    frames = carotid_sweep(0, 5, 24)
+    for n in (3, 0, 4, 1, 2):
+        folder.add_picture("ccaus_video", f"seq1_{15 * n:05d}", frames[n], patient="seq1")
+    folder.add_picture("ccaus_video", "seq0_00000", frames[2], patient="seq0")
+    first, second = load_dataset(folder.path, "ccaus_video")
+    assert (first.name, second.name, second.patient) == ("seq0", "seq1", "seq1")
+    np.testing.assert_array_equal(second.images, np.stack([image for image, _ in frames]))
+    np.testing.assert_array_equal(second.masks[:, 0], np.stack([mask for _, mask in frames]))
+
+
+def test_psfhs_blocks_are_forty_consecutive_names(folder):
+    nothing = (np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8))
+    folder.add_picture("psfhs", "00000", nothing)
+    folder.list_items("psfhs", [f"{n:05d}" for n in range(1, 800)])
+    for kind in ("images", "masks"):
+        first = folder.path / "psfhs" / kind / "00000.png"
+        for n in range(1, 800):
+            shutil.copyfile(first, first.with_name(f"{n:05d}.png"))
+    cases = load_dataset(folder.path, "psfhs")
     names = [case.name for case in cases]
     assert names == sorted(names) and len(cases) == 800
     assert [case.patient for case in cases[::40]] == [f"block{block:02d}" for block in range(20)]
@@ -119,8 +173,20 @@ def test_psfhs_blocks_are_forty_consecutive_names(shared_data):
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (560, 80, 160)
 
 
-def test_the_spacing_of_prostate158_is_slice_row_column(shared_data):
-    case = load_dataset(shared_data, "prostate158")[0]
-    assert case.spacing_mm[0] > 2.5 and case.spacing_mm[1] == pytest.approx(case.spacing_mm[2])
+def test_the_spacing_of_prostate158_is_slice_row_column(folder):
+    folder.add_prostate158("p158_001", 1, (10, 48, 64))
+    folder.add_prostate158("p158_020", 2, (8, 48, 64))
+    case, other = load_dataset(folder.path, "prostate158")
+    assert (case.name, other.name) == ("p158_001", "p158_020")
+    assert case.images.shape == (10, 48, 64) and case.masks.shape == (10, 3, 48, 64)
+    assert case.spacing_mm[0] > 5 > case.spacing_mm[1] and case.spacing_mm[1] == pytest.approx(case.spacing_mm[2])
     gland, transition, peripheral = case.masks.transpose(1, 0, 2, 3)
+    assert transition.any() and peripheral.any() and not (transition & peripheral).any()
     np.testing.assert_array_equal(gland, transition | peripheral)
+
+
+def test_an_item_of_the_manifest_that_is_gone_is_named(folder):
+    folder.add_volume("promise12", "case00", prostate(0, 2, 32))
+    folder.list_items("promise12", ["case01"])
+    with pytest.raises(InputError, match=r"case01.npz is listed in the manifest but missing"):
+        load_dataset(folder.path, "promise12")

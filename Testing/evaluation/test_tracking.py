@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import statistics
 from dataclasses import replace
@@ -17,6 +16,7 @@ from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_
 ensure_torchvision_importable()
 pytest.importorskip("sam2")
 
+from drawn_data import DataFolder, carotid_sweep
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import read_split
@@ -364,26 +364,19 @@ def test_a_slice_that_its_neighbours_fill_in_falls_out_only_where_each_slice_sta
 
 
 @pytest.fixture
-def few_frames(shared_data, tmp_path, monkeypatch):
-    """The carotid sweeps with three frames each, and drawn discs instead of the fundus pictures."""
-    with (shared_data / "manifest.csv").open(newline="", encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["dataset"] == "ccaus_video"]
-    if not rows:
-        pytest.skip("the carotid sweeps are not there")
-    sweeps = {row["patient"] for row in rows}
-    kept = [row for name in sweeps for row in [r for r in rows if r["patient"] == name][:3]]
-    with (tmp_path / "manifest.csv").open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, kept[0])
-        writer.writeheader()
-        writer.writerows(kept)
-    (tmp_path / "ccaus_video").symlink_to(shared_data / "ccaus_video")
+def few_frames(tmp_path, monkeypatch):
+    """Drawn sweeps of three frames that are called as the public ones, and discs instead of the fundus pictures."""
+    folder = DataFolder(tmp_path / "data")
+    for seed, name in enumerate(sorted(sum(read_split("ccaus_video").values(), []))):
+        for n, frame in enumerate(carotid_sweep(seed, 3, 64)):
+            folder.add_picture("ccaus_video", f"{name}_{15 * n:05d}", frame, patient=name)
     load = tracking.load_dataset
     discs = [disc(n) for n in range(40)]
     monkeypatch.setattr(tracking, "load_dataset", lambda root, name: load(root, name) if name in SWEEPS else discs)
-    return tmp_path
+    return folder.path
 
 
-def test_the_sweeps_of_the_public_data_are_followed(segmenter, few_frames):
+def test_the_sweeps_of_a_folder_of_data_are_followed(segmenter, few_frames):
     told = []
     table = tracking.run_tracking(
         segmenter, few_frames, "ccaus_video", 3, 1, part="validation", on_target=lambda *n: told.append(n)

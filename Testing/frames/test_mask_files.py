@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from drawn_data import carotid_sweep
 from frame_cases import LIST_LAST, OBLIQUE, a_picture, coloured, noise, write_nrrd, write_video
 from geometry_cases import geometries
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
@@ -179,14 +180,15 @@ def test_a_video_gets_a_sequence_by_time_and_frames_too_near_in_time_by_number(t
         assert (header["units"][3], header["axis 3 index values"]) == (unit, values)
 
 
-def test_masks_as_pictures_bear_the_names_of_their_frames(tmp_path, shared_data):
+def test_masks_as_pictures_bear_the_names_of_their_frames(tmp_path):
     frames, masks = tmp_path / "frames", tmp_path / "masks"
     frames.mkdir()
-    files = sorted((shared_data / "ccaus_video" / "images").glob("seq080039_*.png"))[:4]
-    for file in files:
-        (frames / file.name).write_bytes(file.read_bytes())
+    sweep = carotid_sweep(0, side=64)
+    files = [frames / f"seq080039_{number:05d}.png" for number in (15, 60, 105, 150)]
+    for file, (picture, _) in zip(files, sweep, strict=True):
+        Image.fromarray(picture).save(file)
     source = open_frames(frames)
-    truth = [np.asarray(Image.open(file.parent.parent / "masks" / file.name)) > 0 for file in files]
+    truth = [mask > 0 for _, mask in sweep]
     write_tracked(masks, [one[None].astype(np.uint8) for one in truth], source, ["vessel"])
     assert sorted(os.listdir(masks)) == [file.name for file in files]
     for file, one in zip(files, truth, strict=True):

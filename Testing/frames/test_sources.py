@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from drawn_data import carotid_sweep
 from frame_cases import ENHANCED_MR, LIST_LAST, OBLIQUE, a_picture, bad_ones, noise, read_all, write_clip, write_nrrd
 from geometry_cases import geometries
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
@@ -100,15 +100,13 @@ def test_folders_without_usable_frames_are_refused(tmp_path):
             open_frames(tmp_path / name)
 
 
-def test_real_ultrasound_frames_are_read_as_they_are(shared_data, tmp_path):
-    files = sorted((shared_data / "ccaus_video" / "images").glob("seq080039_*.png"))[:12]
-    for file in files:
-        shutil.copy(file, tmp_path)
+def test_ultrasound_frames_are_read_as_they_are(tmp_path):
+    sweep = carotid_sweep(1, 12, 90)
+    for n, (picture, _) in enumerate(sweep):
+        Image.fromarray(picture[:70]).save(tmp_path / f"seq080039_{15 * n:05d}.png")
     source = open_frames(tmp_path)
-    frames = read_all(source)
-    assert len(frames) == 12 and source.shape == np.asarray(Image.open(files[0])).shape
-    for frame, file in zip(frames, files, strict=True):
-        np.testing.assert_array_equal(frame, np.asarray(Image.open(file)))
+    assert source.shape == (70, 90)
+    np.testing.assert_array_equal(np.stack(read_all(source)), np.stack([picture[:70] for picture, _ in sweep]))
 
 
 # --- DICOM --------------------------------------------------------------------------------------------------

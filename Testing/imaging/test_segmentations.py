@@ -19,6 +19,7 @@ from geometry_cases import geometries, turned, turned_array
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError
 from ProxyPromptSegmentLib.imaging import segmentations
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import (
     Segment,
     Segmentation,
@@ -284,14 +285,17 @@ def test_the_bright_half_of_a_jpeg_is_its_mask(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.segments[0].mask[0], mask > 127)
 
 
-def test_a_real_reading_fits_its_volume(shared_data: Path) -> None:
+def test_a_reading_in_another_file_format_fits_its_volume(drawn_prostates: Path) -> None:
     from ProxyPromptSegmentLib.imaging.volumes import read_volume
 
-    folder = shared_data / "prostate158" / "p158_020"
+    folder = drawn_prostates / "p158_020"
     volume = read_volume(folder / "t2.nii.gz")
     reading = read_segmentation(folder / "t2_anatomy_reader1.nii.gz", volume.geometry)
     assert reading.names == ["label 1", "label 2"]
-    assert int(reading.segments[0].mask.sum()) == 59304
+    _, drawn = pelvis_phantom(12, (23, 120, 120))
+    first, second = (segment.mask for segment in reading.segments)
+    assert first.any() and second.any()
+    np.testing.assert_array_equal(first + second, drawn.segments[0].mask)
 
 
 # --- bad input and bad disks --------------------------------------------------------------------------------

@@ -100,8 +100,8 @@ def test_some_objects_can_be_kept(library) -> None:
     assert library.load(entry).segmentation.names == ["Blase größer"]
 
 
-def test_a_real_case_at_full_resolution(library, shared_data) -> None:
-    folder = shared_data / "prostate158" / "p158_001"
+def test_a_case_from_files_at_full_resolution(library, drawn_prostates) -> None:
+    folder = drawn_prostates / "p158_001"
     case = read_support_case(folder / "t2.nii.gz", folder / "t2_anatomy_reader1.nii.gz")
     entry = library.save(case.volume, case.segmentation, modality="MR T2")
     back = library.load(entry)

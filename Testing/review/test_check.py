@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drawn_data import as_support, heart, prostate
 from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
@@ -50,8 +51,8 @@ def test_a_good_support_is_not_talked_about() -> None:
     assert check_case(a_case()) == []
 
 
-def test_a_real_support_has_no_errors_and_no_false_flip(shared_data: Path) -> None:
-    folder = shared_data / "prostate158" / "p158_001"
+def test_a_support_from_files_has_no_errors_and_no_false_flip(drawn_prostates: Path) -> None:
+    folder = drawn_prostates / "p158_001"
     case = read_support_case(folder / "t2.nii.gz", folder / "t2_anatomy_reader1.nii.gz")
     findings = check_case(case, target=a_case().volume)
     assert worst(findings) != "error" and "flipped" not in texts(findings)
@@ -137,6 +138,14 @@ def real(root: Path, name: str, item: str, every: int = 1, flips: tuple[int, ...
     grid = VolumeGeometry((i, j, k))
     segments = [Segment(o, np.flip(masks[:, n], flips).copy()) for n, (o, _) in enumerate(layout.objects)]
     return SupportCase(Volume(images, grid, item), Segmentation(segments, grid))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flips_of_several_objects_are_found_and_the_case_itself_passes(seed) -> None:
+    images, labels = heart(seed)
+    for flips, told in {(): "", (1,): "up-down", (2,): "left-right", (1, 2): "left-right and up-down"}.items():
+        support = as_support((images, np.flip(labels, flips)), "heart", ("right", "wall", "left"))
+        assert probable_flip(support.volume, support.segmentation, "k") == told
 
 
 @pytest.mark.parametrize(
@@ -237,9 +246,9 @@ def segmenter():
 
 
 @pytest.fixture(scope="module")
-def pelves(shared_data) -> list[SupportCase]:
-    """Four volumes of the prostate, every fourth slice."""
-    return [real(shared_data, "promise12", item, every=4) for item in ("case00", "case04", "case10", "case16")]
+def pelves() -> list[SupportCase]:
+    """Four volumes of the prostate with few slices."""
+    return [as_support(prostate(seed), f"pelvis {seed}", ("prostate",)) for seed in (11, 12, 13, 14)]
 
 
 def with_masks(case: SupportCase, **masks: np.ndarray) -> SupportCase:

@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from ProxyPromptSegmentLib.data.cases import load_dataset
-from ProxyPromptSegmentLib.data.splits import split
+from drawn_data import prostate
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.splits import Split, split
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
@@ -28,9 +29,23 @@ def segmenter():
     return Segmenter(load_model(*resolve("sam2-compact"))[0])
 
 
-@pytest.fixture(scope="module")
-def sweeps(shared_data):
-    return split(load_dataset(shared_data, "ccaus_video"), "ccaus_video")
+def drawn() -> Split:
+    """The slices of drawn pelves that show the prostate as frames: one to mark, two to follow."""
+    cases = []
+    for seed in range(3):
+        images, masks = prostate(seed, 24)
+        shown = np.flatnonzero(masks.any(axis=(1, 2)))[2 : 2 + FRAMES]
+        name = f"sweep {seed}"
+        cases.append(Case("drawn", name, images[shown], masks[shown, None], ("prostate",), None, name))
+    return Split(cases[:1], [], cases[1:])
+
+
+@pytest.fixture(scope="module", params=["drawn", "public"])
+def sweeps(request):
+    """Drawn frames, and the sweeps of the carotid where the public data are there; and how well they are followed."""
+    if request.param == "drawn":
+        return drawn(), 0.6
+    return split(load_dataset(request.getfixturevalue("shared_data"), "ccaus_video"), "ccaus_video"), 0.8
 
 
 def follow(tracker, case):
@@ -39,18 +54,20 @@ def follow(tracker, case):
 
 
 def test_one_frame_of_another_sweep_prompts_a_sweep_and_the_same_frame_unmarked_does_not(segmenter, sweeps):
+    sweeps, well = sweeps
     first = sweeps.train[0]
-    support = SupportSet((pair_of(first, 10),), first.objects)
+    support = SupportSet((pair_of(first, min(10, len(first.images) - 1)),), first.objects)
     for case in sweeps.test:
         tracker = Tracker(segmenter)
         tracker.start(segmenter.prepare(support), intensity_window(case.images[:1]))
-        assert follow(tracker, case) > 0.8, case.name
+        assert follow(tracker, case) > well, case.name
         tracker.start(prepare_emptied(segmenter, support), intensity_window(case.images[:1]))
         assert follow(tracker, case) < 0.1, case.name
 
 
 def test_a_given_mask_is_read_from_the_memory(segmenter, sweeps):
     """Without a proxy prompt a marked first frame is followed, and one on which nothing is marked is not."""
+    sweeps, well = sweeps
     case = sweeps.test[0]
     scores = []
     for mask in (case.masks[0], np.zeros_like(case.masks[0])):
@@ -58,7 +75,7 @@ def test_a_given_mask_is_read_from_the_memory(segmenter, sweeps):
         tracker.start(None, intensity_window(case.images[:1]))
         tracker.anchor(case.images[0], mask)
         scores.append(follow(tracker, case))
-    assert scores[0] > 0.8
+    assert scores[0] > well
     assert scores[1] < 0.1
 
 

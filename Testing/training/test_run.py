@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine_doubles import tiny_model
+from engine_doubles import EchoModel, tiny_model
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.training import run as module
@@ -34,4 +34,22 @@ def test_a_data_set_with_few_patients_is_validated_with_as_many_supports_as_it_h
     score = module.validator(Recipe(name="test", tasks=(TaskRecipe(dataset="made", per_step=2),)), None, "cpu")
     scores = score(tiny_model())
     assert asked == [supports]
-    assert list(scores) == ["made square"] and 0 <= scores["made square"] <= 1
+    assert list(scores) == ["made square"]
+
+
+def seen_case(patient, bright_rows):
+    """A square of 20 by 20 pixels, of which only the upper rows are bright."""
+    images, masks = np.zeros((2, 64, 64), np.float32), np.zeros((2, 1, 64, 64), np.uint8)
+    masks[0, 0, 10:30, 10:30] = 1
+    images[0, 10 : 10 + bright_rows, 10:30] = 100
+    return Case("made", patient, images, masks, ("square",), None, patient)
+
+
+def test_the_score_is_the_mean_dice_of_the_validation_cases(monkeypatch):
+    """The model finds what is bright: all of the square in one case, half of it in the other."""
+    train = [seen_case(f"patient {n}", 20) for n in range(3)]
+    parts = Split(train, [seen_case("whole", 20), seen_case("half", 10)], [seen_case("test", 1)])
+    monkeypatch.setattr(module, "load_dataset", lambda root, name: [])
+    monkeypatch.setattr(module, "split", lambda cases, name: parts)
+    score = module.validator(Recipe("test", tasks=(TaskRecipe("made", per_step=2),)), None, "cpu")
+    assert score(EchoModel()) == {"made square": pytest.approx((1 + 2 * 200 / (400 + 200)) / 2, abs=1e-4)}

@@ -222,6 +222,20 @@ def test_the_learning_rate_warms_up_and_falls_with_the_time(data, tiny, tmp_path
     assert {group["lr"] for group in trainer.optimizer.param_groups} == {0.1}
 
 
+@pytest.mark.parametrize("clip", [0.01, 0.1])
+def test_a_gradient_is_shortened_to_the_recipes_length_and_keeps_its_direction(data, tiny, tmp_path, clip):
+    free, clipped = (Trainer(recipe(clip=most), data, tmp_path / str(most)) for most in (1e9, clip))
+    for trainer in (free, clipped):
+        trainer.step()
+    whole, short = (
+        torch.cat([state["exp_avg"].ravel() for state in trainer.optimizer.state.values()])
+        for trainer in (free, clipped)
+    )  # of the first step: 0.1 of the gradient, as beta is 0.9
+    assert 10 * float(whole.norm()) > 2 * clip
+    assert 10 * float(short.norm()) == pytest.approx(clip, rel=1e-3)
+    torch.testing.assert_close(short / short.norm(), whole / whole.norm(), atol=1e-5, rtol=1e-3)
+
+
 def test_norms_biases_positions_and_the_scans_own_parameters_are_not_decayed(data, tiny, tmp_path):
     model = Trainer(recipe(), data, tmp_path).model
     names = {id(p): name for name, p in model.named_parameters()}

@@ -294,6 +294,20 @@ def test_memory_is_released_between_the_steps_and_a_device_left_before_the_next(
     assert ground.asked[-2:] == [("leave", "gpu"), ("open", "cpu", False)]
 
 
+def test_the_slices_at_a_time_are_halved_until_they_fit(model):
+    """Halved, because every attempt that fails costs the time of the slices that it had."""
+    ladder, attempts = Ladder(Ground(Segmenter(model, "cpu", 13)), ("cpu",), few().support), []
+
+    def work(segmenter):
+        attempts.append(segmenter.batch)
+        if segmenter.batch > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    ladder.run(work)
+    assert attempts == [13, 6, 3, 1]
+    assert [next(word for word in rung.split() if word.isdigit()) for rung in ladder.rungs] == ["6", "3", "1"]
+
+
 def test_memory_errors_are_told_from_others():
     wrapped = DeviceError("one slice does not fit")
     wrapped.__cause__ = torch.OutOfMemoryError("CUDA out of memory")

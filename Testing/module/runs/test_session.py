@@ -1,7 +1,7 @@
-"""A session with real patients on real MRML, from loading to saving, with everything that may go wrong in between.
+"""A session on real MRML, from loading to saving, with everything that may go wrong in between.
 
-The headless walk of the module: a case of Prostate158 as support, the other as target. The same happens with drawn
-volumes in test_mrml_logic.py, faster and in more variants.
+The headless walk of the module: one case as support, the other as target; drawn in the files of Prostate158, once
+that data set itself. The same happens with smaller volumes in test_logic.py, faster and in more variants.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ CPU = Settings(device="cpu")
 
 
 @pytest.fixture
-def session(scene, shared_data):
+def prostates(request):
+    """The folder of the two cases: drawn ones, unless a test asks for the public ones."""
+    if getattr(request, "param", "drawn") == "public":
+        return request.getfixturevalue("shared_data") / "prostate158"
+    return request.getfixturevalue("drawn_prostates")
+
+
+@pytest.fixture
+def session(scene, prostates):
     """Support, target with its truth, and the logic; no thread may be left over."""
     logic = SegmentationLogic()
-    support = load_prostate(shared_data / "prostate158" / "p158_001", "earlier case")
-    target, truth = load_prostate(shared_data / "prostate158" / "p158_020", "new case")
+    support = load_prostate(prostates / "p158_001", "earlier case")
+    target, truth = load_prostate(prostates / "p158_020", "new case")
     yield scene, logic, support, target, truth
     assert logic.shutdown()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ProxyPrompt")]
@@ -37,6 +45,7 @@ def dice(one, two):
     return 2 * (one & two).sum() / (one.sum() + two.sum())
 
 
+@pytest.mark.parametrize("prostates", ["drawn", "public"], indirect=True)
 def test_segment_save_load_switch_and_undo(session, tmp_path):
     scene, logic, support, target, truth = session
     before = scene_state(scene)
