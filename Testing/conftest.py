@@ -32,6 +32,20 @@ def drawn_prostates(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def closed_folder(tmp_path, monkeypatch) -> Path:
+    """A folder that may not be written; root, whom no permission stops, is answered as anybody else."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    access = os.access
+
+    def answer(path, mode, **more):
+        return access(path, mode, **more) and not (mode & os.W_OK and Path(path) == folder)
+
+    monkeypatch.setattr(os, "access", answer)
+    return folder
+
+
+@pytest.fixture
 def encode_calls(segmenter, monkeypatch):
     """How many slices each call of the image encoder of the test's ``segmenter`` had."""
     calls, original = [], segmenter.model.backbone.encode

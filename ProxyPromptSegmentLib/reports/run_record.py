@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -252,68 +251,3 @@ def record_text(record: Mapping[str, Any]) -> str:
 
 
 # --- reproduction -------------------------------------------------------------------------------------------
-
-
-def command_of(record: Mapping[str, Any], paths: Mapping[str, Any]) -> str:
-    """Return the command line that reproduces the same mask.
-
-    Args:
-        record: Result of `run_record`.
-        paths: ``supports``: a pair (image, segmentation) for each support in the record's order; ``target`` and
-            ``output``; ``model``, if it is a user's own file.
-
-    Raises:
-        UsageError: If files are missing, no slice was done, or a volume was tracked only in part.
-    """
-    supports, settings = list(paths.get("supports") or ()), record["settings"]
-    known = record["inputs"]["supports"]
-    if len(supports) != len(known) or any(len(pair) != 2 for pair in supports):
-        raise UsageError(
-            f"{len(supports)} pairs of files are given for {len(known)} supports; give image and segmentation of each."
-        )
-    if not paths.get("target") or not paths.get("output"):
-        raise UsageError(
-            "the files of target and result are not known; save the target and give a name for the result."
-        )
-    track = record["command"] == TRACK
-    if track and "frames_done" not in record and record["state"] != "complete":
-        raise UsageError("a partially tracked volume cannot be reproduced by a command; run it to the end.")
-    done = record["frames_done"] if "frames_done" in record else record["slices_done"]
-    if not done:
-        raise UsageError("no slice was done, so there is nothing to reproduce.")
-    words = ["proxyprompt", record["command"]]
-    for image, segmentation in supports:
-        words += ["--support", str(image), str(segmentation)]
-    words += ["--target", str(paths["target"]), "--output", str(paths["output"])]
-    for name in _objects_in(record):
-        words += ["--object", name]
-    words += ["--frames" if track else "--slices", slices_text(done)]
-    for support in known:
-        numbers = [entry["slice"] for entry in support["slices"]]
-        words += ["--support-slices", "auto" if None in numbers else slices_text(numbers)]
-    words += ["--axis", record["inputs"]["target"]["axis"], "--threshold", f"{settings.get('threshold', 0.5):g}"]
-    if track:
-        words += ["--mode", str(settings.get("mode", "proxy+bank"))]
-    elif settings.get("across_slices") is False:
-        words += ["--each-slice-alone"]
-    model = paths.get("model") or settings.get("model") or record["model"]["name"]
-    if model == LEFT_OUT:
-        raise UsageError(f"the model was the file {record['model']['file']}; give its path.")
-    return shlex.join([*words, "--model", str(model), "--device", record["device"]])
-
-
-def _objects_in(record: Mapping[str, Any]) -> list[str]:
-    """Return the objects as command line arguments; a merged object by the expression that defined it."""
-    made = {str(text).partition("=")[0].strip(): str(text) for text in record["settings"].get("objects") or ()}
-    return [made.get(entry["name"], entry["name"]) for entry in record["objects"]]
-
-
-def slices_text(numbers: Sequence[int]) -> str:
-    """Return slices in the syntax of the options: ``3:5,9`` for 3, 4, 5, 9; the order is kept."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
-        else:
-            runs.append([n])
-    return ",".join(f"{run[0]}:{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

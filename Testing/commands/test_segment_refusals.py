@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,15 @@ import pytest
 pytest.importorskip("torch")
 
 import SimpleITK as sitk
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from command_cases import GRID, Desk
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
+from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.worker import segment_task
 
 
@@ -172,12 +175,14 @@ def test_a_result_that_appears_during_the_work_is_kept(desk, monkeypatch, capsys
     assert desk.output.read_bytes() == b"somebody else's"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_refused_before_the_work(desk, no_model, capsys) -> None:
-    closed = desk.folder / "closed"
-    closed.mkdir(mode=0o500)
-    assert main(desk.words(output=closed / "r.seg.nrrd")) == 6
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(desk, closed_folder, no_model, capsys) -> None:
+    assert main(desk.words(output=closed_folder / "r.seg.nrrd")) == 6
     assert "may not be written" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_the_work(desk, no_model, capsys) -> None:
+    assert main(desk.words(output=desk.support / "r.seg.nrrd")) == 6
+    assert str(desk.support) in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_no_file_and_keeps_the_older_one(desk, monkeypatch, capsys) -> None:
@@ -211,9 +216,32 @@ def test_a_damaged_checkpoint_is_refused(desk, monkeypatch, capsys) -> None:
     assert not desk.output.exists()
 
 
-def test_a_registered_model_with_another_hash_is_refused(desk, no_model, capsys) -> None:
-    from ProxyPromptSegmentLib.weights import registry
+def test_a_model_that_was_replaced_after_it_was_used_is_refused(desk, random_checkpoint, monkeypatch, capsys) -> None:
+    """Its file is a whole checkpoint of the same size: only its hash tells that it is not the registered one."""
+    monkeypatch.undo()  # the double steps aside
+    folder = desk.folder / "models"
+    folder.mkdir()
+    file = folder / "m.safetensors"
+    file.write_bytes(random_checkpoint.read_bytes())
+    entry = {"name": "m", "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (folder / "registry.json").write_text(json.dumps({"format": 1, "models": [entry]}), encoding="utf-8")
+    monkeypatch.setattr(registry, "models_folder", lambda: folder)
+    words = desk.words("--slices", "2", "--quiet", model="m")
+    assert main(words) == 0
+    desk.output.unlink()
+    with safe_open(file, "pt") as stored:
+        metadata = stored.metadata()
+    size = file.stat().st_size
+    save_file({name: 1.01 * tensor for name, tensor in load_file(file).items()}, file, metadata)
+    assert file.stat().st_size == size
+    assert main(words) == 7
+    assert "SHA-256" in capsys.readouterr().err
+    assert not desk.output.exists()
+    file.unlink()
+    assert main(words) == 7 and not desk.output.exists()
 
+
+def test_a_registered_model_with_another_hash_is_refused(desk, no_model, capsys) -> None:
     folder = registry.models_folder()
     (folder / "m.safetensors").write_bytes(b"changed")
     entry = {"name": "m", "file": "m.safetensors", "sha256": "0" * 64}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -145,12 +144,16 @@ def test_an_existing_result_is_neither_replaced_nor_touched_without_force(track_
     assert path.read_bytes() != b"mine"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_refused_before_the_work(track_desk, no_model, capsys) -> None:
-    closed = track_desk.folder / "closed"
-    closed.mkdir(mode=0o500)
-    assert main(track_desk.words(output=closed / "r.seq.nrrd")) == 6
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
+    track_desk, closed_folder, no_model, capsys
+) -> None:
+    assert main(track_desk.words(output=closed_folder / "r.seq.nrrd")) == 6
     assert "may not be written" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_the_work(track_desk, no_model, capsys) -> None:
+    assert main(track_desk.words(output=track_desk.support / "r.seq.nrrd")) == 6
+    assert str(track_desk.support) in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_nothing_and_keeps_older_files(track_desk, monkeypatch, capsys) -> None:

@@ -9,11 +9,10 @@ pytest.importorskip("torch")
 
 from command_cases import COLORS, GRID, TERMS, TURN, InContextModel, a_case, turned, write_case
 from plain_run import run
-from ProxyPromptSegmentLib.errors import CheckpointError, SupportError, UsageError
+from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -21,7 +20,6 @@ from ProxyPromptSegmentLib.inference.volume_result import put_back
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences, plane_of
-from ProxyPromptSegmentLib.weights.registry import checkpoint_of, read_registry, resolve
 
 CUBIC = VolumeGeometry((24, 20, 40), (1, 1, 1))
 
@@ -225,67 +223,3 @@ def test_putting_back_writes_every_voxel_once() -> None:
     segments = put_back(masks, job.support, job.view, job.target.geometry).segments
     for n in range(2):
         np.testing.assert_array_equal(job.view.take(segments[n].mask), masks[:, n])
-
-
-# --- slices as text, models by name ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [
-        ("3", [3]),
-        ("2:4", [2, 3, 4]),
-        ("8:", [8, 9]),
-        (":1", [0, 1]),
-        (" 1 : 2 , 0", [1, 2, 0]),
-        (":", list(range(10))),
-    ],
-)
-def test_slices_are_read_with_both_ends_included(text, numbers) -> None:
-    assert slice_numbers(SliceChoice.parse(text, "--slices"), 10) == numbers
-
-
-@pytest.mark.parametrize("text", ["a", "1-3", "3:2", "1,,2", "-1", "1:2:3", "1 2", "999999999"])
-def test_slices_that_cannot_be_read_are_refused(text) -> None:
-    with pytest.raises(UsageError, match="--slices"):
-        SliceChoice.parse(text, "--slices")
-
-
-@pytest.mark.parametrize("text", [None, "", "auto", "ALL"])
-def test_no_choice_of_slices_is_left_to_the_program(text) -> None:
-    assert SliceChoice.parse(text, "--slices") is None
-
-
-def _registry(folder, **entry: object):
-    import json
-
-    entry = {"name": "m", "file": "m.safetensors", **entry}
-    (folder / "registry.json").write_text(json.dumps({"format": 1, "models": [entry]}), encoding="utf-8")
-    return folder
-
-
-def test_a_registered_model_is_found_by_name_once_its_hash_is_right(tmp_path) -> None:
-    import hashlib
-
-    (tmp_path / "m.safetensors").write_bytes(b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
-    assert resolve("m", _registry(tmp_path, sha256=digest)) == (
-        (tmp_path / "m.safetensors").resolve(),
-        digest,
-    )
-    with pytest.raises(CheckpointError, match="SHA-256"):
-        resolve("m", _registry(tmp_path, sha256="1" + digest[1:]))
-
-
-@pytest.mark.parametrize("file", ["../m.safetensors", "/etc/passwd", "sub/../../m.safetensors"])
-def test_a_registry_that_points_out_of_its_folder_is_refused(tmp_path, file) -> None:
-    with pytest.raises(CheckpointError, match="outside"):
-        checkpoint_of(read_registry(_registry(tmp_path, file=file))[0], tmp_path)
-
-
-def test_a_damaged_or_missing_registry_is_a_sentence(tmp_path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        resolve("m", tmp_path)
-    (tmp_path / "registry.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="damaged"):
-        resolve("m", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import multiprocessing
@@ -187,15 +188,27 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path) -> None:
         SupportLibrary(tmp_path / "file" / "library").save(*a_case())
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_library_is_told(library) -> None:
+def test_a_file_in_the_place_of_the_library_is_told_and_left_alone(tmp_path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="is a file; choose a folder"):
+        SupportLibrary(tmp_path / "file").save(*a_case())
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_library_that_cannot_be_written_is_told(library, monkeypatch) -> None:
     library.save(*a_case())
-    library.folder.chmod(0o555)
-    try:
-        with pytest.raises(OutputError, match="could not be written"):
-            library.save(*a_case(1))
-    finally:
-        library.folder.chmod(0o755)
+    make = Path.mkdir
+
+    def refused(path, *words, **more):
+        if library.folder in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return make(path, *words, **more)
+
+    before = files_of(library)
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(OutputError, match="could not be written: Permission denied"):
+        library.save(*a_case(1))
+    assert files_of(library) == before
 
 
 @pytest.mark.parametrize("most", [300, 1500, 4000])

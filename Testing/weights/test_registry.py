@@ -23,7 +23,7 @@ from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
-from ProxyPromptSegmentLib.weights.registry import all_entries, find, read_registry, resolve
+from ProxyPromptSegmentLib.weights.registry import all_entries, checkpoint_of, find, read_registry, resolve
 from ProxyPromptSegmentLib.wording import size_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,6 +242,37 @@ def test_downloaded_weights_are_found_by_name_and_a_damaged_file_is_not_loaded(h
     path.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(CheckpointError, match="`proxyprompt models download net` mends it"):
         resolve("net")
+
+
+def _registry(folder, **entry: object):
+    entry = {"name": "m", "file": "m.safetensors", **entry}
+    (folder / "registry.json").write_text(json.dumps({"format": 1, "models": [entry]}), encoding="utf-8")
+    return folder
+
+
+def test_a_registered_model_is_found_by_name_once_its_hash_is_right(tmp_path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert resolve("m", _registry(tmp_path, sha256=digest)) == (
+        (tmp_path / "m.safetensors").resolve(),
+        digest,
+    )
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        resolve("m", _registry(tmp_path, sha256="1" + digest[1:]))
+
+
+@pytest.mark.parametrize("file", ["../m.safetensors", "/etc/passwd", "sub/../../m.safetensors"])
+def test_a_registry_that_points_out_of_its_folder_is_refused(tmp_path, file) -> None:
+    with pytest.raises(CheckpointError, match="outside"):
+        checkpoint_of(read_registry(_registry(tmp_path, file=file))[0], tmp_path)
+
+
+def test_a_damaged_or_missing_registry_is_a_sentence(tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        resolve("m", tmp_path)
+    (tmp_path / "registry.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="damaged"):
+        resolve("m", tmp_path)
 
 
 # --- the commands --------------------------------------------------------------------------------------------------
