@@ -26,7 +26,7 @@ BRIGHT, DIM = 600, 300
 
 def a_table() -> Table:
     """Two draws on three targets of two objects."""
-    table = Table("made", 2, 2, ["one", "two", "three"])
+    table = Table(dataset="made", supports=2, draws=2, targets=["one", "two", "three"])
     table.scores = {
         "method": {
             "gland": np.array([[0.9, 0.6, 0.3], [0.7, 0.8, 0.9]]),
@@ -108,7 +108,7 @@ def data(tmp_path, monkeypatch) -> DataFolder:
     for n in range(4):
         folder.add_picture("drishti_gs", f"eye{n}", eye(n))
     cases = {case.name[-1]: case for case in load_dataset(folder.path, "promise12")}
-    parts = splits.Split([cases[n] for n in "0123"], [cases["4"]], [cases[n] for n in "567"])
+    parts = splits.Split(train=[cases[n] for n in "0123"], validation=[cases["4"]], test=[cases[n] for n in "567"])
     real = splits.split
     monkeypatch.setattr(benchmark, "split", lambda found, name: parts if name == "promise12" else real(found, name))
     return folder
@@ -149,7 +149,7 @@ def test_the_same_seed_draws_the_same_and_the_next_one_begins_a_draw_later(data,
 
 
 def test_a_slice_that_falls_out_between_two_good_ones_is_counted(data, segmenter):
-    table = Table("made", 1, 1, ["case"])
+    table = Table(dataset="made", supports=1, draws=1, targets=["case"])
     case = load_dataset(data.path, "promise12")[0]
     masks = case.masks.copy()
     masks[1] = 0

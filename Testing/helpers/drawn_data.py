@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
@@ -157,6 +158,21 @@ class DataFolder:
             writer = csv.DictWriter(lines, ("dataset", "name", "patient"))
             writer.writeheader()
             writer.writerows(self._rows)
+
+
+def drawn_prostate_case(seed: int, slices: int = 8) -> Case:
+    """A drawn pelvis as a patient of a data set."""
+    images, mask = prostate(seed, slices)
+    name = f"patient {seed}"
+    return Case(
+        dataset="drawn",
+        patient=name,
+        images=images,
+        masks=mask[:, None],
+        objects=("prostate",),
+        spacing_mm=None,
+        name=name,
+    )
 
 
 def as_support(drawing: Drawing, name: str, objects: tuple[str, ...], direction: np.ndarray | None = None):

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from drawn_data import prostate
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from drawn_data import drawn_prostate_case
+from ProxyPromptSegmentLib.data.cases import load_dataset
 from ProxyPromptSegmentLib.data.splits import Split, split
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
@@ -47,19 +47,12 @@ def test_one_phantom_segments_another(segmenter):
     assert dice(truth.segments[0].mask, result.masks()[:, 0]) > 0.6
 
 
-def drawn_patients() -> Split:
-    def case(seed: int) -> Case:
-        images, mask = prostate(seed)
-        return Case("drawn", f"p{seed}", images, mask[:, None], ("prostate",), None, f"p{seed}")
-
-    return Split([case(seed) for seed in (11, 12, 13, 14)], [], [case(15)])
-
-
 @pytest.mark.parametrize("source", ["drawn", "public"])
 def test_the_prompt_decides(segmenter, source, request):
     """Supports of other patients find the prostate of test patients; the same images with nothing marked do not."""
     if source == "drawn":
-        parts = drawn_patients()
+        drawn = [drawn_prostate_case(seed) for seed in (11, 12, 13, 14, 15)]
+        parts = Split(train=drawn[:4], validation=[], test=drawn[4:])
     else:
         parts = split(load_dataset(request.getfixturevalue("shared_data"), "promise12"), "promise12")
     scores, emptied = [], []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from drawn_data import prostate
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from drawn_data import drawn_prostate_case
+from ProxyPromptSegmentLib.data.cases import load_dataset
 from ProxyPromptSegmentLib.data.splits import Split, split
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
@@ -33,11 +35,10 @@ def drawn() -> Split:
     """The slices of drawn pelves that show the prostate as frames: one to mark, two to follow."""
     cases = []
     for seed in range(3):
-        images, masks = prostate(seed, 24)
-        shown = np.flatnonzero(masks.any(axis=(1, 2)))[2 : 2 + FRAMES]
-        name = f"sweep {seed}"
-        cases.append(Case("drawn", name, images[shown], masks[shown, None], ("prostate",), None, name))
-    return Split(cases[:1], [], cases[1:])
+        case = drawn_prostate_case(seed, 24)
+        shown = np.flatnonzero(case.masks.any(axis=(1, 2, 3)))[2 : 2 + FRAMES]
+        cases.append(replace(case, images=case.images[shown], masks=case.masks[shown]))
+    return Split(train=cases[:1], validation=[], test=cases[1:])
 
 
 @pytest.fixture(scope="module", params=["drawn", "public"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,13 +44,14 @@ def seen_case(patient, bright_rows):
     images, masks = np.zeros((2, 64, 64), np.float32), np.zeros((2, 1, 64, 64), np.uint8)
     masks[0, 0, 10:30, 10:30] = 1
     images[0, 10 : 10 + bright_rows, 10:30] = 100
-    return Case("made", patient, images, masks, ("square",), None, patient)
+    return replace(made_case(patient), images=images, masks=masks)
 
 
 def test_the_score_is_the_mean_dice_of_the_validation_cases(monkeypatch):
     """The model finds what is bright: all of the square in one case, half of it in the other."""
     train = [seen_case(f"patient {n}", 20) for n in range(3)]
-    parts = Split(train, [seen_case("whole", 20), seen_case("half", 10)], [seen_case("test", 1)])
+    seen = [seen_case("whole", 20), seen_case("half", 10)]
+    parts = Split(train=train, validation=seen, test=[seen_case("test", 1)])
     monkeypatch.setattr(module, "load_dataset", lambda root, name: [])
     monkeypatch.setattr(module, "split", lambda cases, name: parts)
     score = module.validator(Recipe("test", tasks=(TaskRecipe("made", per_step=2),)), None, "cpu")
