@@ -54,5 +54,5 @@ def test_the_score_is_the_mean_dice_of_the_validation_cases(monkeypatch):
     parts = Split(train=train, validation=seen, test=[seen_case("test", 1)])
     monkeypatch.setattr(module, "load_dataset", lambda root, name: [])
     monkeypatch.setattr(module, "split", lambda cases, name: parts)
-    score = module.validator(Recipe("test", tasks=(TaskRecipe("made", per_step=2),)), None, "cpu")
+    score = module.validator(Recipe(name="test", tasks=(TaskRecipe(dataset="made", per_step=2),)), None, "cpu")
     assert score(EchoModel()) == {"made square": pytest.approx((1 + 2 * 200 / (400 + 200)) / 2, abs=1e-4)}
