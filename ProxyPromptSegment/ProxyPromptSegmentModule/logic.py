@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump
-from ProxyPromptSegmentModule.runs.questions import Asking, CheckAnswer, SuggestAnswer, WhyAnswer
+from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, SuggestAnswer, WhyAnswer
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
@@ -47,14 +47,14 @@ class SegmentationLogic:
     Attributes:
         worker: The GPU worker thread.
         pump: What keeps both threads going.
-        asking: Questions beside runs: why, check, suggest, estimate.
+        questions: Questions beside runs: why, check, suggest, estimate.
     """
 
     def __init__(self) -> None:
         """Starts nothing: the thread begins with the first job."""
         self.worker = Worker()
         self.pump = Pump(self._work)
-        self.asking = Asking(self._submit)
+        self.questions = Questions(self._submit)
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
         self._learned: Run | None = None
@@ -185,14 +185,14 @@ class SegmentationLogic:
 
     def warm_up(self, settings: Settings | None = None) -> None:
         """Loads torch and the model in the background, so that the first Apply does not wait for it."""
-        self.asking.warm_up(settings or Settings())
+        self.questions.warm_up(settings or Settings())
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
         """Asks which support patches drove the prediction of object ``name`` at a world position.
 
         ``on_answer(why, sentence)``: an `attribution.Why`, or None with the reason.
         """
-        self.asking.why(run, ras, name, on_answer)
+        self.questions.why(run, ras, name, on_answer)
         self.pump.start()
 
     def check(
@@ -203,7 +203,7 @@ class SegmentationLogic:
         settings: Settings | None = None,
     ) -> None:
         """Checks supports; ``on_answer(findings, error)`` with `findings.Finding`."""
-        self.asking.check(cases, settings or Settings(), leave_one_out, on_answer)
+        self.questions.check(cases, settings or Settings(), leave_one_out, on_answer)
         self.pump.start()
 
     def suggest(
@@ -214,12 +214,12 @@ class SegmentationLogic:
         settings: Settings | None = None,
     ) -> None:
         """Ranks a library by likeness; ``on_answer(suggestions, sentence)``, where the sentence warns."""
-        self.asking.suggest(target, library, settings or Settings(), on_answer)
+        self.questions.suggest(target, library, settings or Settings(), on_answer)
         self.pump.start()
 
     def estimate(self, request: Request) -> Estimate:
         """Time and memory of a job before it begins: an `estimate.Estimate`; cheap, without torch."""
-        return self.asking.estimate(request)
+        return self.questions.estimate(request)
 
     # --- the pump -----------------------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class SegmentationLogic:
                 if isinstance(event, (Finished, Failed)):
                     del self._by_ticket[event.ticket]
             else:
-                self.asking.receive(event)
+                self.questions.receive(event)
         for run in list(self._runs):
             run.flush(deadline)
             run.advance()
@@ -260,7 +260,7 @@ class SegmentationLogic:
             result_nodes.write(run.segmentation, run.table, run.record_text)
             if self._learned is not run:  # not once more after an undo
                 self._learned = run
-                self.asking.learn(run)
+                self.questions.learn(run)
 
     # --- the scene ----------------------------------------------------------------------------------------------
 
@@ -280,7 +280,7 @@ class SegmentationLogic:
             run.destination.close()
         self._runs.clear()
         self._by_ticket.clear()
-        self.asking.forget()
+        self.questions.forget()
         self.worker.cancel_all()
 
     def shutdown(self, timeout: float = 10.0) -> bool:

@@ -20,6 +20,7 @@ from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.download import Manner
+from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
 from ProxyPromptSegmentLib.wording import size_text
 
@@ -202,7 +203,7 @@ def _named(args: argparse.Namespace) -> ModelEntry:
         raise CheckpointError(f"the right hash of '{entry.name}' is known; import the file without --as.")
     from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 
-    if entry.kind == "backbone":
+    if entry.kind == ModelKind.BACKBONE:
         check_official(args.places[0], entry.fits)
     else:
         read_checkpoint(args.places[0])

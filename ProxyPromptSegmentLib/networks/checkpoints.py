@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
+from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.hashing import sha256, weights_sha256
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def save_generator(
         OutputError: If the file cannot be written.
     """
     kept = {"name": base.name, "sha256": base.sha256.lower()}
-    described = {"kind": "generator", "base": kept, "model": model.describe()}
+    described = {"kind": ModelKind.GENERATOR.value, "base": kept, "model": model.describe()}
     return save_checkpoint(path, own_tensors(state or model.state_dict()), {**metadata, **described})
 
 
@@ -230,7 +231,7 @@ def load_model(
             metadata.get("format", 0),
             FORMAT,
         )
-    if metadata.get("kind", "model") == "generator":
+    if metadata.get("kind") == ModelKind.GENERATOR:
         return _fill_generator(path, tensors, metadata, base), metadata
     built = _build(path, metadata)
     try:

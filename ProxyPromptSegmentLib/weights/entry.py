@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,6 @@ from ProxyPromptSegmentLib.typed_json import JsonError, read_object
 
 # backbone: official image backbone weights; generator: prompt generator and adapters for one of them; model: both in
 # one file, as the compact ones are.
-KINDS = ("backbone", "generator", "model")
 OWN_SUFFIX = ".safetensors"
 SUFFIXES = (OWN_SUFFIX, ".pth", ".pt")
 SCHEMES = ("https", "http", "file")
@@ -23,6 +23,22 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin|conout|clock)(\..*)?", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _MD5_PREFIX = re.compile(r"[0-9a-f]{4,32}")
+
+
+class ModelKind(str, Enum):
+    """What a file of weights is; the values are the words of registry files.
+
+    Attributes:
+        BACKBONE: An image backbone, which cannot segment alone.
+        GENERATOR: A prompt generator, which needs the backbone that it was trained on.
+        MODEL: Both.
+    """
+
+    BACKBONE = "backbone"
+    GENERATOR = "generator"
+    MODEL = "model"
+
+    __str__ = str.__str__  # the same word in every Python, also inside an f-string
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class ModelEntry:
         licence: Licence of the weights.
         description: One sentence: what it is.
         citation: What to cite.
-        kind: One of `KINDS`.
+        kind: A `ModelKind`.
         urls: Where it can be had, tried in this order.
         fits: The backbone name whose modules it fills.
         package: What has to be installed to use it.
@@ -64,7 +80,7 @@ class ModelEntry:
     licence: str = ""
     description: str = ""
     citation: str = ""
-    kind: str = "model"
+    kind: str = ModelKind.MODEL.value
     urls: tuple[str, ...] = ()
     fits: str = ""
     package: str = ""
@@ -83,15 +99,15 @@ class ModelEntry:
         """
         check_name(self.name)
         check_file_name(self.file, self.name)
-        if self.kind not in KINDS:
-            raise self._wrong("kind", self.kind, f"one of {', '.join(KINDS)}")
-        if self.kind != "backbone" and not self.file.lower().endswith(OWN_SUFFIX):
+        if self.kind not in tuple(ModelKind):
+            raise self._wrong("kind", self.kind, f"one of {', '.join(ModelKind)}")
+        if self.kind != ModelKind.BACKBONE and not self.file.lower().endswith(OWN_SUFFIX):
             raise self._wrong("file", self.file, f"a {OWN_SUFFIX} file, which cannot run code, for a {self.kind}")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise self._wrong("sha256", self.sha256, "64 hexadecimal digits")
         if self.bytes is not None and self.bytes < 1:
             raise self._wrong("bytes", self.bytes, "a whole number above 0")
-        if self.kind != "model" and not self.fits:
+        if self.kind != ModelKind.MODEL and not self.fits:
             raise self._wrong("fits", self.fits, f"the name of the backbone, which a {self.kind} needs")
         if self.md5_prefix and not _MD5_PREFIX.fullmatch(self.md5_prefix):
             raise self._wrong("md5_prefix", self.md5_prefix, "4 to 32 hexadecimal digits")

@@ -18,7 +18,7 @@ from typing import Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT
-from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, check_url
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, ModelKind, check_url
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
 # What the checkpoint itself cannot know; in a JSON file of the checkpoint's name, or in the registry's entry.
@@ -88,9 +88,9 @@ def entry_of(release: Release, address: str = "") -> ModelEntry:
         raise CheckpointError(f"{release.checkpoint.name} is not published without {', '.join(empty)}.")
     said = _metadata(release.checkpoint)
     try:
-        kind, backbone = said.get("kind", "model"), said["model"]["backbone"]
+        kind, backbone = said.get("kind", ModelKind.MODEL.value), said["model"]["backbone"]
         name = release.name or said["name"]
-        base = said["base"]["name"] if kind == "generator" else ""
+        base = said["base"]["name"] if kind == ModelKind.GENERATOR else ""
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{release.checkpoint} does not say its {error}; it cannot be published.") from None
     words = release.words

@@ -8,7 +8,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries, with_users_own
-from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, ModelKind
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 
 __all__ = [
@@ -100,7 +100,7 @@ def base_file(name: str, digest: str | None = None, folder: Path | None = None) 
                 "weights you have."
             )
         entry = same[0]
-    if entry.kind != "backbone":
+    if entry.kind != ModelKind.BACKBONE:
         raise CheckpointError(f"'{entry.name}' is a {entry.kind} and no image backbone; name one of those.")
     path = location(entry, folder)
     if not path.is_file():
@@ -143,7 +143,7 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
             )
         return path, None
     entry = find(model, folder)
-    if entry.kind == "backbone":
+    if entry.kind == ModelKind.BACKBONE:
         raise CheckpointError(
             f"'{model}' are weights of an image backbone alone, which a prompt generator needs beside it; name a model "
             "or generator of `proxyprompt models list`."

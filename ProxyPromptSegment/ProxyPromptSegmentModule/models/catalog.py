@@ -9,6 +9,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
+from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
 from ProxyPromptSegmentModule.models.rows import ModelRow, known_entries, open_cache, row_of
 from ProxyPromptSegmentModule.models.transfers import Transfer, TransferQueue
@@ -17,7 +18,7 @@ from ProxyPromptSegmentModule.translation import _
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.weights.download import Manner
 
-_ORDER = ("model", "generator", "backbone")
+_ORDER = (ModelKind.MODEL, ModelKind.GENERATOR, ModelKind.BACKBONE)
 
 
 class ModelCatalog:
@@ -35,7 +36,7 @@ class ModelCatalog:
         """
         entries, cache = known_entries(), open_cache()
         known = {entry.name: entry for entry in entries}
-        ordered = sorted(entries, key=lambda entry: _ORDER.index(entry.kind))
+        ordered = sorted(entries, key=lambda entry: _ORDER.index(ModelKind(entry.kind)))
         return [row_of(entry, known.get(entry.base), cache) for entry in ordered]
 
     def row(self, name: str) -> ModelRow:
@@ -209,7 +210,7 @@ def _checked(entry: ModelEntry, path: Path) -> ModelEntry:
     if not entry.sha256:
         from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 
-        if entry.kind == "backbone":
+        if entry.kind == ModelKind.BACKBONE:
             check_official(path, entry.fits)
         else:
             read_checkpoint(path)

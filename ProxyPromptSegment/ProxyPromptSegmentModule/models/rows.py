@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries
+from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
 from ProxyPromptSegmentLib.wording import size_text
 from ProxyPromptSegmentModule.translation import _
@@ -42,7 +43,7 @@ class ModelRow:
     """
 
     name: str
-    kind: str
+    kind: ModelKind
     state: str
     bytes: int | None
     licence: str
@@ -112,13 +113,13 @@ def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None)
         reason = _(
             "It needs the Python package {name}, which is not installed; install what the program needs."
         ).format(name=_(" and ").join(lacking))
-    if entry.kind == "backbone":
+    if entry.kind == ModelKind.BACKBONE:
         reason = _(
             "These are weights of an image backbone alone; a prompt generator trained on them segments with them."
         )
     return ModelRow(
         name=entry.name,
-        kind=entry.kind,
+        kind=ModelKind(entry.kind),
         state=state,
         bytes=entry.bytes,
         licence=entry.licence,

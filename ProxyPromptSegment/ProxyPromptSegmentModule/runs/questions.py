@@ -45,7 +45,7 @@ class SubmitQuestion(Protocol):
         """Submit it."""
 
 
-class Asking:
+class Questions:
     """Who asked what, until the answer comes; and what was learned for estimates."""
 
     def __init__(self, submit: SubmitQuestion) -> None:

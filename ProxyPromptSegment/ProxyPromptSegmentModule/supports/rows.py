@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.imaging.geometry import Axis
+from ProxyPromptSegmentLib.wording import ranges
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SupportRow
 from ProxyPromptSegmentModule.supports.sources import Annotation
 from ProxyPromptSegmentModule.translation import _
@@ -114,7 +115,7 @@ def repeated_name(row: SupportRow) -> str:
     return told.format(title=row.title, name=twice)
 
 
-def titled(rows: Sequence[SupportRow]) -> list[SupportRow]:
+def number_titles(rows: Sequence[SupportRow]) -> list[SupportRow]:
     """Rows of the same title get a number, so that sentences tell them apart."""
     counts, seen, result = Counter(row.title for row in rows), Counter[str](), []
     for row in rows:
@@ -132,17 +133,6 @@ def objects_of(rows: Sequence[SupportRow]) -> list[ObjectChoice]:
             known = found.get(key, ObjectChoice(name=one.name, color_rgb=one.color_rgb, supports=0, of=len(rows)))
             found[key] = replace(known, supports=known.supports + 1)
     return sorted(found.values(), key=lambda choice: -choice.supports)
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Writes 3, 4, 5, 9 as ``3-5, 9``."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
 
 
 def why_none(rows: Sequence[SupportRow]) -> str:

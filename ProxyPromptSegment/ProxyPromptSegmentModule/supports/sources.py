@@ -272,7 +272,7 @@ def _file_stamp(library: SupportLibrary, identifier: str) -> Stamp:
         return (identifier, None, None)
 
 
-def only(segmentation: Segmentation, objects: Sequence[ObjectInfo]) -> Segmentation:
+def keep_objects(segmentation: Segmentation, objects: Sequence[ObjectInfo]) -> Segmentation:
     """The segments of those objects that prompt; masks are shared."""
     shown = {(one.segment_id, one.name) for one in objects if one.shown}
     kept = [one for one in segmentation.segments if {(one.metadata.get("id", ""), one.name), ("", one.name)} & shown]

@@ -8,9 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
-from ProxyPromptSegmentModule.supports.rows import chosen_slices, objects_of, repeated_name, row_of, titled, why_none
+from ProxyPromptSegmentModule.supports.rows import (
+    chosen_slices,
+    number_titles,
+    objects_of,
+    repeated_name,
+    row_of,
+    why_none,
+)
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
-from ProxyPromptSegmentModule.supports.sources import LibrarySource, Memory, NodeSource, only
+from ProxyPromptSegmentModule.supports.sources import LibrarySource, Memory, NodeSource, keep_objects
 from ProxyPromptSegmentModule.supports.stamps import segment_ids_of
 from ProxyPromptSegmentModule.translation import _
 
@@ -52,7 +59,7 @@ class SupportTable:
         """All supports, in the order in which they were added; cheap while no voxel changes."""
         saved = self._state.rows()
         self._memory = {one.key: self._memory.get(one.key, Memory()) for one in saved}
-        return titled([self._row(one) for one in saved])
+        return number_titles([self._row(one) for one in saved])
 
     def row(self, key: str) -> SupportRow:
         """One of them.
@@ -165,7 +172,9 @@ class SupportTable:
         def read() -> SupportCase:
             volume, segmentation = source.read()
             axis = row.axis if row.slices is not None else None
-            return SupportCase(replace(volume, name=row.title), only(segmentation, row.objects), row.slices, axis=axis)
+            return SupportCase(
+                replace(volume, name=row.title), keep_objects(segmentation, row.objects), row.slices, axis=axis
+            )
 
         return memory.case.get((source.marks_stamp, source.image_stamp, row.title, row.slices), read)
 
