@@ -105,19 +105,6 @@ def test_a_configuration_survives_the_way_through_a_dictionary():
         ProxyPromptConfig.from_dict({**COMPACT.to_dict(), "magic": 1})
 
 
-@pytest.mark.parametrize("reduce", ["token_linear", "pair_merge"])
-def test_all_objects_at_once_are_each_object_alone(reduce):
-    generator = tiny_generator(**{**EVERYTHING, "reduce": reduce})
-    features, support = random_features(2, generator.config), random_support(generator, 2, 3)
-    together = generator.prompt(features, support)
-    for n in range(3):
-        alone = generator.prompt(features, support.objects([n]))
-        assert alone.names == (f"object {n}",)
-        assert_same(alone, together, [n])
-    # and the objects are not alike, so that the comparison says something
-    assert (together.sparse[:, 0] - together.sparse[:, 1]).abs().max() > 1e-3
-
-
 def test_masks_prepared_one_by_one_are_those_prepared_together():
     generator = tiny_generator()
     chance = torch.Generator().manual_seed(5)
@@ -158,37 +145,6 @@ def test_pooled_objects_see_each_other_and_unpooled_ones_do_not():
         masks[0, 1] = 0
         difference = (generator.prepare(features, images, masks).aggregated[0, 0] - before).abs().max()
         assert (difference > 1e-5) == mixes
-
-
-def test_the_order_of_the_supports_does_not_matter():
-    generator = tiny_generator(**EVERYTHING)
-    features, support = random_features(1, generator.config), random_support(generator, 3, 2)
-    turned = subset(support, [1, 2, 0])
-    assert_same(generator.prompt(features, turned), generator.prompt(features, support))
-
-
-def test_supports_prepared_one_after_the_other_are_joined_to_the_same():
-    generator = tiny_generator()
-    support = random_support(generator, 3, 2)
-    joined = PreparedSupport.concatenate([subset(support, [k]) for k in range(3)])
-    features = random_features(1, generator.config)
-    assert joined.names == support.names
-    assert_same(generator.prompt(features, joined), generator.prompt(features, support), atol=0, rtol=0)
-
-
-@pytest.mark.parametrize("selection", ["map", "mean"])
-def test_supports_chosen_for_a_target_are_the_only_ones_it_sees(selection):
-    generator = tiny_generator(**{**EVERYTHING, "selection": selection})
-    features, support = random_features(3, generator.config), random_support(generator, 4, 2)
-    support.valid[1, 40:] = False
-    chosen = torch.tensor([[0, 1], [3, 1], [2, 3]])
-    together = generator.prompt(features, support, chosen)
-    for b in range(3):
-        alone = generator.prompt(features.select([b]), subset(support, chosen[b].tolist()))
-        for field in FIELDS:
-            torch.testing.assert_close(getattr(alone, field)[0], getattr(together, field)[b], atol=2e-5, rtol=1e-4)
-    everything = generator.prompt(features, support)
-    assert (everything.sparse - together.sparse).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("selection", ["map", "mean"])
