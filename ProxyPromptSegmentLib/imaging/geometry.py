@@ -177,20 +177,6 @@ def take_slices(array_kji: AnyArray, axis: str) -> AnyArray:
     return np.moveaxis(array_kji, axis_number(axis), 0)
 
 
-def put_slice(array_kji: AnyArray, axis: str, index: int, values: npt.ArrayLike) -> None:
-    """Write one slice ``(H, W[, 3])`` into the array, in place.
-
-    Raises:
-        GeometryError: If there is no such slice or its shape differs.
-    """
-    slices, plane = take_slices(array_kji, axis), np.asarray(values)
-    if not 0 <= index < len(slices):
-        raise GeometryError(f"slice {index} along {axis} does not exist; there are slices 0 to {len(slices) - 1}.")
-    if plane.shape != slices.shape[1:]:
-        raise GeometryError(f"slice has shape {plane.shape}; along {axis} the volume needs {slices.shape[1:]}.")
-    slices[index] = plane
-
-
 def slice_spacing_mm(geometry: VolumeGeometry, axis: str) -> tuple[float, float]:
     """Return the pixel size ``(row, column)`` in mm of the slices along an axis."""
     rest = [s for n, s in enumerate(reversed(geometry.spacing_mm)) if n != axis_number(axis)]

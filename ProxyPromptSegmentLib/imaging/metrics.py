@@ -1,10 +1,10 @@
-"""Overlap, surface distance and slice consistency of a predicted mask against the reference mask (the truth).
+"""Overlap and slice consistency of a predicted mask against the reference mask (the truth).
 
-Two empty masks agree: their Dice is 1 and their distances are 0. An empty mask against a non-empty one has
-Dice 0 and no distance (NaN), so that it is counted and never silently averaged away.
+Two empty masks agree: their Dice is 1. An empty mask against a non-empty one has Dice 0, so that it is counted and
+never silently averaged away.
 
 References:
-    Dice 1945; Taha and Hanbury 2015, Metrics for evaluating 3D medical image segmentation (ASSD, Hausdorff).
+    Dice 1945, Measures of the amount of ecologic association between species.
 """
 
 from __future__ import annotations
@@ -38,19 +38,6 @@ class Summary:
     high: float
     count: int
     missing: int
-
-
-@dataclass(frozen=True)
-class SurfaceDistances:
-    """Distances between two surfaces in mm; NaN where only one mask is empty.
-
-    Attributes:
-        hausdorff95: The larger of the two directed 95th percentiles.
-        assd: Average symmetric surface distance: all distances of both surfaces, averaged together.
-    """
-
-    hausdorff95: float
-    assd: float
 
 
 def _pair(truth: np.ndarray, predicted: np.ndarray, ndim: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -106,59 +93,6 @@ def inconsistent_slices(truth: np.ndarray, predicted: np.ndarray, drop: float = 
     scores = dice_per_slice(truth, predicted)
     inner = scores[1:-1]
     return int(np.count_nonzero((scores[:-2] - inner > drop) & (scores[2:] - inner > drop)))
-
-
-def surface_distances(truth: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
-    """Compute the Hausdorff distance (95 %) and the average symmetric surface distance.
-
-    Args:
-        truth: Reference mask, shape ``(S, H, W)`` or ``(H, W)``.
-        predicted: Mask of the same shape.
-        spacing_mm: Voxel size in mm along each axis of the masks, positive. There is no default: without a
-            known spacing there is no distance to report.
-
-    Returns:
-        Both distances in mm; 0 if both masks are empty, NaN if one is.
-
-    Raises:
-        InputError: If the shapes differ or the spacing does not fit them.
-    """
-    a, b = _pair(truth, predicted)
-    spacing = tuple(float(s) for s in spacing_mm)
-    if len(spacing) != a.ndim or not all(np.isfinite(s) and s > 0 for s in spacing):
-        raise InputError(
-            f"the spacing is {spacing} for masks of {a.ndim} axes; one positive length in mm is needed for each axis. "
-            "Leave distances out where the spacing is unknown."
-        )
-    if not a.any() or not b.any():
-        value = float("nan") if a.any() != b.any() else 0.0
-        return SurfaceDistances(value, value)
-    box = _common_box(a, b)
-    a, b = a[box], b[box]
-    from scipy.ndimage import distance_transform_edt
-
-    edge_a, edge_b = _surface(a), _surface(b)
-    to_b = distance_transform_edt(~edge_b, sampling=spacing)[edge_a]
-    to_a = distance_transform_edt(~edge_a, sampling=spacing)[edge_b]
-    hausdorff = max(float(np.percentile(to_b, 95)), float(np.percentile(to_a, 95)))
-    return SurfaceDistances(hausdorff, float(np.concatenate([to_a, to_b]).mean()))
-
-
-def _common_box(a: np.ndarray, b: np.ndarray) -> tuple[slice, ...]:
-    """Return the bounding box of the union, which contains both surfaces."""
-    bounds = []
-    for axis in range(a.ndim):
-        others = tuple(other for other in range(a.ndim) if other != axis)
-        used = np.flatnonzero((a | b).any(axis=others))
-        bounds.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(bounds)
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    """Return the voxels of the mask with a face neighbour outside it; beyond the array counts as outside."""
-    from scipy.ndimage import binary_erosion
-
-    return mask & ~binary_erosion(mask)
 
 
 def summarize(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Summary:

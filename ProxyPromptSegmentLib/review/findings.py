@@ -30,8 +30,3 @@ class Finding:
 def by_level(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings sorted by severity, most serious first, otherwise in their order."""
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
-
-
-def worst(findings: Iterable[Finding]) -> Level | None:
-    """Return the most serious level among the findings; None if there are none."""
-    return min((finding.level for finding in findings), key=LEVELS.index, default=None)

@@ -1,4 +1,8 @@
-"""Clicks on a frame that is being followed: joined to its proxy prompt, and decoded again."""
+"""Clicks on a frame that is being followed: joined to its proxy prompt, and decoded again.
+
+Called by `Tracker.correct` alone, which neither a command nor the panel offers yet; corrections of frames are built
+on both.
+"""
 
 from __future__ import annotations
 

@@ -263,6 +263,8 @@ class Tracker:
     ) -> FramePrediction:
         """Corrects the last frame; later frames read that instead of what was predicted there.
 
+        No command and no panel offers it yet; corrections of frames are built on it.
+
         Args:
             mask: 0 or 1; ``(N, H, W)`` for all objects, or ``(H, W)`` for one.
             points: All clicks on one object: ``(x, y)`` in pixels (column, row), and 1 inside or 0 outside for each.

@@ -15,7 +15,6 @@ from ProxyPromptSegmentLib.imaging.metrics import (
     foreground_dice,
     inconsistent_slices,
     summarize,
-    surface_distances,
 )
 
 
@@ -73,47 +72,6 @@ def test_a_fall_of_less_than_the_threshold_is_consistent():
     predicted[1, 1:2] = 0  # Dice 180 / 190 = .947
     assert inconsistent_slices(truth, predicted) == 0
     assert inconsistent_slices(truth, predicted, drop=0.05) == 1
-
-
-def test_distances_of_shifted_squares_are_in_millimetres_of_the_shifted_axis():
-    one_pixel = np.zeros((1, 12, 12), dtype=np.uint8)
-    other = one_pixel.copy()
-    one_pixel[0, 5, 2], other[0, 5, 8] = 1, 1
-    found = surface_distances(one_pixel, other, (3.0, 1.0, 0.5))
-    assert (found.hausdorff95, found.assd) == pytest.approx((3.0, 3.0))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_distances_equal_the_direct_computation_over_all_pairs_of_surface_voxels(seed):
-    generator = np.random.default_rng(seed)
-    a, b = generator.random((2, 5, 9, 8)) > 0.7
-    spacing = np.array([3.0, 0.7, 0.4])
-
-    def surface(mask: np.ndarray) -> np.ndarray:
-        padded = np.pad(mask, 1)
-        inside = np.ones_like(mask)
-        for axis in range(3):
-            for step in (-1, 1):
-                inside &= np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1]
-        return np.argwhere(mask & ~inside) * spacing
-
-    pairs = np.linalg.norm(surface(a)[:, None] - surface(b)[None], axis=-1)
-    from_a, from_b = pairs.min(axis=1), pairs.min(axis=0)
-    found = surface_distances(a, b, spacing)
-    assert found.hausdorff95 == pytest.approx(max(np.percentile(from_a, 95), np.percentile(from_b, 95)))
-    assert found.assd == pytest.approx((from_a.sum() + from_b.sum()) / (len(from_a) + len(from_b)))
-
-
-def test_distances_of_empty_masks_are_zero_together_and_unknown_alone():
-    empty = np.zeros((12, 12), dtype=np.uint8)
-    assert surface_distances(empty, empty, (1, 1)).assd == 0.0
-    assert math.isnan(surface_distances(empty, square(2, 2), (1, 1)).hausdorff95)
-
-
-@pytest.mark.parametrize("spacing", [(1.0,), (0.0, 1.0), (float("nan"), 1.0)])
-def test_distances_without_a_known_spacing_are_refused(spacing):
-    with pytest.raises(InputError, match="spacing"):
-        surface_distances(square(2, 2), square(2, 3), spacing)
 
 
 def test_the_standard_deviation_is_the_population_one_and_missing_scores_are_counted():

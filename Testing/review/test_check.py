@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review.check import LeaveOneOut, check_case, leave_one_out, trial_findings
-from ProxyPromptSegmentLib.review.findings import Finding, by_level, worst
+from ProxyPromptSegmentLib.review.findings import Finding, by_level
 from ProxyPromptSegmentLib.review.flip import probable_flip
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
@@ -55,7 +55,7 @@ def test_a_support_from_files_has_no_errors_and_no_false_flip(drawn_prostates: P
     folder = drawn_prostates / "p158_001"
     case = read_support_case(folder / "t2.nii.gz", folder / "t2_anatomy_reader1.nii.gz")
     findings = check_case(case, target=a_case().volume)
-    assert worst(findings) != "error" and "flipped" not in texts(findings)
+    assert all(f.level != "error" for f in findings) and "flipped" not in texts(findings)
     assert any("mm" in f.text for f in findings), "the small target differs in its field of view"
 
 
@@ -67,7 +67,7 @@ def test_a_constant_image_and_one_with_nan_are_errors() -> None:
     for value in (7.0, np.nan):
         volume = Volume(np.full(GRID.shape_kji, value, np.float32), GRID)
         findings = check_case(SupportCase(volume, case.segmentation))
-        assert worst(findings) == "error" and len([f for f in findings if f.level == "error"]) == 1
+        assert len([f for f in findings if f.level == "error"]) == 1
 
 
 def test_masks_of_another_size_or_place_are_errors() -> None:
@@ -228,7 +228,7 @@ def test_what_differs_from_the_target_is_told() -> None:
 
 def test_errors_come_first_and_slices_read_well() -> None:
     found = [Finding("info", "a"), Finding("error", "b"), Finding("warning", "c"), Finding("error", "d")]
-    assert [f.text for f in by_level(found)] == ["b", "d", "c", "a"] and worst(found) == "error" and worst([]) is None
+    assert [f.text for f in by_level(found)] == ["b", "d", "c", "a"]
     assert on_slices([4]) == "slice 4" and on_slices([5, 3, 4, 9]) == "slices 3-5, 9"
     assert on_slices(range(0, 40, 2)).endswith("10 and more")
 

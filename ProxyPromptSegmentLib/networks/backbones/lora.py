@@ -6,10 +6,8 @@ References:
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
-from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 # Full-match patterns: a bare "q_proj" would also catch SAM 2's memory attention.
@@ -17,8 +15,6 @@ SAM_ENCODER = r".*image_encoder\.blocks\.\d+\.attn\.qkv"
 SAM_DECODER = r".*mask_decoder\.transformer\..*\.(q_proj|v_proj)"
 SAM2_ENCODER = r".*image_encoder\.trunk\.blocks\.\d+\.attn\.qkv"
 SAM2_DECODER = r".*sam_mask_decoder\.transformer\..*\.(q_proj|v_proj)"
-# Not adapted unless asked for.
-SAM2_MEMORY = r".*memory_attention\.layers\.\d+\.(self_attn|cross_attn_image)\.(q_proj|v_proj)"
 
 
 def inject_lora(
@@ -41,27 +37,3 @@ def inject_lora(
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0), module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_("lora_" in name)
-
-
-def lora_state(module: nn.Module) -> dict[str, torch.Tensor]:
-    """The adapters' tensors alone, by their names in the module."""
-    return {name: tensor for name, tensor in module.state_dict().items() if "lora_" in name}
-
-
-def load_lora_state(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Fills injected adapters.
-
-    Raises:
-        CheckpointError: If a name or shape differs.
-    """
-    own = lora_state(module)
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or unknown:
-        raise CheckpointError(
-            f"the adapter does not fit: {len(missing)} tensors are missing (first {missing[:1]}), "
-            f"{len(unknown)} are unknown (first {unknown[:1]}); use the backbone and rank it was trained with"
-        )
-    for name, tensor in own.items():
-        if tensor.shape != state[name].shape:
-            raise CheckpointError(f"adapter {name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}")
-        tensor.copy_(state[name])
