@@ -1,4 +1,4 @@
-"""Reads typed values out of parsed JSON, and says in a sentence what is wrong with one that does not fit.
+"""Typed values from parsed JSON, with a readable message for a value of the wrong type.
 
 The types are those of annotations: ``str``, ``bool``, ``int``, ``float``, ``None`` beside one of them, ``Literal``,
 ``tuple``, ``dict``, ``Any`` and data classes of these. Standard library only: Slicer needs it before anything is

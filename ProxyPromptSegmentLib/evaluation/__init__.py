@@ -1,1 +1,1 @@
-"""How good a model is, by protocols that can be run again."""
+"""Evaluation of models by reproducible protocols."""

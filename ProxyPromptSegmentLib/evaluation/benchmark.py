@@ -1,4 +1,4 @@
-"""Tables of Dice on test patients, every method on the same patients and the same supports."""
+"""Tables of Dice on test patients, with the same patients and supports for every method."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ PROXY, EMPTIED, FUNDUS, MEAN = (
 
 @dataclass(kw_only=True)
 class Table:
-    """Scores of one data set.
+    """The scores of all methods on one data set.
 
     Attributes:
-        dataset: Name.
+        dataset: Name of the data set.
         supports: ``K``.
-        draws: Support draws per target; scores are means over them.
+        draws: Number of support draws per target; scores are means over them.
         scores: method -> object -> Dice of each draw and target, ``(draws, targets)``.
-        foreground: The same over the slices that have the object.
-        inconsistent: method -> object -> number of slices that fall out, mean over draws, summed over targets.
+        foreground: The same over the slices that show the object.
+        inconsistent: method -> object -> number of inconsistent slices, mean over draws, summed over targets.
         targets: Names of the targets.
-        drawn: Which slices were the supports, by target and draw.
+        drawn: The support slices, by target and draw.
     """
 
     dataset: str
@@ -58,7 +58,7 @@ class Table:
     drawn: dict[str, list[list[Drawn]]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row per method and object, ready for JSON."""
+        """Yield one row per method and object, as JSON values."""
         for method, by_object in self.scores.items():
             for name, values in by_object.items():
                 per_target = values.mean(axis=0)
@@ -76,7 +76,7 @@ class Table:
                 }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return the whole table as JSON values."""
         return {
             "dataset": self.dataset,
             "supports": self.supports,
@@ -94,7 +94,7 @@ class Table:
         }
 
     def to_markdown(self) -> str:
-        """A table for the model card."""
+        """Return the table in Markdown, for the model card."""
         lines = [
             f"{self.dataset}: {len(self.targets)} test targets, K = {self.supports}, {self.draws} draws of supports.",
             "",
@@ -122,19 +122,19 @@ def run_table(
     limit: int | None = None,
     on_target: Callable[[int, int], None] | None = None,
 ) -> Table:
-    """Scores every method on the targets of one data set; supports come from its training patients.
+    """Score every method on the targets of one data set, with supports from its training patients.
 
     Args:
         segmenter: The model.
         data: Folder of the data sets.
-        dataset: ``promise12`` or ``psfhs``, or any other that `load_dataset` knows.
+        dataset: ``promise12``, ``psfhs`` or any other name that `load_dataset` accepts.
         supports: ``K``.
-        draws: How often supports are drawn for each target.
-        seed: First seed of the draws.
+        draws: Number of support draws per target.
+        seed: Seed of the first draw.
         unet: Weights of the U-Net, for its row.
-        part: ``test``, or ``validation`` while choosing.
-        limit: Only so many targets, evenly spread.
-        on_target: Told the number of targets done and of all.
+        part: ``test``, or ``validation`` for choosing settings.
+        limit: Largest number of targets, evenly spaced.
+        on_target: Called with the number of targets done and the total.
 
     Raises:
         UsageError: If the part is unknown.
@@ -169,7 +169,7 @@ def run_table(
 def _methods(
     segmenter: Segmenter, case: Case, support: SupportSet, wrong: SupportSet, encoded: dict[int, EncodedSlices]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Masks uint8 ``(S, N, H, W)`` of each method on one target with one draw."""
+    """Yield the masks uint8 ``(S, N, H, W)`` of each method on one target with one draw."""
     spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
     if len({pair.masks.shape for pair in support.pairs} | {(len(case.objects), *case.images.shape[1:3])}) == 1:
         copied = predict_mean_mask(np.stack([pair.masks for pair in support.pairs]), len(case.images))
@@ -184,14 +184,14 @@ def _methods(
 
 
 def _unet(weights: Path, case: Case) -> tuple[str, np.ndarray]:
-    """The U-Net's name in the table and its masks."""
+    """Return the U-Net's name in the table, and its masks."""
     from ProxyPromptSegmentLib.evaluation.unet_baseline import describe_unet, load_unet, predict_volume
 
     return describe_unet(weights), predict_volume(load_unet(weights), case.images)[:, None]
 
 
 def _note(table: Table, method: str, case: Case, masks: np.ndarray, draw: int, target: int) -> None:
-    """Writes one target's scores into the table."""
+    """Store the scores of one target in the table."""
     shape = (table.draws, len(table.targets))
     for n, name in enumerate(case.objects):
         truth, predicted = case.masks[:, n], masks[:, n]

@@ -1,4 +1,4 @@
-"""Training time that two methods can be given equally."""
+"""A clock for training time that treats two methods equally."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def training_clock(device: torch.device) -> float:
-    """Seconds since some moment.
+    """Return training time in seconds since an arbitrary moment.
 
-    On a CPU those that this process computed, divided by its threads: what other programs on the machine take
-    away does not count. Elsewhere seconds of the wall.
+    On a CPU it is the process time divided by the number of threads, so that other load on the machine does not
+    count. On other devices it is wall-clock time.
     """
     if device.type == "cpu":
         return time.process_time() / torch.get_num_threads()

@@ -1,7 +1,7 @@
-"""What a target is segmented with: the right supports, and the wrong ones that must make it fail.
+"""Control conditions: supports that must make the segmentation fail.
 
-A model that scores as well with emptied masks or with pictures of another organ has learned one organ by heart;
-its prompt does nothing.
+A model that scores as well with emptied masks or with images of another organ has memorised one organ and ignores
+its prompt.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSupport:
-    """Prepares the same support images with nothing marked on them.
+    """Prepare the same support images with empty masks.
 
-    `SupportSet` refuses empty masks, as it should for a user; here they are the question.
+    `SupportSet` rejects empty masks, as it should for users; here they are the control condition.
     """
     import torch
 
@@ -42,13 +42,13 @@ def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSuppor
 
 
 def foreign_support(pool: list[Case], objects: tuple[str, ...], count: int, seed: int) -> SupportSet:
-    """Draws images of another organ, their masks called by the target's object names.
+    """Draw supports of another organ, their masks labelled with the target's object names.
 
     Args:
         pool: Cases of another data set, single images.
         objects: The target's objects; the foreign masks are used in turn.
         count: ``K``.
-        seed: Decides the draw.
+        seed: Seed of the draw.
     """
     rng = np.random.default_rng(seed)
     pairs = []

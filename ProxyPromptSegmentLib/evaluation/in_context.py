@@ -1,4 +1,4 @@
-"""The protocol of in-context evaluation: K support slices of other patients, every slice of a target counts."""
+"""The in-context protocol: K support slices of other patients; every slice of the target counts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One support slice that was drawn, so that a table can be made again."""
+    """A drawn support slice, recorded so that a table can be reproduced."""
 
     name: str
     slice_index: int
 
 
 def marked_cases(pool: list[Case], target: Case) -> dict[str, list[Case]]:
-    """The cases that can support a target, by patient: marked on some slice, and of other patients than the target."""
+    """Return the cases that can support a target, by patient: annotated, and of other patients than the target's."""
     found: dict[str, list[Case]] = {}
     for case in pool:
         if case.patient != target.patient and case.masks.any():
@@ -34,25 +34,25 @@ def marked_cases(pool: list[Case], target: Case) -> dict[str, list[Case]]:
 
 
 def draw_supports(pool: list[Case], target: Case, count: int, seed: int) -> tuple[SupportSet, list[Drawn]]:
-    """Draws one annotated slice each of ``count`` patients other than the target's.
+    """Draw one annotated slice from each of ``count`` patients other than the target's.
 
     Args:
-        pool: Cases that may be supports; those without any mark are passed over.
+        pool: Cases that may be supports; those without annotation are skipped.
         target: The case to be segmented.
         count: ``K``.
-        seed: Together with the target's name it decides the draw.
+        seed: Seed of the draw, combined with the target's name.
 
     Raises:
-        UsageError: If fewer than ``count`` other patients have a marked slice: a table for K supports would be one
-            for fewer.
+        UsageError: If fewer than ``count`` other patients have an annotated slice; the table would not be one for
+            K supports.
     """
     marked_of = marked_cases(pool, target)
     if not 1 <= count <= len(marked_of):
         raise UsageError(
-            f"{count} supports are asked for, each of another patient than {target.name}'s, and {len(marked_of)} "
-            f"other patients of {target.dataset} have a marked slice; ask for 1 to {len(marked_of)}, or add cases."
+            f"{count} supports were requested, each from a patient other than {target.name}'s, but {len(marked_of)} "
+            f"other patients of {target.dataset} have an annotated slice; request 1 to {len(marked_of)}, or add cases."
             if marked_of
-            else f"no other patient than that of {target.name} has a marked slice among {len(pool)} cases of "
+            else f"only the patient of {target.name} has an annotated slice among {len(pool)} cases of "
             f"{target.dataset}, so nothing can support it; add annotated cases."
         )
     rng = np.random.default_rng([seed, *target.name.encode(), *target.patient.encode()])
@@ -68,7 +68,7 @@ def draw_supports(pool: list[Case], target: Case, count: int, seed: int) -> tupl
 
 
 def pair_of(case: Case, index: int) -> SupportPair:
-    """One slice of a case as a support pair, windowed by the whole case."""
+    """Return one slice of a case as a support pair, with the window of the whole case."""
     spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
     return SupportPair(
         case.images[index], case.masks[index], spacing, intensity_window(case.images), f"{case.name}:{index}", index
@@ -76,6 +76,6 @@ def pair_of(case: Case, index: int) -> SupportPair:
 
 
 def segment_case(segmenter: Segmenter, case: Case, support: SupportSet) -> np.ndarray:
-    """Segments every slice; uint8 ``(S, N, H, W)``."""
+    """Segment every slice of a case; uint8 ``(S, N, H, W)``."""
     spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
     return segmenter.segment(case.images, support, spacing_mm=spacing).masks()

@@ -1,4 +1,4 @@
-"""Ratios of time, each pair measured alternately in one run; absolute seconds belong to one machine on one day."""
+"""Ratios of run time, each pair measured alternately in one run, because absolute times depend on the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def _alternate(
     first: Callable[[], object], second: Callable[[], object], repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of two calls, A B A B, after one warm-up of each."""
+    """Return the times of two calls in seconds, alternating A B A B after one warm-up each."""
     import torch
 
     def timed(call: Callable[[], object]) -> float:
@@ -42,22 +42,22 @@ def _alternate(
 
 
 def measure_speed(segmenter: Segmenter, supports: int = 4, repeats: int = 7) -> dict[str, Any]:
-    """Measures what a proxy prompt costs beside the model that it prompts.
+    """Measure the cost of a proxy prompt relative to the model that it prompts.
 
     Two ratios on a phantom of 24 slices:
 
-    * ``pipeline_over_frozen``: windowing, encoder, selective map, colorization, decoder and resizing, against the
-      encoder and the decoder alone with one box as prompt, per target slice, the same batches.
-    * ``second_support_over_first``: a second support on a volume that is encoded, its preparation included, against
-      the first support with the encoding.
+    * ``pipeline_over_frozen``: windowing, encoder, selective map, colorization, decoder and resizing, relative to
+      encoder and decoder alone with one box as prompt; per target slice, with the same batches.
+    * ``second_support_over_first``: a second support on an encoded volume, including its preparation, relative to
+      the first support including the encoding.
 
     Args:
         segmenter: The model.
         supports: ``K``.
-        repeats: Pairs of measurements; the median counts.
+        repeats: Number of pairs of measurements, of which the median is taken.
 
     Returns:
-        Ratios, medians in seconds and the hardware, ready for JSON.
+        Ratios, medians in seconds and the hardware, as JSON values.
     """
     import torch
 

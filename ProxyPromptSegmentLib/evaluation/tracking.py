@@ -1,8 +1,8 @@
-"""Following sweeps and volumes with SAM 2's memory, prompted by other patients' frames alone.
+"""The tracking protocol: sweeps and volumes tracked with SAM 2's memory, prompted only by other patients' frames.
 
-A sweep is followed strictly forwards, with the intensity window of its first frame: no row knows what comes later. All
-targets are followed with the same few support frames, so that what the choice of a frame does can be read off. Every
-row of a target works on the same image embeddings, which are computed once.
+A sweep is tracked strictly forwards, with the intensity window of its first frame: no row uses later frames. All
+targets are tracked with the same few support frames, so that the effect of the choice of a frame can be seen. All
+rows of a target use the same image embeddings, which are computed once.
 
 References:
     Proxy Prompt, section 9: the template of MedSAM 2 is the support frame with its mask, given to SAM 2 as frame 0.
@@ -48,15 +48,15 @@ SupportFrame = tuple[Case, int]
 
 
 def check_memory(segmenter: Segmenter) -> None:
-    """Refuses a model that cannot follow anything.
+    """Reject a model that cannot track.
 
     Raises:
         UsageError: If its backbone has no memory.
     """
     if not has_memory(segmenter.model.backbone):
         raise UsageError(
-            f"the model's backbone {segmenter.model.backbone.name} has no memory and follows nothing; "
-            "choose a SAM 2 such as sam2-compact, or --protocol slice"
+            f"the model's backbone {segmenter.model.backbone.name} has no memory and cannot track; choose a SAM 2 "
+            "such as sam2-compact, or --protocol slice"
         )
 
 
@@ -72,32 +72,32 @@ def run_tracking(
     on_target: Progress | None = None,
     beside: dict[str, Segmenter] | None = None,
 ) -> TrackTable:
-    """Follows the targets of one data set; supports come from its training patients.
+    """Track the targets of one data set, with supports from its training patients.
 
     Args:
         segmenter: A model with a memory.
         data: Folder of the data sets.
-        dataset: ``ccaus_video``, whose sweeps are followed forwards, or a set of volumes, followed both ways.
-        supports: ``K`` of volumes; for sweeps, whose rows have one support frame, that of one more row.
-        draws: How many supports each target is followed with.
-        seed: Decides the draws.
-        part: ``test``, or ``validation`` while choosing.
-        limit: Only so many targets, evenly spread.
+        dataset: ``ccaus_video``, whose sweeps are tracked forwards, or a set of volumes, tracked in both directions.
+        supports: ``K`` of volumes; for sweeps, whose rows have one support frame, ``K`` of an additional row.
+        draws: Number of supports with which each target is tracked.
+        seed: Seed of the draws.
+        part: ``test``, or ``validation`` for choosing settings.
+        limit: Largest number of targets, evenly spaced.
         on_target: Told the number of targets done and of all.
-        beside: Models that segment the same volumes slice by slice, by their names.
+        beside: Models for comparison, by name, that segment the same volumes slice by slice.
 
     Raises:
-        UsageError: If the model has no memory, the part is unknown, or the data set has nothing to follow.
+        UsageError: If the model has no memory, the part is unknown, or the data set has nothing to track.
     """
     check_memory(segmenter)
     if part not in ("test", "validation"):
         raise UsageError(f"the part is '{part}'; choose test or validation")
     if beside and dataset in SWEEPS:
-        raise UsageError(f"a second model is set beside volumes, not sweeps such as {dataset}; leave it out")
+        raise UsageError(f"a second model is compared on volumes, not on sweeps such as {dataset}; leave it out")
     parts = split(load_dataset(data, dataset), dataset)
     targets: list[Case] = getattr(parts, part)
     if not targets or min(len(case.images) for case in targets) < 2:
-        raise UsageError(f"the {part} part of {dataset} has no sweeps or volumes to follow; choose --protocol slice")
+        raise UsageError(f"the {part} part of {dataset} has no sweeps or volumes to track; choose --protocol slice")
     if limit is not None and limit < len(targets):
         targets = [targets[i] for i in np.linspace(0, len(targets) - 1, limit).round().astype(int)]
     foreign = split(load_dataset(data, FOREIGN), FOREIGN).test
@@ -109,12 +109,12 @@ def run_tracking(
 
 
 def draw_frames(pool: list[Case], count: int, seed: int) -> list[SupportFrame]:
-    """Draws different frames that show every object, from as many sweeps as there are, in turn.
+    """Draw distinct frames that show every object, from all sweeps in turn.
 
     Args:
         pool: Sweeps that may be supports.
-        count: How many frames.
-        seed: Decides the draw.
+        count: Number of frames.
+        seed: Seed of the draw.
 
     Raises:
         UsageError: If there are fewer such frames.
@@ -124,12 +124,12 @@ def draw_frames(pool: list[Case], count: int, seed: int) -> list[SupportFrame]:
     longest = max((len(queue) for queue in queues), default=0)
     chosen = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
     if len(chosen) < count:
-        raise UsageError(f"{count} different support frames were asked for, {len(chosen)} are there; ask for fewer")
+        raise UsageError(f"{count} different support frames were requested, but there are {len(chosen)}; request fewer")
     return chosen[:count]
 
 
 def join_frames(first: SupportFrame, pool: list[Case], count: int, seed: int) -> list[SupportFrame]:
-    """Adds frames of other sweeps, one of each, to a support frame; as many as there are, up to ``count`` in all."""
+    """Add one frame of each of several other sweeps to a support frame, up to ``count`` frames in all."""
     rng = np.random.default_rng([seed, *first[0].name.encode(), first[1]])
     others = [case for case in pool if case.patient != first[0].patient and len(_marked(case))]
     chosen = [others[n] for n in rng.permutation(len(others))[: count - 1]]
@@ -142,7 +142,7 @@ def _marked(case: Case) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Draw:
-    """What one support frame gives; it depends on no target, so it is prepared once."""
+    """The prepared support of one drawn frame; independent of the target, so it is prepared once."""
 
     pair: SupportPair
     prepared: dict[str, PreparedSupport]
@@ -182,19 +182,19 @@ def follow_sweeps(
     on_target: Progress | None = None,
     make_tracker: Callable[..., Any] | None = None,
 ) -> TrackTable:
-    """Follows each sweep from its first frame with each of the same support frames.
+    """Track each sweep from its first frame with each of the same support frames.
 
     Args:
         segmenter: A model with a memory.
         targets: Sweeps.
-        pool: Sweeps that support frames are drawn from.
+        pool: Sweeps from which support frames are drawn.
         foreign: Images of another organ.
         draws: Number of support frames.
-        supports: Above 1, one more row has so many frames, each of another sweep (fewer where there are fewer sweeps).
-        seed: Decides the draws.
-        part: For the table's head.
+        supports: If above 1, an additional row has this many frames, each from another sweep if there are enough.
+        seed: Seed of the draws.
+        part: Part of the split, for the table's heading.
         on_target: Told the number of targets done and of all.
-        make_tracker: Makes a tracker of the segmenter and a mode; `Tracker` itself by default.
+        make_tracker: Builds a tracker from the segmenter and a mode; by default `Tracker`.
     """
     if make_tracker is None:
         from ProxyPromptSegmentLib.tracking.tracker import Tracker
@@ -209,12 +209,12 @@ def follow_sweeps(
         targets=[case.name for case in targets],
     )
     made = _prepare_draws(segmenter, pool, foreign, draws, supports, seed, table)
-    # A row is there for all targets or for none.
+    # A row exists for all targets or for none.
     one_size = len({case.masks.shape[2:] for case in (*targets, *pool)}) == 1
     begun = all(case.masks[0].any() for case in targets)
     for number, case in enumerate(targets):
         sweep = _Sweep.encode(segmenter, case, make_tracker)
-        # No support is involved here: the same for every draw.
+        # No support is involved, so it is the same for every draw.
         upper = sweep.follow_template(replace(pair_of(case, 0), window=sweep.window)) if begun else None
         for draw, drawn in enumerate(made):
             if one_size:
@@ -225,7 +225,7 @@ def follow_sweeps(
                 table.note(method, case, masks, draw, number, disagreements)
             table.note(ALONE, case, sweep.follow(TrackingMode.PROXY_ONLY, drawn.prepared[FOLLOWED])[0], draw, number)
             table.note(TEMPLATE, case, sweep.follow_template(drawn.pair), draw, number)
-            # Must fail: else the memory is not what finds the object in the row above.
+            # Must fail: otherwise it is not the memory that finds the object in the row above.
             table.note(BLANK_TEMPLATE, case, sweep.follow_template(drawn.pair, emptied=True), draw, number)
             if upper is not None:
                 table.note(OWN_FIRST, case, upper, draw, number)
@@ -236,7 +236,7 @@ def follow_sweeps(
 
 @dataclass(frozen=True)
 class _Sweep:
-    """One target, embedded once, and what makes trackers for it."""
+    """A target with its embeddings, computed once, and a factory of trackers."""
 
     case: Case
     window: tuple[float, float]
@@ -251,13 +251,13 @@ class _Sweep:
         return _Sweep(case, window, frames, lambda mode: make_tracker(segmenter, mode))
 
     def follow(self, mode: TrackingMode, support: PreparedSupport) -> tuple[np.ndarray, int]:
-        """Masks uint8 ``(S, N, H, W)``, and the number of frames on which prompt and memory disagree."""
+        """Return masks uint8 ``(S, N, H, W)``, and the number of frames on which proxy prompt and memory disagree."""
         tracker = self.make_tracker(mode)
         tracker.start(support, self.window, spacing_of(self.case))
         return self._steps(tracker)
 
     def follow_template(self, template: SupportPair, emptied: bool = False) -> np.ndarray:
-        """The same by SAM 2's memory alone, which is given an annotated frame, or an emptied one, before the first."""
+        """Return the masks from SAM 2's memory alone, initialised with an annotated frame, or one with empty masks."""
         masks = np.zeros_like(template.masks) if emptied else template.masks
         tracker = self.make_tracker(TrackingMode.BANK_ONLY)
         tracker.start(None, self.window, spacing_of(self.case))

@@ -1,4 +1,4 @@
-"""Whether a long sweep needs more memory than a short one, on a drawn sweep that never ends."""
+"""Measurement of memory growth over a long sweep, on an endless synthetic sweep."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WINDOW = (0.0, 255.0)
 
 
 def sweep_frame(index: int, side: int = 256, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """One frame of an endless drawn sweep: a dark vessel that beats and drifts in speckle.
+    """Return one frame of an endless synthetic sweep: a dark, pulsating and drifting vessel in speckle.
 
     Args:
-        index: Number of the frame; a frame does not depend on the others.
-        side: Rows and columns.
-        seed: Another sweep.
+        index: Index of the frame; frames do not depend on each other.
+        side: Number of rows and of columns.
+        seed: Random seed; each one gives another sweep.
 
     Returns:
         Image in 0..255, float32 ``(side, side)``, and mask uint8 ``(1, side, side)``.
@@ -41,11 +41,11 @@ def sweep_frame(index: int, side: int = 256, seed: int = 0) -> tuple[np.ndarray,
 
 
 def watch_memory(segmenter: Segmenter, prepared: PreparedSupport, frames: int, every: int, side: int) -> dict[str, Any]:
-    """Follows a long sweep whose frames are drawn one by one and thrown away, and looks at memory on the way.
+    """Track a long sweep whose frames are generated and discarded one by one, and sample the memory in use.
 
     Returns:
-        Resident MiB after every so many frames, first, last and highest, the slope after the first look, and the bytes
-        that the banks hold at the first look and at the end. Where the system does not tell, fields are None.
+        Resident memory in MiB after every ``every`` frames: first, last, highest and slope; and the bytes in the memory
+        banks at the first sample and at the end. Values that the system does not provide are None.
     """
     import torch
 
@@ -72,7 +72,7 @@ def watch_memory(segmenter: Segmenter, prepared: PreparedSupport, frames: int, e
 
 
 def _course(counts: list[int], values: list[float | None]) -> dict[str, Any] | None:
-    """First, last and highest value, and the slope by least squares."""
+    """Return first, last and highest value, and the slope by least squares; None if a value is missing."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
@@ -87,7 +87,7 @@ def _course(counts: list[int], values: list[float | None]) -> dict[str, Any] | N
 
 
 def resident_mib() -> float | None:
-    """Resident memory of this process in MiB; on systems without ``/proc`` the peak so far, or None."""
+    """Return the resident memory of this process in MiB; on systems without ``/proc`` the peak so far, or None."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -102,7 +102,7 @@ def resident_mib() -> float | None:
 
 
 def bank_bytes(tracker: Any) -> int:
-    """Bytes of the tensors in the tracker's memory banks, each storage counted once and whole."""
+    """Return the bytes of all tensors in the tracker's memory banks, each storage counted once and in full."""
     import torch
 
     from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
@@ -113,7 +113,7 @@ def bank_bytes(tracker: Any) -> int:
 
 
 def _parts(things: Iterable[Any]) -> Iterator[Any]:
-    """Everything that is reached through collections and our own objects, models left out."""
+    """Yield everything reachable through collections and our own objects, except models."""
     import torch
 
     stack, seen = list(things), set()

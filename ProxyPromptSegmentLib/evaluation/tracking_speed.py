@@ -1,8 +1,8 @@
-"""Frames per second of the tracker against SAM 2's own propagation, and whether a long sweep needs more memory.
+"""Speed of the tracker compared with SAM 2's own propagation, and memory growth over a long sweep.
 
-Both follow one object through the same frames with the same weights, alternating in one run, from raw intensities to
-a mask of the frame's size, the image encoder included. Ours is prompted by another sweep's frame, which is prepared
-before the patient comes; SAM 2 is given a mask of the first frame.
+Both track one object through the same frames with the same weights, alternating in one run, from raw intensities to
+a mask of the frame's size, including the image encoder. Ours is prompted by another sweep's frame, which is prepared
+in advance; SAM 2 is given a mask of the first frame.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ def measure_tracking_speed(
     every: int = 50,
     side: int = 256,
 ) -> dict[str, Any]:
-    """Measures the tracker beside SAM 2's own propagation.
+    """Measure the speed of the tracker and of SAM 2's own propagation.
 
     Args:
         segmenter: A model with a memory.
-        frames: Length of the sweep that is timed.
-        repeats: Rounds of measurements; the median counts.
-        memory_frames: Length of the sweep over which resident memory is watched.
-        every: Frames between two looks at it.
-        side: Rows and columns of a frame; a square is the one shape that is neither padded nor squashed.
+        frames: Length of the timed sweep.
+        repeats: Number of rounds, of which the median is taken.
+        memory_frames: Length of the sweep over which memory is sampled.
+        every: Number of frames between two samples.
+        side: Rows and columns of a frame; only squares are neither padded nor stretched.
 
     Returns:
-        Ratios (above 1: ours is faster), medians of frames per second, memory and the hardware, ready for JSON.
+        Ratios (above 1: ours is faster), medians of frames per second, memory and the hardware, as JSON values.
 
     Raises:
         UsageError: If the model has no memory.
@@ -82,7 +82,7 @@ def measure_tracking_speed(
 
     ours, unchecked, package = _alternate([follow(True), follow(False), propagate], repeats, segmenter.device)
     (wall, computed), (wall_unchecked, computed_unchecked) = _ratios(package, ours), _ratios(package, unchecked)
-    # Processor time, on a CPU alone: what else the machine does takes nothing away from it.
+    # Processor time, on a CPU only: it is not affected by other load on the machine.
     alone = {"ours_over_sam2": computed, "ours_unchecked_over_sam2": computed_unchecked}
     return {
         "ours_over_sam2": wall,
@@ -107,14 +107,14 @@ def measure_tracking_speed(
 
 
 class PackagePropagation:
-    """The package's video predictor with the very weights and options of our backbone."""
+    """The package's video predictor with the same weights and options as our backbone."""
 
     def __init__(self, segmenter: Segmenter, frames: int, side: int) -> None:
-        """Makes the predictor and one inference state.
+        """Build the predictor and one inference state.
 
-        The predictor is a deep copy of our module whose class is exchanged. Building it anew from the same parts would
-        miss what was changed after construction (the compact decoder, adapters). `SAM2Base` is its base class; the four
-        attributes that its constructor adds get the defaults.
+        The predictor is a deep copy of our module with its class replaced. Building it from the same parts would miss
+        later changes (the compact decoder, adapters). `SAM2Base` is its base class; the four attributes that its
+        constructor adds get the defaults.
         """
         from sam2.sam2_video_predictor import SAM2VideoPredictor
 
@@ -123,7 +123,7 @@ class PackagePropagation:
         backbone = segmenter.model.backbone
         if not isinstance(backbone, Sam2Backbone):
             raise UsageError(
-                f"following is timed against SAM 2, and {backbone.name} is another network; choose sam2-compact"
+                f"tracking is timed against SAM 2, but {backbone.name} is another network; choose sam2-compact"
             )
         self._segmenter, self._backbone = segmenter, backbone
         network = copy.deepcopy(self._backbone.sam2).eval()
@@ -132,16 +132,16 @@ class PackagePropagation:
         network.non_overlap_masks = False
         network.clear_non_cond_mem_around_input = False
         network.add_all_frames_to_correct_as_cond = False
-        # Our backbone lets the single-mask token speak everywhere; so does this.
+        # Our backbone always uses the single-mask token, so this one does too.
         network.multimask_output_in_sam = False
         self.predictor = network
         self._state = self._begin(frames, side)
 
     def _begin(self, frames: int, side: int) -> dict[str, Any]:
-        """An inference state for so many square frames.
+        """Return an inference state for the given number of square frames.
 
-        ``init_state`` reads a video or a folder of JPEGs, loses quality by it, and scales by ImageNet's statistics,
-        which are not those of the compact encoder. So it begins with one small picture, and `run` puts in the frames.
+        ``init_state`` reads a video or a folder of JPEGs, which loses quality, and normalises by ImageNet's statistics,
+        which differ from the compact encoder's. So it starts with one small picture, and `run` inserts the frames.
         """
         from PIL import Image
 
@@ -152,13 +152,13 @@ class PackagePropagation:
         return state
 
     def run(self, images: np.ndarray, first: np.ndarray) -> list[np.ndarray]:
-        """Masks, uint8 ``(1, H, H)`` each; see `propagate`."""
+        """Return the masks, uint8 ``(1, H, H)`` each; see `propagate`."""
         import torch
 
         return [(logits > 0).to(torch.uint8).cpu().numpy() for logits in self.propagate(images, first)]
 
     def propagate(self, images: np.ndarray, first: np.ndarray) -> list[torch.Tensor]:
-        """Follows the mask of the first frame through all of them.
+        """Propagate the mask of the first frame through all frames.
 
         Args:
             images: Square, ``(S, H, H)`` in `WINDOW`.
@@ -173,7 +173,7 @@ class PackagePropagation:
         self.predictor.reset_state(state)
         state["cached_features"].clear()
         box = self._segmenter.letterbox((images.shape[1], images.shape[2]))
-        with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):  # it draws a progress bar
+        with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):  # the package draws a progress bar
             tensor = images_to_tensor(images, WINDOW, box).to(self._segmenter.device)
             state["images"] = (tensor - backbone.mean) / backbone.std
             mask = masks_to_tensor(first[None], box)[0, 0]
@@ -182,10 +182,10 @@ class PackagePropagation:
 
 
 def _alternate(calls: list[Callable[[], object]], repeats: int, device: torch.device) -> list[np.ndarray]:
-    """Seconds of each call, A B C A B C, after one warm-up of each; each ends with its result off the device.
+    """Time calls alternately, A B C A B C, after one warm-up each; each ends with its result off the device.
 
     Returns:
-        For each call ``(repeats, 2)``: seconds of the wall, and of `training_clock`.
+        For each call ``(repeats, 2)``: wall-clock seconds, and those of `training_clock`.
     """
     from ProxyPromptSegmentLib.evaluation.clock import training_clock
 
@@ -201,7 +201,7 @@ def _alternate(calls: list[Callable[[], object]], repeats: int, device: torch.de
 
 
 def _ratios(theirs: np.ndarray, ours: np.ndarray) -> list[float]:
-    """Medians over the rounds of our speed over theirs, by each of the clocks."""
+    """Return the median over the rounds of our speed over theirs, for each clock."""
     return [round(float(ratio), 3) for ratio in np.median(theirs / ours, axis=0)]
 
 

@@ -1,4 +1,4 @@
-"""The table of tracking: how good each way of following is, and how much that depends on the support frame.
+"""The table of tracking scores: the Dice of each method, and its dependence on the support frame.
 
 References:
     Proxy Prompt, section 9.2 and tables 3, 10 and 11: five support pairs, the sample standard deviation over them of
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 FRAMES, VOLUMES = "frames", "volumes"
 ALL_OBJECTS = "mean of the objects"
-# Rows that must fail, of sweeps and of volumes.
+# Control rows that must fail, for sweeps and for volumes.
 EMPTIED = "proxy prompt + memory, support mask emptied"
 FUNDUS = "proxy prompt + memory, fundus as support"
 
 
 @dataclass(kw_only=True)
 class TrackTable:
-    """Scores of one data set whose targets were followed.
+    """The tracking scores of one data set.
 
     Attributes:
         dataset: Name.
         part: ``test`` or ``validation``.
         unit: `FRAMES`: Dice of each frame, averaged over the frames of a target. `VOLUMES`: Dice of all its voxels.
-        supports: ``K`` of the rows that do not say otherwise.
-        draws: Number of supports that each target was followed with.
+        supports: ``K`` of the rows, unless the row says otherwise.
+        draws: Number of supports with which each target was tracked.
         targets: Names of the targets.
-        drawn: Which frames were the supports, in words.
+        drawn: Descriptions of the support frames.
         scores: method -> object -> Dice of each draw and target, ``(draws, targets)``.
-        foreground: The same over the slices that have the object.
-        falling: method -> object -> number of frames that fall out, ``(draws, targets)``.
-        disagreements: method -> frames on which proxy prompt and memory disagree, ``(draws, targets)``; only of methods
-            that have both.
+        foreground: The same over the slices that show the object.
+        falling: method -> object -> number of inconsistent frames, ``(draws, targets)``.
+        disagreements: method -> number of frames on which proxy prompt and memory disagree, ``(draws, targets)``; only
+            for methods that have both.
     """
 
     dataset: str
@@ -59,15 +59,15 @@ class TrackTable:
     def note(
         self, method: str, case: Case, masks: np.ndarray, draw: int, target: int, disagreements: int | None = None
     ) -> None:
-        """Writes one target's scores with one draw.
+        """Store the scores of one target with one draw.
 
         Args:
             method: Name of the row.
             case: The target with its truth.
             masks: uint8 ``(S, N, H, W)``.
-            draw: Number of the draw.
-            target: Number of the target.
-            disagreements: How many frames were reported; None where nothing can be.
+            draw: Index of the draw.
+            target: Index of the target.
+            disagreements: Number of frames reported as disagreeing; None if the method cannot report any.
         """
         shape = (self.draws, len(self.targets))
         for n, name in enumerate(case.objects):
@@ -83,7 +83,7 @@ class TrackTable:
             self.disagreements.setdefault(method, np.zeros(shape))[draw, target] = disagreements
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row per method and object, and one of the objects' mean where there are several; ready for JSON."""
+        """Yield one row per method and object, and one for the mean of several objects, as JSON values."""
         for method, by_object in self.scores.items():
             falling, shown = self.falling.get(method, {}), self.foreground.get(method, {})
             for name, values in by_object.items():
@@ -104,7 +104,7 @@ class TrackTable:
             "method": method,
             "object": name,
             "dice": round(float(values.mean()), 4),
-            # One support has no spread, one target no interval.
+            # A single support has no spread, a single target no interval.
             "sd_over_supports": round(float(per_draw.std(ddof=1)), 4) if len(per_draw) > 1 else None,
             "max_minus_min": round(float(np.ptp(per_draw)), 4) if len(per_draw) > 1 else None,
             "sd_over_targets": round(float(per_target.std()), 4),
@@ -117,7 +117,7 @@ class TrackTable:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Return the whole table as JSON values."""
         return {
             "dataset": self.dataset,
             "protocol": "track",
@@ -135,16 +135,16 @@ class TrackTable:
         }
 
     def to_markdown(self) -> str:
-        """A table for the model card, and for sweeps the scores of each support frame below it."""
+        """Return the table in Markdown, for sweeps followed by the scores of each support frame."""
         volumes = self.unit == VOLUMES
         what = "volume Dice" if volumes else "Dice, mean over the frames of a sweep"
         name = "slices" if volumes else "frames"
         lines = [
-            f"{self.dataset}: {len(self.targets)} {self.part} targets, K = {self.supports}, "
-            f"{self.draws} draws of supports; {what}.",
+            f"{self.dataset}: {len(self.targets)} {self.part} targets, K = {self.supports}, {self.draws} draws of "
+            f"supports; {what}.",
             "",
-            f"| method | object | Dice | SD of supports (points) | max - min (points) | 95 % CI |"
-            f"{' Dice where the object is |' if volumes else ''} {name} falling out | disagreements |",
+            "| method | object | Dice | SD of supports (points) | max - min (points) | 95 % CI "
+            f"|{' Dice where the object is |' if volumes else ''} {name} falling out | disagreements |",
             "|---|---|---|---|---|---|---|---|" + ("---|" if volumes else ""),
         ]
         rows = list(self.rows())
@@ -170,7 +170,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _points(value: float | None) -> str:
-    """A difference of Dice in percentage points, the paper's unit."""
+    """Return a difference of Dice in percentage points, the paper's unit."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 

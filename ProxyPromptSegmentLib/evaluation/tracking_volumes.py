@@ -1,4 +1,4 @@
-"""Volumes as frames: followed both ways with SAM 2's memory, beside the same slices each on their own."""
+"""Volumes as frames: tracked in both directions with SAM 2's memory, compared with independent slices."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def follow_volumes(
     on_target: Progress | None = None,
     beside: dict[str, Segmenter] | None = None,
 ) -> TrackTable:
-    """Follows each volume both ways from a slice in its middle, with the supports of the slice protocol.
+    """Track each volume in both directions from a slice in its middle, with the supports of the slice protocol.
 
-    Each row is there twice: each slice's own mask, and the masks that neighbouring slices helped to decide.
+    Each row exists twice: with each slice's own mask, and with masks smoothed over neighbouring slices.
 
     Args:
         segmenter: A model with a memory.
         targets: Volumes.
-        pool: Cases that supports are drawn from.
+        pool: Cases from which supports are drawn.
         foreign: Images of another organ.
-        draws: Draws of supports for each target.
+        draws: Number of support draws per target.
         supports: ``K``.
-        seed: First seed of the draws.
-        part: For the table's head.
+        seed: Seed of the first draw.
+        part: Part of the split, for the table's heading.
         on_target: Told the number of targets done and of all.
-        beside: Models that segment slice by slice with the same supports, by their names.
+        beside: Models for comparison, by name, that segment slice by slice with the same supports.
     """
     table = TrackTable(
         dataset=targets[0].dataset,
@@ -65,7 +65,7 @@ def follow_volumes(
         draws=draws,
         targets=[case.name for case in targets],
     )
-    one_size = len({case.masks.shape[2:] for case in (*targets, *pool)}) == 1  # a row is there for all targets or none
+    one_size = len({case.masks.shape[2:] for case in (*targets, *pool)}) == 1  # a row exists for all targets or none
     for number, case in enumerate(targets):
         encoded: dict[str, dict[int, EncodedSlices]] = {}
         for draw in range(draws):
@@ -92,7 +92,7 @@ def _segmented(
     encoded: dict[str, dict[int, EncodedSlices]],
     beside: dict[str, Segmenter],
 ) -> Iterator[tuple[str, SegmentResult, int | None]]:
-    """What each method predicts of one volume with one draw, and on how many slices prompt and memory disagree."""
+    """Yield the result of each method on one volume with one draw, and the number of disagreeing slices."""
     from ProxyPromptSegmentLib.tracking.tracker import Tracker
     from ProxyPromptSegmentLib.tracking.volume import track_volume
 
@@ -115,5 +115,5 @@ def _segmented(
 
 
 def spacing_of(case: Case) -> tuple[float, float]:
-    """Pixel size (row, column) in mm; squares where the publisher dropped it."""
+    """Return the pixel size (row, column) in mm; 1 x 1 if the publisher removed it."""
     return (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])

@@ -1,9 +1,9 @@
-"""The specialist to compare with: MONAI's 2D U-Net, trained on the PROMISE12 training patients alone.
+"""The specialist baseline: MONAI's 2D U-Net, trained only on the PROMISE12 training patients.
 
 It sees all slices of its patients and learns one organ; the in-context model gets a few slices instead.
-Training is limited by time and resumes with the seconds it has already used. The last averaged weights are
-the result; nothing is selected on the validation patients, which is why they may be trained on as well
-(``parts``), as the last stages of the compact model do.
+Training is limited by time and resumes with the seconds already used. The last averaged weights are the
+result; nothing is selected on the validation patients, so they may be used for training as well
+(``parts``), as in the last stages of the compact model.
 
 References:
     Ronneberger et al. 2015, U-Net; the residual variant of Kerfoot et al. 2019 as MONAI implements it.
@@ -48,11 +48,11 @@ VALIDATE_EVERY_S = 300.0
 
 
 def build_unet() -> nn.Module:
-    """The network: one channel in, one logit out, 1.6 M parameters, sides divisible by 16.
+    """Build the network: one channel in, one logit out, 1.6 M parameters, sides divisible by 16.
 
-    MONAI's U-Net ends in a normalised layer of as many channels as it puts out. With a single channel that
-    holds the logits of every slice near zero mean (loss 1.65 after 90 steps, 0.41 with the head), so it
-    puts out 16 channels here and a 1 x 1 convolution makes the logit.
+    MONAI's U-Net ends in a normalised layer with as many channels as its output. A single channel would keep
+    the logits of every slice near zero mean (loss 1.65 after 90 steps, 0.41 with the head), so it has 16
+    output channels here, and a 1 x 1 convolution computes the logit.
     """
     from monai.networks.nets import UNet
 
@@ -69,16 +69,16 @@ def build_unet() -> nn.Module:
 
 
 def windowed(images: np.ndarray) -> np.ndarray:
-    """Maps a volume's 0.5-99.5 percentiles to 0..1 and clips; float32, same shape."""
+    """Map a volume's 0.5-99.5 percentiles to 0..1 and clip; float32, same shape."""
     low, high = intensity_window(images)
     return np.clip((images - low) / (high - low), 0.0, 1.0).astype(np.float32)
 
 
 def load_unet(weights: Path) -> nn.Module:
-    """Reads averaged weights written by ``train_unet``; gives the network in evaluation mode.
+    """Load averaged weights written by ``train_unet``; return the network in evaluation mode.
 
     Raises:
-        CheckpointError: If the file is missing or holds another network.
+        CheckpointError: If the file is missing or contains another network.
     """
     if not Path(weights).is_file():
         raise CheckpointError(f"{weights}, the U-Net's weights, is missing. Train it with train_unet.")
@@ -87,12 +87,12 @@ def load_unet(weights: Path) -> nn.Module:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{weights} does not hold this U-Net: {reason}. Train it again.") from error
+        raise CheckpointError(f"{weights} does not contain this U-Net: {reason}. Train it again.") from error
     return model.eval()
 
 
 def describe_unet(weights: Path) -> str:
-    """The row's name in a table: on how many patients and how long the network was trained."""
+    """Return the name of the table row, with the number of training patients and the training time."""
     try:
         with safe_open(weights, framework="pt") as stored:
             about = stored.metadata() or {}
@@ -104,13 +104,13 @@ def describe_unet(weights: Path) -> str:
 
 @torch.no_grad()
 def predict_volume(model: nn.Module, images: np.ndarray, batch: int = 16) -> np.ndarray:
-    """Segments every slice of a volume.
+    """Segment every slice of a volume.
 
     Args:
         model: The network in evaluation mode.
         images: Raw intensities of the whole volume; shape ``(S, H, W)``, H and W divisible by 16. The window
             is taken over this volume, as in training.
-        batch: Slices for each forward pass.
+        batch: Number of slices per forward pass.
 
     Returns:
         Mask, uint8, shape ``(S, H, W)``.
@@ -121,7 +121,7 @@ def predict_volume(model: nn.Module, images: np.ndarray, batch: int = 16) -> np.
 
 
 def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One random affine map, left-right flip, gamma, contrast and noise for each slice.
+    """Apply a random affine map, left-right flip, gamma, contrast and noise to each slice.
 
     Args:
         images: In 0..1, float32, shape ``(B, 1, H, W)``.
@@ -159,7 +159,7 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Soft Dice over the whole batch (so that empty slices count as false positives) plus cross-entropy."""
+    """Return soft Dice over the whole batch (so that false positives on empty slices count) plus cross-entropy."""
     probability = torch.sigmoid(logits)
     overlap = 2.0 * (probability * masks).sum() + 1.0
     dice = 1.0 - overlap / (probability.sum() + masks.sum() + 1.0)
@@ -167,7 +167,7 @@ def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def learning_rate(step: int, fraction: float) -> float:
-    """Warm-up over steps, cosine over the elapsed fraction of the training time."""
+    """Return the learning rate: warm-up over steps, cosine over the elapsed fraction of the training time."""
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))
     warm_up = min(1.0, (step + 1) / WARM_UP_STEPS)
     return PEAK_RATE * warm_up * (FINAL_FRACTION + (1.0 - FINAL_FRACTION) * cosine)
@@ -177,7 +177,7 @@ class TrainingState:
     """Network, average and optimiser, with the steps and training seconds spent; kept as plain tensors."""
 
     def __init__(self, seed: int) -> None:
-        """Starts from random weights that depend on the seed alone."""
+        """Initialise with random weights that depend only on the seed."""
         torch.manual_seed(seed)
         self.seed, self.steps, self.seconds = seed, 0, 0.0
         self.model = build_unet()
@@ -187,7 +187,7 @@ class TrainingState:
         self.generator = torch.Generator().manual_seed(seed)
 
     def step(self, images: Tensor, masks: Tensor, fraction: float) -> float:
-        """One batch of windowed slices and masks; gives the loss."""
+        """Train on one batch of windowed slices and masks; return the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.steps, fraction)
         images, masks = augment(images, masks, self.generator)
@@ -209,7 +209,7 @@ class TrainingState:
         return float(loss.detach())
 
     def save(self, folder: Path, minutes: float, patients: int) -> None:
-        """Writes the averaged weights and the state to go on from; each file is replaced as a whole."""
+        """Save the averaged weights and the state for resuming; each file is replaced atomically."""
         counts = {"steps": str(self.steps), "seconds": repr(self.seconds), "seed": str(self.seed)}
         weights = {name: value.contiguous() for name, value in self.average.state_dict().items()}
         tensors = {f"average/{name}": value for name, value in weights.items()}
@@ -226,7 +226,7 @@ class TrainingState:
         _replace(weights, folder / WEIGHTS, counts | about)
 
     def resume(self, folder: Path) -> bool:
-        """Goes on from a saved state where there is one; says whether it did."""
+        """Resume from a saved state if there is one; return whether it did."""
         if not (folder / STATE).is_file():
             return False
         with safe_open(folder / STATE, framework="pt") as stored:
@@ -251,14 +251,14 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _replace(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes beside the file first, so that an interruption leaves the old one whole."""
+    """Write to a temporary file first, so that an interruption leaves the old file intact."""
     beside = path.with_suffix(".part")
     save_file(tensors, beside, metadata)
     os.replace(beside, path)
 
 
 def mean_dice(model: nn.Module, cases: Sequence[Case]) -> float:
-    """Mean Dice per volume of the first object."""
+    """Return the mean Dice per volume of the first object."""
     return float(np.mean([dice(c.masks[:, 0], predict_volume(model, c.images)) for c in cases]))
 
 
@@ -270,11 +270,11 @@ def train_unet(
     threads: int = 1,
     parts: Sequence[str] = ("train",),
 ) -> Path:
-    """Trains until ``minutes`` of training time are spent; goes on from ``out_dir`` if it was interrupted.
+    """Train for ``minutes`` of training time, resuming from ``out_dir`` if interrupted before.
 
     Args:
         root: Folder of the data sets, see ``load_dataset``.
-        out_dir: Where state, weights and ``unet.json`` go.
+        out_dir: Folder for state, weights and ``unet.json``.
         minutes: Training time; loading, validation and checkpoints do not count.
         seed: Seed of weights, order and augmentation.
         threads: CPU threads of torch.
@@ -300,7 +300,7 @@ def train_unet(
     resumed = state.resume(out_dir)
     parameters = sum(p.numel() for p in state.model.parameters())
     LOG.info("%d slices, %d parameters, step %d, %.0f s", len(images), parameters, state.steps, state.seconds)
-    LOG.info("goes on from %s" if resumed else "starts anew in %s", out_dir)
+    LOG.info("resuming from %s" if resumed else "starting in %s", out_dir)
     limit = minutes * 60.0
     saved = validated = state.seconds
     recent: list[float] = []
@@ -337,7 +337,7 @@ def train_unet(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains from the command line; the log goes to standard error."""
+    """Train from the command line; the log goes to standard error."""
     parser = argparse.ArgumentParser(description="Train the U-Net baseline on PROMISE12.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="folder for state and weights")

@@ -120,7 +120,7 @@ def _chosen_slices(case: SupportCase, kept: Segmentation, axis: str) -> Iterator
     if wrong or not numbers:
         marked = on_slices([int(n) for n in np.flatnonzero(shown)])
         text = f"Nothing is annotated on {on_slices(wrong)}" if wrong else "No slice is chosen"
-        yield Finding("error", f"{text}; choose among {marked} (counted from 0).", slices=tuple(wrong))
+        yield Finding("error", f"{text}; choose among {marked}.", slices=tuple(wrong))
 
 
 def _contrast(volume: Volume, kept: Segmentation, axis: str) -> Iterator[Finding]:

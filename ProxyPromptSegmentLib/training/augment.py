@@ -1,4 +1,4 @@
-"""Random changes of training images: geometry of image and mask together, then intensity."""
+"""Augmentation of training images: geometry of image and mask together, then intensity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def random_affine(
     shift: float = 0.1,
     flip: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotates, zooms (with some anisotropy), shifts and mirrors each image on its own.
+    """Rotate, zoom (with some anisotropy), shift and mirror each image independently.
 
     Args:
         images: ``(B, T, h, w)``; the frames of one clip are moved together.
@@ -57,7 +57,7 @@ def random_affine(
 
 
 def random_intensity(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Gamma, contrast, a smooth bias field, blur and noise; stays in 0..1.
+    """Apply gamma, contrast, a smooth bias field, blur and noise; values stay in 0..1.
 
     Args:
         images: ``(B, 1, h, w)`` in 0..1.

@@ -1,7 +1,7 @@
-"""Clips: a few consecutive frames of one patient, followed with SAM 2's memory and prompted by other patients' frames.
+"""Training clips: a few consecutive frames of one patient, tracked with SAM 2's memory, prompted by other patients.
 
-What a frame leaves in the memory is encoded from its own prediction. Masks and features enter without their history, so
-that a step trains the memory encoder and the reading of memories, but does not run back through earlier encoders.
+The memory of a frame is encoded from its own prediction. Masks and features enter it detached, so that a step trains
+the memory encoder and memory attention, but does not backpropagate through earlier image encoders.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 SUPPORTS_PER_TASK = 3
 LARGEST_STRIDE = 2
 UNRELATED = 0.1
-# Shares of what is followed in a made clip (the rest: nothing), and how much its picture moves between frames.
+# Shares of what is tracked in a synthetic clip (the rest: nothing), and the motion of its picture between frames.
 MADE_OBJECT, MADE_DISC = 0.45, 0.4
 MADE_DEGREES, MADE_ZOOM, MADE_SHIFT = 5.0, (0.92, 1.09), 0.03
-# How a clip's track begins.
+# How the track of a clip is started.
 PROXY, OWN_MASK, SUPPORT_MASK = "proxy", "own mask", "support's mask"
 
 
 @dataclass(kw_only=True)
 class ClipEpisode:
-    """One training step on clips.
+    """The data of one training step on clips.
 
     Attributes:
         frames: ``(B, T, size, size)`` in 0..1, one channel.
-        truth: Masks of the one object of each clip, ``(B, T, size, size)``.
+        truth: Masks of the single object of each clip, ``(B, T, size, size)``.
         images: Support images, ``(S, 3, size, size)``.
         masks: Their masks, ``(S, 1, size, size)``.
-        chosen: Supports of each clip, ``(B, k)``; never of its patient.
+        chosen: Indices of the supports of each clip, ``(B, k)``; never of the same patient.
         related: Clips whose supports show their own task, bool ``(B,)``; the others have an empty truth.
         begin: `PROXY`, `OWN_MASK` or `SUPPORT_MASK`.
     """
@@ -57,7 +57,7 @@ class ClipEpisode:
 
 
 class ClipSampler:
-    """Draws clips from task pools; deterministic by its seed and the number of the step."""
+    """A sampler of clips from task pools, deterministic given its seed and the step."""
 
     def __init__(
         self,
@@ -66,18 +66,18 @@ class ClipSampler:
         recipe: ClipRecipe | None = None,
         zoom: tuple[float, float] = (0.75, 1.5),
     ) -> None:
-        """Make the sampler.
+        """Create the sampler.
 
         Args:
-            pools: The tasks; the slices of a patient lie in their order in space or time. Each says how many clips of
-                it a step has.
-            seed: Seed of everything drawn.
-            recipe: Frames of a clip, and how often tracks begin with a given mask; by default a recipe's defaults.
+            pools: The tasks, each with its number of clips per step; the slices of a patient are in spatial or
+                temporal order.
+            seed: Seed of all random choices.
+            recipe: Settings of clips; by default the recipe's defaults.
             zoom: Smallest and largest magnification.
 
         Raises:
             UsageError: If no task has clips.
-            InputError: If a task has fewer patients than its clips and one support need, or no patient with enough
+            InputError: If a task has fewer patients than its clips and one support require, or no patient with enough
                 frames.
         """
         recipe = recipe or ClipRecipe()
@@ -88,8 +88,8 @@ class ClipSampler:
             patients = pool.patients.unique()
             if len(patients) < count + 1:
                 raise InputError(
-                    f"{pool.name} has {len(patients)} patients; {count} clips and a support of another patient need "
-                    f"{count + 1}. Lower 'clips'."
+                    f"{pool.name} has {len(patients)} patients; {count} clips and a support of another patient "
+                    f"require {count + 1}. Lower 'clips'."
                 )
             longest = int(torch.bincount(pool.patients).max())
             if longest < recipe.frames:
@@ -99,7 +99,7 @@ class ClipSampler:
         self.seed, self.recipe, self.zoom, self.pools = seed, recipe, zoom, pools
 
     def draw(self, step: int) -> ClipEpisode:
-        """Draws the clips of a step."""
+        """Draw the clips of a step."""
         rng = np.random.default_rng((self.seed, step, 2))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
         clips: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -155,7 +155,7 @@ class ClipSampler:
     def _draw_task(
         self, pool: TaskPool, count: int, rng: np.random.Generator
     ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Clips and supports of one task, of distinct patients, and one object for all of them."""
+        """Draw clips and supports of one task, from distinct patients and of one object."""
         target = int(rng.integers(pool.masks.shape[1]))
         patients = pool.patients.numpy()
         order = rng.permutation(np.unique(patients))
@@ -174,7 +174,7 @@ class ClipSampler:
         return clips, supports
 
     def _window(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``T`` frames in a row or with gaps, forwards or backwards."""
+        """Draw ``T`` frames, consecutive or with gaps, forwards or backwards."""
         stride = int(rng.integers(1, LARGEST_STRIDE + 1))
         if (self.recipe.frames - 1) * stride + 1 > len(indices):
             stride = 1
@@ -185,7 +185,7 @@ class ClipSampler:
     def _choose(
         self, clips: np.ndarray, supports: np.ndarray, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As many supports for each clip, of its own task or, now and then, of another."""
+        """Choose the same number of supports for each clip, from its own task or occasionally from another."""
         number = int(rng.integers(1, int(np.bincount(supports).min()) + 1))
         chosen, related = np.zeros((len(clips), number), np.int64), np.ones(len(clips), bool)
         for clip, task in enumerate(clips):
@@ -196,12 +196,12 @@ class ClipSampler:
 
 
 def made_clip(pool: TaskPool, frames: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A clip made of one picture that moves, with a mask that may be anything: an object, a disc, or nothing.
+    """Synthesise a clip from one moving picture, with an arbitrary mask: an object, a disc, or nothing.
 
-    In real clips a given mask always marks the one object of the modality, so a network need not look at it.
+    In real clips a given mask always marks the only object of the modality, so a network could ignore it.
 
     Args:
-        pool: A task, of which one picture is taken.
+        pool: A task, from which one picture is taken.
         frames: Frames ``T``.
         rng: Source of chance.
 
@@ -235,17 +235,17 @@ def made_clip(pool: TaskPool, frames: int, rng: np.random.Generator) -> tuple[to
 def clip_loss(
     model: ProxyPromptModel, episode: ClipEpisode, recipe: Recipe, step: int = 0
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The mean loss over the frames of clips, and its parts.
+    """Return the mean loss over the frames of clips, and its parts.
 
     Args:
-        model: On a backbone with a memory.
-        episode: What is followed.
+        model: A model with a memory.
+        episode: The clips.
         recipe: Weights of the loss, dropout of the dense prompt, share of clicks.
-        step: Decides what the recipe begins late, and what is dropped.
+        step: Step number, for parts of the recipe that start later, and as a seed.
     """
     backbone = model.backbone
     if not has_memory(backbone):
-        raise UsageError(f"clips are followed with a memory, which {backbone.name} does not have; choose a SAM 2")
+        raise UsageError(f"clips are tracked with a memory, which {backbone.name} does not have; choose a SAM 2")
     rng = np.random.default_rng((recipe.seed, step, 3))
     batch, length = episode.frames.shape[:2]
     frames = episode.frames.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
@@ -283,10 +283,10 @@ def clip_loss(
 
 
 def click_tokens(model: ProxyPromptModel, truth: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """A click of a truthful user on each target: inside the object, or, now and then and where there is none, outside.
+    """Return a simulated correct click on each target: inside the object or, occasionally or if there is none, outside.
 
     Args:
-        model: Whose decoder embeds the click.
+        model: The model whose prompt encoder embeds the click.
         truth: ``(B, 1, size, size)``.
         rng: Source of chance.
 
@@ -307,10 +307,10 @@ def click_tokens(model: ProxyPromptModel, truth: torch.Tensor, rng: np.random.Ge
 
 
 def _without_history(features: ImageFeatures) -> ImageFeatures:
-    """The same features, from which nothing runs back into the encoder."""
+    """Return the features detached from the encoder."""
     return dataclasses.replace(features, top=features.top.detach())
 
 
 def _seen(decoded: Decoded) -> Decoded:
-    """What enters the memory: the mask as it is; the pointer keeps its history, or its projection would never learn."""
+    """Return the input of the memory, detached except for the pointer, whose projection must be trained."""
     return dataclasses.replace(decoded.detach(), pointer=decoded.pointer)

@@ -1,6 +1,6 @@
-"""Episodes: a few images of each task, where every image is a target for random subsets of the others.
+"""Episodes: a few images of each task, where every image is a target with random subsets of the others as supports.
 
-Encoding ``n`` images once and using each as target and as support makes supports nearly free.
+Encoding ``n`` images once and using each as target and support makes supports almost free.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ProxyPromptSegmentLib.training.recipe import EpisodeRecipe, TaskRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPool:
-    """All training slices of one data set at the network's size.
+    """All training slices of one data set, at the network's size.
 
     Attributes:
-        task: The data set's part of the recipe.
+        task: The settings of the data set in the recipe.
         images: uint8 ``(M, size, size)``.
         masks: bool ``(M, N, size, size)``.
         patients: Index of the patient of each slice, ``(M,)``.
-        objects: Names of the ``N`` objects, besides which unions are drawn.
+        objects: Names of the ``N`` objects, in addition to which unions are drawn.
     """
 
     task: TaskRecipe
@@ -38,19 +38,19 @@ class TaskPool:
 
     @property
     def name(self) -> str:
-        """The data set."""
+        """Name of the data set."""
         return self.task.dataset
 
 
 def build_pool(task: TaskRecipe, cases: list[Case], size: int) -> TaskPool:
-    """Bring the slices of cases to the network's size.
+    """Build a pool from cases, with the slices at the network's size.
 
     Raises:
         InputError: If there is no case.
     """
     if not cases:
         raise InputError(
-            f"there is no case of {task.dataset} to train on (its split may be for tests only); leave it out of the "
+            f"there is no case of {task.dataset} to train on (its split may be for testing only); leave it out of the "
             "recipe, or give a data folder that has some."
         )
     images, masks, patients = [], [], []
@@ -72,12 +72,12 @@ def build_pool(task: TaskRecipe, cases: list[Case], size: int) -> TaskPool:
 
 @dataclass(kw_only=True)
 class Episode:
-    """One training step.
+    """The data of one training step on single images.
 
     Attributes:
         images: ``(B, 3, size, size)`` in 0..1.
-        masks: The supports' masks of one object each, ``(B, 1, size, size)``.
-        truth: What each image as a target should give, ``(B, 1, size, size)``.
+        masks: Masks of the images as supports, one object each, ``(B, 1, size, size)``.
+        truth: Reference masks of the images as targets, ``(B, 1, size, size)``.
         chosen: Indices of the supports of each target, ``(B, k)``; never an image of the same patient.
         related: Targets whose supports show their own task, bool ``(B,)``.
     """
@@ -90,12 +90,12 @@ class Episode:
 
 
 def _check_pool(pool: TaskPool) -> None:
-    """Refuses a task in which a target would find no other image to be its support."""
+    """Reject a task in which a target would have no other image as a support."""
     patients = len(pool.patients.unique())
     if pool.task.per_step < 2:
         raise UsageError(
-            f"per_step of {pool.name} is {pool.task.per_step}, but an image's supports are the others that a step "
-            "draws; make it 2 or more."
+            f"per_step of {pool.name} is {pool.task.per_step}, but an image's supports are the other images of the "
+            "step; make it 2 or more."
         )
     if patients < 2:
         raise InputError(
@@ -105,7 +105,7 @@ def _check_pool(pool: TaskPool) -> None:
 
 
 class EpisodeSampler:
-    """Draws episodes from task pools; deterministic by its seed and the number of the step."""
+    """A sampler of episodes from task pools, deterministic given its seed and the step."""
 
     def __init__(
         self,
@@ -114,17 +114,17 @@ class EpisodeSampler:
         recipe: EpisodeRecipe | None = None,
         zoom: tuple[float, float] = (0.75, 1.5),
     ) -> None:
-        """Make the sampler.
+        """Create the sampler.
 
         Args:
             pools: The tasks.
-            seed: Seed of everything drawn.
-            recipe: What is drawn how often; by default a recipe's defaults.
+            seed: Seed of all random choices.
+            recipe: Settings of episodes; by default the recipe's defaults.
             zoom: Smallest and largest magnification.
 
         Raises:
             UsageError: If there is no task, a task draws fewer than two images, or no support is allowed.
-            InputError: If a task's images are all of one patient.
+            InputError: If a task's images are all from one patient.
         """
         recipe = recipe or EpisodeRecipe()
         if not pools:
@@ -139,7 +139,7 @@ class EpisodeSampler:
         self.zoom = zoom
 
     def draw(self, step: int) -> Episode:
-        """Draws the episode of a step."""
+        """Draw the episode of a step."""
         rng = np.random.default_rng((self.seed, step))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
         images, masks, task, flip = [], [], [], []
@@ -170,7 +170,7 @@ class EpisodeSampler:
     def _draw_pool(
         self, pool: TaskPool, union: torch.Tensor, rng: np.random.Generator
     ) -> tuple[list[int], torch.Tensor]:
-        """Picks slices of distinct patients and one object for all of them."""
+        """Draw slices of distinct patients, and one object for all of them."""
         total = pool.masks.shape[1]
         union_asked = total > 1 and pool.task.unions and rng.random() < pool.task.union_share
         pick = total if union_asked else int(rng.integers(total))
@@ -190,7 +190,7 @@ class EpisodeSampler:
     def _choose(
         self, task: np.ndarray, present: np.ndarray, empty_tasks: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Chooses as many supports for each target; at least one of them shows the object, if any can."""
+        """Choose the same number of supports for each target; at least one shows the object, if possible."""
         count = len(task)
         smallest = min(np.bincount(task)) - 1
         number = int(rng.integers(1, min(self.recipe.max_supports, smallest) + 1))

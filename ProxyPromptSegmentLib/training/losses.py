@@ -1,4 +1,4 @@
-"""Losses of logits against masks, the same for every prompt generator.
+"""Losses of logits against masks, independent of the prompt generator.
 
 References:
     Proxy Prompt, Eq. 13 (Dice); the smoothing term gives empty targets a gradient.
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def gate_by_presence(logits: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
-    """Logits of the product of two probabilities: the pixel's and that the object is in the slice at all.
+    """Return the logit of pixel probability times presence, the probability that the slice shows the object.
 
-    With the product, one number empties a slice, and the mask's own losses train that number.
+    With the product, a single number can empty a slice, and the mask losses train that number.
 
     Args:
         logits: ``(B, N, h, w)``.
@@ -38,7 +38,7 @@ def gate_by_presence(logits: torch.Tensor, presence: torch.Tensor) -> torch.Tens
 def dice_loss(
     logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0, empty_smooth: float | None = None
 ) -> torch.Tensor:
-    """``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` for every target and object.
+    """Return the Dice loss ``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` of every target and object.
 
     Args:
         logits: ``(B, N, h, w)``.
@@ -60,13 +60,13 @@ def dice_loss(
 
 
 def binary_cross_entropy(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean over pixels for every target and object, ``(B, N)``."""
+    """Return the mean cross-entropy over pixels of every target and object, ``(B, N)``."""
     loss = functional.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
     return loss.mean(dim=(-2, -1))
 
 
 def intersection_over_union(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """IoU of the thresholded prediction, 1 where both are empty; ``(B, N)``, without gradient."""
+    """Return the IoU of the thresholded prediction, 1 if both are empty; ``(B, N)``, without gradient."""
     with torch.no_grad():
         predicted, wanted = logits > 0, truth > 0.5
         both = (predicted & wanted).sum(dim=(-2, -1)).float()
@@ -77,15 +77,15 @@ def intersection_over_union(logits: torch.Tensor, truth: torch.Tensor) -> torch.
 def prediction_loss(
     decoded: Decoded, prompt: Prompt, truth: torch.Tensor, related: torch.Tensor, weights: LossWeights, step: int = 0
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of what was decoded, and its parts.
+    """Return the loss of a decoded prediction, and its parts.
 
     Args:
-        decoded: ``B`` targets, one object.
-        prompt: From which it was decoded.
+        decoded: Prediction for ``B`` targets, one object.
+        prompt: The prompt that it was decoded from.
         truth: ``(B, 1, size, size)``.
-        related: Targets whose supports show their own task, bool ``(B,)``; the others tell nothing about the prior.
-        weights: Of the parts.
-        step: Decides what begins late.
+        related: Targets whose supports show their own task, bool ``(B,)``; the others do not train the prior.
+        weights: Weights of the parts.
+        step: Step number, for parts that start later.
     """
     size = truth.shape[-2:]
     logits = functional.interpolate(decoded.logits, size=size, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides a training, as data beside the weights that came of it."""
+"""Recipes: all settings of a training, stored as data with the resulting weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class TaskRecipe:
     """One data set of a recipe.
 
     Attributes:
-        dataset: Its name.
-        per_step: Images drawn for a step.
+        dataset: Name of the data set.
+        per_step: Number of images drawn per step.
         empty_share: Share of draws of a slice without any object.
-        flip: Whether mirroring left to right makes a plausible image.
-        unions: Whether the union of all objects is a task too.
+        flip: Whether a left-right mirrored image is plausible.
+        unions: Whether the union of all objects is a task as well.
         union_share: Share of draws that ask for the union.
-        clips: How many clips of it a step of clips has; 0 leaves it out there.
+        clips: Number of clips per step on clips; 0 excludes the data set there.
     """
 
     dataset: str
@@ -40,14 +40,14 @@ class TaskRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe:
-    """How weights follow the gradient.
+    """Settings of the optimiser.
 
     Attributes:
-        learning_rate: Peak.
-        weight_decay: Not on norms, biases, positions, A_log and D.
-        warmup_steps: Linear warm-up.
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay; not applied to norms, biases, positions, A_log and D.
+        warmup_steps: Number of steps of the linear warm-up.
         gradient_norm: Largest gradient norm (in a file: ``clip``).
-        ema: Decay of the averaged weights, which are the ones saved.
+        ema: Decay of the averaged weights, which are the saved ones.
     """
 
     learning_rate: float = 1e-3
@@ -59,15 +59,15 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Weights of the parts of the loss beside Dice.
+    """Weights of the parts of the loss, relative to Dice.
 
     Attributes:
-        bce: Of the binary cross-entropy.
-        prior: Of the loss of the mask prior.
-        presence: Of the loss of the presence logit.
-        quality: Of the loss of the estimated IoU.
+        bce: Weight of the binary cross-entropy.
+        prior: Weight of the loss of the mask prior.
+        presence: Weight of the loss of the presence logit.
+        quality: Weight of the loss of the estimated IoU.
         empty_smooth: Smoothing of the Dice loss on slices without the object, as a share of the image.
-        empty_from_step: Step from which it is used instead of 1 pixel: shapes are learned first.
+        empty_from_step: Step from which it replaces 1 pixel, so that shapes are learned first.
     """
 
     bce: float = 2.0
@@ -80,12 +80,12 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeRecipe:
-    """What is drawn for a step on single images.
+    """Settings of the episodes, i.e. steps on single images.
 
     Attributes:
-        unrelated: Share of targets whose supports are of another data set; the answer is then empty.
-        emptied: Share of tasks in which no support marks anything; the answer is then empty.
-        max_supports: Supports per target are drawn from 1 to this number.
+        unrelated: Share of targets whose supports are from another data set; the truth is then empty.
+        emptied: Share of tasks in which all support masks are empty; the truth is then empty.
+        max_supports: Largest number of supports per target; at least 1.
     """
 
     unrelated: float = 0.12
@@ -95,7 +95,7 @@ class EpisodeRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRecipe:
-    """How prompts are varied in training.
+    """Settings of the variation of prompts.
 
     Attributes:
         clicks: Share of images and frames on which a click is added to the prompt.
@@ -108,14 +108,14 @@ class PromptRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRecipe:
-    """Clips, which are followed with SAM 2's memory (in a file each key begins with ``clip_``).
+    """Settings of the clips, which are tracked with SAM 2's memory (in a file each key begins with ``clip_``).
 
     Attributes:
-        frames: Frames of a clip.
-        share: Share of steps that follow clips instead of segmenting single images.
-        given: Share of those in which a given mask starts the track and no proxy prompt, as SAM 2 was trained.
-        made: Share of those whose frames are made of one picture and whose mask may be any region of it, or empty:
-            only who reads the given mask knows what to follow.
+        frames: Number of frames of a clip.
+        share: Share of steps that track clips instead of segmenting single images.
+        given: Share of these in which a given mask starts the track, not a proxy prompt, as in SAM 2's training.
+        made: Share of these whose frames are synthesised from one picture and whose mask may be any region of it, or
+            empty, so that only the given mask shows what to track.
     """
 
     frames: int = 4
@@ -126,7 +126,7 @@ class ClipRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a training; in a file the keys of all groups stand side by side.
+    """The settings of a training; a recipe file has the keys of all groups on one level.
 
     Attributes:
         name: Name of the resulting model.
@@ -134,15 +134,15 @@ class Recipe:
         generator: Preset of the prompt generator.
         changes: Keys of `ProxyPromptConfig` that differ from the preset.
         tasks: Data sets.
-        parts: Parts of the split that are trained on; ``validation`` as well once nothing is chosen any more.
+        parts: Parts of the split to train on; ``validation`` may be included once all settings are fixed.
         zoom: Smallest and largest magnification of the augmentation.
         seed: Seed of initial weights, episodes and augmentation.
-        minutes: Training time, validation apart; the learning rate follows it.
-        optimizer: How weights follow the gradient.
+        minutes: Training time without validation; the learning rate schedule spans it.
+        optimizer: Settings of the optimiser.
         losses: Weights of the parts of the loss.
-        episodes: What is drawn for a step on single images.
-        prompts: How prompts are varied.
-        clips: What is drawn for a step on clips.
+        episodes: Settings of steps on single images.
+        prompts: Settings of the variation of prompts.
+        clips: Settings of steps on clips.
     """
 
     name: str
@@ -161,7 +161,7 @@ class Recipe:
     clips: ClipRecipe = ClipRecipe()
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of a recipe's file, as they are kept in a checkpoint."""
+        """Return the values as in a recipe file and in checkpoints."""
         values = dataclasses.asdict(self)
         for group in GROUPS:
             mine = values.pop(group)
@@ -169,7 +169,7 @@ class Recipe:
         return values
 
     def identity(self) -> dict[str, Any]:
-        """All that decides what a state can be resumed with: everything but the time."""
+        """Return the settings that must be equal to resume a state: all except the time."""
         return {key: value for key, value in self.to_dict().items() if key != "minutes"}
 
 
@@ -183,7 +183,7 @@ GROUPS: dict[str, type] = {
 
 
 def _keys_of(group: str) -> dict[str, str]:
-    """The key in a file of each field of a group."""
+    """Return the key in a recipe file for each field of a group."""
     names = [item.name for item in dataclasses.fields(GROUPS[group])]
     if group == "clips":
         return {name: f"clip_{name}" for name in names}
@@ -194,25 +194,25 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        UsageError: If the file is missing, no JSON, has a key that no recipe has, or a value of another type.
+        UsageError: If the file is missing or not JSON, or has an unknown key or a value of the wrong type.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"the recipe {path} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"the recipe {path} is no JSON: {error}") from error
+        raise UsageError(f"the recipe {path} is not valid JSON: {error}") from error
     try:
         return _recipe_of(values)
     except JsonError as error:
-        raise UsageError(f"the recipe {path} does not fit: {error}") from error
+        raise UsageError(f"the recipe {path} is invalid: {error}") from error
 
 
 def _recipe_of(values: Any) -> Recipe:
-    """The recipe of parsed JSON.
+    """Build the recipe from parsed JSON.
 
     Raises:
-        JsonError: If it does not fit.
+        JsonError: If a value is not valid.
     """
     own = {item.name for item in dataclasses.fields(Recipe)} - GROUPS.keys()
     known = own.union(*(_keys_of(group).values() for group in GROUPS))

@@ -1,4 +1,4 @@
-"""Runs a recipe from beginning to end, with validation by the protocol that the report uses."""
+"""A complete training run of a recipe, validated by the protocol of the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUPPORTS = 4
 
 
 def validator(recipe: Recipe, data: Path, device: str) -> Callable[[ProxyPromptModel], dict[str, float]]:
-    """Makes the function that scores a model on the validation cases of every task, supports from training."""
+    """Return a function that scores a model on the validation cases of every task, with supports from training."""
     sets: dict[str, tuple[list[Case], list[Case]]] = {}
     for task in recipe.tasks:
         parts = split(load_dataset(data, task.dataset), task.dataset)
@@ -40,7 +40,7 @@ def validator(recipe: Recipe, data: Path, device: str) -> Callable[[ProxyPromptM
         for name, (pool, cases) in sets.items():
             rows = []
             for case in cases:
-                # Some data sets have fewer patients; a training must not end for that.
+                # Some data sets have fewer patients, which must not end the training.
                 count = min(SUPPORTS, len(marked_cases(pool, case)))
                 masks = segment_case(segmenter, case, draw_supports(pool, case, count, seed=0)[0])
                 rows.append([dice(case.masks[:, n], masks[:, n]) for n in range(len(case.objects))])
@@ -62,17 +62,17 @@ def train_recipe(
     on_step: Callable[[TrainState, dict[str, float]], None] | None = None,
     initial: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Trains a recipe, or goes on with it, and returns the checkpoint.
+    """Train a recipe, or resume its training, and return the checkpoint.
 
     Args:
         recipe_file: JSON, see `Recipe`.
         data: Folder of the data sets.
         out: Folder for the state and the checkpoint.
-        device: Where to compute.
-        threads: Processor threads; small convolutions gain little from more than one.
-        minutes: Replaces the recipe's training time.
-        cancel: Stops after the current step; the state is kept.
-        on_step: Told the state and loss after each step.
+        device: Device to compute on.
+        threads: CPU threads; small convolutions gain little from more than one.
+        minutes: Training time that replaces the recipe's.
+        cancel: Stops after the current step; the state is saved.
+        on_step: Called with the state and the losses after each step.
         initial: Weights to start from.
     """
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The trainer: time-limited, resumable, silent unless asked; it does not know which prompt generator it trains."""
+"""The trainer: time-limited and resumable, independent of the prompt generator that it trains."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ AnyEpisode = TypeVar("AnyEpisode", Episode, ClipEpisode)
 def episode_loss(
     model: ProxyPromptModel, episode: Episode, recipe: Recipe, step: int = 0
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of one episode and its parts; ``step`` decides what the recipe begins late.
+    """Return the loss of one episode and its parts; ``step`` enables the parts of the recipe that start later.
 
-    Every image is encoded once; it is a target, and a support of the targets that may read it.
+    Every image is encoded once; it is a target, and a support of the targets that chose it.
     """
     features = model.backbone.encode(episode.images)
     support = model.generator.prepare(features, episode.images, episode.masks)
@@ -58,7 +58,7 @@ def episode_loss(
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Trainable parameters, with and without weight decay."""
+    """Return the trainable parameters in two groups, with and without weight decay."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -68,7 +68,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
 
 
 def generator_config(recipe: Recipe) -> ProxyPromptConfig:
-    """The configuration of a recipe's prompt generator: its preset with the recipe's changes.
+    """Return the configuration of a recipe's prompt generator: its preset with the recipe's changes.
 
     Raises:
         UsageError: If there is no such preset, or a change does not fit.
@@ -82,7 +82,7 @@ def generator_config(recipe: Recipe) -> ProxyPromptConfig:
 
 
 def _without_time(saved: str) -> dict[str, Any] | None:
-    """What `Recipe.identity` was when a state was saved; None if that cannot be known any more."""
+    """Return what `Recipe.identity` was when a state was saved; None if that cannot be known any more."""
     try:
         values = ast.literal_eval(saved)
     except (ValueError, SyntaxError):
@@ -92,29 +92,29 @@ def _without_time(saved: str) -> dict[str, Any] | None:
 
 @dataclass
 class TrainState:
-    """How far a training has come."""
+    """The progress of a training."""
 
     step: int = 0
     seconds: float = 0.0
 
 
 class Trainer:
-    """Trains a recipe into a folder; calling it again goes on where it stopped."""
+    """A trainer of one recipe in one folder; a new trainer in the same folder resumes where it stopped."""
 
     def __init__(
         self, recipe: Recipe, data: Path, out: Path, device: str = "cpu", initial: dict[str, torch.Tensor] | None = None
     ) -> None:
-        """Loads data and state.
+        """Load the data, and the state if there is one.
 
         Args:
-            recipe: What is trained.
+            recipe: The recipe to train.
             data: Folder of the data sets.
             out: Folder for ``state.pt`` and the checkpoint.
-            device: Where tensors are computed.
-            initial: Weights to start from, for ablations and tuning; names that do not fit are left random.
+            device: Device to compute on.
+            initial: Weights to start from, for ablations and tuning; weights that do not fit stay random.
 
         Raises:
-            UsageError: If the folder holds the state of another recipe.
+            UsageError: If the folder contains the state of another recipe.
             CheckpointError: If the backbone is an official one, whose weights are not on this machine.
         """
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
@@ -148,7 +148,7 @@ class Trainer:
         if recipe.clips.share:
             if not has_memory(self.model.backbone):
                 raise UsageError(
-                    f"the recipe follows clips (clip_share), for which {recipe.backbone} has no memory; choose a SAM 2"
+                    f"the recipe tracks clips (clip_share), but {recipe.backbone} has no memory; choose a SAM 2"
                 )
             self.clips = ClipSampler(pools, recipe.seed, recipe.clips, recipe.zoom)
         if (out / "state.pt").is_file():
@@ -157,7 +157,7 @@ class Trainer:
     def _resume(self) -> None:
         saved = torch.load(self.out / "state.pt", weights_only=True, map_location=self.device)
         if _without_time(saved["recipe"]) != self.recipe.identity():
-            raise UsageError(f"{self.out} holds the state of another recipe; choose an empty folder")
+            raise UsageError(f"{self.out} contains the state of another recipe; choose an empty folder")
         self.model.load_state_dict(saved["model"])
         self.average = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -179,14 +179,14 @@ class Trainer:
         temporary.replace(self.out / "state.pt")
 
     def _rate(self) -> float:
-        """Warm-up by steps, then cosine by the share of the time that is used."""
+        """Return the learning rate: warm-up by steps, then cosine by the elapsed share of the time."""
         warm = min(1.0, (self.state.step + 1) / self.recipe.optimizer.warmup_steps)
         done = min(1.0, self.state.seconds / (60 * self.recipe.minutes))
         cosine = LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
         return self.recipe.optimizer.learning_rate * warm * cosine
 
     def step(self) -> dict[str, float]:
-        """One optimiser step; returns the parts of the loss."""
+        """Make one optimiser step and return the parts of the loss."""
         rate = self._rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -203,7 +203,7 @@ class Trainer:
         return {"loss": float(loss.detach()), **parts}
 
     def _loss(self) -> tuple[torch.Tensor, dict[str, float]]:
-        """The loss of this step's episode, of single images or of clips."""
+        """Return the loss of this step's episode, of single images or of clips."""
         step = self.state.step
         chance = np.random.default_rng((self.recipe.seed, step, 4)).random()
         if self.clips is not None and chance < self.recipe.clips.share:
@@ -211,13 +211,13 @@ class Trainer:
         return episode_loss(self.model, self._moved(self.sampler.draw(step)), self.recipe, step)
 
     def _moved(self, episode: AnyEpisode) -> AnyEpisode:
-        """The episode with its tensors on the device."""
+        """Return the episode with its tensors on the device."""
         values = {item.name: getattr(episode, item.name) for item in dataclasses.fields(episode)}
         moved = {name: value.to(self.device) for name, value in values.items() if isinstance(value, torch.Tensor)}
         return dataclasses.replace(episode, **moved)
 
     def averaged_model(self) -> ProxyPromptModel:
-        """A copy with the averaged weights, in evaluation mode."""
+        """Return a copy of the model with the averaged weights, in evaluation mode."""
         copy = build_model(self.recipe.backbone, self.config, self.model.lora_rank)
         copy.load_state_dict(self.average)
         return copy.eval()
@@ -229,13 +229,13 @@ class Trainer:
         validate_every: float = 600.0,
         on_step: Callable[[TrainState, dict[str, float]], None] | None = None,
     ) -> Path:
-        """Trains until the minutes are used or somebody cancels; state is saved every minute.
+        """Train until the time is used up or the training is cancelled; save the state every minute.
 
         Args:
-            cancel: Stops after the current step and keeps the state.
+            cancel: Stops after the current step and saves the state.
             validate: Called with the averaged model; its time does not count.
             validate_every: Seconds of training between validations.
-            on_step: Told the state and the loss after each step.
+            on_step: Called with the state and the losses after each step.
 
         Returns:
             The checkpoint of the averaged weights.

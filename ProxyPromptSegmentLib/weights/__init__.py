@@ -1,12 +1,11 @@
-"""Weights as resources: which files there are, and how the right one, or none, comes to this machine.
+"""Weights as resources: the known files, and how a verified copy gets onto this machine.
 
-A subpackage, because it is one subject in several small files and everything above it needs two doors only:
-`registry` (what is known by which name) and `ModelCache` (get, check, remove). Nothing here imports torch, prints, or
-reaches the network unless it is asked to download.
+Other packages use two parts of it: `registry` (which entries exist) and `ModelCache` (download, verify, remove).
+Nothing here imports torch, prints, or accesses the network unless asked to download.
 
-Why not pooch: it checks hashes and finds the cache folder, but it begins each broken download again from zero, trusts
-the server with the length, follows a redirect to plain http, knows neither a lock between processes nor a cancel, and
-looks at no disk space; all of that would have to be written around it. What a maintained library does well is left to
-one: `urllib.request` and `ssl` know proxies and certificates, platformdirs the folders, filelock the lock. What is
-left, one range request at a time, is `transfer`.
+Why not pooch: it verifies hashes and finds the cache folder, but restarts each broken download from zero, trusts
+the server's content length, follows redirects to plain http, has neither a lock between processes nor cancellation,
+and does not check disk space; all of that would have to be added. Maintained libraries are used for the rest:
+`urllib.request` and `ssl` for proxies and certificates, platformdirs for the folders, filelock for the lock. What
+remains, one range request at a time, is `transfer`.
 """

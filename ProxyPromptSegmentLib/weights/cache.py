@@ -1,7 +1,7 @@
-"""The cache of weights: one folder for every process of a user, that holds the right file under a name, or none.
+"""The cache of weights: one folder per user, shared by all processes, that contains only verified files.
 
-``NAME/FILE`` is a file whose hash was found right before it got this name. ``partial`` holds what is still coming,
-``locks`` makes processes wait for each other. Nothing else is written.
+``NAME/FILE`` is a file that was moved into place after its hash was verified. ``partial`` contains unfinished
+downloads, ``locks`` the lock files between processes. Nothing else is written.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class ModelCache:
     """The folder of downloaded and imported weights."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Uses ``folder``, or the one of `cache_folder`; nothing is made before something is fetched."""
+        """Use ``folder``, or by default `cache_folder`; it is created by the first download or import."""
         self.folder = folder or cache_folder()
 
     def path_of(self, entry: ModelEntry) -> Path:
-        """Where an entry's file lies, or would."""
+        """Return the path of an entry's file, whether it exists or not."""
         return self.folder / entry.name / entry.file
 
     def is_installed(self, entry: ModelEntry) -> bool:
-        """Whether the file is there with the promised size; the hash is looked at before it is loaded."""
+        """Return whether the file exists with the registered size; its hash is verified before it is loaded."""
         path = self.path_of(entry)
         return path.is_file() and entry.bytes in (None, path.stat().st_size)
 
     def expected(self, entry: ModelEntry) -> str | None:
-        """The hash that the file has to have: the registry's, or the one that was remembered at the import."""
+        """Return the hash that the file must have: the registry's, or the one recorded at its import."""
         if entry.sha256:
             return entry.sha256.lower()
         try:
@@ -53,7 +53,7 @@ class ModelCache:
             return None
 
     def kept(self, entry: ModelEntry) -> int:
-        """How many bytes of an interrupted download are there."""
+        """Return the number of bytes kept from an interrupted download."""
         return self._part(entry, entry.bytes or 0).received
 
     def download(
@@ -63,19 +63,19 @@ class ModelCache:
         cancel: CancelToken | None = None,
         manner: Manner | None = None,
     ) -> Path | None:
-        """Fetches an entry's file, goes on where an earlier attempt stopped, and checks it before it gets its name.
+        """Download an entry's file, resuming an earlier attempt, and verify it before it is moved into place.
 
         Args:
-            entry: What to fetch.
-            progress: Told of each received byte; begins again where a source begins again.
-            cancel: Stops; what was received is kept.
-            manner: Time-outs, and whether http is allowed.
+            entry: The entry to download.
+            progress: Receives the bytes; restarts if a source restarts.
+            cancel: Stops the download; the received bytes are kept.
+            manner: Timeouts, and whether http is allowed.
 
         Returns:
             Where the file lies; None if it was cancelled.
 
         Raises:
-            CheckpointError: If no source gave the right file, or the registry does not say what the right one is.
+            CheckpointError: If no source has the right file, or the registry has no hash to verify it.
             OutputError: If the cache cannot be written, or the disk is full.
         """
         if not (entry.sha256 and entry.bytes and entry.urls):
@@ -83,13 +83,13 @@ class ModelCache:
                 f"'{entry.name}' cannot be downloaded: its entry lacks an address, a size or a hash that could be "
                 f"trusted. Fetch {entry.file} yourself and use `proxyprompt models import FILE`."
             )
-        if self._is_right(entry):  # before the lock, which a cache that others may only read does not allow
+        if self._is_right(entry):  # before the lock, which a read-only cache does not allow
             return self.path_of(entry)
         progress, cancel, part = progress or Progress(), cancel or CancelToken(), self._part(entry, entry.bytes)
         with self._locked(entry, cancel, progress) as held:
             if not held:
                 return None
-            if self._is_right(entry):  # perhaps another process fetched it while this one waited
+            if self._is_right(entry):  # another process may have downloaded it meanwhile
                 return self.path_of(entry)
             self._enough_space(part)
             meter = _Meter(progress, part.size, entry.name)
@@ -108,15 +108,15 @@ class ModelCache:
     def take(
         self, entry: ModelEntry, source: Path, progress: Progress | None = None, cancel: CancelToken | None = None
     ) -> Path | None:
-        """Copies a file that somebody brought into the cache, if its hash is right.
+        """Import a file into the cache if its hash is right.
 
-        An entry without a hash takes any file, and the hash of this one is remembered: from then on only it is right.
+        An entry without a hash accepts any file; the file's hash is recorded, and from then on only this file is valid.
 
         Returns:
             Where the file lies; None if it was cancelled.
 
         Raises:
-            CheckpointError: If it is another file.
+            CheckpointError: If it is a different file.
             OutputError: If the cache cannot be written, or the disk is full.
         """
         progress, cancel = progress or Progress(), cancel or CancelToken()
@@ -142,7 +142,7 @@ class ModelCache:
                 progress.close()
 
     def check(self, entry: ModelEntry, progress: Progress | None = None) -> str | None:
-        """Reads an installed file and compares; tells what is wrong, or None.
+        """Verify an installed file; return what is wrong, or None.
 
         Raises:
             CheckpointError: If it is not installed.
@@ -153,7 +153,7 @@ class ModelCache:
         return check_file(entry, path, self.expected(entry), progress)
 
     def remove(self, entry: ModelEntry) -> int:
-        """Removes an entry's file and what is left of interrupted downloads; returns the bytes that became free.
+        """Remove an entry's file and interrupted downloads of it; return the number of bytes freed.
 
         Raises:
             OutputError: If it cannot be removed.
@@ -165,14 +165,14 @@ class ModelCache:
             freed += path.stat().st_size if path.is_file() else 0
             for file in (path, self._memory(entry)):
                 file.unlink(missing_ok=True)
-            with suppress(OSError):  # somebody else's file may lie in it
+            with suppress(OSError):  # it may contain other files
                 path.parent.rmdir()
         except OSError as error:
             raise OutputError(f"{path} cannot be removed ({error.strerror}); change its permissions.") from None
         return freed
 
     def _part(self, entry: ModelEntry, size: int) -> Part:
-        # With the hash in its name: what is left of a former version of an entry is not gone on with.
+        # The name contains the hash, so that a partial download of a former version is not resumed.
         return Part(self.folder / "partial" / f"{entry.name}-{(entry.sha256 or 'import')[:16].lower()}.part", size)
 
     def _memory(self, entry: ModelEntry) -> Path:
@@ -186,10 +186,10 @@ class ModelCache:
         return check_file(entry, part.path, entry.sha256 and entry.sha256.lower())
 
     def _enough_space(self, part: Part) -> None:
-        """Refuses to begin what will not fit.
+        """Reject a download that will not fit.
 
         Raises:
-            OutputError: If less is free than is still to come.
+            OutputError: If there is less free space than bytes to come.
         """
         missing, free = part.size - part.received + _RESERVE, shutil.disk_usage(self.folder).free
         if free < missing:
@@ -199,7 +199,7 @@ class ModelCache:
             )
 
     def _install(self, entry: ModelEntry, part: Part, remember: bool = False) -> Path:
-        """Gives a checked file its name."""
+        """Move a verified file into place."""
         path = self.path_of(entry)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ class ModelCache:
 
     @contextmanager
     def _locked(self, entry: ModelEntry, cancel: CancelToken, progress: Progress) -> Iterator[bool]:
-        """Waits until no other process works on this entry; False if it was cancelled meanwhile.
+        """Hold the entry's lock, waiting for other processes; yield False if cancelled meanwhile.
 
         Raises:
             OutputError: If the cache cannot be written.
@@ -233,7 +233,7 @@ class ModelCache:
                     break
                 except Timeout:
                     if not waiting:
-                        progress.start(entry.bytes or 0, f"{entry.name}: another program fetches it, waiting")
+                        progress.start(entry.bytes or 0, f"{entry.name}: another program is downloading it, waiting")
                         waiting = True
                     time.sleep(_POLL)
         except OSError as error:
@@ -247,7 +247,7 @@ class ModelCache:
 
 
 class _Meter:
-    """Turns positions into steps, and begins again where a source begins again."""
+    """A converter of positions into progress steps, which restarts if a source restarts."""
 
     def __init__(self, progress: Progress, total: int, what: str) -> None:
         self.progress, self.total, self.what, self.at = progress, total, what, -1

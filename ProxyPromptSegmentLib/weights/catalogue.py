@@ -1,4 +1,4 @@
-"""Reads registry files: the one that comes with the program, strictly, and the user's own, which can only add."""
+"""Registry files: the program's own, read strictly, and the user's, which can only add entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.weights.entry import ModelEntry
 
 logger = logging.getLogger(__name__)
 
-# 1: only models that lie beside the list. 2: kinds, addresses, what an entry fits and needs.
+# 1: only models next to the file. 2: kinds, addresses, what an entry fits and needs.
 FORMAT = 2
 
 
@@ -27,7 +27,7 @@ class _Registry:
 
 
 def read_entries(file: Path, origin: str = "shipped") -> list[ModelEntry]:
-    """The entries of a registry file ``{"format": 2, "models": [entry, ...]}``.
+    """Read the entries of a registry file ``{"format": 2, "models": [entry, ...]}``.
 
     Raises:
         CheckpointError: If the file cannot be read or is damaged, or an entry is not allowed.
@@ -57,26 +57,28 @@ def read_entries(file: Path, origin: str = "shipped") -> list[ModelEntry]:
 
 
 def with_users_own(shipped: list[ModelEntry], file: Path) -> list[ModelEntry]:
-    """The shipped entries and those of the user's file.
+    """Return the shipped entries together with those of the user's file.
 
-    What is wrong in the user's file is warned of and left out: a mistake in it must not stop the models that come
-    with the program. An entry with the name of a shipped one is left out as well, so that nothing replaces it silently.
+    Errors in the user's file are logged and its entries ignored, because they must not affect the shipped models. An
+    entry with the name of a shipped one is ignored as well, so that it cannot silently replace it.
     """
     if not file.is_file():
         return shipped
     try:
         own = read_entries(file, str(file))
     except CheckpointError as error:
-        logger.warning("%s Its entries are left out", error)
+        logger.warning("%s Its entries are ignored", error)
         return shipped
     names = {entry.name for entry in shipped}
     for entry in own:
         if entry.name in names:
             logger.warning(
-                "%s has an entry '%s', but this name belongs to a model of the program; yours is left out: rename it",
+                "%s has an entry '%s', but this name belongs to a model of the program; yours is ignored: rename it",
                 file,
                 entry.name,
             )
         elif entry.embedded:
-            logger.warning("%s calls '%s' embedded, as only the program's models are: it is left out", file, entry.name)
+            logger.warning(
+                "%s marks '%s' as embedded, which only the program's models are: it is ignored", file, entry.name
+            )
     return [*shipped, *(entry for entry in own if entry.name not in names and not entry.embedded)]

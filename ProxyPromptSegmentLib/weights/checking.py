@@ -1,4 +1,4 @@
-"""Compares files with the registry: whether one is what its entry says, and which of those on a stick are known."""
+"""Verification of files against the registry: whether a file matches its entry, and which files are known."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ProxyPromptSegmentLib.weights.hashing import digests, sha256
 
 @dataclass(frozen=True)
 class Recognised:
-    """A file that somebody brought.
+    """A file offered for import.
 
     Attributes:
-        path: Where it lies.
-        sha256: Its hash.
-        entry: Whose file it is; None if nobody's.
+        path: Path of the file.
+        sha256: SHA-256 of the file.
+        entry: The entry that it belongs to; None if unknown.
     """
 
     path: Path
@@ -28,17 +28,17 @@ class Recognised:
 
 
 def recognise(places: Iterable[Path], entries: Iterable[ModelEntry]) -> list[Recognised]:
-    """Looks into files and folders for the registry's files, by their hash and not by their name.
+    """Find files of the registry among files and folders, by their hash, not by their name.
 
     Args:
-        places: Files, and folders that are searched to the bottom.
-        entries: What is looked for.
+        places: Files, and folders that are searched recursively.
+        entries: The entries to look for.
 
     Returns:
-        Every file that was named, and those of the folders that were recognised or look like weights.
+        Every file given, and those in the folders that were recognised or look like weights.
 
     Raises:
-        CheckpointError: If a place is not there.
+        CheckpointError: If a place does not exist.
     """
     known = {entry.sha256.lower(): entry for entry in entries if entry.sha256}
     sizes = {entry.bytes for entry in known.values()}
@@ -62,17 +62,17 @@ def recognise(places: Iterable[Path], entries: Iterable[ModelEntry]) -> list[Rec
 
 
 def check_file(entry: ModelEntry, path: Path, expected: str | None, progress: Progress | None = None) -> str | None:
-    """Compares a file with its entry; tells what is wrong, or None.
+    """Verify a file against its entry; return what is wrong, or None.
 
     Args:
-        entry: What it should be.
-        path: Where it lies.
-        expected: SHA-256; None checks the size alone.
-        progress: Told of each byte that was read.
+        entry: The entry that the file should match.
+        path: Path of the file.
+        expected: SHA-256; None verifies only the size and the MD5 prefix.
+        progress: Receives the bytes read.
     """
     size = path.stat().st_size
     if entry.bytes is not None and size != entry.bytes:
-        return f"it has {size} bytes, {entry.bytes} are right"
+        return f"it has {size} bytes instead of {entry.bytes}"
     told: Callable[[int], None] | None = None
     if progress:
         progress.start(size, f"checking {entry.name}")
@@ -81,10 +81,10 @@ def check_file(entry: ModelEntry, path: Path, expected: str | None, progress: Pr
     if progress:
         progress.close()
     if expected and strong != expected:
-        return f"it has SHA-256 {strong[:12]}..., {expected[:12]}... is right: it is damaged or another file"
+        return f"it has SHA-256 {strong[:12]}... instead of {expected[:12]}...: it is damaged or another file"
     if not weak.startswith(entry.md5_prefix):
         return (
-            f"its MD5 begins with {weak[: len(entry.md5_prefix)]}, and not with {entry.md5_prefix} as its publisher "
-            "says: the registry is wrong, please report it"
+            f"its MD5 begins with {weak[: len(entry.md5_prefix)]}, not with {entry.md5_prefix} as its publisher "
+            "states: the registry is wrong, please report it"
         )
     return None

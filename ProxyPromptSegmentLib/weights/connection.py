@@ -1,4 +1,4 @@
-"""Opens an address: https only unless the user says otherwise, with the proxies and certificates of the machine."""
+"""Connections: https only unless the user allows http, with the machine's proxies and certificates."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from urllib.parse import urlsplit
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError
 
-# Beside OpenSSL's own SSL_CERT_FILE and SSL_CERT_DIR; hospitals set them for other programs.
+# In addition to OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR; hospitals set these for other programs.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class RefusedError(Exception):
-    """This source will not give the right file; another may. The text is the reason, for a list of reasons."""
+    """A source that does not have the right file, while another may. The text is the reason, for a list of reasons."""
 
 
 class BrokenError(Exception):
-    """A transfer that stopped before its end; it may go on."""
+    """A transfer that stopped early and can be resumed."""
 
 
 def check_scheme(url: str, allow_http: bool) -> None:
-    """Refuses to talk without encryption.
+    """Reject unencrypted connections.
 
     Raises:
-        RefusedError: If the address is neither https nor, where the user allows it, http.
+        RefusedError: If the address is neither https nor, if the user allows it, http.
     """
     scheme = urlsplit(url).scheme.lower()
     if scheme == "http" and not allow_http:
@@ -39,7 +39,7 @@ def check_scheme(url: str, allow_http: bool) -> None:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to another address only where that one would have been allowed in the first place."""
+    """A redirect handler that follows only to addresses that are allowed themselves."""
 
     max_redirections = 5
 
@@ -49,20 +49,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        """The request for the new address.
+        """Return the request for the redirected address.
 
         Raises:
-            RefusedError: If it leads from https to http.
+            RefusedError: If it redirects from https to http.
         """
         check_scheme(newurl, self.allow_http)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def tls_context() -> ssl.SSLContext:
-    """Checks certificates against the system's list and those that ``SSL_CERT_FILE`` and the like name.
+    """Return a TLS context with the system's certificates and those named by ``SSL_CERT_FILE`` and similar variables.
 
     Raises:
-        CheckpointError: If a variable names a file that is no list of certificates.
+        CheckpointError: If a variable names a file that is not a list of certificates.
     """
     context = ssl.create_default_context()
     for variable in _BUNDLES:
@@ -77,7 +77,7 @@ def tls_context() -> ssl.SSLContext:
                 ) from None
     paths = ssl.get_default_verify_paths()
     if not context.cert_store_stats()["x509_ca"] and not (paths.cafile or paths.capath):
-        try:  # a Python whose OpenSSL finds no certificates of the system, as on some Macs
+        try:  # a Python whose OpenSSL does not find the system's certificates, as on some Macs
             import certifi
         except ImportError:
             return context
@@ -86,15 +86,15 @@ def tls_context() -> ssl.SSLContext:
 
 
 class Connections:
-    """Opens addresses; made once for a download, because reading the list of certificates takes a while.
+    """An opener of addresses, created once per download because loading certificates is slow.
 
     Attributes:
         allow_http: Whether http may be used.
-        timeout: Seconds after which a silent server is given up.
+        timeout: Seconds of silence after which a server is given up.
     """
 
     def __init__(self, allow_http: bool = False, timeout: float = 20.0) -> None:
-        """Takes proxies from ``HTTPS_PROXY``, ``NO_PROXY`` and the system's settings.
+        """Configure proxies from ``HTTPS_PROXY``, ``NO_PROXY`` and the system's settings.
 
         Raises:
             CheckpointError: As `tls_context`.
@@ -112,11 +112,11 @@ class Connections:
             self._opener.add_handler(handler)
 
     def open(self, url: str, headers: dict[str, str]) -> Any:
-        """Sends a GET request; the reply is to be used as a context manager.
+        """Send a GET request; use the reply as a context manager.
 
         Raises:
             RefusedError: If the address is not allowed.
-            OSError: As `urllib` says; `urllib.error.HTTPError` for any answer that is not a success.
+            OSError: As in `urllib`; `urllib.error.HTTPError` for any answer other than success.
         """
         check_scheme(url, self.allow_http)
         request = urllib.request.Request(url, headers={"User-Agent": f"ProxyPromptSegment/{__version__}", **headers})

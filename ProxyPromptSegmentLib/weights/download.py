@@ -1,4 +1,4 @@
-"""Fetches one file from several sources: goes on after breaks, and takes the next source where one is of no use."""
+"""Download of one file from several sources: resumes broken transfers and falls back to the next source."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ProxyPromptSegmentLib.weights.transfer import Part, receive
 
 @dataclass(frozen=True)
 class Manner:
-    """How to fetch.
+    """Options of a download.
 
     Attributes:
         allow_http: Whether unencrypted http may be used.
-        timeout: Seconds after which a silent server is given up.
-        pauses: Seconds to wait after the first, second, ... attempt that brought nothing; then the source is given up.
+        timeout: Seconds of silence after which a server is given up.
+        pauses: Seconds to wait after the first, second, ... attempt without progress; then the source is given up.
     """
 
     allow_http: bool = False
@@ -37,22 +37,22 @@ def fetch(
     cancel: CancelToken,
     manner: Manner,
 ) -> bool:
-    """Fills a part with the right bytes.
+    """Complete a partial file with the right bytes.
 
     Args:
-        name: Whose file it is, for messages.
-        urls: The sources, in the order in which they are tried.
-        part: What is there already; it is kept where it can be gone on with.
-        wrong: Looks at the whole part; tells what is wrong with it, or None.
-        at: Is told how many bytes are there.
-        cancel: Stops; the part is kept.
-        manner: How.
+        name: Name of the entry, for messages.
+        urls: The sources, tried in this order.
+        part: The partial file; it is resumed if possible.
+        wrong: Verifies the complete file; returns what is wrong with it, or None.
+        at: Receives the number of bytes so far.
+        cancel: Stops the download; the part is kept.
+        manner: Options.
 
     Returns:
-        Whether it is complete and right; False if it was cancelled.
+        True if it is complete and right; False if it was cancelled.
 
     Raises:
-        CheckpointError: If no source gave the right file; with what each of them did.
+        CheckpointError: If no source has the right file; with the reason for each.
         OutputError: If the part cannot be written.
     """
     said, connections = [], Connections(manner.allow_http, manner.timeout)
@@ -62,7 +62,7 @@ def fetch(
             if part.received < part.size:
                 return False
             reason = wrong()
-            if reason and not at_once:  # its beginning may be another source's, or older: once more from this one alone
+            if reason and not at_once:  # its beginning may be from another source or older: retry from this one alone
                 part.discard()
                 _complete(url, part, at, cancel, connections, manner.pauses)
                 if part.received < part.size:
@@ -89,13 +89,13 @@ def _complete(
     connections: Connections,
     pauses: tuple[float, ...],
 ) -> bool:
-    """Receives until the part is whole or somebody cancels.
+    """Receive until the part is complete or the download is cancelled.
 
     Returns:
-        Whether all of it came in one piece from this source.
+        Whether all of it came from this source without interruption.
 
     Raises:
-        RefusedError: If the source is of no use, or several attempts in a row brought nothing new.
+        RefusedError: If the source is unusable, or several attempts in a row made no progress.
     """
     furthest, in_vain, at_once = part.received, 0, part.received == 0
     while not cancel.cancelled:
@@ -115,7 +115,7 @@ def _complete(
 
 
 def _wait(seconds: float, cancel: CancelToken) -> None:
-    """Waits, but not longer than somebody wants to."""
+    """Wait, but stop early if cancelled."""
     end = time.monotonic() + seconds
     while not cancel.cancelled and (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.1))

@@ -1,4 +1,4 @@
-"""One entry of the registry of weights: valid once it is constructed, so that nothing hostile can be named by it."""
+"""Entries of the weights registry, validated on construction, so that no entry can name a harmful file."""
 
 from __future__ import annotations
 
@@ -51,26 +51,26 @@ class _Needs:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One file of weights.
+    """The registry entry of one weights file.
 
     Attributes:
-        name: What ``--model`` and ``models download`` take; lower case.
+        name: Name for ``--model`` and ``models download``; lower case.
         file: File name; a plain name, never a path.
-        sha256: The file's hash in hexadecimal; None where nobody trustworthy has told it: then it can only be imported.
-        bytes: Its size.
+        sha256: The file's hash in hexadecimal; None if no trustworthy source states it: it can then only be imported.
+        bytes: Size of the file in bytes.
         licence: Licence of the weights.
-        description: One sentence: what it is.
-        citation: What to cite.
+        description: A sentence describing the model.
+        citation: The publication to cite.
         kind: A `ModelKind`.
-        urls: Where it can be had, tried in this order.
-        fits: The backbone name whose modules it fills.
-        package: What has to be installed to use it.
-        base: Name of the backbone entry that a generator was trained on.
-        trained_on: The data.
-        hash_source: Who says that the hash is right.
-        md5_prefix: Beginning of the MD5 that the publisher put into the file's name; "" where there is none.
+        urls: Download addresses, tried in this order.
+        fits: Name of the backbone that the weights are for.
+        package: Python package required to use it.
+        base: Name of the backbone entry that a prompt generator was trained on.
+        trained_on: Training data.
+        hash_source: Source of the hash.
+        md5_prefix: Beginning of the MD5 that the publisher put into the file name; "" if there is none.
         embedded: Whether it comes with the program.
-        origin: ``shipped``, or the registry file that a user added it in.
+        origin: ``shipped``, or the user's registry file that adds it.
     """
 
     name: str
@@ -92,10 +92,10 @@ class ModelEntry:
     origin: str = "shipped"
 
     def __post_init__(self) -> None:
-        """Refuses what is malformed or could reach outside of a model's folder.
+        """Reject entries that are malformed or could refer to paths outside the model's folder.
 
         Raises:
-            CheckpointError: With the field, its value and what is allowed.
+            CheckpointError: Naming the field, its value and what is allowed.
         """
         check_name(self.name)
         check_file_name(self.file, self.name)
@@ -106,7 +106,7 @@ class ModelEntry:
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
             raise self._wrong("sha256", self.sha256, "64 hexadecimal digits")
         if self.bytes is not None and self.bytes < 1:
-            raise self._wrong("bytes", self.bytes, "a whole number above 0")
+            raise self._wrong("bytes", self.bytes, "an integer above 0")
         if self.kind != ModelKind.MODEL and not self.fits:
             raise self._wrong("fits", self.fits, f"the name of the backbone, which a {self.kind} needs")
         if self.md5_prefix and not _MD5_PREFIX.fullmatch(self.md5_prefix):
@@ -116,7 +116,7 @@ class ModelEntry:
 
     @classmethod
     def from_dict(cls, values: Any, origin: str = "shipped") -> ModelEntry:
-        """Reads an entry of a registry file; ``needs`` holds ``package`` and ``base`` there.
+        """Build an entry from its JSON object, in which ``needs`` contains ``package`` and ``base``.
 
         Raises:
             CheckpointError: If a field is missing, unknown or not allowed.
@@ -133,7 +133,7 @@ class ModelEntry:
         return dataclasses.replace(entry, package=needs.package, base=needs.base, origin=origin)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry as a registry file has it; empty fields are left out."""
+        """Return the entry as in a registry file, without empty fields."""
         values = dataclasses.asdict(self)
         needs = {key: values.pop(key) for key in ("package", "base")}
         values["urls"] = list(self.urls)
@@ -146,28 +146,28 @@ class ModelEntry:
 
 
 def check_name(name: str) -> None:
-    """Refuses what is no plain lower-case name: it becomes the name of a folder.
+    """Reject names that are not plain and lower case, because the name becomes that of a folder.
 
     Raises:
-        CheckpointError: If it is anything else.
+        CheckpointError: If the name is not allowed.
     """
     if not _NAME.fullmatch(name) or ".." in name or name.endswith(".") or _RESERVED.fullmatch(name):
         raise CheckpointError(
-            f"{name!r} cannot be a model's name, because it becomes the name of a folder; allowed are small letters, "
-            "digits, and . _ + - between them, and no name that Windows keeps for itself"
+            f"{name!r} cannot be a model's name, because it becomes the name of a folder; allowed are lower-case "
+            "letters, digits, and . _ + - between them, and no name that Windows reserves"
         )
 
 
 def check_file_name(file: str, name: str) -> None:
-    """Refuses a file name that is a path, or that a system would understand as something else.
+    """Reject file names that are paths or have a special meaning on some system.
 
     Raises:
-        CheckpointError: If it is no plain file name with a suffix of weights.
+        CheckpointError: If it is not a plain file name with a weights suffix.
     """
     plain = _FILE.fullmatch(file) and ".." not in file and not file.endswith(".") and not _RESERVED.fullmatch(file)
     if not plain:
         raise CheckpointError(
-            f"the entry '{name}' has the file {file!r}, which is no plain file name and could lie outside of the "
+            f"the entry '{name}' has the file {file!r}, which is not a plain file name and could lie outside the "
             "model's folder; allowed are letters, digits, and . _ + - between them"
         )
     if not file.lower().endswith(SUFFIXES):
@@ -175,10 +175,10 @@ def check_file_name(file: str, name: str) -> None:
 
 
 def check_url(url: str, name: str) -> None:
-    """Refuses an address that is not complete or of another kind.
+    """Reject addresses that are incomplete or of another kind.
 
     Raises:
-        CheckpointError: If its scheme is none of `SCHEMES`, or the host or path is missing.
+        CheckpointError: If its scheme is not in `SCHEMES`, or the host or path is missing.
     """
     try:
         parts = urlsplit(url)
@@ -187,6 +187,6 @@ def check_url(url: str, name: str) -> None:
         good = False
     if not good or any(character.isspace() for character in url):
         raise CheckpointError(
-            f"the entry '{name}' has the address {url!r}; allowed are https://HOST/PATH and file:///PATH "
-            "(and http://, which is used only with --allow-http)"
+            f"the entry '{name}' has the address {url!r}; allowed are https://HOST/PATH and file:///PATH (and "
+            "http://, which is used only with --allow-http)"
         )

@@ -1,4 +1,4 @@
-"""Hashes of files, read once in pieces."""
+"""Hashes of files, read in blocks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _PIECE = 1 << 20
 
 
 def digests(path: Path, told: Callable[[int], None] | None = None) -> tuple[str, str]:
-    """SHA-256 and MD5 of a file in hexadecimal; MD5 only because SAM's file names carry its beginning.
+    """Return SHA-256 and MD5 of a file in hexadecimal; MD5 only because SAM's file names contain its beginning.
 
     Args:
         path: The file.
-        told: Is told the number of bytes after each piece.
+        told: Receives the number of bytes of each block.
     """
     strong, weak = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
@@ -28,7 +28,7 @@ def digests(path: Path, told: Callable[[int], None] | None = None) -> tuple[str,
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
+    """Return the file's SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for piece in iter(lambda: file.read(_PIECE), b""):

@@ -1,7 +1,7 @@
-"""The release folder of the project's own weights: what a maintainer uploads, the same bytes whenever it is made.
+"""The release folder of the project's own weights, as a maintainer uploads it; reproducible byte for byte.
 
-A folder holds, for each model, the checkpoint and its card, then ``registry.json`` with entries that anybody can put
-into a registry, and ``SHA256SUMS`` for ``sha256sum -c``. No date, no machine and no order of a file system goes in.
+It contains the checkpoint and the card of each model, ``registry.json`` with entries that can be added to any
+registry, and ``SHA256SUMS`` for ``sha256sum -c``; no dates, machine names or file system order.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ProxyPromptSegmentLib.weights.catalogue import FORMAT
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, ModelKind, check_url
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
-# What the checkpoint itself cannot know; in a JSON file of the checkpoint's name, or in the registry's entry.
+# Not stored in the checkpoint; from a JSON file of the same name, or from the registry entry.
 _WORDS = ("licence", "description", "citation", "trained_on")
 
 
 @dataclass(frozen=True)
 class Release:
-    """One model to be published.
+    """A model to be published.
 
     Attributes:
         checkpoint: A ``.safetensors`` file of this project.
         card: Its model card in Markdown.
         words: Licence, description, citation and training data.
-        name: Its name; "" is the one that the checkpoint gives itself, which after a training is its recipe's.
+        name: Name of the model; "" means the name in the checkpoint, which is that of its recipe.
     """
 
     checkpoint: Path
@@ -43,7 +43,7 @@ class Release:
 
 
 def release_of_file(checkpoint: Path) -> Release:
-    """A release of a checkpoint with its card (``.md``) and its words (``.json``) beside it.
+    """Build a release from a checkpoint with its card (``.md``) and its words (``.json``) next to it.
 
     Raises:
         CheckpointError: If one of them is missing or damaged.
@@ -53,7 +53,7 @@ def release_of_file(checkpoint: Path) -> Release:
         if not path.is_file():
             raise CheckpointError(
                 f"{path} is missing; a release needs the checkpoint {checkpoint.name}, its card {card.name}, and "
-                f"{words.name} with {', '.join(_WORDS)} (and its name, where the checkpoint has another)."
+                f"{words.name} with {', '.join(_WORDS)} (and the name, if it differs from the checkpoint's)."
             )
     try:
         content = json.loads(words.read_text(encoding="utf-8"))
@@ -63,36 +63,36 @@ def release_of_file(checkpoint: Path) -> Release:
 
 
 def release_of_entry(entry: ModelEntry, checkpoint: Path, card: Path) -> Release:
-    """A release of a registered model, with the words of its entry.
+    """Build a release of a registered model, with the words of its entry.
 
     Raises:
         CheckpointError: If the card is missing.
     """
     if not card.is_file():
-        raise CheckpointError(f"the model card {card} is missing; write what the model can do and what not.")
+        raise CheckpointError(f"the model card {card} is missing; write what the model can and cannot do.")
     return Release(checkpoint, card, {key: getattr(entry, key) for key in _WORDS}, entry.name)
 
 
 def entry_of(release: Release, address: str = "") -> ModelEntry:
-    """The registry entry of a release, from what its checkpoint says of itself.
+    """Build the registry entry of a release from the metadata of its checkpoint.
 
     Args:
-        release: What is published.
-        address: Where the folder will be uploaded, ending with ``/``; "" where that is not known yet.
+        release: The release.
+        address: Address of the uploaded folder, ending with ``/``; "" if not known yet.
 
     Raises:
-        CheckpointError: If the checkpoint is no model or prompt generator of this project, or a word is missing.
+        CheckpointError: If the checkpoint is not a model or prompt generator of this project, or a word is missing.
     """
     empty = [key for key in _WORDS if not release.words.get(key)]
     if empty:
-        raise CheckpointError(f"{release.checkpoint.name} is not published without {', '.join(empty)}.")
+        raise CheckpointError(f"{release.checkpoint.name} cannot be published without {', '.join(empty)}.")
     said = _metadata(release.checkpoint)
     try:
         kind, backbone = said.get("kind", ModelKind.MODEL.value), said["model"]["backbone"]
         name = release.name or said["name"]
         base = said["base"]["name"] if kind == ModelKind.GENERATOR else ""
     except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{release.checkpoint} does not say its {error}; it cannot be published.") from None
+        raise CheckpointError(f"{release.checkpoint} does not state its {error}; it cannot be published.") from None
     words = release.words
     entry = ModelEntry(
         name=name,
@@ -113,19 +113,19 @@ def entry_of(release: Release, address: str = "") -> ModelEntry:
 
 
 def publish(releases: Sequence[Release], folder: Path, address: str = "") -> list[ModelEntry]:
-    """Makes the release folder, whole or not at all.
+    """Create the release folder, completely or not at all.
 
     Args:
-        releases: What is published.
-        folder: Must not exist yet, or be empty.
-        address: Where it will be uploaded.
+        releases: The releases.
+        folder: The folder; it must not exist yet, or be empty.
+        address: Address of the uploaded folder.
 
     Returns:
         The entries, in the order of the manifest.
 
     Raises:
         CheckpointError: If a release is not complete, or two have the same name or file.
-        OutputError: If the folder cannot be made.
+        OutputError: If the folder cannot be created.
     """
     if address:
         address = address if address.endswith("/") else f"{address}/"
@@ -169,20 +169,20 @@ def publish(releases: Sequence[Release], folder: Path, address: str = "") -> lis
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_bytes(text.encode("utf-8"))  # the same line ends everywhere
+    path.write_bytes(text.encode("utf-8"))  # the same line endings everywhere
 
 
 def _metadata(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, without its tensors."""
+    """Read the metadata of a checkpoint, without its tensors."""
     from safetensors import SafetensorError, safe_open
 
     if checkpoint.suffix.lower() != OWN_SUFFIX:
-        raise CheckpointError(f"{checkpoint.name} is no {OWN_SUFFIX} file; only those are published.")
+        raise CheckpointError(f"{checkpoint.name} is not a {OWN_SUFFIX} file; only those are published.")
     try:
         with safe_open(str(checkpoint), framework="np") as file:
             said = json.loads((file.metadata() or {})["proxyprompt"])
         if not isinstance(said, dict):
-            raise TypeError("its metadata is no description")
+            raise TypeError("its metadata is invalid")
         return said
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint} is no checkpoint of ProxyPromptSegment ({error}).") from None
+        raise CheckpointError(f"{checkpoint} is not a checkpoint of ProxyPromptSegment ({error}).") from None

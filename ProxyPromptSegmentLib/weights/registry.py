@@ -1,4 +1,4 @@
-"""Which models and weights there are, by name, and where their files lie on this machine."""
+"""The registry: known models and weights by name, and the paths of their files on this machine."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ DEFAULT_TRACKING_MODEL = "sam2-compact"
 
 
 def models_folder() -> Path:
-    """The folder of the registry and of the embedded checkpoints."""
+    """Return the folder of the registry and of the embedded checkpoints."""
     from ProxyPromptSegmentLib.resources import resource_path
 
     return resource_path("models")
 
 
 def read_registry(folder: Path | None = None) -> list[ModelEntry]:
-    """The embedded models: those whose checkpoints lie beside a folder's ``registry.json``.
+    """Return the embedded models: those whose checkpoints are next to ``registry.json``.
 
     Raises:
-        CheckpointError: If the file is missing, damaged or names a path outside of its folder.
+        CheckpointError: If the file is missing, damaged or names a path outside its folder.
     """
     entries = read_entries((folder or models_folder()) / "registry.json")
     return [entry for entry in entries if entry.embedded]
 
 
 def all_entries(folder: Path | None = None) -> list[ModelEntry]:
-    """Everything that has a name: embedded, downloadable, and what the user's own file adds.
+    """Return all entries: embedded, downloadable, and those added by the user's file.
 
     Args:
         folder: Folder of the registry, for tests; the user's file is then not read.
 
     Raises:
-        CheckpointError: If the registry of the program is damaged; what is wrong in the user's is only warned of.
+        CheckpointError: If the program's registry is damaged; errors in the user's are only logged as warnings.
     """
     shipped = read_entries((folder or models_folder()) / "registry.json")
     return shipped if folder else with_users_own(shipped, user_registry())
 
 
 def find(name: str, folder: Path | None = None) -> ModelEntry:
-    """The entry of this name.
+    """Return the entry with the given name.
 
     Raises:
         CheckpointError: If there is none.
@@ -75,16 +75,16 @@ def find(name: str, folder: Path | None = None) -> ModelEntry:
 
 
 def base_file(name: str, digest: str | None = None, folder: Path | None = None) -> tuple[ModelEntry, Path, str | None]:
-    """Finds official backbone weights on this machine.
+    """Find official backbone weights on this machine.
 
     Args:
         name: Name of the backbone entry.
-        digest: SHA-256 that they must have, where somebody else names it: an entry of another name is taken as well,
-            one of another hash never.
+        digest: SHA-256 that they must have, e.g. as required by a prompt generator: an entry of another name is
+            accepted, one with another hash never.
         folder: Folder of the registry, for tests.
 
     Returns:
-        Entry, path and expected SHA-256; the hash has not been looked at yet.
+        Entry, path and expected SHA-256; the hash is not verified yet.
 
     Raises:
         CheckpointError: If there are none, or they are not on this machine.
@@ -101,7 +101,7 @@ def base_file(name: str, digest: str | None = None, folder: Path | None = None) 
             )
         entry = same[0]
     if entry.kind != ModelKind.BACKBONE:
-        raise CheckpointError(f"'{entry.name}' is a {entry.kind} and no image backbone; name one of those.")
+        raise CheckpointError(f"'{entry.name}' is a {entry.kind}, not an image backbone; give one of those.")
     path = location(entry, folder)
     if not path.is_file():
         raise CheckpointError(_missing(entry, path))
@@ -109,17 +109,17 @@ def base_file(name: str, digest: str | None = None, folder: Path | None = None) 
 
 
 def checkpoint_of(entry: ModelEntry, folder: Path | None = None) -> Path:
-    """Where an embedded model's checkpoint lies; `ModelEntry` has made sure that it is a plain file name."""
+    """Return the path of an embedded model's checkpoint; `ModelEntry` guarantees a plain file name."""
     return (folder or models_folder()).resolve() / entry.file
 
 
 def location(entry: ModelEntry, folder: Path | None = None) -> Path:
-    """Where an entry's file lies, or would: beside the registry, or in the cache."""
+    """Return the path of an entry's file, next to the registry or in the cache, whether it exists or not."""
     return checkpoint_of(entry, folder) if entry.embedded else ModelCache().path_of(entry)
 
 
 def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
-    """Finds a checkpoint by name or path and checks the hash where one is known.
+    """Find a checkpoint by name or path and checks the hash where one is known.
 
     Args:
         model: Name of a registered model or prompt generator, or path of a ``.safetensors`` file.
@@ -145,8 +145,8 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
     entry = find(model, folder)
     if entry.kind == ModelKind.BACKBONE:
         raise CheckpointError(
-            f"'{model}' are weights of an image backbone alone, which a prompt generator needs beside it; name a model "
-            "or generator of `proxyprompt models list`."
+            f"'{model}' are weights of an image backbone alone, which a prompt generator needs beside it; name a "
+            "model or generator of `proxyprompt models list`."
         )
     path, expected = location(entry, folder), entry.sha256
     if not path.is_file():
@@ -156,8 +156,8 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
     if expected and (found := weights_sha256(path)) != expected.lower():
         remedy = "Install the program again" if entry.embedded else f"`proxyprompt models download {model}` mends it"
         raise CheckpointError(
-            f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {expected[:12]}...; it is "
-            f"damaged or another file. {remedy}."
+            f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {expected[:12]}...; it is damaged or "
+            f"another file. {remedy}."
         )
     return path, expected.lower() if expected else None
 
@@ -165,8 +165,8 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
 def _missing(entry: ModelEntry, path: Path) -> str:
     if entry.embedded:
         return (
-            f"the checkpoint of '{entry.name}' is not installed ({path} is missing); install the program again, "
-            f"or give a {OWN_SUFFIX} file."
+            f"the checkpoint of '{entry.name}' is not installed ({path} is missing); install the program again, or "
+            f"give a {OWN_SUFFIX} file."
         )
     size = f" ({entry.bytes / 1e6:.0f} MB)" if entry.bytes else ""
     return (

@@ -1,8 +1,8 @@
-"""One piece of a transfer: goes on behind the bytes that are already there, or says why it cannot.
+"""One transfer attempt: resumes after the bytes already received, or reports why it cannot.
 
-The partial file holds the first bytes of what was promised; beside it lies what identifies the server's version of the
-file (ETag or date), so that a file that changed meanwhile is begun again and not glued together. Whether the result is
-right is decided by the hash of the whole, not here.
+The partial file contains the first bytes of the expected file. A note next to it identifies the server's version (ETag
+or date), so that a file that changed meanwhile is restarted and not patched together. The result is verified by the
+hash of the complete file, not here.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _HINTS = {
-    401: "a password is wanted; fetch the file yourself and import it",
-    403: "access is refused; a firewall may block it",
+    401: "authentication is required; download the file yourself and import it",
+    403: "access is denied; a firewall may block it",
     404: "the file is not there any more; update ProxyPromptSegment",
-    407: "the proxy wants a password; set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
+    407: "the proxy requires a password; set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
     410: "the file is not there any more; update ProxyPromptSegment",
-    451: "it is blocked here",
+    451: "it is blocked for legal reasons",
 }
 
 
 @dataclass(frozen=True)
 class Part:
-    """A partial file and the note beside it.
+    """A partial file and its note, which identifies the server's version.
 
     Attributes:
-        path: Where the bytes lie.
-        size: How many there will be.
+        path: Path of the partial file.
+        size: Size of the complete file in bytes.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class Part:
 
     @property
     def received(self) -> int:
-        """How many bytes are there."""
+        """Number of bytes received so far."""
         try:
             return self.path.stat().st_size
         except OSError:
@@ -64,17 +64,17 @@ class Part:
         return self.path.with_name(f"{self.path.name}.json")
 
     def discard(self) -> None:
-        """Removes it."""
+        """Remove the file and its note."""
         for path in (self.path, self._note):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def remember(self, url: str, validator: str) -> None:
-        """Notes by which ETag or date the server's version can be known again."""
+        """Record the ETag or date that identifies the server's version."""
         self._note.write_text(json.dumps({"url": url, "validator": validator}), encoding="utf-8")
 
     def validator(self, url: str) -> str:
-        """What was noted for this address; "" if nothing."""
+        """Return the ETag or date recorded for this address; "" if there is none."""
         try:
             noted = json.loads(self._note.read_text(encoding="utf-8"))
             return str(noted["validator"]) if noted["url"] == url else ""
@@ -83,18 +83,18 @@ class Part:
 
 
 def receive(url: str, part: Part, at: Callable[[int], None], cancel: CancelToken, connections: Connections) -> None:
-    """Fetches from where the part ends until the end, a break or a cancel; every received byte is kept.
+    """Receive from the end of the part until the file is complete, broken off or cancelled; keep every byte.
 
     Args:
         url: https, http or file address.
-        part: What is there already; more of it afterwards.
-        at: Is told the number of bytes that are there, also when it falls back to 0.
-        cancel: Looked at after each piece, so at the latest after the time-out.
+        part: The partial file, which is extended.
+        at: Receives the number of bytes so far, also when it falls back to 0.
+        cancel: Checked after each block, so at the latest after the timeout.
         connections: Opens the address.
 
     Raises:
-        BrokenError: If it stopped early and may go on.
-        RefusedError: If this source is of no use.
+        BrokenError: If it stopped early and can be resumed.
+        RefusedError: If this source is unusable.
         OutputError: If the part cannot be written.
     """
     if part.received > part.size:
@@ -122,18 +122,18 @@ def receive(url: str, part: Part, at: Callable[[int], None], cancel: CancelToken
         raise _unreachable(error) from None
     except (OSError, HTTPException) as error:
         raise BrokenError(f"the connection broke off ({_words(error)})") from None
-    except ValueError as error:  # a port that is no number, a header that is no header
-        raise RefusedError(f"its answer cannot be understood ({error})") from None
+    except ValueError as error:  # an invalid port or header
+        raise RefusedError(f"its answer is invalid ({error})") from None
     if not cancel.cancelled and part.received < part.size:
         raise BrokenError(f"the connection ended after {part.received} of {part.size} bytes")
 
 
 def _begin(reply: Any, part: Part, have: int) -> int:
-    """Reads the head of a reply; returns at which byte it begins.
+    """Check the head of a reply and return the byte at which it begins.
 
     Raises:
-        BrokenError: If it answers another range: begun again from zero.
-        RefusedError: If it is not the file that was promised.
+        BrokenError: If it answers with another range; the transfer then restarts from zero.
+        RefusedError: If it is not the registered file.
     """
     if reply.headers.get_content_type() == "text/html":
         raise RefusedError(
@@ -145,21 +145,23 @@ def _begin(reply: Any, part: Part, have: int) -> int:
         match = _RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
         if not match or int(match[1]) != have:
             part.discard()
-            raise BrokenError("it sent another part of the file than was asked for")
+            raise BrokenError("it sent another part of the file than requested")
         start, total = have, match[3]
     elif reply.status == 200:
         start, total = 0, reply.headers.get("Content-Length", "*")
     else:
         raise RefusedError(f"it answered {reply.status} {reply.reason}")
     if total.isdigit() and int(total) != part.size:
-        raise RefusedError(f"its file has {total} bytes, {part.size} were promised: it is another file")
+        raise RefusedError(f"its file has {total} bytes instead of {part.size}: it is another file")
     return start
 
 
 def _write_note(part: Part, url: str, reply: Any, start: int) -> None:
-    """Notes the version before its first byte is written; a part of an older version is emptied before."""
+    """Record the version before its first byte is written; a part of an older version is emptied first."""
     tag = reply.headers.get("ETag", "")
-    validator = tag if tag.startswith('"') else reply.headers.get("Last-Modified", "")  # a weak tag promises no bytes
+    validator = (
+        tag if tag.startswith('"') else reply.headers.get("Last-Modified", "")
+    )  # a weak tag does not guarantee equal bytes
     try:
         if start == 0:
             part.path.open("wb").close()
@@ -169,10 +171,10 @@ def _write_note(part: Part, url: str, reply: Any, start: int) -> None:
 
 
 def _append(part: Part, start: int, read: Callable[[], bytes], at: Callable[[int], None], cancel: CancelToken) -> None:
-    """Writes pieces behind ``start`` until there are none.
+    """Write blocks from ``start`` on until there are none.
 
     Raises:
-        RefusedError: If there are more bytes than promised.
+        RefusedError: If there are more bytes than expected.
         OutputError: If they cannot be written.
     """
     at(start)
@@ -188,7 +190,7 @@ def _append(part: Part, start: int, read: Callable[[], bytes], at: Callable[[int
                 return
             if start + len(piece) > part.size:
                 part.discard()
-                raise RefusedError(f"it sent more than the {part.size} bytes that were promised: it is another file")
+                raise RefusedError(f"it sent more than the expected {part.size} bytes: it is another file")
             _write(file, piece, part.path)
             start += len(piece)
             at(start)
@@ -204,7 +206,7 @@ def _write(file: Any, piece: bytes, path: Path) -> None:
 
 
 def _copy(url: str, part: Part, at: Callable[[int], None], cancel: CancelToken) -> None:
-    """The same from a file of this machine."""
+    """Copy from a file URL."""
     parts = urlsplit(url)
     source = Path(url2pathname(f"//{parts.netloc}{parts.path}" if parts.netloc else parts.path))
     if not source.is_file():
@@ -213,7 +215,7 @@ def _copy(url: str, part: Part, at: Callable[[int], None], cancel: CancelToken) 
 
 
 def copy_file(source: Path, part: Part, at: Callable[[int], None], cancel: CancelToken) -> None:
-    """Copies a file to the part, always from its beginning.
+    """Copy a file to the part, always from its beginning.
 
     Raises:
         RefusedError: If it cannot be read or has another size.
@@ -223,34 +225,34 @@ def copy_file(source: Path, part: Part, at: Callable[[int], None], cancel: Cance
         with source.open("rb") as file:
             size = source.stat().st_size
             if size != part.size:
-                raise RefusedError(f"{source} has {size} bytes, {part.size} were promised: it is another file")
+                raise RefusedError(f"{source} has {size} bytes instead of {part.size}: it is another file")
             part.discard()
             _append(part, 0, lambda: file.read(PIECE), at, cancel)
     except OSError as error:
         raise RefusedError(f"{source} cannot be read ({_words(error)})") from None
     if not cancel.cancelled and part.received < part.size:
-        raise RefusedError(f"{source} became shorter while it was read")
+        raise RefusedError(f"{source} was truncated while it was read")
 
 
 def _refusal(error: HTTPError, part: Part) -> Exception:
-    """What an answer other than success means."""
-    if error.code == 416:  # the part is no beginning of what the server has
+    """Return the exception for an answer other than success."""
+    if error.code == 416:  # the part is not a beginning of the server's file
         part.discard()
         return BrokenError("its file ends before the bytes that are still missing")
     said = f"it answered {error.code} {error.reason}"
     if error.code in _PASSING:
         return BrokenError(said)
     if error.code in (301, 302, 303, 307, 308):
-        return RefusedError(f"it sends from one address to the next without end ({said})")
+        return RefusedError(f"too many redirects ({said})")
     return RefusedError(f"{said}: {_HINTS[error.code]}" if error.code in _HINTS else said)
 
 
 def _unreachable(error: URLError) -> Exception:
-    """Why no connection came about."""
+    """Return the exception for a failed connection."""
     reason = error.reason
     if isinstance(reason, ssl.SSLCertVerificationError):
         return RefusedError(
-            f"its certificate cannot be checked ({reason.verify_message}); if your network opens encrypted "
+            f"its certificate cannot be verified ({reason.verify_message}); if your network inspects encrypted "
             "connections, set SSL_CERT_FILE to the file of its certificates (ask your IT department)"
         )
     if isinstance(reason, OSError):
@@ -259,10 +261,10 @@ def _unreachable(error: URLError) -> Exception:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The sentence for bytes that could not be written."""
+    """Return the exception for bytes that could not be written."""
     if error.errno in _FULL:
         return OutputError(
-            f"the disk of {path.parent} is full; nothing was left there. Free some space, or set PROXYPROMPT_CACHE to "
+            f"the disk of {path.parent} is full; no partial file was left. Free up space, or set PROXYPROMPT_CACHE to "
             "a folder on another disk."
         )
     return OutputError(

@@ -155,7 +155,7 @@ def test_only_frames_that_show_every_object_are_drawn():
     masks[0, 1] = masks[2] = 0
     drawn = tracking.draw_frames([replace(two, masks=masks)], 1, 0)
     assert [index for _, index in drawn] == [1]
-    with pytest.raises(UsageError, match="2 different support frames were asked for, 1"):
+    with pytest.raises(UsageError, match="2 different support frames were requested, but there are 1"):
         tracking.draw_frames([replace(two, masks=masks)], 2, 0)
 
 
@@ -388,9 +388,9 @@ def test_the_sweeps_of_a_folder_of_data_are_followed(segmenter, few_frames):
 
 
 def test_what_cannot_be_followed_is_refused(segmenter, few_frames):
-    with pytest.raises(UsageError, match="a second model is set beside volumes"):
+    with pytest.raises(UsageError, match="a second model is compared on volumes"):
         tracking.run_tracking(segmenter, few_frames, "ccaus_video", beside={"x": segmenter})
-    with pytest.raises(UsageError, match="no sweeps or volumes to follow"):
+    with pytest.raises(UsageError, match="no sweeps or volumes to track"):
         tracking.run_tracking(segmenter, few_frames, "drishti_gs")
     with pytest.raises(UsageError, match="choose test or validation"):
         tracking.run_tracking(segmenter, few_frames, "ccaus_video", part="train")

@@ -94,7 +94,7 @@ def test_empty_masks_are_told_all_as_an_error_one_as_a_warning() -> None:
 def test_chosen_slices_that_are_not_marked_are_an_error() -> None:
     (finding,) = check_case(replace(a_case(), slices=(0, 3, 9)))
     assert finding.level == "error" and finding.slices == (0, 9)
-    assert "slices 0, 9; choose among slices 1-5" in finding.text
+    assert "slices 0 (S 0.0 mm), 9 (S 36.0 mm); choose among slices 1-5 (S 4.0 to 20.0 mm)." in finding.text
 
 
 def test_a_marked_slice_that_shows_nothing_and_an_extreme_voxel_are_told() -> None:
@@ -168,8 +168,13 @@ def test_flips_of_real_cases_are_found_and_the_cases_themselves_pass(name, item,
         (lambda m: m.__setitem__((3, 36, 22), 0), "warning", (3,), "small holes on slice 3"),
         (lambda m: m.__setitem__((3, slice(32, 38), slice(20, 26)), 0), "info", (3,), "a hole on slice 3"),
         (lambda m: m.__setitem__((3, slice(30, 40), slice(0, 22)), 1), "info", (3,), "touches the image's border on s"),
-        (lambda m: m.__setitem__(3, 0), "warning", (3,), "not annotated on slice 3, but before and after; was"),
-        (lambda m: m.__setitem__((slice(2, 5),), 0), "info", (2, 3, 4), "not annotated on slices 2-4, but before"),
+        (lambda m: m.__setitem__(3, 0), "warning", (3,), "not annotated on slice 3 (S 12.0 mm), but before and"),
+        (
+            lambda m: m.__setitem__((slice(2, 5),), 0),
+            "info",
+            (2, 3, 4),
+            "not annotated on slices 2-4 (S 8.0 to 16.0 mm), but",
+        ),
         (lambda m: m.__setitem__(([1, 2, 4, 5],), 0), "info", (3,), "annotated only on slice 3"),
     ],
 )

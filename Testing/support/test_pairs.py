@@ -47,7 +47,7 @@ def test_the_annotated_slices_are_taken_with_masks_names_colours_and_spacing() -
     assert pair.masks.shape == (2, 5, 6)
     assert pair.spacing_mm == (0.75, 0.5)
     np.testing.assert_array_equal(pair.masks[1], segmentation.segments[1].mask[5])
-    assert pair.source == "case 7, slice 5 along k"
+    assert pair.source == "case 7, slice 5 (S 15.0 mm)"
     assert [pair.slice_index for pair in support.pairs] == [3, 4, 5, 6]
 
 

@@ -85,9 +85,9 @@ def test_a_checkpoint_that_is_older_than_a_setting_is_of_the_same_model(tmp_path
 @pytest.mark.parametrize(
     ("count", "shares", "words"),
     [
-        (1, (1.0,), "a mean is of two checkpoints or more, and 1 came"),
-        (2, (1.0,), "2 checkpoints came with the shares 1; give one share for each"),
-        (2, (0.5, 0.6), "the shares are 0.5 0.6, together 1.1"),
+        (1, (1.0,), "a mean needs two checkpoints or more, not 1"),
+        (2, (1.0,), "2 checkpoints were given with the shares 1; give one share for each"),
+        (2, (0.5, 0.6), "the shares 0.5 0.6 sum to 1.1"),
         (2, (1.5, -0.5), "each must be above 0"),
         (2, (1.0, 0.0), "each must be above 0"),
         (2, (float("nan"), 0.5), "each must be above 0"),
@@ -103,11 +103,11 @@ def test_shares_that_make_no_mean_are_refused(tmp_path, count, shares, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model": described(vim_dim=32)}, "vim_dim is 16 in the one and 32 in the other; .* one architecture"),
-        ({"model": {**described(), "lora_rank": 4}}, "lora_rank is 0 in the one and 4"),
-        ({"model": {**described(), "backbone": "sam-vit-b"}}, "backbone is sam-compact in the one and sam-vit-b"),
-        ({"kind": "generator"}, "kind is None in the one and generator"),
-        ({"base": {"name": "sam-vit-b", "sha256": "0"}}, "base is None in the one"),
+        ({"model": described(vim_dim=32)}, "vim_dim is 16 in the first and 32 in the second; .* one architecture"),
+        ({"model": {**described(), "lora_rank": 4}}, "lora_rank is 0 in the first and 4"),
+        ({"model": {**described(), "backbone": "sam-vit-b"}}, "backbone is sam-compact in the first and sam-vit-b"),
+        ({"kind": "generator"}, "kind is None in the first and generator"),
+        ({"base": {"name": "sam-vit-b", "sha256": "0"}}, "base is None in the first"),
         ({"model": None}, "does not describe its model"),
         ({"model": {"backbone": "sam-compact"}}, "does not describe its model .'generator'"),
         ({"dtype": torch.float32}, None),
@@ -128,7 +128,7 @@ def test_checkpoints_of_different_models_are_refused(tmp_path, change, words):
 def test_a_file_that_lacks_a_tensor_of_the_other_is_refused(tmp_path, tensors):
     first = a_checkpoint(tmp_path / "a.safetensors", 1.0)
     save_checkpoint(tmp_path / "b.safetensors", {"batches": torch.tensor(1), **tensors}, {"model": described()})
-    with pytest.raises(CheckpointError, match="do not both have (weight|more) in one shape"):
+    with pytest.raises(CheckpointError, match="differ in the shape of (weight|more)"):
         average_checkpoints([first, tmp_path / "b.safetensors"], (0.5, 0.5), tmp_path / "mean.safetensors")
 
 

@@ -128,7 +128,7 @@ def test_made_clips_begin_with_their_own_mask_and_belong_to_no_other_task():
 
 
 def test_too_few_patients_or_frames_and_no_clips_are_refused():
-    with pytest.raises(InputError, match=r"first has 4 patients; 4 clips and a support of another patient need 5"):
+    with pytest.raises(InputError, match=r"first has 4 patients; 4 clips and a support of another patient require 5"):
         ClipSampler([pool("first", 4)], seed=0)
     with pytest.raises(InputError, match=r"first has at most 7 frames of a patient; a clip needs 8"):
         ClipSampler([pool("first", 1)], seed=0, recipe=ClipRecipe(frames=8))

@@ -275,13 +275,13 @@ def test_cases_without_a_mark_support_nothing():
 def test_fewer_supports_than_asked_for_are_refused_and_not_drawn(count):
     pool_of_cases = [case(p) for p in "abcd"] + [case("e", marked=())]
     with pytest.raises(
-        UsageError, match=f"{count} supports are asked for.* 3 other patients of made .* ask for 1 to 3"
+        UsageError, match=f"{count} supports were requested.* 3 other patients of made .* request 1 to 3"
     ):
         draw_supports(pool_of_cases, case("a"), count, 0)
 
 
 def test_a_pool_in_which_nobody_else_is_marked_is_named():
-    with pytest.raises(UsageError, match="no other patient than that of a has a marked slice among 2 cases of made"):
+    with pytest.raises(UsageError, match="only the patient of a has an annotated slice among 2 cases of made"):
         draw_supports([case("a"), case("b", marked=())], case("a"), 1, 0)
 
 

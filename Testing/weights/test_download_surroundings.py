@@ -105,7 +105,7 @@ def test_whoever_waits_for_another_download_can_be_stopped(server, cache) -> Non
 
     class Impatient(Progress):
         def start(self, total: int, what: str) -> None:
-            assert "another program fetches it" in what
+            assert "another program is downloading it" in what
             cancel.cancel()
 
     assert cache.download(entry, Impatient(), cancel, AT_ONCE) is None
@@ -129,7 +129,7 @@ def test_a_disk_that_becomes_full_is_told_and_nothing_is_left(server, cache) -> 
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises(OutputError, match="is full; nothing was left there. Free some space"):
+        with pytest.raises(OutputError, match="is full; no partial file was left. Free up space"):
             cache.download(entry, manner=AT_ONCE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -160,7 +160,7 @@ def test_a_small_file_system_that_becomes_full_is_told_and_nothing_is_left(serve
                 except OSError:
                     pass
 
-        with pytest.raises(OutputError, match="is full; nothing was left"):
+        with pytest.raises(OutputError, match="is full; no partial file was left"):
             cache.download(entry, Filling(), manner=AT_ONCE)
         assert files(cache) == {}
         (disk / "other").unlink()
@@ -255,7 +255,7 @@ def test_https_needs_a_certificate_that_is_trusted_and_variables_can_name_it(
 ) -> None:
     with HostileServer(certificate=certificate) as server:
         entry = an_entry(server.serve("/w", CONTENT, cut=lambda number, size: 1000 if number == 0 else None))
-        with pytest.raises(CheckpointError, match="certificate cannot be checked .*set SSL_CERT_FILE"):
+        with pytest.raises(CheckpointError, match="certificate cannot be verified .*set SSL_CERT_FILE"):
             cache.download(entry)
         assert server.asked == []
         monkeypatch.setenv(variable, certificate[0])

@@ -142,14 +142,14 @@ def test_base_weights_are_loaded_by_name_after_hash_and_shapes(release, monkeypa
     with pytest.raises(CheckpointError, match="not on this machine"):
         load_base("official")
     release.fetch("official")
-    with pytest.raises(CheckpointError, match="there are no official weights of 'sam-compact'"):
+    with pytest.raises(CheckpointError, match="there are no official weights for 'sam-compact'"):
         load_base("official")
     monkeypatch.setitem(official_shapes(), "sam-compact", summary_of(release.official))
     found = load_base("official")
     assert (found.name, found.sha256) == ("official", sha256(release.base))
     build_model("sam-compact", tiny_config(**CONFIG), base=found.tensors)
     check_official(release.base, "sam-compact", sha256(release.base))
-    with pytest.raises(CheckpointError, match="is a generator and no image backbone"):
+    with pytest.raises(CheckpointError, match="is a generator, not an image backbone"):
         load_base("prompts")
 
 

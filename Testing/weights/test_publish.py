@@ -82,9 +82,9 @@ def test_a_trained_generator_is_published_and_then_downloaded_from_the_release(r
         (lambda file: file.with_suffix(".json").write_text("{}"), "prompts.json cannot be used .'licence'"),
         (
             lambda file: file.with_suffix(".json").write_text(json.dumps({**WORDS, "licence": ""})),
-            "not published without licence",
+            "cannot be published without licence",
         ),
-        (lambda file: file.write_bytes(b"no checkpoint"), "is no checkpoint of ProxyPromptSegment"),
+        (lambda file: file.write_bytes(b"not a checkpoint"), "is not a checkpoint of ProxyPromptSegment"),
         (lambda file: file.with_suffix(".json").write_text(json.dumps({**WORDS, "name": "../x"})), "a model's name"),
     ],
 )
