@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 
 def consecutive_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -34,10 +34,3 @@ def size_text(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count} bytes"
-
-
-def on_slices(numbers: Sequence[int]) -> str:
-    """Return slice indices as text: ``slice 3`` or ``slices 3-5, 9``."""
-    parts = ranges(numbers).split(", ")
-    shown = ", ".join(parts[:6]) + (" and more" if len(parts) > 6 else "")
-    return f"slice{'s' if len(numbers) > 1 else ''} {shown}"

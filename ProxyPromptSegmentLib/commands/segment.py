@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
@@ -152,19 +153,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def summary(report: dict[str, Any], request: Request) -> list[str]:
     """What a person wants to know, in a few lines."""
-    lines = []
+    lines, names = [], SliceNames(**(report["inputs"]["target"]["slice_positions"] or {}))
     for entry in report["objects"]:
         found = entry["slices_found"]
         if not found:
             lines.append(f"{entry['name']}: not found")
             continue
         size = f"{entry['voxels']} pixels" if entry["volume_ml"] is None else f"{entry['volume_ml']:.1f} ml"
-        where = f"{len(found)} slices ({found[0]} to {found[-1]})" if len(found) > 1 else f"slice {found[0]}"
+        ends = f"{names.short(found[0])} to {names.short(found[-1])}"
+        where = f"{len(found)} slices, {ends}" if len(found) > 1 else names.name(found[0])
         text = f"{entry['name']}: {size} on {where}"
         if "dice" in entry:
             text += f", Dice {entry['dice']:.3f}"
-        least = ", ".join(f"{w['slice']} ({w['confidence']:.2f})" for w in entry["lowest_confidence"])
-        lines.append(f"{text}; confidence is lowest on slice {least}")
+        least = ", ".join(f"{w['confidence']:.2f} on {names.name(w['slice'])}" for w in entry["lowest_confidence"])
+        lines.append(f"{text}; lowest confidence {least}")
     written = [str(path) for path in (request.output, request.preview, request.report) if path]
     lines.append(f"wrote {', '.join(written)} in {report['seconds']['total']:.1f} s on {report['device']}")
     lines.append("Research use only. Not for diagnosis.")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.imaging.drawing import bright, heat, inner_border
 from ProxyPromptSegmentLib.imaging.intensity import window_to_unit
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.support.matching import slice_names
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -197,12 +198,14 @@ def _target_rows(
     size = tile_size(images.shape[1:3], job.view.spacing_mm)
     shown_on = found.masks.any(axis=(1, 2, 3))
     if shown_on.any():
-        sheet.line(f"Target: slices on which something was found ({len(chosen)} of {int(shown_on.sum())})", 15)
+        count = int(shown_on.sum())
+        sheet.line(f"Target: slices on which something was found ({len(chosen)} of {count}), with confidence", 15)
     else:
         sheet.line(f"Target: nothing was found; {len(chosen)} of {int(found.result.done.sum())} slices", 15)
     references = [] if truth is None else [job.view.take(mask) for mask in truth]
     probability = found.result.gated_probability()
     pictures, maps, captions = [], [], []
+    names = slice_names(job.target, job.view.axis)
     for n in chosen:
         picture = picture_of(images[n], job.window, size)
         for reference in references:
@@ -213,10 +216,10 @@ def _target_rows(
         maps.append(heat(enlarge(probability[n].max(axis=0), size)))
         shown = found.masks[n].any(axis=(1, 2))
         sure = found.confidence[n][shown].min() if shown.any() else found.confidence[n].min()
-        captions.append(f"slice {n}, confidence {sure:.2f}")
+        captions.append(f"{names.name(n)}, {sure:.2f}")
     sheet.tiles(pictures, captions)
     sheet.heat_bar()
-    sheet.tiles(maps, [f"slice {n}" for n in chosen])
+    sheet.tiles(maps, [names.name(n) for n in chosen])
 
 
 def write_preview(

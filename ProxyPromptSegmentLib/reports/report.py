@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,7 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import label_values
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, measure
-from ProxyPromptSegmentLib.support.matching import has_place, plane_of
+from ProxyPromptSegmentLib.support.matching import has_place, plane_of, slice_names
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def describe_object(
         label: Its value in a label map.
         dice: Dice against the truth, if there is one.
     """
-    segment = found.segmentation.segments[number]
+    segment, names = found.segmentation.segments[number], slice_names(job.target, job.view.axis)
     measured = measure(arrays_of(found, job), number, LEAST_SURE)
     described: dict[str, Any] = {
         "name": segment.name,
@@ -90,7 +91,10 @@ def describe_object(
         "volume_ml": _rounded(measured.volume_ml, 3),
         "slices_found": measured.slices,
         "highest_presence": _rounded(measured.highest_presence, 4),
-        "lowest_confidence": [{"slice": n, "confidence": round(value, 4)} for n, value in measured.least],
+        "lowest_confidence": [
+            {"slice": n, "position": names.position(n) or None, "confidence": round(value, 4)}
+            for n, value in measured.least
+        ],
     }
     if dice is not None:
         described["dice"] = round(dice, 4)
@@ -193,6 +197,7 @@ def describe_target(job: Job) -> dict[str, Any]:
         **describe_volume(job.target),
         "axis": job.view.axis,
         "plane": plane_of(job.target.geometry, job.view.axis) if has_place(job.target) else None,
+        "slice_positions": asdict(slice_names(job.target, job.view.axis)) if has_place(job.target) else None,
         "window": [round(w, 4) for w in job.window],
     }
 

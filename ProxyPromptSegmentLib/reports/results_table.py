@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
-from ProxyPromptSegmentLib.support.matching import has_place
+from ProxyPromptSegmentLib.support.matching import has_place, slice_names
 from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.wording import ranges
@@ -61,6 +62,15 @@ class ResultArrays:
     pixel_mm2: float | None = None
     agreement: npt.NDArray[np.float32] | None = None
     frames: bool = False
+    names: SliceNames = SliceNames()
+
+    def name(self, index: int) -> str:
+        """Return the name of a slice or frame, e.g. ``slice 12 (S 34.5 mm)`` or ``frame 12``."""
+        return f"{'frame' if self.frames else 'slice'} {self.short(index)}"
+
+    def short(self, index: int) -> str:
+        """Return the name without the word, e.g. ``12 (S 34.5 mm)``."""
+        return f"{index}" if self.frames else self.names.short(index)
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class Doubt:
         reason: Why the slice should be reviewed.
         sure: 0..1, the confidence reduced for suspicious masks; doubts are ordered by it.
         object_index: Index of the object.
+        where: Index and position of the slice, e.g. ``12 (S 34.5 mm)``; of a frame the index.
     """
 
     index: int
@@ -82,9 +93,10 @@ class Doubt:
     reason: str
     sure: float
     object_index: int
+    where: str = ""
 
 
-DETAILS = ("Voxels", "On slice")
+DETAILS = ("Voxels", "On slice", "Position")
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,7 @@ def arrays_of(
         done=found.result.done,
         voxel_mm3=math.prod(found.segmentation.geometry.spacing_mm) if placed else None,
         pixel_mm2=math.prod(job.view.spacing_mm) if job is not None and placed else None,
+        names=SliceNames() if job is None else slice_names(job.target, job.view.axis),
     )
 
 
@@ -267,7 +280,8 @@ def _doubts_on(arrays: ResultArrays, number: int) -> list[Doubt]:
 def _doubt(arrays: ResultArrays, number: int, index: int, reasons: _Reasons) -> Doubt:
     confidence = float(arrays.confidence[index, number])
     words = "; ".join(reasons.words)
-    return Doubt(index, arrays.objects[number], confidence, words, confidence * reasons.factor, number)
+    sure, where = confidence * reasons.factor, arrays.short(index)
+    return Doubt(index, arrays.objects[number], confidence, words, sure, number, where)
 
 
 def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons], what: str) -> None:
@@ -288,7 +302,9 @@ def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons]
         gap = [int(n) for n in range(before + 1, after) if done[n]]
         if 0 < len(gap) == after - before - 1 <= LONGEST_GAP:
             for n in gap:
-                reasons[n].add(f"not found here, but on {what}s {before} and {after}", 0.5)
+                reasons[n].add(
+                    f"not found here, but on {what}s {arrays.short(int(before))} and {arrays.short(int(after))}", 0.5
+                )
     for n in (int(one) for one in shown):
         around = beside(n)
         values = [area for _, area in around]
@@ -305,7 +321,7 @@ def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons]
         elif last - first >= 3 and areas[n] >= ABRUPT * largest and n in (first, last):
             missing = [m for m, area in around if not area and not first <= m <= last]
             if missing:
-                reasons[n].add(f"it ends abruptly: nothing on {what} {missing[0]}", 0.7)
+                reasons[n].add(f"it ends abruptly: nothing on {arrays.name(missing[0])}", 0.7)
 
 
 def _area(arrays: ResultArrays, pixels: int) -> str:
@@ -329,6 +345,7 @@ def object_table(found: VolumeResult | FramesResult | ResultArrays, job: Job | N
         one = measure(arrays, number)
         where, least = one.least[0] if one.least else (None, None)
         doubt = [None if least is None else round(least, 4), where]
+        at = None if where is None else arrays.names.position(where)
         if arrays.frames:
             areas = arrays.masks[one.slices, number].sum(axis=(1, 2), dtype=np.int64).tolist()
             ends = [min(areas), max(areas)] if areas else [None, None]
@@ -336,7 +353,7 @@ def object_table(found: VolumeResult | FramesResult | ResultArrays, job: Job | N
             rows.append([name, len(one.slices), ranges(one.slices), *ends, *mm2, *doubt])
         else:
             volume = None if one.volume_ml is None else round(one.volume_ml, 3)
-            rows.append([name, volume, one.voxels, len(one.slices), ranges(one.slices), *doubt])
+            rows.append([name, volume, one.voxels, len(one.slices), ranges(one.slices), *doubt, at])
     if arrays.frames:
         return Table(
             (
@@ -347,8 +364,8 @@ def object_table(found: VolumeResult | FramesResult | ResultArrays, job: Job | N
             rows,
         )
     return Table(
-        ("Object", "Volume", "Voxels", "Slices", "Found on", "Lowest confidence", "On slice"),
-        ("", "ml", "", "", "", "", ""),
+        ("Object", "Volume", "Voxels", "Slices", "Found on", "Lowest confidence", "On slice", "Position"),
+        ("", "ml", "", "", "", "", "", ""),
         rows,
     )
 

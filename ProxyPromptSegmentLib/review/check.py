@@ -17,8 +17,7 @@ from ProxyPromptSegmentLib.review.flip import probable_flip
 from ProxyPromptSegmentLib.review.leave_one_out import LeaveOneOut, leave_one_out, trial_findings
 from ProxyPromptSegmentLib.review.shape import shape_findings
 from ProxyPromptSegmentLib.support.case import SupportCase
-from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences
-from ProxyPromptSegmentLib.wording import on_slices
+from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences, slice_names
 
 __all__ = ["Finding", "LeaveOneOut", "check_case", "leave_one_out", "trial_findings"]
 
@@ -61,7 +60,7 @@ def check_case(
         found += _chosen_slices(case, kept, axis)
         for segment in kept.segments:
             rest = [other.mask for other in kept.segments if other is not segment]
-            found += shape_findings(segment.name, segment.mask, rest, axis)
+            found += shape_findings(segment.name, segment.mask, rest, axis, slice_names(case.volume, axis))
         if usable:
             found += _contrast(case.volume, kept, axis)
             found += _flip(case.volume, kept, axis)
@@ -118,8 +117,9 @@ def _chosen_slices(case: SupportCase, kept: Segmentation, axis: str) -> Iterator
         return
     wrong = [n for n in numbers if not (0 <= n < len(shown) and shown[n])]
     if wrong or not numbers:
-        marked = on_slices([int(n) for n in np.flatnonzero(shown)])
-        text = f"Nothing is annotated on {on_slices(wrong)}" if wrong else "No slice is chosen"
+        names = slice_names(case.volume, axis)
+        marked = names.names(int(n) for n in np.flatnonzero(shown))
+        text = f"Nothing is annotated on {names.names(wrong)}" if wrong else "No slice is chosen"
         yield Finding("error", f"{text}; choose among {marked}.", slices=tuple(wrong))
 
 
@@ -132,7 +132,8 @@ def _contrast(volume: Volume, kept: Segmentation, axis: str) -> Iterator[Finding
     if flat:
         yield Finding(
             "warning",
-            f"The image has almost no contrast on {on_slices(flat)}; choose slices on which the object is visible.",
+            f"The image has almost no contrast on {slice_names(volume, axis).names(flat)}; choose slices on which the "
+            "object is visible.",
             slices=tuple(flat),
         )
     span = float(volume.array.max()) - float(volume.array.min())

@@ -15,15 +15,15 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.job import Job, plan
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.volume_result import put_back
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review.findings import Finding
 from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
-from ProxyPromptSegmentLib.support.matching import annotated_axis
+from ProxyPromptSegmentLib.support.matching import annotated_axis, slice_names
 from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
-from ProxyPromptSegmentLib.wording import on_slices
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -44,12 +44,14 @@ class LeaveOneOut:
         object: Name of the object.
         dice: Dice of the annotation against the prediction from the others, over ``slices``, 0..1.
         slices: The slices that were segmented, counted from 0 along the axis of the annotation.
+        where: Their names.
     """
 
     case: int
     object: str
     dice: float
     slices: tuple[int, ...]
+    where: str = ""
 
 
 def leave_one_out(
@@ -110,7 +112,8 @@ def _cases(
                 return
             for truth, segment in zip(kept.segments, found.segments, strict=True):
                 planes = (take_slices(mask, axis)[wanted] for mask in (truth.mask, segment.mask))
-                answers.append(LeaveOneOut(number, truth.name, dice(*planes), tuple(wanted)))
+                where = slice_names(case.volume, axis).names(wanted)
+                answers.append(LeaveOneOut(number, truth.name, dice(*planes), tuple(wanted), where))
         yield answers
 
 
@@ -167,6 +170,7 @@ def _slices_of(
     progress.start(len(support), "checking slices against each other")
     view, window = slice_view(case.volume.geometry, axis), intensity_window(case.volume.array)
     images, prepared = view.take(case.volume.array), segmenter.prepare(support)
+    called = slice_names(case.volume, axis)
     for number, pair in enumerate(support.pairs):
         rest = [n for n in range(len(support)) if n != number]
         shown = [
@@ -182,7 +186,9 @@ def _slices_of(
             if result.cancelled:
                 return
             for n, found in zip(shown, result.masks(THRESHOLD)[0], strict=True):
-                answers.append(LeaveOneOut(0, support.objects[n], dice(pair.masks[n], found), (index,)))
+                answers.append(
+                    LeaveOneOut(0, support.objects[n], dice(pair.masks[n], found), (index,), called.name(index))
+                )
         yield answers
 
 
@@ -229,7 +235,8 @@ def _not_reproduced(
     rest = [row.dice for row in rows if row is not answer]
     single = len({row.case for row in answers}) == 1 and len(answers) > 1 and len(answer.slices) == 1
     name = names[answer.case] if answer.case < len(names) else f"support {answer.case + 1}"
-    what = on_slices(answer.slices).capitalize() if single else f"'{name}'"
+    where = answer.where or SliceNames().names(answer.slices)
+    what = f"{where[0].upper()}{where[1:]}" if single else f"'{name}'"
     others = f", the others {median(rest):.2f}" if rest else ""
     return Finding(
         "warning",

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import take_slices
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.review.findings import Finding
-from ProxyPromptSegmentLib.wording import on_slices
 
 SPECK = 0.02
 """Components and holes below this share of the object's area on the slice are specks, i.e. drawing errors."""
@@ -22,7 +22,9 @@ _NEW_SLICES = 0.5
 Bools = npt.NDArray[np.bool_]
 
 
-def shape_findings(name: str, mask: npt.NDArray[Any], others: Sequence[npt.NDArray[Any]], axis: str) -> list[Finding]:
+def shape_findings(
+    name: str, mask: npt.NDArray[Any], others: Sequence[npt.NDArray[Any]], axis: str, names: SliceNames
+) -> list[Finding]:
     """Check the shape of one object's mask.
 
     Args:
@@ -30,6 +32,7 @@ def shape_findings(name: str, mask: npt.NDArray[Any], others: Sequence[npt.NDArr
         mask: 0 or 1, ``(K, J, I)``, not empty.
         others: The other objects' masks; a hole that they fill does not count.
         axis: Slicing axis.
+        names: Names of the slices.
     """
     planes = take_slices(mask, axis) > 0
     rest = np.zeros(planes.shape, bool)
@@ -37,15 +40,15 @@ def shape_findings(name: str, mask: npt.NDArray[Any], others: Sequence[npt.NDArr
         rest |= take_slices(other, axis) > 0
     shown = [int(n) for n in np.flatnonzero(planes.any(axis=(1, 2)))]
     return [
-        *_pieces(name, planes, shown),
-        *_holes(name, planes, rest, shown),
-        *_border(name, planes, shown),
+        *_pieces(name, planes, shown, names),
+        *_holes(name, planes, rest, shown, names),
+        *_border(name, planes, shown, names),
         *_size(name, planes, shown),
-        *_slices(name, len(planes), shown),
+        *_slices(name, len(planes), shown, names),
     ]
 
 
-def _pieces(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
+def _pieces(name: str, planes: Bools, shown: list[int], names: SliceNames) -> Iterator[Finding]:
     """Report several components, on slices and in 3D."""
     from scipy.ndimage import label
 
@@ -60,10 +63,10 @@ def _pieces(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
             if (~small).sum() > 1:
                 several.append(n)
     if specks:
-        text = f"'{name}' has isolated specks on {on_slices(specks)}; remove them if they are drawing errors."
+        text = f"'{name}' has isolated specks on {names.names(specks)}; remove them if they are drawing errors."
         yield Finding("warning", text, name, tuple(specks))
     if several:
-        text = f"'{name}' has several components on {on_slices(several)}; if it is one organ, check what is missing."
+        text = f"'{name}' has several components on {names.names(several)}; if it is one organ, check what is missing."
         yield Finding("info", text, name, tuple(several))
     if len(planes) > 1:
         parts, count = label(planes, np.ones((3, 3, 3)))
@@ -74,7 +77,7 @@ def _pieces(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
             yield Finding("info", text, name)
 
 
-def _holes(name: str, planes: Bools, rest: Bools, shown: list[int]) -> Iterator[Finding]:
+def _holes(name: str, planes: Bools, rest: Bools, shown: list[int], names: SliceNames) -> Iterator[Finding]:
     """Report holes on slices that no other object fills."""
     from scipy.ndimage import binary_fill_holes, label
 
@@ -91,19 +94,19 @@ def _holes(name: str, planes: Bools, rest: Bools, shown: list[int]) -> Iterator[
         if (sizes >= limit).any():
             large.append(n)
     if small:
-        text = f"'{name}' has small holes on {on_slices(small)}; fill them if they are drawing errors."
+        text = f"'{name}' has small holes on {names.names(small)}; fill them if they are drawing errors."
         yield Finding("warning", text, name, tuple(small))
     if large:
-        text = f"'{name}' has a hole on {on_slices(large)}; fill it unless the structure is a ring."
+        text = f"'{name}' has a hole on {names.names(large)}; fill it unless the structure is a ring."
         yield Finding("info", text, name, tuple(large))
 
 
-def _border(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
+def _border(name: str, planes: Bools, shown: list[int], names: SliceNames) -> Iterator[Finding]:
     """Report objects that are cut off by the image border."""
     inner = planes[:, 1:-1, 1:-1]
     cut = [n for n in shown if planes[n].sum() > inner[n].sum()]
     if cut:
-        text = f"'{name}' touches the image's border on {on_slices(cut)}: it may be cut off there."
+        text = f"'{name}' touches the image's border on {names.names(cut)}: it may be cut off there."
         yield Finding("info", text, name, tuple(cut))
 
 
@@ -121,19 +124,19 @@ def _size(name: str, planes: Bools, shown: list[int]) -> Iterator[Finding]:
         )
 
 
-def _slices(name: str, count: int, shown: list[int]) -> Iterator[Finding]:
+def _slices(name: str, count: int, shown: list[int], names: SliceNames) -> Iterator[Finding]:
     """Report too few annotated slices, or gaps between them."""
     if count == 1:
         return
     if len(shown) == 1:
-        text = f"'{name}' is annotated only on {on_slices(shown)}; a few more slices, spread over it, prompt better."
+        text = f"'{name}' is annotated only on {names.names(shown)}; a few more slices, spread over it, prompt better."
         yield Finding("info", text, name, tuple(shown))
         return
     missing = sorted(set(range(shown[0], shown[-1])) - set(shown))
     if not missing:
         return
     few = len(missing) < _NEW_SLICES * len(shown)
-    text = f"'{name}' is not annotated on {on_slices(missing)}, but before and after"
+    text = f"'{name}' is not annotated on {names.names(missing)}, but before and after"
     if few:
         yield Finding("warning", f"{text}; was it forgotten?", name, tuple(missing))
     else:

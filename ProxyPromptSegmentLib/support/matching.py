@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, a
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 MOST_PIXEL_ASPECT = 2.0
@@ -27,6 +28,11 @@ _PLANES = ("sagittal", "coronal", "axial")  # by the world axis (L, P, S) along 
 def has_place(volume: Volume) -> bool:
     """Return whether a volume's spacing and directions are meaningful; those of a picture are not."""
     return volume.source is None or suffix_of(volume.source) not in PICTURE_SUFFIXES
+
+
+def slice_names(volume: Volume, axis: str) -> SliceNames:
+    """Return the names of a volume's slices along an axis; those of a picture have no position."""
+    return SliceNames.of(volume.geometry if has_place(volume) else None, axis)
 
 
 def plane_of(geometry: VolumeGeometry, axis: Axis) -> str:

@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.errors import GeometryError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.support.matching import slice_names
 from ProxyPromptSegmentLib.wording import ranges
 
 MAX_SLICES = 8
@@ -171,13 +172,14 @@ def support_from_volume(
     masks = np.stack([view.take(segment.mask) for segment in chosen], axis=1)
     indices = _chosen_slices(np.any(masks, axis=(2, 3)), [s.name for s in chosen], slices, axis, max_slices)
     low, high = intensity_window(volume.array)
+    names = slice_names(volume, axis)
     pairs = [
         SupportPair(
             images[n],
             masks[n],
             view.spacing_mm,
             (float(low), float(high)),
-            f"{volume.name}, slice {n} along {axis}",
+            f"{volume.name}, {names.name(n)}",
             slice_index=n,
         )
         for n in indices

@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from command_cases import GRID, InContextModel, a_case, write_case
 from plain_run import run
 from ProxyPromptSegmentLib.errors import OutputError
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -68,7 +69,8 @@ def test_the_report_names_every_input_by_its_hash(tmp_path, segmenter) -> None:
 
 
 def test_volumes_slices_and_doubts_are_those_of_the_masks(tmp_path, segmenter) -> None:
-    gland = a_report(tmp_path, segmenter)["objects"][0]
+    report = a_report(tmp_path, segmenter)
+    gland = report["objects"][0]
     truth = a_case(2)[1].segments[0].mask
     assert gland["voxels"] == int(truth.sum())
     assert gland["volume_ml"] == pytest.approx(truth.sum() * np.prod(GRID.spacing_mm) / 1000, abs=1e-3)
@@ -76,6 +78,8 @@ def test_volumes_slices_and_doubts_are_those_of_the_masks(tmp_path, segmenter) -
     doubts = gland["lowest_confidence"]
     assert [d["slice"] for d in doubts[:2]] == [1, 4]  # beside slices without the object
     assert doubts == sorted(doubts, key=lambda d: d["confidence"])
+    names = SliceNames(**report["inputs"]["target"]["slice_positions"])
+    assert all(d["position"] == names.position(d["slice"]) for d in doubts) and names == SliceNames.of(GRID, "k")
 
 
 def test_dice_is_there_only_if_there_is_a_truth(tmp_path, segmenter) -> None:

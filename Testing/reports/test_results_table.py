@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
 import pytest
 
 from frames_cases import a_frames_result
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.reports.results_table import (
     ResultArrays,
     Table,
@@ -133,8 +135,8 @@ def test_the_table_of_objects_counts_what_the_masks_hold():
     assert table.columns[:5] == ("Object", "Volume", "Voxels", "Slices", "Found on")
     assert table.units[1] == "ml"
     assert table.rows == [
-        ["gland", 0.12, 60, 3, "1-2, 4", pytest.approx(0.7), 2],
-        ["stone", 0.01, 5, 1, "0", pytest.approx(0.9), 0],
+        ["gland", 0.12, 60, 3, "1-2, 4", pytest.approx(0.7), 2, ""],
+        ["stone", 0.01, 5, 1, "0", pytest.approx(0.9), 0, ""],
     ]
     assert all(type(value) in (str, int, float) for row in table.rows for value in row)
     assert table.as_dicts()[1]["Voxels"] == 5
@@ -143,8 +145,8 @@ def test_the_table_of_objects_counts_what_the_masks_hold():
 
 def test_nothing_found_leaves_cells_empty():
     row = object_table(findings([0, 0]), None).rows[0]
-    assert row == ["gland", None, 0, 0, "", None, None]
-    assert csv_text(object_table(findings([0, 0]))).splitlines()[1] == "gland,,0,0,,,"
+    assert row == ["gland", None, 0, 0, "", None, None, None]
+    assert csv_text(object_table(findings([0, 0]))).splitlines()[1] == "gland,,0,0,,,,"
 
 
 def test_frames_have_areas_instead_of_a_volume():
@@ -207,3 +209,13 @@ def test_an_outcome_of_the_engine_gives_the_same_numbers_as_the_report():
 def test_the_brief_table_keeps_what_a_panel_has_room_for():
     table = Table(("Object", "Volume", "Voxels", "On slice"), ("", "ml", "", ""), [["a", 1.5, 300, 4]])
     assert table.brief() == Table(("Object", "Volume"), ("", "ml"), [["a", 1.5]])
+
+
+def test_slices_are_named_with_their_position():
+    names = SliceNames("S", -9.0, 3.0)
+    found = replace(findings([0, 60, 80, 0, 80, 60, 0], voxel_mm3=2.0), names=names)
+    doubt = next(d for d in slices_to_look_at(found) if d.index == 3)
+    assert doubt.where == "3 (S 0.0 mm)"
+    assert "not found here, but on slices 2 (S -3.0 mm) and 4 (S 3.0 mm)" in doubt.reason
+    row = object_table(found).as_dicts()[0]
+    assert row["Position"] == names.position(row["On slice"])

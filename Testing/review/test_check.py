@@ -20,7 +20,6 @@ from ProxyPromptSegmentLib.review.findings import Finding, by_level
 from ProxyPromptSegmentLib.review.flip import probable_flip
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
-from ProxyPromptSegmentLib.wording import on_slices
 
 GRID = VolumeGeometry((64, 64, 7), (1, 1, 4))
 
@@ -231,7 +230,7 @@ def test_what_differs_from_the_target_is_told() -> None:
     assert check_case(case, modality="mr t2 ", target_modality="MR T2") == check_case(case, modality="CT") == []
 
 
-def test_errors_come_first_and_slices_read_well() -> None:
+def test_errors_come_first() -> None:
     found = [Finding("info", "a"), Finding("error", "b"), Finding("warning", "c"), Finding("error", "d")]
     assert [f.text for f in by_level(found)] == ["b", "d", "c", "a"]
     assert on_slices([4]) == "slice 4" and on_slices([5, 3, 4, 9]) == "slices 3-5, 9"

@@ -289,7 +289,7 @@ def test_what_is_here_and_right_is_not_fetched_again_and_what_is_damaged_is(serv
 def test_the_beginning_of_the_md5_in_a_file_name_is_checked_too(server, cache) -> None:
     url = server.serve("/w", CONTENT)
     right = hashlib.md5(CONTENT).hexdigest()[:6]
-    with pytest.raises(CheckpointError, match=f"MD5 begins with {right}, and not with abcdef .* the registry is wrong"):
+    with pytest.raises(CheckpointError, match=f"MD5 begins with {right}, not with abcdef .* the registry is wrong"):
         cache.download(an_entry(url, md5_prefix="abcdef"), manner=AT_ONCE)
     assert files(cache) == {}
     assert cache.download(an_entry(url, md5_prefix=right), manner=AT_ONCE)

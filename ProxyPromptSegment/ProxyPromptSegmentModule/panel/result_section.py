@@ -76,7 +76,7 @@ class ResultSection(Section):
         listed.clear()
         line = _("Item {number}, {name}: {reason}") if film else _("Slice {number}, {name}: {reason}")
         for doubt in doubts:
-            listed.addItem(line.format(number=doubt.index, name=doubt.name, reason=doubt.reason))
+            listed.addItem(line.format(number=doubt.where, name=doubt.name, reason=doubt.reason))
         for widget in (self._ui.doubtsCaption, listed):
             widget.setVisible(bool(doubts))
 

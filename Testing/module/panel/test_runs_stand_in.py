@@ -21,7 +21,7 @@ def _job(axis="k"):
 
 
 def _doubt(index, name="prostate"):
-    return types.SimpleNamespace(index=index, name=name, reason="unlike its neighbours")
+    return types.SimpleNamespace(index=index, where=f"{index} (S 18.0 mm)", name=name, reason="unlike its neighbours")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_results_are_listed_and_a_click_jumps_to_a_doubtful_slice(finished):
     assert not ui.resultButton.collapsed
     assert ui.resultsTable.horizontalHeaderItem(1).text() == "volume [ml]"
     assert [ui.resultsTable.item(0, n).text() for n in range(3)] == ["prostate", "31.4", ""]
-    assert ui.doubtsList.item(0).text() == "Slice 6, prostate: unlike its neighbours"
+    assert ui.doubtsList.item(0).text() == "Slice 6 (S 18.0 mm), prostate: unlike its neighbours"
     ui.doubtsList.real.itemClicked.emit(ui.doubtsList.item(1))
     assert slice_on_screen(slicer.mrmlScene, finished.new_case, "k") == 1
     assert ui.show3DButton.segmentationNode() is finished.result
@@ -296,5 +296,5 @@ def test_a_film_is_told_in_items(finished):
     finished.last.request = types.SimpleNamespace(browser=object(), target=finished.new_case)
     finished.last.doubts = [_doubt(6)]
     finished.last.tell()
-    assert finished.ui.doubtsList.item(0).text().startswith("Item 6, prostate")
+    assert finished.ui.doubtsList.item(0).text().startswith("Item 6 ")
     assert "Finished; items written: 8." in text_of(finished.ui.runLabel)

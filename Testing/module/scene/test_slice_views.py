@@ -27,6 +27,30 @@ def test_a_slice_that_was_jumped_to_is_on_screen(scene, volume, axis):
         assert slice_on_screen(scene, volume, axis) == index
 
 
+@pytest.mark.parametrize("askew", [False, True])
+@pytest.mark.parametrize("axis", ["k", "j", "i"])
+def test_a_slice_is_named_by_the_offset_that_its_view_shows(scene, axis, askew):
+    """Axis-aligned as in the standard views; oblique as in views that are rotated to the volume plane."""
+    from mrml_cases import turned
+    from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
+    from ProxyPromptSegmentModule.scene.nodes import geometry_of
+    from ProxyPromptSegmentModule.scene.slice_views import parallel_views, show_slice
+
+    volume = add_volume(np.zeros((6, 7, 8), np.int16), turned(20) @ TURNED if askew else TURNED)
+    views = add_views()
+    if askew:
+        for view in views:
+            view.RotateToVolumePlane(volume)
+    names = SliceNames.of(geometry_of(volume), axis)
+    for index in (0, 3, 5):
+        show_slice(scene, volume, axis, index)
+        view = parallel_views(scene, volume, axis)[0]
+        assert names.offset_mm(index) == pytest.approx(view.GetSliceOffset(), abs=1e-3)
+    across = {"Axial": "S", "Sagittal": "L", "Coronal": "A"}
+    if not askew:
+        assert names.direction == across[view.GetOrientation()]
+
+
 def test_only_the_views_that_show_these_slices_move(scene, volume):
     from ProxyPromptSegmentModule.scene.slice_views import show_slice
 
