@@ -233,8 +233,12 @@ def test_what_differs_from_the_target_is_told() -> None:
 def test_errors_come_first() -> None:
     found = [Finding("info", "a"), Finding("error", "b"), Finding("warning", "c"), Finding("error", "d")]
     assert [f.text for f in by_level(found)] == ["b", "d", "c", "a"]
-    assert on_slices([4]) == "slice 4" and on_slices([5, 3, 4, 9]) == "slices 3-5, 9"
-    assert on_slices(range(0, 40, 2)).endswith("10 and more")
+
+
+def test_a_finding_names_its_slices_by_index_and_position() -> None:
+    case = changed(a_case(), lambda m: m.__setitem__(([1, 2, 4, 5],), 0))
+    (finding,) = [f for f in check_case(case) if "annotated only on" in f.text]
+    assert f"slice 3 (S {3 * GRID.spacing_mm[2]:.1f} mm)" in finding.text
 
 
 # --- leave one out -------------------------------------------------------------------------------------------------
