@@ -4,61 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
 from ProxyPromptSegmentLib.progress import Progress
-from ProxyPromptSegmentLib.wording import duration
-
-BAR = 24
-REDRAW_SECONDS = 0.1
-
-
-class ConsoleProgress(Progress):
-    """A line on a terminal that is drawn over itself: what, how much, slice k of n, time left."""
-
-    def __init__(self, stream: TextIO, unit: str = "slice") -> None:
-        """Draws on ``stream``; ``unit`` names a step."""
-        self.stream, self.unit = stream, unit
-        self.total, self.done, self.what, self.note = 0, 0, "", ""
-        self.begun = self.drawn = 0.0
-        self.width = 0
-
-    def start(self, total: int, what: str) -> None:
-        """Begins a stage."""
-        self.total, self.done, self.what, self.note = total, 0, what, ""
-        self.begun = time.monotonic()
-        self._draw()
-
-    def step(self, n: int = 1, note: str = "") -> None:
-        """Goes on; draws at most ten times a second."""
-        self.done, self.note = self.done + n, note
-        if self.done >= self.total or time.monotonic() - self.drawn > REDRAW_SECONDS:
-            self._draw()
-
-    def close(self) -> None:
-        """Wipes the line, so that what is said next stands alone."""
-        if self.width:
-            self.stream.write("\r" + " " * self.width + "\r")
-            self.stream.flush()
-            self.width = 0
-
-    def _draw(self) -> None:
-        filled = BAR * min(self.done, self.total) // max(self.total, 1)
-        line = f"{self.what} [{'#' * filled}{'.' * (BAR - filled)}]"
-        if self.total > 1:  # loading a model is one step, and no slice
-            line += f" {self.unit} {self.done} of {self.total}"
-        if 0 < self.done < self.total:
-            left = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
-            line += f", {duration(left)} left"
-        if self.note:
-            line += f", {self.note}"
-        self.stream.write("\r" + line.ljust(self.width))
-        self.stream.flush()
-        self.width = max(self.width, len(line))
-        self.drawn = time.monotonic()
 
 
 class Console:

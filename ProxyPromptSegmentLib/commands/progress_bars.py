@@ -1,65 +1,103 @@
-"""Progress of a download: how much, how fast, how long still; and sizes as people say them."""
+"""Progress on a terminal, drawn by tqdm in this program's words: slices and frames, frames of unknown number, bytes."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from typing import TextIO
+from typing import Any, TextIO
 
-from ProxyPromptSegmentLib.commands.console import BAR, REDRAW_SECONDS
+from tqdm import tqdm
+
 from ProxyPromptSegmentLib.progress import Progress
 from ProxyPromptSegmentLib.wording import duration, size_text
 
-WINDOW_SECONDS = 5.0
+WIDTH = 24
+REDRAW_SECONDS = 0.1
 
 
-class ByteProgress(Progress):
-    """A line on a terminal that is drawn over itself; the speed is that of the last seconds."""
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A tqdm bar whose format may use ``{speed}`` and ``{left}``, in words."""
 
-    def __init__(self, stream: TextIO) -> None:
-        """Draws on ``stream``."""
-        self.stream = stream
+    monitor_interval = 0  # no thread beside the work
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """Return what a format may name."""
+        facts = super().format_dict
+        elapsed, made = facts["elapsed"], facts["n"] - facts["initial"]
+        rate = facts["rate"] or (made / elapsed if elapsed > 0 else 0.0)
+        total = facts["total"]
+        left = f", {duration((total - facts['n']) / rate)} left" if total and rate and 0 < made < total else ""
+        bytes_of = {"done": size_text(int(facts["n"])), "of": size_text(int(total or 0))}
+        speed = f", {size_text(int(rate))}/s" if rate else ""
+        each = f", {rate:.1f} per second" if rate else ""
+        return {**facts, **bytes_of, "left": left, "speed": speed, "each": each}
+
+
+class ConsoleProgress(Progress):
+    """A line that is drawn over itself: stage, bar, slice k of n, time left.
+
+    Attributes:
+        what: The stage.
+        total: Its steps; 0 where nobody knows how many there are.
+        done: Steps that are done.
+    """
+
+    def __init__(self, stream: TextIO, unit: str = "slice") -> None:
+        """Draw on ``stream``; ``unit`` names a step."""
+        self.stream, self.unit = stream, unit
         self.total, self.done, self.what = 0, 0, ""
-        self.seen: deque[tuple[float, int]] = deque()
-        self.drawn, self.width = 0.0, 0
+        self._bar: _Bar | None = None
 
     def start(self, total: int, what: str) -> None:
-        """Begins a stage of ``total`` bytes."""
+        """Begin a stage."""
+        self.close()
         self.total, self.done, self.what = total, 0, what
-        self.seen.clear()
-        self._draw()
+        self._bar = _Bar(
+            total=total or None,
+            desc=what,
+            file=self.stream,
+            leave=False,
+            ascii=".#",
+            mininterval=REDRAW_SECONDS,
+            bar_format=self._format(total),
+        )
 
     def step(self, n: int = 1, note: str = "") -> None:
-        """Reports ``n`` more bytes; the first ones may be there from before and tell nothing about the speed."""
+        """Count steps; draws at most ten times a second, and the last step in any case."""
         self.done += n
-        now = time.monotonic()
-        self.seen.append((now, self.done))
-        while now - self.seen[0][0] > WINDOW_SECONDS:
-            self.seen.popleft()
-        if self.done >= self.total or now - self.drawn > REDRAW_SECONDS:
-            self._draw()
+        if self._bar is None:
+            return
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
+        drawn = self._bar.update(n)
+        if not drawn and self.total and self.done >= self.total:
+            self._bar.refresh()
 
     def close(self) -> None:
-        """Wipes the line."""
-        if self.width:
-            self.stream.write("\r" + " " * self.width + "\r")
-            self.stream.flush()
-            self.width = 0
+        """Remove the line, so that what is printed next stands alone."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
-    def speed(self) -> float:
-        """Bytes per second of the last seconds; 0 where nothing can be said yet."""
-        if len(self.seen) < 2 or self.seen[-1][0] - self.seen[0][0] < 0.2:
-            return 0.0
-        return (self.seen[-1][1] - self.seen[0][1]) / (self.seen[-1][0] - self.seen[0][0])
+    def _format(self, total: int) -> str:
+        """Return tqdm's format of a stage; loading a model is one step, and no slice."""
+        if total == 0:
+            return f"{{desc}}: {self.unit} {{n_fmt}}{{each}}{{postfix}}"
+        counted = f" {self.unit} {{n_fmt}} of {{total_fmt}}{{left}}" if total > 1 else ""
+        return f"{{desc}} [{{bar:{WIDTH}}}]{counted}{{postfix}}"
 
-    def _draw(self) -> None:
-        filled = BAR * min(self.done, self.total) // max(self.total, 1)
-        line = f"{self.what} [{'#' * filled}{'.' * (BAR - filled)}] {size_text(self.done)} of {size_text(self.total)}"
-        if (speed := self.speed()) > 0:
-            line += f", {size_text(int(speed))}/s"
-            if self.done < self.total:
-                line += f", {duration((self.total - self.done) / speed)} left"
-        self.stream.write("\r" + line.ljust(self.width))
-        self.stream.flush()
-        self.width = max(self.width, len(line))
-        self.drawn = time.monotonic()
+
+class ByteProgress(ConsoleProgress):
+    """A line for a download: how much, how fast, how long still."""
+
+    def step(self, n: int = 1, note: str = "") -> None:
+        """Count bytes; the first ones may have been there before and say nothing about the speed."""
+        if self.done == 0 and self._bar is not None:
+            self._bar.initial = self._bar.n = self._bar.last_print_n = n
+            self.done = n
+            self._bar.refresh()
+            return
+        super().step(n, note)
+
+    def _format(self, total: int) -> str:
+        """Return tqdm's format of a download."""
+        return f"{{desc}} [{{bar:{WIDTH}}}] {{done}} of {{of}}{{speed}}{{left}}"

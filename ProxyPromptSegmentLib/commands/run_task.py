@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.events import Event, Said
 
@@ -27,8 +27,6 @@ def run_task(
     task: Task[R],
     console: Console,
     cancel: CancelToken,
-    *,
-    progress: Progress | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> R:
     """Carry out a task with an engine of its own; what it says for the user becomes a warning at once.
@@ -37,7 +35,6 @@ def run_task(
         task: The task.
         console: Where warnings and progress go.
         cancel: Stops the task between two slices or frames.
-        progress: Takes the progress instead of the console's.
         on_event: Called with every event of the task.
 
     Raises:
@@ -51,4 +48,4 @@ def run_task(
         if on_event:
             on_event(event)
 
-    return task(Engine(), Context(0, cancel, emit, progress=progress or console.progress))
+    return task(Engine(), Context(0, cancel, emit, progress=console.progress))

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
-from ProxyPromptSegmentLib.commands.console import Console, ConsoleProgress
-from ProxyPromptSegmentLib.commands.frame_progress import OpenEndedProgress
+from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.timing import time_of
-from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.frame_table import write_rows
 from ProxyPromptSegmentLib.reports.report import write_report
 from ProxyPromptSegmentLib.reports.track_report import build_track_report, notes_on
@@ -150,9 +149,6 @@ def _follow(
                 write_rows(table, found.objects, index, None, found.done.get(index), found.skipped.get(index, ""))
         return found
     choice = FrameChoice.parse(request.slices)
-    progress: Progress = console.progress
-    if choice.total(source.count) is None and isinstance(progress, ConsoleProgress):
-        progress = OpenEndedProgress(progress.stream, progress.unit)
 
     def on_event(event: Event) -> None:
         if table and isinstance(event, FrameLookedAt):
@@ -160,4 +156,4 @@ def _follow(
             write_rows(table, job.support.objects, event.index, time_s, event.found, event.reason)
 
     task = FramesTask(source, job.support, choice=choice, **options)
-    return run_task(task, console, cancel, progress=progress, on_event=on_event)
+    return run_task(task, console, cancel, on_event=on_event)

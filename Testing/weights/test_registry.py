@@ -17,7 +17,6 @@ import pytest
 from download_cases import CONTENT, an_entry, files
 from hostile_server import HostileServer
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
@@ -456,23 +455,6 @@ def test_listing_models_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("heavy:")
-
-
-def test_progress_tells_amount_speed_and_time_left(capsys, monkeypatch) -> None:
-    import ProxyPromptSegmentLib.commands.progress_bars as module
-
-    clock = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    progress = ByteProgress(sys.stderr)
-    progress.start(300_000_000, "sam-vit-b")
-    progress.step(100_000_000)  # was there before: it must not count as speed
-    for _ in range(10):
-        clock[0] += 1.0
-        progress.step(10_000_000)
-    last = capsys.readouterr().err.split("\r")[-1]
-    assert last.startswith("sam-vit-b [################........] 200.0 MB of 300.0 MB, 10.0 MB/s, 10 s left")
-    progress.close()
-    assert capsys.readouterr().err.strip() == ""
 
 
 def test_sizes_are_said_as_people_say_them() -> None:

@@ -1,0 +1,79 @@
+"""Progress on a terminal: what a line says, and that it is gone in the end."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from ProxyPromptSegmentLib.commands import progress_bars
+from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The seconds that bars see."""
+    now = [100.0]
+
+    class Timed(progress_bars._Bar):
+        def __init__(self, **options) -> None:
+            super().__init__(**options)
+            self._time = lambda: now[0]
+            self.start_t = self.last_print_t = now[0]
+
+    monkeypatch.setattr(progress_bars, "_Bar", Timed)
+    return now
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    return [line.rstrip() for line in stream.getvalue().split("\r") if line.strip()]
+
+
+def test_slices_are_counted_with_the_time_that_is_left(clock) -> None:
+    stream = io.StringIO()
+    progress = ConsoleProgress(stream)
+    progress.start(8, "segmenting")
+    for _ in range(4):
+        clock[0] += 2.0
+        progress.step()
+    assert lines(stream)[-1] == "segmenting [############............] slice 4 of 8, 8 s left"
+    for _ in range(4):
+        progress.step()  # no time passes, but the last step is drawn
+    assert lines(stream)[-1].startswith("segmenting [########################] slice 8 of 8")
+    progress.close()
+    assert stream.getvalue().endswith("\r") and not stream.getvalue().split("\r")[-2].strip()
+
+
+def test_loading_a_model_is_no_slice(clock) -> None:
+    stream = io.StringIO()
+    progress = ConsoleProgress(stream)
+    progress.start(1, "loading the model")
+    progress.step()
+    assert all("slice" not in line for line in lines(stream))
+
+
+def test_frames_of_unknown_number_are_counted_with_their_speed(clock) -> None:
+    stream = io.StringIO()
+    progress = ConsoleProgress(stream, "frame")
+    progress.start(0, "tracking")
+    for _ in range(6):
+        clock[0] += 0.5
+        progress.step(note="vessel")
+    assert lines(stream)[-1] == "tracking: frame 6, 2.0 per second, vessel"
+
+
+def test_a_download_tells_amount_speed_and_time_left(clock) -> None:
+    stream = io.StringIO()
+    progress = ByteProgress(stream)
+    progress.start(300_000_000, "sam-vit-b")
+    progress.step(100_000_000)  # was there before: it must not count as speed
+    for _ in range(10):
+        clock[0] += 1.0
+        progress.step(10_000_000)
+    assert lines(stream)[-1] == "sam-vit-b [################........] 200.0 MB of 300.0 MB, 10.0 MB/s, 10 s left"
+
+
+def test_a_step_without_a_stage_draws_nothing() -> None:
+    stream = io.StringIO()
+    ConsoleProgress(stream).step()
+    assert stream.getvalue() == ""
