@@ -40,7 +40,10 @@ def read_value(kind: Any, value: Any, place: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in parts:
             return None
-        return read_value(next(part for part in parts if part is not type(None)), value, place)
+        kinds = [part for part in parts if part is not type(None)]
+        if len(kinds) > 1:  # literals of several kinds are one list of what is allowed; nothing else needs a union
+            kinds = [Literal[tuple(word for part in kinds for word in get_args(part))]]
+        return read_value(kinds[0], value, place)
     if origin is Literal:
         if value not in parts or type(value) is not type(parts[parts.index(value)]):
             raise _wrong(place, value, " or ".join(map(json.dumps, parts)))

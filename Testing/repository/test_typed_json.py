@@ -63,6 +63,12 @@ def test_fields_may_have_other_keys_beside_keys_of_others():
     assert read_value(tuple[Inner, ...], [{"number": 3}], "all") == (Inner(3),)
 
 
+def test_literals_may_be_joined():
+    assert read_value(Literal["a", "b"] | Literal[""], "", "axis") == ""
+    with pytest.raises(JsonError, match='axis is "c"; it must be "a" or "b" or ""'):
+        read_value(Literal["a", "b"] | Literal[""], "c", "axis")
+
+
 def test_a_long_value_is_cut():
     with pytest.raises(JsonError) as error:
         read_value(int, "x" * 500, "place")

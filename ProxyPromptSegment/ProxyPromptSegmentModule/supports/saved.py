@@ -11,7 +11,8 @@ from typing import Literal
 import slicer
 
 from ProxyPromptSegmentLib.errors import SupportError
-from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis
+from ProxyPromptSegmentLib.imaging.geometry import Axis
+from ProxyPromptSegmentLib.typed_json import read_object
 from ProxyPromptSegmentModule.scene.nodes import N
 from ProxyPromptSegmentModule.translation import _
 
@@ -149,34 +150,11 @@ def read_saved(text: str) -> tuple[SavedRow, ...]:
         content = json.loads(text)
         if content["format"] > _FORMAT:
             raise ValueError(f"format {content['format']} is of a later version")
-        return tuple(_saved(values) for values in content["rows"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # A key of a later version of the same format is left out.
+        return tuple(read_object(SavedRow, values, known=values) for values in content["rows"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         _log.warning("The list of supports in the scene cannot be read (%s); add them again", error)
         return ()
-
-
-def _saved(values: dict[str, object]) -> SavedRow:
-    segments, slices = _listed(values.get("segments")), _listed(values.get("slices"))
-    axis = values.get("axis", "")
-    if axis not in ("", *AXES):
-        raise ValueError(f"axis {axis!r}")
-    return SavedRow(
-        key=str(values["key"]),
-        title=str(values.get("title", "")),
-        library=str(values.get("library", "")),
-        segments=None if segments is None else tuple(str(one) for one in segments),
-        slices=None if slices is None else tuple(int(str(one)) for one in slices),
-        whole=bool(values.get("whole", False)),
-        axis=next((one for one in AXES if one == axis), ""),
-        used=bool(values.get("used", True)),
-        name=str(values.get("name", "")),
-    )
-
-
-def _listed(value: object) -> list[object] | None:
-    if value is None or isinstance(value, list):
-        return value
-    raise TypeError(f"{value!r} is no list")
 
 
 def write_saved(rows: Iterable[SavedRow]) -> str:
