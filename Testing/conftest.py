@@ -5,9 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before torch is imported: each worker of the tests has one core, and threads that wait for each other burn the others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+FEW_FILES, MOST_WORKERS = 3, 4
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """Return how many workers share the tests: one a core, none where only a few files are asked for."""
+    asked = [Path(word.partition("::")[0]) for word in config.args]
+    if len(asked) <= FEW_FILES and all(path.suffix == ".py" for path in asked):
+        return 0
+    return min(os.cpu_count() or 1, MOST_WORKERS)  # each holds torch and a model or two
 
 
 @pytest.fixture(scope="session")
