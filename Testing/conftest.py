@@ -58,6 +58,24 @@ def closed_folder(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def server():
+    """A server of this machine that a test tells what to answer."""
+    from hostile_server import HostileServer
+
+    with HostileServer() as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A cache and a registry of the user's own, both empty."""
+    monkeypatch.setenv("PROXYPROMPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PROXYPROMPT_REGISTRY", str(tmp_path / "own.json"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path
+
+
+@pytest.fixture
 def encode_calls(segmenter, monkeypatch):
     """How many slices each call of the image encoder of the test's ``segmenter`` had."""
     calls, original = [], segmenter.model.backbone.encode

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from command_cases import Desk, InContextModel
+from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights import registry
@@ -56,6 +57,16 @@ def no_model(monkeypatch, tmp_path_factory) -> None:
         raise AssertionError("the network was loaded for bad input")
 
     monkeypatch.setattr(loading, "load", load)
+
+
+@pytest.fixture
+def full_disk(monkeypatch) -> None:
+    """No file that is written reaches the disk."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(output_files.os, "fsync", full)
 
 
 # --- track ---

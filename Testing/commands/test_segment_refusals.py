@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 
 from command_cases import GRID, Desk
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.weights import registry
@@ -185,14 +184,9 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_the_work(desk, no_m
     assert str(desk.support) in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_no_file_and_keeps_the_older_one(desk, monkeypatch, capsys) -> None:
+def test_a_full_disk_leaves_no_file_and_keeps_the_older_one(desk, full_disk, capsys) -> None:
     desk.output.write_bytes(b"older")
     before = desk.files()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(output_files.os, "fsync", full)
     assert main(desk.words("--force")) == 6
     assert "No space left" in capsys.readouterr().err
     assert desk.files() == before

@@ -156,14 +156,9 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_the_work(track_desk
     assert str(track_desk.support) in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_nothing_and_keeps_older_files(track_desk, monkeypatch, capsys) -> None:
+def test_a_full_disk_leaves_nothing_and_keeps_older_files(track_desk, full_disk, capsys) -> None:
     track_desk.table.write_bytes(b"older")
     before = track_desk.files()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(output_files.os, "fsync", full)
     assert main(track_desk.all_words("--force")) == 6
     assert "No space left" in capsys.readouterr().err
     assert track_desk.files() == before

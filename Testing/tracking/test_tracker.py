@@ -35,24 +35,7 @@ from tracking_doubles import (
     sticky,
     support,
     sweep,
-    tiny_sam2,
 )
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_sam2()
-
-
-@pytest.fixture
-def segmenter(model):
-    return Segmenter(model, "cpu")
-
-
-@pytest.fixture
-def prepared(segmenter):
-    return segmenter.prepare(support())
-
 
 # Following
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.tracking.volume import track_volume
@@ -24,23 +24,7 @@ from tracking_doubles import (
     sticky_support,
     support,
     sweep,
-    tiny_sam2,
 )
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_sam2()
-
-
-@pytest.fixture
-def segmenter(model):
-    return Segmenter(model, "cpu")
-
-
-@pytest.fixture
-def prepared(segmenter):
-    return segmenter.prepare(support())
 
 
 class Steps(Progress):
@@ -115,19 +99,12 @@ def test_the_way_back_begins_with_the_first_slice_and_not_with_the_last():
     assert shown.tolist() == [True, True, True, True, True, False]
 
 
-def test_frames_count_in_the_direction_of_tracking(segmenter, prepared, monkeypatch):
-    images, read = sweep(9), []
-    original = segmenter.model.backbone.decode
-
-    def decode(features, prompt, memories=(), frame=0):
-        read.append((frame, [memory.frame for memory in memories]))
-        return original(features, prompt, memories, frame)
-
-    monkeypatch.setattr(segmenter.model.backbone, "decode", decode)
+def test_frames_count_in_the_direction_of_tracking(segmenter, prepared, memories_read):
+    images = sweep(9)
     tracker = Tracker(segmenter, check_agreement=False)
     result = track_volume(tracker, images, prepared, WINDOW, slices=[7, 1, 4, 5, 4], start=4)
     assert result.done.tolist() == [False, True, False, False, True, True, False, True, False]
-    assert read == [(0, []), (1, [0]), (3, [0, 1]), (3, [0])]
+    assert memories_read == [(0, []), (1, [0]), (3, [0, 1]), (3, [0])]
 
 
 def test_both_ways_are_each_way_alone(segmenter, prepared):
@@ -205,22 +182,15 @@ def test_where_support_and_memory_disagree_a_note_names_the_slices():
     ]
 
 
-def test_a_slice_that_cannot_be_used_is_noted_and_the_rest_is_kept(segmenter, prepared, monkeypatch):
-    images, read = sweep(5), []
+def test_a_slice_that_cannot_be_used_is_noted_and_the_rest_is_kept(segmenter, prepared, memories_read):
+    images = sweep(5)
     images[2, 3, 3] = np.nan
-    original = segmenter.model.backbone.decode
-
-    def decode(features, prompt, memories=(), frame=0):
-        read.append((frame, [memory.frame for memory in memories]))
-        return original(features, prompt, memories, frame)
-
-    monkeypatch.setattr(segmenter.model.backbone, "decode", decode)
     tracker = Tracker(segmenter, check_agreement=False)
     result = track_volume(tracker, images, prepared, WINDOW, start=0)
     assert result.done.tolist() == [True, True, False, True, True]
     assert np.isfinite(result.probability).all()
     assert "Slice 2 was left out" in result.notes[0]
-    assert read == [(0, []), (1, [0]), (3, [0, 1]), (4, [0, 1, 3])]
+    assert memories_read == [(0, []), (1, [0]), (3, [0, 1]), (4, [0, 1, 3])]
 
 
 def test_embeddings_that_nobody_keeps_are_released():

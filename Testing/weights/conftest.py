@@ -13,7 +13,14 @@ import torch
 from engine_doubles import tiny_config
 from ProxyPromptSegmentLib.networks.checkpoints import OfficialWeights, save_generator, sha256
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.weights.cache import ModelCache
 from release_cases import CONFIG, Release
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> ModelCache:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return ModelCache(tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")

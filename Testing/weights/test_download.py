@@ -17,18 +17,6 @@ from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.download import Manner
 
 
-@pytest.fixture
-def server():
-    with HostileServer() as running:
-        yield running
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch) -> ModelCache:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return ModelCache(tmp_path / "cache")
-
-
 class Steps(Progress):
     """Writes down what it is told."""
 

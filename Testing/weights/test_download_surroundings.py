@@ -44,18 +44,6 @@ PROGRAM = """
 """
 
 
-@pytest.fixture
-def server():
-    with HostileServer() as running:
-        yield running
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch) -> ModelCache:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return ModelCache(tmp_path / "cache")
-
-
 def a_program(url: str, folder: Path) -> subprocess.Popen:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing" / "helpers")])
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), url, str(folder)]

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from download_cases import CONTENT, an_entry, files
-from hostile_server import HostileServer
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights import registry
@@ -29,15 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HASH = hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """A cache and a registry of the user's own, both empty."""
-    monkeypatch.setenv("PROXYPROMPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PROXYPROMPT_REGISTRY", str(tmp_path / "own.json"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return tmp_path
-
-
 def write_own(home: Path, *entries: object, number: int = FORMAT) -> None:
     (home / "own.json").write_text(json.dumps({"format": number, "models": entries}), encoding="utf-8")
 
@@ -45,12 +35,6 @@ def write_own(home: Path, *entries: object, number: int = FORMAT) -> None:
 def own_entry(url: str = "https://h/w", **changes: object) -> dict[str, object]:
     known = {"sha256": HASH, "bytes": len(CONTENT), "licence": "CC0", "fits": "sam-vit-b"}
     return {"name": "mine", "kind": "backbone", "file": "w.pth", "urls": [url], **known, **changes}
-
-
-@pytest.fixture
-def server():
-    with HostileServer() as running:
-        yield running
 
 
 # --- what the program ships ----------------------------------------------------------------------------------------
