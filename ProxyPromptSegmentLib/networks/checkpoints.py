@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-# Where a backbone keeps the official weights; adapters within, and what is beside them, are of this project.
+# Modules of a backbone with the official weights; adapters in them, and all other modules, belong to this project.
 _BASE_PREFIXES = ("backbone.sam.", "backbone.sam2.")
 
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
-    """Writes a checkpoint and returns its SHA-256.
+    """Write a checkpoint and return its SHA-256.
 
     Args:
         path: Where it goes; moved into place last.
@@ -69,7 +69,7 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict
 
 
 def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Reads tensors and metadata, after the hash was found right.
+    """Read tensors and metadata, after verifying the hash.
 
     Raises:
         CheckpointError: If the file is missing, has another hash, is damaged or not of this project.
@@ -87,10 +87,10 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
         with safe_open(str(path), framework="pt") as file:
             raw = (file.metadata() or {}).get("proxyprompt")
             if raw is None:
-                raise CheckpointError(f"{path} is no checkpoint of ProxyPromptSegment: its metadata is missing")
+                raise CheckpointError(f"{path} is not a checkpoint of ProxyPromptSegment: its metadata is missing")
             metadata = json.loads(raw)
             if not (isinstance(metadata, dict) and isinstance(metadata.get("format", 0), int)):
-                raise CheckpointError(f"{path} is no checkpoint of ProxyPromptSegment: its metadata is no description")
+                raise CheckpointError(f"{path} is not a checkpoint of ProxyPromptSegment: its metadata is invalid")
             if metadata.get("format", 0) > FORMAT:
                 raise CheckpointError(f"{path} was written by a newer version; update ProxyPromptSegment")
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
@@ -100,7 +100,7 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
 
 
 def own_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a model that are not official base weights: prompt generator, adapters, bridge."""
+    """Return the tensors of a model that are not official base weights: prompt generator, adapters, bridge."""
     return {name: tensor for name, tensor in state.items() if not name.startswith(_BASE_PREFIXES) or "lora_" in name}
 
 
@@ -111,7 +111,7 @@ def save_generator(
     metadata: dict[str, Any],
     state: dict[str, torch.Tensor] | None = None,
 ) -> str:
-    """Writes a prompt generator and its adapters without the official weights; returns the file's SHA-256.
+    """Write a prompt generator and its adapters without the official weights; return the file's SHA-256.
 
     Args:
         path: Where it goes.
@@ -129,7 +129,7 @@ def save_generator(
 
 
 def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, torch.Tensor]:
-    """Reads a foreign ``.pth`` or ``.pt`` file as tensors alone; nothing in it is executed.
+    """Read a foreign ``.pth`` or ``.pt`` file as tensors only; no code in it is executed.
 
     Args:
         path: An official SAM, MedSAM or SAM 2 checkpoint; SAM 2's files hold their tensors under ``model``.
@@ -150,7 +150,7 @@ def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, t
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (*damaged, TypeError) as error:
-        raise CheckpointError(f"{path} is no file of tensors and was not executed: {error}") from error
+        raise CheckpointError(f"{path} is not a file of tensors and was not executed: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
@@ -159,7 +159,7 @@ def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, t
 
 
 def check_official(path: Path, backbone: str, expected_sha256: str | None = None) -> None:
-    """Refuses a file that has not exactly the tensors of an official architecture, before a network is built.
+    """Reject a file without exactly the tensors of an official architecture, before a network is built.
 
     Raises:
         CheckpointError: As `read_official`, or if a name, shape or type differs.
@@ -202,7 +202,7 @@ def load_base(name: str) -> OfficialWeights:
 def load_model(
     model: Path | str, expected_sha256: str | None = None, base: Path | None = None
 ) -> tuple[ProxyPromptModel, dict[str, Any]]:
-    """Builds the model that a checkpoint describes (backbone, adapters, prompt generator) and fills it.
+    """Build the model that a checkpoint describes (backbone, adapters, prompt generator) and load its weights.
 
     Args:
         model: Path of a checkpoint, or the name of a registered model or prompt generator.
@@ -226,7 +226,7 @@ def load_model(
     if metadata.get("format", 0) < FORMAT:
         logger.warning(
             "%s was written by an older version of ProxyPromptSegment (format %s, now %s); what it does not say is "
-            "taken as it was then. Compare its results, or train it anew",
+            "taken as it was then. Compare its results, or train it again",
             path.name,
             metadata.get("format", 0),
             FORMAT,
@@ -242,7 +242,7 @@ def load_model(
 
 
 def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] | None = None) -> ProxyPromptModel:
-    """The architecture that a checkpoint describes."""
+    """Build the architecture that a checkpoint describes, with random weights."""
     from ProxyPromptSegmentLib.networks.model import build_model
     from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 
@@ -251,7 +251,7 @@ def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] |
         config = ProxyPromptConfig.from_dict(described["generator"])
         return build_model(described["backbone"], config, described["lora_rank"], base)
     except KeyError as error:
-        raise CheckpointError(f"{path} lacks the setting {error}; it is no model checkpoint") from error
+        raise CheckpointError(f"{path} lacks the setting {error}; it is not a model checkpoint") from error
     except (UsageError, AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model that {path} describes cannot be built: {error}") from error
 
@@ -259,7 +259,7 @@ def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] |
 def _fill_generator(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], base: Path | None
 ) -> ProxyPromptModel:
-    """A model of a prompt generator's tensors and the official weights that it was trained on."""
+    """Load a prompt generator's tensors and the official weights that it was trained on into a model."""
     model = _build(path, metadata, read_official(*_base_of(path, metadata, base)))
     own = own_tensors(model.state_dict())
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
@@ -276,7 +276,7 @@ def _fill_generator(
 
 
 def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[Path, str]:
-    """File and hash of the official weights that belong to a prompt generator.
+    """Return file and hash of the official weights that a prompt generator requires.
 
     Raises:
         CheckpointError: If the given file is another, or the registry has none with this hash on this machine.
@@ -285,7 +285,7 @@ def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[P
 
     wanted = metadata.get("base")
     if not (isinstance(wanted, dict) and all(isinstance(wanted.get(key), str) for key in ("name", "sha256"))):
-        raise CheckpointError(f"{path} does not say on which weights it was trained; it is no prompt generator")
+        raise CheckpointError(f"{path} does not state on which weights it was trained; it is not a prompt generator")
     name, digest = wanted["name"], wanted["sha256"].lower()
     if base is None:
         return base_file(name, digest)[1], digest

@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.errors import DeviceError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Finds the device to compute on.
+    """Find the device to compute on.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -37,12 +37,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-# What PyTorch's allocators and CUDA's libraries say where there is no exception of its own: MPS, processors, cuBLAS.
+# Messages of PyTorch's allocators and CUDA's libraries that have no exception of their own: MPS, CPUs, cuBLAS.
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; only CUDA has an exception of its own for it."""
+    """Return whether an error means that memory ran out; only CUDA has its own exception for that."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
@@ -50,7 +50,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_may_end(device: torch.device) -> Iterator[None]:
-    """Says in a sentence that memory ran out.
+    """Convert an out-of-memory error into a DeviceError with advice.
 
     Raises:
         DeviceError: If it did.

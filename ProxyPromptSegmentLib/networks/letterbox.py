@@ -46,7 +46,7 @@ class Letterbox:
 
 
 def images_to_tensor(images: np.ndarray, window: tuple[float, float], box: Letterbox) -> torch.Tensor:
-    """Prepares slices for every encoder.
+    """Prepare slices for every encoder.
 
     Args:
         images: Intensities as acquired, ``(S, H, W)`` or ``(S, H, W, 3)``.
@@ -71,7 +71,7 @@ def images_to_tensor(images: np.ndarray, window: tuple[float, float], box: Lette
 
 
 def masks_to_tensor(masks: np.ndarray, box: Letterbox) -> torch.Tensor:
-    """Prepares masks exactly as their images: resized by area, then binary.
+    """Prepare masks in the same way as their images: resized by area, then binarised.
 
     Args:
         masks: uint8 ``(S, N, H, W)``.
@@ -96,7 +96,7 @@ def masks_to_tensor(masks: np.ndarray, box: Letterbox) -> torch.Tensor:
 
 
 def logits_to_slice(logits: torch.Tensor, box: Letterbox) -> torch.Tensor:
-    """Brings logits of the square back onto the slice.
+    """Map logits of the square back to the slice.
 
     Args:
         logits: ``(..., h, w)`` over the whole square, any resolution.
@@ -118,7 +118,7 @@ def logits_to_slice(logits: torch.Tensor, box: Letterbox) -> torch.Tensor:
 
 
 def valid_tokens(box: Letterbox, grid: int) -> torch.Tensor:
-    """Marks the feature positions that see at least some of the slice; bool ``(grid, grid)``."""
+    """Mark the feature positions that cover at least part of the slice; bool ``(grid, grid)``."""
     import torch
 
     rows, columns = box.valid

@@ -42,7 +42,7 @@ class ProxyPromptModel(nn.Module):
     """
 
     def __init__(self, backbone: Backbone, generator: PromptGenerator, lora_rank: int = 0) -> None:
-        """Joins the two.
+        """Combine a backbone and a prompt generator.
 
         Raises:
             UsageError: If the generator was configured for another grid or width.
@@ -66,7 +66,7 @@ class ProxyPromptModel(nn.Module):
         names: tuple[str, ...] = (),
         valid: torch.Tensor | None = None,
     ) -> PreparedSupport:
-        """Computes everything that depends on the supports alone.
+        """Compute everything that depends on the supports alone.
 
         Args:
             images: ``(K, 3, size, size)`` in 0..1.
@@ -79,12 +79,12 @@ class ProxyPromptModel(nn.Module):
     def predict(
         self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None
     ) -> tuple[Decoded, Prompt]:
-        """Prompts and decodes ``B`` embedded targets for all objects of the support."""
+        """Prompt and decode ``B`` embedded targets for all objects of the support."""
         prompt = self.generator.prompt(features, support, chosen)
         return self.backbone.decode(features, prompt), prompt
 
     def describe(self) -> dict[str, Any]:
-        """The metadata from which `build_model` builds the same architecture again."""
+        """Return the metadata from which `build_model` rebuilds the same architecture."""
         return {
             "backbone": self.backbone.name,
             "generator": self.generator.config.to_dict(),
@@ -98,7 +98,7 @@ def build_model(
     lora_rank: int | None = None,
     base: dict[str, torch.Tensor] | None = None,
 ) -> ProxyPromptModel:
-    """Builds a model; weights that are not given are random.
+    """Build a model; weights that are not given are random.
 
     Args:
         backbone: A name of `BACKBONE_NAMES`.
@@ -123,7 +123,7 @@ def build_model(
             raise UsageError(f"there is no preset '{generator}'; choose one of {', '.join(PRESETS)}")
         generator = PRESETS[generator]
     if generator.for_memory and not video:
-        raise UsageError(f"the prompt generator speaks to a memory, which {backbone} does not have; choose a SAM 2")
+        raise UsageError(f"the prompt generator needs a memory, which {backbone} does not have; choose a SAM 2")
     made: SamBackbone | Sam2Backbone
     if video:
         from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
@@ -155,7 +155,7 @@ def build_model(
 
 
 def _fill(modules: nn.Module, base: dict[str, torch.Tensor], backbone: str) -> None:
-    """Loads base weights that fit exactly.
+    """Load base weights, which must match exactly.
 
     Raises:
         CheckpointError: If a name or shape differs; PyTorch's own message would list hundreds of them.

@@ -1,4 +1,4 @@
-"""What a backbone and a prompt generator hand to each other; neither knows the other.
+"""Interface between backbone and prompt generator, which do not import each other.
 
 Axes: ``B`` targets, ``K`` supports, ``N`` objects, ``C`` channels of the backbone, ``g`` the side of its
 feature grid, ``P = g * g`` positions in row-major order, ``T`` prompt tokens.
@@ -30,13 +30,13 @@ class ImageFeatures:
     high_res: tuple[torch.Tensor, ...] | None = None
 
     def select(self, index: slice | list[int] | torch.Tensor) -> ImageFeatures:
-        """Keeps some of the ``B`` slices."""
+        """Select some of the ``B`` slices."""
         high_res = None if self.high_res is None else tuple(level[index] for level in self.high_res)
         return ImageFeatures(top=self.top[index], positions=self.positions, valid=self.valid[index], high_res=high_res)
 
     @staticmethod
     def concatenate(parts: list[ImageFeatures]) -> ImageFeatures:
-        """Joins the slices of several embeddings of one backbone."""
+        """Join the slices of several embeddings of one backbone."""
         high_res = None
         if parts[0].high_res is not None:
             levels = zip(*(part.high_res for part in parts if part.high_res is not None), strict=True)
@@ -51,7 +51,7 @@ class ImageFeatures:
 
 @dataclass(kw_only=True)
 class Prompt:
-    """What a decoder is told about ``B`` targets and ``N`` objects; a field that is None is not used.
+    """The prompt of ``B`` targets and ``N`` objects for a decoder; a field that is None is not used.
 
     Attributes:
         sparse: Prompt tokens of SAM's decoder, ``(B, N, T, C)``.
@@ -70,7 +70,7 @@ class Prompt:
     names: tuple[str, ...] = ()
 
     def with_points(self, tokens: torch.Tensor) -> Prompt:
-        """Adds SAM's own prompt tokens ``(B, N, t, C)``, a click that corrects a proxy prompt."""
+        """Add SAM's own prompt tokens ``(B, N, t, C)``, a click that corrects a proxy prompt."""
         sparse = tokens if self.sparse is None else torch.cat([self.sparse, tokens], dim=2)
         return Prompt(
             sparse=sparse,
@@ -99,7 +99,7 @@ class Decoded:
     pointer: torch.Tensor | None = None
 
     def detach(self) -> Decoded:
-        """The same values without their history."""
+        """Return the same values, detached from the graph."""
         return Decoded(
             logits=self.logits.detach(),
             quality=self.quality.detach(),
@@ -110,7 +110,7 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameMemory:
-    """What SAM 2 remembers of one frame, for ``B * N`` tracks.
+    """SAM 2's memory of one frame, for ``B * N`` tracks.
 
     Attributes:
         frame: Number of the frame in the order of tracking, which may run backwards through a volume.
@@ -126,7 +126,7 @@ class FrameMemory:
 
 
 def presence_of(decoded: Decoded, prompt: Prompt) -> torch.Tensor | None:
-    """The logit ``(B, N)`` that an object is there: the decoder's where it has one, else the prompt's."""
+    """Return the presence logit ``(B, N)``: the decoder's if it has one, else the prompt's."""
     return prompt.presence if decoded.presence is None else decoded.presence
 
 
@@ -151,7 +151,7 @@ class PreparedSupport:
     one_piece: tuple[bool, ...] = ()
 
     def objects(self, index: list[int]) -> PreparedSupport:
-        """Keeps some objects."""
+        """Select some objects."""
         return replace(
             self,
             aggregated=self.aggregated[:, index],
@@ -161,7 +161,7 @@ class PreparedSupport:
         )
 
     def supports(self, index: list[int]) -> PreparedSupport:
-        """Keeps some supports, in the order of the indices."""
+        """Select some supports, in the order of the indices."""
         return replace(
             self,
             features=self.features[index],
@@ -172,7 +172,7 @@ class PreparedSupport:
 
     @staticmethod
     def concatenate(parts: list[PreparedSupport]) -> PreparedSupport:
-        """Joins the supports of several preparations of the same objects."""
+        """Join the supports of several preparations of the same objects."""
         return PreparedSupport(
             features=torch.cat([part.features for part in parts]),
             aggregated=torch.cat([part.aggregated for part in parts]),
@@ -237,24 +237,24 @@ class MemoryBackbone(Backbone, Protocol):
         Args:
             features: ``B`` embedded frames.
             prompt: For ``B`` frames and ``N`` objects.
-            memories: What is remembered of earlier frames, of ``B * N`` tracks each.
+            memories: Memories of earlier frames, of ``B * N`` tracks each.
             frame: Number of this frame in the order of tracking.
         """
 
     def remember(self, features: ImageFeatures, decoded: Decoded, frame: int) -> FrameMemory:
-        """Encode a frame's own prediction into what later frames read."""
+        """Encode a frame's own prediction as a memory for later frames."""
 
     def remember_mask(self, features: ImageFeatures, masks: torch.Tensor, frame: int) -> FrameMemory:
         """Encode given masks, 0 or 1, ``(B, N, size, size)``, as a conditioning memory."""
 
 
 def has_memory(backbone: Backbone) -> TypeGuard[MemoryBackbone]:
-    """Whether a backbone can follow anything from frame to frame."""
+    """Return whether a backbone has a memory and can track."""
     return isinstance(backbone, MemoryBackbone)
 
 
 class GeneratorConfig(Protocol):
-    """The sizes that a prompt generator is made for; they have to be those of the backbone beside it."""
+    """The sizes that a prompt generator is built for; they must match its backbone's."""
 
     @property
     def image_size(self) -> int:
@@ -269,11 +269,11 @@ class GeneratorConfig(Protocol):
         """Channels ``C`` of the embedding."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the configuration in JSON values, as a checkpoint keeps it."""
+        """Return the configuration as JSON values, as in a checkpoint."""
 
 
 class PromptGenerator(Protocol):
-    """What makes prompts of annotated supports, without knowing the backbone that reads them."""
+    """A generator of prompts from annotated supports, independent of the backbone."""
 
     @property
     def config(self) -> GeneratorConfig:
@@ -301,4 +301,4 @@ class PromptGenerator(Protocol):
         """
 
     def why(self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor) -> torch.Tensor:
-        """Weigh the support positions ``(Q, K, g, g)`` that were read at positions ``(Q,)`` of one target."""
+        """Return the weights ``(Q, K, g, g)`` of the support positions read at positions ``(Q,)`` of one target."""

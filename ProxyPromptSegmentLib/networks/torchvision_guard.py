@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def plain_nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Non-maximum suppression in plain PyTorch, with the results of torchvision's own operator.
+    """Apply non-maximum suppression in plain PyTorch, with the results of torchvision's own operator.
 
     Args:
         dets: Boxes ``(x1, y1, x2, y2)`` in any one unit, float, ``(M, 4)``.
@@ -63,7 +63,7 @@ def plain_nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) ->
 
 @functools.lru_cache(maxsize=1)
 def _declare_missing() -> object:
-    """Declares the operators that are missing, once per process.
+    """Declare the missing operators, once per process.
 
     Returns:
         The operator library, which must stay alive for as long as the process; the cache keeps it.
@@ -81,7 +81,7 @@ def _declare_missing() -> object:
 
 
 def ensure_torchvision_importable() -> None:
-    """Makes ``import torchvision`` work where only its compiled operators cannot be loaded.
+    """Make ``import torchvision`` work if only its compiled operators cannot be loaded.
 
     Does nothing where torchvision works already or is not installed; may be called any number of times
     and from any thread. Call it before importing segment-anything, sam2 or peft.

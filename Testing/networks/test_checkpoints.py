@@ -149,7 +149,7 @@ def test_a_pickle_is_refused_and_nothing_in_it_is_executed(tmp_path, writer):
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}])
 def test_safetensors_of_somebody_else_are_refused(tmp_path, metadata):
     path = write_with_metadata(tmp_path / "other.safetensors", metadata)
-    with pytest.raises(CheckpointError, match="no checkpoint of ProxyPromptSegment"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of ProxyPromptSegment"):
         read_checkpoint(path)
 
 

@@ -242,5 +242,5 @@ def test_wrong_sizes_and_names_are_explained(encoder):
         encoder(torch.zeros(1, 2, 30, 32))
     with pytest.raises(ValueError, match="allowed are 'none' and 'middle'"):
         VisionMamba(cls="first")
-    with pytest.raises(ValueError, match="no multiple of patch_size"):
+    with pytest.raises(ValueError, match="not a multiple of patch_size"):
         VisionMamba(img_size=100)

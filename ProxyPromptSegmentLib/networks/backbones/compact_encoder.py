@@ -18,7 +18,7 @@ class ResidualStage(nn.Module):
     """A strided 3x3 convolution and ``depth`` residual pairs of 3x3 convolutions with GroupNorm."""
 
     def __init__(self, channels_in: int, channels: int, depth: int) -> None:
-        """Makes a stage that halves the resolution."""
+        """Create a stage that halves the resolution."""
         super().__init__()
         self.down = nn.Sequential(
             nn.Conv2d(channels_in, channels, 3, stride=2, padding=1, bias=False), nn.GroupNorm(8, channels)
@@ -35,7 +35,7 @@ class ResidualStage(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps ``(B, channels_in, h, w)`` to ``(B, channels, h/2, w/2)``."""
+        """Map ``(B, channels_in, h, w)`` to ``(B, channels, h/2, w/2)``."""
         x = functional.relu(self.down(x))
         for residual in self.residuals:
             x = functional.relu(x + residual(x))
@@ -46,14 +46,14 @@ class Attention(nn.Module):
     """Global self-attention over a grid of tokens with a fused ``qkv``, as in SAM's encoder."""
 
     def __init__(self, dim: int, heads: int) -> None:
-        """Makes attention of ``heads`` heads."""
+        """Create attention of ``heads`` heads."""
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Maps ``(B, P, dim)`` to the same shape."""
+        """Map ``(B, P, dim)`` to the same shape."""
         q, k, v = rearrange(self.qkv(tokens), "b p (three h d) -> three b h p d", three=3, h=self.heads)
         # Written out: at 64 tokens the fused kernel's backward is slower on a CPU.
         weights = torch.softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, dim=-1)
@@ -64,7 +64,7 @@ class Block(nn.Module):
     """A pre-norm transformer block."""
 
     def __init__(self, dim: int, heads: int) -> None:
-        """Makes a block whose hidden layer is twice as wide as its input."""
+        """Create a block whose hidden layer is twice as wide as its input."""
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(dim, heads)
@@ -72,7 +72,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Maps ``(B, P, dim)`` to the same shape."""
+        """Map ``(B, P, dim)`` to the same shape."""
         tokens = tokens + self.attn(self.norm1(tokens))
         return tokens + self.mlp(self.norm2(tokens))
 
@@ -93,7 +93,7 @@ class CompactTrunk(nn.Module):
         blocks: int = 2,
         heads: int = 5,
     ) -> None:
-        """Makes the trunk; ``widths`` and ``depths`` belong to strides 2, 4, 8 and 16."""
+        """Create the trunk; ``widths`` and ``depths`` belong to strides 2, 4, 8 and 16."""
         super().__init__()
         self.img_size = img_size
         self.channel_list = list(widths[::-1])
@@ -107,7 +107,7 @@ class CompactTrunk(nn.Module):
         self.blocks = nn.ModuleList(Block(widths[-1], heads) for _ in range(blocks))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Maps normalised images ``(B, 3, size, size)`` to the four levels, finest first."""
+        """Map normalised images ``(B, 3, size, size)`` to the four levels, finest first."""
         levels = []
         for stage in self.stages:
             x = stage(x)
@@ -126,7 +126,7 @@ class CompactImageEncoder(CompactTrunk):
     def __init__(
         self, img_size: int = 128, out_channels: int = 128, widths: tuple[int, int, int, int] = (24, 48, 96, 160)
     ) -> None:
-        """Makes the encoder of the compact SAM; arguments as of `CompactTrunk`."""
+        """Create the encoder of the compact SAM; arguments as of `CompactTrunk`."""
         super().__init__(img_size, widths)
         coarse, fine = self.channel_list[:2]
         self.lateral = nn.Conv2d(fine, out_channels, 1)
@@ -136,7 +136,7 @@ class CompactImageEncoder(CompactTrunk):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """Maps normalised images to the embedding."""
+        """Map normalised images to the embedding."""
         levels = super().forward(x)
         up = functional.interpolate(self.top_down(levels[3]), scale_factor=2, mode="nearest")
         return self.neck(self.lateral(levels[2]) + up)

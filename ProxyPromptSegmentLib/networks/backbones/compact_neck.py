@@ -18,7 +18,7 @@ class CompactNeck(FpnNeck):
     """The package's pyramid; its coarsest kept level is refined."""
 
     def __init__(self, **options: Any) -> None:
-        """Makes the pyramid; options as of ``FpnNeck``."""
+        """Create the pyramid; options as of ``FpnNeck``."""
         super().__init__(**options)
         channels = options["d_model"]
         self.refine = nn.Sequential(
@@ -27,7 +27,7 @@ class CompactNeck(FpnNeck):
         )
 
     def forward(self, xs: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Maps trunk levels, finest first, to levels of ``d_model`` channels and their positions.
+        """Map trunk levels, finest first, to levels of ``d_model`` channels and their positions.
 
         The last but one is the level that is kept as the image embedding (``scalp=1`` drops the last).
         """

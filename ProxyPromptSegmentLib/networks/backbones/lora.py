@@ -20,7 +20,7 @@ SAM2_DECODER = r".*sam_mask_decoder\.transformer\..*\.(q_proj|v_proj)"
 def inject_lora(
     module: nn.Module, rank: int = 4, alpha: int = 4, targets: tuple[str, ...] = (SAM_ENCODER, SAM_DECODER)
 ) -> None:
-    """Adds LoRA adapters in place and freezes all other parameters of the module.
+    """Add LoRA adapters in place and freeze all other parameters of the module.
 
     Base weights must be loaded before: afterwards their keys have ``base_layer`` in them.
 

@@ -24,7 +24,7 @@ class MemoryBridge(nn.Module):
     """
 
     def __init__(self, channels: int, memory_channels: int, kind: str = "linear", grid_positions: bool = False) -> None:
-        """Makes the bridge.
+        """Create the bridge.
 
         Args:
             channels: Channels of the proxy prompt tokens.
@@ -47,7 +47,7 @@ class MemoryBridge(nn.Module):
         self.proxy_position = nn.Parameter(torch.zeros(1, 1, memory_channels))
 
     def forward(self, tokens: torch.Tensor, positions: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps tokens ``(M, T, C)`` to memory tokens and their positions, both ``(M, T', memory_channels)``.
+        """Map tokens ``(M, T, C)`` to memory tokens and their positions, both ``(M, T', memory_channels)``.
 
         Args:
             tokens: Proxy prompt.

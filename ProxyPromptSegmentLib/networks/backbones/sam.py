@@ -32,7 +32,7 @@ SAM_MEAN, SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def _normalisation(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation, ``(3, 1, 1)`` each, for images in 0..1."""
+    """Return mean and standard deviation, ``(3, 1, 1)`` each, for images in 0..1."""
     mean: tuple[float, ...] = (0.5,) * 3
     std: tuple[float, ...] = (0.25,) * 3
     if name == "medsam-vit-b":
@@ -44,7 +44,7 @@ def _normalisation(name: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Module:
-    """Builds `segment_anything.modeling.Sam` with random weights.
+    """Build `segment_anything.modeling.Sam` with random weights.
 
     Args:
         name: One of `SAM_NAMES`.
@@ -120,7 +120,7 @@ class SamBackbone(nn.Module):
     keeps_aspect = True
 
     def __init__(self, name: str, compact: dict[str, Any] | None = None) -> None:
-        """Builds the modules with random weights; `checkpoints` fills them."""
+        """Build the modules with random weights; `checkpoints` fills them."""
         super().__init__()
         self.sam = build_sam_modules(name, compact)
         self.name = name
@@ -132,7 +132,7 @@ class SamBackbone(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
-        """Embeds images.
+        """Embed images.
 
         Args:
             images: ``(B, 3, size, size)`` in 0..1, padded with 0.
@@ -150,11 +150,11 @@ class SamBackbone(nn.Module):
         return ImageFeatures(top=self.sam.image_encoder(normalised), positions=self.positions(), valid=valid)
 
     def positions(self) -> torch.Tensor:
-        """SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
+        """Return SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
         return self.sam.prompt_encoder.get_dense_pe()[0]
 
     def decode(self, features: ImageFeatures, prompt: Prompt) -> Decoded:
-        """Runs SAM's mask decoder for all targets and objects at once; single-mask output (token 0).
+        """Run SAM's mask decoder for all targets and objects at once; single-mask output (token 0).
 
         The package's ``predict_masks`` pairs one image with many prompts and cannot pair ``B`` images with
         ``N`` prompts each; this is the same computation with the images repeated beforehand.
@@ -196,7 +196,7 @@ class SamBackbone(nn.Module):
         )
 
     def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Embeds clicks as SAM does.
+        """Embed clicks as SAM does.
 
         Args:
             points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``.

@@ -3,7 +3,7 @@
 The order of the tokens is fixed: spatial memories (which get the rotary encoding), proxy prompt, object pointers.
 Three of the package's behaviours are not used, because each of them would hide what a prompt does: masks replaced by a
 constant where the objectness score is negative, the choice among three masks by the estimated IoU, and the fallback to
-them where the single mask looks unstable. The single-mask token speaks in training and in use.
+them where the single mask looks unstable. The single-mask token is used in training and in use.
 
 References:
     Ravi et al., SAM 2, 2024; Proxy Prompt, section 3.3. The layout of memories and pointers is that of the package's
@@ -44,7 +44,7 @@ class Sam2Backbone(nn.Module):
     """
 
     def __init__(self, name: str, bridge: str = "linear", grid_positions: bool = False) -> None:
-        """Builds the modules with random weights; `checkpoints` fills them.
+        """Build the modules with random weights; `checkpoints` fills them.
 
         Args:
             name: One of `SAM2_NAMES`.
@@ -71,7 +71,7 @@ class Sam2Backbone(nn.Module):
         return self.name == COMPACT_NAME
 
     def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
-        """Embeds images; no memory is involved.
+        """Embed images; no memory is involved.
 
         Args:
             images: ``(B, 3, size, size)`` in 0..1.
@@ -84,19 +84,19 @@ class Sam2Backbone(nn.Module):
         return ImageFeatures(top=levels[-1], positions=self.positions(), valid=valid, high_res=high_res)
 
     def positions(self) -> torch.Tensor:
-        """SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
+        """Return SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
         return self.sam2.sam_prompt_encoder.get_dense_pe()[0]
 
     def decode(
         self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory] = (), frame: int = 0
     ) -> Decoded:
-        """Predicts the objects of the prompt on the embedded frames; single-mask output (token 0).
+        """Predict the objects of the prompt on the embedded frames; single-mask output (token 0).
 
         Args:
             features: ``B`` embedded frames.
             prompt: For ``B`` frames and ``N`` objects; ``memory`` reaches the memory attention, ``sparse`` and
                 ``dense`` the mask decoder.
-            memories: What is remembered of earlier frames, of ``B * N`` tracks each. Without memories and
+            memories: Memories of earlier frames, of ``B * N`` tracks each. Without memories and
                 ``prompt.memory`` the frame stands alone, as in SAM 2 on images.
             frame: Number of this frame in the order of tracking; memories have smaller ones.
 
@@ -138,7 +138,7 @@ class Sam2Backbone(nn.Module):
     def condition(
         self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory], frame: int, objects: int
     ) -> torch.Tensor:
-        """Lets the frame's features attend to memories, proxy prompt and pointers; ``(B * N, C, g, g)``."""
+        """Let the frame's features attend to memories, proxy prompt and pointers; ``(B * N, C, g, g)``."""
         network = self.sam2
         top = features.top.repeat_interleave(objects, dim=0)
         usable = self.readable(memories, frame)
@@ -176,16 +176,16 @@ class Sam2Backbone(nn.Module):
         return seen.permute(1, 2, 0).unflatten(-1, (self.grid, self.grid))
 
     def readable(self, memories: Sequence[FrameMemory], frame: int) -> list[FrameMemory]:
-        """Memories within reach: conditioning ones, and frames whose spatial memory or pointer is still read."""
+        """Return the memories within reach: conditioning ones, and frames still used by spatial memory or pointer."""
         reach = max(self.memories, self.pointers - 1)
         return [m for m in memories if m.frame < frame and (m.conditioning or frame - m.frame <= reach)]
 
     def remember(self, features: ImageFeatures, decoded: Decoded, frame: int) -> FrameMemory:
-        """Encodes a frame's own prediction into what later frames read.
+        """Encode a frame's own prediction as a memory for later frames.
 
         Args:
             features: ``B`` embedded frames.
-            decoded: What was predicted there, ``B`` by ``N``.
+            decoded: The prediction for the frame, ``B`` by ``N``.
             frame: Number of the frame in the order of tracking.
         """
         count = decoded.logits.shape[0] * decoded.logits.shape[1]
@@ -204,7 +204,7 @@ class Sam2Backbone(nn.Module):
         )
 
     def remember_mask(self, features: ImageFeatures, masks: torch.Tensor, frame: int) -> FrameMemory:
-        """Encodes given masks (a correction, or a support as a first frame) as a conditioning memory.
+        """Encode given masks (a correction, or a support as a first frame) as a conditioning memory.
 
         The mask alone decides whether the object is there; the package also asks the decoder and, where that doubts,
         forgets the pointer of a mask that was given.
@@ -241,7 +241,7 @@ class Sam2Backbone(nn.Module):
         return FrameMemory(frame=frame, spatial=spatial, pointer=pointer, conditioning=True)
 
     def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Embeds clicks as SAM 2 does.
+        """Embed clicks as SAM 2 does.
 
         Args:
             points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``.
@@ -254,7 +254,7 @@ class Sam2Backbone(nn.Module):
         return sparse
 
     def _spatial(self, features: ImageFeatures, logits: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
-        """The memory encoder on features and full-size logits ``(B * N, 1, size, size)``: ``(B * N, M, g, g)``."""
+        """Encode features and full-size logits ``(B * N, 1, size, size)`` as a spatial memory ``(B * N, M, g, g)``."""
         network = self.sam2
         top = features.top.repeat_interleave(len(logits) // features.top.shape[0], dim=0)
         mask = torch.sigmoid(logits) * network.sigmoid_scale_for_mem_enc + network.sigmoid_bias_for_mem_enc
@@ -265,7 +265,7 @@ class Sam2Backbone(nn.Module):
         return spatial
 
     def _pointer(self, token: torch.Tensor, there: torch.Tensor | None) -> torch.Tensor:
-        """The object pointer ``(M, C)`` of the mask token, or where ``there`` is 0 the one that means "not there"."""
+        """Return the object pointer ``(M, C)`` of the mask token, or the "not there" pointer where ``there`` is 0."""
         network = self.sam2
         pointer = network.obj_ptr_proj(token)
         if there is None or not network.pred_obj_scores:
@@ -275,7 +275,7 @@ class Sam2Backbone(nn.Module):
         return kept + (1 - there) * network.no_obj_ptr
 
     def _pointer_tokens(self, memories: Sequence[FrameMemory], frame: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pointers cut to the memory's width, ``(T, B * N, M)``, and their temporal encoding ``(T, 1, M)``."""
+        """Return pointers split to the memory's width, ``(T, B * N, M)``, and their temporal encoding ``(T, 1, M)``."""
         from sam2.modeling.sam2_utils import get_1d_sine_pe
 
         network = self.sam2
@@ -295,24 +295,24 @@ class Sam2Backbone(nn.Module):
         return tokens, encoding.repeat_interleave(pieces, dim=0).unsqueeze(1)
 
     def _high_res(self, features: ImageFeatures, objects: int) -> list[torch.Tensor] | None:
-        """The decoder's finer features, one copy for each object."""
+        """Return the decoder's finer features, one copy for each object."""
         if features.high_res is None:
             return None
         return [level.repeat_interleave(objects, dim=0) for level in features.high_res]
 
     def _frame_positions(self, top: torch.Tensor) -> torch.Tensor:
-        """SAM 2's sine encoding of the feature grid, ``(P, 1, C)``."""
+        """Return SAM 2's sine encoding of the feature grid, ``(P, 1, C)``."""
         encoding = self.sam2.image_encoder.neck.position_encoding(top[:1])
         return encoding.flatten(2).permute(2, 0, 1).to(top.dtype)
 
     def _memory_positions(self, spatial: torch.Tensor) -> torch.Tensor:
-        """The same for a memory, ``(P, 1, M)``."""
+        """Return the sine encoding of a memory's grid, ``(P, 1, M)``."""
         encoding = self.sam2.memory_encoder.position_encoding(spatial[:1])
         return encoding.flatten(2).permute(2, 0, 1).to(spatial.dtype)
 
 
 def _shape_of(prompt: Prompt, memories: Sequence[FrameMemory], batch: int) -> tuple[int, int]:
-    """Targets ``B`` and objects ``N``, from whichever field of the prompt is there, else from the memories."""
+    """Return the numbers of targets ``B`` and objects ``N``, from any field of the prompt, else from the memories."""
     for field in (prompt.memory, prompt.sparse, prompt.dense):
         if field is not None:
             return field.shape[0], field.shape[1]

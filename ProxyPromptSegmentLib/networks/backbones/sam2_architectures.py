@@ -25,7 +25,7 @@ SAM2_NAMES = (*SAM2_CONFIGS, COMPACT_NAME)
 
 
 def build_sam2_modules(name: str) -> nn.Module:
-    """Builds ``sam2.modeling.sam2_base.SAM2Base`` with random weights.
+    """Build ``sam2.modeling.sam2_base.SAM2Base`` with random weights.
 
     The package's ``build_sam2`` composes through Hydra's global state and switches on a fallback that was never
     trained (three masks where the single one looks unstable); reading the same YAML directly does neither.
@@ -62,7 +62,7 @@ COMPACT: dict[str, Any] = {
 
 
 def _build_compact() -> nn.Module:
-    """SAM 2 at a size that two cores can train: its own modules around a convolutional trunk."""
+    """Build SAM 2 at a size that two CPU cores can train: its own modules around a convolutional trunk."""
     from sam2.modeling.backbones.image_encoder import ImageEncoder
     from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
     from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder

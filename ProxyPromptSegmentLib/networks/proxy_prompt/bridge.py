@@ -15,14 +15,14 @@ class ResidualBlock(nn.Module):
     """Two pre-activation 3x3 convolutions without normalisation, and a 3x3 skip where the width changes."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
-        """Makes a block from ``channels_in`` to ``channels``."""
+        """Create a block from ``channels_in`` to ``channels``."""
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.skip = nn.Identity() if channels_in == channels else nn.Conv2d(channels_in, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps ``(B, channels_in, g, g)`` to ``(B, channels, g, g)``."""
+        """Map ``(B, channels_in, g, g)`` to ``(B, channels, g, g)``."""
         inner = self.conv1(functional.relu(x))
         return self.skip(x) + self.conv2(functional.relu(inner))
 
@@ -31,7 +31,7 @@ class Cbam(nn.Module):
     """Channel attention, then spatial attention, each from average- and max-pooled descriptors."""
 
     def __init__(self, channels: int, reduction: int = 16, inter_object: str = "none") -> None:
-        """Makes the gates; ``inter_object="pooled"`` shares channel descriptors between objects."""
+        """Create the gates; ``inter_object="pooled"`` shares channel descriptors between objects."""
         super().__init__()
         hidden = max(1, channels // reduction)
         self.channel = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
@@ -39,7 +39,7 @@ class Cbam(nn.Module):
         self.inter_object = inter_object
 
     def forward(self, x: torch.Tensor, objects: int = 1) -> torch.Tensor:
-        """Gates ``(K * N, C, g, g)``, objects running fastest."""
+        """Gate ``(K * N, C, g, g)``, objects running fastest."""
         average, maximum = x.mean(dim=(2, 3)), x.amax(dim=(2, 3))
         if self.inter_object == "pooled" and objects > 1:
             # Adding the mean over objects is equivariant to their order and works for any number of them.
@@ -65,7 +65,7 @@ class BridgeUnit(nn.Module):
         cbam_residual: bool = False,
         inter_object: str = "none",
     ) -> None:
-        """Makes the unit; see `ProxyPromptConfig` for the arguments."""
+        """Create the unit; see `ProxyPromptConfig` for the arguments."""
         super().__init__()
         self.block1 = ResidualBlock(channels + context_channels, width)
         self.attention = Cbam(width, inter_object=inter_object)
@@ -73,7 +73,7 @@ class BridgeUnit(nn.Module):
         self.cbam_residual = cbam_residual
 
     def forward(self, features: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Aggregates.
+        """Aggregate support features and masks.
 
         Args:
             features: F_sup of ``K`` supports, ``(K, C, g, g)``.

@@ -18,12 +18,12 @@ class TokenLinear(nn.Module):
     """
 
     def __init__(self, tokens: int) -> None:
-        """Makes the projection from ``tokens`` to half of them."""
+        """Create the projection from ``tokens`` to half of them."""
         super().__init__()
         self.project = nn.Linear(tokens, tokens // 2)
 
     def forward(self, tokens: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """Maps ``(B, L, C)`` to ``(B, L/2, C)``."""
+        """Map ``(B, L, C)`` to ``(B, L/2, C)``."""
         return self.project(tokens.transpose(1, 2)).transpose(1, 2)
 
 
@@ -31,13 +31,13 @@ class PairMerge(nn.Module):
     """Halves the tokens by merging neighbours, along columns or rows; keeps a grid at any resolution."""
 
     def __init__(self, channels: int, along: str) -> None:
-        """Makes a merge along ``"x"`` (neighbouring columns) or ``"y"`` (neighbouring rows)."""
+        """Create a merge along ``"x"`` (neighbouring columns) or ``"y"`` (neighbouring rows)."""
         super().__init__()
         self.merge = nn.Linear(2 * channels, channels)
         self.along = along
 
     def forward(self, tokens: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """Maps ``(B, L, C)`` on a grid of ``shape`` to ``(B, L/2, C)``."""
+        """Map ``(B, L, C)`` on a grid of ``shape`` to ``(B, L/2, C)``."""
         pattern = "b (h w two) c -> b (h w) (two c)" if self.along == "x" else "b (h two w) c -> b (h w) (two c)"
         height, width = shape
         size = {"h": height, "w": width // 2} if self.along == "x" else {"h": height // 2, "w": width}
@@ -48,7 +48,7 @@ class FeedForward(nn.Sequential):
     """Two linear layers with a ReLU between them."""
 
     def __init__(self, channels: int, hidden: int) -> None:
-        """Makes the layers."""
+        """Create the layers."""
         super().__init__(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
 
@@ -58,7 +58,7 @@ class ColorizationBlock(nn.Module):
     def __init__(
         self, reduce_features: nn.Module, reduce_context: nn.Module, channels: int, heads: int, ffn: int
     ) -> None:
-        """Makes the block from its two token reductions."""
+        """Create the block from its two token reductions."""
         super().__init__()
         self.reduce_features = reduce_features
         self.reduce_context = reduce_context
@@ -71,7 +71,7 @@ class ColorizationBlock(nn.Module):
     def forward(
         self, features: torch.Tensor, context: torch.Tensor, shape: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps both streams ``(B, L, C)`` to ``(B, L/2, C)``."""
+        """Map both streams ``(B, L, C)`` to ``(B, L/2, C)``."""
         features = self.reduce_features(features, shape)
         context = self.reduce_context(context, shape)
         seen = self.features_from_context(features, context, context, need_weights=False)[0]
@@ -100,7 +100,7 @@ class ContextualColorization(nn.Module):
         ffn: int = 1024,
         reduce: str = "token_linear",
     ) -> None:
-        """Makes the stack; see `ProxyPromptConfig` for the arguments."""
+        """Create the stack; see `ProxyPromptConfig` for the arguments."""
         super().__init__()
         self.enter_features = nn.Identity() if width == channels else nn.Linear(channels, width)
         self.enter_context = nn.Identity() if width == channels else nn.Linear(channels, width)
@@ -121,7 +121,7 @@ class ContextualColorization(nn.Module):
         self.out_shape = shape
 
     def forward(self, features: torch.Tensor, context: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """Colours the contextual embedding.
+        """Colour the contextual embedding.
 
         Args:
             features: F_x at every target position, ``(B, P, C)``.

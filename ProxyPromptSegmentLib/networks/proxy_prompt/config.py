@@ -80,7 +80,7 @@ class ProxyPromptConfig:
     presence: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses values that are not among the choices.
+        """Reject values that are not among the choices.
 
         Raises:
             UsageError: If a key has another value.
@@ -90,12 +90,12 @@ class ProxyPromptConfig:
                 raise UsageError(f"{key} is '{getattr(self, key)}'; allowed are {', '.join(allowed)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as it is kept in a checkpoint."""
+        """Return the configuration as in a checkpoint."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ProxyPromptConfig:
-        """Reads a checkpoint's configuration.
+        """Read a checkpoint's configuration.
 
         Raises:
             CheckpointError: If a key is unknown: the checkpoint is from another version.

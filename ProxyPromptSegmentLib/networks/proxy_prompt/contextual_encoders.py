@@ -32,7 +32,7 @@ COMPACT_HEADS = 4
 
 
 def build_contextual_encoder(config: ProxyPromptConfig) -> nn.Module:
-    """Makes the encoder that a configuration names, with random weights.
+    """Build the encoder that a configuration names, with random weights.
 
     Args:
         config: Its ``encoder``, ``image_size`` and ``grid``; for the compact ones and Vim also ``vim_dim``.
@@ -83,7 +83,7 @@ class VisionTransformer(nn.Module):
         heads: int = 12,
         mlp_ratio: int = 4,
     ) -> None:
-        """Makes ViT-B/16, or another size, for square images of ``img_size`` pixels."""
+        """Create ViT-B/16, or another size, for square images of ``img_size`` pixels."""
         super().__init__()
         self.img_size, self.patch_size, self.embed_dim = img_size, patch_size, embed_dim
         self.patch_embed = PatchEmbedding(patch_size, in_chans, embed_dim)
@@ -101,7 +101,7 @@ class VisionTransformer(nn.Module):
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps ``(B, in_chans, img_size, img_size)`` to ``(B, embed_dim, g, g)``.
+        """Map ``(B, in_chans, img_size, img_size)`` to ``(B, embed_dim, g, g)``.
 
         Raises:
             ValueError: If the images are of another size, for which there are no positions.
@@ -130,7 +130,7 @@ class VisionTransformer(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    """What the blocks share: a branch, a shortcut that is projected where the shape changes, and the sum's ReLU."""
+    """The common base of the blocks: a branch, a shortcut, projected if the shape changes, and a ReLU of the sum."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -141,12 +141,12 @@ class _ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps ``(B, channels_in, h, w)`` to ``(B, channels, h / stride, w / stride)``."""
+        """Map ``(B, channels_in, h, w)`` to ``(B, channels, h / stride, w / stride)``."""
         shortcut = x if self.downsample is None else self.downsample(x)
         return functional.relu(self.branch(x) + shortcut)
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual branch."""
         raise NotImplementedError
 
 
@@ -157,7 +157,7 @@ class Bottleneck(_ResidualBlock):
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1) -> None:
-        """Makes a block from ``channels_in`` to ``channels``."""
+        """Create a block from ``channels_in`` to ``channels``."""
         super().__init__(channels_in, channels, stride)
         thin = channels // 4
         self.conv1, self.bn1 = nn.Conv2d(channels_in, thin, 1, bias=False), nn.BatchNorm2d(thin)
@@ -165,7 +165,7 @@ class Bottleneck(_ResidualBlock):
         self.conv3, self.bn3 = nn.Conv2d(thin, channels, 1, bias=False), nn.BatchNorm2d(channels)
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual branch."""
         x = functional.relu(self.bn1(self.conv1(x)))
         return self.bn3(self.conv3(functional.relu(self.bn2(self.conv2(x)))))
 
@@ -174,13 +174,13 @@ class BasicBlock(_ResidualBlock):
     """Two convolutions of 3x3: the block of the small residual networks."""
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1) -> None:
-        """Makes a block from ``channels_in`` to ``channels``."""
+        """Create a block from ``channels_in`` to ``channels``."""
         super().__init__(channels_in, channels, stride)
         self.conv1, self.bn1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels)
         self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
 
     def branch(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual branch."""
         return self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
 
 
@@ -200,7 +200,7 @@ class ResidualNetwork(nn.Module):
         block: type[Bottleneck] | type[BasicBlock] = Bottleneck,
         in_chans: int = CHANNELS_IN,
     ) -> None:
-        """Makes the network.
+        """Create the network.
 
         Args:
             stride: Pixels per embedding: 16; with 8 or 4 the last stages keep their resolution.
@@ -234,6 +234,6 @@ class ResidualNetwork(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps ``(B, in_chans, H, W)`` to ``(B, embed_dim, H / stride, W / stride)``."""
+        """Map ``(B, in_chans, H, W)`` to ``(B, embed_dim, H / stride, W / stride)``."""
         x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         return self.layer3(self.layer2(self.layer1(x)))

@@ -23,7 +23,7 @@ class DensePrompt(nn.Module):
     """A dense prompt from F_x, E_ctx and the mask prior: a departure for the compact model (see its card)."""
 
     def __init__(self, channels: int, width: int) -> None:
-        """Makes two convolutions; the last starts near zero, so that training starts from the sparse prompt."""
+        """Create two convolutions; the last starts near zero, so that training starts from the sparse prompt."""
         super().__init__()
         self.mix = nn.Conv2d(2 * channels + 1, width, 1)
         self.out = nn.Conv2d(width, channels, 3, padding=1)
@@ -31,7 +31,7 @@ class DensePrompt(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, features: torch.Tensor, context: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
-        """Maps three ``(B, ., g, g)`` maps to ``(B, C, g, g)``."""
+        """Map three ``(B, ., g, g)`` maps to ``(B, C, g, g)``."""
         return self.out(functional.gelu(self.mix(torch.cat([features, context, prior], dim=1))))
 
 
@@ -43,7 +43,7 @@ class ProxyPromptGenerator(nn.Module):
     """
 
     def __init__(self, config: ProxyPromptConfig) -> None:
-        """Makes the modules with random weights."""
+        """Create the modules with random weights."""
         super().__init__()
         self.config = config
         self.contextual_encoder = build_contextual_encoder(config)
@@ -78,7 +78,7 @@ class ProxyPromptGenerator(nn.Module):
     def prepare(
         self, features: ImageFeatures, images: torch.Tensor, masks: torch.Tensor, names: tuple[str, ...] = ()
     ) -> PreparedSupport:
-        """Computes the support side (rows 2-6 of the method's table).
+        """Compute the support side (rows 2-6 of the method's table).
 
         Args:
             features: Embedded support images, ``K`` of them.
@@ -104,7 +104,7 @@ class ProxyPromptGenerator(nn.Module):
     def context(
         self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reads the contextual embedding through the Selective Map (Eqs. 6-7).
+        """Read the contextual embedding through the Selective Map (Eqs. 6-7).
 
         Args:
             features: ``B`` embedded targets.
@@ -138,7 +138,7 @@ class ProxyPromptGenerator(nn.Module):
         return read[..., :channels], read[..., channels]
 
     def prompt(self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None) -> Prompt:
-        """Computes the proxy prompt of ``B`` targets and ``N`` objects; arguments as in `context`."""
+        """Compute the proxy prompt of ``B`` targets and ``N`` objects; arguments as in `context`."""
         context, prior = self.context(features, support, chosen)
         batch, objects = context.shape[:2]
         side = features.top.shape[-1]
@@ -177,7 +177,7 @@ class ProxyPromptGenerator(nn.Module):
         )
 
     def _colorize(self, features: torch.Tensor, context: torch.Tensor, side: int) -> torch.Tensor:
-        """The CCM, or the paper's ablation without it: E_ctx pooled to as many tokens."""
+        """Apply the CCM, or the paper's ablation without it: E_ctx pooled to as many tokens."""
         if self.colorization is not None:
             return self.colorization(features, context, (side, side))
         small = side // 2 ** (self.config.ccm_blocks // 2)
@@ -185,7 +185,7 @@ class ProxyPromptGenerator(nn.Module):
         return pooled.flatten(2).transpose(1, 2)
 
     def why(self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor) -> torch.Tensor:
-        """Which support positions drove the prediction at some target positions.
+        """Return the weights of the support positions for the prediction at some target positions.
 
         Args:
             features: One embedded target.

@@ -36,7 +36,7 @@ class ScanFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, u, delta, rates, weight_in, weight_out, steps, keep):
-        """Outputs ``(L, B, G, D)``; keeps the state before each block if ``keep``."""
+        """Compute the output ``(L, B, G, D)``; keep the state before each block if ``keep``."""
         length = u.shape[0]
         cut = _Cut(length, steps)
         u_c, delta_c, in_c, out_c = (cut.split(x) for x in (u, delta, weight_in, weight_out))
@@ -54,7 +54,7 @@ class ScanFunction(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_y):
-        """Gradients of all tensor inputs: the adjoint is the same recurrence in reverse."""
+        """Compute the gradients of all tensor inputs: the adjoint is the same recurrence in reverse."""
         u, delta, rates, weight_in, weight_out, kept, decay = ctx.saved_tensors
         cut = _Cut(u.shape[0], ctx.steps)
         u_c, delta_c, in_c, out_c, grad_c = (cut.split(x) for x in (u, delta, weight_in, weight_out, grad_y))
@@ -83,7 +83,7 @@ class _Cut:
         self.chunks = max(1, math.ceil(length / self.steps))
 
     def split(self, x: Tensor) -> Tensor:
-        """``(L, B, ...)`` -> ``(steps, chunks * B, ...)``; zeros pad the end, which keep a state."""
+        """Reshape ``(L, B, ...)`` to ``(steps, chunks * B, ...)``, padded with zeros, which leave a state unchanged."""
         if self.chunks == 1:
             return x.contiguous()
         padding = self.chunks * self.steps - self.length
@@ -93,13 +93,13 @@ class _Cut:
         return x.flatten(1, 2).contiguous()
 
     def join(self, x: Tensor) -> Tensor:
-        """The inverse of `split`."""
+        """Invert `split`."""
         if self.chunks == 1:
             return x
         return x.unflatten(1, (self.chunks, -1)).transpose(0, 1).flatten(0, 1)[: self.length]
 
     def carry(self, ends: Tensor, decay: Tensor, reverse: bool = False) -> Tensor:
-        """State that enters each chunk, from what each chunk yields from zero state and its total decay."""
+        """Return the state that enters each chunk, from each chunk's result for a zero state and its total decay."""
         ends, decay = (x.unflatten(0, (self.chunks, -1)) for x in (ends, decay))
         entering = torch.zeros_like(ends)
         order = range(self.chunks - 1, 0, -1) if reverse else range(self.chunks - 1)
@@ -136,7 +136,7 @@ class _Blocks:
         return torch.exp2(decays, out=decays)
 
     def _forward_block(self, t0: int, t1: int, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Decays and states of the steps t0 to t1, from the state before t0."""
+        """Compute decay and states of the steps t0 to t1, from the state before t0."""
         decays = self._decay(t0, t1)
         states = self.states[: t1 - t0]
         torch.mul(self.drive[t0:t1].unsqueeze(3), self.weight_in[t0:t1].unsqueeze(4), out=states)
@@ -148,14 +148,14 @@ class _Blocks:
         return decays, states
 
     def end_state(self) -> Tensor:
-        """State after the last step, from zero state."""
+        """Compute the state after the last step, from a zero state."""
         state = self.delta.new_zeros(self.state_shape)
         for t0, t1 in self.spans():
             state = self._forward_block(t0, t1, state)[1][-1].clone()
         return state
 
     def output(self, weight_out: Tensor, state: Tensor | None, keep: bool) -> tuple[Tensor, Tensor | None]:
-        """Output ``(L, M, G, D)`` and, if kept, the state before every block."""
+        """Compute the output ``(L, M, G, D)`` and, if kept, the state before every block."""
         y = torch.empty_like(self.u)
         spans = self.spans()
         kept = self.delta.new_empty(len(spans), *self.state_shape) if keep else None
@@ -178,7 +178,7 @@ class _Blocks:
         late: Tensor | None,
         out: Tensor,
     ) -> Tensor:
-        """Gradients of the states t0 to t1; ``late`` is what the steps from t1 on send back to t1 - 1."""
+        """Compute the gradient of the states t0 to t1; ``late`` is the gradient from the steps after t1 at t1 - 1."""
         adjoint = out[: t1 - t0]
         torch.mul(grad_y[t0:t1].unsqueeze(3), weight_out[t0:t1].unsqueeze(4), out=adjoint)
         if late is not None:
@@ -189,7 +189,7 @@ class _Blocks:
         return adjoint
 
     def end_adjoint(self, weight_out: Tensor, grad_y: Tensor) -> Tensor:
-        """What each chunk sends back to the state before it, from zero adjoint after it."""
+        """Compute each chunk's gradient of the state before it, from a zero adjoint after it."""
         late = self.delta.new_zeros(self.state_shape)
         for t0, t1 in reversed(self.spans()):
             decays = self._decay(t0, t1)
@@ -198,7 +198,7 @@ class _Blocks:
         return late
 
     def gradients(self, weight_out: Tensor, grad_y: Tensor, kept: Tensor, late: Tensor | None) -> tuple[Tensor, ...]:
-        """Gradients of u, delta, rates, weight_in and weight_out.
+        """Compute the gradients of u, delta, rates, weight_in and weight_out.
 
         With g the adjoint of the state h: g[t] = C[t] dy[t] + a[t+1] g[t+1]; the gradient of the exponent is
         g[t] a[t] h[t-1], and everything else is a sum of products with g or h.

@@ -1,4 +1,4 @@
-"""The Selective Map: which support positions speak for a target position, and what they say.
+"""The Selective Map: weights of the support positions for each target position, and the values read through it.
 
 References:
     Proxy Prompt, section 3.2, Eq. 6 (similarity, repaired: the square is the support's norm) and Eq. 7.
@@ -13,7 +13,7 @@ QUERY_CHUNK = 512
 
 
 def similarity(target: torch.Tensor, support: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """Eq. 6: ``(2 F_sup^T F_x - |F_sup|^2) / sqrt(C)``.
+    """Compute Eq. 6: ``(2 F_sup^T F_x - |F_sup|^2) / sqrt(C)``.
 
     It is the negative squared distance up to a term that is constant for a target position, so that the
     softmax over the support is a softmax of distances.
@@ -36,7 +36,7 @@ def similarity(target: torch.Tensor, support: torch.Tensor, temperature: float =
 def _read(
     target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, blocked: torch.Tensor | None, temperature: float
 ) -> torch.Tensor:
-    """Softmax over the support of one chunk of target positions; ``(B, Q, V)``."""
+    """Read one chunk of target positions with a softmax over the support; ``(B, Q, V)``."""
     with torch.autocast(device_type=target.device.type, enabled=False):
         if support.ndim == 2 and not torch.is_grad_enabled():
             return _read_shared(target, support, values, blocked, temperature)
@@ -49,7 +49,7 @@ def _read(
 def _read_shared(
     target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, blocked: torch.Tensor | None, temperature: float
 ) -> torch.Tensor:
-    """The same where all targets read one support: two matrix products for all of them, scaled before, not after.
+    """Read one support for all targets: two matrix products for all of them, scaled before instead of after.
 
     Factor and norm go into the keys, which are fewer than the similarities by the number of target positions; on a
     processor those three passes over the map cost as much as a product.
@@ -72,12 +72,12 @@ def read_support(
     temperature: float = 1.0,
     chunk: int = QUERY_CHUNK,
 ) -> torch.Tensor:
-    """Eq. 7: reads values of the support at every target position. The whole map is never stored.
+    """Read values of the support at every target position (Eq. 7); the whole map is never stored.
 
     Args:
         target: F_x, ``(B, C, P)``.
         support: F_sup of all supports, ``(C, M)`` with ``M = K * P``, or ``(B, C, M)`` for each target its own.
-        values: What is read, all objects side by side, ``(M, V)`` or ``(B, M, V)``.
+        values: The values to read, objects concatenated, ``(M, V)`` or ``(B, M, V)``.
         allowed: Support positions that each target may read, bool ``(B, M)``; padding is not.
         temperature: See `similarity`.
         chunk: Target positions at a time; bounds the memory.
@@ -102,7 +102,7 @@ def map_at(
     positions: torch.Tensor,
     temperature: float = 1.0,
 ) -> torch.Tensor:
-    """The map's columns for some target positions: what the "why view" shows.
+    """Return the map's columns for some target positions, as shown in the "why view".
 
     Args:
         target: F_x of one target, ``(C, P)``.

@@ -50,7 +50,7 @@ def selective_scan(
     *,
     chunk: int | None = None,
 ) -> Tensor:
-    """Runs the selective scan, in float32 (float64 for float64 input) also under autocast.
+    """Run the selective scan, in float32 (float64 for float64 input) also under autocast.
 
     Args:
         u: Input; shape ``(B, D, L)``.
@@ -102,7 +102,7 @@ def scan_time_major(
     *,
     chunk: int | None = None,
 ) -> Tensor:
-    """Runs the bare recurrence (no skip, gate or softplus) on tensors whose first axis is time.
+    """Run the bare recurrence (no skip, gate or softplus) on tensors whose first axis is time.
 
     Args:
         u: Input; float32 or float64, shape ``(L, B, G, D)``.
@@ -144,7 +144,7 @@ def selective_scan_reference(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """Runs `selective_scan` step by step with autograd: slow, plain, the oracle of the tests."""
+    """Run `selective_scan` step by step with autograd: slow and simple, the reference for the tests."""
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
     grouped_b, grouped_c = ((x if x.dim() == 4 else x.unsqueeze(1)).to(kind) for x in (B, C))
     per_group = u.shape[1] // grouped_b.shape[1]
@@ -191,7 +191,7 @@ def _skip_and_gate(y: Tensor, u: Tensor, skip: Tensor | None, gate: Tensor | Non
 
 
 def _default_chunk(u: Tensor, n: int) -> int:
-    """Steps per chunk: all on a CPU unless one step is tiny; few where every call is a launch."""
+    """Return the steps per chunk: all on a CPU unless a step is tiny; few where every call launches a kernel."""
     length = max(u.shape[0], 1)
     if u.device.type != "cpu":
         return _DEVICE_CHUNK
@@ -222,7 +222,7 @@ def _scan_accelerated(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor)
 
 @functools.lru_cache(maxsize=1)
 def _accelerator():
-    """mamba_ssm's CUDA kernel if it is installed and agrees with the reference; else None. Tried once."""
+    """Return mamba_ssm's CUDA kernel if it is installed and agrees with the reference; else None. Tried once."""
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except Exception as error:  # noqa: BLE001 - a broken build raises more than ImportError
@@ -235,7 +235,7 @@ def _accelerator():
 
 
 def _accelerator_agrees(kernel, device: str = "cuda") -> bool:
-    """Compares output and gradients with the reference (tolerances of mamba_ssm's own test for float32)."""
+    """Compare output and gradients with the reference (tolerances of mamba_ssm's own test for float32)."""
     try:
         generator = torch.Generator().manual_seed(0)
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):

@@ -44,7 +44,7 @@ class VisionMamba(nn.Module):
             weights load and the paper's parameter count can be reproduced. 0 for none.
 
     Raises:
-        ValueError: If ``cls`` is unknown or ``img_size`` is no multiple of ``patch_size``.
+        ValueError: If ``cls`` is unknown or ``img_size`` is not a multiple of ``patch_size``.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class VisionMamba(nn.Module):
         if cls not in ("none", "middle"):
             raise ValueError(f"cls is {cls!r}; allowed are 'none' and 'middle'.")
         if img_size % patch_size:
-            raise ValueError(f"img_size {img_size} is no multiple of patch_size {patch_size}; choose one that is.")
+            raise ValueError(f"img_size {img_size} is not a multiple of patch_size {patch_size}; choose one that is.")
         self.patch_size = patch_size
         self.embed_dim = embed_dim
         self.grid = img_size // patch_size
@@ -78,7 +78,7 @@ class VisionMamba(nn.Module):
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encodes images.
+        """Encode images.
 
         Args:
             x: Images with masks; float, shape ``(B, in_chans, H, W)``, H and W multiples of the patch size.
@@ -87,7 +87,7 @@ class VisionMamba(nn.Module):
             Embeddings in image order (row-major); shape ``(B, embed_dim, H / patch_size, W / patch_size)``.
 
         Raises:
-            ValueError: If H or W is no multiple of the patch size.
+            ValueError: If H or W is not a multiple of the patch size.
         """
         rows, columns = (side // self.patch_size for side in x.shape[-2:])
         tokens = self.forward_tokens(x)
@@ -97,7 +97,7 @@ class VisionMamba(nn.Module):
         return tokens.permute(1, 2, 0).unflatten(2, (rows, columns))
 
     def forward_tokens(self, x: Tensor) -> Tensor:
-        """Encodes images to normalised tokens, class token included; shape ``(L, B, embed_dim)``."""
+        """Encode images to normalised tokens, class token included; shape ``(L, B, embed_dim)``."""
         if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise ValueError(
                 f"the image is {x.shape[-2]} x {x.shape[-1]} pixels; both sides must be multiples "
@@ -117,7 +117,7 @@ class VisionMamba(nn.Module):
         return self.norm_f(residual).to(hidden.dtype)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        """Position embeddings ``(L, 1, E)`` of a grid, resized bicubically from the trained one."""
+        """Return the position embeddings ``(L, 1, E)`` of a grid, resized bicubically from the trained one."""
         positions = self.pos_embed.transpose(0, 1)
         if (rows, columns) == (self.grid, self.grid):
             return positions
@@ -160,7 +160,7 @@ class PatchEmbedding(nn.Module):
             nn.init.zeros_(self.proj.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embeds the patches."""
+        """Embed the patches."""
         return self.proj(x)
 
 
@@ -173,7 +173,7 @@ class RootMeanSquareNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalises each token to unit mean square."""
+        """Normalise each token to unit mean square."""
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
         return x * scale * self.weight
 
@@ -187,7 +187,7 @@ class VisionMambaBlock(nn.Module):
         self.norm = RootMeanSquareNorm(embed_dim)
 
     def forward(self, hidden: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Adds ``hidden`` to the residual stream and mixes the normalised sum; both ``(L, B, E)``."""
+        """Add ``hidden`` to the residual stream and mix the normalised sum; both ``(L, B, E)``."""
         residual = _at_least_float32(hidden) if residual is None else residual + hidden
         return self.mixer(self.norm(residual).to(hidden.dtype)), residual
 
@@ -230,7 +230,7 @@ class BidirectionalMixer(nn.Module):
         self.out_proj = nn.Linear(inner, embed_dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Mixes tokens ``(L, B, E)`` along L in both directions; same shape."""
+        """Mix tokens ``(L, B, E)`` along L in both directions; same shape."""
         x, gate = self.in_proj(tokens).chunk(2, dim=-1)
         both = torch.stack([x, x.flip(0)], dim=2)
         filtered = functional.silu(causal_depthwise(both, *self._filters()))
@@ -255,12 +255,12 @@ class BidirectionalMixer(nn.Module):
 
 
 def _per_direction(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] = (None, None)) -> Tensor:
-    """Applies one linear map per direction; ``(L, B, 2, in)`` to ``(L, B, 2, out)``."""
+    """Apply one linear map per direction; ``(L, B, 2, in)`` to ``(L, B, 2, out)``."""
     return torch.stack([functional.linear(*both) for both in zip(x.unbind(2), weights, biases, strict=True)], dim=2)
 
 
 def causal_depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolves every channel along time with its own filter that sees the present and the past only.
+    """Convolve every channel along time with its own causal filter.
 
     Args:
         x: Shape ``(L, ..., D)``.
@@ -305,7 +305,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _step_projection(rank: int, inner: int) -> nn.Linear:
-    """Projection to step sizes: after softplus of its bias they start log-uniform in [1e-3, 1e-1].
+    """Return the projection to step sizes, whose bias makes them start log-uniform in [1e-3, 1e-1] after softplus.
 
     The released Vim leaves the backward branch's projection at torch's default with a zero bias: a step of
     0.69, so a short memory. Here both branches start alike.
