@@ -101,8 +101,8 @@ def test_base_weights_that_are_damaged_in_the_cache_are_not_opened(release, monk
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda said, tensors: said.pop("base"), "does not say on which weights it was trained"),
-        (lambda said, tensors: said.update(base={"name": 3}), "does not say on which weights"),
+        (lambda said, tensors: said.pop("base"), "does not state on which weights it was trained"),
+        (lambda said, tensors: said.update(base={"name": 3}), "does not state on which weights"),
         (lambda said, tensors: tensors.pop(next(iter(tensors))), "1 tensors are missing"),
         (lambda said, tensors: tensors.update(extra=torch.ones(1)), "1 are unknown .first .'extra'"),
         (lambda said, tensors: said["model"].update(backbone="sam2-compact"), "are not those of|cannot be built"),
