@@ -15,8 +15,6 @@ MODULE = ROOT / "ProxyPromptSegment" / "ProxyPromptSegmentModule"
 STUBS = ROOT / "Testing" / "stubs"
 WITH_ANY = {
     "runs/chain.py": "outcomes come back through a queue of events, which cannot say their type",
-    "install/packages.py": "packaging's classes may be pip's own",
-    "install/slicer_pip.py": "the functions of Slicer and the extension PyTorch change their keywords",
 }
 """The files that may use `Any`, and why."""
 ASKING = {

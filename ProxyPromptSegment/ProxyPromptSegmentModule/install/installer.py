@@ -21,7 +21,6 @@ from ProxyPromptSegmentModule.install.messages import (
     extension_help,
     failure,
     no_extension,
-    offline_help,
     sam2_failed,
 )
 from ProxyPromptSegmentModule.install.packages import (
@@ -33,6 +32,7 @@ from ProxyPromptSegmentModule.install.packages import (
     requirement_of,
 )
 from ProxyPromptSegmentModule.install.slicer_pip import InstallTools, SlicerTools, environment, overheard
+from ProxyPromptSegmentModule.states import InstallState
 from ProxyPromptSegmentModule.translation import _
 
 TORCH = ("torch>=2.6", "torchvision")
@@ -44,28 +44,27 @@ SAM2_HASH = "sha256:7e0ea252d43c10d853e3acfce0b5770ac683c30481bd6de311300e9d44f4
 # On Linux the default index has PyTorch for NVIDIA cards alone.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
-READY, DECLINED, FAILED = "ready", "declined", "failed"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What came of an installation.
 
     Attributes:
-        state: One of the constants of this module; ``ready`` means that models can run now.
+        state: How it has ended; ``ready`` means that models can run now.
         text: Plain sentences for the user: what is there, or what went wrong and what to do.
         missing: What is missing now, by `Requirements.missing`.
     """
 
-    state: str
+    state: InstallState
     text: str
     missing: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
         """Whether models can run now."""
-        return self.state == READY
+        return self.state == InstallState.READY
 
 
 class Requirements:
@@ -122,7 +121,7 @@ class Requirements:
         """
         self._check_thread()
         if not self.missing() and not self.missing_for_sam2():
-            return Outcome(READY, _("Everything is installed."))
+            return Outcome(state=InstallState.READY, text=_("Everything is installed."))
         refusal = self._refusal()
         if refusal:
             return self._failed(refusal)
@@ -204,7 +203,7 @@ class Requirements:
             reason = self._try(_("Installing SAM 2."), sam2, report)
             if self.missing_for_sam2():
                 text = sam2_failed(reason)
-        return Outcome(READY, text)
+        return Outcome(state=InstallState.READY, text=text)
 
     def _try(self, sentence: str, step: Callable[[], None], report: Callable[[str], None]) -> str:
         """Takes a step; returns the reason if it failed, else ""."""
@@ -221,14 +220,17 @@ class Requirements:
     def _declined(self) -> Outcome:
         missing = self.missing()
         if not missing:
-            return Outcome(READY, _("Nothing was installed; SAM 2 models stay unavailable, all others can be used."))
+            return Outcome(
+                state=InstallState.READY,
+                text=_("Nothing was installed; SAM 2 models stay unavailable, all others can be used."),
+            )
         text = _("Nothing was installed, and without these packages nothing can be segmented.")
         if self._without_extension(missing):
             text = f"{text} {extension_help()}"
-        return Outcome(DECLINED, text, tuple(missing))
+        return Outcome(state=InstallState.DECLINED, text=text, missing=tuple(missing))
 
     def _failed(self, reason: str) -> Outcome:
-        return Outcome(FAILED, reason, tuple(self.missing()))
+        return Outcome(state=InstallState.FAILED, text=reason, missing=tuple(self.missing()))
 
     def _install_torch(self) -> None:
         """PyTorch and torchvision; without the extension the build for the processor alone, as `describe` has said."""
@@ -284,6 +286,3 @@ class _file_of:  # noqa: N801
     def __exit__(self, *ignored: object) -> None:
         with suppress(OSError):
             self.path.unlink()
-
-
-__all__ = ["DECLINED", "FAILED", "READY", "Outcome", "Requirements", "offline_help"]

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterable, Sequence
 from importlib import machinery, metadata
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 # What is imported of the packages that the program itself uses; of the others their metadata must do.
@@ -23,13 +23,44 @@ SLICERS_OWN = ("numpy", "scipy", "simpleitk")
 HELD = (*SLICERS_OWN, "torch", "torchvision")
 
 
-def requirement_of(line: str) -> Any:
-    """A `packaging.requirements.Requirement` of a line such as ``"numpy>=2.0; python_version > '3.9'"``."""
+class Specifier(Protocol):
+    """Versions that suit."""
+
+    def contains(self, item: str, prereleases: bool | None = None) -> bool:
+        """Whether a version is one of them."""
+
+
+class Marker(Protocol):
+    """Where a requirement holds."""
+
+    def evaluate(self, environment: dict[str, str]) -> bool:
+        """Whether it holds here."""
+
+
+class Requirement(Protocol):
+    """What is used of a `packaging.requirements.Requirement`."""
+
+    @property
+    def name(self) -> str:
+        """The package."""
+
+    @property
+    def specifier(self) -> Specifier:
+        """Its versions."""
+
+    @property
+    def marker(self) -> Marker | None:
+        """Where it is needed; None means everywhere."""
+
+
+def requirement_of(line: str) -> Requirement:
+    """The requirement of a line such as ``"numpy>=2.0; python_version > '3.9'"``."""
     try:
-        from packaging.requirements import Requirement
+        from packaging import requirements
     except ImportError:  # pip has one for itself
-        from pip._vendor.packaging.requirements import Requirement  # type: ignore[assignment]
-    return Requirement(line)
+        from pip._vendor.packaging import requirements  # type: ignore[no-redef]
+    made: Requirement = requirements.Requirement(line)
+    return made
 
 
 def normal(name: str) -> str:
@@ -98,7 +129,7 @@ class Packages:
             level, top = below, False
         return list(found.values())
 
-    def _suits(self, requirement: Any, ours: bool) -> bool:
+    def _suits(self, requirement: Requirement, ours: bool) -> bool:
         """Whether the package is there in a suitable version; ``ours``: whether we need it or another package does."""
         version = self.version(requirement.name)
         if version is None:

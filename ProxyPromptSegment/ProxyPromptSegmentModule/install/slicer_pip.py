@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TextIO
 
 REQUESTER = "Proxy Prompt Segment"
 
@@ -36,7 +36,7 @@ class InstallTools(Protocol):
         """``pip install`` with these arguments."""
 
 
-def suitable(function: Callable[..., Any], keywords: dict[str, Any]) -> dict[str, Any]:
+def suitable(function: Callable[..., object], keywords: dict[str, object]) -> dict[str, object]:
     """Those keywords that a function takes."""
     try:
         parameters = inspect.signature(function).parameters
@@ -54,8 +54,11 @@ class SlicerTools:
         """See `InstallTools`."""
         import slicer
 
-        app = getattr(slicer, "app", None)  # PythonSlicer has none
-        return app is not None and bool(app.testingEnabled())
+        try:
+            app = slicer.app
+        except AttributeError:  # PythonSlicer has none
+            return False
+        return bool(app.testingEnabled())
 
     def has_pytorch_extension(self) -> bool:
         """See `InstallTools`."""
@@ -63,7 +66,7 @@ class SlicerTools:
             import PyTorchUtils
         except ImportError:
             return False
-        return hasattr(PyTorchUtils, "PyTorchUtilsLogic")
+        return hasattr(PyTorchUtils, "PyTorchUtilsLogic")  # another module of this name has none
 
     def install_torch(self, requirement: str) -> None:
         """See `InstallTools`."""
@@ -93,7 +96,7 @@ class SlicerTools:
 class _Tee:
     """Passes on what is written, and remembers its last lines."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self.stream, self.lines = stream, [""]
 
     def write(self, text: str) -> int:
@@ -106,10 +109,10 @@ class _Tee:
 
     def flush(self) -> None:
         """Passes it on."""
-        if hasattr(self.stream, "flush"):
+        if self.stream is not None:
             self.stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         """Whatever else a stream is asked for."""
         return getattr(self.stream, name)
 

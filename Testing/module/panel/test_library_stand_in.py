@@ -234,6 +234,7 @@ def test_memory_and_device_are_passed_on(shelved):
 
 def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, monkeypatch):
     from ProxyPromptSegmentModule.install.installer import Outcome
+    from ProxyPromptSegmentModule.states import InstallState
 
     section, ui = ready.sections.install, ready.ui
     lacking = ["torch>=2.6", "einops"]
@@ -249,7 +250,7 @@ def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, mon
         answers.append(ask("This installs PyTorch."))
         report("installing PyTorch.")
         assert text_of(ui.firstRunLabel) == "Installing PyTorch."
-        return Outcome("failed", "There is no network.", tuple(lacking))
+        return Outcome(state=InstallState.FAILED, text="There is no network.", missing=tuple(lacking))
 
     monkeypatch.setattr(section.requirements, "install", install)
     ui.firstRunButton.click()
@@ -258,7 +259,7 @@ def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, mon
     monkeypatch.setattr(
         section.requirements,
         "install",
-        lambda ask, report: lacking.clear() or Outcome("ready", "Everything is installed."),
+        lambda ask, report: lacking.clear() or Outcome(state=InstallState.READY, text="Everything is installed."),
     )
     ui.firstRunButton.click()
     assert text_of(ui.firstRunLabel) == "Everything is installed." and ui.firstRunButton.real.isHidden()
