@@ -81,12 +81,13 @@ def as_user_error(error: BaseException) -> ProxyPromptError | None:
         return error
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return DeviceError("memory ran out", Remedy(kind=RemedyKind.SAVE_MEMORY))
-    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("ProxyPromptSegment"):
-        package = (error.name or str(error)).partition(".")[0]
-        return ProxyPromptError(
-            f"the Python package '{package}' is not installed",
-            Remedy(kind=RemedyKind.INSTALL_PACKAGE, package=package),
-        )
+    if isinstance(error, ImportError) and not (error.name or "").startswith("ProxyPromptSegment"):
+        package = (error.name or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package:
+            said = f"the Python package '{package}' is not installed"
+        else:
+            said = f"a Python package cannot be loaded ({error})"
+        return ProxyPromptError(said, Remedy(kind=RemedyKind.INSTALL_REQUIREMENTS))
     if isinstance(error, OSError):
         return OutputError(f"a file could not be read or written: {error}; check the disk and its permissions.")
     return None

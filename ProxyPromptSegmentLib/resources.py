@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 _FOLDER = "Resources"
 
@@ -30,6 +31,6 @@ def resource_path(name: str, package: Path | None = None) -> Path:
         if (folder / name).exists():
             return folder / name
     raise InputError(
-        f"the program's file {_FOLDER}/{name} is missing in and beside {package}; install the program from a complete "
-        "checkout, with `python3 setup_env.py install` or `pip install .`."
+        f"the program's file {_FOLDER}/{name} is missing in and beside {package}",
+        Remedy(kind=RemedyKind.REINSTALL_PROGRAM),
     )

@@ -19,9 +19,10 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.CHOOSE_FOLDER: _("Choose another folder."),
         RemedyKind.CHOOSE_FRAMES: _("Choose other items of the sequence."),
         RemedyKind.CHOOSE_MODEL: _("Choose another model under “Model”."),
-        RemedyKind.DOWNLOAD_MODEL: _("Press “Download”, or “Import file” if you have them as a file."),
+        RemedyKind.DOWNLOAD_MODEL: _("Press “Download”, or “Import file” if you have the file."),
         RemedyKind.IMPORT_MODEL: _("Fetch {file} yourself and press “Import file”."),
-        RemedyKind.INSTALL_PACKAGE: _("Press “Install” at the top of the panel."),
+        RemedyKind.INSTALL_PACKAGE: _("Install it in Slicer's Python console: slicer.util.pip_install('{package}')."),
+        RemedyKind.INSTALL_REQUIREMENTS: _("Press “Install” at the top of the panel."),
         RemedyKind.LOWER_THRESHOLD: _("Lower the threshold under “Threshold”, or choose another support."),
         RemedyKind.REINSTALL_PROGRAM: _("Install the extension again with the Extensions Manager."),
         RemedyKind.REPLACE_MODEL: _("Press “Remove”, then “Download”."),
@@ -34,7 +35,7 @@ def sentences() -> dict[RemedyKind, str]:
         + " "
         + by_hand,
         RemedyKind.SAVE_MEMORY: _(
-            "Close other programs, or choose {cpu}a smaller model under “Model”, or fewer supports or objects."
+            "Close other programs, or choose {cpu}a smaller model under “Model”, or fewer slices, supports or objects."
         ),
         RemedyKind.SCORE_SLICES: _("Measure slice by slice instead."),
     }

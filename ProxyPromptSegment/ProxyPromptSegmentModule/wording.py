@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.errors import as_user_error
 from ProxyPromptSegmentLib.wording import consecutive_ranges
+from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -71,12 +73,11 @@ def said_in(label: qt.QLabel) -> Iterator[None]:
 
 
 def explained(error: BaseException) -> str:
-    """The sentence of an error; a fault of the program is put into the log with its trace."""
-    if type(error).__module__ == "ProxyPromptSegmentLib.errors":  # not imported: nothing may be installed yet
-        return str(error)
-    if isinstance(error, ImportError):
-        return _("A package is missing ({error}). Press Install at the top of the panel.").format(error=error)
+    """Return the sentence of an error; a fault of the program is logged with its trace."""
+    known = as_user_error(error)
+    if known is not None:
+        return worded(known)
     _log.error("Fault in the panel", exc_info=error)
-    return _(
-        "This went wrong: {error}. It is a fault of the program; the log (menu Help, Report a Bug) tells more."
-    ).format(error=f"{type(error).__name__}: {error}")
+    return _("Unexpected error: {error}. Please report it; see the log (menu Help > Report a Bug).").format(
+        error=f"{type(error).__name__}: {error}"
+    )

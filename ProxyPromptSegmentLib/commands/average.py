@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import check_outputs
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_OK, ProxyPromptError
 
 DESCRIPTION = """\
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         digest = average_checkpoints(args.checkpoints, shares, args.out, args.name)
     except ProxyPromptError as error:
-        console.error(str(error))
+        console.error(worded(error))
         return error.exit_code
     console.say(f"wrote {args.out}, SHA-256 {digest}")
     return EXIT_OK

@@ -130,7 +130,7 @@ def _download(args: argparse.Namespace, console: Console) -> int:
             path = cache.download(entry, console.progress, cancel, Manner(allow_http=args.allow_http))
             if path is None:
                 kept = f"{size_text(cache.kept(entry))} of {size_text(entry.bytes or 0)}"
-                console.status(f"stopped; {kept} of {entry.name} are kept, the same command goes on there.")
+                console.status(f"stopped; {kept} of {entry.name} are kept; the same command resumes there.")
                 return EXIT_INTERRUPTED
             done[entry.name] = path
     for name, path in done.items():
@@ -169,7 +169,7 @@ def _import(args: argparse.Namespace, console: Console) -> int:
             if found.entry:
                 chosen.append((found.entry, found.path))
             else:
-                console.warn(f"{found.path} is none of the known weights and is left where it is.")
+                console.warn(f"{found.path} does not match any known weights and is left where it is.")
     if not chosen:
         raise CheckpointError(
             "none of the known weights are there; files are known by their hash, so a damaged or other version is not. "

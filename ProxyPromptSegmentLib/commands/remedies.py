@@ -16,9 +16,10 @@ SENTENCES = {
     RemedyKind.CHOOSE_FOLDER: "Choose another --out folder.",
     RemedyKind.CHOOSE_FRAMES: "Choose other --frames.",
     RemedyKind.CHOOSE_MODEL: "Choose a model or generator of `proxyprompt models list`.",
-    RemedyKind.DOWNLOAD_MODEL: f"Download them with `proxyprompt models download {{model}}`, or use {_IMPORT}.",
+    RemedyKind.DOWNLOAD_MODEL: f"Run `proxyprompt models download {{model}}`, or use {_IMPORT}.",
     RemedyKind.IMPORT_MODEL: f"Fetch {{file}} yourself and use {_IMPORT}.",
-    RemedyKind.INSTALL_PACKAGE: "Run `python3 setup_env.py install`, or `pip install {package}`.",
+    RemedyKind.INSTALL_PACKAGE: "Install it with `pip install {package}`.",
+    RemedyKind.INSTALL_REQUIREMENTS: "Run `python3 setup_env.py install`, or install the requirements.",
     RemedyKind.LOWER_THRESHOLD: "Choose a lower --threshold or another support.",
     RemedyKind.REINSTALL_PROGRAM: (
         "Install the program again from a complete checkout, with `python3 setup_env.py install` or `pip install .`."
@@ -28,7 +29,9 @@ SENTENCES = {
         f"{_NETWORK} and run `proxyprompt models download {{model}}` again, which resumes there, {_BY_HAND}"
     ),
     RemedyKind.RETRY_DOWNLOAD: f"{_NETWORK} and run `proxyprompt models download {{model}}` again, {_BY_HAND}",
-    RemedyKind.SAVE_MEMORY: "Close other programs, or choose {cpu}a smaller --model, or fewer supports or objects.",
+    RemedyKind.SAVE_MEMORY: (
+        "Close other programs, or choose {cpu}a smaller --model, or fewer slices, supports or objects."
+    ),
     RemedyKind.SCORE_SLICES: "Choose --protocol slice.",
 }  # a kind without words fails a test
 

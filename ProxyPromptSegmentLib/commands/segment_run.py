@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
@@ -42,8 +43,9 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
         begun = time.perf_counter()
         _check(request)
         cases, job, references = _read(request)
-        for note in job.notes:
-            console.warn(note)
+        told = [worded(note) for note in job.notes]
+        for sentence in told:
+            console.warn(sentence)
         read = time.perf_counter()
         if cancel.cancelled:
             return None
@@ -58,14 +60,15 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
         found = run_task(task, console, cancel)
         if not found.result.done.any():
             return None
-        for note in found.notes:
-            if note not in (*job.notes, *found.rungs):
-                console.warn(note)
+        notes = [worded(note) for note in found.notes]
+        for sentence in notes:
+            if sentence not in (*told, *found.rungs):
+                console.warn(sentence)
         computed = time.perf_counter()
         heard += _write(request, console, job, found, references)
         now = time.perf_counter()
         seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
-        return _report(request, cases, job, found, seconds, references, [*found.notes, *heard])
+        return _report(request, cases, job, found, seconds, references, [*notes, *heard])
 
 
 def _check(request: Request) -> None:

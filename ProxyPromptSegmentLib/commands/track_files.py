@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path
 from ProxyPromptSegmentLib.frames.timing import time_steps
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.inference.job import Job, plan
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import has_place
@@ -56,28 +57,30 @@ def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], 
             f"--axis is for volumes; the frames of {request.target.name} follow each other in time. Leave it out."
         )
     if source.kind != "video" and source.count is not None:  # what a video says of itself may be wrong
-        FrameChoice.parse(request.slices).check(source.count, request.target.name)
+        FrameChoice.parse(request.slices, "--frames").check(source.count, request.target.name)
     job = plan_clip(cases, source, request.objects)
     return source, cases, replace(job, notes=(*job.notes, *_notes_on_supports(request, source, cases)))
 
 
-def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[SupportCase]) -> list[str]:
-    """Sentences on what goes wrong most easily between a clip and a frame of another one."""
+def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[SupportCase]) -> list[Note]:
+    """Return notes on what goes wrong most easily between a clip and a frame of another one."""
     notes = []
     if request.target.is_dir():
         folder = request.target.resolve()
         for image, _ in request.supports:
             if image.resolve().parent == folder:
-                notes.append(
+                text = (
                     f"The support {image.name} is one of the target's own frames; the result says nothing about other "
                     "cases."
                 )
+                notes.append(Note(text))
     view = source.view
     if (view.transpose or view.flip_rows or view.flip_columns) and not all(has_place(case.volume) for case in cases):
-        notes.append(
+        text = (
             f"The frames of {source.name} are turned as the directions in their file say, a support that is a picture "
             "has none and is taken as it is. Check in the --overlay that both are the same way up."
         )
+        notes.append(Note(text))
     return notes
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
@@ -53,7 +54,7 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         begun = time.perf_counter()
         _check(request)
         source, cases, job = read_inputs(request)
-        told = [*job.notes, *source.notes]
+        told = [*map(worded, job.notes), *source.notes]
         for note in told:
             console.warn(note)
         read = time.perf_counter()
@@ -68,7 +69,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
             return None
         followed = time.perf_counter()
         known = (*told, *found.rungs)
-        notes = [note for note in (*found.notes, *source.notes, *notes_on(source, found)) if note not in known]
+        every = (*map(worded, found.notes), *source.notes, *map(worded, notes_on(source, found)))
+        notes = [note for note in every if note not in known]
         notes += write_results(request, source, found, written)
         for note in notes:
             console.warn(note)
@@ -94,7 +96,7 @@ def _check(request: TrackRequest) -> None:
     from ProxyPromptSegmentLib.frames.mask_files import TRACKED_SUFFIXES
     from ProxyPromptSegmentLib.reports.overlay import OVERLAY_SUFFIXES
 
-    FrameChoice.parse(request.slices)
+    FrameChoice.parse(request.slices, "--frames")
     request.support_choices()
     check_inputs(request.inputs)
     outputs = (
@@ -148,7 +150,7 @@ def _follow(
             for index in found.seen:
                 write_rows(table, found.objects, index, None, found.done.get(index), found.skipped.get(index, ""))
         return found
-    choice = FrameChoice.parse(request.slices)
+    choice = FrameChoice.parse(request.slices, "--frames")
 
     def on_event(event: Event) -> None:
         if table and isinstance(event, FrameLookedAt):

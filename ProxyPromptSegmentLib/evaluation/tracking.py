@@ -27,6 +27,7 @@ from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FRAMES, FUN
 from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, spacing_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.networks.protocols import has_memory
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 
@@ -55,8 +56,9 @@ def check_memory(segmenter: Segmenter) -> None:
     """
     if not has_memory(segmenter.model.backbone):
         raise UsageError(
-            f"the model's backbone {segmenter.model.backbone.name} has no memory and cannot track; choose a SAM 2 "
-            "such as sam2-compact, or --protocol slice"
+            f"the model's backbone {segmenter.model.backbone.name} has no memory and cannot track; choose a SAM "
+            "2 such as sam2-compact, or score each slice on its own",
+            Remedy(kind=RemedyKind.SCORE_SLICES),
         )
 
 
@@ -97,7 +99,9 @@ def run_tracking(
     parts = split(load_dataset(data, dataset), dataset)
     targets: list[Case] = getattr(parts, part)
     if not targets or min(len(case.images) for case in targets) < 2:
-        raise UsageError(f"the {part} part of {dataset} has no sweeps or volumes to track; choose --protocol slice")
+        raise UsageError(
+            f"the {part} part of {dataset} has no sweeps or volumes to track", Remedy(kind=RemedyKind.SCORE_SLICES)
+        )
     if limit is not None and limit < len(targets):
         targets = [targets[i] for i in np.linspace(0, len(targets) - 1, limit).round().astype(int)]
     foreign = split(load_dataset(data, FOREIGN), FOREIGN).test

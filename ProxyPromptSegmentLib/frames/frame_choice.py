@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.wording import consecutive_ranges
 
 
@@ -21,13 +22,13 @@ class FrameChoice:
     ranges: tuple[tuple[int, int | None], ...] = ((0, None),)
 
     @classmethod
-    def parse(cls, text: str | None) -> FrameChoice:
-        """Parse the value of ``--frames``, see `SliceChoice.parse`; None or empty means all.
+    def parse(cls, text: str | None, option: str) -> FrameChoice:
+        """Parse a choice of frames, see `SliceChoice.parse`; None or empty means all.
 
         Raises:
             UsageError: If it is not a range of frames.
         """
-        choice = SliceChoice.parse(text, "--frames")
+        choice = SliceChoice.parse(text, option)
         return cls() if choice is None else cls(tuple((first or 0, last) for first, last in choice.ranges))
 
     @classmethod
@@ -60,6 +61,6 @@ class FrameChoice:
             beyond = first if first >= count else last if last is not None and last >= count else None
             if beyond is not None:
                 raise UsageError(
-                    f"{name} has no frame {beyond} that --frames asks for; its frames are 0 to {count - 1} (counted "
-                    "from 0)."
+                    f"{name} has no frame {beyond}; its frames are 0 to {count - 1} (counted from 0)",
+                    Remedy(kind=RemedyKind.CHOOSE_FRAMES),
                 )

@@ -11,6 +11,7 @@ from typing import Any
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, BadFrame, Frame, Frames, FrameSource
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv", ".ts", ".gif",
@@ -80,8 +81,9 @@ class VideoSource(FrameSource):
             import av
         except ImportError:
             raise InputError(
-                f"Reading the video {self.path.name} needs the Python package av, which is not installed here. "
-                "Install it with `pip install av`, or give a folder with the frames as pictures instead."
+                f"Reading the video {self.path.name} needs the Python package av, which is not installed here; a "
+                "folder with the frames as pictures can be read without it.",
+                Remedy(kind=RemedyKind.INSTALL_PACKAGE, package="av"),
             ) from None
         try:
             container = av.open(str(self.path))

@@ -10,6 +10,7 @@ from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView, slice_view, 
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
 from ProxyPromptSegmentLib.support.matching import choose_axes, differences
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportSet, merge_supports, support_from_volume
@@ -47,7 +48,7 @@ class Job:
         view: How its slices are turned in the same way.
         slices: Which of them are segmented, in this order.
         window: Intensities ``(low, high)`` of the target that are mapped to 0..1.
-        notes: What the user should know, as sentences.
+        notes: What the user should know.
         name: What to call the target, distinct from the supports.
     """
 
@@ -57,7 +58,7 @@ class Job:
     view: SliceView
     slices: tuple[int, ...]
     window: tuple[float, float]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     name: str = "target"
 
 
@@ -91,17 +92,18 @@ def plan(
     if names is None and len(cases) > 1:
         names, left_out = shared_objects([case.segmentation for case in cases])
         if left_out:
-            notes.append(f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented.")
+            notes.append(Note(f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."))
     titles = distinct_names([*(case.volume for case in cases), target])
     sets, shown = [], []
     share = max(1, -(-max_slices // len(cases)))
     for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
         chosen = case.slices
         if chosen is not None and case.axis not in (None, own):
-            notes.append(
+            text = (
                 f"The slices of {titles[number]} were chosen along {case.axis}, but those along {own} lie in the "
                 "target's plane; they are chosen automatically."
             )
+            notes.append(Note(text))
             chosen = None
         numbers = slice_numbers(chosen, take_slices(case.volume.array, own).shape[0])
         turned = slice_view(case.volume.geometry, own)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
+from ProxyPromptSegmentLib.remedies import Note
 
 THRESHOLD = 0.5
 """Probability above which a voxel belongs to the object, unless the user chooses another."""
@@ -91,7 +92,7 @@ class SegmentResult:
     quality: np.ndarray
     done: np.ndarray
     cancelled: bool = False
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     one_piece: tuple[bool, ...] = ()
     across_slices: bool = True
 

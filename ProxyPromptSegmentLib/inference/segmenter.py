@@ -30,6 +30,7 @@ from ProxyPromptSegmentLib.networks.letterbox import (
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport, presence_of
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
 
@@ -354,11 +355,11 @@ class Segmenter:
                     raise
                 if self.batch == 1:
                     raise DeviceError(
-                        f"one slice does not fit into the memory of {self.device}; "
-                        "choose --device cpu or a smaller model"
+                        f"one slice does not fit into the memory of {self.device}",
+                        Remedy(kind=RemedyKind.SAVE_MEMORY, device=str(self.device)),
                     ) from error
                 self.batch = max(1, self.batch // 2)
-                logger.warning("out of memory on %s; going on with %d slices at a time", self.device, self.batch)
+                logger.warning("out of memory on %s; continuing with %d slices at a time", self.device, self.batch)
                 continue
             done = part.stop
         return parts

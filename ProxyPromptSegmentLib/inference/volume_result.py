@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameResult, ModelFacts, SegmentResult
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 
@@ -25,7 +26,7 @@ class VolumeResult:
         result: Probabilities, presence and quality in the same order.
         confidence: 0..1 per slice and object, ``(S, N)``.
         cancelled: Whether the run was cancelled between two slices; the masks of finished slices are final.
-        notes: What the user should know, as sentences; the job's notes and the fallbacks are among them.
+        notes: What the user should know; the job's notes and the fallbacks are among them.
         seconds: Time of each stage.
         model: The weights.
         device: Where it ended, such as ``cuda:0`` or ``cpu``.
@@ -41,7 +42,7 @@ class VolumeResult:
     result: SegmentResult
     confidence: npt.NDArray[np.float32]
     cancelled: bool
-    notes: list[str]
+    notes: list[Note]
     seconds: dict[str, float]
     model: ModelFacts
     device: str
@@ -74,8 +75,8 @@ def put_back(
     return Segmentation(segments, geometry)
 
 
-def notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: float) -> list[str]:
-    """Sentences about objects that were not found."""
+def notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: float) -> list[Note]:
+    """Return a note on each object that was not found."""
     if not result.done.any():
         return []
     presence = smooth_over_slices(result.presence, result.done)
@@ -85,14 +86,16 @@ def notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: flo
         if masks[:, n].any():
             continue
         if highest < PRESENCE_THRESHOLD:
-            notes.append(
+            text = (
                 f"Nothing in the target resembles '{name}' of the support (highest presence {highest:.2f} of "
                 "1): its segment is empty. Check that support and target show the same organ in the same "
                 "modality, or choose another support."
             )
+            notes.append(Note(text))
         else:
-            notes.append(
+            text = (
                 f"The segment '{name}' is empty: no voxel reaches the threshold {threshold:g} on the slices "
-                "that may show it. Choose a lower --threshold or another support."
+                "that may show it."
             )
+            notes.append(Note(text, Remedy(kind=RemedyKind.LOWER_THRESHOLD)))
     return notes

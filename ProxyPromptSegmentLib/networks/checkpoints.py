@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.hashing import sha256, weights_sha256
 
@@ -294,7 +295,8 @@ def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[P
     if (found := weights_sha256(base)) != digest:
         raise CheckpointError(
             f"the prompt generator {path.name} was trained on the weights '{name}' (SHA-256 {digest[:12]}...), and "
-            f"{base.name} are others ({found[:12]}...): together they would segment wrongly without a sign. Give the "
-            f"file of '{name}', which `proxyprompt models download {name}` fetches"
+            f"{base.name} is another file ({found[:12]}...): combining them would silently give wrong masks; give the "
+            f"file of '{name}'",
+            Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model=name),
         )
     return base, digest

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -24,16 +25,17 @@ def choose_device(name: str = "auto") -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind = name.split(":", maxsplit=1)[0]
+    other = Remedy(kind=RemedyKind.CHOOSE_DEVICE)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind not in there:
-        raise DeviceError(f"there is no device '{name}'; choose auto, cpu, cuda or mps")
+        raise DeviceError(f"there is no device '{name}'; there are {', '.join(there)}", other)
     if not there[kind]:
-        raise DeviceError(f"this machine offers no {kind} device to PyTorch; choose auto or cpu")
+        raise DeviceError(f"PyTorch finds no {kind} device on this machine", other)
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceError(f"the device '{name}' cannot be used: {error}; choose auto or cpu") from error
+        raise DeviceError(f"the device '{name}' cannot be used: {error}", other) from error
     return device
 
 
@@ -61,6 +63,6 @@ def memory_may_end(device: torch.device) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            f"one frame with its memories does not fit into the memory of {device}; follow fewer objects at a time, "
-            "or choose --device cpu or a smaller model"
+            f"one frame with its memories does not fit into the memory of {device}",
+            Remedy(kind=RemedyKind.SAVE_MEMORY, device=str(device)),
         ) from error

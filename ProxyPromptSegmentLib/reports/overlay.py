@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame
 from ProxyPromptSegmentLib.imaging.drawing import bright
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.reports.preview import RESEARCH, contour, picture_of, tile_size
 
 OVERLAY_SUFFIXES = (".mp4", ".gif")
@@ -118,8 +119,9 @@ def _write_mp4(partial: Path, path: Path, pictures: Iterator[npt.NDArray[np.uint
         import av
     except ImportError:
         raise OutputError(
-            f"Writing {path.name} needs the Python package av, which is not installed here. Install it with `pip "
-            "install av`, or name a .gif instead."
+            f"Writing {path.name} needs the Python package av, which is not installed here; a .gif can be written "
+            "without it.",
+            Remedy(kind=RemedyKind.INSTALL_PACKAGE, package="av"),
         ) from None
     first = next(pictures, None)
     if first is None:

@@ -69,7 +69,7 @@ def run_record(
         started: Start time; without a time zone it is local time. By default now.
         seconds: Total time, or the time of each stage; by default the outcome's.
         rungs: Steps down the memory ladder, as sentences.
-        sentences: Other messages that the user received.
+        sentences: Messages that the user received, in the words of a face; by default the facts of the notes.
         support_facts: Further facts about each support, e.g. from the support library.
         names: Whether to keep case names and paths.
     """
@@ -77,7 +77,7 @@ def run_record(
     settings = {str(key): _plain(value) for key, value in parameters.items()}
     spent = found.seconds if seconds is None else seconds
     stages = dict(spent) if isinstance(spent, Mapping) else {"total": float(spent)}
-    notes = dict.fromkeys([*job.notes, *found.notes, *sentences])
+    notes = dict.fromkeys(sentences or map(str, (*job.notes, *found.notes)))
     record = {
         **describe_state(found),
         "started": (started or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(timespec="seconds"),
@@ -248,6 +248,3 @@ def _scrubbed(value: Any, known: dict[str, str]) -> Any:
 def record_text(record: Mapping[str, Any]) -> str:
     """Return the record as readable JSON text."""
     return to_text(record)
-
-
-# --- reproduction -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.frames.timing import time_of, time_steps
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
     describe_file,
@@ -113,31 +114,34 @@ def _describe_object(source: FrameSource, job: Job, found: FramesResult, number:
     }
 
 
-def notes_on(source: FrameSource, found: FramesResult) -> list[str]:
+def notes_on(source: FrameSource, found: FramesResult) -> list[Note]:
     """Return notes about skipped frames, uneven frame times, and objects that were not found."""
     notes = []
     if found.skipped:
         count = len(found.skipped)
         which = f"{count} frames of {source.path.name} were" if count > 1 else f"1 frame of {source.path.name} was"
-        notes.append(f"{which} skipped: {skipped_text(found)}. Tracking continued across the gap.")
+        notes.append(Note(f"{which} skipped: {skipped_text(found)}. Tracking continued across the gap."))
     steps = time_steps(source, found.seen)
     if steps.size and np.ptp(steps) > UNEVEN * np.median(steps) + 0.002:
-        notes.append(
+        text = (
             f"The frame rate of {source.path.name} varies ({steps.min():.3g} to {steps.max():.3g} s between frames). "
             "The table has the time of each frame; the memory counts frames, not seconds; the overlay has a constant "
             "rate."
         )
+        notes.append(Note(text))
     for n, name in enumerate(found.objects):
         if any(f.area_px[n] for f in found.done.values()):
             continue
         highest = max(float(f.presence[n]) for f in found.done.values())
-        why = (
-            "no pixel reaches the threshold; choose a lower --threshold or another support"
-            if highest >= PRESENCE_THRESHOLD
-            else "nothing resembles the support's; check that both show the same organ in the same modality, or choose "
-            "another support"
-        )
-        notes.append(f"'{name}' was not found on any frame (highest presence {highest:.2f} of 1): {why}.")
+        seen = f"'{name}' was not found on any frame (highest presence {highest:.2f} of 1)"
+        if highest >= PRESENCE_THRESHOLD:
+            notes.append(Note(f"{seen}: no pixel reaches the threshold.", Remedy(kind=RemedyKind.LOWER_THRESHOLD)))
+        else:
+            text = (
+                f"{seen}: nothing resembles the support's. Check that both show the same organ in the same modality, "
+                "or choose another support."
+            )
+            notes.append(Note(text))
     return notes
 
 

@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.review.findings import Finding, by_level
 from ProxyPromptSegmentLib.review.flip import probable_flip
 from ProxyPromptSegmentLib.review.leave_one_out import LeaveOneOut, leave_one_out, trial_findings
@@ -78,7 +79,7 @@ def _image(volume: Volume) -> Iterator[Finding]:
     try:
         check_intensities(volume.array, "The image")
     except InputError as error:
-        yield Finding("error", str(error))
+        yield Finding("error", str(error), remedy=error.remedy)
 
 
 def _empty(segmentation: Segmentation) -> Iterator[Finding]:
@@ -166,9 +167,9 @@ def _beside(volume: Volume, kept: Segmentation, target: Volume) -> Iterator[Find
         axis, (own,), notes = choose_axes([(volume, kept)], target)
         notes = [*notes, *differences([(volume, own)], target, axis)]
     except UsageError as error:
-        notes = [str(error)]
+        notes = [Note(str(error), error.remedy)]
     for note in notes:
-        yield Finding("warning", note)
+        yield Finding("warning", note.text, remedy=note.remedy)
 
 
 def _twice(case: SupportCase, others: Sequence[SupportCase]) -> Iterator[Finding]:

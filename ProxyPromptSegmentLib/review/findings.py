@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ProxyPromptSegmentLib.remedies import Note, Remedy
+
 Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
 
@@ -16,15 +18,22 @@ class Finding:
 
     Attributes:
         level: ``error`` if the support is unusable, ``warning`` if the result may suffer, ``info`` otherwise.
-        text: A sentence stating what was found and what can be done.
+        text: A sentence stating what was found.
         object: Name of the object concerned; empty if it concerns the whole case.
         slices: Slices concerned, counted from 0 along the axis of the annotation; empty if all are.
+        remedy: What to do about it, where a face has to word that.
     """
 
     level: Level
     text: str
     object: str = ""
     slices: tuple[int, ...] = ()
+    remedy: Remedy | None = None
+
+    @property
+    def note(self) -> Note:
+        """Text and remedy, for a face to word."""
+        return Note(self.text, self.remedy)
 
 
 def by_level(findings: Iterable[Finding]) -> list[Finding]:

@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 
 MOST_PIXEL_ASPECT = 2.0
 """Reformatted slices are used up to this pixel aspect ratio; beyond it they show stair steps."""
@@ -84,7 +85,7 @@ def axis_of_counts(geometry: VolumeGeometry, counts: Mapping[Axis, int]) -> Axis
 
 def choose_axes(
     cases: Sequence[tuple[Volume, Segmentation]], target: Volume, wanted: str = "auto"
-) -> tuple[Axis, list[Axis], list[str]]:
+) -> tuple[Axis, list[Axis], list[Note]]:
     """Choose slicing axes of target and supports so that their slices show the body in the same plane.
 
     Args:
@@ -94,7 +95,7 @@ def choose_axes(
             cubic voxels those in the plane of the supports.
 
     Returns:
-        The target's axis, the axis of each support, and notes for the user as sentences.
+        The target's axis, the axis of each support, and notes for the user.
 
     Raises:
         UsageError: If the axis is unknown or its slices are only a few pixels wide.
@@ -111,8 +112,8 @@ def choose_axes(
     rows, columns = _slice_shape(target.geometry, axis)
     if wanted != "auto" and min(rows, columns) < SMALLEST_SLICE:
         raise UsageError(
-            f"along {axis} the slices of {target.name} have {rows}x{columns} pixels, which shows nothing; choose "
-            "another --axis, or auto."
+            f"the slices of {target.name} along {axis} have only {rows}x{columns} pixels, too few to segment",
+            Remedy(kind=RemedyKind.CHOOSE_AXIS),
         )
     axes, notes = list(natural), []
     for n in placed:
@@ -121,16 +122,16 @@ def choose_axes(
             axes[n] = alike
         seen, needed = plane_of(volume.geometry, axes[n]), plane_of(target.geometry, axis)
         if seen != needed and axes[n] != alike:
-            notes.append(
-                f"The slices of the support {volume.name} are {seen}, those of the target {target.name} are {needed}: "
-                "the same organ looks different in them. Choose a support in the plane of the target, or another "
-                "--axis."
+            text = (
+                f"The slices of the support {volume.name} are {seen}, those of the target {target.name} are "
+                f"{needed}: the same organ looks different in them. A support in the plane of the target fits better."
             )
+            notes.append(Note(text, Remedy(kind=RemedyKind.CHOOSE_AXIS)))
     return axis, axes, notes
 
 
-def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: Axis) -> list[str]:
-    """Describe differences between supports and target that may impair the result, as sentences."""
+def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: Axis) -> list[Note]:
+    """Describe differences between supports and target that may impair the result."""
     notes = []
     for volume, own in supports:
         if volume.source is not None and target.source is not None and _same_file(volume, target):
@@ -160,7 +161,7 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
                     f"target ({shapes[1][1]}x{shapes[1][0]}) have very different shapes. Choose a support that is "
                     "framed alike."
                 )
-    return list(dict.fromkeys(notes))
+    return [Note(text) for text in dict.fromkeys(notes)]
 
 
 def _same_file(volume: Volume, target: Volume) -> bool:

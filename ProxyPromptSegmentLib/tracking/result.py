@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.inference.results import FrameResult, ModelFacts
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+from ProxyPromptSegmentLib.remedies import Note
 
 Masks = npt.NDArray[np.uint8]
 UNUSABLE = "it cannot be used"
@@ -32,7 +33,7 @@ class FramesResult:
         skipped: Why a frame could not be used, by frame number.
         window: Intensities that were mapped to 0..1.
         cancelled: Whether the run was cancelled between two frames.
-        notes: What the user should know, as sentences; the fallbacks are among them.
+        notes: What the user should know; the fallbacks are among them.
         seconds: Time of each stage; reading the frames counts as ``segmentation``.
         model: The weights; None before anything was computed.
         device: Where it ended, such as ``cuda:0`` or ``cpu``.
@@ -50,7 +51,7 @@ class FramesResult:
     skipped: dict[int, str] = field(default_factory=dict)
     window: tuple[float, float] = (0.0, 1.0)
     cancelled: bool = False
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     model: ModelFacts | None = None
     device: str = ""

@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
@@ -135,12 +136,12 @@ class _Run:
             cache.update({index: fresh.one(offset) for offset, index in enumerate(missing)})
         return [cache[index] for index in indices]
 
-    def step(self, index: int, notes: list[str]) -> FramePrediction | None:
+    def step(self, index: int, notes: list[Note]) -> FramePrediction | None:
         """Predicts a slice; one that cannot be used is noted and skipped."""
         try:
             return self.tracker.step(self.images[index], index, self.embeddings([index])[0])
         except InputError as error:
-            notes.append(f"Slice {index} was left out: {error}.")
+            notes.append(Note(f"Slice {index} was skipped: {str(error).rstrip('.')}."))
             self.tracker.skip(index)
             return None
         finally:
@@ -151,11 +152,13 @@ class _Run:
         for track in np.flatnonzero(prediction.disagrees):
             self.disagreeing.setdefault(int(track), []).append(prediction.index)
 
-    def notes(self) -> list[str]:
-        """A sentence for each object in doubt."""
+    def notes(self) -> list[Note]:
+        """Return a note for each object in doubt."""
         return [
-            f"On {len(indices)} slices ({ranges(indices)}) the support alone and the memory of the slices before say "
-            f"different things about '{self.tracker.names[track]}'; look at them."
+            Note(
+                f"On {len(indices)} slices ({ranges(indices)}) the support alone and the memory of the slices before "
+                f"disagree about '{self.tracker.names[track]}'; review them."
+            )
             for track, indices in sorted(self.disagreeing.items())
         ]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.user_folders import cache_folder
 from ProxyPromptSegmentLib.weights.checking import check_file
 from ProxyPromptSegmentLib.weights.connection import RefusedError
@@ -80,8 +81,8 @@ class ModelCache:
         """
         if not (entry.sha256 and entry.bytes and entry.urls):
             raise CheckpointError(
-                f"'{entry.name}' cannot be downloaded: its entry lacks an address, a size or a hash that could be "
-                f"trusted. Fetch {entry.file} yourself and use `proxyprompt models import FILE`."
+                f"'{entry.name}' cannot be downloaded: its entry lacks an address, a size or a trusted hash",
+                Remedy(kind=RemedyKind.IMPORT_MODEL, model=entry.name, file=entry.file),
             )
         if self._is_right(entry):  # before the lock, which a read-only cache does not allow
             return self.path_of(entry)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.typed_json import read_object
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
 
@@ -32,14 +33,19 @@ def read_entries(file: Path, origin: str = "shipped") -> list[ModelEntry]:
     Raises:
         CheckpointError: If the file cannot be read or is damaged, or an entry is not allowed.
     """
-    remedy = "install the program again" if origin == "shipped" else "correct the file or move it away"
+
+    def unusable(what: str) -> CheckpointError:
+        if origin == "shipped":
+            return CheckpointError(f"the list of models {file} {what}", Remedy(kind=RemedyKind.REINSTALL_PROGRAM))
+        return CheckpointError(f"the list of models {file} {what}; correct the file or move it away.")
+
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         read = read_object(_Registry, content, known=content if isinstance(content, dict) else None)
     except OSError as error:
-        raise CheckpointError(f"the list of models {file} cannot be read: {error}; {remedy}.") from error
+        raise unusable(f"cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the list of models {file} is damaged: {error}; {remedy}.") from error
+        raise unusable(f"is damaged: {error}") from error
     if read.format > FORMAT:
         raise CheckpointError(f"the list of models {file} has the format {read.format}; update ProxyPromptSegment.")
     listed = read.models
@@ -48,11 +54,11 @@ def read_entries(file: Path, origin: str = "shipped") -> list[ModelEntry]:
     try:
         entries = [ModelEntry.from_dict(values, origin) for values in listed]
     except CheckpointError as error:
-        raise CheckpointError(f"the list of models {file} is refused: {error}; {remedy}.") from error
+        raise unusable(f"is refused: {error}") from error
     names = [entry.name for entry in entries]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise CheckpointError(f"the list of models {file} has two entries named '{twice[0]}'; {remedy}.")
+        raise unusable(f"has two entries named '{twice[0]}'")
     return entries
 
 

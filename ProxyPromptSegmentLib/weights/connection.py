@@ -21,6 +21,10 @@ class RefusedError(Exception):
     """A source that does not have the right file, while another may. The text is the reason, for a list of reasons."""
 
 
+class UnencryptedError(RefusedError):
+    """An address without encryption, which is used only if the user allows it."""
+
+
 class BrokenError(Exception):
     """A transfer that stopped early and can be resumed."""
 
@@ -33,7 +37,7 @@ def check_scheme(url: str, allow_http: bool) -> None:
     """
     scheme = urlsplit(url).scheme.lower()
     if scheme == "http" and not allow_http:
-        raise RefusedError(f"{url} is not encrypted; only https is used unless you add --allow-http")
+        raise UnencryptedError(f"{url} is not encrypted; only https is used")
     if scheme not in ("https", "http"):
         raise RefusedError(f"{url} is neither https nor http")
 

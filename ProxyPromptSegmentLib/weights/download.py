@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.weights.connection import BrokenError, Connections, RefusedError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.weights.connection import BrokenError, Connections, RefusedError, UnencryptedError
 from ProxyPromptSegmentLib.weights.transfer import Part, receive
 
 
@@ -55,7 +56,7 @@ def fetch(
         CheckpointError: If no source has the right file; with the reason for each.
         OutputError: If the part cannot be written.
     """
-    said, connections = [], Connections(manner.allow_http, manner.timeout)
+    said, unencrypted, connections = [], 0, Connections(manner.allow_http, manner.timeout)
     for url in urls:
         try:
             at_once = _complete(url, part, at, cancel, connections, manner.pauses)
@@ -74,10 +75,12 @@ def fetch(
             said.append(f"{_host(url)}: {reason}")
         except RefusedError as refusal:
             said.append(f"{_host(url)}: {refusal}")
-    kept = f" {part.received} of {part.size} bytes are kept; the same command goes on there." if part.received else ""
+            unencrypted += isinstance(refusal, UnencryptedError)
+    kept = f" {part.received} of {part.size} bytes are kept." if part.received else ""
+    kind = RemedyKind.RESUME_DOWNLOAD if part.received else RemedyKind.RETRY_DOWNLOAD
     raise CheckpointError(
-        f"'{name}' could not be downloaded. {'; '.join(said)}.{kept} Check network, proxy (HTTPS_PROXY) and "
-        f"certificates and try again, or fetch {urls[0]} on another machine and use `proxyprompt models import FILE`."
+        f"'{name}' could not be downloaded. {'; '.join(said)}.{kept}",
+        Remedy(kind=RemedyKind.ALLOW_HTTP if unencrypted == len(urls) else kind, model=name, file=urls[0]),
     )
 
 

@@ -187,6 +187,6 @@ def check_url(url: str, name: str) -> None:
         good = False
     if not good or any(character.isspace() for character in url):
         raise CheckpointError(
-            f"the entry '{name}' has the address {url!r}; allowed are https://HOST/PATH and file:///PATH (and "
-            "http://, which is used only with --allow-http)"
+            f"the entry '{name}' has the address {url!r}; allowed are https://HOST/PATH and file:///PATH "
+            "(and http://, which is used only if the user allows it)"
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, ModelKind, check_url
 from ProxyPromptSegmentLib.weights.hashing import sha256
@@ -136,7 +137,9 @@ def publish(releases: Sequence[Release], folder: Path, address: str = "") -> lis
         if len({getattr(entry, key) for entry in entries}) < len(entries):
             raise CheckpointError(f"two models of the release have the same {key}; publish them one by one.")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not empty; nothing in it is replaced. Choose another --out folder.")
+        raise OutputError(
+            f"{folder} exists and is not empty; nothing in it is replaced", Remedy(kind=RemedyKind.CHOOSE_FOLDER)
+        )
     staged = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,8 +162,9 @@ def publish(releases: Sequence[Release], folder: Path, address: str = "") -> lis
         os.replace(staged, folder)
     except OSError as error:
         raise OutputError(
-            f"the release folder {folder} cannot be made ({error.strerror or error}); free some space or choose "
-            "another --out folder."
+            f"the release folder {folder} cannot be created ({error.strerror or error}); free some space or change its "
+            "permissions.",
+            Remedy(kind=RemedyKind.CHOOSE_FOLDER),
         ) from None
     finally:
         if staged is not None:

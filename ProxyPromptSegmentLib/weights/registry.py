@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries, with_users_own
@@ -104,7 +105,7 @@ def base_file(name: str, digest: str | None = None, folder: Path | None = None) 
         raise CheckpointError(f"'{entry.name}' is a {entry.kind}, not an image backbone; give one of those.")
     path = location(entry, folder)
     if not path.is_file():
-        raise CheckpointError(_missing(entry, path))
+        raise _missing(entry, path)
     return entry, path, entry.sha256.lower() if entry.sha256 else ModelCache().expected(entry)
 
 
@@ -139,37 +140,38 @@ def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:
             )
         if path.suffix.lower() != OWN_SUFFIX:
             raise CheckpointError(
-                f"{path.name} is no {OWN_SUFFIX} file; other formats may run code when opened and are refused."
+                f"{path.name} is not a {OWN_SUFFIX} file; other formats may run code when opened and are refused."
             )
         return path, None
     entry = find(model, folder)
     if entry.kind == ModelKind.BACKBONE:
         raise CheckpointError(
-            f"'{model}' are weights of an image backbone alone, which a prompt generator needs beside it; name a "
-            "model or generator of `proxyprompt models list`."
+            f"'{model}' is an image backbone alone and cannot segment without a prompt generator",
+            Remedy(kind=RemedyKind.CHOOSE_MODEL),
         )
     path, expected = location(entry, folder), entry.sha256
     if not path.is_file():
-        raise CheckpointError(_missing(entry, path))
+        raise _missing(entry, path)
     if expected is None and not entry.embedded:
         expected = ModelCache().expected(entry)
     if expected and (found := weights_sha256(path)) != expected.lower():
-        remedy = "Install the program again" if entry.embedded else f"`proxyprompt models download {model}` mends it"
+        kind = RemedyKind.REINSTALL_PROGRAM if entry.embedded else RemedyKind.REPLACE_MODEL
         raise CheckpointError(
             f"the checkpoint {path.name} has SHA-256 {found[:12]}..., expected {expected[:12]}...; it is damaged or "
-            f"another file. {remedy}."
+            "another file",
+            Remedy(kind=kind, model=model),
         )
     return path, expected.lower() if expected else None
 
 
-def _missing(entry: ModelEntry, path: Path) -> str:
+def _missing(entry: ModelEntry, path: Path) -> CheckpointError:
     if entry.embedded:
-        return (
-            f"the checkpoint of '{entry.name}' is not installed ({path} is missing); install the program again, or "
-            f"give a {OWN_SUFFIX} file."
+        return CheckpointError(
+            f"the checkpoint of '{entry.name}' is not installed ({path} is missing)",
+            Remedy(kind=RemedyKind.REINSTALL_PROGRAM),
         )
     size = f" ({entry.bytes / 1e6:.0f} MB)" if entry.bytes else ""
-    return (
-        f"the weights of '{entry.name}' are not on this machine{size}; `proxyprompt models download {entry.name}` "
-        "fetches them, `proxyprompt models import FILE` takes them from a file."
+    return CheckpointError(
+        f"the weights of '{entry.name}' are not on this machine{size}",
+        Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model=entry.name),
     )

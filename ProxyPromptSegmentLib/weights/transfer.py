@@ -30,11 +30,11 @@ _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _HINTS = {
-    401: "authentication is required; download the file yourself and import it",
+    401: "authentication is required",
     403: "access is denied; a firewall may block it",
-    404: "the file is not there any more; update ProxyPromptSegment",
+    404: "the file no longer exists there; update ProxyPromptSegment",
     407: "the proxy requires a password; set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT",
-    410: "the file is not there any more; update ProxyPromptSegment",
+    410: "the file no longer exists there; update ProxyPromptSegment",
     451: "it is blocked for legal reasons",
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, first_window
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
@@ -44,7 +45,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     footing = steps.ladder.footing
     found.seconds, found.model, found.device = steps.seconds, steps.facts(), footing.device
     found.rungs, found.half = list(steps.ladder.rungs), footing.half
-    found.notes[:0] = found.rungs
+    found.notes[:0] = map(Note, found.rungs)
     if not found.cancelled:
         _check(task, found, clip.read)
     return found
@@ -60,7 +61,10 @@ def _check(task: FramesTask, found: FramesResult, read: int) -> None:
     """
     source, last = task.source, task.choice.last
     if not found.seen:
-        raise UsageError(f"{source.title} ends after {read} frames, before the first one that was asked for.")
+        raise UsageError(
+            f"{source.title} ends after {read} frames, before the first one that was asked for",
+            Remedy(kind=RemedyKind.CHOOSE_FRAMES),
+        )
     if not found.done:
         index, reason = next(iter(found.skipped.items()))
         raise InputError(
@@ -69,7 +73,8 @@ def _check(task: FramesTask, found: FramesResult, read: int) -> None:
         )
     found.wanted = task.choice.total(read)
     if last is not None and last >= read:
-        found.notes.append(f"{source.title} ends with frame {read - 1}, before the last one that was asked for.")
+        text = f"{source.title} ends with frame {read - 1}, before the last one that was asked for."
+        found.notes.append(Note(text))
 
 
 class _Clip:
@@ -112,7 +117,7 @@ class _Clip:
             context.progress.start(found.wanted or 0, "tracking")
         elif found.done and task.mode == TrackingMode.PROXY_AND_BANK:
             note = f"From frame {self._waiting[0]} on the frames before it are not remembered, because memory ran out."
-            found.notes.append(note)
+            found.notes.append(Note(note))
             context.say(note)
         follower = _Follower(tracker, prepared, self)
         with segmenter.precision():

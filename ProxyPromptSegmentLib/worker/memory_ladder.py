@@ -16,6 +16,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import DeviceError
 from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
@@ -148,8 +149,8 @@ class Ladder:
             if not self._step(unusable):
                 raise DeviceError(
                     f"one slice does not fit into the memory of {self.footing.device}, with "
-                    f"{_counted(len(self.footing.pairs), 'support slice')}; close other programs, or choose a smaller "
-                    "model or fewer objects"
+                    f"{_counted(len(self.footing.pairs), 'support slice')}",
+                    Remedy(kind=RemedyKind.SAVE_MEMORY, device=self.footing.device),
                 )
 
     def notice(self) -> None:

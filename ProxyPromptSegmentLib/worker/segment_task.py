@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.attribution import Why, explain
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
@@ -112,7 +113,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
         result=result,
         confidence=confidence,
         cancelled=result.cancelled,
-        notes=[*job.notes, *steps.ladder.rungs, *result.notes, *notes_on(result, masks, task.threshold)],
+        notes=[*job.notes, *map(Note, steps.ladder.rungs), *result.notes, *notes_on(result, masks, task.threshold)],
         seconds=steps.seconds,
         model=steps.facts(),
         device=footing.device,

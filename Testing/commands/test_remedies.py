@@ -78,6 +78,8 @@ def test_without_a_remedy_the_facts_stay_as_they_are():
         (DeviceError("no cuda", Remedy(kind=RemedyKind.CHOOSE_DEVICE)), 8, "Choose --device auto"),
         (MemoryError(), 8, "memory ran out. Close other programs, or choose --device cpu"),
         (ModuleNotFoundError("No module named 'av'", name="av"), 1, "the Python package 'av' is not installed. Run"),
+        (ImportError("DLL load failed"), 1, "a Python package cannot be loaded (DLL load failed). Run"),
+        (ImportError("cannot import name 'x'", name="ProxyPromptSegmentLib.x"), 1, "please report it"),
         (ModuleNotFoundError("No module", name="ProxyPromptSegmentLib.x"), 1, "please report it"),
         (PermissionError(13, "Permission denied", "a.nrrd"), 6, "could not be read or written"),
         (ZeroDivisionError("division by zero"), 1, "(ZeroDivisionError: division by zero); please report it"),

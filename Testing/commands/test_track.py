@@ -332,12 +332,12 @@ def test_later_frames_change_nothing_of_earlier_ones(track_desk, sam2_checkpoint
 
 
 def test_a_choice_of_frames_holds_them_whatever_their_number() -> None:
-    choice = FrameChoice.parse("2:3,7:")
+    choice = FrameChoice.parse("2:3,7:", "--frames")
     assert [n for n in range(10) if n in choice] == [2, 3, 7, 8, 9]
     assert (choice.last, choice.total(None), choice.total(9)) == (None, None, 4)
-    closed = FrameChoice.parse("5,2:3")
+    closed = FrameChoice.parse("5,2:3", "--frames")
     assert (closed.last, closed.total(None), closed.total(4)) == (5, 3, 2)
-    assert FrameChoice.parse(None).total(4) == 4
+    assert FrameChoice.parse(None, "--frames").total(4) == 4
     closed.check(6, "sweep")
     with pytest.raises(UsageError, match="no frame 5"):
         closed.check(5, "sweep")

@@ -29,6 +29,7 @@ from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, stacked_
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.reports import overlay
 from ProxyPromptSegmentLib.reports.frame_table import TrackTable
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
@@ -508,8 +509,9 @@ def test_overlays_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="0 frames per second"):
         write_overlay(tmp_path / "o.mp4", frames, [None], [RED], 0)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(OutputError, match="pip install av.*or name a .gif"):
+    with pytest.raises(OutputError, match="needs the Python package av.* a .gif can") as caught:
         write_overlay(tmp_path / "o.mp4", frames, [None], [RED], 10)
+    assert caught.value.remedy == Remedy(kind=RemedyKind.INSTALL_PACKAGE, package="av")
     assert write_overlay(tmp_path / "o.gif", frames, [None], [RED], 10) == []
     assert os.listdir(tmp_path) == ["o.gif"]
 

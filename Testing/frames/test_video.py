@@ -15,6 +15,7 @@ from PIL import Image
 from frame_cases import a_picture, bad_ones, coloured, jpeg, noise, read_all, write_jpegs_as_video, write_video
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames import open_frames
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 # --- video --------------------------------------------------------------------------------------------------
 
@@ -141,8 +142,9 @@ def test_without_av_a_video_is_refused_with_two_ways_out_and_the_rest_works(tmp_
     path.write_bytes(b"whatever")
     Image.fromarray(a_picture(0)).save(tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match="pip install av.*or give a folder"):
+    with pytest.raises(InputError, match="needs the Python package av.* a folder with the frames") as caught:
         open_frames(path)
+    assert caught.value.remedy == Remedy(kind=RemedyKind.INSTALL_PACKAGE, package="av")
     assert len(read_all(open_frames(tmp_path))) == 1
 
 

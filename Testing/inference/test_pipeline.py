@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.volume_result import put_back
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import annotated_axis, choose_axes, differences, plane_of
 
@@ -83,7 +84,7 @@ def test_an_axial_support_and_a_thick_coronal_target_are_told_apart() -> None:
     coronal = Volume(coronal.array, VolumeGeometry(GRID.size_ijk, GRID.spacing_mm, (0, 0, 0), turn), "coronal")
     assert plane_of(coronal.geometry, "k") == "coronal"
     notes = plan([a_support()], coronal).notes
-    assert any("are axial" in note and "are coronal" in note for note in notes)
+    assert any("are axial" in note.text and "are coronal" in note.text for note in notes)
 
 
 def test_a_cubic_target_is_cut_in_the_plane_of_a_thick_support() -> None:
@@ -111,7 +112,7 @@ def test_slices_chosen_along_another_axis_than_the_targets_are_not_taken_for_its
     along_k = SupportCase(volume, marks, (21, 22), axis="k")
     assert [shown.index for shown in plan([along_k], volume, axis="k").shown] == [21, 22]
     job = plan([along_k], volume, axis="i")  # 21 and 22 along i show nothing
-    assert any("were chosen along k" in note for note in job.notes)
+    assert any("were chosen along k" in note.text for note in job.notes)
     assert all(4 <= shown.index < 20 for shown in job.shown)
     with pytest.raises(SupportError, match="no annotation"):
         plan([SupportCase(volume, marks, (21, 22))], volume, axis="i")
@@ -122,7 +123,7 @@ def test_what_is_alike_gives_no_note_and_the_support_itself_gives_one(tmp_path) 
     image, mask = write_case(tmp_path, "same", a_case(1))
     case = read_support_case(image, mask)
     notes = differences([(case.volume, "k")], read_support_case(image, mask).volume, "k")
-    assert ["is the support itself" in note for note in notes] == [True]
+    assert ["is the support itself" in note.text for note in notes] == [True]
 
 
 # --- supports ------------------------------------------------------------------------------------------------------
@@ -201,12 +202,12 @@ def test_an_object_that_is_nowhere_gives_an_empty_segment_and_a_note(segmenter) 
     assert not gland.mask.any()
     assert stone.mask.any()
     assert len(outcome.notes) == 1
-    assert "resembles 'gland'" in outcome.notes[0]
+    assert "resembles 'gland'" in outcome.notes[0].text
 
 
 def test_a_threshold_that_nothing_reaches_is_told_differently(segmenter) -> None:
     outcome = run(segmenter, plan([a_support()], a_case(2)[0]), threshold=1 - 1e-9)
-    assert all("lower --threshold" in note for note in outcome.notes)
+    assert all(note.remedy == Remedy(kind=RemedyKind.LOWER_THRESHOLD) for note in outcome.notes)
     assert len(outcome.notes) == 2
 
 

@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 FIELDS = ("probability", "presence", "quality")
@@ -300,8 +301,9 @@ def test_when_not_one_slice_fits_the_device_is_named(model, monkeypatch):
     prepared = Segmenter(model).prepare(support())
     monkeypatch.setattr(model.backbone, "encode", FullMemory(model.backbone.encode, 0))
     segmenter = Segmenter(model, batch=4)
-    with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu; choose"):
+    with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu") as caught:
         segmenter.segment(stack(), prepared)
+    assert caught.value.remedy == Remedy(kind=RemedyKind.SAVE_MEMORY, device="cpu")
     assert segmenter.batch == 1
 
 
@@ -361,8 +363,9 @@ def test_confidence_is_the_expected_overlap_where_shown_and_certainty_of_absence
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "tpu:0"])
 def test_a_device_that_does_not_exist_is_refused(name):
-    with pytest.raises(DeviceError, match="choose auto"):
+    with pytest.raises(DeviceError) as caught:
         choose_device(name)
+    assert caught.value.remedy.kind is RemedyKind.CHOOSE_DEVICE
 
 
 def test_a_device_this_machine_lacks_is_refused_and_auto_finds_one(monkeypatch):

@@ -40,7 +40,7 @@ def a_report(folder: Path, segmenter: Segmenter, cancel: CancelToken | None = No
     target = read_volume(write_case(folder, "new", a_case(2))[0])
     job = plan([case], target)
     outcome = run(segmenter, job, cancel=cancel)
-    notes = [*job.notes, *outcome.notes]
+    notes = [str(note) for note in (*job.notes, *outcome.notes)]
     return build_report(job, outcome, [case], {"threshold": 0.5}, {"total": 1.23456}, notes=notes, **more)
 
 

@@ -22,6 +22,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 
@@ -143,7 +144,7 @@ def test_frames_have_their_own_entries(segmenter):
         ("gland", "stone"),
         masks,
         skipped={2: f"{NAME} has NaN"},
-        notes=["a note"],
+        notes=[Note("a note")],
         seconds={"total": 2.0},
         cancelled=True,
     )

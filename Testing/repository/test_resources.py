@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.remedies import RemedyKind
 from ProxyPromptSegmentLib.resources import resource_path
 
 
@@ -29,5 +30,6 @@ def test_a_name_that_leaves_the_folder_is_refused(name):
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
-    with pytest.raises(InputError, match=r"Resources/gone.json is missing .* setup_env.py install"):
+    with pytest.raises(InputError, match=r"Resources/gone.json is missing") as caught:
         resource_path("gone.json", tmp_path)
+    assert caught.value.remedy.kind is RemedyKind.REINSTALL_PROGRAM

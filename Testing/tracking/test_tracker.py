@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, masks_to_tensor
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracking.inputs import points_of_correction
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker, TrackingMode
@@ -241,8 +242,9 @@ def test_when_memory_runs_out_a_sentence_says_so_and_the_tracker_goes_on(segment
 
     with monkeypatch.context() as patched:
         patched.setattr(segmenter.model.backbone, "decode", full)
-        with pytest.raises(DeviceError, match="does not fit into the memory of cpu; follow fewer"):
+        with pytest.raises(DeviceError, match="does not fit into the memory of cpu") as caught:
             tracker.step(images[8])
+    assert caught.value.remedy == Remedy(kind=RemedyKind.SAVE_MEMORY, device="cpu")
     assert_same(tracker.again(), last, atol=0)
     for one in (tracker, undisturbed):
         one.correct(corner_mask())

@@ -13,6 +13,7 @@ pytest.importorskip("sam2")
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.tracking.volume import track_volume
 from tracking_doubles import (
@@ -176,10 +177,8 @@ def test_progress_counts_the_search_and_the_slices():
 def test_where_support_and_memory_disagree_a_note_names_the_slices():
     images = spots(*[((8, 8), (40, 40))] * 3, *[((40, 8), (40, 40))] * 3)
     result = track_volume(sticky(reanchor=False), images, sticky_support(), (0, 1), start=0)
-    assert result.notes == [
-        "On 3 slices (3-5) the support alone and the memory of the slices before say different things about 'red'; "
-        "look at them."
-    ]
+    said = "On 3 slices (3-5) the support alone and the memory of the slices before disagree about 'red'; review them."
+    assert result.notes == [Note(said)]
 
 
 def test_a_slice_that_cannot_be_used_is_noted_and_the_rest_is_kept(segmenter, prepared, memories_read):
@@ -189,7 +188,7 @@ def test_a_slice_that_cannot_be_used_is_noted_and_the_rest_is_kept(segmenter, pr
     result = track_volume(tracker, images, prepared, WINDOW, start=0)
     assert result.done.tolist() == [True, True, False, True, True]
     assert np.isfinite(result.probability).all()
-    assert "Slice 2 was left out" in result.notes[0]
+    assert "Slice 2 was skipped" in result.notes[0].text
     assert memories_read == [(0, []), (1, [0]), (3, [0, 1]), (4, [0, 1, 3])]
 
 

@@ -12,6 +12,7 @@ from download_cases import AT_ONCE, CONTENT, RIGHT, an_entry, files
 from hostile_server import PIECE, HostileServer
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights import transfer
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.download import Manner
@@ -79,7 +80,7 @@ HOPELESS = {
         {"content": CONTENT[:100], "length": ""},
         "its file ends before the bytes that are still missing",
     ),
-    "404": ({"status": 404}, "it answered 404 Not Found: the file is not there any more; update"),
+    "404": ({"status": 404}, "it answered 404 Not Found: the file no longer exists there; update"),
     "403": ({"status": 403}, "it answered 403 Forbidden: access is denied; a firewall"),
     "407": ({"status": 407}, "407 .*: the proxy requires a password; set HTTPS_PROXY"),
     "500": ({"status": 500}, "it answered 500 Internal Server Error"),
@@ -101,7 +102,8 @@ def test_nothing_gets_the_name_from(server, cache, conduct, sentence) -> None:
     entry = an_entry(server.serve("/w", **conduct))
     with pytest.raises(CheckpointError, match=sentence) as caught:
         cache.download(entry, manner=AT_ONCE)
-    assert "Check network, proxy" in str(caught.value) and "models import" in str(caught.value)
+    assert caught.value.remedy.kind in (RemedyKind.RETRY_DOWNLOAD, RemedyKind.RESUME_DOWNLOAD)
+    assert (caught.value.remedy.model, caught.value.remedy.file) == (entry.name, entry.urls[0])
     assert not cache.is_installed(entry)
     assert not any(name.startswith("weights/") for name in files(cache))
     assert len(server.asked) <= 8
@@ -118,8 +120,9 @@ def test_a_server_that_is_not_there_is_a_sentence(server, cache) -> None:
 def test_a_server_that_says_nothing_is_given_up_after_the_time_out(server, cache) -> None:
     first = {"cut": lambda number, size: 100_000 if number == 0 else None}
     url = server.serve("/w", CONTENT, silence=lambda number: float(number), **first)
-    with pytest.raises(CheckpointError, match="broke off .*timed out.* 100000 of 300000 bytes are kept; the same"):
+    with pytest.raises(CheckpointError, match="broke off .*timed out.* 100000 of 300000 bytes are kept") as caught:
         cache.download(an_entry(url), manner=Manner(allow_http=True, timeout=0.1, pauses=()))
+    assert caught.value.remedy.kind is RemedyKind.RESUME_DOWNLOAD
 
 
 # --- several sources -----------------------------------------------------------------------------------------------
@@ -299,8 +302,9 @@ def test_a_file_address_is_copied_and_checked(cache, tmp_path) -> None:
 @pytest.mark.parametrize("lacking", [{"sha256": None}, {"bytes": None}, {"urls": ()}])
 def test_what_nobody_vouches_for_is_not_downloaded(server, cache, lacking) -> None:
     entry = an_entry(server.serve("/w", CONTENT), **lacking)
-    with pytest.raises(CheckpointError, match="lacks an address, a size or a hash .* models import FILE"):
+    with pytest.raises(CheckpointError, match="lacks an address, a size or a trusted hash") as caught:
         cache.download(entry, manner=AT_ONCE)
+    assert caught.value.remedy == Remedy(kind=RemedyKind.IMPORT_MODEL, model=entry.name, file=entry.file)
     assert server.asked == []
 
 

@@ -18,8 +18,10 @@ import pytest
 
 from download_cases import AT_ONCE, CONTENT, RIGHT, an_entry, files
 from hostile_server import HostileServer
+from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import RemedyKind
 from ProxyPromptSegmentLib.user_folders import cache_folder
 from ProxyPromptSegmentLib.weights import cache as cache_module
 from ProxyPromptSegmentLib.weights.cache import ModelCache
@@ -209,8 +211,9 @@ def test_the_cache_lies_where_the_variable_says_and_else_outside_of_the_program(
 
 
 def test_http_is_refused_unless_the_user_says_otherwise(server, cache) -> None:
-    with pytest.raises(CheckpointError, match="is not encrypted; only https is used unless you add --allow-http"):
+    with pytest.raises(CheckpointError, match="is not encrypted; only https is used") as caught:
         cache.download(an_entry(server.serve("/w", CONTENT)))
+    assert caught.value.remedy.kind is RemedyKind.ALLOW_HTTP
     assert server.asked == [] and files(cache) == {}
 
 
@@ -284,8 +287,9 @@ def test_the_proxy_of_the_environment_is_asked(server, cache, monkeypatch) -> No
 def test_a_proxy_for_https_that_is_not_there_is_told(cache, monkeypatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY")
-    with pytest.raises(CheckpointError, match="weights.invalid: it cannot be reached .*proxy"):
+    with pytest.raises(CheckpointError, match="weights.invalid: it cannot be reached ") as caught:
         cache.download(an_entry("https://weights.invalid/w"), manner=Manner(pauses=()))
+    assert "proxy" in worded(caught.value)
 
 
 def test_the_program_says_its_name_and_asks_for_the_bytes_as_they_are(server, cache) -> None:

@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.networks.checkpoints import (
     sha256,
 )
 from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.shapes import official_shapes, summary_of
@@ -68,8 +69,11 @@ def test_the_base_weights_can_be_given_as_a_file(release) -> None:
 def test_a_generator_on_other_base_weights_is_refused_although_their_shapes_are_the_same(release, tmp_path) -> None:
     other = tmp_path / "other.pth"
     torch.save({name: tensor + 0.01 for name, tensor in release.official.items()}, other)
-    with pytest.raises(CheckpointError, match="trained on the weights 'official' .* segment wrongly without a sign"):
+    with pytest.raises(
+        CheckpointError, match="trained on the weights 'official' .* silently give wrong masks"
+    ) as caught:
         load_model(release.file, release.digest, base=other)
+    assert caught.value.remedy == Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model="official")
     with pytest.raises(CheckpointError, match="there are no base weights"):
         load_model(release.file, release.digest, base=tmp_path / "gone.pth")
 
@@ -83,8 +87,9 @@ def test_base_weights_of_the_same_name_but_another_hash_are_not_taken(release) -
 
 def test_base_weights_that_are_not_here_say_how_they_can_be_had(release) -> None:
     release.fetch("prompts")
-    with pytest.raises(CheckpointError, match="'official' are not on this machine.*models download official"):
+    with pytest.raises(CheckpointError, match="'official' are not on this machine") as caught:
         load_model("prompts")
+    assert caught.value.remedy == Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model="official")
 
 
 def test_base_weights_that_are_damaged_in_the_cache_are_not_opened(release, monkeypatch) -> None:

@@ -17,6 +17,7 @@ import pytest
 from download_cases import CONTENT, an_entry, files
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
@@ -210,10 +211,12 @@ def test_a_hostile_path_in_a_registry_writes_nothing_anywhere(home, server, caps
 
 def test_weights_that_are_not_here_say_how_they_can_be_had(home) -> None:
     write_own(home, own_entry(name="net", kind="model", file="n.safetensors"))
-    with pytest.raises(CheckpointError, match=r"not on this machine \(0 MB\); `proxyprompt models download net`"):
+    with pytest.raises(CheckpointError, match=r"not on this machine \(0 MB\)") as caught:
         resolve("net")
-    with pytest.raises(CheckpointError, match="weights of an image backbone alone"):
+    assert caught.value.remedy == Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model="net")
+    with pytest.raises(CheckpointError, match="is an image backbone alone") as caught:
         resolve("sam-vit-b")
+    assert caught.value.remedy.kind is RemedyKind.CHOOSE_MODEL
 
 
 def test_downloaded_weights_are_found_by_name_and_a_damaged_file_is_not_loaded(home) -> None:
@@ -223,8 +226,9 @@ def test_downloaded_weights_are_found_by_name_and_a_damaged_file_is_not_loaded(h
     path.write_bytes(CONTENT)
     assert resolve("net") == (path, HASH)
     path.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(CheckpointError, match="`proxyprompt models download net` mends it"):
+    with pytest.raises(CheckpointError, match="damaged or another file") as caught:
         resolve("net")
+    assert caught.value.remedy == Remedy(kind=RemedyKind.REPLACE_MODEL, model="net")
 
 
 def _registry(folder, **entry: object):
@@ -303,7 +307,7 @@ def test_download_as_json_prints_the_paths_and_nothing_else(home, server, capsys
 def test_http_needs_its_own_consent_on_the_command_line(home, server, capsys) -> None:
     write_own(home, own_entry(server.serve("/w", CONTENT)))
     assert main(["models", "download", "mine", "--yes"]) == 7
-    assert "only https is used unless you add --allow-http" in capsys.readouterr().err
+    assert "only https is used. Add --allow-http" in capsys.readouterr().err
     assert server.asked == []
 
 
@@ -328,7 +332,7 @@ def test_ctrl_c_keeps_the_part_says_so_and_the_same_command_goes_on(home, server
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130, seen + rest
     assert "mine [" in seen and " of 300.0 kB, " in seen
-    assert "stopping; what was received is kept" in rest and "of mine are kept, the same command goes on there" in rest
+    assert "stopping; what was received is kept" in rest and "of mine are kept; the same command resumes there" in rest
     kept = ModelCache().kept(find("mine"))
     assert 0 < kept < len(CONTENT)
     assert main(["models", "list"]) == 0
@@ -346,7 +350,7 @@ def test_import_takes_what_it_knows_and_names_what_it_does_not(home, capsys) -> 
     (stick / "other.pth").write_bytes(b"other")
     assert main(["models", "import", str(stick)]) == 0
     said = capsys.readouterr()
-    assert HASH in said.out and "other.pth is none of the known weights" in said.err
+    assert HASH in said.out and "other.pth does not match any known weights" in said.err
     assert files(ModelCache()) == {"mine/w.pth": CONTENT}
     (stick / "renamed.dat").unlink()
     assert main(["models", "import", str(stick), "--json"]) == 7

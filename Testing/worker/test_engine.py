@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
 from ProxyPromptSegmentLib.frames import FrameArray
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.worker.encodings import EncodingStore, bytes_of
 from ProxyPromptSegmentLib.worker.engine import Engine
@@ -136,8 +137,8 @@ def test_the_outcome_says_what_computed_it(engine):
 
 
 def test_the_notes_of_the_job_are_told(engine):
-    job = replace(a_job(), notes=("the support is older",))
-    assert Talk().do(SegmentTask(job), engine).notes[0] == "the support is older"
+    job = replace(a_job(), notes=(Note("the support is older"),))
+    assert Talk().do(SegmentTask(job), engine).notes[0] == Note("the support is older")
 
 
 def test_no_array_of_the_job_is_changed(engine):

@@ -11,6 +11,7 @@ from plain_run import run
 from ProxyPromptSegmentLib.errors import DeviceError, UsageError
 from ProxyPromptSegmentLib.frames import FrameArray
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.worker.events import Said, SliceReady
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, fewer_pairs, is_memory_error
@@ -89,7 +90,7 @@ def test_then_what_is_kept_goes_and_then_support_slices(model, expected):
     assert found.pairs == pairs // 2 and f"{pairs // 2} of the {pairs}" in found.rungs[-1]
     assert found.result.done.sum() == 6 and found.masks.any()
     assert (found.masks != expected).any()
-    assert any("may differ" in note for note in found.notes)
+    assert any("may differ" in note.text for note in found.notes)
 
 
 def test_then_half_precision_where_the_device_has_it(model, expected):
@@ -142,8 +143,9 @@ def test_an_encoder_that_runs_out_of_memory_walks_too(model, expected):
 
 def test_when_the_processor_cannot_either_it_is_an_error_that_says_so(model):
     machine = Machine(model, {"small": 0.4, "cpu": 0.4})
-    with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu"):
+    with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu") as caught:
         Talk().do(SegmentTask(few()), machine.engine())
+    assert caught.value.remedy == Remedy(kind=RemedyKind.SAVE_MEMORY, device="cpu")
     assert machine.opened == ["small", "cpu"]
 
 
@@ -218,7 +220,7 @@ def test_frames_go_on_where_they_were(half):
     assert found.is_done.all() and found.stacked_masks().any()
     assert (found.device, found.half) == (("small", True) if half else ("cpu", False))
     assert [event.index for event in talk.of(SliceReady)] == list(range(6))
-    assert any("From frame 3 on" in note for note in found.notes)
+    assert any("From frame 3 on" in note.text for note in found.notes)
 
 
 def _only_in_half(prompt, after):

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.errors import as_user_error
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentModule.panel_words import in_panel_words
+from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.states import TransferState
 from ProxyPromptSegmentModule.translation import _
 
@@ -146,17 +146,15 @@ class Transfer:
         state, error = TransferState.FAILED, ""
         try:
             state = TransferState.FINISHED if self._work(self) else TransferState.CANCELLED
-        except ProxyPromptError as failure:
-            error = in_panel_words(str(failure))
-        except ImportError as failure:
-            error = _(
-                "The package {name} is not installed yet; press Install at the top of the panel, then try again."
-            ).format(name=failure.name or failure)
         except Exception as failure:
-            _log.exception("%s failed", self.label)
-            error = _("{label} stopped by a fault of the program: {fault!r}. Please report it.").format(
-                label=self.label, fault=failure
-            )
+            known = as_user_error(failure)
+            if known is not None:
+                error = worded(known)
+            else:
+                _log.exception("%s failed", self.label)
+                error = _("{label} failed: internal error {fault!r}. Please report it.").format(
+                    label=self.label, fault=failure
+                )
         with self._lock:
             self._error = error
             self._end(state)

@@ -14,7 +14,6 @@ from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ApplyWidgets
-from ProxyPromptSegmentModule.panel_words import in_panel_words
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.scene.nodes import check_volume
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
@@ -250,7 +249,7 @@ class ApplySection(Section):
         return text.replace("%", "%%") if "%" in text else text
 
     def _sentences(self, run: Run) -> str:
-        lines = [in_panel_words(one) for one in run.sentences[-_MOST_SENTENCES:]]
+        lines = list(run.sentences[-_MOST_SENTENCES:])
         if self._watch is not None and self._watch.seen is None:
             lines.append(_("No slice view shows a slice of the target; turn one to its plane and scroll to it."))
         if run.state == RunState.FAILED:

@@ -13,6 +13,7 @@ from ProxyPromptSegmentModule.panel.icons import hex_color, icon
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import SupportWidgets
+from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.request import Settings
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
 from ProxyPromptSegmentModule.translation import _
@@ -226,6 +227,6 @@ class SupportsTable(Section):
     def on_findings(self, findings: list[Finding], error: str) -> None:
         """What the check has found, in words."""
         self._checking = False
-        lines = [f"{_LEVELS.get(one.level, '')} {one.text}" for one in findings]
+        lines = [f"{_LEVELS.get(one.level, '')} {worded(one.note)}" for one in findings]
         say(self._ui.supportMessageLabel, error or "\n".join(lines) or _("Nothing is wrong with these supports."))
         self._state.changed.emit()

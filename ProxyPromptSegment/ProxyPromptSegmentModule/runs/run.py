@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.errors import as_user_error
 from ProxyPromptSegmentLib.worker import events
-from ProxyPromptSegmentModule.panel_words import in_panel_words
+from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, Task, outcome_of
 from ProxyPromptSegmentModule.runs.destinations import Destination, SegmentDestination
 from ProxyPromptSegmentModule.runs.request import Request
@@ -39,17 +40,12 @@ Submit = Callable[["Task[object]", str], "Ticket"]
 
 
 def sentence_of(error: BaseException, trace: str = "") -> str:
-    """What the user is told of an error; a fault of the program leaves its trace in the log."""
-    from ProxyPromptSegmentLib.errors import ProxyPromptError
-
-    if isinstance(error, ProxyPromptError):
-        return in_panel_words(str(error))
-    if isinstance(error, ImportError):
-        return _("A package is missing ({text}). Open the module Proxy Prompt Segment and press Install.").format(
-            text=error
-        )
+    """Return what the user is shown of an error; a fault of the program leaves its trace in the log."""
+    known = as_user_error(error)
+    if known is not None:
+        return worded(known)
     _log.error("A task ended by a fault.\n%s", trace, exc_info=None if trace else error)
-    return _("The program made a mistake ({kind}: {text}); the details are in the log.").format(
+    return _("Internal error ({kind}: {text}). Details are in the application log.").format(
         kind=type(error).__name__, text=error
     )
 
@@ -352,7 +348,7 @@ class VolumeRun(Run):
         self.job = job = yield from self._planned()
         self._open(job)
         self.result = result = yield from outcome_of(self._task(job))
-        self.sentences += [note for note in result.notes if note not in self.sentences]
+        self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
         self.take((yield from outcome_of(self._summary(job, result))))
 
     def masks(self) -> dict[str, npt.NDArray[np.uint8]]:

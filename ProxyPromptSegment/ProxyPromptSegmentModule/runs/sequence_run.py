@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.worker.events import Event, SliceReady
+from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.destinations import SequenceDestination
 from ProxyPromptSegmentModule.runs.request import Request
@@ -85,7 +86,7 @@ class SequenceRun(Run):
         self.job = job = yield from outcome_of(self._plan(frames, stored, 0))
         self._sequence.open(frames, job.support)
         self.result = result = yield from outcome_of(CineTask(job=job, frames=images, settings=settings))
-        self.sentences += [note for note in result.notes if note not in self.sentences]
+        self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
         mode = TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY
         self.take((yield from outcome_of(self._summary(job, result, mode))))
 

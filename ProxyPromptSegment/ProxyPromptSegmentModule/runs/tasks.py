@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.request import Settings
 
 if TYPE_CHECKING:
@@ -105,14 +107,14 @@ class CineTask:
                 mode=TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY,
             )
             found = task(engine, context)
-            found.notes += _notes_on(found)
+            found.notes += map(Note, _sentences_on(found))
             return found
         stack = _as_stack(self.job, self.frames, window)
         task_on_stack = SegmentTask(stack, model=settings.model, device=settings.device, threshold=settings.threshold)
         return frames_of_volume(task_on_stack(engine, context), stack.slices, window)
 
 
-def _notes_on(found: FramesResult) -> list[str]:
+def _sentences_on(found: FramesResult) -> list[str]:
     """Sentences about frames that were skipped, or that should be reviewed because support and memory disagree."""
     notes = [f"Frame {index} was skipped: {reason}." for index, reason in sorted(found.skipped.items())]
     for name in found.objects:
@@ -186,7 +188,7 @@ class SummaryTask:
             self.cases,
             started=self.started,
             rungs=self.result.rungs,
-            sentences=self.sentences,
+            sentences=[*map(worded, self.job.notes), *self.sentences],
         )
         return Summary(
             table=object_table(self.result, self.job),

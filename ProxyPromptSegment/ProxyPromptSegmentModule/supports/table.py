@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
+from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.supports.rows import (
     chosen_slices,
     number_titles,
@@ -284,7 +285,7 @@ class SupportTable:
             return replace(row, picture=stamp, problem=row.problem or repeated_name(row))
         except ProxyPromptError as error:
             name = volume.GetName() if volume else saved.name
-            return row_of(saved, name, ids, None, str(error))
+            return row_of(saved, name, ids, None, worded(error))
 
     def _source(self, saved: SavedRow) -> NodeSource | LibrarySource:
         memory = self._memory.setdefault(saved.key, Memory())

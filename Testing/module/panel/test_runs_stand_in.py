@@ -7,6 +7,8 @@ import types
 import numpy as np
 import pytest
 
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.review.findings import Finding
 from widget_cases import add_case, text_of
 
 
@@ -214,9 +216,12 @@ def test_a_click_into_a_view_asks_where_the_mouse_is(finished, monkeypatch):
 def test_findings_of_the_check_are_told_in_words(ready):
     ready.ui.checkSupportsButton.click()
     assert not ready.ui.checkSupportsButton.enabled
-    finding = types.SimpleNamespace(level="warning", text="the annotation has 3 parts.", object="", slices=())
-    ready.host.logic.asked[-1][1]([finding], "")
-    assert "The annotation has 3 parts." in text_of(ready.ui.supportMessageLabel).replace("⚠ t", "T")
+    finding = Finding("warning", "the annotation has 3 parts.")
+    other = Finding("warning", "it shows another plane.", remedy=Remedy(kind=RemedyKind.CHOOSE_AXIS))
+    ready.host.logic.asked[-1][1]([finding, other], "")
+    shown = text_of(ready.ui.supportMessageLabel)
+    assert "The annotation has 3 parts." in shown.replace("⚠ t", "T")
+    assert "it shows another plane. Choose another plane under “Slices along”." in shown
     assert ready.ui.checkSupportsButton.enabled
     ready.ui.checkSupportsButton.click()
     ready.host.logic.asked[-1][1]([], "")

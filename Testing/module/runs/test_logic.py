@@ -289,7 +289,7 @@ def test_a_missing_package_is_told_with_what_to_do(logic, two_cases, monkeypatch
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     monkeypatch.setattr(segment_task, "segment", not_installed)
-    with pytest.raises(ProxyPromptError, match="'torch'.*press Install"):
+    with pytest.raises(ProxyPromptError, match="'torch'.*Press “Install”"):
         logic.segment(target, [support], settings=CPU)
 
 
