@@ -34,7 +34,7 @@ def test_a_slow_download_shows_progress_stops_and_goes_on_where_it_stopped(home,
 def test_a_missing_file_is_told_in_a_sentence(home, shelf, server) -> None:
     own(home, an_own(server.url("/gone")))
     ended = shelf.download("mine", AT_ONCE).wait(PATIENCE)
-    assert ended.state == State.FAILED and "404" in ended.error and "press Import file" in ended.error
+    assert ended.state == State.FAILED and "404" in ended.error and "press “Import file”" in ended.error
     assert not shelf.row("mine").here
 
 
