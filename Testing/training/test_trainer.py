@@ -225,7 +225,7 @@ def test_the_learning_rate_warms_up_and_falls_with_the_time(data, tiny, tmp_path
 
 @pytest.mark.parametrize("clip", [0.01, 0.1])
 def test_a_gradient_is_shortened_to_the_recipes_length_and_keeps_its_direction(data, tiny, tmp_path, clip):
-    free, clipped = (Trainer(recipe(clip=most), data, tmp_path / str(most)) for most in (1e9, clip))
+    free, clipped = (Trainer(recipe(gradient_norm=most), data, tmp_path / str(most)) for most in (1e9, clip))
     for trainer in (free, clipped):
         trainer.step()
     whole, short = (
