@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.commands.checks import check_outputs
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_OK, ProxyPromptError
+from ProxyPromptSegmentLib.training.averaging import average_checkpoints
 
 DESCRIPTION = """\
 Writes the weighted mean of the weights of two or more checkpoints of one architecture.
@@ -49,7 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         files = [path for path in args.checkpoints if path.is_file()]
         check_outputs([("--out", args.out, (".safetensors",))], files, args.force)
-        from ProxyPromptSegmentLib.training.averaging import average_checkpoints
 
         digest = average_checkpoints(args.checkpoints, shares, args.out, args.name)
     except ProxyPromptError as error:

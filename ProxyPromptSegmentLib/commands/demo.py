@@ -13,6 +13,10 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import write_volume
+from ProxyPromptSegmentLib.reports.report import to_text
 from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
@@ -97,11 +101,6 @@ def _mark(folder: Path) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs the subcommand; returns the exit code."""
-    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-    from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
-    from ProxyPromptSegmentLib.imaging.volumes import write_volume
-    from ProxyPromptSegmentLib.reports.report import to_text
-
     folder: Path = args.output
     resolve(args.model)
     claim_folder(folder)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
-from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+from ProxyPromptSegmentLib.evaluation.benchmark import run_table
+from ProxyPromptSegmentLib.networks.checkpoints import load_model
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.benchmark import Table
@@ -107,8 +109,6 @@ def _check(args: argparse.Namespace) -> None:
 def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
     """The segmenter of a model's name or checkpoint, and the checkpoint's metadata."""
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.networks.checkpoints import load_model
-    from ProxyPromptSegmentLib.weights.registry import resolve
 
     path, expected = resolve(model)
     loaded, metadata = load_model(path, expected)
@@ -129,8 +129,6 @@ def _speed(segmenter: Segmenter, supports: int) -> dict[str, Any]:
 
 
 def _slices(args: argparse.Namespace, segmenter: Segmenter) -> Table:
-    from ProxyPromptSegmentLib.evaluation.benchmark import run_table
-
     return run_table(
         segmenter,
         args.data,

@@ -15,12 +15,14 @@ from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
+from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.download import Manner
 from ProxyPromptSegmentLib.weights.entry import ModelKind
+from ProxyPromptSegmentLib.weights.publish import publish, release_of_entry, release_of_file
 from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
 from ProxyPromptSegmentLib.wording import size_text
 
@@ -201,7 +203,6 @@ def _named(args: argparse.Namespace) -> ModelEntry:
         raise UsageError("--as NAME goes with exactly one file; name it.")
     if entry.sha256:
         raise CheckpointError(f"the right hash of '{entry.name}' is known; import the file without --as.")
-    from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 
     if entry.kind == ModelKind.BACKBONE:
         check_official(args.places[0], entry.fits)
@@ -253,8 +254,6 @@ def _path(args: argparse.Namespace, console: Console) -> int:
 
 
 def _publish(args: argparse.Namespace, console: Console) -> int:
-    from ProxyPromptSegmentLib.weights.publish import publish, release_of_entry, release_of_file
-
     releases = []
     for model in args.models or [entry.name for entry in registry.read_registry()]:
         if model.lower().endswith(".safetensors"):

@@ -79,11 +79,12 @@ class ConsoleProgress(Progress):
             self._bar = None
 
     def _format(self, total: int) -> str:
-        """Return tqdm's format of a stage; loading a model is one step, and no slice."""
+        """Return tqdm's format of a stage; loading a model is a single step and no slice."""
         if total == 0:
             return f"{{desc}}: {self.unit} {{n_fmt}}{{each}}{{postfix}}"
-        counted = f" {self.unit} {{n_fmt}} of {{total_fmt}}{{left}}" if total > 1 else ""
-        return f"{{desc}} [{{bar:{WIDTH}}}]{counted}{{postfix}}"
+        if total == 1:
+            return "{desc}"
+        return f"{{desc}} [{{bar:{WIDTH}}}] {self.unit} {{n_fmt}} of {{total_fmt}}{{left}}{{postfix}}"
 
 
 class ByteProgress(ConsoleProgress):

@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.reports.report import to_text
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 DESCRIPTION = """\
@@ -139,8 +140,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.status("stopped before the first slice was done; nothing was written.")
         return EXIT_INTERRUPTED
     if args.json:
-        from ProxyPromptSegmentLib.reports.report import to_text
-
         console.result(to_text(report))
     for line in summary(report, request):
         console.say(line)

@@ -15,9 +15,22 @@ from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
+from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.segmentations import (
+    OUTPUT_SUFFIXES,
+    Segmentation,
+    read_segmentation,
+    write_segmentation,
+)
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
+from ProxyPromptSegmentLib.imaging.volumes import read_volume
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES, write_preview
+from ProxyPromptSegmentLib.reports.report import build_report, write_report
+from ProxyPromptSegmentLib.support.case import read_support_case
+from ProxyPromptSegmentLib.support.pairs import select_segments
 from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 
@@ -73,9 +86,6 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
 
 def _check(request: Request) -> None:
     """Refuses what needs no reading."""
-    from ProxyPromptSegmentLib.imaging.segmentations import OUTPUT_SUFFIXES
-    from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES
-
     SliceChoice.parse(request.slices, "--slices")
     request.support_choices()
     check_inputs(request.inputs)
@@ -90,11 +100,6 @@ def _check(request: Request) -> None:
 
 def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
     """Reads the inputs and plans the job."""
-    from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
-    from ProxyPromptSegmentLib.imaging.volumes import read_volume
-    from ProxyPromptSegmentLib.inference.job import plan
-    from ProxyPromptSegmentLib.support.case import read_support_case
-
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:
         raise OutputError(
@@ -136,9 +141,6 @@ def match_truth(
 
 def _with_unions(truth: Segmentation, asked: tuple[str, ...]) -> Segmentation:
     """The truth with the unions that were asked for, where it has their parts."""
-    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
-    from ProxyPromptSegmentLib.support.pairs import select_segments
-
     made = []
     for name in asked:
         if "=" in name:
@@ -157,15 +159,11 @@ def _write(
     references: Mapping[str, Masks] | None,
 ) -> list[str]:
     """Writes segmentation and picture; returns warnings."""
-    from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
-
     refuse_existing("--output", request.output, request.force)  # somebody may have written it meanwhile
     warnings = write_segmentation(request.output, found.segmentation)
     for warning in warnings:
         console.warn(warning)
     if request.preview:
-        from ProxyPromptSegmentLib.reports.preview import write_preview
-
         refuse_existing("--preview", request.preview, request.force)
         stacked = None if references is None else np.stack(list(references.values()))
         write_preview(request.preview, job, found, stacked, found.model.name)
@@ -182,9 +180,6 @@ def _report(
     notes: list[str],
 ) -> dict[str, Any]:
     """Builds the report, and writes it if asked. Dice counts the slices that were computed."""
-    from ProxyPromptSegmentLib.imaging.metrics import dice
-    from ProxyPromptSegmentLib.reports.report import build_report, write_report
-
     done = np.flatnonzero(found.result.done)
     scores = {
         name: dice(job.view.take(mask)[done], found.masks[done, n])

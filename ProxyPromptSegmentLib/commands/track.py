@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.track_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.reports.report import to_text
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_TRACKING_MODEL
 from ProxyPromptSegmentLib.wording import ranges
@@ -143,8 +144,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.status("stopped before the first frame was done; nothing was written.")
         return EXIT_INTERRUPTED
     if args.json:
-        from ProxyPromptSegmentLib.reports.report import to_text
-
         console.result(to_text(report))
     for line in summary(report, written):
         console.say(line)

@@ -15,9 +15,11 @@ from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.frames.mask_files import TRACKED_SUFFIXES
 from ProxyPromptSegmentLib.frames.timing import time_of
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.reports.frame_table import write_rows
+from ProxyPromptSegmentLib.reports.frame_table import TrackTable, write_rows
+from ProxyPromptSegmentLib.reports.overlay import OVERLAY_SUFFIXES
 from ProxyPromptSegmentLib.reports.report import write_report
 from ProxyPromptSegmentLib.reports.track_report import build_track_report, notes_on
 from ProxyPromptSegmentLib.tracking.result import FramesResult, frames_of_volume
@@ -93,9 +95,6 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
 
 def _check(request: TrackRequest) -> None:
     """Refuses what needs no reading."""
-    from ProxyPromptSegmentLib.frames.mask_files import TRACKED_SUFFIXES
-    from ProxyPromptSegmentLib.reports.overlay import OVERLAY_SUFFIXES
-
     FrameChoice.parse(request.slices, "--frames")
     request.support_choices()
     check_inputs(request.inputs)
@@ -112,8 +111,6 @@ def _check(request: TrackRequest) -> None:
 @contextmanager
 def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> Iterator[TrackTable | None]:
     """The table, if one is wanted: its rows are on the disk as they come, also when it is stopped at once."""
-    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
-
     if request.table is None:
         yield None
         return

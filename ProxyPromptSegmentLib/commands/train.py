@@ -11,6 +11,9 @@ from ProxyPromptSegmentLib.commands.checks import device_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, OutputError, UsageError
+from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
+from ProxyPromptSegmentLib.resources import resource_path
+from ProxyPromptSegmentLib.training.recipe import read_recipe
 from ProxyPromptSegmentLib.wording import duration
 
 if TYPE_CHECKING:
@@ -69,8 +72,6 @@ def _positive(text: str) -> float:
 
 def recipes_folder() -> Path:
     """The folder of the recipes that come with the program."""
-    from ProxyPromptSegmentLib.resources import resource_path
-
     return resource_path("recipes")
 
 
@@ -107,8 +108,6 @@ def check_folder(out: Path, checkpoint: str) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Runs the subcommand; returns the exit code."""
-    from ProxyPromptSegmentLib.training.recipe import read_recipe
-
     if args.threads < 1:
         raise UsageError(f"--threads is {args.threads}; at least one is needed.")
     recipe_file = find_recipe(args.recipe)
@@ -147,8 +146,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def _weights(path: Path) -> dict[str, Any]:
     """The tensors of a checkpoint, in single precision."""
-    from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
-
     return {name: tensor.float() for name, tensor in read_checkpoint(path)[0].items()}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
+from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, valid_tokens
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSuppor
     """
     import torch
 
-    from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, valid_tokens
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
     backbone, parts = segmenter.model.backbone, []

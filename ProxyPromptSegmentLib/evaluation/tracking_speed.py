@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.evaluation.tracking import check_memory
 from ProxyPromptSegmentLib.evaluation.tracking_memory import WINDOW, sweep_frame, watch_memory
+from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor, masks_to_tensor
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
@@ -118,8 +120,6 @@ class PackagePropagation:
         """
         from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-        from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
-
         backbone = segmenter.model.backbone
         if not isinstance(backbone, Sam2Backbone):
             raise UsageError(
@@ -187,7 +187,6 @@ def _alternate(calls: list[Callable[[], object]], repeats: int, device: torch.de
     Returns:
         For each call ``(repeats, 2)``: wall-clock seconds, and those of `training_clock`.
     """
-    from ProxyPromptSegmentLib.evaluation.clock import training_clock
 
     def timed(call: Callable[[], object]) -> tuple[float, float]:
         wall, computed = time.perf_counter(), training_clock(device)

@@ -28,6 +28,8 @@ from ProxyPromptSegmentLib.library.entry import (
     read_entry,
     to_json,
 )
+from ProxyPromptSegmentLib.library.files import load_files
+from ProxyPromptSegmentLib.library.header_check import check_nrrd
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 
@@ -227,8 +229,6 @@ def _import_case(
     Raises:
         OutputError: If the library cannot be written.
     """
-    from ProxyPromptSegmentLib.library.header_check import check_nrrd
-
     title = name
     with library.partial_folder() as partial:
         try:
@@ -246,7 +246,6 @@ def _import_case(
             title = entry.title
             for file in (IMAGE_FILE, MASKS_FILE):
                 check_nrrd(partial / file, entry.size_ijk, MOST_FILE_BYTES)
-            from ProxyPromptSegmentLib.library.files import load_files
 
             case = load_files(entry)
             saved = library.save(

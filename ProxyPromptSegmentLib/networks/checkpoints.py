@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.hashing import sha256, weights_sha256
+from ProxyPromptSegmentLib.weights.registry import base_file, resolve
+from ProxyPromptSegmentLib.weights.shapes import check_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -165,8 +168,6 @@ def check_official(path: Path, backbone: str, expected_sha256: str | None = None
     Raises:
         CheckpointError: As `read_official`, or if a name, shape or type differs.
     """
-    from ProxyPromptSegmentLib.weights.shapes import check_shapes
-
     check_shapes(read_official(path, expected_sha256), backbone)
 
 
@@ -191,9 +192,6 @@ def load_base(name: str) -> OfficialWeights:
     Raises:
         CheckpointError: If they are unknown, not on this machine, damaged, or not those of their backbone.
     """
-    from ProxyPromptSegmentLib.weights.registry import base_file
-    from ProxyPromptSegmentLib.weights.shapes import check_shapes
-
     entry, path, expected = base_file(name)
     state = read_official(path, expected)
     check_shapes(state, entry.fits)
@@ -217,8 +215,6 @@ def load_model(
         CheckpointError: As `read_checkpoint`, or if names or shapes differ, or the base weights are others.
     """
     if isinstance(model, str):
-        from ProxyPromptSegmentLib.weights.registry import resolve
-
         path, promised = resolve(model)
         expected_sha256 = expected_sha256 or promised
     else:
@@ -245,7 +241,6 @@ def load_model(
 def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] | None = None) -> ProxyPromptModel:
     """Build the architecture that a checkpoint describes, with random weights."""
     from ProxyPromptSegmentLib.networks.model import build_model
-    from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 
     try:
         described = metadata["model"]
@@ -282,8 +277,6 @@ def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[P
     Raises:
         CheckpointError: If the given file is another, or the registry has none with this hash on this machine.
     """
-    from ProxyPromptSegmentLib.weights.registry import base_file
-
     wanted = metadata.get("base")
     if not (isinstance(wanted, dict) and all(isinstance(wanted.get(key), str) for key in ("name", "sha256"))):
         raise CheckpointError(f"{path} does not state on which weights it was trained; it is not a prompt generator")

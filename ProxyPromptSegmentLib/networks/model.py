@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.backbones.lora import SAM2_DECODER, SAM2_ENCODER, inject_lora
 from ProxyPromptSegmentLib.networks.backbones.sam import COMPACT_NAME as COMPACT_SAM
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
+from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import COMPACT_NAME as COMPACT_SAM2
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_NAMES
 from ProxyPromptSegmentLib.networks.protocols import (
@@ -126,8 +127,6 @@ def build_model(
         raise UsageError(f"the prompt generator needs a memory, which {backbone} does not have; choose a SAM 2")
     made: SamBackbone | Sam2Backbone
     if video:
-        from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
-
         made = Sam2Backbone(backbone, generator.memory_bridge, generator.reduce == "pair_merge")
         modules, targets = made.sam2, (SAM2_ENCODER, SAM2_DECODER)
     else:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.support.matching import slice_names
@@ -153,8 +154,6 @@ def support_from_volume(
         SupportError: If sizes differ, a name is unknown, or a slice does not exist or is not annotated.
         GeometryError: If the sizes agree but the grids do not, or the axis is unknown.
     """
-    from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-
     if segmentation.geometry.shape_kji != volume.geometry.shape_kji:
         raise SupportError(
             f"the support's image {volume.name} has shape {volume.geometry.shape_kji}, its masks "

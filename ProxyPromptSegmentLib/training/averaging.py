@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint, save_checkpoint
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
 if TYPE_CHECKING:
@@ -92,8 +93,6 @@ def _check_alike(
 
 def _description(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that must be equal, flattened; settings missing in old checkpoints get their defaults."""
-    from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
-
     try:
         described = metadata["model"]
         generator = ProxyPromptConfig.from_dict(described["generator"]).to_dict()

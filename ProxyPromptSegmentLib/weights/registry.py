@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries, with_users_own
@@ -33,8 +34,6 @@ DEFAULT_TRACKING_MODEL = "sam2-compact"
 
 def models_folder() -> Path:
     """Return the folder of the registry and of the embedded checkpoints."""
-    from ProxyPromptSegmentLib.resources import resource_path
-
     return resource_path("models")
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
+from ProxyPromptSegmentLib.weights.registry import find
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.weights.entry import ModelEntry
@@ -210,15 +212,11 @@ def architecture_of(model: ModelEntry | str) -> Architecture:
         CheckpointError: If there is no such model, or nothing is known of its architecture.
     """
     if isinstance(model, str):
-        from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
-
         if model.lower().endswith(OWN_SUFFIX):
             name, title = _backbone_in(Path(model)), model
         elif model in ARCHITECTURES:
             return ARCHITECTURES[model]
         else:
-            from ProxyPromptSegmentLib.weights.registry import find
-
             name, title = find(model).fits, model
     else:
         name, title = model.fits, model.name

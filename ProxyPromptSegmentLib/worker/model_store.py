@@ -27,6 +27,8 @@ from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
+from ProxyPromptSegmentLib.weights.registry import find, location
 from ProxyPromptSegmentLib.worker.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder
 
@@ -220,9 +222,6 @@ def _half_type(device: str) -> torch.dtype | None:
 
 def _stamp(model: str) -> tuple[Any, ...]:
     """What tells whether a model's file is still the same, without reading it."""
-    from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
-    from ProxyPromptSegmentLib.weights.registry import find, location
-
     try:
         path = Path(model) if model.lower().endswith(OWN_SUFFIX) else location(find(model))
         facts = path.stat()

@@ -15,12 +15,12 @@ pytest.importorskip("importlinter", reason="import-linter is not installed")
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY, MODULE = "ProxyPromptSegmentLib", "ProxyPromptSegment/ProxyPromptSegmentModule"
 MOST_PACKAGES = 16
-# What writes voxels into segments.
+# What writes voxels into segments, and the pictures of the panel.
 WRITES = re.compile(
     r"updateSegmentBinaryLabelmapFromArray|SetBinaryLabelmapToSegment|arrayFromSegmentInternalBinaryLabelmap"
     r"|ModifySegmentByLabelmap|updateVolumeFromArray|AddRepresentation|InvokeEvent|numpy_to_vtk"
 )
-WRITERS = {"lattices", "segment_writer", "segment_layers", "new_segments", "sequence_writer", "sample_data"}
+WRITERS = {"lattices", "segment_writer", "segment_layers", "new_segments", "sequence_writer", "sample_data", "images"}
 # Which parts of the module may know Qt beside the panel: the timer, and the dialogs of the installation.
 QT = ("widget.py", "panel/", "runs/pump.py", "install/slicer_pip.py", "wording.py")
 
