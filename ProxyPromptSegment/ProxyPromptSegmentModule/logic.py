@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import slicer
 
+from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chain import Task
@@ -22,7 +24,7 @@ from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, Sugg
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
-from ProxyPromptSegmentModule.scene import result_nodes
+from ProxyPromptSegmentModule.scene import nodes, result_nodes
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -142,8 +144,6 @@ class SegmentationLogic:
             run = logic.segment(new_case, [(earlier_case, earlier_segmentation)], ["prostate"])
             slicer.util.saveNode(run.segmentation, "new_case.seg.nrrd")
         """
-        from ProxyPromptSegmentLib.errors import ProxyPromptError
-
         output = output or Output()
         if segmentation is not None:
             output = replace(output, segmentation=segmentation)
@@ -297,8 +297,6 @@ def _case(support: Support) -> SupportCase:
     """A support case of two nodes, or the case itself."""
     if not isinstance(support, (tuple, list)):
         return support
-    from ProxyPromptSegmentLib.support.case import SupportCase
-    from ProxyPromptSegmentModule.scene import nodes
 
     volume_node, segmentation_node = support
     volume, _notes = nodes.volume_of(volume_node)
@@ -312,8 +310,6 @@ def _check(request: Request) -> None:
     Raises:
         UsageError: With what is missing.
     """
-    from ProxyPromptSegmentLib.errors import UsageError
-
     if request.target is None or request.target.GetScene() is None:
         raise UsageError(_("There is no volume to segment; choose one under Target."))
     if not request.cases:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.library.entry import (
     CASE_FILE,
     LibraryEntry,
@@ -164,8 +165,6 @@ class SupportLibrary:
             InputError: If the case no longer exists or is damaged.
             OutputError: If it cannot be written.
         """
-        from ProxyPromptSegmentLib.imaging.output_files import safe_output
-
         name = clean_line(title)
         if not name:
             raise UsageError("The title of a case cannot be empty; give it a name.")

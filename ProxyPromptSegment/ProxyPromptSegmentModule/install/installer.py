@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentModule.install.messages import (
     consent,
     extension_help,
@@ -266,8 +267,6 @@ class Requirements:
 
     def _pins(self) -> list[str]:
         """The tested versions."""
-        from ProxyPromptSegmentLib.resources import resource_path
-
         return read_requirements(resource_path("constraints.txt"))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
@@ -208,8 +209,6 @@ def _checked(entry: ModelEntry, path: Path) -> ModelEntry:
             _("There is no file {path}; choose the file of '{name}'.").format(path=path, name=entry.name)
         )
     if not entry.sha256:
-        from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
-
         if entry.kind == ModelKind.BACKBONE:
             check_official(path, entry.fits)
         else:

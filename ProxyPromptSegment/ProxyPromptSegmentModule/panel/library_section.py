@@ -9,6 +9,7 @@ import qt
 import slicer
 import slicer.util
 
+from ProxyPromptSegmentLib.library.archive import export_zip, import_zip
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
@@ -217,8 +218,6 @@ class LibrarySection(Section):
         if not path or library is None:
             return
         with said_in(self._ui.libraryMessageLabel):
-            from ProxyPromptSegmentLib.library.archive import import_zip
-
             with slicer.util.WaitCursor():
                 found = import_zip(library, path)
             self.look_again()
@@ -240,8 +239,6 @@ class LibrarySection(Section):
         if not path or library is None:
             return
         with said_in(self._ui.libraryMessageLabel):
-            from ProxyPromptSegmentLib.library.archive import export_zip
-
             chosen = self.selected() or self.entries
             with slicer.util.WaitCursor():
                 export_zip(library, chosen, path if path.endswith(".zip") else f"{path}.zip")

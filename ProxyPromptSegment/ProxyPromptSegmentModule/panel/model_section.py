@@ -9,12 +9,14 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis
+from ProxyPromptSegmentLib.support.matching import plane_of
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ModelWidgets
 from ProxyPromptSegmentModule.runs.pump import Pump
+from ProxyPromptSegmentModule.scene.nodes import geometry_of
 from ProxyPromptSegmentModule.scene.slice_views import slice_count
 from ProxyPromptSegmentModule.states import TransferState
 from ProxyPromptSegmentModule.translation import _
@@ -111,9 +113,6 @@ class ModelSection(Section):
         if target is None:
             return axis
         try:
-            from ProxyPromptSegmentLib.support.matching import plane_of
-            from ProxyPromptSegmentModule.scene.nodes import geometry_of
-
             plane = plane_of(geometry_of(target), axis)
         except Exception:  # a volume without a grid: said where it is used
             return axis

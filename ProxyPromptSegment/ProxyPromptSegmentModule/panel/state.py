@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.library.store import SupportLibrary
+from ProxyPromptSegmentModule.models.catalog import ModelCatalog
 from ProxyPromptSegmentModule.parameters import ProxyPromptParameters
 from ProxyPromptSegmentModule.scene.nodes import in_scene
+from ProxyPromptSegmentModule.supports.table import SupportTable
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -103,10 +106,6 @@ class PanelState:
     def equip(self) -> None:
         """Make the collaborators; what lacks a package is made after the first run has installed it."""
         try:
-            from ProxyPromptSegmentLib.library.store import SupportLibrary
-            from ProxyPromptSegmentModule.models.catalog import ModelCatalog
-            from ProxyPromptSegmentModule.supports.table import SupportTable
-
             self.library = self.library or SupportLibrary()
             self.catalog = self.catalog or ModelCatalog()
             if self.table is None and self._parameters is not None:

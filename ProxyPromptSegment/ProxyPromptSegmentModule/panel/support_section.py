@@ -8,6 +8,7 @@ from typing import Literal
 import slicer
 import slicer.util
 
+from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.tick_list import Line, TickList
@@ -154,7 +155,6 @@ class SupportSection(Section):
             return "all"
         if parameters.supportSlicesHow == SlicesHow.AUTOMATIC:
             return None
-        from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 
         choice = SliceChoice.parse(parameters.supportSlices, _("The field for slices"))
         return slice_numbers(choice, max(check_volume(parameters.supportVolume).GetDimensions()))

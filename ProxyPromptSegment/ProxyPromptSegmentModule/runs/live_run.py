@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ProxyPromptSegmentLib.worker.tasks import LiveTask
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.run import Submit, VolumeRun
@@ -41,8 +42,6 @@ class LiveRun(VolumeRun):
         super().advance()
 
     def _steps(self) -> Chain[None]:
-        from ProxyPromptSegmentLib.worker.tasks import LiveTask
-
         self.job = job = yield from self._planned()
         self._open(job)
         settings = self.request.settings

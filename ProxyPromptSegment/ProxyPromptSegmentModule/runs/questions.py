@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import slicer
 
+from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis
+from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.worker import events
+from ProxyPromptSegmentLib.worker.estimate import SpeedRecord, estimate
+from ProxyPromptSegmentLib.worker.tasks import WhyTask
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.request import Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, sentence_of
@@ -56,8 +60,6 @@ class Questions:
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
         """Which support patches drove the prediction of an object at a world position; the newest question wins."""
-        from ProxyPromptSegmentLib.worker.tasks import WhyTask
-
         if run.job is None or name not in run.job.support.objects:
             on_answer(None, _("Nothing was predicted yet; press Apply first."))
             return
@@ -118,9 +120,6 @@ class Questions:
         Raises:
             ProxyPromptError: If the model is unknown.
         """
-        from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis
-        from ProxyPromptSegmentLib.worker.estimate import estimate
-
         settings, target = request.settings, request.target
         axis = settings.axis if settings.axis in AXES else auto_axis(nodes.geometry_of(target))
         shape = list(nodes.check_volume(target).GetDimensions()[::-1])
@@ -140,16 +139,12 @@ class Questions:
 
     def speeds(self) -> SpeedRecord:
         """How fast this machine was, as far as somebody has measured: an `estimate.SpeedRecord`."""
-        from ProxyPromptSegmentLib.worker.estimate import SpeedRecord
-
         if self._speeds is None:
             self._speeds = SpeedRecord.from_dict(_read_setting())
         return self._speeds
 
     def learn(self, run: Run) -> None:
         """Remembers how fast a finished run was, for the estimates of later sessions too."""
-        from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
-
         found = run.result
         if run.state != RunState.FINISHED or not isinstance(found, VolumeResult):
             return  # a cancelled run says little, and a cine is counted otherwise

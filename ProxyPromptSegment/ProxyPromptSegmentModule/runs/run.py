@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import as_user_error
+from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.worker import events
+from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, Task, outcome_of
 from ProxyPromptSegmentModule.runs.destinations import Destination, SegmentDestination
@@ -299,8 +301,6 @@ class Run:
 
     def _task(self, job: Job) -> SegmentTask:
         """What segments the planned job."""
-        from ProxyPromptSegmentLib.worker.tasks import SegmentTask
-
         settings = self.request.settings
         return SegmentTask(
             job=job,
@@ -353,8 +353,6 @@ class VolumeRun(Run):
 
     def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
         """See `Run.masks`."""
-        from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
-
         if not isinstance(self.result, VolumeResult):
             return {}
         return {one.name: one.mask for one in self.result.segmentation.segments}

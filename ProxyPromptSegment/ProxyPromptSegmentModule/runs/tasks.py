@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.frames import FrameArray
+from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentLib.reports.results_table import object_table, slices_to_look_at
+from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
+from ProxyPromptSegmentLib.review.check import check_case
+from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
+from ProxyPromptSegmentLib.review.suggest import rank, warning
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
+from ProxyPromptSegmentLib.tracking.result import frames_of_volume
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.request import Settings
 
@@ -56,9 +69,6 @@ class PlanTask:
 
     def __call__(self, engine: Engine, context: Context) -> Job:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
-        from ProxyPromptSegmentLib.inference.job import plan
-
         context.progress.start(1, "reading support and target")
         volume = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
         check_intensities(volume.array, self.name)
@@ -88,12 +98,7 @@ class CineTask:
 
     def __call__(self, engine: Engine, context: Context) -> FramesResult:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.frames import FrameArray
-        from ProxyPromptSegmentLib.imaging.intensity import intensity_window
         from ProxyPromptSegmentLib.networks.protocols import has_memory
-        from ProxyPromptSegmentLib.tracking.choices import TrackingMode
-        from ProxyPromptSegmentLib.tracking.result import frames_of_volume
-        from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 
         settings, window = self.settings, intensity_window(self.frames)
         if has_memory(_segmenter(engine, settings).model.backbone):
@@ -129,9 +134,6 @@ def _sentences_on(found: FramesResult) -> list[str]:
 
 def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, float]) -> Job:
     """The same job for frames that lie behind each other like slices."""
-    from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
-    from ProxyPromptSegmentLib.imaging.volumes import Volume
-
     (row, column), (count, height, width) = job.view.spacing_mm, frames.shape[:3]
     geometry = VolumeGeometry((width, height, count), (column, row, 1.0))
     return replace(
@@ -168,9 +170,6 @@ class SummaryTask:
 
     def __call__(self, engine: Engine, context: Context) -> Summary:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.reports.results_table import object_table, slices_to_look_at
-        from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
-
         record = run_record(
             self.job,
             self.result,
@@ -208,8 +207,6 @@ class CheckTask:
 
     def __call__(self, engine: Engine, context: Context) -> list[Finding]:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.review.check import check_case
-
         findings = []
         for number, case in enumerate(self.cases):
             others = [other for n, other in enumerate(self.cases) if n != number]
@@ -217,8 +214,6 @@ class CheckTask:
                 named = f"{case.volume.name}: {finding.text}" if others else finding.text
                 findings.append(replace(finding, text=named))
         if self.leave_one_out:
-            from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
-
             segmenter = _segmenter(engine, self.settings)
             answers = leave_one_out(segmenter, self.cases, None, context.progress, context.cancel)
             findings += trial_findings(answers, [case.volume.name for case in self.cases])
@@ -237,9 +232,6 @@ class SuggestTask:
 
     def __call__(self, engine: Engine, context: Context) -> tuple[list[Suggestion], str]:
         """Runs on the worker thread."""
-        from ProxyPromptSegmentLib.imaging.volumes import Volume
-        from ProxyPromptSegmentLib.review.suggest import rank, warning
-
         target = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
         segmenter = _segmenter(engine, self.settings)
         found = rank(

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import slicer
 
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentModule.scene.nodes import add_node
 from ProxyPromptSegmentModule.scene.slice_views import layout_manager
+from ProxyPromptSegmentModule.scene.terminology import terminology_to_text
 from ProxyPromptSegmentModule.states import RunState
 from ProxyPromptSegmentModule.translation import _
 
@@ -103,8 +105,6 @@ def _drawn_by(load: Callable[[], object]) -> Callable[[object], object]:
 
 def load_support() -> tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode]:
     """Draws the annotated case; returns its volume node and its segmentation node."""
-    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-
     volume, marks = pelvis_phantom(SUPPORT_SEED)
     volume_node = _add_volume(volume, SUPPORT)
     return volume_node, _add_segmentation(marks, volume_node, f"{SUPPORT} annotation")
@@ -112,15 +112,11 @@ def load_support() -> tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmen
 
 def load_target() -> slicer.vtkMRMLScalarVolumeNode:
     """Draws the case to be segmented; returns its volume node."""
-    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-
     return _add_volume(pelvis_phantom(TARGET_SEED)[0], TARGET)
 
 
 def target_truth() -> npt.NDArray[np.uint8]:
     """The prostate as it was drawn in the target; uint8 ``(K, J, I)``."""
-    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-
     return pelvis_phantom(TARGET_SEED)[1].segments[0].mask
 
 
@@ -175,8 +171,6 @@ def _add_segmentation(
 ) -> slicer.vtkMRMLSegmentationNode:
     """A new segmentation node on a volume's lattice."""
     import slicer.util
-
-    from ProxyPromptSegmentModule.scene.terminology import terminology_to_text
 
     node = add_node(slicer.mrmlScene, slicer.vtkMRMLSegmentationNode, name)
     node.CreateDefaultDisplayNodes()

@@ -11,6 +11,7 @@ import slicer
 import vtk
 
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
+from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
 
 Vector = npt.NDArray[np.float64]
@@ -167,7 +168,6 @@ def slicing_axis(
     """
     if wanted != "auto":
         return AXES[axis_number(wanted)]
-    from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 
     geometry = geometry_of(target)
     if support_geometry is not None:

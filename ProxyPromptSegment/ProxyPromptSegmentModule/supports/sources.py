@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, axis_number
+from ProxyPromptSegmentLib.library.entry import CASE_FILE
 from ProxyPromptSegmentLib.support.matching import axis_of_counts
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.supports.stamps import kept_ids, place_stamp, segmentation_stamp, voxels_stamp
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -148,8 +151,6 @@ class NodeSource:
         Raises:
             SupportError: If none of the segments is left.
         """
-        from ProxyPromptSegmentModule.supports.stamps import kept_ids, place_stamp, segmentation_stamp, voxels_stamp
-
         self.volume_node, self.segmentation_node, self.memory = volume, segmentation, memory
         self.ids = kept_ids(segmentation, segments)
         if not self.ids:
@@ -181,14 +182,10 @@ class NodeSource:
         Raises:
             ProxyPromptError: If one cannot be read.
         """
-        from ProxyPromptSegmentModule.scene import nodes
-
         volume = self.memory.image.get(self.image_stamp, lambda: nodes.volume_of(self.volume_node)[0])
         return volume, self._masks()[0]
 
     def _masks(self) -> tuple[Segmentation, tuple[str, ...]]:
-        from ProxyPromptSegmentModule.scene import nodes
-
         return self.memory.masks.get(
             self.marks_stamp, lambda: nodes.segmentation_of(self.segmentation_node, self.volume_node, self.ids)
         )
@@ -263,8 +260,6 @@ class LibrarySource:
 
 def _file_stamp(library: SupportLibrary, identifier: str) -> Stamp:
     """Differs as soon as what the library says of a case differs; nothing is read."""
-    from ProxyPromptSegmentLib.library.entry import CASE_FILE
-
     try:
         told = (Path(library.folder) / identifier / CASE_FILE).stat()
         return (identifier, told.st_mtime_ns, told.st_size)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
+from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.supports.rows import (
     chosen_slices,
@@ -20,6 +22,7 @@ from ProxyPromptSegmentModule.supports.rows import (
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
 from ProxyPromptSegmentModule.supports.sources import LibrarySource, Memory, NodeSource, keep_objects
 from ProxyPromptSegmentModule.supports.stamps import segment_ids_of
+from ProxyPromptSegmentModule.supports.thumbnails import blank, case_picture, picture_of_file
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -163,8 +166,6 @@ class SupportTable:
         Raises:
             ProxyPromptError: With the row's problem.
         """
-        from ProxyPromptSegmentLib.support.case import SupportCase
-
         row = self.row(key)
         if row.problem:
             raise SupportError(row.problem)
@@ -205,8 +206,6 @@ class SupportTable:
 
     def thumbnail(self, key: str, size: int = 96) -> npt.NDArray[np.uint8]:
         """The most telling annotated slice with contours; uint8 ``(size, size, 3)``, dark where there is no picture."""
-        from ProxyPromptSegmentModule.supports.thumbnails import blank, case_picture, picture_of_file
-
         row, memory = self.row(key), self._memory[key]
 
         def draw() -> npt.NDArray[np.uint8]:
@@ -240,8 +239,6 @@ class SupportTable:
             SupportError: With the row's problem, or if there is no library, or it is there already.
             OutputError: If it cannot be written.
         """
-        from ProxyPromptSegmentLib.imaging.volumes import Volume
-
         row, saved = self.row(key), self._state.row(key)
         if self.library is None:
             raise SupportError(_("There is no support library to save to; choose its folder first."))
