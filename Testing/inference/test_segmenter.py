@@ -281,7 +281,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_nothing_is_lost(model, mon
     result = segmenter.segment(images, given)
     assert memory.refused == [8, 4]
     assert segmenter.batch == 2
-    assert "going on with 2 slices at a time" in caplog.text
+    assert "continuing with 2 slices at a time" in caplog.text
     assert result.done.all()
     assert not result.cancelled
     assert_same(result, expected)
@@ -370,8 +370,9 @@ def test_a_device_that_does_not_exist_is_refused(name):
 
 def test_a_device_this_machine_lacks_is_refused_and_auto_finds_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceError, match="offers no cuda device"):
+    with pytest.raises(DeviceError, match="no cuda device on this machine") as caught:
         choose_device("cuda")
+    assert caught.value.remedy.kind is RemedyKind.CHOOSE_DEVICE
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "mps")
 

@@ -250,5 +250,5 @@ class ModelSection(Section):
 def _words_of_end(name: str, state: TransferState) -> str:
     """What a transfer without an error has come to."""
     if state == TransferState.CANCELLED:
-        return _("Cancelled; what was received is kept, and the next attempt goes on there.")
+        return _("Cancelled; what was received is kept, and the next attempt resumes there.")
     return _("{name} is on this computer now.").format(name=name)

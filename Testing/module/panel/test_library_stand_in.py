@@ -213,7 +213,7 @@ def test_a_cancelled_download_says_that_it_can_go_on(shelved, stand_ins, monkeyp
     shelved.ui.modelDownloadButton.click()
     shelved.state.catalog.state.ended, shelved.state.catalog.state.state = True, "cancelled"
     stand_ins.process_events()
-    assert "the next attempt goes on there" in text_of(shelved.ui.modelMessageLabel)
+    assert "the next attempt resumes there" in text_of(shelved.ui.modelMessageLabel)
 
 
 def test_memory_and_device_are_passed_on(shelved):
