@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+from ProxyPromptSegmentLib.imaging.components import component_labels, component_sizes
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.pairs import SupportSet
@@ -15,15 +15,12 @@ def one_piece(support: SupportSet) -> tuple[bool, ...]:
 
     Specks below 2 % of the slice's mask are ignored: hand-drawn masks contain them.
     """
-    from scipy.ndimage import label
-
     answers = []
     for number in range(len(support.objects)):
         whole = True
         for pair in support.pairs:
-            parts, count = label(pair.masks[number])
-            if count > 1:
-                sizes = np.bincount(parts.ravel())[1:]
+            sizes = component_sizes(component_labels(pair.masks[number])[0])
+            if len(sizes) > 1:
                 whole = whole and bool((sizes >= 0.02 * sizes.sum()).sum() == 1)
         answers.append(whole)
     return tuple(answers)
