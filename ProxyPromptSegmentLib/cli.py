@@ -1,4 +1,4 @@
-"""The command line ``proxyprompt``: options in, one sentence and an exit code out; `commands` do the work."""
+"""The command line ``proxyprompt``: its subcommands, its error messages and its exit codes."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
 
 DESCRIPTION = """\
-proxyprompt finds in a new medical image what somebody has marked in an old one.
+Segment a new medical image from one that is already annotated.
 
 You need two cases: one in which an organ is already segmented (the support), and a new one (the
 target). The program compares them and segments the organ in the target, slice by slice, without
-a click and without training.
+clicks and without training.
 """
 EPILOG = """\
-begin here:
+getting started:
   proxyprompt demo --output demo
-      makes two artificial pelvis scans, segments the prostate of one from the other, and draws a picture
+      create two artificial pelvis scans, segment the prostate of one from the other, and draw a picture
   proxyprompt segment --support old.nrrd old.seg.nrrd --target new.nrrd --output new.seg.nrrd
-      the same with your own cases; open new.nrrd and new.seg.nrrd in 3D Slicer
+      do the same with your own cases; open new.nrrd and new.seg.nrrd in 3D Slicer
   proxyprompt track --support frame.png mask.png --target sweep.mp4 --output sweep.seq.nrrd
-      follows what is marked on one frame through another patient's clip
+      follow what is marked on one frame through another patient's clip
   proxyprompt segment --help
       all options, with examples
 
-exit codes: 0 done, 2 wrong option, 3 image cannot be used, 4 support cannot be used, 5 grids do not fit,
-  6 result cannot be written, 7 model cannot be used, 8 device cannot be used, 130 stopped by Ctrl-C
-  (what was done is kept), 1 internal error (a bug).
+exit codes: 0 success, 1 internal error (a bug; please report it), 2 invalid option, 3 unusable image,
+  4 unusable support, 5 grids do not match, 6 result cannot be written, 7 unusable model,
+  8 unusable device, 130 stopped by Ctrl-C (finished slices and frames are kept)
 
 Research use only. Not for diagnosis.
 """
 _COMMANDS = {
     "segment": (segment, "segment a new case from an annotated one"),
-    "track": (track, "follow an object through a clip or a volume"),
-    "demo": (demo, "try it on artificial cases, in a few seconds"),
-    "models": (models, "list, fetch, check and publish models and weights"),
+    "track": (track, "track objects through a clip or a volume"),
+    "demo": (demo, "segment an artificial case in a few seconds, without data"),
+    "models": (models, "list, download, verify and publish models and weights"),
     "train": (train, "train a model from a recipe"),
-    "evaluate": (evaluate, "measure a model on public data"),
+    "evaluate": (evaluate, "evaluate a model on public data"),
 }
 
-_UNITS = {"train": "second", "track": "frame"}  # what a step of the progress is called
+_UNITS = {"train": "second", "track": "frame"}  # the name of one step in the progress line
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaints are errors like all others."""
+    """An argparse parser that raises a `UsageError` for a wrong option, instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see '{self.prog} --help'.")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Makes the parser with all subcommands."""
+    """Return the parser with all subcommands."""
     parser = _Parser(
         prog="proxyprompt",
         description=DESCRIPTION,
@@ -77,22 +77,22 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(sub)
-        sub.add_argument("--debug", action="store_true", help="shows where in the program an error arose")
+        sub.add_argument("--debug", action="store_true", help="print the full traceback of an error")
         sub.set_defaults(run=module.run)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line.
+    """Run the command line.
 
     Args:
-        argv: Arguments without the program's name; those of the process by default.
+        argv: Arguments without the program's name; by default those of the process.
 
     Returns:
         The exit code, see `errors`.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that lacks a letter of a segment's name must not end the work.
+        # A segment's name may contain characters that the terminal cannot encode.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
@@ -114,12 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # --help and --version
         return leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
-        console.error("stopped at once; the running step was abandoned and left no file.")
+        console.error("stopped immediately; the running step was aborted and left no file.")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of stdout has gone, e.g. `| head`
+    except BrokenPipeError:  # the reader of stdout has closed it, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the end of the line: a sentence for every error
+    except Exception as error:  # noqa: BLE001 - the outermost handler: every error becomes one sentence
         if debug:
             import traceback
 

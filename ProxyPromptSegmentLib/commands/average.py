@@ -1,6 +1,6 @@
-"""``python -m ProxyPromptSegmentLib.commands.average``: the mean of checkpoints, for whoever makes a model.
+"""``python -m ProxyPromptSegmentLib.commands.average``: average checkpoints, for developers of models.
 
-It is no subcommand of ``proxyprompt``: who segments never needs it, and a list of commands is read by everybody.
+It is not a subcommand of ``proxyprompt``, because it is never needed for segmenting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.errors import EXIT_OK, ProxyPromptError
 from ProxyPromptSegmentLib.training.averaging import average_checkpoints
 
 DESCRIPTION = """\
-Writes the weighted mean of the weights of two or more checkpoints of one architecture.
+Write the weighted mean of the weights of two or more checkpoints of one architecture.
 """
 EXAMPLES = """\
 example:
@@ -27,7 +27,7 @@ example:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Makes the parser."""
+    """Return the parser."""
     parser = argparse.ArgumentParser(
         prog="average",
         description=DESCRIPTION,
@@ -36,14 +36,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="FILE", help="checkpoints of one architecture")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .safetensors file to write")
-    parser.add_argument("--shares", nargs="+", type=float, metavar="S", help="share of each, together 1 (equal ones)")
+    parser.add_argument(
+        "--shares", nargs="+", type=float, metavar="S", help="weight of each checkpoint; they sum to 1 (equal weights)"
+    )
     parser.add_argument("--name", help="name of the resulting model (that of the checkpoint with the largest share)")
-    parser.add_argument("--force", action="store_true", help="replaces a file that is there")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit code, see `errors`."""
+    """Run the command; return its exit code, see `errors`."""
     args = build_parser().parse_args(argv)
     console = Console("average")
     shares = args.shares or [1 / len(args.checkpoints)] * len(args.checkpoints)

@@ -1,4 +1,4 @@
-"""What can be refused before anything is read: option values, missing inputs, outputs in the way."""
+"""Checks that need no reading: option values, missing inputs, existing outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.imaging.output_files import check_output_path
 
 
 def check_inputs(paths: Iterable[Path]) -> None:
-    """Refuses inputs that are not there.
+    """Raise an error for inputs that do not exist.
 
     Raises:
         InputError: If one is missing.
@@ -26,10 +26,10 @@ def check_inputs(paths: Iterable[Path]) -> None:
 def check_outputs(
     outputs: Sequence[tuple[str, Path | None, tuple[str, ...]]], inputs: Iterable[Path], force: bool
 ) -> None:
-    """Refuses outputs that cannot or must not be written.
+    """Raise an error for outputs that cannot or must not be written.
 
     Args:
-        outputs: Option, path and allowed suffixes of each.
+        outputs: Option, path and allowed suffixes of each output; a path of None is ignored.
         inputs: Files that are read; they are never written.
         force: Whether results of an earlier run may be replaced.
 
@@ -44,28 +44,28 @@ def check_outputs(
             continue
         place = path.resolve()
         if place in seen:
-            raise UsageError(f"{option} {path} is {seen[place]} at the same time; give it a name of its own.")
+            raise UsageError(f"{option} {path} is also {seen[place]}; choose another name.")
         if place.parent in folders:
-            raise UsageError(f"{option} {path} lies in a folder that is read as a whole; choose another folder.")
+            raise UsageError(f"{option} {path} lies in a folder that is itself an input; choose another folder.")
         seen[place] = f"the file of {option}"
         check_output_path(path, suffixes)
         refuse_existing(option, path, force)
 
 
 def refuse_existing(option: str, path: Path, force: bool) -> None:
-    """Refuses to replace a file.
+    """Raise an error if a file would be replaced without consent.
 
     Raises:
-        OutputError: If a file is there and ``force`` is not set.
+        OutputError: If the file exists and ``force`` is not set.
     """
     if path.exists() and not force:
         raise OutputError(
-            f"{option} {path} exists already and is not overwritten; choose another name, or add --force to replace it."
+            f"{option} {path} already exists and is not overwritten; choose another name, or add --force to replace it."
         )
 
 
 def threshold_of(text: str) -> float:
-    """A threshold between 0 and 1, for argparse."""
+    """Convert an option's text to a threshold between 0 and 1, for argparse."""
     value = float(text)
     if not 0 < value < 1:
         raise ValueError
@@ -73,11 +73,11 @@ def threshold_of(text: str) -> float:
 
 
 def device_of(text: str) -> str:
-    """A device name, for argparse."""
+    """Check an option's text as the name of a device, for argparse."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise ValueError
     return text
 
 
-threshold_of.__name__ = "threshold (allowed: above 0, below 1)"  # what argparse calls a wrong value
+threshold_of.__name__ = "threshold (allowed: above 0, below 1)"  # argparse prints the function's name for a wrong value
 device_of.__name__ = "device (allowed: auto, cpu, cuda, cuda:N, mps)"

@@ -1,4 +1,4 @@
-"""What the command line says and where: results on stdout; warnings, errors and progress on stderr."""
+"""Output of the command line: results on stdout; warnings, errors and progress on stderr."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ProxyPromptSegmentLib.progress import Progress
 
 
 class Console:
-    """Where a command speaks.
+    """The output of one command.
 
     Attributes:
-        quiet: Whether only warnings and errors are said.
-        json: Whether stdout belongs to the report alone.
+        quiet: Whether only warnings and errors are printed.
+        json: Whether nothing but the report is printed on stdout.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Console:
         out: TextIO | None = None,
         err: TextIO | None = None,
     ) -> None:
-        """Speaks as ``command``; draws progress on terminals unless told otherwise."""
+        """Prefix messages with ``command``; by default, show progress only on a terminal and unless ``quiet``."""
         self.command, self.quiet, self.json = command, quiet, json
         self.out, self.err = out or sys.stdout, err or sys.stderr
         if progress is None:
@@ -38,26 +38,26 @@ class Console:
         self.progress: Progress = ConsoleProgress(self.err, unit) if progress else Progress()
 
     def say(self, text: str) -> None:
-        """A result or an explanation."""
+        """Print a result or an explanation, unless ``quiet`` or ``json`` is set."""
         if not (self.quiet or self.json):
             self.out.write(text + "\n")
             self.out.flush()
 
     def result(self, text: str) -> None:
-        """The text that a command was asked for; said in any case."""
+        """Print the requested output of a command on stdout, even if ``quiet`` or ``json`` is set."""
         self.out.write(text if text.endswith("\n") else text + "\n")
         self.out.flush()
 
     def warn(self, text: str) -> None:
-        """What the user should know although the work goes on."""
+        """Print a warning; the command continues."""
         self._to_err(f"{self.command}: warning: {text}")
 
     def error(self, text: str) -> None:
-        """Why the work does not go on, in one line."""
+        """Print the error that ends the command, in one line."""
         self._to_err(f"{self.command}: {' '.join(text.split())}")
 
     def status(self, text: str) -> None:
-        """What the program does about a signal."""
+        """Print how the command reacts to a signal."""
         self._to_err(f"{self.command}: {text}")
 
     def _to_err(self, line: str) -> None:
@@ -67,7 +67,7 @@ class Console:
 
     @contextmanager
     def listening(self) -> Iterator[list[str]]:
-        """Collects the library's own warnings while the block runs, and says each."""
+        """Print and collect the library's logged warnings while the block runs."""
         heard: list[str] = []
         handler = _Listener(self, heard)
         logger = logging.getLogger("ProxyPromptSegmentLib")
@@ -79,14 +79,14 @@ class Console:
 
 
 class _Listener(logging.Handler):
-    """Turns the library's log records into warnings."""
+    """A logging handler that prints the library's log records as warnings."""
 
     def __init__(self, console: Console, heard: list[str]) -> None:
         super().__init__(logging.WARNING)
         self.console, self.heard = console, heard
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Says and keeps a record."""
+        """Print a record as a warning and keep its text."""
         text = record.getMessage()
         text = text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
         self.heard.append(text)

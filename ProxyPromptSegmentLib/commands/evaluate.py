@@ -1,4 +1,4 @@
-"""The subcommand ``evaluate``: tables of Dice, and the ratios of time."""
+"""The subcommand ``evaluate``: tables of Dice on public data, and measurements of speed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 DESCRIPTION = """\
-Measures a model on public data: tables of Dice with the same supports for every method, sweeps and
-volumes followed with SAM 2's memory, and speed.
+Evaluate a model on public data: Dice tables with the same supports for every method, tracking of
+sweeps and volumes with SAM 2's memory, and speed.
 """
 EXAMPLES = """\
 examples:
@@ -36,7 +36,7 @@ SLICE, TRACK = "slice", "track"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the subcommand's options."""
+    """Add the subcommand's options."""
     parser.add_argument("what", help="a data set (promise12, psfhs, ccaus_video, ...) or 'speed'")
     parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model or path of a checkpoint")
@@ -44,18 +44,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         default=SLICE,
         choices=(SLICE, TRACK),
-        help="each slice on its own, or sweeps and volumes followed with SAM 2's memory (slice)",
+        help="segment each slice independently, or track sweeps and volumes with SAM 2's memory (slice)",
     )
-    parser.add_argument("--beside", help="with --protocol track: a second model, slice by slice on the same draws")
-    parser.add_argument("--unet", type=Path, help="weights of the U-Net to compare with")
+    parser.add_argument(
+        "--beside", help="second model to compare with under --protocol track, slice by slice on the same draws"
+    )
+    parser.add_argument("--unet", type=Path, help="weights of a U-Net to compare with")
     parser.add_argument("--supports", type=int, default=4, help="support slices, each of another patient (4)")
     parser.add_argument("--draws", type=int, default=5, help="draws of supports per target (5)")
-    parser.add_argument("--limit", type=int, help="only so many targets, evenly spread")
-    parser.add_argument("--part", default="test", choices=("test", "validation"))
+    parser.add_argument("--limit", type=int, help="largest number of targets, evenly spread (default: all)")
+    parser.add_argument("--part", default="test", choices=("test", "validation"), help="part of the data set (test)")
     parser.add_argument("--seed", type=int, default=0, help="first seed of the draws (0)")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="device to compute on (auto)")
     parser.add_argument("--threads", type=int, help="processor threads")
-    parser.add_argument("--out", type=Path, help="writes OUT.json and OUT.md too")
+    parser.add_argument("--out", type=Path, help="also write OUT.json and OUT.md")
 
 
 def _tell(done: int, total: int) -> None:
@@ -63,7 +65,7 @@ def _tell(done: int, total: int) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs the subcommand; returns the exit code."""
+    """Run the subcommand; return its exit code."""
     _check(args)
     import torch
 
@@ -85,29 +87,31 @@ def run(args: argparse.Namespace, console: Console) -> int:
             args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             args.out.with_suffix(".md").write_text(text, encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"the table cannot be written to {args.out}: {error}; choose another place") from error
+            raise OutputError(f"the table cannot be written to {args.out}: {error}; choose another --out") from error
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuses options that contradict each other, before anything is loaded.
+    """Raise an error for options that contradict each other, before anything is loaded.
 
     Raises:
         UsageError: If they do.
     """
     if args.what != SPEED and args.data is None:
-        raise UsageError("which data? give --data FOLDER, the folder that holds manifest.csv")
+        raise UsageError("--data is missing; give the folder that holds manifest.csv")
     for option, value in (("--supports", args.supports), ("--draws", args.draws)):
         if value < 1:
             raise UsageError(f"{option} is {value}; at least 1 is needed")
     if args.beside and (args.what == SPEED or args.protocol != TRACK):
-        raise UsageError("--beside sets a second model beside one that tracks; give --protocol track and a data set")
+        raise UsageError(
+            "--beside compares a second model with one that tracks; add --protocol track and name a data set"
+        )
     if args.unet and args.protocol == TRACK:
-        raise UsageError("the U-Net is compared with in the slice protocol; leave --unet or --protocol track out")
+        raise UsageError("--unet is supported by the slice protocol only; omit --unet or --protocol track")
 
 
 def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
-    """The segmenter of a model's name or checkpoint, and the checkpoint's metadata."""
+    """Load a model by name or checkpoint; return its segmenter and the checkpoint's metadata."""
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
     path, expected = resolve(model)
@@ -116,7 +120,7 @@ def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
 
 
 def _speed(segmenter: Segmenter, supports: int) -> dict[str, Any]:
-    """The ratios of the slices, and of the tracker where the model has a memory."""
+    """Measure the speed of segmenting, and of tracking if the model has a memory."""
     from ProxyPromptSegmentLib.evaluation.speed import measure_speed
     from ProxyPromptSegmentLib.networks.protocols import has_memory
 

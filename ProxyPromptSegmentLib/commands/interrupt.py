@@ -1,4 +1,4 @@
-"""Ctrl-C and the polite kill: the first asks to stop between two slices, the second stops at once."""
+"""SIGINT and SIGTERM: the first requests a stop between two slices, the second aborts immediately."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ProxyPromptSegmentLib.progress import CancelToken
 
 @contextmanager
 def stop_on_signals(say: Callable[[str], None], what: str = "the slice") -> Iterator[CancelToken]:
-    """Gives a token that SIGINT and SIGTERM cancel; the former handlers come back afterwards.
+    """Yield a token that SIGINT and SIGTERM cancel; restore the former signal handlers afterwards.
 
     Args:
-        say: Told what happens, once.
-        what: What is finished before the stop.
+        say: Called once with a message for the user, at the first signal.
+        what: The step that is finished before the stop, for the message.
 
     Raises:
         KeyboardInterrupt: In the block, at the second signal.
@@ -28,7 +28,7 @@ def stop_on_signals(say: Callable[[str], None], what: str = "the slice") -> Iter
         if cancel.cancelled:
             raise KeyboardInterrupt
         cancel.cancel()
-        say(f"stopping after {what} being computed; press Ctrl-C again to stop at once.")
+        say(f"stopping after {what} being computed; press Ctrl-C again to stop immediately.")
 
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
         yield cancel

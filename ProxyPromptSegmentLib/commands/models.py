@@ -1,4 +1,4 @@
-"""The subcommand ``models``: which weights there are, and which are here; gets, checks and publishes them."""
+"""The subcommand ``models``: list, download, import, verify, remove and publish weights."""
 
 from __future__ import annotations
 
@@ -27,76 +27,79 @@ from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
 from ProxyPromptSegmentLib.wording import size_text
 
 DESCRIPTION = """\
-Models, prompt generators and the official weights of image backbones: lists them, fetches them with
-their hash checked, takes them from a stick, and makes the release folder of the project's own.
+Manage models, prompt generators and the official weights of backbones: list them, download them with
+their hashes verified, import them from a USB stick or folder, and build the release folder for this
+project's own models.
 """
 EXAMPLES = """\
 examples:
   proxyprompt models list
   proxyprompt models download sam-vit-b
-      shows size and licence, asks, and goes on where an interrupted download stopped
+      show size and licence, ask for consent, and download; an interrupted download is resumed
   proxyprompt models import E:/weights
-      for a machine without a network: takes the files that it knows by their hash
+      on a machine without a network: import the files that are recognised by their hash
   proxyprompt models verify
   proxyprompt models publish sam-compact --out release
 
-The weights lie in the folder that 'proxyprompt models path' names; PROXYPROMPT_CACHE names another.
-More in Docs/models.md.
+The weights are stored in the folder that 'proxyprompt models path' prints; set PROXYPROMPT_CACHE to use
+another one. See Docs/models.md.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the subcommand's options."""
+    """Add the subcommand's options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
 
     def action(name: str, short: str, *shared: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=short, description=f"{short[:1].upper()}{short[1:]}.")
-        sub.add_argument("--json", action="store_true", help="prints the result as JSON and nothing else")
+        sub.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if "progress" in shared:
-            sub.add_argument("--quiet", action="store_true", help="says nothing but warnings and errors")
+            sub.add_argument("--quiet", action="store_true", help="print only warnings and errors")
             sub.add_argument(
-                "--progress", action="store_true", default=None, help="shows progress even if stderr is no terminal"
+                "--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal"
             )
         return sub
 
-    listed = action("list", "list what there is, and what of it is on this machine")
-    listed.add_argument("names", nargs="*", metavar="NAME", help="tell everything about these")
-    fetched = action("download", "fetch weights; what they need is fetched too", "progress")
+    listed = action("list", "list all known weights and show which are installed")
+    listed.add_argument(
+        "names", nargs="*", metavar="NAME", help="show full details of these entries (default: a list of all)"
+    )
+    fetched = action("download", "download weights, and the base weights that they need", "progress")
     fetched.add_argument("names", nargs="+", metavar="NAME", help="names of 'proxyprompt models list'")
-    fetched.add_argument("--yes", action="store_true", help="agrees to sizes and licences beforehand")
+    fetched.add_argument("--yes", action="store_true", help="accept sizes and licences without being asked")
     fetched.add_argument(
-        "--allow-http", action="store_true", help="also uses addresses without encryption; the hash is checked anyway"
+        "--allow-http", action="store_true", help="also use addresses without encryption; the hash is verified anyway"
     )
-    taken = action("import", "take weights from files or folders, by their hash", "progress")
-    taken.add_argument("places", nargs="+", type=Path, metavar="FILE|FOLDER", help="where to look")
+    taken = action("import", "import weights from files or folders, recognised by their hash", "progress")
+    taken.add_argument("places", nargs="+", type=Path, metavar="FILE|FOLDER", help="files, or folders to search")
     taken.add_argument(
-        "--as", dest="name", metavar="NAME", help="whose weights the one file is, where no hash is known beforehand"
+        "--as", dest="name", metavar="NAME", help="registry entry to import the file as, if the entry has no known hash"
     )
-    checked = action("verify", "read what is on this machine and compare the hashes", "progress")
-    checked.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all that are here)")
-    removed = action("remove", "remove downloaded or imported weights, and half-finished downloads")
+    checked = action("verify", "verify the hashes of installed weights", "progress")
+    checked.add_argument("names", nargs="*", metavar="NAME", help="entries to verify (default: all installed)")
+    removed = action("remove", "remove downloaded or imported weights and partial downloads")
     removed.add_argument("names", nargs="+", metavar="NAME", help="names of 'proxyprompt models list'")
-    told = action("path", "print where weights lie")
-    told.add_argument("name", nargs="?", metavar="NAME", help="of these weights (default: the folder of all)")
-    made = action("publish", "make the release folder of this project's own models")
+    told = action("path", "print the path of weights")
+    told.add_argument("name", nargs="?", metavar="NAME", help="registry entry (default: the folder of all weights)")
+    made = action("publish", "build the release folder for this project's own models")
     made.add_argument(
         "models", nargs="*", metavar="NAME|FILE",
-        help="embedded models, or .safetensors files with card (.md) and words (.json) beside (default: all embedded)",
+        help="embedded model, or .safetensors file next to its card (.md) and words (.json) (default: all embedded)",
     )  # fmt: skip
-    made.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="a folder that does not exist yet")
-    made.add_argument("--address", default="", metavar="URL", help="where the folder will be uploaded")
+    made.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder to create")
+    made.add_argument("--address", default="", metavar="URL", help="address to which the folder will be uploaded")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs the subcommand; returns the exit code."""
+    """Run the subcommand; return its exit code."""
     if isinstance(console.progress, ConsoleProgress):
         console.progress = ByteProgress(console.err)
     with console.listening():
         try:
             return _ACTIONS[args.action](args, console)
         except KeyboardInterrupt:
-            console.status("stopped at once; what was received is kept, and nothing has its name before it is checked.")
+            console.status("stopped immediately; what was received is kept, and only a verified file gets its name.")
             return EXIT_INTERRUPTED
 
 
@@ -115,7 +118,7 @@ def _list(args: argparse.Namespace, console: Console) -> int:
             if key not in ("name", "kind", "installed") and text:
                 console.result(f"  {key}: {', '.join(text) if isinstance(text, list | tuple) else text}")
     if not args.names:
-        console.result("'proxyprompt models list NAME' tells what it is, its sources and its citation.")
+        console.result("'proxyprompt models list NAME' shows description, sources and citation of an entry.")
     return EXIT_OK
 
 
@@ -143,20 +146,20 @@ def _download(args: argparse.Namespace, console: Console) -> int:
 
 
 def _ask(entries: list[ModelEntry], cache: ModelCache, args: argparse.Namespace, console: Console) -> None:
-    """Shows sizes and licences, and lets the user decide.
+    """Show sizes and licences, and ask the user for consent.
 
     Raises:
-        UsageError: If there is nobody to ask, or the answer is no.
+        UsageError: If stdin is not a terminal, or the user declines.
     """
     tell = console.say if args.yes else console.status
     for entry in entries:
         kept = cache.kept(entry)
-        rest = f" ({size_text(kept)} of it are here already)" if kept else ""
+        rest = f" ({size_text(kept)} already received)" if kept else ""
         tell(f"{entry.name}: {entry.file}, {size_text(entry.bytes or 0)}{rest}, licence {entry.licence or 'unknown'}")
     if args.yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError("nothing is downloaded without consent, and nobody can be asked here; add --yes to agree.")
+        raise UsageError("nothing is downloaded without consent, and stdin is not a terminal; add --yes to agree.")
     console.err.write("Download and accept the licences? [y/N] ")
     console.err.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -171,11 +174,11 @@ def _import(args: argparse.Namespace, console: Console) -> int:
             if found.entry:
                 chosen.append((found.entry, found.path))
             else:
-                console.warn(f"{found.path} does not match any known weights and is left where it is.")
+                console.warn(f"{found.path} does not match any known weights and is skipped.")
     if not chosen:
         raise CheckpointError(
-            "none of the known weights are there; files are known by their hash, so a damaged or other version is not. "
-            "'proxyprompt models list NAME' tells size and hash."
+            "none of the known weights were found; files are recognised by their hash, so a damaged file or another "
+            "version is not. 'proxyprompt models list NAME' shows size and hash."
         )
     done = []
     with _stopping(console) as cancel:
@@ -192,17 +195,17 @@ def _import(args: argparse.Namespace, console: Console) -> int:
 
 
 def _named(args: argparse.Namespace) -> ModelEntry:
-    """The entry that a file is imported as although nobody has told its hash; its tensors are looked at before.
+    """Return the entry without a known hash that a file is imported as, after checking the file's tensors.
 
     Raises:
-        CheckpointError: If its hash is known, or its tensors are not those that the entry fits.
-        UsageError: If it is not one file.
+        CheckpointError: If the entry has a known hash, or the tensors do not fit it.
+        UsageError: If not exactly one file was given.
     """
     entry = registry.find(args.name)
     if len(args.places) != 1 or not args.places[0].is_file():
-        raise UsageError("--as NAME goes with exactly one file; name it.")
+        raise UsageError("--as NAME needs exactly one FILE.")
     if entry.sha256:
-        raise CheckpointError(f"the right hash of '{entry.name}' is known; import the file without --as.")
+        raise CheckpointError(f"the hash of '{entry.name}' is known; import the file without --as.")
 
     if entry.kind == ModelKind.BACKBONE:
         check_official(args.places[0], entry.fits)
@@ -219,27 +222,29 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
     for entry in entries:
         path = location(entry)
         if not path.is_file():
-            reason: str | None = "it is not on this machine"
+            reason: str | None = "not installed"
         else:
             expected = entry.sha256 if entry.embedded else cache.expected(entry)
             reason = check_file(entry, path, expected and expected.lower(), console.progress)
         results.append({"name": entry.name, "path": str(path), "right": reason is None, "reason": reason})
-        console.say(f"{entry.name}: {reason or 'right'}")
+        console.say(f"{entry.name}: {reason or 'verified'}")
     if args.json:
         console.result(_json(results))
     wrong = [str(result["name"]) for result in results if not result["right"]]
     if wrong:
-        console.error(f"not right: {', '.join(wrong)}; `proxyprompt models download NAME` fetches it again.")
+        console.error(
+            f"verification failed: {', '.join(wrong)}; `proxyprompt models download NAME` downloads it again."
+        )
     return CheckpointError.exit_code if wrong else EXIT_OK
 
 
 def _remove(args: argparse.Namespace, console: Console) -> int:
     cache, entries, freed = ModelCache(), [registry.find(name) for name in args.names], 0
     if embedded := [entry.name for entry in entries if entry.embedded]:
-        raise CheckpointError(f"'{embedded[0]}' comes with the program and is not removed.")
+        raise CheckpointError(f"'{embedded[0]}' comes with the program and cannot be removed.")
     for entry in entries:
         freed += cache.remove(entry)
-    console.say(f"{size_text(freed)} are free again")
+    console.say(f"{size_text(freed)} freed")
     if args.json:
         console.result(_json({"freed_bytes": freed}))
     return EXIT_OK
@@ -248,7 +253,7 @@ def _remove(args: argparse.Namespace, console: Console) -> int:
 def _path(args: argparse.Namespace, console: Console) -> int:
     path = location(registry.find(args.name)) if args.name else ModelCache().folder
     if args.name and not path.is_file():
-        raise CheckpointError(f"'{args.name}' is not on this machine; `proxyprompt models download {args.name}`.")
+        raise CheckpointError(f"'{args.name}' is not installed; run `proxyprompt models download {args.name}`.")
     console.result(_json({"path": str(path)}) if args.json else str(path))
     return EXIT_OK
 
@@ -283,14 +288,14 @@ _ACTIONS = {
 
 @contextmanager
 def _stopping(console: Console) -> Iterator[CancelToken]:
-    """The first Ctrl-C stops between two pieces, the second at once; what was received is kept in both cases."""
-    said = "stopping; what was received is kept. Press Ctrl-C again to stop at once."
+    """Stop a transfer between two pieces at the first Ctrl-C, immediately at the second; keep what was received."""
+    said = "stopping; what was received is kept. Press Ctrl-C again to stop immediately."
     with stop_on_signals(lambda _: console.status(said)) as cancel:
         yield cancel
 
 
 def _with_needs(entries: Iterable[ModelEntry]) -> Iterator[ModelEntry]:
-    """The entries, each after the base weights that it was trained on, and each once."""
+    """Yield the entries, each once and each after the base weights that it was trained on."""
     seen = set()
     for entry in entries:
         for needed in ([registry.find(entry.base)] if entry.base else []) + [entry]:
@@ -307,12 +312,12 @@ def _describe(entry: ModelEntry, cache: ModelCache) -> dict[str, Any]:
 
 def _state(entry: ModelEntry, cache: ModelCache) -> str:
     if entry.embedded:
-        return "comes with the program" if location(entry).is_file() else "missing: install the program again"
+        return "comes with the program" if location(entry).is_file() else "missing: reinstall the program"
     if cache.is_installed(entry):
-        return "here"
+        return "installed"
     if kept := cache.kept(entry):
-        return f"{size_text(kept)} are here, download goes on"
-    return "not here" if entry.sha256 and entry.urls else "not here, only by import"
+        return f"{size_text(kept)} received, download can be resumed"
+    return "not installed" if entry.sha256 and entry.urls else "not installed, import only"
 
 
 def _json(content: object) -> str:

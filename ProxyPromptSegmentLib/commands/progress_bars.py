@@ -1,4 +1,4 @@
-"""Progress on a terminal, drawn by tqdm in this program's words: slices and frames, frames of unknown number, bytes."""
+"""Progress lines on a terminal, drawn by tqdm: slices or frames, frames of unknown number, bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ REDRAW_SECONDS = 0.1
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
-    """A tqdm bar whose format may use ``{speed}`` and ``{left}``, in words."""
+    """A tqdm bar with the extra format fields ``{done}``, ``{of}``, ``{left}``, ``{speed}`` and ``{each}``."""
 
-    monitor_interval = 0  # no thread beside the work
+    monitor_interval = 0  # tqdm's monitoring thread is not needed
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """Return what a format may name."""
+        """Return the fields that a format may use."""
         facts = super().format_dict
         elapsed, made = facts["elapsed"], facts["n"] - facts["initial"]
         rate = facts["rate"] or (made / elapsed if elapsed > 0 else 0.0)
@@ -33,12 +33,12 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 
 
 class ConsoleProgress(Progress):
-    """A line that is drawn over itself: stage, bar, slice k of n, time left.
+    """A progress line that is redrawn in place: stage, bar, slice k of n, time left.
 
     Attributes:
         what: The stage.
-        total: Its steps; 0 where nobody knows how many there are.
-        done: Steps that are done.
+        total: Number of its steps; 0 if unknown.
+        done: Number of finished steps.
     """
 
     def __init__(self, stream: TextIO, unit: str = "slice") -> None:
@@ -79,7 +79,7 @@ class ConsoleProgress(Progress):
             self._bar = None
 
     def _format(self, total: int) -> str:
-        """Return tqdm's format of a stage; loading a model is a single step and no slice."""
+        """Return tqdm's format of a stage; a single step, such as loading a model, has no counter."""
         if total == 0:
             return f"{{desc}}: {self.unit} {{n_fmt}}{{each}}{{postfix}}"
         if total == 1:
@@ -88,10 +88,10 @@ class ConsoleProgress(Progress):
 
 
 class ByteProgress(ConsoleProgress):
-    """A line for a download: how much, how fast, how long still."""
+    """A progress line of a download: bytes, speed and time left."""
 
     def step(self, n: int = 1, note: str = "") -> None:
-        """Count bytes; the first ones may have been there before and say nothing about the speed."""
+        """Count bytes; the first call may report bytes of an earlier attempt, which do not count for the speed."""
         if self.done == 0 and self._bar is not None:
             self._bar.initial = self._bar.n = self._bar.last_print_n = n
             self.done = n

@@ -1,4 +1,4 @@
-"""Remedies in the words of the command line: its options and commands."""
+"""Remedies worded for the command line, with its options and commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BY_HAND = f"or fetch {{file}} on another machine and use {_IMPORT}."
 _NETWORK = "Check network, proxy (HTTPS_PROXY) and certificates"
 
 SENTENCES = {
-    RemedyKind.ALLOW_HTTP: f"Add --allow-http to use it all the same, {_BY_HAND}",
+    RemedyKind.ALLOW_HTTP: f"Add --allow-http to use it anyway, {_BY_HAND}",
     RemedyKind.CHOOSE_AXIS: "Choose another --axis, or auto.",
     RemedyKind.CHOOSE_DEVICE: "Choose --device auto or --device cpu.",
     RemedyKind.CHOOSE_FOLDER: "Choose another --out folder.",

@@ -1,4 +1,4 @@
-"""What the options of a command ask for; checked before anything is read."""
+"""Requests of the commands ``segment`` and ``track``: their options, as dataclasses."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Request:
 
     @property
     def inputs(self) -> list[Path]:
-        """Every file or folder that is read."""
+        """All files and folders that are read."""
         truth = [self.truth] if self.truth else []
         return [*(path for pair in self.supports for path in pair), self.target, *truth]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the result beside the inputs and the model, for the report."""
+        """The settings that determine the result together with inputs and model, for the report."""
         return {
             "objects": list(self.objects) or None,
             "axis": self.axis,
@@ -62,7 +62,7 @@ class Request:
         }
 
     def support_choices(self) -> list[SliceChoice | None]:
-        """Which slices of each support were asked for.
+        """Parse the slice choice of each support.
 
         Raises:
             UsageError: If their number differs from that of the supports.
@@ -71,15 +71,14 @@ class Request:
         if given and len(given) != len(self.supports):
             raise UsageError(
                 f"--support-slices was given {len(given)} times for {len(self.supports)} supports; give it "
-                "once for each --support in the same order ('auto' where the program may choose), or leave "
-                "it out."
+                "once for each --support in the same order ('auto' lets the program choose), or omit it."
             )
         return [SliceChoice.parse(text, "--support-slices") for text in given or ("auto",) * len(self.supports)]
 
 
 @dataclass(frozen=True)
 class TrackRequest(Request):
-    """The options of following a target; see ``proxyprompt track --help``. Its ``slices`` are the frames."""
+    """The options of tracking through a target; see ``proxyprompt track --help``. ``slices`` are the frames."""
 
     model: str = DEFAULT_TRACKING_MODEL
     mode: TrackingMode = TrackingMode.PROXY_AND_BANK
@@ -88,7 +87,7 @@ class TrackRequest(Request):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the result beside the inputs and the model, for the report."""
+        """The settings that determine the result together with inputs and model, for the report."""
         settings = {**super().settings, "frames": self.slices, "mode": self.mode}
         del settings["slices"], settings["across_slices"]
         return settings

@@ -1,4 +1,4 @@
-"""Running a task of the engine on the command's own thread: the same tasks as on Slicer's worker thread."""
+"""Runs a task of the engine on the command's own thread; the tasks are those of Slicer's worker thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R", covariant=True)
 
 
 class Task(Protocol[R]):
-    """What the engine carries out, see `tasks`."""
+    """A task that the engine carries out, see `worker.tasks`."""
 
     def __call__(self, engine: TaskEngine, context: Context) -> R:
         """Carry out the task."""
@@ -29,7 +29,7 @@ def run_task(
     cancel: CancelToken,
     on_event: Callable[[Event], None] | None = None,
 ) -> R:
-    """Carry out a task with an engine of its own; what it says for the user becomes a warning at once.
+    """Carry out a task with a new engine; print its messages to the user as warnings.
 
     Args:
         task: The task.
@@ -40,7 +40,7 @@ def run_task(
     Raises:
         ProxyPromptError: As the library's errors say.
     """
-    from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, which bad input must not pay for
+    from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
 
     def emit(event: Event) -> None:
         if isinstance(event, Said):

@@ -1,4 +1,4 @@
-"""The subcommand ``segment``: its options, and what it says in the end."""
+"""The subcommand ``segment``: its options and its summary."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ProxyPromptSegmentLib.reports.report import to_text
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 DESCRIPTION = """\
-Segments a new case (the target) from a case that somebody has already segmented (the support).
+Segment a new case (the target) from a case that is already segmented (the support).
 
-No click and no training: what is marked in the support is what is looked for in the target. Another
-organ is another support. The result has exactly the target's geometry, and the names and colours of
-the support's segments; open it in 3D Slicer together with the target.
+No clicks and no training: whatever is marked in the support is searched for in the target. To segment
+another organ, give another support. The result has exactly the target's geometry, and the names and
+colours of the support's segments; open it in 3D Slicer together with the target.
 """
 EXAMPLES = """\
 examples:
@@ -37,61 +37,63 @@ examples:
   single pictures
     proxyprompt segment --support frame1.png mask1.png --target frame2.png --output mask2.png
 
-Slices are counted from 0, also in the report. Ctrl-C stops after the current slice and keeps what is
-done. Look at every slice of the result and correct it where needed.
+Slices are counted from 0, also in the report. Ctrl-C stops after the current slice and keeps all
+finished slices. Review every slice of the result and correct it where needed.
 Research use only. Not for diagnosis.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the subcommand's options."""
+    """Add the subcommand's options."""
     cases = parser.add_argument_group("cases")
     cases.add_argument(
         "--support", nargs=2, action="append", required=True, type=Path, metavar=("IMAGE", "SEGMENTATION"),
-        help="an annotated case: its image, and what is marked on it (.seg.nrrd, label map or mask picture); "
-        "repeat it for several cases",
+        help="annotated case: its image and its segmentation (.seg.nrrd, label map or mask picture); repeat it for "
+        "several cases",
     )  # fmt: skip
     cases.add_argument(
         "--target", required=True, type=Path, metavar="IMAGE",
-        help="the case to segment: NRRD, NIfTI, MHA, a DICOM folder, PNG, JPEG or TIFF",
+        help="case to segment: NRRD, NIfTI, MHA, a DICOM folder, PNG, JPEG or TIFF",
     )  # fmt: skip
     cases.add_argument(
         "--object", action="append", default=[], metavar="NAME",
-        help="segment of the support to look for; repeat it for several (default: all); NEW=A+B joins segments",
+        help="segment of the support to search for; repeat it for several (default: all); NEW=A+B joins segments",
     )  # fmt: skip
     cases.add_argument(
-        "--truth", type=Path, metavar="FILE", help="an expert's segmentation of the target, to report Dice"
+        "--truth", type=Path, metavar="FILE", help="reference segmentation of the target, for reporting Dice"
     )
     slices = parser.add_argument_group("slices")
     slices.add_argument(
         "--slices",
         metavar="A:B",
-        help="only these slices of the target: 12, or 10:30, or 5,7,9 (default: all)",
+        help="slices of the target to segment: 12, or 10:30, or 5,7,9 (default: all)",
     )
     slices.add_argument(
         "--support-slices", action="append", default=[], metavar="A:B",
-        help="slices of the support to learn from, once per --support in the same order (default: auto, up "
-        "to 8 of the annotated ones)",
+        help="slices of the support to use, once per --support in the same order (default: auto, up to 8 of the "
+        "annotated ones)",
     )  # fmt: skip
     slices.add_argument(
         "--axis", choices=("auto", "k", "j", "i"), default="auto",
-        help="which way the target is cut into slices (default: auto, as it was acquired)",
+        help="slicing axis of the target (default: auto = acquisition plane)",
     )  # fmt: skip
     results = parser.add_argument_group("results")
     results.add_argument(
         "--output", required=True, type=Path, metavar="FILE",
-        help="the result: .seg.nrrd (names and colours), .nii.gz, .nrrd, .mha, or .png for one slice",
+        help="result: .seg.nrrd (names and colours), .nii.gz, .nrrd, .mha, or .png for one slice",
     )  # fmt: skip
-    results.add_argument("--report", type=Path, metavar="FILE.json", help="how it came about, what to look at")
-    results.add_argument("--preview", type=Path, metavar="FILE.png", help="a picture of support and result")
-    results.add_argument("--force", action="store_true", help="replaces existing results, never an input")
-    results.add_argument("--json", action="store_true", help="prints the report on stdout and nothing else")
-    results.add_argument("--quiet", action="store_true", help="says nothing but warnings and errors")
+    results.add_argument(
+        "--report", type=Path, metavar="FILE.json", help="JSON report: inputs, model, settings, results per object"
+    )
+    results.add_argument("--preview", type=Path, metavar="FILE.png", help="picture of support and result")
+    results.add_argument("--force", action="store_true", help="replace existing results, never an input")
+    results.add_argument("--json", action="store_true", help="print only the report, as JSON on stdout")
+    results.add_argument("--quiet", action="store_true", help="print only warnings and errors")
     results.add_argument(
         "--progress",
         action="store_true",
         default=None,
-        help="shows progress even where stderr is no terminal",
+        help="show progress even if stderr is not a terminal",
     )
     engine = parser.add_argument_group("computing")
     engine.add_argument(
@@ -100,23 +102,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     engine.add_argument(
         "--each-slice-alone", action="store_true",
-        help="does not smooth over neighbouring slices and keeps small separate parts",
+        help="segment each slice independently: no smoothing across slices, small components are kept",
     )  # fmt: skip
     engine.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
-        help=f"a model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
+        help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
     engine.add_argument(
         "--device",
         type=device_of,
         default="auto",
         metavar="auto|cpu|cuda|mps",
-        help="where to compute (auto)",
+        help="device to compute on (auto)",
     )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs the subcommand; returns the exit code."""
+    """Run the subcommand; return its exit code."""
     request = Request(
         supports=tuple((image, mask) for image, mask in args.support),
         target=args.target,
@@ -137,7 +139,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with stop_on_signals(console.status) as cancel:
         report = perform(request, console, cancel)
     if report is None:
-        console.status("stopped before the first slice was done; nothing was written.")
+        console.status("stopped before the first slice was finished; nothing was written.")
         return EXIT_INTERRUPTED
     if args.json:
         console.result(to_text(report))
@@ -145,13 +147,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.say(line)
     if report["state"] != "complete":
         done, wanted = len(report["slices_done"]), report["slices_wanted"]
-        console.status(f"stopped; {request.output} holds the {done} of {wanted} slices that were done.")
+        console.status(f"stopped; {request.output} holds the {done} of {wanted} slices that were finished.")
         return EXIT_INTERRUPTED
     return EXIT_OK
 
 
 def summary(report: dict[str, Any], request: Request) -> list[str]:
-    """What a person wants to know, in a few lines."""
+    """Return a summary of the report for the user, as lines."""
     lines, names = [], SliceNames(**(report["inputs"]["target"]["slice_positions"] or {}))
     for entry in report["objects"]:
         found = entry["slices_found"]

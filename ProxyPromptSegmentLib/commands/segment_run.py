@@ -1,4 +1,4 @@
-"""One segmentation from files to files: what `segment` and `demo` share."""
+"""One segmentation from files to files, for the subcommands ``segment`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 
 def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str, Any] | None:
-    """Does the work of a request and writes its files; what can be refused is refused before torch is loaded.
+    """Carry out a request and write its files; wrong options and inputs raise before torch is loaded.
 
     Returns:
-        The report; None if it was stopped before the first slice, in which case nothing is written.
+        The report; None if the run was cancelled before the first slice, in which case nothing is written.
 
     Raises:
         ProxyPromptError: As the library's errors say.
@@ -68,7 +68,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             device=request.device,
             threshold=request.threshold,
             across_slices=request.across_slices,
-            keep=False,  # nothing comes after it that could use the embeddings
+            keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )
         found = run_task(task, console, cancel)
         if not found.result.done.any():
@@ -85,7 +85,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
 
 
 def _check(request: Request) -> None:
-    """Refuses what needs no reading."""
+    """Validate everything that can be checked without reading the inputs."""
     SliceChoice.parse(request.slices, "--slices")
     request.support_choices()
     check_inputs(request.inputs)
@@ -99,11 +99,11 @@ def _check(request: Request) -> None:
 
 
 def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
-    """Reads the inputs and plans the job."""
+    """Read the inputs and plan the job."""
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:
         raise OutputError(
-            f"{request.output.name} can hold one slice, the target has {target.array.shape[0]}; write "
+            f"{request.output.name} can hold only one slice, but the target has {target.array.shape[0]}; write "
             ".seg.nrrd or .nii.gz instead."
         )
     chosen = zip(request.supports, request.support_choices(), strict=True)
@@ -119,9 +119,9 @@ def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | 
 def match_truth(
     truth: Segmentation, objects: tuple[str, ...], name: str, asked: tuple[str, ...] = ()
 ) -> dict[str, Masks]:
-    """Reference masks ``(K, J, I)`` by object name; one segment serves one object whatever its name.
+    """Return reference masks ``(K, J, I)`` by object name; a single segment matches a single object of any name.
 
-    An object that was asked for as ``NEWNAME=A+B`` is put together in the truth as it was in the support.
+    An object that was requested as ``NEWNAME=A+B`` is joined in the truth as in the support.
 
     Raises:
         UsageError: If the truth lacks an object.
@@ -134,20 +134,20 @@ def match_truth(
     if missing:
         raise UsageError(
             f"--truth {name} has no segment named '{missing[0]}'; it has {', '.join(truth.names)}. Rename it "
-            "there, or say with --object which objects to compare."
+            "there, or choose with --object which objects to compare."
         )
     return {o: by_name[o.strip().casefold()] for o in objects}
 
 
 def _with_unions(truth: Segmentation, asked: tuple[str, ...]) -> Segmentation:
-    """The truth with the unions that were asked for, where it has their parts."""
+    """Return the truth with the requested unions added, as far as it has their parts."""
     made = []
     for name in asked:
         if "=" in name:
             try:
                 made += select_segments(truth, [name])
             except SupportError:
-                continue  # the missing name is told by the caller, in words about the truth
+                continue  # the caller reports the missing name, in words about the truth
     return Segmentation([*truth.segments, *made], truth.geometry)
 
 
@@ -158,8 +158,8 @@ def _write(
     found: VolumeResult,
     references: Mapping[str, Masks] | None,
 ) -> list[str]:
-    """Writes segmentation and picture; returns warnings."""
-    refuse_existing("--output", request.output, request.force)  # somebody may have written it meanwhile
+    """Write segmentation and picture; return warnings."""
+    refuse_existing("--output", request.output, request.force)  # another program may have written it meanwhile
     warnings = write_segmentation(request.output, found.segmentation)
     for warning in warnings:
         console.warn(warning)
@@ -179,7 +179,7 @@ def _report(
     references: Mapping[str, Masks] | None,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Builds the report, and writes it if asked. Dice counts the slices that were computed."""
+    """Build the report, and write it if requested. Dice counts only the slices that were computed."""
     done = np.flatnonzero(found.result.done)
     scores = {
         name: dice(job.view.take(mask)[done], found.masks[done, n])

@@ -1,4 +1,4 @@
-"""The subcommand ``track``: its options, and what it says in the end."""
+"""The subcommand ``track``: its options and its summary."""
 
 from __future__ import annotations
 
@@ -20,84 +20,85 @@ from ProxyPromptSegmentLib.wording import ranges
 
 MOST_LISTED = 5
 DESCRIPTION = """\
-Follows what somebody has marked in one patient's image (the support) through another patient's clip
-or volume (the target), frame by frame.
+Track what is marked in one patient's image (the support) through another patient's clip or volume
+(the target), frame by frame.
 
-The support prompts every frame anew, and the memory of the frames before helps. The frames of a clip
-are followed strictly in time: none knows what comes later. The slices of a volume are followed both
-ways, beginning with the one that is most like the support.
+The support prompts every frame, and SAM 2's memory of earlier frames adds to it. The frames of a clip
+are tracked strictly in time: no frame uses later ones. The slices of a volume are tracked in both
+directions, beginning with the slice that is most like the support.
 """
 EXAMPLES = """\
 examples:
-  a frame of one sweep, with its mask, follows the vessel through another sweep
+  track the vessel of one annotated frame through another sweep
     proxyprompt track --support frame.png mask.png --target sweep.mp4 --output sweep.seq.nrrd \\
         --table sweep.csv --overlay look.mp4 --report sweep.json
-  the frames lie in a folder; only the first hundred; the masks go into a new folder
+  the first hundred frames of a folder; the masks are written into a new folder
     proxyprompt track --support frame.png mask.png --target frames --frames 0:99 --output masks
-  a volume with annotated slices follows the prostate through another volume
+  track the prostate of an annotated volume through another volume
     proxyprompt track --support old.nrrd old.seg.nrrd --object prostate --target new.nrrd --output new.seg.nrrd
 
 targets: videos (MP4, AVI, ...), folders of pictures, DICOM clips, sequences of 3D Slicer (.seq.nrrd),
-  and every volume that 'segment' reads.
-outputs: .seq.nrrd (a sequence of label maps; open it in 3D Slicer beside the target), .seg.nrrd (names
+  and all volumes that 'segment' reads.
+outputs: .seq.nrrd (a sequence of label maps; open it in 3D Slicer with the target), .seg.nrrd (names
   and colours; the frames of a clip are its slices), .nii.gz, .nrrd, .mha, or a name without suffix for
-  a folder of pictures. A volume gets .seg.nrrd or a label map on exactly its grid.
+  a folder of pictures. The result of a volume is .seg.nrrd or a label map on exactly its grid.
 
-Frames are counted from 0. Frames that cannot be read are told and passed over. Ctrl-C stops after the
-current frame and keeps what is done. Where support and memory say different things, look first.
+Frames are counted from 0. Unreadable frames are reported and skipped. Ctrl-C stops after the current
+frame and keeps all finished frames. Frames on which the proxy prompt and SAM 2's memory disagree are
+listed; review those first.
 Research use only. Not for diagnosis.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the subcommand's options."""
+    """Add the subcommand's options."""
     cases = parser.add_argument_group("cases")
     cases.add_argument(
         "--support", nargs=2, action="append", required=True, type=Path, metavar=("IMAGE", "SEGMENTATION"),
-        help="an annotated picture or case: its image, and what is marked on it (mask picture, label map or "
-        ".seg.nrrd); repeat it for several",
+        help="annotated picture or case: its image and its segmentation (mask picture, label map or .seg.nrrd); repeat "
+        "it for several",
     )  # fmt: skip
     cases.add_argument(
         "--target", required=True, type=Path, metavar="CLIP|VOLUME",
-        help="what to follow the objects through: a video, a folder of frames, a DICOM clip, a sequence, a volume",
+        help="target to track through: a video, a folder of frames, a DICOM clip, a sequence or a volume",
     )  # fmt: skip
     cases.add_argument(
         "--object", action="append", default=[], metavar="NAME",
-        help="segment of the support to follow; repeat it for several (default: all); NEW=A+B joins segments",
+        help="segment of the support to track; repeat it for several (default: all); NEW=A+B joins segments",
     )  # fmt: skip
     frames = parser.add_argument_group("frames")
     frames.add_argument(
-        "--frames", metavar="A:B", help="only these frames or slices of the target: 12, or 10:30, or 40: (default: all)"
+        "--frames", metavar="A:B", help="frames or slices of the target to track: 12, or 10:30, or 40: (default: all)"
     )
     frames.add_argument(
         "--support-slices", action="append", default=[], metavar="A:B",
-        help="slices of the support to learn from, once per --support in the same order (default: auto, up "
-        "to 8 of the annotated ones)",
+        help="slices of the support to use, once per --support in the same order (default: auto, up to 8 of the "
+        "annotated ones)",
     )  # fmt: skip
     frames.add_argument(
         "--axis", choices=("auto", "k", "j", "i"), default="auto",
-        help="which way a volume is cut into slices (default: auto, as it was acquired)",
+        help="slicing axis of a volume (default: auto = acquisition plane)",
     )  # fmt: skip
     results = parser.add_argument_group("results")
     results.add_argument(
-        "--output", required=True, type=Path, metavar="FILE", help="the masks: .seq.nrrd, .seg.nrrd, .nii.gz, .nrrd, "
+        "--output", required=True, type=Path, metavar="FILE", help="masks: .seq.nrrd, .seg.nrrd, .nii.gz, .nrrd, "
         ".mha, or the name of a new folder",
     )  # fmt: skip
     results.add_argument("--table", type=Path, metavar="FILE.csv", help="time, area and confidence of each frame")
+    results.add_argument("--overlay", type=Path, metavar="FILE.mp4|FILE.gif", help="video of the target with contours")
     results.add_argument(
-        "--overlay", type=Path, metavar="FILE.mp4|FILE.gif", help="the target with contours, to look at"
+        "--report", type=Path, metavar="FILE.json", help="JSON report: inputs, model, settings, results per object"
     )
-    results.add_argument("--report", type=Path, metavar="FILE.json", help="how it came about, what to look at")
-    results.add_argument("--force", action="store_true", help="replaces existing results, never an input")
-    results.add_argument("--json", action="store_true", help="prints the report on stdout and nothing else")
-    results.add_argument("--quiet", action="store_true", help="says nothing but warnings and errors")
+    results.add_argument("--force", action="store_true", help="replace existing results, never an input")
+    results.add_argument("--json", action="store_true", help="print only the report, as JSON on stdout")
+    results.add_argument("--quiet", action="store_true", help="print only warnings and errors")
     results.add_argument(
-        "--progress", action="store_true", default=None, help="shows progress even where stderr is no terminal"
+        "--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal"
     )
     engine = parser.add_argument_group("computing")
     engine.add_argument(
         "--mode", choices=[mode.value for mode in PROMPTED_MODES], default=PROMPTED_MODES[0].value,
-        help=f"proxy+bank: support and memory; proxy_only: the support alone, each frame on its own "
+        help=f"proxy+bank: support and memory; proxy_only: the support alone, each frame independently "
         f"({PROMPTED_MODES[0]})",
     )  # fmt: skip
     engine.add_argument(
@@ -106,15 +107,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     engine.add_argument(
         "--model", default=DEFAULT_TRACKING_MODEL, metavar="NAME|FILE",
-        help=f"a SAM 2 model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_TRACKING_MODEL})",
+        help=f"SAM 2 model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_TRACKING_MODEL})",
     )  # fmt: skip
     engine.add_argument(
-        "--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="where to compute (auto)"
+        "--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="device to compute on (auto)"
     )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs the subcommand; returns the exit code."""
+    """Run the subcommand; return its exit code."""
     request = TrackRequest(
         supports=tuple((image, mask) for image, mask in args.support),
         target=args.target,
@@ -137,11 +138,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
         with stop_on_signals(console.status, "the frame") as cancel:
             report = perform(request, console, cancel, written)
     except KeyboardInterrupt:
-        kept = f"{', '.join(map(str, written))} was complete and is kept" if written else "no file was left"
-        console.error(f"stopped at once; {kept}.")
+        kept = f"{', '.join(map(str, written))} was complete and is kept" if written else "no file was written"
+        console.error(f"stopped immediately; {kept}.")
         return EXIT_INTERRUPTED
     if report is None:
-        console.status("stopped before the first frame was done; nothing was written.")
+        console.status("stopped before the first frame was finished; nothing was written.")
         return EXIT_INTERRUPTED
     if args.json:
         console.result(to_text(report))
@@ -149,13 +150,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.say(line)
     if report["state"] != "complete":
         wanted = "" if report["frames_wanted"] is None else f" of {report['frames_wanted']}"
-        console.status(f"stopped; {request.output} holds the {len(report['frames_done'])}{wanted} frames done.")
+        console.status(
+            f"stopped; {request.output} holds the {len(report['frames_done'])}{wanted} frames that were finished."
+        )
         return EXIT_INTERRUPTED
     return EXIT_OK
 
 
 def summary(report: dict[str, Any], written: list[Path]) -> list[str]:
-    """What a person wants to know, in a few lines."""
+    """Return a summary of the report for the user, as lines."""
     done, skipped = report["frames_done"], report["frames_skipped"]
     wanted = "" if report["frames_wanted"] in (None, len(done)) else f" of {report['frames_wanted']}"
     line = f"{len(done)}{wanted} {'frames' if wanted or len(done) != 1 else 'frame'} done"
@@ -178,7 +181,7 @@ def summary(report: dict[str, Any], written: list[Path]) -> list[str]:
     if report["frames_disagreeing"]:
         frames = [entry["frame"] for entry in report["frames_disagreeing"]]
         many = f"{len(frames)} frames" if len(frames) > 1 else "frame"
-        lines.append(f"proxy prompt and memory disagree on {many} {ranges(frames)}; look there first")
+        lines.append(f"proxy prompt and memory disagree on {many} {ranges(frames)}; review those first")
     elif report["settings"]["mode"] == TrackingMode.PROXY_AND_BANK:
         lines.append("proxy prompt and memory disagree on no frame")
     speed = report["frames_per_second"]

@@ -1,4 +1,4 @@
-"""The files of following a target: target and supports in; masks and overlay out."""
+"""Files of the subcommand ``track``: read target and supports, write masks and overlay."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _MOST_FPS = 120.0
 
 
 def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], Job]:
-    """Opens the target, reads the supports and plans the job.
+    """Open the target, read the supports and plan the job.
 
     Raises:
-        ProxyPromptError: As the readers say, or if ``--frames`` or ``--axis`` do not fit the target.
+        ProxyPromptError: If a file cannot be used, or ``--frames`` or ``--axis`` does not fit the target.
     """
     source = open_frames(request.target, request.axis)
     check_tracked_path(request.output, source)
@@ -49,21 +49,21 @@ def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], 
     if source.volume is not None:
         slices = SliceChoice.parse(request.slices, "--frames")
         job = plan(cases, source.volume, request.objects, request.axis, slices)
-        if job.view != source.view:  # the supports decide in which plane cubic voxels are looked at
+        if job.view != source.view:  # for cubic voxels the supports decide the axis
             source = open_frames(request.target, job.view.axis)
         return source, cases, job
     if request.axis != "auto":
         raise UsageError(
-            f"--axis is for volumes; the frames of {request.target.name} follow each other in time. Leave it out."
+            f"--axis is for volumes; the frames of {request.target.name} follow each other in time. Omit it."
         )
-    if source.kind != "video" and source.count is not None:  # what a video says of itself may be wrong
+    if source.kind != "video" and source.count is not None:  # the frame count in a video's header may be wrong
         FrameChoice.parse(request.slices, "--frames").check(source.count, request.target.name)
     job = plan_clip(cases, source, request.objects)
     return source, cases, replace(job, notes=(*job.notes, *_notes_on_supports(request, source, cases)))
 
 
 def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[SupportCase]) -> list[Note]:
-    """Return notes on what goes wrong most easily between a clip and a frame of another one."""
+    """Return notes on two frequent mistakes: a support from the target itself, and differing orientations."""
     notes = []
     if request.target.is_dir():
         folder = request.target.resolve()
@@ -77,8 +77,8 @@ def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[S
     view = source.view
     if (view.transpose or view.flip_rows or view.flip_columns) and not all(has_place(case.volume) for case in cases):
         text = (
-            f"The frames of {source.name} are turned as the directions in their file say, a support that is a picture "
-            "has none and is taken as it is. Check in the --overlay that both are the same way up."
+            f"The frames of {source.name} are oriented by the directions in their file, but a support that is a "
+            "picture has no directions and is used as it is. Check in the --overlay that both are oriented alike."
         )
         notes.append(Note(text))
     return notes
@@ -88,19 +88,19 @@ def _notes_on_supports(request: TrackRequest, source: FrameSource, cases: list[S
 
 
 def write_results(request: TrackRequest, source: FrameSource, found: FramesResult, written: list[Path]) -> list[str]:
-    """Writes masks and overlay, each whole or not at all.
+    """Write masks and overlay, each completely or not at all.
 
     Args:
-        request: Says where to.
+        request: The options, with the paths to write.
         source: The target.
         found: The masks.
         written: Gets each file as soon as it is complete.
 
     Returns:
-        What the user should know, as sentences.
+        Notes for the user, as sentences.
 
     Raises:
-        OutputError: If a file cannot be written, or somebody else has written it meanwhile.
+        OutputError: If a file cannot be written, or another program has written it meanwhile.
     """
     refuse_existing("--output", request.output, request.force)
     notes = write_frames(request.output, found, source)
@@ -122,7 +122,7 @@ def write_results(request: TrackRequest, source: FrameSource, found: FramesResul
 
 
 def _again(source: FrameSource, numbers: list[int]) -> Iterator[tuple[int, Frame | BadFrame]]:
-    """Reads some frames a second time."""
+    """Yield some frames of the target, read a second time, with their indices."""
     if source.direct:
         yield from ((index, source.frame(index)) for index in numbers)
         return
@@ -135,7 +135,7 @@ def _again(source: FrameSource, numbers: list[int]) -> Iterator[tuple[int, Frame
 
 
 def frames_per_second(source: FrameSource, numbers: list[int]) -> float:
-    """At which rate an overlay plays: that of the usual time between two frames."""
+    """Return the frame rate of an overlay in frames per second: 1 / the median time step, or a default."""
     if source.kind == "volume":
         return VOLUME_FPS
     steps = time_steps(source, numbers)

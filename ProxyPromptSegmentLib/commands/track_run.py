@@ -1,4 +1,4 @@
-"""Following a target from files to files: what is refused, read, computed and written, in this order."""
+"""One run of ``track`` from files to files: check, read, compute and write, in this order."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.reports.frame_table import TrackTable
 
 
-class _NothingDone(Exception):  # noqa: N818 - no error: it leaves the block of the table, so that none is kept
+class _NothingDone(Exception):  # noqa: N818 - not an error: it leaves the block of the table, so that no table is kept
     pass
 
 
 def perform(request: TrackRequest, console: Console, cancel: CancelToken, written: list[Path]) -> dict[str, Any] | None:
-    """Does the work of a request and writes its files; what can be refused is refused before torch is loaded.
+    """Carry out a request and write its files; wrong options and inputs raise before torch is loaded.
 
     Args:
         request: The options.
         console: Where warnings and progress go.
-        cancel: Stops between two frames; what is done is then written.
+        cancel: Stops between two frames; finished frames are then written.
         written: Gets each file as soon as it is complete.
 
     Returns:
-        The report; None if it was stopped before the first frame, in which case nothing is written.
+        The report; None if the run was cancelled before the first frame, in which case nothing is written.
 
     Raises:
         ProxyPromptError: As the library's errors say.
@@ -94,7 +94,7 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
 
 
 def _check(request: TrackRequest) -> None:
-    """Refuses what needs no reading."""
+    """Validate everything that can be checked without reading the inputs."""
     FrameChoice.parse(request.slices, "--frames")
     request.support_choices()
     check_inputs(request.inputs)
@@ -110,7 +110,7 @@ def _check(request: TrackRequest) -> None:
 
 @contextmanager
 def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> Iterator[TrackTable | None]:
-    """The table, if one is wanted: its rows are on the disk as they come, also when it is stopped at once."""
+    """Open the table if one is requested; rows reach the disk one by one, so an aborted run keeps them."""
     if request.table is None:
         yield None
         return
@@ -118,7 +118,7 @@ def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> I
     try:
         with TrackTable(request.table, source.spacing_mm if source.has_spacing else None) as table:
             yield table
-            refuse_existing("--table", request.table, request.force)  # somebody may have written it meanwhile
+            refuse_existing("--table", request.table, request.force)  # another program may have written it meanwhile
     except KeyboardInterrupt:
         written.append(request.table)
         raise
@@ -133,7 +133,7 @@ def _follow(
     console: Console,
     cancel: CancelToken,
 ) -> FramesResult:
-    """Follow a clip or a volume, and write the table's rows: of a clip as they come, of a volume at the end."""
+    """Track through the target and write the table's rows: of a clip frame by frame, of a volume at the end."""
     options: dict[str, Any] = {
         "model": request.model,
         "device": request.device,

@@ -1,4 +1,4 @@
-"""The subcommand ``train``: a recipe and data in, a checkpoint out; it can be stopped and gone on with."""
+"""The subcommand ``train``: train a checkpoint from a recipe and data; interruptible and resumable."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SAY_EVERY = 50
 STATE = "state.pt"
 DESCRIPTION = """\
-Trains a model as a recipe says. The time is the recipe's, or --minutes. Ctrl-C keeps the state; the
-same command goes on where it stopped.
+Train a model from a recipe, for the recipe's training time or --minutes. Ctrl-C saves the state; run
+the same command again to resume.
 """
 EXAMPLES = """\
 examples:
@@ -33,13 +33,13 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the subcommand's options."""
+    """Add the subcommand's options."""
     add = parser.add_argument
     add(
         "--recipe",
         required=True,
         metavar="NAME|FILE",
-        help="name of a recipe that comes with the program, or a JSON file",
+        help="recipe that comes with the program, or a JSON file",
     )
     add(
         "--data",
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the data sets, with manifest.csv",
     )
     add("--out", required=True, type=Path, metavar="FOLDER", help="folder for the state and the checkpoint")
-    add("--initial", type=Path, metavar="FILE", help="checkpoint whose weights it begins with (default: random ones)")
+    add("--initial", type=Path, metavar="FILE", help="checkpoint with the initial weights (default: random weights)")
     add("--minutes", type=_positive, metavar="M", help="training time (default: the recipe's)")
     add("--threads", type=int, default=1, metavar="T", help="processor threads (1)")
     add(
@@ -57,10 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=device_of,
         default="auto",
         metavar="auto|cpu|cuda|mps",
-        help="where to compute (auto)",
+        help="device to compute on (auto)",
     )
-    add("--quiet", action="store_true", help="says nothing but warnings and errors")
-    add("--progress", action="store_true", default=None, help="shows progress even if stderr is no terminal")
+    add("--quiet", action="store_true", help="print only warnings and errors")
+    add("--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal")
 
 
 def _positive(text: str) -> float:
@@ -71,52 +71,54 @@ def _positive(text: str) -> float:
 
 
 def recipes_folder() -> Path:
-    """The folder of the recipes that come with the program."""
+    """Return the folder of the recipes that come with the program."""
     return resource_path("recipes")
 
 
 def find_recipe(name: str) -> Path:
-    """A recipe file by path or by name.
+    """Return the file of a recipe, given by path or by name.
 
     Raises:
-        UsageError: If there is none.
+        UsageError: If the recipe does not exist.
     """
     if Path(name).is_file():
         return Path(name)
     folder = recipes_folder()
     known = sorted(path.stem for path in folder.glob("*.json"))
     if name not in known:
-        raise UsageError(f"there is no recipe '{name}'; there are {', '.join(known) or 'none'}, or give a JSON file.")
+        raise UsageError(
+            f"recipe '{name}' does not exist; choose one of {', '.join(known) or 'none'}, or give a JSON file."
+        )
     return folder / f"{name}.json"
 
 
 def check_folder(out: Path, checkpoint: str) -> None:
-    """Refuses a folder that cannot be written, or that holds a checkpoint which is not of a training there.
+    """Raise an error for a folder that cannot be written, or that holds a checkpoint without its training state.
 
     Raises:
         OutputError: In these cases.
     """
     existing = next(parent for parent in (out, *out.resolve().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"{out} cannot be made or written by this user; choose another --out folder.")
+        raise OutputError(f"{out} cannot be created or written by this user; choose another --out folder.")
     if (out / checkpoint).exists() and not (out / STATE).exists():
         raise OutputError(
-            f"{out / checkpoint} exists already, but no state of its training ({STATE}); it is not "
+            f"{out / checkpoint} already exists without the state of its training ({STATE}), and is not "
             "overwritten. Choose another --out folder."
         )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs the subcommand; returns the exit code."""
+    """Run the subcommand; return its exit code."""
     if args.threads < 1:
-        raise UsageError(f"--threads is {args.threads}; at least one is needed.")
+        raise UsageError(f"--threads is {args.threads}; at least 1 is needed.")
     recipe_file = find_recipe(args.recipe)
     recipe = read_recipe(recipe_file)
     if not args.data.is_dir():
         raise InputError(f"the data folder {args.data} does not exist; give the folder that holds manifest.csv.")
     check_folder(args.out, f"{recipe.name}.safetensors")
     if args.initial and not args.initial.is_file():
-        raise InputError(f"there is no checkpoint {args.initial} to begin with; give a .safetensors file.")
+        raise InputError(f"the --initial checkpoint {args.initial} does not exist; give a .safetensors file.")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         from ProxyPromptSegmentLib.networks.devices import choose_device
@@ -124,7 +126,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
         device = str(choose_device(args.device))
         reporter = _Reporter(console, 60 * minutes)
-        going_on = "goes on" if (args.out / STATE).is_file() else "begins"
+        going_on = "resumes" if (args.out / STATE).is_file() else "begins"
         console.say(f"training {recipe.name} {going_on}: {minutes:g} min on {device}, into {args.out}")
         if cancel.cancelled:
             console.status("stopped before the first step.")
@@ -139,18 +141,18 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.say(f"step {reporter.step}: wrote {checkpoint}")
     if cancel.cancelled and reporter.seconds < 60 * minutes:
         left = duration(60 * minutes - reporter.seconds)
-        console.status(f"stopped; the state is kept in {args.out}. Give the same command again to go on ({left} left).")
+        console.status(f"stopped; the state is kept in {args.out}. Run the same command again to resume ({left} left).")
         return EXIT_INTERRUPTED
     return EXIT_OK
 
 
 def _weights(path: Path) -> dict[str, Any]:
-    """The tensors of a checkpoint, in single precision."""
+    """Read the tensors of a checkpoint, in single precision."""
     return {name: tensor.float() for name, tensor in read_checkpoint(path)[0].items()}
 
 
 class _Reporter:
-    """Shows how far a training is."""
+    """The progress display of a training."""
 
     def __init__(self, console: Console, total_seconds: float) -> None:
         self.console, self.total = console, total_seconds
@@ -159,7 +161,7 @@ class _Reporter:
         self.losses: list[float] = []
 
     def on_step(self, state: TrainState, parts: dict[str, float]) -> None:
-        """Told after each step."""
+        """Show a finished step; called after each one."""
         progress = self.console.progress
         if self.shown is None:
             self.shown = int(self.seconds)

@@ -61,7 +61,7 @@ def test_the_demo_replaces_nothing_that_is_not_its_own(tmp_path, model, capsys) 
     folder.mkdir()
     (folder / "target.nrrd").write_bytes(b"mine")
     assert main(["demo", "--output", str(folder), "--model", model]) == 6
-    assert "in the way" in capsys.readouterr().err
+    assert "not overwritten" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["target.nrrd"]
     assert (folder / "target.nrrd").read_bytes() == b"mine"
 
@@ -149,13 +149,13 @@ def test_ctrl_c_in_a_training_says_how_to_go_on(tmp_path, recipe, fake_training,
     assert "36 s left" in err
     fake_training["at"] = None
     assert main(_train(tmp_path, recipe)) == 0
-    assert "goes on" in capsys.readouterr().out
+    assert "resumes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("recipe_name", "more", "code", "words"),
     [
-        ("no.json", [], 2, "there is no recipe"),
+        ("no.json", [], 2, "no.json' does not exist; choose one of"),
         ("mine.json", ["--minutes", "0"], 2, "--minutes"),
         ("mine.json", ["--threads", "0"], 2, "--threads"),
         ("mine.json", ["--data", "nowhere"], 3, "does not exist"),

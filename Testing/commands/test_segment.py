@@ -191,7 +191,7 @@ def test_help_and_version_are_plain_words(capsys) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"proxyprompt {__version__}\n"
     assert main([]) == 0
-    assert "begin here" in capsys.readouterr().out
+    assert "getting started" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["paint"], ["segment", "--paint"], ["models", "burn"], ["evaluate", "promise12"]])

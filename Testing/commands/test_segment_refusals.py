@@ -110,7 +110,7 @@ BAD = {
     "a preview of another kind": (lambda d: {}, ["--preview", lambda d: d.folder / "p.bmp"], 6, ".png"),
     "a picture of a volume": (lambda d: {"output": d.folder / "r.png"}, [], 6, "one slice"),
     "two outputs in one file": (
-        lambda d: {"output": d.folder / "r.png"}, ["--preview", lambda d: d.folder / "r.png"], 2, "same time"
+        lambda d: {"output": d.folder / "r.png"}, ["--preview", lambda d: d.folder / "r.png"], 2, "also the file of"
     ),
     "an unknown model": (lambda d: {"model": "sam-huge"}, [], 7, "there is no model 'sam-huge'"),
     "a missing checkpoint": (lambda d: {"model": d.folder / "no.safetensors"}, [], 7, "no checkpoint"),
@@ -158,7 +158,7 @@ def test_an_existing_result_is_neither_replaced_nor_touched_without_force(desk, 
 def test_an_input_is_never_replaced_even_with_force(desk, capsys) -> None:
     before = desk.marks.read_bytes()
     assert main(desk.words("--force", output=desk.marks)) == 2
-    assert "is an input" in capsys.readouterr().err
+    assert "is also an input" in capsys.readouterr().err
     assert desk.marks.read_bytes() == before
 
 

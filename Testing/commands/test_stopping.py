@@ -48,7 +48,7 @@ def test_a_second_ctrl_c_stops_at_once_and_writes_nothing(desk, monkeypatch, cap
     _progress(monkeypatch, SignalAt(3, times=2))
     before = desk.files()
     assert main(desk.words("--progress")) == 130
-    assert "stopped at once" in capsys.readouterr().err
+    assert "stopped immediately" in capsys.readouterr().err
     assert desk.files() == before
 
 
@@ -82,6 +82,6 @@ def test_sigint_from_outside_keeps_the_slices_of_a_running_process(tmp_path, ran
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130, seen + rest
-    assert "of 900 slices that were done" in rest
+    assert "of 900 slices that were finished" in rest
     assert read_segmentation(desk.output).geometry.size_ijk == (64, 64, 900)
     assert not list(tmp_path.glob(".*partial*"))

@@ -142,7 +142,7 @@ def test_a_sequence_that_is_stored_upside_down_gets_its_masks_upside_down_and_in
     turned = np.stack([a_frame(n)[0][::-1, ::-1] for n in range(COUNT)])
     target.write_bytes(("\n".join(lines) + "\n\n").encode() + turned.tobytes())
     assert main(track_desk.words("--table", track_desk.table, target=target)) == 0
-    assert "both are the same way up" in capsys.readouterr().err
+    assert "both are oriented alike" in capsys.readouterr().err
     found = read_frames(track_desk.output)
     np.testing.assert_array_equal(found, [labels_of(masks)[::-1, ::-1] for masks in track_desk.truth])
     rows = rows_of(track_desk.table)[::2]
@@ -260,7 +260,7 @@ def test_frames_on_which_support_and_memory_disagree_are_named(track_desk, model
     assert wrong
     assert report["frames_disagreeing"][0]["objects"] == ["label 1"]
     assert report["objects"][0]["memory_dropped"] == wrong  # the support is sure there, so it alone speaks
-    assert f"disagree on {len(wrong)} frames {ranges(wrong)}; look there first" in capsys.readouterr().out
+    assert f"disagree on {len(wrong)} frames {ranges(wrong)}; review those first" in capsys.readouterr().out
     rows = {int(row["frame"]): row for row in rows_of(track_desk.table)}
     assert [frame for frame, row in rows.items() if row["state"] == "disagrees"] == wrong
     assert float(rows[wrong[0]]["agreement"]) < 0.25

@@ -83,7 +83,7 @@ BAD = {
     "an overlay that is a picture": (lambda d: {}, ["--overlay", lambda d: d.folder / "o.png"], 6, ".gif"),
     "two outputs in one file": (
         lambda d: {}, ["--overlay", lambda d: d.folder / "o.gif", "--report", lambda d: d.folder / "o.gif"], 2,
-        "same time"
+        "is also the file of --overlay"
     ),
 }  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_a_second_ctrl_c_keeps_the_table_alone(track_desk, monkeypatch, capsys) 
     _progress(monkeypatch, 3, times=2)
     before = track_desk.files()
     assert main(track_desk.all_words("--progress")) == 130
-    assert f"stopped at once; {track_desk.table} was complete" in capsys.readouterr().err
+    assert f"stopped immediately; {track_desk.table} was complete" in capsys.readouterr().err
     assert track_desk.files() - before == {track_desk.table.name}
     assert len(track_desk.table.read_text("utf-8").splitlines()) == 1 + 2 * 3
 

@@ -422,7 +422,7 @@ def test_a_model_without_memory_is_refused_in_one_sentence(model_file, tmp_path,
     ("more", "told"),
     [
         (["--beside", "sam-compact"], "--protocol track"),
-        (["--protocol", "track", "--unet", "u.safetensors"], "U-Net"),
+        (["--protocol", "track", "--unet", "u.safetensors"], "--unet"),
         (["--draws", "0"], "--draws is 0"),
     ],
 )

@@ -151,8 +151,8 @@ def test_the_command_writes_the_mean_and_says_its_hash(tmp_path):
     [
         (["a.safetensors", "gone.safetensors", "--out", "c.safetensors"], 7, "there is no checkpoint"),
         (["a.safetensors", "--out", "c.safetensors"], 2, "two checkpoints or more"),
-        (["a.safetensors", "b.safetensors", "--out", "a.safetensors", "--force"], 2, "an input at the same time"),
-        (["a.safetensors", "b.safetensors", "--out", "there.safetensors"], 6, "exists already"),
+        (["a.safetensors", "b.safetensors", "--out", "a.safetensors", "--force"], 2, "is also an input"),
+        (["a.safetensors", "b.safetensors", "--out", "there.safetensors"], 6, "already exists"),
         (["a.safetensors", "b.safetensors", "--out", "c.pt"], 6, "allowed: .safetensors"),
     ],
 )

@@ -336,7 +336,7 @@ def test_ctrl_c_keeps_the_part_says_so_and_the_same_command_goes_on(home, server
     kept = ModelCache().kept(find("mine"))
     assert 0 < kept < len(CONTENT)
     assert main(["models", "list"]) == 0
-    assert "are here, download goes on" in capsys.readouterr().out
+    assert "received, download can be resumed" in capsys.readouterr().out
     server.serve("/w", CONTENT)
     assert main(words) == 0
     assert server.asked[-1].start == kept and files(ModelCache()) == {"mine/w.pth": CONTENT}
@@ -354,7 +354,7 @@ def test_import_takes_what_it_knows_and_names_what_it_does_not(home, capsys) -> 
     assert files(ModelCache()) == {"mine/w.pth": CONTENT}
     (stick / "renamed.dat").unlink()
     assert main(["models", "import", str(stick), "--json"]) == 7
-    assert "none of the known weights are there; files are known by their hash" in capsys.readouterr().err
+    assert "none of the known weights were found; files are recognised by their hash" in capsys.readouterr().err
 
 
 def test_verify_remove_and_path_work_on_what_is_here(home, capsys) -> None:
@@ -371,14 +371,14 @@ def test_verify_remove_and_path_work_on_what_is_here(home, capsys) -> None:
     assert Path(capsys.readouterr().out.strip()) == home / "cache"
     assert main(["models", "verify"]) == 0
     out = capsys.readouterr().out
-    assert "mine: right" in out and "sam-compact: right" in out
+    assert "mine: verified" in out and "sam-compact: verified" in out
     path.write_bytes(CONTENT[:-1] + b"x")
     assert main(["models", "verify", "mine", "sam-vit-b", "--json"]) == 7
     said = capsys.readouterr()
     assert [result["right"] for result in json.loads(said.out)] == [False, False]
-    assert "not right: mine, sam-vit-b" in said.err
+    assert "verification failed: mine, sam-vit-b" in said.err
     assert main(["models", "remove", "mine"]) == 0
-    assert "300.0 kB are free again" in capsys.readouterr().out
+    assert "300.0 kB freed" in capsys.readouterr().out
     assert files(ModelCache()) == {} and not path.parent.exists()
     assert main(["models", "remove", "sam-compact"]) == 7
     assert "comes with the program" in capsys.readouterr().err
@@ -426,7 +426,7 @@ def test_tensors_of_another_architecture_are_refused_although_no_hash_is_known(h
     assert main(["models", "import", str(home / "w.pth"), "--as", "mine"]) == 7
     assert "these are not the tensors of 'sam-vit-b': 1 tensors instead of 314" in capsys.readouterr().err
     assert main(["models", "import", str(home / "w.pth"), "--as", "sam-vit-b"]) == 7
-    assert "the right hash of 'sam-vit-b' is known" in capsys.readouterr().err
+    assert "the hash of 'sam-vit-b' is known" in capsys.readouterr().err
     assert main(["models", "import", str(home), "--as", "mine"]) == 2
     assert not (home / "cache").exists()
 
