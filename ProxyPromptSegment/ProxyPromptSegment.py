@@ -1,6 +1,6 @@
 """Proxy Prompt Segment: what Slicer loads at start-up, before anything is installed. Names and wiring only.
 
-The work is done in `ProxyPromptSegmentModule`; whatever goes wrong in it must leave a module that says so.
+`ProxyPromptSegmentModule` does the work; if it cannot be loaded, the module shows the reason instead of the panel.
 """
 
 import importlib
@@ -23,7 +23,8 @@ from slicer.util import VTKObservationMixin
 OWN_PACKAGES = ("ProxyPromptSegmentModule", "ProxyPromptSegmentLib")
 HOMEPAGE = "https://github.com/ProxyPromptSegment/SlicerProxyPromptSegment"
 
-# In a checkout added as a module path the library lies beside the module's folder; installed, it is on the path.
+# In a checkout that is added as a module path, the library is next to the module's folder; when installed, it is on
+# the path.
 if importlib.util.find_spec("ProxyPromptSegmentLib") is None:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -37,7 +38,7 @@ except Exception as error:
 
 
 class ProxyPromptSegment(ScriptedLoadableModule):
-    """What the module is called, and where it is found."""
+    """Name, category and texts of the module."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -47,7 +48,7 @@ class ProxyPromptSegment(ScriptedLoadableModule):
         parent.contributors = ["ProxyPromptSegment maintainers"]
         parent.helpText = _(
             "Mark an annotated case as the support, choose a new case as the target, and press Apply: the structures "
-            "of the support are drawn on every slice of the target. "
+            "of the support are segmented on every slice of the target. "
             '<a href="{link}">Tutorial and documentation</a>.<br><b>Research use only. Not a medical device.</b>'
         ).format(link=HOMEPAGE)
         parent.acknowledgementText = _(
@@ -58,7 +59,7 @@ class ProxyPromptSegment(ScriptedLoadableModule):
 
 
 def register_sample_data():
-    """Adds the artificial cases of the tutorial to the module Sample Data; a failure costs nothing but them."""
+    """Register the synthetic cases of the tutorial with the module Sample Data; a failure is only logged."""
     try:
         from ProxyPromptSegmentModule.scene.sample_data import register
 
@@ -68,14 +69,14 @@ def register_sample_data():
 
 
 class ProxyPromptSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Passes everything on to the panel, or says why there is none."""
+    """The widget that Slicer creates: holds the panel, or a label with the reason why there is none."""
 
     def __init__(self, parent=None):
         self.panel = None
         super().__init__(parent)  # also calls VTKObservationMixin's
 
     def setup(self):
-        """Builds the panel, once, when the module is opened first."""
+        """Build the panel; Slicer calls this once, when the module is opened for the first time."""
         super().setup()
         try:
             from ProxyPromptSegmentModule.widget import ModuleWidget
@@ -87,7 +88,7 @@ class ProxyPromptSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
             self.show_failure(LOAD_ERROR or f"{type(error).__name__}: {error}")
 
     def show_failure(self, reason):
-        """Puts a sentence where the panel should be."""
+        """Show a sentence in the place of the panel."""
         import qt
 
         self.panel = None
@@ -102,24 +103,24 @@ class ProxyPromptSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         self.layout.addStretch(1)
 
     def cleanup(self):
-        """Ends what the panel has begun; Slicer may call it twice."""
+        """Close the panel; Slicer may call this twice."""
         panel, self.panel = self.panel, None
         if panel is not None:
             panel.cleanup()
         self.removeObservers()
 
     def enter(self):
-        """The user comes to the module."""
+        """Inform the panel that the module was opened."""
         if self.panel is not None:
             self.panel.enter()
 
     def exit(self):
-        """The user leaves it."""
+        """Inform the panel that another module was opened."""
         if self.panel is not None:
             self.panel.exit()
 
     def onReload(self):
-        """Reads all of our files anew, not this one alone."""
+        """Reload all files of the project, not only this one."""
         self.cleanup()
         for name in [name for name in sys.modules if name.split(".")[0] in OWN_PACKAGES]:
             del sys.modules[name]
@@ -135,10 +136,10 @@ class ProxyPromptSegmentLogic(ScriptedLoadableModuleLogic, SegmentationLogic):
 
 
 class ProxyPromptSegmentTest(ScriptedLoadableModuleTest):
-    """A short self test, for the button Reload and Test and for ctest."""
+    """A short self test for the button Reload and Test, and for ctest."""
 
     def test_the_sample_case_is_segmented(self):
-        """The way of the tutorial without its clicks."""
+        """Segment the sample case as the tutorial does, without its clicks."""
         from ProxyPromptSegmentModule.install.installer import Requirements
         from ProxyPromptSegmentModule.scene.sample_data import dice_of_sample_case
 

@@ -1,7 +1,7 @@
-"""The module's one engine room: nodes in, slices into segments, all of it callable from a script.
+"""Slicer-side logic: runs jobs on the worker thread and writes the results into segments. Fully scriptable.
 
-Everything here runs on the main thread, which alone touches the scene; the worker thread gets arrays and returns
-arrays. While something runs, the pump drains the worker's events a few milliseconds at a time.
+Everything here runs on the main thread, the only one that accesses the scene; the worker thread receives and returns
+arrays. During a run, the pump handles the worker's events for a few milliseconds at a time.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Run)
 
 TICK_SECONDS = 0.020
-"""How long slices are written at a time; with one slice more than that, a tick stays below 50 ms."""
+"""Time per tick for writing slices; even if the last slice exceeds it, a tick takes less than 50 ms."""
 
 
 class SegmentationLogic:
-    """Runs jobs on the worker thread and writes what comes back.
+    """Logic that runs jobs on the worker thread and writes their results into the scene.
 
     Attributes:
         worker: The GPU worker thread.
-        pump: What keeps both threads going.
-        questions: Questions beside runs: why, check, suggest, estimate.
+        pump: The timer that handles events and gives the worker thread time to run.
+        questions: Questions that are not runs: why, check, suggest, estimate.
     """
 
     def __init__(self) -> None:
-        """Starts nothing: the thread begins with the first job."""
+        """Prepare worker and pump; the thread starts with the first job."""
         self.worker = Worker()
         self.pump = Pump(self._work)
         self.questions = Questions(self._submit)
@@ -71,7 +71,7 @@ class SegmentationLogic:
         return self._runs[-1] if self._runs else None
 
     def start(self, request: Request) -> Run:
-        """Begins a job; the pump writes its slices as they come. A job that runs already is cancelled first.
+        """Start a run; the pump writes its slices as they arrive. A run in progress is cancelled first.
 
         Raises:
             UsageError: If something is missing; the sentence says what.
@@ -82,11 +82,11 @@ class SegmentationLogic:
         return run
 
     def live(self, request: Request) -> LiveRun:
-        """Segments the slice on screen; `show` chooses another one, the newest wins."""
+        """Start a live preview of the slice on screen; `show` requests another slice, and the latest request wins."""
         return self._begin(LiveRun, request)
 
     def show(self, run: LiveRun, index: int) -> None:
-        """Segments another slice of a live run."""
+        """Segment another slice in a live preview."""
         run.show(index)
         self.pump.start()
 
@@ -95,7 +95,7 @@ class SegmentationLogic:
         for other in self._runs:
             if not other.ended:
                 other.cancel()
-        # Only the last two can be undone: a writer remembers every slice that it has replaced.
+        # Only the last two can be undone: a writer stores every slice that it has replaced.
         for other in [run for run in self._runs if run.ended][:-1]:
             other.destination.close()
             self._runs.remove(other)
@@ -117,26 +117,26 @@ class SegmentationLogic:
         wait: bool = True,
         on_change: Callable[[Run], None] | None = None,
     ) -> Run:
-        """Segments a volume as other cases are annotated; the one call for scripts.
+        """Segment a volume with annotated cases as supports; the entry point for scripts.
 
         Args:
             target: Volume node, or the proxy volume of a sequence, with its ``browser``.
-            supports: Pairs (volume node, segmentation node), or `jobs.SupportCase` of the library.
-            objects: Names of the segments to look for; by default all that every support has.
+            supports: Pairs (volume node, segmentation node), or `SupportCase` of the library.
+            objects: Names of the objects to segment; by default all that every support has.
             segmentation: Segmentation node to add segments to; a new one by default.
             slices: Slices of the target, counted from 0; all by default.
             settings: Model, device, threshold and so on.
-            output: Masking, segments that may be replaced, a name; ``segmentation`` goes before it.
+            output: Masking, segments that may be replaced, a name; ``segmentation`` overrides its own.
             browser: Sequence browser node: every item of the sequence is segmented, into a sequence of segmentations.
-            wait: Whether to return only when it has ended. Without, the window's own timer goes on with it; a script
-                without a window calls `wait`.
+            wait: Whether to return only when the run has ended. Otherwise the window's timer continues the run; a
+                script without a window calls `wait`.
             on_change: Called with the run after every change.
 
         Returns:
-            The run; its ``state`` says how it ended, ``segmentation`` and ``segment_ids`` where the result is.
+            The run: ``state`` is its outcome, ``segmentation`` and ``segment_ids`` identify the result.
 
         Raises:
-            ProxyPromptError: What a support or the request lacks; and what ended the run, if it waited for that.
+            ProxyPromptError: If a support or the request is not usable, or, with ``wait``, if the run fails.
 
         Example::
 
@@ -166,7 +166,7 @@ class SegmentationLogic:
         return run
 
     def wait(self, run: Run, seconds: float | None = None) -> bool:
-        """Blocks until a run has ended, writing its slices; for scripts. False if time ran out."""
+        """Block until a run has ended and write its slices; for scripts. Return False after a timeout."""
         until = None if seconds is None else time.monotonic() + seconds
         while not run.ended:
             if until is not None and time.monotonic() > until:
@@ -176,7 +176,7 @@ class SegmentationLogic:
         return True
 
     def cancel(self) -> None:
-        """Stops what runs, between two slices."""
+        """Cancel the run in progress, between two slices."""
         for run in self._runs:
             if not run.ended:
                 run.cancel()
@@ -184,11 +184,11 @@ class SegmentationLogic:
     # --- questions ----------------------------------------------------------------------------------------------
 
     def warm_up(self, settings: Settings | None = None) -> None:
-        """Loads torch and the model in the background, so that the first Apply does not wait for it."""
+        """Load torch and the model in the background, so that the first Apply does not have to wait."""
         self.questions.warm_up(settings or Settings())
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
-        """Asks which support patches drove the prediction of object ``name`` at a world position.
+        """Ask which support patches drove the prediction of object ``name`` at a world position.
 
         ``on_answer(why, sentence)``: an `attribution.Why`, or None with the reason.
         """
@@ -202,7 +202,7 @@ class SegmentationLogic:
         leave_one_out: bool = False,
         settings: Settings | None = None,
     ) -> None:
-        """Checks supports; ``on_answer(findings, error)`` with `findings.Finding`."""
+        """Check supports; calls ``on_answer(findings, error)`` with a list of `Finding`."""
         self.questions.check(cases, settings or Settings(), leave_one_out, on_answer)
         self.pump.start()
 
@@ -213,12 +213,12 @@ class SegmentationLogic:
         on_answer: SuggestAnswer,
         settings: Settings | None = None,
     ) -> None:
-        """Ranks a library by likeness; ``on_answer(suggestions, sentence)``, where the sentence warns."""
+        """Rank a library by likeness; calls ``on_answer(suggestions, sentence)``, where the sentence is a warning."""
         self.questions.suggest(target, library, settings or Settings(), on_answer)
         self.pump.start()
 
     def estimate(self, request: Request) -> Estimate:
-        """Time and memory of a job before it begins: an `estimate.Estimate`; cheap, without torch."""
+        """Estimate time and memory of a run in advance; fast, and does not import torch."""
         return self.questions.estimate(request)
 
     # --- the pump -----------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ class SegmentationLogic:
         return ticket
 
     def _work(self) -> bool:
-        """One turn of the pump: steps, events, slices; whether there is more to come."""
+        """Handle events, write slices and advance the runs; return whether more work is expected."""
         deadline = time.perf_counter() + TICK_SECONDS
         for event in self.worker.drain():
             run = self._by_ticket.get(event.ticket)
@@ -250,7 +250,7 @@ class SegmentationLogic:
         return self.worker.busy or not all(run.idle and not run.pending for run in self._runs)
 
     def _when_ended(self, run: Run) -> None:
-        """Leaves table and record in the scene when a run has ended with a result, as long as that stands."""
+        """Add the table and the run record of a finished run to the scene; remove them if it was undone."""
         if not run.ended or run.table is None or not run.destination.valid:
             return
         assert run.segmentation is not None  # it has a table
@@ -258,14 +258,14 @@ class SegmentationLogic:
             result_nodes.remove(run.segmentation)
         else:
             result_nodes.write(run.segmentation, run.table, run.record_text)
-            if self._learned is not run:  # not once more after an undo
+            if self._learned is not run:  # not again after a redo
                 self._learned = run
                 self.questions.learn(run)
 
     # --- the scene ----------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Before the scene's nodes go, nothing may be written any more."""
+        """Observe the scene, to stop writing before its nodes are removed."""
         scene = slicer.mrmlScene
         tag = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes)
         self._scene_tags.append((scene, tag))
@@ -274,7 +274,7 @@ class SegmentationLogic:
         self.abandon(_("The scene was closed, so the run was stopped."))
 
     def abandon(self, sentence: str) -> None:
-        """Ends all runs at once; what the worker still says of them is thrown away."""
+        """End all runs immediately; later events of the worker about them are ignored."""
         for run in self._runs:
             run.abandon(sentence)
             run.destination.close()
@@ -284,7 +284,7 @@ class SegmentationLogic:
         self.worker.cancel_all()
 
     def shutdown(self, timeout: float = 10.0) -> bool:
-        """Cancels, ends the worker thread and stops listening to the scene; whether the thread has ended."""
+        """Cancel all runs, end the worker thread, stop observing the scene; return whether the thread has ended."""
         self.abandon(_("The module was closed, so the run was stopped."))
         self.pump.close()
         for scene, tag in self._scene_tags:
@@ -294,7 +294,7 @@ class SegmentationLogic:
 
 
 def _case(support: Support) -> SupportCase:
-    """A support case of two nodes, or the case itself."""
+    """Return the support case of two nodes, or the given case itself."""
     if not isinstance(support, (tuple, list)):
         return support
 
@@ -305,10 +305,10 @@ def _case(support: Support) -> SupportCase:
 
 
 def _check(request: Request) -> None:
-    """Refuses what cannot begin.
+    """Check that a run can start.
 
     Raises:
-        UsageError: With what is missing.
+        UsageError: If the target or the supports are missing.
     """
     if request.target is None or request.target.GetScene() is None:
         raise UsageError(_("There is no volume to segment; choose one under Target."))

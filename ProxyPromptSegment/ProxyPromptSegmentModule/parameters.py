@@ -1,4 +1,4 @@
-"""What somebody has chosen in the panel; kept in the parameter node and saved with the scene."""
+"""The choices in the panel; kept in the parameter node and saved with the scene."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Volume = slicer.vtkMRMLVolumeNode | None
     Segmentation = slicer.vtkMRMLSegmentationNode | None
     Box = slicer.vtkMRMLMarkupsROINode | None
-else:  # the wrapper takes a class of nodes for "one of these, or none"
+else:  # the wrapper reads a node class as "a node of this class, or None"
     Volume, Segmentation, Box = slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLMarkupsROINode
 
 LAST = -1
@@ -29,23 +29,23 @@ class ProxyPromptParameters:
     Attributes:
         supportVolume: Image of the case that is to be added as a support.
         supportSegmentation: Its annotation.
-        supportSegments: Identifiers of the segments that may prompt, see `names_of`; empty means all.
+        supportSegments: Identifiers of the segments that are used, see `names_of`; empty means all.
         supportSlicesHow: Which annotated slices prompt: a `SlicesHow`.
-        supportSlices: Those, as text.
+        supportSlices: Text of the slices for `SlicesHow.THESE`.
         objects: Names of the objects to segment, see `names_of`; empty means all that every support has.
-        updateAtOnce: Whether another choice of objects or supports segments again at once.
-        targetVolume: What is segmented.
-        scope: How much of it, a `Scope`.
+        updateAtOnce: Whether the result is updated as soon as objects or supports change.
+        targetVolume: The volume to segment.
+        scope: How much of it is segmented, a `Scope`.
         firstSlice: First slice of the scope ``slices``, counted from 0.
-        lastSlice: Last one, itself included; `LAST` is the last there is.
+        lastSlice: Last slice, inclusive; `LAST` is the last of the volume.
         box: Box of the scope ``box``.
-        outputSegmentation: Where the result goes; none makes a new one.
+        outputSegmentation: Segmentation of the result; None creates a new one.
         honourEditor: Whether the Segment Editor's masking is honoured.
-        model: Name of the model; empty is the program's choice.
+        model: Name of the model; empty is the default model.
         axis: Slicing axis of the target: ``auto``, ``k``, ``j`` or ``i``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threshold: Voxels of higher probability belong to the object.
-        followMemory: Whether the model remembers the slices before.
+        followMemory: Whether the model remembers the previous slices.
         followView: Whether the views show each slice as it is written.
         whyObject: The object that the why view explains.
     """
@@ -79,14 +79,14 @@ class ProxyPromptParameters:
 
 
 def names_of(text: str) -> tuple[str, ...] | None:
-    """Names out of a parameter; None where there are none, which means all."""
+    """Return the names in a parameter; None means all."""
     try:
         names = json.loads(text) if text else None
-    except ValueError:  # a scene that somebody has edited
+    except ValueError:  # a scene that was edited by hand
         return None
     return tuple(str(name) for name in names) if isinstance(names, list) else None
 
 
 def text_of(names: Sequence[str] | None) -> str:
-    """The parameter's text of names; None means all."""
+    """Return the text that a parameter stores for names; None means all."""
     return "" if names is None else json.dumps(list(names), ensure_ascii=False)

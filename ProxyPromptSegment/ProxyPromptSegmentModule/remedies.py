@@ -8,7 +8,7 @@ from ProxyPromptSegmentModule.translation import _
 
 
 def sentences() -> dict[RemedyKind, str]:
-    """The sentence of each kind, in the user's language; a kind without words fails a test."""
+    """Return the sentence of each kind in the user's language; a test fails if a kind has none."""
     by_hand = _("or fetch {file} on another computer and press “Import file”.")
     return {
         RemedyKind.ALLOW_HTTP: _(

@@ -1,6 +1,6 @@
-"""States and modes by name, each defined here and nowhere else.
+"""Enumerations of states and modes.
 
-Every one is also the text that scenes, scripts and settings know: ``RunState.FINISHED == "finished"``.
+Each member equals the text that scenes and settings store and scripts use: ``RunState.FINISHED == "finished"``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Word(str, Enum):
-    """A name that is written as its value, in every Python version."""
+    """A string enumeration whose members are formatted as their values in every Python version."""
 
     def __str__(self) -> str:
         """Return the value."""
@@ -17,7 +17,7 @@ class Word(str, Enum):
 
 
 class RunState(Word):
-    """How far a run is."""
+    """State of a run."""
 
     WAITING = "waiting"
     READING = "reading"
@@ -28,12 +28,12 @@ class RunState(Word):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether this state is final."""
         return self in (RunState.FINISHED, RunState.CANCELLED, RunState.FAILED)
 
 
 class TransferState(Word):
-    """How far a download or an import is."""
+    """State of a download or an import."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -43,12 +43,12 @@ class TransferState(Word):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether this state is final."""
         return self in (TransferState.FINISHED, TransferState.CANCELLED, TransferState.FAILED)
 
 
 class InstallState(Word):
-    """How an installation has ended; with ``READY`` models can run."""
+    """Outcome of an installation; with ``READY`` models can run."""
 
     READY = "ready"
     DECLINED = "declined"
@@ -56,14 +56,14 @@ class InstallState(Word):
 
 
 class ItemKind(Word):
-    """What the items of a sequence are: single slices of one size, or volumes."""
+    """Kind of the items of a sequence: single slices of one size, or volumes."""
 
     SLICES = "slices"
     VOLUMES = "volumes"
 
 
 class Scope(Word):
-    """How much of the target is segmented, in the order of the combo box."""
+    """The part of the target to segment, in the order of the combo box."""
 
     WHOLE = "whole"
     SLICES = "slices"
@@ -73,7 +73,7 @@ class Scope(Word):
 
 
 class SlicesHow(Word):
-    """Which annotated slices of a support are used, in the order of the combo box."""
+    """The annotated slices of a support to use, in the order of the combo box."""
 
     AUTOMATIC = "automatic"
     ALL_ANNOTATED = "all"
@@ -81,7 +81,7 @@ class SlicesHow(Word):
 
 
 class Editable(Word):
-    """Where the Segment Editor's masking lets voxels change."""
+    """Area in which the Segment Editor's masking allows changes."""
 
     EVERYWHERE = "everywhere"
     INSIDE = "inside"

@@ -1,6 +1,6 @@
-"""Translation of what the user reads: ``from ProxyPromptSegmentModule.translation import _``.
+"""Translation of the user interface: ``from ProxyPromptSegmentModule.translation import _``.
 
-Slicer finds the context of a text by looking at the file that called it, so its function is passed on and not wrapped.
+Slicer derives the context of a text from the calling file, so its function is re-exported and not wrapped.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ __all__ = ["_"]
 
 try:
     from slicer.i18n import tr as _
-except ImportError:  # outside of Slicer
+except ImportError:  # outside Slicer
 
     def _(text: str) -> str:
-        """The text as it is."""
+        """Return the text unchanged."""
         return text

@@ -1,4 +1,4 @@
-"""The panel: loads its files, keeps its sections in step with the parameter node and the scene. No computation."""
+"""The panel: loads the .ui files and synchronises the sections with the parameter node and the scene."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _AFTER_LOADING_MS = 200
 _AFTER_THE_WRAPPER = -1.0
-"""Priority of an observer that is called after the wrapper's own: before them it would still give the former values."""
+"""Priority of observers that run after the wrapper's own; before those, the wrapper still returns the old values."""
 
 
 class Host(Observers, Protocol):
-    """What is needed of the ``ScriptedLoadableModuleWidget``: layout, resource paths, logic, observers."""
+    """The part of ``ScriptedLoadableModuleWidget`` that the panel uses: layout, resource paths, logic, observers."""
 
     layout: qt.QVBoxLayout
     logic: ModuleLogic
@@ -57,18 +57,18 @@ class Host(Observers, Protocol):
 
 
 class ModuleWidget:
-    """What the module's widget class consists of.
+    """The panel behind the module's widget class.
 
     Attributes:
         host: See `Host`.
         ui: All widgets of the .ui files by name.
         state: What the sections share.
-        chosen: What has been chosen, as far as it takes some thought.
+        chosen: The choices that are derived from the state, see `Chosen`.
         sections: The sections; None before `setup` and after `cleanup`.
     """
 
     def __init__(self, host: Host) -> None:
-        """Builds nothing yet, see `setup`."""
+        """Store the host; `setup` builds the panel."""
         self.host = host
         self.ui = SimpleNamespace()
         self.state = PanelState()
@@ -80,14 +80,14 @@ class ModuleWidget:
     # --- life -------------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Loads the .ui files and connects everything; called once."""
+        """Load the .ui files and connect everything; called once."""
         found: dict[str, SimpleNamespace] = {}
         for kind in FILES:
             part = slicer.util.loadUI(self.host.resourcePath(f"UI/{kind.FILE}.ui"))
             self.host.layout.addWidget(part)
             found[kind.FILE] = slicer.util.childWidgetVariables(part)
             vars(self.ui).update(vars(found[kind.FILE]))
-            with self.state.quiet():  # selectors choose nodes of themselves as soon as they know the scene
+            with self.state.quiet():  # selectors select a node on their own as soon as they have a scene
                 part.setMRMLScene(slicer.mrmlScene)
         self.host.layout.addStretch(1)
         self.sections = build(found, self.state, self.chosen, self.host.logic, self.host)
@@ -101,7 +101,7 @@ class ModuleWidget:
         self.use_parameter_node()
 
     def cleanup(self) -> None:
-        """Ends everything that goes on; called when the module is unloaded or Slicer ends."""
+        """Stop everything that is running; called when the module is unloaded or Slicer exits."""
         self.leave_parameter_node()
         for section in self.sections or ():
             section.close()
@@ -112,7 +112,7 @@ class ModuleWidget:
         self.host.logic.shutdown()
 
     def enter(self) -> None:
-        """Somebody opens the module."""
+        """Update the panel when the module is opened, and load the model in advance."""
         self._entered = True
         if self.sections is None:
             return
@@ -127,25 +127,25 @@ class ModuleWidget:
             self.host.logic.warm_up(self.chosen.requests.settings())
 
     def exit(self) -> None:
-        """Somebody opens another module; a run goes on, a live preview does not."""
+        """End the live preview when another module is opened; a run continues."""
         self._entered = False
         self._end_watching()
 
     def _end_watching(self) -> None:
-        """No section listens to the views any more."""
+        """Stop all sections that observe the slice views."""
         if self.sections is not None:
             self.sections.apply.end_live()
             self.sections.why.stop()
 
     @property
     def entered(self) -> bool:
-        """Whether the module is open; one that was reloaded while it was open is not told so by `enter`."""
+        """Whether the module is open; after a reload of an open module, `enter` is not called."""
         return self._entered or bool(getattr(getattr(self.host, "parent", None), "isEntered", False))
 
     # --- parameter node ---------------------------------------------------------------------------------------
 
     def use_parameter_node(self) -> None:
-        """Shows and observes the scene's parameter node; makes one where there is none."""
+        """Show and observe the scene's parameter node; create one if there is none."""
         self.leave_parameter_node()
         node = self.host.logic.getParameterNode()
         self.state.use(ProxyPromptParameters(node))
@@ -154,13 +154,13 @@ class ModuleWidget:
         self.refresh()
 
     def leave_parameter_node(self) -> None:
-        """Forgets the parameter node, and what belongs to its scene."""
+        """Forget the parameter node and the state that belongs to its scene."""
         if self.state.has_scene:
             self.host.removeObserver(self.state.parameters.parameterNode, "ModifiedEvent", self.on_parameters)
         self.state.leave()
 
     def choose_defaults(self) -> None:
-        """Fills in what is likely meant, where nothing is chosen, to save clicks."""
+        """Fill in likely choices where nothing is chosen, to save clicks."""
         if self.sections is None or not self.state.has_scene or slicer.mrmlScene.IsBatchProcessing():
             return
         self.sections.support.choose_defaults()
@@ -169,10 +169,10 @@ class ModuleWidget:
     # --- staying in step --------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Shows the state in all sections."""
+        """Show the state in all sections."""
         if not self.state.has_scene or self.sections is None:
             return
-        if self.state.is_quiet:  # the nodes change while they are shown: once more, afterwards
+        if self.state.is_quiet:  # a node changed during a refresh: repeat it afterwards
             self._changed = True
             return
         for _turn in range(3):  # more turns would mean two sections that correct each other
@@ -185,7 +185,7 @@ class ModuleWidget:
                 break
 
     def _refresh(self, section: Section) -> None:
-        """A fault in one section leaves the others usable."""
+        """Refresh one section; an error in it leaves the others usable."""
         try:
             section.refresh()
         except Exception as error:
@@ -194,33 +194,33 @@ class ModuleWidget:
     # --- events of the scene ----------------------------------------------------------------------------------
 
     def on_parameters(self, caller: vtk.vtkObject, event: str) -> None:
-        """The parameter node has changed: through us, a script, or an undo."""
+        """Refresh after a change of the parameter node, by the panel, a script or an undo."""
         self.refresh()
 
     def on_scene_start_close(self, caller: vtk.vtkObject, event: str) -> None:
-        """Nothing of this scene may be used any more."""
+        """Drop everything that belongs to the scene that is being closed."""
         self._end_watching()
         self.state.run = None
-        for label in (self.ui.runLabel, self.ui.supportMessageLabel):  # they tell of what is gone
+        for label in (self.ui.runLabel, self.ui.supportMessageLabel):  # they describe nodes that are removed
             say(label, "")
         self.leave_parameter_node()
 
     def on_scene_end_close(self, caller: vtk.vtkObject, event: str) -> None:
-        """An empty scene; with the module open it gets a parameter node at once."""
+        """Create a parameter node in the new, empty scene if the module is open."""
         if self.entered:
             self.use_parameter_node()
 
     def on_scene_end_import(self, caller: vtk.vtkObject, event: str) -> None:
-        """A scene was loaded, perhaps with a parameter node of its own."""
+        """Use the parameter node of a scene that was loaded."""
         self.use_parameter_node()
 
     def on_node_added(self, caller: vtk.vtkObject, event: str) -> None:
-        """A node that was just loaded may be what is needed."""
+        """Offer a node that was just loaded as a default choice."""
         if self.entered and self.state.listening and not slicer.mrmlScene.IsBatchProcessing():
             qt.QTimer.singleShot(_AFTER_LOADING_MS, self.choose_defaults)  # its voxels are read after it was added
 
     def on_node_removed(self, caller: vtk.vtkObject, event: str) -> None:
-        """What was chosen may be gone."""
+        """Refresh, because a chosen node may have been removed."""
         state = self.state
         if not state.has_scene or slicer.mrmlScene.IsBatchProcessing() or slicer.mrmlScene.IsClosing():
             return

@@ -1,4 +1,4 @@
-"""Numbers, durations and errors as a person reads them."""
+"""Numbers, durations and errors in words for the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def duration(seconds: float) -> str:
-    """``12 s``, ``3 min``, ``2 h``."""
+    """Format a duration: ``12 s``, ``3 min``, ``2 h``."""
     if seconds < 90:
         return _("{number} s").format(number=max(1, round(seconds)))
     if seconds < 90 * 60:
@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """``300 MB``; decimal units, as the licence pages and browsers give them."""
+    """Format a number of bytes: ``300 MB``; decimal units, as browsers show them."""
     if count >= 1e9:
         return _("{number} GB").format(number=f"{count / 1e9:.1f}")
     if count >= 1e6:
@@ -38,34 +38,34 @@ def size(count: float) -> str:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """``3, 5:8`` of 3, 5, 6, 7, 8; what the field for slices reads."""
+    """Format numbers as ranges, ``3, 5:8`` for 3, 5, 6, 7, 8; the field for slices reads this format."""
     return ", ".join(f"{first}:{last}" if first < last else f"{first}" for first, last in consecutive_ranges(numbers))
 
 
 def sentence(text: str) -> str:
-    """With a capital letter in front."""
+    """Capitalise the first letter."""
     text = text.strip()
     return text[:1].upper() + text[1:]
 
 
 def say(label: qt.QLabel, text: str) -> None:
-    """Shows a text in a label, which vanishes without one."""
+    """Show a text in a label; the label is hidden if there is no text."""
     lines = [html.escape(sentence(line), quote=False) for line in text.splitlines() if line.strip()]
     shown = "<br>".join(lines)
-    if label.text != shown:  # a label that wraps makes the whole panel find its places anew
+    if label.text != shown:  # setting the text of a wrapping label lays out the whole panel again
         label.text = shown
     label.setVisible(bool(lines))
 
 
 def allow(button: qt.QWidget, reason: str, tip: str) -> None:
-    """Enables a button, or says in its tool tip why it cannot be pressed."""
+    """Enable a button, or disable it and show the reason as its tool tip."""
     button.enabled = not reason
     button.toolTip = reason or tip
 
 
 @contextmanager
 def said_in(label: qt.QLabel) -> Iterator[None]:
-    """Shows errors of what is done inside as sentences in a label; only faults of the program go to the log as well."""
+    """Show errors raised inside the block as sentences in a label; internal errors are also logged."""
     try:
         yield
     except Exception as error:
@@ -73,7 +73,7 @@ def said_in(label: qt.QLabel) -> Iterator[None]:
 
 
 def explained(error: BaseException) -> str:
-    """Return the sentence of an error; a fault of the program is logged with its trace."""
+    """Return the sentence of an error; an internal error is logged with its traceback."""
     known = as_user_error(error)
     if known is not None:
         return worded(known)

@@ -142,7 +142,7 @@ class Runs:
         self.picture("slices", ["targetButton"])
 
     def slices_in_a_box(self):
-        """A box that is drawn with two clicks: the slices that it meets are written, at their full size."""
+        """A box that is drawn with two clicks: the slices that it intersects are written, in full."""
         self.fresh()
         self.open_only("targetButton")
         self.choose("scopeCombo", "Slices in a box")

@@ -114,7 +114,7 @@ class Shelves:
         self.ui.libraryList.selectAll()
         with self.answering("Cancel") as texts:
             self.press("libraryDeleteButton")
-        assert self.ui.libraryList.count == 2 and "for good" in texts[0]
+        assert self.ui.libraryList.count == 2 and "Permanently" in texts[0]
         with self.answering():
             self.press("libraryDeleteButton")
         assert self.ui.libraryList.count == 0

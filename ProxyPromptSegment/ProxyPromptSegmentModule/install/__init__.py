@@ -1,1 +1,1 @@
-"""Installation of the Python packages that Slicer does not have."""
+"""Installation of the Python packages that Slicer lacks."""

@@ -1,8 +1,8 @@
-"""The first run in Slicer: says which packages are missing, asks once, and installs them.
+"""The installer for the first use in Slicer: lists missing packages, asks once, and installs them.
 
-Only on the user's request and on the main thread; never at import and never in a constructor. PyTorch comes through the
-extension PyTorch, which knows the graphics card; the rest through Slicer's own functions. SAM 2 has to be built beside
-PyTorch and may fail to, so it is tried last, and without it everything else works.
+Packages are installed only on the user's request and on the main thread, never at import or in a constructor. PyTorch
+is installed by the extension PyTorch, which selects the build for the graphics card; the other packages by Slicer's own
+functions. SAM 2 has to be built against PyTorch, which may fail, so it is installed last, and it is optional.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from ProxyPromptSegmentModule.states import InstallState
 from ProxyPromptSegmentModule.translation import _
 
 TORCH = ("torch>=2.6", "torchvision")
-# hydra-core and iopath are what SAM 2 needs beyond the rest; it is installed without its needs, which name PyTorch.
+# SAM 2 is installed without its dependencies, because they include PyTorch; these two are not needed otherwise.
 SAM2_NEEDS = ("hydra-core>=1.3.2", "iopath>=0.1.10")
 SAM2 = "sam2==1.1.0"
-# The file that setup_env.py pins, for the same reason.
+# Hash of the file that setup_env.py pins, too.
 SAM2_HASH = "sha256:7e0ea252d43c10d853e3acfce0b5770ac683c30481bd6de311300e9d44f45b74"
-# On Linux the default index has PyTorch for NVIDIA cards alone.
+# On Linux the default index has PyTorch only for NVIDIA cards.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 _log = logging.getLogger(__name__)
@@ -50,12 +50,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of an installation.
+    """The outcome of an installation.
 
     Attributes:
-        state: How it has ended; ``ready`` means that models can run now.
-        text: Plain sentences for the user: what is there, or what went wrong and what to do.
-        missing: What is missing now, by `Requirements.missing`.
+        state: The final state; ``ready`` means that models can run now.
+        text: Sentences for the user: the outcome, or what went wrong and what to do.
+        missing: The requirements that are still missing, see `Requirements.missing`.
     """
 
     state: InstallState
@@ -69,14 +69,14 @@ class Outcome:
 
 
 class Requirements:
-    """The packages that the module needs beyond what Slicer has.
+    """The packages that the module needs and Slicer lacks.
 
     Args:
-        tools: Slicer's functions; replaced in tests.
-        packages: The packages of this Python; those of another folder in tests.
-        lines: What is needed beside PyTorch; by default the module's requirements.txt.
-        torch: What is needed of PyTorch.
-        sam2: Whether SAM 2 is wanted as well.
+        tools: Functions of Slicer; replaced in tests.
+        packages: The installed packages; replaced in tests.
+        lines: Requirements other than PyTorch; by default those of the module's requirements.txt.
+        torch: Requirements of PyTorch.
+        sam2: Whether to install SAM 2 as well.
     """
 
     def __init__(
@@ -92,18 +92,18 @@ class Requirements:
         self._lines, self._torch, self._sam2 = lines, tuple(torch), sam2
 
     def missing(self) -> list[str]:
-        """What has to be installed before a model can run, as requirements; empty if nothing. Imports nothing."""
+        """Return the requirements to install before a model can run; imports nothing."""
         return self._packages.unmet([*self._torch, *self._others()])
 
     def missing_for_sam2(self) -> list[str]:
-        """What has to be installed beyond `missing` before a SAM 2 model can run; empty if nothing, or not wanted."""
+        """Return the requirements beyond `missing` that a SAM 2 model needs; empty if SAM 2 is not wanted."""
         if not self._sam2:
             return []
         base = self.missing()
         return [line for line in self._packages.unmet([*SAM2_NEEDS, SAM2]) if line not in base]
 
     def describe(self) -> str:
-        """The text to agree to: what is missing, how much it is, from where and what for; "" if nothing is missing."""
+        """Return the text of the consent dialog: packages, sizes, sources, purposes; "" if nothing is missing."""
         missing, extra = self.missing(), self.missing_for_sam2()
         if not missing and not extra:
             return ""
@@ -111,14 +111,14 @@ class Requirements:
         return f"{text}\n\n{no_extension()}" if self._without_extension(missing) else text
 
     def install(self, ask: Callable[[str], bool], report: Callable[[str], None] = _log.info) -> Outcome:
-        """Asks once, then installs what is missing; may be called again after a failure.
+        """Ask once, then install what is missing; can be called again after a failure.
 
         Args:
             ask: Shows a text and returns whether the user agrees, such as `slicer.util.confirmOkCancelDisplay`.
-            report: Told what begins, in a sentence.
+            report: Called with a sentence at the start of each step.
 
         Raises:
-            RuntimeError: If it is called from another thread than the main one: pip from a thread crashed Slicer.
+            RuntimeError: If it is not called from the main thread: pip in another thread has crashed Slicer.
         """
         self._check_thread()
         if not self.missing() and not self.missing_for_sam2():
@@ -135,15 +135,15 @@ class Requirements:
         return self._run(steps, self._install_sam2, report)
 
     def install_from(self, folder: Path | str, report: Callable[[str], None] = _log.info) -> Outcome:
-        """Installs from a folder of wheels without a network; to be called is consent.
+        """Install from a folder of wheels, without a network; the call itself counts as consent.
 
         Args:
-            folder: What ``pip download`` or ``pip wheel`` has made on another computer; see `offline_help`.
-            report: Told what begins, in a sentence.
+            folder: Output of ``pip download`` or ``pip wheel`` on another computer; see `offline_help`.
+            report: Called with a sentence at the start of each step.
         """
         self._check_thread()
         if not Path(folder).is_dir():
-            return self._failed(_("There is no folder {folder}.").format(folder=folder))
+            return self._failed(_("The folder {folder} does not exist.").format(folder=folder))
         source = ["--no-index", "--find-links", str(folder)]
         steps = [(_("Installing from {folder}.").format(folder=folder), lambda: self._pip(self.missing(), source, []))]
 
@@ -171,7 +171,7 @@ class Requirements:
             )
 
     def _refusal(self) -> str:
-        """Why installing would be wrong here; "" if it would not."""
+        """Return why nothing may be installed here, or ""."""
         if self._tools.testing():
             return _("Slicer runs in testing mode, in which nothing is installed.")
         for line in self.missing():
@@ -190,7 +190,7 @@ class Requirements:
         sam2: Callable[[], None],
         report: Callable[[str], None],
     ) -> Outcome:
-        """Takes the steps; whatever a step says, what counts is what is there afterwards."""
+        """Run the steps; success is judged by the packages that are installed afterwards."""
         for sentence, step in steps:
             reason = self._try(sentence, step, report) if self.missing() else ""
             if reason:
@@ -207,7 +207,7 @@ class Requirements:
         return Outcome(state=InstallState.READY, text=text)
 
     def _try(self, sentence: str, step: Callable[[], None], report: Callable[[str], None]) -> str:
-        """Takes a step; returns the reason if it failed, else ""."""
+        """Run a step; return the reason if it failed, else ""."""
         report(sentence)
         lines: list[str] = []
         try:
@@ -234,7 +234,7 @@ class Requirements:
         return Outcome(state=InstallState.FAILED, text=reason, missing=tuple(self.missing()))
 
     def _install_torch(self) -> None:
-        """PyTorch and torchvision; without the extension the build for the processor alone, as `describe` has said."""
+        """Install PyTorch and torchvision; without the extension, the CPU build, as `describe` announces."""
         if not self._lacks_torch(self.missing()):
             return
         if self._tools.has_pytorch_extension():
@@ -243,7 +243,7 @@ class Requirements:
         index = ["--index-url", CPU_INDEX] if sys.platform == "linux" else []
         pins = self._pins()
         if index:
-            # Without their needs: only these two may come from there.
+            # Without dependencies: only these two packages may come from that index.
             self._pip(self._torch, [*index, "--no-deps"], pins)
         self._pip(self._torch, [], pins)
 
@@ -266,12 +266,12 @@ class Requirements:
             self._tools.pip([*options, *lines, "-c", str(constraints)])
 
     def _pins(self) -> list[str]:
-        """The tested versions."""
+        """Return the pins of the tested versions."""
         return read_requirements(resource_path("constraints.txt"))
 
 
 class _file_of:  # noqa: N801
-    """A file of some lines for as long as a block lasts; closed, because Windows lets nobody else read an open one."""
+    """A context manager for a temporary text file; the file is closed, because Windows locks open files."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = lines

@@ -1,4 +1,4 @@
-"""The words of the first run: what somebody agrees to, and what to do when it fails."""
+"""Texts of the installer: the consent dialog, and advice after a failure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from ProxyPromptSegmentModule.install.packages import REQUIREMENTS, normal, requirement_of
 from ProxyPromptSegmentModule.translation import _
 
-# Megabytes to download on Linux with Python 3.12, with what each brings along, as pip says them; else 1.
+# Megabytes to download on Linux with Python 3.12, including dependencies, as pip reports them; 1 if not listed.
 MEGABYTES = {
     "networkx": 2, "pillow": 7, "sympy": 7,
     "einops": 1, "filelock": 1, "hydra-core": 1, "iopath": 1, "numpy": 17, "peft": 27, "platformdirs": 1, "pynrrd": 1,
     "safetensors": 1, "sam2": 1, "scipy": 36, "segment-anything": 1, "simpleitk": 53, "slicerio": 1,
 }  # fmt: skip
-# What pip, or Python, says when something goes wrong; the first that fits decides.
+# Fragments of error messages of pip and Python; the first match decides.
 _DISK = ("no space left", "errno 28", "not enough space", "disk quota")
 _FOLDER = ("permission denied", "errno 13", "errno 30", "read-only file system", "winerror 5", "access is denied")
 _NETWORK = (
@@ -29,13 +29,13 @@ _NOT_FOUND = (
 
 
 def purposes() -> dict[str, str]:
-    """What each package is for."""
+    """Return the purpose of each package."""
     return {
         "einops": _("used by the networks"),
         "filelock": _("lets two programs share downloaded models"),
         "hydra-core": _("used by SAM 2"),
         "iopath": _("used by SAM 2"),
-        "numpy": _("numbers"),
+        "numpy": _("computes with arrays"),
         "peft": _("adapts SAM to medical images"),
         "platformdirs": _("finds the folder of downloaded models"),
         "pynrrd": _("reads and writes segmentations"),
@@ -49,7 +49,7 @@ def purposes() -> dict[str, str]:
 
 
 def _items(lines: Sequence[str]) -> tuple[list[str], int]:
-    """A line of text for each package that is used here and one for all others, and their megabytes."""
+    """Return a line of text for each package that is used here, one for all others, and their megabytes."""
     texts, others, total, why = [], [], 0, purposes()
     for line in lines:
         name = normal(requirement_of(line).name)
@@ -66,12 +66,12 @@ def _items(lines: Sequence[str]) -> tuple[list[str], int]:
 
 
 def consent(missing: Sequence[str], extra: Sequence[str], has_extension: bool) -> str:
-    """What is to be agreed to.
+    """Return the text of the consent dialog.
 
     Args:
-        missing: Requirements that nothing works without.
-        extra: Those of SAM 2.
-        has_extension: Whether PyTorch comes through its extension.
+        missing: Requirements that are always needed.
+        extra: Requirements of SAM 2.
+        has_extension: Whether the extension PyTorch is installed.
     """
     texts, total = _items([*missing, *extra])
     parts = [_("Proxy Prompt Segment needs Python packages that this Slicer does not have:")]
@@ -80,7 +80,7 @@ def consent(missing: Sequence[str], extra: Sequence[str], has_extension: bool) -
         texts.insert(
             0,
             _(
-                "• PyTorch (torch, torchvision): computes the networks; about 200 MB, with an NVIDIA card up to 4 GB, "
+                "• PyTorch (torch, torchvision): runs the networks; about 200 MB, with an NVIDIA card up to 4 GB, "
                 "from PyTorch's server, chosen by the extension PyTorch for this computer"
             ),
         )
@@ -88,17 +88,19 @@ def consent(missing: Sequence[str], extra: Sequence[str], has_extension: bool) -
         texts.insert(
             0,
             _(
-                "• PyTorch (torch, torchvision): computes the networks, without graphics card; about 200 MB, from "
+                "• PyTorch (torch, torchvision): runs the networks, without a graphics card; about 200 MB, from "
                 "PyTorch's server"
             ),
         )
     parts.append("\n".join(texts))
     if total:
-        parts.append(_("All but PyTorch are about {total} MB from the Python Package Index.").format(total=total))
+        parts.append(
+            _("The packages other than PyTorch are about {total} MB from the Python Package Index.").format(total=total)
+        )
     parts.append(
         _(
-            "They are installed into this Slicer's Python, where other modules can use them too. The two small models "
-            "of the module come with it. Nothing of your data is sent anywhere."
+            "They are installed into this Slicer's Python, where other modules can use them too. The module's two "
+            "small models are included. None of your data is sent anywhere."
         )
     )
     parts.append(_("Install them now?"))
@@ -106,7 +108,7 @@ def consent(missing: Sequence[str], extra: Sequence[str], has_extension: bool) -
 
 
 def extension_help() -> str:
-    """How to get the extension PyTorch."""
+    """Return how to get the extension PyTorch."""
     return _(
         "Install the extension PyTorch in the Extensions Manager (menu View) and restart Slicer: it chooses the right "
         "PyTorch for your graphics card."
@@ -114,15 +116,15 @@ def extension_help() -> str:
 
 
 def no_extension() -> str:
-    """What is offered where the extension PyTorch is missing."""
+    """Return the advice for a Slicer without the extension PyTorch."""
     return _(
-        "The extension PyTorch is not installed, so PyTorch would compute on the processor alone. It is better to "
+        "The extension PyTorch is not installed, so PyTorch would run on the processor only. It is better to "
         "cancel. {help}"
     ).format(help=extension_help())
 
 
 def last_line(error: BaseException, lines: Sequence[str]) -> str:
-    """The line that most likely says what is wrong: pip's last ERROR, else the last one, else the error's."""
+    """Return the line that most likely names the cause: pip's last error line, else the last line of the exception."""
     said = [line for line in lines if line.lower().startswith(("error", "fatal"))]
     if said:
         return said[-1].partition(":")[2].strip() or said[-1]
@@ -131,19 +133,19 @@ def last_line(error: BaseException, lines: Sequence[str]) -> str:
 
 
 def failure(error: BaseException, lines: Sequence[str]) -> str:
-    """A plain sentence for a failed step, with the underlying error and what to do.
+    """Return a sentence about a failed step, with the underlying error and what to do.
 
     Args:
-        error: What was raised.
-        lines: What was printed before.
+        error: The exception.
+        lines: The output that was printed before.
     """
     said, low = last_line(error, lines), "\n".join([*lines[-40:], str(error)]).lower()
     if any(word in low for word in _DISK):
         advice = _("Free some disk space and press Install again.")
     elif any(word in low for word in _FOLDER):
         advice = _(
-            "The folder of Slicer may not be written: restart Slicer if its files are in use, install Slicer in a "
-            "folder of your own, or ask whoever administers this computer."
+            "Slicer's folder is not writable: restart Slicer if its files are in use, install Slicer in a folder of "
+            "your own, or ask the administrator of this computer."
         )
     elif any(word in low for word in _NETWORK):
         advice = _(
@@ -152,8 +154,8 @@ def failure(error: BaseException, lines: Sequence[str]) -> str:
         ).format(offline=offline_help())
     elif any(word in low for word in _NOT_FOUND):
         advice = _(
-            "There is no version that fits to what is installed already, maybe by another extension, or the package "
-            "index cannot be reached. Try a fresh Slicer. {offline}"
+            "No version is compatible with the packages that are already installed, perhaps by another extension, or "
+            "the package index cannot be reached. Try a fresh installation of Slicer. {offline}"
         ).format(offline=offline_help())
     else:
         advice = _("Restart Slicer and press Install again; if that does not help, send the application's log.")
@@ -162,7 +164,7 @@ def failure(error: BaseException, lines: Sequence[str]) -> str:
 
 
 def offline_help() -> str:
-    """How to install without a network."""
+    """Return how to install without a network."""
     return _(
         "Without a network: on a computer that has one, with the same system and the same Slicer, run "
         "`PythonSlicer -m pip download -d wheels torch torchvision -r {requirements}`, copy the folder "
@@ -172,6 +174,6 @@ def offline_help() -> str:
 
 
 def sam2_failed(reason: str) -> str:
-    """What it means that SAM 2 could not be installed."""
-    text = _("Everything is installed but SAM 2: its models are shown as not available, all others can be used.")
+    """Return what it means that SAM 2 could not be installed."""
+    text = _("Everything except SAM 2 is installed: its models are not available, all others can be used.")
     return f"{text} {reason}".strip()

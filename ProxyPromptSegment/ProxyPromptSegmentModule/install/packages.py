@@ -1,4 +1,4 @@
-"""Which Python packages are there, read from their metadata: nothing is imported, so it costs a tenth of a second."""
+"""The installed Python packages, read from their metadata: takes a tenth of a second, because nothing is imported."""
 
 from __future__ import annotations
 
@@ -10,82 +10,82 @@ from pathlib import Path
 from typing import Protocol
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
-# What is imported of the packages that the program itself uses; of the others their metadata must do.
+# Import names of the packages that the program itself uses; for other packages the metadata has to suffice.
 IMPORT_NAMES = {
     "einops": "einops", "filelock": "filelock", "hydra-core": "hydra", "iopath": "iopath", "numpy": "numpy",
     "peft": "peft", "platformdirs": "platformdirs", "pynrrd": "nrrd", "safetensors": "safetensors", "sam2": "sam2",
     "scipy": "scipy", "segment-anything": "segment_anything", "simpleitk": "SimpleITK", "slicerio": "slicerio",
     "torch": "torch", "torchvision": "torchvision",
 }  # fmt: skip
-# Slicer brings these, and other modules use them while it runs: whatever version it has stays.
+# Parts of Slicer that other modules are using while it runs: their versions are never changed.
 SLICERS_OWN = ("numpy", "scipy", "simpleitk")
-# Once they are there, PyTorch's parts stay as the extension PyTorch has chosen them for the graphics card.
+# Installed parts of PyTorch stay as well: the extension PyTorch has chosen them for the graphics card.
 HELD = (*SLICERS_OWN, "torch", "torchvision")
 
 
 class Specifier(Protocol):
-    """Versions that suit."""
+    """A set of versions."""
 
     def contains(self, item: str, prereleases: bool | None = None) -> bool:
-        """Whether a version is one of them."""
+        """Return whether it contains a version."""
 
 
 class Marker(Protocol):
-    """Where a requirement holds."""
+    """The condition of a requirement."""
 
     def evaluate(self, environment: dict[str, str]) -> bool:
-        """Whether it holds here."""
+        """Return whether it holds in this environment."""
 
 
 class Requirement(Protocol):
-    """What is used of a `packaging.requirements.Requirement`."""
+    """The part of `packaging.requirements.Requirement` that is used here."""
 
     @property
     def name(self) -> str:
-        """The package."""
+        """Name of the package."""
 
     @property
     def specifier(self) -> Specifier:
-        """Its versions."""
+        """Versions that fulfil it."""
 
     @property
     def marker(self) -> Marker | None:
-        """Where it is needed; None means everywhere."""
+        """Condition under which it applies; None means always."""
 
 
 def requirement_of(line: str) -> Requirement:
-    """The requirement of a line such as ``"numpy>=2.0; python_version > '3.9'"``."""
+    """Parse a line such as ``"numpy>=2.0; python_version > '3.9'"``."""
     try:
         from packaging import requirements
-    except ImportError:  # pip has one for itself
+    except ImportError:  # pip has its own copy
         from pip._vendor.packaging import requirements  # type: ignore[no-redef]
     made: Requirement = requirements.Requirement(line)
     return made
 
 
 def normal(name: str) -> str:
-    """A package's name as the index compares it."""
+    """Normalise a package's name as package indexes do."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 
 def read_requirements(file: Path) -> list[str]:
-    """The lines of a requirements or constraints file without comments."""
+    """Read the lines of a requirements or constraints file, without comments."""
     lines = [line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line and not line.startswith("-")]
 
 
 class Packages:
-    """The packages of this Python.
+    """The packages that are installed in this Python.
 
     Args:
-        path: Folders to look in; by default those of `sys.path`.
+        path: Folders to search; by default those of `sys.path`.
     """
 
     def __init__(self, path: Sequence[str] | None = None) -> None:
         self._path = None if path is None else [str(folder) for folder in path]
 
     def version(self, name: str) -> str | None:
-        """The installed version; "" if it is there without saying its version, None if it is not there."""
+        """Return the installed version; "" if it has none, None if the package is not installed."""
         name = normal(name)
         distribution, imported = self._distribution(name), IMPORT_NAMES.get(name)
         if imported is not None and not self._importable(imported):
@@ -95,18 +95,18 @@ class Packages:
         return "" if name in SLICERS_OWN else None
 
     def _importable(self, name: str) -> bool:
-        """Whether there is a package of this name to import; imports nothing."""
+        """Return whether a package of this name could be imported; imports nothing."""
         if self._path is not None:
             return machinery.PathFinder.find_spec(name, self._path) is not None
         try:
             return importlib.util.find_spec(name) is not None
-        except ValueError:  # in sys.modules, and made by hand
+        except ValueError:  # in sys.modules, without a spec
             return True
 
     def unmet(self, lines: Iterable[str]) -> list[str]:
-        """What is missing or has an unsuitable version, with whatever those packages need in turn.
+        """Return requirements that are missing or have an unsuitable version, including transitive ones.
 
-        This finds an installation that broke off: the package is there, something that it needs is not.
+        This also detects an interrupted installation, in which a package is installed but not its dependencies.
 
         Args:
             lines: Requirements, each with an optional marker.
@@ -115,7 +115,7 @@ class Packages:
         found: dict[str, str] = {}
         seen: set[str] = set()
         level, top = list(lines), True
-        while level:  # level by level, so that our own ranges are told and not those of other packages
+        while level:  # level by level, so that our own version ranges are reported, not those of others
             below: list[str] = []
             for requirement in map(requirement_of, level):
                 name = normal(requirement.name)
@@ -130,22 +130,22 @@ class Packages:
         return list(found.values())
 
     def _suits(self, requirement: Requirement, ours: bool) -> bool:
-        """Whether the package is there in a suitable version; ``ours``: whether we need it or another package does."""
+        """Return whether a suitable version is installed; ``ours``: whether we need it, not another package."""
         version = self.version(requirement.name)
         if version is None:
             return False
-        # What others ask of Slicer's own packages changes nothing: they stay.
+        # Slicer's own packages stay, whatever other packages require of them.
         kept = version == "" or (not ours and normal(requirement.name) in SLICERS_OWN)
         return kept or requirement.specifier.contains(version, True)
 
     def _needs(self, name: str) -> list[str]:
-        """What an installed package needs, extras apart."""
+        """Return the requirements of an installed package, without extras."""
         distribution = self._distribution(name)
         lines = (distribution.requires or []) if distribution is not None and name not in SLICERS_OWN else []
         return [line for line in lines if "extra" not in line.partition(";")[2]]
 
     def _distribution(self, name: str) -> metadata.Distribution | None:
-        """A package's metadata."""
+        """Return a package's metadata, or None."""
         if self._path is None:
             try:
                 return metadata.distribution(name)
@@ -154,13 +154,13 @@ class Packages:
         return next(iter(metadata.distributions(name=name, path=self._path)), None)
 
     def constraints(self, pins: Iterable[str], unmet: Iterable[str]) -> list[str]:
-        """Lines for pip's ``-c``: tested versions of what is new, and a hold on what must stay as it is.
+        """Return lines for pip's ``-c``: tested versions of new packages, current versions of those that must stay.
 
-        What Slicer or another extension has installed already gets no line, so pip leaves it alone where it can.
+        Packages that Slicer or another extension has installed get no line, so pip keeps them where possible.
 
         Args:
             pins: Lines of the program's constraints file.
-            unmet: What `unmet` has found.
+            unmet: The result of `unmet`.
         """
         new = {normal(requirement_of(line).name) for line in unmet}
         lines = [f"{name}=={version}" for name in HELD if name not in new and (version := self.version(name))]

@@ -1,7 +1,7 @@
-"""What Slicer offers for installing packages, behind one small face, so that tests need no Slicer.
+"""Slicer's functions for installing packages behind a small interface, so that tests do not need Slicer.
 
-The functions of Slicer and of the extension PyTorch have changed their keywords before; only those are passed that the
-function has.
+The keywords of these functions differ between versions of Slicer and of the extension PyTorch; only keywords that a
+function accepts are passed.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ REQUESTER = "Proxy Prompt Segment"
 
 
 class InstallTools(Protocol):
-    """What `first_run` needs; main thread only. Each call ends when its work has ended, and raises where it failed."""
+    """Functions that the installer needs; main thread only. Each blocks until it is done, and raises if it fails."""
 
     def testing(self) -> bool:
-        """Whether Slicer runs its tests, in which nothing is asked and nothing installed."""
+        """Return whether Slicer runs in testing mode, in which nothing is asked or installed."""
 
     def has_pytorch_extension(self) -> bool:
-        """Whether the extension PyTorch is there."""
+        """Return whether the extension PyTorch is installed."""
 
     def install_torch(self, requirement: str) -> None:
-        """Installs torch and torchvision through the extension; ``requirement`` like ``">=2.6"``."""
+        """Install torch and torchvision through the extension; ``requirement`` like ``">=2.6"``."""
 
     def ensure(self, requirements: Sequence[str], constraints: Path) -> None:
-        """Installs what is missing of some requirements; the user has agreed already."""
+        """Install those requirements that are missing; the user has already agreed."""
 
     def pip(self, arguments: Sequence[str]) -> None:
-        """``pip install`` with these arguments."""
+        """Run ``pip install`` with these arguments."""
 
 
 def suitable(function: Callable[..., object], keywords: dict[str, object]) -> dict[str, object]:
-    """Those keywords that a function takes."""
+    """Return those keywords that a function accepts."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -48,7 +48,7 @@ def suitable(function: Callable[..., object], keywords: dict[str, object]) -> di
 
 
 class SlicerTools:
-    """The real ones."""
+    """The functions of the running Slicer."""
 
     def testing(self) -> bool:
         """See `InstallTools`."""
@@ -66,7 +66,7 @@ class SlicerTools:
             import PyTorchUtils
         except ImportError:
             return False
-        return hasattr(PyTorchUtils, "PyTorchUtilsLogic")  # another module of this name has none
+        return hasattr(PyTorchUtils, "PyTorchUtilsLogic")  # other modules of this name lack it
 
     def install_torch(self, requirement: str) -> None:
         """See `InstallTools`."""
@@ -94,13 +94,13 @@ class SlicerTools:
 
 
 class _Tee:
-    """Passes on what is written, and remembers its last lines."""
+    """A text stream that forwards its input to another one and keeps the last lines."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream, self.lines = stream, [""]
 
     def write(self, text: str) -> int:
-        """Takes text, in any pieces."""
+        """Forward text and keep it."""
         first, *rest = text.split("\n")
         self.lines = [*self.lines[:-1], self.lines[-1] + first, *rest][-200:]
         if self.stream is not None:
@@ -108,21 +108,21 @@ class _Tee:
         return len(text)
 
     def flush(self) -> None:
-        """Passes it on."""
+        """Flush the other stream."""
         if self.stream is not None:
             self.stream.flush()
 
     def __getattr__(self, name: str) -> object:
-        """Whatever else a stream is asked for."""
+        """Return any other attribute of the other stream."""
         return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
 def overheard() -> Iterator[list[str]]:
-    """Remembers what is printed inside, because Slicer prints what pip says and raises without it.
+    """Record what is printed inside the block: Slicer prints the output of pip but leaves it out of its exceptions.
 
     Yields:
-        A list that has the lines once the block has ended.
+        A list that contains the lines after the block.
     """
     tee = _Tee(sys.stdout)
     lines: list[str] = []
@@ -135,7 +135,7 @@ def overheard() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Sets variables of the environment, which pip inherits, for a while."""
+    """Set environment variables, which pip inherits, during the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

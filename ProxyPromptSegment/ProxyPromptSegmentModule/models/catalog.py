@@ -1,4 +1,4 @@
-"""The catalogue of models: what is on this machine, what can be fetched, and the fetching, beside the main thread."""
+"""The catalogue of models: those on this machine, those to download, and transfers in a background thread."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ORDER = (ModelKind.MODEL, ModelKind.GENERATOR, ModelKind.BACKBONE)
 
 
 class ModelCatalog:
-    """What the registry knows, with what this machine has of it; one transfer at a time, others wait."""
+    """The models of the registry and their state on this machine; transfers run one at a time."""
 
     def __init__(self) -> None:
-        """Looks nowhere yet, and starts no thread."""
+        """Create an empty queue; nothing is read and no thread is started yet."""
         self._queue = TransferQueue()
 
     def rows(self) -> list[ModelRow]:
-        """All models: those that can segment first. Reads no weights and imports no torch.
+        """Return all models, those that can segment first. Reads no weights and imports no torch.
 
         Raises:
             CheckpointError: If the program's registry is damaged.
@@ -41,34 +41,34 @@ class ModelCatalog:
         return [row_of(entry, known.get(entry.base), cache) for entry in ordered]
 
     def row(self, name: str) -> ModelRow:
-        """One of them.
+        """Return the row of a model.
 
         Raises:
-            CheckpointError: If there is none of this name.
+            CheckpointError: If there is no model of this name.
         """
         return next((row for row in self.rows() if row.name == name), None) or _no_such(name)
 
     def needed(self, name: str) -> list[ModelRow]:
-        """What a generator needs beside it; the rows say whether it is here.
+        """Return the weights that a generator needs in addition; the rows say whether they are on this machine.
 
         Raises:
-            CheckpointError: If there is no model of this name, or the registry lacks what it needs.
+            CheckpointError: If there is no model of this name, or the registry lacks the weights that it needs.
         """
         base = self.row(name).base
         return [self.row(base)] if base else []
 
     def download(self, name: str, manner: Manner | None = None) -> Transfer:
-        """Fetches weights, and first those that they need; goes on where an earlier attempt stopped.
+        """Download weights, after those that they need; an interrupted download is resumed.
 
-        Consent is asked for before, by whoever calls. Asked again for what waits or runs, it gives the same transfer.
-        What cannot be downloaded is told by the transfer.
+        The caller asks for consent first. If a transfer of this model is waiting or running, that one is returned. If
+        the model cannot be downloaded, the transfer reports it.
 
         Args:
-            name: Its name.
+            name: Name of the model.
             manner: A `weights.download.Manner`: time-outs, and whether http is allowed.
 
         Raises:
-            CheckpointError: If there is none of this name.
+            CheckpointError: If there is no model of this name.
         """
         label = _("Downloading {name}").format(name=name)
         going = next((one for one in self.transfers if (one.name, one.label) == (name, label)), None)
@@ -87,11 +87,11 @@ class ModelCatalog:
         return self._queue.add(Transfer(name, label, work, sum(one.bytes or 0 for one in wanted)))
 
     def import_file(self, path: Path | str, name: str | None = None) -> Transfer:
-        """Takes weights from a file or a folder of files, known by their hash.
+        """Import weights from a file or a folder of files, recognised by their hash.
 
         Args:
-            path: Where they lie; they stay there.
-            name: Whose weights the file is, where nobody has told a hash beforehand; its tensors are looked at then.
+            path: The file or folder; it is copied, not moved.
+            name: Model to import the file as, if its hash is not known in advance; its tensors are checked instead.
 
         Raises:
             CheckpointError: If there is no model of this name.
@@ -110,10 +110,10 @@ class ModelCatalog:
         return self._queue.add(Transfer(name or "", _("Importing {file}").format(file=path.name), work))
 
     def verify(self, name: str) -> Transfer:
-        """Reads a file again and compares; fails with a sentence where it is missing or damaged.
+        """Verify the hash of a model's file; the transfer fails if the file is missing or damaged.
 
         Raises:
-            CheckpointError: If there is none of this name.
+            CheckpointError: If there is no model of this name.
         """
         entry = _entry(name)
 
@@ -123,19 +123,21 @@ class ModelCatalog:
                 raise CheckpointError(_("'{name}' is not on this machine.").format(name=name))
             expected = entry.sha256 if entry.embedded else ModelCache().expected(entry)
             if reason := check_file(entry, path, expected and expected.lower(), transfer.meter):
-                remedy = _("Install the program again.") if entry.embedded else _("Remove it and fetch it again.")
+                remedy = _("Install the program again.") if entry.embedded else _("Remove it and download it again.")
                 raise CheckpointError(
-                    _("'{name}' is not right: {reason}. {remedy}").format(name=name, reason=reason, remedy=remedy)
+                    _("The file of '{name}' is not valid: {reason}. {remedy}").format(
+                        name=name, reason=reason, remedy=remedy
+                    )
                 )
             return True
 
         return self._queue.add(Transfer(name, _("Checking {name}").format(name=name), work))
 
     def remove(self, name: str) -> int:
-        """Removes downloaded or imported weights and half-finished downloads; returns the bytes that became free.
+        """Remove downloaded or imported weights and partial downloads; return the number of bytes freed.
 
         Raises:
-            CheckpointError: If it comes with the program, or a transfer of it goes on.
+            CheckpointError: If it comes with the program, or a transfer of it is in progress.
             OutputError: If it cannot be removed.
         """
         entry = _entry(name)
@@ -145,7 +147,7 @@ class ModelCatalog:
         busy = next((one for one in going if name in (one.name, _entry(one.name).base)), None)
         if busy:
             raise CheckpointError(
-                _("{label} goes on; cancel it, or wait for its end, before you remove '{name}'.").format(
+                _("{label} is in progress; cancel it or wait until it ends before you remove '{name}'.").format(
                     label=busy.label, name=name
                 )
             )
@@ -153,13 +155,13 @@ class ModelCatalog:
 
     @property
     def transfers(self) -> list[Transfer]:
-        """Those that run or wait, in this order."""
+        """The running transfer and those that wait, in this order."""
         return self._queue.transfers
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Cancels everything and waits until the thread has ended; True if it has.
+        """Cancel all transfers and wait for the thread; return whether it has ended.
 
-        A server that is silent keeps the thread up to its time-out (`Manner.timeout`); it ends by itself then.
+        While a server does not answer, the thread lives until the time-out (`Manner.timeout`).
         """
         return self._queue.close(timeout)
 
@@ -169,44 +171,44 @@ def _entry(name: str) -> ModelEntry:
 
 
 def _no_such(name: str) -> NoReturn:
-    """Refuses a name.
+    """Raise the error for an unknown name.
 
     Raises:
         CheckpointError: Always.
     """
     known = ", ".join(entry.name for entry in known_entries())
-    raise CheckpointError(_("There is no model '{name}'; there are {known}.").format(name=name, known=known))
+    raise CheckpointError(_("There is no model '{name}'; choose one of {known}.").format(name=name, known=known))
 
 
 def _recognised(path: Path) -> list[tuple[ModelEntry, Path]]:
-    """The files of the registry that lie there.
+    """Return the registry entries whose files are found in a path.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If there are none.
     """
     entries = [entry for entry in known_entries() if not entry.embedded]
     found = [(one.entry, one.path) for one in recognise([path], entries) if one.entry]
     if not found:
         raise CheckpointError(
             _(
-                "{file} holds none of the known weights. They are known by their hash, so a damaged file or another "
-                "version is not; if it is the right one, fetch it again."
+                "{file} contains none of the known weights. Weights are recognised by their hash, so a damaged file or "
+                "another version is not recognised; fetch the file again."
             ).format(file=path.name)
         )
     return found
 
 
 def _checked(entry: ModelEntry, path: Path) -> ModelEntry:
-    """The entry that a file is imported as; where nobody has told its hash, its tensors are looked at before.
+    """Check that a file can be imported as an entry; without a known hash, its tensors are checked.
 
     Raises:
-        CheckpointError: If it is no file, belongs to a model of the program, or its tensors are not those of the entry.
+        CheckpointError: If the file does not exist, the model comes with the program, or the tensors do not match.
     """
     if entry.embedded:
         raise CheckpointError(_("'{name}' comes with the program and is not imported.").format(name=entry.name))
     if not path.is_file():
         raise CheckpointError(
-            _("There is no file {path}; choose the file of '{name}'.").format(path=path, name=entry.name)
+            _("The file {path} does not exist; choose the file of '{name}'.").format(path=path, name=entry.name)
         )
     if not entry.sha256:
         if entry.kind == ModelKind.BACKBONE:

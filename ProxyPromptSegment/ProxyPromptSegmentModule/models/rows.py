@@ -1,4 +1,4 @@
-"""What a table of models says of each: whether it can segment now, and what is missing where it cannot."""
+"""Rows of the model table: whether a model can segment now, and otherwise what is missing."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ProxyPromptSegmentLib.weights.registry import ModelEntry
 from ProxyPromptSegmentLib.wording import size_text
 from ProxyPromptSegmentModule.translation import _
 
-# What every backbone of SAM 2's architecture is called by; the full list lies in a module that imports torch.
+# Prefix of all SAM 2 backbones; the full list is in a module that imports torch.
 _WITH_MEMORY = "sam2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """A model or weights, as the table shows it.
+    """A model or a weights file, as the table shows it.
 
     Attributes:
         name: Its name in the registry.
-        kind: ``model``, ``generator`` (needs ``base`` beside it) or ``backbone`` (cannot segment alone).
-        state: For a person: "with the program", "installed", "can be downloaded", "to be imported", "needs the package
+        kind: ``model``, ``generator`` (needs ``base`` in addition) or ``backbone`` (cannot segment alone).
+        state: In words: "with the program", "installed", "can be downloaded", "to be imported", "needs the package
             ...", or what is missing.
-        bytes: Size of the file; None where it is not known.
+        bytes: Size of the file; None if unknown.
         licence: Licence of the weights.
-        description: One sentence.
-        trained_on: The data.
+        description: Description in one sentence.
+        trained_on: Data that it was trained on.
         usable: Whether it can segment now.
-        follows: Whether it has a memory, with which it follows objects through frames and slices (SAM 2).
-        reason: Why it cannot be used now, and what to do; "" where it can.
+        follows: Whether it has a memory (SAM 2), with which it follows objects through frames and slices.
+        reason: Why it cannot be used now, and what to do; "" if it can.
         here: Whether its file is on this machine.
         can_download: Whether `ModelCatalog.download` would fetch it.
         can_remove: Whether `ModelCatalog.remove` would free something.
-        kept: Bytes of an interrupted download; the next one goes on there.
-        base: Name of the weights that a generator needs; "" where none.
-        package: Package that it needs; "" where none.
+        kept: Bytes of an interrupted download, which the next one resumes.
+        base: Name of the weights that a generator needs; "" for none.
+        package: Python package that it needs; "" for none.
         citation: What to cite.
     """
 
@@ -62,7 +62,7 @@ class ModelRow:
 
 
 def known_entries() -> list[ModelEntry]:
-    """The registry; without the user's own part where the package that finds it is not installed yet.
+    """Return the registry; without the user's own entries if the package that locates them is not installed.
 
     Raises:
         CheckpointError: If the program's registry is damaged.
@@ -74,7 +74,7 @@ def known_entries() -> list[ModelEntry]:
 
 
 def open_cache() -> ModelCache | None:
-    """The cache of weights; None where the package that finds its folder is not installed yet."""
+    """Return the cache of weights; None if the package that locates its folder is not installed."""
     try:
         return ModelCache()
     except ImportError:
@@ -82,20 +82,20 @@ def open_cache() -> ModelCache | None:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported, found out without importing it."""
+    """Return whether a package could be imported, without importing it."""
     try:
         spec = importlib.util.find_spec(package.replace("-", "_"))
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None  # a folder of this name that is no package has no origin
+    return spec is not None and spec.origin is not None  # a folder that is not a package has no origin
 
 
 def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None) -> ModelRow:
-    """Describes an entry.
+    """Build the row of an entry.
 
     Args:
         entry: The entry.
-        base: The weights that it needs beside it; None where it needs none or the registry lacks them.
+        base: The weights that it needs in addition; None if it needs none or the registry lacks them.
         cache: The cache, see `open_cache`.
     """
     here, kept = _is_here(entry, cache), 0 if entry.embedded or cache is None else cache.kept(entry)
@@ -115,7 +115,8 @@ def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None)
         ).format(name=_(" and ").join(lacking))
     if entry.kind == ModelKind.BACKBONE:
         reason = _(
-            "These are weights of an image backbone alone; a prompt generator trained on them segments with them."
+            "These are the weights of an image backbone only; to segment, choose a prompt generator that was trained "
+            "on them."
         )
     return ModelRow(
         name=entry.name,
@@ -145,7 +146,7 @@ def _is_here(entry: ModelEntry, cache: ModelCache | None) -> bool:
 
 
 def _place(entry: ModelEntry, here: bool, fetchable: bool) -> tuple[str, str]:
-    """Where the file is in a few words, and why that hinders, or ""."""
+    """Return where the file is, in a few words, and why the model cannot be used therefore, or ""."""
     if entry.embedded:
         missing = _("Its file is missing; install the program again.")
         return (_("with the program"), "") if here else (_("missing"), missing)
@@ -154,4 +155,4 @@ def _place(entry: ModelEntry, here: bool, fetchable: bool) -> tuple[str, str]:
     if fetchable:
         size = size_text(entry.bytes or 0)
         return _("can be downloaded"), _("It is not on this machine; download it ({size}).").format(size=size)
-    return _("to be imported"), _("It is not on this machine, and only its file can bring it here; import that.")
+    return _("to be imported"), _("It is not on this machine and cannot be downloaded; import its file.")

@@ -1,4 +1,4 @@
-"""Transfers of weights beside the main thread: one at a time, to be looked at and cancelled; no Qt, no MRML."""
+"""Transfers of weights in a background thread, one at a time, which can be polled and cancelled; no Qt, no MRML."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TransferProgress:
-    """How far a transfer is.
+    """Progress of a transfer.
 
     Attributes:
         state: Whether it waits, runs or has ended.
-        what: The file or stage, for a person.
-        received: Bytes so far, with those of earlier attempts.
-        total: All bytes; 0 while that is not known.
-        bytes_per_second: Over the last seconds; 0 while nothing is known.
-        seconds_left: Estimated; None while nothing is known.
-        error: The sentence of a failure; "" where there is none.
+        what: The file or stage, in words.
+        received: Bytes so far, including those of earlier attempts.
+        total: Total number of bytes; 0 while unknown.
+        bytes_per_second: Speed over the last seconds; 0 while unknown.
+        seconds_left: Estimated remaining time; None while unknown.
+        error: The sentence of a failure; "" if there is none.
     """
 
     state: TransferState
@@ -44,41 +44,41 @@ class TransferProgress:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the transfer has ended."""
         return self.state.ended
 
 
 class Meter(Progress):
-    """Counts bytes of several files as one whole and tells how fast they come."""
+    """A counter for the bytes of several files together, and for their speed."""
 
     def __init__(self, total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begins at nothing; ``total`` is that of all files, 0 takes it from each stage."""
+        """Start at zero; ``total`` covers all files, 0 uses the total of each stage."""
         self.total, self.clock = total, clock
         self.before, self.done, self.stage, self.what = 0, 0, 0, ""
         self.seen: deque[tuple[float, int]] = deque()
         self.lock = threading.Lock()
 
     def start(self, total: int, what: str) -> None:
-        """Begins a file, or begins it again."""
+        """Start a file, or restart it."""
         with self.lock:
             self.done, self.stage, self.what = 0, total, what
             self.seen.clear()
 
     def step(self, n: int = 1, note: str = "") -> None:
-        """Reports ``n`` more bytes; the first may be there from an earlier attempt and tell nothing of the speed."""
+        """Count ``n`` more bytes; the first call may include an earlier attempt, so the speed ignores it."""
         with self.lock:
             self.done += n
             self.seen.append((self.clock(), self.done))
 
     def next_file(self, size: int) -> None:
-        """One file of ``size`` bytes is complete; what comes next is counted on top."""
+        """Add a complete file of ``size`` bytes; later bytes are added to it."""
         with self.lock:
             self.before += size
             self.done, self.stage = 0, 0
             self.seen.clear()
 
     def reading(self, state: TransferState, error: str = "") -> TransferProgress:
-        """How far it is now."""
+        """Return the current progress."""
         with self.lock:
             now, received = self.clock(), self.before + self.done
             total = self.total or self.before + self.stage
@@ -103,18 +103,18 @@ class Meter(Progress):
 
 
 class Transfer:
-    """Something that goes on beside the main thread; look at it with `poll`.
+    """A download, import or verification in the background thread; `poll` returns its progress.
 
-    Slicer's event loop keeps Python's lock: whoever polls from a timer has to yield it there (sleep a few
-    milliseconds), or the transfer crawls.
+    Slicer's event loop holds Python's global lock: a timer that polls has to release it (by sleeping a few
+    milliseconds), otherwise the transfer is very slow.
 
     Attributes:
-        name: Name of the model; "" while an import has not recognised it.
-        label: What goes on, for a person.
+        name: Name of the model; "" until an import has recognised it.
+        label: Description of the transfer for the user.
     """
 
     def __init__(self, name: str, label: str, work: Callable[[Transfer], bool], total: int = 0) -> None:
-        """Is made by `TransferQueue.add`; ``work`` returns False where it was cancelled."""
+        """Create a waiting transfer for `TransferQueue.add`; ``work`` returns False if it was cancelled."""
         self.name, self.label = name, label
         self.cancel_token, self.meter = CancelToken(), Meter(total)
         self.meter.what = label
@@ -122,23 +122,23 @@ class Transfer:
         self._ended, self._lock = threading.Event(), threading.Lock()
 
     def poll(self) -> TransferProgress:
-        """How far it is; never waits."""
+        """Return the progress without waiting."""
         return self.meter.reading(self._state, self._error)
 
     def cancel(self) -> None:
-        """Stops at the next piece; what was received is kept, and a later download goes on there."""
+        """Stop at the next chunk; received data is kept, and a later download resumes there."""
         self.cancel_token.cancel()
         with self._lock:
             if self._state == TransferState.WAITING:
                 self._end(TransferState.CANCELLED)
 
     def wait(self, seconds: float | None = None) -> TransferProgress:
-        """Blocks until it has ended; for scripts."""
+        """Block until it has ended; for scripts."""
         self._ended.wait(seconds)
         return self.poll()
 
     def run(self) -> None:
-        """Does the work on this thread; whatever happens becomes a state."""
+        """Do the work in the calling thread; the outcome, including any exception, becomes the state."""
         with self._lock:
             if self._state != TransferState.WAITING:
                 return
@@ -165,10 +165,10 @@ class Transfer:
 
 
 class TransferQueue:
-    """Does transfers one after another on a thread that lives as long as there are some."""
+    """A queue of transfers, done one by one in a thread that lives while there are any."""
 
     def __init__(self) -> None:
-        """No thread is started before the first transfer."""
+        """Create an empty queue; the thread is started with the first transfer."""
         self._waiting: deque[Transfer] = deque()
         self._lock = threading.Lock()
         self._running: Transfer | None = None
@@ -177,24 +177,24 @@ class TransferQueue:
 
     @property
     def transfers(self) -> list[Transfer]:
-        """Those that run or wait, in this order."""
+        """The running transfer and those that wait, in this order."""
         with self._lock:
             every = [self._running, *self._waiting]
         return [transfer for transfer in every if transfer is not None and not transfer.poll().ended]
 
     def add(self, transfer: Transfer) -> Transfer:
-        """Puts one behind the others."""
+        """Append a transfer."""
         with self._lock:
             self._waiting.append(transfer)
             if not self._busy:
                 self._busy = True
-                # A daemon: a program that ends does not wait for a silent server; what was received is kept anyhow.
+                # A daemon, so that exiting does not wait for an unresponsive server; received data is kept anyway.
                 self._thread = threading.Thread(target=self._go_on, name="ProxyPromptTransfers", daemon=True)
                 self._thread.start()
         return transfer
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Cancels all and waits for the thread's end; True if it has ended."""
+        """Cancel all transfers and wait for the thread; return whether it has ended."""
         with self._lock:
             thread, every = self._thread, [self._running, *self._waiting]
         for transfer in every:

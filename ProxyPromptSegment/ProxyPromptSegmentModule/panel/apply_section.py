@@ -94,7 +94,7 @@ class ApplySection(Section):
         if self._state.running:
             button.text = _("Stop the live preview") if self.live else _("Cancel")
             button.enabled = not self._cancelling
-            button.toolTip = _("Stops after the slice that is being computed; what is done stays.")
+            button.toolTip = _("Stops after the slice that is being computed; finished slices are kept.")
             return
         self._cancelling = False
         button.text = _("Apply")

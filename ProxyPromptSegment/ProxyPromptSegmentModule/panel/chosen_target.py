@@ -137,7 +137,7 @@ class ChosenTarget:
         if scope == Scope.BOX and parameters.box is None:
             return _("Draw or select the box whose slices are to be segmented.")
         if scope == Scope.BOX and not self.slices():
-            return _("The box lies beside the volume; move it onto the part to segment.")
+            return _("The box does not intersect the volume; move it to the part to segment.")
         if scope == Scope.SLICES and not self.slices():
             return _("Choose at least one slice.")
         return ""

@@ -118,16 +118,20 @@ class LibrarySection(Section):
         select = here or ("" if chosen else _("Select one or more cases in the list."))
         damaged = next((one.problem for one in chosen if one.problem), "")
         allow(ui.libraryAddButton, select or damaged, _("Adds the selected cases to the table of supports."))
-        allow(ui.libraryDeleteButton, select, _("Deletes the selected cases from the library, after asking."))
-        allow(ui.libraryImportButton, here, _("Takes cases from a zip file into the library."))
+        allow(
+            ui.libraryDeleteButton,
+            select,
+            _("Deletes the selected cases from the library; asks for confirmation first."),
+        )
+        allow(ui.libraryImportButton, here, _("Imports cases from a zip file into the library."))
         empty = here or ("" if self.entries else _("The library is empty."))
-        allow(ui.libraryExportButton, empty, _("Writes the selected cases (or all) into a zip file."))
+        allow(ui.libraryExportButton, empty, _("Exports the selected cases (or all) to a zip file."))
         target = "" if self._state.parameters.targetVolume is not None else _("Select the volume to segment first.")
         busy = _("The library is being compared.") if self._asking else ""
         allow(
             ui.librarySuggestButton,
             self._state.obstacle or empty or target or busy,
-            _("Ranks the library by likeness to the target, and says when nothing resembles it."),
+            _("Ranks the library by likeness to the target, and warns if nothing resembles it."),
         )
         row = self._state.selected_row()
         which = "" if row is not None else _("Select the support to save in the table of supports.")
@@ -136,7 +140,7 @@ class LibrarySection(Section):
         allow(
             ui.librarySaveButton,
             here or which or again or problem,
-            _("Copies image and masks of the selected support."),
+            _("Copies the image and the masks of the selected support into the library."),
         )
 
     # --- what the user does -----------------------------------------------------------------------------------
@@ -181,7 +185,7 @@ class LibrarySection(Section):
         self._asking = False
         self._likeness = {one.entry.id: one for one in suggestions if not isinstance(one.entry, SupportCase)}
         self.look_again()
-        best = _("The cases most like the target come first.") if suggestions else ""
+        best = _("The cases most like the target are listed first.") if suggestions else ""
         say(self._ui.libraryMessageLabel, sentence or best)
         self._state.changed.emit()
 
@@ -202,7 +206,7 @@ class LibrarySection(Section):
                 identifying=identifying,
             )
             self.look_again()
-            known = _("The library has this case already, as “{title}”.")
+            known = _("The library already has this case, as “{title}”.")
             text = known if entry.already_there else _("Saved as “{title}”.")
             say(ui.libraryMessageLabel, text.format(title=entry.title))
             if not entry.already_there:  # they are of this case; the next one is perhaps of the same reader
@@ -222,11 +226,13 @@ class LibrarySection(Section):
                 found = import_zip(library, path)
             self.look_again()
             taken = sum(one.entry is not None and not one.already_there for one in found)
-            lines = [_("Cases taken into the library: {count}.").format(count=taken)]
+            lines = [_("Cases imported into the library: {count}.").format(count=taken)]
             lines += [
                 _("{title}: {reason}").format(title=one.title, reason=one.refusal) for one in found if one.refusal
             ]
-            lines += [_("{title} was there already.").format(title=one.title) for one in found if one.already_there]
+            lines += [
+                _("{title} was already in the library.").format(title=one.title) for one in found if one.already_there
+            ]
             say(self._ui.libraryMessageLabel, "\n".join(lines))
         self._state.changed.emit()
 
@@ -242,13 +248,13 @@ class LibrarySection(Section):
             chosen = self.selected() or self.entries
             with slicer.util.WaitCursor():
                 export_zip(library, chosen, path if path.endswith(".zip") else f"{path}.zip")
-            say(self._ui.libraryMessageLabel, _("Cases written: {count}.").format(count=len(chosen)))
+            say(self._ui.libraryMessageLabel, _("Cases exported: {count}.").format(count=len(chosen)))
 
     def on_delete(self) -> None:
         """Deletes the selected cases, after asking."""
         chosen, library = self.selected(), self._state.library
         titles = "\n".join(one.title or one.id for one in chosen)
-        question = _("Delete these cases from the library for good?\n\n{titles}").format(titles=titles)
+        question = _("Permanently delete these cases from the library?\n\n{titles}").format(titles=titles)
         if library is None or not slicer.util.confirmOkCancelDisplay(question, _("Delete cases")):
             return
         with said_in(self._ui.libraryMessageLabel):

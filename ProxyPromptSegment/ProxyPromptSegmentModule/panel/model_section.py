@@ -80,8 +80,8 @@ class ModelSection(Section):
         ui.followMemoryBox.checked = parameters.followMemory and self._model.follows
         allow(
             ui.followMemoryBox,
-            "" if self._model.follows else _("Only models of the SAM 2 kind have a memory; choose one above."),
-            _("The model remembers the slices before (SAM 2). Slower, and steadier between slices."),
+            "" if self._model.follows else _("Only SAM 2 models have a memory; choose one above."),
+            _("The model remembers the previous slices (SAM 2): slower, but more consistent from slice to slice."),
         )
         self._show_axes()
         self._show_about(row)
@@ -128,17 +128,25 @@ class ModelSection(Section):
 
     def _show_buttons(self, row: ModelRow | None) -> None:
         ui, going = self._ui, self._transfer is not None
-        busy = _("A download goes on; wait for it or cancel it.") if going else ""
+        busy = _("A download is in progress; wait for it or cancel it.") if going else ""
         nothing = self._state.obstacle if self._state.catalog is None else ""
         amount = size(row.bytes) if row is not None and row.can_download and row.bytes else ""
         ui.modelDownloadButton.text = _("Download ({size})…").format(size=amount) if amount else _("Download…")
         fetched = (
-            "" if row is not None and row.can_download else _("This model needs no download, or cannot be had so.")
+            "" if row is not None and row.can_download else _("This model needs no download, or cannot be downloaded.")
         )
-        allow(ui.modelDownloadButton, busy or nothing or fetched, _("Fetches the selected model, after asking."))
-        tip = _("Takes weights from a file on this computer, for example without internet access.")
+        allow(
+            ui.modelDownloadButton,
+            busy or nothing or fetched,
+            _("Downloads the selected model; asks for confirmation first."),
+        )
+        tip = _("Imports weights from a file on this computer, for example without internet access.")
         allow(ui.modelImportButton, busy or nothing, tip)
-        kept = "" if row is not None and row.can_remove else _("This model comes with the program, or is not here.")
+        kept = (
+            ""
+            if row is not None and row.can_remove
+            else _("This model comes with the program, or is not on this computer.")
+        )
         allow(ui.modelRemoveButton, busy or nothing or kept, _("Removes the selected model's file from this computer."))
         ui.modelCancelButton.setVisible(going)
         ui.modelProgressBar.setVisible(going)
@@ -183,7 +191,7 @@ class ModelSection(Section):
                 )
                 for one in rows
             )
-            question = _("This downloads from the internet; nothing of yours is sent:\n\n{models}\n\nGo on?")
+            question = _("This downloads from the internet; none of your data is sent:\n\n{models}\n\nContinue?")
             if slicer.util.confirmOkCancelDisplay(question.format(models=listed), _("Download a model")):
                 self._follow(catalog.download(row.name))
 
@@ -206,7 +214,7 @@ class ModelSection(Section):
         if slicer.util.confirmOkCancelDisplay(question, _("Remove a model")):
             with said_in(self._ui.modelMessageLabel):
                 freed = catalog.remove(row.name)
-                say(self._ui.modelMessageLabel, _("{size} are free again.").format(size=size(freed)))
+                say(self._ui.modelMessageLabel, _("{size} were freed.").format(size=size(freed)))
             self.look_again()
             self._state.changed.emit()
 
@@ -251,4 +259,4 @@ def _words_of_end(name: str, state: TransferState) -> str:
     """What a transfer without an error has come to."""
     if state == TransferState.CANCELLED:
         return _("Cancelled; what was received is kept, and the next attempt resumes there.")
-    return _("{name} is on this computer now.").format(name=name)
+    return _("{name} is now on this computer.").format(name=name)

@@ -52,7 +52,7 @@ class ObjectsSection(Section):
     def _tip(self, one: ObjectChoice) -> str:
         if one.everywhere:
             return ""
-        return _("Where this object is ticked, only the supports that have it are used.")
+        return _("If this object is ticked, only the supports that have it are used.")
 
     def on_objects(self) -> None:
         """Another choice: kept, and segmented at once where a result is there."""

@@ -85,26 +85,26 @@ class ResultSection(Section):
         nothing = "" if run is not None else _("There is no result yet; press Apply.")
         undone = run is not None and run.undone
         gone = _("The result was undone.") if undone else ""
-        sequence = _("Not for sequences.") if run is not None and run.request.browser is not None else ""
-        allow(ui.undoButton, nothing or gone, _("Takes back everything that the last run wrote."))
+        sequence = _("Not available for sequences.") if run is not None and run.request.browser is not None else ""
+        allow(ui.undoButton, nothing or gone, _("Reverts everything that the last run wrote."))
         kept = "" if undone else _("Nothing was undone.")
-        allow(ui.redoButton, nothing or kept or sequence, _("Brings back what was undone."))
+        allow(ui.redoButton, nothing or kept or sequence, _("Restores what was undone."))
         allow(
             ui.useCorrectedButton,
             nothing or gone or sequence,
             _(
-                "After you have corrected the slice on screen: takes it as one more example. Corrected slices that "
-                "were taken so stay as they are when you segment again."
+                "Adds the slice on screen as another support after you have corrected it. Slices added like this stay "
+                "as they are when you segment again."
             ),
         )
         node = self._segmentation()
         empty = gone or ("" if node is not None else _("There is no result yet; press Apply."))
         allow(ui.editButton, empty, _("Opens the result in the Segment Editor."))
         table, record = self._nodes()
-        lacking = "" if table is not None else _("There is no table of this result.")
+        lacking = "" if table is not None else _("This result has no table.")
         allow(ui.tableButton, empty or lacking, _("Shows the table of results."))
-        lacking = "" if record is not None else _("There is no run record of this result.")
-        tip = _("Opens the text that says how the result was made: model, supports, settings, versions.")
+        lacking = "" if record is not None else _("This result has no run record.")
+        tip = _("Shows the text that documents how the result was made: model, supports, settings, versions.")
         allow(ui.recordButton, empty or lacking, tip)
         ui.show3DButton.enabled = node is not None and not gone
         ui.show3DButton.setSegmentationNode(node)
@@ -141,7 +141,7 @@ class ResultSection(Section):
     def on_redo(self) -> None:
         """Brings it back."""
         run = self._state.result
-        self._said(run is not None and run.redo(), _("This result cannot be brought back any more."))
+        self._said(run is not None and run.redo(), _("This result cannot be restored any more."))
 
     def _said(self, done: bool, sorry: str) -> None:
         say(self._ui.resultMessageLabel, "" if done else sorry)
@@ -163,7 +163,10 @@ class ResultSection(Section):
         target, axis = run.request.target, run.job.view.axis
         index = slice_on_screen(slicer.mrmlScene, target, axis)
         if index is None:
-            say(self._ui.resultMessageLabel, _("No slice view shows a slice of the target; scroll one to the slice."))
+            say(
+                self._ui.resultMessageLabel,
+                _("No slice view shows a slice of the target; turn one to its plane and scroll to the slice."),
+            )
             return
         with said_in(self._ui.resultMessageLabel):
             ids = (target.GetID(), run.segmentation.GetID())
@@ -177,7 +180,7 @@ class ResultSection(Section):
             say(
                 self._ui.resultMessageLabel,
                 _(
-                    "Slice {number} is a support now and will stay as it is. Press Apply to segment the others anew."
+                    "Slice {number} is now a support and will stay as it is. Press Apply to segment the others again."
                 ).format(number=index),
             )
         self._state.changed.emit()

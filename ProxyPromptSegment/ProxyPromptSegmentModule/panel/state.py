@@ -120,7 +120,7 @@ class PanelState:
             return ""
         names = {line.split(">")[0].split("=")[0].strip() for line in self.missing}
         what = _("PyTorch is") if "torch" in names else _("Some packages are")
-        return _("{what} not installed yet. Press Install at the top; it asks before it does anything.").format(
+        return _("{what} not installed yet. Press Install at the top; it asks before it installs anything.").format(
             what=what
         )
 

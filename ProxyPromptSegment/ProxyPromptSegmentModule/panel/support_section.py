@@ -69,7 +69,7 @@ class SupportSection(Section):
         if self._state.table is None:
             return self._state.obstacle or _("Some packages are not installed yet.")
         if parameters.supportSegmentation is None:
-            return _("Select a segmentation that somebody has drawn.")
+            return _("Select the segmentation of an annotated case.")
         if parameters.supportVolume is None:
             return _("Select the image on which the segmentation was drawn.")
         if not segments_of(parameters.supportSegmentation):
@@ -77,7 +77,7 @@ class SupportSection(Section):
         if names_of(parameters.supportSegments) == ():
             return _("Tick at least one segment.")
         if parameters.supportSlicesHow == SlicesHow.THESE and not parameters.supportSlices.strip():
-            return _("Say which slices, for example 12 or 5:20.")
+            return _("Enter the slices, for example 12 or 5:20.")
         return ""
 
     def _show_segments(self) -> None:

@@ -94,7 +94,7 @@ class SupportsTable(Section):
         use.setToolTip(_("Ticked supports are used."))
         title.setText(row.title)
         title.setToolTip(
-            _("{title}, {kind}. Double-click to call it otherwise.").format(
+            _("{title}, {kind}. Double-click to rename it.").format(
                 title=row.title, kind=_("a case of the library") if row.library_id else _("nodes of this scene")
             )
         )
@@ -128,7 +128,7 @@ class SupportsTable(Section):
 
     def _slices_text(self, row: SupportRow) -> str:
         if row.slices is None:
-            return _("auto of {count}").format(count=len(row.annotated))
+            return _("auto (of {count})").format(count=len(row.annotated))
         return str(len(row.slices))
 
     def _picture(self, row: SupportRow, table: SupportTable) -> qt.QIcon:
@@ -145,7 +145,7 @@ class SupportsTable(Section):
         allow(
             ui.removeSupportButton,
             "" if row is not None else nothing,
-            _("Takes the selected support out of the table; its image and annotation stay."),
+            _("Removes the selected support from the table; its image and annotation stay."),
         )
         gone = _("This case lies in the library, not in the scene.") if row is not None and not row.volume_id else ""
         allow(
@@ -156,7 +156,7 @@ class SupportsTable(Section):
         unready = "" if self._state.used_rows() else _("Add a support and tick it first.")
         busy = _("The supports are being checked.") if self._checking else ""
         reason = unready or busy or self._state.obstacle
-        allow(ui.checkSupportsButton, reason, _("Says in words what is wrong with the ticked supports."))
+        allow(ui.checkSupportsButton, reason, _("Reports problems with the ticked supports."))
 
     def _selected_row(self) -> SupportRow | None:
         """The selected row; None where none is."""
@@ -228,5 +228,5 @@ class SupportsTable(Section):
         """What the check has found, in words."""
         self._checking = False
         lines = [f"{_LEVELS.get(one.level, '')} {worded(one.note)}" for one in findings]
-        say(self._ui.supportMessageLabel, error or "\n".join(lines) or _("Nothing is wrong with these supports."))
+        say(self._ui.supportMessageLabel, error or "\n".join(lines) or _("No problems were found with these supports."))
         self._state.changed.emit()

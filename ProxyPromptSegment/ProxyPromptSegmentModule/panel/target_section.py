@@ -100,7 +100,7 @@ class TargetSection(Section):
         if self._state.parameters.targetVolume is None or not count:
             return ""
         if scope == Scope.LIVE:
-            return _("Press Apply, then scroll: the slice on screen is segmented again and again.")
+            return _("Press Apply, then scroll: each slice that comes on screen is segmented.")
         if scope == Scope.SEQUENCE:
             return _("Every item of the sequence; the result is a sequence of segmentations.")
         slices = self._target.slices()

@@ -66,11 +66,11 @@ class WhySection(Section):
             self._ui.whyObjectCombo.currentIndex = objects.index(wanted) if wanted in objects else 0
         self._ui.whyObjectCombo.setVisible(len(objects) > 1)
         reason = "" if job is not None else _("There is no result yet; press Apply.")
-        reason = _("Not for sequences.") if film else reason
+        reason = _("Not available for sequences.") if film else reason
         if reason:
             self.stop()
-        allow(self._ui.whyPointButton, reason, _("Then click into a slice view of the target."))
-        allow(self._ui.whyCrosshairButton, reason, _("Takes the place of the crosshair instead of a click."))
+        allow(self._ui.whyPointButton, reason, _("Press, then click into a slice view of the target."))
+        allow(self._ui.whyCrosshairButton, reason, _("Explains the point under the crosshair."))
 
     def _empty(self) -> None:
         say(self._ui.whyLabel, "")
@@ -105,7 +105,7 @@ class WhySection(Section):
         if run is None or not self._objects:
             return
         name = self._objects[max(0, self._ui.whyObjectCombo.currentIndex)]
-        say(self._ui.whyLabel, _("Looking…"))
+        say(self._ui.whyLabel, _("Computing…"))
         with said_in(self._ui.whyLabel):
             self._logic.why(run, ras, name, lambda why, reason: self.on_answer(run, why, reason))
 

@@ -61,11 +61,11 @@ class Questions:
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
         """Which support patches drove the prediction of an object at a world position; the newest question wins."""
         if run.job is None or name not in run.job.support.objects:
-            on_answer(None, _("Nothing was predicted yet; press Apply first."))
+            on_answer(None, _("There is no prediction yet; press Apply first."))
             return
         ijk = nodes.ijk_at(run.request.target, ras)
         if ijk is None:
-            on_answer(None, _("This point lies outside of the volume; click inside of it."))
+            on_answer(None, _("This point lies outside the volume; click inside it."))
             return
         shape = run.job.target.geometry.shape_kji
         index, row, column = run.job.view.position((ijk[2], ijk[1], ijk[0]), shape)

@@ -123,7 +123,7 @@ def volume_of(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[Volume, Notes]:
     geometry, notes = placed_geometry(volume_node)
     array = stored_voxels(volume_node)
     if check_volume(volume_node).GetNumberOfScalarComponents() == 4:
-        notes = (*notes, f"The transparency of {name_of(volume_node)} is left out.")
+        notes = (*notes, f"The transparency of {name_of(volume_node)} is ignored.")
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is refused
         copied = np.array(array, dtype=np.float32, order="C")
     check_intensities(copied, name_of(volume_node))
@@ -244,7 +244,7 @@ def _with_labelmaps(
     if not copy.CreateRepresentation(BINARY_LABELMAP, True):
         raise SupportError(
             f"the segments of {name_of(segmentation_node)} ({segmentation.GetSourceRepresentationName()}) cannot be "
-            "made labelmaps. Create the binary labelmap in the module Segmentations, under Representations."
+            "converted to labelmaps. Create the binary labelmap in the module Segmentations, under Representations."
         )
     return copy
 
@@ -266,8 +266,8 @@ def _on_lattice(
     if lattice is not None:
         return lattice.apply(lattices.labelmap_array(labelmap))
     notes.append(
-        f"{name_of(segmentation_node)} lies on another grid than {name_of(volume_node)}; each voxel of the volume got "
-        "what is nearest to it."
+        f"{name_of(segmentation_node)} lies on another grid than {name_of(volume_node)}; each voxel of the volume "
+        "takes the value that is nearest to it."
     )
     reference, result = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
     reference.SetExtent(*lattices.full_extent(shape))

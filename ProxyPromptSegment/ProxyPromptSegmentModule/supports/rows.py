@@ -142,4 +142,4 @@ def why_none(rows: Sequence[SupportRow]) -> str:
     problems = [f"{row.title}: {row.problem}" for row in rows if row.used and row.problem]
     if not problems:
         return _("No support is ticked; tick at least one.")
-    return _("No support that is ticked can be used. {problems}").format(problems=" ".join(problems))
+    return _("None of the ticked supports can be used. {problems}").format(problems=" ".join(problems))

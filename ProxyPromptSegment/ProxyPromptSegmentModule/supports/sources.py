@@ -154,7 +154,7 @@ class NodeSource:
         self.volume_node, self.segmentation_node, self.memory = volume, segmentation, memory
         self.ids = kept_ids(segmentation, segments)
         if not self.ids:
-            told = _("The segments of '{name}' that were chosen as a support are gone; add the support again.")
+            told = _("The segments of '{name}' that were used as a support no longer exist; add the support again.")
             if segments is None:
                 told = _("'{name}' has no segments; draw one in the Segment Editor.")
             raise SupportError(told.format(name=segmentation.GetName()))
@@ -246,7 +246,7 @@ class LibrarySource:
             try:
                 return self.library.load(self.entry)
             except ImportError as error:
-                told = _("The package {name} is not installed yet, which reads cases of the library; install it first.")
+                told = _("The package {name}, which reads the library, is not installed yet; install it first.")
                 raise SupportError(told.format(name=error.name or error)) from None
 
         case = self.memory.stored.get(self.image_stamp, load)

@@ -70,7 +70,7 @@ def segment_ids_of(node: slicer.vtkMRMLSegmentationNode, segments: Iterable[str]
         if len(found) != 1:
             told = _("There is no segment '{one}' in '{node}'; it has {names}.")
             if found:
-                told = _("Several segments of '{node}' are named '{one}'; rename them so that one is meant.")
+                told = _("Several segments of '{node}' are named '{one}'; rename them so that each has its own name.")
             raise SupportError(told.format(one=one, node=node.GetName(), names=listed))
         chosen += found
     if not chosen:

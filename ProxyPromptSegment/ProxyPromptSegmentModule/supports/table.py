@@ -291,11 +291,9 @@ class SupportTable:
         volume, segmentation = self._state.nodes(saved)
         if volume is None or segmentation is None:
             told = _(
-                "The segmentation of '{name}' is not in the scene any more; take the deletion back, or remove this row."
+                "The segmentation of '{name}' is not in the scene any more; undo the deletion, or remove this row."
             )
             if volume is None:
-                told = _(
-                    "The volume '{name}' is not in the scene any more; take the deletion back, or remove this row."
-                )
+                told = _("The volume '{name}' is not in the scene any more; undo the deletion, or remove this row.")
             raise SupportError(told.format(name=saved.title or saved.name))
         return NodeSource(volume, segmentation, saved.segments, memory)

@@ -160,13 +160,13 @@ def test_the_text_names_every_package_with_its_purpose_its_size_and_its_source(t
     for line in [*read_requirements(REQUIREMENTS), installer.SAM2]:
         assert f"{line}: {purposes()[normal(requirement_of(line).name)]}" in text
     assert "PyTorch" in text and "4 GB" in text and "MB from the Python Package Index" in text
-    assert "Nothing of your data is sent" in text
+    assert "None of your data is sent" in text
     assert "Extensions Manager" not in text
 
 
 def test_without_the_extension_the_text_advises_it_and_offers_the_processor_alone(target):
     text = Requirements(Tools(target, extension=False), Packages([str(target)])).describe()
-    assert "Extensions Manager" in text and "processor alone" in text
+    assert "Extensions Manager" in text and "processor only" in text
 
 
 def test_nothing_happens_before_somebody_agrees(made, target):
@@ -341,12 +341,12 @@ def test_what_others_ask_of_slicers_own_packages_changes_nothing():
     ("said", "advice"),
     [
         (["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"], "Free some disk"),
-        (["ERROR: [WinError 5] Access is denied: 'numpy.pyd'"], "may not be written"),
+        (["ERROR: [WinError 5] Access is denied: 'numpy.pyd'"], "not writable"),
         (
             ["WARNING: Retrying after connection broken by ProxyError", "ERROR: No matching distribution found"],
             "HTTPS_PROXY",
         ),
-        (["ERROR: No matching distribution found for torch>=2.6"], "fits to what is installed"),
+        (["ERROR: No matching distribution found for torch>=2.6"], "No version is compatible"),
         (["something else"], "send the application's log"),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_support_is_saved_without_its_name_and_used_again(ready):
     assert not ready.ui.libraryList.item(0).icon().isNull()
     assert not ready.ui.libraryTitleEdit.text and ready.ui.libraryModalityEdit.text == "MR T2"
     _saved(ready, "Again")
-    assert "has this case already, as “Case A”" in text_of(ready.ui.libraryMessageLabel)
+    assert "already has this case, as “Case A”" in text_of(ready.ui.libraryMessageLabel)
     assert ready.ui.libraryAddButton.toolTip.startswith("Select")
     ready.ui.libraryList.item(0).setSelected(True)
     ready.ui.libraryAddButton.click()
@@ -67,7 +67,7 @@ def test_cases_go_out_and_come_back_as_a_zip(ready, stand_ins, tmp_path, monkeyp
     _saved(ready)
     monkeypatch.setattr(stand_ins.Dialogs, "path", str(tmp_path / "out"))
     ready.ui.libraryExportButton.click()
-    assert (tmp_path / "out.zip").is_file() and "Cases written: 1." in text_of(ready.ui.libraryMessageLabel)
+    assert (tmp_path / "out.zip").is_file() and "Cases exported: 1." in text_of(ready.ui.libraryMessageLabel)
     asked = _agree(monkeypatch, False)
     ready.ui.libraryList.item(0).setSelected(True)
     ready.ui.libraryDeleteButton.click()
@@ -78,7 +78,7 @@ def test_cases_go_out_and_come_back_as_a_zip(ready, stand_ins, tmp_path, monkeyp
     monkeypatch.setattr(stand_ins.Dialogs, "path", str(tmp_path / "out.zip"))
     ready.ui.libraryImportButton.click()
     assert [one.title for one in ready.sections.library.entries] == ["Case A"]
-    assert "Cases taken into the library: 1." in text_of(ready.ui.libraryMessageLabel)
+    assert "Cases imported into the library: 1." in text_of(ready.ui.libraryMessageLabel)
     (tmp_path / "out.zip").write_bytes(b"not a zip")
     ready.ui.libraryImportButton.click()
     assert "zip" in text_of(ready.ui.libraryMessageLabel) and len(ready.sections.library.entries) == 1
@@ -187,15 +187,15 @@ def test_a_download_asks_first_and_can_be_cancelled(shelved, stand_ins, monkeypa
     stand_ins.process_events()
     assert shelved.state.catalog.calls == ["large"] and not ui.modelProgressBar.real.isHidden()
     assert ui.modelProgressBar.value == 250 and ui.modelProgressBar.format.endswith("about 30 s left")
-    assert "download goes on" in ui.modelDownloadButton.toolTip
+    assert "download is in progress" in ui.modelDownloadButton.toolTip
     ui.modelCancelButton.click()
     assert shelved.state.catalog.cancelled
     shelved.state.catalog.state.ended, shelved.state.catalog.have = True, True
     stand_ins.process_events()
     assert ui.modelProgressBar.real.isHidden() and ui.applyButton.enabled
-    assert text_of(ui.modelMessageLabel) == "Large is on this computer now."
+    assert text_of(ui.modelMessageLabel) == "Large is now on this computer."
     ui.modelRemoveButton.click()
-    assert text_of(ui.modelMessageLabel) == "375 MB are free again." and not ui.applyButton.enabled
+    assert text_of(ui.modelMessageLabel) == "375 MB were freed." and not ui.applyButton.enabled
 
 
 def test_a_download_that_fails_says_why(shelved, stand_ins, monkeypatch):

@@ -13,7 +13,7 @@ def test_an_empty_scene_shows_a_panel_that_says_what_to_do_first(panel):
     assert not panel.ui.applyButton.enabled
     assert "Add a support first" in text_of(panel.ui.reasonLabel)
     assert panel.ui.applyButton.toolTip == panel.ui.reasonLabel.text
-    assert "Select a segmentation" in panel.ui.addSupportButton.toolTip
+    assert "Select the segmentation" in panel.ui.addSupportButton.toolTip
     assert "Research use only" in panel.ui.researchLabel.text
     assert panel.ui.firstRunFrame.real.isHidden()
 
@@ -54,7 +54,7 @@ def test_a_support_that_cannot_be_used_is_refused_in_words(make_panel):
     volume, annotation = add_case("earlier")
     panel = make_panel()
     panel.ui.supportSlicesCombo.currentIndex = 2
-    assert "Say which slices" in panel.ui.addSupportButton.toolTip
+    assert "Enter the slices" in panel.ui.addSupportButton.toolTip
     panel.ui.supportSlicesEdit.text = "0"
     panel.ui.addSupportButton.click()
     assert panel.ui.supportTable.rowCount == 0

@@ -132,7 +132,7 @@ def test_a_slice_without_annotation_is_refused_as_support(finished):
     finished.ui.useCorrectedButton.click()
     assert len(finished.state.table.rows()) == 1
     told = text_of(finished.ui.resultMessageLabel)
-    assert "7" in told and "is a support now" not in told
+    assert "7" in told and "is now a support" not in told
 
 
 def test_table_and_record_can_be_shown_where_they_are(finished):
@@ -140,7 +140,7 @@ def test_table_and_record_can_be_shown_where_they_are(finished):
 
     from ProxyPromptSegmentModule.scene import result_nodes
 
-    assert finished.ui.tableButton.toolTip == "There is no table of this result."
+    assert finished.ui.tableButton.toolTip == "This result has no table."
     finished.last.record_text = "{}"
     result_nodes.write(finished.result, finished.last.table, finished.last.record_text)
     finished.refresh()
@@ -225,7 +225,7 @@ def test_findings_of_the_check_are_told_in_words(ready):
     assert ready.ui.checkSupportsButton.enabled
     ready.ui.checkSupportsButton.click()
     ready.host.logic.asked[-1][1]([], "")
-    assert text_of(ready.ui.supportMessageLabel) == "Nothing is wrong with these supports."
+    assert text_of(ready.ui.supportMessageLabel) == "No problems were found with these supports."
 
 
 def _as_it_was_written(finished):

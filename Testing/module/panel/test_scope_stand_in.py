@@ -42,7 +42,7 @@ def test_a_live_preview_ends_when_the_module_is_left_or_the_scene_closed(ready):
     assert ready.host.logic.runs[1].closed
 
 
-def test_a_box_chooses_slices_and_says_when_it_lies_beside(ready):
+def test_a_box_chooses_slices_and_says_when_it_misses_the_volume(ready):
     import slicer
 
     box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
@@ -59,7 +59,7 @@ def test_a_box_chooses_slices_and_says_when_it_lies_beside(ready):
     ready.host.logic.runs[0].end("cancelled")
     box.SetCenterWorld([10.0, 10.0, 500.0])
     ready.refresh()
-    assert "lies beside the volume" in text_of(ready.ui.reasonLabel)
+    assert "does not intersect the volume" in text_of(ready.ui.reasonLabel)
 
 
 def test_a_moved_box_is_asked_about_when_apply_is_pressed(ready):
@@ -121,7 +121,7 @@ def test_a_film_is_offered_as_a_whole_and_asks_for_its_browser(ready):
     run.writes(1, 3, 2)
     assert browser.GetSelectedItemNumber() == 2
     run.end(segmentation=ready.annotation, written={0, 1, 2})
-    assert ready.ui.whyPointButton.toolTip == "Not for sequences." and not ready.ui.useCorrectedButton.enabled
+    assert ready.ui.whyPointButton.toolTip == "Not available for sequences." and not ready.ui.useCorrectedButton.enabled
 
 
 def test_the_segment_editors_masking_is_passed_on_if_ticked(ready):

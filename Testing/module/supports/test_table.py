@@ -149,7 +149,7 @@ def test_chosen_segments_are_followed_through_renaming_and_removal(table) -> Non
     assert table.case(key).segmentation.names == ["c"]
     segmentation.GetSegmentation().RemoveSegment("c")
     row = table.row(key)
-    assert "were chosen" in row.problem and "gone" in row.problem and row.volume_id == volume.GetID()
+    assert "used as a support" in row.problem and "no longer exist" in row.problem and row.volume_id == volume.GetID()
     segmentation.GetSegmentation().AddSegment(kept, "b")
     assert table.case(key).segmentation.names == ["gland"]
     with pytest.raises(SupportError, match=r"no segment 'z'.*'a', 'gland'"):
