@@ -1,5 +1,5 @@
-"""Parts of the Slicer module; `ProxyPromptSegment.py` beside this folder is what Slicer loads.
+"""The packages of the Slicer module; Slicer loads `ProxyPromptSegment.py` in the parent folder.
 
-Slicer puts the module's folder on `sys.path`, so this is imported as `ProxyPromptSegmentModule`. Nothing heavy is
-imported at file scope: Slicer loads modules before anything is installed.
+Slicer adds the module's folder to `sys.path`, so this is imported as `ProxyPromptSegmentModule`. Third-party packages
+are not imported at the top of files, because Slicer loads modules before they are installed.
 """

@@ -62,7 +62,7 @@ class ModuleWidget:
     Attributes:
         host: See `Host`.
         ui: All widgets of the .ui files by name.
-        state: What the sections share.
+        state: The shared state of the sections.
         chosen: The choices that are derived from the state, see `Chosen`.
         sections: The sections; None before `setup` and after `cleanup`.
     """

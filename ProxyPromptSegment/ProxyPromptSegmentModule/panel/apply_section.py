@@ -1,4 +1,4 @@
-"""The button that begins and cancels, and what is said while it runs."""
+"""The apply section: the button, the estimate, the progress and the messages of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_SENTENCES = 4
 
 
 class Runs(Protocol):
-    """What begins runs: a `SegmentationLogic`."""
+    """The part of `SegmentationLogic` that starts runs."""
 
     pump: Pump
 
@@ -39,17 +39,17 @@ class Runs(Protocol):
         """Estimate time and memory of a run."""
 
     def start(self, request: Request) -> Run:
-        """Begin a run."""
+        """Start a run."""
 
     def live(self, request: Request) -> LiveRun:
-        """Begin a live preview."""
+        """Start a live preview."""
 
     def show(self, run: LiveRun, index: int) -> None:
         """Segment another slice of a live preview."""
 
 
 class ApplySection(Section):
-    """Apply, which becomes Cancel; the estimate before, the progress during, the sentences after."""
+    """The button Apply, which becomes Cancel; the estimate before a run, its progress, and its messages."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ApplySection(Section):
         requests: Requests,
         logic: Runs,
     ) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state, self._objects, self._target = widgets, state, objects, target
         self._requests, self._logic = requests, logic
         self._preview: LiveRun | None = None
@@ -76,11 +76,11 @@ class ApplySection(Section):
 
     @property
     def live(self) -> bool:
-        """Whether a live preview goes on."""
+        """Whether a live preview is in progress."""
         return self._watch is not None
 
     def refresh(self) -> None:
-        """Shows whether Apply can be pressed, and if not, why."""
+        """Show whether Apply can be pressed, and if not, why."""
         ui = self._ui
         ui.followViewBox.checked = self._state.parameters.followView
         reason = "" if self._state.running else self._requests.reason()
@@ -105,11 +105,11 @@ class ApplySection(Section):
         button.toolTip = reason or _("Segments {objects} in {target}.").format(objects=names, target=where)
 
     def _estimate(self) -> str:
-        """Time and memory in words; asked again only when the choices change."""
+        """Return time and memory in words; computed again only if the choices have changed."""
         if self._target.scope() in (Scope.LIVE, Scope.SEQUENCE):
             return ""
         parameters = self._state.parameters
-        assert parameters.targetVolume is not None  # or there is a reason
+        assert parameters.targetVolume is not None  # otherwise there is a reason
         key = (
             parameters.targetVolume.GetID(),
             check_volume(parameters.targetVolume).GetDimensions(),
@@ -122,7 +122,7 @@ class ApplySection(Section):
         if self._estimated[0] != key:
             try:
                 text = _words_of(self._logic.estimate(self._requests.request()), self._state.run is None)
-            except Exception as error:  # an estimate is a kindness; Apply says what is wrong
+            except Exception as error:  # the estimate is optional; Apply will report the error
                 explained(error)
                 text = ""
             self._estimated = (key, text)
@@ -131,7 +131,7 @@ class ApplySection(Section):
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_apply(self) -> None:
-        """Begins, or cancels what runs."""
+        """Start a run, or cancel the one in progress."""
         if self.live:
             self.end_live()
         elif self._again:  # between two live previews
@@ -147,7 +147,7 @@ class ApplySection(Section):
         self._state.changed.emit()
 
     def start(self) -> None:
-        """Begins a run; what is wrong with the choices is said below the button."""
+        """Start a run; errors in the choices are shown below the button."""
         say(self._ui.runLabel, "")
         with said_in(self._ui.runLabel):
             request = self._requests.request()
@@ -166,19 +166,19 @@ class ApplySection(Section):
         self._state.changed.emit()
 
     def update_at_once(self) -> None:
-        """Segments again with other objects or supports, where this target has a result or a preview goes on."""
+        """Segment again with other objects or supports if this target has a result or a live preview."""
         parameters, run = self._state.parameters, self._state.run
         if not parameters.updateAtOnce or run is None or self._requests.reason():
             return
         if self.live:
             self.end_live()
-            self._again = True  # when it has ended: only then are its segments known to be nobody else's
+            self._again = True  # after its end: only then its segments are known to be unedited
             self._go_on(run)
         elif self._state.result is not None and not run.undone and run.request.target is parameters.targetVolume:
             self.start()
 
     def end_live(self) -> None:
-        """Ends a live preview; what it wrote stays."""
+        """End a live preview; its slices are kept."""
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -192,19 +192,19 @@ class ApplySection(Section):
             self._logic.show(preview, index)
 
     def _go_on(self, run: Run) -> None:
-        """Begins the live preview again that has ended because the choices changed."""
+        """Restart the live preview that was ended because the choices changed."""
         if self._again and run.ended:
             self._again = False
             if not self._requests.reason():
                 self.start()
 
     def on_follow(self, checked: bool) -> None:
-        """Whether the views follow."""
+        """Store whether the views follow the run."""
         if self._state.listening:
             self._state.parameters.followView = checked
 
     def on_run_changed(self, run: Run) -> None:
-        """Follows a run; slices come many times a second, so little is done here."""
+        """Update the panel after a change of the run; called many times a second, so it has to be fast."""
         if run is not self._state.run or not self._state.has_scene:
             return
         parameters = self._state.parameters
@@ -217,7 +217,7 @@ class ApplySection(Section):
     # --- what a run says --------------------------------------------------------------------------------------
 
     def show_run(self, run: Run) -> None:
-        """Shows how far a run is."""
+        """Show the progress of a run."""
         bar = self._ui.progressBar
         bar.maximum = run.total
         bar.value = run.done
@@ -259,12 +259,12 @@ class ApplySection(Section):
         return "\n".join(lines)
 
     def close(self) -> None:
-        """Stops watching the views."""
+        """Stop observing the views."""
         self.end_live()
 
 
 def _words_of_end(run: Run) -> str:
-    """How a run has ended that has not failed, with a place for the number of slices."""
+    """Return the sentence for the end of a run that has not failed, with a placeholder for the slice count."""
     film = run.request.browser is not None
     if run.state == RunState.CANCELLED:
         return _("Cancelled; items done and kept: {count}.") if film else _("Cancelled; slices done and kept: {count}.")
@@ -272,11 +272,11 @@ def _words_of_end(run: Run) -> str:
 
 
 def _words_of(estimate: Estimate, first: bool) -> str:
-    """Time and memory in words.
+    """Return an estimate in words.
 
     Args:
-        estimate: An `estimate.Estimate`.
-        first: Whether the model has not been used yet, so that it has to be loaded.
+        estimate: Time and memory.
+        first: Whether the model still has to be loaded.
     """
     seconds = estimate.seconds + (estimate.first_time_seconds if first else 0.0)
     return _("About {time}, {size} of memory.").format(time=duration(seconds), size=size(estimate.memory_bytes))

@@ -1,4 +1,4 @@
-"""Builds the panel: the shared state, what has been chosen, the sections, and who listens to whom."""
+"""Assembly of the panel: shared state, choices, sections, and the connections between them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ FILES: tuple[type[Widgets], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What has been chosen, as far as it takes some thought."""
+    """The choices that are derived from the state."""
 
     objects: ChosenObjects
     target: ChosenTarget
@@ -67,7 +67,7 @@ class Chosen:
 
 @dataclass(frozen=True, kw_only=True)
 class Sections:
-    """The sections in the order in which they are shown anew."""
+    """The sections in the order in which they are refreshed."""
 
     install: InstallSection
     support: SupportSection
@@ -81,12 +81,12 @@ class Sections:
     why: WhySection
 
     def __iter__(self) -> Iterator[Section]:
-        """All of them."""
+        """Iterate over all sections."""
         return iter([getattr(self, field.name) for field in fields(self)])
 
 
 def choose(state: PanelState) -> Chosen:
-    """Make what looks at the choices."""
+    """Create the derived choices."""
     objects, target, model = ChosenObjects(state), ChosenTarget(state), ChosenModel(state)
     requests = Requests(state, objects, target, model)
     return Chosen(objects=objects, target=target, model=model, requests=requests)
@@ -99,10 +99,10 @@ def build(
 
     Args:
         found: The widgets of each .ui file by their object names.
-        state: What the sections share.
-        chosen: What has been chosen.
-        logic: What computes.
-        observers: Who listens to VTK objects.
+        state: The shared state.
+        chosen: The derived choices.
+        logic: The logic that runs the jobs.
+        observers: The observer functions of the host widget.
     """
 
     def widgets(kind: type[W]) -> W:

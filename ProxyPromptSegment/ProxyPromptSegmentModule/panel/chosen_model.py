@@ -1,4 +1,4 @@
-"""Which model segments, as far as it has been chosen."""
+"""The chosen model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class ChosenModel:
-    """The models of this machine, and the one that is chosen.
+    """The models on this machine and the chosen one.
 
     Attributes:
-        rows: The models, those that can segment first; read anew by `look_again`.
+        rows: The models, those that can segment first; updated by `look_again`.
     """
 
     def __init__(self, state: PanelState) -> None:
-        """Looks at the state only."""
+        """Derive everything from the panel's state."""
         self._state = state
         self.rows: list[ModelRow] = []
 
     def look_again(self) -> bool:
-        """Read what is on this machine; whether there is something to read it with.
+        """Read the models of this machine; return False if the catalogue is not available yet.
 
         Raises:
             CheckpointError: If the program's registry is damaged.
@@ -37,12 +37,12 @@ class ChosenModel:
 
     @property
     def name(self) -> str:
-        """Its name, also where it is not known here."""
+        """Name of the chosen model, even if it is unknown on this machine."""
         return self._state.parameters.model or DEFAULT_MODEL
 
     @property
     def row(self) -> ModelRow | None:
-        """The chosen model; None where nothing is known of it."""
+        """The chosen model; None if it is unknown."""
         return next((row for row in self.rows if row.name == self.name), None)
 
     @property
@@ -51,7 +51,7 @@ class ChosenModel:
         return self.row is not None and self.row.follows
 
     def reason(self) -> str:
-        """Why the chosen model cannot be used; "" if it can."""
+        """Return why the chosen model cannot be used; "" if it can."""
         if self.row is None:
             return _("The model {name} is not known here; choose another one under Model and settings.").format(
                 name=self.name

@@ -1,4 +1,4 @@
-"""Which objects of the supports are looked for in the target, as far as it has been chosen."""
+"""The chosen objects: those of the supports that are segmented in the target."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class ChosenObjects:
     """The objects that the ticked supports have, and those of them that are ticked."""
 
     def __init__(self, state: PanelState) -> None:
-        """Looks at the state only."""
+        """Derive everything from the panel's state."""
         self._state = state
 
     def choices(self) -> list[ObjectChoice]:
-        """Objects that can be looked for, first those that most supports have."""
+        """Return the objects that can be segmented, ordered by the number of supports that have them."""
         return self._state.table.objects() if self._state.table is not None else []
 
     def names(self) -> tuple[str, ...]:
-        """Names of the objects to segment."""
+        """Return the names of the objects to segment."""
         choices, chosen = self.choices(), names_of(self._state.parameters.objects)
         if chosen is not None:
             folded = {name.casefold() for name in chosen}
             known = tuple(one.name for one in choices if one.name.casefold() in folded)
-            if known or not chosen:  # with none of them left in the supports, all are meant
+            if known or not chosen:  # if the supports have none of them any more, all objects are used
                 return known
         return tuple(one.name for one in choices if one.everywhere)
 
     def reason(self) -> str:
-        """Why there is nothing to look for; "" if there is."""
+        """Return why no object can be segmented; "" if one can."""
         if self.choices() and not self.names():
             if names_of(self._state.parameters.objects) == ():
                 return _("Tick at least one object to segment.")

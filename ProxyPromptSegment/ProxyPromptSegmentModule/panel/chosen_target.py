@@ -1,4 +1,4 @@
-"""What is segmented and how much of it, as far as it has been chosen."""
+"""The chosen target and the part of it to segment."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ProxyPromptSegmentModule.wording import explained
 
 
 class ChosenTarget:
-    """The target, its scope and its slices."""
+    """The target, its scope and its slices, derived from the state."""
 
     def __init__(self, state: PanelState) -> None:
-        """Looks at the state only."""
+        """Derive everything from the panel's state."""
         self._state = state
         self._axis: Axis | None = None
 
     # --- choosing ---------------------------------------------------------------------------------------------
 
     def choose_defaults(self) -> None:
-        """Take the first volume that is no support; with a single one in the scene, that one."""
+        """Choose the first volume that is not a support, or the only volume of the scene."""
         parameters = self._state.parameters
         if parameters.targetVolume is None:
             found = self._volumes_beside_supports()
@@ -36,7 +36,7 @@ class ChosenTarget:
                 parameters.scope = self._usual_scope(found[0]).value
 
     def leave_support_alone(self) -> None:
-        """After a support was added: a target that was only a guess and is that support gives way to another volume."""
+        """Choose another volume if the target was chosen by default and has just become a support."""
         parameters = self._state.parameters
         target = parameters.targetVolume
         if target is not None and target is parameters.supportVolume and self._state.run is None:
@@ -45,7 +45,7 @@ class ChosenTarget:
                 self.choose(others[0])
 
     def choose(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
-        """Take another volume; a result for the former one is not written into any more."""
+        """Choose another volume; later results are not written into the former one's segmentation."""
         parameters = self._state.parameters
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.targetVolume = node
@@ -71,7 +71,7 @@ class ChosenTarget:
         ]
 
     def _usual_scope(self, node: slicer.vtkMRMLVolumeNode | None) -> Scope:
-        """A film is followed; a volume, and a volume of a 4D series, is segmented whole."""
+        """Return the default scope: the sequence for a cine, else the whole volume, also of a 4D series."""
         image = None if node is None else node.GetImageData()
         if image is None or min(image.GetDimensions()) > 1:
             return Scope.WHOLE
@@ -80,24 +80,24 @@ class ChosenTarget:
     # --- what is chosen ---------------------------------------------------------------------------------------
 
     def possible_scopes(self) -> list[Scope]:
-        """Those that the target allows, in the order of the combo box."""
+        """Return the scopes that the target allows, in the order of the combo box."""
         return [scope for scope in Scope if scope != Scope.SEQUENCE or self.browser() is not None]
 
     def scope(self) -> Scope:
-        """How much is segmented."""
+        """Return the chosen scope, or a possible one."""
         scope = self._state.parameters.scope
         return Scope(scope) if scope in self.possible_scopes() else Scope.WHOLE
 
     def browser(self) -> slicer.vtkMRMLSequenceBrowserNode | None:
-        """The sequence browser that shows the target; None where it is no part of a sequence."""
+        """Return the sequence browser that shows the target; None if it is not part of a sequence."""
         return next(iter(browsers_of(self._state.parameters.targetVolume)), None)
 
     def look_again(self) -> None:
-        """Forget which axis was found: target, supports or their transforms may have changed."""
+        """Forget the cached axis, because target, supports or their transforms may have changed."""
         self._axis = None
 
     def axis(self) -> Axis:
-        """The axis along which the target will be cut into slices; found once, until `look_again`."""
+        """Return the slicing axis of the target; cached until `look_again`."""
         if self._axis is None:
             self._axis = self._find_axis()
         return self._axis
@@ -114,7 +114,7 @@ class ChosenTarget:
             return "k"
 
     def slices(self) -> tuple[int, ...] | None:
-        """Slices along the axis; None means all."""
+        """Return the slices along the axis; None means all."""
         parameters, scope, count = self._state.parameters, self.scope(), self.count()
         if scope == Scope.SLICES:
             last = count - 1 if parameters.lastSlice == LAST else min(parameters.lastSlice, count - 1)
@@ -124,11 +124,11 @@ class ChosenTarget:
         return None
 
     def count(self) -> int:
-        """Number of slices of the target along the axis."""
+        """Return the number of slices of the target along the axis."""
         return slice_count(self._state.parameters.targetVolume, self.axis())
 
     def reason(self) -> str:
-        """Why this target cannot be segmented; "" if it can."""
+        """Return why this target cannot be segmented; "" if it can."""
         parameters, scope = self._state.parameters, self.scope()
         if parameters.targetVolume is None:
             return ""
@@ -143,7 +143,7 @@ class ChosenTarget:
         return ""
 
     def _support_geometry(self) -> tuple[VolumeGeometry | None, Axis]:
-        """Lattice and axis of the first support in use; from its node if it has one, as a library's case is a file."""
+        """Return lattice and axis of the first support in use that is a node; library cases would have to be read."""
         table = self._state.table
         for row in self._state.used_rows() if table is not None else []:
             assert table is not None
@@ -152,7 +152,7 @@ class ChosenTarget:
                 node = slicer.mrmlScene.GetNodeByID(row.volume_id)
             try:
                 found = geometry_of(node) if node is not None else table.case(row.key).volume.geometry
-            except Exception as error:  # a problem of the support is told elsewhere
+            except Exception as error:  # a problem of the support is reported elsewhere
                 explained(error)
                 continue
             return found, row.axis

@@ -1,6 +1,6 @@
-"""Arrays as pictures in the panel.
+"""Icons of the panel made from arrays.
 
-A Qt image cannot be made from a NumPy array in Slicer's Python; a PNG file in memory can be, and needs no package.
+Slicer's Python cannot make a Qt image from a NumPy array; a PNG file in memory works and needs no package.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Picture = npt.NDArray[np.uint8]
 
 
 def png_bytes(image: Picture) -> bytes:
-    """A PNG file.
+    """Encode an image as a PNG file.
 
     Args:
         image: uint8, ``(H, W)`` grey or ``(H, W, 3)`` red, green, blue.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the array has another type or shape.
     """
     color = image.ndim == 3 and image.shape[2] == 3
     if image.dtype != np.uint8 or not (color or image.ndim == 2) or 0 in image.shape:
@@ -39,24 +39,24 @@ def png_bytes(image: Picture) -> bytes:
 
 
 def pixmap(image: Picture) -> qt.QPixmap:
-    """A ``QPixmap`` of an image as `png_bytes` takes it."""
+    """Return a ``QPixmap`` of an image; see `png_bytes` for its type."""
     made = qt.QPixmap()
     made.loadFromData(qt.QByteArray(png_bytes(image)), "PNG")
     return made
 
 
 def icon(image: Picture) -> qt.QIcon:
-    """A ``QIcon`` of it."""
+    """Return a ``QIcon`` of an image; see `png_bytes` for its type."""
     return qt.QIcon(pixmap(image))
 
 
 def swatch(color_rgb: Sequence[float], side: int = 14) -> qt.QIcon:
-    """An icon of one colour, red, green, blue in 0..1."""
+    """Return an icon of one colour: red, green, blue in 0..1."""
     return icon(np.full((side, side, 3), _bytes_of(color_rgb), np.uint8))
 
 
 def hex_color(color_rgb: Sequence[float]) -> str:
-    """``#rrggbb`` of red, green, blue in 0..1."""
+    """Format red, green, blue in 0..1 as ``#rrggbb``."""
     return "#" + "".join(f"{int(value):02x}" for value in _bytes_of(color_rgb))
 
 
@@ -72,14 +72,14 @@ def heat_picture(
     side: int = 170,
     frames: Sequence[tuple[int, int, int, int]] = (),
 ) -> Picture:
-    """A slice with a warm glow where a map is high; uint8 ``(H', W', 3)``, its longer side ``side`` pixels.
+    """Draw a slice with a heat map over it; uint8 ``(H', W', 3)``, its longer side ``side`` pixels.
 
     Args:
         image: Intensities, ``(H, W)`` or ``(H, W, 3)``.
-        shown: Not negative, ``(H, W)``; scaled to its own highest value.
-        window: Intensities shown as black and white; by default all that there are.
+        shown: The map, not negative, ``(H, W)``; scaled to its maximum.
+        window: Intensities shown as black and white; by default the whole range.
         side: Length of the longer side.
-        frames: Places to frame: first row and column, and those after the last.
+        frames: Rectangles to outline: first row and column, and the row and column after the last.
     """
     low, high = window if window is not None else (float(np.min(image)), float(np.max(image)))
     grey = np.clip((np.asarray(image, float) - low) / max(high - low, 1e-12), 0, 1)

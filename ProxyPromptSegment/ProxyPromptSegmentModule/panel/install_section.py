@@ -1,4 +1,4 @@
-"""The line at the top that says what has to be installed, and the button that does it after asking."""
+"""The top of the panel: missing packages, and the button that installs them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from ProxyPromptSegmentModule.wording import explained, say
 
 
 class InstallSection(Section):
-    """Hidden when nothing is missing."""
+    """The list of missing packages and the install button; hidden if nothing is missing."""
 
     def __init__(self, widgets: TopWidgets, state: PanelState, model: ChosenModel, requirements: Requirements) -> None:
-        """Looks at once, which imports nothing."""
+        """Connect the widgets and check the packages; imports none of them."""
         self._ui, self._state, self._model, self.requirements = widgets, state, model, requirements
         self._told = ""
         self._ui.firstRunButton.connect("clicked()", self.on_install)
         self.look_again()
 
     def look_again(self) -> None:
-        """Looks what is installed now; takes half a second."""
+        """Check which packages are installed; takes half a second."""
         self._state.missing = self.requirements.missing()
 
     def enter(self) -> None:
-        """Somebody opens the module: what was told before is old, and what was missing is perhaps there."""
+        """Check again when the module is opened, and drop the message of the last installation."""
         self._told = ""
         if self._state.missing:
             self.look_again()
             self._state.installed.emit()
 
     def refresh(self) -> None:
-        """Shows what is missing, or what an installation has ended with."""
+        """Show what is missing, or the outcome of an installation."""
         wanted = self._state.obstacle or self._of_the_model()
         self._ui.firstRunFrame.setVisible(bool(wanted or self._told))
         self._ui.firstRunButton.setVisible(bool(wanted))
         say(self._ui.firstRunLabel, self._told or wanted)
 
     def _of_the_model(self) -> str:
-        """A sentence where the chosen model alone needs a package that is not here (SAM 2)."""
+        """Return a sentence if only the chosen model needs a package that is missing (SAM 2)."""
         row = self._model.row
         if row is None or row.usable or not row.package or is_installed(row.package):
             return ""
@@ -52,7 +52,7 @@ class InstallSection(Section):
         )
 
     def on_install(self) -> None:
-        """Asks, installs, and says what came of it."""
+        """Ask, install, and show the outcome."""
         self._ui.firstRunButton.enabled = False
         try:
             outcome = self.requirements.install(self._ask, self._report)

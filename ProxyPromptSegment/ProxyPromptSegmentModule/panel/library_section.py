@@ -1,4 +1,4 @@
-"""The support library: cases that were saved earlier, ready for every later target."""
+"""The library section: cases that were saved earlier, to be used as supports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Suggests(Protocol):
-    """What ranks a library: a `SegmentationLogic`."""
+    """The part of `SegmentationLogic` that ranks a library."""
 
     def suggest(
         self,
@@ -39,12 +39,12 @@ class Suggests(Protocol):
 
 
 class LibrarySection(Section):
-    """A list with pictures, and what can be done with its cases."""
+    """The list of saved cases with thumbnails, and the actions on them."""
 
     def __init__(
         self, widgets: LibraryWidgets, state: PanelState, settings: Callable[[], Settings], logic: Suggests
     ) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state, self._settings, self._logic = widgets, state, settings, logic
         self.entries: list[LibraryEntry] = []
         self._likeness: dict[str, Suggestion] = {}
@@ -63,7 +63,7 @@ class LibrarySection(Section):
         say(ui.libraryMessageLabel, "")
 
     def look_again(self) -> None:
-        """Reads the library's folder; those most like the target first, once that was asked."""
+        """Read the library's folder; after a suggestion, the cases most like the target come first."""
         library = self._state.library
         if library is None:
             return
@@ -102,12 +102,12 @@ class LibrarySection(Section):
         return "\n".join(line for line in lines if line)
 
     def selected(self) -> list[LibraryEntry]:
-        """The selected cases."""
+        """Return the selected cases."""
         rows = sorted(self._ui.libraryList.row(item) for item in self._ui.libraryList.selectedItems())
         return [self.entries[row] for row in rows if row < len(self.entries)]
 
     def refresh(self) -> None:
-        """Shows what can be done."""
+        """Show which actions are possible."""
         ui, chosen = self._ui, self.selected()
         here = self._state.obstacle if self._state.library is None else ""
         if not self._read and not ui.libraryButton.collapsed:
@@ -146,19 +146,19 @@ class LibrarySection(Section):
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_collapsed(self, collapsed: bool) -> None:
-        """Reads the folder when the section is opened."""
+        """Read the folder when the section is opened."""
         if not collapsed and self._state.listening:
             self.look_again()
             self._state.changed.emit()
 
     def on_selection(self) -> None:
-        """Other cases."""
+        """Update the buttons for the selected cases."""
         if self._state.listening:
             with self._state.quiet():
                 self.refresh()
 
     def on_add(self) -> None:
-        """Adds the selected cases as supports."""
+        """Add the selected cases as supports."""
         table = self._state.table
         if table is None:
             return
@@ -170,7 +170,7 @@ class LibrarySection(Section):
         self._state.choice_changed.emit()
 
     def on_suggest(self) -> None:
-        """Asks which cases resemble the target; the answer comes later."""
+        """Start the ranking of the cases; `on_suggestions` receives the answer."""
         target, library = self._state.parameters.targetVolume, self._state.library
         if target is None or library is None:
             return
@@ -181,7 +181,7 @@ class LibrarySection(Section):
         self._state.changed.emit()
 
     def on_suggestions(self, suggestions: list[Suggestion], sentence: str) -> None:
-        """The cases in the order of their likeness, or the sentence that warns."""
+        """Show the cases in the order of their likeness, or the warning."""
         self._asking = False
         self._likeness = {one.entry.id: one for one in suggestions if not isinstance(one.entry, SupportCase)}
         self.look_again()
@@ -190,7 +190,7 @@ class LibrarySection(Section):
         self._state.changed.emit()
 
     def on_save(self) -> None:
-        """Saves the selected support."""
+        """Save the selected support."""
         ui, row, table = self._ui, self._state.selected_row(), self._state.table
         if row is None or table is None:
             return
@@ -209,12 +209,12 @@ class LibrarySection(Section):
             known = _("The library already has this case, as “{title}”.")
             text = known if entry.already_there else _("Saved as “{title}”.")
             say(ui.libraryMessageLabel, text.format(title=entry.title))
-            if not entry.already_there:  # they are of this case; the next one is perhaps of the same reader
+            if not entry.already_there:  # they describe this case only; annotator and modality may suit the next one
                 ui.libraryTitleEdit.text = ui.libraryNotesEdit.text = ""
         self._state.changed.emit()
 
     def on_import(self) -> None:
-        """Takes cases out of a zip file."""
+        """Import cases from a zip file."""
         library = self._state.library
         path = qt.QFileDialog.getOpenFileName(
             slicer.util.mainWindow(), _("Import cases"), "", _("Cases of the support library (*.zip)")
@@ -237,7 +237,7 @@ class LibrarySection(Section):
         self._state.changed.emit()
 
     def on_export(self) -> None:
-        """Writes the selected cases, or all, into a zip file."""
+        """Export the selected cases, or all, to a zip file."""
         library = self._state.library
         path = qt.QFileDialog.getSaveFileName(
             slicer.util.mainWindow(), _("Export cases"), "supports.zip", _("Cases of the support library (*.zip)")
@@ -251,7 +251,7 @@ class LibrarySection(Section):
             say(self._ui.libraryMessageLabel, _("Cases exported: {count}.").format(count=len(chosen)))
 
     def on_delete(self) -> None:
-        """Deletes the selected cases, after asking."""
+        """Delete the selected cases after confirmation."""
         chosen, library = self.selected(), self._state.library
         titles = "\n".join(one.title or one.id for one in chosen)
         question = _("Permanently delete these cases from the library?\n\n{titles}").format(titles=titles)

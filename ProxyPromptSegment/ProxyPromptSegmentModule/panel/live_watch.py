@@ -1,4 +1,4 @@
-"""Notices which slice of a volume is on screen, while somebody scrolls."""
+"""Observer of the slice of a volume that is on screen, for the live preview."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ProxyPromptSegmentModule.scene.slice_views import slice_nodes, slice_on_scr
 
 
 class LiveWatch:
-    """Tells of every other slice that comes on screen, until `stop`.
+    """An observer that reports each new slice on screen, until `stop`.
 
     Attributes:
-        seen: The slice that was told last; None before the first.
+        seen: The slice that was reported last; None before the first.
     """
 
     def __init__(
         self, scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis, told: Callable[[int], None]
     ) -> None:
-        """Listens to the slice views."""
+        """Observe the slice views."""
         self._scene, self._volume, self._axis, self._told = scene, volume, axis, told
         self.seen: int | None = None
         self._tags = [(node, node.AddObserver("ModifiedEvent", self._changed)) for node in slice_nodes(scene)]
 
     def look(self) -> None:
-        """Tells which slice is on screen, if it is another one than before."""
+        """Report the slice on screen if it has changed."""
         if not self._tags or self._scene.IsNodePresent(self._volume) == 0:
             return
         index = slice_on_screen(self._scene, self._volume, self._axis)
@@ -39,7 +39,7 @@ class LiveWatch:
         self.look()
 
     def stop(self) -> None:
-        """Listens no more."""
+        """Stop observing."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
         self._tags = []

@@ -1,4 +1,4 @@
-"""Which model, where it runs, and the way to get more of them."""
+"""The model section: model and settings, download and import."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 class ModelSection(Section):
-    """Model, axis, device, threshold, memory; download, import, remove."""
+    """The widgets for model, axis, device, threshold and memory, and for download, import and removal."""
 
     def __init__(self, widgets: ModelWidgets, state: PanelState, model: ChosenModel, target: ChosenTarget) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state, self._model, self._target = widgets, state, model, target
         self._transfer: Transfer | None = None
         self._pump = Pump(self._poll)
@@ -53,7 +53,7 @@ class ModelSection(Section):
         say(ui.modelMessageLabel, "")
 
     def look_again(self) -> None:
-        """Reads what is on this machine."""
+        """Read the models of this machine."""
         with said_in(self._ui.modelMessageLabel):
             if not self._model.look_again():
                 return
@@ -69,7 +69,7 @@ class ModelSection(Section):
     # --- showing it -------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Shows the choices."""
+        """Show the choices."""
         parameters, ui, row = self._state.parameters, self._ui, self._model.row
         if not self._model.rows:
             self.look_again()
@@ -88,7 +88,7 @@ class ModelSection(Section):
         self._show_buttons(row)
 
     def _show_axes(self) -> None:
-        """Planes of the target, by their names in the body."""
+        """Show the planes of the target by their anatomical names."""
         parameters, combo = self._state.parameters, self._ui.axisCombo
         names = [_("Automatic")]
         if parameters.targetVolume is not None and parameters.targetVolume.GetImageData() is not None:
@@ -114,7 +114,7 @@ class ModelSection(Section):
             return axis
         try:
             plane = plane_of(geometry_of(target), axis)
-        except Exception:  # a volume without a grid: said where it is used
+        except Exception:  # a volume without a regular grid is reported elsewhere
             return axis
         return {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}.get(plane, plane)
 
@@ -154,32 +154,32 @@ class ModelSection(Section):
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_model(self, index: int) -> None:
-        """Another model."""
+        """Store the model."""
         if self._state.listening and 0 <= index < len(self._model.rows):
             self._state.parameters.model = self._model.rows[index].name
 
     def on_axis(self, index: int) -> None:
-        """Another plane."""
+        """Store the axis."""
         if self._state.listening and index >= 0:
             self._state.parameters.axis = ("auto", *AXES)[index]
 
     def on_device(self, index: int) -> None:
-        """Another device."""
+        """Store the device."""
         if self._state.listening and index >= 0:
             self._state.parameters.device = _DEVICES[index]
 
     def on_threshold(self, value: float) -> None:
-        """Another threshold."""
+        """Store the threshold."""
         if self._state.listening:
             self._state.parameters.threshold = value
 
     def on_follow(self, checked: bool) -> None:
-        """With or without memory."""
+        """Store whether the memory is used."""
         if self._state.listening:
             self._state.parameters.followMemory = checked
 
     def on_download(self) -> None:
-        """Asks, then fetches the chosen model and what it needs."""
+        """Ask, then download the chosen model and the weights that it needs."""
         row, catalog = self._model.row, self._state.catalog
         if row is None or catalog is None:
             return
@@ -196,7 +196,7 @@ class ModelSection(Section):
                 self._follow(catalog.download(row.name))
 
     def on_import(self) -> None:
-        """Takes a file of the user."""
+        """Import weights from a file."""
         path = qt.QFileDialog.getOpenFileName(
             slicer.util.mainWindow(), _("Import model weights"), "", _("Weights (*.safetensors *.pth *.pt)")
         )
@@ -206,7 +206,7 @@ class ModelSection(Section):
                 self._follow(catalog.import_file(path))
 
     def on_remove(self) -> None:
-        """Removes the chosen model's file, after asking."""
+        """Remove the chosen model's file after confirmation."""
         row, catalog = self._model.row, self._state.catalog
         if row is None or catalog is None:
             return
@@ -219,7 +219,7 @@ class ModelSection(Section):
             self._state.changed.emit()
 
     def on_cancel(self) -> None:
-        """Stops what goes on."""
+        """Cancel the transfer in progress."""
         if self._transfer is not None:
             self._transfer.cancel()
 
@@ -230,7 +230,7 @@ class ModelSection(Section):
         self._state.changed.emit()
 
     def _poll(self) -> bool:
-        """Shows how far a download is; called by the pump, which lets its thread run. Whether it goes on."""
+        """Show the progress of a transfer; called by the pump. Return whether it is still in progress."""
         if self._transfer is None:
             return False
         state, bar = self._transfer.poll(), self._ui.modelProgressBar
@@ -250,13 +250,13 @@ class ModelSection(Section):
         return False
 
     def close(self) -> None:
-        """Stops listening to a download; `ModelCatalog.close` ends it."""
+        """Stop following a transfer; `ModelCatalog.close` ends it."""
         self._transfer = None
         self._pump.close()
 
 
 def _words_of_end(name: str, state: TransferState) -> str:
-    """What a transfer without an error has come to."""
+    """Return the sentence for the end of a transfer without an error."""
     if state == TransferState.CANCELLED:
         return _("Cancelled; what was received is kept, and the next attempt resumes there.")
     return _("{name} is now on this computer.").format(name=name)

@@ -1,4 +1,4 @@
-"""Which objects of the supports are looked for in the target."""
+"""The list of objects to segment."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class ObjectsSection(Section):
-    """A list with a tick for each object; another choice switches the target of the result."""
+    """The list of the supports' objects, each with a tick."""
 
     def __init__(self, widgets: SupportWidgets, state: PanelState, objects: ChosenObjects) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state, self._objects = widgets, state, objects
         self._list = TickList(widgets.objectsList, self.on_objects)
         widgets.updateAtOnceBox.connect("toggled(bool)", self.on_update_at_once)
 
     def refresh(self) -> None:
-        """Shows the objects of the ticked supports."""
+        """Show the objects of the ticked supports."""
         choices, wanted = self._objects.choices(), self._objects.names()
         self._list.show(
             [
@@ -55,7 +55,7 @@ class ObjectsSection(Section):
         return _("If this object is ticked, only the supports that have it are used.")
 
     def on_objects(self) -> None:
-        """Another choice: kept, and segmented at once where a result is there."""
+        """Store the choice; an existing result is updated."""
         if not self._state.listening:
             return
         ticked = self._list.ticked()
@@ -64,6 +64,6 @@ class ObjectsSection(Section):
         self._state.choice_changed.emit()
 
     def on_update_at_once(self, checked: bool) -> None:
-        """Whether to segment again at once."""
+        """Store whether the result is updated automatically."""
         if self._state.listening:
             self._state.parameters.updateAtOnce = checked

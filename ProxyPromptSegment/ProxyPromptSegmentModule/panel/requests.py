@@ -1,4 +1,4 @@
-"""What the choices of the panel amount to: a request to the logic, or the sentence that says what is missing."""
+"""Requests to the logic, built from the choices in the panel; or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Requests:
-    """Puts the choices together."""
+    """The builder of requests from the choices."""
 
     def __init__(self, state: PanelState, objects: ChosenObjects, target: ChosenTarget, model: ChosenModel) -> None:
-        """Looks at these only."""
+        """Derive everything from the state and the choices."""
         self._state, self._objects, self._target, self._model = state, objects, target, model
 
     def settings(self) -> Settings:
-        """Model, device and so on."""
+        """Return the settings: model, device, threshold, axis, memory."""
         parameters, defaults = self._state.parameters, Settings()
         return Settings(
             model=parameters.model or defaults.model,
@@ -44,7 +44,7 @@ class Requests:
         )
 
     def reason(self) -> str:
-        """Why Apply cannot be pressed: one sentence that says what to do; "" if it can."""
+        """Return why Apply cannot be pressed, as a sentence that says what to do; "" if it can."""
         state = self._state
         if state.obstacle or state.table is None:
             return state.obstacle or _("Some packages are not installed yet.")
@@ -62,21 +62,21 @@ class Requests:
         )
 
     def request(self) -> Request:
-        """The job that Apply begins; only where `reason` has none against it.
+        """Return the request that Apply starts; only valid if `reason` returns "".
 
         Raises:
-            ProxyPromptError: What is missing, as a sentence.
+            ProxyPromptError: If a support cannot be read.
         """
         self._target.look_again()
         scope, target, table = self._target.scope(), self._state.parameters.targetVolume, self._state.table
-        assert target is not None and table is not None  # or there is a reason
+        assert target is not None and table is not None  # otherwise there is a reason
         axis, settings, slices = self._target.axis(), self.settings(), self._target.slices()
         replaced, kept = self._replaceable(scope, axis)
         if kept and scope != Scope.LIVE:
             every = range(slice_count(target, axis)) if slices is None else slices
             slices = tuple(index for index in every if index not in kept)
         if slices is not None or scope in (Scope.SLICES, Scope.BOX, Scope.LIVE):
-            settings = replace(settings, axis=axis)  # numbers of slices mean nothing without it
+            settings = replace(settings, axis=axis)  # slice numbers are only valid along this axis
         first = None if scope == Scope.SEQUENCE else slice_on_screen(slicer.mrmlScene, target, axis)
         if first is not None and (first in kept or (slices is not None and first not in slices)):
             first = None
@@ -93,7 +93,7 @@ class Requests:
         )
 
     def corrected_slices(self, axis: str) -> tuple[int, ...]:
-        """Slices of the result that somebody has corrected and made a support: they are right and stay as they are."""
+        """Return slices of the result that were corrected and added as a support; they are kept unchanged."""
         parameters = self._state.parameters
         if parameters.targetVolume is None or parameters.outputSegmentation is None:
             return ()
@@ -106,14 +106,14 @@ class Requests:
         )
 
     def stays(self, request: Request, index: int) -> bool:
-        """Whether a live preview leaves a slice alone: one that somebody has corrected in the segment it writes."""
+        """Return whether a live preview must not change a slice, because it was corrected and is a support."""
         return bool(request.output.segment_ids) and index in self.corrected_slices(request.settings.axis)
 
     def _replaceable(self, scope: Scope, axis: Axis) -> tuple[dict[str, str] | None, tuple[int, ...]]:
-        """Segments of the last run that may be written again, and their slices that stay all the same.
+        """Return the segments of the last run that may be replaced, and their slices to keep.
 
-        A segment may be if nobody has changed it since, or only slices that then were made supports. Where one of the
-        objects has no such segment all of them get new ones, with all their slices.
+        A segment may be replaced if it was not edited since, or only on slices that are supports now. If one of the
+        objects has no such segment, all objects get new segments with all slices.
         """
         run, segmentation = self._state.run, self._state.parameters.outputSegmentation
         if run is None or segmentation is None or run.segmentation is not segmentation:
@@ -130,7 +130,7 @@ class Requests:
         return (ids, corrected) if set(self._objects.names()) <= set(ids) else ({}, ())
 
     def _output(self, replaced: dict[str, str] | None) -> Output:
-        """Where to, and by which rules."""
+        """Return the output: segmentation, segments to replace, and the Segment Editor's rules."""
         parameters, editor = self._state.parameters, None
         if parameters.honourEditor:
             scene, kind = slicer.mrmlScene, "vtkMRMLSegmentEditorNode"
@@ -139,13 +139,13 @@ class Requests:
 
 
 def _as_written(run: Run, name: str, segment_id: str, corrected: Sequence[int]) -> bool:
-    """Whether a segment is, beside the corrected slices, what a run has written into it."""
+    """Return whether a segment equals what a run has written, apart from the corrected slices."""
     written, job = run.masks().get(name), run.job
     if written is None or job is None or run.segmentation is None:
         return False
     try:
         now = segmentation_of(run.segmentation, run.request.target, [segment_id])[0].segments[0].mask
-    except ProxyPromptError:  # removed, or moved elsewhere
+    except ProxyPromptError:  # removed, or moved to another lattice
         return False
     number = axis_number(job.view.axis)
     others = [np.delete(mask, list(corrected), number) for mask in (now, written)]

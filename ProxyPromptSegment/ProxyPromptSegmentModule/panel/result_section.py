@@ -1,4 +1,4 @@
-"""What came of a run: the table, where to look first, undo, and the way to use a correction."""
+"""The result section: table, slices to review, undo, and the use of a corrected slice as support."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class ResultSection(Section):
-    """Results of the latest run."""
+    """The results of the latest run."""
 
     def __init__(self, widgets: ResultWidgets, state: PanelState) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state = widgets, state
         self._run: Run | None = None
         self._shown: tuple[object, ...] | None = ()  # what was never shown
@@ -40,7 +40,7 @@ class ResultSection(Section):
         say(ui.resultMessageLabel, "")
 
     def refresh(self) -> None:
-        """Shows the latest result."""
+        """Show the latest result."""
         run, ui = self._state.result, self._ui
         if run is not self._run:
             self._run = run
@@ -110,19 +110,19 @@ class ResultSection(Section):
         ui.show3DButton.setSegmentationNode(node)
 
     def _segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
-        """The result of the latest run, or of the scene that was loaded."""
+        """Return the segmentation of the latest run, or of a loaded scene."""
         run = self._state.result
         return run.segmentation if run is not None else self._state.parameters.outputSegmentation
 
     def _nodes(self) -> tuple[slicer.vtkMRMLTableNode | None, slicer.vtkMRMLTextNode | None]:
-        """Table and run record of the result; None where there is none."""
+        """Return table and run record of the result; None for a missing one."""
         node = self._segmentation()
         return (None, None) if node is None else (result_nodes.table_of(node), result_nodes.record_of(node))
 
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_doubt(self, item: qt.QListWidgetItem) -> None:
-        """Jumps to a slice that should be looked at."""
+        """Jump to a slice that should be reviewed."""
         number = self._ui.doubtsList.row(item)
         run = self._state.result
         if run is None or not 0 <= number < len(run.doubts):
@@ -134,12 +134,12 @@ class ResultSection(Section):
             show_slice(slicer.mrmlScene, run.request.target, run.job.view.axis, index, center=True)
 
     def on_undo(self) -> None:
-        """Takes the run back."""
+        """Undo the run."""
         run = self._state.result
         self._said(run is not None and run.undo(), _("This result cannot be undone any more."))
 
     def on_redo(self) -> None:
-        """Brings it back."""
+        """Redo the run."""
         run = self._state.result
         self._said(run is not None and run.redo(), _("This result cannot be restored any more."))
 
@@ -148,7 +148,7 @@ class ResultSection(Section):
         self._state.changed.emit()
 
     def on_edit(self) -> None:
-        """Opens the Segment Editor with the result and its volume."""
+        """Open the Segment Editor with the result and its volume."""
         node, volume = self._segmentation(), self._state.parameters.targetVolume
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
@@ -156,7 +156,7 @@ class ResultSection(Section):
         editor.setSourceVolumeNode(volume)
 
     def on_use_corrected(self) -> None:
-        """Takes the slice on screen as one more support."""
+        """Add the slice on screen as another support."""
         run, table = self._state.result, self._state.table
         if run is None or run.job is None or run.segmentation is None or table is None:
             return
@@ -186,7 +186,7 @@ class ResultSection(Section):
         self._state.changed.emit()
 
     def on_table(self) -> None:
-        """Shows the table of results in a table view."""
+        """Show the table of results in a table view."""
         node, _record = self._nodes()
         manager = layout_manager()
         if node is None or manager is None:
@@ -197,14 +197,14 @@ class ResultSection(Section):
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
 
     def on_record(self) -> None:
-        """Opens the run record."""
+        """Show the run record."""
         _table, node = self._nodes()
         if node is not None:
             slicer.app.openNodeModule(node)
 
 
 def _cell(value: object) -> str:
-    """A value as a person reads it."""
+    """Format a value of the table."""
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

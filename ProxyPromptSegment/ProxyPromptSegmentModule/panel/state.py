@@ -1,4 +1,4 @@
-"""What the sections of the panel share, and the signals by which they hear of each other."""
+"""The state that the panel's sections share, and the signals by which they notify each other."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ _log = logging.getLogger(__name__)
 
 
 class Signal:
-    """Something that may happen, and who is called when it does."""
+    """An event and the functions to call when it happens."""
 
     def __init__(self) -> None:
-        """Nobody is called yet."""
+        """Create a signal without functions."""
         self._slots: list[Callable[[], None]] = []
 
     def connect(self, slot: Callable[[], None]) -> None:
-        """Call this one, too, after those that were connected before."""
+        """Add a function; functions are called in the order of their connection."""
         self._slots.append(slot)
 
     def emit(self) -> None:
-        """Call everybody."""
+        """Call all connected functions."""
         for slot in list(self._slots):
             slot()
 
 
 class PanelState:
-    """What is shared; who listens to the signals is told in `assembly`.
+    """The shared state of the panel; `assembly` connects its signals.
 
     Attributes:
-        table: The supports of the scene; None before the first run has installed what it needs.
-        library: The user's support library; None likewise.
-        catalog: The models; None likewise.
+        table: The supports of the scene; None until the required packages are installed.
+        library: The user's support library; None until then, too.
+        catalog: The models; None until then, too.
         run: The latest run; None before the first and after a scene was closed.
-        selected: Key of the selected support; "" where none is.
+        selected: Key of the selected support; "" if none is selected.
         missing: Packages that have to be installed, as requirements.
-        changed: The state is another one: show it.
-        choice_changed: Other objects or supports were chosen; a result may follow them at once.
-        support_added: A case became a support.
+        changed: The state has changed and has to be shown.
+        choice_changed: Other objects or supports were chosen; the result may be updated.
+        support_added: A support was added.
         support_selected: Another support was selected in the table.
         scope_leaving: Another scope is about to be chosen.
-        installed: Packages have come.
+        installed: Packages were installed.
     """
 
     def __init__(self) -> None:
-        """Has no scene yet."""
+        """Create the state without a scene."""
         self.table: SupportTable | None = None
         self.library: SupportLibrary | None = None
         self.catalog: ModelCatalog | None = None
@@ -80,7 +80,7 @@ class PanelState:
 
     @property
     def has_scene(self) -> bool:
-        """Whether there is a parameter node: not while a scene is being closed."""
+        """Whether there is a parameter node; False while a scene is being closed."""
         return self._parameters is not None
 
     @property
@@ -88,23 +88,23 @@ class PanelState:
         """The choices of the scene.
 
         Raises:
-            RuntimeError: Where `has_scene` is False.
+            RuntimeError: If `has_scene` is False.
         """
         if self._parameters is None:
             raise RuntimeError("the scene is being closed and has no parameter node")
         return self._parameters
 
     def use(self, parameters: ProxyPromptParameters) -> None:
-        """Take the choices of a scene."""
+        """Use the choices of a scene."""
         self._parameters = parameters
         self.equip()
 
     def leave(self) -> None:
-        """Forget the choices, and what belongs to their scene."""
+        """Forget the choices and everything that belongs to their scene."""
         self._parameters, self.table = None, None
 
     def equip(self) -> None:
-        """Make the collaborators; what lacks a package is made after the first run has installed it."""
+        """Create table, library and catalogue as far as their packages are installed; called again after installing."""
         try:
             self.library = self.library or SupportLibrary()
             self.catalog = self.catalog or ModelCatalog()
@@ -128,7 +128,7 @@ class PanelState:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """While this lasts, what widgets say comes from us and not from the user."""
+        """Mark signals of widgets during the block as caused by the panel, not by the user."""
         self._quiet += 1
         try:
             yield
@@ -137,31 +137,31 @@ class PanelState:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether widgets are being changed by us."""
+        """Whether the panel is changing its widgets."""
         return self._quiet > 0
 
     @property
     def listening(self) -> bool:
-        """Whether what a widget says comes from the user and can be kept."""
+        """Whether signals of widgets come from the user and the choices can be stored."""
         return not self._quiet and self.has_scene
 
     # --- supports and result ----------------------------------------------------------------------------------
 
     def support_rows(self) -> list[SupportRow]:
-        """All supports of the scene."""
+        """Return all supports of the scene."""
         return self.table.rows() if self.table is not None else []
 
     def used_rows(self) -> list[SupportRow]:
-        """Ticked supports with which nothing is wrong."""
+        """Return the ticked supports that have no problem."""
         return [row for row in self.support_rows() if row.ready]
 
     def selected_row(self) -> SupportRow | None:
-        """The selected support; None where none is."""
+        """Return the selected support, or None."""
         return next((row for row in self.support_rows() if row.key == self.selected), None)
 
     @property
     def running(self) -> bool:
-        """Whether a run goes on."""
+        """Whether a run is in progress."""
         return self.run is not None and not self.run.ended
 
     @property

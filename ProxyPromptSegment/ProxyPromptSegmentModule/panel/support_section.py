@@ -1,4 +1,4 @@
-"""Where an annotated case of the scene becomes a support."""
+"""The support section: adds an annotated case of the scene as a support."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HOW = tuple(SlicesHow)
 
 
 class SupportSection(Section):
-    """The two selectors, the options and the button."""
+    """The selectors of annotation and image, the options, and the button."""
 
     def __init__(self, widgets: SupportWidgets, state: PanelState) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state = widgets, state
         ui = widgets
         ui.supportSegmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_segmentation)
@@ -37,7 +37,7 @@ class SupportSection(Section):
         ui.addSupportButton.connect("clicked()", self.on_add)
 
     def choose_defaults(self) -> None:
-        """The first annotation of the scene that is neither a result of ours nor a support already, with its image."""
+        """Select the first annotation that is neither one of our results nor already a support, with its image."""
         parameters = self._state.parameters
         if parameters.supportSegmentation is None and parameters.supportVolume is None:
             taken = {row.segmentation_id for row in self._state.support_rows()}
@@ -50,7 +50,7 @@ class SupportSection(Section):
             parameters.supportVolume = image_of(parameters.supportSegmentation)
 
     def refresh(self) -> None:
-        """Shows the choices."""
+        """Show the choices."""
         parameters, ui = self._state.parameters, self._ui
         ui.supportSegmentationSelector.setCurrentNode(parameters.supportSegmentation)
         ui.supportVolumeSelector.setCurrentNode(parameters.supportVolume)
@@ -64,7 +64,7 @@ class SupportSection(Section):
         allow(ui.addSupportButton, self.reason(), _("Adds this annotated case to the table."))
 
     def reason(self) -> str:
-        """Why the case cannot be added; "" if it can."""
+        """Return why the case cannot be added; "" if it can."""
         parameters = self._state.parameters
         if self._state.table is None:
             return self._state.obstacle or _("Some packages are not installed yet.")
@@ -92,7 +92,7 @@ class SupportSection(Section):
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_segmentation(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
-        """Another annotation: its image comes with it."""
+        """Select another annotation, and its image if known."""
         if not self._state.listening:
             return
         parameters = self._state.parameters
@@ -104,29 +104,29 @@ class SupportSection(Section):
                 parameters.supportVolume = image
 
     def on_volume(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
-        """Another image."""
+        """Select another image."""
         if self._state.listening:
             self._state.parameters.supportVolume = node
 
     def on_how(self, index: int) -> None:
-        """Automatic, all, or these slices."""
+        """Store how the slices are chosen."""
         if self._state.listening:
             self._state.parameters.supportSlicesHow = _HOW[index].value
 
     def on_slices(self, text: str) -> None:
-        """Which slices."""
+        """Store the text of the slices."""
         if self._state.listening:
             self._state.parameters.supportSlices = text
 
     def on_segments(self) -> None:
-        """Which segments; all of them means those that come later as well."""
+        """Store the segments; if all are ticked, segments added later are included."""
         if self._state.listening:
             ticked = self._segments.ticked()
             count = len(segments_of(self._state.parameters.supportSegmentation))
             self._state.parameters.supportSegments = "" if len(ticked) == count else text_of(ticked)
 
     def on_add(self) -> None:
-        """Adds the case; what is wrong with it is said below."""
+        """Add the case as a support; errors are shown below the button."""
         parameters, table = self._state.parameters, self._state.table
         added = False
         if table is None:
@@ -149,7 +149,7 @@ class SupportSection(Section):
             self._state.choice_changed.emit()
 
     def _slices(self) -> Sequence[int] | Literal["all"] | None:
-        """What `SupportTable.add_nodes` calls slices."""
+        """Return the ``slices`` argument of `SupportTable.add_nodes`."""
         parameters = self._state.parameters
         if parameters.supportSlicesHow == SlicesHow.ALL_ANNOTATED:
             return "all"
@@ -161,7 +161,7 @@ class SupportSection(Section):
 
 
 def image_of(segmentation: slicer.vtkMRMLSegmentationNode | None) -> slicer.vtkMRMLVolumeNode | None:
-    """The volume on which a segmentation was drawn, as far as it knows; else None."""
+    """Return the volume on which a segmentation was drawn, if it is known, else None."""
     if segmentation is None:
         return None
     node: slicer.vtkMRMLVolumeNode | None = segmentation.GetNodeReference(
@@ -173,7 +173,7 @@ def image_of(segmentation: slicer.vtkMRMLSegmentationNode | None) -> slicer.vtkM
 def segments_of(
     segmentation: slicer.vtkMRMLSegmentationNode | None,
 ) -> list[tuple[str, str, tuple[float, float, float]]]:
-    """Identifier, name and colour of each segment."""
+    """Return identifier, name and colour of each segment."""
     if segmentation is None:
         return []
     found = segmentation.GetSegmentation()

@@ -1,4 +1,4 @@
-"""The table of supports: which annotated cases there are, and which of them are used."""
+"""The table of supports in the panel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LEVELS = {"error": "⛔", "warning": "⚠", "info": "ℹ"}
 
 
 class Checks(Protocol):
-    """What checks supports: a `SegmentationLogic`."""
+    """The part of `SegmentationLogic` that checks supports."""
 
     def check(
         self,
@@ -45,12 +45,12 @@ class Checks(Protocol):
 
 
 class SupportsTable(Section):
-    """Table and buttons below it."""
+    """The table of supports and the buttons below it."""
 
     def __init__(
         self, widgets: SupportWidgets, state: PanelState, settings: Callable[[], Settings], logic: Checks
     ) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state, self._settings, self._logic = widgets, state, settings, logic
         self._rows: list[SupportRow] = []
         self._pictures: dict[str, tuple[int, qt.QIcon]] = {}
@@ -69,7 +69,7 @@ class SupportsTable(Section):
         self._ui.checkSupportsButton.connect("clicked()", self.on_check)
 
     def refresh(self) -> None:
-        """Shows the rows; items are changed and not replaced, because Qt may be in the middle of telling of one."""
+        """Show the rows; items are changed, not replaced, because Qt may be emitting a signal about one of them."""
         rows = self._state.support_rows()
         table = self._ui.supportTable
         table.setVisible(bool(rows))
@@ -132,7 +132,7 @@ class SupportsTable(Section):
         return str(len(row.slices))
 
     def _picture(self, row: SupportRow, table: SupportTable) -> qt.QIcon:
-        """The thumbnail; drawn anew only where something has changed."""
+        """Return the thumbnail; it is drawn again only after a change."""
         known = self._pictures.get(row.key)
         if known is None or known[0] != row.picture:
             known = (row.picture, icon(table.thumbnail(row.key, 96)))
@@ -159,13 +159,13 @@ class SupportsTable(Section):
         allow(ui.checkSupportsButton, reason, _("Reports problems with the ticked supports."))
 
     def _selected_row(self) -> SupportRow | None:
-        """The selected row; None where none is."""
+        """Return the selected row, or None."""
         return next((row for row in self._rows if row.key == self._state.selected), None)
 
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_cell(self, number: int, column: int) -> None:
-        """A tick or a title was changed."""
+        """Store a tick or a title that was changed."""
         if not self._state.listening or number >= len(self._rows) or column not in (USE, TITLE):
             return
         row, item, supports = self._rows[number], self._ui.supportTable.item(number, column), self._state.table
@@ -178,14 +178,14 @@ class SupportsTable(Section):
             self._state.choice_changed.emit()
 
     def on_double_click(self, number: int, column: int) -> None:
-        """A title is edited, any other cell shows the case."""
+        """Edit the title, or show the case if another cell was clicked."""
         if column == TITLE:
             self._ui.supportTable.editItem(self._ui.supportTable.item(number, TITLE))
         else:
             self.on_show()
 
     def on_selection(self) -> None:
-        """Another row."""
+        """Store the selected row."""
         number = self._ui.supportTable.currentRow()
         if self._state.listening and 0 <= number < len(self._rows):
             self._state.selected = self._rows[number].key
@@ -194,14 +194,14 @@ class SupportsTable(Section):
                 self._state.support_selected.emit()
 
     def on_remove(self) -> None:
-        """Takes the selected row out."""
+        """Remove the selected row."""
         if self._selected_row() is not None and self._state.table is not None:
             self._state.table.remove(self._state.selected)
             self._state.changed.emit()
             self._state.choice_changed.emit()
 
     def on_show(self) -> None:
-        """Shows the selected support's image on its middle annotated slice."""
+        """Show the selected support's image at its middle annotated slice."""
         row, scene = self._selected_row(), slicer.mrmlScene
         volume: slicer.vtkMRMLVolumeNode | None = None
         if row is not None and row.volume_id:
@@ -215,7 +215,7 @@ class SupportsTable(Section):
                 show_slice(scene, volume, row.axis, shown[len(shown) // 2], center=True)
 
     def on_check(self) -> None:
-        """Asks what is wrong with the supports; the answer comes later."""
+        """Start the check of the supports; `on_findings` receives the answer."""
         with said_in(self._ui.supportMessageLabel):
             cases = self._state.table.cases() if self._state.table is not None else []
             say(self._ui.supportMessageLabel, _("Checking the supports…"))
@@ -225,7 +225,7 @@ class SupportsTable(Section):
         self._state.changed.emit()
 
     def on_findings(self, findings: list[Finding], error: str) -> None:
-        """What the check has found, in words."""
+        """Show the findings of the check."""
         self._checking = False
         lines = [f"{_LEVELS.get(one.level, '')} {worded(one.note)}" for one in findings]
         say(self._ui.supportMessageLabel, error or "\n".join(lines) or _("No problems were found with these supports."))

@@ -1,4 +1,4 @@
-"""What is segmented, how much of it, and where the result goes."""
+"""The target section: volume, scope and output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AFTER_MOVING_MS = 100
 
 
 class Observers(Protocol):
-    """Who listens to VTK objects, until the module is closed: the host widget."""
+    """The observer functions of the host widget, which removes all observers when the module is closed."""
 
     def addObserver(  # noqa: D102
         self, obj: vtk.vtkObject, event: int, method: Callable[[vtk.vtkObject, str], None]
@@ -36,10 +36,10 @@ class Observers(Protocol):
 
 
 class TargetSection(Section):
-    """Selectors of volume, scope and output."""
+    """The selectors of volume, scope and output."""
 
     def __init__(self, widgets: TargetWidgets, state: PanelState, target: ChosenTarget, observers: Observers) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state, self._target, self._observers = widgets, state, target, observers
         self._scopes: list[Scope] = []
         self._box: slicer.vtkMRMLMarkupsROINode | None = None
@@ -55,7 +55,7 @@ class TargetSection(Section):
     # --- showing it -------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Shows the choices."""
+        """Show the choices."""
         parameters, ui = self._state.parameters, self._ui
         ui.targetSelector.setCurrentNode(parameters.targetVolume)
         ui.outputSelector.setCurrentNode(parameters.outputSegmentation)
@@ -113,7 +113,7 @@ class TargetSection(Section):
     # --- the box ----------------------------------------------------------------------------------------------
 
     def _watch_box(self, box: slicer.vtkMRMLMarkupsROINode | None) -> None:
-        """Listens to the box of the scope `Scope.BOX`, which is moved in the views."""
+        """Observe the box of `Scope.BOX`, which the user can move in the views."""
         if box is self._box:
             return
         event = slicer.vtkMRMLMarkupsNode.PointModifiedEvent
@@ -124,7 +124,7 @@ class TargetSection(Section):
             self._observers.addObserver(box, event, self.on_box_moved)
 
     def on_box_moved(self, caller: vtk.vtkObject, event: str) -> None:
-        """Says how many slices it meets now; a drag tells of every pixel, so once in a while."""
+        """Show how many slices the box intersects; delayed, because dragging sends an event for every pixel."""
         if not self._moving:
             self._moving = True
             qt.QTimer.singleShot(_AFTER_MOVING_MS, self._box_rests)
@@ -134,26 +134,26 @@ class TargetSection(Section):
         self._state.changed.emit()
 
     def close(self) -> None:
-        """Listens no more."""
+        """Stop observing the box."""
         self._watch_box(None)
 
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_target(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
-        """Another volume; it is shown, and a result for the former one is not written into any more."""
+        """Choose another target and show it; the former target's result is not written into any more."""
         if self._state.listening and node is not self._state.parameters.targetVolume:
             self._target.choose(node)
             if node is not None:
                 show_case(slicer.mrmlScene, node, self._state.support_rows())
 
     def on_scope(self, index: int) -> None:
-        """How much."""
+        """Store the scope."""
         if self._state.listening and 0 <= index < len(self._scopes):
             self._state.scope_leaving.emit()
             self._state.parameters.scope = self._scopes[index].value
 
     def on_range(self, first: float, last: float) -> None:
-        """Which slices; the views go to the end of the range that moves."""
+        """Store the range of slices; the views jump to the end that was moved."""
         if not self._state.listening:
             return
         parameters, count = self._state.parameters, self._target.count()
@@ -166,7 +166,7 @@ class TargetSection(Section):
             show_slice(slicer.mrmlScene, parameters.targetVolume, self._target.axis(), moved)
 
     def on_box(self, node: slicer.vtkMRMLMarkupsROINode | None) -> None:
-        """Which box."""
+        """Store the box."""
         if self._state.listening:
             parameters = self._state.parameters
             if node is not None and parameters.targetVolume is not None:
@@ -174,11 +174,11 @@ class TargetSection(Section):
             parameters.box = node
 
     def on_output(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
-        """Where to."""
+        """Store the output segmentation."""
         if self._state.listening:
             self._state.parameters.outputSegmentation = node
 
     def on_honour(self, checked: bool) -> None:
-        """Whether the Segment Editor's masking is honoured."""
+        """Store whether the Segment Editor's masking is respected."""
         if self._state.listening:
             self._state.parameters.honourEditor = checked

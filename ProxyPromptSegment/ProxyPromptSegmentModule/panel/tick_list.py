@@ -1,4 +1,4 @@
-"""A list whose lines can be ticked, with a colour each; kept in step without being built anew."""
+"""A list of lines with a tick and a colour each, updated without replacing its items."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ProxyPromptSegmentModule.panel.icons import swatch
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line.
+    """One line of the list.
 
     Attributes:
-        key: What it stands for.
-        text: What is read.
+        key: Identifier of the line.
+        text: Text of the line.
         color_rgb: Red, green, blue in 0..1.
         ticked: Whether it is ticked.
         tip: Tool tip.
@@ -30,19 +30,19 @@ class Line:
 
 
 class TickList:
-    """Shows lines in a ``QListWidget`` and tells when somebody ticks one.
+    """A ``QListWidget`` of lines that can be ticked.
 
-    Its items are changed and not replaced, because Qt still uses the item whose tick it reports.
+    Its items are changed, not replaced, because Qt still uses the item whose tick it reports.
     """
 
     def __init__(self, listed: qt.QListWidget, told: Callable[[], None]) -> None:
-        """``told`` is called at every change, also at ours; whoever is told knows which it is."""
+        """Call ``told`` after every change, also after those by `show`; the receiver has to distinguish them."""
         self._listed = listed
         self._lines: list[Line] = []
         listed.connect("itemChanged(QListWidgetItem*)", lambda item: told())
 
     def show(self, lines: Sequence[Line]) -> None:
-        """Shows these lines."""
+        """Show these lines."""
         if list(lines) == self._lines and self._as_shown():
             return
         while self._listed.count > len(lines):
@@ -58,7 +58,7 @@ class TickList:
         self._lines = list(lines)
 
     def ticked(self) -> list[str]:
-        """Keys of the lines that are ticked now."""
+        """Return the keys of the ticked lines."""
         states = [self._listed.item(number).checkState() == qt.Qt.Checked for number in range(self._listed.count)]
         return [line.key for line, state in zip(self._lines, states, strict=False) if state]
 

@@ -1,4 +1,4 @@
-"""The why view: which places of the supports the network read for a point of the target."""
+"""The why section: the regions of the supports that the model read for a point of the target."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 _MOST_PICTURES = 6
 _LEAST_SHARE = 0.005
-"""Supports that had less of what was read are not shown."""
+"""Support slices with a smaller share are not shown."""
 
 
 class Explains(Protocol):
-    """What explains a point: a `SegmentationLogic`."""
+    """The part of `SegmentationLogic` that explains a point."""
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
         """Ask which support patches drove the prediction of an object at a world position."""
 
 
 class WhySection(Section):
-    """A click, an answer, and pictures."""
+    """The buttons to choose a point, the explanation, and the pictures."""
 
     def __init__(self, widgets: WhyWidgets, state: PanelState, logic: Explains) -> None:
-        """Connects the widgets."""
+        """Connect the widgets."""
         self._ui, self._state, self._logic = widgets, state, logic
         self._clicks: Clicks | None = None
         self._objects: list[str] = []
@@ -48,7 +48,7 @@ class WhySection(Section):
         self._empty()
 
     def refresh(self) -> None:
-        """Shows whether something can be asked."""
+        """Show whether a point can be explained."""
         run = self._state.result
         film = run is not None and run.request.browser is not None
         job = run.job if run is not None and not film else None
@@ -80,19 +80,19 @@ class WhySection(Section):
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_object(self, index: int) -> None:
-        """Another object."""
+        """Store the object."""
         if self._state.listening and 0 <= index < len(self._objects):
             self._state.parameters.whyObject = self._objects[index]
 
     def on_point(self, checked: bool) -> None:
-        """Begins or ends to listen to clicks."""
+        """Start or stop observing clicks."""
         self._unlisten()
         if checked:
             say(self._ui.whyLabel, _("Click into a slice view of the target."))
             self._clicks = Clicks(slicer.mrmlScene, slice_interactors(), self.ask)
 
     def on_crosshair(self) -> None:
-        """Asks about the crosshair."""
+        """Explain the point under the crosshair."""
         ras = crosshair_ras(slicer.mrmlScene)
         if ras is None:
             say(self._ui.whyLabel, _("There is no crosshair; press Explain a point and click."))
@@ -100,7 +100,7 @@ class WhySection(Section):
             self.ask(ras)
 
     def ask(self, ras: tuple[float, float, float]) -> None:
-        """Asks about a place of the world; the answer comes later."""
+        """Ask about a world position; `on_answer` receives the answer."""
         run = self._state.result
         if run is None or not self._objects:
             return
@@ -110,7 +110,7 @@ class WhySection(Section):
             self._logic.why(run, ras, name, lambda why, reason: self.on_answer(run, why, reason))
 
     def on_answer(self, run: Run, why: Why | None, reason: str) -> None:
-        """Shows the pictures, the most read first."""
+        """Show the pictures, the largest share first."""
         job = run.job
         if run is not self._state.result or job is None:
             return
@@ -138,7 +138,7 @@ class WhySection(Section):
         self._ui.whyList.setVisible(True)
 
     def stop(self) -> None:
-        """Listens to clicks no more."""
+        """Stop observing clicks."""
         self._unlisten()
         self._ui.whyPointButton.checked = False
 
@@ -148,5 +148,5 @@ class WhySection(Section):
             self._clicks = None
 
     def close(self) -> None:
-        """The same when the module is unloaded."""
+        """Stop observing clicks when the module is unloaded."""
         self.stop()

@@ -1,4 +1,4 @@
-"""The widgets that the panel's code uses, by the .ui file that holds them; a test compares both."""
+"""The widgets that the panel's code uses, for each .ui file; a test compares both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Widgets:
-    """Widgets by their object names.
+    """The widgets of a .ui file by their object names.
 
     Attributes:
         FILE: The .ui file, without its suffix.
@@ -21,12 +21,12 @@ class Widgets:
     FILE = ""
 
     def __init__(self, found: SimpleNamespace) -> None:
-        """Takes what `slicer.util.childWidgetVariables` has found."""
+        """Copy the result of `slicer.util.childWidgetVariables`."""
         vars(self).update(vars(found))
 
 
 class TopWidgets(Widgets):
-    """What is missing, and the button that installs it."""
+    """The widgets at the top: missing packages and the install button."""
 
     FILE = "ProxyPromptSegment"
 
@@ -36,7 +36,7 @@ class TopWidgets(Widgets):
 
 
 class SupportWidgets(Widgets):
-    """Selectors, table and objects of the supports."""
+    """The widgets of the supports: selectors, table, objects."""
 
     FILE = "SupportSection"
 
@@ -60,7 +60,7 @@ class SupportWidgets(Widgets):
 
 
 class LibraryWidgets(Widgets):
-    """The support library."""
+    """The widgets of the support library."""
 
     FILE = "LibrarySection"
 
@@ -82,7 +82,7 @@ class LibraryWidgets(Widgets):
 
 
 class TargetWidgets(Widgets):
-    """What is segmented and where the result goes."""
+    """The widgets of target and output."""
 
     FILE = "TargetSection"
 
@@ -99,7 +99,7 @@ class TargetWidgets(Widgets):
 
 
 class ModelWidgets(Widgets):
-    """Model and settings."""
+    """The widgets of model and settings."""
 
     FILE = "ModelSection"
 
@@ -118,7 +118,7 @@ class ModelWidgets(Widgets):
 
 
 class ApplyWidgets(Widgets):
-    """The button, and what is said while a run goes on."""
+    """The button Apply and the messages of a run."""
 
     FILE = "ApplySection"
 
@@ -131,7 +131,7 @@ class ApplyWidgets(Widgets):
 
 
 class ResultWidgets(Widgets):
-    """The latest result."""
+    """The widgets of the latest result."""
 
     FILE = "ResultSection"
 
@@ -150,7 +150,7 @@ class ResultWidgets(Widgets):
 
 
 class WhyWidgets(Widgets):
-    """Why a point was segmented."""
+    """The widgets of the why section."""
 
     FILE = "WhySection"
 

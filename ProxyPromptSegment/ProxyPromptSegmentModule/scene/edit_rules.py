@@ -1,8 +1,8 @@
-"""Where a run may write: the Segment Editor's masking and overwriting, read once and applied slice by slice.
+"""The Segment Editor's masking and overwrite rules for a run, read once and applied slice by slice.
 
 The same rules as Slicer's own vtkSlicerSegmentEditorLogic, with two differences. The segments of a run never restrict
-or overwrite each other, because objects may overlap. And they hold for the state before the run, so that a slice that
-is written twice, a draft and then its final mask, ends as if only the last had been written.
+or overwrite each other, because objects may overlap. The rules refer to the state before the run, so a
+slice that is written twice, as a draft and as the final mask, ends as if only the final mask had been written.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Plane = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class EditRules:
-    """Where voxels may change, and what may be overwritten.
+    """The voxels that may change and the segments that may be overwritten.
 
     Attributes:
         where: Everywhere, or inside or outside of the mask's segments.
-        mask: Ids of the mask's segments; None for all that there are.
+        mask: Ids of the mask's segments; None for all segments.
         overwrite: Ids of the segments that lose a voxel to the run.
         intensities: ``(low, high)`` of the source volume between which voxels may change.
         source: The volume node of the intensities.
@@ -42,10 +42,10 @@ class EditRules:
     source: slicer.vtkMRMLVolumeNode | None = None
 
     def editable(self, ids: Iterable[str], run: Iterable[str], plane_of: Callable[[str], Plane]) -> Plane | None:
-        """Where a slice may change as far as segments decide it; None for everywhere.
+        """Return where a slice may change according to the mask's segments; None for everywhere.
 
         Args:
-            ids: All segments there are.
+            ids: All segments of the segmentation.
             run: The segments that are written.
             plane_of: A segment's slice as it would be without the run.
         """
@@ -67,16 +67,16 @@ def rules_of(
     volume_node: slicer.vtkMRMLVolumeNode,
     run: Iterable[str],
 ) -> EditRules:
-    """Reads a vtkMRMLSegmentEditorNode's settings; without one, everywhere, and nothing is overwritten.
+    """Read the settings of a segment editor node; without one, all voxels may change and nothing is overwritten.
 
     Args:
-        editor_node: The settings.
-        segmentation_node: What is written into.
-        volume_node: The volume that was segmented; the intensities' source where the settings name none.
+        editor_node: The node with the settings, or None.
+        segmentation_node: The segmentation that is written into.
+        volume_node: The segmented volume; source of the intensities if the settings name none.
         run: Ids of the segments that are written.
 
     Raises:
-        InputError: If the mask's segment is not chosen or not there.
+        InputError: If the mask's segment is not chosen or does not exist.
     """
     if editor_node is None:
         return EditRules()
@@ -113,22 +113,22 @@ def rules_of(
 
 
 def _visible(segmentation_node: slicer.vtkMRMLSegmentationNode, ids: tuple[str, ...]) -> tuple[str, ...]:
-    """The segments that are shown; all where the node has no display node."""
+    """Return the visible segments; all if there is no display node."""
     display = segmentation_node.GetDisplayNode()
     return ids if display is None else tuple(one for one in ids if display.GetSegmentVisibility(one))
 
 
 class IntensityMask:
-    """Where a source volume's intensities are within a range, slice by slice on another volume's lattice."""
+    """The intensity range of a source volume as a mask on the slices of another volume."""
 
     def __init__(
         self, rules: EditRules, volume_node: slicer.vtkMRMLVolumeNode, segmentation_node: slicer.vtkMRMLSegmentationNode
     ) -> None:
-        """Looks at nothing yet."""
+        """Store the arguments; nothing is read yet."""
         self._rules, self._volume, self._segmentation = rules, volume_node, segmentation_node
 
     def plane(self, axis: int, index: int) -> Plane | None:
-        """Where a slice may change as far as intensities decide it; None for everywhere."""
+        """Return where a slice may change according to the intensities; None for everywhere."""
         source = self._rules.source
         if self._rules.intensities is None or source is None or source.GetImageData() is None:
             return None
@@ -137,7 +137,7 @@ class IntensityMask:
         return (values >= low) & (values <= high)
 
     def _is_own(self, source: slicer.vtkMRMLVolumeNode) -> bool:
-        """Whether the source has the voxels of the volume: itself, or one with the same lattice and transform."""
+        """Return whether the source is the volume itself or has the same lattice and transform."""
         if source is self._volume:
             return True
         shape, own = lattices.size_kji(self._volume), lattices.ijk_to_ras(self._volume)
@@ -149,13 +149,13 @@ class IntensityMask:
         )
 
     def _own(self, source: slicer.vtkMRMLVolumeNode, axis: int, index: int) -> Voxels:
-        """A slice of the source's voxels, the first component of a colour."""
+        """Return a slice of the source's voxels, of colours the first component."""
         array = stored_voxels(source)
         plane: Voxels = np.take(array, index, axis=axis)
         return plane[..., 0] if array.ndim == 4 else plane
 
     def _resampled(self, source: slicer.vtkMRMLVolumeNode, axis: int, index: int) -> Voxels:
-        """A slice of the source brought onto the volume, interpolated linearly as Slicer does."""
+        """Return a slice of the source resampled on the volume, interpolated linearly as in Slicer."""
         image, plane, result = (slicer.vtkOrientedImageData() for _ in range(3))
         image.ShallowCopy(_first_component(source))
         image.SetGeometryFromImageToWorldMatrix(lattices.vtk_matrix_of(lattices.ijk_to_ras(source)))
@@ -179,7 +179,7 @@ class IntensityMask:
 
 
 def _first_component(source: slicer.vtkMRMLVolumeNode) -> vtk.vtkImageData:
-    """The image of a volume with one component."""
+    """Return the image of a volume with only its first component."""
     image = check_volume(source)
     if image.GetNumberOfScalarComponents() == 1:
         return image

@@ -1,4 +1,4 @@
-"""NumPy pictures as VTK images and back."""
+"""Conversion between NumPy pictures and VTK images."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How the voxels of MRML nodes lie to each other: matrices between nodes, and labelmaps seen on a volume's lattice.
+"""Spatial relations of MRML nodes: matrices between their voxels, and labelmaps on a volume's lattice.
 
-Matrices are 4x4 float64 arrays and take ``(i, j, k, 1)`` or ``(r, a, s, 1)``, mm, from the right. A segmentation's
-labelmaps have RAS coordinates of the segmentation, before its own parent transform; a volume's lattice is brought into
-these, so that equal transforms cancel out and nothing is rounded.
+Matrices are 4x4 float64 arrays that are multiplied with column vectors ``(i, j, k, 1)`` or ``(r, a, s, 1)``, in mm. The
+labelmaps of a segmentation are in its own RAS coordinates, before its parent transform. Volume lattices are converted
+into these, so that equal transforms cancel out and nothing is rounded.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Matrix = npt.NDArray[np.float64]
 Extent = tuple[int, int, int, int, int, int]
 """First and last index along i, j and k."""
 Labels = npt.NDArray[np.integer]
-"""Voxels of a labelmap, of whatever type it has."""
+"""Voxels of a labelmap, of any integer type."""
 
 LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def array_of(matrix: vtk.vtkMatrix4x4) -> Matrix:
-    """The numbers of a vtkMatrix4x4."""
+    """Return the elements of a vtkMatrix4x4."""
     return np.array([matrix.GetElement(row, column) for row in range(4) for column in range(4)]).reshape(4, 4)
 
 
 def vtk_matrix_of(array: npt.ArrayLike) -> vtk.vtkMatrix4x4:
-    """A vtkMatrix4x4 of a 4x4 array."""
+    """Return a vtkMatrix4x4 with the elements of a 4x4 array."""
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(np.asarray(array, dtype=np.float64).ravel().tolist())
     return matrix
@@ -43,7 +43,7 @@ def vtk_matrix_of(array: npt.ArrayLike) -> vtk.vtkMatrix4x4:
 def transform_between(
     source: slicer.vtkMRMLTransformNode | None, target: slicer.vtkMRMLTransformNode | None
 ) -> vtk.vtkGeneralTransform:
-    """The vtkGeneralTransform from below one transform node to below another; None stands for the world."""
+    """Return the transform from the space of one transform node to that of another; None is the world."""
     general = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, general)
     return general
@@ -52,7 +52,7 @@ def transform_between(
 def matrix_between(
     source: slicer.vtkMRMLTransformNode | None, target: slicer.vtkMRMLTransformNode | None
 ) -> Matrix | None:
-    """The matrix from below one transform node to below another, or None if it is not linear."""
+    """Return the matrix from the space of one transform node to that of another, or None if it is not linear."""
     if source is target:
         return np.eye(4)
     if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(transform_between(source, target)):
@@ -63,7 +63,7 @@ def matrix_between(
 
 
 def ijk_to_ras(volume_node: slicer.vtkMRMLVolumeNode) -> Matrix:
-    """The volume's own matrix from voxels to RAS, without its parent transform."""
+    """Return the volume's own matrix from voxels to RAS, without its parent transform."""
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
     return array_of(matrix)
@@ -72,13 +72,13 @@ def ijk_to_ras(volume_node: slicer.vtkMRMLVolumeNode) -> Matrix:
 def ijk_to_segmentation(
     volume_node: slicer.vtkMRMLVolumeNode, segmentation_node: slicer.vtkMRMLSegmentationNode
 ) -> Matrix | None:
-    """The matrix from a volume's voxels to a segmentation's own RAS; None if the way there is not linear."""
+    """Return the matrix from a volume's voxels to a segmentation's own RAS; None if it is not linear."""
     between = matrix_between(volume_node.GetParentTransformNode(), segmentation_node.GetParentTransformNode())
     return None if between is None else between @ ijk_to_ras(volume_node)
 
 
 def size_kji(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[int, int, int]:
-    """Number of voxels along k, j and i; of a volume that has some."""
+    """Return the number of voxels along k, j and i of a volume with image data."""
     image = volume_node.GetImageData()
     assert image is not None
     i, j, k = image.GetDimensions()
@@ -86,23 +86,23 @@ def size_kji(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[int, int, int]:
 
 
 def corners(extent: Sequence[int]) -> Matrix:
-    """The eight corner voxels of an extent ``(i0, i1, j0, j1, k0, k1)``, ``(8, 4)`` with a 1 behind."""
+    """Return the eight corner voxels of an extent ``(i0, i1, j0, j1, k0, k1)``: ``(8, 4)``, homogeneous."""
     i, j, k = extent[0:2], extent[2:4], extent[4:6]
     return np.array([(*ijk, 1.0) for ijk in product(i, j, k)], dtype=np.float64)
 
 
 def full_extent(shape: tuple[int, int, int]) -> Extent:
-    """The extent of a whole volume of a shape ``(K, J, I)``."""
+    """Return the extent of a whole volume of shape ``(K, J, I)``."""
     return 0, shape[2] - 1, 0, shape[1] - 1, 0, shape[0] - 1
 
 
 def relate(source: Matrix, extent: Sequence[int], reference: Matrix, shape: tuple[int, int, int]) -> LatticeMap | None:
-    """How an extent of a lattice lies on a reference lattice, or None if the voxels do not coincide.
+    """Return how an extent of a lattice maps to a reference lattice, or None if the voxels do not coincide.
 
     Args:
-        source: From the source's voxels to mm.
-        extent: Which of them there are, ``(i0, i1, j0, j1, k0, k1)``.
-        reference: From the reference's voxels to the same mm.
+        source: Matrix from the source's voxels to mm.
+        extent: The extent of the source, ``(i0, i1, j0, j1, k0, k1)``.
+        reference: Matrix from the reference's voxels to the same mm.
         shape: Shape ``(K, J, I)`` of arrays on the reference.
     """
     relation = np.linalg.inv(reference) @ source
@@ -110,7 +110,7 @@ def relate(source: Matrix, extent: Sequence[int], reference: Matrix, shape: tupl
     if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():
         return None
     exact, rounded = relation[:3], np.column_stack([turn, offset])
-    back = corners(full_extent(shape)) @ np.linalg.inv(relation).T  # both boxes, because both will be read
+    back = corners(full_extent(shape)) @ np.linalg.inv(relation).T  # check both boxes, because both will be read
     places = np.concatenate([corners(extent), back])
     if np.abs(places @ exact.T - places @ rounded.T).max() > SAME_GRID_VOXELS:
         return None
@@ -125,28 +125,28 @@ def relate(source: Matrix, extent: Sequence[int], reference: Matrix, shape: tupl
 
 
 def labelmap_matrix(labelmap: slicer.vtkOrientedImageData) -> Matrix:
-    """From a vtkOrientedImageData's voxels to its mm."""
+    """Return the matrix from a vtkOrientedImageData's voxels to mm."""
     matrix = vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(matrix)
     return array_of(matrix)
 
 
 def is_empty(labelmap: slicer.vtkOrientedImageData) -> bool:
-    """Whether a labelmap has no voxels: that of a segment in which nothing was ever drawn."""
+    """Return whether a labelmap has no voxels, as in a segment in which nothing was drawn yet."""
     extent = labelmap.GetExtent()
     return any(extent[2 * n] > extent[2 * n + 1] for n in range(3)) or labelmap.GetPointData().GetScalars() is None
 
 
 def labelmap_array(labelmap: slicer.vtkOrientedImageData) -> Labels:
-    """The labelmap's voxels as a view ``(K, J, I)``; valid until VTK allocates them anew."""
+    """Return the labelmap's voxels as a view ``(K, J, I)``; valid until VTK reallocates them."""
     i, j, k = labelmap.GetDimensions()
     return vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(k, j, i)
 
 
 def new_labelmap(matrix: Matrix, extent: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> slicer.vtkOrientedImageData:
-    """A labelmap of zeros.
+    """Create a labelmap of zeros.
 
-    They come from the operating system as they are needed, so that this takes no time however large the volume is.
+    The operating system provides the memory lazily, so this is fast even for large volumes.
     """
     labelmap = slicer.vtkOrientedImageData()
     labelmap.SetExtent(*extent)
@@ -160,11 +160,11 @@ def new_labelmap(matrix: Matrix, extent: Sequence[int], dtype: npt.DTypeLike = n
 
 @dataclass(frozen=True)
 class Seen:
-    """A labelmap as it is seen on a volume's lattice.
+    """A labelmap on a volume's lattice.
 
     Attributes:
-        values: View of its voxels with the axes of the volume; writing into it writes into the labelmap.
-        start: Index ``(k, j, i)`` in the volume of the first of them; may be negative.
+        values: View of its voxels with the axes of the volume; writes go into the labelmap.
+        start: Index ``(k, j, i)`` of its first voxel in the volume; may be negative.
         shape: Shape ``(K, J, I)`` of the volume.
     """
 
@@ -174,11 +174,11 @@ class Seen:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every voxel of the volume is there."""
+        """Whether it covers the whole volume."""
         return all(s <= 0 and s + n >= t for s, n, t in zip(self.start, self.values.shape, self.shape, strict=True))
 
     def plane(self, axis: int, index: int) -> tuple[Labels, tuple[slice, slice]] | None:
-        """What there is of a slice: a view, and which part of the slice it is; None if nothing."""
+        """Return the covered part of a slice as a view, and its position in the slice; None if there is none."""
         if not 0 <= index - self.start[axis] < self.values.shape[axis]:
             return None
         here, there = [], []
@@ -192,7 +192,7 @@ class Seen:
         return cut[tuple(here)], (there[0], there[1])
 
     def read(self, axis: int, index: int, label: int) -> npt.NDArray[np.bool_]:
-        """A whole slice of one segment, True inside."""
+        """Return a whole slice of one segment, True inside."""
         result = np.zeros([n for m, n in enumerate(self.shape) if m != axis], dtype=bool)
         if (found := self.plane(axis, index)) is not None:
             np.equal(found[0], label, out=result[found[1]])
@@ -200,11 +200,11 @@ class Seen:
 
 
 def seen_on(labelmap: slicer.vtkOrientedImageData, volume_matrix: Matrix, shape: tuple[int, int, int]) -> Seen | None:
-    """A labelmap as seen on a volume's lattice, or None if it is empty or its voxels lie elsewhere.
+    """Return a labelmap on a volume's lattice, or None if it is empty or the voxels do not coincide.
 
     Args:
         labelmap: A vtkOrientedImageData of a segmentation.
-        volume_matrix: From the volume's voxels to the segmentation's mm, see `ijk_to_segmentation`.
+        volume_matrix: Matrix from the volume's voxels to the segmentation's mm, see `ijk_to_segmentation`.
         shape: The volume's ``(K, J, I)``.
     """
     if is_empty(labelmap):
@@ -220,7 +220,7 @@ def seen_on(labelmap: slicer.vtkOrientedImageData, volume_matrix: Matrix, shape:
 def covering_extent(
     labelmap_matrix: Matrix, extent: Sequence[int] | None, volume_matrix: Matrix, shape: tuple[int, int, int]
 ) -> tuple[int, ...]:
-    """The smallest extent of a labelmap's lattice that has both its own voxels and those of the volume."""
+    """Return the smallest extent on a labelmap's lattice that covers its own voxels and the volume."""
     relation = np.linalg.inv(labelmap_matrix) @ volume_matrix
     box = np.round(corners(full_extent(shape)) @ relation[:3].T).astype(int)
     low, high = box.min(axis=0), box.max(axis=0)

@@ -1,4 +1,4 @@
-"""What a segmentation needs before the first slice: the right lattice, segments with name, colour and terminology."""
+"""Preparation of a segmentation for a run: its lattice, and segments with name, colour and terminology."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _INSTEAD = "Segment into a new segmentation instead, or"
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentNames:
-    """Segments to be, where there is no `SupportSet` to name them.
+    """Names and colours of new segments, for runs without a `SupportSet`.
 
     Attributes:
         objects: Names, in the order of the masks.
-        colors: Red, green, blue in 0..1 of each; Slicer's colours where there are none.
-        terminologies: The library's terminology dictionary of each, or None.
+        colors: Red, green, blue in 0..1 of each; Slicer's default colours if empty.
+        terminologies: Terminology dictionary of each, or None.
     """
 
     objects: tuple[str, ...]
@@ -45,10 +45,10 @@ class SegmentNames:
     terminologies: tuple[Terminology | None, ...] = ()
 
     def __post_init__(self) -> None:
-        """Checks the counts.
+        """Check the counts.
 
         Raises:
-            InputError: If there is no object, names repeat or counts differ.
+            InputError: If there are no objects, names repeat or counts differ.
         """
         counts = {len(values) for values in (self.objects, self.colors or self.objects)}
         counts.add(len(self.terminologies or self.objects))
@@ -60,13 +60,13 @@ class SegmentNames:
 
 
 def create_segmentation(volume_node: slicer.vtkMRMLVolumeNode, name: str) -> slicer.vtkMRMLSegmentationNode:
-    """Makes a segmentation node for a volume.
+    """Create a segmentation node for a volume.
 
-    It lies under the same transform, has the volume's lattice as its reference geometry (which DICOM SEG export and
-    surfaces want), a display node, a name that no other node has, and the volume's place in the subject hierarchy.
+    It has the volume's parent transform, the volume's lattice as its reference geometry (needed for DICOM SEG export
+    and surfaces), a display node, a unique name, and the volume's place in the subject hierarchy.
 
     Raises:
-        InputError: If the volume has no image data or is in no scene.
+        InputError: If the volume has no image data or is not in a scene.
         GeometryError: If it has no regular grid.
     """
     geometry_of(volume_node)
@@ -75,7 +75,7 @@ def create_segmentation(volume_node: slicer.vtkMRMLVolumeNode, name: str) -> sli
         raise InputError(f"{name_of(volume_node)} is no longer in the scene; choose another volume.")
     node = add_node(scene, slicer.vtkMRMLSegmentationNode, scene.GetUniqueNameByString(name))
     node.CreateDefaultDisplayNodes()
-    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())  # before the geometry, which is relative to it
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())  # first: the geometry is relative to it
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
     place_in_hierarchy(node, volume_node)
     return node
@@ -84,11 +84,11 @@ def create_segmentation(volume_node: slicer.vtkMRMLVolumeNode, name: str) -> sli
 def check_target(
     segmentation_node: slicer.vtkMRMLSegmentationNode | None, volume_node: slicer.vtkMRMLVolumeNode
 ) -> tuple[lattices.Matrix, lattices.Matrix]:
-    """Whether a segmentation can take slices of a volume without resampling; changes nothing.
+    """Check that slices of a volume can be written into a segmentation without resampling; changes nothing.
 
     Returns:
-        From the volume's voxels to the segmentation's own mm; and the lattice that new labelmaps get, which differs in
-        the order and direction of its axes at most.
+        The matrix from the volume's voxels to the segmentation's own mm; and the lattice for new labelmaps, which may
+        differ in the order and direction of its axes.
 
     Raises:
         InputError: If the node is missing, not in a scene, or has surfaces as its source.
@@ -136,7 +136,7 @@ def check_target(
 
 
 def adopt_reference(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode) -> None:
-    """Gives a segmentation the volume's geometry where it has none, or one that nothing is drawn in yet."""
+    """Set the volume's geometry as reference if the segmentation has none, or if nothing is drawn in it yet."""
     segmentation = segmentation_node.GetSegmentation()
     if segmentation.GetNumberOfSegments() == 0:
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
@@ -155,15 +155,15 @@ def adopt_reference(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_no
 def make_segment(
     segmentation: slicer.vtkSegmentation, name: str, number: int, support: SupportSet | SegmentNames
 ) -> str:
-    """Adds an empty segment for an object of a support; returns its id."""
+    """Add an empty segment for an object of a support; return its id."""
     colors, terminologies = tuple(support.colors), tuple(support.terminologies)
     color = colors[number] if colors else default_color(number)
     segment = slicer.vtkSegment()
     segment.SetName(unique_name(segmentation, name))
     segment.SetColor(*(float(c) for c in color))
-    # a layer of its own: AddEmptySegment would put it into that of the first segment, to be taken apart again
+    # its own layer; AddEmptySegment would share that of the first segment, which would have to be separated again
     empty = slicer.vtkOrientedImageData()
-    empty.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)  # no voxel, but a type: making surfaces of it is no error then
+    empty.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)  # no voxels, but a scalar type, without which making surfaces fails
     segment.AddRepresentation(BINARY_LABELMAP, empty)
     segment.SetNameAutoGenerated(False)
     segment.SetColorAutoGenerated(False)
@@ -178,7 +178,7 @@ def make_segment(
 
 
 def unique_name(segmentation: slicer.vtkSegmentation, name: str) -> str:
-    """The name, or the name with a number where a segment has it already: ``prostate (2)``."""
+    """Return the name, with a number if a segment already has it: ``prostate (2)``."""
     ids = segmentation.GetSegmentIDs()
     used = {(segmentation.GetSegment(one).GetName() or "").casefold() for one in ids}
     unique, number = name, 1
@@ -194,16 +194,16 @@ def known_segments(
     given: dict[str, str],
     reuse: bool,
 ) -> dict[str, str]:
-    """Ids of the existing segments that a run writes into, by object name; changes nothing.
+    """Return the ids of the existing segments that a run writes into, by object name; changes nothing.
 
     Args:
-        segmentation_node: Where they are.
+        segmentation_node: The segmentation.
         objects: Names of the run's objects.
-        given: Object name -> id, as asked for.
-        reuse: Whether the others get what an earlier run made for them.
+        given: Object name -> id, as requested.
+        reuse: Whether the other objects use the segments that an earlier run made for them.
 
     Raises:
-        InputError: If an object or id does not exist, or two objects have the same.
+        InputError: If an object or id does not exist, or two objects have the same id.
     """
     segmentation = segmentation_node.GetSegmentation()
     unknown = [name for name in given if name not in objects]
@@ -227,7 +227,7 @@ def known_segments(
 
 
 def reusable_segment(segmentation: slicer.vtkSegmentation, name: str, taken: Iterable[str]) -> str | None:
-    """The last segment that an earlier run made for an object, if it is not given to another."""
+    """Return the last segment that an earlier run made for an object, unless it is assigned to another object."""
     found = [
         one
         for one in segmentation.GetSegmentIDs()
@@ -237,7 +237,7 @@ def reusable_segment(segmentation: slicer.vtkSegmentation, name: str, taken: Ite
 
 
 def place_in_hierarchy(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLNode) -> None:
-    """Puts the segmentation beside its volume in the subject hierarchy: under the same study, where there is one."""
+    """Put the segmentation next to its volume in the subject hierarchy, under the same study if there is one."""
     scene = segmentation_node.GetScene()
     if scene is None or scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None:
         return
@@ -248,7 +248,7 @@ def place_in_hierarchy(segmentation_node: slicer.vtkMRMLSegmentationNode, volume
 
 
 def _reference(segmentation: slicer.vtkSegmentation) -> tuple[lattices.Matrix, tuple[int, ...]] | None:
-    """The geometry that a segmentation is saved in: matrix and extent; None where it has none."""
+    """Return the reference geometry of a segmentation: matrix and extent, or None."""
     converter = slicer.vtkSegmentationConverter
     text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
     image = slicer.vtkOrientedImageData()
@@ -263,7 +263,7 @@ def _reference(segmentation: slicer.vtkSegmentation) -> tuple[lattices.Matrix, t
 
 
 def _has_right_angles(matrix: lattices.Matrix) -> bool:
-    """Whether a lattice can be that of a labelmap."""
+    """Return whether a labelmap can have this lattice."""
     try:
         VolumeGeometry.from_affine(np.asarray(matrix), (1, 1, 1))
     except GeometryError:

@@ -1,7 +1,7 @@
-"""MRML nodes to what the engine reads: volumes, segmentations, slices. Reads only; no node is ever changed.
+"""Conversion of MRML nodes to the library's volumes and segmentations; nodes are never changed.
 
-World coordinates are RAS here, as everywhere in Slicer, and contain the parent transforms. Inside
-`ProxyPromptSegmentLib` they are LPS; this file and `lattices.py` are the edge.
+World coordinates are RAS here, as everywhere in Slicer, and include the parent transforms. In `ProxyPromptSegmentLib`
+they are LPS; this file and `lattices.py` convert between them.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ N = TypeVar("N", bound="slicer.vtkMRMLNode")
 
 BINARY_LABELMAP = "Binary labelmap"
 MADE_FOR = "ProxyPrompt.madeFor"
-"""Node attribute: identifier of the volume that a segmentation of ours was made for."""
+"""Node attribute: id of the volume that one of our segmentations was made for."""
 
 Notes = tuple[str, ...]
 Voxels = npt.NDArray[np.number]
-"""Voxels of a volume, of whatever type it has."""
+"""Voxels of a volume, of any numeric type."""
 
 
 def name_of(node: slicer.vtkMRMLNode | None) -> str:
-    """What to call a node in a sentence."""
+    """Return the name of a node for use in a sentence."""
     return f"'{node.GetName()}'" if node is not None and node.GetName() else "the node"
 
 
 def in_scene(node: slicer.vtkMRMLNode | None) -> bool:
-    """Whether a node is in its scene; a deleted one has none."""
+    """Return whether a node is in a scene; a deleted node is not."""
     scene = None if node is None else node.GetScene()
     return node is not None and scene is not None and scene.IsNodePresent(node) != 0
 
 
 def nodes_of(scene: slicer.vtkMRMLScene, kind: type[N]) -> list[N]:
-    """All nodes of a class, with those of its subclasses."""
+    """Return all nodes of a class and its subclasses."""
     name = kind.__name__
     return [scene.GetNthNodeByClass(number, name) for number in range(scene.GetNumberOfNodesByClass(name))]
 
 
 def add_node(scene: slicer.vtkMRMLScene, kind: type[N], name: str) -> N:
-    """Adds a node of a class."""
+    """Add a node of a class."""
     node: N = scene.AddNewNodeByClass(kind.__name__, name)
     return node
 
@@ -62,10 +62,10 @@ def add_node(scene: slicer.vtkMRMLScene, kind: type[N], name: str) -> N:
 
 
 def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None) -> vtk.vtkImageData:
-    """Refuses what is no volume with voxels; returns its image.
+    """Check that a node is a volume with image data; return the image.
 
     Raises:
-        InputError: If the node is missing, is no volume or has no image data.
+        InputError: If the node is missing, is not a volume or has no image data.
     """
     if volume_node is None or not volume_node.IsA("vtkMRMLVolumeNode"):
         raise InputError("no volume was given; choose a volume.")
@@ -76,14 +76,14 @@ def check_volume(volume_node: slicer.vtkMRMLVolumeNode | None) -> vtk.vtkImageDa
 
 
 def placed_geometry(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[VolumeGeometry, Notes]:
-    """Where the voxels of a volume lie in the world, and notes for the user.
+    """Return the geometry of a volume in the world, and notes for the user.
 
-    A parent transform is included where it is linear and keeps right angles (turned, flipped, scaled along the axes).
+    A parent transform is included if it is linear and preserves right angles (rotation, flip, scaling along the axes).
     Otherwise the geometry is that of the volume itself and a note says so.
 
     Raises:
-        InputError: If the node is no volume or has no image data.
-        GeometryError: If the volume itself has no regular grid.
+        InputError: If the node is not a volume or has no image data.
+        GeometryError: If the volume itself does not have a regular grid.
     """
     check_volume(volume_node)
     k, j, i = lattices.size_kji(volume_node)
@@ -106,35 +106,36 @@ def placed_geometry(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[VolumeGeomet
 
 
 def geometry_of(volume_node: slicer.vtkMRMLVolumeNode) -> VolumeGeometry:
-    """The lattice of a volume in LPS, see `placed_geometry`, without the notes."""
+    """Return the geometry of a volume in LPS, as `placed_geometry` but without notes."""
     return placed_geometry(volume_node)[0]
 
 
 def volume_of(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[Volume, Notes]:
-    """A copy of a volume's voxels, float32, with its place; and notes for the user.
+    """Return a copy of a volume as float32 with its geometry, and notes for the user.
 
-    Scalar volumes of any type, and colour volumes (transparency is left out). The array shares no memory with the node.
+    Accepts scalar volumes of any type, and colour volumes (transparency is ignored). The array shares no memory with
+    the node.
 
     Raises:
-        InputError: If the node is no volume, has no image data, has several components that are no colours, or
-            intensities that no window can be laid over (NaN, infinite, all the same).
+        InputError: If the node is not a volume, has no image data, has several components that are not colours, or has
+            unusable intensities (NaN, infinite, all equal).
         GeometryError: If it has no regular grid.
     """
     geometry, notes = placed_geometry(volume_node)
     array = stored_voxels(volume_node)
     if check_volume(volume_node).GetNumberOfScalarComponents() == 4:
         notes = (*notes, f"The transparency of {name_of(volume_node)} is ignored.")
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite and is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # values too large for float32 become infinite and are refused
         copied = np.array(array, dtype=np.float32, order="C")
     check_intensities(copied, name_of(volume_node))
     return Volume(copied, geometry, volume_node.GetName() or "volume"), notes
 
 
 def stored_voxels(volume_node: slicer.vtkMRMLVolumeNode) -> Voxels:
-    """A view of a volume's voxels as stored, ``(K, J, I)``, or ``(K, J, I, 3)`` for colour; never write into it.
+    """Return a view of a volume's stored voxels, ``(K, J, I)`` or ``(K, J, I, 3)`` for colour; read only.
 
     Raises:
-        InputError: If the node is no volume, has no image data or several components that are no colours.
+        InputError: If the node is not a volume, has no image data or several components that are not colours.
     """
     components = check_volume(volume_node).GetNumberOfScalarComponents()
     if components > 1 and not _is_color(volume_node, components):
@@ -147,7 +148,7 @@ def stored_voxels(volume_node: slicer.vtkMRMLVolumeNode) -> Voxels:
 
 
 def _is_color(volume_node: slicer.vtkMRMLVolumeNode, components: int) -> bool:
-    """Whether several components are red, green, blue and perhaps transparency."""
+    """Return whether the components are red, green, blue and perhaps transparency."""
     if components not in (3, 4) or not isinstance(volume_node, slicer.vtkMRMLVectorVolumeNode):
         return False
     spatial = (volume_node.VoxelVectorTypeSpatial, volume_node.VoxelVectorTypeSpatialCovariant)
@@ -162,20 +163,20 @@ def segmentation_of(
     volume_node: slicer.vtkMRMLVolumeNode,
     segment_ids: Sequence[str] | None = None,
 ) -> tuple[Segmentation, Notes]:
-    """Segments on exactly the lattice of a volume, whatever the transforms of the two; and notes for the user.
+    """Return segments on exactly the lattice of a volume, and notes for the user.
 
-    Where the segmentation has the volume's lattice (flipped, with exchanged axes, cropped or extended), voxels are
-    copied. Otherwise, also below a transform that bends, the nearest voxel is taken and a note says so. Surfaces are
-    converted on a copy.
+    Transforms of both nodes are respected. If the segmentation has the volume's lattice (also flipped, with exchanged
+    axes, cropped or extended), voxels are copied. Otherwise, also under a non-linear transform, the nearest voxel is
+    used and a note says so. Surfaces are converted on a copy.
 
     Args:
         segmentation_node: A vtkMRMLSegmentationNode.
-        volume_node: Gives the lattice.
-        segment_ids: Which segments, in this order; all by default.
+        volume_node: The volume that defines the lattice.
+        segment_ids: The segments to read, in this order; all by default.
 
     Raises:
         InputError: If a node is missing or the volume has no image data.
-        SupportError: If there is no such segment, none at all, or a segment cannot be made a labelmap.
+        SupportError: If a segment does not exist, there are none, or one cannot be converted to a labelmap.
         GeometryError: If the volume has no regular grid.
     """
     geometry = geometry_of(volume_node)
@@ -208,7 +209,7 @@ def segmentation_of(
 def _wanted_ids(
     segmentation_node: slicer.vtkMRMLSegmentationNode | None, segment_ids: Sequence[str] | None
 ) -> list[str]:
-    """Ids of the segments to read, after checking that they are there."""
+    """Return the ids of the segments to read, after checking that they exist."""
     if segmentation_node is None or not segmentation_node.IsA("vtkMRMLSegmentationNode"):
         raise InputError("no segmentation was given; choose a segmentation.")
     there = list(segmentation_node.GetSegmentation().GetSegmentIDs())
@@ -226,7 +227,7 @@ def _wanted_ids(
 def _with_labelmaps(
     segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode, ids: list[str]
 ) -> slicer.vtkSegmentation:
-    """The node's vtkSegmentation, or a copy of the segments converted to labelmaps."""
+    """Return the node's vtkSegmentation, or a copy of the segments converted to labelmaps."""
     segmentation = segmentation_node.GetSegmentation()
     if segmentation.GetSourceRepresentationName() == BINARY_LABELMAP:
         return segmentation
@@ -255,7 +256,7 @@ def _on_lattice(
     volume_node: slicer.vtkMRMLVolumeNode,
     notes: list[str],
 ) -> lattices.Labels:
-    """The values of a labelmap on the volume's lattice, ``(K, J, I)``; a new array."""
+    """Return the values of a labelmap on the volume's lattice, ``(K, J, I)``, as a new array."""
     shape = lattices.size_kji(volume_node)
     if labelmap is None or lattices.is_empty(labelmap):
         return np.zeros(shape, np.uint8)
@@ -288,7 +289,7 @@ def annotated_slices(
     axis: str = "k",
     segment_ids: Sequence[str] | None = None,
 ) -> dict[str, tuple[int, ...]]:
-    """On which slices of a volume along an axis each segment is marked: ``{segment id: (slice, ...)}``.
+    """Return the annotated slices of each segment along an axis of a volume: ``{segment id: (slice, ...)}``.
 
     Raises:
         InputError, SupportError, GeometryError: As `segmentation_of`.
@@ -306,10 +307,10 @@ def annotated_slices(
 
 
 def ijk_at(volume_node: slicer.vtkMRMLVolumeNode, ras: Sequence[float]) -> tuple[int, int, int] | None:
-    """The voxel ``(i, j, k)`` at a place of the world in mm, or None outside of the volume.
+    """Return the voxel ``(i, j, k)`` at a world position in mm, or None outside the volume.
 
     Raises:
-        InputError: If the node is no volume or has no image data.
+        InputError: If the node is not a volume or has no image data.
     """
     image = check_volume(volume_node)
     from_world = lattices.transform_between(None, volume_node.GetParentTransformNode())
@@ -321,10 +322,10 @@ def ijk_at(volume_node: slicer.vtkMRMLVolumeNode, ras: Sequence[float]) -> tuple
 
 
 def slice_index_at(volume_node: slicer.vtkMRMLVolumeNode, view_axis: str, ras: Sequence[float]) -> int | None:
-    """The slice along ``"k"``, ``"j"`` or ``"i"`` at a place of the world, or None outside of the volume.
+    """Return the slice along ``"k"``, ``"j"`` or ``"i"`` at a world position, or None outside the volume.
 
     Raises:
-        InputError: If the node is no volume or has no image data.
+        InputError: If the node is not a volume or has no image data.
         GeometryError: If there is no such axis.
     """
     number = axis_number(view_axis)
@@ -333,10 +334,10 @@ def slice_index_at(volume_node: slicer.vtkMRMLVolumeNode, view_axis: str, ras: S
 
 
 def slice_ras(volume_node: slicer.vtkMRMLVolumeNode, view_axis: str, index: int) -> tuple[float, float, float]:
-    """The centre of a slice in the world, ``(r, a, s)`` in mm: where the views are to jump.
+    """Return the centre of a slice in the world, ``(r, a, s)`` in mm.
 
     Raises:
-        InputError: If the node is no volume or has no image data.
+        InputError: If the node is not a volume or has no image data.
         GeometryError: If there is no such axis.
     """
     image = check_volume(volume_node)

@@ -1,4 +1,4 @@
-"""What a run leaves beside its segments: a table of results and a text node with the run record."""
+"""The other outputs of a run in the scene: a table of results and a text node with the run record."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.reports.results_table import Table
 
 OF = "ProxyPrompt.resultOf"
-"""Node attribute of our table and record: identifier of the segmentation that they speak of."""
+"""Reference role of our table and record nodes to the segmentation that they describe."""
 
 
 def write(segmentation: slicer.vtkMRMLSegmentationNode, results: Table, record: str) -> None:
-    """Writes both nodes of a segmentation; those of an earlier run are filled anew."""
+    """Write both nodes of a segmentation; those of an earlier run are reused."""
     _write_table(segmentation, results)
     _write_record(segmentation, record)
 
 
 def table_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTableNode | None:
-    """The table node of a segmentation, or None."""
+    """Return the table node of a segmentation, or None."""
     return _find(slicer.vtkMRMLTableNode, segmentation)
 
 
 def record_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTextNode | None:
-    """The text node with the run record of a segmentation, or None."""
+    """Return the text node with the run record of a segmentation, or None."""
     return _find(slicer.vtkMRMLTextNode, segmentation)
 
 
 def remove(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
-    """Removes both, when the run that they speak of was undone."""
+    """Remove both nodes after an undo of their run."""
     for node in (table_of(segmentation), record_of(segmentation)):
         if node is not None:
             slicer.mrmlScene.RemoveNode(node)
@@ -53,7 +53,7 @@ def _write_table(segmentation: slicer.vtkMRMLSegmentationNode, results: Table) -
 
 
 def _column(values: Sequence[object]) -> vtk.vtkAbstractArray:
-    """Values as a column of numbers where all are, else of texts."""
+    """Return values as a column of numbers if all are numbers, else of texts."""
     numbers = [float(value) for value in values if isinstance(value, (int, float))]
     if len(numbers) == len(values):
         column = vtk.vtkDoubleArray()

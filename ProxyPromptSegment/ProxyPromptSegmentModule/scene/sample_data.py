@@ -1,8 +1,8 @@
-"""Sample data: two artificial pelves, drawn on this computer when somebody asks for them; nothing is downloaded.
+"""Sample data: two synthetic pelves, generated on this computer on request; nothing is downloaded.
 
-They are the cases of ``proxyprompt demo``: the first with its prostate marked, to be the support, the second to be
-segmented. For a look at real images, Slicer's own sample data has a prostate ("MR-US Prostate", volume MRProstate); it
-has no annotation, so a support has to be painted first.
+They are the cases of ``proxyprompt demo``: the first with an annotated prostate, the support; the second is the target.
+For real images, Slicer's own sample data contains a prostate ("MR-US Prostate", volume MRProstate); it has no
+annotation, so a support has to be painted first.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 
 class SampleRun(Protocol):
-    """What is looked at of a run."""
+    """The part of a run that is used here."""
 
     @property
     def state(self) -> str:
-        """How it has ended."""
+        """Final state of the run."""
 
     @property
     def error(self) -> str:
-        """Why it has failed."""
+        """Sentence of a failure."""
 
     @property
     def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
@@ -50,14 +50,14 @@ class SampleRun(Protocol):
 
 
 class SampleLogic(Protocol):
-    """What is needed of `SegmentationLogic`."""
+    """The part of `SegmentationLogic` that is used here."""
 
     def segment(
         self,
         target: slicer.vtkMRMLVolumeNode,
         supports: list[tuple[slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode]],
     ) -> SampleRun:
-        """Segment a volume as others are annotated."""
+        """Segment a volume with annotated cases as supports."""
 
     def shutdown(self) -> bool:
         """End the worker thread."""
@@ -65,13 +65,13 @@ class SampleLogic(Protocol):
 
 CATEGORY = "Proxy Prompt"
 SUPPORT, TARGET = "ProxyPromptPelvisSupport", "ProxyPromptPelvisTarget"
-# Those of the command line's demo.
+# The seeds of the command line's demo.
 SUPPORT_SEED, TARGET_SEED = 1, 2
 ICONS = Path(__file__).resolve().parents[2] / "Resources" / "Icons"
 
 
 def register() -> None:
-    """Adds both cases to the module Sample Data; does nothing where they are there already."""
+    """Add both cases to the module Sample Data unless they are registered already."""
     from SampleData import SampleDataLogic
 
     if hasattr(SampleDataLogic, "registerCustomSampleDataCategory"):  # not before Slicer 5.12
@@ -87,47 +87,47 @@ def register() -> None:
         SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=name,
-            # Never opened, because the loader is ours; Sample Data wants one address for each node.
+            # Never opened, because we provide the loader; Sample Data requires one address per node.
             uris=f"generated:{name}",
             fileNames=f"{name}.nrrd",
             nodeNames=name,
             thumbnailFileName=str(ICONS / f"{name}.png"),
             customDownloader=_drawn_by(load),
         )
-        # What the button says; only the class, not the function above, has a place for it.
+        # The text of the button; the function above has no parameter for it.
         slicer.modules.sampleDataSources[CATEGORY][-1].sampleDescription = title
 
 
 def _drawn_by(load: Callable[[], object]) -> Callable[[object], object]:
-    """What Sample Data calls with its own description of the case."""
+    """Return the loader in the form that Sample Data calls."""
     return lambda source: load()
 
 
 def load_support() -> tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode]:
-    """Draws the annotated case; returns its volume node and its segmentation node."""
+    """Generate the annotated case; return its volume node and its segmentation node."""
     volume, marks = pelvis_phantom(SUPPORT_SEED)
     volume_node = _add_volume(volume, SUPPORT)
     return volume_node, _add_segmentation(marks, volume_node, f"{SUPPORT} annotation")
 
 
 def load_target() -> slicer.vtkMRMLScalarVolumeNode:
-    """Draws the case to be segmented; returns its volume node."""
+    """Generate the target; return its volume node."""
     return _add_volume(pelvis_phantom(TARGET_SEED)[0], TARGET)
 
 
 def target_truth() -> npt.NDArray[np.uint8]:
-    """The prostate as it was drawn in the target; uint8 ``(K, J, I)``."""
+    """Return the true mask of the target's prostate; uint8 ``(K, J, I)``."""
     return pelvis_phantom(TARGET_SEED)[1].segments[0].mask
 
 
 def dice_of_sample_case(logic: SampleLogic) -> float:
-    """Segments the target by the support, and compares with what was drawn.
+    """Segment the target with the support; return the Dice coefficient with the truth.
 
     Args:
-        logic: A `SegmentationLogic`; it is shut down afterwards.
+        logic: The logic; it is shut down afterwards.
 
     Raises:
-        RuntimeError: If the run does not finish; with its sentence.
+        RuntimeError: If the run does not finish; contains its error.
     """
     import slicer.util
 
@@ -145,7 +145,7 @@ def dice_of_sample_case(logic: SampleLogic) -> float:
 
 
 def ijk_to_ras(geometry: VolumeGeometry) -> npt.NDArray[np.float64]:
-    """From voxel indices to RAS mm, ``(4, 4)``; the library's world is LPS."""
+    """Return the matrix from voxel indices to RAS mm, ``(4, 4)``; the library uses LPS."""
     import numpy as np
 
     matrix = np.eye(4)
@@ -155,7 +155,7 @@ def ijk_to_ras(geometry: VolumeGeometry) -> npt.NDArray[np.float64]:
 
 
 def _add_volume(volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """A new volume node, shown in the slice views where there are any."""
+    """Add a volume node and show it in the slice views, if there are any."""
     import numpy as np
     import slicer.util
 
@@ -169,7 +169,7 @@ def _add_volume(volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
 def _add_segmentation(
     segmentation: Segmentation, volume_node: slicer.vtkMRMLVolumeNode, name: str
 ) -> slicer.vtkMRMLSegmentationNode:
-    """A new segmentation node on a volume's lattice."""
+    """Add a segmentation node on a volume's lattice."""
     import slicer.util
 
     node = add_node(slicer.mrmlScene, slicer.vtkMRMLSegmentationNode, name)

@@ -1,4 +1,4 @@
-"""The labelmaps of a segmentation as layers on a volume's lattice; looked up anew, because VTK may exchange them."""
+"""The labelmaps of a segmentation as layers on a volume's lattice; looked up each time, as VTK may replace them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Plane = npt.NDArray[np.bool_]
 class Layers:
     """A segmentation's labelmaps on a volume's lattice.
 
-    Nothing is kept over a change: the Segment Editor crops a labelmap to what is drawn in it, undo exchanges it, and
-    saving may put several segments into one.
+    Labelmaps are looked up after every change: the Segment Editor crops them, undo replaces them, and saving may merge
+    several segments into one.
 
     Attributes:
         shape: The volume's ``(K, J, I)``.
-        axis: The array axis (0, 1, 2) that slices are counted along.
+        axis: The array axis (0, 1, 2) across the slices.
         touched: Labelmaps that were written into since the last `announce`.
     """
 
@@ -40,14 +40,14 @@ class Layers:
         axis: int,
         home: lattices.Matrix,
     ) -> None:
-        """Looks at nothing yet.
+        """Store the arguments; nothing is read yet.
 
         Args:
             segmentation: A vtkSegmentation with labelmaps as its source representation.
-            matrix: From the volume's voxels to the segmentation's mm.
+            matrix: Matrix from the volume's voxels to the segmentation's mm.
             shape: The volume's ``(K, J, I)``.
-            axis: The array axis that slices are counted along.
-            home: The lattice of new labelmaps, from their voxels to the segmentation's mm.
+            axis: The array axis across the slices.
+            home: The lattice of new labelmaps: matrix from their voxels to the segmentation's mm.
         """
         self._segmentation, self._matrix, self._home = segmentation, matrix, home
         self.shape, self.axis = shape, axis
@@ -55,29 +55,29 @@ class Layers:
         self._seen: dict[slicer.vtkOrientedImageData, tuple[State, lattices.Seen]] = {}
 
     def ids(self) -> tuple[str, ...]:
-        """The segments that are there now."""
+        """Return the ids of the current segments."""
         return tuple(self._segmentation.GetSegmentIDs())
 
     def has(self, segment_id: str) -> bool:
-        """Whether the segment is still there."""
+        """Return whether the segment still exists."""
         return self._segmentation.GetSegment(segment_id) is not None
 
     def read(self, segment_id: str, index: int) -> Plane:
-        """A slice of a segment, True inside; the axes are the volume's."""
+        """Return a slice of a segment, True inside, with the volume's axes."""
         found = self._look(segment_id)
         if found is None:
             return np.zeros([n for m, n in enumerate(self.shape) if m != self.axis], dtype=bool)
         return found[0].read(self.axis, index, found[1])
 
     def write(self, segment_id: str, index: int, plane: npt.NDArray[np.bool_]) -> None:
-        """Replaces a slice of a segment, which gets a whole layer of its own if it has none."""
+        """Replace a slice of a segment; the segment first gets its own layer over the whole volume if needed."""
         seen, label = self._own(segment_id)
         view, _ = self._plane(seen, index)
         np.multiply(plane, label, out=view, casting="unsafe")
         self._touch(segment_id)
 
     def erase(self, segment_id: str, index: int, plane: Plane) -> None:
-        """Takes voxels of a slice from a segment, whatever else is in its layer."""
+        """Remove voxels of a slice from a segment; other segments of its layer do not change."""
         found = self._look(segment_id)
         part = found and found[0].plane(self.axis, index)
         if found and part:
@@ -86,7 +86,7 @@ class Layers:
             self._touch(segment_id)
 
     def give(self, segment_id: str, index: int, plane: Plane) -> None:
-        """Gives voxels of a slice to a segment where no other segment of its layer is."""
+        """Add voxels of a slice to a segment, except where another segment of its layer is."""
         if not plane.any():
             return
         seen, label = self._whole(segment_id)
@@ -95,28 +95,28 @@ class Layers:
         self._touch(segment_id)
 
     def announce(self) -> None:
-        """Tells everyone who looks at the segmentation, once for all that was touched; stale surfaces are dropped."""
+        """Notify observers of the segmentation once for all changed labelmaps; outdated surfaces are removed."""
         if not self.touched:
             return
         for labelmap in self.touched:
-            labelmap.GetPointData().GetScalars().Modified()  # makes the labelmap newer without an event for each
+            labelmap.GetPointData().GetScalars().Modified()  # newer, without an event for each
         self.touched[-1].Modified()
         self.touched = []
         there = [self._labelmap(one) for one in self.ids()]
         self._seen = {labelmap: known for labelmap, known in self._seen.items() if labelmap in there}
 
     def forget(self) -> None:
-        """Lets go of every labelmap."""
+        """Release all labelmaps."""
         self._seen, self.touched = {}, []
 
     def sharers(self, segment_id: str) -> list[str]:
-        """The other segments in the same labelmap."""
+        """Return the other segments in the same labelmap."""
         labelmap = self._labelmap(segment_id)
         others = (one for one in self.ids() if one != segment_id)
         return [one for one in others if labelmap is not None and self._labelmap(one) is labelmap]
 
     def prepare(self, segment_ids: Iterable[str]) -> None:
-        """Makes layers of their own for segments, ahead of the first slice."""
+        """Give each segment its own layer before the first slice."""
         for segment_id in segment_ids:
             self._own(segment_id)
 
@@ -134,11 +134,11 @@ class Layers:
 
     def _plane(self, seen: lattices.Seen, index: int) -> tuple[lattices.Labels, tuple[slice, slice]]:
         found = seen.plane(self.axis, index)
-        assert found is not None  # the layer is whole
+        assert found is not None  # the layer covers the whole volume
         return found
 
     def _look(self, segment_id: str) -> tuple[lattices.Seen, int] | None:
-        """A segment's layer as it is now, and its value there; None if it is empty."""
+        """Return a segment's current layer and its label value; None if it is empty."""
         labelmap = self._labelmap(segment_id)
         if labelmap is None or lattices.is_empty(labelmap):
             return None
@@ -157,13 +157,13 @@ class Layers:
         return known[1], self._segmentation.GetSegment(segment_id).GetLabelValue()
 
     def _own(self, segment_id: str) -> tuple[lattices.Seen, int]:
-        """A segment's layer, whole and without any other segment; made if need be."""
+        """Return a segment's own layer over the whole volume; create it if needed."""
         if self.sharers(segment_id):
             self._segmentation.SeparateSegmentLabelmap(segment_id)
         return self._whole(segment_id)
 
     def _whole(self, segment_id: str) -> tuple[lattices.Seen, int]:
-        """A segment's layer, extended over the whole volume if need be."""
+        """Return a segment's layer, extended over the whole volume if needed."""
         found = self._look(segment_id)
         if found is None or not found[0].is_whole:
             self._extend(segment_id)
@@ -172,7 +172,7 @@ class Layers:
         return found
 
     def _extend(self, segment_id: str) -> None:
-        """Gives the segment, and those in the same layer, a labelmap that covers the volume."""
+        """Give the segment, and those in the same layer, a labelmap that covers the volume."""
         old = self._labelmap(segment_id)
         members = [segment_id, *self.sharers(segment_id)]
         if old is None or lattices.is_empty(old):

@@ -1,7 +1,7 @@
-"""Writes masks into segments: the one place of the module that does.
+"""The writer of masks into segments, the only one in the module.
 
-Main thread only. Exactly the slices that are given are replaced, in exactly the segments of the run. Everything else
-stays: other slices, other segments, voxels that the Segment Editor's masking protects.
+Main thread only. Only the given slices are replaced, only in the segments of the run. Everything else stays: other
+slices, other segments, voxels that the Segment Editor's masking protects.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Slices = Sequence[tuple[int, npt.NDArray[np.uint8]]]
 
 
 class SegmentWriter:
-    """Writes the slices of one run into segments; the run is one undo step.
+    """A writer of the slices of one run into segments; the run is one undo step.
 
-    Nodes may be deleted and segments edited, cropped or removed at any time: the writer looks before each write, skips
-    what is gone, and loses nothing that others drew elsewhere.
+    Nodes may be deleted and segments edited, cropped or removed at any time: the writer checks before each write, skips
+    what no longer exists, and never loses changes that were made elsewhere.
 
     Attributes:
         segment_ids: Object name -> segment id, in the order of the masks.
@@ -61,26 +61,26 @@ class SegmentWriter:
         reuse: bool = False,
         editor_logic: slicer.vtkSlicerSegmentEditorLogic | None = None,
     ) -> None:
-        """Checks everything, then makes the segments that are missing.
+        """Check everything, then create the missing segments.
 
         Args:
-            segmentation_node: Where to write.
+            segmentation_node: The segmentation to write into.
             volume_node: The volume that was segmented.
-            view: How the masks lie in the volume: the job's view.
+            view: Orientation of the masks in the volume: the job's view.
             support: A `SupportSet` or `SegmentNames`: names, colours and terminologies in the order of the masks.
-            editor_node: A vtkMRMLSegmentEditorNode whose masking and overwriting hold; read now and not again. Without
-                one, voxels change everywhere and no other segment loses any. The segments of a run never restrict or
+            editor_node: A vtkMRMLSegmentEditorNode whose masking and overwrite settings apply; read only once. Without
+                one, all voxels may change and other segments keep theirs. The segments of a run never restrict or
                 overwrite each other: objects may overlap.
-            segment_ids: Object name -> id of an existing segment to write into. An object without gets a new segment,
-                also where there is one of the same name.
-            reuse: Whether an object without an id gets the segment that an earlier run made for it, if there is one.
+            segment_ids: Object name -> id of an existing segment to write into. Other objects get new segments, even
+                if there is one of the same name.
+            reuse: Whether an object without an id uses the segment that an earlier run made for it, if there is one.
             editor_logic: A vtkSlicerSegmentEditorLogic on the same segmentation, such as that of an open Segment
-                Editor: the state before the run is saved in it, so that its undo takes the run back, too. That copies
-                every segment whole.
+                Editor: the state before the run is saved in it, so that its undo also reverts the run. This copies
+                every segment.
 
         Raises:
-            InputError: If a node is missing, or an object or id does not exist; nothing was changed then.
-            GeometryError: If the segmentation lies on another lattice; nothing was changed then.
+            InputError: If a node is missing, or an object or id does not exist; nothing is changed then.
+            GeometryError: If the segmentation has another lattice; nothing is changed then.
         """
         check_volume(volume_node)
         matrix, home = check_target(segmentation_node, volume_node)
@@ -122,22 +122,22 @@ class SegmentWriter:
         return self._layers is not None and all(in_scene(node) for node in (self._node, self._volume))
 
     def write(self, index: int, masks: npt.NDArray[np.uint8]) -> None:
-        """Replaces one slice in each segment of the run.
+        """Replace one slice in each segment of the run.
 
-        Does nothing when nodes are gone, and while the run is taken back by `undo`.
+        Does nothing if nodes no longer exist, and while the run is undone.
 
         Args:
             index: Number of the slice along the view's axis.
             masks: 1 inside, 0 outside; uint8 or bool, ``(N, H, W)`` as the view turns slices.
 
         Raises:
-            InputError: If there is no such slice, or the masks have another shape or other values.
-            GeometryError: If somebody has moved a segment to another lattice meanwhile.
+            InputError: If the slice does not exist, or the masks have another shape or other values.
+            GeometryError: If a segment was moved to another lattice meanwhile.
         """
         self.write_many([(index, masks)])
 
     def write_many(self, slices: Slices) -> None:
-        """Replaces several slices, with one event for all; see `write`.
+        """Replace several slices, with one event for all; see `write`.
 
         Raises:
             InputError: As `write`; nothing is written then.
@@ -154,7 +154,7 @@ class SegmentWriter:
             self._layers.announce()
 
     def _stored(self, index: int, masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """Masks turned back to how the volume stores slices, after checking them."""
+        """Check the masks and return them in the orientation in which the volume stores slices."""
         masks = np.asarray(masks)
         shape = self._plane_shape[::-1] if self._view.transpose else self._plane_shape
         if masks.shape != (len(self.segment_ids), *shape):
@@ -171,7 +171,7 @@ class SegmentWriter:
         return np.swapaxes(inside, 1, 2) if self._view.transpose else inside
 
     def _replace(self, index: int, planes: npt.NDArray[np.bool_]) -> None:
-        """Replaces a slice and remembers what was there."""
+        """Replace a slice and remember its previous content."""
         layers, step = self._layers, self._step
         assert layers is not None
         mine = [(one, plane) for one, plane in zip(self.segment_ids.values(), planes, strict=True) if layers.has(one)]
@@ -192,7 +192,7 @@ class SegmentWriter:
                 self._take(segment_id, index, claimed)
 
     def _editable(self, index: int) -> npt.NDArray[np.bool_] | None:
-        """Where a slice may change; None for everywhere."""
+        """Return where a slice may change; None for everywhere."""
         layers, step = self._layers, self._step
         assert layers is not None
         run = tuple(self.segment_ids.values())
@@ -210,7 +210,7 @@ class SegmentWriter:
         return allowed & bright
 
     def _take(self, segment_id: str, index: int, claimed: npt.NDArray[np.bool_]) -> None:
-        """Takes the claimed voxels from another segment, and gives back those that an earlier draft had claimed."""
+        """Remove the claimed voxels from another segment, and return those that only an earlier draft had claimed."""
         assert self._layers is not None
         place = (segment_id, index)
         held = self._step.taken.get(place)
@@ -234,12 +234,12 @@ class SegmentWriter:
         return self.valid and self._step.removed is not None
 
     def undo(self) -> bool:
-        """Takes the run back: its slices, the voxels it took from other segments, and the segments it made.
+        """Undo the run: its slices, the voxels it took from other segments, and the segments it made.
 
-        What others drew since, in other segments or slices, stays. Until `redo`, nothing more is written.
+        Later changes in other segments or slices are kept. Until `redo`, nothing more is written.
 
         Returns:
-            False if there is nothing to take back or a node is gone.
+            False if there is nothing to undo or a node no longer exists.
         """
         if not self.can_undo:
             return False
@@ -262,7 +262,7 @@ class SegmentWriter:
         return True
 
     def redo(self) -> bool:
-        """Brings back what `undo` took; False if there is nothing or a node is gone."""
+        """Redo what `undo` has reverted; return False if there is nothing or a node no longer exists."""
         if not self.can_redo:
             return False
         layers, step = self._layers, self._step
@@ -283,16 +283,16 @@ class SegmentWriter:
         return True
 
     def restore_surfaces(self) -> bool:
-        """Makes the closed surfaces again, if the segmentation had them before the run; slow, so once, at its end.
+        """Create the closed surfaces again if the segmentation had them before the run; slow, so only at its end.
 
-        Every write drops them, because they would show what is no longer there.
+        Every write removes them, because they would be outdated.
         """
         if not self.valid or not self._had_surface:
             return False
         return bool(self._node.GetSegmentation().CreateRepresentation(CLOSED_SURFACE))
 
     def close(self) -> None:
-        """Forgets nodes and undo memory; the segments stay as they are. Call it when undo is no longer offered."""
+        """Release nodes and undo memory; the segments stay as they are. Call it when undo is no longer offered."""
         if self._layers is not None:
             self._layers.forget()
         self._layers = None
@@ -301,7 +301,7 @@ class SegmentWriter:
     # --- before the first slice -------------------------------------------------------------------------------
 
     def _note_name(self, name: str, segment_id: str) -> None:
-        """Says so if a new segment could not have the object's name."""
+        """Add a note if a new segment could not have the object's name."""
         made = self._node.GetSegmentation().GetSegment(segment_id).GetName()
         if made != name:
             self.notes += (f"{name_of(self._node)} already has a segment '{name}'; the result goes into '{made}'.",)

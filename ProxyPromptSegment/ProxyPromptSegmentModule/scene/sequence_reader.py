@@ -1,4 +1,4 @@
-"""Frames out of a sequence browser's items, without touching what is shown."""
+"""The reader of a sequence browser's items; the displayed item does not change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ProxyPromptSegmentModule.scene.nodes import Voxels, name_of, nodes_of
 from ProxyPromptSegmentModule.states import ItemKind
 
 MOST_NAMED = 5
-"""Items that a sentence lists."""
+"""Largest number of items that a sentence lists."""
 
 Sequenced = slicer.vtkMRMLVolumeNode | slicer.vtkMRMLSequenceNode
 """The proxy volume of a sequence, or the sequence itself."""
@@ -25,22 +25,22 @@ Sequenced = slicer.vtkMRMLVolumeNode | slicer.vtkMRMLSequenceNode
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Frames:
-    """Items of an image sequence, copied.
+    """Copies of the items of an image sequence.
 
     Attributes:
-        kind: ``slices`` where each item is a single-slice image of one size, else ``volumes``.
+        kind: ``slices`` if all items are single-slice images of one size, else ``volumes``.
         images: For slices: float32 ``(T, H, W)`` or ``(T, H, W, 3)``, turned by ``view``; None for volumes.
         volumes: For volumes: one float32 ``(K, J, I)`` or ``(K, J, I, 3)`` for each item, as stored; else empty.
-        view: How slices were turned (``view.take``); of volumes, None.
+        view: How slices were turned (``view.take``); None for volumes.
         items: Number of each item in the sequence, ``(T,)``.
-        values: Index value of each item, as the sequence has it (text).
-        times: The same as numbers; None where the index is no number.
+        values: Index value of each item, as text.
+        times: Index values as numbers; None if the index is not numeric.
         unit: Unit of the index, usually ``s``.
-        geometries: Lattice of each item in LPS, under the proxy's parent transform where that keeps right angles.
+        geometries: Geometry of each item in LPS, with the proxy's parent transform if that preserves right angles.
         sequence_id: The sequence node.
-        proxy_id: Its proxy node in the browser; "" where there is none.
-        browser_id: The browser; "" where there is none.
-        notes: What the user should know: items left out because they are empty or of another size.
+        proxy_id: Its proxy node in the browser; "" for none.
+        browser_id: The browser; "" for none.
+        notes: Notes for the user: items that were skipped because they are empty or have another size.
     """
 
     kind: ItemKind
@@ -58,7 +58,7 @@ class Frames:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return len(self.items)
 
 
@@ -68,18 +68,18 @@ def frames_of(
     items: Sequence[int] | None = None,
     oriented: bool = True,
 ) -> Frames:
-    """Copies items of an image sequence; neither the browser's selected item nor any node changes.
+    """Copy items of an image sequence; neither the browser's selected item nor any node changes.
 
     Args:
         browser_node: Sequence browser node; None if ``node`` is a sequence node.
         node: The proxy volume node, or the sequence node itself.
         items: Numbers of items, counted from 0; all by default.
-        oriented: Whether single slices are turned as a radiologist looks at them, as supports are.
+        oriented: Whether single slices are turned into radiological orientation, as supports are.
 
     Raises:
-        UsageError: If the node has no sequence in this browser, or an item does not exist.
+        UsageError: If the node does not belong to a sequence of this browser, or an item does not exist.
         InputError: If the sequence has no images.
-        GeometryError: If the first image has no regular grid.
+        GeometryError: If the first image does not have a regular grid.
     """
     reading = reading_frames(browser_node, node, items, oriented)
     while True:
@@ -96,7 +96,7 @@ def reading_frames(
     items: Sequence[int] | None = None,
     oriented: bool = True,
 ) -> Generator[tuple[int, int], None, Frames]:
-    """`frames_of` item by item, so that the window stays alive: yields (done, total), returns the frames.
+    """Copy items like `frames_of`, one at a time: yields ``(done, total)`` after each and returns the frames.
 
     Raises:
         UsageError, InputError, GeometryError: As `frames_of`.
@@ -130,7 +130,7 @@ def reading_frames(
 
 
 class _Collected:
-    """The items that were read so far; the first one decides what kind they are."""
+    """The items that were read so far; the first one determines their kind."""
 
     def __init__(self, oriented: bool, to_world: lattices.Matrix) -> None:
         self.items: list[int] = []
@@ -143,7 +143,7 @@ class _Collected:
         self._other: list[int] = []
 
     def add(self, item: int, node: slicer.vtkMRMLNode | None, total: int) -> None:
-        """Copies one item, or remembers why not."""
+        """Copy one item, or remember why it was skipped."""
         image = node if isinstance(node, slicer.vtkMRMLVolumeNode) else None
         voxels = None if image is None else _voxels(image)
         if image is None or voxels is None:
@@ -166,7 +166,7 @@ class _Collected:
         self.geometries.append(geometry)
 
     def _geometry(self, node: slicer.vtkMRMLVolumeNode, shape: tuple[int, ...]) -> VolumeGeometry:
-        """Lattice of an item in the world, or without the parent transform where that shears or bends."""
+        """Return the geometry of an item in the world; without a parent transform that shears or is not linear."""
         size = (int(shape[2]), int(shape[1]), int(shape[0]))
         own = lattices.ijk_to_ras(node)
         try:
@@ -175,7 +175,7 @@ class _Collected:
             return VolumeGeometry.from_affine(lattices.LPS_OF_RAS @ own, size)
 
     def notes(self) -> list[str]:
-        """Sentences about what was left out, and about volumes of several sizes."""
+        """Return sentences about skipped items and about volumes of different sizes."""
         notes = []
         for items, why in ((self._empty, "have no image"), (self._other, "have another size than the first")):
             if items:
@@ -188,7 +188,7 @@ class _Collected:
 
 
 def _voxels(node: slicer.vtkMRMLVolumeNode) -> Voxels | None:
-    """A view ``(K, J, I)`` or ``(K, J, I, 3)`` of an item's voxels; None where there is no such image."""
+    """Return a view ``(K, J, I)`` or ``(K, J, I, 3)`` of an item's voxels, or None if it has no such image."""
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or 0 in image.GetDimensions():
         return None
@@ -201,7 +201,7 @@ def _voxels(node: slicer.vtkMRMLVolumeNode) -> Voxels | None:
 def _sequence_of(
     browser_node: slicer.vtkMRMLSequenceBrowserNode | None, node: Sequenced | None
 ) -> tuple[slicer.vtkMRMLSequenceNode, slicer.vtkMRMLVolumeNode | None]:
-    """The sequence node and its proxy node, which may be None.
+    """Return the sequence node and its proxy node, which may be None.
 
     Raises:
         UsageError: If there is no such sequence.
@@ -218,7 +218,7 @@ def _sequence_of(
 
 
 def _wanted(sequence: slicer.vtkMRMLSequenceNode, items: Sequence[int] | None) -> list[int]:
-    """Numbers of the items to read, each once.
+    """Return the numbers of the items to read, each once.
 
     Raises:
         UsageError: If one does not exist.
@@ -234,7 +234,7 @@ def _wanted(sequence: slicer.vtkMRMLSequenceNode, items: Sequence[int] | None) -
 
 
 def browsers_of(node: slicer.vtkMRMLNode | None) -> list[slicer.vtkMRMLSequenceBrowserNode]:
-    """The browsers in which a node is a proxy, or whose sequence it is; empty for every other node."""
+    """Return the browsers in which a node is a proxy or a sequence; empty for all other nodes."""
     scene = None if node is None else node.GetScene()
     if node is None or scene is None or not node.GetID():
         return []

@@ -1,8 +1,8 @@
-"""Segmentations frame by frame into a sequence of our own, beside the images' one in the same browser.
+"""The writer of segmentations, frame by frame, into a new sequence in the image sequence's browser.
 
-How it stays cheap: every item gets its empty segments at the beginning; later only the labelmaps inside of the items
-are exchanged, which neither the sequence nor the browser notices, so nothing is copied and no other proxy is made anew.
-The proxy shares its segmentation with the selected item, as Slicer has it where changes of a proxy are saved.
+To be fast, every item gets its empty segments at the beginning, and later only the labelmaps inside the items are
+replaced. Neither sequence nor browser notices that, so nothing is copied and no other proxy is updated. The proxy
+shares its segmentation with the selected item, as in Slicer when changes of a proxy are saved.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ Mask = npt.NDArray[np.uint8]
 
 
 class SegmentationSequenceWriter:
-    """Writes the segmentations of one run into a new sequence; used from the main thread only.
+    """A writer of one run's segmentations into a new sequence; main thread only.
 
-    No other sequence of the browser is touched, and the selected item stays. Items that are never written stay empty
-    and can be drawn in; items that were not asked for have no segmentation at all. What somebody draws in the proxy is
-    kept in the sequence.
+    Other sequences of the browser and the selected item do not change. Items that are never written stay empty and can
+    be edited; items that were not requested have no segmentation. Edits of the proxy are stored in the sequence.
 
     Attributes:
         sequence: The new sequence node.
@@ -51,15 +50,15 @@ class SegmentationSequenceWriter:
         terminologies: Sequence[Terminology | None] = (),
         name: str = "",
     ) -> None:
-        """Makes sequence and proxy node, with an empty segmentation for each frame.
+        """Create sequence and proxy node, with an empty segmentation for each frame.
 
         Args:
             browser_node: The browser.
-            frames: What `frames_of` gave; masks are written beside these.
+            frames: The result of `frames_of`; masks are written for these items.
             names: The ``N`` objects.
-            colors: Red, green, blue in 0..1 of each; Slicer's colours by default.
+            colors: Red, green, blue in 0..1 of each; Slicer's default colours if empty.
             terminologies: Terminology of each as `SupportSet` has it, or None.
-            name: Of the new nodes; made from the image's by default, and always distinct.
+            name: Name of the new nodes, made unique; by default derived from the image's name.
 
         Raises:
             UsageError: If the browser does not show the frames' sequence.
@@ -90,7 +89,7 @@ class SegmentationSequenceWriter:
         self._join()
 
     def _make_sequence(self, images: slicer.vtkMRMLSequenceNode, title: str) -> slicer.vtkMRMLSequenceNode:
-        """A sequence with the index of the images' and an empty segmentation for each frame; in no browser yet."""
+        """Create a sequence with the images' index and an empty segmentation for each frame; not in a browser yet."""
         sequence = add_node(self._scene, slicer.vtkMRMLSequenceNode, self._scene.GetUniqueNameByString(title))
         before = sequence.StartModify()
         sequence.SetIndexName(images.GetIndexName())
@@ -103,7 +102,7 @@ class SegmentationSequenceWriter:
         return sequence
 
     def _add_item(self, sequence: slicer.vtkMRMLSequenceNode, place: _Place) -> slicer.vtkMRMLSegmentationNode:
-        """An empty segmentation with the lattice of its image."""
+        """Add an empty segmentation with the lattice of its image."""
         node: slicer.vtkMRMLSegmentationNode = sequence.SetDataNodeAtValue(self._template, place.value)
         converter = slicer.vtkSegmentationConverter
         node.GetSegmentation().SetConversionParameter(
@@ -113,7 +112,7 @@ class SegmentationSequenceWriter:
         return node
 
     def _make_proxy(self, shown: slicer.vtkMRMLVolumeNode | None, title: str) -> slicer.vtkMRMLSegmentationNode:
-        """A segmentation node in the place of the image's proxy."""
+        """Create the proxy node, with the image proxy's transform and place in the hierarchy."""
         name = self._scene.GetUniqueNameByString(title)
         proxy = add_node(self._scene, slicer.vtkMRMLSegmentationNode, name)
         proxy.CreateDefaultDisplayNodes()
@@ -124,7 +123,7 @@ class SegmentationSequenceWriter:
         return proxy
 
     def _join(self) -> None:
-        """Adds the sequence to the browser, with one event."""
+        """Add the sequence to the browser, with one event."""
         browser = self._browser
         before = browser.StartModify()
         browser.AddSynchronizedSequenceNodeID(self.sequence.GetID())
@@ -132,14 +131,14 @@ class SegmentationSequenceWriter:
         browser.SetPlayback(self.sequence, True)
         browser.SetOverwriteProxyName(self.sequence, False)
         browser.SetSaveChanges(self.sequence, True)
-        # Slicer would otherwise fill an item that was not asked for with a copy of the one before it.
+        # Otherwise Slicer would fill an item that was not requested with a copy of the previous one.
         browser.SetMissingItemMode(self.sequence, browser.MissingItemSetToDefault)
         browser.EndModify(before)
 
     def write(self, item: int, masks: Mask) -> None:
-        """Writes the segmentation of one item; written again, it replaces what was there.
+        """Write the segmentation of one item; it replaces an earlier one.
 
-        Nothing happens when sequence or proxy are no longer in the scene.
+        Does nothing if sequence or proxy are no longer in the scene.
 
         Args:
             item: Number of the item in the image sequence (one of ``frames.items``).
@@ -155,7 +154,7 @@ class SegmentationSequenceWriter:
         if not self.usable:
             return
         node = self.sequence.GetDataNodeAtValue(place.value) or self._add_item(self.sequence, place)
-        before = self.proxy.StartModify()  # it shares the selected item's segmentation, and tells of it once
+        before = self.proxy.StartModify()  # it shares the selected item's segmentation; one event is enough
         _put(node.GetSegmentation(), list(self.segment_ids.values()), volumes, place.matrix)
         self.proxy.EndModify(before)
         self.sequence.StorableModified()
@@ -163,7 +162,7 @@ class SegmentationSequenceWriter:
             self.written.append(item)
 
     def _stored(self, masks: Mask, place: _Place) -> npt.NDArray[np.bool_]:
-        """Masks on the item's own grid, ``(N, K, J, I)``.
+        """Return the masks on the item's own grid, ``(N, K, J, I)``.
 
         Raises:
             UsageError: If the shape differs.
@@ -179,20 +178,20 @@ class SegmentationSequenceWriter:
         return stored
 
     def finish(self) -> None:
-        """Ends the run: lists and tables that show the sequence are told."""
+        """End the run: notify widgets that show the sequence."""
         if self.usable:
             self.sequence.Modified()
 
     @property
     def usable(self) -> bool:
-        """Whether sequence and proxy are still in the scene; somebody may have deleted them or closed it."""
+        """Whether sequence and proxy are still in the scene."""
         return in_scene(self.sequence) and in_scene(self.proxy)
 
     def undo(self) -> bool:
-        """Removes everything that was made here; False if it was gone already."""
+        """Remove everything that was created here; return False if it no longer exists."""
         there: list[slicer.vtkMRMLNode] = [node for node in (self.proxy, self.sequence) if in_scene(node)]
         if in_scene(self._browser) and in_scene(self.sequence):
-            other = self._browser.GetProxyNode(self.sequence)  # Slicer makes a new one where somebody deleted ours
+            other = self._browser.GetProxyNode(self.sequence)  # Slicer creates a new proxy if ours was deleted
             there += [other] if other is not None and other is not self.proxy else []
             self._browser.RemoveSynchronizedSequenceNode(self.sequence.GetID())
         for node in there:
@@ -205,11 +204,11 @@ class SegmentationSequenceWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where the masks of an item go.
+    """The lattice and index of an item's segmentation.
 
     Attributes:
         value: Index value in the sequence.
-        matrix: From the item's voxels to RAS, without parent transforms.
+        matrix: Matrix from the item's voxels to RAS, without parent transforms.
         shape: ``(K, J, I)``.
     """
 
@@ -219,13 +218,13 @@ class _Place:
 
     @classmethod
     def of(cls, images: slicer.vtkMRMLSequenceNode, item: int) -> _Place:
-        """The place of an image sequence's item."""
+        """Return the place of an image sequence's item."""
         node: slicer.vtkMRMLVolumeNode = images.GetNthDataNode(item)
         return cls(value=images.GetNthIndexValue(item), matrix=lattices.ijk_to_ras(node), shape=lattices.size_kji(node))
 
 
 def _template(wanted: SegmentNames) -> tuple[slicer.vtkMRMLSegmentationNode, dict[str, str]]:
-    """A segmentation node with empty segments, in no scene; and the id of each object's segment."""
+    """Create a segmentation node with empty segments, outside any scene; also return each object's segment id."""
     node = slicer.vtkMRMLSegmentationNode()
     node.SetName("segmentation")
     segmentation = node.GetSegmentation()
@@ -235,7 +234,7 @@ def _template(wanted: SegmentNames) -> tuple[slicer.vtkMRMLSegmentationNode, dic
 
 
 def _without_voxels(matrix: lattices.Matrix, extent: Sequence[int]) -> slicer.vtkOrientedImageData:
-    """An image that has a lattice and nothing on it."""
+    """Create an image with a lattice but without voxels."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent(*extent)
     image.SetGeometryFromImageToWorldMatrix(lattices.vtk_matrix_of(matrix))
@@ -245,13 +244,13 @@ def _without_voxels(matrix: lattices.Matrix, extent: Sequence[int]) -> slicer.vt
 def _put(
     segmentation: slicer.vtkSegmentation, ids: Sequence[str], masks: npt.NDArray[np.bool_], matrix: lattices.Matrix
 ) -> None:
-    """Replaces the labelmaps of segments; those that do not overlap share one, as Slicer has it.
+    """Replace the labelmaps of segments; those that do not overlap share one, as usual in Slicer.
 
     Args:
         segmentation: A vtkSegmentation.
-        ids: Segment of each object; one that somebody has removed is passed over.
+        ids: Segment of each object; removed segments are skipped.
         masks: ``(N, K, J, I)``.
-        matrix: From voxels to RAS.
+        matrix: Matrix from voxels to RAS.
     """
     labelmap, box = None, _box(np.any(masks, axis=0))
     for values, members in _layers(masks[(slice(None), *(slice(low, high + 1) for low, high in box))]):
@@ -262,11 +261,11 @@ def _put(
                 segment.SetLabelValue(label)
                 segment.AddRepresentation(BINARY_LABELMAP, labelmap)
     if labelmap is not None:
-        labelmap.Modified()  # whoever looks at it is told once, and surfaces that are old now go
+        labelmap.Modified()  # notifies observers once and removes outdated surfaces
 
 
 def _box(inside: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last index of what is True along each axis; ``(0, -1)`` where nothing is."""
+    """Return the first and last index of the True voxels along each axis; ``(0, -1)`` if there are none."""
     box = []
     for axis in range(inside.ndim):
         there = np.flatnonzero(inside.any(axis=tuple(n for n in range(inside.ndim) if n != axis)))
@@ -275,7 +274,7 @@ def _box(inside: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _layers(masks: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.uint16], list[int]]]:
-    """Objects in as few label arrays as they fit in without overlap; their labels count from 1 in the order listed."""
+    """Distribute objects to as few label arrays as possible without overlap; labels count from 1 in their order."""
     layers: list[tuple[npt.NDArray[np.uint16], list[int]]] = []
     for number, mask in enumerate(masks):
         fitting = next((layer for layer in layers if not layer[0][mask].any()), None)
@@ -290,7 +289,7 @@ def _layers(masks: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.uint16], 
 def _labelmap_of(
     values: npt.NDArray[np.uint16], matrix: lattices.Matrix, box: Sequence[tuple[int, int]]
 ) -> slicer.vtkOrientedImageData:
-    """A labelmap of labels that fill a box ``(k, j, i)`` of a volume."""
+    """Create a labelmap from the labels in a box ``(k, j, i)`` of a volume."""
     extent = [bound for ends in reversed(box) for bound in ends]
     if not values.size:
         return _without_voxels(matrix, extent)
@@ -300,7 +299,7 @@ def _labelmap_of(
 
 
 def _remove(node: slicer.vtkMRMLNode) -> None:
-    """Removes a node with what belongs to it alone."""
+    """Remove a node together with the nodes that belong only to it."""
     scene = node.GetScene()
     if scene is None or not in_scene(node):
         return

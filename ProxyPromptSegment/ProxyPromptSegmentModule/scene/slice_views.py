@@ -1,4 +1,4 @@
-"""The slice views: what they show of a volume, where they jump, and where somebody clicks. No Qt."""
+"""The slice views: which slice of a volume they show, jumps, and clicks; no Qt."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
 
 Vector = npt.NDArray[np.float64]
-"""A place or a direction, RAS in mm, ``(3,)``."""
+"""A position or a direction, RAS in mm, ``(3,)``."""
 
 
 class Case(Protocol):
-    """An image and its annotation, such as a `SupportRow`; None where it has no such node."""
+    """An image and its annotation, such as a `SupportRow`; ids are None if there is no node."""
 
     @property
     def volume_id(self) -> str | None:
@@ -31,17 +31,17 @@ class Case(Protocol):
 
 
 _PARALLEL = 0.9
-"""Cosine between the normals of a view and of a volume's slices from which on the view shows these slices."""
+"""Smallest cosine between the normals of a view and of a volume's slices for which the view shows these slices."""
 
 
 def slice_count(volume: slicer.vtkMRMLVolumeNode | None, axis: Axis) -> int:
-    """Number of slices along an axis; 0 without image data."""
+    """Return the number of slices along an axis; 0 without image data."""
     image = volume.GetImageData() if volume is not None else None
     return int(image.GetDimensions()[2 - AXES.index(axis)]) if image is not None else 0
 
 
 def stack_line(volume: slicer.vtkMRMLVolumeNode, axis: Axis) -> tuple[Vector, Vector]:
-    """Middle of slice 0 and the step to the next one, RAS in mm.
+    """Return the centre of slice 0 and the step to the next slice, RAS in mm.
 
     Raises:
         InputError: If the volume has no regular grid.
@@ -56,7 +56,7 @@ def stack_line(volume: slicer.vtkMRMLVolumeNode, axis: Axis) -> tuple[Vector, Ve
 
 
 def slice_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSliceNode]:
-    """Slice views: those of the layout on screen, or all where there is no layout."""
+    """Return the slice nodes of the current layout, or all if there is no layout."""
     nodes = nodes_of(scene, slicer.vtkMRMLSliceNode)
     return [node for node in nodes if node.IsMappedInLayout()] or nodes
 
@@ -64,7 +64,7 @@ def slice_nodes(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSliceNode]:
 def parallel_views(
     scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis
 ) -> list[slicer.vtkMRMLSliceNode]:
-    """Views that show the slices along an axis, the most nearly parallel first."""
+    """Return the views that show the slices along an axis, the most parallel first."""
     step = stack_line(volume, axis)[1]
     normal = step / max(float(np.linalg.norm(step)), 1e-12)
     found: list[tuple[float, int, slicer.vtkMRMLSliceNode]] = []
@@ -76,7 +76,7 @@ def parallel_views(
 
 
 def slice_on_screen(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis) -> int | None:
-    """The slice along an axis that a view shows, counted from 0; None where no view shows one."""
+    """Return the slice along an axis that a view shows, counted from 0, or None."""
     if slice_count(volume, axis) == 0:
         return None
     first, step = stack_line(volume, axis)
@@ -92,7 +92,7 @@ def slice_on_screen(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode
 def show_slice(
     scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, axis: Axis, index: int, center: bool = False
 ) -> None:
-    """Turns views to a slice: those parallel to it, or with ``center`` all of them to its middle."""
+    """Show a slice in the views that are parallel to it, or with ``center`` its centre in all views."""
     ras = slice_ras(volume, axis, index)
     if center:
         jump_to(scene, ras)
@@ -102,17 +102,17 @@ def show_slice(
 
 
 def jump_to(scene: slicer.vtkMRMLScene, ras: tuple[float, float, float]) -> None:
-    """All views go through a place of the world; none of them is moved sideways."""
+    """Move all views through a world position, without moving them sideways."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *ras, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
 
 
 def slices_in_box(volume: slicer.vtkMRMLVolumeNode, axis: Axis, box: slicer.vtkMRMLMarkupsROINode) -> range:
-    """Slices along an axis that a box (``vtkMRMLMarkupsROINode``) meets; empty where it lies beside the volume."""
+    """Return the slices along an axis that a box intersects; empty if it does not intersect the volume."""
     bounds = [0.0] * 6
     box.GetRASBounds(bounds)
     if bounds[0] > bounds[1]:  # nothing is drawn yet
         return range(0)
-    # Not the corners of its bounds, which are larger where it is turned.
+    # Not the corners of its bounds, which are larger if the box is rotated.
     to_world, half = box.GetObjectToWorldMatrix(), [size / 2 for size in box.GetSize()]
     corners = np.array(
         [
@@ -129,7 +129,7 @@ def slices_in_box(volume: slicer.vtkMRMLVolumeNode, axis: Axis, box: slicer.vtkM
 
 
 def fit_box(volume: slicer.vtkMRMLVolumeNode, box: slicer.vtkMRMLMarkupsROINode) -> None:
-    """Lays a box that was just made around a volume, along its slices; one that has a size stays as it is."""
+    """Fit a new box to a volume, aligned with its slices; a box that has a size does not change."""
     bounds = [0.0] * 6
     box.GetRASBounds(bounds)
     if bounds[0] < bounds[1]:
@@ -138,10 +138,10 @@ def fit_box(volume: slicer.vtkMRMLVolumeNode, box: slicer.vtkMRMLMarkupsROINode)
     for number, axis in enumerate(reversed(AXES)):
         first, step = stack_line(volume, axis)
         length, count = float(np.linalg.norm(step)), slice_count(volume, axis)
-        middle = first + step * (count - 1) / 2  # the middle of the middle slice, along each axis the same place
+        middle = first + step * (count - 1) / 2  # the centre of the middle slice, the same point for every axis
         directions[:, number] = step / max(length, 1e-12)
         sizes.append(length * count)
-    if np.linalg.det(directions) < 0:  # a box is turned, never mirrored
+    if np.linalg.det(directions) < 0:  # a box is rotated, never mirrored
         directions[:, 2] *= -1
     matrix = vtk.vtkMatrix4x4()
     for row in range(3):
@@ -158,12 +158,12 @@ def slicing_axis(
     support_geometry: VolumeGeometry | None = None,
     support_axis: Axis = "k",
 ) -> Axis:
-    """The axis along which a target is cut, as the engine chooses it (`matching.choose_axes`), from geometry alone.
+    """Return the slicing axis of a target as the library chooses it (`matching.choose_axes`), from geometry alone.
 
     Args:
         target: Volume node.
-        wanted: ``auto`` or an axis, which is then the answer.
-        support_geometry: Lattice of the first support, if there is one.
+        wanted: ``auto``, or an axis, which is returned.
+        support_geometry: Geometry of the first support, if there is one.
         support_axis: Axis along which it was annotated.
     """
     if wanted != "auto":
@@ -178,25 +178,25 @@ def slicing_axis(
 
 
 def show_volume(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> None:
-    """Puts a volume into all slice views, unless one shows it already, and fits them to it."""
+    """Show a volume in all slice views and fit them, unless a view already shows it."""
     views = nodes_of(scene, slicer.vtkMRMLSliceCompositeNode)
     if any(volume.GetID() in (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()) for view in views):
         return
     for view in views:
         view.SetBackgroundVolumeID(volume.GetID())
-    slicer.app.applicationLogic().FitSliceToAll(False, False)  # whatever may be linked; nobody's views are turned
+    slicer.app.applicationLogic().FitSliceToAll(False, False)  # also for linked views; without rotating any view
 
 
 def show_case(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows: Sequence[Case]) -> None:
-    """Shows a volume without the contours of supports that were drawn on another one.
+    """Show a volume without the contours of supports that belong to other volumes.
 
-    In the world's coordinates two patients lie across each other, and the contour of the one on the image of the other
-    would be taken for a result. What is hidden here is shown again with its own image.
+    Two patients overlap in world coordinates, and the contour of one on the image of the other could be mistaken for a
+    result. Hidden contours are shown again with their own image.
 
     Args:
         scene: The scene.
         volume: Volume node.
-        rows: The supports (`SupportRow`); segmentations that are no support stay as they are.
+        rows: The supports (`SupportRow`); other segmentations do not change.
     """
     show_volume(scene, volume)
     own = {row.segmentation_id for row in rows if row.volume_id == volume.GetID()}
@@ -208,25 +208,25 @@ def show_case(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows
 
 
 def crosshair_node(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLCrosshairNode | None:
-    """The node that knows where the mouse is; None where there is none."""
+    """Return the crosshair node, which also has the mouse position, or None."""
     node: slicer.vtkMRMLCrosshairNode | None = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     return node
 
 
 def crosshair_ras(scene: slicer.vtkMRMLScene) -> tuple[float, float, float] | None:
-    """Where the crosshair is; None where there is none."""
+    """Return the crosshair's world position, or None."""
     node = crosshair_node(scene)
     return node.GetCrosshairRAS() if node is not None else None
 
 
 def mouse_ras(scene: slicer.vtkMRMLScene) -> tuple[float, float, float] | None:
-    """Where in the world the mouse points in a slice view; None outside of the views."""
+    """Return the world position of the mouse in a slice view; None outside the views."""
     node, ras = crosshair_node(scene), [0.0, 0.0, 0.0]
     return (ras[0], ras[1], ras[2]) if node is not None and node.GetCursorPositionRAS(ras) else None
 
 
 class Clicks:
-    """Tells of clicks into slice views, as places of the world, until `stop`."""
+    """An observer that reports the world positions of clicks into slice views, until `stop`."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class Clicks:
         interactors: Sequence[vtk.vtkRenderWindowInteractor],
         clicked: Callable[[tuple[float, float, float]], None],
     ) -> None:
-        """Listens to the interactors of slice views before their own tools do."""
+        """Observe the interactors of slice views with a higher priority than their own tools."""
         self._scene, self._clicked = scene, clicked
         self._tags = [(one, one.AddObserver("LeftButtonPressEvent", self._pressed, 100.0)) for one in interactors]
 
@@ -244,19 +244,19 @@ class Clicks:
             self._clicked(ras)
 
     def stop(self) -> None:
-        """Listens no more."""
+        """Stop observing."""
         for one, tag in self._tags:
             one.RemoveObserver(tag)
         self._tags = []
 
 
 def layout_manager() -> slicer.qSlicerLayoutManager | None:
-    """What lays out the views; None without an application window (scripts, tests)."""
+    """Return the layout manager; None without an application window (scripts, tests)."""
     return slicer.app.layoutManager() if hasattr(slicer.app, "layoutManager") else None
 
 
 def slice_interactors() -> list[vtk.vtkRenderWindowInteractor]:
-    """Interactors of the slice views on screen; empty without an application window."""
+    """Return the interactors of the slice views on screen; empty without an application window."""
     manager = layout_manager()
     if manager is None:
         return []
@@ -264,7 +264,7 @@ def slice_interactors() -> list[vtk.vtkRenderWindowInteractor]:
 
 
 def _column(node: slicer.vtkMRMLSliceNode, number: int) -> Vector:
-    """A column of a view's place in the world: 0 right, 1 up, 2 normal (unit length), 3 middle."""
+    """Return a column of a view's SliceToRAS matrix: 0 right, 1 up, 2 normal (unit length), 3 centre."""
     matrix = node.GetSliceToRAS()
     column = np.array([matrix.GetElement(row, number) for row in range(3)])
     return column / max(float(np.linalg.norm(column)), 1e-12) if number < 3 else column

@@ -1,8 +1,8 @@
-"""Terminology entries: Slicer's text in a segment's tag and the library's dictionary.
+"""Conversion of terminology entries between Slicer's segment tag and the library's dictionary.
 
 The text has seven parts between ``~``: context, category, type, type modifier, anatomic context, region, region
-modifier; a code is ``scheme^value^meaning``. The dictionary is the one that slicerio makes of it, so that a segment
-from a node and the same one from a file are alike: parts that are empty have no key.
+modifier; a code is ``scheme^value^meaning``. The dictionary is that of slicerio, so that a segment from
+a node equals the same segment from a file: empty parts have no key.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     import slicer
 
 Terminology = dict[str, "str | list[str]"]
-"""A terminology entry as the library has it: names of contexts, and codes as scheme, value, meaning."""
+"""A terminology entry in the library: names of contexts, and codes as scheme, value, meaning."""
 
 TAG = "TerminologyEntry"
 TISSUE = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^85756007^Tissue~SCT^85756007^Tissue~^^"
     "~Anatomic codes - DICOM master list~^^~^^"
 )
-"""Slicer's entry for a segment of which nothing is known; DICOM SEG export wants one."""
+"""Slicer's default entry for an unknown segment; DICOM SEG export requires an entry."""
 
 OBJECT_TAG = "ProxyPromptSegment.Object"
-"""Tag of segments that a run has made: the object's name in the support."""
+"""Tag of segments that were made by a run: the object's name in the support."""
 
 VERBATIM = "text"
-"""Key of the whole text where the other keys would not give it back exactly."""
+"""Key of the original text, if the other keys do not reproduce it exactly."""
 
 _KEYS = (
     "contextName",
@@ -45,7 +45,7 @@ _ALWAYS = {"contextName", "category", "type"}
 
 
 def terminology_from_text(text: str | None) -> Terminology | None:
-    """The dictionary of `Segment.terminology`, or None for an empty text or one without seven parts."""
+    """Return the dictionary of `Segment.terminology`, or None unless the text has seven parts."""
     parts = (text or "").split("~")
     if len(parts) != len(_KEYS):
         return None
@@ -59,7 +59,7 @@ def terminology_from_text(text: str | None) -> Terminology | None:
 
 
 def terminology_to_text(terminology: Terminology | None) -> str:
-    """The text of a tag; "" for None."""
+    """Return the text of a tag; "" for None."""
     if not terminology:
         return ""
     if terminology.get(VERBATIM):
@@ -71,20 +71,20 @@ def terminology_to_text(terminology: Terminology | None) -> str:
 
 
 def terminology_of_segment(segment: slicer.vtkSegment) -> Terminology | None:
-    """The terminology of a vtkSegment as a dictionary, or None."""
+    """Return the terminology of a vtkSegment as a dictionary, or None."""
     return terminology_from_text(tag_of(segment, TAG))
 
 
 def object_name(segment: slicer.vtkSegment) -> str:
-    """Name of the object that a vtkSegment marks, also where a run had to number it because the name was taken.
+    """Return the name of the object in a vtkSegment, without the number that a run added to a name in use.
 
-    So that a corrected result ``prostate (2)`` goes together with the ``prostate`` of other supports.
+    This matches a corrected result ``prostate (2)`` with the ``prostate`` of other supports.
     """
     name, known = segment.GetName() or "", tag_of(segment, OBJECT_TAG)
     return known if known and re.fullmatch(re.escape(known) + r" \(\d+\)", name) else name
 
 
 def tag_of(segment: slicer.vtkSegment, name: str) -> str:
-    """A tag of a vtkSegment; "" if it has none."""
+    """Return a tag of a vtkSegment; "" if it has none."""
     value = vtk.reference("")
     return str(value) if segment.GetTag(name, value) else ""

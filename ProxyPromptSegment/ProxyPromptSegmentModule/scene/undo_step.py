@@ -1,8 +1,8 @@
-"""What a run has changed, kept small: enough to take it back without touching anything that others drew since.
+"""The undo memory of a run: compact, and enough to undo the run without reverting later edits.
 
-The Segment Editor's history copies every segment whole, about 40 ms and 79 MB for each of 512x512x300 voxels, and its
-undo would take back the user's own strokes as well. Here each replaced slice is kept as bits, and empty ones, which are
-most, as nothing.
+The Segment Editor's history copies every segment completely, about 40 ms and 79 MB for each of 512x512x300 voxels, and
+its undo would also revert the user's own strokes. Here each replaced slice is stored as bits, and empty slices, the
+majority, as None.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Plane = npt.NDArray[np.bool_]
 
 @dataclass
 class Planes:
-    """Slices of segments as bits.
+    """Slices of segments, stored as bits.
 
     Attributes:
-        bits: Packed voxels by segment id and slice; None where there are none.
+        bits: Packed voxels by segment id and slice; None for an empty slice.
     """
 
     shape: tuple[int, int]
     bits: dict[Place, npt.NDArray[np.uint8] | None] = field(default_factory=dict)
 
     def put(self, place: Place, plane: Plane) -> None:
-        """Keeps a slice."""
+        """Store a slice."""
         self.bits[place] = np.packbits(plane) if plane.any() else None
 
     def get(self, place: Place) -> Plane:
-        """A slice that was kept; empty if it was not."""
+        """Return a stored slice; empty if it was not stored."""
         packed = self.bits.get(place)
         if packed is None:
             return np.zeros(self.shape, dtype=bool)
@@ -45,7 +45,7 @@ class Planes:
 
 @dataclass
 class Removed:
-    """Segments that undo has removed, in order, to be put back by redo.
+    """Segments that were removed by undo and are restored by redo.
 
     Attributes:
         segments: The vtkSegment of each id.
@@ -57,18 +57,18 @@ class Removed:
 
 
 class Step:
-    """One run as one step.
+    """A run as one undo step.
 
     Attributes:
         created: Segments that the run made.
-        before: Replaced slices as they were when the run came to them first.
+        before: Replaced slices before their first change by the run.
         taken: Voxels that the run took from other segments and still holds.
-        after: Replaced slices as they were when the run was taken back; only then.
-        removed: What undo has removed; None unless the run is taken back.
+        after: Replaced slices at the time of undo; empty unless the run is undone.
+        removed: Segments removed by undo; None unless the run is undone.
     """
 
     def __init__(self, shape: tuple[int, int], created: tuple[str, ...]) -> None:
-        """Nothing is changed yet, except that segments were made."""
+        """Create a step without changes except for the created segments."""
         self.created = created
         self.before, self.taken, self.after = Planes(shape), Planes(shape), Planes(shape)
         self.removed: Removed | None = None
@@ -79,6 +79,6 @@ class Step:
         return not self.created and not self.before.bits
 
     def remember(self, place: Place, plane: Plane) -> None:
-        """Keeps a slice as it was before the run; only the first call for it counts."""
+        """Store a slice as it was before the run; only the first call for a slice counts."""
         if place not in self.before.bits:
             self.before.put(place, plane)

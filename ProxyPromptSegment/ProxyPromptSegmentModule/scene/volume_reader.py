@@ -1,4 +1,4 @@
-"""Copies a volume's voxels out of the scene a piece at a time, so that the window never stands still for it."""
+"""The reader that copies a volume's voxels in small pieces, so that the window stays responsive."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PIECE_BYTES = 16 << 20
 
 
 class VolumeReading:
-    """A copy in the making.
+    """A copy of a volume in progress.
 
     Attributes:
         geometry: The volume's `VolumeGeometry`.
-        notes: What `nodes.placed_geometry` said.
+        notes: Notes of `nodes.placed_geometry`.
         name: The node's name.
-        voxels: As stored, ``(K, J, I)`` or ``(K, J, I, C)``; complete once `step` has said so.
+        voxels: Voxels as stored, ``(K, J, I)`` or ``(K, J, I, C)``; complete when `step` returns True.
     """
 
     def __init__(self, volume_node: slicer.vtkMRMLVolumeNode) -> None:
-        """Begins.
+        """Start a copy.
 
         Raises:
-            InputError: If the node holds nothing that can be segmented.
+            InputError: If the node cannot be segmented.
         """
         self._node = volume_node
         self.geometry, self.notes = nodes.placed_geometry(volume_node)
@@ -45,16 +45,16 @@ class VolumeReading:
         self._at_once = max(1, PIECE_BYTES // per_slice)
 
     def step(self) -> bool:
-        """Copies a piece; True once everything is copied."""
+        """Copy a piece; return True when everything is copied."""
         if self._next >= len(self._source):
             return True
         image = self._node.GetImageData()
         if image is None or image.GetMTime() != self._changed:
-            self._begin()  # somebody changed the voxels meanwhile: half old, half new would be neither
+            self._begin()  # the voxels have changed meanwhile; start again instead of mixing old and new ones
         stop = self._next + self._at_once
         self.voxels[self._next : stop] = self._source[self._next : stop]
         self._next = stop
         done = bool(stop >= len(self._source))
         if done:
-            self._source = self._source[:0]  # lets go of the scene's memory
+            self._source = self._source[:0]  # releases the scene's memory
         return done
