@@ -1,4 +1,4 @@
-"""The names that a script needs: read volumes, make supports, load a model, segment, follow, write.
+"""The public API for scripts: read volumes and supports, load a model, segment, track, write.
 
 `import ProxyPromptSegmentLib` offers the same names, each loaded when it is first used. Everything else in the package
 may change from one version to the next. Docs/api.md has examples.
@@ -61,21 +61,21 @@ __all__ = [
 ]
 
 OnSlice = Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None]
-"""Called with the number of a slice or frame, its masks ``(N, H, W)`` and its confidences ``(N,)`` as they come."""
+"""Called with each segmented slice or frame: 0-based index, masks ``(N, H, W)`` and confidences ``(N,)``."""
 
 
 class Model:
-    """A loaded model; use `load_model`.
+    """A loaded model, as returned by `load_model`.
 
-    It keeps prepared supports and image embeddings, so that another support or another object on the same target costs
-    no pass through the image encoder. It belongs to the thread that uses it.
+    It caches prepared supports and image embeddings, so that another support or object on the same target needs no
+    further pass through the image encoder. Use it on one thread only.
 
     Attributes:
         facts: Name, file, hash and metadata of the weights.
     """
 
     def __init__(self, engine: TaskEngine, facts: ModelFacts, model: str, device: str) -> None:
-        """Take an engine that has opened the model."""
+        """Wrap an engine that has opened the model."""
         self.facts = facts
         self._engine, self._model, self._device = engine, model, device
 
@@ -104,10 +104,10 @@ class Model:
             slices: 0-based indices of the slices along that axis; all by default.
             threshold: Voxels of higher probability belong to the object, 0..1.
             across_slices: Whether masks use what neighbouring slices show.
-            follow: Whether slices are followed with the memory of a SAM 2 model.
+            follow: Whether the slices are tracked with the memory of a SAM 2 model.
             progress: Informed of each slice.
-            cancel: Cancels between two slices; what is done is kept.
-            on_slice: Called with each slice as it is known so far, and again where its mask changes in the end.
+            cancel: Cancels between two slices; finished slices are kept.
+            on_slice: Called with the preliminary masks of each slice, and again if its final masks differ.
 
         Raises:
             ProxyPromptError: As its subclasses say.
@@ -136,17 +136,17 @@ class Model:
         cancel: CancelToken | None = None,
         on_frame: OnSlice | None = None,
     ) -> FramesResult:
-        """Follow frames in time, or the slices of a volume both ways, with a SAM 2 model.
+        """Track objects through frames in time, or through the slices of a volume in both directions, with SAM 2.
 
         Args:
             supports: Annotated cases, at least one.
-            frames: What `open_frames` has opened.
+            frames: The target, as returned by `open_frames`.
             objects: Names of segments of the supports; by default all that every support has.
             numbers: 0-based indices of the frames; all by default.
             threshold: Pixels of higher probability belong to the object, 0..1.
             mode: With or without the memory of earlier frames.
             progress: Informed of each frame.
-            cancel: Cancels between two frames; what is done is kept.
+            cancel: Cancels between two frames; finished frames are kept.
             on_frame: Called with each frame.
 
         Raises:
@@ -190,7 +190,7 @@ def load_model(model: str = DEFAULT_MODEL, device: str = "auto") -> Model:
 
 
 def _context(progress: Progress | None, cancel: CancelToken | None, on_slice: OnSlice | None) -> Context:
-    """Return a context that passes slices on, and nothing else."""
+    """Return a context that forwards slices to ``on_slice`` and ignores all other events."""
 
     def emit(event: Event) -> None:
         if on_slice is not None and isinstance(event, SliceReady):

@@ -1,4 +1,4 @@
-"""What a user can do about an error or a note, as a kind and facts; command line and panel put it into words.
+"""Remedies for errors and notes, as a kind with facts; the command line and the panel put them into words.
 
 The library never names an option, a command or a button: `commands.remedies` and the module's `remedies` do.
 """
@@ -10,10 +10,10 @@ from enum import Enum
 
 
 class RemedyKind(Enum):
-    """The kinds of remedy; a face has words for each of them."""
+    """The kinds of remedy; the command line and the panel have words for each of them."""
 
     ALLOW_HTTP = "allow http"
-    """Permit unencrypted addresses, or bring ``file`` by hand."""
+    """Permit unencrypted addresses, or download ``file`` by hand and import it."""
     CHOOSE_AXIS = "choose axis"
     """Slice the target along another axis."""
     CHOOSE_DEVICE = "choose device"
@@ -21,43 +21,43 @@ class RemedyKind(Enum):
     CHOOSE_FOLDER = "choose folder"
     """Write into another folder."""
     CHOOSE_FRAMES = "choose frames"
-    """Ask for frames that exist."""
+    """Choose frames that exist."""
     CHOOSE_MODEL = "choose model"
     """Name a model that can segment."""
     DOWNLOAD_MODEL = "download model"
     """Download the weights of ``model``, or import them from a file."""
     IMPORT_MODEL = "import model"
-    """Fetch ``file`` of ``model`` by hand and import it."""
+    """Download ``file`` of ``model`` by hand and import it."""
     INSTALL_PACKAGE = "install package"
     """Install the optional Python package ``package``."""
     INSTALL_REQUIREMENTS = "install requirements"
     """Install what the program needs: a package is missing or damaged."""
     LOWER_THRESHOLD = "lower threshold"
-    """Lower the threshold of probability, or take another support."""
+    """Lower the probability threshold, or choose another support."""
     REINSTALL_PROGRAM = "reinstall program"
     """Install the program again: one of its own files is missing or damaged."""
     REPLACE_MODEL = "replace model"
     """Download ``model`` again in place of a damaged file."""
     RESUME_DOWNLOAD = "resume download"
-    """Download ``model`` again, which resumes where it stopped, or bring ``file`` by hand."""
+    """Download ``model`` again, which resumes the transfer, or download ``file`` by hand and import it."""
     RETRY_DOWNLOAD = "retry download"
-    """Download ``model`` again from the beginning, or bring ``file`` by hand."""
+    """Download ``model`` again from the beginning, or download ``file`` by hand and import it."""
     SAVE_MEMORY = "save memory"
     """Compute with less memory than ``device`` has."""
     SCORE_SLICES = "score slices"
-    """Measure each slice on its own instead of following objects."""
+    """Evaluate each slice independently instead of tracking objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """What a user can do.
+    """The action that a user can take about an error or a note.
 
     Attributes:
-        kind: The kind, which decides the words.
-        model: Name of a registered model; "" where none is meant.
-        file: Name or address of a file to fetch.
+        kind: The kind of action, which determines its wording.
+        model: Name of a registry entry; "" if the remedy concerns none.
+        file: Name or address of a file to download.
         package: Name of a Python package.
-        device: Name of the device whose memory ran out; "" where it is not known.
+        device: Name of the device whose memory ran out; "" if unknown.
     """
 
     kind: RemedyKind
@@ -69,11 +69,11 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Note:
-    """What the user should know about a result.
+    """A message to the user about a result.
 
     Attributes:
-        text: The facts, as whole sentences without the words of any face.
-        remedy: What to do about it, where a face has to word that.
+        text: The facts, as whole sentences that name no option, command or button.
+        remedy: What to do about it; None if nothing, or if the text says it.
     """
 
     text: str
@@ -85,7 +85,7 @@ class Note:
 
 
 def with_advice(facts: str, advice: str) -> str:
-    """Join facts and a face's words for the remedy to sentences; the facts alone where there is no advice."""
+    """Join facts and the wording of a remedy to sentences; return the facts alone if ``advice`` is empty."""
     if not advice:
         return facts
     return f"{facts}{'' if facts.endswith(('.', '!', '?')) else '.'} {advice}"

@@ -1,6 +1,6 @@
 """Typed values from parsed JSON, with a readable message for a value of the wrong type.
 
-The types are those of annotations: ``str``, ``bool``, ``int``, ``float``, ``None`` beside one of them, ``Literal``,
+Supported annotations are ``str``, ``bool``, ``int``, ``float``, ``None`` in union with one of them, ``Literal``,
 ``tuple``, ``dict``, ``Any`` and data classes of these. Standard library only: Slicer needs it before anything is
 installed.
 """
@@ -20,19 +20,19 @@ _WORDS = {str: "text", bool: "true or false", int: "a whole number", float: "a n
 
 
 class JsonError(ValueError):
-    """A JSON value that does not fit; the text names the place, the value and what is allowed."""
+    """An error about a JSON value of the wrong type; its text names the place, the value and what is allowed."""
 
 
 def read_value(kind: Any, value: Any, place: str) -> Any:
-    """Read one value.
+    """Check one parsed JSON value against an annotation and return it typed.
 
     Args:
-        kind: The annotation that it has to fit.
-        value: As `json.loads` gives it. A whole number fits ``float``, but a text or true never fits a number.
-        place: Where it stands, for the sentence.
+        kind: The annotation that the value must fit.
+        value: As returned by `json.loads`. A whole number fits ``float``, but text, true and false never fit a number.
+        place: Path of the value in the file, for the error message.
 
     Raises:
-        JsonError: If it does not fit.
+        JsonError: If the value does not fit.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -41,7 +41,7 @@ def read_value(kind: Any, value: Any, place: str) -> Any:
         if value is None and type(None) in parts:
             return None
         kinds = [part for part in parts if part is not type(None)]
-        if len(kinds) > 1:  # literals of several kinds are one list of what is allowed; nothing else needs a union
+        if len(kinds) > 1:  # only literals form unions; they are joined to one list of allowed values
             kinds = [Literal[tuple(word for part in kinds for word in get_args(part))]]
         return read_value(kinds[0], value, place)
     if origin is Literal:
@@ -70,17 +70,17 @@ def read_object(
     keys: Mapping[str, str] | None = None,
     known: Collection[str] | None = None,
 ) -> Made:
-    """Read an object into a data class; a key that is not there takes the field's default.
+    """Read a JSON object into a data class; a missing key takes the field's default.
 
     Args:
         kind: The data class.
-        values: As `json.loads` gives it.
-        place: Where it stands, for the sentence; "" for the whole file.
-        keys: The keys of fields that are not named like them.
-        known: Keys that are allowed; by default those of the fields.
+        values: As returned by `json.loads`.
+        place: Path of the object in the file, for the error message; "" for the whole file.
+        keys: JSON keys by field name, for fields whose key differs from their name.
+        known: Allowed keys; by default those of the fields.
 
     Raises:
-        JsonError: If it is no object, a key is unknown or missing, or a value does not fit.
+        JsonError: If ``values`` is not an object, a key is unknown or missing, or a value does not fit.
     """
     if not isinstance(values, dict):
         raise _wrong(place or "the whole", values, _WORDS[dict])

@@ -1,4 +1,4 @@
-"""What a task is given to speak with: progress, slices and sentences become events."""
+"""The context of a task, which turns its progress, slices and messages into events."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 __all__ = ["Context", "TimeLeft"]
 
 REPORT_EVERY = 0.05
-"""Seconds between two events of progress: as often as a progress bar can be seen to move."""
+"""Seconds between two progress events; a faster progress bar does not look smoother."""
 _REMEMBERED = 15  # steps whose durations are remembered
 
 
 class TimeLeft:
-    """How long the rest of a stage will take: the median of the last durations, which one slow step does not move."""
+    """An estimate of the time left in a stage, by the median duration of recent steps, which is robust to outliers."""
 
     def __init__(self, now: float) -> None:
-        """Begins to measure at ``now``, in seconds."""
+        """Begin measuring at ``now``, in seconds."""
         self._last = now
         self._per_step: deque[float] = deque(maxlen=_REMEMBERED)
         self._steps = 0
 
     def step(self, now: float, n: int) -> None:
-        """Takes note of ``n`` finished steps."""
+        """Record ``n`` steps that were finished by ``now``, in seconds."""
         if n > 0:
             self._steps += 1
             if self._steps == 2:
-                self._per_step.clear()  # the first step pays for the warm-up
+                self._per_step.clear()  # the first step includes the warm-up
             self._per_step.append((now - self._last) / n)
             self._last = now
 
     def seconds(self, remaining: int) -> float | None:
-        """Seconds for so many more steps; None before two steps are done."""
+        """Return the estimated seconds for ``remaining`` steps; None before two steps are finished."""
         return max(0, remaining) * median(self._per_step) if self._steps > 1 else None
 
 
 class _EventProgress(Progress):
-    """Progress as events, few enough not to flood whoever reads them."""
+    """Progress that is sent as events, at a limited rate."""
 
     def __init__(self, ticket: int, emit: Callable[[Event], None], clock: Callable[[], float]) -> None:
         self._ticket, self._emit, self._clock = ticket, emit, clock
@@ -56,7 +56,7 @@ class _EventProgress(Progress):
         self._told, self._told_at, self._left = 0, 0.0, TimeLeft(0.0)
 
     def start(self, total: int, what: str) -> None:
-        """Begins a stage."""
+        """Begin a stage."""
         self.close()
         now = self._clock()
         self._what, self._total, self._done = what, total, 0
@@ -64,7 +64,7 @@ class _EventProgress(Progress):
         self._emit(StageStarted(self._ticket, what, total))
 
     def step(self, n: int = 1, note: str = "") -> None:
-        """Counts; tells if it has not told for a while, or if this was the last step."""
+        """Count steps; send an event if the last one is `REPORT_EVERY` seconds old, or the stage is complete."""
         now = self._clock()
         self._done += n
         self._left.step(now, n)
@@ -72,7 +72,7 @@ class _EventProgress(Progress):
             self._tell(now)
 
     def close(self) -> None:
-        """Tells what has not been told."""
+        """Send the count if it has changed since the last event."""
         if self._told != self._done:
             self._tell(self._clock())
 
@@ -83,12 +83,12 @@ class _EventProgress(Progress):
 
 
 class Context:
-    """What a task is given to speak with.
+    """The channel from a task to its owner.
 
     Attributes:
         ticket: Number of the task.
-        cancel: Whether somebody wants it to stop; looked at between two slices.
-        progress: Sends `StageStarted` and `Progressed`, the latter at most some twenty times a second.
+        cancel: Whether the task should stop; checked between two slices.
+        progress: Sends `StageStarted` and `Progressed`, the latter at most about twenty times per second.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class Context:
         clock: Callable[[], float] = time.monotonic,
         progress: Progress | None = None,
     ) -> None:
-        """Take what it passes events on to.
+        """Create a context that sends events to ``emit``.
 
         Args:
             ticket: Number of the task.
             cancel: See `Context`.
             emit: Called with each event, on the thread that runs the task.
-            clock: Seconds, for the rate of progress events.
-            progress: Takes the progress instead of events, such as the bar of a terminal.
+            clock: Returns the time in seconds, for the rate of progress events.
+            progress: Receives the progress instead of events, e.g. the progress bar of a terminal.
         """
         self.ticket, self.cancel = ticket, cancel
         self.progress: Progress = progress or _EventProgress(ticket, emit, clock)
@@ -115,7 +115,7 @@ class Context:
     def slice_ready(
         self, index: int, masks: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32], final: bool = True
     ) -> None:
-        """Sends a `SliceReady`; the arrays are given away."""
+        """Send a `SliceReady`; the arrays then belong to the receiver."""
         self._emit(SliceReady(self.ticket, index, masks, confidence, final))
 
     def frame_looked_at(self, index: int, found: FrameResult | None, reason: str = "") -> None:
@@ -123,5 +123,5 @@ class Context:
         self._emit(FrameLookedAt(self.ticket, index, found, reason))
 
     def say(self, text: str) -> None:
-        """Sends a sentence for the user."""
+        """Send a message for the user."""
         self._emit(Said(self.ticket, text))

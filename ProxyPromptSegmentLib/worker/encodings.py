@@ -1,4 +1,4 @@
-"""Embeddings of slices, kept by content and bounded in bytes, so that another support runs on what is embedded."""
+"""A cache of slice embeddings by content, bounded in bytes, so that another support reuses them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ __all__ = ["ByteLru", "Encodings", "EncodingStore", "bytes_of"]
 
 EMBEDDING_BYTES = 1 << 30
 CUDA_SHARE = 0.25
-"""Of the memory that is free on a GPU: what embeddings that are kept for later may take of it."""
+"""Share of the free memory of a GPU that cached embeddings may take."""
 
 V = TypeVar("V")
 
 
 class ByteLru(Generic[V]):
-    """Values by key and device, the longest unused of which go when there are too many bytes on a device."""
+    """A least-recently-used cache by device and key, with a limit in bytes for each device."""
 
     def __init__(self, budget: Callable[[str, int], int], recent: int = 0) -> None:
-        """Takes what says how many bytes a device may hold, and how many of the newest never go."""
+        """Create an empty cache.
+
+        Args:
+            budget: Returns the bytes that a device may hold, given its name and the bytes it holds now.
+            recent: Number of the newest values that are never removed.
+        """
         self._budget, self._recent = budget, recent
         self._values: dict[str, OrderedDict[Hashable, tuple[V, int]]] = {}
         self._bytes: dict[str, int] = {}
 
     def get(self, device: str, key: Hashable) -> V | None:
-        """A value, which becomes the newest."""
+        """Return a value and mark it as the newest; None if it is not cached."""
         values = self._values.get(device)
         if values is None or key not in values:
             return None
@@ -39,7 +44,7 @@ class ByteLru(Generic[V]):
         return values[key][0]
 
     def put(self, device: str, key: Hashable, value: V, size: int) -> None:
-        """Keeps a value of so many bytes, and lets others go."""
+        """Store a value of ``size`` bytes, and remove the oldest ones beyond the limit."""
         values = self._values.setdefault(device, OrderedDict())
         before = values.pop(key, None)
         held = self._bytes.get(device, 0) - (before[1] if before else 0) + size
@@ -50,11 +55,11 @@ class ByteLru(Generic[V]):
         self._bytes[device] = held
 
     def held(self, device: str) -> int:
-        """Bytes on a device."""
+        """Return the bytes held on a device."""
         return self._bytes.get(device, 0)
 
     def forget(self, device: str | None = None) -> int:
-        """Lets go all that is on a device, or everything; bytes."""
+        """Remove all values of a device, or of all devices; return the bytes freed."""
         gone = [device] if device is not None else list(self._values)
         for one in gone:
             self._values.pop(one, None)
@@ -65,32 +70,32 @@ class ByteLru(Generic[V]):
 
 
 def bytes_of(features: ImageFeatures) -> int:
-    """Bytes of an embedding without the positional encoding, which all of one backbone share."""
+    """Return the bytes of an embedding, without the positional encoding that all slices share."""
     tensors = (features.top, features.valid, *(features.high_res or ()))
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class EncodingStore:
-    """Embeddings of slices, the longest unused of which go; each device has a bound of its own."""
+    """A least-recently-used cache of slice embeddings, with a limit for each device."""
 
     def __init__(self, budget: int = EMBEDDING_BYTES, cuda_share: float = CUDA_SHARE) -> None:
-        """Makes an empty store.
+        """Create an empty store.
 
         Args:
-            budget: Bytes in the computer's memory.
-            cuda_share: Share of the memory of a GPU that would be free without the store. The last `DEFAULT_BATCH`
-                embeddings are kept in any case: they are being worked on.
+            budget: Limit in bytes in main memory.
+            cuda_share: Limit as a share of the memory of a GPU that would be free without the store. The last
+                `DEFAULT_BATCH` embeddings are always kept, because they are in use.
         """
         self._budget, self._share = budget, cuda_share
         self._kept: ByteLru[EncodedSlices] = ByteLru(self._bound, DEFAULT_BATCH)
         self._positions: dict[str, list[torch.Tensor]] = {}
 
     def get(self, device: str, key: str) -> EncodedSlices | None:
-        """One slice's embedding by `Segmenter.key`."""
+        """Return the embedding of a slice by its `Segmenter.key`; None if it is not cached."""
         return self._kept.get(device, key)
 
     def put(self, device: str, encoded: EncodedSlices) -> EncodedSlices:
-        """Keeps one slice's embedding; returns it as it is kept."""
+        """Store the embedding of one slice; return the stored copy."""
         features = encoded.features
         own = ImageFeatures(
             top=_alone(features.top),
@@ -103,11 +108,11 @@ class EncodingStore:
         return kept
 
     def held(self, device: str) -> int:
-        """Bytes on a device."""
+        """Return the bytes held on a device."""
         return self._kept.held(device)
 
     def forget(self, device: str | None = None) -> int:
-        """Lets go what is on a device, or everything; bytes."""
+        """Remove all embeddings of a device, or of all devices; return the bytes freed."""
         if device is None:
             self._positions.clear()
         else:
@@ -115,7 +120,7 @@ class EncodingStore:
         return self._kept.forget(device)
 
     def __len__(self) -> int:
-        """Number of slices."""
+        """Return the number of slices."""
         return len(self._kept)
 
     def _bound(self, device: str, held: int) -> int:
@@ -126,7 +131,7 @@ class EncodingStore:
         return int(self._share * (free + spare + held))
 
     def _shared(self, device: str, positions: torch.Tensor) -> torch.Tensor:
-        """The same encoding of the grid from an earlier slice: backbones make a new one each time."""
+        """Return an equal positional encoding of an earlier slice if there is one, since backbones create new ones."""
         known = self._positions.setdefault(device, [])
         for one in known:
             if one is positions:
@@ -138,16 +143,16 @@ class EncodingStore:
 
 
 def _alone(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with a storage of its own: one slice of a batch would keep the whole batch."""
+    """Return the tensor in its own storage, since a view of one slice would keep the whole batch alive."""
     whole = tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
     return tensor.clone() if whole else tensor
 
 
 class Encodings(MutableMapping[int, EncodedSlices]):
-    """The embeddings of one stack by slice number, as `Segmenter.segment` wants them, in an `EncodingStore`.
+    """The embeddings of one stack by slice index, for `Segmenter.segment`, backed by an `EncodingStore`.
 
     Attributes:
-        fresh: Slices that were embedded since it was made.
+        fresh: Slices that were embedded since this mapping was created.
     """
 
     def __init__(
@@ -158,7 +163,7 @@ class Encodings(MutableMapping[int, EncodedSlices]):
         window: tuple[float, float],
         spacing_mm: tuple[float, float],
     ) -> None:
-        """Looks at a stack of slices ``(S, H, W)`` or ``(S, H, W, 3)``."""
+        """Map the embeddings of a stack of slices, ``(S, H, W)`` or ``(S, H, W, 3)``."""
         self._store, self._segmenter, self._images, self._window = store, segmenter, images, window
         self._box = segmenter.letterbox((images.shape[1], images.shape[2]), spacing_mm)
         self._device = str(segmenter.device)
@@ -181,7 +186,7 @@ class Encodings(MutableMapping[int, EncodedSlices]):
         self._store.put(self._device, encoded)
 
     def __delitem__(self, index: int) -> None:
-        raise TypeError("the store decides what goes")
+        raise TypeError("embeddings are removed by their store only")
 
     def __iter__(self) -> Iterator[int]:
         return (index for index in range(len(self._images)) if index in self)

@@ -1,4 +1,4 @@
-"""The engine: how each task of `tasks` is carried out with the models and caches of a `ModelStore`."""
+"""The engine, which carries out the tasks of `tasks` with the models and caches of a `ModelStore`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Engine(ModelStore):
-    """What a task is called with: models, prepared supports and embeddings, and how tasks are carried out.
+    """The models, prepared supports and embeddings that tasks compute with, and a method for each kind of task.
 
     Belongs to one thread: Slicer's worker thread, or the one that runs a command.
     """

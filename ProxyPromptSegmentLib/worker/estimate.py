@@ -1,7 +1,7 @@
-"""How long a run will take and how much memory it needs, said before it begins; imports no torch.
+"""Estimates of the time and memory of a run before it begins, without torch.
 
-The work of a run is counted in multiplications and additions by architecture; how fast a machine does them is first a
-guess by the kind of device, and after one finished run what that run took. It stays an estimate: it says "about".
+The work of a run is counted in floating point operations by architecture. The speed of the machine is first guessed by
+the kind of device, and later measured on finished runs. The result remains an estimate, worded with "about".
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = ["Architecture", "Estimate", "SpeedRecord", "architecture_of", "estima
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a network that decide about time and memory.
+    """The sizes of a network that determine time and memory.
 
     Work is in GFLOP, counted by PyTorch's ``FlopCounterMode`` with random weights of each architecture.
 
     Attributes:
-        encode: The image encoder on one slice.
-        context: Contextual encoder and bridge on one support slice and object. Of the official sizes it is more than
-            the 87 that are counted: Vision Mamba's scan has few operations and takes its time.
-        decode: Colorization and mask decoder on one slice and object.
+        encode: Work of the image encoder on one slice.
+        context: Work of contextual encoder and bridge on one support slice and object. For the official sizes it is set
+            higher than the 87 counted, because Vision Mamba's scan is slow for its few operations.
+        decode: Work of colorization and mask decoder on one slice and object.
         grid: Side of the feature grid.
         channels: Channels of an embedding.
-        fine: Float values of the decoder's finer features of one slice; 0 where it has none.
+        fine: Number of float values in the decoder's finer features of one slice; 0 if it has none.
         weights: Parameters, in millions.
-        working: Memory that one slice needs on its way through the encoder, in bytes. SAM's global attention holds
-            three maps of heads x 4096 x 4096 floats; of the others it is a guess.
+        working: Memory that one slice needs in the encoder, in bytes. SAM's global attention holds three maps of heads
+            x 4096 x 4096 floats; for the others it is a guess.
     """
 
     encode: float
@@ -54,28 +54,28 @@ class Architecture:
 
     @property
     def embedding_bytes(self) -> int:
-        """Bytes that the embedding of one slice takes while it is kept: float32 features, bool "no padding"."""
+        """Bytes of the cached embedding of one slice: float32 features and a bool map of valid positions."""
         positions = self.grid * self.grid
         return 4 * (self.channels * positions + self.fine) + positions
 
     def selective_map(self, pairs: int, objects: int) -> float:
-        """GFLOP of the Selective Map of one slice: similarity to all support positions, and reading what they say."""
+        """Return the GFLOP of the Selective Map of one slice: similarity to all support positions, and the readout."""
         positions = self.grid * self.grid
         return 2e-9 * positions * positions * pairs * (self.channels + objects * (self.channels + 1))
 
     def work(self, slices: int, fresh: int, pairs: int, objects: int) -> float:
-        """GFLOP of a run.
+        """Return the GFLOP of a run.
 
         Args:
-            slices: To segment.
-            fresh: Of these, to embed.
-            pairs: Support slices.
+            slices: Number of slices to segment.
+            fresh: Number of these that must be embedded.
+            pairs: Number of support slices.
             objects: Number of objects.
         """
         return pairs * (self.encode + objects * self.context) + self.segmenting(slices, fresh, pairs, objects)
 
     def segmenting(self, slices: int, fresh: int, pairs: int, objects: int) -> float:
-        """The part of `work` that is not the support's."""
+        """Return the GFLOP of a run without those of preparing the support; see `work`."""
         return fresh * self.encode + slices * (objects * self.decode + self.selective_map(pairs, objects))
 
     @property
@@ -113,22 +113,23 @@ ARCHITECTURES: dict[str, Architecture] = {
     **{f"sam{version}-hiera-{name}": size for version in ("2", "2.1") for name, size in _HIERA.items()},
 }
 
-# GFLOP per second that a network reaches where nothing was measured: a processor with a few cores, a usual GPU.
+# GFLOP per second without a measurement: for a CPU with a few cores, and for common GPUs.
 GUESSED_RATES = {"cpu": 40.0, "cuda": 8000.0, "mps": 1500.0}
-# Seconds for each slice that no work explains: moving arrays, starting kernels, neighbours, small parts.
+# Seconds per slice apart from the network: moving arrays, starting kernels, post-processing.
 SLICE_OVERHEAD = 0.01
-READING = 400e6  # bytes per second of a checkpoint, with checking its hash and building the network
+READING = 400e6  # bytes per second of loading a checkpoint, including its hash and building the network
 WARM_UP = {"cpu": 2.0, "cuda": 8.0, "mps": 5.0}
-"""Seconds of the first run after the start: importing torch, and the device's own preparations."""
-KEPT_BYTES = 1 << 30  # what the engine keeps of embeddings in the computer's memory
+"""Additional seconds of the first run: importing torch, and initialising the device."""
+KEPT_BYTES = 1 << 30  # the engine's limit for cached embeddings in main memory
 
 
 @dataclass(frozen=True)
 class SpeedRecord:
-    """What finished runs tell of this machine; plain values, so that a program can keep it among its settings.
+    """The measured speed of this machine; plain values, so that a program can store it in its settings.
 
     Attributes:
-        seconds_per_slice: By ``MODEL on DEVICE``: a slice that is embedded and prompted by one pair and one object.
+        seconds_per_slice: Seconds by ``MODEL on DEVICE``, for embedding and segmenting one slice with one pair and one
+            object.
     """
 
     seconds_per_slice: Mapping[str, float] = field(default_factory=dict)
@@ -143,16 +144,16 @@ class SpeedRecord:
         pairs: int,
         objects: int,
     ) -> SpeedRecord:
-        """The record with one more run; of runs so far and this one the geometric mean counts, so it follows slowly.
+        """Return the record updated by one run: the geometric mean of the stored speed and that of the run.
 
         Args:
-            model: Name or path.
-            device: Where it ran.
-            seconds: Of segmenting alone, without the model's loading and the support's preparation: ``segmentation``
-                of an outcome's seconds.
-            slices: Segmented.
-            embedded: Of these, embedded; the others were kept from an earlier run.
-            pairs: Support slices.
+            model: Name or path of the model.
+            device: Device of the run.
+            seconds: Seconds of segmenting alone, without loading the model and preparing the support: the
+                ``segmentation`` of a result's ``seconds``.
+            slices: Number of slices segmented.
+            embedded: Number of these that were embedded; the others were cached.
+            pairs: Number of support slices.
             objects: Number of objects.
         """
         if slices < 1 or seconds <= 0 or not math.isfinite(seconds):
@@ -164,12 +165,12 @@ class SpeedRecord:
         return SpeedRecord({**self.seconds_per_slice, _key(model, device): each})
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the values for JSON."""
         return {"seconds_per_slice": dict(self.seconds_per_slice)}
 
     @classmethod
     def from_dict(cls, values: object) -> SpeedRecord:
-        """Reads what `to_dict` gave; what is damaged is left out, for it is only an estimate."""
+        """Read the output of `to_dict`; ignore damaged values, since they only serve an estimate."""
         found = values.get("seconds_per_slice") if isinstance(values, dict) else None
         good = {
             str(key): float(value)
@@ -181,16 +182,16 @@ class SpeedRecord:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take.
+    """The estimated time and memory of a run.
 
     Attributes:
-        seconds: Of a run with a model that is loaded.
-        memory_bytes: On the device: weights, one slice on its way, embeddings that are kept. Where there is more,
-            several slices go through together.
-        first_time_seconds: What loading adds if the model is not loaded yet.
-        embeddings_bytes: The part of the memory that keeps embeddings for the next run.
-        measured: Whether a run on this machine is behind it.
-        sentence: All of it in words.
+        seconds: Duration of the run if the model is loaded already, in seconds.
+        memory_bytes: Memory on the device: weights, one slice in the encoder, cached embeddings. If more is free,
+            several slices are computed together.
+        first_time_seconds: Additional seconds if the model must be loaded first.
+        embeddings_bytes: The part of the memory for cached embeddings.
+        measured: Whether it is based on a run on this machine.
+        sentence: The estimate in words.
     """
 
     seconds: float
@@ -201,15 +202,15 @@ class Estimate:
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the values for JSON."""
         return asdict(self)
 
 
 def architecture_of(model: ModelEntry | str) -> Architecture:
-    """The sizes behind a registry entry, its name, or the path of a checkpoint, of which only the header is read.
+    """Return the sizes of a model, given by registry entry, name, or path of a checkpoint; reads only its header.
 
     Raises:
-        CheckpointError: If there is no such model, or nothing is known of its architecture.
+        CheckpointError: If the model or its architecture is unknown.
     """
     if isinstance(model, str):
         if model.lower().endswith(OWN_SUFFIX):
@@ -222,7 +223,7 @@ def architecture_of(model: ModelEntry | str) -> Architecture:
         name, title = model.fits, model.name
     if name not in ARCHITECTURES:
         raise CheckpointError(
-            f"nothing is known of the speed of '{title}' (architecture '{name}'); it is known of "
+            f"the speed of '{title}' (architecture '{name}') is unknown; known architectures are "
             f"{', '.join(sorted(ARCHITECTURES))}"
         )
     return ARCHITECTURES[name]
@@ -238,20 +239,20 @@ def estimate(
     encoded: int = 0,
     measured: SpeedRecord | None = None,
 ) -> Estimate:
-    """Estimates a run before it begins.
+    """Estimate time and memory of a run before it begins.
 
     Args:
         entry_or_name: The model: registry entry, name or path.
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` counts as a processor, for nobody has looked yet.
-        slices: To segment.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is estimated as ``cpu``.
+        slices: Number of slices to segment.
         slice_shape: Rows and columns of a slice.
-        support_pairs: Support slices.
+        support_pairs: Number of support slices.
         objects: Number of objects.
-        encoded: Slices that are embedded already.
-        measured: What earlier runs took.
+        encoded: Number of slices whose embeddings are cached.
+        measured: Speeds of earlier runs.
 
     Raises:
-        UsageError: If a number is not allowed.
+        UsageError: If a number is out of range.
         CheckpointError: If the model is unknown.
     """
     if slices < 0 or support_pairs < 1 or objects < 1 or min(slice_shape) < 1 or not encoded >= 0:
@@ -274,7 +275,7 @@ def estimate(
     kept = min(slices, max(1, KEPT_BYTES // architecture.embedding_bytes)) * architecture.embedding_bytes
     prepared = 4 * architecture.channels * architecture.grid**2 * support_pairs * (1 + objects) * 2
     memory = weights + architecture.working + kept + prepared
-    if kind == "cpu":  # probabilities float32 and masks are there as well
+    if kind == "cpu":  # float32 probabilities and masks are held in the same memory
         memory += slices * objects * slice_shape[0] * slice_shape[1] * (4 + 3)
     first = weights / READING + WARM_UP[kind]
     return Estimate(
@@ -283,10 +284,10 @@ def estimate(
 
 
 def _backbone_in(path: Path) -> str:
-    """The backbone that a checkpoint names in its header; the tensors are not touched.
+    """Return the name of the backbone from a checkpoint's header, without reading the tensors.
 
     Raises:
-        CheckpointError: If the file cannot be read or names none.
+        CheckpointError: If the file cannot be read or does not name a backbone.
     """
     try:
         with path.open("rb") as file:
@@ -313,11 +314,11 @@ def _key(model: str, device: str) -> str:
 def _sentence(seconds: float, first: float, memory: int, kind: str, measured: bool) -> str:
     where = {"cpu": "of memory", "cuda": "of GPU memory", "mps": "of memory"}[kind]
     text = f"About {_duration(seconds)} and {_size(memory)} {where}; about {_duration(first)} more the first time."
-    return text if measured else f"{text} Nothing was measured on this machine yet: it may be three times as long."
+    return text if measured else f"{text} Nothing was measured on this machine yet: it may take three times as long."
 
 
 def _duration(seconds: float) -> str:
-    """Rounded to one figure, two from ten on, in the unit that people use."""
+    """Word a duration, rounded to one digit, or two from ten on, in seconds, minutes or hours."""
     if seconds < 1:
         return "a second"
     for limit, size, unit in ((90, 1, "second"), (90 * 60, 60, "minute"), (math.inf, 3600, "hour")):

@@ -1,6 +1,6 @@
-"""What the worker thread says, as values: arrays and slice numbers, never nodes, so that any thread may read them.
+"""Events of the worker thread. They hold arrays and slice indices, never nodes, so that any thread may read them.
 
-Every task that is submitted ends with exactly one `Finished` or `Failed`, which is its last event.
+Every submitted task ends with exactly one `Finished` or `Failed`, which is its last event.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a task says.
+    """The base of all events of a task.
 
     Attributes:
         ticket: Number of the task, see `worker.Ticket`.
@@ -40,7 +40,7 @@ class Event:
 
 @dataclass(frozen=True)
 class StageStarted(Event):
-    """A stage of ``total`` steps called ``what`` begins; counting starts at 0."""
+    """The start of the stage ``what`` with ``total`` steps, counted from 0."""
 
     what: str
     total: int
@@ -48,10 +48,10 @@ class StageStarted(Event):
 
 @dataclass(frozen=True)
 class Progressed(Event):
-    """The stage ``what`` is at ``done`` of ``total``.
+    """The progress of the stage ``what``: ``done`` of ``total`` steps.
 
     Attributes:
-        seconds_left: Until the end of the stage; None as long as nobody knows.
+        seconds_left: Estimated seconds until the end of the stage; None if unknown.
     """
 
     done: int
@@ -62,13 +62,13 @@ class Progressed(Event):
 
 @dataclass(frozen=True, eq=False)
 class SliceReady(Event):
-    """The mask of one slice or frame.
+    """The masks of one slice or frame.
 
     Attributes:
-        index: Along the axis of the job's view; the number of a frame in a sequence.
-        masks: uint8 ``(N, H, W)``, 0 or 1, turned as the job's view; the receiver's own.
+        index: Index along the axis of the job's view, or of the frame in its sequence.
+        masks: uint8 ``(N, H, W)``, 0 or 1, oriented as the job's view; they belong to the receiver.
         confidence: float32 ``(N,)``, 0..1.
-        final: False where slices that are still to come may change it; it is then sent again if they do.
+        final: Whether the masks are final; if not, the slice is sent again in case later slices change them.
     """
 
     index: int
@@ -79,11 +79,11 @@ class SliceReady(Event):
 
 @dataclass(frozen=True, eq=False)
 class FrameLookedAt(Event):
-    """A frame in time was followed or skipped; it comes after the frame's `SliceReady`.
+    """The end of a frame in time, segmented or skipped; sent after the frame's `SliceReady`.
 
     Attributes:
-        index: Number of the frame.
-        found: What was found on it; None if it was skipped.
+        index: Index of the frame.
+        found: The result of the frame; None if it was skipped.
         reason: Why it was skipped.
     """
 
@@ -94,26 +94,26 @@ class FrameLookedAt(Event):
 
 @dataclass(frozen=True)
 class Said(Event):
-    """A sentence for the user."""
+    """A message for the user, as a sentence."""
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class Finished(Event):
-    """The task has ended, also after a cancel; see the outcome's ``cancelled``."""
+    """The end of a task without an error, also of a cancelled one; see the outcome's ``cancelled``."""
 
     outcome: Any
 
 
 @dataclass(frozen=True, eq=False)
 class Failed(Event):
-    """The task has ended by an error.
+    """The end of a task by an error.
 
     Attributes:
-        error: A `ProxyPromptError` is the user's to mend and its text is for them; anything else is a fault. Its
-            traceback is taken off, because that would keep every array of the task alive.
-        trace: The traceback as text, for a report of the fault.
+        error: A `ProxyPromptError` describes to the user what to do; any other error is a bug. Its traceback is
+            removed, because it would keep all arrays of the task alive.
+        trace: The traceback as text, for a bug report.
     """
 
     error: BaseException
@@ -122,7 +122,7 @@ class Failed(Event):
 
 @dataclass(frozen=True)
 class Dropped:
-    """Outcome of a task that was cancelled or replaced before it began.
+    """The outcome of a task that was cancelled or replaced before it began.
 
     Attributes:
         cancelled: Always True.

@@ -1,4 +1,4 @@
-"""How frames in time are followed by a `FramesTask`; apart from it because this needs torch."""
+"""Carries out a `FramesTask`, tracking through frames in time; separate from `tasks` because this needs torch."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     """Carry out a `FramesTask`.
 
     Raises:
-        InputError: If not one frame can be used.
-        UsageError: If the mode looks ahead, or the frames end before the first one that was asked for.
+        InputError: If none of the frames can be used.
+        UsageError: If the mode needs later frames, or the frames end before the first requested one.
     """
     if task.mode not in PROMPTED_MODES:
-        raise UsageError(f"frames are followed by {' or '.join(PROMPTED_MODES)}, not by '{task.mode}'")
+        raise UsageError(f"mode '{task.mode}' cannot track frames in time; choose {' or '.join(PROMPTED_MODES)}")
     steps = Steps(engine, context, task.model, task.device, task.support)
     start = time.perf_counter()
     with closing(_Clip(task, steps)) as clip:
@@ -52,7 +52,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
 
 
 def _check(task: FramesTask, found: FramesResult, read: int) -> None:
-    """Refuse a clip in which nothing was done; complete what is known of one that was read to its end.
+    """Raise an error if no frame was segmented; complete the result of a clip that was read to its end.
 
     Args:
         task: The task.
@@ -62,7 +62,7 @@ def _check(task: FramesTask, found: FramesResult, read: int) -> None:
     source, last = task.source, task.choice.last
     if not found.seen:
         raise UsageError(
-            f"{source.title} ends after {read} frames, before the first one that was asked for",
+            f"{source.title} ends after {read} frames, before the first requested one",
             Remedy(kind=RemedyKind.CHOOSE_FRAMES),
         )
     if not found.done:
@@ -73,12 +73,12 @@ def _check(task: FramesTask, found: FramesResult, read: int) -> None:
         )
     found.wanted = task.choice.total(read)
     if last is not None and last >= read:
-        text = f"{source.title} ends with frame {read - 1}, before the last one that was asked for."
+        text = f"{source.title} ends with frame {read - 1}, before the last requested one."
         found.notes.append(Note(text))
 
 
 class _Clip:
-    """A clip that is being followed; what is done stays when the ladder begins again on another footing.
+    """A clip that is being tracked; finished frames are kept when the ladder steps down.
 
     Attributes:
         found: The result so far.
@@ -106,7 +106,7 @@ class _Clip:
         self._frames.close()
 
     def follow(self, segmenter: Segmenter) -> None:
-        """Follow from the first frame that is not done; another footing begins with an empty memory."""
+        """Track from the first unfinished frame; a new footing begins with an empty memory."""
         task, context, found = self.task, self.steps.context, self.found
         tracker = Tracker(segmenter, task.mode)
         prepared = self.steps.prepare(segmenter)
@@ -116,7 +116,7 @@ class _Clip:
         if self._waiting is None:
             context.progress.start(found.wanted or 0, "tracking")
         elif found.done and task.mode == TrackingMode.PROXY_AND_BANK:
-            note = f"From frame {self._waiting[0]} on the frames before it are not remembered, because memory ran out."
+            note = f"From frame {self._waiting[0]} on, earlier frames are no longer remembered, because memory ran out."
             found.notes.append(Note(note))
             context.say(note)
         follower = _Follower(tracker, prepared, self)
@@ -137,7 +137,7 @@ class _Clip:
                 self._waiting = None
 
     def window_of(self, frame: Frame) -> tuple[float, float]:
-        """Return the window of the clip, which its first usable frame decides."""
+        """Return the window of the clip, which its first usable frame determines."""
         if self._window is None:
             self._window = self.found.window = first_window(frame, self.task.source)
         return self._window
@@ -150,19 +150,19 @@ class _Clip:
 
 
 class _Follower:
-    """A tracker on one footing."""
+    """The use of one tracker, on one footing of the ladder."""
 
     def __init__(self, tracker: Tracker, prepared: PreparedSupport, clip: _Clip) -> None:
         self.tracker, self.prepared, self.clip = tracker, prepared, clip
         self.begun = False
 
     def skip(self, index: int) -> None:
-        """Let the time of a frame pass."""
+        """Advance the tracker's time by a frame without segmenting it."""
         if self.begun:
             self.tracker.skip(index)
 
     def take(self, index: int, frame: Frame | BadFrame) -> None:
-        """Predict a frame; one that cannot be used is noted and skipped."""
+        """Predict a frame; report and skip an unusable one."""
         if not isinstance(frame, np.ndarray):
             self._leave_out(index, frame.reason)
             return

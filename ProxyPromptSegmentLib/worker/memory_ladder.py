@@ -1,8 +1,8 @@
-"""What is done when memory runs out: one step down after the other, each told, until it fits.
+"""Fallbacks for when memory runs out: steps down one at a time and reports each step, until the job fits.
 
-First what changes no result: fewer slices go through at a time, embeddings kept for later are let go. Then fewer
-support slices, as long as every object is still shown; half precision, where the device has it; and at last the
-processor, with all support slices again. Slices that are done are kept on every step.
+The first steps do not change the result: smaller batches, then freeing cached embeddings. The next ones are fewer
+support slices, as long as every object is still shown; half precision, if the device supports it; and finally the
+CPU, with all support slices again. Finished slices are kept on every step.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ T = TypeVar("T")
 
 
 class Unusable(Exception):
-    """Half precision gave infinite values or none at all; the ladder goes on to the next device."""
+    """An error of half precision: infinite values or NaN; the ladder then moves to the next device."""
 
 
 @dataclass(frozen=True)
 class Footing:
-    """Where and with what is computed.
+    """The device, support pairs and precision of a computation.
 
     Attributes:
-        device: Its name.
-        pairs: Numbers of the support pairs that are used.
-        half: Whether in half precision.
+        device: Name of the device.
+        pairs: 0-based numbers of the support pairs that are used.
+        half: Whether half precision is used.
     """
 
     device: str
@@ -49,36 +49,36 @@ class Footing:
 
 
 class Ground(Protocol):
-    """What the ladder stands on; `Engine` through `Engine.ladder`, something small in tests."""
+    """The interface through which the ladder opens models and frees memory; see `ModelStore.ladder`."""
 
     def open(self, device: str, half: bool) -> Segmenter:
-        """The model on a device."""
+        """Return the model's segmenter on a device."""
 
     def has_half(self, device: str) -> bool:
-        """Whether a device computes in half precision."""
+        """Return whether a device supports half precision."""
 
     def release(self, device: str) -> int:
-        """Lets go what is kept on a device for later; bytes."""
+        """Free the caches on a device; return the number of bytes freed."""
 
     def leave(self, device: str) -> None:
-        """Lets go everything on a device, the model too."""
+        """Free everything on a device, including the model."""
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether memory ran out, also where somebody has made a sentence of it."""
+    """Return whether an error, or the cause of a `DeviceError`, means that memory ran out."""
     if is_out_of_memory(error):
         return True
     return isinstance(error, DeviceError) and error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def fewer_pairs(support: SupportSet, pairs: Sequence[int]) -> tuple[int, ...] | None:
-    """Half of the pairs, evenly spread, or as many more as show every object; None if all are needed."""
+    """Return half of the pairs, evenly spread, or more if needed to show every object; None if all are needed."""
     shown = np.array([[bool(mask.any()) for mask in support.pairs[number].masks] for number in pairs])
     wanted = max(1, len(pairs) // 2)
     chosen: list[int] = []
     missing = np.ones(shown.shape[1], bool)
     while missing.any():
-        # Of those that show the most that is missing, the one nearest to the middle: ends show little of an object.
+        # Of the pairs with the most missing objects, the middle one: the ends of an object show little of it.
         counts = (shown & missing).sum(axis=1)
         best = np.flatnonzero(counts == counts.max())
         chosen.append(int(best[len(best) // 2]))
@@ -90,24 +90,24 @@ def fewer_pairs(support: SupportSet, pairs: Sequence[int]) -> tuple[int, ...] | 
 
 
 class Ladder:
-    """The steps of one task.
+    """The sequence of fallbacks of one task.
 
     Attributes:
-        footing: Where it stands.
-        segmenter: The model there; None before the first step.
-        rungs: What was told, in order.
+        footing: The current device, pairs and precision.
+        segmenter: The model on that device; None until it is opened.
+        rungs: Sentences about the steps taken, in order.
     """
 
     def __init__(
         self, ground: Ground, devices: Sequence[str], support: SupportSet, say: Callable[[str], None] | None = None
     ) -> None:
-        """Stands on the first device with all pairs.
+        """Begin on the first device with all pairs.
 
         Args:
             ground: Opens the model and frees memory.
-            devices: Where to compute, in this order; usually one and ``cpu``.
+            devices: Devices to compute on, in order; usually one and ``cpu``.
             support: The whole support.
-            say: Told of each step.
+            say: Called with a sentence about each step.
         """
         self._ground, self._rest = ground, list(devices)[1:]
         self._support, self._say = support, say
@@ -119,20 +119,20 @@ class Ladder:
 
     @property
     def support(self) -> SupportSet:
-        """The pairs that are used now; all objects are on them."""
+        """The support with the pairs that are used now; they show all objects."""
         if len(self.footing.pairs) == len(self._support):
             return self._support
         return replace(self._support, pairs=tuple(self._support.pairs[number] for number in self.footing.pairs))
 
     def run(self, work: Callable[[Segmenter], T]) -> T:
-        """Does the work; steps down and does it again as often as memory runs out.
+        """Run ``work``; whenever memory runs out, step down and run it again.
 
         Args:
-            work: Given the model where it is computed now. It keeps what is done and goes on with the rest when it is
+            work: Called with the current segmenter. It keeps finished slices and continues with the others when it is
                 called again; it uses `support`, and may raise `Unusable`.
 
         Raises:
-            DeviceError: If nothing is left to step down to.
+            DeviceError: If memory ran out on the last step.
         """
         while True:
             try:
@@ -145,7 +145,7 @@ class Ladder:
                 if not unusable and not is_memory_error(error):
                     raise
                 logger.info("%s on %s: %s", type(error).__name__, self.footing, error)
-            # Not above: there the error's frames still hold the tensors that are to be freed.
+            # Outside the except block, where the error's frames still reference the tensors to be freed.
             if not self._step(unusable):
                 raise DeviceError(
                     f"one slice does not fit into the memory of {self.footing.device}, with "
@@ -154,16 +154,16 @@ class Ladder:
                 )
 
     def notice(self) -> None:
-        """Tells if the segmenter itself went on with fewer slices at a time; to be called between two batches."""
+        """Report if the segmenter itself has reduced its batch size; to be called between two batches."""
         if self.segmenter is not None and self.segmenter.batch < self._batch:
             self._batch = self.segmenter.batch
-            self._short(f"going on with {_counted(self._batch, 'slice')} at a time.")
+            self._short(f"continuing with {_counted(self._batch, 'slice')} at a time.")
 
     def _step(self, unusable: bool) -> bool:
-        """One step down in the order of the top of this module; whether there was one."""
+        """Take the next step in the order of the module's docstring; return whether there was one."""
         device, segmenter = self.footing.device, self.segmenter
         if unusable:
-            return self._next_device(f"On {device} half precision gave no usable numbers.")
+            return self._next_device(f"On {device} half precision gave unusable values.")
         if segmenter is None:
             return self._next_device(f"The model does not fit into the memory of {device}.")
         self.notice()
@@ -174,39 +174,39 @@ class Ladder:
             return True
         if freed and self._released != self.footing:
             self._released = self.footing
-            self._short("what was kept of earlier slices and runs is let go.")
+            self._short("the cache of earlier slices and runs is cleared.")
             return True
         self._released = self.footing
         if (fewer := fewer_pairs(self._support, self.footing.pairs)) is not None:
             self.footing = replace(self.footing, pairs=fewer)
             self._short(
-                f"the slices from here on are prompted by {len(fewer)} of the {len(self._support)} support slices; "
-                "their masks may differ from what all of them would give."
+                f"the remaining slices are prompted by {len(fewer)} of the {len(self._support)} support slices; "
+                "their masks may differ from those with all support slices."
             )
             return True
         if not self.footing.half and self._ground.has_half(device):
             self.footing, self.segmenter = replace(self.footing, half=True), None
-            self._short("going on in half precision, which may move an outline by a voxel here and there.")
+            self._short("continuing in half precision, which may move a contour by single voxels.")
             return True
         return self._next_device(f"Not even one slice fits into the memory of {device}.")
 
     def _next_device(self, why: str) -> bool:
-        """Goes to the next device with all pairs in full precision, if there is one."""
+        """Move to the next device with all pairs in full precision; return whether there is one."""
         if not self._rest:
             return False
         before, device = self.footing.device, self._rest.pop(0)
         self.segmenter = None
         self._ground.leave(before)
         self.footing = Footing(device, tuple(range(len(self._support))))
-        where = "on the processor, which is slower" if device == "cpu" else f"on {device}"
-        self._tell(f"{why} The rest is done {where}, with all support slices.")
+        where = "on the CPU, which is slower" if device == "cpu" else f"on {device}"
+        self._tell(f"{why} The remaining slices are computed {where}, with all support slices.")
         return True
 
     def _short(self, what: str) -> None:
-        self._tell(f"The memory of {self.footing.device} runs short: {what}")
+        self._tell(f"The memory of {self.footing.device} ran out: {what}")
 
     def _tell(self, sentence: str) -> None:
-        """Says a step to the user."""
+        """Report a step to the user and record it."""
         self.rungs.append(sentence)
         if self._say:
             self._say(sentence)

@@ -1,7 +1,7 @@
-"""What lives on the worker thread from one task to the next: loaded models, prepared supports, image embeddings.
+"""The caches of the engine that outlive a task: loaded models, prepared supports, image embeddings.
 
-All of it is found again by content, never by identity: the same slice under the same weights is embedded once, whether
-it is previewed, segmented, or a support. So another support, or another object, runs on what is embedded already.
+They are keyed by content, never by identity: the same slice under the same weights is embedded only once, whether it is
+previewed, segmented, or a support. Another support or object therefore reuses the embeddings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MODELS = 2
 
 @dataclass(frozen=True)
 class _Ground:
-    """What a `Ladder` for one model stands on."""
+    """The interface of a store to the `Ladder` of one model; see `memory_ladder.Ground`."""
 
     store: ModelStore
     model: str
@@ -59,10 +59,10 @@ class _Ground:
 
 
 class ModelStore:
-    """Models, prepared supports and embeddings; belongs to one thread.
+    """A cache of models, prepared supports and embeddings; used by one thread only.
 
     Attributes:
-        encodings: The embeddings.
+        encodings: The cached embeddings.
     """
 
     def __init__(
@@ -74,16 +74,15 @@ class ModelStore:
         devices: Callable[[str], tuple[str, ...]] | None = None,
         half_type: Callable[[str], torch.dtype | None] | None = None,
     ) -> None:
-        """Make a store that holds nothing yet.
+        """Create an empty store.
 
         Args:
-            models: How many stay loaded.
-            embedding_bytes: For embeddings in the computer's memory; on a GPU it is a share of what is free.
-            support_bytes: For prepared supports, on each device.
+            models: Number of models that stay loaded.
+            embedding_bytes: Limit of the embeddings in main memory; on a GPU it is a share of the free memory.
+            support_bytes: Limit of the prepared supports on each device.
             load: Loads a model by name or path onto a device; `loading.load` by default.
-            devices: Where to compute when somebody asks for a device, in this order; by default that one, then the
-                processor.
-            half_type: Which shorter type a device computes in; None where it has none. By default what it offers.
+            devices: Returns the devices to try for a requested one, in order; by default that one, then the CPU.
+            half_type: Returns the half precision type of a device, or None; by default the one that PyTorch supports.
         """
         self._most, self._load = models, load or loading.load
         self._models: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
@@ -93,32 +92,32 @@ class ModelStore:
         self._devices, self._half = devices or _devices, half_type or _half_type
 
     def ladder(self, model: str, device: str, support: SupportSet, say: Callable[[str], None] | None = None) -> Ladder:
-        """The steps that a task takes when memory runs out; it opens the model when it begins.
+        """Return the fallbacks of a task for when memory runs out; the ladder opens the model when it runs.
 
         Raises:
-            DeviceError: If the device is not there.
+            DeviceError: If the device does not exist.
         """
         return Ladder(_Ground(self, model), self._devices(device), support, say)
 
     def half_type(self, device: str) -> torch.dtype | None:
-        """Which shorter type a device computes in; None where it has none."""
+        """Return the half precision type of a device; None if it supports none."""
         return self._half(device)
 
     def is_loaded(self, model: str, device: str) -> bool:
-        """Whether opening it takes no time."""
+        """Return whether a model is loaded on a device."""
         return (*_stamp(model), device) in self._models
 
     def open(self, model: str, device: str, half: bool = False) -> LoadedModel:
-        """A model on a device, loaded at the first time.
+        """Return a model on a device, and load it if it is not loaded yet.
 
         Args:
-            model: Name or path. A file that was replaced since is loaded anew.
-            device: Name of a device.
-            half: In half precision, with the same weights.
+            model: Name or path of the model. A file that was replaced since is loaded again.
+            device: Name of the device.
+            half: Whether to compute in half precision, with the same weights.
 
         Raises:
-            CheckpointError: If it is unknown, damaged or has another hash.
-            DeviceError: If the device is not there.
+            CheckpointError: If the model is unknown, damaged or has another hash.
+            DeviceError: If the device does not exist.
         """
         key = (*_stamp(model), device)
         loaded = self._models.get(key)
@@ -138,16 +137,16 @@ class ModelStore:
         cancel: CancelToken | None = None,
         progress: Progress | None = None,
     ) -> PreparedSupport | None:
-        """The support side of the prompt, from what is kept of its pairs and their images.
+        """Prepare the support side of the prompt, reusing cached pairs and embeddings.
 
         Args:
-            segmenter: Of a model that this store opened.
-            support: The support.
-            cancel: Looked at before each pair.
-            progress: Told of each pair.
+            segmenter: The segmenter of a model that this store opened.
+            support: The support set.
+            cancel: Checked before each pair.
+            progress: Informed of each pair.
 
         Returns:
-            What `Segmenter.prepare` gives; None if it was cancelled.
+            The same as `Segmenter.prepare`; None if cancelled.
         """
         progress = progress or Progress()
         progress.start(len(support), "preparing the support")
@@ -175,23 +174,23 @@ class ModelStore:
     def embedded(
         self, segmenter: Segmenter, images: np.ndarray, window: tuple[float, float], spacing_mm: tuple[float, float]
     ) -> Encodings:
-        """The embeddings of a stack: those that are kept, and a place for those that are made."""
+        """Return the mapping of a stack, ``(S, H, W)`` or ``(S, H, W, 3)``, to its cached embeddings."""
         return Encodings(self.encodings, segmenter, images, window, spacing_mm)
 
     def release(self, device: str) -> int:
-        """Lets go what a device keeps for later, but no model, and what PyTorch holds back there; bytes."""
+        """Free the caches and PyTorch's reserve on a device, but no models; return the bytes of the caches."""
         freed = self.encodings.forget(device) + self._supports.forget(device)
         _empty_cache(device)
         return freed
 
     def leave(self, device: str) -> None:
-        """Lets go everything on a device."""
+        """Free everything on a device, including models."""
         for key in [key for key in self._models if key[-1] == device]:
             del self._models[key]
         self.release(device)
 
     def forget(self) -> None:
-        """Lets go everything."""
+        """Free everything on all devices."""
         used = {str(loaded.segmenter.device) for loaded in self._models.values()}
         self._models.clear()
         self.encodings.forget()
@@ -200,7 +199,7 @@ class ModelStore:
             _empty_cache(device)
 
     def _mark(self, segmenter: Segmenter) -> str:
-        """A hash of the prompt generator's weights; two models may share a backbone."""
+        """Return a hash of the prompt generator's weights, since two models may share a backbone."""
         generator = segmenter.model.generator
         if generator not in self._marks:
             self._marks[generator] = fingerprint(generator)
@@ -215,18 +214,18 @@ def _devices(device: str) -> tuple[str, ...]:
 def _half_type(device: str) -> torch.dtype | None:
     kind = torch.device(device).type
     if kind == "cuda":
-        # bfloat16 reaches as far as float32; large encoders leave the range of float16 now and then.
+        # bfloat16 has the range of float32; large encoders sometimes exceed the range of float16.
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.float16 if kind == "mps" and torch.amp.is_autocast_available("mps") else None
 
 
 def _stamp(model: str) -> tuple[Any, ...]:
-    """What tells whether a model's file is still the same, without reading it."""
+    """Return path, size and time of a model's file, which change if it is replaced; does not read it."""
     try:
         path = Path(model) if model.lower().endswith(OWN_SUFFIX) else location(find(model))
         facts = path.stat()
     except (CheckpointError, OSError):
-        return (model,)  # loading says what is wrong
+        return (model,)  # loading reports the error
     return model, str(path), facts.st_size, facts.st_mtime_ns
 
 
@@ -235,7 +234,7 @@ def _hash_of(masks: np.ndarray) -> str:
 
 
 def _empty_cache(device: str) -> None:
-    """Gives back to the GPU what PyTorch holds in reserve."""
+    """Return PyTorch's reserved memory to the GPU."""
     gc.collect()
     kind = device.split(":", maxsplit=1)[0]
     if kind == "cuda" and torch.cuda.is_available():

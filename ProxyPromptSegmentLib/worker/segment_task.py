@@ -1,4 +1,4 @@
-"""How volumes and single slices are segmented by the tasks of `tasks`; apart from them because this needs torch."""
+"""Carries out the tasks that segment or explain volumes and slices; separate from `tasks` because this needs torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Steps:
-    """What every task does: opens a model, prepares the support, walks down the ladder, keeps time."""
+    """The steps that all tasks share: open a model, prepare the support, step down the ladder, measure times."""
 
     def __init__(self, engine: ModelStore, context: Context, model: str, device: str, support: SupportSet) -> None:
         self.engine, self.context, self.model, self.full = engine, context, model, support
@@ -48,7 +48,7 @@ class Steps:
             context.progress.start(1, "loading the model")
 
     def run(self, work: Callable[[Segmenter], T]) -> T:
-        """Does the work on whatever has the memory for it."""
+        """Run ``work`` on the first step of the ladder whose memory suffices; return its result."""
         last = time.perf_counter()
 
         def timed(segmenter: Segmenter) -> T:
@@ -66,30 +66,30 @@ class Steps:
         return self.ladder.run(timed)
 
     def prepare(self, segmenter: Segmenter) -> PreparedSupport | None:
-        """The support as far as the ladder lets it; None if somebody wants to stop."""
+        """Prepare the pairs that the ladder uses now; return None if cancelled."""
         start = time.perf_counter()
         try:
             prepared = self.engine.prepared(segmenter, self.ladder.support, self.context.cancel, self.context.progress)
         finally:
             self.seconds["support"] += time.perf_counter() - start
-        # With fewer pairs than the user chose, small parts are judged as with all of them.
+        # Even with fewer pairs, all of the user's pairs decide whether small parts are removed.
         return None if prepared is None else replace(prepared, one_piece=self._whole)
 
     def empty(self, count: int, shape: tuple[int, int], across_slices: bool) -> SegmentResult:
-        """A result in which nothing is done."""
+        """Return a result of ``count`` slices of ``shape``, none of them segmented."""
         return empty_result(self.full.objects, count, shape, self._whole, across_slices)
 
     def check(self, *values: np.ndarray) -> None:
-        """Refuses what half precision makes of numbers beyond its range.
+        """Raise an error for values that overflowed in half precision.
 
         Raises:
-            Unusable: If there are any.
+            Unusable: If a value is not finite.
         """
         if self.ladder.footing.half and not all(np.isfinite(array).all() for array in values):
             raise Unusable("values are not finite")
 
     def facts(self) -> ModelFacts:
-        """The weights."""
+        """Return the facts about the model's weights."""
         return self.engine.open(self.model, self.ladder.footing.device).facts
 
 
@@ -129,7 +129,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
 
 
 class _Volume:
-    """A volume that is being segmented; what is done stays when the ladder begins anew."""
+    """A volume that is being segmented; finished slices are kept when the ladder steps down."""
 
     def __init__(self, task: SegmentTask, steps: Steps) -> None:
         self.task, self.steps, self.context = task, steps, steps.context
@@ -142,7 +142,7 @@ class _Volume:
         self.counted = 0
 
     def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
-        """Each slice by the support alone, from the one on screen both ways."""
+        """Segment each slice independently, outwards from the slice on screen."""
         job, context, steps = self.task.job, self.context, self.steps
         prepared = steps.prepare(segmenter)
         if self.result is None:
@@ -182,7 +182,7 @@ class _Volume:
         return result
 
     def follow(self, segmenter: Segmenter) -> SegmentResult:
-        """With SAM 2's memory, from the slice most like the support; begins anew on another footing."""
+        """Track with SAM 2's memory, from the slice most like the support; a new footing restarts the tracking."""
         job, context, steps = self.task.job, self.context, self.steps
         tracker = Tracker(segmenter, self.task.mode)
         self.predictions.clear()
@@ -197,7 +197,7 @@ class _Volume:
             steps.check(prediction.probability, prediction.presence)
             masks = prediction.masks(self.task.threshold)
             self.stream.now(prediction.index, masks, prediction.confidence(self.task.threshold))
-            nothing = prediction.probability[:, :0, :0]  # the result has it; a long volume is not kept twice
+            nothing = prediction.probability[:, :0, :0]  # the result holds it; a long volume must not be stored twice
             self.predictions[prediction.index] = replace(prediction, probability=nothing)
 
         try:
@@ -230,12 +230,12 @@ class _Volume:
         return self.steps.engine.embedded(segmenter, self.images, job.window, job.view.spacing_mm)
 
     def _embedded(self, encodings: Encodings | None) -> None:
-        """Takes note of what was embedded; without a store it is every slice."""
+        """Record which slices were embedded; without a store, all of them were."""
         done = np.flatnonzero(self.result.done).tolist() if self.result is not None else self.task.job.slices
         self.embedded |= set(done) if encodings is None else encodings.fresh
 
     def _check(self, indices: list[int]) -> None:
-        """Takes slices back that half precision has spoilt."""
+        """Mark slices as not segmented if half precision made their values unusable, and raise `Unusable`."""
         assert self.result is not None
         try:
             self.steps.check(self.result.probability[indices], self.result.presence[indices])
@@ -244,7 +244,7 @@ class _Volume:
             raise
 
     def _send(self, indices: list[int]) -> None:
-        """Sends those that are done, and counts them."""
+        """Send the finished slices among ``indices``, and count them."""
         assert self.result is not None
         done = [index for index in indices if self.result.done[index]]
         self.stream.from_result(self.result, done, self.task.threshold)
@@ -313,7 +313,7 @@ def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
 
 
 def _job_with(job: Job, steps: Steps) -> Job:
-    """The job with the pairs that the ladder leaves."""
+    """Return the job with only the pairs that the ladder uses now."""
     pairs = steps.ladder.footing.pairs
     if len(pairs) == len(job.support):
         return job

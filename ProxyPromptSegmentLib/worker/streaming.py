@@ -1,4 +1,4 @@
-"""Slices on their way to whoever watches: as soon as there is something to show, and again where it has changed."""
+"""Streaming of slices to the panel: each one as soon as it is segmented, and again if its final masks differ."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Send = Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32], bool], Non
 
 
 def outwards(slices: Sequence[int], batch: int, first: int | None) -> list[list[int]]:
-    """The order in which slices are segmented: from the one on screen both ways.
+    """Return the batches of slices in the order of segmenting: outwards from the slice on screen.
 
-    Slices stay in the batches that they have in their own order, so that batches give the same numbers in every order.
+    The batches are those of the slices' own order, so that the results do not depend on the order of computing.
 
     Args:
-        slices: Which; repeated ones count once.
-        batch: How many go through together.
-        first: The slice on screen, or the one nearest to it; None keeps the order.
+        slices: Indices of the slices; repeated ones count once.
+        batch: Number of slices per batch.
+        first: Index of the slice on screen, which need not be among ``slices``; None keeps the order.
     """
     wanted = list(dict.fromkeys(slices))
     batches = [wanted[start : start + batch] for start in range(0, len(wanted), batch)]
@@ -35,26 +35,26 @@ def outwards(slices: Sequence[int], batch: int, first: int | None) -> list[list[
 
 
 class Stream:
-    """Remembers what was sent of each slice, in a bit for each voxel."""
+    """A sender of slices that remembers the masks it sent, with one bit per voxel."""
 
     def __init__(self, send: Send) -> None:
-        """Takes where slices go: index, masks, confidence, final."""
+        """Send slices to ``send``, called with index, masks ``(N, H, W)``, confidences ``(N,)`` and whether final."""
         self._send = send
         self._sent: dict[int, bytes] = {}
 
     def now(self, index: int, masks: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]) -> None:
-        """Sends a slice as it is known now."""
+        """Send the preliminary masks ``(N, H, W)`` and confidences ``(N,)`` of a slice."""
         self._sent[index] = np.packbits(masks).tobytes()
         self._send(index, masks, confidence, False)
 
     def from_result(self, result: SegmentResult, indices: Iterable[int], threshold: float) -> None:
-        """Sends slices of a result as they are known now."""
+        """Send the preliminary masks of some slices of a result."""
         for index in indices:
             masks = result.slice_masks(index, threshold)
             self.now(index, masks, result.slice_confidence(index, masks))
 
     def end(self, indices: Iterable[int], masks: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32]) -> None:
-        """Sends the slices whose final masks, ``(S, N, H, W)``, are others than what was sent last, or were not sent.
+        """Send the slices whose final masks, ``(S, N, H, W)``, differ from those sent last, or were not sent.
 
         A slice that was sent and is not among ``indices`` is sent too: its final mask is empty.
         """

@@ -1,7 +1,7 @@
-"""The tasks of the engine: segment a volume, follow frames, preview a slice, explain a prediction.
+"""The tasks of the engine: segment a volume, track through frames, preview a slice, explain a prediction.
 
-A task is called with the engine and a context, on the worker thread or on the thread of a command; it never changes the
-arrays that it was given. It is described here without torch, and carried out by `engine.Engine`.
+A task is called with the engine and a context, on the worker thread or on the thread of a command; it never changes
+its input arrays. Tasks are defined here without torch, and carried out by `engine.Engine`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class LiveSlice:
-    """The result of a `LiveTask`: one slice, judged on its own; ``masks`` (N, H, W), ``confidence`` (N,)."""
+    """The result of a `LiveTask`: one slice, segmented independently; ``masks`` (N, H, W), ``confidence`` (N,)."""
 
     index: int
     masks: npt.NDArray[np.uint8]
@@ -42,7 +42,7 @@ class LiveSlice:
 
 
 class TaskEngine(Protocol):
-    """What a task needs of the engine that carries it out; `engine.Engine`, or something small in tests."""
+    """The interface of the engine for tasks; implemented by `engine.Engine` and by small doubles in tests."""
 
     def segment(self, task: SegmentTask, context: Context) -> VolumeResult:
         """Carry out a `SegmentTask`."""
@@ -59,18 +59,18 @@ class TaskEngine(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SegmentTask:
-    """Segments a job; see `__call__`.
+    """A task that segments a job; its outcome is a `VolumeResult`.
 
     Attributes:
-        job: What to segment with what.
-        model: Name or path.
+        job: The job.
+        model: Name or path of the model.
         device: See `devices.choose_device`.
         threshold: Voxels of higher probability belong to the object, 0..1.
-        first: Slice along the job's axis that is wanted first, then its neighbours both ways; the result is the same.
-            Following ignores it, because there the order decides.
-        follow: Whether slices are followed with SAM 2's memory (`track_volume`).
-        mode: How they are followed, see `Tracker`.
-        across_slices: Whether masks use what neighbouring slices say; False judges each slice on its own.
+        first: Slice along the job's axis to segment first, followed by its neighbours in both directions; the result
+            does not depend on it. Ignored with ``follow``, where the tracker determines the order.
+        follow: Whether slices are tracked with SAM 2's memory (`track_volume`).
+        mode: How they are tracked, see `Tracker`.
+        across_slices: Whether masks use neighbouring slices; False segments each slice independently.
         keep: Whether embeddings are kept for the next run.
     """
 
@@ -92,13 +92,13 @@ class SegmentTask:
 
 @dataclass(frozen=True, eq=False)
 class FramesTask:
-    """Follows frames in the order of time, each with what came before it alone.
+    """A task that tracks through frames in the order of time, each with the memory of earlier frames only.
 
     Attributes:
-        source: The frames, turned as the support's images. They are read once, in order.
-        support: What to follow.
-        window: Intensities mapped to 0 and 1; None takes those of the first frame that can be used.
-        choice: Which frames to segment. The time of those between them passes.
+        source: The frames, oriented as the support's images. They are read once, in order.
+        support: The support set, with the objects to track.
+        window: Intensities mapped to 0 and 1; None uses those of the first usable frame.
+        choice: The frames to segment. Frames between them are not segmented, but their time passes for the memory.
         model: A SAM 2 model.
         device: See `devices.choose_device`.
         threshold: Pixels of higher probability belong to the object, 0..1.
@@ -122,7 +122,7 @@ class FramesTask:
 
 @dataclass(frozen=True, eq=False)
 class LiveTask:
-    """Previews one slice along the job's axis; submit it with ``replaces="live"``."""
+    """A task that previews one slice along the job's axis; to be submitted with ``replaces="live"``."""
 
     job: Job
     index: int
@@ -138,14 +138,14 @@ class LiveTask:
 
 @dataclass(frozen=True, eq=False)
 class WhyTask:
-    """Which support patches drove the prediction at a point; the outcome is an `attribution.Why`.
+    """A task that finds the support patches behind the prediction at a point; its outcome is an `attribution.Why`.
 
     Attributes:
-        job: As segmented.
+        job: The job that was segmented.
         index: Slice along the job's axis.
-        row: In the turned slice; whole numbers are the centres of pixels.
-        column: The same.
-        object_index: Number of the object.
+        row: Row in the oriented slice, in pixels; whole numbers are pixel centres.
+        column: Column in the oriented slice, likewise.
+        object_index: 0-based number of the object.
     """
 
     job: Job

@@ -1,7 +1,7 @@
-"""One persistent thread for everything that torch computes: tasks in, events out.
+"""The worker thread, which runs all computations of torch: tasks in, events out.
 
-PyTorch keeps its plans per thread, so a thread for each job would pay for the warm-up each time. This module imports no
-torch; the engine is made on the thread when the first task comes.
+PyTorch caches its plans per thread, so a new thread for each job would repeat the warm-up. This module does not import
+torch; the engine is created on the thread with the first task.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ProxyPromptSegmentLib.worker.events import Dropped, Event, Failed, Finished
 __all__ = ["Context", "Task", "Ticket", "Worker"]
 
 EXIT_TIMEOUT = 5.0
-"""Seconds that the end of the program waits for a task that does not look at its cancel token."""
+"""Seconds that the exit of the program waits for a task that does not check its cancel token."""
 
 
 Task = Callable[[Any, Context], Any]
-"""What is submitted: called on the worker thread with the engine and a context; returns the outcome."""
+"""A callable to submit; called on the worker thread with the engine and a context, it returns the outcome."""
 
 
 @runtime_checkable
@@ -33,32 +33,32 @@ class KeepsModels(Protocol):
     """An engine that holds models and embeddings from one task to the next."""
 
     def forget(self) -> None:
-        """Release all of them; called on the thread, when it ends."""
+        """Release all of them; called on the thread when it ends."""
 
 
 class Ticket:
-    """A task that was submitted.
+    """A submitted task.
 
     Attributes:
-        number: As in its events.
-        label: What to call it.
+        number: Number of the task, carried by its events.
+        label: Name of the task for display.
     """
 
     def __init__(self, number: int, label: str, drop: Callable[[Ticket], None]) -> None:
-        """Made by `Worker.submit`."""
+        """Create a ticket; called by `Worker.submit`."""
         self.number, self.label = number, label
         self.token = CancelToken()
         self._drop = drop
         self._ended = threading.Event()
 
     def cancel(self) -> None:
-        """Asks a running task to stop between two slices; one that waits ends at once, with `Dropped`."""
+        """Request a running task to stop between two slices; a waiting task ends immediately, with `Dropped`."""
         self.token.cancel()
         self._drop(self)
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has asked for the stop; the task may end a slice later, or be finished before."""
+        """Whether cancelling was requested; the task may still finish a slice, or all of its work."""
         return self.token.cancelled
 
     @property
@@ -67,19 +67,25 @@ class Ticket:
         return self._ended.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until it is finished, for scripts and tests; the event loop of a program must not wait."""
+        """Wait until the task is finished, for at most ``timeout`` seconds; return whether it is.
+
+        For scripts and tests only: the event loop of a program must not block.
+        """
         return self._ended.wait(timeout)
 
 
 class _Waiting:
-    """A task that has not begun or is running."""
+    """A task that is waiting or running."""
 
     def __init__(self, task: Task, ticket: Ticket, key: str | None) -> None:
         self.task, self.ticket, self.key = task, ticket, key
 
 
 class _Desk:
-    """What the thread and its owner share. The thread does not know the `Worker`, so that one can be forgotten."""
+    """The state shared by the worker thread and its owner.
+
+    The thread holds no reference to `Worker`, so an unused worker can be garbage-collected.
+    """
 
     def __init__(self, engine_factory: Callable[[], Any] | None, name: str) -> None:
         self.engine_factory, self.name = engine_factory, name
@@ -92,7 +98,7 @@ class _Desk:
         self.submitted = 0
 
     def submit(self, task: Task, label: str, replaces: str | None) -> Ticket:
-        """Queues a task, and starts a thread where there is none."""
+        """Queue a task, and start a thread if none is running."""
         with self.lock:
             if replaces is not None:
                 for other in [one for one in self.waiting if one.key == replaces]:
@@ -112,13 +118,13 @@ class _Desk:
         return ticket
 
     def drop(self, ticket: Ticket) -> None:
-        """Ends a task that waits; nothing happens to one that has begun."""
+        """End a waiting task; do nothing if it has begun."""
         with self.lock:
             for other in [one for one in self.waiting if one.ticket is ticket]:
                 self._drop(other)
 
     def cancel_all(self) -> None:
-        """Ends what waits and asks what runs to stop."""
+        """End the waiting tasks and request the running one to stop."""
         with self.lock:
             for other in list(self.waiting):
                 self._drop(other)
@@ -126,25 +132,25 @@ class _Desk:
                 self.running.ticket.token.cancel()
 
     def _drop(self, other: _Waiting) -> None:
-        """Ends a task that waits; the lock is held."""
+        """End a waiting task; the caller holds the lock."""
         self.waiting.remove(other)
         other.ticket.token.cancel()
         self.end(other.ticket, Finished(other.ticket.number, Dropped()))
 
     def end(self, ticket: Ticket, event: Event) -> None:
-        """Sends the last event of a task."""
+        """Send the last event of a task."""
         self.events.append(event)
         ticket._ended.set()
 
     def dismiss(self) -> None:
-        """Cancels everything and lets the thread end; does not wait."""
+        """Cancel all tasks and request the thread to end, without waiting."""
         self.cancel_all()
         with self.lock:
             self.leave.set()
             self.lock.notify_all()
 
     def stop(self, timeout: float) -> bool:
-        """Ends the thread; whether it has ended."""
+        """End the thread, waiting up to ``timeout`` seconds; return whether it has ended."""
         self.dismiss()
         thread = self.thread
         if thread is None or thread is threading.current_thread():
@@ -154,44 +160,44 @@ class _Desk:
 
 
 class Worker:
-    """The thread, from outside. All methods may be called from any thread.
+    """The owner's handle of the worker thread. All methods may be called from any thread.
 
-    The thread starts with the first task and sleeps while there is none. It ends by `stop`, with the worker's own end,
-    or with the program's.
+    The thread starts with the first task and sleeps while there is none. It ends with `stop`, when the worker is
+    garbage-collected, or when the program exits.
     """
 
     def __init__(self, engine_factory: Callable[[], Any] | None = None, name: str = "ProxyPromptWorker") -> None:
-        """Makes a worker without a thread.
+        """Create a worker without a thread.
 
         Args:
-            engine_factory: Makes what tasks compute with, called on the thread; by default `engine.Engine`.
-            name: Of the thread.
+            engine_factory: Creates the engine for the tasks, called on the thread; by default `engine.Engine`.
+            name: Name of the thread.
         """
         self._desk = _Desk(engine_factory, name)
-        # A worker that nobody holds any more must leave no thread, and the end of the program must not meet one that
-        # is still inside torch.
+        # An unreferenced worker must not leave a thread behind, and the program must not exit while its thread is
+        # still inside torch.
         weakref.finalize(self, self._desk.dismiss).atexit = False
         atexit.register(_stop_at_exit, weakref.ref(self._desk))
 
     def submit(self, task: Task, label: str = "", replaces: str | None = None) -> Ticket:
-        """Hands a task to the thread; tasks run one after another.
+        """Submit a task to the thread; tasks run one after another.
 
         Args:
-            task: Called with engine and context; every array in it is the task's own.
-            label: What to call it.
-            replaces: A key by which the newest wins: tasks with the same key that wait are dropped, and one that runs
-                is cancelled.
+            task: Called with engine and context; the caller must not change arrays that it holds.
+            label: Name of the task for display.
+            replaces: Key of tasks that replace each other: waiting tasks with the same key are dropped, and a running
+                one is cancelled.
 
         Returns:
-            The ticket, whose number its events carry.
+            The ticket; the task's events carry its number.
         """
         return self._desk.submit(task, label, replaces)
 
     def drain(self, most: int | None = None) -> list[Event]:
-        """Takes the events that are there, oldest first; never waits.
+        """Remove and return the queued events, oldest first, without waiting.
 
         Args:
-            most: How many at most; None means all.
+            most: Largest number of events to return; None returns all.
         """
         events: list[Event] = []
         queue = self._desk.events
@@ -204,23 +210,23 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Whether something runs or waits, or events have not been drained: whether to look again soon."""
+        """Whether a task is running or waiting, or events have not been drained, so that polling must continue."""
         desk = self._desk
-        with desk.lock:  # never held for longer than it takes to move a task from one place to the next
+        with desk.lock:  # held only for moments, never while a task runs
             return bool(desk.waiting) or desk.running is not None or bool(desk.events)
 
     def cancel_all(self) -> None:
-        """Drops what waits and asks what runs to stop between two slices."""
+        """Drop the waiting tasks and request the running one to stop between two slices."""
         self._desk.cancel_all()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Cancels everything and ends the thread, with all that its engine holds; `submit` starts a new one.
+        """Cancel all tasks and end the thread with its engine; a later `submit` starts a new thread.
 
         Args:
-            timeout: Seconds to wait for a task that is in the middle of a slice.
+            timeout: Seconds to wait for a task in the middle of a slice.
 
         Returns:
-            Whether the thread has ended. If not, it ends after its slice, and a new one waits for that.
+            Whether the thread has ended. If not, it ends after its current slice, and a new thread waits for that.
         """
         return self._desk.stop(timeout)
 
@@ -232,7 +238,7 @@ def _stop_at_exit(reference: weakref.ref[_Desk]) -> None:
 
 
 def _run(desk: _Desk, leave: threading.Event, before: threading.Thread | None) -> None:
-    """The thread: one task after another until it is told to leave."""
+    """Run one task after another until ``leave`` is set; the body of the thread."""
     if before is not None:
         before.join()  # never two threads in torch
     engine: Any = None
@@ -254,7 +260,7 @@ def _run(desk: _Desk, leave: threading.Event, before: threading.Thread | None) -
                 context.progress.close()
                 last = Finished(ticket.number, outcome)
                 del context, outcome
-            except BaseException as error:  # noqa: BLE001 - the thread survives whatever a task does
+            except BaseException as error:  # noqa: BLE001 - the thread survives every error of a task
                 last = Failed(ticket.number, error, "".join(traceback.format_exception(error)))
                 _forget_frames(error)
             desk.end(ticket, last)
@@ -267,7 +273,7 @@ def _run(desk: _Desk, leave: threading.Event, before: threading.Thread | None) -
 
 
 def _make_engine(desk: _Desk) -> Any:
-    """The engine; torch is imported here, on the thread."""
+    """Return a new engine; this imports torch, on the worker thread."""
     if desk.engine_factory is not None:
         return desk.engine_factory()
     from ProxyPromptSegmentLib.worker.engine import Engine
@@ -276,7 +282,7 @@ def _make_engine(desk: _Desk) -> Any:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Takes the tracebacks off an error and its causes: their frames hold every tensor of the failed task."""
+    """Remove the tracebacks of an error and its causes, whose frames reference all tensors of the failed task."""
     seen: set[int] = set()
     rest: list[BaseException | None] = [error]
     while rest:

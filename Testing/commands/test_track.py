@@ -305,7 +305,7 @@ def test_progress_counts_frames_and_has_no_bar_where_their_number_is_unknown(tra
 def test_a_video_that_ends_before_the_frames_that_were_asked_for_is_told(track_desk, capsys) -> None:
     target = write_clip(track_desk.folder / "sweep.mp4", [a_frame(n)[0] for n in range(COUNT)])
     assert main(track_desk.words("--frames", "4:9", target=target)) == 0
-    assert "ends with frame 5, before the last one that was asked for" in capsys.readouterr().err
+    assert "ends with frame 5, before the last requested one" in capsys.readouterr().err
     assert main(track_desk.all_words("--frames", "40:", "--force", target=target)) == 2
     assert "ends after 6 frames" in capsys.readouterr().err
     assert not track_desk.table.exists()

@@ -21,11 +21,11 @@ from worker_doubles import Machine, Talk, a_job, an_engine, embedded
 PLENTY = 10_000
 TELLS = {
     "batch": "at a time",
-    "kept": "is let go",
+    "kept": "is cleared",
     "pairs": "support slices; their masks may differ",
     "half": "half precision, which",
-    "unusable": "gave no usable numbers",
-    "cpu": "on the processor",
+    "unusable": "gave unusable values",
+    "cpu": "on the CPU",
 }
 
 
