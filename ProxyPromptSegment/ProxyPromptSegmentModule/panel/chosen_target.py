@@ -27,7 +27,7 @@ class ChosenTarget:
     # --- choosing ---------------------------------------------------------------------------------------------
 
     def choose_defaults(self) -> None:
-        """Choose the first volume that is not a support, or the only volume of the scene."""
+        """Choose the first volume that is not a support, if no target is chosen."""
         parameters = self._state.parameters
         if parameters.targetVolume is None:
             found = self._volumes_beside_supports()
@@ -36,7 +36,7 @@ class ChosenTarget:
                 parameters.scope = self._usual_scope(found[0]).value
 
     def leave_support_alone(self) -> None:
-        """Choose another volume if the target was chosen by default and has just become a support."""
+        """Choose another volume if the target has just become a support and there is no run yet."""
         parameters = self._state.parameters
         target = parameters.targetVolume
         if target is not None and target is parameters.supportVolume and self._state.run is None:
@@ -143,7 +143,7 @@ class ChosenTarget:
         return ""
 
     def _support_geometry(self) -> tuple[VolumeGeometry | None, Axis]:
-        """Return lattice and axis of the first support in use that is a node; library cases would have to be read."""
+        """Return geometry and axis of the first support in use whose geometry can be read."""
         table = self._state.table
         for row in self._state.used_rows() if table is not None else []:
             assert table is not None

@@ -1,1 +1,1 @@
-"""Runs: what is asked for, the tasks on the worker thread, where the results go."""
+"""Runs: requests, tasks for the worker thread, and the destinations of results."""

@@ -1,4 +1,4 @@
-"""A chain of steps: tasks for the worker thread, one after another, and pauses in which the window lives."""
+"""A chain of steps: a generator that yields tasks for the worker thread, and pauses for the window."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Task(Protocol[T_co]):
-    """Work for the worker thread; knows nothing of nodes."""
+    """Work for the worker thread; independent of nodes."""
 
     def __call__(self, engine: Engine, context: Context, /) -> T_co:
-        """Do it, on the worker thread, and return the outcome."""
+        """Do the work on the worker thread and return the outcome."""
 
 
-# The one `Any` of the runs: outcomes come back through a queue of events, which cannot say their type. `outcome_of`
-# gives each the type that its task promises.
+# The only `Any` of the runs: outcomes arrive in a queue of events, which does not know their types. `outcome_of` gives
+# each the type that its task declares.
 Chain = Generator["Task[object] | None", Any, T]
 """Yields a task for the worker thread and is sent its outcome, or yields None to be called again soon."""
 

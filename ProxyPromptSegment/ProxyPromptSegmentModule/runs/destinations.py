@@ -1,4 +1,4 @@
-"""Where the slices of a run go: into segments of a volume, or into a sequence of segmentations."""
+"""Destinations of a run's slices: segments of a volume, or a sequence of segmentations."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ if TYPE_CHECKING:
 
 
 class Destination(Protocol):
-    """What a run needs of the place that its slices go to."""
+    """The interface between a run and the nodes that its slices are written into."""
 
     @property
     def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
-        """The segmentation node, once it is open."""
+        """The segmentation node; None before `open`."""
 
     @property
     def segment_ids(self) -> dict[str, str]:
-        """Segment of each object."""
+        """Segment id of each object."""
 
     @property
     def valid(self) -> bool:
         """Whether the nodes are still in the scene."""
 
     def write(self, slices: Slices) -> None:
-        """Replaces slices or items, by their numbers."""
+        """Replace slices or items, given by their numbers."""
 
     def finish(self) -> None:
-        """Ends the run."""
+        """End the run."""
 
     def untouched(self) -> dict[str, str]:
-        """Segments that nobody has changed since the end of the run, by object name."""
+        """Return the segments that were not changed since the end of the run, by object name."""
 
     def undo(self) -> bool:
-        """Takes back what was written."""
+        """Undo what was written; return whether it was possible."""
 
     def redo(self) -> bool:
-        """Writes it again."""
+        """Redo what was undone; return whether it was possible."""
 
     def close(self) -> None:
-        """Forgets nodes and undo memory."""
+        """Release nodes and undo memory."""
 
 
 class SegmentDestination:
-    """Segments of one volume.
+    """The destination for segments of one volume.
 
     Attributes:
-        segmentation: The segmentation node, once it is open.
-        segment_ids: Segment of each object.
-        notes: What the writer wants the user to know.
+        segmentation: The segmentation node; None before `open` unless an existing one is used.
+        segment_ids: Segment id of each object.
+        notes: Notes of the writer for the user.
     """
 
     def __init__(self, target: slicer.vtkMRMLVolumeNode, output: Output) -> None:
-        """Nothing is made before `open`."""
+        """Store the arguments; nodes are created by `open`."""
         self.segmentation: slicer.vtkMRMLSegmentationNode | None = output.segmentation
         self.segment_ids: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
@@ -80,10 +80,10 @@ class SegmentDestination:
         return in_scene(self._target) and (self._writer is None or self._writer.valid)
 
     def open(self, job: Job) -> None:
-        """Makes what is missing: the node, and a segment for each object.
+        """Create the node, if needed, and a segment for each object.
 
         Raises:
-            GeometryError, InputError: If the segmentation cannot take the result; nothing was changed then.
+            GeometryError, InputError: If the segmentation cannot hold the result; nothing is changed then.
         """
         if self.segmentation is None:
             name = self._output.name or _("{volume} segmentation").format(volume=self._target.GetName())
@@ -102,58 +102,58 @@ class SegmentDestination:
         self.segment_ids, self.notes = dict(self._writer.segment_ids), tuple(self._writer.notes)
 
     def write(self, slices: Slices) -> None:
-        """Replaces slices, with one event for all."""
+        """Replace slices, with one event for all."""
         if self._writer is not None:
             self._writer.write_many(slices)
 
     def finish(self) -> None:
-        """Remembers what the segments look like, to notice later whether somebody has corrected them."""
+        """Record the state of the segments, to detect later corrections."""
         if self.valid and self._writer is not None:
-            self._writer.restore_surfaces()  # only where there were some; before the marks, for it touches segments
+            self._writer.restore_surfaces()  # only if there were some; before the marks, because it modifies segments
             self._marks = {name: self._mark(found) for name, found in self.segment_ids.items()}
 
     def untouched(self) -> dict[str, str]:
-        """Segments that nobody has changed since the end of the run, by object name."""
+        """Return the segments that were not changed since the end of the run, by object name."""
         if not self.valid or not self._marks:
             return {}
         return {name: found for name, found in self.segment_ids.items() if self._mark(found) == self._marks.get(name)}
 
     def undo(self) -> bool:
-        """Takes back what was written."""
+        """Undo what was written; return whether it was possible."""
         done = self._writer is not None and self._writer.undo()
         self._marks = {}
         return done
 
     def redo(self) -> bool:
-        """Writes it again."""
+        """Redo what was undone; return whether it was possible."""
         done = self._writer is not None and self._writer.redo()
         if done:
             self.finish()
         return done
 
     def close(self) -> None:
-        """Lets go of the undo memory."""
+        """Release the undo memory."""
         if self._writer is not None:
             self._writer.close()
 
     def _mark(self, segment_id: str) -> tuple[int, int]:
-        """Changes whenever somebody edits the segment."""
-        assert self.segmentation is not None  # there are marks only after `open`
+        """Return a value that changes with every edit of the segment."""
+        assert self.segmentation is not None  # marks exist only after `open`
         segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
         found = segment.GetRepresentation("Binary labelmap") if segment is not None else None
         return (-1, -1) if found is None else (found.GetMTime(), segment.GetLabelValue())
 
 
 class SequenceDestination:
-    """A sequence of segmentations beside the image's, in the same browser.
+    """The destination for a sequence of segmentations in the image sequence's browser.
 
     Attributes:
         segmentation: The proxy node, which shows the selected item.
-        segment_ids: Segment of each object.
+        segment_ids: Segment id of each object.
     """
 
     def __init__(self, browser: slicer.vtkMRMLSequenceBrowserNode, output: Output) -> None:
-        """Nothing is made before `open`."""
+        """Store the arguments; nodes are created by `open`."""
         self.segmentation: slicer.vtkMRMLSegmentationNode | None = None
         self.segment_ids: dict[str, str] = {}
         self._browser, self._output = browser, output
@@ -166,7 +166,7 @@ class SequenceDestination:
         return in_scene(self._browser) and (self._writer is None or self._writer.usable)
 
     def open(self, frames: Frames, support: SupportSet) -> None:
-        """Makes the sequence and its proxy node."""
+        """Create the sequence and its proxy node."""
         self._writer = sequence_writer.SegmentationSequenceWriter(
             self._browser, frames, support.objects, support.colors, support.terminologies, self._output.name
         )
@@ -174,28 +174,28 @@ class SequenceDestination:
         self.segmentation, self.segment_ids = self._writer.proxy, dict(self._writer.segment_ids)
 
     def write(self, slices: Slices) -> None:
-        """Writes frames by their place among the frames that were read."""
+        """Write frames, given by their position among the frames that were read."""
         assert self._writer is not None
         for place, masks in slices:
             self._writer.write(self._items[place], masks)
 
     def finish(self) -> None:
-        """From now on corrections are kept in the sequence."""
+        """End the run; later corrections are stored in the sequence."""
         if self._writer is not None:
             self._writer.finish()
 
     def untouched(self) -> dict[str, str]:
-        """A sequence is always written anew."""
+        """Return nothing: each run writes a new sequence."""
         return {}
 
     def undo(self) -> bool:
-        """Removes what was made."""
+        """Remove the sequence and its proxy."""
         return self._writer is not None and self._writer.undo()
 
     def redo(self) -> bool:
-        """Not possible: the sequence is gone."""
+        """Return False: a removed sequence cannot be restored."""
         return False
 
     def close(self) -> None:
-        """Lets go of the nodes."""
+        """Release the nodes."""
         self._writer = None

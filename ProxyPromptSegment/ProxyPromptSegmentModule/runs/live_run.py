@@ -1,4 +1,4 @@
-"""Live preview: the slice on screen is segmented again and again while somebody scrolls or changes the supports."""
+"""Live preview: segments the slice on screen while the user scrolls or changes the supports."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from ProxyPromptSegmentModule.translation import _
 
 
 class LiveRun(VolumeRun):
-    """A run whose slices are chosen while it goes on; `close` ends it, and `undo` takes the whole session back."""
+    """A run whose slices are requested one by one; `close` ends it, and `undo` reverts the whole session."""
 
     def __init__(self, request: Request, submit: Submit) -> None:
-        """Begins with ``request.first``, if there is one."""
+        """Start with ``request.first``, if given."""
         super().__init__(request, submit)
         self._wanted: int | None = request.first
         self._closing = False
 
     def show(self, index: int) -> None:
-        """Segments this slice next; an older wish that has not begun is forgotten.
+        """Segment this slice next; it replaces an earlier request that has not started yet.
 
-        Whoever calls this wakes the pump, see `SegmentationLogic.show`.
+        The caller has to start the pump, see `SegmentationLogic.show`.
         """
         self._wanted = index
 
     def close(self) -> None:
-        """Ends it; what was written stays, as one undo step."""
+        """End the preview; its slices are kept as one undo step."""
         self._closing = True
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for the next slice."""
+        """Whether it waits for the next request, so that polling can stop."""
         resting = self._wanted is None and not self._closing and not self._stopping
         return self.ended or (resting and self.job is not None and self.ticket is None and not self._pending)
 
     def advance(self) -> None:
-        """As in every run; a cancel ends it between two slices."""
+        """Advance as every run; a cancel ends the preview between two slices."""
         if self._stopping and self.ticket is None:
             self._closing = True
         super().advance()

@@ -1,9 +1,9 @@
-"""Keeps the main thread and the worker thread going at once.
+"""The pump: a timer that handles events of the worker thread and gives that thread time to run.
 
-Slicer's event loop does not hand over Python's global lock while it waits, so a worker that does many small operations
-beside an idle window takes thirty times as long (measured in Slicer 5.13). A timer whose callback sleeps a few
-milliseconds gives the lock away: the worker then runs at nearly its own speed, and no other timer is late by more than
-that. The timer stops when there is nothing to do.
+Slicer's event loop does not release Python's global lock while it waits, so a worker thread that does many small
+operations takes thirty times as long while the window is idle (measured in Slicer 5.13). A timer whose callback sleeps
+a few milliseconds releases the lock: the worker then runs at nearly full speed, and other timers are late by at most
+that time. The timer stops when there is nothing to do.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ _log = logging.getLogger(__name__)
 
 
 class Pump:
-    """Calls ``work`` again and again as long as it answers that there is more to come.
+    """A timer that calls ``work`` repeatedly while it returns True.
 
     Attributes:
-        longest: Seconds that the longest call of ``work`` took: how long the window stood still because of us.
+        longest: Duration of the longest call of ``work`` in seconds, during which the window was blocked.
     """
 
     def __init__(self, work: Callable[[], bool]) -> None:
-        """Makes a pump that stands still; where there is no Qt (scripts, tests) `turn` is called by whoever waits."""
+        """Create a stopped pump; without Qt (scripts, tests) the waiting code calls `turn`."""
         self._work = work
         self._timer: qt.QTimer | None = None
         self.longest = 0.0
 
     def start(self) -> None:
-        """Begins to pump; does nothing where it does already."""
+        """Start the timer unless it is running."""
         if self._timer is None:
             self._timer = _qt_timer(self._tick)
         if self._timer is not None and not self._timer.active:
             self._timer.start()
 
     def stop(self) -> None:
-        """Stands still; `start` goes on."""
+        """Stop the timer until the next `start`."""
         if self._timer is not None:
             self._timer.stop()
 
     def close(self) -> None:
-        """Stops for good."""
+        """Stop and delete the timer."""
         self.stop()
         if self._timer is not None:
             self._timer.timeout.disconnect()
             self._timer = None
 
     def turn(self) -> bool:
-        """One call of ``work``, then the sleep; whether there is more to come."""
+        """Call ``work`` once and sleep; return what ``work`` returned."""
         begun = time.perf_counter()
         more = self._work()
         self.longest = max(self.longest, time.perf_counter() - begun)
@@ -64,7 +64,7 @@ class Pump:
     def _tick(self) -> None:
         try:
             more = self.turn()
-        except Exception:  # a timer that raises would do so a hundred times a second
+        except Exception:  # an exception would repeat a hundred times a second
             _log.exception("The module's timer stopped because of a fault.")
             more = False
         if not more:
@@ -72,7 +72,7 @@ class Pump:
 
 
 def _qt_timer(called: Callable[[], None]) -> qt.QTimer | None:
-    """A timer with interval 0, or None without Qt."""
+    """Return a timer with interval 0, or None without Qt."""
     try:
         import qt
     except ImportError:

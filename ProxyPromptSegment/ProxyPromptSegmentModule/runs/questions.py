@@ -1,4 +1,4 @@
-"""Questions that the worker thread answers beside runs: why, is this support sound, which support is like this."""
+"""Questions to the worker thread that are not runs: why, support check, suggestions."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ T = TypeVar("T")
 SPEEDS_SETTING = "ProxyPromptSegment/speeds"
 
 WhyAnswer = Callable[["Why | None", str], None]
-"""Called on the main thread with the answer, or with None and the reason."""
+"""Called on the main thread with the explanation and "", or with None and the reason."""
 CheckAnswer = Callable[["list[Finding]", str], None]
 SuggestAnswer = Callable[["list[Suggestion]", str], None]
-"""Called with the answer and "", or with nothing and the reason; a suggestion may come with a sentence that warns."""
+"""Called with the answer and "", or with an empty list and the reason; suggestions may come with a warning."""
 
 
 class SubmitQuestion(Protocol):
-    """Hands a task, its label and what it replaces to the worker thread."""
+    """The function that submits a task with its label, and what it replaces, to the worker thread."""
 
     def __call__(self, task: Task[object], label: str, replaces: str | None = None, /) -> Ticket:
-        """Submit it."""
+        """Submit the task."""
 
 
 class Questions:
-    """Who asked what, until the answer comes; and what was learned for estimates."""
+    """The pending questions and their callbacks, and the measured speeds for estimates."""
 
     def __init__(self, submit: SubmitQuestion) -> None:
-        """``submit``: hands a task, its label and what it replaces to the worker thread."""
+        """Submit tasks through ``submit``, see `SubmitQuestion`."""
         self._submit = submit
-        self._waiting: dict[int, Callable[..., None]] = {}  # each takes what its own task returns
+        self._waiting: dict[int, Callable[..., None]] = {}  # each takes the outcome of its own task
         self._speeds: SpeedRecord | None = None
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
-        """Which support patches drove the prediction of an object at a world position; the newest question wins."""
+        """Ask which support patches drove the prediction at a world position; replaces an earlier question."""
         if run.job is None or name not in run.job.support.objects:
             on_answer(None, _("There is no prediction yet; press Apply first."))
             return
@@ -85,7 +85,7 @@ class Questions:
     def check(
         self, cases: Sequence[SupportCase], settings: Settings, leave_one_out: bool, on_answer: CheckAnswer
     ) -> None:
-        """What is wrong with supports, in words."""
+        """Check supports; the findings are sentences."""
         task = CheckTask(cases=tuple(cases), settings=settings, leave_one_out=leave_one_out)
         self._ask(task, _("Support check"), lambda found, error: on_answer(found or [], error), "check")
 
@@ -96,7 +96,7 @@ class Questions:
         settings: Settings,
         on_answer: SuggestAnswer,
     ) -> None:
-        """Cases of the library in the order of their likeness to the target."""
+        """Rank the cases of the library by likeness to the target."""
         reading = VolumeReading(target)
         while not reading.step():
             pass
@@ -111,11 +111,11 @@ class Questions:
         self._ask(task, _("Suggestion"), split, "suggest")
 
     def warm_up(self, settings: Settings) -> None:
-        """Loads torch and a model while nothing else is to be done; what fails will fail again, and be said, later."""
+        """Load torch and a model in advance; errors are ignored, because the run will report them."""
         self._submit(WarmUpTask(settings=settings), _("Warming up"), "warm up")
 
     def estimate(self, request: Request) -> Estimate:
-        """Time and memory of a run, from this machine's earlier runs where there were any.
+        """Estimate time and memory of a run, based on earlier runs on this machine if there are any.
 
         Raises:
             ProxyPromptError: If the model is unknown.
@@ -138,16 +138,16 @@ class Questions:
         )
 
     def speeds(self) -> SpeedRecord:
-        """How fast this machine was, as far as somebody has measured: an `estimate.SpeedRecord`."""
+        """Return the measured speeds of this machine."""
         if self._speeds is None:
             self._speeds = SpeedRecord.from_dict(_read_setting())
         return self._speeds
 
     def learn(self, run: Run) -> None:
-        """Remembers how fast a finished run was, for the estimates of later sessions too."""
+        """Store the speed of a finished run for estimates, also of later sessions."""
         found = run.result
         if run.state != RunState.FINISHED or not isinstance(found, VolumeResult):
-            return  # a cancelled run says little, and a cine is counted otherwise
+            return  # a cancelled run is not representative, and a cine is measured differently
         self._speeds = self.speeds().learned(
             run.request.settings.model,
             found.device,
@@ -160,7 +160,7 @@ class Questions:
         _write_setting(self._speeds.to_dict())
 
     def receive(self, event: events.Event) -> None:
-        """Passes an answer on; what nobody waits for is dropped."""
+        """Pass an answer to its callback; answers without one are ignored."""
         if not isinstance(event, (events.Finished, events.Failed)):
             return
         told = self._waiting.pop(event.ticket, None)
@@ -172,7 +172,7 @@ class Questions:
             told(event.outcome, "")
 
     def forget(self) -> None:
-        """Nobody waits any more."""
+        """Drop all callbacks."""
         self._waiting.clear()
 
     def _ask(self, task: Task[T], label: str, on_answer: Callable[[T | None, str], None], replaces: str) -> None:
@@ -181,7 +181,7 @@ class Questions:
 
 
 def _read_setting() -> object:
-    """What was learned in earlier sessions; None where there are no settings (scripts, tests)."""
+    """Return the stored speeds of earlier sessions; None without settings (scripts, tests)."""
     try:
         return json.loads(slicer.app.userSettings().value(SPEEDS_SETTING, "{}"))
     except (AttributeError, TypeError, ValueError):
@@ -191,6 +191,6 @@ def _read_setting() -> object:
 def _write_setting(values: dict[str, object]) -> None:
     try:
         settings = slicer.app.userSettings()
-    except AttributeError:  # a script without an application
+    except AttributeError:  # a script without an application object
         return
     settings.setValue(SPEEDS_SETTING, json.dumps(values))

@@ -1,4 +1,4 @@
-"""What somebody asks for when she presses Apply: nodes and choices, checked before anything begins."""
+"""Immutable description of a run: nodes, settings, output."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to segment; the same words as the command line's options.
+    """The settings of a run, named like the command line's options.
 
     Attributes:
         model: Name of a registered model, or path of a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        threshold: Voxels of higher probability belong to the object, 0..1.
+        threshold: Voxels with a higher probability belong to the object, 0..1.
         axis: Slicing axis of the target, ``auto``, ``k``, ``j`` or ``i``.
         follow: Whether a SAM 2 model carries its memory from slice to slice.
-        max_slices: How many support slices are used at most, of all supports together.
+        max_slices: Largest number of support slices, of all supports together.
     """
 
     model: str = DEFAULT_MODEL
@@ -38,13 +38,13 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Where the slices go.
+    """The output of a run.
 
     Attributes:
-        segmentation: A segmentation node; None makes a new one.
-        segment_ids: Segments whose slices may be replaced, by object name. Any other segment stays as it is, also one
-            of the same name: a new segment is then made beside it.
-        editor: A segment editor node whose masking and overwrite settings are honoured.
+        segmentation: A segmentation node; None creates a new one.
+        segment_ids: Segments whose slices may be replaced, by object name. Other segments do not change, even one of
+            the same name: a new segment is added then.
+        editor: A segment editor node whose masking and overwrite settings are respected.
         name: Name of a new segmentation node.
     """
 
@@ -56,16 +56,16 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One job for the worker thread.
+    """Everything that a run needs.
 
     Attributes:
         target: Volume node, or the proxy volume node of a sequence.
-        cases: Supports, as `SupportTable.cases` gives them.
+        cases: Supports, as returned by `SupportTable.cases`.
         objects: Names of the objects to segment; None means all that every support has.
         slices: Slices of the target, counted from 0 along the axis; None means all.
-        first: The slice to begin with, usually the one on screen.
-        settings: How.
-        output: Where to.
+        first: The slice to start with, usually the one on screen.
+        settings: The settings.
+        output: The output.
         browser: Sequence browser node if the target is a sequence.
         items: Items of the sequence; None means all.
     """

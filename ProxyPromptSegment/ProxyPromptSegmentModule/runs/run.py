@@ -1,4 +1,4 @@
-"""One press of Apply, as the widget and scripts see it: a chain of tasks whose slices are written as they come."""
+"""A run, from Apply to the finished segments: a chain of tasks whose slices are written as they arrive."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Submit = Callable[["Task[object]", str], "Ticket"]
-"""Hands a task and its label to the worker thread."""
+"""Function that submits a task and its label to the worker thread."""
 
 
 def sentence_of(error: BaseException, trace: str = "") -> str:
-    """Return what the user is shown of an error; a fault of the program leaves its trace in the log."""
+    """Return the sentence of an error for the user; the traceback of an internal error is logged."""
     known = as_user_error(error)
     if known is not None:
         return worded(known)
@@ -53,36 +53,36 @@ def sentence_of(error: BaseException, trace: str = "") -> str:
 
 
 class Run:
-    """A job and what has come of it so far; used from the main thread only.
+    """The state and results of a run; used from the main thread only.
 
     Attributes:
-        request: What was asked for.
-        state: How far it is. ``cancelled`` keeps what is done.
-        what: The stage in words, for the progress bar.
-        done: Slices or frames of the stage that are done.
-        total: All of them; 0 while that is not known.
-        seconds_left: Estimated; None while nothing is known.
-        written: Slices that were written, each counted once.
-        sentences: What the user should know: notes, steps down the memory ladder.
-        error: The sentence of a failure; "" where there is none.
-        undone: Whether what it wrote was taken back.
+        request: The description of the run.
+        state: The current state; after ``cancelled``, finished slices are kept.
+        what: The current stage in words, for the progress bar.
+        done: Number of finished slices or frames of the stage.
+        total: Total number of them; 0 while unknown.
+        seconds_left: Estimated remaining time; None while unknown.
+        written: Slices that were written.
+        sentences: Notes for the user, including steps down the memory ladder.
+        error: The sentence of a failure; "" if there is none.
+        undone: Whether the run was undone.
         last_index: Slice (or item) written last; None before the first.
         segment_ids: Segment id of each object.
-        job: The engine's `Job`, once it is planned.
-        result: The task's outcome, after the end.
-        table: After the end: the table of results, one row for each object (`results_table.Table`).
-        doubts: After the end: slices to look at first, least sure first (`results_table.Doubt`).
+        job: The planned `Job`; None before.
+        result: The outcome, after the end.
+        table: After the end: the table of results, one row for each object.
+        doubts: After the end: slices to review first, ordered by increasing confidence.
         record: After the end: the run record as a dict.
-        record_text: The same as text.
+        record_text: The run record as text.
     """
 
     def __init__(self, request: Request, submit: Submit, destination: Destination) -> None:
-        """Begins nothing yet; the logic's pump calls `advance`.
+        """Prepare the run; the logic's pump starts it by calling `advance`.
 
         Args:
-            request: What to do.
-            submit: Hands a task and its label to the worker thread; returns the ticket.
-            destination: Where the slices go.
+            request: The description of the run.
+            submit: Submits a task and its label to the worker thread; returns the ticket.
+            destination: The destination of the slices.
         """
         self.request, self.destination = request, destination
         self.state, self.what, self.error = RunState.WAITING, _("Waiting"), ""
@@ -112,45 +112,45 @@ class Run:
 
     @property
     def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
-        """The segmentation node, once there is one."""
+        """The segmentation node, or None."""
         return self.destination.segmentation
 
     @property
     def segment_ids(self) -> dict[str, str]:
-        """Segment of each object, once they are there."""
+        """Segment id of each object; empty before the segments are created."""
         return self.destination.segment_ids
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the run has ended."""
         return self.state.ended
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for somebody, so that the pump may rest."""
+        """Whether the run waits for user input, so that polling can stop."""
         return self.ended
 
     def observe(self, told: Callable[[Run], None]) -> None:
-        """Calls back after every change, on the main thread."""
+        """Call a function with the run after every change, on the main thread."""
         self._observers.append(told)
 
     def cancel(self) -> None:
-        """Stops between two slices and keeps what is done."""
+        """Cancel the run between two slices; finished slices are kept."""
         self._stopping = True
-        if self.ticket is not None and not self._counting:  # what is done is still counted
+        if self.ticket is not None and not self._counting:  # finished slices are still summarised
             self.ticket.cancel()
 
     @property
     def pending(self) -> bool:
-        """Whether slices have come that are not written yet."""
+        """Whether slices have arrived that are not written yet."""
         return bool(self._pending)
 
     def undo(self) -> bool:
-        """Takes back everything that the run wrote, in one step; False if that is no longer possible."""
+        """Undo everything that the run wrote, in one step; return False if that is no longer possible."""
         return self._turn_back(self.destination.undo, True)
 
     def redo(self) -> bool:
-        """Does again what `undo` took back."""
+        """Redo what `undo` has reverted."""
         return self._turn_back(self.destination.redo, False)
 
     def _turn_back(self, step: Callable[[], bool], undone: bool) -> bool:
@@ -161,23 +161,23 @@ class Run:
         return True
 
     def ras_of(self, index: int) -> tuple[float, float, float]:
-        """World position of the middle of a slice, to jump there."""
-        assert self.job is not None  # there are slices only then
+        """Return the world position of a slice's centre, for jumps."""
+        assert self.job is not None  # slices exist only after planning
         return nodes.slice_ras(self.request.target, self.job.view.axis, index)
 
     @property
     def rows(self) -> list[dict[str, object]]:
-        """Rows of the table of results by column name; none before the end."""
+        """Return the rows of the table of results by column name; empty before the end."""
         return [] if self.table is None else self.table.as_dicts()
 
     def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """What was found in a volume, by object name, ``(K, J, I)``; nothing before the end or of other runs."""
+        """Return the masks of a volume by object name, ``(K, J, I)``; empty before the end and for other runs."""
         return {}
 
     # --- for the logic ----------------------------------------------------------------------------------------
 
     def advance(self) -> None:
-        """Goes on to the next step, if nothing is being waited for."""
+        """Continue with the next step, unless the run waits for a task."""
         if self.ended or self.ticket is not None or self._pending:
             return
         if not self.destination.valid:
@@ -186,7 +186,7 @@ class Run:
         if self._stopping and self.state in (RunState.WAITING, RunState.READING):
             self._end(RunState.CANCELLED)
             return
-        if self._failure is not None:  # what was done before it is written by now
+        if self._failure is not None:  # slices that arrived before it are written by now
             self._fail(*self._failure)
             return
         answer, self._answer = self._answer, None
@@ -203,11 +203,11 @@ class Run:
             self._tell()
 
     def receive(self, event: events.Event) -> None:
-        """Takes an event of the worker thread."""
+        """Handle an event of the worker thread."""
         if self.ended:
             return
         if isinstance(event, events.SliceReady):
-            self._pending.pop(event.index, None)  # to the end of the queue: order of writing is order of arrival
+            self._pending.pop(event.index, None)  # move it to the end: slices are written in the order of arrival
             self._pending[event.index] = event.masks
             return
         if isinstance(event, events.StageStarted):
@@ -226,7 +226,7 @@ class Run:
         self._tell()
 
     def flush(self, deadline: float) -> None:
-        """Writes slices that have come until it is ``deadline`` (`time.perf_counter`), at least a few."""
+        """Write arrived slices until ``deadline`` (`time.perf_counter`), but at least a few."""
         if not self._pending:
             return
         if not self.destination.valid:
@@ -242,7 +242,7 @@ class Run:
         self._tell()
 
     def abandon(self, sentence: str) -> None:
-        """Ends at once: nothing more is written, whatever still comes. For a scene that closes, a node that is gone."""
+        """End immediately and ignore later events, for example because the scene is closed or a node was removed."""
         if not self.ended:
             self.cancel()
             if self.ticket is not None:
@@ -254,14 +254,14 @@ class Run:
     # --- the chain --------------------------------------------------------------------------------------------
 
     def _steps(self) -> Chain[None]:
-        """From the nodes to finished slices."""
+        """Do all steps of the run, from nodes to finished slices."""
         raise NotImplementedError
 
     def _was_cancelled(self) -> bool:
         return self.result is not None and self.result.cancelled
 
     def _summary(self, job: Job, result: VolumeResult | FramesResult, mode: str = "") -> SummaryTask:
-        """What counts and records the result, also of a cancelled run."""
+        """Return the task that summarises the result, also of a cancelled run."""
         self._counting = True
         return SummaryTask(
             job=job,
@@ -275,12 +275,12 @@ class Run:
         )
 
     def take(self, summary: Summary) -> None:
-        """Takes over what is shown at the end."""
+        """Store the summary that is shown at the end."""
         self.table, self.doubts = summary.table, summary.doubts
         self.record, self.record_text = summary.record, summary.text
 
     def _planned(self) -> Chain[Job]:
-        """Copies the target out of the scene and plans the job."""
+        """Copy the target from the scene and plan the job."""
         self.state, self.what = RunState.READING, _("Reading the volume")
         reading = VolumeReading(self.request.target)
         while not reading.step():
@@ -300,7 +300,7 @@ class Run:
         return (yield from outcome_of(plan))
 
     def _task(self, job: Job) -> SegmentTask:
-        """What segments the planned job."""
+        """Return the task that segments the planned job."""
         settings = self.request.settings
         return SegmentTask(
             job=job,
@@ -312,7 +312,7 @@ class Run:
         )
 
     def _fail(self, error: BaseException, trace: str = "") -> None:
-        """Ends with a sentence."""
+        """End the run with the sentence of an error."""
         self.error = sentence_of(error, trace)
         self._end(RunState.FAILED)
 
@@ -335,12 +335,12 @@ class VolumeRun(Run):
     """A run on one volume."""
 
     def __init__(self, request: Request, submit: Submit) -> None:
-        """Writes into segments of the request's output."""
+        """Prepare to write into segments of the request's output."""
         self._segments = SegmentDestination(request.target, request.output)
         super().__init__(request, submit, self._segments)
 
     def _open(self, job: Job) -> None:
-        """Makes the segments."""
+        """Create the segments."""
         self._segments.open(job)
         self.sentences += self._segments.notes
 

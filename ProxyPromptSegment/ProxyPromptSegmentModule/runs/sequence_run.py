@@ -27,15 +27,15 @@ class SequenceRun(Run):
     """A run on the items of a sequence."""
 
     def __init__(self, request: Request, submit: Submit) -> None:
-        """Writes into a new sequence of the request's browser."""
-        assert request.browser is not None  # else it is no run on a sequence
+        """Prepare to write into a new sequence of the request's browser."""
+        assert request.browser is not None  # otherwise it would not be a sequence run
         self._browser = request.browser
         self._sequence = SequenceDestination(request.browser, request.output)
         super().__init__(request, submit, self._sequence)
         self.frames: Frames | None = None
 
     def ras_of(self, index: int) -> tuple[float, float, float]:
-        """The middle of the volume: an item has no place of its own."""
+        """Return the centre of the volume, because an item has no position of its own."""
         bounds = [0.0] * 6
         self.request.target.GetRASBounds(bounds)
         r, a, s = ((low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True))
@@ -52,7 +52,7 @@ class SequenceRun(Run):
             yield from self._volumes(frames)
 
     def _read(self) -> Chain[Frames]:
-        """Copies the items, a few milliseconds at a time."""
+        """Copy the items, for a few milliseconds at a time."""
         reading = sequence_reader.reading_frames(self._browser, self.request.target, self.request.items)
         until = time.perf_counter() + READ_SECONDS
         while True:
@@ -78,8 +78,8 @@ class SequenceRun(Run):
         )
 
     def _cine(self, frames: Frames, images: npt.NDArray[np.float32]) -> Chain[None]:
-        """Single-slice items: followed in time where the model can, else each judged with its neighbours."""
-        assert frames.view is not None  # single slices are turned
+        """Segment single-slice items: tracked if the model has a memory, else smoothed over neighbouring items."""
+        assert frames.view is not None  # single slices have a view
         settings = self.request.settings
         stored = np.empty((*frames.geometries[0].shape_kji, *images.shape[3:]), np.float32)
         frames.view.take(stored)[0] = images[0]
@@ -91,7 +91,7 @@ class SequenceRun(Run):
         self.take((yield from outcome_of(self._summary(job, result, mode))))
 
     def _volumes(self, frames: Frames) -> Chain[None]:
-        """Volumes: each segmented on its own."""
+        """Segment volumes one by one."""
         for number, voxels in enumerate(frames.volumes):
             if self._stopping:
                 break
@@ -99,14 +99,14 @@ class SequenceRun(Run):
             if number == 0:
                 self._sequence.open(frames, job.support)
             self.result = result = yield from outcome_of(self._task(job))
-            self._pending.clear()  # slices of an item are written together, as one item
+            self._pending.clear()  # an item is written as a whole
             if not result.cancelled:
                 masks = [segment.mask for segment in result.segmentation.segments]
                 self._pending[number] = np.stack(masks)
                 yield None
 
     def receive(self, event: Event) -> None:
-        """Slices of a volume are not items, so they wait for the whole."""
+        """Handle an event; slices of a volume are ignored, because items are written as a whole."""
         if isinstance(event, SliceReady) and self.frames is not None and self.frames.kind == ItemKind.VOLUMES:
             return
         super().receive(event)

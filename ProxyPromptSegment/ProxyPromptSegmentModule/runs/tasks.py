@@ -1,6 +1,6 @@
-"""Tasks of a run that the worker thread computes besides segmenting; they know nothing of nodes.
+"""Tasks for the worker thread other than segmenting; independent of nodes.
 
-Each is called with the engine and a context, see `ProxyPromptSegmentLib.worker.thread`.
+Each is called with the engine and a context; see `ProxyPromptSegmentLib.worker.thread`.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlanTask:
-    """Turns supports and target the same way and chooses their slices; the outcome is a `Job`.
+    """The task that plans a run: orients supports and target and chooses their slices; returns a `Job`.
 
     Attributes:
         cases: Supports.
-        voxels: The target as stored, a copy of the task's own.
-        geometry: The target's `VolumeGeometry`.
+        voxels: The target's voxels as stored; a copy.
+        geometry: The target's geometry.
         name: The target's name.
         objects: Names of the objects, or None.
         slices: Slices of the target, or None.
@@ -68,7 +68,7 @@ class PlanTask:
     settings: Settings
 
     def __call__(self, engine: Engine, context: Context) -> Job:
-        """Runs on the worker thread."""
+        """Do the work on the worker thread."""
         context.progress.start(1, "reading support and target")
         volume = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
         check_intensities(volume.array, self.name)
@@ -81,15 +81,15 @@ class PlanTask:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CineTask:
-    """Segments the frames of a cine; the outcome is a `FramesResult`.
+    """The task that segments the frames of a cine; returns a `FramesResult`.
 
-    A model of the SAM 2 kind follows them strictly in time. Another one has no memory: it takes them for the slices of
-    a stack, and averages each with its neighbours.
+    SAM 2 models track objects in time order. Other models have no memory: they treat the frames like slices of a stack
+    and average each prediction with its neighbours.
 
     Attributes:
-        job: Planned for the first frame.
-        frames: Turned as the job's view turns them, ``(T, H, W)`` or ``(T, H, W, 3)``.
-        settings: Model and so on; ``follow`` whether the memory of earlier frames is used.
+        job: The job of the first frame.
+        frames: Frames in the orientation of the job's view, ``(T, H, W)`` or ``(T, H, W, 3)``.
+        settings: The settings; ``follow`` is whether the memory of earlier frames is used.
     """
 
     job: Job
@@ -97,7 +97,7 @@ class CineTask:
     settings: Settings
 
     def __call__(self, engine: Engine, context: Context) -> FramesResult:
-        """Runs on the worker thread."""
+        """Do the work on the worker thread."""
         from ProxyPromptSegmentLib.networks.protocols import has_memory
 
         settings, window = self.settings, intensity_window(self.frames)
@@ -120,7 +120,7 @@ class CineTask:
 
 
 def _sentences_on(found: FramesResult) -> list[str]:
-    """Sentences about frames that were skipped, or that should be reviewed because support and memory disagree."""
+    """Return sentences about skipped frames, and frames to review because support and memory disagree."""
     notes = [f"Frame {index} was skipped: {reason}." for index, reason in sorted(found.skipped.items())]
     for name in found.objects:
         count = sum(name in names for names in found.disagreeing.values())
@@ -133,7 +133,7 @@ def _sentences_on(found: FramesResult) -> list[str]:
 
 
 def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, float]) -> Job:
-    """The same job for frames that lie behind each other like slices."""
+    """Return the same job for frames that are stacked like slices."""
     (row, column), (count, height, width) = job.view.spacing_mm, frames.shape[:3]
     geometry = VolumeGeometry((width, height, count), (column, row, 1.0))
     return replace(
@@ -147,7 +147,7 @@ def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, fl
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Summary:
-    """What is shown after a run: rows of the table, slices to look at first, the record and its text."""
+    """The summary of a run: table, slices to review first, run record and its text."""
 
     table: Table
     doubts: list[Doubt]
@@ -157,7 +157,7 @@ class Summary:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SummaryTask:
-    """Counts, doubts and the record of a finished run; large arrays are counted off the main thread."""
+    """The task that summarises a run, because counting voxels would block the main thread."""
 
     job: Job
     result: VolumeResult | FramesResult
@@ -169,7 +169,7 @@ class SummaryTask:
     mode: str = ""
 
     def __call__(self, engine: Engine, context: Context) -> Summary:
-        """Runs on the worker thread."""
+        """Do the work on the worker thread."""
         record = run_record(
             self.job,
             self.result,
@@ -199,14 +199,14 @@ class SummaryTask:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CheckTask:
-    """Checks supports, and segments each by the others where asked; the outcome is a list of `findings.Finding`."""
+    """The task that checks supports, optionally with leave-one-out; returns a list of `Finding`."""
 
     cases: Sequence[SupportCase]
     settings: Settings
     leave_one_out: bool
 
     def __call__(self, engine: Engine, context: Context) -> list[Finding]:
-        """Runs on the worker thread."""
+        """Do the work on the worker thread."""
         findings = []
         for number, case in enumerate(self.cases):
             others = [other for n, other in enumerate(self.cases) if n != number]
@@ -222,7 +222,7 @@ class CheckTask:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SuggestTask:
-    """Ranks a library by likeness to the target; the outcome is ``(suggestions, warning)``."""
+    """The task that ranks a library by likeness to the target; returns ``(suggestions, warning)``."""
 
     library: SupportLibrary
     voxels: npt.NDArray[np.number]
@@ -231,7 +231,7 @@ class SuggestTask:
     settings: Settings
 
     def __call__(self, engine: Engine, context: Context) -> tuple[list[Suggestion], str]:
-        """Runs on the worker thread."""
+        """Do the work on the worker thread."""
         target = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
         segmenter = _segmenter(engine, self.settings)
         found = rank(
@@ -242,17 +242,17 @@ class SuggestTask:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WarmUpTask:
-    """Loads torch and the model before somebody presses Apply; loading holds Python's lock for moments."""
+    """The task that loads torch and the model before the first run."""
 
     settings: Settings
 
     def __call__(self, engine: Engine, context: Context) -> None:
-        """Runs on the worker thread."""
+        """Do the work on the worker thread."""
         _segmenter(engine, self.settings)
 
 
 def _segmenter(engine: Engine, settings: Settings) -> Segmenter:
-    """The model that runs use too, loaded once."""
+    """Return the segmenter that runs use as well; the model is loaded once."""
     from ProxyPromptSegmentLib.networks.devices import choose_device
 
     return engine.open(settings.model, str(choose_device(settings.device))).segmenter

@@ -210,7 +210,7 @@ class SegmentWriter:
         return allowed & bright
 
     def _take(self, segment_id: str, index: int, claimed: npt.NDArray[np.bool_]) -> None:
-        """Remove the claimed voxels from another segment, and return those that only an earlier draft had claimed."""
+        """Remove the claimed voxels from another segment; give back those that only an earlier draft had claimed."""
         assert self._layers is not None
         place = (segment_id, index)
         held = self._step.taken.get(place)

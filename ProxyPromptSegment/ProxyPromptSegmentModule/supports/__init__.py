@@ -1,1 +1,1 @@
-"""The supports of the panel: table, rows, where they come from, how the scene keeps them."""
+"""The supports: table, rows, sources, and storage in the scene."""

@@ -1,4 +1,4 @@
-"""How a row of the table of supports is put together from what is saved and what is annotated; no nodes here."""
+"""Rows of the table of supports, built from saved choices and annotations; independent of nodes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def row_of(
     annotation: Annotation | None,
     problem: str = "",
 ) -> SupportRow:
-    """The row, with what hinders its use.
+    """Build a row.
 
     Args:
-        saved: What the parameter node keeps.
-        name: What the case is called where nobody has named it.
-        node_ids: Volume and segmentation; None where they are gone.
-        annotation: What is annotated; None where that cannot be told.
-        problem: Why it cannot.
+        saved: The choices stored in the parameter node.
+        name: Default title of the case.
+        node_ids: Ids of volume and segmentation; None for removed nodes.
+        annotation: The annotation; None if it cannot be read.
+        problem: The reason why it cannot be read, or "".
     """
     title = saved.title or name
     volume_id, segmentation_id = node_ids
@@ -74,7 +74,7 @@ def row_of(
 
 
 def annotated_slices(annotation: Annotation, axis: Axis) -> tuple[int, ...]:
-    """All slices along an axis on which an object is annotated."""
+    """Return all slices along an axis on which an object is annotated."""
     return tuple(sorted({n for one in annotation.objects for n in one.slices.get(axis, ())}))
 
 
@@ -83,7 +83,7 @@ def _still(slices: tuple[int, ...] | None, annotated: tuple[int, ...]) -> tuple[
 
 
 def chosen_slices(row: SavedRow, annotation: Annotation, slices: Sequence[int] | Literal["all"] | None) -> SavedRow:
-    """The row with other slices.
+    """Return the row with other slices.
 
     Raises:
         SupportError: If nothing is annotated on one of them, or at all.
@@ -106,7 +106,7 @@ def chosen_slices(row: SavedRow, annotation: Annotation, slices: Sequence[int] |
 
 
 def repeated_name(row: SupportRow) -> str:
-    """A sentence if two objects of a row share a name, for the engine tells them apart by it."""
+    """Return a sentence if two objects of a row have the same name, because objects are identified by name."""
     counts = Counter(one.name.strip().casefold() for one in row.objects if one.shown)
     twice = next((one.name for one in row.objects if counts[one.name.strip().casefold()] > 1 and one.shown), None)
     if twice is None:
@@ -116,7 +116,7 @@ def repeated_name(row: SupportRow) -> str:
 
 
 def number_titles(rows: Sequence[SupportRow]) -> list[SupportRow]:
-    """Rows of the same title get a number, so that sentences tell them apart."""
+    """Add numbers to repeated titles, so that messages identify the rows."""
     counts, seen, result = Counter(row.title for row in rows), Counter[str](), []
     for row in rows:
         seen[row.title] += 1
@@ -126,7 +126,7 @@ def number_titles(rows: Sequence[SupportRow]) -> list[SupportRow]:
 
 
 def objects_of(rows: Sequence[SupportRow]) -> list[ObjectChoice]:
-    """The objects that prompt in these rows, first those that most of them have."""
+    """Return the objects on the chosen slices of rows, ordered by the number of rows that have them."""
     found: dict[str, ObjectChoice] = {}
     for row in rows:
         for key, one in {one.name.strip().casefold(): one for one in row.objects if one.shown}.items():
@@ -136,7 +136,7 @@ def objects_of(rows: Sequence[SupportRow]) -> list[ObjectChoice]:
 
 
 def why_none(rows: Sequence[SupportRow]) -> str:
-    """The sentence for a table without a row that can be used."""
+    """Return why no row can be used."""
     if not rows:
         return _("There is no support. Choose a volume and a segmentation in which the object is marked, and add them.")
     problems = [f"{row.title}: {row.problem}" for row in rows if row.used and row.problem]

@@ -1,4 +1,4 @@
-"""What the table of supports says of each support, and how it is kept in the parameter node."""
+"""Rows of the table of supports and their storage in the parameter node."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class ObjectInfo:
     Attributes:
         name: Name of the segment.
         color_rgb: Red, green, blue in 0..1.
-        slices: On how many slices along the row's axis it is annotated.
-        segment_id: Its segment; "" in a case of the library.
-        shown: Whether it is annotated on one of the chosen slices; only then it prompts.
+        slices: Number of annotated slices along the row's axis.
+        segment_id: Id of the segment; "" for a case of the library.
+        shown: Whether it is annotated on one of the chosen slices; otherwise it is not used.
     """
 
     name: str
@@ -46,10 +46,10 @@ class ObjectChoice:
     """An object that can be segmented with the supports in use.
 
     Attributes:
-        name: Its name, spelled as the first support has it; capitals do not distinguish objects.
+        name: Its name as spelled in the first support; case is ignored when names are compared.
         color_rgb: Red, green, blue in 0..1, of the first support.
-        supports: How many supports in use have it.
-        of: How many supports are in use; those that lack an object are left out where it is asked for.
+        supports: Number of supports in use that have it.
+        of: Number of supports in use; those without a chosen object are not used.
     """
 
     name: str
@@ -68,21 +68,21 @@ class SupportRow:
     """One support, as the table shows it.
 
     Attributes:
-        key: Stable, made when it was added.
-        title: What it is called; by default the volume node's name, or the title in the library.
-        volume_id: Node of the image; None for a case of the library, or when the node is gone.
-        segmentation_id: Node of the annotation; None likewise.
-        library_id: The case of the library; None for nodes.
-        objects: Objects with at least one voxel, of those that were chosen when it was added.
-        slices: Chosen slices, counted from 0 along ``axis``; None means that they are chosen automatically. A chosen
-            slice that has lost its annotation is left out.
+        key: Permanent identifier of the row.
+        title: Title; by default the volume node's name, or the title in the library.
+        volume_id: Id of the image node; None for a case of the library or a removed node.
+        segmentation_id: Id of the annotation node; None likewise.
+        library_id: Id of the library's case; None for nodes.
+        objects: The chosen objects that have at least one voxel.
+        slices: Chosen slices, counted from 0 along ``axis``; None means automatic choice. Chosen slices whose
+            annotation was removed are left out.
         axis: ``k``, ``j`` or ``i``, see `matching.annotated_axis`.
         used: Whether it is ticked.
-        problem: "" or a sentence; a row with a problem is not used.
-        whole: Whether all annotated slices are used; ``slices`` has them.
+        problem: Why the row cannot be used, as a sentence, or "".
+        whole: Whether all annotated slices are used; ``slices`` contains them.
         annotated: All annotated slices along ``axis``.
-        notes: What the user should know, such as that the segmentation lies on another grid.
-        picture: Changes when the picture may have to be drawn anew (voxels, colours, chosen slices); compare only.
+        notes: Notes for the user, for example that the segmentation has another grid.
+        picture: Changes whenever the thumbnail may have changed (voxels, colours, chosen slices); only for comparison.
     """
 
     key: str
@@ -102,28 +102,28 @@ class SupportRow:
 
     @property
     def ready(self) -> bool:
-        """Whether it is ticked and nothing is wrong with it."""
+        """Whether it is ticked and has no problem."""
         return self.used and not self.problem
 
     def find(self, name: str) -> ObjectInfo | None:
-        """The object of this name that prompts, whatever its capitals."""
+        """Return the object of this name on the chosen slices, ignoring case, or None."""
         return next((one for one in self.objects if one.shown and same_name(one.name, name)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedRow:
-    """What the parameter node keeps of a row; its nodes are node references beside it.
+    """The part of a row that is stored in the parameter node; its nodes are stored as node references.
 
     Attributes:
-        key: The row's key; ends the role of its references.
-        title: As somebody named it; "" takes the node's name.
+        key: The row's key; also the end of its reference roles.
+        title: Title given by the user; "" uses the node's name.
         library: Identifier in the library; "" for nodes.
         segments: Identifiers of the chosen segments; None means all.
         slices: Chosen slices; None chooses automatically.
         whole: Whether all annotated slices are used.
-        axis: The axis along which ``slices`` were counted; "" where none are chosen.
+        axis: The axis along which ``slices`` are counted; "" without chosen slices.
         used: Whether it is ticked.
-        name: The last name of the volume or case, to speak of it when it is gone.
+        name: Last known name of the volume or case, for messages after its removal.
     """
 
     key: str
@@ -138,19 +138,19 @@ class SavedRow:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names mean the same object, as the engine compares them."""
+    """Return whether two names mean the same object, as the library compares them."""
     return one.strip().casefold() == other.strip().casefold()
 
 
 def read_saved(text: str) -> tuple[SavedRow, ...]:
-    """Reads the parameter; what is damaged or made by a later version is left out with a warning."""
+    """Read the parameter; a damaged one, or one of a later version, is ignored with a warning."""
     if not text:
         return ()
     try:
         content = json.loads(text)
         if content["format"] > _FORMAT:
             raise ValueError(f"format {content['format']} is of a later version")
-        # A key of a later version of the same format is left out.
+        # Keys added by a later version of the same format are ignored.
         return tuple(read_object(SavedRow, values, known=values) for values in content["rows"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         _log.warning("The list of supports in the scene cannot be read (%s); add them again", error)
@@ -158,7 +158,7 @@ def read_saved(text: str) -> tuple[SavedRow, ...]:
 
 
 def write_saved(rows: Iterable[SavedRow]) -> str:
-    """The text of the parameter."""
+    """Return the text of the parameter."""
     listed = [{name: value for name, value in asdict(row).items() if value not in ("", None)} for row in rows]
     return json.dumps({"format": _FORMAT, "rows": listed}, ensure_ascii=False) if listed else ""
 
@@ -167,23 +167,23 @@ class SavedRows:
     """The rows in a parameter node, with their node references."""
 
     def __init__(self, parameter_node: slicer.vtkMRMLScriptedModuleNode) -> None:
-        """Reads and writes in ``parameter_node``, a ``vtkMRMLScriptedModuleNode``."""
+        """Use ``parameter_node``, a ``vtkMRMLScriptedModuleNode``, as storage."""
         self.node = parameter_node
         self._seen: dict[str, tuple[str, str]] = {}
         self._parsed: tuple[str, tuple[SavedRow, ...]] = ("", ())
 
     def rows(self) -> tuple[SavedRow, ...]:
-        """All of them, in the order in which they were added."""
+        """Return all rows in the order in which they were added."""
         text = self.node.GetParameter(PARAMETER) or ""
         if text != self._parsed[0]:
             self._parsed = (text, read_saved(text))
         return self._parsed[1]
 
     def row(self, key: str) -> SavedRow:
-        """One of them.
+        """Return a row.
 
         Raises:
-            SupportError: If there is none of this key.
+            SupportError: If there is no row with this key.
         """
         found = next((one for one in self.rows() if one.key == key), None)
         if found is None:
@@ -191,15 +191,15 @@ class SavedRows:
         return found
 
     def write(self, rows: Iterable[SavedRow]) -> None:
-        """Writes all rows; nothing changes where they are the same."""
+        """Write all rows; the node does not change if they are equal."""
         self.node.SetParameter(PARAMETER, write_saved(rows))
 
     def replace(self, row: SavedRow) -> None:
-        """Writes one row in the place of the one with its key."""
+        """Replace the row that has the same key."""
         self.write([row if one.key == row.key else one for one in self.rows()])
 
     def add(self, row: SavedRow, volume_id: str = "", segmentation_id: str = "") -> None:
-        """Writes a row behind the others, as one change of the node."""
+        """Append a row, as one change of the node."""
         modified = self.node.StartModify()
         for role, identifier in ((VOLUME_ROLE, volume_id), (SEGMENTATION_ROLE, segmentation_id)):
             if identifier:
@@ -208,7 +208,7 @@ class SavedRows:
         self.node.EndModify(modified)
 
     def remove(self, key: str) -> None:
-        """Takes a row out, as one change of the node."""
+        """Remove a row, as one change of the node."""
         modified = self.node.StartModify()
         for role in (VOLUME_ROLE + key, SEGMENTATION_ROLE + key):
             self.node.RemoveNodeReferenceIDs(role)
@@ -222,7 +222,7 @@ class SavedRows:
         return volume, self._referenced(SEGMENTATION_ROLE + row.key, slicer.vtkMRMLSegmentationNode)
 
     def _referenced(self, role: str, kind: type[N]) -> N | None:
-        """The node of a reference. MRML forgets it when the node is deleted; if that is undone it is found again."""
+        """Return the referenced node. MRML drops references of deleted nodes; after an undo the node is found again."""
         found, scene = self.node.GetNodeReference(role), self.node.GetScene()
         if found is None and scene is not None and role in self._seen:
             identifier, name = self._seen[role]

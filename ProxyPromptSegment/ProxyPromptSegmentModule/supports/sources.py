@@ -1,4 +1,4 @@
-"""Where a support comes from, two nodes or the library, and what of it is remembered until it changes. Reads only."""
+"""Sources of supports: two nodes, or a case of the library; read only, with caches that notice changes."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ T = TypeVar("T")
 
 
 class Remembered(Generic[T]):
-    """The result of a reading, or its refusal, until its stamp differs."""
+    """The cached result, or error, of a function until its stamp changes."""
 
     def __init__(self) -> None:
-        """Remembers nothing."""
+        """Create an empty cache."""
         self._stamp: Stamp | None = None
         self._value: T | None = None
         self._error: ProxyPromptError | None = None
 
     def get(self, stamp: Stamp, read: Callable[[], T]) -> T:
-        """What ``read`` gave for this stamp; it is called only where that is not known.
+        """Return the result of ``read`` for this stamp; calls it only if the result is not cached.
 
         Raises:
-            ProxyPromptError: As ``read`` did.
+            ProxyPromptError: As ``read``.
         """
         if self._stamp != stamp:
             self._value, self._error = None, None
@@ -58,22 +58,22 @@ class Remembered(Generic[T]):
             self._stamp = stamp
         if self._error:
             raise self._error.with_traceback(None)
-        assert self._value is not None  # no reading gives None
+        assert self._value is not None  # ``read`` never returns None
         return self._value
 
     def refusal(self, stamp: Stamp) -> str:
-        """Why the reading of this stamp was refused; "" if it was not, or has not been tried."""
+        """Return the cached error for this stamp; "" if there is none."""
         return str(self._error) if self._error and self._stamp == stamp else ""
 
     def clear(self) -> None:
-        """Forgets the value; a refusal is small and stays."""
+        """Drop the value; an error is small and is kept."""
         if self._error is None:
             self._stamp, self._value = None, None
 
 
 @dataclass
 class Memory:
-    """What is remembered of one row: voxels, where they are marked, the library's entry, the case, its picture."""
+    """The caches of one row: voxels, annotated slices, library entry, case, thumbnail."""
 
     masks: Remembered[Masks] = field(default_factory=Remembered)
     marks: Remembered[Annotation] = field(default_factory=Remembered)
@@ -84,7 +84,7 @@ class Memory:
     picture: Remembered[npt.NDArray[np.uint8]] = field(default_factory=Remembered)
 
     def let_go(self) -> None:
-        """Forgets voxels, which are large."""
+        """Drop the voxels, which are large."""
         self.masks.clear()
         self.image.clear()
         self.stored.clear()
@@ -93,7 +93,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """An object and where it is annotated: numbers of slices by axis."""
+    """An object and its annotated slices by axis."""
 
     segment_id: str
     name: str
@@ -111,7 +111,7 @@ class Annotation:
 
 
 def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Annotation:
-    """Finds out where the objects of a segmentation are annotated."""
+    """Return where the objects of a segmentation are annotated."""
     marked = []
     for segment in segmentation.segments:
         k = np.any(segment.mask, axis=(1, 2))
@@ -137,7 +137,7 @@ def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Anno
 
 
 class NodeSource:
-    """A volume node and a segmentation node."""
+    """A support made of a volume node and a segmentation node."""
 
     def __init__(
         self,
@@ -146,10 +146,10 @@ class NodeSource:
         segments: Sequence[str] | None,
         memory: Memory,
     ) -> None:
-        """Looks at these nodes; ``segments`` are identifiers, None means all.
+        """Store the nodes; ``segments`` are identifiers, None means all.
 
         Raises:
-            SupportError: If none of the segments is left.
+            SupportError: If none of the segments exists any more.
         """
         self.volume_node, self.segmentation_node, self.memory = volume, segmentation, memory
         self.ids = kept_ids(segmentation, segments)
@@ -163,21 +163,21 @@ class NodeSource:
 
     @property
     def name(self) -> str:
-        """What the case is called where nobody has named it."""
+        """The default title."""
         return self.volume_node.GetName() or self.volume_node.GetID()
 
     def annotation(self) -> Annotation:
-        """Where the objects are annotated.
+        """Return where the objects are annotated.
 
         Raises:
-            ProxyPromptError: If the image has been refused, or the segmentation cannot be read on its grid.
+            ProxyPromptError: If the image was refused, or the segmentation cannot be read on its grid.
         """
         if refused := self.memory.image.refusal(self.image_stamp):
             raise InputError(refused)
         return self.memory.marks.get(self.marks_stamp, lambda: annotation_of(*self._masks()))
 
     def read(self) -> tuple[Volume, Segmentation]:
-        """Image and annotation, copied.
+        """Return copies of image and annotation.
 
         Raises:
             ProxyPromptError: If one cannot be read.
@@ -192,13 +192,13 @@ class NodeSource:
 
 
 class LibrarySource:
-    """A case of the support library."""
+    """A support from the library."""
 
     def __init__(self, library: SupportLibrary | None, identifier: str, name: str, memory: Memory) -> None:
-        """Finds the case by its identifier.
+        """Find the case by its identifier.
 
         Raises:
-            SupportError: If there is no library, or the case is not in it any more or damaged.
+            SupportError: If there is no library, or the case is damaged or no longer in it.
         """
         if library is None:
             raise SupportError(_("'{name}' is a case of the support library, which is not open.").format(name=name))
@@ -221,10 +221,10 @@ class LibrarySource:
         return self.entry.title
 
     def annotation(self) -> Annotation:
-        """Where the objects are annotated, as the library has written down; no image is read.
+        """Return where the objects are annotated, as stored in the library; no image is read.
 
         Raises:
-            ProxyPromptError: If the case has been read and refused.
+            ProxyPromptError: If the case was read and refused.
         """
         if refused := self.memory.stored.refusal(self.image_stamp):
             raise InputError(refused)
@@ -236,7 +236,7 @@ class LibrarySource:
         return Annotation(axis=axis, objects=objects)
 
     def read(self) -> tuple[Volume, Segmentation]:
-        """Image and annotation.
+        """Return image and annotation.
 
         Raises:
             ProxyPromptError: If the case is damaged.
@@ -254,12 +254,12 @@ class LibrarySource:
 
     @property
     def thumbnail(self) -> Path | None:
-        """The file of its picture; None if it has none."""
+        """The file of its thumbnail, or None."""
         return self.library.thumbnail_path(self.entry)
 
 
 def _file_stamp(library: SupportLibrary, identifier: str) -> Stamp:
-    """Differs as soon as what the library says of a case differs; nothing is read."""
+    """Return a value that changes with the library's files of a case; they are not read."""
     try:
         told = (Path(library.folder) / identifier / CASE_FILE).stat()
         return (identifier, told.st_mtime_ns, told.st_size)
@@ -268,7 +268,7 @@ def _file_stamp(library: SupportLibrary, identifier: str) -> Stamp:
 
 
 def keep_objects(segmentation: Segmentation, objects: Sequence[ObjectInfo]) -> Segmentation:
-    """The segments of those objects that prompt; masks are shared."""
+    """Return the segments of the objects on the chosen slices; masks are shared."""
     shown = {(one.segment_id, one.name) for one in objects if one.shown}
     kept = [one for one in segmentation.segments if {(one.metadata.get("id", ""), one.name), ("", one.name)} & shown]
     return replace(segmentation, segments=kept)

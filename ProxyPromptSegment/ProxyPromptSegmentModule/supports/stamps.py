@@ -1,4 +1,4 @@
-"""Whether nodes have changed, told without looking at a voxel; and which segments are meant."""
+"""Stamps that detect changes of nodes without reading voxels; and lookup of segments by name."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentModule.translation import _
 
 Stamp = tuple[Hashable, ...]
-"""Compared only."""
+"""Only for comparison."""
 
 
 def voxels_stamp(volume: slicer.vtkMRMLVolumeNode) -> Stamp:
-    """Differs as soon as the voxels of a volume node differ; VTK counts changes for all objects together."""
+    """Return a value that changes with the voxels of a volume node; modification times of VTK are unique."""
     image = volume.GetImageData()
     return (volume.GetID(), image.GetMTime() if image else 0)
 
 
 def place_stamp(volume: slicer.vtkMRMLVolumeNode) -> Stamp:
-    """Differs as soon as the lattice of a volume node differs, or its place; name and display do not matter."""
+    """Return a value that changes with the geometry of a volume node, but not with its name or display."""
     matrix, image = vtk.vtkMatrix4x4(), volume.GetImageData()
     volume.GetIJKToRASMatrix(matrix)
     return (volume.GetID(), image.GetDimensions() if image else (), _numbers(matrix), _transform_stamp(volume))
 
 
 def segmentation_stamp(node: slicer.vtkMRMLSegmentationNode, segment_ids: Iterable[str]) -> Stamp:
-    """Differs as soon as voxels, names, colours, terminologies or place of segments differ."""
+    """Return a value that changes with the segments: voxels, names, colours, terminologies, geometry."""
     segmentation = node.GetSegmentation()
     source, stamps = segmentation.GetSourceRepresentationName(), []
     for segment_id in segment_ids:
@@ -56,10 +56,10 @@ def _numbers(matrix: vtk.vtkMatrix4x4) -> tuple[float, ...]:
 
 
 def segment_ids_of(node: slicer.vtkMRMLSegmentationNode, segments: Iterable[str]) -> list[str]:
-    """Identifiers of segments that are named by identifier or name.
+    """Return the identifiers of segments that are given by identifier or name.
 
     Raises:
-        SupportError: If there is no such segment, several have this name, or none was named.
+        SupportError: If a segment does not exist, several have the name, or none is given.
     """
     segmentation = node.GetSegmentation()
     names = {one: segmentation.GetSegment(one).GetName() for one in segmentation.GetSegmentIDs()}
@@ -80,6 +80,6 @@ def segment_ids_of(node: slicer.vtkMRMLSegmentationNode, segments: Iterable[str]
 
 
 def kept_ids(node: slicer.vtkMRMLSegmentationNode, wanted: Iterable[str] | None) -> list[str]:
-    """Those of the wanted segments that are still there, in the segmentation's order; all by default."""
+    """Return those of the wanted segments that still exist, in the segmentation's order; all by default."""
     every = list(node.GetSegmentation().GetSegmentIDs())
     return every if wanted is None else [segment_id for segment_id in every if segment_id in set(wanted)]

@@ -1,4 +1,4 @@
-"""The supports of a scene: which annotated cases prompt, kept in the parameter node and saved with the scene."""
+"""The supports of a scene, stored in the parameter node and saved with the scene."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ Slices = Sequence[int] | Literal["all"] | None
 class SupportTable:
     """The supports that a parameter node lists; reads nodes, never modifies them.
 
-    State lives in the parameter node: one JSON parameter ``supports`` and node references ``SupportVolume.KEY`` and
-    ``SupportSegmentation.KEY``, so it is saved with the scene and identifiers follow when a scene is imported. Nothing
-    has to be told to a table about scene close or deleted nodes; `rows` finds it out. Main thread only.
+    The state is stored in the parameter node: a JSON parameter ``supports`` and node references ``SupportVolume.KEY``
+    and ``SupportSegmentation.KEY``, so it is saved with the scene and ids are updated when a scene is imported. A table
+    does not need to be notified of deleted nodes or a closed scene; `rows` detects that. Main thread only.
 
     Attributes:
         node: The parameter node.
@@ -52,7 +52,7 @@ class SupportTable:
     """
 
     def __init__(self, parameter_node: slicer.vtkMRMLScriptedModuleNode, library: SupportLibrary | None = None) -> None:
-        """Shows the supports of ``parameter_node``, a ``vtkMRMLScriptedModuleNode`` in a scene."""
+        """Read the supports from ``parameter_node``, a ``vtkMRMLScriptedModuleNode`` in a scene."""
         self.node, self.library = parameter_node, library
         self._memory: dict[str, Memory] = {}
         self._state = SavedRows(parameter_node)
@@ -60,16 +60,16 @@ class SupportTable:
     # --- the list -----------------------------------------------------------------------------------------------------
 
     def rows(self) -> list[SupportRow]:
-        """All supports, in the order in which they were added; cheap while no voxel changes."""
+        """Return all supports in the order in which they were added; fast as long as no voxels change."""
         saved = self._state.rows()
         self._memory = {one.key: self._memory.get(one.key, Memory()) for one in saved}
         return number_titles([self._row(one) for one in saved])
 
     def row(self, key: str) -> SupportRow:
-        """One of them.
+        """Return a row.
 
         Raises:
-            SupportError: If there is none of this key.
+            SupportError: If there is no row with this key.
         """
         self._state.row(key)
         return next(row for row in self.rows() if row.key == key)
@@ -82,21 +82,20 @@ class SupportTable:
         slices: Slices = None,
         title: str = "",
     ) -> SupportRow:
-        """Adds a volume node and a segmentation node as a support; it is used at once.
+        """Add a volume node and a segmentation node as a ticked support.
 
-        If these nodes are in the table with the same segments, that row is used, and the slices are added to those that
-        were chosen for it.
+        If the table already has these nodes with the same segments, the slices are added to those of that row.
 
         Args:
             volume: Scalar or colour volume node.
             segmentation: Segmentation node.
-            segments: Identifiers or names of segments; by default all, also those that come later.
-            slices: Counted from 0 along the row's axis; ``"all"`` means all annotated ones, None chooses automatically.
-            title: What to call it; by default the volume's name.
+            segments: Identifiers or names of segments; by default all, including segments added later.
+            slices: Slices, counted from 0 along the row's axis; ``"all"`` means all annotated ones, None is automatic.
+            title: Title; by default the volume's name.
 
         Raises:
             SupportError: If nothing is annotated, on these slices or at all, or a segment does not exist.
-            InputError, GeometryError: If the nodes cannot be read, or have no regular grid.
+            InputError, GeometryError: If the nodes cannot be read, or do not have a regular grid.
         """
         if volume is None or segmentation is None:
             raise SupportError(_("Choose a volume and a segmentation in which the object is marked."))
@@ -115,10 +114,10 @@ class SupportTable:
         return self.row(row.key)
 
     def add_library(self, entry: LibraryEntry | str) -> SupportRow:
-        """Adds a case of the library, a `LibraryEntry` or its identifier; one that is in the table is used again.
+        """Add a case of the library, a `LibraryEntry` or its identifier; one that is in the table is ticked.
 
         Raises:
-            SupportError: If there is no such case, or it is damaged.
+            SupportError: If the case does not exist or is damaged.
         """
         identifier = entry if isinstance(entry, str) else entry.id
         old = next((one for one in self._state.rows() if one.library == identifier), None)
@@ -130,38 +129,38 @@ class SupportTable:
         return self.row(row.key)
 
     def remove(self, key: str) -> None:
-        """Takes a row out of the table; its nodes stay, and so does a case of the library."""
+        """Remove a row; its nodes, or its case in the library, stay."""
         self._state.remove(key)
 
     def clear(self) -> None:
-        """Takes all rows out."""
+        """Remove all rows."""
         for one in self._state.rows():
             self.remove(one.key)
 
     def use(self, key: str, used: bool = True) -> None:
-        """Ticks or unticks a row."""
+        """Tick or untick a row."""
         if not used and key in self._memory:
             self._memory[key].let_go()
         self._state.replace(replace(self._state.row(key), used=used))
 
     def choose(self, key: str, slices: Slices = None) -> SupportRow:
-        """Chooses the slices of a row, see `add_nodes`.
+        """Choose the slices of a row, see `add_nodes`.
 
         Raises:
-            SupportError: If there is no annotation on one of them.
+            SupportError: If one of them has no annotation.
         """
         return self._change(self._state.row(key), slices)
 
     def rename(self, key: str, title: str) -> None:
-        """Calls a row otherwise; an empty title gives back the default."""
+        """Rename a row; an empty title restores the default."""
         self._state.replace(replace(self._state.row(key), title=title.strip()))
 
     # --- what the engine gets -----------------------------------------------------------------------------------------
 
     def case(self, key: str) -> SupportCase:
-        """Image, annotation and slices of a row, as copies; the same object until something of it changes.
+        """Return copies of a row's image, annotation and slices; cached until they change.
 
-        Objects that are on none of the chosen slices are left out.
+        Objects that are not on the chosen slices are left out.
 
         Raises:
             ProxyPromptError: With the row's problem.
@@ -181,13 +180,13 @@ class SupportTable:
         return memory.case.get((source.marks_stamp, source.image_stamp, row.title, row.slices), read)
 
     def cases(self, objects: Sequence[str] | None = None) -> list[SupportCase]:
-        """Those of the rows in use.
+        """Return the cases of the rows in use.
 
         Args:
             objects: Only rows that have all of these; by default all rows.
 
         Raises:
-            ProxyPromptError: If there is none, or one cannot be read; the sentence says what to do.
+            ProxyPromptError: If there are none, or one cannot be read.
         """
         rows = self.rows()
         ready = [row for row in rows if row.ready]
@@ -201,11 +200,11 @@ class SupportTable:
         return [self.case(row.key) for row in having]
 
     def objects(self) -> list[ObjectChoice]:
-        """Objects of the rows in use, first those that most of them have."""
+        """Return the objects of the rows in use, ordered by the number of rows that have them."""
         return objects_of([row for row in self.rows() if row.ready])
 
     def thumbnail(self, key: str, size: int = 96) -> npt.NDArray[np.uint8]:
-        """The most telling annotated slice with contours; uint8 ``(size, size, 3)``, dark where there is no picture."""
+        """Return a picture of the slice that shows most; uint8 ``(size, size, 3)``, blank if it cannot be read."""
         row, memory = self.row(key), self._memory[key]
 
         def draw() -> npt.NDArray[np.uint8]:
@@ -230,13 +229,12 @@ class SupportTable:
         notes: str = "",
         identifying: dict[str, str] | None = None,
     ) -> LibraryEntry:
-        """Copies a row's case into the library; returns its `LibraryEntry`.
+        """Copy a row's case into the library; return its `LibraryEntry`.
 
-        Names of nodes may name the patient, so nothing of them is saved: only what is given here, and the names of
-        segments.
+        Node names may contain the patient's name, so they are not saved: only the arguments and the names of segments.
 
         Raises:
-            SupportError: With the row's problem, or if there is no library, or it is there already.
+            SupportError: If the row has a problem, there is no library, or the case is already in it.
             OutputError: If it cannot be written.
         """
         row, saved = self.row(key), self._state.row(key)
@@ -265,10 +263,10 @@ class SupportTable:
         return self.row(row.key)
 
     def _chosen(self, row: SavedRow, source: NodeSource | LibrarySource, slices: Slices) -> SavedRow:
-        """The row with other slices.
+        """Return the row with other slices.
 
         Raises:
-            ProxyPromptError: If nothing is annotated on one of them.
+            ProxyPromptError: If one of them has no annotation.
         """
         return chosen_slices(row, source.annotation(), slices)
 

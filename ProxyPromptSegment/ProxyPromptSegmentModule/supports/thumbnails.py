@@ -1,4 +1,4 @@
-"""Small pictures of annotated slices, made with NumPy and VTK: neither Pillow nor matplotlib has to be installed."""
+"""Thumbnails of annotated slices, made with NumPy and VTK only, so that Pillow is not required."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 U8 = npt.NDArray[np.uint8]
 BACKGROUND = (24, 24, 26)
 MARGIN = 0.35
-"""How much of the surroundings is shown on each side of the objects, as a part of their extent."""
+"""Margin shown on each side of the objects, as a fraction of their extent."""
 
 _SMALLEST_PART = 0.25
-"""Of the slice's longer side at least so much is shown: a lone voxel tells nothing without what is around it."""
+"""Smallest fraction of the slice's longer side that is shown, so that small objects keep some context."""
 
 
 def blank(size: int = 96) -> U8:
-    """A picture that shows nothing."""
+    """Return a blank picture."""
     return np.full((size, size, 3), BACKGROUND, np.uint8)
 
 
 def case_picture(case: SupportCase, axis: str = "k", size: int = 96) -> U8:
-    """The most telling slice of a case: most objects, then the largest; of the chosen slices if there are any.
+    """Draw the slice of a case that shows most objects, then the largest; among the chosen slices if there are any.
 
     Args:
         case: Image and annotation.
-        axis: Axis along which the slices are counted.
+        axis: Axis across the slices.
         size: Side of the picture in pixels.
 
     Returns:
-        uint8 ``(size, size, 3)``, turned as a radiologist looks at it.
+        uint8 ``(size, size, 3)``, in radiological orientation.
 
     Raises:
         InputError: If the image has only one intensity.
@@ -60,7 +60,7 @@ def case_picture(case: SupportCase, axis: str = "k", size: int = 96) -> U8:
 
 
 def picture_of_file(path: Path | None, size: int = 96) -> U8 | None:
-    """A picture file, fitted into a square; None where there is none, or Pillow is missing, which reads it."""
+    """Read a picture file and fit it into a square; None if there is no file or Pillow is not installed."""
     try:
         from PIL import Image
 
@@ -74,7 +74,7 @@ def picture_of_file(path: Path | None, size: int = 96) -> U8 | None:
 
 
 def best_slice(stacks: Sequence[U8], among: Sequence[int] | None = None) -> int | None:
-    """The slice that shows most, see `slice_that_shows_most`; None where nothing is marked.
+    """Return the slice that shows most, see `slice_that_shows_most`; None if nothing is annotated.
 
     Args:
         stacks: Masks of each object, ``(S, H, W)``.
@@ -93,18 +93,18 @@ def thumbnail_of(
     spacing_mm: tuple[float, float] = (1.0, 1.0),
     size: int = 96,
 ) -> U8:
-    """A slice, cropped around its objects, with their contours.
+    """Draw a slice, cropped around its objects, with their contours.
 
     Args:
         image: Intensities, ``(H, W)`` or ``(H, W, 3)``.
-        masks: Objects, ``(N, H, W)``, 0 or 1; without any voxel the whole slice is shown.
+        masks: Objects, ``(N, H, W)``, 0 or 1; if all are empty, the whole slice is shown.
         colors: Red, green, blue in 0..1 of each.
         window: Intensities ``(low, high)`` shown as black and white.
-        spacing_mm: Pixel size ``(row, column)``; the picture has the body's proportions.
+        spacing_mm: Pixel size ``(row, column)``; the picture has the true aspect ratio.
         size: Side of the picture in pixels.
 
     Returns:
-        uint8 ``(size, size, 3)``; `BACKGROUND` where the slice ends.
+        uint8 ``(size, size, 3)``; `BACKGROUND` outside the slice.
     """
     rows, columns = _frame(np.any(masks, axis=0) if len(masks) else np.zeros(image.shape[:2], bool), spacing_mm)
     height, width = (rows.stop - rows.start) * spacing_mm[0], (columns.stop - columns.start) * spacing_mm[1]
@@ -116,7 +116,7 @@ def thumbnail_of(
 
 
 def _fitted(values: npt.NDArray[np.float32], height: float, width: float, size: int) -> tuple[U8, U8]:
-    """A square picture of values 0..255 with proportions ``height`` to ``width``, and the part of it that they fill."""
+    """Fit values 0..255 of size ``height`` x ``width`` into a square; return it and a view of the filled part."""
     picture = blank(size)
     inner = [max(1, round(size * side / max(height, width))) for side in (height, width)]
     top, left = ((size - side) // 2 for side in inner)
@@ -126,10 +126,10 @@ def _fitted(values: npt.NDArray[np.float32], height: float, width: float, size: 
 
 
 def resized(values: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """A picture ``(H, W)`` or ``(H, W, 3)`` at another size: smooth between pixels, averaged where it shrinks."""
+    """Resize a picture ``(H, W)`` or ``(H, W, 3)``: interpolated when enlarged, averaged when reduced."""
     weights = vtk.vtkImageSincInterpolator()
     weights.SetAntialiasing(1)
-    weights.SetWindowHalfWidth(1)  # never negative: no edge gets a bright or dark seam
+    weights.SetWindowHalfWidth(1)  # the kernel is never negative, so edges get no bright or dark seam
     resize = vtk.vtkImageResize()
     resize.SetInterpolator(weights)
     resize.SetBorder(1)  # pixels are areas, not points
@@ -140,7 +140,7 @@ def resized(values: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDA
 
 
 def _frame(inside: npt.NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
-    """Rows and columns around what is marked, as nearly square in mm as the slice allows; all where nothing is."""
+    """Return rows and columns around the mask, as square in mm as possible; all if the mask is empty."""
     if not inside.any():
         return slice(0, inside.shape[0]), slice(0, inside.shape[1])
     found = [np.flatnonzero(inside.any(axis=1 - axis)) for axis in (0, 1)]
@@ -157,9 +157,9 @@ def _frame(inside: npt.NDArray[np.bool_], spacing_mm: tuple[float, float]) -> tu
 
 
 def _border(mask: U8, rows: int, columns: int) -> npt.NDArray[np.bool_]:
-    """The inner border of a mask at the picture's size, one pixel wide; also where it touches the picture's edge."""
+    """Return the inner border of a mask at the picture's size, one pixel wide, also at the picture's edge."""
     amount = resized(mask.astype(np.float32), rows, columns)
     inside = amount > 0.5
     if not inside.any():
-        inside = amount > 0.5 * max(float(amount.max()), 1e-6)  # finer than a pixel of the picture
+        inside = amount > 0.5 * max(float(amount.max()), 1e-6)  # smaller than a pixel of the picture
     return inner_border(inside)
