@@ -1,1 +1,1 @@
-"""From a plan to masks: segmenter, results, post-processing."""
+"""Inference: planning of jobs, the segmenter, results, post-processing, explanation of predictions."""

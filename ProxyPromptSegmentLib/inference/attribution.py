@@ -1,6 +1,6 @@
-"""The why view: which patches of the supports were read for one point of the target (the paper's Selective Map).
+"""The "why" view: which support patches the model read for one point of the target (the paper's Selective Map).
 
-It shows what was read, not why that was right: the map is the model's own, and a wrong mask has one too.
+It shows what was read, not whether that was right: a wrong mask has a Selective Map too.
 
 References:
     Proxy Prompt, section 3.2, Eqs. 6 and 7.
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 MOST_NAMED = 3
-"""Cases and slices that the sentence names at most."""
+"""Largest number of cases, and of slices, that the sentence names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patch:
-    """One patch of one support slice, and how much of what was read it is.
+    """One patch of one support slice, with its weight in the Selective Map.
 
     Attributes:
         pair: Number of the support pair in ``job.support.pairs``.
-        weight: Share of all that was read, 0..1.
+        weight: Share of the whole Selective Map, 0..1.
         inside: Share of the patch that the object's mask covers, 0..1.
-        box: Where it lies on the pair's slice, turned as the pair is.
+        box: The patch on the pair's slice, in the pair's orientation.
         case: Number of the support case.
-        name: What to call the case.
-        axis: Axis of the case's volume that its slices were taken along.
-        slice_index: The slice's number along it; None where the pair has none.
-        stored_box: The same box on the slice as the case's volume stores it; None where nobody knows how the case was
-            turned (``job.shown[pair].view`` is missing).
-        center_ijk: The patch's middle as index ``(i, j, k)`` of the case's volume, fractions allowed; None likewise.
+        name: Name of the case for display.
+        axis: Slicing axis of the case's volume.
+        slice_index: Index of the slice along it; None if the pair has none.
+        stored_box: The box on the slice as stored in the case's volume; None if the orientation of the pair is unknown
+            (``job.shown[pair].view`` is missing).
+        center_ijk: Centre of the patch as index ``(i, j, k)`` of the case's volume, with fractions; None likewise.
     """
 
     pair: int
@@ -59,22 +59,22 @@ class Patch:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Why:
-    """What was read for one point of the target.
+    """The explanation of a prediction: what the model read for one point of the target.
 
     Attributes:
         index: Slice of the target along ``job.view.axis``.
-        point: Row and column in the turned slice.
-        name: The object that was asked about.
-        maps: For each support pair float32 ``(H, W)`` on its own slice, turned as the pair is; each pixel's weight. A
+        point: Row and column in the oriented slice, in pixels.
+        name: The object.
+        maps: For each support pair the weight of each pixel of its slice, float32 ``(H, W)``, oriented as the pair. A
             map sums to the pair's share.
-        shares: Share of each pair in what was read, float32 ``(K,)``; they sum to 1.
-        patches: The patches that weigh most, heaviest first.
-        inside: Share of all that was read that lies on the object, 0..1.
-        probability: Of the object at the point, 0..1, on this slice alone, without what its neighbours say.
-        asked: The patch of the target that the point lies in; every point in it gets the same answer.
-        patch_mm: Rows and columns of a target patch in mm: nothing finer can be told.
-        sentence: What was found, in words.
-        caveat: How fine it is and what it does not say, in words.
+        shares: Share of each pair in the Selective Map, float32 ``(K,)``; they sum to 1.
+        patches: The patches of largest weight, in descending order.
+        inside: Share of the Selective Map that lies on the object, 0..1.
+        probability: Probability of the object at the point, 0..1, on this slice alone, without its neighbours.
+        asked: The patch of the target that contains the point; all its points have the same explanation.
+        patch_mm: Height and width of a target patch in mm, which is the resolution of the explanation.
+        sentence: The result in words.
+        caveat: The resolution and the limits of the explanation, in words.
     """
 
     index: int
@@ -103,20 +103,19 @@ def explain(
     prepared: PreparedSupport | None = None,
     views: Sequence[SliceView | None] | None = None,
 ) -> Why:
-    """Tells which support patches were read for a point of the target.
+    """Find the support patches that the model read for a point of the target.
 
     Args:
-        segmenter: The model; one whose generator has a Selective Map.
+        segmenter: A model whose generator has a Selective Map.
         job: The job.
         index: Slice of the target along ``job.view.axis``, counted from 0.
-        row: Row in the turned slice (``job.view.take``); whole numbers are pixel centres.
+        row: Row in the oriented slice (``job.view.take``), in pixels; whole numbers are pixel centres.
         column: Column likewise.
         object_index: Number of the object in ``job.support.objects``.
-        encoded: The embedding of this one slice, if it is there; computed otherwise.
-        most: How many patches are listed at most.
-        prepared: What ``segmenter.prepare(job.support)`` made; computed otherwise.
-        views: How each support pair was turned, in the order of the pairs; by default ``job.shown[pair].view`` where
-            there is one.
+        encoded: The embedding of this slice; computed if None or of another slice.
+        most: Largest number of patches to list.
+        prepared: The result of ``segmenter.prepare(job.support)``; computed if None.
+        views: Orientation of each support pair; by default ``job.shown[pair].view``.
 
     Raises:
         UsageError: If the point lies outside of the slice, or slice or object do not exist.
@@ -159,8 +158,8 @@ def explain(
         asked=target.box(token),
         patch_mm=patch_mm,
         sentence=_sentence(name, job.shown, covered, weights.sum(axis=(1, 2))),
-        caveat=f"Nothing finer than {patch_mm[0]:.3g} x {patch_mm[1]:.3g} mm can be told apart. This is what the model "
-        "read, not why it was right.",
+        caveat=f"The resolution is {patch_mm[0]:.3g} x {patch_mm[1]:.3g} mm. This is what the model read, not why it "
+        "was right.",
     )
 
 
@@ -173,7 +172,7 @@ def _check(
     object_index: int,
     objects: Sequence[str],
 ) -> None:
-    """Refuses what cannot be asked.
+    """Raise an error for a point, slice or object that does not exist.
 
     Raises:
         UsageError: If the point lies outside of the slice, or slice or object do not exist.
@@ -181,7 +180,9 @@ def _check(
     if not 0 <= index < count:
         raise UsageError(f"the target has no slice {index}; its slices are 0 to {count - 1} (counted from 0).")
     if not 0 <= object_index < len(objects):
-        raise UsageError(f"there is no object number {object_index}; the support has {len(objects)}, counted from 0.")
+        raise UsageError(
+            f"object {object_index} does not exist; the support has {len(objects)} objects, counted from 0."
+        )
     if not (-0.5 <= row < shape[0] - 0.5 and -0.5 <= column < shape[1] - 0.5):  # also NaN
         raise UsageError(
             f"the point (row {row:g}, column {column:g}) lies outside of the slice, which has {shape[0]} rows and "
@@ -192,7 +193,7 @@ def _check(
 def _read_from(
     segmenter: Segmenter, encoded: EncodedSlices, prepared: PreparedSupport, token: tuple[int, int]
 ) -> np.ndarray:
-    """The Selective Map of one target position, float64 ``(K, g, g)``; sums to 1."""
+    """Return the Selective Map of one target position, float64 ``(K, g, g)``; it sums to 1."""
     import torch
 
     generator, grid = segmenter.model.generator, segmenter.model.backbone.grid
@@ -209,7 +210,7 @@ def _heaviest(
     most: int,
     views: Sequence[SliceView | None] | None,
 ) -> tuple[Patch, ...]:
-    """The patches that weigh most, of all pairs together."""
+    """Return the patches of largest weight among all pairs."""
     order = np.argsort(-weights, axis=None, kind="stable")[: max(0, most)]
     patches = []
     for pair, *place in zip(*np.unravel_index(order, weights.shape), strict=True):
@@ -239,19 +240,19 @@ def _heaviest(
 
 
 def _sentence(name: str, shown: Sequence[SupportSlice], covered: Sequence[float], shares: np.ndarray) -> str:
-    """What was read, in words.
+    """Word the result.
 
     Args:
         name: The object.
-        shown: Where each pair comes from.
-        covered: What lies on the object, of each pair.
-        shares: What was read at all, of each pair.
+        shown: The source of each pair.
+        covered: Share of the Selective Map that lies on the object, for each pair.
+        shares: Share of the Selective Map, for each pair.
     """
     inside = sum(covered)
     if round(100 * inside) < 1:
         beside = int(np.argmax(shares))
         return (
-            f"Almost nothing of what was read lies on '{name}'; most ({_percent(shares[beside])}) lies beside it "
+            f"Almost nothing of what was read lies on '{name}'; most ({_percent(shares[beside])}) lies outside of it "
             f"{_where(shown, [beside])}."
         )
     of_case: dict[int, float] = {}
@@ -267,7 +268,7 @@ def _sentence(name: str, shown: Sequence[SupportSlice], covered: Sequence[float]
 
 
 def _places(shown: Sequence[SupportSlice], covered: Sequence[float], case: int) -> str:
-    """The slices of one case that hold nine tenths of what lies on the object there."""
+    """Name the slices of one case that hold nine tenths of its share on the object."""
     pairs = sorted((n for n, one in enumerate(shown) if one.case == case), key=lambda n: -covered[n])
     total, so_far, named = sum(covered[n] for n in pairs), 0.0, []
     for pair in pairs[:MOST_NAMED]:
@@ -279,7 +280,7 @@ def _places(shown: Sequence[SupportSlice], covered: Sequence[float], case: int) 
 
 
 def _where(shown: Sequence[SupportSlice], pairs: Sequence[int], mostly: bool = False) -> str:
-    """``in Case 3, slices 11 and 12``."""
+    """Word a place: ``in Case 3, slices 11 and 12``."""
     numbers = sorted({one.index for one in (shown[n] for n in pairs) if one.index is not None})
     if not numbers:
         return f"in {shown[pairs[0]].name}"
@@ -289,5 +290,5 @@ def _where(shown: Sequence[SupportSlice], pairs: Sequence[int], mostly: bool = F
 
 
 def _percent(share: float) -> str:
-    """``62 %``."""
+    """Word a share: ``62 %``."""
     return f"{100 * share:.0f} %"

@@ -1,4 +1,4 @@
-"""Where a network's feature positions lie on a slice: tiles of pixels, in the orientation shown and as stored."""
+"""Positions of a network's features on a slice, as tiles of pixels, in the oriented and in the stored slice."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """The feature positions of a letterbox as tiles of the slice, without those that see only padding.
+    """The feature positions of a letterbox as tiles of the slice, without those in the padding.
 
     Attributes:
-        letterbox: Where the slice lies in the network's square.
-        rows: Edges of the rows of tiles in pixels of the slice, 0 to ``H``; one more than there are.
-        columns: Edges of the columns, 0 to ``W``.
+        letterbox: Position of the slice in the network's square.
+        rows: Edges of the ``h`` rows of tiles in pixels of the slice, 0 to ``H``; float ``(h + 1,)``.
+        columns: Edges of the ``w`` columns likewise, 0 to ``W``; float ``(w + 1,)``.
     """
 
     letterbox: Letterbox
@@ -29,16 +29,16 @@ class Tiles:
 
     @classmethod
     def of(cls, letterbox: Letterbox, grid: int) -> Tiles:
-        """The tiles of a grid of features; the last ones are cut where the padding begins."""
+        """Create the tiles of a grid of features; the last ones are cut where the padding begins."""
         stride = letterbox.size / grid
         edges = []
         for valid, pixels in zip(letterbox.valid, letterbox.shape, strict=True):
-            count = int(np.ceil(valid / stride))  # as `valid_tokens` counts
+            count = int(np.ceil(valid / stride))  # the same count as `valid_tokens`
             edges.append(np.minimum(np.arange(count + 1) * stride, valid) * pixels / valid)
         return cls(letterbox, edges[0], edges[1])
 
     def at(self, row: float, column: float) -> tuple[int, int]:
-        """The tile of a point; whole numbers are pixel centres."""
+        """Return row and column of the tile that contains a point; whole numbers are pixel centres."""
         found = [
             int(np.clip(np.searchsorted(edges, place + 0.5, side="right") - 1, 0, len(edges) - 2))
             for edges, place in ((self.rows, row), (self.columns, column))
@@ -46,7 +46,11 @@ class Tiles:
         return found[0], found[1]
 
     def shares(self, token: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """How each row and column of tiles lies on pixels, ``(h, H)`` and ``(w, W)``; each line sums to 1."""
+        """Return the pixels' shares in rows and columns of tiles, ``(h, H)`` and ``(w, W)``; each line sums to 1.
+
+        Args:
+            token: Restrict the result to this tile, ``(H,)`` and ``(W,)``.
+        """
         answer = []
         for number, edges in enumerate((self.rows, self.columns)):
             low, high = edges[:-1, None], edges[1:, None]
@@ -57,17 +61,17 @@ class Tiles:
         return answer[0], answer[1]
 
     def spread(self, weights: np.ndarray) -> np.ndarray:
-        """Weights ``(g, g)`` of the features onto the pixels of their tiles; float32 ``(H, W)`` of the same sum."""
+        """Spread weights ``(g, g)`` over the pixels of their tiles; return float32 ``(H, W)`` of the same sum."""
         rows, columns = self.shares()
         return (rows.T @ weights[: len(rows), : len(columns)] @ columns).astype(np.float32)
 
     def covered(self, token: tuple[int, int], mask: np.ndarray) -> float:
-        """Share of a tile that a mask ``(H, W)`` covers."""
+        """Return the share of a tile that a mask ``(H, W)`` covers, 0..1."""
         rows, columns = self.shares(token)
         return float(rows.reshape(-1) @ mask @ columns.reshape(-1))
 
     def box(self, token: tuple[int, int]) -> Box:
-        """The pixels whose centres lie in a tile; at least one."""
+        """Return the pixels whose centres lie in a tile; at least one."""
         found = []
         for number, edges in enumerate((self.rows, self.columns)):
             low, high = edges[token[number]], edges[token[number] + 1]
@@ -80,7 +84,7 @@ class Tiles:
         return top, left, bottom, right
 
     def center(self, token: tuple[int, int]) -> tuple[float, float]:
-        """Row and column of a tile's middle; whole numbers are pixel centres."""
+        """Return row and column of a tile's centre; whole numbers are pixel centres."""
         row, column = (
             float((edges[number] + edges[number + 1]) / 2 - 0.5)
             for edges, number in zip((self.rows, self.columns), token, strict=True)
@@ -88,7 +92,7 @@ class Tiles:
         return row, column
 
     def size_mm(self, token: tuple[int, int]) -> tuple[float, float]:
-        """Height and width of a tile in mm."""
+        """Return height and width of a tile in mm."""
         height, width = (
             float((edges[number + 1] - edges[number]) * mm)
             for edges, number, mm in zip((self.rows, self.columns), token, self.letterbox.spacing_mm, strict=True)
@@ -97,12 +101,12 @@ class Tiles:
 
 
 def stored_box(box: Box, shape: tuple[int, int], view: SliceView) -> Box:
-    """A box of a turned slice on the slice as it is stored.
+    """Convert a box of an oriented slice to the slice as stored.
 
     Args:
-        box: On the turned slice.
-        shape: Rows and columns of the turned slice.
-        view: How it was turned.
+        box: Box on the oriented slice.
+        shape: Rows and columns of the oriented slice.
+        view: The orientation of the slice.
     """
     top, left, bottom, right = box
     if view.flip_rows:
@@ -115,13 +119,13 @@ def stored_box(box: Box, shape: tuple[int, int], view: SliceView) -> Box:
 def index_ijk(
     point: tuple[float, float], shape: tuple[int, int], view: SliceView, index: int | None
 ) -> tuple[float, float, float] | None:
-    """Index ``(i, j, k)`` in the volume of a point of its turned slice; fractions stay.
+    """Convert a point of an oriented slice to the index ``(i, j, k)`` in the volume, with fractions.
 
     Args:
         point: Row and column; whole numbers are pixel centres.
-        shape: Rows and columns of the turned slice.
-        view: How it was turned.
-        index: The slice's number along ``view.axis``; None gives None.
+        shape: Rows and columns of the oriented slice.
+        view: The orientation of the slice.
+        index: Index of the slice along ``view.axis``; None returns None.
     """
     if index is None:
         return None

@@ -1,4 +1,4 @@
-"""What is segmented by what, decided before any network is loaded: bad input is refused without torch."""
+"""The plan of a segmentation, made before any network is loaded, so that bad input is reported without torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportSet, merge_su
 
 @dataclass(frozen=True, kw_only=True)
 class SupportSlice:
-    """Where a pair of the support set comes from: case and its name, axis, slice, and the objects marked on it.
+    """The source of a pair of the support set.
 
     Attributes:
-        case: Number of the case.
-        name: What to call it.
-        axis: The axis that its slices were taken along.
-        index: The slice's number along it, counted from 0; None where the pair has none.
-        objects: Names of the objects that are marked.
-        view: How the slice was turned.
+        case: 0-based number of the case.
+        name: Name of the case for display.
+        axis: Slicing axis of the case.
+        index: 0-based index of the slice along it; None if the pair has none.
+        objects: Names of the objects marked on the slice.
+        view: Orientation of the slice; None if unknown.
     """
 
     case: int
@@ -39,17 +39,17 @@ class SupportSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything that decides a result, but the model.
+    """Everything that determines a result, except the model and its settings.
 
     Attributes:
-        support: Pairs in the orientation in which a radiologist looks at them.
-        shown: Where each pair comes from.
+        support: The pairs, in radiological orientation.
+        shown: The source of each pair.
         target: The volume to segment.
-        view: How its slices are turned in the same way.
-        slices: Which of them are segmented, in this order.
+        view: Slicing axis of the target, and the same orientation of its slices.
+        slices: 0-based indices of the slices to segment, in order.
         window: Intensities ``(low, high)`` of the target that are mapped to 0..1.
-        notes: What the user should know.
-        name: What to call the target, distinct from the supports.
+        notes: Notes for the user.
+        name: Name of the target for display, distinct from those of the supports.
     """
 
     support: SupportSet
@@ -70,22 +70,22 @@ def plan(
     slices: Slices = None,
     max_slices: int = MAX_SLICES,
 ) -> Job:
-    """Turns supports and target the same way and chooses their slices.
+    """Plan a segmentation: orient supports and target alike, and choose their slices.
 
     Args:
-        cases: At least one support.
+        cases: The supports, at least one.
         target: The volume to segment.
         objects: Names of the objects; by default all that every support has.
         axis: Slicing axis of the target, see `choose_axes`.
         slices: Slices of the target along that axis, counted from 0; all by default.
-        max_slices: How many support slices are chosen at most, of all cases together.
+        max_slices: Largest number of support slices to choose, of all cases together.
 
     Raises:
-        SupportError: If a support has none of the objects, or nothing on the slices named.
+        SupportError: If a support has none of the objects, or none on the chosen slices.
         UsageError: If a slice of the target does not exist, or the axis is unusable.
     """
     if not cases:
-        raise SupportError("there is no support; give at least one annotated case.")
+        raise SupportError("a support is missing; give at least one annotated case.")
     pairs = [(case.volume, case.segmentation) for case in cases]
     chosen_axis, axes, notes = choose_axes(pairs, target, axis)
     names = list(objects) if objects else None
@@ -123,7 +123,7 @@ def plan(
     outside = [n for n in wanted if not 0 <= n < count]
     if outside or not wanted:
         raise UsageError(
-            f"the target {target.name} has no slice {outside[0] if outside else 'that was asked for'} along "
+            f"the target {target.name} has no slice {outside[0] if outside else 'among the requested ones'} along "
             f"{chosen_axis}; its slices are 0 to {count - 1} (counted from 0)."
         )
     return Job(

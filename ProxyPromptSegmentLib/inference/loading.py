@@ -1,4 +1,4 @@
-"""Loading a model by name or path, ready to segment, with what is known of its weights."""
+"""Loading of a model by name or path, with facts about its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.weights.registry import resolve
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model that is ready to segment, and where it comes from."""
+    """A model that is ready to segment, with facts about its weights."""
 
     segmenter: Segmenter
     facts: ModelFacts
@@ -24,13 +24,13 @@ def load(model: str, device: str = "auto") -> LoadedModel:
     """Load a model by name or path.
 
     Raises:
-        CheckpointError: If it is unknown, damaged or has another hash.
+        CheckpointError: If the model is unknown, damaged or has another hash.
         DeviceError: If the device does not exist.
     """
     path, expected = resolve(model)
     chosen = choose_device(device)
     network, metadata = checkpoints.load_model(path, expected)
-    # One slice at a time costs a processor next to nothing, and Ctrl-C and progress act on every slice.
+    # On a CPU a batch of one slice is hardly slower, and lets Ctrl-C and progress act on every slice.
     batch = 1 if chosen.type == "cpu" else None
     facts = ModelFacts(
         name=str(metadata.get("name", path.stem)), sha256=expected or weights_sha256(path), path=path, metadata=metadata

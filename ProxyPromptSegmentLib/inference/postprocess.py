@@ -1,4 +1,4 @@
-"""What is known of any object, and a slice-by-slice prediction does not know: it goes on from slice to slice.
+"""Post-processing that exploits continuity across slices, which a slice-by-slice prediction ignores.
 
 Both rules were chosen on validation patients; the model card has the figures.
 """
@@ -9,19 +9,19 @@ import numpy as np
 
 from ProxyPromptSegmentLib.imaging.components import component_labels, component_sizes
 
-SMALL_PART = 0.2  # of the largest part
+SMALL_PART = 0.2  # share of the largest part
 
 
 def smooth_slice(values: np.ndarray, done: np.ndarray, index: int) -> np.ndarray:
-    """Averages a slice with its finished neighbours, weights 1, 2, 1.
+    """Return the average of a slice and its finished neighbours, with weights 1, 2, 1.
 
     Args:
-        values: ``(S, ...)``.
-        done: Slices that count, bool ``(S,)``.
-        index: The slice.
+        values: Values by slice, ``(S, ...)``.
+        done: Which slices are finished, bool ``(S,)``.
+        index: Index of the slice.
 
     Returns:
-        float32, ``values[index]``'s shape; 0 if the slice itself is not done.
+        float32, the shape of ``values[index]``; 0 if the slice itself is not finished.
     """
     total = np.zeros(values.shape[1:], np.float32)
     if not done[index]:
@@ -35,16 +35,16 @@ def smooth_slice(values: np.ndarray, done: np.ndarray, index: int) -> np.ndarray
 
 
 def smooth_over_slices(values: np.ndarray, done: np.ndarray) -> np.ndarray:
-    """`smooth_slice` of every slice; float32, the shape of ``values``."""
+    """Apply `smooth_slice` to every slice; return float32 of the shape of ``values``."""
     return np.stack([smooth_slice(values, done, index) for index in range(len(done))])
 
 
 def drop_small_parts(mask: np.ndarray, smallest: float = SMALL_PART) -> np.ndarray:
-    """Removes parts that are small beside the largest one.
+    """Remove connected components that are much smaller than the largest one.
 
     Args:
-        mask: 0 or 1, ``(S, H, W)``; parts touch by faces, across slices too.
-        smallest: Parts below this share of the largest are removed.
+        mask: 0 or 1, ``(S, H, W)``; components are connected by faces, also across slices.
+        smallest: Components below this share of the largest one are removed.
 
     Returns:
         uint8 of the same shape.

@@ -1,4 +1,4 @@
-"""What a segmenter or a tracker found: probabilities slice by slice, and the masks and doubts that follow from them."""
+"""Results of a segmenter or a tracker: probabilities by slice, and the masks and confidences derived from them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ THRESHOLD = 0.5
 """Probability above which a voxel belongs to the object, unless the user chooses another."""
 
 PRESENCE_THRESHOLD = 0.5
-"""Presence from which an object counts as being in a slice."""
+"""Presence above which an object counts as shown on a slice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """Which weights computed a result.
+    """The weights that computed a result.
 
     Attributes:
         name: Name of the model.
-        sha256: Hash of its file.
+        sha256: SHA-256 of its file.
         path: Its file.
-        metadata: What the checkpoint says of itself.
+        metadata: Metadata of the checkpoint.
     """
 
     name: str
@@ -39,16 +39,16 @@ class ModelFacts:
 def confidence_of(
     shown: npt.ArrayLike, quality: npt.NDArray[np.floating], presence: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float32]:
-    """Return how sure the model is of what it shows, 0..1: the one formula for slices and frames.
+    """Return the model's confidence in its masks, 0..1; the same formula for slices and frames.
 
     Args:
         shown: Whether the mask has any pixel, bool; the shape of ``quality``.
-        quality: The decoder's estimate of the mask's IoU.
-        presence: Probability that the object is in the slice at all.
+        quality: The decoder's estimate of the mask's IoU, clipped to 0..1.
+        presence: Probability that the slice shows the object at all, 0..1.
 
     Returns:
-        float32, the same shape. Where the object is shown: the estimated IoU, lowered where presence is in doubt;
-        elsewhere: the probability that it is absent.
+        float32, the same shape. For a mask with pixels: estimated IoU times presence; for an empty one: the
+        probability that the object is absent.
     """
     return np.where(shown, np.clip(quality, 0, 1) * presence, 1.0 - presence).astype(np.float32)
 
@@ -58,10 +58,10 @@ class SlicePrediction:
     """The prediction for one slice.
 
     Attributes:
-        index: Position of the slice in the order that was asked for.
-        probability: float32 ``(N, H, W)``.
-        presence: Probability that the object is in the slice at all, ``(N,)``; 1 where the model has no such head.
-        quality: The decoder's estimate of its own IoU, 0..1, ``(N,)``.
+        index: Position of the slice in the requested order.
+        probability: float32 ``(N, H, W)``, 0..1.
+        presence: Probability that the slice shows the object at all, ``(N,)``; 1 if the model has no presence head.
+        quality: The decoder's estimate of its mask's IoU, 0..1, ``(N,)``.
     """
 
     index: int
@@ -72,18 +72,18 @@ class SlicePrediction:
 
 @dataclass(kw_only=True)
 class SegmentResult:
-    """The prediction for all slices that were done.
+    """The prediction for all finished slices.
 
     Attributes:
         objects: Names of the ``N`` objects.
-        probability: float32 ``(S, N, H, W)``; 0 where not done.
-        presence: ``(S, N)``.
-        quality: ``(S, N)``.
-        done: bool ``(S,)``.
-        cancelled: Whether somebody stopped it.
-        notes: What the user should know.
-        one_piece: For each object whether the supports show it in one piece.
-        across_slices: Whether masks use what neighbouring slices say; see `postprocess`.
+        probability: float32 ``(S, N, H, W)``, 0..1; 0 for unfinished slices.
+        presence: float32 ``(S, N)``, 0..1.
+        quality: Estimated IoU, float32 ``(S, N)``, 0..1.
+        done: Which slices are finished, bool ``(S,)``.
+        cancelled: Whether the run was cancelled between two slices.
+        notes: Notes for the user.
+        one_piece: Whether the supports show each object in one piece.
+        across_slices: Whether masks use neighbouring slices; see `postprocess`.
     """
 
     objects: tuple[str, ...]
@@ -97,40 +97,40 @@ class SegmentResult:
     across_slices: bool = True
 
     def gated_probability(self) -> np.ndarray:
-        """Probability of each voxel, times the presence of the object in its slice; float32 ``(S, N, H, W)``.
+        """Return the probability of each voxel times the presence of the object; float32 ``(S, N, H, W)``.
 
-        Both are averaged with the neighbouring slices (``across_slices``), because an organ does not flicker.
+        With ``across_slices``, both are averaged with the neighbouring slices, because organs are continuous.
         """
         return np.stack([self._gated(index) for index in range(len(self.done))])
 
     def _gated(self, index: int) -> np.ndarray:
-        """One slice of `gated_probability`, so that a long volume is not copied whole."""
+        """Return one slice of `gated_probability`, so that a long volume need not be copied."""
         if not self.across_slices:
             return self.probability[index] * self.presence[index][:, None, None]
         presence = smooth_slice(self.presence, self.done, index)
         return smooth_slice(self.probability, self.done, index) * presence[:, None, None]
 
     def slice_masks(self, index: int, threshold: float = THRESHOLD) -> np.ndarray:
-        """Binary masks uint8 ``(N, H, W)`` of one slice, by the neighbours that are done so far.
+        """Return the masks of one slice, uint8 ``(N, H, W)``, smoothed with its finished neighbours.
 
-        Parts that are small beside the largest of the whole object are still in it; see `masks`.
+        Small components are not removed, unlike in `masks`.
         """
         return (self._gated(index) > threshold).astype(np.uint8)
 
     def slice_confidence(self, index: int, masks: np.ndarray) -> np.ndarray:
-        """`confidence` of one slice, ``(N,)``, by what is done so far.
+        """Return the `confidence` of one slice, ``(N,)``, smoothed with its finished neighbours.
 
         Args:
-            index: The slice.
+            index: Index of the slice.
             masks: Its masks ``(N, H, W)``.
         """
         presence = smooth_slice(self.presence, self.done, index)
         return confidence_of(masks.any(axis=(-2, -1)), self.quality[index], presence)
 
     def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
-        """Binary masks uint8 ``(S, N, H, W)``: where the gated probability is above the threshold.
+        """Return the masks, uint8 ``(S, N, H, W)``: 1 where the gated probability exceeds the threshold.
 
-        Of an object that the supports show in one piece, parts that are small beside the largest are left out.
+        For objects that the supports show in one piece, components much smaller than the largest are removed.
         """
         masks = np.stack([self.slice_masks(index, threshold) for index in range(len(self.done))])
         for number, whole in enumerate(self.one_piece):
@@ -139,12 +139,12 @@ class SegmentResult:
         return masks
 
     def confidence(self, masks: np.ndarray | None = None) -> np.ndarray:
-        """0..1 for each slice and object, ``(S, N)``: how sure the model is of what it shows there.
+        """Return the confidence of each slice and object, 0..1, ``(S, N)``; see `confidence_of`.
 
-        On a slice where the object is shown: the estimated IoU, lowered where presence is in doubt; elsewhere:
-        how sure it is that nothing is there.
+        Args:
+            masks: Masks ``(S, N, H, W)``; by default those at the default threshold.
         """
-        # Averaged in any case: a slice beside one without the object is in doubt.
+        # Averaged even without `across_slices`: a slice next to one without the object is less certain.
         smooth = smooth_over_slices(self.presence, self.done)
         shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
         return confidence_of(shown, self.quality, smooth)
@@ -152,15 +152,15 @@ class SegmentResult:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameResult:
-    """What was found on one frame, or on one slice that was followed, for each of the ``N`` objects.
+    """The result of one frame, or of one tracked slice, for ``N`` objects; all arrays are ``(N,)``.
 
     Attributes:
-        area_px: Pixels inside the mask, ``(N,)``.
-        confidence: 0..1, see `confidence_of`.
-        presence: 0..1.
-        agreement: Of proxy prompt and memory, 0..1; nan where they were not compared.
+        area_px: Number of pixels in the mask.
+        confidence: Confidence, 0..1, see `confidence_of`.
+        presence: Presence, 0..1.
+        agreement: Agreement of proxy prompt and memory, 0..1; NaN if they were not compared.
         disagrees: Whether the two disagree, so that the frame should be reviewed.
-        reanchored: Whether the memory was dropped here.
+        reanchored: Whether the memory was dropped on this frame.
     """
 
     area_px: npt.NDArray[np.int64]
@@ -178,7 +178,7 @@ def empty_result(
     one_piece: tuple[bool, ...] = (),
     across_slices: bool = True,
 ) -> SegmentResult:
-    """A result in which nothing is done yet.
+    """Return a result without finished slices.
 
     Args:
         objects: Names of the ``N`` objects.

@@ -1,7 +1,7 @@
-"""The engine that Slicer, the command line and the evaluation share: prepare a support, encode, segment.
+"""The segmenter shared by Slicer, the command line and the evaluation: prepare a support, encode, segment.
 
-What depends on the support alone is computed once per support, what depends on the target alone once per
-slice; both are kept, so that switching the target structure or the support costs no encoder pass.
+The support side is computed once per support and the target's embeddings once per slice; callers can keep both, so
+that another object or support needs no further pass through the encoder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ProxyPromptSegmentLib.support.pieces import one_piece
 logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH = 8
-SMALL_IMAGE = 256  # pixels; official SAM has 1024
+SMALL_IMAGE = 256  # side of the network's input in pixels; official SAM has 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ class EncodedSlices:
     """The image embeddings of some slices of one target.
 
     Attributes:
-        features: Embeddings.
-        box: Where the slices lie in the network's square.
-        keys: For each slice a hash of its intensities, of how they were prepared and of the encoder's weights.
+        features: The embeddings.
+        box: Position of the slices in the network's square.
+        keys: For each slice a hash of its intensities, their preparation and the encoder's weights.
     """
 
     features: ImageFeatures
@@ -55,16 +55,16 @@ class EncodedSlices:
     keys: tuple[str, ...]
 
     def one(self, offset: int) -> EncodedSlices:
-        """One of the slices."""
+        """Return the embedding of one of the slices."""
         return EncodedSlices(
             features=self.features.select(slice(offset, offset + 1)), box=self.box, keys=self.keys[offset : offset + 1]
         )
 
 
 def fingerprint(module: torch.nn.Module) -> str:
-    """A short hash by which two sets of weights of one architecture differ, adapters included.
+    """Return a short hash that distinguishes sets of weights of one architecture, including adapters.
 
-    Sums instead of every byte: half a second for the largest backbone instead of many.
+    It hashes the sum of each tensor instead of every byte: half a second instead of many for the largest backbone.
     """
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
@@ -73,11 +73,11 @@ def fingerprint(module: torch.nn.Module) -> str:
 
 
 class Segmenter:
-    """One model on one device, with caches of what it has seen.
+    """One model on one device.
 
     Attributes:
-        model: In evaluation mode.
-        device: Where it computes.
+        model: The model, in evaluation mode.
+        device: The device.
     """
 
     def __init__(
@@ -88,16 +88,17 @@ class Segmenter:
         across_slices: bool = True,
         half: torch.dtype | None = None,
     ) -> None:
-        """Moves the model to the device. Its weights must not be changed afterwards.
+        """Move the model to the device; its weights must not be changed afterwards.
 
         Args:
             model: The model.
             device: See `choose_device`.
-            batch: Slices at a time, between which it can be cancelled; halved when memory runs out. By default as
-                many as take about a second: one of the official sizes on a CPU, some elsewhere.
-            across_slices: Whether masks use what neighbouring slices say; False judges each slice on its own.
-            half: A shorter type to compute in where PyTorch deems it safe, to save memory; the weights stay as they
-                are, and results differ in the last digits.
+            batch: Number of slices computed together; cancelling acts between batches, and the batch is halved when
+                memory runs out. By default about a second of work: one slice for official sizes on a CPU, else
+                `DEFAULT_BATCH`.
+            across_slices: Whether masks use neighbouring slices; False segments each slice independently.
+            half: Half precision type for autocast, to save memory; the weights keep their type, and results differ in
+                the last digits.
         """
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
@@ -110,25 +111,25 @@ class Segmenter:
         self._fingerprint = fingerprint(model.backbone)
 
     def in_half(self, half: torch.dtype | None) -> Segmenter:
-        """The same model in a shorter type, with the same weights."""
+        """Return a segmenter with the same weights that computes in half precision."""
         twin = copy.copy(self)
         twin.half = half
         return twin
 
     def precision(self) -> AbstractContextManager[object]:
-        """In what to compute; for whoever calls the networks without the segmenter's methods, such as a tracker."""
+        """Return the autocast context; for callers that use the networks directly, such as a tracker."""
         if self.half is None:
             return nullcontext()
-        # Without the cache: shortened copies of all weights would cost what the shorter type is to save.
+        # Without the cache, whose half precision copies of all weights would use the memory that is to be saved.
         return torch.autocast(self.device.type, self.half, cache_enabled=False)
 
     def letterbox(self, shape: tuple[int, int], spacing_mm: tuple[float, float] = (1.0, 1.0)) -> Letterbox:
-        """Where a slice of so many rows and columns lies in this backbone's square."""
+        """Return the position of a slice of ``shape`` rows and columns in this backbone's square."""
         backbone = self.model.backbone
         return Letterbox(backbone.image_size, shape, spacing_mm, backbone.keeps_aspect)
 
     def prepare(self, support: SupportSet) -> PreparedSupport:
-        """Computes the support side of the prompt.
+        """Compute the support side of the prompt.
 
         Args:
             support: ``K`` pairs, ``N`` objects.
@@ -142,7 +143,7 @@ class Segmenter:
                 raise SupportError(
                     f"the object '{name}' is empty in every support slice; choose slices on which it is marked"
                 )
-        # Pairs of one size go through the encoder together.
+        # Pairs of the same size are encoded together.
         groups: dict[Letterbox, list[int]] = {}
         for number, pair in enumerate(support.pairs):
             box = self.letterbox((pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
@@ -160,12 +161,12 @@ class Segmenter:
         return replace(prepared, one_piece=one_piece(support))
 
     def prepare_embedded(self, pair: SupportPair, names: tuple[str, ...], encoded: EncodedSlices) -> PreparedSupport:
-        """`prepare` for one pair whose image is embedded already; a part for `PreparedSupport.concatenate`.
+        """Prepare one pair whose image is embedded already, as a part for `PreparedSupport.concatenate`.
 
         Args:
             pair: The pair; an object may be empty on it.
             names: The ``N`` objects.
-            encoded: What `encode` makes of the pair's image, window and spacing.
+            encoded: The result of `encode` for the pair's image, window and spacing.
         """
         with torch.inference_mode(), self.precision():
             images = images_to_tensor(pair.image[None], pair.window, encoded.box).to(self.device)
@@ -175,7 +176,7 @@ class Segmenter:
     def _preparing(
         self, images: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor, names: tuple[str, ...]
     ) -> Callable[[slice], PreparedSupport]:
-        """What prepares some of these supports."""
+        """Return a function that prepares a range of these supports."""
 
         def some(part: slice) -> PreparedSupport:
             device = self.device
@@ -189,11 +190,12 @@ class Segmenter:
         window: tuple[float, float] | None = None,
         spacing_mm: tuple[float, float] = (1.0, 1.0),
     ) -> EncodedSlices:
-        """Embeds slices of a target.
+        """Embed slices of a target.
 
         Args:
             images: Intensities as acquired, ``(S, H, W)`` or ``(S, H, W, 3)``.
-            window: Intensities mapped to 0 and 1; of the whole volume, if the slices are part of one.
+            window: Intensities mapped to 0 and 1; by default those of ``images``. For slices of a volume, give the
+                window of the whole volume.
             spacing_mm: Pixel size (row, column).
         """
         grid = self.model.backbone.grid
@@ -210,7 +212,7 @@ class Segmenter:
         return EncodedSlices(features=ImageFeatures.concatenate(parts), box=box, keys=keys)
 
     def key(self, image: np.ndarray, window: tuple[float, float], box: Letterbox) -> str:
-        """Hash of all that the embedding of a slice depends on."""
+        """Return a hash of everything that determines the embedding of a slice."""
         digest = hashlib.sha256(np.ascontiguousarray(image).tobytes())
         how: tuple[object, ...] = (self.model.backbone.name, self._fingerprint, tuple(window), box)
         how += (image.shape, image.dtype.str) if self.half is None else (image.shape, image.dtype.str, str(self.half))
@@ -218,7 +220,7 @@ class Segmenter:
         return digest.hexdigest()
 
     def predict(self, encoded: EncodedSlices, support: PreparedSupport) -> list[SlicePrediction]:
-        """Prompts and decodes embedded slices for all objects of the support."""
+        """Prompt and decode embedded slices for all objects of the support."""
         answers: list[SlicePrediction] = []
 
         def one(part: slice) -> None:
@@ -256,23 +258,24 @@ class Segmenter:
         encoded: MutableMapping[int, EncodedSlices] | None = None,
         result: SegmentResult | None = None,
     ) -> SegmentResult:
-        """Segments a stack of slices.
+        """Segment a stack of slices.
 
         Args:
             images: ``(S, H, W)`` or ``(S, H, W, 3)``.
-            support: The supports, or what `prepare` made of them.
+            support: The supports, or the result of `prepare`.
             window: Intensities mapped to 0 and 1; by default of the whole stack.
             spacing_mm: Pixel size (row, column).
-            slices: Which of the ``S``; None means all.
-            progress: Told of each slice.
-            cancel: Looked at before each batch.
-            on_slice: Told of each prediction, with ``index`` into the stack.
-            encoded: Embeddings by slice index, filled here and used again at the next call. An embedding of another
-                stack, window, spacing or model is noticed and made anew.
-            result: Of the same stack and objects, to go on with; slices that it has done are done again if wanted.
+            slices: 0-based indices of the slices to segment; None means all.
+            progress: Informed of each slice.
+            cancel: Checked before each batch.
+            on_slice: Called with each prediction, with ``index`` into the stack.
+            encoded: Embeddings by slice index, which are reused and completed. Embeddings of another stack, window,
+                spacing or model are recognised and replaced.
+            result: A result of the same stack and objects to complete; its finished slices are computed again only if
+                they are among ``slices``.
 
         Returns:
-            The predictions so far; ``cancelled`` says whether they are all.
+            The predictions so far; ``cancelled`` if some slices are missing.
         """
         progress, cancel = progress or Progress(), cancel or CancelToken()
         prepared = self.prepare(support) if isinstance(support, SupportSet) else support
@@ -284,7 +287,7 @@ class Segmenter:
         progress.start(len(wanted), "segmenting")
         try:
             start = 0
-            while start < len(wanted):  # no range: the batch may shrink on the way
+            while start < len(wanted):  # not a range, because the batch may shrink
                 if cancel.cancelled:
                     result.cancelled = True
                     break
@@ -307,10 +310,10 @@ class Segmenter:
         result: SegmentResult,
         on_slice: Callable[[SlicePrediction], None] | None,
     ) -> None:
-        """Segments some slices into the result, with embeddings that are already there."""
+        """Segment some slices into the result, reusing cached embeddings."""
         cache: MutableMapping[int, EncodedSlices] = {} if encoded is None else encoded
         box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
-        # Taken out at once: a cache that is bounded may let one go when another comes.
+        # Read all at once, because a bounded cache may remove one when another is added.
         known = {index: cache[index] for index in part if index in cache}
         missing = [
             index
@@ -340,10 +343,10 @@ class Segmenter:
                 )
 
     def _in_batches(self, count: int, compute: Callable[[slice], object]) -> list:
-        """Runs ``compute`` over consecutive slices of the batch size; halves it when memory runs out.
+        """Run ``compute`` over consecutive ranges of the batch size; halve it when memory runs out.
 
         Raises:
-            DeviceError: If not even one slice fits.
+            DeviceError: If even one slice does not fit.
         """
         done, parts = 0, []
         while done < count:

@@ -1,4 +1,4 @@
-"""The result of segmenting a volume: masks on the target's own grid, and what computed them."""
+"""The result of segmenting a volume: masks on the target's grid, with model, device and times."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class VolumeResult:
 
     Attributes:
         segmentation: One segment per object on exactly the target's grid; empty where nothing was found.
-        masks: The same, slice by slice as they were looked at; uint8 ``(S, N, H, W)``.
-        result: Probabilities, presence and quality in the same order.
-        confidence: 0..1 per slice and object, ``(S, N)``.
+        masks: The same by slice, in the orientation of the job's view; uint8 ``(S, N, H, W)``.
+        result: Probabilities, presence and quality by slice.
+        confidence: Confidence of each slice and object, 0..1, ``(S, N)``.
         cancelled: Whether the run was cancelled between two slices; the masks of finished slices are final.
-        notes: What the user should know; the job's notes and the fallbacks are among them.
-        seconds: Time of each stage.
-        model: The weights.
-        device: Where it ended, such as ``cuda:0`` or ``cpu``.
-        rungs: Sentences about what was done because memory ran out, in order; empty where it did not.
-        embedded: How many slices had to be embedded; the others were kept from an earlier run.
-        pairs: Number of support pairs that prompted in the end.
-        half: Whether it ended in half precision.
-        followed: Where the slices were followed with SAM 2's memory: what was found on each, by slice number.
+        notes: Notes for the user, including those of the job and the fallbacks.
+        seconds: Seconds of each stage.
+        model: The model's weights.
+        device: Device that computed the last slices, e.g. ``cuda:0`` or ``cpu``.
+        rungs: Sentences about the fallbacks when memory ran out, in order; empty if it did not.
+        embedded: Number of slices that had to be embedded; the others were cached by an earlier run.
+        pairs: Number of support pairs that prompted the last slices.
+        half: Whether the last slices were computed in half precision.
+        followed: Results by slice index, if the slices were tracked with SAM 2's memory; empty otherwise.
     """
 
     segmentation: Segmentation
@@ -66,7 +66,7 @@ class VolumeResult:
 def put_back(
     masks: npt.NDArray[np.uint8], support: SupportSet, view: SliceView, geometry: VolumeGeometry
 ) -> Segmentation:
-    """Segments on a grid from turned slices ``(S, N, H, W)``, named and coloured as in the support."""
+    """Return oriented masks ``(S, N, H, W)`` as segments on the grid, with names and colours of the support."""
     segments = []
     for n, name in enumerate(support.objects):
         volume = np.zeros(geometry.shape_kji, np.uint8)

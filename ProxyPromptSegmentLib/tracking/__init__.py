@@ -1,1 +1,1 @@
-"""Segmenting frame by frame with SAM 2's memory."""
+"""Tracking of objects from frame to frame with SAM 2's memory."""

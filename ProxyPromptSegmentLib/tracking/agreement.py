@@ -1,8 +1,8 @@
-"""Whether the proxy prompt alone and the prediction with memory show the same: a tracker's doubt about itself.
+"""Agreement of the proxy prompt alone and the prediction with memory, by which a tracker checks itself.
 
-A memory can drift and then confirms itself from frame to frame. The proxy prompt knows nothing of earlier frames, so
-where the two differ, one of them is wrong, and somebody should look. What the supports' masks say through the
-Selective Map costs nothing and raises suspicion; a second decoding without memories decides.
+A memory can drift and then confirms itself from frame to frame. The proxy prompt does not depend on earlier frames, so
+where the two disagree, one of them is wrong, and the frame should be reviewed. The prior, the supports' masks through
+the Selective Map, is a free first test; a second decoding without memories then decides.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
 # Provisional, as `choices.DISAGREEMENT`.
-STRONG_DISAGREEMENT = 0.25  # Dice below which the memory is dropped, if the proxy alone is confident
+STRONG_DISAGREEMENT = 0.25  # Dice below which the memory is dropped, if the proxy prompt alone is confident
 CONFIDENT = 0.7  # presence times estimated IoU
-CHECK_EVERY = 8  # frames; where there is no prior to be suspicious by, or where it was wrong
+CHECK_EVERY = 8  # frames between checks without a prior, or after a false alarm of the prior
 EXACT = "exact"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What the comparison on one frame found.
+    """The result of the comparison on one frame.
 
     Attributes:
-        values: 0..1 for each object, ``(N,)``; nan where not checked.
-        disagrees: bool ``(N,)``.
-        reanchored: Objects whose memory is to be dropped, bool ``(N,)``.
-        decoded: The prediction, in which the proxy alone answers for these objects.
-        asked_from: Frame number from which each object's prior is asked again, after a false alarm.
+        values: Agreement of each object, 0..1, ``(N,)``; NaN if not checked.
+        disagrees: Whether proxy prompt and memory disagree, bool ``(N,)``.
+        reanchored: Whether the memory is to be dropped, bool ``(N,)``.
+        decoded: The prediction; for reanchored objects, that of the proxy prompt alone.
+        asked_from: Number of the frame from which each object's prior is tested again, after a false alarm.
     """
 
     values: np.ndarray
@@ -48,7 +48,7 @@ class Agreement:
 
     @staticmethod
     def unchecked(decoded: Decoded, asked_from: tuple[int, ...]) -> Agreement:
-        """Of a frame on which nothing was compared."""
+        """Return the result of a frame on which nothing was compared."""
         none = np.zeros(decoded.logits.shape[1], bool)
         return Agreement(
             values=np.full(len(none), np.nan, np.float32),
@@ -60,13 +60,13 @@ class Agreement:
 
 
 class AgreementCheck:
-    """Compares, and says where the memory should be dropped; keeps no state of its own."""
+    """A comparison of proxy prompt and memory, which also decides whether to drop the memory; stateless."""
 
     def __init__(self, how: bool | str, threshold: float, reanchor: bool) -> None:
-        """Makes the check.
+        """Configure the check.
 
         Args:
-            how: False never checks, True cheaply, ``exact`` decodes every frame twice.
+            how: False never checks, True tests the prior first, ``exact`` decodes every frame twice.
             threshold: Dice below which the two disagree.
             reanchor: Whether a memory may be dropped at all.
         """
@@ -83,16 +83,16 @@ class AgreementCheck:
         since: int,
         asked_from: tuple[int, ...],
     ) -> Agreement:
-        """Compares on one frame.
+        """Compare proxy prompt and memory on one frame.
 
         Args:
             decode: Decodes without memories.
-            features: The frame.
+            features: The embedding of the frame.
             prompt: Its proxy prompt, of ``N`` objects.
             decoded: The prediction with memory.
-            banks: The memory of each object; without one there is nothing to compare.
+            banks: The memory of each object; objects with an empty one are not compared.
             frame: Number of the frame in the order of tracking.
-            since: Frames since the support was chosen.
+            since: Number of frames since the support was set.
             asked_from: See `Agreement`.
         """
         found = Agreement.unchecked(decoded, asked_from)
@@ -120,8 +120,8 @@ class AgreementCheck:
                 if not found.disagrees[track]:  # a false alarm
                     later[track] = frame + CHECK_EVERY
             found = replace(found, asked_from=tuple(later))
-        # What somebody gave outranks the proxy prompt. A proxy prompt that sees nothing drops no memory either: to
-        # bridge such frames is what the memory is for.
+        # Masks given by the user outrank the proxy prompt. A proxy prompt that sees nothing does not drop a memory
+        # either, because the memory serves to bridge such frames.
         strong = (dice < min(STRONG_DISAGREEMENT, self.threshold)) & (sure >= CONFIDENT)
         strong &= [not banks[track].has_given for track in tracks]
         if not self.reanchor or not strong.any():
@@ -135,15 +135,15 @@ class AgreementCheck:
 
 
 def prior_agreement(prompt: Prompt, decoded: Decoded, valid: torch.Tensor) -> torch.Tensor:
-    """Soft Dice ``2 sum(p q) / sum(p^2 + q^2)`` of the prior and the prediction averaged to its grid.
+    """Return the soft Dice ``2 sum(p q) / sum(p^2 + q^2)`` of the prior and the prediction averaged to its grid.
 
     Args:
-        prompt: With a prior ``(1, N, g, g)``.
+        prompt: A prompt with a prior ``(1, N, g, g)``.
         decoded: The prediction of the same objects.
         valid: Positions that are not padding, bool ``(1, g, g)``.
 
     Returns:
-        ``(N,)``; 1 where neither shows anything.
+        Soft Dice ``(N,)``; 1 where neither shows anything.
     """
     assert prompt.prior is not None
     prior = prompt.prior[0].float() * valid
@@ -155,7 +155,7 @@ def prior_agreement(prompt: Prompt, decoded: Decoded, valid: torch.Tensor) -> to
 
 
 def mask_agreement(first: Decoded, second: Decoded, prompt: Prompt, valid: torch.Tensor) -> torch.Tensor:
-    """Dice of two predictions from one prompt on the decoder's own grid, ``(N,)``; 1 where both are empty."""
+    """Return the Dice of two predictions from one prompt, on the decoder's grid, ``(N,)``; 1 where both are empty."""
     size = first.logits.shape[-2:]
     inside = functional.interpolate(valid.unsqueeze(1).float(), size=size, mode="nearest")[0]
     one, other = ((_gated(decoded, prompt)[0] > THRESHOLD) * inside for decoded in (first, second))
@@ -164,7 +164,7 @@ def mask_agreement(first: Decoded, second: Decoded, prompt: Prompt, valid: torch
 
 
 def prompt_of(prompt: Prompt, tracks: Iterable[int]) -> Prompt:
-    """The prompt of some objects."""
+    """Return the prompt for some of the objects."""
     index = list(tracks)
 
     def some(value: torch.Tensor | None) -> torch.Tensor | None:
@@ -182,7 +182,7 @@ def prompt_of(prompt: Prompt, tracks: Iterable[int]) -> Prompt:
 
 
 def decoded_of(decoded: Decoded, tracks: Iterable[int]) -> Decoded:
-    """The answers for some objects."""
+    """Return the predictions for some of the objects."""
     index = list(tracks)
     return Decoded(
         logits=decoded.logits[:, index],
@@ -193,10 +193,10 @@ def decoded_of(decoded: Decoded, tracks: Iterable[int]) -> Decoded:
 
 
 def decoded_joined(parts: Sequence[tuple[Iterable[int], Decoded]]) -> Decoded:
-    """One answer from those for some objects each, in the order of the objects.
+    """Join predictions for disjoint groups of objects to one, in the order of the objects.
 
     Args:
-        parts: Objects, and the answer for these.
+        parts: Numbers of the objects, and the predictions for them.
     """
     tracks = [int(track) for some, _ in parts for track in some]
     order = [tracks.index(n) for n in range(len(tracks))]
@@ -213,14 +213,14 @@ def decoded_joined(parts: Sequence[tuple[Iterable[int], Decoded]]) -> Decoded:
 
 
 def _gated(decoded: Decoded, prompt: Prompt) -> torch.Tensor:
-    """Probability times presence, ``(1, N, h, w)``."""
+    """Return probability times presence, ``(1, N, h, w)``."""
     probability = torch.sigmoid(decoded.logits.float())
     score = presence_of(decoded, prompt)
     return probability if score is None else probability * torch.sigmoid(score.float())[..., None, None]
 
 
 def _confidence_where_shown(decoded: Decoded, prompt: Prompt) -> torch.Tensor:
-    """Presence times estimated IoU of the objects that are shown, else 0; ``(N,)``."""
+    """Return presence times estimated IoU for objects with a mask, 0 for others; ``(N,)``."""
     shown = (_gated(decoded, prompt)[0] > THRESHOLD).flatten(1).any(dim=1)
     sure = decoded.quality[0].float().clamp(0, 1)
     if (score := presence_of(decoded, prompt)) is not None:
@@ -229,5 +229,5 @@ def _confidence_where_shown(decoded: Decoded, prompt: Prompt) -> torch.Tensor:
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    """On the processor."""
+    """Return the tensor as a float32 array."""
     return tensor.float().cpu().numpy()

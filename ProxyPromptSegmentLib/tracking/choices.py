@@ -1,4 +1,4 @@
-"""The modes of tracking and the threshold of its self-check, by themselves: who names one needs no torch."""
+"""The modes of tracking and the threshold of its self-check, separate from the tracker to avoid importing torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import Enum
 
 
 class TrackingMode(str, Enum):
-    """What a prediction is made from; the values are the words of the command line and of reports.
+    """The inputs of a tracker's predictions; the values are used by the command line and in reports.
 
     Attributes:
         PROXY_AND_BANK: The proxy prompt and the memories of earlier frames.
-        PROXY_ONLY: The proxy prompt alone: each frame is judged on its own.
+        PROXY_ONLY: The proxy prompt alone: each frame is segmented independently.
         BANK_ONLY: SAM 2 without a proxy prompt, which begins with given frames.
     """
 
@@ -18,12 +18,12 @@ class TrackingMode(str, Enum):
     PROXY_ONLY = "proxy_only"
     BANK_ONLY = "bank_only"
 
-    __str__ = str.__str__  # the same word in every Python, also inside an f-string
+    __str__ = str.__str__  # the value in every Python version, also inside an f-string
 
 
 PROMPTED_MODES = (TrackingMode.PROXY_AND_BANK, TrackingMode.PROXY_ONLY)
-"""Those that a support prompts; the first is the default."""
+"""The modes that use a proxy prompt; the first is the default."""
 
 DISAGREEMENT = 0.5
-"""Dice of proxy prompt and memory below which the two disagree. Provisional: to be set on the validation sweep, with
-the share of frames that is reported against their Dice."""
+"""Dice of proxy prompt and memory below which the two disagree. Provisional: to be set on the validation sweep, by the
+share of reported frames and their Dice."""

@@ -1,7 +1,7 @@
-"""Clicks on a frame that is being followed: joined to its proxy prompt, and decoded again.
+"""Correction of a tracked frame by clicks, which are joined to its proxy prompt and decoded again.
 
-Called by `Tracker.correct` alone, which neither a command nor the panel offers yet; corrections of frames are built
-on both.
+Only `Tracker.correct` calls it, which neither a command nor the panel offers yet; both are the basis for correcting
+frames.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ def clicked(
     where: np.ndarray,
     labels: Sequence[int],
 ) -> tuple[FramePrediction, FrameMemory]:
-    """Decodes one object of a frame again, with clicks.
+    """Decode one object of a frame again, with clicks.
 
     Args:
-        backbone: With a memory.
+        backbone: A backbone with a memory.
         present: The frame.
         prompt: The proxy prompt of this object.
-        known: What is remembered of it.
-        where: Clicks in the network's square, ``(P, 2)``.
-        labels: 1 inside, 0 outside.
+        known: The memories of this object.
+        where: Clicks ``(x, y)`` in pixels of the network's square, ``(P, 2)``.
+        labels: For each click 1 inside or 0 outside of the object.
 
     Returns:
-        What is said of the object now, and its memory as that of a given mask.
+        The new prediction of the object, and its memory as that of a given mask.
     """
     encoded = present.encoded
     device = encoded.features.top.device

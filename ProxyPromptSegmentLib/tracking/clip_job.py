@@ -1,4 +1,4 @@
-"""The job of following a clip: its support, and how its frames are oriented."""
+"""Planning of the job for a clip: its support, and the orientation of its frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plan_clip(cases: Sequence[SupportCase], source: FrameSource, objects: Sequen
     """Choose the support slices for a clip; see `plan`.
 
     Args:
-        cases: At least one support.
+        cases: The supports, at least one.
         source: The clip; none of its frames is read.
         objects: Names of the objects; by default all that every support has.
 
@@ -30,10 +30,10 @@ def plan_clip(cases: Sequence[SupportCase], source: FrameSource, objects: Sequen
 
 
 def _still(source: FrameSource, cases: Sequence[SupportCase]) -> Volume:
-    """Return what `plan` has to know of a clip: a volume of one slice like its frames, with meaningless intensities.
+    """Return a stand-in of a clip for `plan`: a volume of one slice like its frames, with meaningless intensities.
 
-    Beside supports that are grey pictures stored in colours, a grey clip counts as coloured: they are of one kind.
-    Where millimetres are not known it is a picture, which `has_place` recognises by the suffix.
+    If the supports are grey pictures stored in colours, a grey clip counts as coloured too. If millimetres are not
+    known, the stand-in is a picture, which `has_place` recognises by the suffix.
     """
     colour = source.rgb or all(case.volume.is_rgb and _is_grey(case.volume.array) for case in cases)
     array = np.zeros((*source.geometry.shape_kji, *([3] if colour else [])), np.float32)
@@ -43,5 +43,5 @@ def _still(source: FrameSource, cases: Sequence[SupportCase]) -> Volume:
 
 
 def _is_grey(rgb: npt.NDArray[np.float32]) -> bool:
-    """Return whether red, green and blue are the same but for what lossy compression does to them."""
+    """Return whether red, green and blue are equal, apart from artefacts of lossy compression."""
     return float(np.mean(np.ptp(rgb, axis=-1) > _GREY_TOLERANCE)) < 1e-3

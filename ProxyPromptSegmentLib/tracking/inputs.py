@@ -1,4 +1,4 @@
-"""Frames, masks and clicks that a tracker is given: checked, and brought to where the networks want them."""
+"""Checks and conversion of the frames, masks and clicks that are given to a tracker."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from ProxyPromptSegmentLib.networks.letterbox import Letterbox
 
 
 def frame_shape(image: np.ndarray, what: str, before: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Rows and columns of a frame that can be used.
+    """Check a frame and return its rows and columns.
 
-    A single NaN would poison the memory, and with it all later frames.
+    A single NaN would spread through the memory to all later frames.
 
     Args:
-        image: ``(H, W)`` or ``(H, W, 3)``.
-        what: What a message calls it.
-        before: Rows and columns of the frames before it.
+        image: The frame, ``(H, W)`` or ``(H, W, 3)``.
+        what: Name of the frame for error messages.
+        before: Rows and columns of the earlier frames; None for the first.
 
     Raises:
-        InputError: If it is no image, has another size than before, or NaN or infinite intensity.
+        InputError: If its shape is not that of an image or differs from earlier frames, or a value is not finite.
     """
     if image.ndim < 2 or image.shape[2:] not in ((), (3,)) or not image.size:
         raise InputError(f"{what} has shape {image.shape}; allowed are (H, W) and (H, W, 3)")
     rows, columns = image.shape[:2]
     if before is not None and (rows, columns) != before:
         raise InputError(
-            f"{what} has {rows} x {columns} pixels, the frames before it {before[0]} x {before[1]}; all frames of a "
-            "sequence must have one size. Skip it, or begin a new sequence."
+            f"{what} has {rows} x {columns} pixels, but earlier frames have {before[0]} x {before[1]}; all frames of a "
+            "sequence must have the same size. Skip it, or begin a new sequence."
         )
     if not np.isfinite(image).all():
-        raise InputError(f"{what} has NaN or infinite intensity; skip it or replace these by numbers")
+        raise InputError(f"{what} has NaN or infinite intensities; skip it or replace them with finite values")
     return rows, columns
 
 
 def window_values(window: tuple[float, float]) -> tuple[float, float]:
-    """An intensity window as plain numbers.
+    """Check an intensity window and return it as floats.
 
     Raises:
-        UsageError: If it is empty.
+        UsageError: If it is empty or not finite.
     """
     if not (np.isfinite(window).all() and window[0] < window[1]):
         raise UsageError(f"the intensity window {tuple(window)} is empty; its low end must be below its high")
@@ -48,19 +48,21 @@ def window_values(window: tuple[float, float]) -> tuple[float, float]:
 
 
 def masks_of_given_frame(image: np.ndarray, masks: np.ndarray, objects: int) -> np.ndarray:
-    """The masks of an annotated frame as ``(N, H, W)``.
+    """Check the masks of an annotated frame and return them as uint8 ``(N, H, W)``.
 
     Args:
         image: The frame.
         masks: 0 or 1, ``(N, H, W)`` or ``(H, W)``.
-        objects: How many there must be; 0 where nobody knows yet.
+        objects: Required number of masks; 0 if not known yet.
 
     Raises:
         InputError: If size or number do not fit.
     """
     stacked = masks if masks.ndim == 3 else masks[None]
     if stacked.shape[1:] != image.shape[:2] or not len(stacked):
-        raise InputError(f"the given frame has shape {image.shape}, its masks {masks.shape}; both must share (H, W)")
+        raise InputError(
+            f"the given frame has shape {image.shape}, its masks {masks.shape}; both must have the same (H, W)"
+        )
     if objects and len(stacked) != objects:
         raise InputError(f"{len(stacked)} masks are given for {objects} objects; give one for each")
     return (stacked > 0).astype(np.uint8)
@@ -69,13 +71,13 @@ def masks_of_given_frame(image: np.ndarray, masks: np.ndarray, objects: int) -> 
 def masks_of_correction(
     mask: np.ndarray, shape: tuple[int, int], track: int, objects: int
 ) -> tuple[list[int], np.ndarray]:
-    """Finds the objects that a given mask corrects.
+    """Return the objects that a given mask corrects, and their masks.
 
     Args:
         mask: 0 or 1; ``(N, H, W)`` for all objects, or ``(H, W)`` or ``(1, H, W)`` for one.
         shape: Rows and columns of the frame.
-        track: The one object.
-        objects: How many there are.
+        track: Number of the object, for a single mask.
+        objects: Number of all objects.
 
     Returns:
         Numbers of the objects, and their masks uint8 ``(n, H, W)``.
@@ -94,18 +96,18 @@ def masks_of_correction(
 
 
 def points_of_correction(points: Sequence[tuple[float, float]], labels: Sequence[int], box: Letterbox) -> np.ndarray:
-    """Brings clicks from the frame into the networks' square.
+    """Convert clicks from the frame to the network's square.
 
     Args:
         points: ``(x, y)`` in pixels, column and row; whole numbers are the centres of pixels.
-        labels: 1 inside or 0 outside, for each.
-        box: Where the frame lies in the square.
+        labels: For each click 1 inside or 0 outside of the object.
+        box: Position of the frame in the square.
 
     Returns:
-        float32 ``(P, 2)``, counted in the same way.
+        ``(x, y)`` in pixels of the square, float32 ``(P, 2)``.
 
     Raises:
-        UsageError: If these are no clicks.
+        UsageError: If points or labels are invalid.
         InputError: If a click lies outside of the frame.
     """
     given = np.asarray(points, np.float32)
@@ -119,18 +121,18 @@ def points_of_correction(points: Sequence[tuple[float, float]], labels: Sequence
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Names for objects that have none."""
+    """Return names for objects without names."""
     return tuple(f"object {n + 1}" for n in range(count))
 
 
 def object_number(wanted: int | str, names: Sequence[str]) -> int:
-    """The number of an object that is given by number or name.
+    """Return the number of an object that is given by number or name.
 
     Raises:
-        UsageError: If there is no such object.
+        UsageError: If the object does not exist.
     """
     if isinstance(wanted, str) and wanted in names:
         return list(names).index(wanted)
     if isinstance(wanted, int) and 0 <= wanted < len(names):
         return wanted
-    raise UsageError(f"there is no object {wanted!r}; the objects are {', '.join(names)}")
+    raise UsageError(f"object {wanted!r} does not exist; the objects are {', '.join(names)}")

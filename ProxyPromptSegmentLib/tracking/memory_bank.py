@@ -1,4 +1,4 @@
-"""What a tracker remembers of one object: ring buffers, so that a long video needs no more memory than a short one.
+"""The memory of a tracker for one object, bounded so that a long video needs no more memory than a short one.
 
 References:
     SAM 2's memory bank: the spatial memories of the last frames, the object pointers of some more, and the memories
@@ -21,24 +21,24 @@ MAX_CONDITIONING = 4
 class MemoryBank:
     """The memories of one track, or of several that are always remembered together.
 
-    A frame is remembered once: what is added last for a frame number takes the place of what was there.
+    A frame is remembered once: a memory replaces an earlier one of the same frame number.
 
     Attributes:
-        memories: Predicted frames whose spatial memory is kept.
-        pointers: Predicted frames whose object pointer is kept.
-        max_conditioning: Given masks that are kept, the nearest.
+        memories: Number of the latest predicted frames whose spatial memory is kept.
+        pointers: Number of the latest predicted frames whose object pointer is kept.
+        max_conditioning: Number of the latest given masks that are kept.
     """
 
     def __init__(
         self, memories: int = MEMORIES, pointers: int = POINTERS, max_conditioning: int = MAX_CONDITIONING
     ) -> None:
-        """Makes an empty bank."""
+        """Create an empty bank."""
         self.memories, self.pointers, self.max_conditioning = memories, pointers, max_conditioning
-        self._predicted: list[FrameMemory] = []  # both in the order of their frames
+        self._predicted: list[FrameMemory] = []  # both sorted by frame
         self._given: list[FrameMemory] = []
 
     def add(self, memory: FrameMemory) -> None:
-        """Remembers a frame; the oldest ones are released."""
+        """Add the memory of a frame; release the oldest ones."""
         predicted = [m for m in self._predicted if m.frame != memory.frame]
         given = [m for m in self._given if m.frame != memory.frame]
         (given if memory.conditioning else predicted).append(memory)
@@ -50,49 +50,49 @@ class MemoryBank:
         self._given = given[-self.max_conditioning :]
 
     def read(self, frame: int) -> list[FrameMemory]:
-        """What frame number ``frame`` may read: given masks, then predicted frames, each in the order of time."""
+        """Return the memories that ``frame`` may use: given masks, then predicted frames, each in the order of time."""
         near = [m for m in self._predicted if 0 < frame - m.frame < max(self.pointers, self.memories + 1)]
         return [m for m in self._given if m.frame < frame] + near
 
     @property
     def has_given(self) -> bool:
-        """Whether somebody gave a mask that is still remembered."""
+        """Whether a mask given by the user is remembered."""
         return bool(self._given)
 
     def clear(self, keep_conditioning: bool = False) -> None:
-        """Forgets everything, or all but the given masks."""
+        """Remove all memories, or all except the given masks."""
         self._predicted = []
         if not keep_conditioning:
             self._given = []
 
     def copy(self) -> MemoryBank:
-        """A bank with the same memories, which are shared and never changed."""
+        """Return a bank with the same memories, which are shared and never changed."""
         other = MemoryBank(self.memories, self.pointers, self.max_conditioning)
         other._predicted, other._given = list(self._predicted), list(self._given)
         return other
 
 
 def _pointer_alone(memory: FrameMemory) -> FrameMemory:
-    """The memory without its spatial part. A slice of that would still hold all of it, hence a tensor of its own."""
+    """Return the memory without its spatial part, replaced by a new empty tensor because a view would keep it alive."""
     return replace(memory, spatial=memory.spatial.new_empty(0)) if memory.spatial.numel() else memory
 
 
 def track_of(memory: FrameMemory, track: int) -> FrameMemory:
-    """One of the tracks that were remembered together."""
+    """Return the memory of one of the tracks that were remembered together."""
     return replace(memory, spatial=memory.spatial[track : track + 1], pointer=memory.pointer[track : track + 1])
 
 
 def joined(banks: Sequence[MemoryBank], frame: int) -> list[tuple[list[int], list[FrameMemory]]]:
-    """Finds the tracks that remember the same frames, which a network can decode together.
+    """Group the tracks that remember the same frames, which a network can decode together.
 
     Tracks differ only for a while after one of them was corrected or re-anchored.
 
     Args:
-        banks: One for each track.
-        frame: Number of the frame that reads.
+        banks: The bank of each track.
+        frame: Number of the frame to decode.
 
     Returns:
-        Tracks, and their memories joined in that order; every track is in one group.
+        For each group its tracks, and their memories joined in that order; every track is in exactly one group.
     """
     readable = [bank.read(frame) for bank in banks]
     groups: dict[tuple, list[int]] = {}
@@ -103,7 +103,7 @@ def joined(banks: Sequence[MemoryBank], frame: int) -> list[tuple[list[int], lis
 
 
 def _together(tracks: list[list[FrameMemory]]) -> list[FrameMemory]:
-    """One list of memories of several tracks from a list for each."""
+    """Join the memories of several tracks frame by frame."""
     if len(tracks) == 1:
         return tracks[0]
     return [

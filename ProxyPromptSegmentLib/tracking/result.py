@@ -1,4 +1,4 @@
-"""The result of following frames: masks packed to a few bytes, and a few numbers for each frame."""
+"""The result of tracking: compressed masks, and a few values for each frame."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ UNUSABLE = "it cannot be used"
 
 @dataclass(kw_only=True)
 class FramesResult:
-    """The result of following a clip, a sequence or the slices of a volume; the same for every face.
+    """The result of tracking through a clip, a sequence or the slices of a volume; the same for all interfaces.
 
     Attributes:
         objects: Names of the ``N`` objects.
         shape: Rows and columns of a frame.
         colors: Red, green, blue in 0..1 of each object, as in the support.
         terminologies: Slicer's terminology entry of each object, or None.
-        count: Number of frames of the target; None where the target does not say.
-        wanted: How many frames were asked for; None where the target does not say how many it has.
-        done: What was found, by frame number.
-        skipped: Why a frame could not be used, by frame number.
+        count: Number of frames of the target; None if unknown.
+        wanted: Number of requested frames; None if the target's number of frames is unknown.
+        done: Results of the segmented frames, by frame index.
+        skipped: Why a frame could not be used, by frame index.
         window: Intensities that were mapped to 0..1.
         cancelled: Whether the run was cancelled between two frames.
-        notes: What the user should know; the fallbacks are among them.
-        seconds: Time of each stage; reading the frames counts as ``segmentation``.
-        model: The weights; None before anything was computed.
-        device: Where it ended, such as ``cuda:0`` or ``cpu``.
-        rungs: Sentences about what was done because memory ran out, in order; empty where it did not.
-        half: Whether it ended in half precision.
+        notes: Notes for the user, including the fallbacks.
+        seconds: Seconds of each stage; reading the frames counts as ``segmentation``.
+        model: The model's weights; None before anything was computed.
+        device: Device that computed the last frames, e.g. ``cuda:0`` or ``cpu``.
+        rungs: Sentences about the fallbacks when memory ran out, in order; empty if it did not.
+        half: Whether the last frames were computed in half precision.
     """
 
     objects: tuple[str, ...]
@@ -60,12 +60,12 @@ class FramesResult:
     _packed: dict[int, bytes] = field(default_factory=dict)
 
     def keep(self, index: int, masks: Masks, found: FrameResult) -> None:
-        """Keep the masks ``(N, H, W)`` of a frame. A mask is a few smooth outlines, so its bits pack very well."""
+        """Store masks ``(N, H, W)`` and result of a frame; masks have few smooth contours, so they compress well."""
         self._packed[index] = zlib.compress(np.packbits(masks).tobytes(), 1)
         self.done[index] = found
 
     def masks(self, index: int) -> Masks | None:
-        """Return the masks of a frame, uint8 ``(N, H, W)``; None if it was not done."""
+        """Return the masks of a frame, uint8 ``(N, H, W)``; None if it was not segmented."""
         if index not in self._packed:
             return None
         shape = (len(self.objects), *self.shape)
@@ -73,13 +73,13 @@ class FramesResult:
         return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape)
 
     def masks_of(self, numbers: Iterable[int]) -> Iterator[Masks]:
-        """Yield the masks of some frames, one after another; empty where a frame was not done."""
+        """Yield the masks of some frames, one after another; empty ones for frames that were not segmented."""
         for index in numbers:
             masks = self.masks(index)
             yield np.zeros((len(self.objects), *self.shape), np.uint8) if masks is None else masks
 
     def stacked_masks(self) -> Masks:
-        """Return the masks of all frames from 0 on, uint8 ``(T, N, H, W)``; 0 where not done."""
+        """Return the masks of all frames from 0 on, uint8 ``(T, N, H, W)``; 0 for frames that were not segmented."""
         stacked = np.zeros((self.length, len(self.objects), *self.shape), np.uint8)
         for index, masks in zip(self.done, self.masks_of(self.done), strict=True):
             stacked[index] = masks
@@ -90,7 +90,7 @@ class FramesResult:
 
         Args:
             name: Name of the attribute.
-            missing: Its value where a frame was not done.
+            missing: The value for frames that were not segmented.
         """
         stacked = np.full((self.length, len(self.objects)), missing, np.float32)
         for index, found in self.done.items():
@@ -99,24 +99,24 @@ class FramesResult:
 
     @property
     def is_done(self) -> npt.NDArray[np.bool_]:
-        """Which frames from 0 on were done, bool ``(T,)``."""
+        """Which frames from 0 on were segmented, bool ``(T,)``."""
         done = np.zeros(self.length, bool)
         done[list(self.done)] = True
         return done
 
     @property
     def length(self) -> int:
-        """Number ``T`` of frames from 0 on: all of the target, or those up to the last one that was looked at."""
+        """Number ``T`` of frames from 0 on: all of the target, or those up to the last one read if that is unknown."""
         return self.count if self.count is not None else max(self.seen, default=-1) + 1
 
     @property
     def seen(self) -> list[int]:
-        """Numbers of the frames that were looked at, in order."""
+        """Indices of the frames that were segmented or skipped, in order."""
         return sorted({*self.done, *self.skipped})
 
     @property
     def disagreeing(self) -> dict[int, list[str]]:
-        """Objects about which proxy prompt and memory disagree, by frame number."""
+        """Objects about which proxy prompt and memory disagree, by frame index."""
         return {
             index: [name for name, wrong in zip(self.objects, found.disagrees, strict=True) if wrong]
             for index, found in sorted(self.done.items())
@@ -128,8 +128,8 @@ def frames_of_volume(found: VolumeResult, slices: Sequence[int], window: tuple[f
     """Return the result of a volume as that of frames, one for each slice.
 
     Args:
-        found: The volume's; where its slices were not followed, agreement is unknown.
-        slices: The slices that were asked for.
+        found: The result of the volume; if its slices were not tracked, agreement is NaN.
+        slices: The requested slices.
         window: Intensities that were mapped to 0..1.
     """
     result = FramesResult(
@@ -157,7 +157,7 @@ def frames_of_volume(found: VolumeResult, slices: Sequence[int], window: tuple[f
 
 
 def _unfollowed(found: VolumeResult, index: int) -> FrameResult:
-    """Return what was found on a slice that was segmented without a memory."""
+    """Return the result of a slice that was segmented without a memory."""
     count = len(found.objects)
     return FrameResult(
         area_px=found.masks[index].sum(axis=(1, 2), dtype=np.int64),

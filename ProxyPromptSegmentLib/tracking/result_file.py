@@ -1,4 +1,4 @@
-"""Writing the masks of frames that were followed."""
+"""Writing of the masks of tracked frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_frames(path: Path | str, found: FramesResult, source: FrameSource) -> 
     Args:
         path: Output path; its suffix selects the format, see `mask_files`.
         found: The masks, with names and colours of the objects.
-        source: The frames that were followed.
+        source: The tracked frames.
 
     Returns:
         Notes for the user, as sentences.
@@ -37,9 +37,9 @@ def write_frames(path: Path | str, found: FramesResult, source: FrameSource) -> 
 
 
 def _numbers_in_file(path: Path, source: FrameSource, found: FramesResult) -> list[int]:
-    """Return the frames that a file of masks gets.
+    """Return the indices of the frames to write into a file of masks.
 
-    A file that does not say which frames it has begins with frame 0, so that slice n of it is frame n.
+    Formats that do not store frame indices begin with frame 0, so that slice n is frame n.
     """
     says = path.name.lower().endswith((".seq.nrrd", ".seq.nhdr")) or not path.suffix
     if source.kind == "volume":

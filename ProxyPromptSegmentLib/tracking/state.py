@@ -1,4 +1,4 @@
-"""What a tracker says of a frame, and what it holds of a sequence between two frames."""
+"""The prediction of a tracker for a frame, and its state between two frames."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ class FramePrediction:
     """The prediction for one frame and ``N`` objects.
 
     Attributes:
-        index: Number of the frame, as the caller counts.
-        probability: Of the mask, without presence; float32 ``(N, H, W)``.
-        presence: Probability that the object is in the frame at all, ``(N,)``.
-        quality: The decoder's estimate of its own IoU, 0..1, ``(N,)``.
-        agreement: How far the proxy prompt alone and the prediction with memory say the same, 0..1, ``(N,)``; nan
-            where this was not checked.
-        disagrees: Where they do not, and somebody should look, bool ``(N,)``.
-        reanchored: Objects whose memory was dropped here, so that the proxy prompt alone speaks; bool ``(N,)``.
+        index: The caller's number of the frame.
+        probability: Probability of each pixel, without presence; float32 ``(N, H, W)``, 0..1.
+        presence: Probability that the frame shows the object at all, ``(N,)``.
+        quality: The decoder's estimate of its mask's IoU, 0..1, ``(N,)``.
+        agreement: Agreement of the proxy prompt alone and the prediction with memory, 0..1, ``(N,)``; NaN if not
+            checked.
+        disagrees: Whether the two disagree, so that the frame should be reviewed; bool ``(N,)``.
+        reanchored: Whether the memory was dropped, so that the prediction is that of the proxy prompt alone; bool
+            ``(N,)``.
     """
 
     index: int
@@ -43,11 +44,11 @@ class FramePrediction:
     reanchored: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
     def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
-        """Masks uint8 ``(N, H, W)``: probability times presence above the threshold, of this frame alone."""
+        """Return masks uint8 ``(N, H, W)``: 1 where probability times presence exceeds the threshold."""
         return (self.probability * self.presence[:, None, None] > threshold).astype(np.uint8)
 
     def confidence(self, threshold: float = THRESHOLD) -> np.ndarray:
-        """0..1 for each object: the estimated IoU lowered by doubt in presence where shown, else of absence."""
+        """Return the confidence of each object, 0..1, ``(N,)``; see `confidence_of`."""
         shown = self.masks(threshold).any(axis=(-2, -1))
         return confidence_of(shown, self.quality, self.presence)
 
@@ -55,12 +56,12 @@ class FramePrediction:
 def frame_result(
     prediction: FramePrediction, masks: npt.NDArray[np.uint8], confidence: npt.NDArray[np.float32] | None = None
 ) -> FrameResult:
-    """Return what a prediction and the masks that were made of it say of a frame.
+    """Return the result of a frame from its prediction and its masks.
 
     Args:
-        prediction: For ``N`` objects; its probability is not used.
+        prediction: The prediction of ``N`` objects; its probability is not used.
         masks: uint8 ``(N, H, W)``.
-        confidence: Of the masks, ``(N,)``; by default by `confidence_of`.
+        confidence: Confidence of the masks, ``(N,)``; by default by `confidence_of`.
     """
     if confidence is None:
         confidence = confidence_of(masks.any(axis=(1, 2)), prediction.quality, prediction.presence)
@@ -76,16 +77,16 @@ def frame_result(
 
 @dataclass(frozen=True, kw_only=True)
 class Present:
-    """The last frame: it can still be corrected or predicted anew, and enters the banks when time goes on.
+    """The last frame, which can still be corrected or predicted again, and enters the banks with the next frame.
 
     Attributes:
-        frame: Number in the order of tracking.
+        frame: Number of the frame in the order of tracking.
         encoded: Its embedding.
-        prediction: What was said of it.
-        memories: What will be remembered of it, one for each object; empty where nothing is remembered.
-        agreed: What comparing proxy prompt and memory found.
-        corrected: Objects that somebody corrected.
-        stale: Whether the objects were switched since.
+        prediction: Its prediction.
+        memories: Its memory for each object; empty if none will be remembered.
+        agreed: The comparison of proxy prompt and memory.
+        corrected: Numbers of the objects that the user corrected.
+        stale: Whether the objects were switched since the prediction.
     """
 
     frame: int
@@ -99,12 +100,12 @@ class Present:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """A moment of tracking, to which `Tracker.return_to` goes back.
+    """The state of a tracker at one moment, which `Tracker.return_to` restores.
 
     Attributes:
         banks: The memory of each object.
         frame: Number of the next frame in the order of tracking.
-        begun: Number of the frame from which the support speaks.
+        begun: Number of the frame from which the current support is used.
         index: The caller's number of the next frame.
         shape: Rows and columns of the frames; None before the first.
         asked_from: See `Agreement`.
@@ -121,7 +122,7 @@ class Moment:
 
 
 def answer_of(decoded: Decoded, prompt: Prompt, box: Letterbox) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probability ``(N, H, W)``, presence and quality ``(N,)`` of one frame."""
+    """Return probability ``(N, H, W)``, presence and quality ``(N,)`` of one frame."""
     probability = torch.sigmoid(logits_to_slice(decoded.logits[0], box)).cpu().numpy()
     quality = decoded.quality[0].float().clamp(0, 1)
     score = presence_of(decoded, prompt)
@@ -131,7 +132,7 @@ def answer_of(decoded: Decoded, prompt: Prompt, box: Letterbox) -> tuple[np.ndar
 
 
 def unchecked(index: int, probability: np.ndarray, presence: np.ndarray, quality: np.ndarray) -> FramePrediction:
-    """A prediction that was not compared with the proxy prompt."""
+    """Return a prediction that was not compared with the proxy prompt."""
     none = np.zeros(len(presence), bool)
     doubt = np.full(len(presence), np.nan, np.float32)
     return FramePrediction(
@@ -146,26 +147,26 @@ def unchecked(index: int, probability: np.ndarray, presence: np.ndarray, quality
 
 
 def given_answer(index: int, masks: np.ndarray) -> FramePrediction:
-    """What given masks ``(N, H, W)`` say of their objects."""
+    """Return given masks ``(N, H, W)`` as a prediction."""
     there = np.asarray(masks.any(axis=(-2, -1)), np.float32)
     return unchecked(index, masks.astype(np.float32), there, np.ones(len(masks), np.float32))
 
 
 def objects_of(prediction: FramePrediction, tracks: Sequence[int]) -> FramePrediction:
-    """The prediction of some objects."""
+    """Return the prediction for some of the objects."""
     return FramePrediction(index=prediction.index, **{name: getattr(prediction, name)[list(tracks)] for name in ARRAYS})
 
 
 def with_objects(
     present: Present, tracks: Sequence[int], answer: FramePrediction, memories: Sequence[FrameMemory]
 ) -> Present:
-    """The frame with a correction of some objects.
+    """Return the last frame with a correction of some objects.
 
     Args:
         present: The frame as predicted.
-        tracks: The objects.
-        answer: What is said of these now.
-        memories: What is to be remembered of these, one each; empty where nothing is remembered.
+        tracks: Numbers of the corrected objects.
+        answer: Their corrected prediction.
+        memories: Their memories, one each; empty if none will be remembered.
     """
     arrays = {name: getattr(present.prediction, name).copy() for name in ARRAYS}
     for name in ARRAYS:

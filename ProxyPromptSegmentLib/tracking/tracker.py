@@ -1,8 +1,8 @@
-"""SAM 2 follows objects frame by frame, prompted only by another patient's annotated frames.
+"""The tracker: SAM 2 tracks objects frame by frame, prompted only by another patient's annotated frames.
 
-Strictly causal: a frame sees what came before it and nothing else, and what is kept is bounded. The proxy prompt
-depends on the frame's own features, so it is computed anew for each frame and stands for the object all the time,
-where SAM 2 alone knows it only from its first frame.
+Tracking is strictly causal: a frame depends on earlier frames only, and the memory is bounded. The proxy prompt depends
+on the frame's features, so it is computed for each frame and describes the object throughout, whereas SAM 2 alone knows
+it only from its first frame.
 
 References:
     Proxy Prompt, section 3.3; SAM 2's memory bank. Comparing the proxy prompt with the memory is not in the papers.
@@ -49,11 +49,11 @@ __all__ = ["FramePrediction", "Moment", "Tracker", "TrackingMode"]
 
 
 class Tracker:
-    """Follows the objects of a support through a sequence of frames.
+    """A tracker of a support's objects through a sequence of frames.
 
     Attributes:
         segmenter: Model and device.
-        mode: What predictions are made from; SAM 2 without a proxy prompt begins with given frames (`anchor`).
+        mode: The inputs of predictions; SAM 2 without a proxy prompt begins with given frames (`anchor`).
         names: The ``N`` objects.
     """
 
@@ -66,29 +66,27 @@ class Tracker:
         reanchor: bool = True,
         max_conditioning: int = MAX_CONDITIONING,
     ) -> None:
-        """Makes a tracker; `start` gives it a support.
+        """Create a tracker; `start` gives it a support.
 
         Args:
-            segmenter: Its model has a backbone with a memory.
-            mode: A `TrackingMode`, or its word.
+            segmenter: A segmenter whose backbone has a memory.
+            mode: A `TrackingMode`, or its value.
             check_agreement: Whether proxy prompt and memory are compared; ``exact`` decodes every frame twice for it.
             disagreement: Dice below which they disagree, see `agreement`.
-            reanchor: Whether the memory is dropped where it disagrees strongly with a confident proxy prompt.
-            max_conditioning: Given masks that are remembered, the nearest.
+            reanchor: Whether the memory is dropped if it disagrees strongly with a confident proxy prompt.
+            max_conditioning: Number of the latest given masks that are remembered.
 
         Raises:
-            UsageError: If the backbone has no memory or an option has a value that is not allowed.
+            UsageError: If the backbone has no memory, or an argument is invalid.
         """
         backbone = segmenter.model.backbone
         if not has_memory(backbone):
-            raise UsageError(
-                f"{backbone.name} has no memory to follow anything with; choose a SAM 2 model, such as sam2-compact"
-            )
+            raise UsageError(f"{backbone.name} has no memory for tracking; choose a SAM 2 model, such as sam2-compact")
         try:
             self.mode = TrackingMode(mode)
         except ValueError as error:
             raise UsageError(
-                f"there is no mode '{mode}' of tracking; choose one of {', '.join(TrackingMode)}"
+                f"tracking mode '{mode}' does not exist; choose one of {', '.join(TrackingMode)}"
             ) from error
         if check_agreement not in (True, False, EXACT):
             raise UsageError(f"check_agreement is {check_agreement!r}; allowed are True, False and '{EXACT}'")
@@ -106,7 +104,7 @@ class Tracker:
 
     @property
     def encoded(self) -> EncodedSlices | None:
-        """The embedding of the last frame."""
+        """The embedding of the last frame; None before the first."""
         return None if self._now.present is None else self._now.present.encoded
 
     def start(
@@ -115,15 +113,16 @@ class Tracker:
         window: tuple[float, float],
         spacing_mm: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        """Begins a sequence.
+        """Begin a sequence.
 
         Args:
-            support: What to follow. In ``bank_only`` its pairs become given frames, and None leaves that to `anchor`.
+            support: The support, with the objects to track. In ``bank_only`` its pairs become given frames; None leaves
+                that to `anchor`.
             window: Intensities mapped to 0 and 1, of the whole sequence.
             spacing_mm: Pixel size (row, column).
 
         Raises:
-            UsageError: If the mode needs a support that is not there, or the window is empty.
+            UsageError: If the mode needs a support and none is given, or the window is empty.
             SupportError: If an object's mask is empty in every pair.
         """
         self._window, self._spacing_mm = window_values(window), spacing_mm
@@ -133,20 +132,20 @@ class Tracker:
             self.switch(support)
 
     def reset(self) -> None:
-        """Forgets all frames, also given ones; a support that is not a given frame stays."""
+        """Forget all frames, including given ones; a support that is not a given frame is kept."""
         self._now = Moment(banks=self._empty_banks(), asked_from=(0,) * len(self.names))
 
     def switch(self, support: SupportSet | PreparedSupport | None) -> None:
-        """Follows another support from the next frame on; nothing that is embedded is embedded again.
+        """Track another support from the next frame on; existing embeddings are reused.
 
-        The banks remember the other objects and are cleared, unless the objects have the same names in the same
-        order.
+        The banks are cleared unless the objects have the same names in the same order, since they remember the other
+        objects.
 
         Args:
-            support: What to follow from now on.
+            support: The new support.
 
         Raises:
-            UsageError: If there is no sequence yet, or the mode cannot use the support.
+            UsageError: If no sequence has begun, or the mode cannot use the support.
             SupportError: If an object's mask is empty in every pair.
         """
         self._begun_window()
@@ -170,21 +169,21 @@ class Tracker:
         window: tuple[float, float] | None = None,
         spacing_mm: tuple[float, float] | None = None,
     ) -> None:
-        """Remembers a frame with given masks before the first step, as SAM 2 is given an annotated first frame.
+        """Remember a frame with given masks before the first step, like the annotated first frame of SAM 2.
 
         Args:
             image: ``(H, W)`` or ``(H, W, 3)``; its size may differ from the sequence's.
             masks: 0 or 1, ``(N, H, W)`` or ``(H, W)``.
-            window: By default the sequence's.
-            spacing_mm: By default the sequence's.
+            window: Intensities mapped to 0 and 1; by default those of the sequence.
+            spacing_mm: Pixel size (row, column); by default that of the sequence.
 
         Raises:
-            UsageError: If there is no sequence yet, or tracking has begun.
-            InputError: If the image is not usable, or the masks have another size or number.
+            UsageError: If no sequence has begun, or tracking has begun already.
+            InputError: If the image cannot be used, or the masks have another size or number.
         """
         default = self._begun_window()
         if self._now.shape is not None:
-            raise UsageError("frames are given before the first step; later ones are corrected, see correct")
+            raise UsageError("frames can be given before the first step only; correct later frames with `correct`")
         frame_shape(image, "the given frame")
         stacked = masks_of_given_frame(image, masks, len(self.names))
         if not self.names:
@@ -194,16 +193,16 @@ class Tracker:
     def step(
         self, image: np.ndarray, index: int | None = None, encoded: EncodedSlices | None = None
     ) -> FramePrediction:
-        """Predicts the next frame; one that cannot be used changes nothing, and `skip` then lets its time pass.
+        """Predict the next frame; an unusable frame changes nothing, and `skip` then advances the time.
 
         Args:
             image: ``(H, W)`` or ``(H, W, 3)``, of the same size in the whole sequence.
-            index: Number to report; by default one more than the last.
-            encoded: The embedding of this very image, if it is there already.
+            index: The caller's number of the frame; by default one more than the last.
+            encoded: The embedding of this image; computed if None.
 
         Raises:
-            InputError: If the frame has another size than the first, or NaN or infinite intensity.
-            UsageError: If there is nothing to follow.
+            InputError: If the frame has another size than the first, or NaN or infinite intensities.
+            UsageError: If no sequence has begun, or no frame was given where the mode needs one.
             DeviceError: If memory runs out.
         """
         window, index = self._begun_window(), self._now.index if index is None else index
@@ -217,19 +216,19 @@ class Tracker:
                     encoded = self.segmenter.encode(image[None], window, self._spacing_mm)
                 self._settle()
                 present = self._predict(encoded, index, self._now.frame)
-        except BaseException:  # an interrupt too: the last frame can then still be corrected
+        except BaseException:  # also on an interrupt, so that the last frame can still be corrected
             self._now = before
             raise
         self._now = replace(self._now, frame=self._now.frame + 1, index=index + 1, shape=shape, present=present)
         return present.prediction
 
     def skip(self, index: int | None = None) -> None:
-        """Lets the time of a frame pass that could not be read; nothing of it is remembered."""
+        """Advance the time by a frame that could not be used; nothing of it is remembered."""
         index = self._now.index if index is None else index
         self._now = replace(self._now, frame=self._now.frame + 1, index=index + 1)
 
     def peek(self, encoded: EncodedSlices, index: int = 0) -> FramePrediction:
-        """What `step` would say of an embedded frame, without remembering it or letting time pass."""
+        """Return the prediction of `step` for an embedded frame, without remembering it or advancing the time."""
         kept = self._now
         try:
             with torch.inference_mode(), memory_may_end(self.segmenter.device):
@@ -240,10 +239,10 @@ class Tracker:
             self._now = kept
 
     def again(self) -> FramePrediction:
-        """Predicts the last frame anew, after a switch, from its embedding; what was corrected there stays.
+        """Predict the last frame again after a switch, from its embedding; its corrections are kept.
 
         Raises:
-            UsageError: If there is no last frame.
+            UsageError: If no frame has been predicted yet.
         """
         present = self._last()
         with torch.inference_mode(), memory_may_end(self.segmenter.device):
@@ -261,18 +260,19 @@ class Tracker:
         points: tuple[Sequence[tuple[float, float]], Sequence[int]] | None = None,
         object_index: int | str = 0,
     ) -> FramePrediction:
-        """Corrects the last frame; later frames read that instead of what was predicted there.
+        """Correct the last frame; later frames use the correction instead of the prediction.
 
-        No command and no panel offers it yet; corrections of frames are built on it.
+        Neither a command nor the panel offers it yet; it is the basis for correcting frames.
 
         Args:
             mask: 0 or 1; ``(N, H, W)`` for all objects, or ``(H, W)`` for one.
             points: All clicks on one object: ``(x, y)`` in pixels (column, row), and 1 inside or 0 outside for each.
                 They are joined to the proxy prompt, and the object is decoded again.
-            object_index: Number or name of the object that is corrected.
+            object_index: Number or name of the object to correct.
 
         Raises:
-            UsageError: If there is no last frame, no such object, or not exactly one of mask and points.
+            UsageError: If no frame has been predicted yet, the object does not exist, or not exactly one of mask and
+                points is given.
             InputError: If the mask has another size, or a click lies outside.
         """
         if (mask is None) == (points is None):
@@ -302,32 +302,32 @@ class Tracker:
         return present.prediction
 
     def mark(self) -> Moment:
-        """The present moment, for `return_to`; as small as the banks."""
+        """Return the current state for `return_to`; it shares the memories of the banks."""
         return replace(self._now, banks=tuple(bank.copy() for bank in self._now.banks))
 
     def return_to(self, moment: Moment) -> None:
-        """Goes on from an earlier moment of the same sequence, for instance in the other direction."""
+        """Continue from an earlier moment of the same sequence, e.g. in the other direction."""
         self._now = replace(moment, banks=tuple(bank.copy() for bank in moment.banks))
 
     def _begun_window(self) -> tuple[float, float]:
-        """The window, which is there once a sequence has begun."""
+        """Return the window of the sequence, or raise an error if none has begun."""
         if self._window is None:
-            raise UsageError("there is no sequence yet; call start first")
+            raise UsageError("no sequence has begun yet; call start first")
         return self._window
 
     def _last(self) -> Present:
-        """The last frame."""
+        """Return the last frame, or raise an error if there is none yet."""
         if self._now.present is None:
             raise UsageError("no frame has been predicted yet; call step first")
         return self._now.present
 
     def _empty_banks(self) -> tuple[MemoryBank, ...]:
-        """A bank for each object, so that one can be corrected or dropped without the others."""
+        """Return an empty bank for each object, so that one can be corrected or dropped without the others."""
         backbone = self._backbone
         return tuple(MemoryBank(backbone.memories, backbone.pointers, self._max_conditioning) for _ in self.names)
 
     def _follow(self, names: tuple[str, ...], keep: bool) -> None:
-        """Follows objects of these names from the next frame on; ``keep`` their memory if they are the same."""
+        """Track objects of these names from the next frame on; ``keep`` their memory if the names are equal."""
         same, self.names = keep and names == self.names, names
         now = replace(self._now, begun=self._now.frame, asked_from=(0,) * len(names))
         if (present := now.present) is not None:
@@ -340,9 +340,9 @@ class Tracker:
     def _give(
         self, image: np.ndarray, masks: np.ndarray, window: tuple[float, float], spacing_mm: tuple[float, float]
     ) -> None:
-        """Remembers an image with given masks ``(N, H, W)``; it takes the time of one frame.
+        """Remember an image with given masks ``(N, H, W)``, which takes the time of one frame.
 
-        After a switch it comes before the last frame, so that this one can still be predicted anew.
+        After a switch it is placed before the last frame, so that this one can still be predicted again.
         """
         present = self._now.present
         frame = self._now.frame if present is None else present.frame
@@ -356,7 +356,7 @@ class Tracker:
         self._now = replace(self._now, frame=self._now.frame + 1, begun=self._now.frame + 1, present=moved)
 
     def _settle(self) -> None:
-        """Lets the last frame enter the banks; doing it twice changes nothing."""
+        """Add the last frame to the banks; a second call changes nothing."""
         present = self._now.present
         if present is None:
             return
@@ -367,17 +367,17 @@ class Tracker:
         self._now = replace(self._now, asked_from=present.agreed.asked_from)
 
     def _prompt(self, features: ImageFeatures) -> Prompt:
-        """The proxy prompt for a frame; of SAM 2 alone an empty one."""
+        """Return the proxy prompt for a frame; an empty one for SAM 2 alone."""
         if self._support is None:
             return Prompt(names=self.names)
         return self.segmenter.model.generator.prompt(features, self._support)
 
     def _predict(self, encoded: EncodedSlices, index: int, frame: int, remember: bool = True) -> Present:
-        """Predicts a frame from the banks as they are, and encodes what will be remembered of it."""
+        """Predict a frame from the current banks, and encode its memory."""
         backbone, features = self._backbone, encoded.features
         banks = self._now.banks
         if self.mode is TrackingMode.BANK_ONLY and not any(bank.has_given for bank in banks):
-            raise UsageError("SAM 2 without proxy prompts follows what it was given; call anchor with a frame first")
+            raise UsageError("SAM 2 without proxy prompts needs a given frame; call anchor first")
         prompt = self._prompt(features)
         groups = joined(banks, frame)
         if len(groups) == 1:

@@ -1,8 +1,8 @@
-"""A volume's slices as frames: followed both ways from the slice that is most like the support.
+"""Tracking through the slices of a volume, in both directions from the slice that is most like the support.
 
-Slice 0 of a volume rarely shows the object, and a memory that begins on nothing begins badly. So tracking begins
-where the proxy prompt alone sees the object best, goes to one end, returns to the first slice's memory, and goes to the
-other end.
+Slice 0 of a volume rarely shows the object, and a memory without the object is a bad start. Tracking therefore begins
+where the proxy prompt alone sees the object best, runs to one end, returns to the memory of the first slice, and runs
+to the other end.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 from ProxyPromptSegmentLib.wording import ranges
 
-# Slices that are looked at first when the beginning is chosen. An object that fills a twelfth of the volume is then not
-# missed; with the halving that follows, 200 slices cost some 20 embeddings, which tracking needs anyway, and as many
-# decodings, a tenth of the work. An embedding of the official size takes 17 MB, so that not all can be kept.
+# Number of slices in the first search for the beginning, so that an object that spans a twelfth of the volume is not
+# missed. With the halving that follows, 200 slices need about 20 embeddings, which tracking needs anyway, and as many
+# decodings, a tenth of the work. An embedding of the official size takes 17 MB, so not all can be cached.
 COARSE = 12
 
 
@@ -43,26 +43,27 @@ def track_volume(
     on_frame: Callable[[FramePrediction], None] | None = None,
     encoded: MutableMapping[int, EncodedSlices] | None = None,
 ) -> SegmentResult:
-    """Segments a stack of slices with the memory of their neighbours.
+    """Segment a stack of slices with the memory of their neighbours.
 
     Args:
-        tracker: Its mode decides; whatever it followed before is forgotten.
+        tracker: The tracker, which begins a new sequence.
         images: ``(S, H, W)`` or ``(S, H, W, 3)``.
-        support: What to follow; in ``bank_only`` a `SupportSet`, whose pairs are given frames.
+        support: The support, with the objects to track; in ``bank_only`` a `SupportSet`, whose pairs are given frames.
         window: Intensities mapped to 0 and 1; by default of the whole stack.
         spacing_mm: Pixel size (row, column).
-        slices: Which of the ``S``; None means all. The distance of slices with others between them is kept.
-        start: The slice to begin with; by default the one most like the support.
-        progress: Told of each slice.
-        cancel: Looked at before each slice.
-        on_frame: Told of each prediction in the order of tracking, with ``index`` into the stack.
-        encoded: Embeddings by slice index, filled here and used again, as in `Segmenter.segment`.
+        slices: 0-based indices of the slices to segment; None means all. Slices between them count as time for the
+            memory.
+        start: Index of the slice to begin with; by default the one most like the support.
+        progress: Informed of each slice.
+        cancel: Checked before each slice.
+        on_frame: Called with each prediction in the order of tracking, with ``index`` into the stack.
+        encoded: Embeddings by slice index, which are reused and completed, as in `Segmenter.segment`.
 
     Returns:
-        The predictions so far; ``cancelled`` says whether they are all, ``notes`` where somebody should look.
+        The predictions so far; ``cancelled`` if some slices are missing; ``notes`` name the slices to review.
 
     Raises:
-        UsageError: If ``start`` or a slice is not there, or the tracker cannot use the support.
+        UsageError: If ``start`` or a slice does not exist, or the tracker cannot use the support.
         InputError: If the stack is constant.
         DeviceError: If memory runs out.
     """
@@ -110,7 +111,7 @@ def track_volume(
 
 @dataclass
 class _Run:
-    """One pass over a stack: its embeddings, and what is in doubt."""
+    """One pass over a stack, with its embeddings and the slices to review."""
 
     tracker: Tracker
     images: np.ndarray
@@ -121,13 +122,13 @@ class _Run:
     disagreeing: dict[int, list[int]] = field(default_factory=dict)
 
     def embeddings(self, indices: list[int]) -> list[EncodedSlices]:
-        """Embeddings of some slices, computed together where they are missing."""
+        """Return the embeddings of some slices; compute missing ones together."""
         segmenter, cache = self.tracker.segmenter, self.waiting if self.kept is None else self.kept
         box = segmenter.letterbox((self.images.shape[1], self.images.shape[2]), self.spacing_mm)
         missing = [
             index
             for index in indices
-            # What the caller kept may be of another stack; what waits here is of this one.
+            # The caller's embeddings may be of another stack; those in `waiting` are of this one.
             if index not in cache
             or (self.kept is not None and cache[index].keys != (segmenter.key(self.images[index], self.window, box),))
         ]
@@ -137,7 +138,7 @@ class _Run:
         return [cache[index] for index in indices]
 
     def step(self, index: int, notes: list[Note]) -> FramePrediction | None:
-        """Predicts a slice; one that cannot be used is noted and skipped."""
+        """Predict a slice; report and skip an unusable one."""
         try:
             return self.tracker.step(self.images[index], index, self.embeddings([index])[0])
         except InputError as error:
@@ -148,15 +149,15 @@ class _Run:
             self.waiting.pop(index, None)
 
     def doubts(self, prediction: FramePrediction) -> None:
-        """Remembers where proxy prompt and memory disagree."""
+        """Record the slices on which proxy prompt and memory disagree."""
         for track in np.flatnonzero(prediction.disagrees):
             self.disagreeing.setdefault(int(track), []).append(prediction.index)
 
     def notes(self) -> list[Note]:
-        """Return a note for each object in doubt."""
+        """Return a note for each object with slices to review."""
         return [
             Note(
-                f"On {len(indices)} slices ({ranges(indices)}) the support alone and the memory of the slices before "
+                f"On {len(indices)} slices ({ranges(indices)}) the proxy prompt alone and the memory of earlier slices "
                 f"disagree about '{self.tracker.names[track]}'; review them."
             )
             for track, indices in sorted(self.disagreeing.items())
@@ -164,18 +165,18 @@ class _Run:
 
 
 def _wanted(count: int, slices: Sequence[int] | None, start: int | None) -> list[int]:
-    """The slices in the order of space."""
+    """Return the requested slices in the order of the stack."""
     wanted = list(range(count)) if slices is None else sorted({int(index) for index in slices})
     outside = [index for index in wanted if not 0 <= index < count]
     if outside:
         raise UsageError(f"slices {outside} do not exist; the stack has {count} slices, counted from 0")
     if start is not None and start not in wanted:
-        raise UsageError(f"tracking is to begin with slice {start}, which is not among the slices to follow")
+        raise UsageError(f"the start slice {start} is not among the slices to track")
     return wanted
 
 
 def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | PreparedSupport) -> SegmentResult:
-    """A result in which nothing is done."""
+    """Return a result without finished slices."""
     count, objects = len(images), len(tracker.names)
     return SegmentResult(
         objects=tracker.names,
@@ -189,7 +190,7 @@ def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | Pr
 
 
 def _enter(result: SegmentResult, prediction: FramePrediction) -> None:
-    """Puts a slice into the result."""
+    """Write a slice into the result."""
     index = prediction.index
     result.probability[index] = prediction.probability
     result.presence[index], result.quality[index] = prediction.presence, prediction.quality
@@ -197,7 +198,7 @@ def _enter(result: SegmentResult, prediction: FramePrediction) -> None:
 
 
 def _area(support: SupportSet | PreparedSupport) -> np.ndarray:
-    """Share of the slice that each object fills in the supports that show it, ``(N,)``."""
+    """Return the mean share of the slice that each object fills in the supports that show it, 0..1, ``(N,)``."""
     if isinstance(support, SupportSet):
         shares = np.stack([pair.masks.mean(axis=(1, 2)) for pair in support.pairs])
     else:
@@ -209,20 +210,20 @@ def _area(support: SupportSet | PreparedSupport) -> np.ndarray:
 def _most_like_the_support(
     run: _Run, wanted: list[int], area: np.ndarray, progress: Progress, cancel: CancelToken
 ) -> int | None:
-    """Finds the slice to begin with: evenly spread ones first, then around the best with half the distance.
+    """Find the slice to begin with: score evenly spread slices, then those around the best at halved distances.
 
-    A slice's score is presence times estimated IoU, averaged over the objects. It is lowered where an object is smaller
-    than in the supports, because at an organ's end a sure little mask says less than a full one in its middle.
+    A slice's score is presence times estimated IoU, averaged over the objects. It is lowered for objects smaller than
+    in the supports, because a small mask at the end of an organ is a worse start than a full one in its middle.
 
     Returns:
-        The slice, or None if it was cancelled.
+        Index of the slice; None if cancelled.
     """
     scores: dict[int, float] = {}
     stride = -(-len(wanted) // COARSE)
-    # From the middle of the first stretch on, so that both ends are as far from a sample as any other place.
+    # Beginning in the middle of the first interval, so that the ends are no farther from a sample than other slices.
     places = list(range((stride - 1) // 2, len(wanted), stride))
     halvings = (stride - 1).bit_length()
-    progress.start(len(places) + 2 * halvings, "looking for the slice most like the support")
+    progress.start(len(places) + 2 * halvings, "searching for the slice most like the support")
     while True:
         fresh = [place for place in places if place not in scores]
         batch = run.tracker.segmenter.batch
@@ -243,7 +244,7 @@ def _most_like_the_support(
 
 
 def _score(prediction: FramePrediction, area: np.ndarray) -> float:
-    """How well a slice shows what the supports show."""
+    """Return how well a slice shows the objects of the supports, 0..1."""
     shown = prediction.masks().mean(axis=(1, 2))
     size = np.minimum(1.0, shown / np.maximum(area, 1e-6))
     return float(np.nan_to_num(np.mean(prediction.presence * prediction.quality * size)))

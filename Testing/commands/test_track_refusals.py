@@ -240,7 +240,7 @@ def test_ctrl_c_while_a_volume_is_searched_for_its_beginning_writes_nothing(
     target, _ = write_case(tmp_path, "new", a_case(2))
     desk = TrackDesk(tmp_path, following)
     before = desk.files()
-    _progress(monkeypatch, 1, stage="looking for the slice most like the support")
+    _progress(monkeypatch, 1, stage="searching for the slice most like the support")
     words = desk.all_words("--progress", support=support, target=target, output=tmp_path / "found.seg.nrrd")
     assert main(words) == 130
     assert "nothing was written" in capsys.readouterr().err

@@ -228,7 +228,7 @@ def test_it_says_where_it_was_read_in_words():
     assert why.sentence == "100 % of what was read lies on 'near' in Case 3, slice 2."
     beside = explain(Segmenter(PatchModel(), "cpu"), job, 2, 10, 10, 1, views=views)
     assert beside.sentence.startswith("Almost nothing of what was read lies on 'rest'; most (")
-    assert beside.sentence.endswith("lies beside it in Case 3, slice 2.")
+    assert beside.sentence.endswith("lies outside of it in Case 3, slice 2.")
     assert why.patch_mm == pytest.approx((6.0, 6.0))
     assert "6 x 6 mm" in why.caveat and "not why it was right" in why.caveat
 
@@ -273,7 +273,7 @@ def test_an_embedding_that_is_there_is_used_and_a_wrong_one_is_not(tiny, tiny_jo
         (1, 1, 49.5, 0, "outside of the slice"),
         (1, -0.6, 1, 0, "outside of the slice"),
         (1, float("nan"), 1, 0, "outside of the slice"),
-        (1, 1, 1, 2, "no object number 2"),
+        (1, 1, 1, 2, "object 2 does not exist"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_a_sentence(tiny, tiny_job, index, row, column, number, told):

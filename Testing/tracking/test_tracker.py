@@ -197,7 +197,7 @@ def test_a_new_sequence_knows_nothing_of_the_last(segmenter, prepared):
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        (np.zeros((40, 50), np.float32), "40 x 50 pixels, the frames before it 40 x 56"),
+        (np.zeros((40, 50), np.float32), "40 x 50 pixels, but earlier frames have 40 x 56"),
         (np.full((40, 56), np.nan, np.float32), "NaN"),
         (np.zeros((40, 56, 4), np.float32), "allowed are"),
         (np.zeros(40, np.float32), "allowed are"),
@@ -484,8 +484,12 @@ def test_corrections_that_make_no_sense_are_refused(segmenter, prepared):
     for error, told, call in (
         (UsageError, "either a mask or points", {}),
         (UsageError, "either a mask or points", {"mask": corner_mask(), "points": ([(1, 1)], [1])}),
-        (UsageError, "no object 'cup'; the objects are box, rest", {"mask": corner_mask(), "object_index": "cup"}),
-        (UsageError, "no object 2", {"mask": corner_mask(), "object_index": 2}),
+        (
+            UsageError,
+            "object 'cup' does not exist; the objects are box, rest",
+            {"mask": corner_mask(), "object_index": "cup"},
+        ),
+        (UsageError, "object 2 does not exist", {"mask": corner_mask(), "object_index": 2}),
         (InputError, r"\(40, 56\) pixels and 2 objects", {"mask": corner_mask()[:20]}),
         (InputError, "pixels and 2 objects", {"mask": np.stack([corner_mask()] * 3)}),
         (InputError, "outside", {"points": ([(56, 3)], [1])}),
@@ -557,7 +561,7 @@ def test_a_support_without_a_proxy_prompt_is_given_as_frames(segmenter, prepared
 @pytest.mark.parametrize(
     ("image", "masks", "told"),
     [
-        (np.zeros((40, 56)), np.zeros((2, 40, 50)), "both must share"),
+        (np.zeros((40, 56)), np.zeros((2, 40, 50)), "both must have the same"),
         (np.zeros((40, 56)), np.zeros((3, 40, 56)), "3 masks are given for 2 objects"),
         (np.full((40, 56), np.inf), np.zeros((2, 40, 56)), "infinite"),
     ],

@@ -168,7 +168,7 @@ def test_progress_counts_the_search_and_the_slices():
     steps = Steps()
     track_volume(sticky(names=("red",)), ball(), sticky_support(("red",)), (0, 1), progress=steps)
     begun = [event for event in steps.events if isinstance(event, tuple)]
-    assert [what for what, _ in begun] == ["looking for the slice most like the support", "tracking"]
+    assert [what for what, _ in begun] == ["searching for the slice most like the support", "tracking"]
     search, tracking = (steps.events[: steps.events.index(begun[1])], steps.events[steps.events.index(begun[1]) :])
     assert sum(e for e in search if isinstance(e, int)) <= begun[0][1] <= 20
     assert sum(e for e in tracking if isinstance(e, int)) == begun[1][1] == 30
@@ -177,7 +177,9 @@ def test_progress_counts_the_search_and_the_slices():
 def test_where_support_and_memory_disagree_a_note_names_the_slices():
     images = spots(*[((8, 8), (40, 40))] * 3, *[((40, 8), (40, 40))] * 3)
     result = track_volume(sticky(reanchor=False), images, sticky_support(), (0, 1), start=0)
-    said = "On 3 slices (3-5) the support alone and the memory of the slices before disagree about 'red'; review them."
+    said = (
+        "On 3 slices (3-5) the proxy prompt alone and the memory of earlier slices disagree about 'red'; review them."
+    )
     assert result.notes == [Note(said)]
 
 
@@ -223,7 +225,7 @@ def test_slices_that_are_not_there_are_refused(segmenter, prepared):
     tracker = Tracker(segmenter)
     with pytest.raises(UsageError, match="slices \\[5\\] do not exist"):
         track_volume(tracker, sweep(5), prepared, WINDOW, slices=[1, 5])
-    with pytest.raises(UsageError, match="slice 3, which is not among"):
+    with pytest.raises(UsageError, match="slice 3 is not among"):
         track_volume(tracker, sweep(5), prepared, WINDOW, slices=[1], start=3)
     with pytest.raises(InputError, match="every voxel"):
         track_volume(tracker, np.ones((3, 40, 56), np.float32), prepared)

@@ -347,7 +347,7 @@ def test_following_gives_what_track_volume_gives(sam2_model, monkeypatch):
 
 
 def test_following_by_a_model_without_memory_is_refused(engine):
-    with pytest.raises(UsageError, match="no memory to follow"):
+    with pytest.raises(UsageError, match="has no memory for tracking"):
         Talk().do(SegmentTask(a_job(), follow=True), engine)
 
 
