@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointEr
 from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights import registry
+from ProxyPromptSegmentLib.weights.availability import newer_torch_for
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.download import Manner
@@ -311,6 +312,11 @@ def _describe(entry: ModelEntry, cache: ModelCache) -> dict[str, Any]:
 
 
 def _state(entry: ModelEntry, cache: ModelCache) -> str:
+    needed = newer_torch_for(entry.package)
+    return f"not available, needs PyTorch {needed} or newer" if needed else _place(entry, cache)
+
+
+def _place(entry: ModelEntry, cache: ModelCache) -> str:
     if entry.embedded:
         return "comes with the program" if location(entry).is_file() else "missing: reinstall the program"
     if cache.is_installed(entry):

@@ -130,12 +130,7 @@ class Trainer:
             fitting = {name: value for name, value in initial.items() if name in own and own[name].shape == value.shape}
             self.model.load_state_dict(fitting, strict=False)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, recipe.optimizer.weight_decay),
-            lr=recipe.optimizer.learning_rate,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.optimizer = self._new_optimizer()
         self.state = TrainState()
         size = self.model.backbone.image_size
         pools = []
@@ -153,6 +148,18 @@ class Trainer:
             self.clips = ClipSampler(pools, recipe.seed, recipe.clips, recipe.zoom)
         if (out / "state.pt").is_file():
             self._resume()
+
+    def _new_optimizer(self) -> torch.optim.AdamW:
+        settings = self.recipe.optimizer
+
+        def make(fused: bool) -> torch.optim.AdamW:
+            groups = parameter_groups(self.model, settings.weight_decay)  # anew: the optimizer writes into them
+            return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=fused)
+
+        try:
+            return make(True)
+        except RuntimeError:  # before PyTorch 2.4 the fused kernel is for GPUs alone
+            return make(False)
 
     def _resume(self) -> None:
         saved = torch.load(self.out / "state.pt", weights_only=True, map_location=self.device)

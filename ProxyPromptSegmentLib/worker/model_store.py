@@ -215,8 +215,17 @@ def _half_type(device: str) -> torch.dtype | None:
     kind = torch.device(device).type
     if kind == "cuda":
         # bfloat16 has the range of float32; large encoders sometimes exceed the range of float16.
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.float16 if kind == "mps" and torch.amp.is_autocast_available("mps") else None
+        return torch.bfloat16 if _has_bfloat16() else torch.float16
+    available = getattr(torch.amp, "is_autocast_available", None)  # since PyTorch 2.4; before, MPS had no autocast
+    return torch.float16 if kind == "mps" and available is not None and available("mps") else None
+
+
+def _has_bfloat16() -> bool:
+    """Return whether the GPU itself computes in bfloat16."""
+    try:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    except TypeError:  # before PyTorch 2.5, which counts no emulation either
+        return torch.cuda.is_bf16_supported()
 
 
 def _stamp(model: str) -> tuple[Any, ...]:

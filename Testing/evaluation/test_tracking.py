@@ -11,9 +11,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
-
-ensure_torchvision_importable()
 pytest.importorskip("sam2")
 
 from drawn_data import DataFolder, carotid_sweep

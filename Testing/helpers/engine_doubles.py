@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,10 +11,8 @@ torch = pytest.importorskip("torch")
 from torch import nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
-
-ensure_torchvision_importable()
-pytest.importorskip("segment_anything")
+if importlib.util.find_spec("segment_anything") is None:
+    pytest.skip("segment_anything is not installed", allow_module_level=True)
 
 from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone

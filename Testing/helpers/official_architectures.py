@@ -38,9 +38,11 @@ def names() -> list[str]:
 
 def state_of(name: str) -> dict[str, torch.Tensor]:
     """The state dict of a backbone's official modules, on the meta device: names, shapes and types alone."""
+    from optional_packages import skip_without
     from ProxyPromptSegmentLib.networks.backbones.sam import VIT_SIZES, build_sam_modules
     from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import build_sam2_modules
 
+    skip_without(name)
     with torch.device("meta"), _ReadableNumbers():
         modules = build_sam_modules(name) if name in VIT_SIZES else build_sam2_modules(name)
     return modules.state_dict()

@@ -11,9 +11,6 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
-
-ensure_torchvision_importable()
 pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone

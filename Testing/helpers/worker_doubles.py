@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import engine_doubles  # noqa: F401 - skips where a package is missing
+from optional_packages import skip_without
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.inference.job import plan
@@ -47,8 +48,17 @@ def a_job(seed=12, support=11, objects=("prostate",), slices=None, support_slice
     return plan([a_support_case(support, objects, support_slices)], phantom(seed)[0], slices=slices)
 
 
+def half_precision():
+    """Whether the processor's autocast is on."""
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # before PyTorch 2.4
+        return torch.is_autocast_cpu_enabled()
+
+
 def embedded(name="sam-compact"):
     """The weights that come with the program."""
+    skip_without(name)
     return load_model(*resolve(name))[0]
 
 
@@ -112,16 +122,16 @@ class Machine:
     def _load(self, name, device):
         self.opened.append(device)
         if self.limits[device] == 0:
-            raise torch.OutOfMemoryError(f"the model does not fit into {device}")
+            raise torch.cuda.OutOfMemoryError(f"the model does not fit into {device}")
         model = copy.deepcopy(self._model)
         prompt, encode = model.generator.prompt, model.backbone.encode
 
         def small_prompt(features, support, chosen=None):
             wanted = len(features.top) * len(support.features)
-            half = torch.is_autocast_enabled("cpu")
+            half = half_precision()
             self.asked.append((device, half, len(features.top), len(support.features)))
             if wanted / (2 if half else 1) > self.limits[device]:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             answer = prompt(features, support, chosen)
             if half and self._nan:
                 answer.dense.fill_(float("nan"))

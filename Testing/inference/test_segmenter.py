@@ -257,7 +257,7 @@ class FullMemory:
     def __call__(self, images, *others):
         if len(images) > self.fits:
             self.refused.append(len(images))
-            raise torch.OutOfMemoryError("out of memory")
+            raise torch.cuda.OutOfMemoryError("out of memory")
         return self.original(images, *others)
 
 

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import EVERYTHING, tiny_config
+from optional_packages import skip_without_peft
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.networks import checkpoints
@@ -76,7 +77,7 @@ def test_a_model_kept_in_half_precision_comes_back_in_float32(compact_checkpoint
 
 
 def test_a_model_with_adapters_comes_back_with_them(tmp_path):
-    pytest.importorskip("peft")
+    skip_without_peft()
     torch.manual_seed(0)
     model = build_model("sam-compact", tiny_config(image_size=128, grid=16, channels=128), lora_rank=2)
     path = tmp_path / "lora.safetensors"

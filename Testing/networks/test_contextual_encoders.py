@@ -19,7 +19,9 @@ from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import (
     build_contextual_encoder,
 )
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+from torchvision_guard import ensure_torchvision_importable
 
+ensure_torchvision_importable()
 WIDTHS = {"vim": 192, "vit_b": 768, "resnet50": 1024, "vit_compact": 192, "resnet_compact": 192}
 COMPACT_WIDTHS = {"vim": 64, "vit_b": 768, "resnet50": 1024, "vit_compact": 64, "resnet_compact": 64}
 COMPACT_ENCODERS = ("vit_compact", "resnet_compact")

@@ -187,7 +187,7 @@ def test_the_aspect_is_kept_unless_told_otherwise():
 
 
 def test_a_squashed_image_is_that_of_the_sam2_package():
-    from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
+    from torchvision_guard import ensure_torchvision_importable
 
     ensure_torchvision_importable()
     transforms = pytest.importorskip("sam2.utils.transforms").SAM2Transforms(64, 0.0)

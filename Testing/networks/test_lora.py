@@ -10,8 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_backbone
+from optional_packages import skip_without_peft
 
-pytest.importorskip("peft")
+skip_without_peft()
 
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.networks.backbones.lora import (

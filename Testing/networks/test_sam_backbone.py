@@ -10,7 +10,9 @@ from engine_doubles import tiny_backbone
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_MEAN, SAM_STD, SamBackbone, build_sam_modules
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from torchvision_guard import ensure_torchvision_importable
 
+ensure_torchvision_importable()
 CHANNELS, GRID = 32, 8
 
 

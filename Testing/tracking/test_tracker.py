@@ -238,7 +238,7 @@ def test_when_memory_runs_out_a_sentence_says_so_and_the_tracker_goes_on(segment
         last = follow(one, images[:8])[-1]
 
     def full(*_):
-        raise torch.OutOfMemoryError("out of memory")
+        raise torch.cuda.OutOfMemoryError("out of memory")
 
     with monkeypatch.context() as patched:
         patched.setattr(segmenter.model.backbone, "decode", full)

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_config
+from optional_packages import needs_sam2
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.networks.checkpoints import (
     check_official,
@@ -49,6 +50,7 @@ def test_a_generators_file_holds_nothing_of_the_official_weights(release) -> Non
     assert release.file.stat().st_size < release.base.stat().st_size
 
 
+@needs_sam2
 def test_sam_2s_bridge_into_the_memory_is_part_of_a_generator(tmp_path) -> None:
     config = tiny_config(**CONFIG, prompt="memory")
     model = build_model("sam2-compact", config, lora_rank=2)

@@ -122,7 +122,12 @@ def test_what_is_counted_is_what_the_compact_model_computes():
         "support": lambda: segmenter.prepare(job.support),
     }.items():
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            do()
+            try:
+                do()
+            except TypeError as error:
+                if "_flop() got multiple values" in str(error):
+                    pytest.skip("this PyTorch's counter knows no 'out='")
+                raise
         counts[what] = counter.get_total_flops() / 1e9
     pairs = len(job.support)
     assert own.segmenting(1, 1, pairs, 2) == pytest.approx(counts["run"], rel=0.1)

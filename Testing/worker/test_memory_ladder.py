@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.worker.events import Said, SliceReady
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, fewer_pairs, is_memory_error
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask
-from worker_doubles import Machine, Talk, a_job, an_engine, embedded
+from worker_doubles import Machine, Talk, a_job, an_engine, embedded, half_precision
 
 PLENTY = 10_000
 TELLS = {
@@ -172,7 +172,7 @@ class Failing:
     def __call__(self, features, support, chosen=None):
         self.left -= 1
         if self.left < 0:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return self.prompt(features, support, chosen)
 
 
@@ -225,7 +225,7 @@ def test_frames_go_on_where_they_were(half):
 
 def _only_in_half(prompt, after):
     whole = Failing(prompt, after)
-    return lambda *args: prompt(*args) if torch.is_autocast_enabled("cpu") else whole(*args)
+    return lambda *args: prompt(*args) if half_precision() else whole(*args)
 
 
 def test_a_live_slice_walks_down_as_well(model):
@@ -285,7 +285,7 @@ def test_memory_is_released_between_the_steps_and_a_device_left_before_the_next(
     def work(segmenter):
         attempts.append((ladder.footing.device, segmenter.batch, len(ladder.support), ladder.footing.half))
         if ladder.footing.device == "gpu":
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return "done"
 
     assert ladder.run(work) == "done"
@@ -303,7 +303,7 @@ def test_the_slices_at_a_time_are_halved_until_they_fit(model):
     def work(segmenter):
         attempts.append(segmenter.batch)
         if segmenter.batch > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     ladder.run(work)
     assert attempts == [13, 6, 3, 1]
@@ -312,9 +312,9 @@ def test_the_slices_at_a_time_are_halved_until_they_fit(model):
 
 def test_memory_errors_are_told_from_others():
     wrapped = DeviceError("one slice does not fit")
-    wrapped.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
+    wrapped.__cause__ = torch.cuda.OutOfMemoryError("CUDA out of memory")
     for error in (
-        torch.OutOfMemoryError("x"),
+        torch.cuda.OutOfMemoryError("x"),
         MemoryError(),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ..."),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ProxyPromptSegmentLib.resources import resource_path
+from ProxyPromptSegmentLib.weights.availability import newer_torch_for
 from ProxyPromptSegmentModule.install.messages import (
     consent,
     extension_help,
@@ -28,6 +29,7 @@ from ProxyPromptSegmentModule.install.packages import (
     REQUIREMENTS,
     SLICERS_OWN,
     Packages,
+    applies,
     normal,
     read_requirements,
     requirement_of,
@@ -36,16 +38,21 @@ from ProxyPromptSegmentModule.install.slicer_pip import InstallTools, SlicerTool
 from ProxyPromptSegmentModule.states import InstallState
 from ProxyPromptSegmentModule.translation import _
 
-TORCH = ("torch>=2.6", "torchvision")
+# On Windows, the longest path of torch 2.13 is too long for Slicer's folder.
+TORCH = "torch!=2.13.*,>=2.2" if sys.platform == "win32" else "torch>=2.2"
 # SAM 2 is installed without its dependencies, because they include PyTorch; these two are not needed otherwise.
 SAM2_NEEDS = ("hydra-core>=1.3.2", "iopath>=0.1.10")
-SAM2 = "sam2==1.1.0"
-# Hash of the file that setup_env.py pins, too.
-SAM2_HASH = "sha256:7e0ea252d43c10d853e3acfce0b5770ac683c30481bd6de311300e9d44f45b74"
 # On Linux the default index has PyTorch only for NVIDIA cards.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 _log = logging.getLogger(__name__)
+
+
+def sam2_pin() -> tuple[str, str]:
+    """Return the requirement of SAM 2 and the hash of its tested file: the pin that setup_env.py uses as well."""
+    lines = resource_path("constraints.txt").read_text(encoding="utf-8").splitlines()
+    pin, _comment, digest = next(line for line in lines if line.startswith("sam2==")).partition("# --hash=")
+    return pin.strip(), digest.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,23 +91,27 @@ class Requirements:
         tools: InstallTools | None = None,
         packages: Packages | None = None,
         lines: Sequence[str] | None = None,
-        torch: Sequence[str] = TORCH,
+        torch: str = TORCH,
         sam2: bool = True,
     ) -> None:
         self._tools = tools or SlicerTools()
         self._packages = packages or Packages()
-        self._lines, self._torch, self._sam2 = lines, tuple(torch), sam2
+        self._lines, self._torch, self._sam2 = lines, torch, sam2
 
     def missing(self) -> list[str]:
         """Return the requirements to install before a model can run; imports nothing."""
-        return self._packages.unmet([*self._torch, *self._others()])
+        return self._packages.unmet([self._torch, *self._others()])
 
     def missing_for_sam2(self) -> list[str]:
-        """Return the requirements beyond `missing` that a SAM 2 model needs; empty if SAM 2 is not wanted."""
-        if not self._sam2:
+        """Return the requirements beyond `missing` that a SAM 2 model needs.
+
+        Empty if SAM 2 is not wanted, or if PyTorch is too old for it.
+        """
+        pin, _digest = sam2_pin()
+        if not self._sam2 or not applies(pin) or newer_torch_for("sam2"):
             return []
         base = self.missing()
-        return [line for line in self._packages.unmet([*SAM2_NEEDS, SAM2]) if line not in base]
+        return [line for line in self._packages.unmet([*SAM2_NEEDS, pin]) if line not in base]
 
     def describe(self) -> str:
         """Return the text of the consent dialog: packages, sizes, sources, purposes; "" if nothing is missing."""
@@ -150,7 +161,7 @@ class Requirements:
         def sam2() -> None:
             self._pip([*SAM2_NEEDS], source, [])
             with environment(SAM2_BUILD_CUDA="0"):
-                self._tools.pip([*source, "--no-deps", "--no-build-isolation", SAM2])
+                self._tools.pip([*source, "--no-deps", "--no-build-isolation", sam2_pin()[0].partition(";")[0]])
 
         return self._run(steps, sam2, report)
 
@@ -161,8 +172,8 @@ class Requirements:
         return self._lacks_torch(missing) and not self._tools.has_pytorch_extension()
 
     def _lacks_torch(self, missing: Sequence[str]) -> bool:
-        own = {normal(requirement_of(line).name) for line in self._torch}
-        return any(normal(requirement_of(line).name) in own for line in missing)
+        own = normal(requirement_of(self._torch).name)
+        return any(normal(requirement_of(line).name) == own for line in missing)
 
     def _check_thread(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -191,6 +202,7 @@ class Requirements:
         report: Callable[[str], None],
     ) -> Outcome:
         """Run the steps; success is judged by the packages that are installed afterwards."""
+        numpy = self._packages.version("numpy")
         for sentence, step in steps:
             reason = self._try(sentence, step, report) if self.missing() else ""
             if reason:
@@ -204,6 +216,8 @@ class Requirements:
             reason = self._try(_("Installing SAM 2."), sam2, report)
             if self.missing_for_sam2():
                 text = sam2_failed(reason)
+        if self._packages.version("numpy") != numpy:
+            text = _("{text} Restart Slicer now: it still uses the NumPy that it started with.").format(text=text)
         return Outcome(state=InstallState.READY, text=text)
 
     def _try(self, sentence: str, step: Callable[[], None], report: Callable[[str], None]) -> str:
@@ -234,18 +248,18 @@ class Requirements:
         return Outcome(state=InstallState.FAILED, text=reason, missing=tuple(self.missing()))
 
     def _install_torch(self) -> None:
-        """Install PyTorch and torchvision; without the extension, the CPU build, as `describe` announces."""
+        """Install PyTorch; without the extension, the CPU build, as `describe` announces."""
         if not self._lacks_torch(self.missing()):
             return
         if self._tools.has_pytorch_extension():
-            self._tools.install_torch(str(requirement_of(self._torch[0]).specifier))
+            self._tools.install_torch(str(requirement_of(self._torch).specifier))
             return
         index = ["--index-url", CPU_INDEX] if sys.platform == "linux" else []
         pins = self._pins()
         if index:
-            # Without dependencies: only these two packages may come from that index.
-            self._pip(self._torch, [*index, "--no-deps"], pins)
-        self._pip(self._torch, [], pins)
+            # Without dependencies: only PyTorch itself may come from that index.
+            self._pip([self._torch], [*index, "--no-deps"], pins)
+        self._pip([self._torch], [], pins)
 
     def _install_others(self) -> None:
         unmet = self.missing()
@@ -258,7 +272,7 @@ class Requirements:
         if needs:
             with _file_of(self._packages.constraints(self._pins(), needs)) as constraints:
                 self._tools.ensure(needs, constraints)
-        with environment(SAM2_BUILD_CUDA="0"), _file_of([f"{SAM2} --hash={SAM2_HASH}"]) as listed:
+        with environment(SAM2_BUILD_CUDA="0"), _file_of([" --hash=".join(sam2_pin())]) as listed:
             self._tools.pip(["--no-deps", "--no-build-isolation", "-r", str(listed)])
 
     def _pip(self, lines: Sequence[str], options: Sequence[str], pins: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from ProxyPromptSegmentModule.translation import _
 MEGABYTES = {
     "networkx": 2, "pillow": 7, "sympy": 7,
     "einops": 1, "filelock": 1, "hydra-core": 1, "iopath": 1, "numpy": 17, "peft": 27, "platformdirs": 1, "pynrrd": 1,
-    "safetensors": 1, "sam2": 1, "scipy": 36, "segment-anything": 1, "simpleitk": 53, "slicerio": 1,
+    "safetensors": 1, "sam2": 1, "transformers": 12, "scipy": 36, "segment-anything": 1, "simpleitk": 53, "slicerio": 1,
 }  # fmt: skip
 # Fragments of error messages of pip and Python; the first match decides.
 _DISK = ("no space left", "errno 28", "not enough space", "disk quota")
@@ -45,6 +45,7 @@ def purposes() -> dict[str, str]:
         "segment-anything": _("the networks of SAM"),
         "simpleitk": _("reads and writes images"),
         "slicerio": _("reads and writes segmentations"),
+        "transformers": _("used by peft"),
     }
 
 
@@ -87,10 +88,7 @@ def consent(missing: Sequence[str], extra: Sequence[str], has_extension: bool) -
     elif torch:
         texts.insert(
             0,
-            _(
-                "• PyTorch (torch, torchvision): runs the networks, without a graphics card; about 200 MB, from "
-                "PyTorch's server"
-            ),
+            _("• PyTorch (torch): runs the networks, without a graphics card; about 200 MB, from PyTorch's server"),
         )
     parts.append("\n".join(texts))
     if total:
@@ -167,7 +165,7 @@ def offline_help() -> str:
     """Return how to install without a network."""
     return _(
         "Without a network: on a computer that has one, with the same system and the same Slicer, run "
-        "`PythonSlicer -m pip download -d wheels torch torchvision -r {requirements}`, copy the folder "
+        "`PythonSlicer -m pip download -d wheels torch -r {requirements}`, copy the folder "
         "wheels here, and type in the Python console: `from ProxyPromptSegmentModule.install.installer import "
         "Requirements; print(Requirements().install_from('wheels').text)`."
     ).format(requirements=f'"{REQUIREMENTS}"')

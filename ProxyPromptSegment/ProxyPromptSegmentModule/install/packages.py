@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import platform
+import sys
 from collections.abc import Iterable, Sequence
 from importlib import machinery, metadata
 from pathlib import Path
@@ -15,10 +17,12 @@ IMPORT_NAMES = {
     "einops": "einops", "filelock": "filelock", "hydra-core": "hydra", "iopath": "iopath", "numpy": "numpy",
     "peft": "peft", "platformdirs": "platformdirs", "pynrrd": "nrrd", "safetensors": "safetensors", "sam2": "sam2",
     "scipy": "scipy", "segment-anything": "segment_anything", "simpleitk": "SimpleITK", "slicerio": "slicerio",
-    "torch": "torch", "torchvision": "torchvision",
+    "torch": "torch", "torchvision": "torchvision", "transformers": "transformers",
 }  # fmt: skip
-# Parts of Slicer that other modules are using while it runs: their versions are never changed.
-SLICERS_OWN = ("numpy", "scipy", "simpleitk")
+INTEL_MAC = sys.platform == "darwin" and platform.machine() == "x86_64"
+# Parts of Slicer that other modules are using while it runs: their versions are never changed. For Macs with Intel
+# processors (Slicer for macOS is built for them) the last PyTorch works with NumPy 1 only, so NumPy is replaced there.
+SLICERS_OWN = ("scipy", "simpleitk") if INTEL_MAC else ("numpy", "scipy", "simpleitk")
 # Installed parts of PyTorch stay as well: the extension PyTorch has chosen them for the graphics card.
 HELD = (*SLICERS_OWN, "torch", "torchvision")
 
@@ -61,6 +65,12 @@ def requirement_of(line: str) -> Requirement:
         from pip._vendor.packaging import requirements  # type: ignore[no-redef]
     made: Requirement = requirements.Requirement(line)
     return made
+
+
+def applies(line: str) -> bool:
+    """Whether a requirement's marker, if it has one, holds for this Python on this system."""
+    marker = requirement_of(line).marker
+    return marker is None or bool(marker.evaluate({"extra": ""}))
 
 
 def normal(name: str) -> str:
@@ -117,10 +127,8 @@ class Packages:
         level, top = list(lines), True
         while level:  # level by level, so that our own version ranges are reported, not those of others
             below: list[str] = []
-            for requirement in map(requirement_of, level):
+            for requirement in map(requirement_of, filter(applies, level)):
                 name = normal(requirement.name)
-                if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-                    continue
                 if not self._suits(requirement, top):
                     found.setdefault(name, f"{requirement.name}{requirement.specifier}")
                 elif name not in seen:
@@ -164,7 +172,7 @@ class Packages:
         """
         new = {normal(requirement_of(line).name) for line in unmet}
         lines = [f"{name}=={version}" for name in HELD if name not in new and (version := self.version(name))]
-        for line in pins:
+        for line in filter(applies, pins):
             name = normal(requirement_of(line).name)
             if name in new or self._distribution(name) is None and name not in HELD:
                 lines.append(line)

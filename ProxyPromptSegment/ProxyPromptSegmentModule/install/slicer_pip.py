@@ -27,7 +27,7 @@ class InstallTools(Protocol):
         """Return whether the extension PyTorch is installed."""
 
     def install_torch(self, requirement: str) -> None:
-        """Install torch and torchvision through the extension; ``requirement`` like ``">=2.6"``."""
+        """Install torch through the extension; ``requirement`` like ``">=2.2"``."""
 
     def ensure(self, requirements: Sequence[str], constraints: Path) -> None:
         """Install those requirements that are missing; the user has already agreed."""

@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from ProxyPromptSegmentLib.weights import registry
+from ProxyPromptSegmentLib.weights.availability import newer_torch_for, torch_version
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries
 from ProxyPromptSegmentLib.weights.entry import ModelKind
@@ -108,6 +109,11 @@ def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None)
         reason = _(
             "The weights '{name}' that it was trained on are not on this machine; download or import them."
         ).format(name=entry.base)
+    if (needed := newer_torch_for(package)) and not reason:
+        state = _("needs PyTorch {version}").format(version=needed)
+        reason = _("It is not available here: it needs PyTorch {version} or newer, and this is {installed}.").format(
+            version=needed, installed=torch_version()
+        )
     if lacking and not reason:
         state = _("needs the package {name}").format(name=lacking[0])
         reason = _(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from segment_anything.modeling.common import LayerNorm2d
 from torch import nn
 from torch.nn import functional
+
+from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
 
 
 class ResidualStage(nn.Module):
@@ -131,9 +132,8 @@ class CompactImageEncoder(CompactTrunk):
         coarse, fine = self.channel_list[:2]
         self.lateral = nn.Conv2d(fine, out_channels, 1)
         self.top_down = nn.Conv2d(coarse, out_channels, 1)
-        self.neck = nn.Sequential(
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), LayerNorm2d(out_channels)
-        )
+        layer_norm = segment_anything_modeling().common.LayerNorm2d(out_channels)
+        self.neck = nn.Sequential(nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), layer_norm)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Map normalised images to the embedding."""

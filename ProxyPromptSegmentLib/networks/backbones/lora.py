@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.networks.backbones import network_packages
 
 # Full-match patterns: a bare "q_proj" would also catch SAM 2's memory attention.
 SAM_ENCODER = r".*image_encoder\.blocks\.\d+\.attn\.qkv"
@@ -30,10 +30,9 @@ def inject_lora(
         alpha: Scale is ``alpha / rank``.
         targets: Regular expressions that match whole module names.
     """
-    ensure_torchvision_importable()
-    from peft import LoraConfig, inject_adapter_in_model
-
+    peft = network_packages.peft()
     pattern = "|".join(f"(?:{target})" for target in targets)
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0), module)
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern, lora_dropout=0.0)
+    peft.inject_adapter_in_model(config, module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_("lora_" in name)

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
 from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
-from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
 
 # name: (embed_dim, depth, heads, global attention blocks), from segment_anything/build_sam.py
 VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
@@ -53,11 +53,9 @@ def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Mo
     Raises:
         UsageError: If the name is unknown.
     """
-    ensure_torchvision_importable()
-    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-
     if name not in SAM_NAMES:
         raise UsageError(f"there is no SAM backbone '{name}'; choose one of {', '.join(SAM_NAMES)}")
+    modeling = segment_anything_modeling()
     encoder: nn.Module
     if name == COMPACT_NAME:
         from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
@@ -70,7 +68,7 @@ def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Mo
         size, channels, stride = 1024, 256, 16
         heads, mlp_dim = 8, 2048
         dim, depth, encoder_heads, global_blocks = VIT_SIZES[name]
-        encoder = ImageEncoderViT(
+        encoder = modeling.ImageEncoderViT(
             depth=depth,
             embed_dim=dim,
             img_size=size,
@@ -85,17 +83,17 @@ def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Mo
             out_chans=channels,
         )
     grid = size // stride
-    return Sam(
+    return modeling.Sam(
         image_encoder=encoder,
-        prompt_encoder=PromptEncoder(
+        prompt_encoder=modeling.PromptEncoder(
             embed_dim=channels,
             image_embedding_size=(grid, grid),
             input_image_size=(size, size),
             mask_in_chans=16,
         ),
-        mask_decoder=MaskDecoder(
+        mask_decoder=modeling.MaskDecoder(
             num_multimask_outputs=3,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=mlp_dim, num_heads=heads),
+            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=mlp_dim, num_heads=heads),
             transformer_dim=channels,
             iou_head_depth=3,
             iou_head_hidden_dim=channels,

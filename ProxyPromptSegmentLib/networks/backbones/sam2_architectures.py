@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable
+from ProxyPromptSegmentLib.weights.availability import newer_torch_for, torch_version
 
 # name: configuration inside the package
 SAM2_CONFIGS: dict[str, str] = {
@@ -34,11 +34,15 @@ def build_sam2_modules(name: str) -> nn.Module:
         name: One of `SAM2_NAMES`.
 
     Raises:
-        UsageError: If the name is unknown.
+        UsageError: If the name is unknown, or PyTorch is too old for SAM 2.
     """
     if name not in SAM2_NAMES:
         raise UsageError(f"there is no SAM 2 backbone '{name}'; choose one of {', '.join(SAM2_NAMES)}")
-    ensure_torchvision_importable()
+    if needed := newer_torch_for("sam2"):
+        raise UsageError(
+            f"'{name}' is not available here: SAM 2 needs PyTorch {needed} or newer, and this is {torch_version()}; "
+            "choose a model of the SAM kind, such as sam-compact, or use a newer PyTorch"
+        )
     if name == COMPACT_NAME:
         return _build_compact()
     from hydra.utils import instantiate

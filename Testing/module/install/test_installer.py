@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "ProxyPromptSegment"))
 
 import setup_env
-from ProxyPromptSegmentModule.install import installer
+from ProxyPromptSegmentModule.install import installer, packages
 from ProxyPromptSegmentModule.install.installer import Requirements
 from ProxyPromptSegmentModule.install.messages import MEGABYTES, failure, purposes
 from ProxyPromptSegmentModule.install.packages import (
@@ -28,6 +28,7 @@ from ProxyPromptSegmentModule.install.packages import (
     IMPORT_NAMES,
     REQUIREMENTS,
     Packages,
+    applies,
     normal,
     read_requirements,
     requirement_of,
@@ -35,6 +36,7 @@ from ProxyPromptSegmentModule.install.packages import (
 from ProxyPromptSegmentModule.install.slicer_pip import SlicerTools, overheard, suitable
 from ProxyPromptSegmentModule.states import InstallState
 
+SAM2 = installer.sam2_pin()[0].partition(";")[0]
 PINS = read_requirements(ROOT / "Resources" / "constraints.txt")
 
 
@@ -109,6 +111,12 @@ def yes(text: str) -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def new_pytorch(monkeypatch):
+    """The PyTorch of the tests' own Python decides nothing here."""
+    monkeypatch.setattr(installer, "newer_torch_for", lambda package: "")
+
+
 @pytest.fixture
 def target(tmp_path) -> Path:
     (tmp_path / "site").mkdir()
@@ -125,7 +133,7 @@ def made(target, tmp_path):
 
     def make(tools=Tools, **options):
         tools = tools(target, wheels, **options)
-        needs = Requirements(tools, Packages([str(target)]), ["engine>=1"], ["enginetorch>=2.6"], sam2=False)
+        needs = Requirements(tools, Packages([str(target)]), ["engine>=1"], "enginetorch>=2.6", sam2=False)
         return needs, tools, wheels
 
     return make
@@ -151,13 +159,13 @@ def test_nothing_is_missing_where_everything_is_installed():
 def test_in_an_empty_python_everything_is_missing(target):
     needs = Requirements(Tools(target), Packages([str(target)]))
     lines = read_requirements(REQUIREMENTS)
-    assert needs.missing() == [*installer.TORCH, *lines]
-    assert needs.missing_for_sam2() == [*installer.SAM2_NEEDS, installer.SAM2]
+    assert needs.missing() == [installer.TORCH, *filter(applies, lines)]
+    assert needs.missing_for_sam2() == [*installer.SAM2_NEEDS, SAM2]
 
 
 def test_the_text_names_every_package_with_its_purpose_its_size_and_its_source(target):
     text = Requirements(Tools(target), Packages([str(target)])).describe()
-    for line in [*read_requirements(REQUIREMENTS), installer.SAM2]:
+    for line in [*filter(applies, read_requirements(REQUIREMENTS)), SAM2]:
         assert f"{line}: {purposes()[normal(requirement_of(line).name)]}" in text
     assert "PyTorch" in text and "4 GB" in text and "MB from the Python Package Index" in text
     assert "None of your data is sent" in text
@@ -282,12 +290,12 @@ class FailingSam2(Tools):
 
 def test_without_sam2_the_rest_is_ready_and_the_text_says_what_is_not(target, tmp_path):
     tools = FailingSam2(target, make_wheel(tmp_path / "wheels", "enginetorch", "2.7"))
-    needs = Requirements(tools, Packages([str(target)]), [], ["enginetorch>=2.6"])
+    needs = Requirements(tools, Packages([str(target)]), [], "enginetorch>=2.6")
     outcome = needs.install(yes)
     assert outcome.ready and needs.missing() == []
     assert "not available" in outcome.text and "Failed to build sam2" in outcome.text
     assert tools.calls[-1][2] == "0", "SAM2_BUILD_CUDA is not 0"
-    assert tools.listed == setup_env.SAM2, "another file than the one that setup_env.py pins"
+    assert tools.listed == " --hash=".join(installer.sam2_pin()) + "\n"
     assert "SAM2_BUILD_CUDA" not in os.environ
 
 
@@ -321,7 +329,7 @@ def test_what_slicer_has_is_held_and_what_is_new_gets_the_tested_version():
 
 def test_a_numpy_that_is_too_old_is_never_replaced(target):
     tools = Tools(target)
-    outcome = Requirements(tools, Versions(numpy="1.26.4"), ["numpy>=2.0"], []).install(pytest.fail)
+    outcome = Requirements(tools, Versions(numpy="1.26.4"), ["numpy>=2.0"], "numpy").install(pytest.fail)
     assert outcome.state == InstallState.FAILED and "numpy 1.26.4" in outcome.text and not tools.calls
 
 
@@ -446,18 +454,51 @@ def test_a_function_without_a_signature_gets_no_keywords():
     assert suitable(dict.fromkeys, {"a": 1}) == {} or suitable(min, {"a": 1}) == {}
 
 
-# The lists agree with each other.
-
-
-def test_requirements_are_those_of_the_project_and_their_pins_fit():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    (inside,) = [part for part in text.split("dependencies = [")[1:2]]
-    project = [line.strip().strip(',"') for line in inside.split("\n]")[0].splitlines() if line.strip().startswith('"')]
-    own = read_requirements(REQUIREMENTS)
-    assert set(own) | set(installer.TORCH) | set(installer.SAM2_NEEDS) <= set(project)
-    for line in [*own, *installer.TORCH, *installer.SAM2_NEEDS, installer.SAM2]:
-        requirement = requirement_of(line)
-        name = normal(requirement.name)
-        pins = [pin for pin in map(requirement_of, PINS) if normal(pin.name) == name]
-        assert pins and all(requirement.specifier.contains(next(iter(pin.specifier)).version) for pin in pins), line
+def test_every_package_that_is_asked_for_has_a_purpose_and_a_size():
+    for line in [*read_requirements(REQUIREMENTS), installer.TORCH, *installer.SAM2_NEEDS, SAM2]:
+        name = normal(requirement_of(line).name)
         assert name in IMPORT_NAMES and (name in HELD or name in MEGABYTES and name in purposes()), line
+
+
+# Macs with Intel processors: the last PyTorch there is 2.2.
+
+
+@pytest.fixture
+def intel_mac(monkeypatch):
+    """What the markers and the rules say on such a Mac, with a Slicer that has NumPy 2."""
+    markers = pytest.importorskip("packaging.markers")
+    values = {**markers.default_environment(), "sys_platform": "darwin", "platform_machine": "x86_64"}
+    monkeypatch.setattr(markers, "default_environment", lambda: values)
+    monkeypatch.setattr(packages, "SLICERS_OWN", ("scipy", "simpleitk"))
+    monkeypatch.setattr(installer, "SLICERS_OWN", ("scipy", "simpleitk"))
+    monkeypatch.setattr(packages, "HELD", ("scipy", "simpleitk", "torch", "torchvision"))
+    return Versions(numpy="2.3.4", scipy="1.16.0", SimpleITK="2.5.0")
+
+
+def test_on_an_intel_mac_numpy_1_and_transformers_4_are_asked_for_and_sam2_is_not(intel_mac, target):
+    needs = Requirements(Tools(target), intel_mac)
+    assert {"numpy<2", "transformers<5"} <= set(needs.missing()) and not needs.missing_for_sam2()
+    assert "• numpy<2: numbers" in needs.describe() and "sam2" not in needs.describe()
+    lines = intel_mac.constraints(PINS, needs.missing())
+    assert "numpy==2.3.4" not in lines and "scipy==1.16.0" in lines
+    assert [line.partition(";")[0] for line in lines if line.startswith(("numpy", "transformers", "huggingface"))] == [
+        "numpy==1.26.4",
+        "huggingface_hub==0.36.2",
+        "transformers==4.57.6",
+    ]
+
+
+def test_after_numpy_was_replaced_slicer_has_to_be_restarted(intel_mac, target):
+    def take(requirements, constraints):
+        intel_mac.versions.update(numpy="1.26.4")
+
+    tools = Tools(target)
+    tools.ensure = take
+    needs = Requirements(tools, intel_mac, ["numpy<2; sys_platform == 'darwin'"], "scipy", sam2=False)
+    outcome = needs.install(yes)
+    assert outcome.ready and "Restart Slicer" in outcome.text
+
+
+def test_with_a_pytorch_that_is_too_old_sam2_is_not_asked_for(monkeypatch, target):
+    monkeypatch.setattr(installer, "newer_torch_for", lambda package: "2.5.1")
+    assert Requirements(Tools(target), Packages([str(target)])).missing_for_sam2() == []

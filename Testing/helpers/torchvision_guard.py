@@ -2,9 +2,9 @@
 
 Such a torchvision cannot load its compiled operators, and then fails at import, because its Python part
 registers shape functions for operators that do not exist ("operator torchvision::nms does not exist").
-segment-anything, sam2 and peft (through transformers) import torchvision, so they fail as well. Declaring the
-operators is enough for everything this project needs; ``nms`` gets a plain implementation, because the
-"everything" mode of segment-anything calls it.
+segment-anything, sam2's predictors and peft (through transformers) import torchvision, so they fail as well. The
+program imports none of those parts; tests that compare with them call this first. Declaring the operators is enough for
+them; ``nms`` gets a plain implementation, because the "everything" mode of segment-anything calls it.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ProxyPromptSegmentLib.networks.torchvision_guard import plain_nms
+from torchvision_guard import plain_nms
 
-ROOT = Path(__file__).resolve().parents[2]
-GUARD = "from ProxyPromptSegmentLib.networks.torchvision_guard import ensure_torchvision_importable as guard; guard(); "
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
+GUARD = "from torchvision_guard import ensure_torchvision_importable as guard; guard(); "
 corner, side = st.integers(0, 8), st.integers(0, 6)
 
 
@@ -54,7 +54,7 @@ def test_an_overlap_equal_to_the_threshold_is_kept_and_the_best_comes_first():
 
 
 def run_python(code):
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], cwd=HELPERS, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -63,7 +63,7 @@ def test_after_the_guard_the_packages_import_and_torchvisions_own_nms_is_right()
     boxes = [[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [2, 2, 12, 12]]
     scores = [0.1, 0.9, 0.5, 0.2]
     code = (
-        GUARD + "guard(); import segment_anything, sam2.build_sam, peft; from torchvision.ops import nms, batched_nms; "
+        GUARD + "guard(); import segment_anything, peft; from torchvision.ops import nms, batched_nms; "
         f"import torch; b, s = torch.tensor({boxes}), torch.tensor({scores}); guard(); "
         "print(*nms(b, s, 0.5).tolist(), '|', *batched_nms(b, s, torch.tensor([0, 0, 1, 1]), 0.5).tolist())"
     )
@@ -77,7 +77,7 @@ def test_an_operator_that_exists_is_not_declared_again():
         "import torch; own = torch.library.Library('torchvision', 'DEF'); "
         "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'); "
         "own.impl('nms', lambda d, s, t: torch.full((1,), 77), 'CPU'); "
-        "import ProxyPromptSegmentLib.networks.torchvision_guard as g; g._declare_missing(); g._declare_missing(); "
+        "import torchvision_guard as g; g._declare_missing(); g._declare_missing(); "
         "print(*torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5).tolist(), "
         "hasattr(torch.ops.torchvision, 'roi_align'))"
     )
