@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.benchmark import run_table
-from ProxyPromptSegmentLib.networks.checkpoints import load_model
+from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
     path, expected = resolve(model)
-    loaded, metadata = load_model(path, expected)
+    loaded, metadata = checkpoints.load_model(path, expected)
     return Segmenter(loaded, device), metadata
 
 
