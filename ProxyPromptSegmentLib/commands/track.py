@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.track_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.reports.report import to_text
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
@@ -150,20 +151,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.say(line)
     if report["state"] != "complete":
         wanted = "" if report["frames_wanted"] is None else f" of {report['frames_wanted']}"
-        console.status(
-            f"stopped; {request.output} holds the {len(report['frames_done'])}{wanted} frames that were finished."
-        )
+        done = f"{len(report['frames_done'])}{wanted} {_unit(report)}s"
+        console.status(f"stopped; {request.output} holds the {done} that were finished.")
         return EXIT_INTERRUPTED
     return EXIT_OK
 
 
 def summary(report: dict[str, Any], written: list[Path]) -> list[str]:
-    """Return a summary of the report for the user, as lines."""
+    """Return a summary of the report for the user, as lines; slices of a volume are named with their positions."""
+    unit, names = _unit(report), SliceNames(**(report["inputs"]["target"]["slice_positions"] or {}))
     done, skipped = report["frames_done"], report["frames_skipped"]
     wanted = "" if report["frames_wanted"] in (None, len(done)) else f" of {report['frames_wanted']}"
-    line = f"{len(done)}{wanted} {'frames' if wanted or len(done) != 1 else 'frame'} done"
+    line = f"{len(done)}{wanted} {unit}{'s' if wanted or len(done) != 1 else ''} done"
     if skipped:
-        each = [f"{entry['frame']} ({entry['reason']})" for entry in skipped[:MOST_LISTED]]
+        each = [f"{names.short(entry['frame'])} ({entry['reason']})" for entry in skipped[:MOST_LISTED]]
         more = [f"and {len(skipped) - MOST_LISTED} more"] if len(skipped) > MOST_LISTED else []
         line += f"; {len(skipped)} skipped: {', '.join(each + more)}"
     lines = [line]
@@ -173,17 +174,21 @@ def summary(report: dict[str, Any], written: list[Path]) -> list[str]:
             lines.append(f"{entry['name']}: not found")
             continue
         low, high = entry["area_mm2"] or entry["area_px"]
-        unit = "mm\u00b2" if entry["area_mm2"] else "pixels"
-        size = f"{low:.5g} {unit}" if low == high else f"{low:.5g} to {high:.5g} {unit}"
-        where = f"{len(found)} frames ({found[0]} to {found[-1]})" if len(found) > 1 else f"frame {found[0]}"
-        least = ", ".join(f"{w['frame']} ({w['confidence']:.2f})" for w in entry["lowest_confidence"])
-        lines.append(f"{entry['name']}: on {where}, {size}; confidence is lowest on frame {least}")
+        measure = "mm\u00b2" if entry["area_mm2"] else "pixels"
+        size = f"{low:.5g} {measure}" if low == high else f"{low:.5g} to {high:.5g} {measure}"
+        first, last = names.short(found[0]), names.short(found[-1])
+        where = f"{len(found)} {unit}s, {first} to {last}" if len(found) > 1 else f"{unit} {first}"
+        least = ", ".join(
+            f"{w['confidence']:.2f} on {unit} {names.short(w['frame'])}" for w in entry["lowest_confidence"]
+        )
+        lines.append(f"{entry['name']}: on {where}, {size}; lowest confidence {least}")
     if report["frames_disagreeing"]:
         frames = [entry["frame"] for entry in report["frames_disagreeing"]]
-        many = f"{len(frames)} frames" if len(frames) > 1 else "frame"
-        lines.append(f"proxy prompt and memory disagree on {many} {ranges(frames)}; review those first")
+        many = f"{len(frames)} frames {ranges(frames)}" if len(frames) > 1 else f"frame {frames[0]}"
+        where = names.names(frames) if unit == "slice" else many
+        lines.append(f"proxy prompt and memory disagree on {where}; review those first")
     elif report["settings"]["mode"] == TrackingMode.PROXY_AND_BANK:
-        lines.append("proxy prompt and memory disagree on no frame")
+        lines.append(f"proxy prompt and memory disagree on no {unit}")
     speed = report["frames_per_second"]
     files = ", ".join(str(path) for path in written)
     lines.append(
@@ -192,3 +197,8 @@ def summary(report: dict[str, Any], written: list[Path]) -> list[str]:
     )
     lines.append("Research use only. Not for diagnosis.")
     return lines
+
+
+def _unit(report: dict[str, Any]) -> str:
+    """Return the word for one image of the target: a frame in time, or a slice of a volume."""
+    return "slice" if report["inputs"]["target"]["kind"] == "volume" else "frame"

@@ -9,10 +9,11 @@ from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView, slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
-from ProxyPromptSegmentLib.support.matching import choose_axes, differences
+from ProxyPromptSegmentLib.support.matching import choose_axes, differences, slice_names
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportSet, merge_supports, support_from_volume
 
 
@@ -27,6 +28,7 @@ class SupportSlice:
         index: 0-based index of the slice along it; None if the pair has none.
         objects: Names of the objects marked on the slice.
         view: Orientation of the slice; None if unknown.
+        names: Names of the slices along the axis.
     """
 
     case: int
@@ -35,6 +37,12 @@ class SupportSlice:
     index: int | None
     objects: tuple[str, ...]
     view: SliceView | None = None
+    names: SliceNames = SliceNames()
+
+    @property
+    def title(self) -> str:
+        """Slice and case for display, e.g. ``slice 12 (S 34.5 mm), old``."""
+        return self.name if self.index is None else f"{self.names.name(self.index)}, {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +121,13 @@ def plan(
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
             shown.append(
                 SupportSlice(
-                    case=number, name=titles[number], axis=own, index=pair.slice_index, objects=marked, view=turned
+                    case=number,
+                    name=titles[number],
+                    axis=own,
+                    index=pair.slice_index,
+                    objects=marked,
+                    view=turned,
+                    names=slice_names(case.volume, own),
                 )
             )
     notes += differences([(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis)

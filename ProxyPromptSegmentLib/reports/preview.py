@@ -176,7 +176,7 @@ def draw_preview(
         for mask, color in zip(pair.masks, colors, strict=True):
             picture[contour(mask, size)] = color
         pictures.append(picture)
-        captions.append(f"{shown.name}, slice {shown.index}")
+        captions.append(shown.title)
     sheet.tiles(pictures, captions)
     if not chosen:
         sheet.line("Target: no slice was computed.", 15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ProxyPromptSegmentLib.reports.report import (
     describe_supports,
     versions,
 )
+from ProxyPromptSegmentLib.support.matching import has_place, slice_names
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameSource
@@ -81,6 +83,7 @@ def _describe_target(source: FrameSource, found: FramesResult) -> dict[str, Any]
         "spacing_mm": list(source.spacing_mm) if source.has_spacing else None,
         "colour": source.rgb,
         "axis": source.view.axis if source.kind == "volume" else None,
+        "slice_positions": _slice_positions(source),
         "window": [round(w, 4) for w in found.window],
         "times_s": None
         if not steps.size
@@ -91,6 +94,12 @@ def _describe_target(source: FrameSource, found: FramesResult) -> dict[str, Any]
             "longest_step": round(float(steps.max()), 6),
         },
     }
+
+
+def _slice_positions(source: FrameSource) -> dict[str, Any] | None:
+    """Return the attributes of `SliceNames` for a volume with a position in the body; None for other targets."""
+    volume = source.volume
+    return asdict(slice_names(volume, source.view.axis)) if volume is not None and has_place(volume) else None
 
 
 def _describe_object(source: FrameSource, job: Job, found: FramesResult, number: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.source import first_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.tracking import tracker
 from ProxyPromptSegmentLib.wording import ranges
@@ -42,8 +43,8 @@ def test_a_frame_of_another_sweep_is_followed_through_a_folder_of_frames(track_d
     said = capsys.readouterr()
     assert said.err == ""
     assert f"{COUNT} frames done" in said.out
-    assert "label 1: on 6 frames (0 to 5)" in said.out
-    assert "confidence is lowest on frame 5 (0.85), 4 (0.86), 3 (0.87)" in said.out
+    assert "label 1: on 6 frames, 0 to 5" in said.out
+    assert "lowest confidence 0.85 on frame 5, 0.86 on frame 4, 0.87 on frame 3" in said.out
     assert "disagree on no frame" in said.out
     assert "frames per second" in said.out
     assert said.out.endswith("Research use only. Not for diagnosis.\n")
@@ -156,7 +157,8 @@ def test_a_volume_is_followed_both_ways_on_exactly_its_grid_with_names_and_colou
     desk = TrackDesk(tmp_path, following)
     output = tmp_path / "found.seg.nrrd"
     assert main(desk.all_words(support=(support, marks), target=target, output=output)) == 0
-    assert capsys.readouterr().err == ""
+    said = capsys.readouterr()
+    assert said.err == ""
     found = read_segmentation(output)
     assert found.geometry.is_close(GRID, 1e-6)
     assert found.names == ["gland", "stone"]
@@ -166,6 +168,13 @@ def test_a_volume_is_followed_both_ways_on_exactly_its_grid_with_names_and_colou
         assert segment.color_rgb == pytest.approx(COLORS[segment.name], abs=1e-5)
     report = json.loads(desk.report.read_text("utf-8"))
     assert report["inputs"]["target"]["kind"] == "volume"
+    names = SliceNames(**report["inputs"]["target"]["slice_positions"])
+    assert names == SliceNames.of(GRID, "k") and names.direction
+    shown = report["objects"][0]["frames_found"]
+    least = report["objects"][0]["lowest_confidence"][0]
+    assert "6 slices done" in said.out
+    assert f"gland: on {len(shown)} slices, {names.short(shown[0])} to {names.short(shown[-1])}" in said.out
+    assert f"lowest confidence {least['confidence']:.2f} on {names.name(least['frame'])}" in said.out
     assert [s["slice"] for s in report["inputs"]["supports"][0]["slices"]] == [1, 2, 3, 4]
     rows = rows_of(desk.table)
     assert [int(row["frame"]) for row in rows[::2]] == list(range(6))

@@ -230,7 +230,7 @@ def test_ctrl_c_in_a_volume_keeps_the_slices_that_are_done(tmp_path, following, 
     mask = read_segmentation(output).segments[0].mask
     assert set(np.flatnonzero(mask.any(axis=(1, 2)))) <= set(done)
     assert mask.any()
-    assert "2 of 6 frames" in capsys.readouterr().err
+    assert "2 of 6 slices" in capsys.readouterr().err
 
 
 def test_ctrl_c_while_a_volume_is_searched_for_its_beginning_writes_nothing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,9 +16,11 @@ from command_cases import InContextModel, a_case
 from plain_run import run
 from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.imaging.drawing import bright, heat
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.reports import preview
 from ProxyPromptSegmentLib.reports.preview import (
     choose_slices,
     contour,
@@ -86,6 +90,17 @@ def test_the_picture_shows_the_objects_in_their_colours_and_the_truth_in_white()
     assert all(pixels(plain, color) > 500 for color in colors)
     far = [np.roll(segment.mask, 20, axis=2) for segment in truth.segments]  # under no other contour
     assert pixels(draw_preview(job, outcome, np.stack(far)), (255, 255, 255)) > pixels(plain, (255, 255, 255)) + 500
+
+
+def test_support_slices_are_captioned_with_index_position_and_case(monkeypatch) -> None:
+    job, outcome, _ = a_result()
+    rows = []
+    monkeypatch.setattr(preview._Sheet, "tiles", lambda _, pictures, captions: rows.append(captions))
+    draw_preview(job, outcome)
+    names = SliceNames.of(job.target.geometry, "k")
+    assert names.direction
+    assert rows[0] == [f"{names.name(one.index)}, {one.name}" for one in job.shown]
+    assert replace(job.shown[0], index=None).title == job.shown[0].name
 
 
 def test_a_result_without_anything_found_and_one_without_any_slice_are_drawn_too() -> None:
