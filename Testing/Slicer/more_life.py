@@ -39,6 +39,7 @@ def log_lines():
     """Warnings and errors of the application's log that are not Slicer's own noise."""
     with open(slicer.app.errorLogModel().filePath, encoding="utf-8", errors="replace") as file:
         lines = [line.rstrip() for line in file]
+        lines = [line for line in lines if not line.endswith(" -")]  # an empty line that something printed says nothing
     loud = ("[WARNING]", "[ERROR]", "[CRITICAL]", "[FATAL]", "Traceback", "QFormBuilder", "Could not", "invalid")
     return [line for line in lines if any(one in line for one in loud) and not any(one in line for one in NOISE)]
 
