@@ -23,8 +23,7 @@ from slicer.util import VTKObservationMixin
 OWN_PACKAGES = ("ProxyPromptSegmentModule", "ProxyPromptSegmentLib")
 HOMEPAGE = "https://github.com/ProxyPromptSegment/SlicerProxyPromptSegment"
 
-# In a checkout that is added as a module path, the library is next to the module's folder; when installed, it is on
-# the path.
+# In a checkout that is a module path, the library is next to the module's folder; installed, it is on the path.
 if importlib.util.find_spec("ProxyPromptSegmentLib") is None:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 

@@ -95,14 +95,14 @@ def check_target(
         GeometryError: If the volume has no regular grid, or the two have different lattices.
     """
     if segmentation_node is None or not segmentation_node.IsA("vtkMRMLSegmentationNode"):
-        raise InputError("no segmentation was given to write into; choose one, or none to make a new one.")
+        raise InputError("there is no segmentation to write into; choose one, or create a new one.")
     name, volume = name_of(segmentation_node), name_of(volume_node)
     geometry_of(volume_node)
     matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
     if matrix is None or not _has_right_angles(matrix):
         raise GeometryError(
-            f"{name} and {volume} are under different transforms that bend or shear one against the other, so their "
-            f"voxels cannot coincide. {_INSTEAD} put both under the same transform."
+            f"the transforms of {name} and {volume} differ by more than rotation, flip and scaling, so their voxels "
+            f"cannot coincide. {_INSTEAD} put both under the same transform."
         )
     segmentation = segmentation_node.GetSegmentation()
     if segmentation.GetNumberOfSegments() and segmentation.GetSourceRepresentationName() != BINARY_LABELMAP:
@@ -129,8 +129,8 @@ def check_target(
             home = reference[0]
         elif drawn:
             raise GeometryError(
-                f"the geometry that {name} is saved in is not that of {volume}, so what is written now would be "
-                f"resampled later. {_INSTEAD} set it: Segment Editor, 'Specify geometry', source {volume}."
+                f"the reference geometry of {name} is not that of {volume}, so the result would be resampled when "
+                f"it is saved. {_INSTEAD} set it: Segment Editor, 'Specify geometry', source {volume}."
             )
     return matrix, home
 
@@ -213,8 +213,8 @@ def known_segments(
     missing = [one for one in given.values() if segmentation.GetSegment(one) is None]
     if missing:
         raise InputError(
-            f"{name_of(segmentation_node)} has no segment with the id '{missing[0]}'; choose one that is there, or "
-            "none to make a new one."
+            f"{name_of(segmentation_node)} has no segment with the id '{missing[0]}'; choose an existing one, "
+            "or none to create a new one."
         )
     if len(set(given.values())) < len(given):
         raise InputError("two objects were to be written into one segment; choose a segment for each.")

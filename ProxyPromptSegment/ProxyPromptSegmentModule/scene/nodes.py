@@ -100,8 +100,8 @@ def placed_geometry(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[VolumeGeomet
             pass
     kind = "bends" if to_world is None else "shears"
     return local, (
-        f"The transform of {name_of(volume_node)} {kind} it. Its slices are taken as they are stored, and sizes in mm "
-        "are those without the transform.",
+        f"The transform of {name_of(volume_node)} {kind} it. Its slices are used as stored, and sizes in mm are those "
+        "without the transform.",
     )
 
 

@@ -47,7 +47,7 @@ class SegmentWriter:
 
     Attributes:
         segment_ids: Object name -> segment id, in the order of the masks.
-        notes: What the user should know, as sentences.
+        notes: Notes for the user.
     """
 
     def __init__(

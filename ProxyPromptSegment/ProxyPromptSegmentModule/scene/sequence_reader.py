@@ -180,7 +180,7 @@ class _Collected:
         for items, why in ((self._empty, "have no image"), (self._other, "have another size than the first")):
             if items:
                 listed = ", ".join(map(str, items[:MOST_NAMED])) + (", ..." if len(items) > MOST_NAMED else "")
-                notes.append(f"Items {listed} of the sequence {why} and are left out ({len(items)} in all).")
+                notes.append(f"Items {listed} of the sequence {why} and were skipped ({len(items)} in all).")
         shapes = {volume.shape for volume in self.volumes}
         if len(shapes) > 1:
             notes.append(f"The volumes of the sequence have {len(shapes)} sizes; each is segmented on its own grid.")

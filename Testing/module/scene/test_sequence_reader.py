@@ -81,8 +81,8 @@ def test_frames_of_another_size_or_without_image_are_left_out_and_told(scene):
     assert frames.items == (0, 2)
     np.testing.assert_array_equal(frames.images, np.stack([arrays[0][0], arrays[2][0]]))
     assert frames.notes == (
-        "Items 1 of the sequence have no image and are left out (1 in all).",
-        "Items 3, 4 of the sequence have another size than the first and are left out (2 in all).",
+        "Items 1 of the sequence have no image and were skipped (1 in all).",
+        "Items 3, 4 of the sequence have another size than the first and were skipped (2 in all).",
     )
 
 
