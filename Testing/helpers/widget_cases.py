@@ -141,9 +141,9 @@ def make_host(logic, layout):
 
 
 def forget_module():
-    """Drops the module's files that have imported stand-ins, so that no other test gets them."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "ProxyPromptSegmentModule"]:
-        del sys.modules[name]
+    """Remove the module's files, which stand-ins were imported into or must be; return those that were there."""
+    names = [name for name in sys.modules if name.split(".")[0] == "ProxyPromptSegmentModule"]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def add_case(name="earlier", objects=("prostate", "tumour"), size=24, slices=range(3, 6), shift=0):

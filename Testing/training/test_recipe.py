@@ -26,8 +26,8 @@ def test_a_recipe_is_read_from_json_and_mistakes_in_it_are_named(tmp_path):
     assert read_recipe(path) == Recipe(name="x", tasks=(TaskRecipe(dataset="made", per_step=3),), minutes=2)
     for text, sentence in (
         ('{"name": "x", "speed": 1}', "unknown keys: speed; known are backbone"),
-        ('{"minutes": 1}', "does not fit.*name"),
-        ('{"name": "x", "tasks": [{"set": "made"}]}', "does not fit.*set"),
+        ('{"minutes": 1}', "is invalid: name is missing"),
+        ('{"name": "x", "tasks": [{"set": "made"}]}', "is invalid.*set"),
         ('{"name": "x", "minutes": "50"}', 'minutes is "50"; it must be a number'),
         ('{"name": "x", "minutes": 0}', "minutes is 0; it must be above 0"),
         ('{"name": "x", "minutes": true}', "minutes is true; it must be a number"),
@@ -38,7 +38,7 @@ def test_a_recipe_is_read_from_json_and_mistakes_in_it_are_named(tmp_path):
             '{"name": "x", "tasks": [{"dataset": "made", "per_step": 3, "flip": 1}]}',
             r"tasks\[0\].flip is 1; it must be",
         ),
-        ("{", "is no JSON"),
+        ("{", "is not valid JSON"),
     ):
         path.write_text(text)
         with pytest.raises(UsageError, match=sentence):

@@ -28,7 +28,7 @@ def stand_ins(monkeypatch, tmp_path, caplog):
 
     slicer.app.topLevelWidgets = lambda: []
     slicer.app.applicationName = "Slicer"
-    forget_module()
+    before = forget_module()
     monkeypatch.setitem(sys.modules, "qt", slicer_stand_ins.make_qt())
     monkeypatch.setitem(sys.modules, "slicer.parameterNodeWrapper", parameter_node_stand_in.make_module())
     monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(tmp_path / "library"))
@@ -40,6 +40,7 @@ def stand_ins(monkeypatch, tmp_path, caplog):
     yield slicer_stand_ins
     slicer_stand_ins.process_events()
     forget_module()
+    sys.modules.update(before)  # what other tests have imported finds its own files again
     scene.Clear(True)
     if slicer_stand_ins.ERRORS:
         raise slicer_stand_ins.ERRORS[0]
