@@ -68,7 +68,7 @@ def requirement_of(line: str) -> Requirement:
 
 
 def applies(line: str) -> bool:
-    """Whether a requirement's marker, if it has one, holds for this Python on this system."""
+    """Return whether a requirement's marker, if it has one, holds for this Python on this system."""
     marker = requirement_of(line).marker
     return marker is None or bool(marker.evaluate({"extra": ""}))
 
