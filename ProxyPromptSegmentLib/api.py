@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
 from ProxyPromptSegmentLib.frames import FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
@@ -83,7 +83,7 @@ class Model:
         self,
         supports: Sequence[SupportCase],
         target: Volume,
-        objects: Sequence[str] | None = None,
+        objects: Sequence[str] | str | None = None,
         *,
         axis: str = "auto",
         slices: Sequence[int] | None = None,
@@ -112,7 +112,8 @@ class Model:
         Raises:
             ProxyPromptError: As its subclasses say.
         """
-        job = plan(supports, target, objects, axis, slices)
+        _check_threshold(threshold)
+        job = plan(supports, target, _names(objects), axis, slices)
         task = SegmentTask(
             job,
             model=self._model,
@@ -127,7 +128,7 @@ class Model:
         self,
         supports: Sequence[SupportCase],
         frames: FrameSource,
-        objects: Sequence[str] | None = None,
+        objects: Sequence[str] | str | None = None,
         *,
         numbers: Sequence[int] | None = None,
         threshold: float = THRESHOLD,
@@ -152,7 +153,8 @@ class Model:
         Raises:
             ProxyPromptError: As its subclasses say.
         """
-        context = _context(progress, cancel, on_frame)
+        _check_threshold(threshold)
+        objects, context = _names(objects), _context(progress, cancel, on_frame)
         if frames.volume is not None:
             job = plan(supports, frames.volume, objects, frames.view.axis, numbers)
             found = SegmentTask(
@@ -187,6 +189,21 @@ def load_model(model: str = DEFAULT_MODEL, device: str = "auto") -> Model:
 
     engine = Engine()
     return Model(engine, engine.open(model, str(choose_device(device))).facts, model, device)
+
+
+def _names(objects: Sequence[str] | str | None) -> Sequence[str] | None:
+    """Return names as a list; a single name is one object, not its letters."""
+    return [objects] if isinstance(objects, str) else objects
+
+
+def _check_threshold(threshold: float) -> None:
+    """Refuse a threshold that no probability can be compared with, and that would give empty or full masks.
+
+    Raises:
+        UsageError: If it is not between 0 and 1.
+    """
+    if not 0 < threshold < 1:
+        raise UsageError(f"the threshold is {threshold:g}; give a probability between 0 and 1")
 
 
 def _context(progress: Progress | None, cancel: CancelToken | None, on_slice: OnSlice | None) -> Context:

@@ -33,8 +33,16 @@ class FrameChoice:
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> FrameChoice:
-        """Return the choice of exactly these frames."""
-        return cls(tuple(consecutive_ranges(numbers)))
+        """Return the choice of exactly these frames.
+
+        Raises:
+            UsageError: If there are none, or one is negative.
+        """
+        wanted = sorted({int(number) for number in numbers})
+        if not wanted or wanted[0] < 0:
+            found = f"frame {wanted[0]} was requested" if wanted else "no frame was requested"
+            raise UsageError(f"{found}; give indices counted from 0, or leave them out for all frames")
+        return cls(tuple(consecutive_ranges(wanted)))
 
     def __contains__(self, index: int) -> bool:
         """Return whether a frame is among those requested."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.frames import FrameSource
 from ProxyPromptSegmentLib.frames.mask_files import write_tracked
 from ProxyPromptSegmentLib.tracking.result import FramesResult
@@ -21,8 +22,10 @@ def write_frames(path: Path | str, found: FramesResult, source: FrameSource) -> 
         Notes for the user, as sentences.
 
     Raises:
-        OutputError: If the file cannot be written.
+        OutputError: If the file cannot be written, or no frame was done.
     """
+    if not found.done:
+        raise OutputError(f"no frame was done, so there are no masks to write to {Path(path).name}.")
     numbers = _numbers_in_file(Path(path), source, found)
     return write_tracked(
         path,

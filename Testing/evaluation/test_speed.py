@@ -50,7 +50,7 @@ class Model(InContextModel):
 
 @pytest.fixture
 def segmenter(monkeypatch):
-    """Its clock goes on by work alone."""
+    """Its clock advances only with work."""
     made = Segmenter(Model(), "cpu", 5)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: float(made.model.backbone.seconds))
     return made

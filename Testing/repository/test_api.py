@@ -59,6 +59,44 @@ def test_the_examples_of_the_page_run(cases, monkeypatch, capsys) -> None:
     assert package.dice(truth.segments[0].mask, made.segments[0].mask) > 0.4
 
 
+@pytest.fixture
+def opened(cases):
+    """A support and frames as `open_frames` opens them, from the files of the examples."""
+    return package.read_support_case("frame.png", "mask.png"), package.open_frames("sweep")
+
+
+@pytest.mark.parametrize(("numbers", "said"), [([], "no frame was requested"), ([-1, 2], "frame -1 was requested")])
+def test_frames_that_do_not_exist_are_refused_in_a_sentence(opened, numbers, said) -> None:
+    pytest.importorskip("sam2")
+    support, frames = opened
+    with pytest.raises(package.ProxyPromptError, match=said):
+        package.load_model("sam2-compact", "cpu").follow([support], frames, numbers=numbers)
+
+
+@pytest.mark.parametrize("name", ["nothing.seq.nrrd", "nothing.seg.nrrd", "nothing"])
+def test_a_run_that_was_cancelled_before_its_first_frame_has_nothing_to_write(opened, name) -> None:
+    pytest.importorskip("sam2")
+    support, frames = opened
+    cancel = package.CancelToken()
+    cancel.cancel()
+    found = package.load_model("sam2-compact", "cpu").follow([support], frames, cancel=cancel)
+    assert found.cancelled and not found.seen
+    with pytest.raises(package.ProxyPromptError, match="no frame was done"):
+        package.write_frames(name, found, frames)
+    assert not Path(name).exists()
+
+
+def test_one_name_is_one_object_and_a_threshold_is_a_probability(cases) -> None:
+    pytest.importorskip("torch")
+    model = package.load_model("sam-compact", "cpu")
+    support = package.read_support_case("earlier_case.nrrd", "earlier_case.seg.nrrd")
+    target = package.read_volume("new_case.nrrd")
+    assert model.segment([support], target, "prostate", slices=[10]).objects == ("prostate",)
+    for threshold in (0.0, 1.0, 2.0, float("nan")):
+        with pytest.raises(package.ProxyPromptError, match="between 0 and 1"):
+            model.segment([support], target, threshold=threshold)
+
+
 def test_the_package_offers_what_the_api_has() -> None:
     from ProxyPromptSegmentLib import api
 

@@ -229,7 +229,7 @@ def test_findings_of_the_check_are_told_in_words(ready):
 
 
 def _as_it_was_written(finished):
-    """The masks of the run as the engine gives them, and a mark that says that somebody has drawn since."""
+    """The masks of the run as the engine gives them, and a flag that the segment was edited afterwards."""
     from mrml_scene import segment_array
 
     names = ("prostate", "tumour")
