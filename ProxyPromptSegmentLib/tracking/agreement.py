@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt, presence_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
@@ -190,6 +190,28 @@ def decoded_of(decoded: Decoded, tracks: Iterable[int]) -> Decoded:
         presence=None if decoded.presence is None else decoded.presence[:, index],
         pointer=None if decoded.pointer is None else decoded.pointer[:, index],
     )
+
+
+def decoded_in_groups(
+    decode: Callable[..., Decoded],
+    features: ImageFeatures,
+    prompt: Prompt,
+    groups: Sequence[tuple[list[int], list[FrameMemory]]],
+    frame: int,
+) -> Decoded:
+    """Decode a frame, one call for each group of objects that remember the same frames.
+
+    Args:
+        decode: The backbone's `decode`.
+        features: Embedding of the frame.
+        prompt: The prompt of all objects.
+        groups: Numbers of the objects of each group and their memories, see `memory_bank.joined`.
+        frame: Number of the frame in the order of tracking.
+    """
+    if len(groups) == 1:
+        return decode(features, prompt, groups[0][1], frame)
+    parts = [decode(features, prompt_of(prompt, some), known, frame) for some, known in groups]
+    return decoded_joined([(some, part) for (some, _), part in zip(groups, parts, strict=True)])
 
 
 def decoded_joined(parts: Sequence[tuple[Iterable[int], Decoded]]) -> Decoded:

@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, PreparedSupport, Prompt, has_memory
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.tracking.agreement import EXACT, AgreementCheck, decoded_joined, prompt_of
+from ProxyPromptSegmentLib.tracking.agreement import EXACT, AgreementCheck, decoded_in_groups, prompt_of
 from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT, TrackingMode
 from ProxyPromptSegmentLib.tracking.clicks import clicked
 from ProxyPromptSegmentLib.tracking.inputs import (
@@ -379,12 +379,7 @@ class Tracker:
         if self.mode is TrackingMode.BANK_ONLY and not any(bank.has_given for bank in banks):
             raise UsageError("SAM 2 without proxy prompts needs a given frame; call anchor first")
         prompt = self._prompt(features)
-        groups = joined(banks, frame)
-        if len(groups) == 1:
-            decoded = backbone.decode(features, prompt, groups[0][1], frame)
-        else:
-            parts = [backbone.decode(features, prompt_of(prompt, some), known, frame) for some, known in groups]
-            decoded = decoded_joined([(some, part) for (some, _), part in zip(groups, parts, strict=True)])
+        decoded = decoded_in_groups(backbone.decode, features, prompt, joined(banks, frame), frame)
         agreed = self._check(
             backbone.decode, features, prompt, decoded, banks, frame, frame - self._now.begun, self._now.asked_from
         )
