@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.remedies import Note
-from ProxyPromptSegmentLib.reports.results_table import object_table, slices_to_look_at
+from ProxyPromptSegmentLib.reports.results_table import arrays_of, object_table, slices_to_look_at
 from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
 from ProxyPromptSegmentLib.review.check import check_case
 from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
@@ -189,9 +189,10 @@ class SummaryTask:
             rungs=self.result.rungs,
             sentences=[*map(worded, self.job.notes), *self.sentences],
         )
+        arrays = arrays_of(self.result, self.job)  # once: the masks of frames are packed
         return Summary(
-            table=object_table(self.result, self.job),
-            doubts=slices_to_look_at(self.result, job=self.job),
+            table=object_table(arrays),
+            doubts=slices_to_look_at(arrays),
             record=record,
             text=record_text(record),
         )
