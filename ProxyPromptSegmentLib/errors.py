@@ -10,6 +10,9 @@ from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 EXIT_OK = 0
 EXIT_INTERNAL = 1
+EXIT_NOTHING_FOUND = 9
+"""The result was written, but every object is empty on every requested slice or frame; not an error."""
+
 EXIT_INTERRUPTED = 130
 
 

@@ -6,9 +6,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
+from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.progress import Progress
 
 
@@ -76,6 +78,11 @@ class Console:
             yield heard
         finally:
             logger.removeHandler(handler)
+
+
+def nothing_found(output: Path) -> str:
+    """Return the last sentence of a command whose result is complete and empty."""
+    return f"nothing was found: every segment of {output} is empty (exit code {EXIT_NOTHING_FOUND})."
 
 
 class _Listener(logging.Handler):

@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import device_of
-from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
-from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, OutputError
+from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK, OutputError
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import write_volume
@@ -148,6 +148,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.say(f"{entry['name']}: {volume}, Dice {entry['dice']:.3f} against the truth")
     console.say(f"wrote {folder} in {report['seconds']['total']:.1f} s on {report['device']}; open {folder / PICTURE}")
     console.say("Artificial images: they show that the program runs, not how well it segments. Research use only.")
+    if report["nothing_found"]:
+        console.status(nothing_found(folder / RESULT))
+        return EXIT_NOTHING_FOUND
     return EXIT_OK
 
 

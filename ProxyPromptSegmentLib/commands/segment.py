@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of
-from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
-from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK
+from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.reports.report import to_text
@@ -149,6 +149,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         done, wanted = len(report["slices_done"]), report["slices_wanted"]
         console.status(f"stopped; {request.output} holds the {done} of {wanted} slices that were finished.")
         return EXIT_INTERRUPTED
+    if report["nothing_found"]:
+        console.status(nothing_found(request.output))
+        return EXIT_NOTHING_FOUND
     return EXIT_OK
 
 

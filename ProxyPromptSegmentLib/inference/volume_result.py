@@ -58,6 +58,11 @@ class VolumeResult:
         return self.result.objects
 
     @property
+    def empty(self) -> bool:
+        """Whether no object was found on any slice; a result like any other, but its user should be told."""
+        return not self.masks.any()
+
+    @property
     def slices(self) -> int:
         """Number of slices that were segmented."""
         return int(self.result.done.sum())

@@ -182,12 +182,13 @@ def build_report(
 
 
 def describe_state(found: VolumeResult | FramesResult) -> dict[str, Any]:
-    """Describe what every report begins with: program, time and state."""
+    """Describe what every report begins with: program, time, state, and whether nothing at all was found."""
     return {
         "program": "proxyprompt",
         "research_use_only": True,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "state": "stopped by the user" if found.cancelled else "complete",
+        "nothing_found": found.empty,
     }
 
 

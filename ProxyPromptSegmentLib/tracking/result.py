@@ -98,6 +98,11 @@ class FramesResult:
         return stacked
 
     @property
+    def empty(self) -> bool:
+        """Whether no object was found on any frame; a result like any other, but its user should be told."""
+        return not any(found.area_px.any() for found in self.done.values())
+
+    @property
     def is_done(self) -> npt.NDArray[np.bool_]:
         """Which frames from 0 on were segmented, bool ``(T,)``."""
         done = np.zeros(self.length, bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ pytest.importorskip("torch")
 
 import SimpleITK as sitk
 
-from command_cases import COLORS, GRID, ROOT, TERMS, TURN, Desk, a_case, turned, write_case
-from ProxyPromptSegmentLib import __version__
+from command_cases import COLORS, DONE, GRID, ROOT, TERMS, TURN, Desk, a_case, turned, write_case
+from ProxyPromptSegmentLib import __version__, errors
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
@@ -128,7 +130,7 @@ def test_the_compact_network_runs_from_a_real_checkpoint_and_writes_report_and_p
 ) -> None:
     desk = Desk(tmp_path, str(random_checkpoint))
     extra = ["--report", tmp_path / "r.json", "--preview", tmp_path / "p.png", "--slices", "2:3"]
-    assert main(desk.words(*extra)) == 0
+    assert main(desk.words(*extra)) in DONE
     report = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert report["model"]["name"] == "random"
     assert report["model"]["sha256"] == checkpoints.sha256(random_checkpoint)
@@ -142,11 +144,23 @@ def test_the_compact_network_runs_from_a_real_checkpoint_and_writes_report_and_p
 def test_a_target_without_anything_like_the_support_is_told(desk, capsys) -> None:
     target = desk.folder / "without.nrrd"
     write_volume(target, a_case(3, objects=())[0])
-    assert main(desk.words("--json", target=target)) == 0
+    assert main(desk.words("--json", target=target)) == EXIT_NOTHING_FOUND
     said = capsys.readouterr()
     assert "Nothing in the target resembles 'gland'" in said.err
-    assert any("resembles 'stone'" in note for note in json.loads(said.out)["notes"])
+    assert f"nothing was found: every segment of {desk.output} is empty (exit code 9)." in said.err
+    report = json.loads(said.out)
+    assert any("resembles 'stone'" in note for note in report["notes"])
+    assert report["state"] == "complete" and report["nothing_found"]
     assert not read_segmentation(desk.output).segments[0].mask.any()
+
+
+def test_one_object_that_is_found_is_a_success_and_so_is_a_slice_that_was_asked_for(desk, capsys) -> None:
+    target = desk.folder / "stone_only.nrrd"
+    write_volume(target, a_case(3, objects=("stone",))[0])
+    assert main(desk.words("--json", target=target)) == 0
+    said = capsys.readouterr()
+    assert not json.loads(said.out)["nothing_found"] and "nothing was found" not in said.err
+    assert main(desk.words("--slices", "0", "--force")) == EXIT_NOTHING_FOUND  # the objects begin on slice 1
 
 
 def test_a_support_in_colour_or_of_another_scale_is_told(desk, capsys) -> None:
@@ -228,6 +242,18 @@ def test_models_are_listed_as_text_and_as_json(no_model, capsys) -> None:
 
 def test_a_union_of_the_support_is_compared_with_the_same_union_of_the_truth(desk, capsys) -> None:
     words = desk.words("--object", "both=gland+stone", "--truth", desk.truth_file, "--json")
-    assert main(words) == 0
+    assert main(words) in DONE
     (entry,) = json.loads(capsys.readouterr().out)["objects"]
     assert entry["name"] == "both" and "dice" in entry  # the double knows no unions; that it is compared is the point
+
+
+def test_every_exit_code_is_listed_in_the_help_and_in_the_readme(capsys) -> None:
+    codes = [value for name, value in vars(errors).items() if name.startswith("EXIT_")]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    codes += [kind.exit_code for kind in kinds if issubclass(kind, errors.ProxyPromptError)]
+    main(["--help"])
+    listed = capsys.readouterr().out.partition("exit codes:")[2]
+    table = (ROOT / "README.md").read_text("utf-8").partition("| exit code |")[2].partition("\n\n")[0]
+    for code in sorted(set(codes)):
+        assert re.search(rf"(^|\s){code} \w", listed), code
+        assert f"\n| {code} | " in table, code

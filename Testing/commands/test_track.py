@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 
 from PIL import Image
 
-from command_cases import COLORS, GRID, TERMS, a_case, write_case
+from command_cases import COLORS, DONE, GRID, TERMS, a_case, write_case
 from ProxyPromptSegmentLib.cli import main
-from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND, UsageError
 from ProxyPromptSegmentLib.frames import open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.source import first_window
@@ -194,7 +194,7 @@ def test_the_real_network_writes_what_the_tracker_predicts(tmp_path, sam2_checkp
 
     monkeypatch.setattr(tracker.Tracker, "step", noted)
     # With random weights a mask is some of the frame at a threshold that lies between its probabilities.
-    assert main(desk.words("--frames", "0:2", "--threshold", "0.2")) == 0
+    assert main(desk.words("--frames", "0:2", "--threshold", "0.2")) in DONE
     gated = predictions[0].probability[0] * predictions[0].presence[0]
     threshold = f"{np.median(gated):.9f}"
     predictions.clear()
@@ -294,6 +294,19 @@ def test_an_object_that_is_nowhere_is_told(track_desk, capsys) -> None:
     assert "label 2: not found" in said.out
 
 
+def test_a_clip_without_any_object_is_written_and_has_an_exit_code_of_its_own(track_desk, capsys) -> None:
+    for n in range(COUNT):
+        picture, masks = a_frame(n)
+        picture[masks.any(axis=0)] = 30
+        save(track_desk.target / f"frame_{n}.png", picture)
+    assert main(track_desk.words("--json")) == EXIT_NOTHING_FOUND
+    said = capsys.readouterr()
+    assert f"nothing was found: every segment of {track_desk.output} is empty (exit code 9)." in said.err
+    report = json.loads(said.out)
+    assert report["state"] == "complete" and report["nothing_found"]
+    assert read_frames(track_desk.output).shape[0] == COUNT and not read_frames(track_desk.output).any()
+
+
 def test_a_support_from_the_target_itself_is_told(track_desk, capsys) -> None:
     assert main(track_desk.words(support=(track_desk.target / "frame_1.png", track_desk.marks))) == 0
     assert "one of the target's own frames" in capsys.readouterr().err
@@ -333,10 +346,10 @@ def test_the_window_is_that_of_the_first_frame_unless_it_shows_nothing(track_des
 
 def test_later_frames_change_nothing_of_earlier_ones(track_desk, sam2_checkpoint) -> None:
     words = track_desk.words("--table", track_desk.table, "--object", "1", "--force", model=sam2_checkpoint)
-    assert main([*words, "--frames", "0:1"]) == 0
+    assert main([*words, "--frames", "0:1"]) in DONE
     first = rows_of(track_desk.table)
     save(track_desk.target / "frame_2.png", 255 - a_frame(2)[0])
-    assert main([*words, "--frames", "0:2"]) == 0
+    assert main([*words, "--frames", "0:2"]) in DONE
     assert rows_of(track_desk.table)[:2] == first
 
 

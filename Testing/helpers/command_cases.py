@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from engine_doubles import EchoModel
+from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
@@ -19,6 +20,7 @@ from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Pro
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE, COUNT = 64, 6
+DONE = (EXIT_OK, EXIT_NOTHING_FOUND)  # random weights may find nothing
 TURN = [[1, 0, 0], [0, 0.9526614854740363, 0.3040330598026857], [0, -0.3040330598026857, 0.9526614854740363]]
 GRID = VolumeGeometry((SIDE, SIDE, COUNT), (0.9, 0.9, 3.0), (-28.8, 12.3, -7.1))
 TERMS = {"category": ["SCT", "123037004", "Anatomical Structure"], "type": ["SCT", "41216001", "Prostate"]}

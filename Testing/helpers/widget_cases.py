@@ -25,7 +25,7 @@ class RecordedRun:
         self.sentences, self.table, self.doubts, self.record_text = [], None, [], ""
         self.written, self.segment_ids, self.segmentation = set(), {}, None
         self.destination = types.SimpleNamespace(untouched=lambda: dict(self.segment_ids))
-        self.cancelled = self.closed = self.undone = False
+        self.cancelled = self.closed = self.undone = self.nothing_found = False
         self.found = {}  # masks by object name
         self.taken_back = []
         self._told = []

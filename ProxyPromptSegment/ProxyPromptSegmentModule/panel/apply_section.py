@@ -266,6 +266,12 @@ class ApplySection(Section):
 def _words_of_end(run: Run) -> str:
     """Return the sentence for the end of a run that has not failed, with a placeholder for the slice count."""
     film = run.request.browser is not None
+    if run.nothing_found and run.state == RunState.FINISHED:
+        return (
+            _("Finished; nothing was found on any item: every segment is empty.")
+            if film
+            else _("Finished; nothing was found on any slice: every segment is empty.")
+        )
     if run.state == RunState.CANCELLED:
         return _("Cancelled; items done and kept: {count}.") if film else _("Cancelled; slices done and kept: {count}.")
     return _("Finished; items written: {count}.") if film else _("Finished; slices written: {count}.")

@@ -66,6 +66,7 @@ class Run:
         sentences: Notes for the user, including steps down the memory ladder.
         error: The sentence of a failure; "" if there is none.
         undone: Whether the run was undone.
+        nothing_found: After the end: whether no object was found on any slice or item that was done.
         last_index: Slice (or item) written last; None before the first.
         segment_ids: Segment id of each object.
         job: The planned `Job`; None before.
@@ -90,7 +91,7 @@ class Run:
         self.seconds_left: float | None = None
         self.written: set[int] = set()
         self.sentences: list[str] = []
-        self.undone = False
+        self.undone = self.nothing_found = False
         self.last_index: int | None = None
         self.job: Job | None = None
         self.result: VolumeResult | FramesResult | LiveSlice | None = None
@@ -276,6 +277,7 @@ class Run:
 
     def take(self, summary: Summary) -> None:
         """Store the summary that is shown at the end."""
+        self.nothing_found = summary.nothing_found
         self.table, self.doubts = summary.table, summary.doubts
         self.record, self.record_text = summary.record, summary.text
 

@@ -92,6 +92,7 @@ class SequenceRun(Run):
 
     def _volumes(self, frames: Frames) -> Chain[None]:
         """Segment volumes one by one."""
+        found, done = False, 0
         for number, voxels in enumerate(frames.volumes):
             if self._stopping:
                 break
@@ -103,7 +104,9 @@ class SequenceRun(Run):
             if not result.cancelled:
                 masks = [segment.mask for segment in result.segmentation.segments]
                 self._pending[number] = np.stack(masks)
+                found, done = found or not result.empty, done + 1
                 yield None
+        self.nothing_found = done > 0 and not found
 
     def receive(self, event: Event) -> None:
         """Handle an event; slices of a volume are ignored, because items are written as a whole."""

@@ -147,12 +147,13 @@ def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, fl
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Summary:
-    """The summary of a run: table, slices to review first, run record and its text."""
+    """The summary of a run: table, slices to review first, run record and its text, and whether all is empty."""
 
     table: Table
     doubts: list[Doubt]
     record: dict[str, object]
     text: str
+    nothing_found: bool
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -195,6 +196,7 @@ class SummaryTask:
             doubts=slices_to_look_at(arrays),
             record=record,
             text=record_text(record),
+            nothing_found=self.result.empty,
         )
 
 

@@ -81,6 +81,16 @@ def test_results_are_listed_and_a_click_jumps_to_a_doubtful_slice(finished):
     assert "Finished; slices written: 8." in text_of(ui.runLabel)
 
 
+def test_a_run_that_found_nothing_says_so_instead_of_counting_slices(finished):
+    finished.last.nothing_found = True
+    finished.last.tell()
+    said = text_of(finished.ui.runLabel)
+    assert "Finished; nothing was found on any slice: every segment is empty." in said and "written" not in said
+    finished.last.request = types.SimpleNamespace(browser=object(), target=finished.new_case)
+    finished.last.tell()
+    assert "nothing was found on any item" in text_of(finished.ui.runLabel)
+
+
 def test_undo_and_redo_take_turns(finished):
     ui = finished.ui
     assert ui.undoButton.enabled and not ui.redoButton.enabled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,15 @@ def test_a_run_gives_the_very_mask_that_the_command_line_gives(logic, two_cases)
     assert expected.segments[0].mask.any()
     found = segment_array(run.segmentation, run.segment_ids["prostate"], target)
     assert np.array_equal(found, expected.segments[0].mask)
+
+
+def test_a_run_that_finds_nothing_is_finished_and_says_so(logic, two_cases):
+    support, (target, _truth) = two_cases
+    run = logic.segment(target, [support], settings=replace(CPU, threshold=0.9999))
+    assert run.state == "finished" and run.error == "" and run.nothing_found
+    assert run.record["nothing_found"] is True and run.record["state"] == "complete"
+    assert not segment_array(run.segmentation, run.segment_ids["prostate"], target).any()
+    assert not logic.segment(target, [support], settings=CPU).nothing_found
 
 
 def test_name_colour_and_place_come_from_the_support(logic, two_cases):
