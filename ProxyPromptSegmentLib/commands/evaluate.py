@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ProxyPromptSegmentLib.commands import evaluate_broad
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.benchmark import run_table
@@ -21,23 +22,26 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Evaluate a model on public data: Dice tables with the same supports for every method, tracking of
-sweeps and volumes with SAM 2's memory, and speed.
+sweeps and volumes with SAM 2's memory, speed, and the measurements of a model that reads its support.
 """
 EXAMPLES = """\
 examples:
   proxyprompt evaluate promise12 --data DATA --out results/promise12
   proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
   proxyprompt evaluate speed
+  proxyprompt evaluate broad --data DATA --sets first small --limit 3 --out results/mine
+  proxyprompt evaluate compare --tables results/before.json results/mine.json
 """
 
 
-SPEED = "speed"
+SPEED, BROAD, COMPARE = "speed", "broad", "compare"
 SLICE, TRACK = "slice", "track"
+DRAWS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
-    parser.add_argument("what", help="a data set (promise12, psfhs, ccaus_video, ...) or 'speed'")
+    parser.add_argument("what", help="a data set (promise12, psfhs, ...), or speed, broad or compare")
     parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model or path of a checkpoint")
     parser.add_argument(
@@ -50,14 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beside", help="second model to compare with under --protocol track, slice by slice on the same draws"
     )
     parser.add_argument("--unet", type=Path, help="weights of a U-Net to compare with")
-    parser.add_argument("--supports", type=int, default=4, help="support slices, each of another patient (4)")
-    parser.add_argument("--draws", type=int, default=5, help="draws of supports per target (5)")
+    parser.add_argument(
+        "--supports",
+        type=int,
+        nargs="+",
+        default=[4],
+        metavar="K",
+        help="support slices, each of another patient (4); broad takes several numbers, such as 1 4 8",
+    )
+    parser.add_argument("--draws", type=int, help="draws of supports per target (5; broad: 1)")
     parser.add_argument("--limit", type=int, help="largest number of targets, evenly spread (default: all)")
-    parser.add_argument("--part", default="test", choices=("test", "validation"), help="part of the data set (test)")
+    parser.add_argument(
+        "--part", choices=("test", "validation"), help="part of the data set (test; broad, to choose by: validation)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="first seed of the draws (0)")
     parser.add_argument("--device", default="auto", help="device to compute on (auto)")
     parser.add_argument("--threads", type=int, help="processor threads")
-    parser.add_argument("--out", type=Path, help="also write OUT.json and OUT.md")
+    parser.add_argument("--out", type=Path, help="also write OUT.json and OUT.md; broad resumes from OUT.jsonl")
+    evaluate_broad.add_arguments(parser)
 
 
 def _tell(done: int, total: int) -> None:
@@ -66,14 +80,18 @@ def _tell(done: int, total: int) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
+    if args.what == COMPARE:
+        return evaluate_broad.run_compare(args)
     _check(args)
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.what == BROAD:
+        return evaluate_broad.run_broad(args)
     segmenter, metadata = _load(args.model, args.device)
     if args.what == SPEED:
-        result = _speed(segmenter, args.supports)
+        result = _speed(segmenter, args.supports[0])
         text = json.dumps(result, indent=1)
     else:
         table = _track(args, segmenter) if args.protocol == TRACK else _slices(args, segmenter)
@@ -99,9 +117,11 @@ def _check(args: argparse.Namespace) -> None:
     """
     if args.what != SPEED and args.data is None:
         raise UsageError("--data is missing; give the folder that holds manifest.csv")
-    for option, value in (("--supports", args.supports), ("--draws", args.draws)):
-        if value < 1:
+    for option, value in (("--supports", min(args.supports)), ("--draws", args.draws), ("--limit", args.limit)):
+        if value is not None and value < 1:
             raise UsageError(f"{option} is {value}; at least 1 is needed")
+    if len(args.supports) > 1 and args.what != BROAD:
+        raise UsageError(f"--supports has {len(args.supports)} numbers; only 'evaluate broad' takes more than one")
     if args.beside and (args.what == SPEED or args.protocol != TRACK):
         raise UsageError(
             "--beside compares a second model with one that tracks; add --protocol track and name a data set"
@@ -137,11 +157,11 @@ def _slices(args: argparse.Namespace, segmenter: Segmenter) -> Table:
         segmenter,
         args.data,
         args.what,
-        args.supports,
-        args.draws,
+        args.supports[0],
+        args.draws or DRAWS,
         args.seed,
         args.unet,
-        args.part,
+        args.part or "test",
         args.limit,
         _tell,
     )
@@ -156,10 +176,10 @@ def _track(args: argparse.Namespace, segmenter: Segmenter) -> TrackTable:
         segmenter,
         args.data,
         args.what,
-        args.supports,
-        args.draws,
+        args.supports[0],
+        args.draws or DRAWS,
         args.seed,
-        args.part,
+        args.part or "test",
         args.limit,
         _tell,
         beside,

@@ -2,7 +2,8 @@
 
 The rule needs no random generator: patients are ordered by a hash of their name, so that the split is
 the same on every machine and with every library version. The result is stored in
-``Resources/splits/<name>.json``; a test compares the two.
+``Resources/splits/<name>.json``; a test compares the two. The small sets have a split of their own in the manifest, of
+which `small_set_part` takes a fifth of the training subjects for validation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
 
 PARTS = ("train", "validation", "test")
+UNSEEN = "unseen"  # a small set that no model may be trained on
+SMALL_SET_SHARE = 5  # one in five training subjects of a small set is for validation
 
 # Numbers of patients for training and validation; the rest is for testing. (0, 0): the set is only for testing.
 COUNTS = {
@@ -104,6 +107,29 @@ def split(cases: Sequence[Case], name: str) -> Split:
     """
     patients = split_patients((case.patient for case in cases), name)
     return Split(**{part: [case for case in cases if case.patient in patients[part]] for part in PARTS})
+
+
+def small_set_part(name: str, patient: str, split: str) -> str:
+    """Return the part of a subject of a small set: the manifest's, or validation for a fifth of its training subjects.
+
+    Args:
+        name: Name of the data set.
+        patient: The manifest's ``patient``.
+        split: The manifest's ``split``: ``train``, ``test`` or ``unseen``.
+
+    Returns:
+        ``train``, ``validation``, ``test`` or ``unseen``.
+
+    Raises:
+        InputError: If the manifest has another word.
+    """
+    if split not in ("train", "test", UNSEEN):
+        raise InputError(
+            f"the manifest puts {name} {patient} into the part {split!r}; a small set has train, test and {UNSEEN}. "
+            "Correct its row."
+        )
+    held = int(hashlib.sha256(f"{name}/{patient}".encode()).hexdigest(), 16) % SMALL_SET_SHARE == 0
+    return "validation" if split == "train" and held else split
 
 
 def write_split(patients: dict[str, list[str]], name: str, folder: Path | None = None) -> Path:

@@ -1,0 +1,79 @@
+"""A model's answer for one target, through the same calls as the program, and its scores by slice."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ProxyPromptSegmentLib.evaluation.broad.records import SliceScores
+from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
+from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.data.cases import Case
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
+
+Encoded = MutableMapping[int, "EncodedSlices"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the program gives for one target.
+
+    Attributes:
+        masks: uint8 ``(S, N, H, W)``.
+        confidence: Its confidence in them, 0..1, ``(S, N)``.
+        presence: Probability that the slice shows the object, as it is used for the masks, ``(S, N)``.
+        notes: Number of sentences for the user.
+    """
+
+    masks: np.ndarray
+    confidence: np.ndarray
+    presence: np.ndarray
+    notes: int = 0
+
+    def slices(self, truth: np.ndarray, number: int) -> SliceScores:
+        """Return the scores of every slice for one object, given its truth ``(S, H, W)``."""
+        return slice_scores(truth, self.masks[:, number], self.confidence[:, number], self.presence[:, number])
+
+
+def ask(
+    segmenter: Segmenter, case: Case, support: SupportSet | PreparedSupport, encoded: Encoded | None = None
+) -> Answer:
+    """Segment every slice of a case.
+
+    Args:
+        segmenter: The model.
+        case: The target.
+        support: The support, or the result of `Segmenter.prepare`.
+        encoded: Embeddings of the target's slices, which are reused and completed.
+    """
+    spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
+    result = segmenter.segment(case.images, support, spacing_mm=spacing, encoded=encoded)
+    masks = result.masks()
+    return Answer(
+        masks=masks,
+        confidence=result.confidence(masks),
+        presence=smooth_over_slices(result.presence, result.done),
+        notes=len(result.notes),
+    )
+
+
+def slice_scores(
+    truth: np.ndarray, predicted: np.ndarray, confidence: np.ndarray | None = None, presence: np.ndarray | None = None
+) -> SliceScores:
+    """Score every slice of one object; masks ``(S, H, W)``, the rest ``(S,)``."""
+    scores: SliceScores = {
+        "truth": [int(mask.any()) for mask in truth],
+        "drawn": [int(mask.any()) for mask in predicted],
+        "dice": dice_per_slice(truth, predicted).round(4).tolist(),
+    }
+    for name, values in (("confidence", confidence), ("presence", presence)):
+        if values is not None:
+            scores[name] = np.asarray(values, float).round(4).tolist()
+    return scores

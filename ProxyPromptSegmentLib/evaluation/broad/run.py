@@ -1,0 +1,99 @@
+"""All measurements of one model, in units of work that a file of scores remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed
+from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
+from ProxyPromptSegmentLib.evaluation.broad.tasks import VALIDATION, Task, set_names, tasks_of
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.data.cases import Case
+    from ProxyPromptSegmentLib.evaluation.broad.answers import Encoded
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+
+CONTEXT, FOLLOWED = "context", "followed"
+MEASURES = (CONTEXT, FOLLOWED)
+FOLLOWED_SETS = ("promise12",)
+
+Unit = tuple[tuple[object, ...], Callable[[], list[Record]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        data: Folder of the data sets.
+        part: ``validation`` or ``test``.
+        measures: Some of `MEASURES`.
+        sets: Sets as `set_names` understands them; all by default.
+        supports: The numbers ``K`` of supports; measurements other than in context take the largest up to 4.
+        draws: Draws of supports per target.
+        limit: Largest number of patients or images per set.
+    """
+
+    data: Path
+    part: str = VALIDATION
+    measures: Sequence[str] = MEASURES
+    sets: Sequence[str] | None = None
+    supports: Sequence[int] = (4,)
+    draws: int = 1
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise a `UsageError` for a measurement that does not exist."""
+        unknown = [name for name in self.measures if name not in MEASURES]
+        if unknown:
+            raise UsageError(f"there is no measurement '{unknown[0]}'; choose some of {', '.join(MEASURES)}")
+
+    @property
+    def usual(self) -> int:
+        """The number of supports where it is not varied."""
+        return max([k for k in self.supports if k <= 4], default=min(self.supports))
+
+
+def measure(
+    segmenter: Segmenter, plan: Plan, file: ScoreFile, on_case: Callable[[str, int, int], None] | None = None
+) -> None:
+    """Measure what the file does not have yet.
+
+    Args:
+        segmenter: The model.
+        plan: What to measure.
+        file: Where each unit of work is written when it is done.
+        on_case: Called after each target with its set's name, the number of targets done and of the task's.
+    """
+    for task in tasks_of(plan.data, set_names(plan.data, plan.sets), plan.part, plan.limit):
+        for number, case in enumerate(task.targets):
+            for unit, work in _units(segmenter, plan, task, case):
+                if not file.has(unit):
+                    file.add(unit, work())
+            if on_case:
+                on_case(task.dataset, number + 1, len(task.targets))
+
+
+def _units(segmenter: Segmenter, plan: Plan, task: Task, case: Case) -> Iterator[Unit]:
+    """Yield the units of work of one target; they share the embeddings of its slices."""
+    encoded: Encoded = {}
+    place = (task.dataset, "+".join(task.objects), case.name)
+    for draw in range(plan.draws):
+        if CONTEXT in plan.measures:
+            for k in plan.supports:
+                yield (
+                    (in_context.NAME, *place, k, draw),
+                    partial(in_context.score_in_context, segmenter, task, case, k, draw, encoded),
+                )
+        if FOLLOWED in plan.measures and task.dataset in FOLLOWED_SETS:
+            yield (
+                (mask_followed.NAME, *place, plan.usual, draw),
+                partial(mask_followed.score_followed, segmenter, task, case, plan.usual, draw, encoded),
+            )
+    if FOLLOWED in plan.measures and task.dataset in FOLLOWED_SETS:
+        yield (mask_followed.OWN, *place), partial(mask_followed.score_own, segmenter, task, case)

@@ -1,0 +1,56 @@
+"""``evaluate broad`` and ``evaluate compare`` from the command line, with the embedded model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("torch")
+
+from broad_cases import BroadFolder, spots, square
+from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.data import splits
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> BroadFolder:
+    monkeypatch.setitem(splits.COUNTS, "promise12", (3, 1))
+    made = BroadFolder(tmp_path / "data")
+    for n in range(5):
+        made.add_volume("promise12", f"case{n}", square(seed=n))
+    for n in range(8):
+        made.add_picture("toy", f"i{n}", spots((200,), n), "1 cell", "test" if n > 5 else "train")
+    return made
+
+
+def test_a_model_is_measured_written_and_put_beside_another(folder, tmp_path, capsys):
+    out = tmp_path / "results" / "mine"
+    words = ["evaluate", "broad", "--data", str(folder.path), "--supports", "1", "2", "--device", "cpu", "--part"]
+    assert main([*words, "test", "--sets", "promise12", "toy", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "### In context" in shown and "### Mask followed" in shown and "mean over sets" in shown
+    written = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert written["facts"]["model"] == "sam-compact" and len(written["facts"]["sha256"]) == 64
+    assert written["facts"]["part"] == "test" and len(written["choice"]["sets"]) == 2
+    assert {record["supports"] for record in written["records"]} == {1, 2}
+    assert out.with_suffix(".md").read_text(encoding="utf-8") == shown
+    assert main(["evaluate", "compare", "--tables", str(out.with_suffix(".json")), str(out) + ".jsonl"]) == 0
+    assert "+0.000 [+0.000, +0.000]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["broad"], "--data is missing"),
+        (["broad", "--data", "DATA", "--sets", "toys"], "there is no data set 'toys'"),
+        (["broad", "--data", "DATA", "--measures", "speed"], "there is no measurement 'speed'"),
+        (["broad", "--data", "DATA", "--limit", "0"], "--limit is 0; at least 1"),
+        (["promise12", "--data", "DATA", "--supports", "1", "4"], "only 'evaluate broad' takes more than one"),
+        (["compare"], "--tables is missing"),
+        (["compare", "--tables", "none.json"], "none.json cannot be read"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(folder, capsys, words, sentence):
+    assert main(["evaluate", *(str(folder.path) if word == "DATA" else word for word in words)]) in (2, 3)
+    assert sentence in capsys.readouterr().err

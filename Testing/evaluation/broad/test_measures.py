@@ -1,0 +1,126 @@
+"""In context and mask followed, on drawn data where each score is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from broad_cases import BRIGHT, DIM, BroadFolder, spots, square
+from command_cases import InContextModel
+from engine_doubles import EchoModel
+from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed
+from ProxyPromptSegmentLib.evaluation.broad.mask_changes import CHANGES
+from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
+from ProxyPromptSegmentLib.evaluation.broad.run import Plan, measure
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt
+
+FACTS = {"model": "made", "part": "test"}
+
+
+class CopyingModel(EchoModel):
+    """Draws the supports' mean mask where the target is brighter than its ground: it follows the mask."""
+
+    def predict(self, features, support, chosen=None):
+        marked = support.occupancy.mean(dim=0).unflatten(-1, (64, 64)) >= 0.5
+        logits = torch.where(marked & (features.top > 0.2), 10.0, -10.0)
+        there = (logits > 0).flatten(2).any(-1)
+        return Decoded(logits=logits, quality=torch.ones(there.shape)), Prompt(
+            presence=there.float() * 12 - 6, names=support.names
+        )
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> BroadFolder:
+    """Bright squares at one place in six volumes, of which one test volume is dim; pictures of two small sets."""
+    monkeypatch.setitem(splits.COUNTS, "promise12", (3, 1))
+    names = splits.split_patients([f"case{n}" for n in range(6)], "promise12")
+    made = BroadFolder(tmp_path / "data")
+    for n in range(6):
+        dim = f"case{n}" == names["test"][1]
+        made.add_volume("promise12", f"case{n}", square(DIM if dim else BRIGHT, seed=n))
+    for n in range(12):
+        made.add_picture("toy", f"i{n:02d}", spots((200, 120), n), "1 cell; 2 core", "test" if n > 8 else "train")
+    return made
+
+
+def measured(model, folder: BroadFolder, **plan) -> list[Record]:
+    file = ScoreFile(None, FACTS)
+    measure(Segmenter(model, "cpu", across_slices=False), Plan(data=folder.path, part="test", **plan), file)
+    return file.scores.records
+
+
+def test_in_context_scores_each_target_and_keeps_its_slices(folder):
+    found = measured(InContextModel(), folder, measures=["context"], sets=["promise12"], supports=(1, 2))
+    assert [(record.supports, record.draw) for record in found] == [(1, 0), (2, 0)] * 2
+    bright, dim = found[0], found[2]
+    assert bright.score == pytest.approx(1, abs=0.01) and dim.score == 0, "the dim square is not what was marked"
+    assert bright.slices["truth"] == [0, 1, 1, 0] == bright.slices["drawn"] and dim.slices["drawn"] == [0] * 4
+    assert dim.slices["dice"] == [1, 0, 0, 1] and bright.slices["dice"][1] > 0.99
+    assert bright.slices["confidence"][1] > 0.6 and dim.slices["confidence"][1] > 0.6
+    assert bright.slices["presence"][1] > 0.7 > 0.3 > dim.slices["presence"][1]
+    assert bright.patient == bright.case and bright.method == "model" and bright.measure == in_context.NAME
+
+
+def test_objects_of_a_small_set_are_asked_for_one_by_one(folder):
+    found = measured(InContextModel(), folder, measures=["context"], sets=["toy"], supports=(1,))
+    assert [record.object for record in found] == ["cell"] * 3 + ["core"] * 3
+    assert min(record.score for record in found) > 0.95
+
+
+def test_too_few_supports_give_no_score_and_are_not_tried_again(folder):
+    file = ScoreFile(None, FACTS)
+    plan = Plan(data=folder.path, part="test", measures=["context"], sets=["promise12"], supports=(4, 40))
+    measure(Segmenter(InContextModel(), "cpu"), plan, file)
+    assert {record.supports for record in file.scores.records} == {4}
+    before = len(file.scores.records)
+    measure(Segmenter(InContextModel(), "cpu"), plan, file)
+    assert len(file.scores.records) == before
+
+
+def test_a_model_that_follows_the_mask_scores_high_and_one_that_knows_the_organ_does_not(folder):
+    follows = measured(CopyingModel(), folder, measures=["followed"], sets=["promise12"], supports=(2,))
+    ignores = measured(InContextModel(), folder, measures=["followed"], sets=["promise12"], supports=(2,))
+    for measure_name, supports in ((mask_followed.NAME, 2), (mask_followed.OWN, 1)):
+        for records, expected in ((follows, 1.0), (ignores, 2 * 0.5 / 1.5)):
+            mine = [r for r in records if r.measure == measure_name and r.case == follows[0].case]
+            assert [record.condition for record in mine] == list(CHANGES) and mine[0].supports == supports
+            scores = {record.condition: record.score for record in mine}
+            assert scores["whole"] == pytest.approx(1, abs=0.02)
+            halves = [value for name, value in scores.items() if "half" in name]
+            np.testing.assert_allclose(halves, expected, atol=0.02)
+
+
+def test_a_target_that_is_its_own_support_is_found_whatever_its_brightness(folder):
+    found = measured(InContextModel(), folder, measures=["followed"], sets=["promise12"], supports=(2,))
+    dim = {r.measure: r.score for r in found if r.condition == "whole" and r.case == found[-1].case}
+    assert dim[mask_followed.NAME] == 0 and dim[mask_followed.OWN] == pytest.approx(1, abs=0.02)
+
+
+def test_a_stopped_run_measures_only_the_rest(folder, tmp_path, monkeypatch):
+    plan = Plan(data=folder.path, part="test", sets=["promise12", "toy"], supports=(1, 2))
+    segmenter = Segmenter(InContextModel(), "cpu")
+    whole = ScoreFile(None, FACTS)
+    measure(segmenter, plan, whole)
+    path = tmp_path / "s.jsonl"
+    measure(segmenter, plan, ScoreFile(path, FACTS))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:4]) + lines[4][:30], encoding="utf-8")
+    asked, real = [], in_context.score_in_context
+    monkeypatch.setattr(in_context, "score_in_context", lambda *args: (asked.append(args), real(*args))[1])
+    resumed = ScoreFile(path, FACTS)
+    measure(segmenter, plan, resumed)
+    assert resumed.scores.records == whole.scores.records
+    units = [json.loads(line)["unit"] for line in lines[1:]]
+    assert len(asked) == sum("in context" in unit for unit in units) - sum("in context" in unit for unit in units[:3])
+
+
+def test_a_measurement_that_does_not_exist_is_named(folder):
+    with pytest.raises(UsageError, match="no measurement 'speed'; choose some of context, followed"):
+        Plan(data=folder.path, measures=["speed"])

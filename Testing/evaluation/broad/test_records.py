@@ -1,0 +1,70 @@
+"""Scores are written as they come; a stopped run resumes, and scores of two models never share a file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ProxyPromptSegmentLib.errors import InputError, OutputError
+from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile, Scores
+
+FACTS = {"model": "made", "sha256": "ab", "part": "validation"}
+
+
+def a_record(case: str, score: float = 0.5) -> Record:
+    return Record(
+        measure="in context",
+        dataset="set",
+        object="organ",
+        supports=4,
+        case=case,
+        patient=case,
+        score=score,
+        slices={"truth": [1, 0], "dice": [0.5, 1.0]},
+    )
+
+
+def test_a_stopped_run_keeps_whole_lines_and_measures_the_cut_one_again(tmp_path):
+    path = tmp_path / "deep" / "scores.jsonl"
+    file = ScoreFile(path, FACTS)
+    file.add(("in context", "one", 4), [a_record("one")])
+    file.add(("in context", "two", 4), [a_record("two")])
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert [record.case for record in Scores.read(path).records] == ["one"]
+    again = ScoreFile(path, FACTS)
+    assert again.has(("in context", "one", 4)) and not again.has(("in context", "two", 4))
+    assert again.scores.records == [a_record("one")]
+    again.add(("in context", "two", 4), [a_record("two", 0.7)])
+    assert ScoreFile(path, FACTS).scores.records == [a_record("one"), a_record("two", 0.7)]
+
+
+def test_a_unit_without_records_is_remembered_as_done(tmp_path):
+    ScoreFile(tmp_path / "s.jsonl", FACTS).add(("too few supports", 8), [])
+    assert ScoreFile(tmp_path / "s.jsonl", FACTS).has(("too few supports", 8))
+
+
+@pytest.mark.parametrize("changes", [{"sha256": "cd"}, {"part": "test"}])
+def test_scores_of_another_model_or_part_are_not_mixed(tmp_path, changes):
+    ScoreFile(tmp_path / "s.jsonl", FACTS)
+    with pytest.raises(OutputError, match=f"{next(iter(changes))} .*choose another --out"):
+        ScoreFile(tmp_path / "s.jsonl", {**FACTS, **changes})
+
+
+def test_a_finished_file_reads_back_and_anything_else_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "scores.json"
+    scores = Scores(facts=FACTS, records=[a_record("one")])
+    path.write_text(json.dumps(scores.to_dict()), encoding="utf-8")
+    assert Scores.read(path) == scores
+    later = scores.to_dict()
+    later["records"][0]["a later field"] = 1
+    path.write_text(json.dumps(later), encoding="utf-8")
+    assert Scores.read(path) == scores, "a later version may write more"
+    path.write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(InputError, match="holds no scores"):
+        Scores.read(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        Scores.read(tmp_path / "none.json")
+    (tmp_path / "notes.jsonl").write_text("notes\n", encoding="utf-8")
+    with pytest.raises(OutputError, match="is no file of scores"):
+        ScoreFile(tmp_path / "notes.jsonl", FACTS)
