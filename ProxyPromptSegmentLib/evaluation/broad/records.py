@@ -136,13 +136,13 @@ class ScoreFile:
             facts, units = lines[0]["facts"], [str(line["unit"]) for line in lines[1:]]
             records = [_record(one) for line in lines[1:] for one in line["records"]]
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise OutputError(f"{path} is no file of scores: {error!r}; choose another --out") from error
+            raise OutputError(f"{path} is no file of scores: {error!r}; choose another file") from error
         other = [key for key in sorted({*facts, *self.scores.facts}) if facts.get(key) != self.scores.facts.get(key)]
         if other:
             raise OutputError(
                 f"{path} holds scores with {other[0]} {facts.get(other[0])!r}, not "
                 f"{self.scores.facts.get(other[0])!r}; "
-                "choose another --out, or remove the file"
+                "choose another file, or remove this one"
             )
         self._units, self.scores.records = set(units), records
         # The whole lines only: what a stopped run left of its last one would spoil the next.
@@ -156,7 +156,7 @@ class ScoreFile:
             with self.path.open(mode, encoding="utf-8") as lines:
                 lines.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise OutputError(f"scores cannot be written to {self.path}: {error}; choose another --out") from error
+            raise OutputError(f"scores cannot be written to {self.path}: {error}; choose another file") from error
 
 
 def _key(unit: Iterable[object]) -> str:

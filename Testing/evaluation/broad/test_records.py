@@ -47,7 +47,7 @@ def test_a_unit_without_records_is_remembered_as_done(tmp_path):
 @pytest.mark.parametrize("changes", [{"sha256": "cd"}, {"part": "test"}])
 def test_scores_of_another_model_or_part_are_not_mixed(tmp_path, changes):
     ScoreFile(tmp_path / "s.jsonl", FACTS)
-    with pytest.raises(OutputError, match=f"{next(iter(changes))} .*choose another --out"):
+    with pytest.raises(OutputError, match=f"{next(iter(changes))} .*choose another file"):
         ScoreFile(tmp_path / "s.jsonl", {**FACTS, **changes})
 
 
