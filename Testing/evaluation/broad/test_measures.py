@@ -122,5 +122,5 @@ def test_a_stopped_run_measures_only_the_rest(folder, tmp_path, monkeypatch):
 
 
 def test_a_measurement_that_does_not_exist_is_named(folder):
-    with pytest.raises(UsageError, match="no measurement 'speed'; choose some of context, followed"):
+    with pytest.raises(UsageError, match="no measurement 'speed'; choose some of context, followed, prompt"):
         Plan(data=folder.path, measures=["speed"])
