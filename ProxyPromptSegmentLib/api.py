@@ -89,6 +89,7 @@ class Model:
         slices: Sequence[int] | None = None,
         threshold: float = THRESHOLD,
         across_slices: bool = True,
+        fill_gaps: bool = True,
         follow: bool = False,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
@@ -104,6 +105,7 @@ class Model:
             slices: 0-based indices of the slices along that axis; all by default.
             threshold: Voxels of higher probability belong to the object, 0..1.
             across_slices: Whether masks use what neighbouring slices show.
+            fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
             follow: Whether the slices are tracked with the memory of a SAM 2 model.
             progress: Informed of each slice.
             cancel: Cancels between two slices; finished slices are kept.
@@ -120,6 +122,7 @@ class Model:
             device=self._device,
             threshold=threshold,
             across_slices=across_slices,
+            fill_gaps=fill_gaps,
             follow=follow,
         )
         return task(self._engine, _context(progress, cancel, on_slice))
@@ -133,6 +136,7 @@ class Model:
         numbers: Sequence[int] | None = None,
         threshold: float = THRESHOLD,
         mode: TrackingMode = TrackingMode.PROXY_AND_BANK,
+        fill_gaps: bool = True,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         on_frame: OnSlice | None = None,
@@ -146,6 +150,7 @@ class Model:
             numbers: 0-based indices of the frames; all by default.
             threshold: Pixels of higher probability belong to the object, 0..1.
             mode: With or without the memory of earlier frames.
+            fill_gaps: Whether empty slices of a volume inside an object are filled where the mask itself supports it.
             progress: Informed of each frame.
             cancel: Cancels between two frames; finished frames are kept.
             on_frame: Called with each frame.
@@ -158,7 +163,13 @@ class Model:
         if frames.volume is not None:
             job = plan(supports, frames.volume, objects, frames.view.axis, numbers)
             found = SegmentTask(
-                job, model=self._model, device=self._device, threshold=threshold, follow=True, mode=mode
+                job,
+                model=self._model,
+                device=self._device,
+                threshold=threshold,
+                follow=True,
+                mode=mode,
+                fill_gaps=fill_gaps,
             )(self._engine, context)
             return frames_of_volume(found, job.slices, job.window)
         task = FramesTask(

@@ -32,6 +32,8 @@ class RemedyKind(Enum):
     """Install the optional Python package ``package``."""
     INSTALL_REQUIREMENTS = "install requirements"
     """Install what the program needs: a package is missing or damaged."""
+    KEEP_GAPS = "keep gaps"
+    """Leave empty slices inside an object empty."""
     LOWER_THRESHOLD = "lower threshold"
     """Lower the probability threshold, or choose another support."""
     REINSTALL_PROGRAM = "reinstall program"

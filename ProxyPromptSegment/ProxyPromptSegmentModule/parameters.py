@@ -46,6 +46,7 @@ class ProxyPromptParameters:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threshold: Voxels of higher probability belong to the object.
         followMemory: Whether the model remembers the previous slices.
+        fillGaps: Whether empty slices inside an object are filled where the mask itself supports it.
         followView: Whether the views show each slice as it is written.
         whyObject: The object that the why view explains.
     """
@@ -69,6 +70,7 @@ class ProxyPromptParameters:
     device: str = "auto"
     threshold: float = 0.5
     followMemory: bool = False
+    fillGaps: bool = True
     followView: bool = True
     whyObject: str = ""
 

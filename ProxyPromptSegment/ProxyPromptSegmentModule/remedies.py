@@ -23,6 +23,7 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.IMPORT_MODEL: _("Fetch {file} yourself and press “Import file”."),
         RemedyKind.INSTALL_PACKAGE: _("Install it in Slicer's Python console: slicer.util.pip_install('{package}')."),
         RemedyKind.INSTALL_REQUIREMENTS: _("Press “Install” at the top of the panel."),
+        RemedyKind.KEEP_GAPS: _("Without “Fill gaps” such slices stay empty."),
         RemedyKind.LOWER_THRESHOLD: _("Lower the threshold under “Threshold”, or choose another support."),
         RemedyKind.REINSTALL_PROGRAM: _("Install the extension again with the Extensions Manager."),
         RemedyKind.REPLACE_MODEL: _("Press “Remove”, then “Download”."),

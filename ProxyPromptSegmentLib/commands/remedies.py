@@ -20,6 +20,7 @@ SENTENCES = {
     RemedyKind.IMPORT_MODEL: f"Fetch {{file}} yourself and use {_IMPORT}.",
     RemedyKind.INSTALL_PACKAGE: "Install it with `pip install {package}`.",
     RemedyKind.INSTALL_REQUIREMENTS: "Run `python3 setup_env.py install`, or install the requirements.",
+    RemedyKind.KEEP_GAPS: "With --keep-gaps such slices stay empty.",
     RemedyKind.LOWER_THRESHOLD: "Choose a lower --threshold or another support.",
     RemedyKind.REINSTALL_PROGRAM: (
         "Install the program again from a complete checkout, with `python3 setup_env.py install` or `pip install .`."

@@ -36,6 +36,7 @@ class Request:
     device: str = "auto"
     threshold: float = THRESHOLD
     across_slices: bool = True
+    fill_gaps: bool = True
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
@@ -57,6 +58,7 @@ class Request:
             "support_slices": list(self.support_slices) or None,
             "threshold": self.threshold,
             "across_slices": self.across_slices,
+            "fill_gaps": self.fill_gaps,
             "device": self.device,
             "output": str(self.output),
         }

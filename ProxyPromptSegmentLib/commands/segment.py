@@ -102,7 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     engine.add_argument(
         "--each-slice-alone", action="store_true",
-        help="segment each slice independently: no smoothing across slices, small components are kept",
+        help="segment each slice independently: no smoothing across slices, small components and gaps are kept",
+    )  # fmt: skip
+    engine.add_argument(
+        "--keep-gaps", action="store_true",
+        help="leave empty slices inside an object empty; otherwise they are filled where the mask itself supports it",
     )  # fmt: skip
     engine.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
@@ -131,6 +135,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         device=args.device,
         threshold=args.threshold,
         across_slices=not args.each_slice_alone,
+        fill_gaps=not args.keep_gaps,
         truth=args.truth,
         report=args.report,
         preview=args.preview,

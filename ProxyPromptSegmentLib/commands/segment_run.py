@@ -68,6 +68,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             device=request.device,
             threshold=request.threshold,
             across_slices=request.across_slices,
+            fill_gaps=request.fill_gaps,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )
         found = run_task(task, console, cancel)

@@ -103,6 +103,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"({PROMPTED_MODES[0]})",
     )  # fmt: skip
     engine.add_argument(
+        "--keep-gaps", action="store_true",
+        help="volumes: leave empty slices inside an object empty; otherwise they are filled where the mask itself "
+        "supports it",
+    )  # fmt: skip
+    engine.add_argument(
         "--threshold", type=threshold_of, default=THRESHOLD, metavar="P",
         help=f"probability above which a pixel belongs to the object ({THRESHOLD})",
     )  # fmt: skip
@@ -128,6 +133,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         axis=args.axis,
         device=args.device,
         threshold=args.threshold,
+        fill_gaps=not args.keep_gaps,
         report=args.report,
         force=args.force,
         mode=TrackingMode(args.mode),

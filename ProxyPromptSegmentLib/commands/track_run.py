@@ -141,7 +141,9 @@ def _follow(
         "mode": request.mode,
     }
     if source.kind == "volume":
-        volume = run_task(SegmentTask(job, follow=True, keep=False, **options), console, cancel)
+        volume = run_task(
+            SegmentTask(job, follow=True, keep=False, fill_gaps=request.fill_gaps, **options), console, cancel
+        )
         found = frames_of_volume(volume, job.slices, job.window)
         if table:
             for index in found.seen:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.inference.gaps import fill_gaps
 from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
 from ProxyPromptSegmentLib.remedies import Note
 
@@ -84,6 +86,8 @@ class SegmentResult:
         notes: Notes for the user.
         one_piece: Whether the supports show each object in one piece.
         across_slices: Whether masks use neighbouring slices; see `postprocess`.
+        fill_gaps: Whether empty slices between slices that show an object are filled where the mask itself supports
+            it, see `gaps`; only with ``across_slices``.
     """
 
     objects: tuple[str, ...]
@@ -95,6 +99,7 @@ class SegmentResult:
     notes: list[Note] = field(default_factory=list)
     one_piece: tuple[bool, ...] = ()
     across_slices: bool = True
+    fill_gaps: bool = True
 
     def gated_probability(self) -> np.ndarray:
         """Return the probability of each voxel times the presence of the object; float32 ``(S, N, H, W)``.
@@ -128,15 +133,36 @@ class SegmentResult:
         return confidence_of(masks.any(axis=(-2, -1)), self.quality[index], presence)
 
     def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
-        """Return the masks, uint8 ``(S, N, H, W)``: 1 where the gated probability exceeds the threshold.
+        """Return the masks of `masks_and_filled`."""
+        return self.masks_and_filled(threshold)[0]
 
-        For objects that the supports show in one piece, components much smaller than the largest are removed.
+    def masks_and_filled(self, threshold: float = THRESHOLD) -> tuple[np.ndarray, np.ndarray]:
+        """Return the final masks, and which of them were filled in.
+
+        A mask is 1 where the gated probability exceeds the threshold. With ``across_slices``, components much smaller
+        than the largest are removed of objects that the supports show in one piece, and gaps are filled.
+
+        Returns:
+            Masks, uint8 ``(S, N, H, W)``; slices that `fill_gaps` filled, bool ``(S, N)``.
         """
         masks = np.stack([self.slice_masks(index, threshold) for index in range(len(self.done))])
-        for number, whole in enumerate(self.one_piece):
-            if whole and self.across_slices:
+        filled = np.zeros(masks.shape[:2], bool)
+        if not self.across_slices:
+            return masks, filled
+        for number in range(len(self.objects)):
+            whole = bool(self.one_piece) and self.one_piece[number]
+            if whole:
                 masks[:, number] = drop_small_parts(masks[:, number])
-        return masks
+            if self.fill_gaps:
+                mask = masks[:, number].copy()
+                filled[fill_gaps(mask, partial(self._ungated, number, threshold, whole), self.done), number] = True
+                masks[:, number] = mask
+        return masks, filled
+
+    def _ungated(self, number: int, threshold: float, whole: bool, index: int) -> np.ndarray:
+        """Return one object's mask on one slice without its presence, bool ``(H, W)``."""
+        mask = smooth_slice(self.probability[:, number], self.done, index) > threshold
+        return drop_small_parts(mask[None])[0] > 0 if whole else mask
 
     def confidence(self, masks: np.ndarray | None = None) -> np.ndarray:
         """Return the confidence of each slice and object, 0..1, ``(S, N)``; see `confidence_of`.

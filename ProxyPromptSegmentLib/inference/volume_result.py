@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
+from ProxyPromptSegmentLib.inference.gaps import notes_on_gaps
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameResult, ModelFacts, SegmentResult
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
@@ -35,6 +37,7 @@ class VolumeResult:
         pairs: Number of support pairs that prompted the last slices.
         half: Whether the last slices were computed in half precision.
         followed: Results by slice index, if the slices were tracked with SAM 2's memory; empty otherwise.
+        filled: Slices that were filled in between slices that show the object, bool ``(S, N)``; see `gaps`.
     """
 
     segmentation: Segmentation
@@ -51,6 +54,7 @@ class VolumeResult:
     pairs: int = 0
     half: bool = False
     followed: Mapping[int, FrameResult] = field(default_factory=dict)
+    filled: npt.NDArray[np.bool_] | None = None
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -80,8 +84,22 @@ def put_back(
     return Segmentation(segments, geometry)
 
 
-def notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: float) -> list[Note]:
-    """Return a note on each object that was not found."""
+def notes_on(
+    result: SegmentResult,
+    masks: npt.NDArray[np.uint8],
+    threshold: float,
+    filled: npt.NDArray[np.bool_] | None = None,
+    named: Callable[[Iterable[int]], str] | None = None,
+) -> list[Note]:
+    """Return a note on each object that was not found, or that has gaps.
+
+    Args:
+        result: The prediction.
+        masks: Its final masks, ``(S, N, H, W)``.
+        threshold: The threshold of the masks.
+        filled: Slices that were filled in, bool ``(S, N)``.
+        named: Names slices; by default by their indices.
+    """
     if not result.done.any():
         return []
     presence = smooth_over_slices(result.presence, result.done)
@@ -103,4 +121,7 @@ def notes_on(result: SegmentResult, masks: npt.NDArray[np.uint8], threshold: flo
                 "that may show it."
             )
             notes.append(Note(text, Remedy(kind=RemedyKind.LOWER_THRESHOLD)))
-    return notes
+    if filled is None:
+        filled = np.zeros(masks.shape[:2], bool)
+    shown = np.asarray(masks.any(axis=(2, 3)))
+    return notes + notes_on_gaps(result.objects, shown, filled, result.done, named or SliceNames().names)

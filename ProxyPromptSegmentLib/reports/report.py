@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import label_values
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.inference.gaps import left_empty
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, measure
 from ProxyPromptSegmentLib.support.matching import has_place, plane_of, slice_names
 from ProxyPromptSegmentLib.weights.hashing import sha256
@@ -90,6 +91,8 @@ def describe_object(
         "voxels": measured.voxels,
         "volume_ml": _rounded(measured.volume_ml, 3),
         "slices_found": measured.slices,
+        "slices_filled": [] if found.filled is None else np.flatnonzero(found.filled[:, number]).tolist(),
+        "slices_left_empty": left_empty(np.asarray(found.masks[:, number].any(axis=(1, 2))), found.result.done),
         "highest_presence": _rounded(measured.highest_presence, 4),
         "lowest_confidence": [
             {"slice": n, "position": names.position(n) or None, "confidence": round(value, 4)}

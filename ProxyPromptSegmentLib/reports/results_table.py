@@ -51,6 +51,8 @@ class ResultArrays:
         pixel_mm2: Area of a pixel in mm²; None if it is not known.
         agreement: 0..1 or NaN, ``(S, N)``: agreement of proxy prompt and memory; None without a memory.
         frames: Whether these are frames of a sequence instead of slices of a volume.
+        names: Names of the slices.
+        filled: Slices that were filled in between slices that show the object, bool ``(S, N)``; None if none.
     """
 
     objects: tuple[str, ...]
@@ -63,6 +65,7 @@ class ResultArrays:
     agreement: npt.NDArray[np.float32] | None = None
     frames: bool = False
     names: SliceNames = SliceNames()
+    filled: npt.NDArray[np.bool_] | None = None
 
     def name(self, index: int) -> str:
         """Return the name of a slice or frame, e.g. ``slice 12 (S 34.5 mm)`` or ``frame 12``."""
@@ -160,6 +163,7 @@ def arrays_of(
         voxel_mm3=math.prod(found.segmentation.geometry.spacing_mm) if placed else None,
         pixel_mm2=math.prod(job.view.spacing_mm) if job is not None and placed else None,
         names=SliceNames() if job is None else slice_names(job.target, job.view.axis),
+        filled=found.filled,
     )
 
 
@@ -261,6 +265,8 @@ def _doubts_on(arrays: ResultArrays, number: int) -> list[Doubt]:
         reasons[place].add(words, 0.5)
         return [_doubt(arrays, number, place, reasons[place])]
     for n in done:
+        if arrays.filled is not None and arrays.filled[n, number]:
+            reasons[int(n)].add("filled in, because slices on both sides show it; its own presence was too low", 0.5)
         if confidence[n] < UNSURE:
             words = f"the model is not sure of the contour ({confidence[n]:.2f})"
             if not shown[n]:

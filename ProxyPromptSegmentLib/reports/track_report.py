@@ -65,6 +65,7 @@ def build_track_report(
         "frames_wanted": found.wanted,
         "frames_done": sorted(found.done),
         "frames_skipped": [{"frame": index, "reason": why} for index, why in sorted(found.skipped.items())],
+        "frames_filled": [{"frame": index, "objects": names} for index, names in sorted(found.filled.items())],
         "frames_disagreeing": [{"frame": index, "objects": names} for index, names in found.disagreeing.items()],
         "objects": [_describe_object(source, job, found, n) for n in range(len(found.objects))],
         "notes": list(notes),

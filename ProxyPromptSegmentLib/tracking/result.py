@@ -39,6 +39,7 @@ class FramesResult:
         device: Device that computed the last frames, e.g. ``cuda:0`` or ``cpu``.
         rungs: Sentences about the fallbacks when memory ran out, in order; empty if it did not.
         half: Whether the last frames were computed in half precision.
+        filled: Objects that were filled in between slices that show them, by slice index of a volume.
     """
 
     objects: tuple[str, ...]
@@ -57,6 +58,7 @@ class FramesResult:
     device: str = ""
     rungs: list[str] = field(default_factory=list)
     half: bool = False
+    filled: dict[int, list[str]] = field(default_factory=dict)
     _packed: dict[int, bytes] = field(default_factory=dict)
 
     def keep(self, index: int, masks: Masks, found: FrameResult) -> None:
@@ -152,6 +154,7 @@ def frames_of_volume(found: VolumeResult, slices: Sequence[int], window: tuple[f
         device=found.device,
         rungs=found.rungs,
         half=found.half,
+        filled=_filled(found),
     )
     for index in slices:
         if found.result.done[index]:
@@ -159,6 +162,15 @@ def frames_of_volume(found: VolumeResult, slices: Sequence[int], window: tuple[f
         elif not found.cancelled:
             result.skipped[index] = UNUSABLE
     return result
+
+
+def _filled(found: VolumeResult) -> dict[int, list[str]]:
+    """Return the objects that were filled in, by slice index."""
+    by_slice: dict[int, list[str]] = {}
+    if found.filled is not None:
+        for index, number in np.argwhere(found.filled).tolist():
+            by_slice.setdefault(index, []).append(found.objects[number])
+    return by_slice
 
 
 def _unfollowed(found: VolumeResult, index: int) -> FrameResult:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, first_window
+from ProxyPromptSegmentLib.inference.gaps import frame_names, notes_on_gaps
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
@@ -46,9 +47,18 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     found.seconds, found.model, found.device = steps.seconds, steps.facts(), footing.device
     found.rungs, found.half = list(steps.ladder.rungs), footing.half
     found.notes[:0] = map(Note, found.rungs)
+    found.notes += gap_notes(found)
     if not found.cancelled:
         _check(task, found, clip.read)
     return found
+
+
+def gap_notes(found: FramesResult) -> list[Note]:
+    """Return the notes that name the frames without an object between frames that show it."""
+    shown = np.zeros((found.length, len(found.objects)), bool)
+    for index, one in found.done.items():
+        shown[index] = one.area_px > 0
+    return notes_on_gaps(found.objects, shown, np.zeros_like(shown), found.is_done, frame_names)
 
 
 def _check(task: FramesTask, found: FramesResult, read: int) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.attribution import Why, explain
+from ProxyPromptSegmentLib.inference.gaps import frame_names
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
 from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentLib.support.matching import slice_names
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
@@ -101,8 +103,10 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     start = time.perf_counter()
     result = steps.run(run.follow if task.follow else run.slice_by_slice)
     context.progress.close()
-    masks = result.masks(task.threshold)
+    result.fill_gaps = task.fill_gaps and not task.in_time
+    masks, filled = result.masks_and_filled(task.threshold)
     confidence = result.confidence(masks)
+    named = frame_names if task.in_time else slice_names(job.target, job.view.axis).names
     taken = time.perf_counter() - start - steps.seconds["model"] - steps.seconds["support"]
     steps.seconds["segmentation"] = max(0.0, taken)
     run.stream.end(np.flatnonzero(result.done).tolist(), masks, confidence)
@@ -113,7 +117,12 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
         result=result,
         confidence=confidence,
         cancelled=result.cancelled,
-        notes=[*job.notes, *map(Note, steps.ladder.rungs), *result.notes, *notes_on(result, masks, task.threshold)],
+        notes=[
+            *job.notes,
+            *map(Note, steps.ladder.rungs),
+            *result.notes,
+            *notes_on(result, masks, task.threshold, filled, named),
+        ],
         seconds=steps.seconds,
         model=steps.facts(),
         device=footing.device,
@@ -125,6 +134,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
             index: frame_result(prediction, masks[index], confidence[index])
             for index, prediction in run.predictions.items()
         },
+        filled=filled,
     )
 
 

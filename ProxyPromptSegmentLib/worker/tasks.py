@@ -71,6 +71,9 @@ class SegmentTask:
         follow: Whether slices are tracked with SAM 2's memory (`track_volume`).
         mode: How they are tracked, see `Tracker`.
         across_slices: Whether masks use neighbouring slices; False segments each slice independently.
+        fill_gaps: Whether empty slices between slices that show an object are filled where the mask itself supports
+            it; only with ``across_slices``.
+        in_time: Whether the slices are frames in time, in which an object may leave and return: gaps are never filled.
         keep: Whether embeddings are kept for the next run.
     """
 
@@ -83,6 +86,8 @@ class SegmentTask:
     follow: bool = False
     mode: TrackingMode = TrackingMode.PROXY_AND_BANK
     across_slices: bool = True
+    fill_gaps: bool = True
+    in_time: bool = False
     keep: bool = True
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:

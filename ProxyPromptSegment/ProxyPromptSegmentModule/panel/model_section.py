@@ -46,6 +46,7 @@ class ModelSection(Section):
         ui.deviceCombo.connect("currentIndexChanged(int)", self.on_device)
         ui.thresholdSlider.connect("valueChanged(double)", self.on_threshold)
         ui.followMemoryBox.connect("toggled(bool)", self.on_follow)
+        ui.fillGapsBox.connect("toggled(bool)", self.on_fill_gaps)
         ui.modelDownloadButton.connect("clicked()", self.on_download)
         ui.modelImportButton.connect("clicked()", self.on_import)
         ui.modelRemoveButton.connect("clicked()", self.on_remove)
@@ -78,6 +79,7 @@ class ModelSection(Section):
         ui.deviceCombo.currentIndex = _DEVICES.index(parameters.device) if parameters.device in _DEVICES else 0
         ui.thresholdSlider.value = parameters.threshold
         ui.followMemoryBox.checked = parameters.followMemory and self._model.follows
+        ui.fillGapsBox.checked = parameters.fillGaps
         allow(
             ui.followMemoryBox,
             "" if self._model.follows else _("Only SAM 2 models have a memory; choose one above."),
@@ -177,6 +179,11 @@ class ModelSection(Section):
         """Store whether the memory is used."""
         if self._state.listening:
             self._state.parameters.followMemory = checked
+
+    def on_fill_gaps(self, checked: bool) -> None:
+        """Store whether gaps are filled."""
+        if self._state.listening:
+            self._state.parameters.fillGaps = checked
 
     def on_download(self) -> None:
         """Ask, then download the chosen model and the weights that it needs."""

@@ -33,7 +33,7 @@ class Requests:
         self._state, self._objects, self._target, self._model = state, objects, target, model
 
     def settings(self) -> Settings:
-        """Return the settings: model, device, threshold, axis, memory."""
+        """Return the settings: model, device, threshold, axis, memory, gaps."""
         parameters, defaults = self._state.parameters, Settings()
         return Settings(
             model=parameters.model or defaults.model,
@@ -41,6 +41,7 @@ class Requests:
             threshold=round(parameters.threshold, 2),
             axis=parameters.axis,
             follow=parameters.followMemory and self._model.follows,
+            fill_gaps=parameters.fillGaps,
         )
 
     def reason(self) -> str:

@@ -109,6 +109,7 @@ class ModelWidgets(Widgets):
     deviceCombo: qt.QComboBox
     thresholdSlider: ctk.ctkSliderWidget
     followMemoryBox: qt.QCheckBox
+    fillGapsBox: qt.QCheckBox
     modelDownloadButton: qt.QPushButton
     modelImportButton: qt.QPushButton
     modelRemoveButton: qt.QPushButton

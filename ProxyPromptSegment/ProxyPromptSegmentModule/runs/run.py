@@ -311,6 +311,7 @@ class Run:
             threshold=settings.threshold,
             first=self.request.first,
             follow=settings.follow,
+            fill_gaps=settings.fill_gaps,
         )
 
     def _fail(self, error: BaseException, trace: str = "") -> None:

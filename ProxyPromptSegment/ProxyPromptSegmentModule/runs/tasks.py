@@ -115,7 +115,9 @@ class CineTask:
             found.notes += map(Note, _sentences_on(found))
             return found
         stack = _as_stack(self.job, self.frames, window)
-        task_on_stack = SegmentTask(stack, model=settings.model, device=settings.device, threshold=settings.threshold)
+        task_on_stack = SegmentTask(
+            stack, model=settings.model, device=settings.device, threshold=settings.threshold, in_time=True
+        )
         return frames_of_volume(task_on_stack(engine, context), stack.slices, window)
 
 
@@ -181,6 +183,7 @@ class SummaryTask:
                 "threshold": self.settings.threshold,
                 "objects": list(self.objects) if self.objects else None,
                 "follow": self.settings.follow,
+                "fill_gaps": self.settings.fill_gaps,
                 "max_slices": self.settings.max_slices,
                 **({"mode": self.mode} if self.mode else {}),
             },

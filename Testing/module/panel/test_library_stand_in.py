@@ -224,7 +224,9 @@ def test_memory_and_device_are_passed_on(shelved):
     shelved.ui.deviceCombo.currentIndex = 1
     shelved.ui.applyButton.click()
     settings = shelved.host.logic.runs[0].request.settings
-    assert (settings.model, settings.device, settings.follow) == ("large", "cpu", True)
+    assert (settings.model, settings.device, settings.follow, settings.fill_gaps) == ("large", "cpu", True, True)
+    shelved.ui.fillGapsBox.click()
+    assert shelved.sections.apply._requests.settings().fill_gaps is False
     shelved.ui.applyButton.click()
     shelved.host.logic.runs[0].end("cancelled")
     shelved.ui.modelCombo.currentIndex = 0

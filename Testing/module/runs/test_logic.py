@@ -15,6 +15,7 @@ from mrml_scene import add_transform, segment_array
 pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
+from ProxyPromptSegmentLib.support.matching import slice_names
 from ProxyPromptSegmentModule.logic import SegmentationLogic
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene import result_nodes
@@ -74,6 +75,36 @@ def test_a_run_that_finds_nothing_is_finished_and_says_so(logic, two_cases):
     assert run.record["nothing_found"] is True and run.record["state"] == "complete"
     assert not segment_array(run.segmentation, run.segment_ids["prostate"], target).any()
     assert not logic.segment(target, [support], settings=CPU).nothing_found
+
+
+def test_a_gap_is_filled_and_named_and_stays_empty_if_asked_for(logic, two_cases, monkeypatch):
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+
+    support, (target, _truth) = two_cases
+    plain = logic.segment(target, [support], settings=CPU)
+    whole = segment_array(plain.segmentation, plain.segment_ids["prostate"], target)
+    shown = np.flatnonzero(whole.any(axis=(1, 2)))
+    gap, segment_part = int(shown[len(shown) // 2]), Segmenter._segment_part
+
+    def doubting(self, *args):
+        segment_part(self, *args)
+        result = args[6]
+        result.presence[gap] = 0
+        result.presence[[gap - 1, gap + 1]] = np.minimum(result.presence[[gap - 1, gap + 1]], 0.8)
+
+    monkeypatch.setattr(Segmenter, "_segment_part", doubting)
+    kept = logic.segment(target, [support], settings=replace(CPU, fill_gaps=False))
+    array = segment_array(kept.segmentation, kept.segment_ids["prostate"], target)
+    name = kept.job and slice_names(kept.job.target, kept.job.view.axis).name(gap)
+    assert not array[gap].any() and array[gap - 1].any() and array[gap + 1].any()
+    assert any(f"'prostate' is empty on {name}, between others" in sentence for sentence in kept.sentences)
+    assert kept.record["settings"]["fill_gaps"] is False
+    filled = logic.segment(target, [support], settings=CPU)
+    array = segment_array(filled.segmentation, filled.segment_ids["prostate"], target)
+    assert array[gap].any()
+    (said,) = [sentence for sentence in filled.sentences if "filled in" in sentence]
+    assert f"on {name}:" in said and "Without “Fill gaps” such slices stay empty." in said
+    assert any(doubt.index == gap and "filled in" in doubt.reason for doubt in filled.doubts)
 
 
 def test_name_colour_and_place_come_from_the_support(logic, two_cases):
