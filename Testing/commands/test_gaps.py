@@ -95,9 +95,8 @@ def test_scripts_can_keep_gaps_and_see_which_slices_were_filled(doubtful) -> Non
 
 def test_slices_that_are_frames_in_time_are_named_so_and_not_filled(doubtful) -> None:
     job = plan([read_support_case(doubtful.support, doubtful.marks)], read_volume(doubtful.target), ["gland"])
-    found = SegmentTask(job, model=doubtful.model, device="cpu", in_time=True)(
-        Engine(), Context(0, CancelToken(), list)
-    )
+    task = SegmentTask(job, model=doubtful.model, device="cpu", in_time=True)
+    found = task(Engine(), Context(0, CancelToken(), lambda event: None))
     assert not found.masks[GAP].any()
     assert [note.text.partition(",")[0] for note in found.notes] == [f"'gland' is empty on frame {GAP}"]
 
