@@ -20,6 +20,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, r
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, ModelFacts
+from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
@@ -91,6 +92,7 @@ class Model:
         across_slices: bool = True,
         fill_gaps: bool = True,
         follow: bool = False,
+        tiles: TileChoice | str | float = AUTO,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         on_slice: OnSlice | None = None,
@@ -107,6 +109,8 @@ class Model:
             across_slices: Whether masks use what neighbouring slices show.
             fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
             follow: Whether the slices are tracked with the memory of a SAM 2 model.
+            tiles: Whether slices are cut into overlapping tiles: ``auto`` for objects that are too thin or too small
+                for the model, ``off``, ``on``, or how many times larger tiles show them. Ignored with ``follow``.
             progress: Informed of each slice.
             cancel: Cancels between two slices; finished slices are kept.
             on_slice: Called with the preliminary masks of each slice, and again if its final masks differ.
@@ -124,6 +128,7 @@ class Model:
             across_slices=across_slices,
             fill_gaps=fill_gaps,
             follow=follow,
+            tiles=TileChoice.of(tiles),
         )
         return task(self._engine, _context(progress, cancel, on_slice))
 

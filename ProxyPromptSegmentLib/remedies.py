@@ -24,6 +24,8 @@ class RemedyKind(Enum):
     """Choose frames that exist."""
     CHOOSE_MODEL = "choose model"
     """Name a model that can segment."""
+    CHOOSE_TILES = "choose tiles"
+    """Segment whole slices, or choose another magnification of tiles."""
     DOWNLOAD_MODEL = "download model"
     """Download the weights of ``model``, or import them from a file."""
     IMPORT_MODEL = "import model"
@@ -48,6 +50,8 @@ class RemedyKind(Enum):
     """Compute with less memory than ``device`` has."""
     SCORE_SLICES = "score slices"
     """Evaluate each slice independently instead of tracking objects."""
+    SEGMENT_IN_TILES = "segment in tiles"
+    """Segment slice by slice, which can use tiles, instead of tracking objects."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.CHOOSE_FOLDER: _("Choose another folder."),
         RemedyKind.CHOOSE_FRAMES: _("Choose other items of the sequence."),
         RemedyKind.CHOOSE_MODEL: _("Choose another model under “Model”."),
+        RemedyKind.CHOOSE_TILES: _("Choose otherwise under “Tiles”."),
         RemedyKind.DOWNLOAD_MODEL: _("Press “Download”, or “Import file” if you have the file."),
         RemedyKind.IMPORT_MODEL: _("Fetch {file} yourself and press “Import file”."),
         RemedyKind.INSTALL_PACKAGE: _("Install it in Slicer's Python console: slicer.util.pip_install('{package}')."),
@@ -39,6 +40,10 @@ def sentences() -> dict[RemedyKind, str]:
             "Close other programs, or choose {cpu}a smaller model under “Model”, or fewer slices, supports or objects."
         ),
         RemedyKind.SCORE_SLICES: _("Measure slice by slice instead."),
+        RemedyKind.SEGMENT_IN_TILES: _(
+            "Untick “Follow objects from slice to slice” to segment it in tiles; for a sequence, choose a model "
+            "without memory."
+        ),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
+from ProxyPromptSegmentLib.inference.tiling.choice import LARGEST_MAGNIFICATION, TileChoice
 
 
 def check_inputs(paths: Iterable[Path]) -> None:
@@ -79,5 +80,14 @@ def device_of(text: str) -> str:
     return text
 
 
+def tiles_of(text: str) -> TileChoice:
+    """Convert an option's text to a choice of tiles, for argparse."""
+    try:
+        return TileChoice.of(text)
+    except UsageError:
+        raise ValueError from None
+
+
 threshold_of.__name__ = "threshold (allowed: above 0, below 1)"  # argparse prints the function's name for a wrong value
 device_of.__name__ = "device (allowed: auto, cpu, cuda, cuda:N, mps)"
+tiles_of.__name__ = f"tiles (allowed: auto, off, on, or a magnification above 1 and at most {LARGEST_MAGNIFICATION:g})"

@@ -6,6 +6,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING, SEGMENTING
 from ProxyPromptSegmentLib.progress import Progress
 from ProxyPromptSegmentLib.wording import duration, size_text
 
@@ -42,7 +43,7 @@ class ConsoleProgress(Progress):
     """
 
     def __init__(self, stream: TextIO, unit: str = "slice") -> None:
-        """Draw on ``stream``; ``unit`` names a step."""
+        """Draw on ``stream``; ``unit`` names a step, except in stages whose steps are tiles."""
         self.stream, self.unit = stream, unit
         self.total, self.done, self.what = 0, 0, ""
         self._bar: _Bar | None = None
@@ -80,11 +81,12 @@ class ConsoleProgress(Progress):
 
     def _format(self, total: int) -> str:
         """Return tqdm's format of a stage; a single step, such as loading a model, has no counter."""
+        unit = "tile" if self.what in (PREPARING, SEGMENTING) else self.unit
         if total == 0:
-            return f"{{desc}}: {self.unit} {{n_fmt}}{{each}}{{postfix}}"
+            return f"{{desc}}: {unit} {{n_fmt}}{{each}}{{postfix}}"
         if total == 1:
             return "{desc}"
-        return f"{{desc}} [{{bar:{WIDTH}}}] {self.unit} {{n_fmt}} of {{total_fmt}}{{left}}{{postfix}}"
+        return f"{{desc}} [{{bar:{WIDTH}}}] {unit} {{n_fmt}} of {{total_fmt}}{{left}}{{postfix}}"
 
 
 class ByteProgress(ConsoleProgress):

@@ -16,6 +16,7 @@ SENTENCES = {
     RemedyKind.CHOOSE_FOLDER: "Choose another --out folder.",
     RemedyKind.CHOOSE_FRAMES: "Choose other --frames.",
     RemedyKind.CHOOSE_MODEL: "Choose a model or generator of `proxyprompt models list`.",
+    RemedyKind.CHOOSE_TILES: "Choose --tiles off for whole slices, or another magnification such as --tiles 2.",
     RemedyKind.DOWNLOAD_MODEL: f"Run `proxyprompt models download {{model}}`, or use {_IMPORT}.",
     RemedyKind.IMPORT_MODEL: f"Fetch {{file}} yourself and use {_IMPORT}.",
     RemedyKind.INSTALL_PACKAGE: "Install it with `pip install {package}`.",
@@ -34,6 +35,7 @@ SENTENCES = {
         "Close other programs, or choose {cpu}a smaller --model, or fewer slices, supports or objects."
     ),
     RemedyKind.SCORE_SLICES: "Choose --protocol slice.",
+    RemedyKind.SEGMENT_IN_TILES: "Use `proxyprompt segment`, which segments it in tiles.",
 }  # a kind without words fails a test
 
 

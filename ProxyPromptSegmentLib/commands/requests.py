@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 
@@ -37,6 +38,7 @@ class Request:
     threshold: float = THRESHOLD
     across_slices: bool = True
     fill_gaps: bool = True
+    tiles: TileChoice = TileChoice()
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
@@ -59,6 +61,7 @@ class Request:
             "threshold": self.threshold,
             "across_slices": self.across_slices,
             "fill_gaps": self.fill_gaps,
+            "tiles": str(self.tiles),
             "device": self.device,
             "output": str(self.output),
         }
@@ -91,5 +94,6 @@ class TrackRequest(Request):
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result together with inputs and model, for the report."""
         settings = {**super().settings, "frames": self.slices, "mode": self.mode}
-        del settings["slices"], settings["across_slices"]
+        for name in ("slices", "across_slices", "tiles"):  # of `segment` alone
+            del settings[name]
         return settings

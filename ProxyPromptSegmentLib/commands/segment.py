@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of
+from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of, tiles_of
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.reports.report import to_text
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
@@ -109,6 +110,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave empty slices inside an object empty; otherwise they are filled where the mask itself supports it",
     )  # fmt: skip
     engine.add_argument(
+        "--tiles", type=tiles_of, default=TileChoice(), metavar="auto|off|on|TIMES",
+        help="cut slices into overlapping tiles that show structures TIMES larger (auto = only structures that are too "
+        "thin or too small for the model; on = all, with a magnification that suits them)",
+    )  # fmt: skip
+    engine.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
@@ -136,6 +142,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         threshold=args.threshold,
         across_slices=not args.each_slice_alone,
         fill_gaps=not args.keep_gaps,
+        tiles=args.tiles,
         truth=args.truth,
         report=args.report,
         preview=args.preview,

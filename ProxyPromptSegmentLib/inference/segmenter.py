@@ -31,7 +31,7 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport, presence_of
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
-from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.pairs import Marked, SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class Segmenter:
         prepared = PreparedSupport.concatenate(parts).supports([order.index(n) for n in range(len(order))])
         return replace(prepared, one_piece=one_piece(support))
 
-    def prepare_embedded(self, pair: SupportPair, names: tuple[str, ...], encoded: EncodedSlices) -> PreparedSupport:
+    def prepare_embedded(self, pair: Marked, names: tuple[str, ...], encoded: EncodedSlices) -> PreparedSupport:
         """Prepare one pair whose image is embedded already, as a part for `PreparedSupport.concatenate`.
 
         Args:
@@ -219,12 +219,21 @@ class Segmenter:
         digest.update(repr(how).encode())
         return digest.hexdigest()
 
-    def predict(self, encoded: EncodedSlices, support: PreparedSupport) -> list[SlicePrediction]:
-        """Prompt and decode embedded slices for all objects of the support."""
+    def predict(
+        self, encoded: EncodedSlices, support: PreparedSupport, chosen: torch.Tensor | None = None
+    ) -> list[SlicePrediction]:
+        """Prompt and decode embedded slices for all objects of the support.
+
+        Args:
+            encoded: ``S`` slices.
+            support: The prepared supports.
+            chosen: Numbers of the supports that each slice reads, ``(S, k)``; None means all of them.
+        """
         answers: list[SlicePrediction] = []
 
         def one(part: slice) -> None:
-            decoded, prompt = self.model.predict(encoded.features.select(part), support)
+            own = None if chosen is None else chosen[part]
+            decoded, prompt = self.model.predict(encoded.features.select(part), support, own)
             logits = logits_to_slice(decoded.logits, encoded.box)
             probability = torch.sigmoid(logits).cpu().numpy()
             quality = decoded.quality.clamp(0, 1).float().cpu().numpy()
@@ -311,6 +320,36 @@ class Segmenter:
         on_slice: Callable[[SlicePrediction], None] | None,
     ) -> None:
         """Segment some slices into the result, reusing cached embeddings."""
+        together = self.embedded(images, part, window, spacing_mm, encoded)
+        for answer in self.predict(together, prepared):
+            index = part[answer.index]
+            result.probability[index] = answer.probability
+            result.presence[index], result.quality[index] = answer.presence, answer.quality
+            result.done[index] = True
+            if on_slice:
+                on_slice(
+                    SlicePrediction(
+                        index=index, probability=answer.probability, presence=answer.presence, quality=answer.quality
+                    )
+                )
+
+    def embedded(
+        self,
+        images: np.ndarray,
+        part: list[int],
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        encoded: MutableMapping[int, EncodedSlices] | None = None,
+    ) -> EncodedSlices:
+        """Return the embeddings of some slices of a stack; compute only those that are not cached.
+
+        Args:
+            images: ``(S, H, W)`` or ``(S, H, W, 3)``.
+            part: 0-based indices of the slices.
+            window: Intensities mapped to 0 and 1.
+            spacing_mm: Pixel size (row, column).
+            encoded: As in `segment`.
+        """
         cache: MutableMapping[int, EncodedSlices] = {} if encoded is None else encoded
         box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
         # Read all at once, because a bounded cache may remove one when another is added.
@@ -325,22 +364,11 @@ class Segmenter:
             made = {index: fresh.one(offset) for offset, index in enumerate(missing)}
             known.update(made)
             cache.update(made)
-        together = EncodedSlices(
+        return EncodedSlices(
             features=ImageFeatures.concatenate([known[index].features for index in part]),
             box=box,
             keys=tuple(known[index].keys[0] for index in part),
         )
-        for answer in self.predict(together, prepared):
-            index = part[answer.index]
-            result.probability[index] = answer.probability
-            result.presence[index], result.quality[index] = answer.presence, answer.quality
-            result.done[index] = True
-            if on_slice:
-                on_slice(
-                    SlicePrediction(
-                        index=index, probability=answer.probability, presence=answer.presence, quality=answer.quality
-                    )
-                )
 
     def _in_batches(self, count: int, compute: Callable[[slice], object]) -> list:
         """Run ``compute`` over consecutive ranges of the batch size; halve it when memory runs out.

@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.gaps import notes_on_gaps
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameResult, ModelFacts, SegmentResult
+from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
@@ -36,6 +37,7 @@ class VolumeResult:
         embedded: Number of slices that had to be embedded; the others were cached by an earlier run.
         pairs: Number of support pairs that prompted the last slices.
         half: Whether the last slices were computed in half precision.
+        tiles: How tiles were used; None if every object was segmented in whole slices.
         followed: Results by slice index, if the slices were tracked with SAM 2's memory; empty otherwise.
         filled: Slices that were filled in between slices that show the object, bool ``(S, N)``; see `gaps`.
     """
@@ -53,6 +55,7 @@ class VolumeResult:
     embedded: int = 0
     pairs: int = 0
     half: bool = False
+    tiles: TileUse | None = None
     followed: Mapping[int, FrameResult] = field(default_factory=dict)
     filled: npt.NDArray[np.bool_] | None = None
 

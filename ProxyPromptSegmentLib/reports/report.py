@@ -26,6 +26,7 @@ from ProxyPromptSegmentLib.weights.hashing import sha256
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.results import ModelFacts
+    from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.tracking.result import FramesResult
@@ -216,10 +217,33 @@ def describe_result(job: Job, found: VolumeResult, dice: Mapping[str, float] | N
     """
     labels, scores = label_values(found.segmentation.segments), dict(dice or {})
     return {
+        "tiles": describe_tiles(found.tiles),
         "slices_wanted": len(job.slices),
         "slices_done": [int(n) for n in np.flatnonzero(found.result.done)],
         "objects": [
             describe_object(job, found, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
+        ],
+    }
+
+
+def describe_tiles(use: TileUse | None) -> dict[str, Any] | None:
+    """Describe which objects were segmented in tiles, and in which; None without tiles."""
+    if use is None:
+        return None
+    plan = use.plan
+    return {
+        "magnification": plan.magnification,
+        "tiles_per_slice": len(plan.grid),
+        "tile_rows_columns": list(plan.grid.tile),
+        "support_tiles": use.supports,
+        "support_tiles_read": use.read,
+        "objects": [
+            {
+                "name": plan.names[number],
+                "highest_dice_whole": round(plan.whole_dice[number], 4),
+                "highest_dice_tiles": round(plan.tiled_dice[number], 4),
+            }
+            for number in plan.in_tiles
         ],
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,33 @@ from ProxyPromptSegmentLib.support.matching import slice_names
 from ProxyPromptSegmentLib.wording import ranges
 
 MAX_SLICES = 8
+
+
+class Marked(Protocol):
+    """An image with the masks of objects: a pair, or a part of one on which nothing need be marked.
+
+    Attributes:
+        image: Intensities as acquired; float32, shape ``(H, W)`` or ``(H, W, 3)``.
+        masks: 1 inside each object, 0 outside; uint8, shape ``(N, H, W)``.
+        spacing_mm: Pixel size ``(row, column)`` in mm.
+        window: Intensities ``(low, high)`` that are mapped to 0..1.
+    """
+
+    @property
+    def image(self) -> npt.NDArray[np.float32]:
+        """See `Marked`."""
+
+    @property
+    def masks(self) -> npt.NDArray[np.uint8]:
+        """See `Marked`."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float]:
+        """See `Marked`."""
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """See `Marked`."""
 
 
 @dataclass(frozen=True, eq=False)

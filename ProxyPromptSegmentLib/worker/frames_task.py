@@ -11,13 +11,15 @@ import numpy as np
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, first_window
 from ProxyPromptSegmentLib.inference.gaps import frame_names, notes_on_gaps
+from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
+from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
-from ProxyPromptSegmentLib.worker.segment_task import Steps
+from ProxyPromptSegmentLib.worker.steps import Steps
 from ProxyPromptSegmentLib.worker.tasks import FramesTask
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     footing = steps.ladder.footing
     found.seconds, found.model, found.device = steps.seconds, steps.facts(), footing.device
     found.rungs, found.half = list(steps.ladder.rungs), footing.half
-    found.notes[:0] = map(Note, found.rungs)
+    found.notes[:0] = [*clip.notes, *map(Note, found.rungs)]
     found.notes += gap_notes(found)
     if not found.cancelled:
         _check(task, found, clip.read)
@@ -93,11 +95,13 @@ class _Clip:
     Attributes:
         found: The result so far.
         read: Number of frames that were read.
+        notes: Notes on the support.
     """
 
     def __init__(self, task: FramesTask, steps: Steps) -> None:
         source = task.source
         self.task, self.steps, self.read = task, steps, 0
+        self.notes: list[Note] = []
         self.found = FramesResult(
             objects=task.support.objects,
             shape=source.shape,
@@ -119,6 +123,9 @@ class _Clip:
         """Track from the first unfinished frame; a new footing begins with an empty memory."""
         task, context, found = self.task, self.steps.context, self.found
         tracker = Tracker(segmenter, task.mode)
+        source = task.source
+        tiles = plan_for(segmenter, task.support, source.shape, source.spacing_mm, TileChoice(OFF))
+        self.notes = tiles.notes(tracked=True)
         prepared = self.steps.prepare(segmenter)
         found.cancelled = prepared is None
         if prepared is None:

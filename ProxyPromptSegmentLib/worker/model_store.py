@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter, fingerprint
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.pairs import Marked, SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
 from ProxyPromptSegmentLib.weights.registry import find, location
@@ -148,28 +148,50 @@ class ModelStore:
         Returns:
             The same as `Segmenter.prepare`; None if cancelled.
         """
+        prepared = self.prepared_parts(segmenter, support.pairs, support.objects, cancel, progress)
+        return None if prepared is None else replace(prepared, one_piece=one_piece(support))
+
+    def prepared_parts(
+        self,
+        segmenter: Segmenter,
+        pairs: Sequence[Marked],
+        names: tuple[str, ...],
+        cancel: CancelToken | None = None,
+        progress: Progress | None = None,
+        what: str = "preparing the support",
+    ) -> PreparedSupport | None:
+        """Prepare pairs or tiles of them, reusing cached ones and cached embeddings; see `prepared`.
+
+        Args:
+            segmenter: The segmenter of a model that this store opened.
+            pairs: At least one.
+            names: Names of the ``N`` objects.
+            cancel: Checked before each pair.
+            progress: Informed of each pair.
+            what: Name of the stage.
+        """
         progress = progress or Progress()
-        progress.start(len(support), "preparing the support")
+        progress.start(len(pairs), what)
         device, parts = str(segmenter.device), []
-        for pair in support.pairs:
+        for pair in pairs:
             if cancel is not None and cancel.cancelled:
                 return None
             shape = (pair.image.shape[0], pair.image.shape[1])
             image = segmenter.key(pair.image, pair.window, segmenter.letterbox(shape, pair.spacing_mm))
-            key = (image, self._mark(segmenter), _hash_of(pair.masks), support.objects)
+            key = (image, self._mark(segmenter), _hash_of(pair.masks), names)
             part = self._supports.get(device, key)
             if part is None:
                 encoded = self.encodings.get(device, image)
                 if encoded is None:
                     encoded = segmenter.encode(pair.image[None], pair.window, pair.spacing_mm)
                     encoded = self.encodings.put(device, encoded)
-                part = segmenter.prepare_embedded(pair, support.objects, encoded)
+                part = segmenter.prepare_embedded(pair, names, encoded)
                 size = sum(t.numel() * t.element_size() for t in (part.features, part.aggregated, part.occupancy))
                 self._supports.put(device, key, part, size)
             parts.append(part)
             progress.step()
         progress.close()
-        return replace(PreparedSupport.concatenate(parts), one_piece=one_piece(support))
+        return PreparedSupport.concatenate(parts)
 
     def embedded(
         self, segmenter: Segmenter, images: np.ndarray, window: tuple[float, float], spacing_mm: tuple[float, float]

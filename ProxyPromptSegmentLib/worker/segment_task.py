@@ -3,96 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.attribution import Why, explain
 from ProxyPromptSegmentLib.inference.gaps import frame_names
-from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.inference.results import SegmentResult
+from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
+from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.matching import slice_names
-from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.tracking.volume import track_volume
-from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
+from ProxyPromptSegmentLib.worker.memory_ladder import Unusable
+from ProxyPromptSegmentLib.worker.slice_work import SliceWork
+from ProxyPromptSegmentLib.worker.steps import Steps
 from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
 from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask, SegmentTask, WhyTask
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.encodings import Encodings
     from ProxyPromptSegmentLib.worker.model_store import ModelStore
-
-T = TypeVar("T")
-
-
-class Steps:
-    """The steps that all tasks share: open a model, prepare the support, step down the ladder, measure times."""
-
-    def __init__(self, engine: ModelStore, context: Context, model: str, device: str, support: SupportSet) -> None:
-        self.engine, self.context, self.model, self.full = engine, context, model, support
-        self.ladder: Ladder = engine.ladder(model, device, support, context.say)
-        self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
-        self._whole = one_piece(support)
-        self._loading = not engine.is_loaded(model, self.ladder.footing.device)
-        if self._loading:
-            context.progress.start(1, "loading the model")
-
-    def run(self, work: Callable[[Segmenter], T]) -> T:
-        """Run ``work`` on the first step of the ladder whose memory suffices; return its result."""
-        last = time.perf_counter()
-
-        def timed(segmenter: Segmenter) -> T:
-            nonlocal last
-            self.seconds["model"] += time.perf_counter() - last
-            if self._loading:
-                self._loading = False
-                self.context.progress.step()
-                self.context.progress.close()
-            try:
-                return work(segmenter)
-            finally:
-                last = time.perf_counter()
-
-        return self.ladder.run(timed)
-
-    def prepare(self, segmenter: Segmenter) -> PreparedSupport | None:
-        """Prepare the pairs that the ladder uses now; return None if cancelled."""
-        start = time.perf_counter()
-        try:
-            prepared = self.engine.prepared(segmenter, self.ladder.support, self.context.cancel, self.context.progress)
-        finally:
-            self.seconds["support"] += time.perf_counter() - start
-        # Even with fewer pairs, all of the user's pairs decide whether small parts are removed.
-        return None if prepared is None else replace(prepared, one_piece=self._whole)
-
-    def empty(self, count: int, shape: tuple[int, int], across_slices: bool) -> SegmentResult:
-        """Return a result of ``count`` slices of ``shape``, none of them segmented."""
-        return empty_result(self.full.objects, count, shape, self._whole, across_slices)
-
-    def check(self, *values: np.ndarray) -> None:
-        """Raise an error for values that overflowed in half precision.
-
-        Raises:
-            Unusable: If a value is not finite.
-        """
-        if self.ladder.footing.half and not all(np.isfinite(array).all() for array in values):
-            raise Unusable("values are not finite")
-
-    def facts(self) -> ModelFacts:
-        """Return the facts about the model's weights."""
-        return self.engine.open(self.model, self.ladder.footing.device).facts
 
 
 def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeResult:
@@ -111,18 +50,16 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     steps.seconds["segmentation"] = max(0.0, taken)
     run.stream.end(np.flatnonzero(result.done).tolist(), masks, confidence)
     footing = steps.ladder.footing
+    plan = run.work.plan
+    about_tiles = [] if plan is None else plan.notes(tracked=task.follow)
+    found = [*result.notes, *notes_on(result, masks, task.threshold, filled, named)]
     return VolumeResult(
         segmentation=put_back(masks, job.support, job.view, job.target.geometry),
         masks=masks,
         result=result,
         confidence=confidence,
         cancelled=result.cancelled,
-        notes=[
-            *job.notes,
-            *map(Note, steps.ladder.rungs),
-            *result.notes,
-            *notes_on(result, masks, task.threshold, filled, named),
-        ],
+        notes=[*job.notes, *about_tiles, *map(Note, steps.ladder.rungs), *found],
         seconds=steps.seconds,
         model=steps.facts(),
         device=footing.device,
@@ -130,6 +67,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
         embedded=len(run.embedded),
         pairs=len(footing.pairs),
         half=footing.half,
+        tiles=run.work.use,
         followed={
             index: frame_result(prediction, masks[index], confidence[index])
             for index, prediction in run.predictions.items()
@@ -149,23 +87,24 @@ class _Volume:
         self.order: list[list[int]] = []
         self.result: SegmentResult | None = None
         self.predictions: dict[int, FramePrediction] = {}
+        self.work = SliceWork(steps, task.job, TileChoice.of(task.tiles), task.keep)
         self.counted = 0
 
     def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
         """Segment each slice independently, outwards from the slice on screen."""
         job, context, steps = self.task.job, self.context, self.steps
-        prepared = steps.prepare(segmenter)
+        ready = self.work.begin(segmenter, self._shape)
         if self.result is None:
             self.result = self._empty()
-            self.order = outwards(job.slices, segmenter.batch, self.task.first)
+            tiled = self.work.plan is not None and self.work.plan.tiles
+            self.order = outwards(job.slices, 1 if tiled else segmenter.batch, self.task.first)
         result = self.result
-        result.cancelled = prepared is None
-        if prepared is None:
+        result.cancelled = not ready
+        if not ready:
             return result
         encodings = self._encodings(segmenter)
-        wanted = sum(map(len, self.order))
         if self.counted == 0:
-            context.progress.start(wanted, "segmenting")
+            self.work.start(sum(map(len, self.order)))
         for batch in self.order:
             left = [index for index in batch if not result.done[index]]
             if not left:
@@ -174,16 +113,7 @@ class _Volume:
                 result.cancelled = True
                 break
             try:
-                segmenter.segment(
-                    self.images,
-                    prepared,
-                    job.window,
-                    job.view.spacing_mm,
-                    left,
-                    cancel=context.cancel,
-                    encoded=encodings,
-                    result=result,
-                )
+                self.work.segment(self.images, left, result, encodings)
                 self._check(left)
             finally:
                 self._embedded(encodings)
@@ -195,6 +125,7 @@ class _Volume:
         """Track with SAM 2's memory, from the slice most like the support; a new footing restarts the tracking."""
         job, context, steps = self.task.job, self.context, self.steps
         tracker = Tracker(segmenter, self.task.mode)
+        self.work.plan = plan_for(segmenter, job.support, self._shape, job.view.spacing_mm, TileChoice(OFF))
         self.predictions.clear()
         prepared = steps.prepare(segmenter)
         if prepared is None:
@@ -229,9 +160,12 @@ class _Volume:
         result.across_slices = self.task.across_slices
         return result
 
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.images.shape[1], self.images.shape[2]
+
     def _empty(self) -> SegmentResult:
-        shape = (self.images.shape[1], self.images.shape[2])
-        return self.steps.empty(len(self.images), shape, self.task.across_slices)
+        return self.steps.empty(len(self.images), self._shape, self.task.across_slices, self.work.plan)
 
     def _encodings(self, segmenter: Segmenter) -> Encodings | None:
         job = self.task.job
@@ -240,7 +174,9 @@ class _Volume:
         return self.steps.engine.embedded(segmenter, self.images, job.window, job.view.spacing_mm)
 
     def _embedded(self, encodings: Encodings | None) -> None:
-        """Record which slices were embedded; without a store, all of them were."""
+        """Record which whole slices were embedded; without a store, all of them were."""
+        if self.work.plan is not None and not self.work.plan.in_whole:
+            return
         done = np.flatnonzero(self.result.done).tolist() if self.result is not None else self.task.job.slices
         self.embedded |= set(done) if encodings is None else encodings.fresh
 
@@ -260,7 +196,7 @@ class _Volume:
         self.stream.from_result(self.result, done, self.task.threshold)
         self.counted += len(done)
         if done:
-            self.context.progress.step(len(done))
+            self.work.finished(len(done))
 
 
 def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
@@ -272,14 +208,17 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
         raise UsageError(f"the target has no slice {task.index}; its slices are 0 to {len(images) - 1}")
     image = images[task.index : task.index + 1]
 
+    planned = SliceWork(steps, job, TileChoice.of(task.tiles))
+    shape = (image.shape[1], image.shape[2])
+
     def work(segmenter: Segmenter) -> SegmentResult:
-        result = steps.empty(1, (image.shape[1], image.shape[2]), False)
-        prepared = steps.prepare(segmenter)
-        if prepared is None or context.cancel.cancelled:
+        ready = planned.begin(segmenter, shape)
+        result = steps.empty(1, shape, False, planned.plan)
+        if not ready or context.cancel.cancelled:
             result.cancelled = True
             return result
         encodings = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
-        segmenter.segment(image, prepared, job.window, job.view.spacing_mm, encoded=encodings, result=result)
+        planned.segment(image, [0], result, encodings)
         steps.check(result.probability, result.presence)
         return result
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 
@@ -75,6 +76,7 @@ class SegmentTask:
             it; only with ``across_slices``.
         in_time: Whether the slices are frames in time, in which an object may leave and return: gaps are never filled.
         keep: Whether embeddings are kept for the next run.
+        tiles: Whether slices are cut into tiles: a `TileChoice` or its text; ignored with ``follow``.
     """
 
     job: Job
@@ -89,6 +91,7 @@ class SegmentTask:
     fill_gaps: bool = True
     in_time: bool = False
     keep: bool = True
+    tiles: TileChoice | str | float = AUTO
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
         """Carry out the task."""
@@ -135,6 +138,7 @@ class LiveTask:
     model: str = DEFAULT_MODEL
     device: str = "auto"
     threshold: float = THRESHOLD
+    tiles: TileChoice | str | float = AUTO
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Carry out the task."""

@@ -1,0 +1,149 @@
+"""Segments the slices of a stack as a plan says: some objects in whole slices, others in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.inference.tiling.choose import MOST_READ
+from ProxyPromptSegmentLib.inference.tiling.cut import support_tiles
+from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
+from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.support.pieces import one_piece
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+    from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
+
+    Encoded = MutableMapping[int, EncodedSlices]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Planned:
+    """A plan with everything that is prepared for it.
+
+    Attributes:
+        segmenter: Model and device.
+        plan: What is segmented in tiles.
+        whole: The prepared support of whole slices, with all objects; None if every object is segmented in tiles.
+        tiler: Segments the others; None if there are none.
+    """
+
+    segmenter: Segmenter
+    plan: TilePlan
+    whole: PreparedSupport | None
+    tiler: Tiler | None
+
+    def segment(
+        self,
+        images: np.ndarray,
+        indices: Sequence[int],
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        result: SegmentResult,
+        *,
+        cancel: CancelToken | None = None,
+        encoded: Encoded | None = None,
+        keep: Callable[[np.ndarray], Encoded] | None = None,
+        on_tiles: Callable[[int], None] | None = None,
+    ) -> None:
+        """Segment some slices into the result; a slice that was cancelled before its last tile stays unfinished.
+
+        Args:
+            images: ``(S, H, W)`` or ``(S, H, W, 3)``.
+            indices: 0-based indices of the slices.
+            window: Intensities mapped to 0 and 1.
+            spacing_mm: Pixel size (row, column).
+            result: The result of the stack, which is completed.
+            cancel: Checked before each batch of slices or tiles.
+            encoded: Cached embeddings of whole slices, as in `Segmenter.segment`.
+            keep: Cached embeddings of tiles, see `Tiler.segment`.
+            on_tiles: See `Tiler.segment`.
+        """
+        segmenter, wanted = self.segmenter, list(indices)
+        if self.tiler is None:
+            assert self.whole is not None  # some object is segmented
+            segmenter.segment(
+                images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded, result=result
+            )
+            return
+        if self.whole is not None:
+            # With all objects, although only some are wanted: a batch of another size would round differently.
+            found = segmenter.segment(images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded)
+            result.cancelled = result.cancelled or found.cancelled
+            wanted = [index for index in wanted if found.done[index]]
+            for field in ("probability", "presence", "quality"):
+                getattr(result, field)[wanted] = getattr(found, field)[wanted]
+        objects = list(self.plan.in_tiles)
+        for index in wanted:
+            tiled = self.tiler.segment(images[index], index, window, spacing_mm, cancel, on_tiles, keep)
+            if tiled is None:
+                result.cancelled = True
+                for field in ("probability", "presence", "quality"):
+                    getattr(result, field)[index] = 0
+                return
+            result.probability[index, objects] = tiled.probability
+            result.presence[index, objects], result.quality[index, objects] = tiled.presence, tiled.quality
+            result.done[index] = True
+
+
+def whole_pieces(pieces: Sequence[bool], plan: TilePlan) -> tuple[bool, ...]:
+    """Return for each object whether its small parts are removed: not from thin ones, which a gap tears apart."""
+    return tuple(one and not thin for one, thin in zip(pieces, plan.thin, strict=True))
+
+
+def segment_stack(
+    segmenter: Segmenter,
+    images: np.ndarray,
+    support: SupportSet,
+    window: tuple[float, float] | None = None,
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+    choice: TileChoice | None = None,
+    slices: Sequence[int] | None = None,
+    cancel: CancelToken | None = None,
+) -> SegmentResult:
+    """Segment a stack as the support demands, without engine and caches; for evaluations on arrays.
+
+    Args:
+        segmenter: Model and device.
+        images: ``(S, H, W)`` or ``(S, H, W, 3)``.
+        support: The support set.
+        window: Intensities mapped to 0 and 1; by default of the whole stack.
+        spacing_mm: Pixel size (row, column).
+        choice: Whether tiles are used; by default the support decides.
+        slices: 0-based indices of the slices; all by default.
+        cancel: Checked between batches.
+
+    Returns:
+        The predictions; its notes say whether tiles were used.
+    """
+    window, shape = window or intensity_window(images), (images.shape[1], images.shape[2])
+    plan = plan_for(segmenter, support, shape, spacing_mm, choice)
+    pieces = whole_pieces(one_piece(support), plan)
+    result = empty_result(support.objects, len(images), shape, pieces, segmenter.across_slices)
+    result.notes += plan.notes()
+    tiler = None
+    if plan.in_tiles:
+        tiles = support_tiles(support, plan.in_tiles, plan.magnification)
+        names = tuple(support.objects[number] for number in plan.in_tiles)
+        parts = [
+            segmenter.prepare_embedded(tile, names, segmenter.encode(tile.image[None], tile.window, tile.spacing_mm))
+            for tile in tiles
+        ]
+        tiler = Tiler(segmenter, plan, tiles, PreparedSupport.concatenate(parts), MOST_READ)
+    whole = segmenter.prepare(support) if plan.in_whole else None
+    planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler)
+    for index in range(len(images)) if slices is None else slices:
+        if cancel is not None and cancel.cancelled:
+            result.cancelled = True
+            break
+        planned.segment(images, [index], window, spacing_mm, result, cancel=cancel)
+    return result

@@ -1,0 +1,114 @@
+"""Segments slices in tiles: each tile of a slice is embedded, prompted by the support tiles it reads, and stitched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.inference.results import SlicePrediction
+from ProxyPromptSegmentLib.inference.tiling.choose import TileChooser
+from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide
+from ProxyPromptSegmentLib.inference.tiling.stitch import Stitcher
+from ProxyPromptSegmentLib.progress import CancelToken
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+    from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
+    from ProxyPromptSegmentLib.networks.protocols import Backbone, PreparedSupport
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
+
+
+def logit_side(backbone: Backbone) -> int:
+    """Return the side of the square of logits that a backbone's mask decoder predicts.
+
+    SAM's decoders enlarge the feature grid four times.
+    """
+    return min(backbone.image_size, 4 * backbone.grid)
+
+
+def plan_for(
+    segmenter: Segmenter,
+    support: SupportSet,
+    shape: tuple[int, int],
+    spacing_mm: tuple[float, float],
+    choice: TileChoice | None = None,
+) -> TilePlan:
+    """Return what is segmented in tiles with this model; arguments as in `plan.decide`."""
+    backbone = segmenter.model.backbone
+    return decide(support, shape, spacing_mm, logit_side(backbone), choice, backbone.keeps_aspect)
+
+
+class Tiler:
+    """Segments slices of one target in tiles, with prepared support tiles.
+
+    Attributes:
+        supports: Number of support tiles.
+        read: Number of support tiles that a tile of the target reads.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        plan: TilePlan,
+        tiles: Sequence[SupportTile],
+        prepared: PreparedSupport,
+        most: int,
+    ) -> None:
+        """Combine a plan with the support tiles.
+
+        Args:
+            segmenter: Model and device.
+            plan: The plan; its grid is that of the target's slices.
+            tiles: The support tiles.
+            prepared: The same tiles, prepared in this order for the plan's tiled objects.
+            most: Number of support tiles that a target tile reads, unless there are more objects.
+        """
+        self._segmenter, self._grid, self._prepared = segmenter, plan.grid, prepared
+        self._objects = len(plan.in_tiles)
+        self._chooser = TileChooser(tiles, prepared, most)
+        self.supports, self.read = len(tiles), self._chooser.count
+
+    def segment(
+        self,
+        image: np.ndarray,
+        index: int,
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        cancel: CancelToken | None = None,
+        on_tiles: Callable[[int], None] | None = None,
+        keep: Callable[[np.ndarray], MutableMapping[int, EncodedSlices]] | None = None,
+    ) -> SlicePrediction | None:
+        """Segment a slice.
+
+        Args:
+            image: ``(H, W)`` or ``(H, W, 3)``, intensities as acquired.
+            index: Its index in the stack, for the prediction.
+            window: Intensities mapped to 0 and 1, those of the whole target.
+            spacing_mm: Pixel size (row, column).
+            cancel: Checked before each batch of tiles.
+            on_tiles: Called with the number of tiles of each finished batch.
+            keep: Returns cached embeddings of the slice's tiles by their number; they are reused and completed.
+
+        Returns:
+            The prediction for the plan's tiled objects; None if cancelled.
+        """
+        tiles, places = self._grid.take(image), self._grid.centers()
+        cache = None if keep is None else keep(tiles)
+        stitcher, start = Stitcher(self._grid, self._objects), 0
+        while start < len(tiles):  # not a range, because the batch may shrink
+            if cancel is not None and cancel.cancelled:
+                return None
+            part = list(range(start, min(len(tiles), start + self._segmenter.batch)))
+            encoded = self._segmenter.embedded(tiles, part, window, spacing_mm, cache)
+            with torch.inference_mode():
+                chosen = self._chooser.choose(encoded.features, places[part])
+            for answer in self._segmenter.predict(encoded, self._prepared, chosen):
+                stitcher.add(part[answer.index], answer)
+            start += len(part)
+            if on_tiles is not None:
+                on_tiles(len(part))
+        return stitcher.prediction(index)

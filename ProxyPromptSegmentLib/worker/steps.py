@@ -1,0 +1,112 @@
+"""The steps that all tasks share: open a model, prepare the support, step down the memory ladder, measure times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.inference.tiling.choose import MOST_READ
+from ProxyPromptSegmentLib.inference.tiling.cut import MOST_SUPPORT_TILES, support_tiles
+from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
+from ProxyPromptSegmentLib.inference.tiling.stack import whole_pieces
+from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler
+from ProxyPromptSegmentLib.support.pieces import one_piece
+from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.results import ModelFacts
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentLib.worker.context import Context
+    from ProxyPromptSegmentLib.worker.model_store import ModelStore
+
+T = TypeVar("T")
+
+
+class Steps:
+    """The steps of one task."""
+
+    def __init__(self, engine: ModelStore, context: Context, model: str, device: str, support: SupportSet) -> None:
+        self.engine, self.context, self.model, self.full = engine, context, model, support
+        self.ladder: Ladder = engine.ladder(model, device, support, context.say)
+        self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
+        self._whole = one_piece(support)
+        self._loading = not engine.is_loaded(model, self.ladder.footing.device)
+        if self._loading:
+            context.progress.start(1, "loading the model")
+
+    def run(self, work: Callable[[Segmenter], T]) -> T:
+        """Run ``work`` on the first step of the ladder whose memory suffices; return its result."""
+        last = time.perf_counter()
+
+        def timed(segmenter: Segmenter) -> T:
+            nonlocal last
+            self.seconds["model"] += time.perf_counter() - last
+            if self._loading:
+                self._loading = False
+                self.context.progress.step()
+                self.context.progress.close()
+            try:
+                return work(segmenter)
+            finally:
+                last = time.perf_counter()
+
+        return self.ladder.run(timed)
+
+    def prepare(self, segmenter: Segmenter) -> PreparedSupport | None:
+        """Prepare the pairs that the ladder uses now; return None if cancelled."""
+        start = time.perf_counter()
+        try:
+            prepared = self.engine.prepared(segmenter, self.ladder.support, self.context.cancel, self.context.progress)
+        finally:
+            self.seconds["support"] += time.perf_counter() - start
+        # Even with fewer pairs, all of the user's pairs decide whether small parts are removed.
+        return None if prepared is None else replace(prepared, one_piece=self._whole)
+
+    def prepare_tiles(self, segmenter: Segmenter, plan: TilePlan) -> Tiler | None:
+        """Prepare tiles of the pairs that the ladder uses now; return None if cancelled.
+
+        With fewer pairs, fewer tiles are prepared and read, so that they need less memory.
+        """
+        share = len(self.ladder.support) / len(self.full)
+        tiles = support_tiles(
+            self.ladder.support, plan.in_tiles, plan.magnification, max(1, round(share * MOST_SUPPORT_TILES))
+        )
+        names = tuple(self.full.objects[number] for number in plan.in_tiles)
+        start = time.perf_counter()
+        try:
+            prepared = self.engine.prepared_parts(
+                segmenter, tiles, names, self.context.cancel, self.context.progress, PREPARING
+            )
+        finally:
+            self.seconds["support"] += time.perf_counter() - start
+        if prepared is None:
+            return None
+        return Tiler(segmenter, plan, tiles, prepared, max(1, round(share * MOST_READ)))
+
+    def empty(
+        self, count: int, shape: tuple[int, int], across_slices: bool, plan: TilePlan | None = None
+    ) -> SegmentResult:
+        """Return a result of ``count`` slices of ``shape``, none of them segmented; thin objects keep small parts."""
+        pieces = self._whole if plan is None else whole_pieces(self._whole, plan)
+        return empty_result(self.full.objects, count, shape, pieces, across_slices)
+
+    def check(self, *values: np.ndarray) -> None:
+        """Raise an error for values that overflowed in half precision.
+
+        Raises:
+            Unusable: If a value is not finite.
+        """
+        if self.ladder.footing.half and not all(np.isfinite(array).all() for array in values):
+            raise Unusable("values are not finite")
+
+    def facts(self) -> ModelFacts:
+        """Return the facts about the model's weights."""
+        return self.engine.open(self.model, self.ladder.footing.device).facts

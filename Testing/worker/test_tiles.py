@@ -1,0 +1,253 @@
+"""Tiles in the engine: the same as on arrays, with caches, fallbacks, progress, cancel and notes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ProxyPromptSegmentLib.frames import FrameArray
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
+from ProxyPromptSegmentLib.remedies import RemedyKind
+from ProxyPromptSegmentLib.support.case import SupportCase
+from ProxyPromptSegmentLib.worker.events import Progressed, SliceReady, StageStarted
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask
+from tile_cases import PerfectModel, picture_of, vessel_tree
+from worker_doubles import Machine, Talk, an_engine, embedded, loaded
+
+SHAPE, COUNT = (300, 280), 3
+ORGAN = np.zeros(SHAPE, np.uint8)
+ORGAN[100:200, 90:200] = 1
+
+
+def a_case(seeds, objects=("vessel",)):
+    trees = np.stack([vessel_tree(seed, SHAPE, widest=2.2) for seed in seeds])
+    geometry = VolumeGeometry((SHAPE[1], SHAPE[0], len(seeds)), (0.5, 0.5, 2.0))
+    volume = Volume(np.stack([picture_of(tree, seed) for tree, seed in zip(trees, seeds, strict=True)]), geometry)
+    masks = {"vessel": trees, "organ": np.stack([ORGAN] * len(seeds))}
+    return volume, Segmentation([Segment(name, masks[name]) for name in objects], geometry)
+
+
+def a_job(objects=("vessel",), supports=((1, 2),), slices=None):
+    cases = [SupportCase(*a_case(seeds, objects)) for seeds in supports]
+    return plan(cases, a_case((11, 12, 13))[0], slices=slices)
+
+
+TRUTH = a_case((11, 12, 13))[1].segments[0].mask
+
+
+@pytest.fixture
+def segmenter():
+    return Segmenter(PerfectModel(), "cpu", batch=4)
+
+
+@pytest.fixture
+def engine(segmenter):
+    return an_engine(segmenter)
+
+
+def plain(segmenter, job, choice="auto"):
+    images, view = job.view.take(job.target.array), job.view
+    return segment_stack(segmenter, images, job.support, job.window, view.spacing_mm, TileChoice.of(choice), job.slices)
+
+
+def images_seen(segmenter):
+    count = sum(segmenter.model.backbone.seen)
+    segmenter.model.backbone.seen.clear()
+    return count
+
+
+def test_the_engine_segments_thin_structures_in_tiles_as_arrays_are_segmented(segmenter, engine):
+    job = a_job()
+    talk = Talk()
+    found = talk.do(SegmentTask(job), engine)
+    expected = plain(segmenter, job)
+    np.testing.assert_array_equal(found.result.probability, expected.probability)
+    np.testing.assert_array_equal(found.masks, expected.masks())
+    np.testing.assert_array_equal(talk.masks(found.masks.shape), found.masks)
+    assert dice(TRUTH, Talk().do(SegmentTask(job, across_slices=False), engine).masks[:, 0]) >= 0.85
+    assert dice(TRUTH, Talk().do(SegmentTask(job, across_slices=False, tiles="off"), engine).masks[:, 0]) < 0.5
+    (note,) = found.notes
+    assert "'vessel' is too thin" in note.text
+    assert (found.tiles.plan.in_tiles, found.tiles.read, found.tiles.supports) == ((0,), 4, 32)
+
+
+def test_without_tiles_nothing_is_said_and_the_masks_are_those_of_before(segmenter, engine):
+    job = a_job(("organ",))
+    found = Talk().do(SegmentTask(job), engine)
+    images = job.view.take(job.target.array)
+    before = segmenter.segment(images, segmenter.prepare(job.support), job.window, job.view.spacing_mm)
+    np.testing.assert_array_equal(found.result.probability, before.probability)
+    np.testing.assert_array_equal(found.masks, before.masks())
+    assert (found.notes, found.tiles) == ([], None)
+
+
+def test_the_users_choice_is_kept_to(engine):
+    job = a_job(("organ",))
+    on, twice, off = (Talk().do(SegmentTask(job, tiles=tiles), engine).tiles for tiles in ("on", 3, "off"))
+    assert (on.plan.magnification, twice.plan.magnification, off) == (2.0, 3.0, None)
+
+
+def test_a_second_run_embeds_no_tile_and_another_support_only_its_own(segmenter, engine):
+    job, other = a_job(), a_job(supports=((5, 6),))
+    first = Talk().do(SegmentTask(job), engine)
+    tiles = COUNT * first.tiles.plan.tiles
+    assert images_seen(segmenter) == tiles + first.tiles.supports
+    assert first.tiles.embedded == tiles
+    again = Talk().do(SegmentTask(job, threshold=0.4), engine)
+    assert images_seen(segmenter) == 0
+    assert again.tiles.embedded == 0
+    Talk().do(SegmentTask(other), engine)
+    assert images_seen(segmenter) == 32
+
+
+def test_a_run_that_keeps_nothing_counts_the_tiles_it_embedded(engine):
+    found = Talk().do(SegmentTask(a_job(), keep=False), engine)
+    assert found.tiles.embedded == COUNT * found.tiles.plan.tiles
+
+
+def test_progress_counts_tiles(engine):
+    talk = Talk()
+    found = talk.do(SegmentTask(a_job()), engine)
+    assert [event.what for event in talk.of(StageStarted)] == [
+        "loading the model", "preparing tiles of the support", "segmenting in tiles"
+    ]  # fmt: skip
+    last = talk.of(Progressed)[-1]
+    assert last.done == last.total == COUNT * found.tiles.plan.tiles
+
+
+def test_slices_are_sent_as_they_are_finished_beginning_with_the_one_on_screen(engine):
+    talk = Talk()
+    talk.do(SegmentTask(a_job(), first=2, across_slices=False), engine)
+    assert [event.index for event in talk.of(SliceReady)] == [2, 1, 0]
+
+
+def test_cancelling_between_tiles_keeps_the_slices_that_are_finished(segmenter, engine, monkeypatch):
+    talk, model, seen = Talk(), segmenter.model, []
+    predict, tiles = model.predict, 9
+
+    def cancelling(features, support, chosen=None):
+        seen.append(len(features.top))
+        if sum(seen) > tiles:  # in the second slice
+            talk.cancel.cancel()
+        return predict(features, support, chosen)
+
+    monkeypatch.setattr(model, "predict", cancelling)
+    found = talk.do(SegmentTask(a_job(), across_slices=False, tiles=2), engine)
+    assert found.cancelled
+    assert found.tiles.plan.tiles == tiles
+    assert found.result.done.tolist() == [True, False, False]
+    assert found.masks[0].any()
+    assert not found.masks[1:].any()
+    assert [event.index for event in talk.of(SliceReady)] == [0]
+
+
+def test_cancelling_while_tiles_of_the_support_are_prepared_gives_an_empty_outcome(engine):
+    def on_event(event):
+        if isinstance(event, StageStarted) and event.what == "preparing tiles of the support":
+            talk.cancel.cancel()
+
+    talk = Talk(on_event)
+    found = talk.do(SegmentTask(a_job()), engine)
+    assert found.cancelled
+    assert found.slices == 0
+
+
+def test_thin_objects_in_tiles_and_others_in_whole_slices_are_segmented_together(segmenter, engine):
+    both = Talk().do(SegmentTask(a_job(("organ", "vessel"))), engine)
+    organ, vessel = (Talk().do(SegmentTask(a_job((name,))), engine) for name in ("organ", "vessel"))
+    assert both.objects == ("organ", "vessel")
+    np.testing.assert_allclose(both.result.probability[:, 0], organ.result.probability[:, 0], atol=1e-6)
+    np.testing.assert_allclose(both.result.probability[:, 1], vessel.result.probability[:, 0], atol=1e-6)
+    assert both.tiles.plan.in_tiles == (1,)
+    assert both.result.one_piece == (True, False)
+
+
+def test_the_live_preview_of_a_slice_is_what_the_run_gives(engine):
+    job = a_job()
+    run = Talk().do(SegmentTask(job, across_slices=False), engine)
+    for index in range(COUNT):
+        live = Talk().do(LiveTask(job, index), engine)
+        np.testing.assert_array_equal(live.masks, run.masks[index])
+        np.testing.assert_allclose(live.confidence, run.result.quality[index] * run.result.presence[index], atol=1e-6)
+    whole = Talk().do(LiveTask(job, 0, tiles="off"), engine)
+    assert (whole.masks != run.masks[0]).any()
+
+
+class SmallMachine(Machine):
+    """A machine whose limit counts the support tiles that are read, times the tiles that read them."""
+
+    def _load(self, name, device):
+        self.opened.append(device)
+        model = PerfectModel()
+        predict = model.predict
+
+        def small_predict(features, support, chosen=None):
+            wanted = len(features.top) * (len(support.features) if chosen is None else chosen.shape[1])
+            self.asked.append((device, len(features.top), len(support.features), wanted))
+            if wanted > self.limits[device]:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return predict(features, support, chosen)
+
+        model.predict = small_predict
+        return loaded(Segmenter(model, "cpu", self.batch), name)
+
+
+@pytest.mark.parametrize("limit", [8, 4, 2, 1])
+def test_where_memory_runs_out_fewer_tiles_are_computed_and_read_and_every_slice_is_finished(segmenter, limit):
+    job = a_job(supports=((1, 2, 3, 4),))
+    machine = SmallMachine(None, {"small": limit, "cpu": 1000}, batch=4)
+    talk = Talk()
+    found = talk.do(SegmentTask(job, across_slices=False), machine.engine())
+    assert found.device == "small"
+    assert found.result.done.all()
+    assert dice(TRUTH, found.masks[:, 0]) >= 0.85
+    assert max(wanted for *_, wanted in machine.asked[-5:]) <= limit
+    assert found.tiles.read == min(4, limit)
+    if limit < 4:
+        assert found.pairs == limit
+        assert machine.asked[-1][2] == 32 * limit // 4
+    last = talk.of(Progressed)[-1]
+    assert last.done == last.total == COUNT * found.tiles.plan.tiles
+
+
+def test_where_no_tile_fits_the_processor_goes_on(segmenter):
+    job = a_job()
+    machine = SmallMachine(None, {"small": 0, "cpu": 1000}, batch=2)
+    found = Talk().do(SegmentTask(job), machine.engine())
+    assert found.device == "cpu"
+    np.testing.assert_array_equal(found.masks, plain(segmenter, job).masks())
+
+
+def test_tracking_says_that_thin_structures_need_tiles():
+    engine = an_engine(Segmenter(embedded("sam2-compact"), "cpu", batch=1))
+    job = a_job(slices=(0,))
+    volume = Talk().do(SegmentTask(job, follow=True), engine)
+    frames = FrameArray(job.target.array[:1], (0.5, 0.5))
+    clip = Talk().do(FramesTask(frames, job.support), engine)
+    for found in (volume, clip):
+        note = next(note for note in found.notes if "too thin" in note.text)
+        assert note.text.endswith("Tracking does not use tiles.")
+        assert note.remedy.kind == RemedyKind.SEGMENT_IN_TILES
+    assert volume.tiles is None
+    organ = a_job(("organ",), slices=(0,))
+    for task in (SegmentTask(organ, follow=True), FramesTask(frames, organ.support)):
+        assert not any("too thin" in note.text for note in Talk().do(task, engine).notes)
+
+
+def test_no_array_of_the_job_is_changed_by_tiles(engine):
+    job = a_job()
+    before = [job.target.array.copy(), *(pair.masks.copy() for pair in job.support.pairs)]
+    Talk().do(SegmentTask(replace(job)), engine)
+    for old, new in zip(before, [job.target.array, *(pair.masks for pair in job.support.pairs)], strict=True):
+        np.testing.assert_array_equal(old, new)
