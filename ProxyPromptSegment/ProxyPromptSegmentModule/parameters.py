@@ -45,6 +45,7 @@ class ProxyPromptParameters:
         axis: Slicing axis of the target: ``auto``, ``k``, ``j`` or ``i``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threshold: Voxels of higher probability belong to the object.
+        tiles: Whether slices are cut into tiles: ``auto``, ``off``, ``on`` or a magnification.
         followMemory: Whether the model remembers the previous slices.
         fillGaps: Whether empty slices inside an object are filled where the mask itself supports it.
         followView: Whether the views show each slice as it is written.
@@ -69,6 +70,7 @@ class ProxyPromptParameters:
     axis: str = "auto"
     device: str = "auto"
     threshold: float = 0.5
+    tiles: str = "auto"
     followMemory: bool = False
     fillGaps: bool = True
     followView: bool = True

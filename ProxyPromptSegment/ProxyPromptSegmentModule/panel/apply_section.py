@@ -116,7 +116,7 @@ class ApplySection(Section):
             tuple((row.key, row.slices) for row in self._state.used_rows()),
             self._objects.names(),
             self._target.slices(),
-            (parameters.model, parameters.device, parameters.axis, parameters.followMemory),
+            (parameters.model, parameters.device, parameters.axis, parameters.tiles, parameters.followMemory),
             id(self._state.run),
         )
         if self._estimated[0] != key:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentModule.models.transfers import Transfer
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
+_TILES = ("auto", "off", "on", "2", "3", "4", "6", "8")
 
 
 class ModelSection(Section):
-    """The widgets for model, axis, device, threshold and memory, and for download, import and removal."""
+    """The widgets for model, axis, device, threshold, tiles and memory, and for download, import and removal."""
 
     def __init__(self, widgets: ModelWidgets, state: PanelState, model: ChosenModel, target: ChosenTarget) -> None:
         """Connect the widgets."""
@@ -41,10 +42,15 @@ class ModelSection(Section):
         ui = widgets
         for name in (_("Automatic"), _("Processor (CPU)"), _("NVIDIA graphics card (CUDA)"), _("Apple graphics (MPS)")):
             ui.deviceCombo.addItem(name)
+        for name in (_("Automatic"), _("Off"), _("On")):
+            ui.tilesCombo.addItem(name)
+        for times in _TILES[3:]:
+            ui.tilesCombo.addItem(_("{times} times larger").format(times=times))
         ui.modelCombo.connect("currentIndexChanged(int)", self.on_model)
         ui.axisCombo.connect("currentIndexChanged(int)", self.on_axis)
         ui.deviceCombo.connect("currentIndexChanged(int)", self.on_device)
         ui.thresholdSlider.connect("valueChanged(double)", self.on_threshold)
+        ui.tilesCombo.connect("currentIndexChanged(int)", self.on_tiles)
         ui.followMemoryBox.connect("toggled(bool)", self.on_follow)
         ui.fillGapsBox.connect("toggled(bool)", self.on_fill_gaps)
         ui.modelDownloadButton.connect("clicked()", self.on_download)
@@ -78,7 +84,16 @@ class ModelSection(Section):
         ui.modelCombo.currentIndex = self._model.rows.index(row) if row is not None else -1
         ui.deviceCombo.currentIndex = _DEVICES.index(parameters.device) if parameters.device in _DEVICES else 0
         ui.thresholdSlider.value = parameters.threshold
-        ui.followMemoryBox.checked = parameters.followMemory and self._model.follows
+        ui.tilesCombo.currentIndex = _TILES.index(parameters.tiles) if parameters.tiles in _TILES else -1
+        allow(
+            ui.tilesCombo,
+            _("The memory follows whole slices; untick it below to use tiles.") if self._follows else "",
+            _(
+                "Cuts slices into overlapping tiles that show structures larger, which takes longer. Automatic does so "
+                "for structures that are too thin or too small for the model."
+            ),
+        )
+        ui.followMemoryBox.checked = self._follows
         ui.fillGapsBox.checked = parameters.fillGaps
         allow(
             ui.followMemoryBox,
@@ -88,6 +103,11 @@ class ModelSection(Section):
         self._show_axes()
         self._show_about(row)
         self._show_buttons(row)
+
+    @property
+    def _follows(self) -> bool:
+        """Whether the memory is used."""
+        return self._state.parameters.followMemory and self._model.follows
 
     def _show_axes(self) -> None:
         """Show the planes of the target by their anatomical names."""
@@ -174,6 +194,11 @@ class ModelSection(Section):
         """Store the threshold."""
         if self._state.listening:
             self._state.parameters.threshold = value
+
+    def on_tiles(self, index: int) -> None:
+        """Store whether slices are cut into tiles."""
+        if self._state.listening and index >= 0:
+            self._state.parameters.tiles = _TILES[index]
 
     def on_follow(self, checked: bool) -> None:
         """Store whether the memory is used."""

@@ -33,13 +33,14 @@ class Requests:
         self._state, self._objects, self._target, self._model = state, objects, target, model
 
     def settings(self) -> Settings:
-        """Return the settings: model, device, threshold, axis, memory, gaps."""
+        """Return the settings: model, device, threshold, axis, tiles, memory, gaps."""
         parameters, defaults = self._state.parameters, Settings()
         return Settings(
             model=parameters.model or defaults.model,
             device=parameters.device,
             threshold=round(parameters.threshold, 2),
             axis=parameters.axis,
+            tiles=parameters.tiles,
             follow=parameters.followMemory and self._model.follows,
             fill_gaps=parameters.fillGaps,
         )

@@ -108,6 +108,7 @@ class ModelWidgets(Widgets):
     axisCombo: qt.QComboBox
     deviceCombo: qt.QComboBox
     thresholdSlider: ctk.ctkSliderWidget
+    tilesCombo: qt.QComboBox
     followMemoryBox: qt.QCheckBox
     fillGapsBox: qt.QCheckBox
     modelDownloadButton: qt.QPushButton

@@ -60,5 +60,6 @@ class LiveRun(VolumeRun):
                     model=settings.model,
                     device=settings.device,
                     threshold=settings.threshold,
+                    tiles=settings.tiles,
                 )
             )

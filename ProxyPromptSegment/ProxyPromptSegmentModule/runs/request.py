@@ -24,6 +24,7 @@ class Settings:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         threshold: Voxels with a higher probability belong to the object, 0..1.
         axis: Slicing axis of the target, ``auto``, ``k``, ``j`` or ``i``.
+        tiles: Whether slices are cut into tiles: ``auto``, ``off``, ``on`` or a magnification.
         follow: Whether a SAM 2 model carries its memory from slice to slice.
         fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
         max_slices: Largest number of support slices, of all supports together.
@@ -33,6 +34,7 @@ class Settings:
     device: str = "auto"
     threshold: float = THRESHOLD
     axis: str = "auto"
+    tiles: str = "auto"
     follow: bool = False
     fill_gaps: bool = True
     max_slices: int = 8

@@ -312,6 +312,7 @@ class Run:
             first=self.request.first,
             follow=settings.follow,
             fill_gaps=settings.fill_gaps,
+            tiles=settings.tiles,
         )
 
     def _fail(self, error: BaseException, trace: str = "") -> None:

@@ -116,7 +116,12 @@ class CineTask:
             return found
         stack = _as_stack(self.job, self.frames, window)
         task_on_stack = SegmentTask(
-            stack, model=settings.model, device=settings.device, threshold=settings.threshold, in_time=True
+            stack,
+            model=settings.model,
+            device=settings.device,
+            threshold=settings.threshold,
+            tiles=settings.tiles,
+            in_time=True,
         )
         return frames_of_volume(task_on_stack(engine, context), stack.slices, window)
 
@@ -182,6 +187,7 @@ class SummaryTask:
                 "axis": self.settings.axis,
                 "threshold": self.settings.threshold,
                 "objects": list(self.objects) if self.objects else None,
+                "tiles": self.settings.tiles,
                 "follow": self.settings.follow,
                 "fill_gaps": self.settings.fill_gaps,
                 "max_slices": self.settings.max_slices,

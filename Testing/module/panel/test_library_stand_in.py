@@ -220,7 +220,9 @@ def test_memory_and_device_are_passed_on(shelved):
     shelved.state.catalog.have = True
     shelved.sections.model.look_again()
     shelved.ui.modelCombo.currentIndex = 1
+    assert shelved.ui.tilesCombo.enabled
     shelved.ui.followMemoryBox.click()
+    assert not shelved.ui.tilesCombo.enabled and "untick it" in shelved.ui.tilesCombo.toolTip
     shelved.ui.deviceCombo.currentIndex = 1
     shelved.ui.applyButton.click()
     settings = shelved.host.logic.runs[0].request.settings
@@ -230,6 +232,7 @@ def test_memory_and_device_are_passed_on(shelved):
     shelved.ui.applyButton.click()
     shelved.host.logic.runs[0].end("cancelled")
     shelved.ui.modelCombo.currentIndex = 0
+    assert shelved.ui.tilesCombo.enabled
     shelved.ui.applyButton.click()
     assert shelved.host.logic.runs[1].request.settings.follow is False
 

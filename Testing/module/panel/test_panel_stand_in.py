@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from widget_cases import RecordedLogic, add_case, text_of
 
 
@@ -245,6 +246,7 @@ def test_choices_come_back_with_the_parameter_node(ready, make_panel):
     ready.ui.sliceRange.setValues(2, 5)
     ready.ui.thresholdSlider.value = 0.35
     ready.ui.axisCombo.currentIndex = 1
+    ready.ui.tilesCombo.currentIndex = 4
     ready.ui.objectsList.item(0).setCheckState(Qt.Unchecked)
     ready.ui.followViewBox.click()
     again = make_panel(RecordedLogic())
@@ -253,12 +255,14 @@ def test_choices_come_back_with_the_parameter_node(ready, make_panel):
     assert (ui.sliceRange.minimumValue, ui.sliceRange.maximumValue) == (2, 5)
     assert ui.thresholdSlider.value == pytest.approx(0.35)
     assert ui.axisCombo.currentText == "axial (8 slices)"
+    assert ui.tilesCombo.currentText == "3 times larger"
     assert again.ui.objectsList.item(0).checkState() == Qt.Unchecked
     assert not ui.followViewBox.checked
     ui.applyButton.click()
     request = again.host.logic.runs[0].request
     assert request.slices == (2, 3, 4, 5) and request.objects == ("tumour",)
     assert request.settings.threshold == pytest.approx(0.35) and request.settings.axis == "k"
+    assert request.settings.tiles == "3"
 
 
 def test_a_saved_scene_brings_the_choices_back(ready, tmp_path):
@@ -291,6 +295,21 @@ def test_a_damaged_parameter_means_all(ready):
     assert ready.chosen.objects.names() == ("prostate", "tumour")
     ready.state.parameters.objects = json.dumps({"a": 1})
     assert ready.chosen.objects.names() == ("prostate", "tumour")
+
+
+def test_tiles_are_automatic_until_something_else_is_chosen(ready):
+    combo = ready.ui.tilesCombo
+    assert (combo.currentText, combo.enabled) == ("Automatic", True)
+    chosen = []
+    for index in range(combo.count):
+        combo.currentIndex = index
+        chosen.append(ready.state.parameters.tiles)
+    assert chosen == ["auto", "off", "on", "2", "3", "4", "6", "8"]
+    for text in chosen:
+        assert str(TileChoice.of(text)) == text
+    ready.state.parameters.tiles = "2.5"  # by a script
+    ready.ui.applyButton.click()
+    assert ready.host.logic.runs[0].request.settings.tiles == "2.5"
 
 
 def test_a_script_that_changes_the_parameter_node_is_followed(ready):

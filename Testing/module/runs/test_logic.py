@@ -107,6 +107,20 @@ def test_a_gap_is_filled_and_named_and_stays_empty_if_asked_for(logic, two_cases
     assert any(doubt.index == gap and "filled in" in doubt.reason for doubt in filled.doubts)
 
 
+def test_tiles_that_are_asked_for_are_used_and_recorded_and_the_user_is_informed(logic, two_cases):
+    support, (target, _truth) = two_cases
+    run = logic.segment(target, [support], settings=Settings(device="cpu", tiles="2"), slices=[5])
+    assert run.state == "finished" and run.result.tiles.plan.magnification == 2
+    assert "Choose otherwise under “Tiles”." in run.sentences[-1] and "9 overlapping tiles" in run.sentences[-1]
+    assert run.record["settings"]["tiles"] == "2" and run.record["tiles"]["tiles_per_slice"] == 9
+    live = logic.live(Request(target=target, cases=run.request.cases, settings=run.request.settings, first=5))
+    logic.pump.turn()
+    live.close()
+    assert logic.wait(live, 60) and live.state == "finished"
+    wrong = logic.segment(target, [support], settings=Settings(device="cpu", tiles="many"), wait=False)
+    assert logic.wait(wrong, 60) and "allowed are auto, off, on" in wrong.error
+
+
 def test_name_colour_and_place_come_from_the_support(logic, two_cases):
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU)
