@@ -29,7 +29,8 @@ def test_a_fifth_of_the_training_subjects_is_for_validation_and_nobody_else():
 
 
 def test_labels_are_read_as_ids_and_names():
-    assert parse_labels("2 kidney tumour; 1 kidney") == {1: "kidney", 2: "kidney tumour"}
+    labels = parse_labels("2 kidney tumour; 1 kidney")
+    assert list(labels.items()) == [(1, "kidney"), (2, "kidney tumour")], "in the order of the ids"
     assert parse_labels("1 right lung (image left)") == {1: "right lung (image left)"}
     for wrong in ("kidney", "1 kidney; 1 liver", "1 kidney; 2 kidney", "1"):
         with pytest.raises(InputError, match="are not understood"):
@@ -56,6 +57,7 @@ def test_a_set_is_read_with_its_objects_colour_and_parts(folder):
     everyone = [case for cases in toy.parts.values() for case in cases]
     assert sorted(case.name for case in everyone) == [f"i{n}" for n in range(7)]
     assert all((case in toy.parts["validation"]) == held_back("toy", case.patient) for case in everyone[:-1])
+    assert [case.patient for case in sorted(everyone, key=lambda case: case.name)[:3]] == ["twice", "twice", "p2"]
     case = everyone[0]
     assert case.images.shape == (1, 64, 64, 3) and case.masks.shape == (1, 2, 64, 64)
     assert case.images[0, 25, 10].tolist() == [200] * 3 and case.masks[0, :, 25, 10].tolist() == [1, 0]
