@@ -34,6 +34,8 @@ def test_masks_are_stretched_to_the_targets_size():
     assert large.shape == (1, 8, 18) and large[0, :4, 9:].all() and large.sum() == 4 * 9
     np.testing.assert_array_equal(stretch(large, (4, 6)), mask)
     np.testing.assert_array_equal(stretch(mask, (4, 6)), mask)
+    rows = np.arange(4, dtype=np.uint8)[None, :, None].repeat(4, axis=2)
+    assert stretch(rows, (2, 4))[0, :, 0].tolist() == [1, 3], "the pixel at the centre"
 
 
 def test_the_copied_mean_is_scored_with_the_supports_that_the_model_is_given():

@@ -47,11 +47,12 @@ def test_ranking_is_over_slices_with_an_interval_over_cases():
 
 
 def test_missed_ends_and_slices_between_drawn_ones_are_counted():
-    volume = a_record(truth=[0, 1, 1, 1, 1, 1, 0], drawn=[0, 0, 1, 0, 1, 1, 1])
-    other = a_record(truth=[1, 1, 1], drawn=[0, 0, 0])
+    volume = a_record(truth=[0, 1, 1, 1, 1, 1, 0], drawn=[1, 1, 1, 0, 1, 0, 0])
+    other = a_record(truth=[0, 1, 1, 1, 0], drawn=[1, 0, 0, 0, 0])
     image = a_record(truth=[1], drawn=[0])
     nothing = a_record(truth=[0, 0], drawn=[1, 1])
     found = gaps([volume, other, image, nothing])
+    # Of the first, slice 5 is missed behind the last drawn one, and 3 between two; of the other all are missed.
     assert (found.ends, found.ends_missed) == (4, 3 / 4)
     assert (found.gaps, found.missed, found.shown) == (1, 2 + 3 + 1, 5 + 3 + 1)
     assert math.isnan(gaps([image]).ends_missed)

@@ -10,30 +10,19 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from broad_cases import BRIGHT, DIM, BroadFolder, spots, square
+from broad_models import CopyingModel
 from command_cases import InContextModel
-from engine_doubles import EchoModel
 from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.data.small_sets import load_small_set
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed
 from ProxyPromptSegmentLib.evaluation.broad.mask_changes import CHANGES
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.run import Plan, measure
+from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt
 
 FACTS = {"model": "made", "part": "test"}
-
-
-class CopyingModel(EchoModel):
-    """Draws the supports' mean mask where the target is brighter than its ground: it follows the mask."""
-
-    def predict(self, features, support, chosen=None):
-        marked = support.occupancy.mean(dim=0).unflatten(-1, (64, 64)) >= 0.5
-        logits = torch.where(marked & (features.top > 0.2), 10.0, -10.0)
-        there = (logits > 0).flatten(2).any(-1)
-        return Decoded(logits=logits, quality=torch.ones(there.shape)), Prompt(
-            presence=there.float() * 12 - 6, names=support.names
-        )
 
 
 @pytest.fixture
@@ -72,6 +61,14 @@ def test_objects_of_a_small_set_are_asked_for_one_by_one(folder):
     found = measured(InContextModel(), folder, measures=["context"], sets=["toy"], supports=(1,))
     assert [record.object for record in found] == ["cell"] * 3 + ["core"] * 3
     assert min(record.score for record in found) > 0.95
+
+
+def test_objects_that_are_asked_for_at_once_are_scored_one_by_one(folder):
+    parts = load_small_set(folder.path, "toy").parts
+    task = Task(dataset="toy", objects=("cell", "core"), targets=parts["test"], pool=parts["train"])
+    found = in_context.score_in_context(Segmenter(InContextModel(), "cpu"), task, task.targets[0], 2, 0)
+    assert [record.object for record in found] == ["cell", "core"]
+    assert min(record.score for record in found) > 0.95 and min(record.slices["dice"][0] for record in found) > 0.95
 
 
 def test_too_few_supports_give_no_score_and_are_not_tried_again(folder):

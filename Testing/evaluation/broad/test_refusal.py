@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from broad_cases import BRIGHT, BroadFolder, spots, square
+from broad_models import CopyingModel
 from command_cases import InContextModel
 from engine_doubles import EchoModel
 from ProxyPromptSegmentLib.data import splits
@@ -61,6 +62,14 @@ def test_a_model_that_draws_whatever_it_is_shown_is_found_out_by_target_and_by_s
     assert by["slice"] == 0
 
 
+def test_a_target_counts_as_drawn_on_when_one_of_its_slices_is(folder):
+    for n in range(6):
+        folder.add_volume("promise12", f"case{n}", square(730, seed=n))  # as bright as the polyps and the nuclei
+    records = measured(InContextModel(), folder, ["promise12"]).scores.records
+    foreign = [record for record in records if record.condition == FOREIGN]
+    assert all((record.score, record.slices["drawn"]) == (0, [0, 1, 1, 0]) for record in foreign) and foreign
+
+
 def test_slices_count_one_by_one(folder):
     file = measured(InContextModel(), folder, ["promise12"])
     record = next(one for one in file.scores.records if one.condition == FOREIGN)
@@ -73,6 +82,8 @@ def test_slices_count_one_by_one(folder):
 def test_emptied_masks_are_refused_by_the_program_and_answered_by_the_model(folder):
     records = measured(EchoModel(), folder, ["promise12"]).scores.records
     assert [record.score for record in records if record.condition == EMPTIED] == [0, 0], "it ignores the masks"
+    copied = measured(CopyingModel(), folder, ["promise12"]).scores.records
+    assert [record.score for record in copied if record.condition == EMPTIED] == [1, 1], "it copies empty masks"
     program = [record for record in records if record.condition == PROGRAM]
     assert [(record.score, record.note) for record in program] == [(1, "refused")] * 2
 

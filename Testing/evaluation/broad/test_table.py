@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, Scores
-from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, difference, rows_of
+from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, SHARE, difference, rows_of
 from ProxyPromptSegmentLib.evaluation.broad.table import choice_score, table_dict, to_markdown
 
 
@@ -58,7 +58,26 @@ def test_two_models_are_compared_by_patient():
     assert gain is not None and (gain.mean, gain.low, gain.high) == pytest.approx((0.1, 0.1, 0.1))
     after.records = [record for record in after.records if record.patient != "c"]
     gain = difference(rows_of(after)[name], rows_of(before)[name])
-    assert gain is not None and gain.count == 2, "patients of both"
+    back = difference(rows_of(before)[name], rows_of(after)[name])
+    assert gain is not None and back is not None and gain.count == back.count == 2, "patients of both"
+    assert back.mean == pytest.approx(-0.1)
+
+
+def test_cases_and_draws_that_only_one_model_has_are_left_out_of_the_comparison():
+    before, after = a_model("made", "ab"), a_model("made", "cd", gain=0.1)
+    after.records += records("promise12", {"a": [0.0]}, draw=1) + records("promise12", {"b": [0, 0.9]}, draw=2)
+    name = ("in context", "promise12", "organ", "", "model", 4)
+    gain = difference(rows_of(after)[name], rows_of(before)[name])
+    assert gain is not None and gain.mean == pytest.approx(0.1)
+
+
+def test_the_share_of_the_tokens_is_that_of_the_means():
+    whole = records("promise12", {"a": [0.9], "b": [0.1]}, measure="prompt", condition="whole prompt")
+    tokens = records("promise12", {"a": [0.45], "b": [0.1]}, measure="prompt", condition="tokens alone")
+    rows = rows_of(Scores(facts={}, records=whole + tokens))
+    summary = rows["prompt", "promise12", "organ", SHARE, "model", 4].summary()
+    assert summary.mean == pytest.approx(0.55) and summary.low == pytest.approx(0.5)
+    assert summary.high == pytest.approx(1) and summary.count == 2
 
 
 def test_the_markdown_has_a_column_for_each_model_and_one_for_their_difference():
