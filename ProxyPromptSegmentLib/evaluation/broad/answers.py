@@ -11,13 +11,14 @@ import numpy as np
 from ProxyPromptSegmentLib.evaluation.broad.records import SliceScores
 from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
 
+IN_TIME = ("ccaus_video",)  # frames of a clip: an object can leave, so no gap is filled
 Encoded = MutableMapping[int, "EncodedSlices"]
 
 
@@ -45,16 +46,22 @@ class Answer:
 def ask(
     segmenter: Segmenter, case: Case, support: SupportSet | PreparedSupport, encoded: Encoded | None = None
 ) -> Answer:
-    """Segment every slice of a case.
+    """Segment every slice of a case, in tiles where the support demands it and as the program does it otherwise.
 
     Args:
         segmenter: The model.
         case: The target.
         support: The support, or the result of `Segmenter.prepare`.
-        encoded: Embeddings of the target's slices, which are reused and completed.
+        encoded: Embeddings of the target's slices, which are reused and completed; tiles are embedded each time.
     """
+    from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
+
     spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
-    result = segmenter.segment(case.images, support, spacing_mm=spacing, encoded=encoded)
+    if isinstance(support, SupportSet) and _in_tiles(segmenter, case, support, spacing):
+        result = segment_stack(segmenter, case.images, support, spacing_mm=spacing)
+    else:
+        result = segmenter.segment(case.images, support, spacing_mm=spacing, encoded=encoded)
+    result.fill_gaps = case.dataset not in IN_TIME
     masks = result.masks()
     return Answer(
         masks=masks,
@@ -62,6 +69,14 @@ def ask(
         presence=smooth_over_slices(result.presence, result.done),
         notes=len(result.notes),
     )
+
+
+def _in_tiles(segmenter: Segmenter, case: Case, support: SupportSet, spacing_mm: tuple[float, float]) -> bool:
+    """Return whether the program segments any object of the support in tiles."""
+    from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
+
+    shape = (int(case.images.shape[1]), int(case.images.shape[2]))
+    return bool(plan_for(segmenter, support, shape, spacing_mm).in_tiles)
 
 
 def slice_scores(

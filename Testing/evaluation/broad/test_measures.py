@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,21 @@ torch = pytest.importorskip("torch")
 from broad_cases import BRIGHT, DIM, BroadFolder, spots, square
 from broad_models import CopyingModel
 from command_cases import InContextModel
+from engine_doubles import EchoModel
 from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.small_sets import load_small_set
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed
+from ProxyPromptSegmentLib.evaluation.broad.answers import ask
 from ProxyPromptSegmentLib.evaluation.broad.mask_changes import CHANGES
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.run import Plan, measure
+from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, support_set
 from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
+from ProxyPromptSegmentLib.inference.results import empty_result
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
 
 FACTS = {"model": "made", "part": "test"}
 
@@ -69,6 +76,47 @@ def test_objects_that_are_asked_for_at_once_are_scored_one_by_one(folder):
     found = in_context.score_in_context(Segmenter(InContextModel(), "cpu"), task, task.targets[0], 2, 0)
     assert [record.object for record in found] == ["cell", "core"]
     assert min(record.score for record in found) > 0.95 and min(record.slices["dice"][0] for record in found) > 0.95
+
+
+def lines(number: int) -> Case:
+    """A picture of bright lines of one pixel, too thin for the model's 64 pixels."""
+    labels = np.zeros((256, 256), np.uint8)
+    for place in range(20 + number, 240, 24):
+        labels[place, 20:236] = 1
+    picture = np.where(labels, 200.0, 60.0)
+    picture[:3] = 250
+    return Case(
+        dataset="made",
+        patient=f"p{number}",
+        images=picture[None].astype(np.float32),
+        masks=labels[None, None],
+        objects=("vessel",),
+        spacing_mm=None,
+        name=f"p{number}",
+    )
+
+
+def test_thin_structures_are_asked_for_in_tiles_as_in_the_program():
+    pool = [lines(number) for number in range(3)]
+    segmenter = Segmenter(EchoModel(), "cpu")
+    support = support_set(draw_pairs(pool, pool[0], 2, 0), pool[0])
+    found, whole = ask(segmenter, pool[0], support), segmenter.segment(pool[0].images, support).masks()
+    np.testing.assert_array_equal(found.masks, segment_stack(segmenter, pool[0].images, support).masks())
+    assert (found.masks != whole).mean() > 0.01 and found.notes == 1, "the program says that it uses tiles"
+
+
+def test_gaps_are_filled_in_volumes_and_never_in_time():
+    case = replace(lines(0), images=np.zeros((3, 256, 256), np.float32), masks=np.ones((3, 1, 256, 256), np.uint8))
+
+    class Asked:
+        def segment(self, images, support, **more):
+            self.result = empty_result(("vessel",), 3, (256, 256))
+            return self.result
+
+    for dataset, filled in (("promise12", True), ("ccaus_video", False)):
+        segmenter = Asked()
+        ask(segmenter, replace(case, dataset=dataset), None)
+        assert segmenter.result.fill_gaps is filled
 
 
 def test_too_few_supports_give_no_score_and_are_not_tried_again(folder):
