@@ -91,6 +91,44 @@ class Why:
     caveat: str
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Part:
+    """A part of a support slice that the model read: the whole slice, or a tile of it.
+
+    Attributes:
+        pair: Number of the support pair.
+        corner: First row and column of the part on the pair's slice.
+        mask: The object's mask on the part, ``(h, w)``.
+        spacing_mm: Pixel size (row, column).
+    """
+
+    pair: int
+    corner: tuple[int, int]
+    mask: np.ndarray
+    spacing_mm: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reading:
+    """What the model saw when it predicted a point: a part of the target, and the parts of the support that it read.
+
+    Attributes:
+        encoded: The embedding of the target's part.
+        corner: First row and column of this part on the slice.
+        shape: Its rows and columns.
+        prepared: The prepared parts of the support.
+        parts: These parts, in the same order.
+        object_index: Number of the object in ``prepared``.
+    """
+
+    encoded: EncodedSlices
+    corner: tuple[int, int]
+    shape: tuple[int, int]
+    prepared: PreparedSupport
+    parts: tuple[Part, ...]
+    object_index: int
+
+
 def explain(
     segmenter: Segmenter,
     job: Job,
@@ -102,6 +140,7 @@ def explain(
     most: int = 6,
     prepared: PreparedSupport | None = None,
     views: Sequence[SliceView | None] | None = None,
+    reading: Reading | None = None,
 ) -> Why:
     """Find the support patches that the model read for a point of the target.
 
@@ -116,6 +155,7 @@ def explain(
         most: Largest number of patches to list.
         prepared: The result of ``segmenter.prepare(job.support)``; computed if None.
         views: Orientation of each support pair; by default ``job.shown[pair].view``.
+        reading: What the model saw, if the object was segmented in tiles; by default whole slices.
 
     Raises:
         UsageError: If the point lies outside of the slice, or slice or object do not exist.
@@ -125,41 +165,77 @@ def explain(
     shape = (int(slices.shape[1]), int(slices.shape[2]))
     _check(index, len(slices), row, column, shape, object_index, objects)
     name = objects[object_index]
-    box = segmenter.letterbox(shape, job.view.spacing_mm)
-    if encoded is None or encoded.keys != (segmenter.key(slices[index], job.window, box),):
-        encoded = segmenter.encode(slices[index : index + 1], job.window, job.view.spacing_mm)
-    if prepared is None or len(prepared.features) != len(job.support.pairs):
-        prepared = segmenter.prepare(job.support)
-    target = Tiles.of(box, segmenter.model.backbone.grid)
-    token = target.at(row, column)
-    weights = _read_from(segmenter, encoded, prepared, token)
+    if reading is None:
+        reading = _whole(segmenter, job, slices[index], object_index, encoded, prepared)
+    top, left = reading.corner
+    target = Tiles.of(segmenter.letterbox(reading.shape, job.view.spacing_mm), segmenter.model.backbone.grid)
+    token = target.at(row - top, column - left)
+    weights = _read_from(segmenter, reading.encoded, reading.prepared, token)
 
-    tiles, maps = [], []
-    for pair, weight in zip(job.support.pairs, weights, strict=True):
-        own = segmenter.letterbox((pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
+    count = len(job.support.pairs)
+    maps = tuple(np.zeros(pair.masks.shape[1:], np.float32) for pair in job.support.pairs)
+    shares, covered, tiles = np.zeros(count), np.zeros(count), []
+    for part, weight in zip(reading.parts, weights, strict=True):
+        height, width = part.mask.shape
+        own = segmenter.letterbox((height, width), part.spacing_mm)
         tiles.append(Tiles.of(own, segmenter.model.backbone.grid))
-        maps.append(tiles[-1].spread(weight))
-    covered = [
-        float((one * pair.masks[object_index]).sum(dtype=np.float64))
-        for one, pair in zip(maps, job.support.pairs, strict=True)
-    ]
-    answer = segmenter.predict(encoded, prepared)[0]
-    there = (int(row + 0.5), int(column + 0.5))
+        spread = tiles[-1].spread(weight)
+        maps[part.pair][_moved((slice(0, height), slice(0, width)), part.corner)] += spread
+        shares[part.pair] += weight.sum()
+        covered[part.pair] += float((spread * part.mask).sum(dtype=np.float64))
+    answer = segmenter.predict(reading.encoded, reading.prepared)[0]
+    there = (int(row + 0.5) - top, int(column + 0.5) - left)
+    probability = answer.probability[(reading.object_index, *there)] * answer.presence[reading.object_index]
     patch_mm = target.size_mm(token)
+    asked = target.box(token)
     return Why(
         index=index,
         point=(float(row), float(column)),
         name=name,
-        maps=tuple(maps),
-        shares=weights.sum(axis=(1, 2)).astype(np.float32),
-        patches=_heaviest(job, weights, tiles, object_index, most, views),
-        inside=sum(covered),
-        probability=float(answer.probability[(object_index, *there)] * answer.presence[object_index]),
-        asked=target.box(token),
+        maps=maps,
+        shares=shares.astype(np.float32),
+        patches=_heaviest(job, weights, reading.parts, tiles, most, views),
+        inside=float(covered.sum()),
+        probability=float(probability),
+        asked=(asked[0] + top, asked[1] + left, asked[2] + top, asked[3] + left),
         patch_mm=patch_mm,
-        sentence=_sentence(name, job.shown, covered, weights.sum(axis=(1, 2))),
+        sentence=_sentence(name, job.shown, covered.tolist(), shares),
         caveat=f"The resolution is {patch_mm[0]:.3g} x {patch_mm[1]:.3g} mm. This is what the model read, not why it "
         "was right.",
+    )
+
+
+def _moved(box: tuple[slice, slice], corner: tuple[int, int]) -> tuple[slice, slice]:
+    """Return a box of a part as a box of the whole slice."""
+    rows, columns = (slice(one.start + first, one.stop + first) for one, first in zip(box, corner, strict=True))
+    return rows, columns
+
+
+def _whole(
+    segmenter: Segmenter,
+    job: Job,
+    image: np.ndarray,
+    object_index: int,
+    encoded: EncodedSlices | None,
+    prepared: PreparedSupport | None,
+) -> Reading:
+    """Return what the model sees of whole slices; reuse what fits."""
+    shape = (int(image.shape[0]), int(image.shape[1]))
+    box = segmenter.letterbox(shape, job.view.spacing_mm)
+    if encoded is None or encoded.keys != (segmenter.key(image, job.window, box),):
+        encoded = segmenter.encode(image[None], job.window, job.view.spacing_mm)
+    if prepared is None or len(prepared.features) != len(job.support.pairs):
+        prepared = segmenter.prepare(job.support)
+    return Reading(
+        encoded=encoded,
+        corner=(0, 0),
+        shape=shape,
+        prepared=prepared,
+        parts=tuple(
+            Part(pair=number, corner=(0, 0), mask=pair.masks[object_index], spacing_mm=pair.spacing_mm)
+            for number, pair in enumerate(job.support.pairs)
+        ),
+        object_index=object_index,
     )
 
 
@@ -205,35 +281,37 @@ def _read_from(
 def _heaviest(
     job: Job,
     weights: np.ndarray,
+    parts: Sequence[Part],
     tiles: Sequence[Tiles],
-    object_index: int,
     most: int,
     views: Sequence[SliceView | None] | None,
 ) -> tuple[Patch, ...]:
-    """Return the patches of largest weight among all pairs."""
+    """Return the patches of largest weight among all parts."""
     order = np.argsort(-weights, axis=None, kind="stable")[: max(0, most)]
     patches = []
-    for pair, *place in zip(*np.unravel_index(order, weights.shape), strict=True):
-        number, token = int(pair), (int(place[0]), int(place[1]))
+    for place, *position in zip(*np.unravel_index(order, weights.shape), strict=True):
+        number, token = int(place), (int(position[0]), int(position[1]))
         if weights[(number, *token)] <= 0:  # padding
             break
-        shown, own = job.shown[number], tiles[number]
-        view = views[number] if views is not None else shown.view
-        box = own.box(token)
+        part, own = parts[number], tiles[number]
+        (top, left), shown = part.corner, job.shown[part.pair]
+        view = views[part.pair] if views is not None else shown.view
+        shape = (int(job.support.pairs[part.pair].masks.shape[1]), int(job.support.pairs[part.pair].masks.shape[2]))
+        inner, center = own.box(token), own.center(token)
+        box = (inner[0] + top, inner[1] + left, inner[2] + top, inner[3] + left)
+        middle = (center[0] + top, center[1] + left)
         patches.append(
             Patch(
-                pair=number,
+                pair=part.pair,
                 weight=float(weights[(number, *token)]),
-                inside=own.covered(token, job.support.pairs[number].masks[object_index]),
+                inside=own.covered(token, part.mask),
                 box=box,
                 case=shown.case,
                 name=shown.name,
                 axis=shown.axis,
                 slice_index=shown.index,
-                stored_box=None if view is None else stored_box(box, own.letterbox.shape, view),
-                center_ijk=None
-                if view is None
-                else index_ijk(own.center(token), own.letterbox.shape, view, shown.index),
+                stored_box=None if view is None else stored_box(box, shape, view),
+                center_ijk=None if view is None else index_ijk(middle, shape, view, shown.index),
             )
         )
     return tuple(patches)

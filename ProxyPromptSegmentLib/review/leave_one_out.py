@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,14 @@ from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.job import Job, plan
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
+from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.volume_result import put_back
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review.findings import Finding
 from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
 from ProxyPromptSegmentLib.support.matching import annotated_axis, slice_names
-from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
+from ProxyPromptSegmentLib.support.pairs import SupportSet, select_segments, support_from_volume
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -120,7 +122,9 @@ def _cases(
 def _segmented(segmenter: Segmenter, job: Job, cancel: CancelToken) -> Segmentation | None:
     """Return the masks of a job; None if it was cancelled."""
     images, view = job.view.take(job.target.array), job.view
-    result = segmenter.segment(images, job.support, job.window, view.spacing_mm, job.slices, cancel=cancel)
+    result = segment_stack(
+        segmenter, images, job.support, job.window, view.spacing_mm, slices=job.slices, cancel=cancel
+    )
     return None if result.cancelled else put_back(result.masks(THRESHOLD), job.support, view, job.target.geometry)
 
 
@@ -170,6 +174,7 @@ def _slices_of(
     progress.start(len(support), "checking slices against each other")
     view, window = slice_view(case.volume.geometry, axis), intensity_window(case.volume.array)
     images, prepared = view.take(case.volume.array), segmenter.prepare(support)
+    tiled = plan_for(segmenter, support, (images.shape[1], images.shape[2]), view.spacing_mm).tiles > 0
     called = slice_names(case.volume, axis)
     for number, pair in enumerate(support.pairs):
         rest = [n for n in range(len(support)) if n != number]
@@ -181,8 +186,13 @@ def _slices_of(
         index = int(pair.slice_index or 0)
         answers = []
         if shown:
-            without = prepared.supports(rest).objects(shown)
-            result = segmenter.segment(images[index : index + 1], without, window, view.spacing_mm, cancel=cancel)
+            image = images[index : index + 1]
+            if tiled:
+                others = _part_of(support, rest, shown)
+                result = segment_stack(segmenter, image, others, window, view.spacing_mm, cancel=cancel)
+            else:
+                without = prepared.supports(rest).objects(shown)
+                result = segmenter.segment(image, without, window, view.spacing_mm, cancel=cancel)
             if result.cancelled:
                 return
             for n, found in zip(shown, result.masks(THRESHOLD)[0], strict=True):
@@ -190,6 +200,14 @@ def _slices_of(
                     LeaveOneOut(0, support.objects[n], dice(pair.masks[n], found), (index,), called.name(index))
                 )
         yield answers
+
+
+def _part_of(support: SupportSet, pairs: Sequence[int], objects: Sequence[int]) -> SupportSet:
+    """Return those of some pairs that show any of some objects, with these objects alone."""
+    chosen = list(objects)
+    kept = [support.pairs[n] for n in pairs if support.pairs[n].masks[chosen].any()]
+    made = tuple(replace(pair, masks=pair.masks[chosen]) for pair in kept)
+    return SupportSet(made, tuple(support.objects[n] for n in chosen))
 
 
 def trial_findings(answers: Sequence[LeaveOneOut], names: Sequence[str] = ()) -> list[Finding]:

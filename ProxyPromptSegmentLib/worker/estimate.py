@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
 from ProxyPromptSegmentLib.weights.registry import find
+from ProxyPromptSegmentLib.worker.tile_work import TileWork
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.weights.entry import ModelEntry
@@ -63,7 +64,12 @@ class Architecture:
         positions = self.grid * self.grid
         return 2e-9 * positions * positions * pairs * (self.channels + objects * (self.channels + 1))
 
-    def work(self, slices: int, fresh: int, pairs: int, objects: int) -> float:
+    @property
+    def logits(self) -> int:
+        """Side of the square of logits that the mask decoder predicts."""
+        return 4 * self.grid
+
+    def work(self, slices: int, fresh: int, pairs: int, objects: int, tiles: TileWork | None = None) -> float:
         """Return the GFLOP of a run.
 
         Args:
@@ -71,12 +77,25 @@ class Architecture:
             fresh: Number of these that must be embedded.
             pairs: Number of support slices.
             objects: Number of objects.
+            tiles: The part of the run in tiles, if any.
         """
-        return pairs * (self.encode + objects * self.context) + self.segmenting(slices, fresh, pairs, objects)
+        preparing = 0.0
+        if tiles is None or tiles.objects < objects:
+            preparing += pairs * (self.encode + objects * self.context)
+        if tiles is not None:
+            preparing += tiles.supports * (self.encode + tiles.objects * self.context)
+        return preparing + self.segmenting(slices, fresh, pairs, objects, tiles)
 
-    def segmenting(self, slices: int, fresh: int, pairs: int, objects: int) -> float:
+    def segmenting(self, slices: int, fresh: int, pairs: int, objects: int, tiles: TileWork | None = None) -> float:
         """Return the GFLOP of a run without those of preparing the support; see `work`."""
-        return fresh * self.encode + slices * (objects * self.decode + self.selective_map(pairs, objects))
+        total = 0.0
+        if tiles is None or tiles.objects < objects:
+            total += fresh * self.encode + slices * (objects * self.decode + self.selective_map(pairs, objects))
+        if tiles is not None:
+            each = tiles.objects * self.decode + self.selective_map(tiles.read, tiles.objects)
+            embedded = fresh * tiles.tiles if tiles.embedded is None else tiles.embedded
+            total += embedded * self.encode + slices * tiles.tiles * each
+        return total
 
     @property
     def reference(self) -> float:
@@ -143,6 +162,7 @@ class SpeedRecord:
         embedded: int,
         pairs: int,
         objects: int,
+        tiles: TileWork | None = None,
     ) -> SpeedRecord:
         """Return the record updated by one run: the geometric mean of the stored speed and that of the run.
 
@@ -155,11 +175,12 @@ class SpeedRecord:
             embedded: Number of these that were embedded; the others were cached.
             pairs: Number of support slices.
             objects: Number of objects.
+            tiles: The part of the run in tiles, if any.
         """
         if slices < 1 or seconds <= 0 or not math.isfinite(seconds):
             return self
         architecture = architecture_of(model)
-        each = seconds * architecture.reference / architecture.segmenting(slices, embedded, pairs, objects)
+        each = seconds * architecture.reference / architecture.segmenting(slices, embedded, pairs, objects, tiles)
         before = self.seconds_per_slice.get(_key(model, device))
         each = each if before is None else math.sqrt(each * before)
         return SpeedRecord({**self.seconds_per_slice, _key(model, device): each})
@@ -192,6 +213,7 @@ class Estimate:
         embeddings_bytes: The part of the memory for cached embeddings.
         measured: Whether it is based on a run on this machine.
         sentence: The estimate in words.
+        tiles: Number of tiles into which each slice is cut; 0 without tiles.
     """
 
     seconds: float
@@ -200,6 +222,7 @@ class Estimate:
     embeddings_bytes: int
     measured: bool
     sentence: str
+    tiles: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -237,6 +260,7 @@ def estimate(
     support_pairs: int,
     objects: int,
     encoded: int = 0,
+    tiles: TileWork | None = None,
     measured: SpeedRecord | None = None,
 ) -> Estimate:
     """Estimate time and memory of a run before it begins.
@@ -249,6 +273,7 @@ def estimate(
         support_pairs: Number of support slices.
         objects: Number of objects.
         encoded: Number of slices whose embeddings are cached.
+        tiles: The part of the run in tiles, if any.
         measured: Speeds of earlier runs.
 
     Raises:
@@ -264,7 +289,7 @@ def estimate(
     name = entry_or_name if isinstance(entry_or_name, str) else entry_or_name.name
     kind = _kind(device)
     fresh = max(0, slices - encoded)
-    work = architecture.work(slices, fresh, support_pairs, objects)
+    work = architecture.work(slices, fresh, support_pairs, objects, tiles)
     each = (measured or SpeedRecord()).seconds_per_slice.get(_key(name, device))
     if each is None:
         voxels = slice_shape[0] * slice_shape[1]
@@ -272,14 +297,24 @@ def estimate(
     else:
         seconds = each * work / architecture.reference
     weights = int(architecture.weights * 4e6)
-    kept = min(slices, max(1, KEPT_BYTES // architecture.embedding_bytes)) * architecture.embedding_bytes
-    prepared = 4 * architecture.channels * architecture.grid**2 * support_pairs * (1 + objects) * 2
+    in_whole = tiles is None or tiles.objects < objects
+    embeddings, parts = (slices, support_pairs) if in_whole else (0, 0)
+    if tiles is not None:
+        embeddings, parts = embeddings + slices * tiles.tiles, parts + tiles.supports
+    kept = min(embeddings, max(1, KEPT_BYTES // architecture.embedding_bytes)) * architecture.embedding_bytes
+    prepared = 4 * architecture.channels * architecture.grid**2 * parts * (1 + objects) * 2
     memory = weights + architecture.working + kept + prepared
     if kind == "cpu":  # float32 probabilities and masks are held in the same memory
         memory += slices * objects * slice_shape[0] * slice_shape[1] * (4 + 3)
     first = weights / READING + WARM_UP[kind]
     return Estimate(
-        seconds, memory, first, kept, each is not None, _sentence(seconds, first, memory, kind, each is not None)
+        seconds=seconds,
+        memory_bytes=memory,
+        first_time_seconds=first,
+        embeddings_bytes=kept,
+        measured=each is not None,
+        sentence=_sentence(seconds, first, memory, kind, each is not None),
+        tiles=0 if tiles is None else tiles.tiles,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.inference.attribution import Why, explain
+from ProxyPromptSegmentLib.inference.attribution import Reading, Why, explain
 from ProxyPromptSegmentLib.inference.gaps import frame_names
 from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
@@ -29,6 +29,7 @@ from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask, SegmentTask,
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.encodings import Encodings
     from ProxyPromptSegmentLib.worker.model_store import ModelStore
@@ -243,20 +244,24 @@ def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support)
     images = job.view.take(job.target.array)
+    tiled = SliceWork(steps, job, TileChoice.of(task.tiles))
 
     def work(segmenter: Segmenter) -> Why:
         encoded: EncodedSlices | None = None
+        reading: Reading | None = None
+        prepared: PreparedSupport | None = None
         if 0 <= task.index < len(images):
+            reading = tiled.reading(segmenter, images[task.index], task.row, task.column, task.object_index)
+        if reading is None and 0 <= task.index < len(images):
             image = images[task.index : task.index + 1]
             kept = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
             if 0 not in kept:
                 kept[0] = segmenter.encode(image, job.window, job.view.spacing_mm)
-            encoded = kept[0]
-        now, prepared = _job_with(job, steps), engine.prepared(segmenter, steps.ladder.support)
+            encoded, prepared = kept[0], engine.prepared(segmenter, steps.ladder.support)
+        point = (task.index, task.row, task.column, task.object_index)
         with segmenter.precision():
-            return explain(
-                segmenter, now, task.index, task.row, task.column, task.object_index, encoded=encoded, prepared=prepared
-            )
+            now = _job_with(job, steps)
+            return explain(segmenter, now, *point, encoded=encoded, prepared=prepared, reading=reading)
 
     return steps.run(work)
 

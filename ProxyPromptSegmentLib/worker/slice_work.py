@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.inference.tiling.stack import Planned
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.attribution import Reading
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.results import SegmentResult
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -54,6 +55,26 @@ class SliceWork:
         self._segmenter = segmenter
         self._planned = Planned(segmenter=segmenter, plan=self.plan, whole=whole, tiler=tiler)
         return True
+
+    def reading(
+        self, segmenter: Segmenter, image: np.ndarray, row: float, column: float, object_index: int
+    ) -> Reading | None:
+        """Return what the model saw of a point in its tile; None if the object is not segmented in tiles.
+
+        Args:
+            segmenter: The segmenter of this footing.
+            image: The slice.
+            row: Row of the point; whole numbers are pixel centres.
+            column: Column likewise.
+            object_index: 0-based number of the object.
+        """
+        self._segmenter = segmenter
+        window, spacing_mm = self._job.window, self._job.view.spacing_mm
+        shape = (image.shape[0], image.shape[1])
+        plan = plan_for(segmenter, self._job.support, shape, spacing_mm, self._choice)
+        if object_index not in plan.in_tiles or (tiler := self._steps.prepare_tiles(segmenter, plan)) is None:
+            return None
+        return tiler.reading(image, row, column, object_index, window, spacing_mm, self._cached)
 
     @property
     def use(self) -> TileUse | None:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
-from ProxyPromptSegmentLib.inference.tiling.choose import MOST_READ
-from ProxyPromptSegmentLib.inference.tiling.cut import MOST_SUPPORT_TILES, support_tiles
+from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, MOST_SUPPORT_TILES, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
 from ProxyPromptSegmentLib.inference.tiling.stack import whole_pieces
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler

@@ -155,6 +155,7 @@ class WhyTask:
         row: Row in the oriented slice, in pixels; whole numbers are pixel centres.
         column: Column in the oriented slice, likewise.
         object_index: 0-based number of the object.
+        tiles: The choice of tiles with which it was segmented, see `SegmentTask`.
     """
 
     job: Job
@@ -165,6 +166,7 @@ class WhyTask:
     object_index: int = 0
     model: str = DEFAULT_MODEL
     device: str = "auto"
+    tiles: TileChoice | str | float = AUTO
 
     def __call__(self, engine: TaskEngine, context: Context) -> Why:
         """Carry out the task."""

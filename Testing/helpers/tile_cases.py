@@ -14,7 +14,12 @@ from torch import nn
 from torch.nn import functional
 
 from engine_doubles import EchoGenerator, tiny_config
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 FUNDUS = (584, 565)
@@ -53,6 +58,26 @@ def vessel_pair(seed=1, shape=FUNDUS, channels=(), **options):
 
 def vessel_support(seeds=(1,), **options):
     return SupportSet(tuple(vessel_pair(seed, **options) for seed in seeds), ("vessel",))
+
+
+SMALL = (300, 280)
+ORGAN = np.zeros(SMALL, np.uint8)
+ORGAN[100:200, 90:200] = 1
+
+
+def vessel_case(seeds, objects=("vessel",)):
+    """A volume of drawn pictures with vessels that are too thin for 128 positions, and a square organ."""
+    trees = np.stack([vessel_tree(seed, SMALL, widest=2.2) for seed in seeds])
+    geometry = VolumeGeometry((SMALL[1], SMALL[0], len(seeds)), (0.5, 0.5, 2.0))
+    volume = Volume(np.stack([picture_of(tree, seed) for tree, seed in zip(trees, seeds, strict=True)]), geometry)
+    masks = {"vessel": trees, "organ": np.stack([ORGAN] * len(seeds))}
+    return volume, Segmentation([Segment(name, masks[name]) for name in objects], geometry)
+
+
+def vessel_job(objects=("vessel",), supports=((1, 2),), slices=None):
+    """Three slices of vessels, with a support for each pair of seeds."""
+    cases = [SupportCase(*vessel_case(seeds, objects)) for seeds in supports]
+    return plan(cases, vessel_case((11, 12, 13))[0], slices=slices)
 
 
 class PerfectBackbone(nn.Module):

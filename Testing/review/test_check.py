@@ -352,3 +352,16 @@ def test_low_and_outlying_answers_are_told() -> None:
     assert "do not reproduce each other: Dice of 'x' is at most 0.30" in none.text and not none.slices
     (one,) = trial_findings([LeaveOneOut(0, "x", 0.9, (3,)), LeaveOneOut(0, "x", 0.1, (5,))])
     assert one.text.startswith("Slice 5 cannot be reproduced") and one.slices == (5,)
+
+
+@pytest.mark.parametrize("seeds", [((1, 1), (3,)), ((1, 2, 3),)])
+def test_thin_supports_are_checked_in_tiles_as_they_prompt(seeds) -> None:
+    """In whole slices the vessels would be lost, and a good support would be criticised."""
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from tile_cases import PerfectModel, vessel_case
+
+    cases = [SupportCase(*vessel_case(some)) for some in seeds]
+    answers = leave_one_out(Segmenter(PerfectModel(), "cpu"), cases)
+    assert len(answers) == (len(cases) if len(cases) > 1 else len(seeds[0]))
+    assert min(answer.dice for answer in answers) >= 0.85
+    assert trial_findings(answers) == []

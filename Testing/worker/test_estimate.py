@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.weights.registry import all_entries, find, models_folder
 from ProxyPromptSegmentLib.worker.estimate import ARCHITECTURES, SpeedRecord, architecture_of, estimate
+from ProxyPromptSegmentLib.worker.tile_work import TileWork
 
 SHAPE = (256, 256)
 
@@ -25,6 +27,47 @@ def test_more_work_takes_longer(measured):
         made = [an_estimate(**{name: value}, measured=measured) for value in values]
         assert [one.seconds for one in made] == sorted({one.seconds for one in made}), name
         assert [one.memory_bytes for one in made] == sorted(one.memory_bytes for one in made), name
+
+
+def test_tiles_take_longer_by_their_number_and_whole_slices_beside_them_add_to_it():
+    whole, few, many = (an_estimate(tiles=work) for work in (None, TileWork(9, 32, 4, 1), TileWork(25, 32, 4, 1)))
+    assert whole.seconds < few.seconds < many.seconds
+    assert many.seconds > 5 * whole.seconds
+    beside = an_estimate(objects=2, tiles=TileWork(25, 32, 4, 1))
+    assert beside.seconds > many.seconds
+    assert beside.seconds < many.seconds + an_estimate(objects=2).seconds * 1.01
+    assert an_estimate(encoded=30, tiles=TileWork(25, 32, 4, 1)).seconds < many.seconds
+    assert few.memory_bytes > whole.memory_bytes
+
+
+def test_after_a_run_in_tiles_its_estimate_is_what_it_took_and_one_without_tiles_is_much_shorter():
+    tiles = TileWork(25, 32, 4, 1, embedded=30 * 25)
+    record = SpeedRecord().learned("sam-compact", "cpu", 60.0, 30, 0, 4, 1, tiles)
+    assert 60 <= an_estimate(tiles=replace(tiles, embedded=None), measured=record).seconds <= 90
+    assert an_estimate(measured=record).seconds < 10
+    again = SpeedRecord().learned("sam-compact", "cpu", 60.0, 30, 0, 4, 1, replace(tiles, embedded=0))
+    assert again.seconds_per_slice["sam-compact on cpu"] > record.seconds_per_slice["sam-compact on cpu"]
+
+
+def test_the_work_in_tiles_is_known_before_the_run_and_counted_after_it():
+    pytest.importorskip("torch")
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.tiling.forecast import forecast
+    from ProxyPromptSegmentLib.worker.tasks import SegmentTask
+    from tile_cases import PerfectModel, vessel_case, vessel_job
+    from worker_doubles import Talk, an_engine
+
+    job = vessel_job()
+    found = Talk().do(SegmentTask(job), an_engine(Segmenter(PerfectModel(), "cpu", 1)))
+    shape, spacing = job.target.geometry.shape_kji[1:], job.view.spacing_mm
+    plan = forecast([SupportCase(*vessel_case((1, 2)))], None, shape, spacing, 128)
+    assert plan == found.tiles.plan
+    planned, done = TileWork.planned(plan, len(job.support)), TileWork.done(found.tiles)
+    assert done.embedded == 3 * plan.tiles
+    assert planned == replace(done, embedded=None)
+    organ = forecast([SupportCase(*vessel_case((1, 2), ("organ",)))], ["organ"], shape, spacing, 128)
+    assert TileWork.planned(organ, 2) is None
+    assert TileWork.done(None) is None
 
 
 def test_what_is_embedded_costs_less_and_never_less_than_nothing():

@@ -9,41 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import FrameArray
-from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
-from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
 from ProxyPromptSegmentLib.remedies import RemedyKind
-from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Progressed, SliceReady, StageStarted
-from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask
-from tile_cases import PerfectModel, picture_of, vessel_tree
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
+from tile_cases import SMALL, PerfectModel, vessel_case, vessel_job
 from worker_doubles import Machine, Talk, an_engine, embedded, loaded
 
-SHAPE, COUNT = (300, 280), 3
-ORGAN = np.zeros(SHAPE, np.uint8)
-ORGAN[100:200, 90:200] = 1
-
-
-def a_case(seeds, objects=("vessel",)):
-    trees = np.stack([vessel_tree(seed, SHAPE, widest=2.2) for seed in seeds])
-    geometry = VolumeGeometry((SHAPE[1], SHAPE[0], len(seeds)), (0.5, 0.5, 2.0))
-    volume = Volume(np.stack([picture_of(tree, seed) for tree, seed in zip(trees, seeds, strict=True)]), geometry)
-    masks = {"vessel": trees, "organ": np.stack([ORGAN] * len(seeds))}
-    return volume, Segmentation([Segment(name, masks[name]) for name in objects], geometry)
-
-
-def a_job(objects=("vessel",), supports=((1, 2),), slices=None):
-    cases = [SupportCase(*a_case(seeds, objects)) for seeds in supports]
-    return plan(cases, a_case((11, 12, 13))[0], slices=slices)
-
-
-TRUTH = a_case((11, 12, 13))[1].segments[0].mask
+COUNT = 3
+TRUTH = vessel_case((11, 12, 13))[1].segments[0].mask
 
 
 @pytest.fixture
@@ -68,7 +47,7 @@ def images_seen(segmenter):
 
 
 def test_the_engine_segments_thin_structures_in_tiles_as_arrays_are_segmented(segmenter, engine):
-    job = a_job()
+    job = vessel_job()
     talk = Talk()
     found = talk.do(SegmentTask(job), engine)
     expected = plain(segmenter, job)
@@ -83,7 +62,7 @@ def test_the_engine_segments_thin_structures_in_tiles_as_arrays_are_segmented(se
 
 
 def test_without_tiles_nothing_is_said_and_the_masks_are_those_of_before(segmenter, engine):
-    job = a_job(("organ",))
+    job = vessel_job(("organ",))
     found = Talk().do(SegmentTask(job), engine)
     images = job.view.take(job.target.array)
     before = segmenter.segment(images, segmenter.prepare(job.support), job.window, job.view.spacing_mm)
@@ -93,13 +72,13 @@ def test_without_tiles_nothing_is_said_and_the_masks_are_those_of_before(segment
 
 
 def test_the_users_choice_is_kept_to(engine):
-    job = a_job(("organ",))
+    job = vessel_job(("organ",))
     on, twice, off = (Talk().do(SegmentTask(job, tiles=tiles), engine).tiles for tiles in ("on", 3, "off"))
     assert (on.plan.magnification, twice.plan.magnification, off) == (2.0, 3.0, None)
 
 
 def test_a_second_run_embeds_no_tile_and_another_support_only_its_own(segmenter, engine):
-    job, other = a_job(), a_job(supports=((5, 6),))
+    job, other = vessel_job(), vessel_job(supports=((5, 6),))
     first = Talk().do(SegmentTask(job), engine)
     tiles = COUNT * first.tiles.plan.tiles
     assert images_seen(segmenter) == tiles + first.tiles.supports
@@ -112,13 +91,13 @@ def test_a_second_run_embeds_no_tile_and_another_support_only_its_own(segmenter,
 
 
 def test_a_run_that_keeps_nothing_counts_the_tiles_it_embedded(engine):
-    found = Talk().do(SegmentTask(a_job(), keep=False), engine)
+    found = Talk().do(SegmentTask(vessel_job(), keep=False), engine)
     assert found.tiles.embedded == COUNT * found.tiles.plan.tiles
 
 
 def test_progress_counts_tiles(engine):
     talk = Talk()
-    found = talk.do(SegmentTask(a_job()), engine)
+    found = talk.do(SegmentTask(vessel_job()), engine)
     assert [event.what for event in talk.of(StageStarted)] == [
         "loading the model", "preparing tiles of the support", "segmenting in tiles"
     ]  # fmt: skip
@@ -128,7 +107,7 @@ def test_progress_counts_tiles(engine):
 
 def test_slices_are_sent_as_they_are_finished_beginning_with_the_one_on_screen(engine):
     talk = Talk()
-    talk.do(SegmentTask(a_job(), first=2, across_slices=False), engine)
+    talk.do(SegmentTask(vessel_job(), first=2, across_slices=False), engine)
     assert [event.index for event in talk.of(SliceReady)] == [2, 1, 0]
 
 
@@ -143,7 +122,7 @@ def test_cancelling_between_tiles_keeps_the_slices_that_are_finished(segmenter, 
         return predict(features, support, chosen)
 
     monkeypatch.setattr(model, "predict", cancelling)
-    found = talk.do(SegmentTask(a_job(), across_slices=False, tiles=2), engine)
+    found = talk.do(SegmentTask(vessel_job(), across_slices=False, tiles=2), engine)
     assert found.cancelled
     assert found.tiles.plan.tiles == tiles
     assert found.result.done.tolist() == [True, False, False]
@@ -158,14 +137,14 @@ def test_cancelling_while_tiles_of_the_support_are_prepared_gives_an_empty_outco
             talk.cancel.cancel()
 
     talk = Talk(on_event)
-    found = talk.do(SegmentTask(a_job()), engine)
+    found = talk.do(SegmentTask(vessel_job()), engine)
     assert found.cancelled
     assert found.slices == 0
 
 
 def test_thin_objects_in_tiles_and_others_in_whole_slices_are_segmented_together(segmenter, engine):
-    both = Talk().do(SegmentTask(a_job(("organ", "vessel"))), engine)
-    organ, vessel = (Talk().do(SegmentTask(a_job((name,))), engine) for name in ("organ", "vessel"))
+    both = Talk().do(SegmentTask(vessel_job(("organ", "vessel"))), engine)
+    organ, vessel = (Talk().do(SegmentTask(vessel_job((name,))), engine) for name in ("organ", "vessel"))
     assert both.objects == ("organ", "vessel")
     np.testing.assert_allclose(both.result.probability[:, 0], organ.result.probability[:, 0], atol=1e-6)
     np.testing.assert_allclose(both.result.probability[:, 1], vessel.result.probability[:, 0], atol=1e-6)
@@ -174,7 +153,7 @@ def test_thin_objects_in_tiles_and_others_in_whole_slices_are_segmented_together
 
 
 def test_the_live_preview_of_a_slice_is_what_the_run_gives(engine):
-    job = a_job()
+    job = vessel_job()
     run = Talk().do(SegmentTask(job, across_slices=False), engine)
     for index in range(COUNT):
         live = Talk().do(LiveTask(job, index), engine)
@@ -182,6 +161,48 @@ def test_the_live_preview_of_a_slice_is_what_the_run_gives(engine):
         np.testing.assert_allclose(live.confidence, run.result.quality[index] * run.result.presence[index], atol=1e-6)
     whole = Talk().do(LiveTask(job, 0, tiles="off"), engine)
     assert (whole.masks != run.masks[0]).any()
+
+
+def test_the_why_of_a_point_in_a_tile_comes_from_the_support_tiles_that_this_tile_read(engine):
+    job = vessel_job()
+    run = Talk().do(SegmentTask(job, across_slices=False), engine)
+    row, column = (int(n[len(n) // 2]) for n in np.nonzero(TRUTH[1]))
+    why = Talk().do(WhyTask(job, 1, row, column), engine)
+    plan = run.tiles.plan
+    corner = plan.grid.corner(plan.grid.nearest(row, column))
+    asked = why.asked
+    assert asked[0] <= row < asked[2] and asked[1] <= column < asked[3]
+    assert why.probability > 0.9
+    whole = Talk().do(WhyTask(job, 1, row, column, tiles="off"), engine)
+    assert max(why.patch_mm) < 0.6 * max(whole.patch_mm)
+    assert [one.shape for one in why.maps] == [SMALL, SMALL]
+    assert why.shares.sum() == pytest.approx(1, abs=1e-5)
+    assert sum(one.sum() for one in why.maps) == pytest.approx(1, abs=1e-4)
+    read = np.array([one > 0 for one in why.maps])
+    assert 0 < read.sum() <= 4 * np.prod(plan.grid.tile)
+    centers = np.argwhere(read)[:, 1:].mean(axis=0)
+    assert np.abs(centers - np.array(corner) - np.array(plan.grid.tile) / 2).max() < max(plan.grid.tile)
+    for patch in why.patches:
+        top, left, bottom, right = patch.box
+        assert read[patch.pair, top:bottom, left:right].all()
+        masks = job.support.pairs[patch.pair].masks[0, top:bottom, left:right]
+        assert abs(patch.inside - masks.mean()) < 0.35  # a patch has fractions of pixels
+        assert patch.slice_index == patch.pair
+        assert top <= patch.center_ijk[1] <= bottom and left <= patch.center_ijk[0] <= right
+
+
+def test_the_why_of_a_compact_object_beside_a_thin_one_is_that_of_whole_slices(engine):
+    both, alone = vessel_job(("organ", "vessel")), vessel_job(("organ",))
+    first, second = (Talk().do(WhyTask(job, 1, 150, 150), engine) for job in (both, alone))
+    assert (first.asked, first.patch_mm, first.shares.tolist()) == (
+        second.asked,
+        second.patch_mm,
+        second.shares.tolist(),
+    )
+    with pytest.raises(UsageError, match="object 2 does not exist"):
+        Talk().do(WhyTask(both, 1, 150, 150, object_index=2), engine)
+    with pytest.raises(UsageError, match="outside of the slice"):
+        Talk().do(WhyTask(both, 1, 400, 150, object_index=1), engine)
 
 
 class SmallMachine(Machine):
@@ -205,7 +226,7 @@ class SmallMachine(Machine):
 
 @pytest.mark.parametrize("limit", [8, 4, 2, 1])
 def test_where_memory_runs_out_fewer_tiles_are_computed_and_read_and_every_slice_is_finished(segmenter, limit):
-    job = a_job(supports=((1, 2, 3, 4),))
+    job = vessel_job(supports=((1, 2, 3, 4),))
     machine = SmallMachine(None, {"small": limit, "cpu": 1000}, batch=4)
     talk = Talk()
     found = talk.do(SegmentTask(job, across_slices=False), machine.engine())
@@ -222,7 +243,7 @@ def test_where_memory_runs_out_fewer_tiles_are_computed_and_read_and_every_slice
 
 
 def test_where_no_tile_fits_the_processor_goes_on(segmenter):
-    job = a_job()
+    job = vessel_job()
     machine = SmallMachine(None, {"small": 0, "cpu": 1000}, batch=2)
     found = Talk().do(SegmentTask(job), machine.engine())
     assert found.device == "cpu"
@@ -231,7 +252,7 @@ def test_where_no_tile_fits_the_processor_goes_on(segmenter):
 
 def test_tracking_says_that_thin_structures_need_tiles():
     engine = an_engine(Segmenter(embedded("sam2-compact"), "cpu", batch=1))
-    job = a_job(slices=(0,))
+    job = vessel_job(slices=(0,))
     volume = Talk().do(SegmentTask(job, follow=True), engine)
     frames = FrameArray(job.target.array[:1], (0.5, 0.5))
     clip = Talk().do(FramesTask(frames, job.support), engine)
@@ -240,13 +261,13 @@ def test_tracking_says_that_thin_structures_need_tiles():
         assert note.text.endswith("Tracking does not use tiles.")
         assert note.remedy.kind == RemedyKind.SEGMENT_IN_TILES
     assert volume.tiles is None
-    organ = a_job(("organ",), slices=(0,))
+    organ = vessel_job(("organ",), slices=(0,))
     for task in (SegmentTask(organ, follow=True), FramesTask(frames, organ.support)):
         assert not any("too thin" in note.text for note in Talk().do(task, engine).notes)
 
 
 def test_no_array_of_the_job_is_changed_by_tiles(engine):
-    job = a_job()
+    job = vessel_job()
     before = [job.target.array.copy(), *(pair.masks.copy() for pair in job.support.pairs)]
     Talk().do(SegmentTask(replace(job)), engine)
     for old, new in zip(before, [job.target.array, *(pair.masks for pair in job.support.pairs)], strict=True):

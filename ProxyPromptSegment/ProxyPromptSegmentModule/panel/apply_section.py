@@ -285,4 +285,5 @@ def _words_of(estimate: Estimate, first: bool) -> str:
         first: Whether the model still has to be loaded.
     """
     seconds = estimate.seconds + (estimate.first_time_seconds if first else 0.0)
-    return _("About {time}, {size} of memory.").format(time=duration(seconds), size=size(estimate.memory_bytes))
+    text = _("About {time}, {size} of memory.").format(time=duration(seconds), size=size(estimate.memory_bytes))
+    return text + (_(" Each slice is cut into {count} tiles.").format(count=estimate.tiles) if estimate.tiles else "")

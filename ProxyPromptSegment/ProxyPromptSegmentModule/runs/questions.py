@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import slicer
 
-from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis
+from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis, slice_spacing_mm
+from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
+from ProxyPromptSegmentLib.inference.tiling.forecast import forecast
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.worker import events
-from ProxyPromptSegmentLib.worker.estimate import SpeedRecord, estimate
+from ProxyPromptSegmentLib.worker.estimate import SpeedRecord, architecture_of, estimate
 from ProxyPromptSegmentLib.worker.tasks import WhyTask
+from ProxyPromptSegmentLib.worker.tile_work import TileWork
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.request import Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, sentence_of
@@ -77,6 +80,7 @@ class Questions:
             row=float(row),
             column=float(column),
             object_index=number,
+            tiles=OFF if settings.follow else settings.tiles,
             model=settings.model,
             device=settings.device,
         )
@@ -127,6 +131,15 @@ class Questions:
         if request.slices is not None:
             count = max(1, len(request.slices))
         objects = len(request.objects) if request.objects else 1
+        plan = forecast(
+            request.cases,
+            request.objects,
+            (shape[0], shape[1]),
+            slice_spacing_mm(nodes.geometry_of(target), axis),
+            architecture_of(settings.model).logits,
+            TileChoice.of(OFF if settings.follow else settings.tiles),
+            settings.max_slices,
+        )
         return estimate(
             settings.model,
             settings.device,
@@ -134,6 +147,7 @@ class Questions:
             (shape[0], shape[1]),
             settings.max_slices,
             objects,
+            tiles=TileWork.planned(plan, settings.max_slices),
             measured=self.speeds(),
         )
 
@@ -156,6 +170,7 @@ class Questions:
             found.embedded,
             found.pairs,
             len(found.objects),
+            TileWork.done(found.tiles),
         )
         _write_setting(self._speeds.to_dict())
 

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ
+
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
     from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
-
-MOST_READ = 4
-"""Number of support tiles that a tile of the target reads, more only if there are more objects."""
 
 PLACE_WEIGHT = 1.0
 """Weight of the distance between two tiles' places, in sides of a slice, against the cosine of their features."""

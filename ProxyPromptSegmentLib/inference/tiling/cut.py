@@ -14,6 +14,9 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 MOST_SUPPORT_TILES = 32
 """Largest number of support tiles that are prepared, of all supports together."""
 
+MOST_READ = 4
+"""Number of support tiles that a tile of the target reads, more only if there are more objects."""
+
 BACKGROUND = 0.2
 """Share of these that may show none of the objects."""
 

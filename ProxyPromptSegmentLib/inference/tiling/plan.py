@@ -37,6 +37,9 @@ THIN = 0.05
 
 A disc has 0.62, a square 0.79, a line fifty times longer than wide 0.06."""
 
+MarkedSlice = tuple[npt.NDArray[np.uint8], tuple[float, float]]
+"""The masks ``(N, H, W)`` of a support slice, and its pixel size (row, column) in mm."""
+
 PREPARING, SEGMENTING = "preparing tiles of the support", "segmenting in tiles"
 """Names of the stages whose steps are tiles."""
 
@@ -149,9 +152,23 @@ def decide(
         choice: The user's choice; ``auto`` by default.
         keep_aspect: See `Letterbox`.
     """
+    marked = [(pair.masks, pair.spacing_mm) for pair in support.pairs]
+    return decide_by_masks(support.objects, marked, shape, spacing_mm, side, choice, keep_aspect)
+
+
+def decide_by_masks(
+    names: tuple[str, ...],
+    marked: Sequence[MarkedSlice],
+    shape: tuple[int, int],
+    spacing_mm: tuple[float, float],
+    side: int,
+    choice: TileChoice | None = None,
+    keep_aspect: bool = True,
+) -> TilePlan:
+    """Decide as `decide`, from the masks of ``N`` named objects on the support's slices."""
     choice = choice or TileChoice()
-    numbers = range(len(support.objects))
-    whole = tuple(kept_dice(support, number, side, keep_aspect) for number in numbers)
+    numbers = range(len(names))
+    whole = tuple(kept_dice(marked, number, side, keep_aspect) for number in numbers)
     needed = tuple(dice < TOO_LITTLE for dice in whole)
     tiled = needed if choice.mode != ON else (True,) * len(whole)
     if choice.mode == OFF:
@@ -159,16 +176,16 @@ def decide(
     magnification = 1.0
     if any(tiled):
         wanted = [number for number in numbers if tiled[number]]
-        magnification = choice.magnification or _magnification(support, wanted, shape, spacing_mm, side, keep_aspect)
+        magnification = choice.magnification or _magnification(marked, wanted, shape, spacing_mm, side, keep_aspect)
     return TilePlan(
-        names=support.objects,
+        names=names,
         choice=choice,
         needed=needed,
         tiled=tiled,
-        thin=tuple(tiled[n] and needed[n] and compactness(support, n) < THIN for n in numbers),
+        thin=tuple(tiled[n] and needed[n] and compactness(marked, n) < THIN for n in numbers),
         whole_dice=whole,
         tiled_dice=tuple(
-            kept_dice(support, number, round(side * magnification), keep_aspect) if tiled[number] else whole[number]
+            kept_dice(marked, number, round(side * magnification), keep_aspect) if tiled[number] else whole[number]
             for number in numbers
         ),
         magnification=magnification,
@@ -177,7 +194,7 @@ def decide(
 
 
 def _magnification(
-    support: SupportSet,
+    marked: Sequence[MarkedSlice],
     wanted: Sequence[int],
     shape: tuple[int, int],
     spacing_mm: tuple[float, float],
@@ -186,21 +203,21 @@ def _magnification(
 ) -> float:
     """Return the smallest magnification with which all wanted objects survive, or the largest that is bounded."""
     best = MAGNIFICATIONS[0]
-    sizes = [(shape, spacing_mm), *(((p.image.shape[0], p.image.shape[1]), p.spacing_mm) for p in support.pairs)]
+    sizes = [(shape, spacing_mm), *(((masks.shape[1], masks.shape[2]), mm) for masks, mm in marked)]
     for magnification in MAGNIFICATIONS:
         if any(len(TileGrid.of(*size, magnification)) > MOST_TILES for size in sizes):
             break
         best = magnification
-        if all(kept_dice(support, n, round(side * magnification), keep_aspect) >= ENOUGH for n in wanted):
+        if all(kept_dice(marked, n, round(side * magnification), keep_aspect) >= ENOUGH for n in wanted):
             break
     return best
 
 
-def kept_dice(support: SupportSet, number: int, side: int, keep_aspect: bool = True) -> float:
-    """Return the Dice between an object's masks and the same masks on a coarser grid, over all supports together.
+def kept_dice(marked: Sequence[MarkedSlice], number: int, side: int, keep_aspect: bool = True) -> float:
+    """Return the Dice between an object's masks and the same masks on a coarser grid, over all slices together.
 
     Args:
-        support: The support set.
+        marked: The support's slices.
         number: 0-based number of the object.
         side: Side of the grid in the letterbox of a whole slice.
         keep_aspect: See `Letterbox`.
@@ -209,11 +226,11 @@ def kept_dice(support: SupportSet, number: int, side: int, keep_aspect: bool = T
         0..1; 1 where the grid is not coarser than the slices.
     """
     common = total = 0
-    for pair in support.pairs:
-        mask = pair.masks[number]
+    for masks, spacing_mm in marked:
+        mask = masks[number]
         if not mask.any():
             continue
-        coarse = coarse_mask(mask, pair.spacing_mm, side, keep_aspect)
+        coarse = coarse_mask(mask, spacing_mm, side, keep_aspect)
         common += 2 * int(np.count_nonzero(coarse & (mask > 0)))
         total += int(np.count_nonzero(coarse)) + int(np.count_nonzero(mask))
     return common / total if total else 1.0
@@ -233,9 +250,9 @@ def coarse_mask(
     return np.asarray(share.resize((mask.shape[1], mask.shape[0]), Image.Resampling.BILINEAR)) >= 0.5
 
 
-def compactness(support: SupportSet, number: int) -> float:
+def compactness(marked: Sequence[MarkedSlice], number: int) -> float:
     """Return the compactness of an object where it is largest, see `THIN`."""
-    mask = max((pair.masks[number] for pair in support.pairs), key=np.count_nonzero) > 0
+    mask = max((masks[number] for masks, _ in marked), key=np.count_nonzero) > 0
     framed = np.pad(mask, 1)
     perimeter = sum(int(np.count_nonzero(np.diff(framed, axis=axis))) for axis in (0, 1))
     return 4 * math.pi * int(np.count_nonzero(mask)) / max(1, perimeter) ** 2

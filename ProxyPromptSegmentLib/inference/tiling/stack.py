@@ -10,8 +10,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
-from ProxyPromptSegmentLib.inference.tiling.choose import MOST_READ
-from ProxyPromptSegmentLib.inference.tiling.cut import support_tiles
+from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -141,9 +140,6 @@ def segment_stack(
         tiler = Tiler(segmenter, plan, tiles, PreparedSupport.concatenate(parts), MOST_READ)
     whole = segmenter.prepare(support) if plan.in_whole else None
     planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler)
-    for index in range(len(images)) if slices is None else slices:
-        if cancel is not None and cancel.cancelled:
-            result.cancelled = True
-            break
-        planned.segment(images, [index], window, spacing_mm, result, cancel=cancel)
+    wanted = list(range(len(images)) if slices is None else slices)
+    planned.segment(images, wanted, window, spacing_mm, result, cancel=cancel)
     return result

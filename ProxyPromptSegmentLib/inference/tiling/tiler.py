@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ProxyPromptSegmentLib.inference.attribution import Part, Reading
 from ProxyPromptSegmentLib.inference.results import SlicePrediction
 from ProxyPromptSegmentLib.inference.tiling.choose import TileChooser
 from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide
@@ -67,8 +68,8 @@ class Tiler:
             prepared: The same tiles, prepared in this order for the plan's tiled objects.
             most: Number of support tiles that a target tile reads, unless there are more objects.
         """
-        self._segmenter, self._grid, self._prepared = segmenter, plan.grid, prepared
-        self._objects = len(plan.in_tiles)
+        self._segmenter, self._grid, self._prepared, self._tiles = segmenter, plan.grid, prepared, tiles
+        self._numbers = plan.in_tiles
         self._chooser = TileChooser(tiles, prepared, most)
         self.supports, self.read = len(tiles), self._chooser.count
 
@@ -98,7 +99,7 @@ class Tiler:
         """
         tiles, places = self._grid.take(image), self._grid.centers()
         cache = None if keep is None else keep(tiles)
-        stitcher, start = Stitcher(self._grid, self._objects), 0
+        stitcher, start = Stitcher(self._grid, len(self._numbers)), 0
         while start < len(tiles):  # not a range, because the batch may shrink
             if cancel is not None and cancel.cancelled:
                 return None
@@ -112,3 +113,34 @@ class Tiler:
             if on_tiles is not None:
                 on_tiles(len(part))
         return stitcher.prediction(index)
+
+    def reading(
+        self,
+        image: np.ndarray,
+        row: float,
+        column: float,
+        object_index: int,
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        keep: Callable[[np.ndarray], MutableMapping[int, EncodedSlices]] | None = None,
+    ) -> Reading:
+        """Return what the model saw in the tile that shows a point best; arguments as in `segment` and `explain`."""
+        number = self._grid.nearest(row, column)
+        tiles = self._grid.take(image)
+        cache = None if keep is None else keep(tiles)
+        encoded = self._segmenter.embedded(tiles, [number], window, spacing_mm, cache)
+        with torch.inference_mode():
+            chosen = self._chooser.choose(encoded.features, self._grid.centers()[[number]])[0].tolist()
+        own = self._numbers.index(object_index)
+        parts = tuple(
+            Part(pair=tile.pair, corner=tile.corner, mask=tile.masks[own], spacing_mm=tile.spacing_mm)
+            for tile in (self._tiles[one] for one in chosen)
+        )
+        return Reading(
+            encoded=encoded,
+            corner=self._grid.corner(number),
+            shape=self._grid.tile,
+            prepared=self._prepared.supports(chosen),
+            parts=parts,
+            object_index=own,
+        )

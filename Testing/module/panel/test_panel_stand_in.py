@@ -305,6 +305,7 @@ def test_tiles_are_automatic_until_something_else_is_chosen(ready):
         combo.currentIndex = index
         chosen.append(ready.state.parameters.tiles)
     assert chosen == ["auto", "off", "on", "2", "3", "4", "6", "8"]
+    assert ready.ui.estimateLabel.text == "About 12 s, 300 MB of memory. Each slice is cut into 9 tiles."
     for text in chosen:
         assert str(TileChoice.of(text)) == text
     ready.state.parameters.tiles = "2.5"  # by a script

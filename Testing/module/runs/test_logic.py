@@ -430,3 +430,5 @@ def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
     assert after.measured and taken / 3 < after.seconds < taken * 3
     fewer = logic.estimate(Request(target=target, cases=request.cases, slices=[1, 2], settings=CPU))
     assert fewer.seconds < after.seconds
+    larger = logic.estimate(replace(request, settings=Settings(device="cpu", tiles="4")))
+    assert after.tiles == 0 and larger.tiles == 25 and larger.seconds > 5 * after.seconds

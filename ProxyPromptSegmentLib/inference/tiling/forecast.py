@@ -1,0 +1,52 @@
+"""The plan of tiles before a run, from annotated cases alone: for estimates, without torch and without the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ProxyPromptSegmentLib.imaging.geometry import auto_axis, slice_view
+from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
+from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+from ProxyPromptSegmentLib.inference.tiling.plan import MarkedSlice, TilePlan, decide_by_masks
+from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
+from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, select_segments
+
+
+def forecast(
+    cases: Sequence[SupportCase],
+    objects: Sequence[str] | None,
+    shape: tuple[int, int],
+    spacing_mm: tuple[float, float],
+    side: int,
+    choice: TileChoice | None = None,
+    most: int = MAX_SLICES,
+) -> TilePlan:
+    """Return the plan that a run will have, from about the slices that will prompt.
+
+    Args:
+        cases: The supports, at least one.
+        objects: Names of the objects; by default those that all supports have.
+        shape: Rows and columns of a slice of the target.
+        spacing_mm: Its pixel size (row, column).
+        side: Side of the square of logits that the model's decoder predicts.
+        choice: The user's choice.
+        most: Largest number of slices to look at, of all cases together.
+
+    Raises:
+        SupportError: If a support has none of the objects.
+    """
+    names = tuple(objects or shared_objects([case.segmentation for case in cases])[0])
+    marked: list[MarkedSlice] = []
+    for case in cases:
+        view = slice_view(case.volume.geometry, case.axis or auto_axis(case.volume.geometry))
+        masks = [view.take(segment.mask) for segment in select_segments(case.segmentation, names)]
+        shown = np.flatnonzero(np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0))
+        chosen = slice_numbers(case.slices, len(masks[0])) or shown.tolist()
+        share = max(1, most // len(cases))
+        places = (
+            chosen if len(chosen) <= share else [chosen[int((n + 0.5) * len(chosen) / share)] for n in range(share)]
+        )
+        marked += [(np.stack([mask[place] for mask in masks]), view.spacing_mm) for place in places]
+    return decide_by_masks(names, marked, shape, spacing_mm, side, choice)
