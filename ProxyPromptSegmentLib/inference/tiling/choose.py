@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ
 
 if TYPE_CHECKING:
+    import torch
+
     from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
     from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
 
@@ -30,9 +31,12 @@ class TileChooser:
             prepared: The same tiles, prepared in this order.
             most: Number of support tiles that a target tile reads.
         """
-        means = _means(prepared.features.unsqueeze(-1), prepared.valid.unsqueeze(-1))
-        self._center = means.mean(dim=0)
-        self._means = _directions(means - self._center)
+        import torch
+
+        with torch.inference_mode():
+            means = _means(prepared.features.unsqueeze(-1), prepared.valid.unsqueeze(-1))
+            self._center = means.mean(dim=0)
+            self._means = _directions(means - self._center)
         self._places = np.array([tile.center for tile in tiles])
         self._shows = np.stack([tile.masks.any(axis=(1, 2)) for tile in tiles])
         self.count = min(len(tiles), max(most, self._shows.shape[1]))
@@ -46,8 +50,11 @@ class TileChooser:
             features: The embedded tiles of the target.
             places: Their centres as a share of the slice's height and width, ``(B, 2)``.
         """
-        means = _directions(_means(features.top, features.valid) - self._center)
-        alike = (means @ self._means.T).double().cpu().numpy()
+        import torch
+
+        with torch.inference_mode():
+            means = _directions(_means(features.top, features.valid) - self._center)
+            alike = (means @ self._means.T).double().cpu().numpy()
         apart = np.linalg.norm(places[:, None] - self._places[None], axis=-1)
         chosen = [self._best(scores) for scores in alike - PLACE_WEIGHT * apart]
         return torch.tensor(chosen, device=features.top.device)
@@ -65,9 +72,11 @@ class TileChooser:
 
 def _means(features: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Average features ``(B, C, h, w)`` over the positions that are not padding; ``(B, C)``."""
-    weight = valid.to(torch.float32).unsqueeze(1)
+    weight = valid.float().unsqueeze(1)
     return (features.float() * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp(min=1.0)
 
 
 def _directions(vectors: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(vectors, dim=-1)
+    from torch.nn import functional
+
+    return functional.normalize(vectors, dim=-1)

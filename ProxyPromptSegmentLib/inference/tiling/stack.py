@@ -12,7 +12,6 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pieces import one_piece
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
+    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
     from ProxyPromptSegmentLib.support.pairs import SupportSet
 
     Encoded = MutableMapping[int, EncodedSlices]
@@ -137,7 +137,7 @@ def segment_stack(
             segmenter.prepare_embedded(tile, names, segmenter.encode(tile.image[None], tile.window, tile.spacing_mm))
             for tile in tiles
         ]
-        tiler = Tiler(segmenter, plan, tiles, PreparedSupport.concatenate(parts), MOST_READ)
+        tiler = Tiler(segmenter, plan, tiles, parts[0].concatenate(parts), MOST_READ)
     whole = segmenter.prepare(support) if plan.in_whole else None
     planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler)
     wanted = list(range(len(images)) if slices is None else slices)

@@ -6,7 +6,6 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ProxyPromptSegmentLib.inference.attribution import Part, Reading
 from ProxyPromptSegmentLib.inference.results import SlicePrediction
@@ -105,8 +104,7 @@ class Tiler:
                 return None
             part = list(range(start, min(len(tiles), start + self._segmenter.batch)))
             encoded = self._segmenter.embedded(tiles, part, window, spacing_mm, cache)
-            with torch.inference_mode():
-                chosen = self._chooser.choose(encoded.features, places[part])
+            chosen = self._chooser.choose(encoded.features, places[part])
             for answer in self._segmenter.predict(encoded, self._prepared, chosen):
                 stitcher.add(part[answer.index], answer)
             start += len(part)
@@ -129,8 +127,7 @@ class Tiler:
         tiles = self._grid.take(image)
         cache = None if keep is None else keep(tiles)
         encoded = self._segmenter.embedded(tiles, [number], window, spacing_mm, cache)
-        with torch.inference_mode():
-            chosen = self._chooser.choose(encoded.features, self._grid.centers()[[number]])[0].tolist()
+        chosen = self._chooser.choose(encoded.features, self._grid.centers()[[number]])[0].tolist()
         own = self._numbers.index(object_index)
         parts = tuple(
             Part(pair=tile.pair, corner=tile.corner, mask=tile.masks[own], spacing_mm=tile.spacing_mm)
