@@ -11,6 +11,8 @@ import numpy as np
 from ProxyPromptSegmentLib.evaluation.broad.records import SliceScores
 from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
+from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
+from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
@@ -54,8 +56,6 @@ def ask(
         support: The support, or the result of `Segmenter.prepare`.
         encoded: Embeddings of the target's slices, which are reused and completed; tiles are embedded each time.
     """
-    from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
-
     spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
     if isinstance(support, SupportSet) and _in_tiles(segmenter, case, support, spacing):
         result = segment_stack(segmenter, case.images, support, spacing_mm=spacing)
@@ -73,8 +73,6 @@ def ask(
 
 def _in_tiles(segmenter: Segmenter, case: Case, support: SupportSet, spacing_mm: tuple[float, float]) -> bool:
     """Return whether the program segments any object of the support in tiles."""
-    from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
-
     shape = (int(case.images.shape[1]), int(case.images.shape[2]))
     return bool(plan_for(segmenter, support, shape, spacing_mm).in_tiles)
 
