@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
-from ProxyPromptSegmentLib.weights.registry import resolve
+from ProxyPromptSegmentLib.weights.registry import all_entries, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,4 +36,17 @@ def load(model: str, device: str = "auto") -> LoadedModel:
     facts = ModelFacts(
         name=str(metadata.get("name", path.stem)), sha256=expected or weights_sha256(path), path=path, metadata=metadata
     )
-    return LoadedModel(segmenter=Segmenter(network, chosen, batch), facts=facts)
+    segmenter = Segmenter(network, chosen, batch, calibration=calibration_of(facts.sha256))
+    return LoadedModel(segmenter=segmenter, facts=facts)
+
+
+def calibration_of(digest: str) -> Calibration | None:
+    """Return the calibration that the registry has for weights with this SHA-256; None if it has none.
+
+    Raises:
+        CheckpointError: If the registry or the calibration is damaged.
+    """
+    for entry in all_entries():
+        if entry.calibration and (entry.sha256 or "").lower() == digest.lower():
+            return Calibration.from_dict(entry.calibration)
+    return None

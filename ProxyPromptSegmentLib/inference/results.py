@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.gaps import fill_gaps
 from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
 from ProxyPromptSegmentLib.remedies import Note
@@ -45,11 +46,11 @@ def confidence_of(
 
     Args:
         shown: Whether the mask has any pixel, bool; the shape of ``quality``.
-        quality: The decoder's estimate of the mask's IoU, clipped to 0..1.
+        quality: Overlap that is expected of the mask, clipped to 0..1; see `calibration`.
         presence: Probability that the slice shows the object at all, 0..1.
 
     Returns:
-        float32, the same shape. For a mask with pixels: estimated IoU times presence; for an empty one: the
+        float32, the same shape. For a mask with pixels: expected overlap times presence; for an empty one: the
         probability that the object is absent.
     """
     return np.where(shown, np.clip(quality, 0, 1) * presence, 1.0 - presence).astype(np.float32)
@@ -63,13 +64,16 @@ class SlicePrediction:
         index: Position of the slice in the requested order.
         probability: float32 ``(N, H, W)``, 0..1.
         presence: Probability that the slice shows the object at all, ``(N,)``; 1 if the model has no presence head.
-        quality: The decoder's estimate of its mask's IoU, 0..1, ``(N,)``.
+        quality: Overlap that is expected of the mask, 0..1, ``(N,)``; see `calibration`.
+        evidence: What presence and quality were estimated from, ``(N, E)``; see `calibration.EVIDENCE`. Empty if the
+            slice was predicted in tiles.
     """
 
     index: int
     probability: np.ndarray
     presence: np.ndarray
     quality: np.ndarray
+    evidence: np.ndarray = field(default_factory=lambda: np.zeros((0, len(EVIDENCE)), np.float32))
 
 
 @dataclass(kw_only=True)
@@ -80,7 +84,7 @@ class SegmentResult:
         objects: Names of the ``N`` objects.
         probability: float32 ``(S, N, H, W)``, 0..1; 0 for unfinished slices.
         presence: float32 ``(S, N)``, 0..1.
-        quality: Estimated IoU, float32 ``(S, N)``, 0..1.
+        quality: Overlap that is expected of the mask, float32 ``(S, N)``, 0..1.
         done: Which slices are finished, bool ``(S,)``.
         cancelled: Whether the run was cancelled between two slices.
         notes: Notes for the user.
@@ -88,6 +92,7 @@ class SegmentResult:
         across_slices: Whether masks use neighbouring slices; see `postprocess`.
         fill_gaps: Whether empty slices between slices that show an object are filled where the mask itself supports
             it, see `gaps`; only with ``across_slices``.
+        evidence: What presence and quality were estimated from, float32 ``(S, N, E)``; NaN for unfinished slices.
     """
 
     objects: tuple[str, ...]
@@ -100,6 +105,7 @@ class SegmentResult:
     one_piece: tuple[bool, ...] = ()
     across_slices: bool = True
     fill_gaps: bool = True
+    evidence: np.ndarray | None = None
 
     def gated_probability(self) -> np.ndarray:
         """Return the probability of each voxel times the presence of the object; float32 ``(S, N, H, W)``.
@@ -221,4 +227,5 @@ def empty_result(
         done=np.zeros(count, bool),
         one_piece=one_piece,
         across_slices=across_slices,
+        evidence=np.full((count, len(objects), len(EVIDENCE)), np.nan, np.float32),
     )

@@ -18,6 +18,8 @@ import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError, SupportError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.inference.calibration import Calibration
+from ProxyPromptSegmentLib.inference.evidence import judge
 from ProxyPromptSegmentLib.inference.results import SegmentResult, SlicePrediction, empty_result
 from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import (
@@ -28,7 +30,7 @@ from ProxyPromptSegmentLib.networks.letterbox import (
     valid_tokens,
 )
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport, presence_of
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import Marked, SupportSet
@@ -78,6 +80,7 @@ class Segmenter:
     Attributes:
         model: The model, in evaluation mode.
         device: The device.
+        calibration: Coefficients of presence and confidence; None for the network's own.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Segmenter:
         batch: int | None = None,
         across_slices: bool = True,
         half: torch.dtype | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         """Move the model to the device; its weights must not be changed afterwards.
 
@@ -99,6 +103,7 @@ class Segmenter:
             across_slices: Whether masks use neighbouring slices; False segments each slice independently.
             half: Half precision type for autocast, to save memory; the weights keep their type, and results differ in
                 the last digits.
+            calibration: Coefficients of presence and confidence that were fitted for these weights.
         """
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
@@ -108,6 +113,7 @@ class Segmenter:
         self.batch = batch
         self.across_slices = across_slices
         self.half = half
+        self.calibration = calibration
         self._fingerprint = fingerprint(model.backbone)
 
     def in_half(self, half: torch.dtype | None) -> Segmenter:
@@ -220,7 +226,11 @@ class Segmenter:
         return digest.hexdigest()
 
     def predict(
-        self, encoded: EncodedSlices, support: PreparedSupport, chosen: torch.Tensor | None = None
+        self,
+        encoded: EncodedSlices,
+        support: PreparedSupport,
+        chosen: torch.Tensor | None = None,
+        calibrated: bool = True,
     ) -> list[SlicePrediction]:
         """Prompt and decode embedded slices for all objects of the support.
 
@@ -228,25 +238,25 @@ class Segmenter:
             encoded: ``S`` slices.
             support: The prepared supports.
             chosen: Numbers of the supports that each slice reads, ``(S, k)``; None means all of them.
+            calibrated: Whether the calibration applies, which was fitted on whole slices; else presence and quality
+                are the network's own.
         """
         answers: list[SlicePrediction] = []
 
         def one(part: slice) -> None:
-            own = None if chosen is None else chosen[part]
-            decoded, prompt = self.model.predict(encoded.features.select(part), support, own)
+            features = encoded.features.select(part)
+            decoded, prompt = self.model.predict(features, support, None if chosen is None else chosen[part])
             logits = logits_to_slice(decoded.logits, encoded.box)
             probability = torch.sigmoid(logits).cpu().numpy()
-            quality = decoded.quality.clamp(0, 1).float().cpu().numpy()
-            presence = np.ones_like(quality)
-            if (logit := presence_of(decoded, prompt)) is not None:
-                presence = torch.sigmoid(logit.float()).cpu().numpy()
+            judged = judge(decoded, prompt, features, support if calibrated else None, self.calibration)
             for offset in range(len(probability)):
                 answers.append(
                     SlicePrediction(
                         index=part.start + offset,
                         probability=probability[offset],
-                        presence=presence[offset],
-                        quality=quality[offset],
+                        presence=judged.presence[offset],
+                        quality=judged.quality[offset],
+                        evidence=judged.evidence[offset],
                     )
                 )
 
@@ -325,13 +335,11 @@ class Segmenter:
             index = part[answer.index]
             result.probability[index] = answer.probability
             result.presence[index], result.quality[index] = answer.presence, answer.quality
+            if result.evidence is not None:
+                result.evidence[index] = answer.evidence
             result.done[index] = True
             if on_slice:
-                on_slice(
-                    SlicePrediction(
-                        index=index, probability=answer.probability, presence=answer.presence, quality=answer.quality
-                    )
-                )
+                on_slice(replace(answer, index=index))
 
     def embedded(
         self,

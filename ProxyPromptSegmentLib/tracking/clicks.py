@@ -46,4 +46,7 @@ def clicked(
     joined = prompt.with_points(tokens)
     decoded = backbone.decode(encoded.features, joined, known, present.frame)
     memory = replace(backbone.remember(encoded.features, decoded, present.frame), conditioning=True)
-    return unchecked(present.prediction.index, *answer_of(decoded, joined, encoded.box)), memory
+    # The calibration knows proxy prompts alone, so that presence and quality are the network's own after a click.
+    probability, judged = answer_of(decoded, joined, encoded, None, None)
+    answer = unchecked(present.prediction.index, probability, judged.presence[0], judged.quality[0], judged.evidence[0])
+    return answer, memory

@@ -9,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, Calibration
+from ProxyPromptSegmentLib.inference.evidence import Judgement, judge
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, FrameResult, confidence_of
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
-from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.tracking.agreement import Agreement
 from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
-ARRAYS = ("probability", "presence", "quality", "agreement", "disagrees", "reanchored")
+ARRAYS = ("probability", "presence", "quality", "agreement", "disagrees", "reanchored", "evidence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +29,13 @@ class FramePrediction:
         index: The caller's number of the frame.
         probability: Probability of each pixel, without presence; float32 ``(N, H, W)``, 0..1.
         presence: Probability that the frame shows the object at all, ``(N,)``.
-        quality: The decoder's estimate of its mask's IoU, 0..1, ``(N,)``.
+        quality: Overlap that is expected of the mask, 0..1, ``(N,)``; see `calibration`.
         agreement: Agreement of the proxy prompt alone and the prediction with memory, 0..1, ``(N,)``; NaN if not
             checked.
         disagrees: Whether the two disagree, so that the frame should be reviewed; bool ``(N,)``.
         reanchored: Whether the memory was dropped, so that the prediction is that of the proxy prompt alone; bool
             ``(N,)``.
+        evidence: What presence and quality were estimated from, ``(N, E)``; see `calibration.EVIDENCE`.
     """
 
     index: int
@@ -42,6 +45,7 @@ class FramePrediction:
     agreement: np.ndarray
     disagrees: np.ndarray
     reanchored: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    evidence: np.ndarray = field(default_factory=lambda: np.zeros((0, len(EVIDENCE)), np.float32))
 
     def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Return masks uint8 ``(N, H, W)``: 1 where probability times presence exceeds the threshold."""
@@ -121,18 +125,22 @@ class Moment:
     present: Present | None = None
 
 
-def answer_of(decoded: Decoded, prompt: Prompt, box: Letterbox) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return probability ``(N, H, W)``, presence and quality ``(N,)`` of one frame."""
-    probability = torch.sigmoid(logits_to_slice(decoded.logits[0], box)).cpu().numpy()
-    quality = decoded.quality[0].float().clamp(0, 1)
-    score = presence_of(decoded, prompt)
-    presence = torch.ones_like(quality) if score is None else torch.sigmoid(score[0].float())
-    both = torch.stack([presence, quality]).cpu().numpy()
-    return probability, both[0], both[1]
+def answer_of(
+    decoded: Decoded,
+    prompt: Prompt,
+    encoded: EncodedSlices,
+    support: PreparedSupport | None,
+    calibration: Calibration | None,
+) -> tuple[np.ndarray, Judgement]:
+    """Return the probability ``(N, H, W)`` of one frame, and what is thought of it, ``(1, N)``."""
+    probability = torch.sigmoid(logits_to_slice(decoded.logits[0], encoded.box)).cpu().numpy()
+    return probability, judge(decoded, prompt, encoded.features, support, calibration)
 
 
-def unchecked(index: int, probability: np.ndarray, presence: np.ndarray, quality: np.ndarray) -> FramePrediction:
-    """Return a prediction that was not compared with the proxy prompt."""
+def unchecked(
+    index: int, probability: np.ndarray, presence: np.ndarray, quality: np.ndarray, evidence: np.ndarray | None = None
+) -> FramePrediction:
+    """Return a prediction that was not compared with the proxy prompt; evidence is NaN if there is none."""
     none = np.zeros(len(presence), bool)
     doubt = np.full(len(presence), np.nan, np.float32)
     return FramePrediction(
@@ -143,6 +151,7 @@ def unchecked(index: int, probability: np.ndarray, presence: np.ndarray, quality
         agreement=doubt,
         disagrees=none,
         reanchored=none.copy(),
+        evidence=np.full((len(presence), len(EVIDENCE)), np.nan, np.float32) if evidence is None else evidence,
     )
 
 

@@ -387,14 +387,16 @@ class Tracker:
         if remember and self.mode is not TrackingMode.PROXY_ONLY:
             memory = backbone.remember(features, agreed.decoded, frame)
             memories = tuple(track_of(memory, track) for track in range(len(self.names)))
-        probability, presence, quality = answer_of(agreed.decoded, prompt, encoded.box)
+        calibration = self.segmenter.calibration
+        probability, judged = answer_of(agreed.decoded, prompt, encoded, self._support, calibration)
         prediction = FramePrediction(
             index=index,
             probability=probability,
-            presence=presence,
-            quality=quality,
+            presence=judged.presence[0],
+            quality=judged.quality[0],
             agreement=agreed.values,
             disagrees=agreed.disagrees,
             reanchored=agreed.reanchored,
+            evidence=judged.evidence[0],
         )
         return Present(frame=frame, encoded=encoded, prediction=prediction, memories=memories, agreed=agreed)

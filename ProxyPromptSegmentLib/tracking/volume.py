@@ -14,6 +14,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
@@ -184,6 +185,7 @@ def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | Pr
         presence=np.zeros((count, objects), np.float32),
         quality=np.zeros((count, objects), np.float32),
         done=np.zeros(count, bool),
+        evidence=np.full((count, objects, len(EVIDENCE)), np.nan, np.float32),
         one_piece=one_piece(support) if isinstance(support, SupportSet) else support.one_piece,
         across_slices=tracker.segmenter.across_slices,
     )
@@ -194,6 +196,8 @@ def _enter(result: SegmentResult, prediction: FramePrediction) -> None:
     index = prediction.index
     result.probability[index] = prediction.probability
     result.presence[index], result.quality[index] = prediction.presence, prediction.quality
+    if result.evidence is not None:
+        result.evidence[index] = prediction.evidence
     result.done[index] = True
 
 

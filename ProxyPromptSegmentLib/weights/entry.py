@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +70,7 @@ class ModelEntry:
         hash_source: Source of the hash.
         md5_prefix: Beginning of the MD5 that the publisher put into the file name; "" if there is none.
         embedded: Whether it comes with the program.
+        calibration: Coefficients of presence and confidence fitted for these very weights; empty if there are none.
         origin: ``shipped``, or the user's registry file that adds it.
     """
 
@@ -89,6 +90,7 @@ class ModelEntry:
     hash_source: str = ""
     md5_prefix: str = ""
     embedded: bool = False
+    calibration: dict[str, Any] = field(default_factory=dict, hash=False)
     origin: str = "shipped"
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class Release:
         card: Its model card in Markdown.
         words: Licence, description, citation and training data.
         name: Name of the model; "" means the name in the checkpoint, which is that of its recipe.
+        calibration: Coefficients of presence and confidence, see `ModelEntry`.
     """
 
     checkpoint: Path
     card: Path
     words: dict[str, str]
     name: str = ""
+    calibration: dict[str, Any] = field(default_factory=dict)
 
 
 def release_of_file(checkpoint: Path) -> Release:
@@ -71,7 +73,8 @@ def release_of_entry(entry: ModelEntry, checkpoint: Path, card: Path) -> Release
     """
     if not card.is_file():
         raise CheckpointError(f"the model card {card} is missing; write what the model can and cannot do.")
-    return Release(checkpoint, card, {key: getattr(entry, key) for key in _WORDS}, entry.name)
+    words = {key: getattr(entry, key) for key in _WORDS}
+    return Release(checkpoint, card, words, entry.name, entry.calibration)
 
 
 def entry_of(release: Release, address: str = "") -> ModelEntry:
@@ -109,6 +112,7 @@ def entry_of(release: Release, address: str = "") -> ModelEntry:
         description=words["description"],
         citation=words["citation"],
         trained_on=words["trained_on"],
+        calibration=release.calibration,
     )
     return dataclasses.replace(entry, urls=(f"{address}{entry.file}",)) if address else entry
 

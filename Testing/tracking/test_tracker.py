@@ -13,6 +13,7 @@ pytest.importorskip("sam2")
 
 from engine_doubles import EVERYTHING, tiny_model
 from ProxyPromptSegmentLib.errors import DeviceError, InputError, SupportError, UsageError
+from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, masks_to_tensor
 from ProxyPromptSegmentLib.networks.model import build_model
@@ -72,6 +73,25 @@ def test_masks_and_confidence_are_of_what_is_probable_and_present():
     assert answer.masks()[:, 0, 0].tolist() == [1, 1, 0]
     assert answer.masks(0.6)[:, 0, 0].tolist() == [1, 0, 0]
     np.testing.assert_allclose(answer.confidence(), [0.9, 0.63, 0.9], atol=1e-6)
+
+
+def test_a_calibration_of_the_weights_judges_frames_as_well_as_slices(segmenter, prepared):
+    fitted = Calibration(
+        presence={"offset": 0.5, "presence": 0.3, "prior": 0.2, "distance": -0.4},
+        overlap={"offset": 0.1, "overlap": 0.2, "agreement": 0.3, "quality": 0.2},
+        unlike=9.0,
+    )
+    images = sweep()
+    plain = follow(started(segmenter, prepared), images)
+    judging = Segmenter(segmenter.model, "cpu", calibration=fitted)
+    for before, after in zip(plain, follow(started(judging, prepared), images), strict=True):
+        np.testing.assert_array_equal(after.probability, before.probability)
+        np.testing.assert_array_equal(after.evidence, before.evidence)
+        np.testing.assert_allclose(after.presence, fitted.presence_of(before.evidence), rtol=1e-6)
+        np.testing.assert_allclose(after.quality, fitted.overlap_of(before.evidence), rtol=1e-6)
+        assert np.abs(after.presence - before.presence).max() > 0.01
+    stack = track_volume(Tracker(judging), images, prepared, WINDOW)
+    np.testing.assert_allclose(stack.presence, fitted.presence_of(stack.evidence), rtol=1e-6)
 
 
 def test_what_comes_later_changes_nothing_before(segmenter, prepared):

@@ -59,16 +59,15 @@ STRANGERS = (
 
 def strangers(data: Path) -> dict[Stranger, list[Case]]:
     """Return the training cases of each stranger whose set is there."""
-    found = {}
-    for one in STRANGERS:
-        if one.dataset in small_set_names(data):
-            cases = load_small_set(data, one.dataset).parts["train"]
-        elif (data / one.dataset).is_dir():
-            cases = split(load_dataset(data, one.dataset), one.dataset).train
-        else:
-            continue
-        found[one] = [only(case, (one.object,)) for case in cases]
-    return found
+    cases = {one: training_cases(data, one.dataset) for one in STRANGERS}
+    return {one: [only(case, (one.object,)) for case in mine] for one, mine in cases.items() if mine}
+
+
+def training_cases(data: Path, name: str) -> list[Case]:
+    """Return the training cases of a first or a small set; none if its folder is not there."""
+    if name in small_set_names(data):
+        return load_small_set(data, name).parts["train"]
+    return split(load_dataset(data, name), name).train if (data / name).is_dir() else []
 
 
 def score_foreign(

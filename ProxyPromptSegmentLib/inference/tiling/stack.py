@@ -81,6 +81,8 @@ class Planned:
             wanted = [index for index in wanted if found.done[index]]
             for field in ("probability", "presence", "quality"):
                 getattr(result, field)[wanted] = getattr(found, field)[wanted]
+            if result.evidence is not None and found.evidence is not None:
+                result.evidence[wanted] = found.evidence[wanted]
         objects = list(self.plan.in_tiles)
         for index in wanted:
             tiled = self.tiler.segment(images[index], index, window, spacing_mm, cancel, on_tiles, keep)

@@ -105,7 +105,7 @@ class Tiler:
             part = list(range(start, min(len(tiles), start + self._segmenter.batch)))
             encoded = self._segmenter.embedded(tiles, part, window, spacing_mm, cache)
             chosen = self._chooser.choose(encoded.features, places[part])
-            for answer in self._segmenter.predict(encoded, self._prepared, chosen):
+            for answer in self._segmenter.predict(encoded, self._prepared, chosen, calibrated=False):
                 stitcher.add(part[answer.index], answer)
             start += len(part)
             if on_tiles is not None:
