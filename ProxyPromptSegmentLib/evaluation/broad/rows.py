@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ProxyPromptSegmentLib.evaluation.broad import mask_followed, paper_prompt, refusal
+from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed, paper_prompt, refusal
 from ProxyPromptSegmentLib.evaluation.broad.mask_changes import WHOLE
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, Scores
+from ProxyPromptSegmentLib.evaluation.broad.tasks import FIRST_SETS
 from ProxyPromptSegmentLib.imaging.metrics import Summary, summarize
 
 RESAMPLES = 2000
 HALVES_AND_CORE = "mean of halves and core"
 SHARE = "tokens alone, share of the whole prompt"
-ALL_SETS = "all sets"
+ALL_SETS, SMALL_SETS, EACH_SET = "all sets", "small sets", "mean of each set"
 RowName = tuple[str, str, str, str, str, int]
 Cell = tuple[str, str, int]  # patient, case, draw
 
@@ -58,7 +59,7 @@ def rows_of(scores: Scores) -> dict[RowName, Row]:
     for record in scores.records:
         grouped.setdefault(record.row, {}).setdefault(_cell(record), []).append(record.score)
     rows = {name: Row(name, _means(found)) for name, found in grouped.items()}
-    return {**rows, **mean_of_changes(rows), **_shares(rows), **_refusals(scores.records)}
+    return {**rows, **small_sets(rows), **mean_of_changes(rows), **_shares(rows), **_refusals(scores.records)}
 
 
 def difference(one: Row, other: Row) -> Summary | None:
@@ -68,6 +69,18 @@ def difference(one: Row, other: Row) -> Summary | None:
         return None
     gains = _by_patient({cell: one.scores[cell] - other.scores[cell] for cell in shared})
     return summarize(list(gains.values()), draws=RESAMPLES)
+
+
+def small_sets(rows: dict[RowName, Row]) -> dict[RowName, Row]:
+    """Return the mean in context over the small sets, each the mean of its objects; its interval is over sets."""
+    first = {one.dataset for one in FIRST_SETS}
+    grouped: dict[RowName, dict[Cell, list[float]]] = {}
+    for (measure, dataset, _, condition, method, k), row in rows.items():
+        if measure == in_context.NAME and dataset not in first:
+            name = (measure, SMALL_SETS, EACH_SET, condition, method, k)
+            mean = float(np.mean(list(row.patients().values())))
+            grouped.setdefault(name, {}).setdefault((dataset, "", 0), []).append(mean)
+    return {name: Row(name, _means(found)) for name, found in grouped.items()}
 
 
 def mean_of_changes(rows: dict[RowName, Row]) -> dict[RowName, Row]:

@@ -10,7 +10,7 @@ import numpy as np
 from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed
 from ProxyPromptSegmentLib.evaluation.broad.confidence_table import confidence_markdown, confidence_rows
 from ProxyPromptSegmentLib.evaluation.broad.records import Scores
-from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, difference, rows_of
+from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, SMALL_SETS, difference, rows_of
 from ProxyPromptSegmentLib.evaluation.broad.tasks import FIRST_SETS
 from ProxyPromptSegmentLib.imaging.metrics import Summary
 
@@ -30,7 +30,11 @@ def choice_score(scores: Scores, supports: int | None = None) -> dict[str, Any]:
         measured is None.
     """
     rows = rows_of(scores)
-    context = [row for row in rows.values() if (row.name[0], row.name[4]) == (in_context.NAME, "model")]
+    context = [
+        row
+        for row in rows.values()
+        if (row.name[0], row.name[4]) == (in_context.NAME, "model") and row.name[1] != SMALL_SETS
+    ]
     measured = {row.name[5] for row in context}
     k = supports or max([n for n in measured if n <= USUAL], default=max(measured, default=0))
     objects: dict[str, list[float]] = {}

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, Scores
-from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, SHARE, difference, rows_of
+from ProxyPromptSegmentLib.evaluation.broad.rows import (
+    EACH_SET,
+    HALVES_AND_CORE,
+    SHARE,
+    SMALL_SETS,
+    difference,
+    rows_of,
+)
 from ProxyPromptSegmentLib.evaluation.broad.table import choice_score, table_dict, to_markdown
 
 
@@ -49,6 +56,16 @@ def test_the_score_for_choosing_counts_every_set_once():
     assert score["mask followed"] == 0.6 and choice_score(a_model("made", "ab"), 8)["sets"] == {"toy": 0.9}
     nothing = choice_score(Scores(facts={}))
     assert nothing["choice"] is None and nothing["sets"] == {}
+
+
+def test_small_sets_have_a_row_in_which_each_set_counts_once():
+    made = a_model("made", "ab")
+    made.records += records("other", {"a": [0.5], "b": [0.7]}) + records("other", {"a": [0.1]}, method="copied")
+    rows = rows_of(made)
+    row = rows["in context", SMALL_SETS, EACH_SET, "", "model", 4]
+    assert row.patients() == pytest.approx({"toy": 0.3, "other": 0.6}) and row.summary().count == 2
+    assert rows["in context", SMALL_SETS, EACH_SET, "", "copied", 4].summary().mean == pytest.approx(0.1)
+    assert choice_score(made)["sets"] == {"promise12": 0.6, "toy": 0.3, "other": 0.6}
 
 
 def test_two_models_are_compared_by_patient():
