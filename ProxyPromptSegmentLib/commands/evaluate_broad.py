@@ -43,11 +43,13 @@ def run_broad(args: argparse.Namespace) -> int:
         limit=args.limit,
     )
     loaded = load(args.model, args.device)
+    calibration = loaded.segmenter.calibration
     facts = {
         "model": loaded.facts.name,
         "sha256": loaded.facts.sha256,
         "steps": loaded.facts.metadata.get("steps"),
         "part": plan.part,
+        "calibration": None if calibration is None else calibration.to_dict(),
     }
     file = ScoreFile(args.out.with_name(args.out.name + ".jsonl") if args.out else None, facts)
     measure(loaded.segmenter, plan, file, _tell)

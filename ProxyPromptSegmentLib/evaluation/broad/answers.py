@@ -11,8 +11,10 @@ import numpy as np
 from ProxyPromptSegmentLib.evaluation.broad.records import SliceScores
 from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
+from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
+from ProxyPromptSegmentLib.inference.volume_result import notes_on
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
@@ -62,12 +64,12 @@ def ask(
     else:
         result = segmenter.segment(case.images, support, spacing_mm=spacing, encoded=encoded)
     result.fill_gaps = case.dataset not in IN_TIME
-    masks = result.masks()
+    masks, filled = result.masks_and_filled()
     return Answer(
         masks=masks,
         confidence=result.confidence(masks),
         presence=smooth_over_slices(result.presence, result.done),
-        notes=len(result.notes),
+        notes=len(result.notes) + len(notes_on(result, masks, THRESHOLD, filled)),
     )
 
 

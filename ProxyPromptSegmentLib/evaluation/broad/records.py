@@ -105,6 +105,7 @@ class ScoreFile:
         Raises:
             OutputError: If the file holds scores of another model or part, or cannot be written.
         """
+        facts = json.loads(json.dumps(facts))  # as they are read back, lists for tuples
         self.path, self.scores = path, Scores(facts=facts)
         self._units: set[str] = set()
         if path is not None and path.exists():

@@ -1,4 +1,4 @@
-"""Refusals: supports that show another organ, or whose masks are empty; nothing must be drawn."""
+"""Refusals: supports that show another organ, or whose masks are empty; nothing must be drawn, with a sentence."""
 
 from __future__ import annotations
 
@@ -133,8 +133,12 @@ def _ask_emptied(
 def _records(
     task: Task, case: Case, condition: str, supports: int, draw: int, answer: Answer | None, note: str = ""
 ) -> list[Record]:
-    """Return one record: 1 if nothing is drawn on any slice for any object; None stands for a refusal."""
+    """Return one record: 1 if nothing is drawn on any slice for any object, and the program says so.
+
+    None stands for a refusal, which is a sentence by itself.
+    """
     slices: SliceScores = {}
+    said = answer is None or answer.notes > 0
     if answer is None:
         drawn, note = np.zeros(len(case.images), bool), "refused"
     else:
@@ -151,7 +155,7 @@ def _records(
             draw=draw,
             case=f"{task.dataset} {case.name}" if task.small else case.name,
             patient=f"{task.dataset} {task.unit(case)}" if task.small else task.unit(case),
-            score=float(not drawn.any()),
+            score=float(said and not drawn.any()),
             slices={**slices, "drawn": [int(one) for one in drawn]},
             note=note,
         )

@@ -39,6 +39,14 @@ def test_a_stopped_run_keeps_whole_lines_and_measures_the_cut_one_again(tmp_path
     assert ScoreFile(path, FACTS).scores.records == [a_record("one"), a_record("two", 0.7)]
 
 
+def test_facts_are_compared_as_they_are_written(tmp_path):
+    facts = {**FACTS, "calibration": {"presence": (1.0, 2.0)}}
+    ScoreFile(tmp_path / "s.jsonl", facts).add(("one",), [a_record("one")])
+    assert ScoreFile(tmp_path / "s.jsonl", facts).has(("one",))
+    with pytest.raises(OutputError, match="calibration"):
+        ScoreFile(tmp_path / "s.jsonl", {**FACTS, "calibration": {"presence": (1.0, 3.0)}})
+
+
 def test_a_unit_without_records_is_remembered_as_done(tmp_path):
     ScoreFile(tmp_path / "s.jsonl", FACTS).add(("too few supports", 8), [])
     assert ScoreFile(tmp_path / "s.jsonl", FACTS).has(("too few supports", 8))

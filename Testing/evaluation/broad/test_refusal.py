@@ -12,7 +12,7 @@ from command_cases import InContextModel
 from engine_doubles import EchoModel
 from ProxyPromptSegmentLib.data import splits
 from ProxyPromptSegmentLib.data.small_sets import small_set_names
-from ProxyPromptSegmentLib.evaluation.broad import refusal
+from ProxyPromptSegmentLib.evaluation.broad import answers, refusal
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.refusal import EMPTIED, FOREIGN, PROGRAM, STRANGERS
 from ProxyPromptSegmentLib.evaluation.broad.rows import ALL_SETS, rows_of
@@ -68,6 +68,13 @@ def test_a_target_counts_as_drawn_on_when_one_of_its_slices_is(folder):
     records = measured(InContextModel(), folder, ["promise12"]).scores.records
     foreign = [record for record in records if record.condition == FOREIGN]
     assert all((record.score, record.slices["drawn"]) == (0, [0, 1, 1, 0]) for record in foreign) and foreign
+
+
+def test_an_empty_result_counts_only_with_a_sentence(folder, monkeypatch):
+    monkeypatch.setattr(answers, "notes_on", lambda *args: [])
+    records = measured(InContextModel(), folder, ["promise12"]).scores.records
+    scores = {record.score for record in records if record.condition == FOREIGN}
+    assert scores == {0} and not any(any(record.slices["drawn"]) for record in records if record.condition == FOREIGN)
 
 
 def test_slices_count_one_by_one(folder):
