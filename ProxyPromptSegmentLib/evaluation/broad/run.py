@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.evaluation.broad.tasks import VALIDATION, Task, set_n
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
     from ProxyPromptSegmentLib.evaluation.broad.answers import Encoded
+    from ProxyPromptSegmentLib.evaluation.broad.trunk_matching import TrunkMatching
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 CONTEXT, FOLLOWED, PROMPT, REFUSAL, BASELINES = "context", "followed", "prompt", "refusal", "baselines"
@@ -39,6 +40,7 @@ class Plan:
         supports: The numbers ``K`` of supports; measurements other than in context take the largest up to 4.
         draws: Draws of supports per target.
         limit: Largest number of patients or images per set.
+        trunk: ImageNet weights of the trunk, for the baseline that matches its features.
     """
 
     data: Path
@@ -48,6 +50,7 @@ class Plan:
     supports: Sequence[int] = (4,)
     draws: int = 1
     limit: int | None = None
+    trunk: Path | None = None
 
     def __post_init__(self) -> None:
         """Raise a `UsageError` for a measurement that does not exist."""
@@ -73,9 +76,16 @@ def measure(
         on_case: Called after each target with its set's name, the number of targets done and of the task's.
     """
     pools = refusal.strangers(plan.data) if REFUSAL in plan.measures else {}
+    matching = None
+    if BASELINES in plan.measures and plan.trunk is not None:
+        from ProxyPromptSegmentLib.evaluation.broad.trunk_matching import TrunkMatching, load_imagenet
+
+        matching = TrunkMatching(load_imagenet(plan.trunk))
     for task in tasks_of(plan.data, set_names(plan.data, plan.sets), plan.part, plan.limit):
         for number, case in enumerate(task.targets):
-            units = itertools.chain(_draws(segmenter, plan, task, case), _once(segmenter, plan, task, number, pools))
+            units = itertools.chain(
+                _draws(segmenter, plan, task, case, matching), _once(segmenter, plan, task, number, pools)
+            )
             for unit, work in units:
                 if not file.has(unit):
                     file.add(unit, work())
@@ -83,7 +93,7 @@ def measure(
                 on_case(task.dataset, number + 1, len(task.targets))
 
 
-def _draws(segmenter: Segmenter, plan: Plan, task: Task, case: Case) -> Iterator[Unit]:
+def _draws(segmenter: Segmenter, plan: Plan, task: Task, case: Case, matching: TrunkMatching | None) -> Iterator[Unit]:
     """Yield the units of work of one target that depend on the draw; they share the embeddings of its slices."""
     encoded: Encoded = {}
     place = _place(task, case)
@@ -96,8 +106,8 @@ def _draws(segmenter: Segmenter, plan: Plan, task: Task, case: Case) -> Iterator
                 )
             if BASELINES in plan.measures:
                 yield (
-                    (BASELINES, False, *place, k, draw),
-                    partial(baselines.score_baselines, task, case, k, draw),
+                    (BASELINES, matching is not None, *place, k, draw),
+                    partial(baselines.score_baselines, task, case, k, draw, matching),
                 )
         if FOLLOWED in plan.measures and task.dataset in FOLLOWED_SETS:
             yield (

@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 
 from broad_cases import BRIGHT, square
 from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.evaluation.broad import trunk_matching as matching
 from ProxyPromptSegmentLib.evaluation.broad.baselines import MATCHING, MEAN_MASK, copied_mean, score_baselines, stretch
 from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
@@ -50,7 +52,6 @@ def test_the_copied_mean_is_scored_with_the_supports_that_the_model_is_given():
 
 
 def test_labels_are_taken_over_from_the_positions_that_look_alike():
-    matching = pytest.importorskip("ProxyPromptSegmentLib.evaluation.broad.trunk_matching")
     keys = torch.eye(3)
     labels = torch.tensor([[1.0, 0.0, 0.5]])
     features = torch.tensor([[1.0, 0.0, 0.0, 0.7], [0.0, 1.0, 0.0, 0.7], [0.0, 0.0, 1.0, 0.0]])
@@ -68,7 +69,6 @@ class GreyTrunk:
 
 
 def test_matching_finds_what_is_as_bright_as_the_marked_part():
-    matching = pytest.importorskip("ProxyPromptSegmentLib.evaluation.broad.trunk_matching")
     pool = [a_case(number, 20 + 4 * number) for number in range(4)]
     task = Task(dataset="made", objects=("organ",), targets=pool[:1], pool=pool)
     trunk = matching.TrunkMatching(GreyTrunk())
@@ -80,9 +80,6 @@ def test_matching_finds_what_is_as_bright_as_the_marked_part():
 
 
 def test_a_file_without_the_trunks_weights_is_refused_in_a_sentence(tmp_path):
-    matching = pytest.importorskip("ProxyPromptSegmentLib.evaluation.broad.trunk_matching")
-    from ProxyPromptSegmentLib.errors import CheckpointError
-
     file = tmp_path / "weights.pth"
     with pytest.raises(CheckpointError, match="does not hold the weights"):
         matching.load_imagenet(file)
