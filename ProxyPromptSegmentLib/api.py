@@ -25,6 +25,7 @@ from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.clip_job import plan_clip
 from ProxyPromptSegmentLib.tracking.result import FramesResult, frames_of_volume
@@ -91,6 +92,7 @@ class Model:
         threshold: float = THRESHOLD,
         across_slices: bool = True,
         fill_gaps: bool = True,
+        most_read: int | None = MOST_READ,
         follow: bool = False,
         tiles: TileChoice | str | float = AUTO,
         progress: Progress | None = None,
@@ -108,6 +110,8 @@ class Model:
             threshold: Voxels of higher probability belong to the object, 0..1.
             across_slices: Whether masks use what neighbouring slices show.
             fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
+            most_read: Number of support slices that a slice reads if more are given: those most like it. None means
+                all.
             follow: Whether the slices are tracked with the memory of a SAM 2 model.
             tiles: Whether slices are cut into overlapping tiles: ``auto`` for objects that are too thin or too small
                 for the model, ``off``, ``on``, or how many times larger tiles show them. Ignored with ``follow``.
@@ -118,7 +122,7 @@ class Model:
         Raises:
             ProxyPromptError: As its subclasses say.
         """
-        _check_threshold(threshold)
+        _check(threshold, most_read)
         job = plan(supports, target, _names(objects), axis, slices)
         task = SegmentTask(
             job,
@@ -127,6 +131,7 @@ class Model:
             threshold=threshold,
             across_slices=across_slices,
             fill_gaps=fill_gaps,
+            most_read=most_read,
             follow=follow,
             tiles=TileChoice.of(tiles),
         )
@@ -142,6 +147,7 @@ class Model:
         threshold: float = THRESHOLD,
         mode: TrackingMode = TrackingMode.PROXY_AND_BANK,
         fill_gaps: bool = True,
+        most_read: int | None = MOST_READ,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         on_frame: OnSlice | None = None,
@@ -156,6 +162,8 @@ class Model:
             threshold: Pixels of higher probability belong to the object, 0..1.
             mode: With or without the memory of earlier frames.
             fill_gaps: Whether empty slices of a volume inside an object are filled where the mask itself supports it.
+            most_read: Number of support slices that a frame reads if more are given: those most like it. None means
+                all.
             progress: Informed of each frame.
             cancel: Cancels between two frames; finished frames are kept.
             on_frame: Called with each frame.
@@ -163,7 +171,7 @@ class Model:
         Raises:
             ProxyPromptError: As its subclasses say.
         """
-        _check_threshold(threshold)
+        _check(threshold, most_read)
         objects, context = _names(objects), _context(progress, cancel, on_frame)
         if frames.volume is not None:
             job = plan(supports, frames.volume, objects, frames.view.axis, numbers)
@@ -175,6 +183,7 @@ class Model:
                 follow=True,
                 mode=mode,
                 fill_gaps=fill_gaps,
+                most_read=most_read,
             )(self._engine, context)
             return frames_of_volume(found, job.slices, job.window)
         task = FramesTask(
@@ -185,6 +194,7 @@ class Model:
             device=self._device,
             threshold=threshold,
             mode=mode,
+            most_read=most_read,
         )
         return task(self._engine, context)
 
@@ -212,14 +222,16 @@ def _names(objects: Sequence[str] | str | None) -> Sequence[str] | None:
     return [objects] if isinstance(objects, str) else objects
 
 
-def _check_threshold(threshold: float) -> None:
-    """Refuse a threshold that no probability can be compared with, and that would give empty or full masks.
+def _check(threshold: float, most_read: int | None) -> None:
+    """Refuse a threshold that no probability can be compared with, and slices that read no support.
 
     Raises:
-        UsageError: If it is not between 0 and 1.
+        UsageError: If the threshold is not between 0 and 1, or the number of supports is below 1.
     """
     if not 0 < threshold < 1:
         raise UsageError(f"the threshold is {threshold:g}; give a probability between 0 and 1")
+    if most_read is not None and most_read < 1:
+        raise UsageError(f"{most_read} supports per slice were requested; give at least 1, or None for all")
 
 
 def _context(progress: Progress | None, cancel: CancelToken | None, on_slice: OnSlice | None) -> Context:

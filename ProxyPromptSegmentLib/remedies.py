@@ -38,6 +38,8 @@ class RemedyKind(Enum):
     """Leave empty slices inside an object empty."""
     LOWER_THRESHOLD = "lower threshold"
     """Lower the probability threshold, or choose another support."""
+    READ_ALL = "read all"
+    """Let each slice read all supports instead of those most like it."""
     REINSTALL_PROGRAM = "reinstall program"
     """Install the program again: one of its own files is missing or damaged."""
     REPLACE_MODEL = "replace model"

@@ -47,6 +47,7 @@ class ProxyPromptParameters:
         threshold: Voxels of higher probability belong to the object.
         tiles: Whether slices are cut into tiles: ``auto``, ``off``, ``on`` or a magnification.
         followMemory: Whether the model remembers the previous slices.
+        chooseSupports: Whether each slice reads only the support slices that are most like it.
         fillGaps: Whether empty slices inside an object are filled where the mask itself supports it.
         followView: Whether the views show each slice as it is written.
         whyObject: The object that the why view explains.
@@ -72,6 +73,7 @@ class ProxyPromptParameters:
     threshold: float = 0.5
     tiles: str = "auto"
     followMemory: bool = False
+    chooseSupports: bool = True
     fillGaps: bool = True
     followView: bool = True
     whyObject: str = ""

@@ -23,6 +23,7 @@ SENTENCES = {
     RemedyKind.INSTALL_REQUIREMENTS: "Run `python3 setup_env.py install`, or install the requirements.",
     RemedyKind.KEEP_GAPS: "With --keep-gaps such slices stay empty.",
     RemedyKind.LOWER_THRESHOLD: "Choose a lower --threshold or another support.",
+    RemedyKind.READ_ALL: "With --all-supports each slice reads all of them.",
     RemedyKind.REINSTALL_PROGRAM: (
         "Install the program again from a complete checkout, with `python3 setup_env.py install` or `pip install .`."
     ),

@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 
@@ -38,6 +39,7 @@ class Request:
     threshold: float = THRESHOLD
     across_slices: bool = True
     fill_gaps: bool = True
+    most_read: int | None = MOST_READ
     tiles: TileChoice = TileChoice()
     truth: Path | None = None
     report: Path | None = None
@@ -61,6 +63,7 @@ class Request:
             "threshold": self.threshold,
             "across_slices": self.across_slices,
             "fill_gaps": self.fill_gaps,
+            "most_read": self.most_read,
             "tiles": str(self.tiles),
             "device": self.device,
             "output": str(self.output),

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.reports.report import to_text
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 DESCRIPTION = """\
@@ -106,6 +107,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="segment each slice independently: no smoothing across slices, small components and gaps are kept",
     )  # fmt: skip
     engine.add_argument(
+        "--all-supports", action="store_true",
+        help=f"let each slice read all support slices, not only the {MOST_READ} that are most like it",
+    )  # fmt: skip
+    engine.add_argument(
         "--keep-gaps", action="store_true",
         help="leave empty slices inside an object empty; otherwise they are filled where the mask itself supports it",
     )  # fmt: skip
@@ -142,6 +147,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         threshold=args.threshold,
         across_slices=not args.each_slice_alone,
         fill_gaps=not args.keep_gaps,
+        most_read=None if args.all_supports else MOST_READ,
         tiles=args.tiles,
         truth=args.truth,
         report=args.report,

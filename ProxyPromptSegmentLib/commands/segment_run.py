@@ -69,6 +69,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             threshold=request.threshold,
             across_slices=request.across_slices,
             fill_gaps=request.fill_gaps,
+            most_read=request.most_read,
             tiles=request.tiles,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, E
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.reports.report import to_text
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_TRACKING_MODEL
 from ProxyPromptSegmentLib.wording import ranges
@@ -103,6 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"({PROMPTED_MODES[0]})",
     )  # fmt: skip
     engine.add_argument(
+        "--all-supports", action="store_true",
+        help=f"let each frame read all support slices, not only the {MOST_READ} that are most like it",
+    )  # fmt: skip
+    engine.add_argument(
         "--keep-gaps", action="store_true",
         help="volumes: leave empty slices inside an object empty; otherwise they are filled where the mask itself "
         "supports it",
@@ -134,6 +139,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         device=args.device,
         threshold=args.threshold,
         fill_gaps=not args.keep_gaps,
+        most_read=None if args.all_supports else MOST_READ,
         report=args.report,
         force=args.force,
         mode=TrackingMode(args.mode),

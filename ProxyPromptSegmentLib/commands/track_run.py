@@ -139,6 +139,7 @@ def _follow(
         "device": request.device,
         "threshold": request.threshold,
         "mode": request.mode,
+        "most_read": request.most_read,
     }
     if source.kind == "volume":
         volume = run_task(

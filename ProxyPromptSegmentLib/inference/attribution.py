@@ -119,6 +119,7 @@ class Reading:
         prepared: The prepared parts of the support.
         parts: These parts, in the same order.
         object_index: Number of the object in ``prepared``.
+        whole: Whether the parts are whole slices.
     """
 
     encoded: EncodedSlices
@@ -127,6 +128,7 @@ class Reading:
     prepared: PreparedSupport
     parts: tuple[Part, ...]
     object_index: int
+    whole: bool = True
 
 
 def explain(
@@ -183,7 +185,7 @@ def explain(
         maps[part.pair][_moved((slice(0, height), slice(0, width)), part.corner)] += spread
         shares[part.pair] += weight.sum()
         covered[part.pair] += float((spread * part.mask).sum(dtype=np.float64))
-    answer = segmenter.predict(reading.encoded, reading.prepared)[0]
+    answer = segmenter.predict(reading.encoded, reading.prepared, calibrated=reading.whole)[0]
     there = (int(row + 0.5) - top, int(column + 0.5) - left)
     probability = answer.probability[(reading.object_index, *there)] * answer.presence[reading.object_index]
     patch_mm = target.size_mm(token)
@@ -226,14 +228,16 @@ def _whole(
         encoded = segmenter.encode(image[None], job.window, job.view.spacing_mm)
     if prepared is None or len(prepared.features) != len(job.support.pairs):
         prepared = segmenter.prepare(job.support)
+    read = segmenter.read_by(encoded, prepared)
     return Reading(
         encoded=encoded,
         corner=(0, 0),
         shape=shape,
-        prepared=prepared,
+        prepared=prepared.supports(read),
         parts=tuple(
             Part(pair=number, corner=(0, 0), mask=pair.masks[object_index], spacing_mm=pair.spacing_mm)
             for number, pair in enumerate(job.support.pairs)
+            if number in read
         ),
         object_index=object_index,
     )

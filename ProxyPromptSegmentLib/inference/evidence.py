@@ -13,8 +13,7 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, Calibration
-from ProxyPromptSegmentLib.inference.likeness import distances
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, PreparedSupport, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +35,14 @@ def judge(
     decoded: Decoded,
     prompt: Prompt,
     features: ImageFeatures,
-    support: PreparedSupport | None,
+    distance: torch.Tensor | None,
     calibration: Calibration | None,
 ) -> Judgement:
     """Estimate presence and overlap of a prediction; arguments as in `evidence_of`.
 
     Without a calibration, or with a network that lacks some of its evidence, they are the network's own.
     """
-    evidence = evidence_of(decoded, prompt, features, support)
+    evidence = evidence_of(decoded, prompt, features, distance)
     presence_logit, quality = (evidence[..., EVIDENCE.index(name)] for name in ("presence", "quality"))
     if calibration is not None and np.isfinite(evidence).all():
         presence, quality = calibration.presence_of(evidence), calibration.overlap_of(evidence)
@@ -55,7 +54,7 @@ def judge(
 
 
 def evidence_of(
-    decoded: Decoded, prompt: Prompt, features: ImageFeatures, support: PreparedSupport | None
+    decoded: Decoded, prompt: Prompt, features: ImageFeatures, distance: torch.Tensor | None
 ) -> npt.NDArray[np.float32]:
     """Return the evidence on ``B`` slices and ``N`` objects.
 
@@ -63,7 +62,8 @@ def evidence_of(
         decoded: The decoder's answer.
         prompt: The prompt that it was given.
         features: The embedded slices.
-        support: The supports that prompted; None for SAM 2 alone.
+        distance: Distance of each slice to the most similar support, ``(B,)``, see `likeness.distances`; None if it
+            was not computed.
 
     Returns:
         float32 ``(B, N, E)`` in the order of `calibration.EVIDENCE`; NaN for what this network does not have.
@@ -77,16 +77,13 @@ def evidence_of(
     if prompt.prior is not None:
         prior = prompt.prior.float() * features.valid.unsqueeze(1)
         agreement, largest = prior_agreement(prior, probability), prior.amax(dim=(-2, -1))
-    distance = nothing
-    if support is not None:
-        distance = distances(features, support).amin(dim=1, keepdim=True).expand_as(nothing)
     columns = {
         "presence": nothing if presence is None else presence.float(),
         "quality": decoded.quality.float().clamp(0, 1),
         "overlap": expected_dice(probability),
         "agreement": agreement,
         "prior": largest,
-        "distance": distance,
+        "distance": nothing if distance is None else distance.float().unsqueeze(1).expand_as(nothing),
     }
     return torch.stack([columns[name] for name in EVIDENCE], dim=-1).cpu().numpy()
 

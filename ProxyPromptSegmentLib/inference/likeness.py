@@ -50,3 +50,33 @@ def distances(features: ImageFeatures, support: PreparedSupport) -> torch.Tensor
         apart = torch.cdist(own / unit, other / unit)
         found.append((apart.amin(dim=2).mean(dim=1) + apart.amin(dim=1).mean(dim=1)) / 2)
     return torch.stack(found, dim=1)
+
+
+def most_alike(apart: torch.Tensor, support: PreparedSupport, most: int | None) -> torch.Tensor | None:
+    """Choose for each target slice the supports most like it; every object is on at least one of them.
+
+    Args:
+        apart: The result of `distances`, ``(B, K)``.
+        support: The supports, which show each object at least once.
+        most: Number of supports that a slice reads; more only if there are more objects. None means all.
+
+    Returns:
+        Numbers of the supports, ascending, int64 ``(B, k)``; None if all are read.
+    """
+    shows = (support.occupancy > 0).any(dim=-1)
+    count, objects = shows.shape
+    most = count if most is None else max(most, objects)
+    if count <= most:
+        return None
+    order = apart.argsort(dim=1, stable=True).tolist()
+    return torch.tensor([_best(one, shows.tolist(), most) for one in order], device=apart.device)
+
+
+def _best(order: list[int], shows: list[list[bool]], most: int) -> list[int]:
+    """Return the first ``most`` of the supports, or those further back that show what they do not."""
+    chosen: list[int] = []
+    for number in range(len(shows[0])):
+        if not any(shows[one][number] for one in order[:most]):
+            chosen += [one for one in order if shows[one][number] and one not in chosen][:1]
+    rest = [one for one in order if one not in chosen]
+    return sorted([*chosen, *rest[: most - len(chosen)]])

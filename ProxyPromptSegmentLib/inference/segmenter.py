@@ -20,6 +20,7 @@ from ProxyPromptSegmentLib.errors import DeviceError, SupportError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.evidence import judge
+from ProxyPromptSegmentLib.inference.likeness import distances, most_alike
 from ProxyPromptSegmentLib.inference.results import SegmentResult, SlicePrediction, empty_result
 from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import (
@@ -81,6 +82,7 @@ class Segmenter:
         model: The model, in evaluation mode.
         device: The device.
         calibration: Coefficients of presence and confidence; None for the network's own.
+        most_read: Number of supports that a slice reads if more are given; None means all.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Segmenter:
         across_slices: bool = True,
         half: torch.dtype | None = None,
         calibration: Calibration | None = None,
+        most_read: int | None = None,
     ) -> None:
         """Move the model to the device; its weights must not be changed afterwards.
 
@@ -104,6 +107,7 @@ class Segmenter:
             half: Half precision type for autocast, to save memory; the weights keep their type, and results differ in
                 the last digits.
             calibration: Coefficients of presence and confidence that were fitted for these weights.
+            most_read: Number of supports that a slice reads if more are given, those most like it; None means all.
         """
         self.device = choose_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device).eval()
@@ -114,12 +118,19 @@ class Segmenter:
         self.across_slices = across_slices
         self.half = half
         self.calibration = calibration
+        self.most_read = most_read
         self._fingerprint = fingerprint(model.backbone)
 
     def in_half(self, half: torch.dtype | None) -> Segmenter:
         """Return a segmenter with the same weights that computes in half precision."""
         twin = copy.copy(self)
         twin.half = half
+        return twin
+
+    def reading(self, most: int | None) -> Segmenter:
+        """Return a segmenter with the same weights whose slices read so many supports; None means all."""
+        twin = copy.copy(self)
+        twin.most_read = most
         return twin
 
     def precision(self) -> AbstractContextManager[object]:
@@ -237,18 +248,24 @@ class Segmenter:
         Args:
             encoded: ``S`` slices.
             support: The prepared supports.
-            chosen: Numbers of the supports that each slice reads, ``(S, k)``; None means all of them.
-            calibrated: Whether the calibration applies, which was fitted on whole slices; else presence and quality
-                are the network's own.
+            chosen: Numbers of the supports that each slice reads, ``(S, k)``; None means those most like it, see
+                `most_read`.
+            calibrated: Whether the slices are whole ones, for which the calibration was fitted; for others presence
+                and quality are the network's own, and all supports are read by default.
         """
         answers: list[SlicePrediction] = []
 
         def one(part: slice) -> None:
             features = encoded.features.select(part)
-            decoded, prompt = self.model.predict(features, support, None if chosen is None else chosen[part])
+            own, nearest = (None if chosen is None else chosen[part]), None
+            if calibrated:
+                apart = distances(features, support)
+                nearest = apart.amin(dim=1)
+                own = most_alike(apart, support, self.most_read) if own is None else own
+            decoded, prompt = self.model.predict(features, support, own)
             logits = logits_to_slice(decoded.logits, encoded.box)
             probability = torch.sigmoid(logits).cpu().numpy()
-            judged = judge(decoded, prompt, features, support if calibrated else None, self.calibration)
+            judged = judge(decoded, prompt, features, nearest, self.calibration)
             for offset in range(len(probability)):
                 answers.append(
                     SlicePrediction(
@@ -263,6 +280,12 @@ class Segmenter:
         with torch.inference_mode(), self.precision():
             self._in_batches(encoded.features.top.shape[0], one)
         return answers
+
+    def read_by(self, encoded: EncodedSlices, support: PreparedSupport) -> list[int]:
+        """Return the numbers of the supports that one embedded slice reads, ascending."""
+        with torch.inference_mode():
+            chosen = most_alike(distances(encoded.features, support), support, self.most_read)
+        return list(range(len(support.features))) if chosen is None else chosen[0].tolist()
 
     def segment(
         self,

@@ -18,6 +18,8 @@ from ProxyPromptSegmentLib.support.matching import slice_names
 from ProxyPromptSegmentLib.wording import ranges
 
 MAX_SLICES = 8
+MOST_READ = 4
+"""Supports that a slice reads if more are given: those most like it."""
 
 
 class Marked(Protocol):

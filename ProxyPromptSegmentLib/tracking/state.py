@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.inference.evidence import Judgement, judge
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, FrameResult, confidence_of
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
 from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, PreparedSupport, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt
 from ProxyPromptSegmentLib.tracking.agreement import Agreement
 from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 
@@ -129,12 +129,12 @@ def answer_of(
     decoded: Decoded,
     prompt: Prompt,
     encoded: EncodedSlices,
-    support: PreparedSupport | None,
+    distance: torch.Tensor | None,
     calibration: Calibration | None,
 ) -> tuple[np.ndarray, Judgement]:
     """Return the probability ``(N, H, W)`` of one frame, and what is thought of it, ``(1, N)``."""
     probability = torch.sigmoid(logits_to_slice(decoded.logits[0], encoded.box)).cpu().numpy()
-    return probability, judge(decoded, prompt, encoded.features, support, calibration)
+    return probability, judge(decoded, prompt, encoded.features, distance, calibration)
 
 
 def unchecked(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.likeness import distances, most_alike
 from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
@@ -366,11 +367,19 @@ class Tracker:
             bank.add(memory)
         self._now = replace(self._now, asked_from=present.agreed.asked_from)
 
-    def _prompt(self, features: ImageFeatures) -> Prompt:
-        """Return the proxy prompt for a frame; an empty one for SAM 2 alone."""
-        if self._support is None:
+    def _prompt(self, features: ImageFeatures, apart: torch.Tensor | None = None) -> Prompt:
+        """Return the proxy prompt for a frame; an empty one for SAM 2 alone.
+
+        Args:
+            features: The embedded frame.
+            apart: Its distances to the supports, see `likeness.distances`; computed if None.
+        """
+        support = self._support
+        if support is None:
             return Prompt(names=self.names)
-        return self.segmenter.model.generator.prompt(features, self._support)
+        apart = distances(features, support) if apart is None else apart
+        chosen = most_alike(apart, support, self.segmenter.most_read)
+        return self.segmenter.model.generator.prompt(features, support, chosen)
 
     def _predict(self, encoded: EncodedSlices, index: int, frame: int, remember: bool = True) -> Present:
         """Predict a frame from the current banks, and encode its memory."""
@@ -378,7 +387,8 @@ class Tracker:
         banks = self._now.banks
         if self.mode is TrackingMode.BANK_ONLY and not any(bank.has_given for bank in banks):
             raise UsageError("SAM 2 without proxy prompts needs a given frame; call anchor first")
-        prompt = self._prompt(features)
+        apart = None if self._support is None else distances(features, self._support)
+        prompt = self._prompt(features, apart)
         decoded = decoded_in_groups(backbone.decode, features, prompt, joined(banks, frame), frame)
         agreed = self._check(
             backbone.decode, features, prompt, decoded, banks, frame, frame - self._now.begun, self._now.asked_from
@@ -387,8 +397,8 @@ class Tracker:
         if remember and self.mode is not TrackingMode.PROXY_ONLY:
             memory = backbone.remember(features, agreed.decoded, frame)
             memories = tuple(track_of(memory, track) for track in range(len(self.names)))
-        calibration = self.segmenter.calibration
-        probability, judged = answer_of(agreed.decoded, prompt, encoded, self._support, calibration)
+        nearest = None if apart is None else apart.amin(dim=1)
+        probability, judged = answer_of(agreed.decoded, prompt, encoded, nearest, self.segmenter.calibration)
         prediction = FramePrediction(
             index=index,
             probability=probability,

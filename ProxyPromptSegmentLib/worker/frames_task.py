@@ -37,7 +37,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     """
     if task.mode not in PROMPTED_MODES:
         raise UsageError(f"mode '{task.mode}' cannot track frames in time; choose {' or '.join(PROMPTED_MODES)}")
-    steps = Steps(engine, context, task.model, task.device, task.support)
+    steps = Steps(engine, context, task.model, task.device, task.support, task.most_read)
     start = time.perf_counter()
     with closing(_Clip(task, steps)) as clip:
         steps.run(clip.follow)
@@ -49,7 +49,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     found.seconds, found.model, found.device = steps.seconds, steps.facts(), footing.device
     found.rungs, found.half = list(steps.ladder.rungs), footing.half
     found.notes[:0] = [*clip.notes, *map(Note, found.rungs)]
-    found.notes += gap_notes(found)
+    found.notes += [*steps.choice_notes("frame"), *gap_notes(found)]
     if not found.cancelled:
         _check(task, found, clip.read)
     return found

@@ -44,9 +44,10 @@ class _Ground:
 
     store: ModelStore
     model: str
+    most_read: int | None
 
     def open(self, device: str, half: bool) -> Segmenter:
-        return self.store.open(self.model, device, half).segmenter
+        return self.store.open(self.model, device, half).segmenter.reading(self.most_read)
 
     def has_half(self, device: str) -> bool:
         return self.store.half_type(device) is not None
@@ -91,13 +92,27 @@ class ModelStore:
         self._supports: ByteLru[PreparedSupport] = ByteLru(lambda device, held: support_bytes)
         self._devices, self._half = devices or _devices, half_type or _half_type
 
-    def ladder(self, model: str, device: str, support: SupportSet, say: Callable[[str], None] | None = None) -> Ladder:
+    def ladder(
+        self,
+        model: str,
+        device: str,
+        support: SupportSet,
+        say: Callable[[str], None] | None = None,
+        most_read: int | None = None,
+    ) -> Ladder:
         """Return the fallbacks of a task for when memory runs out; the ladder opens the model when it runs.
+
+        Args:
+            model: Name or path of the model.
+            device: The device to begin with.
+            support: The whole support.
+            say: Called with a sentence about each step.
+            most_read: Number of supports that a slice reads, see `Segmenter`.
 
         Raises:
             DeviceError: If the device does not exist.
         """
-        return Ladder(_Ground(self, model), self._devices(device), support, say)
+        return Ladder(_Ground(self, model, most_read), self._devices(device), support, say)
 
     def half_type(self, device: str) -> torch.dtype | None:
         """Return the half precision type of a device; None if it supports none."""

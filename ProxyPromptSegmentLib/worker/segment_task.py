@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeResult:
     """Carry out a `SegmentTask`."""
     job = task.job
-    steps = Steps(engine, context, task.model, task.device, job.support)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
     run = _Volume(task, steps)
     start = time.perf_counter()
     result = steps.run(run.follow if task.follow else run.slice_by_slice)
@@ -53,6 +53,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     footing = steps.ladder.footing
     plan = run.work.plan
     about_tiles = [] if plan is None else plan.notes(tracked=task.follow)
+    chosen = steps.choice_notes("frame" if task.in_time else "slice") if plan is None or plan.in_whole else []
     found = [*result.notes, *notes_on(result, masks, task.threshold, filled, named)]
     return VolumeResult(
         segmentation=put_back(masks, job.support, job.view, job.target.geometry),
@@ -60,7 +61,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
         result=result,
         confidence=confidence,
         cancelled=result.cancelled,
-        notes=[*job.notes, *about_tiles, *map(Note, steps.ladder.rungs), *found],
+        notes=[*job.notes, *about_tiles, *chosen, *map(Note, steps.ladder.rungs), *found],
         seconds=steps.seconds,
         model=steps.facts(),
         device=footing.device,
@@ -203,7 +204,7 @@ class _Volume:
 def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
     """Carry out a `LiveTask`."""
     job = task.job
-    steps = Steps(engine, context, task.model, task.device, job.support)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
     images = job.view.take(job.target.array)
     if not 0 <= task.index < len(images):
         raise UsageError(f"the target has no slice {task.index}; its slices are 0 to {len(images) - 1}")
@@ -242,7 +243,7 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
 def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
     """Carry out a `WhyTask`."""
     job = task.job
-    steps = Steps(engine, context, task.model, task.device, job.support)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
     images = job.view.take(job.target.array)
     tiled = SliceWork(steps, job, TileChoice.of(task.tiles))
 

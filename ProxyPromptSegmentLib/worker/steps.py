@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, MOST_SUPPORT_T
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
 from ProxyPromptSegmentLib.inference.tiling.stack import whole_pieces
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
 
@@ -32,14 +33,31 @@ T = TypeVar("T")
 class Steps:
     """The steps of one task."""
 
-    def __init__(self, engine: ModelStore, context: Context, model: str, device: str, support: SupportSet) -> None:
+    def __init__(
+        self,
+        engine: ModelStore,
+        context: Context,
+        model: str,
+        device: str,
+        support: SupportSet,
+        most_read: int | None = None,
+    ) -> None:
         self.engine, self.context, self.model, self.full = engine, context, model, support
-        self.ladder: Ladder = engine.ladder(model, device, support, context.say)
+        self.ladder: Ladder = engine.ladder(model, device, support, context.say, most_read)
+        self.most_read = most_read
         self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
         self._whole = one_piece(support)
         self._loading = not engine.is_loaded(model, self.ladder.footing.device)
         if self._loading:
             context.progress.start(1, "loading the model")
+
+    def choice_notes(self, unit: str = "slice") -> list[Note]:
+        """Return a note if each slice (or frame) reads only some of the supports."""
+        given, objects = len(self.ladder.footing.pairs), len(self.full.objects)
+        if self.most_read is None or given <= (read := max(self.most_read, objects)):
+            return []
+        text = f"Each {unit} is prompted by those {read} of the {given} support slices that are most like it."
+        return [Note(text, Remedy(kind=RemedyKind.READ_ALL))]
 
     def run(self, work: Callable[[Segmenter], T]) -> T:
         """Run ``work`` on the first step of the ladder whose memory suffices; return its result."""

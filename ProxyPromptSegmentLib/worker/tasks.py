@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 
@@ -77,6 +78,7 @@ class SegmentTask:
         in_time: Whether the slices are frames in time, in which an object may leave and return: gaps are never filled.
         keep: Whether embeddings are kept for the next run.
         tiles: Whether slices are cut into tiles: a `TileChoice` or its text; ignored with ``follow``.
+        most_read: Number of supports that a slice reads if more are given: those most like it; None means all.
     """
 
     job: Job
@@ -92,6 +94,7 @@ class SegmentTask:
     in_time: bool = False
     keep: bool = True
     tiles: TileChoice | str | float = AUTO
+    most_read: int | None = MOST_READ
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
         """Carry out the task."""
@@ -111,6 +114,7 @@ class FramesTask:
         device: See `devices.choose_device`.
         threshold: Pixels of higher probability belong to the object, 0..1.
         mode: One of `PROMPTED_MODES`.
+        most_read: Number of supports that a frame reads if more are given: those most like it; None means all.
     """
 
     source: FrameStream
@@ -122,6 +126,7 @@ class FramesTask:
     device: str = "auto"
     threshold: float = THRESHOLD
     mode: TrackingMode = TrackingMode.PROXY_AND_BANK
+    most_read: int | None = MOST_READ
 
     def __call__(self, engine: TaskEngine, context: Context) -> FramesResult:
         """Carry out the task."""
@@ -139,6 +144,7 @@ class LiveTask:
     device: str = "auto"
     threshold: float = THRESHOLD
     tiles: TileChoice | str | float = AUTO
+    most_read: int | None = MOST_READ
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Carry out the task."""
@@ -156,6 +162,7 @@ class WhyTask:
         column: Column in the oriented slice, likewise.
         object_index: 0-based number of the object.
         tiles: The choice of tiles with which it was segmented, see `SegmentTask`.
+        most_read: The number of supports that a slice read, see `SegmentTask`.
     """
 
     job: Job
@@ -167,6 +174,7 @@ class WhyTask:
     model: str = DEFAULT_MODEL
     device: str = "auto"
     tiles: TileChoice | str | float = AUTO
+    most_read: int | None = MOST_READ
 
     def __call__(self, engine: TaskEngine, context: Context) -> Why:
         """Carry out the task."""

@@ -136,7 +136,7 @@ def a_prediction(features, prior=True):
 def test_evidence_has_a_column_for_each_name_and_nan_for_what_a_network_lacks():
     features = random_features(3, tiny_config())
     support = a_support(features, [1, 2])
-    found = evidence_of(*a_prediction(features), features, support)
+    found = evidence_of(*a_prediction(features), features, distances(features, support).amin(dim=1))
     assert found.shape == (3, 1, len(EVIDENCE)) and found.dtype == np.float32
     column = dict(zip(EVIDENCE, found[:, 0].T, strict=True))
     np.testing.assert_allclose(column["presence"], 2.5)

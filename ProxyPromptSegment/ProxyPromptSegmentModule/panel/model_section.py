@@ -52,6 +52,7 @@ class ModelSection(Section):
         ui.thresholdSlider.connect("valueChanged(double)", self.on_threshold)
         ui.tilesCombo.connect("currentIndexChanged(int)", self.on_tiles)
         ui.followMemoryBox.connect("toggled(bool)", self.on_follow)
+        ui.chooseSupportsBox.connect("toggled(bool)", self.on_choose_supports)
         ui.fillGapsBox.connect("toggled(bool)", self.on_fill_gaps)
         ui.modelDownloadButton.connect("clicked()", self.on_download)
         ui.modelImportButton.connect("clicked()", self.on_import)
@@ -94,6 +95,7 @@ class ModelSection(Section):
             ),
         )
         ui.followMemoryBox.checked = self._follows
+        ui.chooseSupportsBox.checked = parameters.chooseSupports
         ui.fillGapsBox.checked = parameters.fillGaps
         allow(
             ui.followMemoryBox,
@@ -204,6 +206,11 @@ class ModelSection(Section):
         """Store whether the memory is used."""
         if self._state.listening:
             self._state.parameters.followMemory = checked
+
+    def on_choose_supports(self, checked: bool) -> None:
+        """Store whether each slice reads only the supports most like it."""
+        if self._state.listening:
+            self._state.parameters.chooseSupports = checked
 
     def on_fill_gaps(self, checked: bool) -> None:
         """Store whether gaps are filled."""

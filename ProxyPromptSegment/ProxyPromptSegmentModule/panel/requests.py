@@ -42,6 +42,7 @@ class Requests:
             axis=parameters.axis,
             tiles=parameters.tiles,
             follow=parameters.followMemory and self._model.follows,
+            most_read=defaults.most_read if parameters.chooseSupports else None,
             fill_gaps=parameters.fillGaps,
         )
 

@@ -110,6 +110,7 @@ class ModelWidgets(Widgets):
     thresholdSlider: ctk.ctkSliderWidget
     tilesCombo: qt.QComboBox
     followMemoryBox: qt.QCheckBox
+    chooseSupportsBox: qt.QCheckBox
     fillGapsBox: qt.QCheckBox
     modelDownloadButton: qt.QPushButton
     modelImportButton: qt.QPushButton

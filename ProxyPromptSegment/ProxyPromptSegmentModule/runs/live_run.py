@@ -61,5 +61,6 @@ class LiveRun(VolumeRun):
                     device=settings.device,
                     threshold=settings.threshold,
                     tiles=settings.tiles,
+                    most_read=settings.most_read,
                 )
             )

@@ -81,6 +81,7 @@ class Questions:
             column=float(column),
             object_index=number,
             tiles=OFF if settings.follow else settings.tiles,
+            most_read=settings.most_read,
             model=settings.model,
             device=settings.device,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Settings:
         axis: Slicing axis of the target, ``auto``, ``k``, ``j`` or ``i``.
         tiles: Whether slices are cut into tiles: ``auto``, ``off``, ``on`` or a magnification.
         follow: Whether a SAM 2 model carries its memory from slice to slice.
+        most_read: Number of support slices that a slice reads if more are given: those most like it; None means all.
         fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
         max_slices: Largest number of support slices, of all supports together.
     """
@@ -36,6 +38,7 @@ class Settings:
     axis: str = "auto"
     tiles: str = "auto"
     follow: bool = False
+    most_read: int | None = MOST_READ
     fill_gaps: bool = True
     max_slices: int = 8
 

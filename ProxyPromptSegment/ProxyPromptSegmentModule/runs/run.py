@@ -312,6 +312,7 @@ class Run:
             first=self.request.first,
             follow=settings.follow,
             fill_gaps=settings.fill_gaps,
+            most_read=settings.most_read,
             tiles=settings.tiles,
         )
 

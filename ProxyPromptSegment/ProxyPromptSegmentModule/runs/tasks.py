@@ -110,6 +110,7 @@ class CineTask:
                 device=settings.device,
                 threshold=settings.threshold,
                 mode=TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY,
+                most_read=settings.most_read,
             )
             found = task(engine, context)
             found.notes += map(Note, _sentences_on(found))
@@ -121,6 +122,7 @@ class CineTask:
             device=settings.device,
             threshold=settings.threshold,
             tiles=settings.tiles,
+            most_read=settings.most_read,
             in_time=True,
         )
         return frames_of_volume(task_on_stack(engine, context), stack.slices, window)
@@ -190,6 +192,7 @@ class SummaryTask:
                 "tiles": self.settings.tiles,
                 "follow": self.settings.follow,
                 "fill_gaps": self.settings.fill_gaps,
+                "most_read": self.settings.most_read,
                 "max_slices": self.settings.max_slices,
                 **({"mode": self.mode} if self.mode else {}),
             },

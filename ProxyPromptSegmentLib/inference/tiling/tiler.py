@@ -140,4 +140,5 @@ class Tiler:
             prepared=self._prepared.supports(chosen),
             parts=parts,
             object_index=own,
+            whole=False,
         )
