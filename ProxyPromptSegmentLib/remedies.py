@@ -26,6 +26,8 @@ class RemedyKind(Enum):
     """Name a model that can segment."""
     CHOOSE_TILES = "choose tiles"
     """Segment whole slices, or choose another magnification of tiles."""
+    CHOOSE_SUPPORT = "choose support"
+    """Choose a support that shows the same organ in the same modality and contrast."""
     DOWNLOAD_MODEL = "download model"
     """Download the weights of ``model``, or import them from a file."""
     IMPORT_MODEL = "import model"

@@ -20,6 +20,10 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.CHOOSE_FRAMES: _("Choose other items of the sequence."),
         RemedyKind.CHOOSE_MODEL: _("Choose another model under “Model”."),
         RemedyKind.CHOOSE_TILES: _("Choose otherwise under “Tiles”."),
+        RemedyKind.CHOOSE_SUPPORT: _(
+            "Choose a support that shows the same organ in the same modality and contrast, framed alike; “Suggest for "
+            "this target” ranks those of the library."
+        ),
         RemedyKind.DOWNLOAD_MODEL: _("Press “Download”, or “Import file” if you have the file."),
         RemedyKind.IMPORT_MODEL: _("Fetch {file} yourself and press “Import file”."),
         RemedyKind.INSTALL_PACKAGE: _("Install it in Slicer's Python console: slicer.util.pip_install('{package}')."),

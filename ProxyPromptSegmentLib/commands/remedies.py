@@ -17,6 +17,9 @@ SENTENCES = {
     RemedyKind.CHOOSE_FRAMES: "Choose other --frames.",
     RemedyKind.CHOOSE_MODEL: "Choose a model or generator of `proxyprompt models list`.",
     RemedyKind.CHOOSE_TILES: "Choose --tiles off for whole slices, or another magnification such as --tiles 2.",
+    RemedyKind.CHOOSE_SUPPORT: (
+        "Choose a --support that shows the same organ in the same modality and contrast, framed alike."
+    ),
     RemedyKind.DOWNLOAD_MODEL: f"Run `proxyprompt models download {{model}}`, or use {_IMPORT}.",
     RemedyKind.IMPORT_MODEL: f"Fetch {{file}} yourself and use {_IMPORT}.",
     RemedyKind.INSTALL_PACKAGE: "Install it with `pip install {package}`.",

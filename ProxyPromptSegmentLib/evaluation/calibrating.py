@@ -14,11 +14,11 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.evaluation.broad.confidence import spearman
 from ProxyPromptSegmentLib.evaluation.calibration_data import Kind, Sample
-from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, OVERLAP, PRESENCE, Calibration, terms
+from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, PRESENCE, QUALITY, Calibration, terms
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, confidence_of
 
-SHARES = {Kind.SAME: 0.5, Kind.SISTER: 0.15, Kind.STRANGER: 0.25, Kind.EMPTIED: 0.1}
-"""Weight of each kind of supports in the fit of presence; within a kind, all data sets weigh alike."""
+EMPTIED_SHARE = 0.05
+"""Weight of emptied masks in the fit of presence; the rest are slices with fitting supports, all data sets alike."""
 
 FOLDS = 5
 FARTHEST = 0.99
@@ -27,40 +27,41 @@ FARTHEST = 0.99
 _LEAST_RANKED = 10  # samples of a set and object for a rank correlation
 _BINS = 10
 _RIDGE = 1e-3
-# More of the network's own presence, prior, overlap and quality never means less, more distance never means more.
-_SIGNS = {"presence": 1, "prior": 1, "distance": -1, "overlap": 1, "agreement": 1, "quality": 1}
 
 
 def fit(samples: Sequence[Sample]) -> Calibration:
     """Fit the coefficients on some samples.
 
+    Supports of another organ are not fitted on: how far they are is known from those that fit.
+
     Raises:
         InputError: If the samples lack what is to be learned.
     """
-    fitting = [one for one in samples if one.kind in (Kind.SAME, Kind.SISTER) and one.shown]
-    drawn = [one for one in fitting if one.drawn]
-    if not drawn or all(one.shown for one in samples):
+    fitting = [one for one in samples if one.kind in (Kind.SAME, Kind.SISTER)]
+    shown, drawn = ([one for one in fitting if getattr(one, name)] for name in ("shown", "drawn"))
+    seen = [one for one in samples if one.kind in (Kind.SAME, Kind.EMPTIED)]
+    if not shown or not drawn or all(one.shown for one in seen):
         raise InputError(
-            f"{len(samples)} samples, {len(drawn)} of them with a mask of something shown, are not enough to fit "
-            "presence and confidence; use more data sets or patients."
+            f"{len(samples)} samples, {len(shown)} of them with something shown and {len(drawn)} with a mask, are not "
+            "enough to fit presence and confidence; use more data sets or patients."
         )
-    evidence = _evidence(samples)
-    if not np.isfinite(evidence).all():
+    if not np.isfinite(_evidence(samples)).all():
         raise InputError("this model has no presence or no mask prior, from which a calibration is computed.")
+    emptied = np.array([one.kind is Kind.EMPTIED for one in seen])
+    weights = _weights([(one.kind, one.dataset) for one in seen])
+    for mine, share in ((emptied, EMPTIED_SHARE), (~emptied, 1 - EMPTIED_SHARE)):
+        weights[mine] *= share / max(weights[mine].sum(), 1e-9)
     presence = _logistic_fit(
-        terms(evidence, PRESENCE),
-        np.array([one.shown for one in samples], float),
-        _weights([(one.kind, one.dataset) for one in samples], SHARES),
-        PRESENCE,
+        terms(_evidence(seen), PRESENCE), np.array([one.shown for one in seen], float), weights, PRESENCE
     )
-    overlap = _logistic_fit(
-        terms(_evidence(drawn), OVERLAP),
-        np.array([one.dice for one in drawn]),
+    quality = _logistic_fit(
+        terms(_evidence(drawn), QUALITY),
+        np.array([one.dice if one.shown else 0.0 for one in drawn]),
         _weights([(one.dataset, one.object) for one in drawn]),
-        OVERLAP,
+        QUALITY,
     )
-    distances = _evidence(fitting)[:, EVIDENCE.index("distance")]
-    return Calibration(presence=presence, overlap=overlap, unlike=round(float(np.quantile(distances, FARTHEST)), 4))
+    far = float(np.quantile(_evidence(shown)[:, EVIDENCE.index("distance")], FARTHEST))
+    return Calibration(presence=presence, quality=quality, unlike=round(far, 4))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,11 @@ class Judged:
 def judged(samples: Sequence[Sample], calibration: Calibration | None) -> Judged:
     """Return samples with presence and confidence by a calibration, or by the network's own values."""
     evidence = _evidence(samples)
-    presence_logit, quality = (evidence[:, EVIDENCE.index(name)] for name in ("presence", "quality"))
-    presence = (1 / (1 + np.exp(-presence_logit))).astype(np.float32)
+    logit, iou = (evidence[:, EVIDENCE.index(name)] for name in ("presence", "iou"))
+    presence = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    quality = iou * presence
     if calibration is not None:
-        presence, quality = calibration.presence_of(evidence), calibration.overlap_of(evidence)
+        presence, quality = calibration.presence_of(evidence), calibration.quality_of(evidence)
     shown = np.array([one.drawn for one in samples]) & (presence > PRESENCE_THRESHOLD)
     return Judged(samples=tuple(samples), presence=presence, confidence=confidence_of(shown, quality, presence))
 
@@ -159,17 +161,12 @@ def _fold(sample: Sample) -> int:
     return int(hashlib.sha256(f"{sample.dataset}/{sample.unit}".encode()).hexdigest(), 16) % FOLDS
 
 
-def _weights(groups: Sequence[tuple[Any, Any]], shares: dict[Kind, float] | None = None) -> npt.NDArray[np.float64]:
-    """Return weights with which all groups count alike, or those of one kind together as its share says."""
+def _weights(groups: Sequence[tuple[Any, Any]]) -> npt.NDArray[np.float64]:
+    """Return weights with which all groups count alike, summing to 1."""
     counts: dict[tuple[Any, Any], int] = {}
     for group in groups:
         counts[group] = counts.get(group, 0) + 1
-    kinds: dict[Any, int] = {}
-    for kind, _ in counts:
-        kinds[kind] = kinds.get(kind, 0) + 1
-    share = {group: (1.0 if shares is None else shares[group[0]] / kinds[group[0]]) for group in counts}
-    weights = np.array([share[group] / counts[group] for group in groups])
-    return weights / weights.sum()
+    return np.array([1 / counts[group] / len(counts) for group in groups])
 
 
 def _logistic_fit(
@@ -179,6 +176,8 @@ def _logistic_fit(
     names: tuple[str, ...],
 ) -> dict[str, float]:
     """Fit ``sigmoid(values @ coefficients)`` to ``wanted`` (0..1) by weighted cross entropy.
+
+    More of what speaks for a mask never means less: all coefficients but the offset are at least 0.
 
     Args:
         values: ``(M, F)``; the first column is 1.
@@ -201,7 +200,7 @@ def _logistic_fit(
         gradient[1:] += 2 * _RIDGE * coefficients[1:]
         return float(weights @ entropy + _RIDGE * (coefficients[1:] ** 2).sum()), gradient
 
-    bounds = [(None, None), *((0, None) if _SIGNS[name] > 0 else (None, 0) for name in names[1:])]
+    bounds = [(None, None), *[(0, None)] * (len(names) - 1)]
     found = minimize(loss, np.zeros(len(names)), jac=True, method="L-BFGS-B", bounds=bounds).x
     inner = found[1:] / scale
     offset = found[0] - float(inner @ center)

@@ -1,15 +1,16 @@
 """Presence and confidence estimated from what the network gives away, with coefficients fitted for its weights.
 
-Presence is the probability that a slice shows an object::
+Presence is the probability that a slice shows an object. It has two factors: whether the network sees the object, and
+whether the slice resembles its supports at all, which falls from 1 to 0 around the distance `unlike`::
 
-    presence = sigmoid(a0 + a1 presence logit + a2 logit(prior) + a3 log(distance))
+    presence = sigmoid(a0 + a1 presence logit) * sigmoid(20 log(unlike / distance))
 
-Confidence is the Dice to expect. Of a mask with pixels it is ``presence * overlap``, of an empty one ``1 - presence``::
+Confidence is the Dice to expect: of an empty mask ``1 - presence``, of a mask with pixels its quality::
 
-    overlap = sigmoid(b0 + b1 logit(expected Dice) + b2 logit(agreement) + b3 logit(quality))
+    quality = sigmoid(b0 + b1 logit(expected Dice) + b2 logit(agreement) + b3 logit(IoU) + b4 presence logit)
 
 The coefficients are fitted on validation patients by ``evaluation.calibrating`` and stored in the registry beside the
-hash of the weights. Weights without them keep the network's own presence, and its quality as overlap.
+hash of the weights. Weights without them keep the network's own presence, and as quality its IoU times presence.
 """
 
 from __future__ import annotations
@@ -26,17 +27,18 @@ from ProxyPromptSegmentLib.typed_json import JsonError, read_object
 
 Floats = npt.NDArray[np.float32]
 
-EVIDENCE = ("presence", "quality", "overlap", "agreement", "prior", "distance")
+EVIDENCE = ("presence", "iou", "overlap", "agreement", "distance")
 """The columns of the evidence: the network's logit of presence; the decoder's estimate of its mask's IoU; the Dice that
-the mask expects of itself; the soft Dice of mask and prior; the largest value of the prior; the distance to the most
-similar support."""
+the mask expects of itself; the soft Dice of mask and prior; the distance to the most similar support."""
 
-
-PRESENCE = ("offset", "presence", "prior", "distance")
+PRESENCE = ("offset", "presence")
 """The coefficients of presence; all but the offset are named as their evidence."""
 
-OVERLAP = ("offset", "overlap", "agreement", "quality")
-"""The coefficients of overlap."""
+QUALITY = ("offset", "overlap", "agreement", "iou", "presence")
+"""The coefficients of quality."""
+
+STEEPNESS = 20.0
+"""How fast resemblance falls with the logarithm of the distance."""
 
 _MOST_LOGIT = 8.0
 _LEAST = 1e-3
@@ -48,12 +50,12 @@ class Calibration:
 
     Attributes:
         presence: Coefficient by name, see `PRESENCE`.
-        overlap: Coefficient by name, see `OVERLAP`.
+        quality: Coefficient by name, see `QUALITY`.
         unlike: Distance beyond which a slice does not resemble its supports.
     """
 
     presence: dict[str, float]
-    overlap: dict[str, float]
+    quality: dict[str, float]
     unlike: float
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class Calibration:
         Raises:
             CheckpointError: If one is missing or unknown.
         """
-        for kind, names in (("presence", PRESENCE), ("overlap", OVERLAP)):
+        for kind, names in (("presence", PRESENCE), ("quality", QUALITY)):
             if set(found := getattr(self, kind)) != set(names):
                 raise CheckpointError(
                     f"the calibration of {kind} has {', '.join(sorted(found)) or 'nothing'}; it needs exactly "
@@ -87,25 +89,31 @@ class Calibration:
 
     def presence_of(self, evidence: Floats) -> Floats:
         """Return the probability that the object is shown, ``(...)``, for evidence ``(..., E)``."""
-        return _logistic(terms(evidence, PRESENCE), self.presence, PRESENCE)
+        seen = _logistic(terms(evidence, PRESENCE), self.presence, PRESENCE)
+        return seen * resemblance(evidence[..., EVIDENCE.index("distance")], self.unlike)
 
-    def overlap_of(self, evidence: Floats) -> Floats:
-        """Return the Dice to expect of a mask if the object is shown, ``(...)``, for evidence ``(..., E)``."""
-        return _logistic(terms(evidence, OVERLAP), self.overlap, OVERLAP)
+    def quality_of(self, evidence: Floats) -> Floats:
+        """Return the Dice to expect of a mask with pixels, ``(...)``, for evidence ``(..., E)``."""
+        return _logistic(terms(evidence, QUALITY), self.quality, QUALITY)
+
+
+def resemblance(distance: Floats, unlike: float) -> Floats:
+    """Return whether slices resemble their supports, 1 to 0 with growing distance, and 0.5 at ``unlike``."""
+    share = np.maximum(distance, _LEAST).astype(np.float64) / unlike
+    found: Floats = (1 / (1 + share**STEEPNESS)).astype(np.float32)
+    return found
 
 
 def terms(evidence: Floats, names: tuple[str, ...]) -> npt.NDArray[np.float64]:
     """Return what the coefficients multiply, float64 ``(..., len(names))``: 1 for the offset, then the evidence.
 
-    Shares are taken as their logit, the distance as its logarithm, and the network's logit is bounded.
+    Shares are taken as their logit, and the network's logit is bounded.
     """
     columns = [np.ones(evidence.shape[:-1])]
     for name in names[1:]:
         values = evidence[..., EVIDENCE.index(name)].astype(np.float64)
         if name == "presence":
             columns.append(values.clip(-_MOST_LOGIT, _MOST_LOGIT))
-        elif name == "distance":
-            columns.append(np.log(values.clip(_LEAST)))
         else:
             share = values.clip(_LEAST, 1 - _LEAST)
             columns.append(np.log(share / (1 - share)))

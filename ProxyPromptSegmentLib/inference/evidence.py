@@ -22,7 +22,7 @@ class Judgement:
 
     Attributes:
         presence: Probability that the slice shows the object at all, ``(B, N)``; 1 if the network has no presence.
-        quality: Overlap that is expected of the mask, 0..1, ``(B, N)``.
+        quality: Confidence in the mask if it has pixels, 0..1, ``(B, N)``.
         evidence: See `evidence_of`.
     """
 
@@ -38,18 +38,19 @@ def judge(
     distance: torch.Tensor | None,
     calibration: Calibration | None,
 ) -> Judgement:
-    """Estimate presence and overlap of a prediction; arguments as in `evidence_of`.
+    """Estimate presence and quality of a prediction; arguments as in `evidence_of`.
 
-    Without a calibration, or with a network that lacks some of its evidence, they are the network's own.
+    Without a calibration, or with a network that lacks some of its evidence, presence is the network's own, and quality
+    is its estimate of the IoU times presence.
     """
     evidence = evidence_of(decoded, prompt, features, distance)
-    presence_logit, quality = (evidence[..., EVIDENCE.index(name)] for name in ("presence", "quality"))
     if calibration is not None and np.isfinite(evidence).all():
-        presence, quality = calibration.presence_of(evidence), calibration.overlap_of(evidence)
-    elif presence_of(decoded, prompt) is None:
-        presence = np.ones_like(quality)
+        presence, quality = calibration.presence_of(evidence), calibration.quality_of(evidence)
     else:
-        presence = torch.sigmoid(torch.from_numpy(presence_logit)).numpy()
+        logit, iou = (evidence[..., EVIDENCE.index(name)] for name in ("presence", "iou"))
+        known = presence_of(decoded, prompt) is not None
+        presence = torch.sigmoid(torch.from_numpy(logit)).numpy() if known else np.ones_like(iou)
+        quality = iou * presence
     return Judgement(presence=presence, quality=quality, evidence=evidence)
 
 
@@ -73,16 +74,14 @@ def evidence_of(
     probability = torch.sigmoid(logits) * inside
     nothing = torch.full_like(decoded.quality, float("nan"), dtype=torch.float32)
     presence = presence_of(decoded, prompt)
-    agreement = largest = nothing
+    agreement = nothing
     if prompt.prior is not None:
-        prior = prompt.prior.float() * features.valid.unsqueeze(1)
-        agreement, largest = prior_agreement(prior, probability), prior.amax(dim=(-2, -1))
+        agreement = prior_agreement(prompt.prior.float() * features.valid.unsqueeze(1), probability)
     columns = {
         "presence": nothing if presence is None else presence.float(),
-        "quality": decoded.quality.float().clamp(0, 1),
+        "iou": decoded.quality.float().clamp(0, 1),
         "overlap": expected_dice(probability),
         "agreement": agreement,
-        "prior": largest,
         "distance": nothing if distance is None else distance.float().unsqueeze(1).expand_as(nothing),
     }
     return torch.stack([columns[name] for name in EVIDENCE], dim=-1).cpu().numpy()

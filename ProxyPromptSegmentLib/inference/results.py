@@ -46,14 +46,14 @@ def confidence_of(
 
     Args:
         shown: Whether the mask has any pixel, bool; the shape of ``quality``.
-        quality: Overlap that is expected of the mask, clipped to 0..1; see `calibration`.
+        quality: Confidence in the mask if it has pixels, clipped to 0..1; see `calibration`.
         presence: Probability that the slice shows the object at all, 0..1.
 
     Returns:
-        float32, the same shape. For a mask with pixels: expected overlap times presence; for an empty one: the
-        probability that the object is absent.
+        float32, the same shape. For a mask with pixels: its quality; for an empty one: the probability that the object
+        is absent.
     """
-    return np.where(shown, np.clip(quality, 0, 1) * presence, 1.0 - presence).astype(np.float32)
+    return np.where(shown, np.clip(quality, 0, 1), 1.0 - presence).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class SlicePrediction:
         index: Position of the slice in the requested order.
         probability: float32 ``(N, H, W)``, 0..1.
         presence: Probability that the slice shows the object at all, ``(N,)``; 1 if the model has no presence head.
-        quality: Overlap that is expected of the mask, 0..1, ``(N,)``; see `calibration`.
+        quality: Confidence in the mask if it has pixels, 0..1, ``(N,)``; see `calibration`.
         evidence: What presence and quality were estimated from, ``(N, E)``; see `calibration.EVIDENCE`. Empty if the
             slice was predicted in tiles.
     """
@@ -84,7 +84,7 @@ class SegmentResult:
         objects: Names of the ``N`` objects.
         probability: float32 ``(S, N, H, W)``, 0..1; 0 for unfinished slices.
         presence: float32 ``(S, N)``, 0..1.
-        quality: Overlap that is expected of the mask, float32 ``(S, N)``, 0..1.
+        quality: Confidence in the masks if they have pixels, float32 ``(S, N)``, 0..1; see `calibration`.
         done: Which slices are finished, bool ``(S,)``.
         cancelled: Whether the run was cancelled between two slices.
         notes: Notes for the user.
@@ -136,7 +136,8 @@ class SegmentResult:
             masks: Its masks ``(N, H, W)``.
         """
         presence = smooth_slice(self.presence, self.done, index)
-        return confidence_of(masks.any(axis=(-2, -1)), self.quality[index], presence)
+        shown = masks.any(axis=(-2, -1))
+        return confidence_of(shown, self.quality[index] * _kept(presence, self.presence[index]), presence)
 
     def masks(self, threshold: float = THRESHOLD) -> np.ndarray:
         """Return the masks of `masks_and_filled`."""
@@ -179,7 +180,12 @@ class SegmentResult:
         # Averaged even without `across_slices`: a slice next to one without the object is less certain.
         smooth = smooth_over_slices(self.presence, self.done)
         shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
-        return confidence_of(shown, self.quality, smooth)
+        return confidence_of(shown, self.quality * _kept(smooth, self.presence), smooth)
+
+
+def _kept(smooth: np.ndarray, presence: np.ndarray) -> np.ndarray:
+    """Return the share of presence that is left after averaging with the neighbouring slices, at most 1."""
+    return np.minimum(1.0, smooth / np.maximum(presence, 1e-6))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,21 +114,30 @@ class Segmenter:
         if batch is None:
             slow = self.device.type == "cpu" and model.backbone.image_size > SMALL_IMAGE
             batch = 1 if slow else DEFAULT_BATCH
-        self.batch = batch
+        self._batch = [batch]
         self.across_slices = across_slices
         self.half = half
         self.calibration = calibration
         self.most_read = most_read
         self._fingerprint = fingerprint(model.backbone)
 
+    @property
+    def batch(self) -> int:
+        """Number of slices computed together; shared with the segmenters that `reading` returns."""
+        return self._batch[0]
+
+    @batch.setter
+    def batch(self, count: int) -> None:
+        self._batch[0] = count
+
     def in_half(self, half: torch.dtype | None) -> Segmenter:
         """Return a segmenter with the same weights that computes in half precision."""
         twin = copy.copy(self)
-        twin.half = half
+        twin.half, twin._batch = half, [self.batch]
         return twin
 
     def reading(self, most: int | None) -> Segmenter:
-        """Return a segmenter with the same weights whose slices read so many supports; None means all."""
+        """Return a segmenter with the same weights and batch whose slices read so many supports; None means all."""
         twin = copy.copy(self)
         twin.most_read = most
         return twin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,12 @@ from ProxyPromptSegmentLib.inference.gaps import notes_on_gaps
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameResult, ModelFacts, SegmentResult
 from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
+from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportSet
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.calibration import Calibration
 
 
 @dataclass(kw_only=True)
@@ -93,8 +98,9 @@ def notes_on(
     threshold: float,
     filled: npt.NDArray[np.bool_] | None = None,
     named: Callable[[Iterable[int]], str] | None = None,
+    calibration: Calibration | None = None,
 ) -> list[Note]:
-    """Return a note on each object that was not found, or that has gaps.
+    """Return a note on each object that was not found or has gaps, and on an image that resembles no support.
 
     Args:
         result: The prediction.
@@ -102,11 +108,15 @@ def notes_on(
         threshold: The threshold of the masks.
         filled: Slices that were filled in, bool ``(S, N)``.
         named: Names slices; by default by their indices.
+        calibration: The calibration of the weights, from which it is known when an image resembles no support.
     """
     if not result.done.any():
         return []
+    unlike = note_if_unlike(nearest_of(result.evidence), calibration, bool(masks.any()))
+    if unlike is not None and not masks.any():
+        return [unlike]
     presence = smooth_over_slices(result.presence, result.done)
-    notes = []
+    notes = [] if unlike is None else [unlike]
     for n, name in enumerate(result.objects):
         highest = float(presence[:, n].max())
         if masks[:, n].any():

@@ -29,7 +29,7 @@ class FramePrediction:
         index: The caller's number of the frame.
         probability: Probability of each pixel, without presence; float32 ``(N, H, W)``, 0..1.
         presence: Probability that the frame shows the object at all, ``(N,)``.
-        quality: Overlap that is expected of the mask, 0..1, ``(N,)``; see `calibration`.
+        quality: Confidence in the mask if it has pixels, 0..1, ``(N,)``; see `calibration`.
         agreement: Agreement of the proxy prompt alone and the prediction with memory, 0..1, ``(N,)``; NaN if not
             checked.
         disagrees: Whether the two disagree, so that the frame should be reviewed; bool ``(N,)``.

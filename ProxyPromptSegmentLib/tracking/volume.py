@@ -251,4 +251,4 @@ def _score(prediction: FramePrediction, area: np.ndarray) -> float:
     """Return how well a slice shows the objects of the supports, 0..1."""
     shown = prediction.masks().mean(axis=(1, 2))
     size = np.minimum(1.0, shown / np.maximum(area, 1e-6))
-    return float(np.nan_to_num(np.mean(prediction.presence * prediction.quality * size)))
+    return float(np.nan_to_num(np.mean(prediction.quality * size)))

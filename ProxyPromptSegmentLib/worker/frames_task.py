@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, first_window
 from ProxyPromptSegmentLib.inference.gaps import frame_names, notes_on_gaps
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
+from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
@@ -49,7 +50,8 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     found.seconds, found.model, found.device = steps.seconds, steps.facts(), footing.device
     found.rungs, found.half = list(steps.ladder.rungs), footing.half
     found.notes[:0] = [*clip.notes, *map(Note, found.rungs)]
-    found.notes += [*steps.choice_notes("frame"), *gap_notes(found)]
+    unlike = note_if_unlike(clip.nearest, steps.calibration, not found.empty)
+    found.notes += [*([] if unlike is None else [unlike]), *steps.choice_notes("frame"), *gap_notes(found)]
     if not found.cancelled:
         _check(task, found, clip.read)
     return found
@@ -70,6 +72,7 @@ def _check(task: FramesTask, found: FramesResult, read: int) -> None:
         task: The task.
         found: Its result.
         read: Number of frames that were read.
+        nearest: Distance to the supports of the frame that is most like them; NaN before the first.
     """
     source, last = task.source, task.choice.last
     if not found.seen:
@@ -101,6 +104,7 @@ class _Clip:
     def __init__(self, task: FramesTask, steps: Steps) -> None:
         source = task.source
         self.task, self.steps, self.read = task, steps, 0
+        self.nearest = float("nan")
         self.notes: list[Note] = []
         self.found = FramesResult(
             objects=task.support.objects,
@@ -201,6 +205,7 @@ class _Follower:
     def _keep(self, prediction: FramePrediction) -> None:
         steps, index = self.clip.steps, prediction.index
         steps.check(prediction.probability, prediction.presence)
+        self.clip.nearest = float(np.fmin(self.clip.nearest, nearest_of(prediction.evidence)))
         masks = prediction.masks(self.clip.task.threshold)
         found = frame_result(prediction, masks)
         self.clip.found.keep(index, masks, found)

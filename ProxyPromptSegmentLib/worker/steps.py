@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.calibration import Calibration
     from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
@@ -50,6 +51,11 @@ class Steps:
         self._loading = not engine.is_loaded(model, self.ladder.footing.device)
         if self._loading:
             context.progress.start(1, "loading the model")
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of the weights; None before the model is opened or if there is none."""
+        return None if self.ladder.segmenter is None else self.ladder.segmenter.calibration
 
     def choice_notes(self, unit: str = "slice") -> list[Note]:
         """Return a note if each slice (or frame) reads only some of the supports."""

@@ -78,6 +78,18 @@ def test_two_supports_are_both_used_and_named_in_the_report(desk, capsys) -> Non
     assert "'stone'" in said.err  # told that only one of them has it
 
 
+def test_many_supports_are_chosen_by_slice_and_said_or_all_read_if_asked_for(desk, capsys) -> None:
+    second = write_case(desk.folder, "older", a_case(5))
+    assert main(desk.words("--support", *second, "--json")) == 0
+    said = capsys.readouterr()
+    assert "Each slice is prompted by those 4 of the 8 support slices that are most like it." in said.err
+    assert "With --all-supports each slice reads all of them." in said.err
+    assert json.loads(said.out)["settings"]["most_read"] == 4
+    assert main(desk.words("--support", *second, "--json", "--force", "--all-supports")) == 0
+    said = capsys.readouterr()
+    assert "most like it" not in said.err and json.loads(said.out)["settings"]["most_read"] is None
+
+
 def test_slices_that_were_not_asked_for_stay_empty(desk) -> None:
     assert main(desk.words("--slices", "2:3")) == 0
     mask = read_segmentation(desk.output).segments[0].mask

@@ -22,6 +22,8 @@ from ProxyPromptSegmentLib.frames.source import first_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
+from ProxyPromptSegmentLib.inference import loading
+from ProxyPromptSegmentLib.inference.calibration import PRESENCE, QUALITY, Calibration
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.tracking import tracker
 from ProxyPromptSegmentLib.wording import ranges
@@ -305,6 +307,14 @@ def test_a_clip_without_any_object_is_written_and_has_an_exit_code_of_its_own(tr
     report = json.loads(said.out)
     assert report["state"] == "complete" and report["nothing_found"]
     assert read_frames(track_desk.output).shape[0] == COUNT and not read_frames(track_desk.output).any()
+
+
+def test_a_clip_that_resembles_no_support_is_told(track_desk, monkeypatch, capsys) -> None:
+    strict = Calibration(presence=dict.fromkeys(PRESENCE, 1.0), quality=dict.fromkeys(QUALITY, 1.0), unlike=1e-4)
+    monkeypatch.setattr(loading, "calibration_of", lambda digest: strict)
+    main(track_desk.words())
+    err = capsys.readouterr().err
+    assert "resembles the support" in err and "Choose a --support that shows the same organ" in err
 
 
 def test_a_support_from_the_target_itself_is_told(track_desk, capsys) -> None:

@@ -43,11 +43,10 @@ def samples(count=1500, seed=0):
         shown = kind in (Kind.SAME, Kind.SISTER) and rng.random() < 0.7
         good = rng.beta(4, 1.5)
         known = {
-            "presence": rng.normal(4.0 if shown else 2.0, 0.4),
-            "quality": rng.uniform(0.4, 0.9),
+            "presence": rng.normal(4.0 if shown or kind is Kind.STRANGER else 2.0, 0.4),
+            "iou": rng.uniform(0.4, 0.9),
             "overlap": np.clip(0.5 + 0.5 * good + rng.normal(0, 0.03), 0.01, 0.99),
             "agreement": np.clip(good + rng.normal(0, 0.2), 0.01, 0.99),
-            "prior": 0.0 if kind is Kind.EMPTIED else rng.uniform(0.5, 1),
             "distance": rng.normal(12 if kind is Kind.STRANGER else 8, 0.8),
         }
         dice = float(np.clip(good + rng.normal(0, 0.05), 0, 1)) if shown else 0.0
@@ -78,14 +77,14 @@ def test_confidence_ranks_better_after_the_fit_and_no_worse_on_patients_it_was_n
     assert held["samples"] == len(drawn) and set(held["by_set"]["spearman"]) == {f"set{n}, gland" for n in range(3)}
 
 
-def test_coefficients_have_the_sign_of_their_meaning_even_if_the_samples_say_otherwise(drawn):
-    column = EVIDENCE.index("distance")
+def test_more_of_what_speaks_for_a_mask_never_means_less_even_if_the_samples_say_otherwise(drawn):
+    column = EVIDENCE.index("overlap")
     turned = [Sample(**{**vars(one), "evidence": one.evidence.copy()}) for one in drawn]
     for one in turned:
-        one.evidence[column] = 20 - one.evidence[column]
-    found = fit(turned)
-    assert found.presence["distance"] <= 0 and fit(drawn).presence["distance"] < -1
-    assert min(found.overlap[name] for name in ("overlap", "agreement", "quality")) >= 0
+        one.evidence[column] = 1.0 - one.evidence[column]
+    assert fit(turned).quality["overlap"] == 0 and fit(drawn).quality["overlap"] > 0.3
+    found = fit(drawn)
+    assert min(value for name, value in {**found.quality, **found.presence}.items() if name != "offset") >= 0
 
 
 def test_unlike_is_where_a_hundredth_of_the_fitting_supports_lie(drawn):

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from engine_doubles import random_features, tiny_config, tiny_model
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.inference import loading
-from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, OVERLAP, PRESENCE, Calibration, terms
+from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, PRESENCE, QUALITY, Calibration, resemblance, terms
 from ProxyPromptSegmentLib.inference.evidence import evidence_of, expected_dice, prior_agreement
 from ProxyPromptSegmentLib.inference.likeness import coarse, distances
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -22,11 +22,11 @@ from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.weights import registry
 
 FITTED = Calibration(
-    presence={"offset": 1.0, "presence": 0.5, "prior": 0.2, "distance": -1.0},
-    overlap={"offset": 0.1, "overlap": 0.4, "agreement": 0.3, "quality": 0.2},
+    presence={"offset": 1.0, "presence": 0.5},
+    quality={"offset": 0.1, "overlap": 0.4, "agreement": 0.3, "iou": 0.2, "presence": 0.1},
     unlike=9.0,
 )
-KNOWN = {"presence": 2.0, "quality": 0.8, "overlap": 0.9, "agreement": 0.7, "prior": 0.6, "distance": 5.0}
+KNOWN = {"presence": 2.0, "iou": 0.8, "overlap": 0.9, "agreement": 0.7, "distance": 8.0}
 
 
 def evidence(**changed):
@@ -41,25 +41,34 @@ def logistic(value):
     return 1 / (1 + np.exp(-value))
 
 
-def test_presence_and_overlap_are_the_formulas_of_the_docstring():
-    presence = logistic(1 + 0.5 * 2 + 0.2 * logit(0.6) - np.log(5))
-    overlap = logistic(0.1 + 0.4 * logit(0.9) + 0.3 * logit(0.7) + 0.2 * logit(0.8))
+def test_presence_and_quality_are_the_formulas_of_the_docstring():
+    presence = logistic(1 + 0.5 * 2) * logistic(20 * np.log(9 / 8))
+    quality = logistic(0.1 + 0.4 * logit(0.9) + 0.3 * logit(0.7) + 0.2 * logit(0.8) + 0.1 * 2)
     assert FITTED.presence_of(evidence()) == pytest.approx(presence, abs=1e-6)
-    assert FITTED.overlap_of(evidence()) == pytest.approx(overlap, abs=1e-6)
-    stacked = np.stack([[evidence(), evidence(distance=50)], [evidence(presence=-3), evidence(prior=0)]])
+    assert FITTED.quality_of(evidence()) == pytest.approx(quality, abs=1e-6)
+    stacked = np.stack([[evidence(), evidence(distance=9.5)], [evidence(presence=-3), evidence(distance=50)]])
     found = FITTED.presence_of(stacked)
     assert found.shape == (2, 2) and (found[0, 0] > [*found[0, 1:], *found[1]]).all()
 
 
+def test_resemblance_is_sure_nearby_and_gone_far_away():
+    found = resemblance(np.array([0.0, 4.5, 8.0, 9.0, 10.0, 18.0], np.float32), 9.0)
+    np.testing.assert_allclose(
+        found, [1, 1, logistic(20 * np.log(9 / 8)), 0.5, logistic(20 * np.log(0.9)), 0], atol=1e-5
+    )
+    assert (np.diff(found) <= 0).all()
+
+
 def test_extreme_evidence_gives_finite_terms():
-    ends = [evidence(presence=v, quality=q, overlap=q, agreement=q, prior=q, distance=d)
+    ends = [evidence(presence=v, iou=q, overlap=q, agreement=q, distance=d)
             for v, q, d in ((-1e4, 0.0, 0.0), (1e4, 1.0, 1e6))]  # fmt: skip
-    for names in (PRESENCE, OVERLAP):
+    for names in (PRESENCE, QUALITY):
         assert np.isfinite(terms(np.stack(ends), names)).all()
+    assert np.isfinite(FITTED.presence_of(np.stack(ends))).all()
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"presence": {"offset": 1.0}}, {"overlap": {**FITTED.overlap, "more": 1.0}}, {"unlike": "x"}]
+    "wrong", [{"presence": {"offset": 1.0}}, {"quality": {**FITTED.quality, "more": 1.0}}, {"unlike": "x"}]
 )
 def test_a_calibration_that_is_not_complete_is_refused_with_what_it_needs(wrong):
     with pytest.raises(CheckpointError, match="needs exactly|must be a number"):
@@ -140,12 +149,11 @@ def test_evidence_has_a_column_for_each_name_and_nan_for_what_a_network_lacks():
     assert found.shape == (3, 1, len(EVIDENCE)) and found.dtype == np.float32
     column = dict(zip(EVIDENCE, found[:, 0].T, strict=True))
     np.testing.assert_allclose(column["presence"], 2.5)
-    np.testing.assert_allclose(column["quality"], 1.0)
-    np.testing.assert_allclose(column["prior"], 0.25)
+    np.testing.assert_allclose(column["iou"], 1.0)
     assert column["distance"][1] == pytest.approx(0, abs=2e-2) and column["distance"][0] > 1
     assert (column["overlap"] > 0.9).all() and (column["agreement"] > 0).all()
     lacking = evidence_of(*a_prediction(features, prior=False), features, None)
-    assert np.isnan(lacking[0, 0]).tolist() == [name in ("agreement", "prior", "distance") for name in EVIDENCE]
+    assert np.isnan(lacking[0, 0]).tolist() == [name in ("agreement", "distance") for name in EVIDENCE]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +174,7 @@ def test_without_a_calibration_presence_and_quality_are_the_networks_own(asked):
     segmenter, images, support = asked
     result = segmenter.segment(images, support)
     np.testing.assert_allclose(result.presence[:, 0], logistic(result.evidence[:, 0, 0]), rtol=1e-5)
-    np.testing.assert_array_equal(result.quality[:, 0], result.evidence[:, 0, 1])
+    np.testing.assert_allclose(result.quality[:, 0], result.evidence[:, 0, 1] * result.presence[:, 0], rtol=1e-6)
 
 
 def test_with_a_calibration_they_are_its_own_and_the_masks_own_probability_stays(asked):
@@ -176,7 +184,7 @@ def test_with_a_calibration_they_are_its_own_and_the_masks_own_probability_stays
     np.testing.assert_array_equal(fitted.probability, plain.probability)
     np.testing.assert_array_equal(fitted.evidence, plain.evidence)
     np.testing.assert_allclose(fitted.presence, FITTED.presence_of(plain.evidence), rtol=1e-6)
-    np.testing.assert_allclose(fitted.quality, FITTED.overlap_of(plain.evidence), rtol=1e-6)
+    np.testing.assert_allclose(fitted.quality, FITTED.quality_of(plain.evidence), rtol=1e-6)
     assert np.abs(fitted.presence - plain.presence).max() > 0.01
 
 

@@ -61,7 +61,7 @@ def test_frames_are_predicted_on_their_own_grid(segmenter, prepared):
 def test_masks_and_confidence_are_of_what_is_probable_and_present():
     nothing = np.zeros(3, np.float32)
     probability = np.full((3, 2, 2), 0.8, np.float32)
-    presence, quality = np.array([1.0, 0.7, 0.1], np.float32), np.array([0.9, 0.9, 0.9], np.float32)
+    presence, quality = np.array([1.0, 0.7, 0.1], np.float32), np.array([0.9, 0.63, 0.09], np.float32)
     answer = FramePrediction(
         index=4,
         probability=probability,
@@ -77,8 +77,8 @@ def test_masks_and_confidence_are_of_what_is_probable_and_present():
 
 def test_a_calibration_of_the_weights_judges_frames_as_well_as_slices(segmenter, prepared):
     fitted = Calibration(
-        presence={"offset": 0.5, "presence": 0.3, "prior": 0.2, "distance": -0.4},
-        overlap={"offset": 0.1, "overlap": 0.2, "agreement": 0.3, "quality": 0.2},
+        presence={"offset": 0.5, "presence": 0.3},
+        quality={"offset": 0.1, "overlap": 0.2, "agreement": 0.3, "iou": 0.2, "presence": 0.1},
         unlike=9.0,
     )
     images = sweep()
@@ -88,7 +88,7 @@ def test_a_calibration_of_the_weights_judges_frames_as_well_as_slices(segmenter,
         np.testing.assert_array_equal(after.probability, before.probability)
         np.testing.assert_array_equal(after.evidence, before.evidence)
         np.testing.assert_allclose(after.presence, fitted.presence_of(before.evidence), rtol=1e-6)
-        np.testing.assert_allclose(after.quality, fitted.overlap_of(before.evidence), rtol=1e-6)
+        np.testing.assert_allclose(after.quality, fitted.quality_of(before.evidence), rtol=1e-6)
         assert np.abs(after.presence - before.presence).max() > 0.01
     stack = track_volume(Tracker(judging), images, prepared, WINDOW)
     np.testing.assert_allclose(stack.presence, fitted.presence_of(stack.evidence), rtol=1e-6)
@@ -117,7 +117,7 @@ def test_ring_buffers_change_nothing_of_what_is_said(segmenter, prepared):
             prompt = segmenter.model.generator.prompt(encoded.features, prepared)
             decoded = backbone.decode(encoded.features, prompt, history, frame)
             history.append(backbone.remember(encoded.features, decoded, frame))
-            np.testing.assert_allclose(answer.quality, decoded.quality[0].numpy(), atol=1e-5)
+            np.testing.assert_allclose(answer.quality, decoded.quality[0].numpy() * answer.presence, atol=1e-5)
             np.testing.assert_allclose(answer.presence, torch.sigmoid(decoded.presence)[0].numpy(), atol=1e-5)
 
 
@@ -549,7 +549,7 @@ def test_without_a_proxy_prompt_given_frames_are_followed(segmenter):
         masks = masks_to_tensor(given.pairs[0].masks[None], segmenter.letterbox((40, 56)))
         memory = backbone.remember_mask(first, masks, 0)
         decoded = backbone.decode(target, Prompt(), [memory], 1)
-    np.testing.assert_allclose(decoded.quality[0].numpy(), answers[0].quality, atol=1e-6)
+    np.testing.assert_allclose(decoded.quality[0].numpy() * answers[0].presence, answers[0].quality, atol=1e-6)
     other = Tracker(segmenter, "bank_only")
     other.start(None, WINDOW)
     other.anchor(given.pairs[0].image, given.pairs[0].masks[:, ::-1])

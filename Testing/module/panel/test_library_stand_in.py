@@ -229,6 +229,9 @@ def test_memory_and_device_are_passed_on(shelved):
     assert (settings.model, settings.device, settings.follow, settings.fill_gaps) == ("large", "cpu", True, True)
     shelved.ui.fillGapsBox.click()
     assert shelved.sections.apply._requests.settings().fill_gaps is False
+    assert settings.most_read == 4
+    shelved.ui.chooseSupportsBox.click()
+    assert shelved.sections.apply._requests.settings().most_read is None
     shelved.ui.applyButton.click()
     shelved.host.logic.runs[0].end("cancelled")
     shelved.ui.modelCombo.currentIndex = 0

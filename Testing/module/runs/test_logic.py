@@ -121,6 +121,33 @@ def test_tiles_that_are_asked_for_are_used_and_recorded_and_the_user_is_informed
     assert logic.wait(wrong, 60) and "allowed are auto, off, on" in wrong.error
 
 
+def test_supports_are_chosen_for_each_slice_and_the_run_says_so(logic, two_cases):
+    support, (target, _truth) = two_cases
+    chosen = logic.segment(target, [support], settings=replace(CPU, most_read=2))
+    every = logic.segment(target, [support], settings=replace(CPU, most_read=None))
+    count = len(chosen.job.support.pairs)
+    assert count > 2 and chosen.record["settings"]["most_read"] == 2 and every.record["settings"]["most_read"] is None
+    (said,) = [sentence for sentence in chosen.sentences if "most like it" in sentence]
+    assert said.startswith(f"Each slice is prompted by those 2 of the {count} support slices that are most like it.")
+    assert "“Choose supports for each slice”" in said
+    assert not any("most like it" in sentence for sentence in every.sentences)
+    assert np.abs(chosen.result.result.probability - every.result.result.probability).max() > 1e-4
+
+
+def test_an_image_that_resembles_no_support_is_said_with_what_to_do(logic, two_cases, monkeypatch):
+    from ProxyPromptSegmentLib.inference import loading
+    from ProxyPromptSegmentLib.inference.calibration import PRESENCE, QUALITY, Calibration
+
+    strict = Calibration(presence=dict.fromkeys(PRESENCE, 1.0), quality=dict.fromkeys(QUALITY, 1.0), unlike=0.5)
+    monkeypatch.setattr(loading, "calibration_of", lambda digest: strict)
+    support, (target, _truth) = two_cases
+    run = logic.segment(target, [support], settings=CPU)
+    assert run.state == "finished" and run.nothing_found
+    (said,) = [sentence for sentence in run.sentences if "resembles" in sentence]
+    assert said.startswith("Nothing in this image resembles the support: the nearest slice is at a distance of ")
+    assert said.endswith("“Suggest for this target” ranks those of the library.")
+
+
 def test_name_colour_and_place_come_from_the_support(logic, two_cases):
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU)
