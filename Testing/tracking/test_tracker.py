@@ -94,6 +94,19 @@ def test_a_calibration_of_the_weights_judges_frames_as_well_as_slices(segmenter,
     np.testing.assert_allclose(stack.presence, fitted.presence_of(stack.evidence), rtol=1e-6)
 
 
+def test_each_frame_reads_the_supports_most_like_it(segmenter):
+    prepared = segmenter.prepare(support(pairs=6))
+    choosing, images = segmenter.reading(1), sweep()
+    frames, read = follow(started(choosing, prepared, "proxy_only"), images), []
+    for image, frame in zip(images, frames, strict=True):
+        own = choosing.read_by(segmenter.encode(image[None], WINDOW), prepared)
+        assert_same(frame, started(segmenter, prepared.supports(own), "proxy_only").step(image))
+        read.append(own)
+    assert {len(own) for own in read} <= {2}, "as many as objects, so that each can be shown"
+    every = follow(started(segmenter, prepared, "proxy_only"), images)
+    assert max(difference(one, other) for one, other in zip(frames, every, strict=True)) > 1e-4
+
+
 def test_what_comes_later_changes_nothing_before(segmenter, prepared):
     images = sweep()
     changed = images.copy()
