@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.gaps import fill_gaps
-from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_over_slices, smooth_slice
+from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_slice
 from ProxyPromptSegmentLib.remedies import Note
 
 THRESHOLD = 0.5
@@ -92,7 +92,10 @@ class SegmentResult:
         across_slices: Whether masks use neighbouring slices; see `postprocess`.
         fill_gaps: Whether empty slices between slices that show an object are filled where the mask itself supports
             it, see `gaps`; only with ``across_slices``.
-        evidence: What presence and quality were estimated from, float32 ``(S, N, E)``; NaN for unfinished slices.
+        evidence: What presence and quality were estimated from, float32 ``(S, N, E)``; NaN for unfinished slices and
+            for objects in tiles.
+        thin: For each object whether it is thin, such as a vessel. It lies elsewhere on the next slice and a gap tears
+            it apart, so neither are its slices averaged nor its small components removed; empty means that none is.
     """
 
     objects: tuple[str, ...]
@@ -106,6 +109,7 @@ class SegmentResult:
     across_slices: bool = True
     fill_gaps: bool = True
     evidence: np.ndarray | None = None
+    thin: tuple[bool, ...] = ()
 
     def gated_probability(self) -> np.ndarray:
         """Return the probability of each voxel times the presence of the object; float32 ``(S, N, H, W)``.
@@ -118,8 +122,14 @@ class SegmentResult:
         """Return one slice of `gated_probability`, so that a long volume need not be copied."""
         if not self.across_slices:
             return self.probability[index] * self.presence[index][:, None, None]
-        presence = smooth_slice(self.presence, self.done, index)
-        return smooth_slice(self.probability, self.done, index) * presence[:, None, None]
+        return self._smooth(self.probability, index) * self._smooth(self.presence, index)[:, None, None]
+
+    def _smooth(self, values: np.ndarray, index: int) -> np.ndarray:
+        """Return one slice of values ``(S, N, ...)``, averaged with its neighbours except for thin objects."""
+        smooth = smooth_slice(values, self.done, index)
+        for number in np.flatnonzero(self.thin):
+            smooth[number] = values[index, number]
+        return smooth
 
     def slice_masks(self, index: int, threshold: float = THRESHOLD) -> np.ndarray:
         """Return the masks of one slice, uint8 ``(N, H, W)``, smoothed with its finished neighbours.
@@ -135,7 +145,7 @@ class SegmentResult:
             index: Index of the slice.
             masks: Its masks ``(N, H, W)``.
         """
-        presence = smooth_slice(self.presence, self.done, index)
+        presence = self._smooth(self.presence, index)
         shown = masks.any(axis=(-2, -1))
         return confidence_of(shown, self.quality[index] * _kept(presence, self.presence[index]), presence)
 
@@ -157,7 +167,7 @@ class SegmentResult:
         if not self.across_slices:
             return masks, filled
         for number in range(len(self.objects)):
-            whole = bool(self.one_piece) and self.one_piece[number]
+            whole = bool(self.one_piece) and self.one_piece[number] and not any(self.thin[number : number + 1])
             if whole:
                 masks[:, number] = drop_small_parts(masks[:, number])
             if self.fill_gaps:
@@ -168,7 +178,9 @@ class SegmentResult:
 
     def _ungated(self, number: int, threshold: float, whole: bool, index: int) -> np.ndarray:
         """Return one object's mask on one slice without its presence, bool ``(H, W)``."""
-        mask = smooth_slice(self.probability[:, number], self.done, index) > threshold
+        alone = any(self.thin[number : number + 1])
+        of_object = self.probability[:, number]
+        mask = (of_object[index] if alone else smooth_slice(of_object, self.done, index)) > threshold
         return drop_small_parts(mask[None])[0] > 0 if whole else mask
 
     def confidence(self, masks: np.ndarray | None = None) -> np.ndarray:
@@ -178,7 +190,7 @@ class SegmentResult:
             masks: Masks ``(S, N, H, W)``; by default those at the default threshold.
         """
         # Averaged even without `across_slices`: a slice next to one without the object is less certain.
-        smooth = smooth_over_slices(self.presence, self.done)
+        smooth = np.stack([self._smooth(self.presence, index) for index in range(len(self.done))])
         shown = (self.masks() if masks is None else masks).any(axis=(-2, -1))
         return confidence_of(shown, self.quality * _kept(smooth, self.presence), smooth)
 
@@ -215,6 +227,7 @@ def empty_result(
     shape: tuple[int, int],
     one_piece: tuple[bool, ...] = (),
     across_slices: bool = True,
+    thin: tuple[bool, ...] = (),
 ) -> SegmentResult:
     """Return a result without finished slices.
 
@@ -224,6 +237,7 @@ def empty_result(
         shape: Rows and columns of a slice.
         one_piece: See `SegmentResult`.
         across_slices: See `SegmentResult`.
+        thin: See `SegmentResult`.
     """
     return SegmentResult(
         objects=objects,
@@ -233,5 +247,6 @@ def empty_result(
         done=np.zeros(count, bool),
         one_piece=one_piece,
         across_slices=across_slices,
+        thin=thin,
         evidence=np.full((count, len(objects), len(EVIDENCE)), np.nan, np.float32),
     )

@@ -12,7 +12,6 @@ import numpy as np
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, MOST_SUPPORT_TILES, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
-from ProxyPromptSegmentLib.inference.tiling.stack import whole_pieces
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pieces import one_piece
@@ -117,9 +116,9 @@ class Steps:
     def empty(
         self, count: int, shape: tuple[int, int], across_slices: bool, plan: TilePlan | None = None
     ) -> SegmentResult:
-        """Return a result of ``count`` slices of ``shape``, none of them segmented; thin objects keep small parts."""
-        pieces = self._whole if plan is None else whole_pieces(self._whole, plan)
-        return empty_result(self.full.objects, count, shape, pieces, across_slices)
+        """Return a result of ``count`` slices of ``shape``, none of them segmented."""
+        thin = () if plan is None else plan.thin
+        return empty_result(self.full.objects, count, shape, self._whole, across_slices, thin)
 
     def check(self, *values: np.ndarray) -> None:
         """Raise an error for values that overflowed in half precision.

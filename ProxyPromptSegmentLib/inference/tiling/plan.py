@@ -53,7 +53,7 @@ class TilePlan:
         choice: The user's choice.
         needed: For each object whether it is too thin or too small for whole slices.
         tiled: For each object whether it is segmented in tiles.
-        thin: For each object whether it is thin, so that its small parts belong to it.
+        thin: For each object whether it is thin, see `SegmentResult`.
         whole_dice: For each object the Dice that a perfect prediction of whole slices reaches on the supports.
         tiled_dice: The same in tiles of this magnification.
         magnification: How many times larger a tile shows a structure than a whole slice does; 1 without tiles.

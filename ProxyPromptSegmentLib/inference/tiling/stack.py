@@ -93,12 +93,9 @@ class Planned:
                 return
             result.probability[index, objects] = tiled.probability
             result.presence[index, objects], result.quality[index, objects] = tiled.presence, tiled.quality
+            if result.evidence is not None:
+                result.evidence[index, objects] = np.nan
             result.done[index] = True
-
-
-def whole_pieces(pieces: Sequence[bool], plan: TilePlan) -> tuple[bool, ...]:
-    """Return for each object whether its small parts are removed: not from thin ones, which a gap tears apart."""
-    return tuple(one and not thin for one, thin in zip(pieces, plan.thin, strict=True))
 
 
 def segment_stack(
@@ -128,8 +125,8 @@ def segment_stack(
     """
     window, shape = window or intensity_window(images), (images.shape[1], images.shape[2])
     plan = plan_for(segmenter, support, shape, spacing_mm, choice)
-    pieces = whole_pieces(one_piece(support), plan)
-    result = empty_result(support.objects, len(images), shape, pieces, segmenter.across_slices)
+    pieces = one_piece(support)
+    result = empty_result(support.objects, len(images), shape, pieces, segmenter.across_slices, plan.thin)
     result.notes += plan.notes()
     tiler = None
     if plan.in_tiles:
