@@ -45,7 +45,7 @@ def test_a_perfect_network_finds_a_vessel_tree_in_tiles_and_not_in_whole_slices(
     assert tiled[1] >= 0.85
     assert "overlapping tiles" in tiled[0].notes[0].text
     assert tiled[0].presence[0, 0] > 0.99
-    assert tiled[0].quality[0, 0] == pytest.approx(1.0)
+    assert tiled[0].quality[0, 0] > 0.99
     assert tiled[0].confidence()[0, 0] > 0.99
 
 

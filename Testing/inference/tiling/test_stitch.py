@@ -102,13 +102,13 @@ def test_quality_is_that_of_the_tiles_which_draw_something():
     assert stitched([flat(0.0, 0.0, quality=0.3)] * len(GRID)).quality[0] == pytest.approx(0.3, abs=1e-3)
 
 
-def test_confidence_of_a_stitched_slice_is_its_quality_times_its_presence():
+def test_confidence_in_a_stitched_mask_is_that_of_the_tiles_which_draw_it():
     result = empty_result(("vessel",), 1, GRID.shape, across_slices=False)
     found = stitched([flat(0.9, 0.8, quality=0.7)] * len(GRID))
     result.probability[0], result.presence[0], result.quality[0] = found.probability, found.presence, found.quality
     result.done[0] = True
     assert result.masks().all()
-    assert result.confidence()[0, 0] == pytest.approx(0.7 * 0.8, abs=1e-5)
+    assert result.confidence()[0, 0] == pytest.approx(0.7, abs=1e-5)
 
 
 def test_objects_are_stitched_apart():
