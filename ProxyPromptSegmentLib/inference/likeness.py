@@ -7,6 +7,8 @@ contrast and brightness of the whole count little.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.nn import functional
 
@@ -38,7 +40,7 @@ def distances(features: ImageFeatures, support: PreparedSupport) -> torch.Tensor
 
     The mean distance of each cell to the nearest of the other slice, both ways.
     """
-    side = features.top.shape[-1]
+    side = math.isqrt(support.features.shape[-1])  # smaller than the targets' where a generator pools its keys
     own, covered = coarse(features.top, features.valid)
     others, seen = coarse(support.features.unflatten(-1, (side, side)), support.valid.unflatten(-1, (side, side)))
     own = own[:, covered[0]]  # slices that are embedded together have the same size

@@ -30,18 +30,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2  # 2: tensors may be stored in 8 bits
+OLDEST_FULL_FORMAT = 1  # says everything that later ones say
 # Modules of a backbone with the official weights; adapters in them, and all other modules, belong to this project.
 _BASE_PREFIXES = ("backbone.sam.", "backbone.sam2.")
 
 
-def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+def save_checkpoint(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], eight_bit: bool = False
+) -> str:
     """Write a checkpoint and return its SHA-256.
 
     Args:
         path: Where it goes; moved into place last.
         tensors: Named tensors.
         metadata: Everything that rebuilds the model; JSON values only.
+        eight_bit: Store large tensors in 8 bits per value, see `eight_bit`.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -49,7 +53,12 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    text = json.dumps({"format": FORMAT, "version": __version__, **metadata}, sort_keys=True)
+    from ProxyPromptSegmentLib.networks.eight_bit import to_eight_bit
+
+    # Files without 8 bits stay readable by earlier versions.
+    text = json.dumps({"format": FORMAT if eight_bit else 1, "version": __version__, **metadata}, sort_keys=True)
+    if eight_bit:
+        tensors = to_eight_bit(tensors)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +89,8 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
     """
     from safetensors import SafetensorError, safe_open
 
+    from ProxyPromptSegmentLib.networks.eight_bit import from_eight_bit
+
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}; give the path of a .safetensors file")
     if expected_sha256 is not None and (found := weights_sha256(path)) != expected_sha256:
@@ -97,7 +108,7 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
                 raise CheckpointError(f"{path} is not a checkpoint of ProxyPromptSegment: its metadata is invalid")
             if metadata.get("format", 0) > FORMAT:
                 raise CheckpointError(f"{path} was written by a newer version; update ProxyPromptSegment")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors = from_eight_bit({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     return tensors, metadata
@@ -220,7 +231,7 @@ def load_model(
     else:
         path = model
     tensors, metadata = read_checkpoint(path, expected_sha256)
-    if metadata.get("format", 0) < FORMAT:
+    if metadata.get("format", 0) < OLDEST_FULL_FORMAT:
         logger.warning(
             "%s was written by an older version of ProxyPromptSegment (format %s, now %s); what it does not say is "
             "taken as it was then. Compare its results, or train it again",

@@ -130,7 +130,9 @@ def build_model(
         made = Sam2Backbone(backbone, generator.memory_bridge, generator.reduce == "pair_merge")
         modules, targets = made.sam2, (SAM2_ENCODER, SAM2_DECODER)
     else:
-        made = SamBackbone(backbone)
+        # The size tells which of its two image encoders a checkpoint of the compact model has.
+        sized = compact and (generator.grid, generator.channels) != (64, 256)
+        made = SamBackbone(backbone, {"image_size": generator.image_size} if sized else None)
         modules, targets = made.sam, None
     if base is not None:
         _fill(modules, base, backbone)

@@ -13,6 +13,12 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import torch
 
 
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """Join what every part has; None if one has not."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if len(known) == len(parts) else None
+
+
 @dataclass(kw_only=True)
 class ImageFeatures:
     """The image embedding of ``B`` slices.
@@ -22,17 +28,25 @@ class ImageFeatures:
         positions: Positional encoding of the grid, ``(C, g, g)``; the backbone's own.
         valid: Positions that are not padding, bool ``(B, g, g)``.
         high_res: Finer features of SAM 2's decoder, or None.
+        depth: Position of each slice along its volume, -1 to 1, ``(B,)``; None where it is not known.
     """
 
     top: torch.Tensor
     positions: torch.Tensor
     valid: torch.Tensor
     high_res: tuple[torch.Tensor, ...] | None = None
+    depth: torch.Tensor | None = None
 
     def select(self, index: slice | list[int] | torch.Tensor) -> ImageFeatures:
         """Select some of the ``B`` slices."""
         high_res = None if self.high_res is None else tuple(level[index] for level in self.high_res)
-        return ImageFeatures(top=self.top[index], positions=self.positions, valid=self.valid[index], high_res=high_res)
+        return replace(
+            self,
+            top=self.top[index],
+            valid=self.valid[index],
+            high_res=high_res,
+            depth=None if self.depth is None else self.depth[index],
+        )
 
     @staticmethod
     def concatenate(parts: list[ImageFeatures]) -> ImageFeatures:
@@ -46,6 +60,7 @@ class ImageFeatures:
             positions=parts[0].positions,
             valid=torch.cat([part.valid for part in parts]),
             high_res=high_res,
+            depth=_joined([part.depth for part in parts]),
         )
 
 
@@ -59,6 +74,7 @@ class Prompt:
         memory: Tokens for SAM 2's memory attention, ``(B, N, T, C)``.
         presence: Logit that the object is in the slice at all, ``(B, N)``.
         prior: Probability read straight from the supports' masks, ``(B, N, g, g)``; shown, and trained.
+        mask: Logits of a mask to start from, ``(B, N, 4g, 4g)``: SAM's own mask prompt.
         names: The ``N`` objects.
     """
 
@@ -67,19 +83,12 @@ class Prompt:
     memory: torch.Tensor | None = None
     presence: torch.Tensor | None = None
     prior: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
     names: tuple[str, ...] = ()
 
     def with_points(self, tokens: torch.Tensor) -> Prompt:
         """Add SAM's own prompt tokens ``(B, N, t, C)``, a click that corrects a proxy prompt."""
-        sparse = tokens if self.sparse is None else torch.cat([self.sparse, tokens], dim=2)
-        return Prompt(
-            sparse=sparse,
-            dense=self.dense,
-            memory=self.memory,
-            presence=self.presence,
-            prior=self.prior,
-            names=self.names,
-        )
+        return replace(self, sparse=tokens if self.sparse is None else torch.cat([self.sparse, tokens], dim=2))
 
 
 @dataclass(kw_only=True)
@@ -135,10 +144,11 @@ class PreparedSupport:
     """All that a prompt needs from the supports; computed once, kept, and independent of the target.
 
     Attributes:
-        features: F_sup, ``(K, C, P)``.
+        features: F_sup, ``(K, C, P)``; ``P`` is smaller where the generator pools its keys.
         aggregated: A_agg, ``(K, N, C, P)``.
         occupancy: Share of each position that the object fills, ``(K, N, P)``.
         valid: Positions that are not padding, bool ``(K, P)``.
+        depth: Position of each support along its volume, -1 to 1, ``(K,)``; None where one is not known.
         names: The ``N`` objects.
         one_piece: For each object whether the supports show it in one piece; empty where nobody looked.
     """
@@ -147,6 +157,7 @@ class PreparedSupport:
     aggregated: torch.Tensor
     occupancy: torch.Tensor
     valid: torch.Tensor
+    depth: torch.Tensor | None = None
     names: tuple[str, ...] = ()
     one_piece: tuple[bool, ...] = ()
 
@@ -168,6 +179,7 @@ class PreparedSupport:
             aggregated=self.aggregated[index],
             occupancy=self.occupancy[index],
             valid=self.valid[index],
+            depth=None if self.depth is None else self.depth[index],
         )
 
     @staticmethod
@@ -178,6 +190,7 @@ class PreparedSupport:
             aggregated=torch.cat([part.aggregated for part in parts]),
             occupancy=torch.cat([part.occupancy for part in parts]),
             valid=torch.cat([part.valid for part in parts]),
+            depth=_joined([part.depth for part in parts]),
             names=parts[0].names,
         )
 
@@ -297,7 +310,7 @@ class PromptGenerator(Protocol):
         Args:
             features: ``B`` embedded targets.
             support: The prepared supports.
-            chosen: Indices of the supports that each target reads, ``(B, k)``; None means all of them.
+            chosen: Indices of the supports that each target reads, ``(B, k)``, below 0 for none; None means all.
         """
 
     def why(self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,7 @@ class Architecture:
         weights: Parameters, in millions.
         working: Memory that one slice needs in the encoder, in bytes. SAM's global attention holds three maps of heads
             x 4096 x 4096 floats; for the others it is a guess.
+        key_pool: Side in positions of the squares over which the Selective Map's keys are averaged.
     """
 
     encode: float
@@ -52,6 +53,7 @@ class Architecture:
     fine: int = 0
     weights: float = 0.0
     working: int = 0
+    key_pool: int = 1
 
     @property
     def embedding_bytes(self) -> int:
@@ -62,7 +64,8 @@ class Architecture:
     def selective_map(self, pairs: int, objects: int) -> float:
         """Return the GFLOP of the Selective Map of one slice: similarity to all support positions, and the readout."""
         positions = self.grid * self.grid
-        return 2e-9 * positions * positions * pairs * (self.channels + objects * (self.channels + 1))
+        keys = positions // self.key_pool**2
+        return 2e-9 * positions * keys * pairs * (self.channels + objects * (self.channels + 1))
 
     @property
     def logits(self) -> int:

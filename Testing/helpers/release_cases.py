@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 
-CONFIG = {"image_size": 128, "grid": 16, "channels": 128}
+CONFIG = {"image_size": 256, "grid": 32, "channels": 128}
 
 
 class Release:

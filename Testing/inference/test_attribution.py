@@ -59,6 +59,8 @@ class PatchModel(EchoModel):
         super().__init__()
         self.backbone = PatchBackbone(keeps_aspect)
         self.generator.config = tiny_config(selection=selection)
+        self.generator.depth_scale = None
+        self.generator._coordinates = lambda *args: ProxyPromptGenerator._coordinates(self.generator, *args)
         self.generator.why = lambda *args: ProxyPromptGenerator.why(self.generator, *args)
 
 

@@ -23,7 +23,7 @@ from torchvision_guard import ensure_torchvision_importable
 
 ensure_torchvision_importable()
 WIDTHS = {"vim": 192, "vit_b": 768, "resnet50": 1024, "vit_compact": 192, "resnet_compact": 192}
-COMPACT_WIDTHS = {"vim": 64, "vit_b": 768, "resnet50": 1024, "vit_compact": 64, "resnet_compact": 64}
+COMPACT_WIDTHS = {"vim": 96, "vit_b": 768, "resnet50": 1024, "vit_compact": 96, "resnet_compact": 96}
 COMPACT_ENCODERS = ("vit_compact", "resnet_compact")
 
 
@@ -191,13 +191,13 @@ def test_every_parameter_of_an_encoder_is_moved(encoder):
 def test_the_compact_model_runs_with_each_encoder(encoder):
     torch.manual_seed(0)
     model = build_model("sam-compact", dataclasses.replace(COMPACT, encoder=encoder)).eval()
-    images, masks = torch.rand(1, 3, 128, 128), torch.zeros(1, 2, 128, 128)
+    images, masks = torch.rand(1, 3, 256, 256), torch.zeros(1, 2, 256, 256)
     masks[:, 0, 30:60, 30:60], masks[:, 1, 80:100, 20:90] = 1, 1
     with torch.inference_mode():
         support = model.prepare(images, masks, ("left", "right"))
         decoded, prompt = model.predict(model.backbone.encode(images), support)
     assert model.generator.contextual_encoder.embed_dim == COMPACT_WIDTHS[encoder]
-    assert decoded.logits.shape == (1, 2, 64, 64) and torch.isfinite(decoded.logits).all()
+    assert decoded.logits.shape == (1, 2, 128, 128) and torch.isfinite(decoded.logits).all()
     assert prompt.sparse.shape == (1, 2, 16, 128)
     assert (support.aggregated[:, 0] - support.aggregated[:, 1]).abs().max() > 1e-4  # the mask is seen
 
@@ -216,7 +216,7 @@ def test_settings_that_were_written_before_there_was_a_choice_mean_vision_mamba(
 def test_a_model_with_another_encoder_is_saved_and_loaded_with_its_running_means(encoder, tmp_path):
     torch.manual_seed(0)
     model = build_model("sam-compact", dataclasses.replace(COMPACT, encoder=encoder)).train()
-    images, masks = torch.rand(2, 3, 128, 128), torch.zeros(2, 1, 128, 128)
+    images, masks = torch.rand(2, 3, 256, 256), torch.zeros(2, 1, 256, 256)
     masks[..., 30:90, 40:80] = 1
     with torch.no_grad():
         model.prepare(images, masks)  # moves the running means, where there are any

@@ -31,6 +31,7 @@ WITHOUT_GRADIENT = (
     "backbone.sam.prompt_encoder.not_a_point_embed.",
     "backbone.sam.prompt_encoder.no_mask_embed.",
     "backbone.sam.prompt_encoder.mask_downscaling.",
+    "generator.depth_scale",  # an episode without positions along a volume
 )
 
 
@@ -74,16 +75,17 @@ def test_every_preset_runs_on_the_compact_backbone(preset):
     torch.manual_seed(0)
     model = build_model("sam-compact", preset).eval()
     with torch.inference_mode():
-        images, masks = torch.rand(2, 3, 128, 128), torch.zeros(2, 2, 128, 128)
+        images, masks = torch.rand(2, 3, 256, 256), torch.zeros(2, 2, 256, 256)
         masks[:, 0, 30:60, 30:60], masks[:, 1, 80:100, 20:90] = 1, 1
         features = model.backbone.encode(images)
         support = model.generator.prepare(features, images, masks, ("left", "right"))
         decoded, prompt = model.predict(features.select([0]), support)
-    assert decoded.logits.shape == (1, 2, 64, 64)
+    assert decoded.logits.shape == (1, 2, 128, 128)
     assert decoded.quality.shape == (1, 2)
     assert prompt.names == ("left", "right")
     assert torch.isfinite(decoded.logits).all()
-    assert prompt.sparse.shape == (1, 2, 16, 128)
+    tokens = 16 if preset == "compact" else 64
+    assert prompt.sparse.shape == (1, 2, tokens, 128)
     assert (prompt.dense is not None) == (prompt.presence is not None) == (preset == "compact")
 
 
@@ -264,7 +266,7 @@ def gradients(model, episode):
 def test_one_episode_moves_every_parameter_except_the_parts_of_sam_that_are_not_used():
     torch.manual_seed(0)
     model = build_model("sam-compact", "compact").train()
-    found = gradients(model, random_episode(size=128))
+    found = gradients(model, random_episode(size=256))
     assert all(p.requires_grad for p in model.parameters())
     still = {name for name, size in found.items() if not size}
     expected = {name for name in found if name.startswith(WITHOUT_GRADIENT)}

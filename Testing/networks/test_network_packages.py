@@ -25,7 +25,7 @@ masks[:, 10:25, 10:25] = 1
 sitk.WriteImage(sitk.GetImageFromArray(image), "case.nrrd")
 sitk.WriteImage(sitk.GetImageFromArray(masks), "masks.nrrd")
 done = main("segment --support case.nrrd masks.nrrd --target case.nrrd --output out.seg.nrrd --quiet".split())
-assert done == 0, done
+assert done in (0, 9), done  # noise may show nothing
 """
 
 

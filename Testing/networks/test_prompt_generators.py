@@ -197,4 +197,4 @@ class TestWithoutColorization(GeneratorContract):
 def test_a_prompt_has_no_other_parts():
     from ProxyPromptSegmentLib.networks.protocols import Prompt
 
-    assert {item.name for item in dataclasses.fields(Prompt)} == {*PARTS, "names"}
+    assert {item.name for item in dataclasses.fields(Prompt)} == {*PARTS, "mask", "names"}

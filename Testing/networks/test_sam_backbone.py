@@ -108,7 +108,7 @@ def test_decoding_one_target_is_the_packages_own_forward(backbone, objects, kind
 
 
 def test_a_prompt_without_any_part_is_refused(backbone):
-    with pytest.raises(UsageError, match="neither"):
+    with pytest.raises(UsageError, match="the prompt has none"):
         backbone.decode(features(backbone, 1), Prompt())
 
 
@@ -201,6 +201,13 @@ def test_sams_statistics_are_the_packages():
 def test_the_compact_backbone_has_stride_eight():
     torch.manual_seed(0)
     made = SamBackbone("sam-compact").eval()
-    assert (made.image_size, made.grid, made.channels) == (128, 16, 128)
+    assert (made.image_size, made.grid, made.channels) == (256, 32, 128)
     with torch.inference_mode():
-        assert made.encode(torch.rand(1, 3, 128, 128)).top.shape == (1, 128, 16, 16)
+        assert made.encode(torch.rand(1, 3, 256, 256)).top.shape == (1, 128, 32, 32)
+
+
+def test_a_compact_checkpoint_of_the_first_version_gets_its_own_encoder():
+    first = SamBackbone("sam-compact", {"image_size": 128}).sam.image_encoder
+    now = SamBackbone("sam-compact").sam.image_encoder
+    assert hasattr(first, "stages") and not hasattr(first, "trunk")
+    assert hasattr(now, "trunk") and not hasattr(now, "stages")

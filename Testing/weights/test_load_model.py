@@ -52,7 +52,7 @@ def test_a_generators_file_holds_nothing_of_the_official_weights(release) -> Non
 
 @needs_sam2
 def test_sam_2s_bridge_into_the_memory_is_part_of_a_generator(tmp_path) -> None:
-    config = tiny_config(**CONFIG, prompt="memory")
+    config = tiny_config(image_size=128, grid=16, channels=128, prompt="memory")
     model = build_model("sam2-compact", config, lora_rank=2)
     names = own_tensors(model.state_dict()).keys()
     official = {name for name in model.state_dict() if name.startswith("backbone.sam2.") and "lora_" not in name}

@@ -7,6 +7,7 @@ References:
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
     "medsam-vit-b": (768, 12, 12, (2, 5, 8, 11)),
 }
 COMPACT_NAME = "sam-compact"
+FIRST_COMPACT_SIZE = 128  # pixels; up to it, the encoder is the first version's, trained from scratch
 SAM_NAMES = (*VIT_SIZES, COMPACT_NAME)
 
 # SAM's own statistics, on 0..255. MedSAM was trained on images in 0..1 without them; the compact model on
@@ -43,6 +45,17 @@ def _normalisation(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
 
 
+def _compact_encoder(size: int, channels: int) -> nn.Module:
+    """Build the compact model's image encoder; files of the first version have another one, at 128 pixels."""
+    if size <= FIRST_COMPACT_SIZE:
+        from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
+
+        return CompactImageEncoder(img_size=size, out_channels=channels)
+    from ProxyPromptSegmentLib.networks.backbones.pyramid_encoder import PyramidImageEncoder
+
+    return PyramidImageEncoder(img_size=size, channels=channels)
+
+
 def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Module:
     """Build `segment_anything.modeling.Sam` with random weights.
 
@@ -58,11 +71,9 @@ def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Mo
     modeling = segment_anything_modeling()
     encoder: nn.Module
     if name == COMPACT_NAME:
-        from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
-
-        options = {"image_size": 128, "channels": 128, "mlp_dim": 256, **(compact or {})}
+        options = {"image_size": 256, "channels": 128, "mlp_dim": 256, **(compact or {})}
         size, channels, stride = options["image_size"], options["channels"], 8
-        encoder = CompactImageEncoder(img_size=size, out_channels=channels)
+        encoder = _compact_encoder(size, channels)
         heads, mlp_dim = 4, options["mlp_dim"]
     else:
         size, channels, stride = 1024, 256, 16
@@ -149,49 +160,70 @@ class SamBackbone(nn.Module):
 
     def positions(self) -> torch.Tensor:
         """Return SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
-        return self.sam.prompt_encoder.get_dense_pe()[0]
+        with torch.autocast(self.mean.device.type, enabled=False):  # angles of many turns, which bfloat16 cannot hold
+            return self.sam.prompt_encoder.get_dense_pe()[0]
 
     def decode(self, features: ImageFeatures, prompt: Prompt) -> Decoded:
         """Run SAM's mask decoder for all targets and objects at once; single-mask output (token 0).
+
+        Args:
+            features: ``B`` embedded targets.
+            prompt: ``sparse``, ``dense`` or ``mask``, or several of them, for ``B`` targets and ``N`` objects.
+
+        Returns:
+            Logits ``(B, N, 4g, 4g)`` and estimated IoU ``(B, N)``.
+
+        Raises:
+            UsageError: If the prompt has no part that SAM's decoder reads.
+        """
+        logits, quality = self.decode_masks(features, prompt, (0,))
+        return Decoded(logits=logits[:, :, 0], quality=quality[:, :, 0])
+
+    def decode_masks(
+        self, features: ImageFeatures, prompt: Prompt, outputs: Sequence[int] = (0, 1, 2, 3)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the decoder and return some of its masks: 0 is the single mask, 1 to 3 are three readings of a click.
 
         The package's ``predict_masks`` pairs one image with many prompts and cannot pair ``B`` images with
         ``N`` prompts each; this is the same computation with the images repeated beforehand.
 
         Args:
             features: ``B`` embedded targets.
-            prompt: ``sparse`` and/or ``dense`` for ``B`` targets and ``N`` objects.
+            prompt: As in `decode`.
+            outputs: Indices of the mask tokens.
 
         Returns:
-            Logits ``(B, N, 4g, 4g)`` and estimated IoU ``(B, N)``.
+            Logits ``(B, N, len(outputs), 4g, 4g)`` and estimated IoU ``(B, N, len(outputs))``.
 
         Raises:
-            UsageError: If the prompt has neither sparse nor dense part.
+            UsageError: If the prompt has no part that SAM's decoder reads.
         """
         decoder, encoder = self.sam.mask_decoder, self.sam.prompt_encoder
-        leading = prompt.sparse if prompt.sparse is not None else prompt.dense
-        if leading is None:
-            raise UsageError("SAM's decoder needs a sparse or a dense prompt; the prompt has neither")
-        batch, objects = leading.shape[:2]
+        parts = [part for part in (prompt.sparse, prompt.dense, prompt.mask) if part is not None]
+        if not parts:
+            raise UsageError("SAM's decoder needs a sparse, a dense or a mask prompt; the prompt has none")
+        batch, objects = parts[0].shape[:2]
         count = batch * objects
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).unsqueeze(0).expand(count, -1, -1)
         if prompt.sparse is not None:
             tokens = torch.cat([tokens, prompt.sparse.flatten(0, 1)], dim=1)
         image = features.top.repeat_interleave(objects, dim=0)
-        if prompt.dense is None:
-            image = image + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        else:
+        if prompt.dense is not None:
             image = image + prompt.dense.flatten(0, 1)
+        if prompt.mask is not None:
+            image = image + encoder.mask_downscaling(prompt.mask.flatten(0, 1).unsqueeze(1))
+        if prompt.dense is None and prompt.mask is None:
+            image = image + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         positions = features.positions.unsqueeze(0).expand(count, -1, -1, -1)
         hidden, image_out = decoder.transformer(image, positions, tokens)
         grid = image.shape[-1]
         image_out = image_out.transpose(1, 2).reshape(count, -1, grid, grid)
         upscaled = decoder.output_upscaling(image_out)
-        kernel = decoder.output_hypernetworks_mlps[0](hidden[:, 1])
-        logits = torch.einsum("bc,bchw->bhw", kernel, upscaled)
-        quality = decoder.iou_prediction_head(hidden[:, 0])[:, 0]
-        return Decoded(
-            logits=logits.reshape(batch, objects, *logits.shape[-2:]), quality=quality.reshape(batch, objects)
-        )
+        kernels = torch.stack([decoder.output_hypernetworks_mlps[n](hidden[:, 1 + n]) for n in outputs], dim=1)
+        logits = torch.einsum("bmc,bchw->bmhw", kernels, upscaled)
+        scores = decoder.iou_prediction_head(hidden[:, 0])
+        quality = torch.stack([scores[:, n] for n in outputs], dim=1)  # a list as an index would wait for the host
+        return logits.unflatten(0, (batch, objects)), quality.unflatten(0, (batch, objects))
 
     def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Embed clicks as SAM does.

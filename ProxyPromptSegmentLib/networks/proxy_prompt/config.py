@@ -52,6 +52,10 @@ class ProxyPromptConfig:
         memory_bridge: How SAM 2's memory attention is given the tokens, see `MemoryBridge`.
         mask_prior: Whether the supports' masks are read through the map as well.
         presence: Whether a presence logit is predicted.
+        key_pool: Side in positions of the squares over which keys and values of the Selective Map are averaged; 1 is
+            the paper.
+        ccm_pool: The same for the tokens that enter the CCM.
+        depth: Whether the relative position of a slice along its volume is one more coordinate of Eq. 6.
     """
 
     image_size: int = 1024
@@ -78,6 +82,9 @@ class ProxyPromptConfig:
     memory_bridge: str = "linear"
     mask_prior: bool = False
     presence: bool = False
+    key_pool: int = 1
+    ccm_pool: int = 1
+    depth: bool = False
 
     def __post_init__(self) -> None:
         """Reject values that are not among the choices.
@@ -88,6 +95,9 @@ class ProxyPromptConfig:
         for key, allowed in CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise UsageError(f"{key} is '{getattr(self, key)}'; allowed are {', '.join(allowed)}")
+        for key in ("key_pool", "ccm_pool"):
+            if getattr(self, key) < 1 or self.grid % getattr(self, key):
+                raise UsageError(f"{key} is {getattr(self, key)}; it must divide the grid of {self.grid}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as in a checkpoint."""
@@ -117,27 +127,44 @@ class ProxyPromptConfig:
 
 PAPER = ProxyPromptConfig()
 ROBUST = dataclasses.replace(PAPER, reduce="pair_merge", positions="sam_dense", cbam_residual=True)
-# Scaled down to 128 pixels and a 16x16 grid; every departure from the paper is named in the model card.
+# Scaled down to 256 pixels and a 32x32 grid; every departure from the paper is named in the model card.
 COMPACT = ProxyPromptConfig(
-    image_size=128,
-    grid=16,
+    image_size=256,
+    grid=32,
     channels=128,
-    vim_dim=64,
+    vim_dim=96,
     vim_depth=2,
     vim_state=8,
-    bridge_width=64,
+    bridge_width=96,
     cbam_residual=True,
-    ccm_width=96,
+    ccm_width=128,
     ccm_heads=4,
-    ccm_ffn=128,
+    ccm_ffn=256,
     reduce="pair_merge",
     positions="sam_dense",
     prompt="both",
     mask_prior=True,
     presence=True,
+    key_pool=2,
+    ccm_pool=2,
+    depth=True,
 )
-# The same for SAM 2: the tokens go into memory attention and keep an 8x8 grid; presence is the decoder's own score.
-COMPACT_MEMORY = dataclasses.replace(COMPACT, prompt="memory_and_dense", ccm_blocks=2, presence=False)
+# For SAM 2: the tokens go into memory attention and keep an 8x8 grid; presence is the decoder's own score.
+COMPACT_MEMORY = dataclasses.replace(
+    COMPACT,
+    image_size=128,
+    grid=16,
+    vim_dim=64,
+    bridge_width=64,
+    ccm_width=96,
+    ccm_ffn=128,
+    ccm_blocks=2,
+    prompt="memory_and_dense",
+    presence=False,
+    key_pool=1,
+    ccm_pool=1,
+    depth=False,
+)
 PAPER_MEMORY = dataclasses.replace(PAPER, prompt="memory")
 ROBUST_MEMORY = dataclasses.replace(ROBUST, prompt="memory")
 PRESETS = {

@@ -56,7 +56,7 @@ class ProxyPromptGenerator(nn.Module):
         )
         self.colorization = (
             ContextualColorization(
-                config.grid,
+                config.grid // config.ccm_pool,
                 config.channels,
                 config.ccm_width,
                 config.ccm_blocks,
@@ -74,6 +74,8 @@ class ProxyPromptGenerator(nn.Module):
             if config.presence
             else None
         )
+        # A tenth of the coordinate's factor, so that a step of the optimiser changes it as it changes the features.
+        self.depth_scale = nn.Parameter(torch.tensor(0.3)) if config.depth else None
 
     def prepare(
         self, features: ImageFeatures, images: torch.Tensor, masks: torch.Tensor, names: tuple[str, ...] = ()
@@ -92,12 +94,19 @@ class ProxyPromptGenerator(nn.Module):
         joined = torch.cat([(repeated - 0.5) / 0.25, masks.unsqueeze(2)], dim=2).flatten(0, 1)
         context = self.contextual_encoder(joined).unflatten(0, (supports, objects))
         aggregated = self.bridge(features.top, context)
-        occupancy = functional.adaptive_avg_pool2d(masks, self.config.grid)
+        pool = self.config.key_pool
+        occupancy = functional.adaptive_avg_pool2d(masks, self.config.grid // pool)
+        keys, valid = features.top, features.valid
+        if pool > 1:
+            keys = functional.avg_pool2d(keys, pool)
+            aggregated = functional.avg_pool2d(aggregated.flatten(0, 1), pool).unflatten(0, (supports, objects))
+            valid = functional.max_pool2d(valid.float().unsqueeze(1), pool)[:, 0] > 0
         return PreparedSupport(
-            features=features.top.flatten(2),
+            features=keys.flatten(2),
             aggregated=aggregated.flatten(3),
             occupancy=occupancy.flatten(2),
-            valid=features.valid.flatten(1),
+            valid=valid.flatten(1),
+            depth=features.depth,
             names=names,
         )
 
@@ -117,25 +126,35 @@ class ProxyPromptGenerator(nn.Module):
         batch = features.top.shape[0]
         objects, channels = support.aggregated.shape[1:3]
         values = torch.cat([support.aggregated, support.occupancy.unsqueeze(2)], dim=2)
-        keys, readable = support.features, support.valid
+        target, keys = self._coordinates(features, support)
         if chosen is None:
             keys = rearrange(keys, "k c p -> c (k p)")
             flat = rearrange(values, "k n c p -> (k p) (n c)")
-            allowed = rearrange(readable, "k p -> 1 (k p)").expand(batch, -1)
+            allowed = support.valid.flatten()
         else:
             keys = rearrange(keys[chosen], "b k c p -> b c (k p)")
             flat = rearrange(values[chosen], "b k n c p -> b (k p) (n c)")
-            allowed = rearrange(readable[chosen], "b k p -> b (k p)")
+            allowed = rearrange(support.valid[chosen] & (chosen >= 0).unsqueeze(-1), "b k p -> b (k p)")
         if self.config.selection == "mean":
             positions = support.features.shape[-1]
-            weight = allowed.float().unflatten(1, (-1, positions))
+            weight = allowed.expand(batch, -1).float().unflatten(1, (-1, positions))
             weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
             stacked = flat.unflatten(-2, (-1, positions))
             read = (weight.unsqueeze(-1) * stacked).sum(dim=1)
         else:
-            read = read_support(features.top.flatten(2), keys, flat, allowed, self.config.temperature)
+            read = read_support(target, keys, flat, allowed, self.config.temperature, channels=features.top.shape[1])
         read = rearrange(read, "b p (n c) -> b n p c", n=objects)
         return read[..., :channels], read[..., channels]
+
+    def _coordinates(self, features: ImageFeatures, support: PreparedSupport) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the coordinates that Eq. 6 compares, ``(B, C, P)`` and ``(K, C, P)``; the depth is one where known."""
+        target, keys = features.top.flatten(2), support.features
+        if self.depth_scale is None or features.depth is None or support.depth is None:
+            return target, keys
+        factor = 10 * self.depth_scale.float()
+        here = (factor * features.depth).view(-1, 1, 1).expand(-1, 1, target.shape[2])
+        there = (factor * support.depth).view(-1, 1, 1).expand(-1, 1, keys.shape[2])
+        return torch.cat([target.float(), here], dim=1), torch.cat([keys.float(), there], dim=1)
 
     def prompt(self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None) -> Prompt:
         """Compute the proxy prompt of ``B`` targets and ``N`` objects; arguments as in `context`."""
@@ -143,13 +162,17 @@ class ProxyPromptGenerator(nn.Module):
         batch, objects = context.shape[:2]
         side = features.top.shape[-1]
         tokens_x = features.top.flatten(2).transpose(1, 2)
-        repeated = tokens_x.unsqueeze(1).expand(-1, objects, -1, -1).flatten(0, 1)
-        tokens_e = context.flatten(0, 1)
+        pool, small = self.config.ccm_pool, side // self.config.ccm_pool
+        seen_x, seen_e = features.top, rearrange(context, "b n (h w) c -> (b n) c h w", h=side)
+        encoding = features.positions
+        if pool > 1:
+            seen_x, seen_e, encoding = (functional.avg_pool2d(part, pool) for part in (seen_x, seen_e, encoding))
+        small_x = seen_x.flatten(2).transpose(1, 2).repeat_interleave(objects, dim=0)
+        small_e = seen_e.flatten(2).transpose(1, 2)
         if self.config.positions == "sam_dense":
-            encoding = features.positions.flatten(1).transpose(0, 1)
-            proxy = self._colorize(repeated + encoding, tokens_e + encoding, side)
-        else:
-            proxy = self._colorize(repeated, tokens_e, side)
+            where = encoding.flatten(1).transpose(0, 1)
+            small_x, small_e = small_x + where, small_e + where
+        proxy = self._colorize(small_x, small_e, small)
         proxy = proxy.unflatten(0, (batch, objects))
         prior_map = prior.unflatten(-1, (side, side))
         prior_seen = prior_map if self.config.mask_prior else torch.zeros_like(prior_map)
@@ -201,6 +224,12 @@ class ProxyPromptGenerator(nn.Module):
             weights = there.new_zeros(len(positions), *support.valid.shape)
             weights[torch.arange(len(positions)), :, positions] = there / there.sum(1, keepdim=True).clamp(min=1.0)
             return rearrange(weights, "q k (h w) -> q k h w", h=side, w=side)
-        keys = rearrange(support.features, "k c p -> c (k p)")
-        weights = map_at(features.top[0].flatten(1), keys, support.valid.flatten(), positions, self.config.temperature)
-        return rearrange(weights, "q (k h w) -> q k h w", h=side, w=side)
+        target, keys = self._coordinates(features, support)
+        keys = rearrange(keys, "k c p -> c (k p)")
+        weights = map_at(
+            target[0], keys, support.valid.flatten(), positions, self.config.temperature, features.top.shape[1]
+        )
+        small, pool = side // self.config.key_pool, self.config.key_pool
+        weights = rearrange(weights, "q (k h w) -> q k h w", h=small, w=small)
+        # A pooled key's weight belongs to all of its positions in equal parts.
+        return weights.repeat_interleave(pool, -2).repeat_interleave(pool, -1) / pool**2

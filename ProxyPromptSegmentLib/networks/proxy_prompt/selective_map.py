@@ -10,9 +10,12 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 QUERY_CHUNK = 512
+LARGEST_MAP = 1 << 29  # weights that are computed at once on a graphics card
 
 
-def similarity(target: torch.Tensor, support: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+def similarity(
+    target: torch.Tensor, support: torch.Tensor, temperature: float = 1.0, channels: int | None = None
+) -> torch.Tensor:
     """Compute Eq. 6: ``(2 F_sup^T F_x - |F_sup|^2) / sqrt(C)``.
 
     It is the negative squared distance up to a term that is constant for a target position, so that the
@@ -22,6 +25,7 @@ def similarity(target: torch.Tensor, support: torch.Tensor, temperature: float =
         target: F_x, ``(B, C, Q)``.
         support: F_sup, ``(C, M)`` for all targets, or ``(B, C, M)`` for each its own.
         temperature: Divides the result; 1 in the paper.
+        channels: ``C`` of the scale, where coordinates were added to the features; by default all.
 
     Returns:
         float32 ``(B, Q, M)``.
@@ -30,38 +34,37 @@ def similarity(target: torch.Tensor, support: torch.Tensor, temperature: float =
     support, target = support.float(), target.float()
     product = torch.matmul(target.transpose(1, 2), support)
     norm = support.square().sum(dim=-2).unsqueeze(-2)
-    return (2.0 * product - norm) / (support.shape[-2] ** 0.5 * temperature)
+    return (2.0 * product - norm) / ((channels or support.shape[-2]) ** 0.5 * temperature)
+
+
+def _bias(support: torch.Tensor, allowed: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return what Eq. 6 adds to the products: the supports' norms, and minus infinity where nothing may be read."""
+    norm = support.square().sum(dim=-2) * -scale
+    return torch.where(allowed, norm, norm.new_full((), float("-inf")))
 
 
 def _read(
-    target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, blocked: torch.Tensor | None, temperature: float
+    target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, bias: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Read one chunk of target positions with a softmax over the support; ``(B, Q, V)``."""
+    """Read one chunk of target positions with a softmax over each target's own support; ``(B, Q, V)``."""
     with torch.autocast(device_type=target.device.type, enabled=False):
-        if support.ndim == 2 and not torch.is_grad_enabled():
-            return _read_shared(target, support, values, blocked, temperature)
-        scores = similarity(target, support, temperature)
-        if blocked is not None:
-            scores = scores.masked_fill(blocked.unsqueeze(1), float("-inf"))
+        scores = torch.baddbmm(bias.unsqueeze(1), target.float().transpose(1, 2), support * (2.0 * scale))
         return torch.softmax(scores, dim=-1) @ values.float()
 
 
 def _read_shared(
-    target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, blocked: torch.Tensor | None, temperature: float
+    target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, bias: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """Read one support for all targets: two matrix products for all of them, scaled before instead of after.
+    """Read one support for all targets: two matrix products for all of them; ``(B, Q, V)``.
 
     Factor and norm go into the keys, which are fewer than the similarities by the number of target positions; on a
-    processor those three passes over the map cost as much as a product.
+    processor those passes over the map cost as much as a product.
     """
     batch, _, positions = target.shape
-    support, scale = support.float(), 1.0 / (support.shape[0] ** 0.5 * temperature)
-    keys, bias = support * (2.0 * scale), support.square().sum(dim=0) * -scale
-    queries = target.float().transpose(1, 2).reshape(batch * positions, -1)
-    scores = torch.addmm(bias, queries, keys)
-    if blocked is not None:
-        scores = scores.view(batch, positions, -1).masked_fill_(blocked.unsqueeze(1), float("-inf")).flatten(0, 1)
-    return (torch.softmax(scores, dim=-1) @ values.float()).view(batch, positions, -1)
+    with torch.autocast(device_type=target.device.type, enabled=False):
+        queries = target.float().transpose(1, 2).reshape(batch * positions, -1)
+        scores = torch.addmm(bias, queries, support * (2.0 * scale))
+        return (torch.softmax(scores, dim=-1) @ values.float()).view(batch, positions, -1)
 
 
 def read_support(
@@ -70,28 +73,40 @@ def read_support(
     values: torch.Tensor,
     allowed: torch.Tensor,
     temperature: float = 1.0,
-    chunk: int = QUERY_CHUNK,
+    chunk: int | None = None,
+    channels: int | None = None,
 ) -> torch.Tensor:
-    """Read values of the support at every target position (Eq. 7); the whole map is never stored.
+    """Read values of the support at every target position (Eq. 7); the whole map is never stored on a processor.
 
     Args:
         target: F_x, ``(B, C, P)``.
         support: F_sup of all supports, ``(C, M)`` with ``M = K * P``, or ``(B, C, M)`` for each target its own.
         values: The values to read, objects concatenated, ``(M, V)`` or ``(B, M, V)``.
-        allowed: Support positions that each target may read, bool ``(B, M)``; padding is not.
+        allowed: Support positions that may be read, bool ``(M,)`` for all targets or ``(B, M)``; padding is not.
         temperature: See `similarity`.
-        chunk: Target positions at a time; bounds the memory.
+        chunk: Target positions at a time; bounds the memory. By default `QUERY_CHUNK`, or all where they fit.
+        channels: ``C`` of the scale of Eq. 6, where coordinates were added to the features; by default all.
 
     Returns:
         float32 ``(B, P, V)``.
     """
-    blocked = None if bool(allowed.all()) else ~allowed
+    support = support.float()  # half precision would lose the difference of norms and products
+    scale = 1.0 / ((channels or support.shape[-2]) ** 0.5 * temperature)
+    bias = _bias(support, allowed, scale)
+    read = _read_shared
+    if support.ndim == 3 or allowed.ndim == 2:
+        read, support = _read, support.expand(target.shape[0], -1, -1)
+    if chunk is None:
+        whole = target.shape[0] * target.shape[2] * support.shape[-1]
+        chunk = target.shape[2] if target.device.type != "cpu" and whole <= LARGEST_MAP else QUERY_CHUNK
     parts = []
     for part in target.split(chunk, dim=2):
         if torch.is_grad_enabled() and target.shape[2] > chunk:
-            parts.append(checkpoint(_read, part, support, values, blocked, temperature, use_reentrant=False))
+            parts.append(
+                checkpoint(read, part, support, values, bias, scale, use_reentrant=False, preserve_rng_state=False)
+            )
         else:
-            parts.append(_read(part, support, values, blocked, temperature))
+            parts.append(read(part, support, values, bias, scale))
     return torch.cat(parts, dim=1)
 
 
@@ -101,6 +116,7 @@ def map_at(
     allowed: torch.Tensor,
     positions: torch.Tensor,
     temperature: float = 1.0,
+    channels: int | None = None,
 ) -> torch.Tensor:
     """Return the map's columns for some target positions, as shown in the "why view".
 
@@ -110,9 +126,10 @@ def map_at(
         allowed: bool ``(M,)``.
         positions: Indices into ``P``, ``(Q,)``.
         temperature: See `similarity`.
+        channels: See `similarity`.
 
     Returns:
         Weights that sum to 1 over the support, float32 ``(Q, M)``.
     """
-    scores = similarity(target[:, positions].unsqueeze(0), support, temperature)[0]
+    scores = similarity(target[:, positions].unsqueeze(0), support, temperature, channels)[0]
     return torch.softmax(scores.masked_fill(~allowed.unsqueeze(0), float("-inf")), dim=-1)
