@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
 from ProxyPromptSegmentLib.resources import resource_path
+from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe, is_broad, read_broad_recipe
 from ProxyPromptSegmentLib.training.recipe import read_recipe
 from ProxyPromptSegmentLib.wording import duration
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.trainer import TrainState
 
 SAY_EVERY = 50
-STATE = "state.pt"
+STATE, BROAD_STATE = "state.pt", "state.safetensors"
 DESCRIPTION = """\
 Train a model from a recipe, for the recipe's training time or --minutes. Ctrl-C saves the state; run
 the same command again to resume.
@@ -28,6 +30,7 @@ the same command again to resume.
 EXAMPLES = """\
 examples:
   proxyprompt train --recipe sam-compact-1 --data DATA --out runs/compact
+  proxyprompt train --recipe broad --data DATA --out runs/broad --initial start.safetensors --device cuda
   proxyprompt train --recipe my_recipe.json --data DATA --out runs/mine --minutes 10 --threads 2
 """
 
@@ -92,7 +95,7 @@ def find_recipe(name: str) -> Path:
     return folder / f"{name}.json"
 
 
-def check_folder(out: Path, checkpoint: str) -> None:
+def check_folder(out: Path, checkpoint: str, state: str = STATE) -> None:
     """Raise an error for a folder that cannot be written, or that holds a checkpoint without its training state.
 
     Raises:
@@ -101,9 +104,9 @@ def check_folder(out: Path, checkpoint: str) -> None:
     existing = next(parent for parent in (out, *out.resolve().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"{out} cannot be created or written by this user; choose another --out folder.")
-    if (out / checkpoint).exists() and not (out / STATE).exists():
+    if (out / checkpoint).exists() and not (out / state).exists():
         raise OutputError(
-            f"{out / checkpoint} already exists without the state of its training ({STATE}), and is not "
+            f"{out / checkpoint} already exists without the state of its training ({state}), and is not "
             "overwritten. Choose another --out folder."
         )
 
@@ -113,29 +116,53 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.threads < 1:
         raise UsageError(f"--threads is {args.threads}; at least 1 is needed.")
     recipe_file = find_recipe(args.recipe)
-    recipe = read_recipe(recipe_file)
+    broad = is_broad(recipe_file)
+    recipe = read_broad_recipe(recipe_file) if broad else read_recipe(recipe_file)
     if not args.data.is_dir():
         raise InputError(f"the data folder {args.data} does not exist; give the folder that holds manifest.csv.")
-    check_folder(args.out, f"{recipe.name}.safetensors")
+    state = BROAD_STATE if broad else STATE
+    check_folder(args.out, f"{recipe.name}.safetensors", state)
     if args.initial and not args.initial.is_file():
         raise InputError(f"the --initial checkpoint {args.initial} does not exist; give a .safetensors file.")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         from ProxyPromptSegmentLib.networks.devices import choose_device
+        from ProxyPromptSegmentLib.training.broad.run import train_broad
         from ProxyPromptSegmentLib.training.run import train_recipe
 
         device = str(choose_device(args.device))
         reporter = _Reporter(console, 60 * minutes)
-        going_on = "resumes" if (args.out / STATE).is_file() else "begins"
+        going_on = "resumes" if (args.out / state).is_file() else "begins"
         console.say(f"training {recipe.name} {going_on}: {minutes:g} min on {device}, into {args.out}")
         if cancel.cancelled:
             console.status("stopped before the first step.")
             return EXIT_INTERRUPTED
         try:
             initial = _weights(args.initial) if args.initial else None
-            checkpoint = train_recipe(
-                recipe_file, args.data, args.out, device, args.threads, args.minutes, cancel, reporter.on_step, initial
-            )
+            if isinstance(recipe, BroadRecipe):
+                checkpoint = train_broad(
+                    dataclasses.replace(recipe, minutes=minutes),
+                    args.data,
+                    args.out,
+                    device,
+                    args.threads,
+                    cancel,
+                    reporter.on_report,
+                    initial,
+                    console.say,
+                )
+            else:
+                checkpoint = train_recipe(
+                    recipe_file,
+                    args.data,
+                    args.out,
+                    device,
+                    args.threads,
+                    args.minutes,
+                    cancel,
+                    reporter.on_step,
+                    initial,
+                )
         finally:
             console.progress.close()
     console.say(f"step {reporter.step}: wrote {checkpoint}")
@@ -159,6 +186,14 @@ class _Reporter:
         self.step, self.seconds = 0, 0.0
         self.shown: int | None = None
         self.losses: list[float] = []
+
+    def on_report(self, numbers: dict[str, float]) -> None:
+        """Show the mean numbers of some steps of a broad training."""
+        self.step, self.seconds = int(numbers["step"]), numbers["seconds"]
+        self.console.say(
+            f"step {self.step}, {int(numbers['targets'])} targets, {duration(self.seconds)}: "
+            f"loss {numbers['loss']:.4f}, IoU {numbers['iou']:.3f}"
+        )
 
     def on_step(self, state: TrainState, parts: dict[str, float]) -> None:
         """Show a finished step; called after each one."""

@@ -56,7 +56,7 @@ def test_the_mean_is_computed_in_more_than_half_precision(tmp_path):
 
 
 def test_the_mean_of_two_models_is_a_model_between_them(tmp_path):
-    config = tiny_config(image_size=128, grid=16, channels=128, encoder="resnet_compact", **EVERYTHING)
+    config = tiny_config(image_size=256, grid=32, channels=128, encoder="resnet_compact", **EVERYTHING)
     models = []
     for seed in (0, 1):
         torch.manual_seed(seed)

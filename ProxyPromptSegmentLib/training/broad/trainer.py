@@ -1,0 +1,324 @@
+"""The trainer of the model that reads the support: time-limited, resumable, the same on a processor and a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
+from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode, BroadSampler
+from ProxyPromptSegmentLib.training.broad.graph import StepRunner
+from ProxyPromptSegmentLib.training.broad.precision import keep_norms_in_full_precision, plain_attention
+from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
+from ProxyPromptSegmentLib.training.broad.step import PARTS, Switches, step_loss
+from ProxyPromptSegmentLib.training.trainer import parameter_groups
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.safetensors"
+AVERAGE_EVERY = 4  # steps between updates of the averaged weights
+SAVE_SECONDS = 60.0
+MANY_SKIPPED = 0.3  # of the steps between two reports: then the last good state is restored
+SLOWER = 0.6  # factor of the learning rate after that
+NUMBERS = (*PARTS, "skipped", "norm")
+
+
+class TrainingError(ProxyPromptError):
+    """A training that learns nothing."""
+
+
+class BroadTrainer:
+    """Trains a model in one folder; a new trainer in the same folder resumes where the last one stopped.
+
+    Attributes:
+        model: The model in training.
+        average: Its averaged weights by name, which are the result.
+        step_count: Steps so far.
+        seconds: Training time so far.
+        targets: Targets so far, each an image and an object.
+    """
+
+    def __init__(
+        self,
+        model: ProxyPromptModel,
+        sampler: BroadSampler,
+        recipe: BroadRecipe,
+        out: Path,
+        half: bool = True,
+        graph: bool = True,
+    ) -> None:
+        """Prepare the training, or resume it.
+
+        Args:
+            model: The model with the weights to start from; moved to the sampler's device.
+            sampler: Source of episodes.
+            recipe: The settings.
+            out: Folder of the state and the result.
+            half: Compute in bfloat16 where that is safe.
+            graph: Capture a step as a CUDA graph where there is CUDA.
+
+        Raises:
+            UsageError: If the folder holds the state of another recipe.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        self.sampler, self.recipe, self.out, self.half = sampler, recipe, out, half
+        self.device = sampler.device
+        self.cuda = self.device.type == "cuda"
+        self.model = model.to(self.device).train()
+        keep_norms_in_full_precision(self.model)
+        self.layout = torch.channels_last
+        self.model.backbone.sam.image_encoder.to(memory_format=self.layout)  # type: ignore[union-attr]
+        self.trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = self._new_optimizer()
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.step_count, self.seconds, self.targets, self.rate_factor = 0, 0.0, 0, 1.0
+        zero = torch.zeros((), device=self.device)
+        self.switches = Switches(late=zero.clone(), dense_dropout=zero + recipe.dense_dropout, others=zero + 1)
+        self._good: list[torch.Tensor] | None = None
+        self._graph = graph and self.cuda
+        if (out / STATE).is_file():
+            self._resume()
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        """Build AdamW with a lower rate for the trunk."""
+        trunk = {id(p) for p in self.model.backbone.sam.image_encoder.trunk.parameters()}  # type: ignore[union-attr]
+        groups = []
+        for group in parameter_groups(self.model, self.recipe.weight_decay):
+            for scale, mine in ((self.recipe.trunk_rate, True), (1.0, False)):
+                chosen = [p for p in group["params"] if (id(p) in trunk) == mine]  # type: ignore[attr-defined]
+                groups.append({"params": chosen, "weight_decay": group["weight_decay"], "scale": scale})
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.recipe.learning_rate, betas=(0.9, 0.99), fused=self.cuda, capturable=self.cuda
+        )
+        if self.cuda:  # a tensor, so that a captured step reads the rate of the moment
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(1e-6, device=self.device)
+        return optimizer
+
+    def _set_rate(self, done: float) -> None:
+        """Set the learning rate for a share of the training time."""
+        recipe = self.recipe
+        warm = min(1.0, (self.step_count + 1) / max(1, recipe.warmup_steps))
+        cosine = recipe.end + (recipe.begin - recipe.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        rate = recipe.learning_rate * self.rate_factor * warm * cosine
+        for group in self.optimizer.param_groups:
+            if self.cuda:
+                group["lr"].fill_(rate * group["scale"])
+            else:
+                group["lr"] = rate * group["scale"]
+
+    def _step(self, episode: BroadEpisode) -> torch.Tensor:
+        """Update the weights on one episode; return `NUMBERS`. A gradient that is not finite changes nothing."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with plain_attention():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half, cache_enabled=not self.cuda):
+                loss, parts = step_loss(self.model, episode, self.switches)
+            loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.trainable, self.recipe.gradient_norm)
+        fine = torch.isfinite(norm) & torch.isfinite(loss.detach())
+        if self.cuda:  # the fused kernel leaves weights and moments alone, without asking the host
+            self.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
+            self.optimizer.step()
+        elif bool(fine):  # also with gradients of zero, moments and weight decay would move the weights
+            self.optimizer.step()
+        numbers = torch.cat([parts.float(), (~fine).float().view(1), norm.float().view(1)])
+        return torch.where(fine, numbers, torch.zeros_like(numbers)) + (~fine) * self._skipped_mark()
+
+    def _skipped_mark(self) -> torch.Tensor:
+        """Return numbers that are 0 but for a skipped step."""
+        mark = [float(name == "skipped") for name in NUMBERS]
+        if not hasattr(self, "_mark"):
+            self._mark = torch.tensor(mark, device=self.device)
+        return self._mark
+
+    def run(
+        self,
+        cancel: CancelToken | None = None,
+        report: Callable[[dict[str, float]], None] | None = None,
+        every: int = 50,
+    ) -> Path:
+        """Train until the time is used up or the training is cancelled.
+
+        Args:
+            cancel: Stops after the current step; the state is saved.
+            report: Called with the mean numbers of the last ``every`` steps.
+            every: Steps between reports.
+
+        Returns:
+            The checkpoint of the averaged weights.
+        """
+        self._skipped_mark()
+        rng = np.random.default_rng((self.recipe.seed, self.step_count))
+        torch.manual_seed(self.recipe.seed + self.step_count)
+        with torch.no_grad():
+            first = self.sampler.draw(rng)
+        per_step = first.truth.shape[0] * first.truth.shape[1]
+        self._set_rate(0.0)
+        runner = StepRunner(self._step, first, self._graph)
+        floats = [name for name, value in self.average.items() if value.is_floating_point()]
+        live = self.model.state_dict()
+        averaged, current = [self.average[name] for name in floats], [live[name] for name in floats]
+        limit, total, count, saved = 60 * self.recipe.minutes, None, 0, time.monotonic()
+        drawn = _Drawer(self.sampler, rng, self.device)
+        begin, before = time.monotonic(), self.seconds
+        while self.seconds < limit and not (cancel and cancel.cancelled):
+            self._set_rate(self.seconds / limit)
+            self.switches.late.fill_(float(self.step_count >= self.recipe.empty_from_step))
+            numbers = runner(drawn())
+            self.step_count += 1
+            self.targets += per_step
+            total = numbers.clone() if total is None else total + numbers
+            count += 1
+            if self.step_count % AVERAGE_EVERY == 0:
+                decay = min(self.recipe.ema, (1 + self.step_count) / (10 + self.step_count)) ** AVERAGE_EVERY
+                with torch.no_grad():
+                    torch._foreach_lerp_(averaged, current, 1 - decay)
+            if count == every:
+                self._report((total / count).tolist(), report)
+                total, count = None, 0
+            self.seconds = before + time.monotonic() - begin
+            if time.monotonic() - saved > SAVE_SECONDS:
+                self.save()
+                saved = time.monotonic()
+        return self.save()
+
+    def _report(self, values: list[float], report: Callable[[dict[str, float]], None] | None) -> None:
+        """Report mean numbers, and restore the last good state where too many steps had no finite gradient."""
+        numbers = dict(zip(NUMBERS, values, strict=True))
+        tensors = [*self.model.state_dict().values(), *_optimizer_tensors(self.optimizer)]
+        if numbers["skipped"] > MANY_SKIPPED and self._good is not None:
+            with torch.no_grad():
+                for mine, good in zip(tensors, self._good, strict=True):
+                    mine.copy_(good)
+            self.rate_factor *= SLOWER
+            logger.warning(
+                "gradients were not finite; back to the last good state at %.2f of the rate", self.rate_factor
+            )
+        elif numbers["skipped"] > MANY_SKIPPED:
+            raise TrainingError(
+                f"{numbers['skipped']:.0%} of the first steps had gradients that are not finite; try without half "
+                "precision or without a graph, or a lower learning rate."
+            )
+        elif numbers["skipped"] == 0:
+            self._good = [tensor.detach().clone() for tensor in tensors]
+        if report:
+            report({"step": self.step_count, "targets": self.targets, "seconds": round(self.seconds, 1), **numbers})
+
+    def save(self) -> Path:
+        """Write the state and the averaged weights, each in one piece or not at all; return the latter."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for number, parameter in enumerate(self.trainable):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer.{number}.{key}"] = value
+        about = {
+            "step": self.step_count,
+            "seconds": self.seconds,
+            "targets": self.targets,
+            "rate": self.rate_factor,
+            "recipe": _identity(self.recipe),
+        }
+        with _replacing(self.out / STATE) as part:
+            save_file(
+                {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part, {"about": json.dumps(about)}
+            )
+        half = {n: (v.half() if v.is_floating_point() else v).cpu() for n, v in self.average.items()}
+        metadata = {
+            "name": self.recipe.name,
+            "recipe": self.recipe.to_dict(),
+            "steps": self.step_count,
+            "targets": self.targets,
+            "training_seconds": round(self.seconds),
+            "model": self.model.describe(),
+        }
+        path = self.out / f"{self.recipe.name}.safetensors"
+        save_checkpoint(path, half, metadata)
+        return path
+
+    def _resume(self) -> None:
+        """Load the state.
+
+        Raises:
+            UsageError: If it is of another recipe.
+        """
+        with safe_open(self.out / STATE, "pt", device=str(self.device)) as file:
+            about = json.loads(file.metadata()["about"])
+            if about["recipe"] != _identity(self.recipe):
+                raise UsageError(
+                    f"{self.out} holds the state of another recipe; give an empty folder, or the recipe that it is of."
+                )
+            names = set(file.keys())
+            self.model.load_state_dict({n[6:]: file.get_tensor(n) for n in names if n.startswith("model.")})
+            self.average = {n[8:]: file.get_tensor(n) for n in names if n.startswith("average.")}
+            for number, parameter in enumerate(self.trainable):
+                prefix = f"optimizer.{number}."
+                state = {n[len(prefix) :]: file.get_tensor(n) for n in names if n.startswith(prefix)}
+                if state:
+                    if not self.cuda:
+                        state["step"] = state["step"].cpu()
+                    self.optimizer.state[parameter] = state
+        self.step_count, self.seconds = int(about["step"]), float(about["seconds"])
+        self.targets, self.rate_factor = int(about["targets"]), float(about["rate"])
+
+
+def _identity(recipe: BroadRecipe) -> dict[str, object]:
+    """Return the settings that must be equal to resume: all but the time."""
+    values = json.loads(json.dumps(recipe.to_dict()))
+    return {key: value for key, value in values.items() if key != "minutes"}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """Return all tensors of an optimiser's state in a fixed order."""
+    found = []
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            found += [state[key] for key in sorted(state) if isinstance(state[key], torch.Tensor)]
+    return found
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a name to write to, which takes the place of ``path`` when the block ends well."""
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _Drawer:
+    """Draws the next episode while a GPU computes the last."""
+
+    def __init__(self, sampler: BroadSampler, rng: np.random.Generator, device: torch.device) -> None:
+        self.sampler, self.rng = sampler, rng
+        self.stream = torch.cuda.Stream() if device.type == "cuda" else None
+
+    def __call__(self) -> BroadEpisode:
+        """Return an episode that the current stream may read."""
+        with torch.no_grad():
+            if self.stream is None:
+                return self.sampler.draw(self.rng)
+            with torch.cuda.stream(self.stream):
+                episode = self.sampler.draw(self.rng)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            for tensor in episode.tensors():
+                tensor.record_stream(torch.cuda.current_stream())
+            return episode
