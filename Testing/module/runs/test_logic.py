@@ -41,11 +41,12 @@ def expected_masks(target, support, objects=None):
     from plain_run import run
     from ProxyPromptSegmentLib.inference.job import plan
     from ProxyPromptSegmentLib.inference.loading import load
+    from ProxyPromptSegmentLib.support.pairs import MOST_READ
     from ProxyPromptSegmentModule.logic import _case
     from ProxyPromptSegmentModule.scene.nodes import volume_of
 
     job = plan([_case(support)], volume_of(target)[0], objects)
-    return run(load("sam-compact", "cpu").segmenter, job).segmentation
+    return run(load("sam-compact", "cpu").segmenter.reading(MOST_READ), job).segmentation
 
 
 def stop_after(run, slices):
