@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, slice_spacing_mm, take_slices
@@ -39,6 +40,28 @@ def slice_names(volume: Volume, axis: str) -> SliceNames:
 def plane_of(geometry: VolumeGeometry, axis: Axis) -> str:
     """Return the plane nearest to the slices along an axis: ``axial``, ``coronal`` or ``sagittal``."""
     return _PLANES[int(np.argmax(np.abs(geometry.direction[:, 2 - AXES.index(axis)])))]
+
+
+def is_stacked_backwards(geometry: VolumeGeometry, axis: Axis) -> bool:
+    """Return whether slices run against the body's axis, that is to the right, to anterior or to inferior."""
+    along = geometry.direction[:, 2 - AXES.index(axis)]
+    return bool(along[int(np.argmax(np.abs(along)))] < 0)
+
+
+def slice_depths(volume: Volume, axis: Axis) -> npt.NDArray[np.float32] | None:
+    """Return the relative position of each slice along its volume, -1 to 1, float32 ``(S,)``.
+
+    It grows to the left, to posterior or to superior, whatever the order of the slices in the file. Volumes of the same
+    organ that show more or less of its surroundings differ in it.
+
+    Returns:
+        None for a single slice.
+    """
+    count = volume.geometry.shape_kji[AXES.index(axis)]
+    if count < 2:
+        return None
+    depths = np.linspace(-1.0, 1.0, count, dtype=np.float32)
+    return -depths if has_place(volume) and is_stacked_backwards(volume.geometry, axis) else depths
 
 
 def parallel_axis(geometry: VolumeGeometry, other: VolumeGeometry, axis: Axis) -> Axis:
