@@ -188,7 +188,7 @@ def test_the_why_of_a_point_in_a_tile_comes_from_the_support_tiles_that_this_til
         masks = job.support.pairs[patch.pair].masks[0, top:bottom, left:right]
         assert abs(patch.inside - masks.mean()) < 0.35  # a patch has fractions of pixels
         assert patch.slice_index == patch.pair
-        assert top <= patch.center_ijk[1] <= bottom and left <= patch.center_ijk[0] <= right
+        assert top - 0.5 <= patch.center_ijk[1] <= bottom and left - 0.5 <= patch.center_ijk[0] <= right
 
 
 def test_the_why_of_a_compact_object_beside_a_thin_one_is_that_of_whole_slices(engine):

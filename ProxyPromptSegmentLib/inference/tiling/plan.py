@@ -24,8 +24,12 @@ TOO_LITTLE = 0.8
 
 Measured on a grid of 128: retinal vessels have 0.34 to 0.74, all other structures of 70 public sets at least 0.83."""
 
-ENOUGH = 0.95
-"""The Dice that tiles should reach: the smallest magnification that does is chosen."""
+ENOUGH, MARGIN = 0.95, 2
+"""The smallest magnification is chosen with which a structure keeps this Dice on a grid that is coarser by this factor
+than the network's own: what fills a single position of the grid is held by it, but not recognised by the network.
+
+On validation patients of DRIVE this gives a magnification of 6, with Dice 0.76; 3, which the grid would do with, 0.67;
+8, 0.75; whole slices 0.32."""
 
 MAGNIFICATIONS = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
@@ -208,7 +212,8 @@ def _magnification(
         if any(len(TileGrid.of(*size, magnification)) > MOST_TILES for size in sizes):
             break
         best = magnification
-        if all(kept_dice(marked, n, round(side * magnification), keep_aspect) >= ENOUGH for n in wanted):
+        coarse = round(side * magnification / MARGIN)
+        if all(kept_dice(marked, number, coarse, keep_aspect) >= ENOUGH for number in wanted):
             break
     return best
 

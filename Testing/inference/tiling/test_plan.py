@@ -10,6 +10,8 @@ pytest.importorskip("torch")
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.inference.tiling.plan import (
     ENOUGH,
+    MAGNIFICATIONS,
+    MARGIN,
     MOST_TILES,
     TOO_LITTLE,
     coarse_mask,
@@ -76,6 +78,14 @@ def test_the_smallest_magnification_that_keeps_the_structure_is_chosen():
     sizes = [plan_of(support_of(disc(radius, (1024, 1024))), "on", (1024, 1024)).magnification for radius in (200, 6)]
     assert sizes[0] == 2.0
     assert sizes[1] > sizes[0]
+
+
+def test_the_structure_survives_on_a_grid_twice_as_coarse_as_that_of_the_tiles():
+    support = vessel_support(widest=7.0)
+    plan = plan_of(support, "on")
+    before = MAGNIFICATIONS[MAGNIFICATIONS.index(plan.magnification) - 1]
+    dice = [kept_dice(marked(support), 0, round(SIDE * m / MARGIN)) for m in (plan.magnification, before)]
+    assert dice[0] >= ENOUGH > dice[1]
 
 
 @pytest.mark.parametrize("shape", [(6000, 6000), (800, 6000)])
