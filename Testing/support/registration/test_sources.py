@@ -60,7 +60,7 @@ def test_a_support_whose_slices_lie_in_another_plane_is_left_out():
 
 
 def test_colours_are_registered_as_grey():
-    support, target = pelvis(11), pelvis(3)
+    support = pelvis(11)
     colour = Volume(np.repeat(support[0].array[..., None], 3, axis=-1), support[0].geometry)
     one, other = stack_of(colour, "k"), stack_of(support[0], "k")
     np.testing.assert_allclose(one.array, other.array, atol=1e-3)
