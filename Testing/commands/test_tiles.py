@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 
 from command_cases import Desk
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.commands import progress_bars
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.networks import checkpoints
 from tile_cases import PerfectModel, picture_of, vessel_tree
@@ -91,9 +93,12 @@ def test_other_words_are_refused_with_those_that_are_allowed(desk, capsys, no_mo
     assert "auto, off, on, or a magnification above 1 and at most 16" in capsys.readouterr().err
 
 
-def test_tiles_are_counted_as_tiles_while_the_user_waits(fundus, capsys) -> None:
+def test_tiles_are_counted_as_tiles_while_the_user_waits(fundus, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(progress_bars, "REDRAW_SECONDS", 0.0)  # every step is drawn, however fast the machine is
     assert main(fundus.words("--progress")) == 0
     said = capsys.readouterr().err
     assert "segmenting in tiles" in said
-    assert "tile" in said  # a fast machine draws no single tile
+    counts = [int(count) for count in re.findall(r"segmenting in tiles \[[.#]+\] tile (\d+) of", said)]
+    assert len(set(counts)) > 2 and counts == sorted(counts)
+    assert "tile 1" in said
     assert "slice 1" not in said
