@@ -11,6 +11,7 @@ from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile, Scores
 from ProxyPromptSegmentLib.evaluation.broad.run import MEASURES, QUICK, Plan, measure
 from ProxyPromptSegmentLib.evaluation.broad.table import table_dict, to_markdown
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +57,11 @@ def run_broad(args: argparse.Namespace) -> int:
         "sha256": loaded.facts.sha256,
         "steps": loaded.facts.metadata.get("steps"),
         "part": plan.part,
+        "most_read": MOST_READ,
         "calibration": None if calibration is None else calibration.to_dict(),
     }
     file = ScoreFile(args.out.with_name(args.out.name + ".jsonl") if args.out else None, facts)
-    measure(loaded.segmenter, plan, file, _tell)
+    measure(loaded.segmenter.reading(MOST_READ), plan, file, _tell)  # as every run of the program
     sys.stderr.write("\n")
     text = to_markdown([file.scores])
     sys.stdout.write(text)

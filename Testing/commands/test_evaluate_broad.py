@@ -10,7 +10,9 @@ pytest.importorskip("torch")
 
 from broad_cases import BroadFolder, spots, square
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.commands import evaluate_broad
 from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
 
 
 @pytest.fixture
@@ -32,11 +34,19 @@ def test_a_model_is_measured_written_and_put_beside_another(folder, tmp_path, ca
     assert "### In context" in shown and "### Mask followed" in shown and "mean over sets" in shown
     written = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert written["facts"]["model"] == "sam-compact" and len(written["facts"]["sha256"]) == 64
+    assert written["facts"]["most_read"] == MOST_READ
     assert written["facts"]["part"] == "test" and len(written["choice"]["sets"]) == 2
     assert {record["supports"] for record in written["records"]} == {1, 2}
     assert out.with_suffix(".md").read_text(encoding="utf-8") == shown
     assert main(["evaluate", "compare", "--tables", str(out.with_suffix(".json")), str(out) + ".jsonl"]) == 0
     assert "+0.000 [+0.000, +0.000]" in capsys.readouterr().out
+
+
+def test_each_slice_reads_as_many_supports_as_in_every_run_of_the_program(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(evaluate_broad, "measure", lambda segmenter, *rest: read.append(segmenter.most_read))
+    assert main(["evaluate", "broad", "--data", str(folder.path), "--supports", "8", "--device", "cpu"]) == 0
+    assert read == [MOST_READ]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def ask(
         masks=masks,
         confidence=result.confidence(masks),
         presence=smooth_over_slices(result.presence, result.done),
-        notes=len(result.notes) + len(notes_on(result, masks, THRESHOLD, filled)),
+        notes=len(result.notes) + len(notes_on(result, masks, THRESHOLD, filled, None, segmenter.calibration)),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed
 from ProxyPromptSegmentLib.evaluation.broad.confidence_table import confidence_markdown, confidence_rows
 from ProxyPromptSegmentLib.evaluation.broad.records import Scores
-from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, SMALL_SETS, difference, rows_of
+from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, SMALL_SETS, RowName, difference, rows_of
 from ProxyPromptSegmentLib.evaluation.broad.tasks import FIRST_SETS
 from ProxyPromptSegmentLib.imaging.metrics import Summary
 
@@ -77,7 +77,7 @@ def to_markdown(models: Sequence[Scores]) -> str:
     for measure in dict.fromkeys(name[0] for name in names):
         head = ["set", "object", "condition", "method", "K", "n", *titles, *pairs]
         lines += [f"### {measure[0].upper()}{measure[1:]}", "", _line(head), _line(["---"] * len(head))]
-        for name in (one for one in names if one[0] == measure):
+        for name in _in_order([one for one in names if one[0] == measure]):
             found = [table.get(name) for table in tables]
             last = found[-1]
             counts = "/".join(dict.fromkeys(str(row.summary().count) for row in found if row))
@@ -94,6 +94,17 @@ def to_markdown(models: Sequence[Scores]) -> str:
         for title, choice in zip(titles, choices, strict=True)
     ]
     return "\n".join(lines) + "\n"
+
+
+def _in_order(names: list[RowName]) -> list[RowName]:
+    """Return the rows of one measure by set, object, condition, number of supports and method, as they came first."""
+    places = [list(dict.fromkeys(name[field] for name in names)) for field in range(len(NAMES))]
+
+    def key(name: RowName) -> tuple[int, ...]:
+        _, dataset, wanted, condition, method, _ = (places[field].index(name[field]) for field in range(len(NAMES)))
+        return dataset, wanted, condition, name[5], method
+
+    return sorted(names, key=key)
 
 
 def _titles(models: Sequence[Scores]) -> list[str]:

@@ -109,6 +109,8 @@ def test_gaps_are_filled_in_volumes_and_never_in_time():
     case = replace(lines(0), images=np.zeros((3, 256, 256), np.float32), masks=np.ones((3, 1, 256, 256), np.uint8))
 
     class Asked:
+        calibration = None
+
         def segment(self, images, support, **more):
             self.result = empty_result(("vessel",), 3, (256, 256))
             return self.result

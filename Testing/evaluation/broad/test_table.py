@@ -113,6 +113,15 @@ def test_the_markdown_has_a_column_for_each_model_and_one_for_their_difference()
     assert alone.endswith("empty: mean over sets - (first sets -, small sets -), mask followed -; K = 0.\n")
 
 
+def test_methods_and_numbers_of_supports_of_one_object_stand_together():
+    made = a_model("made", "ab")
+    made.records += records("promise12", {"a": [0.2]}, supports=8) + records("promise12", {"a": [0.1]}, method="copied")
+    made.records += records("promise12", {"a": [0.3]}, supports=1)
+    lines = to_markdown([made]).splitlines()
+    rows = [line.split(" | ")[3:5] for line in lines if line.startswith("| promise12 | organ |  |")]
+    assert rows == [["model", "1"], ["model", "4"], ["copied", "4"], ["model", "8"]]
+
+
 def test_rows_are_written_for_programs_too():
     table = table_dict(a_model("made", "ab"))
     first = table["rows"][0]
