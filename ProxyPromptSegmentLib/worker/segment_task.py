@@ -90,7 +90,6 @@ class _Volume:
         self.result: SegmentResult | None = None
         self.predictions: dict[int, FramePrediction] = {}
         self.work = SliceWork(steps, task.job, TileChoice.of(task.tiles), task.keep)
-        self.counted = 0
 
     def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
         """Segment each slice independently, outwards from the slice on screen."""
@@ -105,8 +104,7 @@ class _Volume:
         if not ready:
             return result
         encodings = self._encodings(segmenter)
-        if self.counted == 0:
-            self.work.start(sum(map(len, self.order)))
+        self.work.start(sum(map(len, self.order)))
         for batch in self.order:
             left = [index for index in batch if not result.done[index]]
             if not left:
@@ -196,7 +194,6 @@ class _Volume:
         assert self.result is not None
         done = [index for index in indices if self.result.done[index]]
         self.stream.from_result(self.result, done, self.task.threshold)
-        self.counted += len(done)
         if done:
             self.work.finished(len(done))
 

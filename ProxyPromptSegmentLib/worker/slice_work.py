@@ -85,11 +85,12 @@ class SliceWork:
         return TileUse(self.plan, tiler.supports, tiler.read, self._embedded)
 
     def start(self, slices: int) -> None:
-        """Begin the stage of progress; its steps are tiles if there are any, else slices."""
+        """Begin the stage of progress, again after a step of the ladder; its steps are tiles if any, else slices."""
         assert self.plan is not None  # `begin` comes first
         self._counted = 0
         tiles = self.plan.tiles
         self._steps.context.progress.start(slices * (tiles or 1), SEGMENTING if tiles else "segmenting")
+        self._reach(self._done * (tiles or 1))
 
     def segment(
         self, images: np.ndarray, indices: Sequence[int], result: SegmentResult, encoded: Encodings | None

@@ -15,7 +15,9 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
+from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import RemedyKind
+from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.events import Progressed, SliceReady, StageStarted
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask, WhyTask
 from tile_cases import SMALL, PerfectModel, vessel_case, vessel_job
@@ -240,6 +242,35 @@ def test_where_memory_runs_out_fewer_tiles_are_computed_and_read_and_every_slice
         assert machine.asked[-1][2] == 32 * limit // 4
     last = talk.of(Progressed)[-1]
     assert last.done == last.total == COUNT * found.tiles.plan.tiles
+
+
+def test_tiles_that_are_computed_again_are_counted_once(segmenter, engine, monkeypatch):
+    model, seen, steps = segmenter.model, [], []
+    predict = model.predict
+
+    def full_once(features, support, chosen=None):
+        seen.append(len(features.top))
+        if len(seen) == 6:  # in the middle of the second slice
+            raise RuntimeError("MPS backend out of memory")
+        return predict(features, support, chosen)
+
+    class Steps(Progress):
+        def start(self, total, what):
+            steps.append((what, total))
+
+        def step(self, n=1, note=""):
+            steps.append(n)
+
+    monkeypatch.setattr(model, "predict", full_once)
+    segmenter.batch = 1
+    task = SegmentTask(vessel_job(slices=(0, 1)), tiles=1.3, across_slices=False)
+    found = task(engine, Context(1, CancelToken(), lambda event: None, progress=Steps()))
+    tiles = found.tiles.plan.tiles
+    assert tiles == 4 and found.rungs and found.result.done[:2].all()
+    last = max(place for place, one in enumerate(steps) if one == ("segmenting in tiles", 2 * tiles))
+    counted = steps[last + 1 :]
+    assert sum(counted) == 2 * tiles
+    assert min(counted) > 0
 
 
 def test_where_no_tile_fits_the_processor_goes_on(segmenter):
