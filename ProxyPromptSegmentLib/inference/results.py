@@ -93,7 +93,7 @@ class SegmentResult:
         fill_gaps: Whether empty slices between slices that show an object are filled where the mask itself supports
             it, see `gaps`; only with ``across_slices``.
         evidence: What presence and quality were estimated from, float32 ``(S, N, E)``; NaN for unfinished slices and
-            for objects in tiles.
+            all but the distance of objects in tiles.
         thin: For each object whether it is thin, such as a vessel. It lies elsewhere on the next slice and a gap tears
             it apart, so neither are its slices averaged nor its small components removed; empty means that none is.
     """

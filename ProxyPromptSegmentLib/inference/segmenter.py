@@ -290,6 +290,11 @@ class Segmenter:
             self._in_batches(encoded.features.top.shape[0], one)
         return answers
 
+    def nearest(self, encoded: EncodedSlices, support: PreparedSupport) -> np.ndarray:
+        """Return the distance of each embedded slice to the support most like it, float32 ``(S,)``."""
+        with torch.inference_mode():
+            return distances(encoded.features, support).amin(dim=1).float().cpu().numpy()
+
     def read_by(self, encoded: EncodedSlices, support: PreparedSupport) -> list[int]:
         """Return the numbers of the supports that one embedded slice reads, ascending."""
         with torch.inference_mode():

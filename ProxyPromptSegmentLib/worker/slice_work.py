@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.inference.tiling.plan import SEGMENTING, TilePlan, TileUse
-from ProxyPromptSegmentLib.inference.tiling.stack import Planned
+from ProxyPromptSegmentLib.inference.tiling.stack import Planned, asks_whole
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SliceWork:
         if self.plan is None:
             self.plan = plan_for(segmenter, self._job.support, shape, self._job.view.spacing_mm, self._choice)
         whole = tiler = None
-        if self.plan.in_whole and (whole := self._steps.prepare(segmenter)) is None:
+        if asks_whole(segmenter, self.plan) and (whole := self._steps.prepare(segmenter)) is None:
             return False
         if self.plan.in_tiles and (tiler := self._steps.prepare_tiles(segmenter, self.plan)) is None:
             return False

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import FrameArray
 from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, PRESENCE, QUALITY, Calibration
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
@@ -205,6 +206,22 @@ def test_the_why_of_a_compact_object_beside_a_thin_one_is_that_of_whole_slices(e
         Talk().do(WhyTask(both, 1, 150, 150, object_index=2), engine)
     with pytest.raises(UsageError, match="outside of the slice"):
         Talk().do(WhyTask(both, 1, 400, 150, object_index=1), engine)
+
+
+def test_where_nothing_resembles_the_support_it_is_said_of_tiles_too():
+    job, texts = vessel_job(slices=(0,)), {}
+    for unlike in (1e-4, 1e4):
+        fitted = Calibration(presence=dict.fromkeys(PRESENCE, 1.0), quality=dict.fromkeys(QUALITY, 1.0), unlike=unlike)
+        engine = an_engine(Segmenter(PerfectModel(), "cpu", calibration=fitted))
+        found = Talk().do(SegmentTask(job, tiles=2), engine)
+        texts[unlike] = " ".join(note.text for note in found.notes)
+        distance = found.result.evidence[0, 0, EVIDENCE.index("distance")]
+        assert distance > 0
+        assert np.isnan(found.result.evidence[0, 0]).sum() == len(EVIDENCE) - 1
+        whole = Talk().do(SegmentTask(job, tiles="off"), engine)
+        assert whole.result.evidence[0, 0, EVIDENCE.index("distance")] == pytest.approx(distance, rel=1e-4)
+    assert "hardly resembles the support" in texts[1e-4]
+    assert "resembles" not in texts[1e4]
 
 
 class SmallMachine(Machine):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
@@ -32,7 +33,7 @@ class Planned:
     Attributes:
         segmenter: Model and device.
         plan: What is segmented in tiles.
-        whole: The prepared support of whole slices, with all objects; None if every object is segmented in tiles.
+        whole: The prepared support of whole slices, with all objects; None if nothing is asked of it, see `asks_whole`.
         tiler: Segments the others; None if there are none.
     """
 
@@ -74,7 +75,7 @@ class Planned:
                 images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded, result=result
             )
             return
-        if self.whole is not None:
+        if self.whole is not None and self.plan.in_whole:
             # With all objects, although only some are wanted: a batch of another size would round differently.
             found = segmenter.segment(images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded)
             result.cancelled = result.cancelled or found.cancelled
@@ -83,6 +84,8 @@ class Planned:
                 getattr(result, field)[wanted] = getattr(found, field)[wanted]
             if result.evidence is not None and found.evidence is not None:
                 result.evidence[wanted] = found.evidence[wanted]
+        elif self.whole is not None:
+            self._compare(images, wanted, window, spacing_mm, result, cancel, encoded)
         objects = list(self.plan.in_tiles)
         for index in wanted:
             tiled = self.tiler.segment(images[index], index, window, spacing_mm, cancel, on_tiles, keep)
@@ -94,8 +97,33 @@ class Planned:
             result.probability[index, objects] = tiled.probability
             result.presence[index, objects], result.quality[index, objects] = tiled.presence, tiled.quality
             if result.evidence is not None:
-                result.evidence[index, objects] = np.nan
+                result.evidence[index, objects, : EVIDENCE.index("distance")] = np.nan
             result.done[index] = True
+
+    def _compare(
+        self,
+        images: np.ndarray,
+        wanted: list[int],
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        result: SegmentResult,
+        cancel: CancelToken | None,
+        encoded: Encoded | None,
+    ) -> None:
+        """Record how far whole slices are from the supports, so that the user learns if nothing resembles them."""
+        if self.whole is None or result.evidence is None:
+            return
+        for index in wanted:
+            if cancel is not None and cancel.cancelled:
+                return
+            embedded = self.segmenter.embedded(images, [index], window, spacing_mm, encoded)
+            distance = self.segmenter.nearest(embedded, self.whole)
+            result.evidence[index, :, EVIDENCE.index("distance")] = distance[0]
+
+
+def asks_whole(segmenter: Segmenter, plan: TilePlan) -> bool:
+    """Return whether the support of whole slices is needed: for objects, or to know what resembles it at all."""
+    return bool(plan.in_whole) or segmenter.calibration is not None
 
 
 def segment_stack(
@@ -137,7 +165,7 @@ def segment_stack(
             for tile in tiles
         ]
         tiler = Tiler(segmenter, plan, tiles, parts[0].concatenate(parts), MOST_READ)
-    whole = segmenter.prepare(support) if plan.in_whole else None
+    whole = segmenter.prepare(support) if asks_whole(segmenter, plan) else None
     planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler)
     wanted = list(range(len(images)) if slices is None else slices)
     planned.segment(images, wanted, window, spacing_mm, result, cancel=cancel)
