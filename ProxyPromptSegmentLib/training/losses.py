@@ -36,7 +36,7 @@ def gate_by_presence(logits: torch.Tensor, presence: torch.Tensor) -> torch.Tens
 
 
 def dice_loss(
-    logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0, empty_smooth: float | None = None
+    logits: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0, empty_smooth: float | torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return the Dice loss ``1 - (2 sum(p g) + s) / (sum(p) + sum(g) + s)`` of every target and object.
 
@@ -45,7 +45,7 @@ def dice_loss(
         truth: 0..1 of the same shape.
         smooth: ``s``; with 0 a slice without the object has no gradient at all.
         empty_smooth: ``s`` of slices without the object, in pixels. With 1 the loss is flat once a few hundred pixels
-            are wrong; about the size of an object keeps it steep.
+            are wrong; about the size of an object keeps it steep. A scalar tensor may change between steps.
 
     Returns:
         ``(B, N)``.
@@ -55,7 +55,7 @@ def dice_loss(
     total = probability.sum(dim=(-2, -1)) + truth.sum(dim=(-2, -1))
     constant = torch.full_like(total, smooth)
     if empty_smooth is not None:
-        constant = torch.where(truth.flatten(-2).any(dim=-1), constant, torch.full_like(total, empty_smooth))
+        constant = torch.where(truth.flatten(-2).any(dim=-1), constant, torch.ones_like(total) * empty_smooth)
     return 1.0 - (2.0 * overlap + constant) / (total + constant)
 
 

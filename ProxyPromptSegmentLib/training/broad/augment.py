@@ -17,6 +17,9 @@ from ProxyPromptSegmentLib.training.broad.pools import SIDE
 DEGREES = 20.0
 STRETCH = 0.12  # log of the anisotropy
 SHIFT = 0.12  # of half a side, beside what a magnification allows
+KNOTS, CURVE, BEND = 6, 0.4, 0.5  # of a tone curve: its points, how often, standard deviation of the log of its slopes
+COIL, COIL_GAIN, COIL_WIDTH = 0.2, 4.0, (0.25, 0.7)  # of a bright spot: how often, largest gain, widths in half sides
+SHARPENED, SHARPENING = 0.25, 1.5  # how often, and largest share of the fine detail that is added
 MIRROR, QUARTER_TURN, INVERSION, GREY = 0.4, 0.2, 0.12, 0.35  # probabilities for a group
 TURNS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 
@@ -95,6 +98,31 @@ def content_mask(content: torch.Tensor, side: int, grid: torch.Tensor) -> torch.
     return inside & (x <= last[:, 1].view(-1, 1, 1)) & (y <= last[:, 0].view(-1, 1, 1))
 
 
+def tone_curve(images: torch.Tensor) -> torch.Tensor:
+    """Map the intensities of each image ``(B, 3, s, s)`` by a random rising curve from 0 to 1.
+
+    Tissues keep their order and lose their contrast: between sequences and coils it differs more than a gamma does.
+    """
+    count = len(images)
+    steps = torch.exp(BEND * torch.randn(count, KNOTS - 1, device=images.device))
+    heights = functional.pad(steps.cumsum(1) / steps.sum(1, keepdim=True), (1, 0))
+    place = images.clamp(0, 1).flatten(1) * (KNOTS - 1)
+    before = place.long().clamp(max=KNOTS - 2)
+    low, high = heights.gather(1, before), heights.gather(1, before + 1)
+    return (low + (place - before) * (high - low)).view_as(images)
+
+
+def bright_spot(images: torch.Tensor) -> torch.Tensor:
+    """Draw the gain of a coil near the skin or in the rectum for each image: ``(B, 1, s, s)``, about 1 on average."""
+    count, side = len(images), images.shape[-1]
+    line = torch.linspace(-1, 1, side, device=images.device)
+    middle = uniform(images, -1, 1, 2, count, 1, 1)
+    distance = (line.view(1, side, 1) - middle[0]).square() + (line.view(1, 1, side) - middle[1]).square()
+    gain = uniform(images, 1, COIL_GAIN, count, 1, 1) - 1
+    field = 1 + gain * torch.exp(-distance / (2 * uniform(images, *COIL_WIDTH, count, 1, 1).square()))
+    return (field / field.mean((1, 2), keepdim=True)).unsqueeze(1)
+
+
 def change_intensity(images: torch.Tensor, strength: Strength) -> torch.Tensor:
     """Change images ``(B, 3, SIDE, SIDE)`` in 0..1; the result is in 0..1."""
     count, group = len(images), strength.group
@@ -109,12 +137,17 @@ def change_intensity(images: torch.Tensor, strength: Strength) -> torch.Tensor:
     x = torch.where(of_group(INVERSION), 1 - images, images)
     x = torch.where(of_group(GREY), x.mean(1, keepdim=True).expand_as(x), x)
     x = x.clamp(min=1e-4) ** torch.exp(each(-0.5, 0.5) * much)
+    x = torch.where(each(0, 1) < CURVE, tone_curve(x), x)
+    field = torch.exp(smooth_noise(images, count, 1, 3) * each(0.1, 0.5))
+    x = torch.where(each(0, 1) < 0.4, x * field, x)
+    x = torch.where(each(0, 1) < COIL, x * bright_spot(x), x)
+    x = x / x.amax((1, 2, 3), keepdim=True).clamp(min=1e-3)  # a window follows the brightest tissue
     x = x * (1 + each(-0.3, 0.35) * much) + each(-0.12, 0.12) * much
     x = x * (1 + each(-0.06, 0.06, 3) * much)
-    field = torch.exp(smooth_noise(images, count, 1, 3) * 0.3)
-    x = torch.where(each(0, 1) < 0.4, x * field, x)
     blurred = functional.avg_pool2d(functional.pad(x, (2, 2, 2, 2), mode="replicate"), 5, 1)
-    x = torch.where(each(0, 1) < 0.25, blurred, x)
+    kind = each(0, 1)
+    x = torch.where(kind < SHARPENED, x + (x - blurred) * each(0, SHARPENING), x)
+    x = torch.where(kind > 0.75, blurred, x)
     # Another site's slice may have half of the resolution.
     small = functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=2, mode="bilinear", align_corners=False)
     x = torch.where(each(0, 1) < 0.12, small, x)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.training.losses import binary_cross_entropy, intersection_over_union
+from ProxyPromptSegmentLib.training.losses import binary_cross_entropy, dice_loss, intersection_over_union
+from ProxyPromptSegmentLib.training.recipe import LossWeights
 
-BCE, PRIOR, PRESENCE, QUALITY = 2.0, 0.3, 0.3, 0.1  # weights relative to Dice, as in `LossWeights`
-EMPTY_SMOOTH = 0.01  # of the image: smoothing of Dice where there is no object
+WEIGHTS = LossWeights()
 
 
 def full_size(logits: torch.Tensor, side: int) -> torch.Tensor:
@@ -24,14 +24,9 @@ def mask_loss(logits: torch.Tensor, truth: torch.Tensor, late: torch.Tensor) -> 
         truth: 0 or 1, of the same shape.
         late: 1 once targets without the object count by area, else 0.
     """
-    probability = torch.sigmoid(logits)
-    overlap = (probability * truth).sum((-2, -1))
-    total = probability.sum((-2, -1)) + truth.sum((-2, -1))
-    there = truth.amax((-2, -1))
     pixels = truth.shape[-1] * truth.shape[-2]
-    smooth = 1 + (1 - there) * late * (EMPTY_SMOOTH * pixels - 1)
-    dice = 1 - (2 * overlap + smooth) / (total + smooth)
-    return dice + BCE * binary_cross_entropy(logits, truth)
+    empty_smooth = 1 + late * (WEIGHTS.empty_smooth * pixels - 1)
+    return dice_loss(logits, truth, empty_smooth=empty_smooth) + WEIGHTS.bce * binary_cross_entropy(logits, truth)
 
 
 def prior_loss(prior: torch.Tensor, truth: torch.Tensor, related: torch.Tensor) -> torch.Tensor:

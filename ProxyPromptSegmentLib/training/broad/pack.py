@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.data.small_sets import load_small_set, small_set_name
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.training.broad.pools import DATA, INDEX, LARGE_FROM, REGIONS, SIDE
 
 LONG_SIDE = {"drive": 600, "drishti_gs": 512}  # thin and small structures keep their resolution
@@ -59,9 +60,8 @@ def write_pack(data: Path, out: Path, report: Callable[[str], None] | None = Non
         ) from error
     out.mkdir(parents=True, exist_ok=True)
     index: dict[str, dict[str, list[list[str | None]]]] = {}
-    parts = [out / f"{name}.part" for name in (DATA, REGIONS)]
-    try:
-        with tarfile.open(parts[0], "w") as images, tarfile.open(parts[1], "w") as regions:
+    with safe_output(out / REGIONS) as regions_part, safe_output(out / DATA) as data_part:
+        with tarfile.open(data_part, "w") as images, tarfile.open(regions_part, "w") as regions:
             for name, cases in training_cases(data):
                 rows = index.setdefault(name, {"items": []})["items"]
                 total = sum(len(case.images) for case in cases)
@@ -79,11 +79,6 @@ def write_pack(data: Path, out: Path, report: Callable[[str], None] | None = Non
             if not index:
                 raise InputError(f"{data} has no training patient of a known data set; give a folder that has some.")
             _write(images, INDEX, json.dumps(index).encode())
-        for part, name in zip(parts, (DATA, REGIONS), strict=True):
-            part.replace(out / name)
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
 
 
 def _slices(case: Case) -> Iterable[tuple[np.ndarray, np.ndarray]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.broad.episodes import BroadSampler
 from ProxyPromptSegmentLib.training.broad.pack import write_pack
@@ -25,6 +26,23 @@ def pack_of(data: Path, out: Path, report: Callable[[str], None] | None = None) 
     if not (out / PACK / DATA).is_file():
         write_pack(data, out / PACK, report)
     return out / PACK
+
+
+def fill_model(model: ProxyPromptModel, weights: dict[str, torch.Tensor]) -> None:
+    """Load the weights to start from; all of them have to fit.
+
+    Raises:
+        CheckpointError: If a name or shape differs, for then a training would start from chance without a word.
+    """
+    own = model.state_dict()
+    other = sorted(own.keys() ^ weights.keys())
+    other += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    if other:
+        raise CheckpointError(
+            f"the weights to start from are not those of this network: {len(other)} tensors differ (first {other[0]}); "
+            "give a checkpoint of the compact model of 256 pixels, or none."
+        )
+    model.load_state_dict(weights)
 
 
 def train_broad(
@@ -48,14 +66,14 @@ def train_broad(
         threads: CPU threads.
         cancel: Stops after the current step; the state is saved.
         report: Called with the mean numbers of some steps.
-        initial: Weights to start from; names that do not fit the model are refused.
+        initial: Weights to start from.
         say: Called with a line about each data set.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     model = build_model("sam-compact")
     if initial is not None:
-        model.load_state_dict(initial)
+        fill_model(model, initial)
     pools = load_pools(pack_of(data, out, say), torch.device(device), recipe.leave_out, say)
     trainer = BroadTrainer(model, BroadSampler(pools, recipe), recipe, out)
     return trainer.run(cancel, report)

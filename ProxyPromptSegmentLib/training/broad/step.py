@@ -18,9 +18,7 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
 from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode
 from ProxyPromptSegmentLib.training.broad.losses import (
-    PRESENCE,
-    PRIOR,
-    QUALITY,
+    WEIGHTS,
     full_size,
     mask_loss,
     prior_loss,
@@ -90,7 +88,7 @@ def step_loss(model: ProxyPromptModel, episode: BroadEpisode, switches: Switches
         quality = quality_loss(decoded.quality, gated, truth)
     corrected = _corrected_loss(backbone, features, prompt, logits.detach(), truth, late)
     manual = _manual_loss(backbone, features, truth, late)
-    total = mask + PRIOR * prior + PRESENCE * present + QUALITY * quality
+    total = mask + WEIGHTS.prior * prior + WEIGHTS.presence * present + WEIGHTS.quality * quality
     total = total + switches.others * (CORRECTED * corrected + MANUAL * manual)
     iou = (intersection_over_union(gated, truth) * there).sum() / there.sum().clamp(min=1)
     parts = torch.stack([total, mask, prior, present, quality, corrected, manual, iou]).detach()
@@ -149,7 +147,7 @@ def _corrected_loss(
     presence = torch.where(said, torch.full_like(mine.presence.float(), 8.0), mine.presence.float())  # type: ignore
     gated = gate_by_presence(after, presence)
     with torch.autocast(truth.device.type, enabled=False):
-        return mask_loss(gated, wanted, late).mean() + QUALITY * quality_loss(decoded.quality, gated, wanted)
+        return mask_loss(gated, wanted, late).mean() + WEIGHTS.quality * quality_loss(decoded.quality, gated, wanted)
 
 
 def _manual_loss(
@@ -183,7 +181,7 @@ def _manual_loss(
         best = each[..., 1:].amin(-1) + EVERY_READING * each[..., 1:].mean(-1)
         shown = weight.sum().clamp(min=1)
         loss = ((each[..., 0] + best) * weight).sum() / shown
-        loss = loss + QUALITY * quality_loss(quality, all_logits, repeated)
+        loss = loss + WEIGHTS.quality * quality_loss(quality, all_logits, repeated)
     before = all_logits[:, :, 0].detach()
     more, more_labels = correcting_clicks(before.flatten(0, 1), flat, CLICKS)
     only_one = (draw[:, 2:3] >= 0.6) & (torch.arange(CLICKS, device=truth.device) > 0)
@@ -196,4 +194,4 @@ def _manual_loss(
     after = full_size(second.logits, side)
     with torch.autocast(truth.device.type, enabled=False):
         corrected = (mask_loss(after, wanted, late) * weight).sum() / shown
-        return loss / 2 + corrected + QUALITY * quality_loss(second.quality, after, wanted)
+        return loss / 2 + corrected + WEIGHTS.quality * quality_loss(second.quality, after, wanted)

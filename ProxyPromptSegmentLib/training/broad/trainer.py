@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.networks.backbones.pyramid_encoder import PyramidImageEncoder
+from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 STATE = "state.safetensors"
 AVERAGE_EVERY = 4  # steps between updates of the averaged weights
-SAVE_SECONDS = 60.0
+SAVE_SECONDS, REPORT_SECONDS = 60.0, 30.0
 MANY_SKIPPED = 0.3  # of the steps between two reports: then the last good state is restored
 SLOWER = 0.6  # factor of the learning rate after that
 NUMBERS = (*PARTS, "skipped", "norm")
@@ -73,22 +74,24 @@ class BroadTrainer:
             graph: Capture a step as a CUDA graph where there is CUDA.
 
         Raises:
-            UsageError: If the folder holds the state of another recipe.
+            UsageError: If the folder holds the state of another recipe, or the model has no pretrained trunk.
         """
         out.mkdir(parents=True, exist_ok=True)
         self.sampler, self.recipe, self.out, self.half = sampler, recipe, out, half
         self.device = sampler.device
         self.cuda = self.device.type == "cuda"
         self.model = model.to(self.device).train()
+        self._encoder = _encoder_of(self.model)
         keep_norms_in_full_precision(self.model)
-        self.layout = torch.channels_last
-        self.model.backbone.sam.image_encoder.to(memory_format=self.layout)  # type: ignore[union-attr]
+        self._encoder.to(memory_format=torch.channels_last)
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._new_optimizer()
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.step_count, self.seconds, self.targets, self.rate_factor = 0, 0.0, 0, 1.0
         zero = torch.zeros((), device=self.device)
         self.switches = Switches(late=zero.clone(), dense_dropout=zero + recipe.dense_dropout, others=zero + 1)
+        # What a skipped step reports; made here, because a captured step cannot take numbers from the host.
+        self._skipped = torch.tensor([float(name == "skipped") for name in NUMBERS], device=self.device)
         self._good: list[torch.Tensor] | None = None
         self._graph = graph and self.cuda
         if (out / STATE).is_file():
@@ -96,7 +99,7 @@ class BroadTrainer:
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         """Build AdamW with a lower rate for the trunk."""
-        trunk = {id(p) for p in self.model.backbone.sam.image_encoder.trunk.parameters()}  # type: ignore[union-attr]
+        trunk = {id(p) for p in self._encoder.trunk.parameters()}
         groups = []
         for group in parameter_groups(self.model, self.recipe.weight_decay):
             for scale, mine in ((self.recipe.trunk_rate, True), (1.0, False)):
@@ -137,14 +140,7 @@ class BroadTrainer:
         elif bool(fine):  # also with gradients of zero, moments and weight decay would move the weights
             self.optimizer.step()
         numbers = torch.cat([parts.float(), (~fine).float().view(1), norm.float().view(1)])
-        return torch.where(fine, numbers, torch.zeros_like(numbers)) + (~fine) * self._skipped_mark()
-
-    def _skipped_mark(self) -> torch.Tensor:
-        """Return numbers that are 0 but for a skipped step."""
-        mark = [float(name == "skipped") for name in NUMBERS]
-        if not hasattr(self, "_mark"):
-            self._mark = torch.tensor(mark, device=self.device)
-        return self._mark
+        return torch.where(fine, numbers, self._skipped)
 
     def run(
         self,
@@ -156,13 +152,12 @@ class BroadTrainer:
 
         Args:
             cancel: Stops after the current step; the state is saved.
-            report: Called with the mean numbers of the last ``every`` steps.
-            every: Steps between reports.
+            report: Called with the mean numbers since the last report.
+            every: Steps between reports; on a slow machine `REPORT_SECONDS` pass sooner.
 
         Returns:
             The checkpoint of the averaged weights.
         """
-        self._skipped_mark()
         rng = np.random.default_rng((self.recipe.seed, self.step_count))
         torch.manual_seed(self.recipe.seed + self.step_count)
         with torch.no_grad():
@@ -173,7 +168,8 @@ class BroadTrainer:
         floats = [name for name, value in self.average.items() if value.is_floating_point()]
         live = self.model.state_dict()
         averaged, current = [self.average[name] for name in floats], [live[name] for name in floats]
-        limit, total, count, saved = 60 * self.recipe.minutes, None, 0, time.monotonic()
+        limit, total, count = 60 * self.recipe.minutes, None, 0
+        saved = reported = time.monotonic()
         drawn = _Drawer(self.sampler, rng, self.device)
         begin, before = time.monotonic(), self.seconds
         while self.seconds < limit and not (cancel and cancel.cancelled):
@@ -188,9 +184,9 @@ class BroadTrainer:
                 decay = min(self.recipe.ema, (1 + self.step_count) / (10 + self.step_count)) ** AVERAGE_EVERY
                 with torch.no_grad():
                     torch._foreach_lerp_(averaged, current, 1 - decay)
-            if count == every:
+            if count == every or time.monotonic() - reported > REPORT_SECONDS:
                 self._report((total / count).tolist(), report)
-                total, count = None, 0
+                total, count, reported = None, 0, time.monotonic()
             self.seconds = before + time.monotonic() - begin
             if time.monotonic() - saved > SAVE_SECONDS:
                 self.save()
@@ -234,7 +230,7 @@ class BroadTrainer:
             "rate": self.rate_factor,
             "recipe": _identity(self.recipe),
         }
-        with _replacing(self.out / STATE) as part:
+        with safe_output(self.out / STATE) as part:
             save_file(
                 {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part, {"about": json.dumps(about)}
             )
@@ -277,6 +273,21 @@ class BroadTrainer:
         self.targets, self.rate_factor = int(about["targets"]), float(about["rate"])
 
 
+def _encoder_of(model: ProxyPromptModel) -> PyramidImageEncoder:
+    """Return the image encoder of the compact model.
+
+    Raises:
+        UsageError: If the model is another.
+    """
+    backbone = model.backbone
+    if not isinstance(backbone, SamBackbone) or not isinstance(backbone.sam.image_encoder, PyramidImageEncoder):
+        raise UsageError(
+            f"a broad training is for the compact model with a pretrained trunk; this one is {backbone.name} for "
+            f"{backbone.image_size} pixels. Start from another checkpoint, or from none."
+        )
+    return backbone.sam.image_encoder
+
+
 def _identity(recipe: BroadRecipe) -> dict[str, object]:
     """Return the settings that must be equal to resume: all but the time."""
     values = json.loads(json.dumps(recipe.to_dict()))
@@ -291,17 +302,6 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
             state = optimizer.state.get(parameter, {})
             found += [state[key] for key in sorted(state) if isinstance(state[key], torch.Tensor)]
     return found
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to, which takes the place of ``path`` when the block ends well."""
-    part = path.with_name(path.name + ".part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Drawer:

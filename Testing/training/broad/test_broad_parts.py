@@ -10,7 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_backbone
-from ProxyPromptSegmentLib.training.broad.augment import Strength, change_intensity, content_mask, sampling_grid, warp
+from ProxyPromptSegmentLib.training.broad.augment import (
+    Strength,
+    bright_spot,
+    change_intensity,
+    content_mask,
+    sampling_grid,
+    tone_curve,
+    warp,
+)
 from ProxyPromptSegmentLib.training.broad.manual import (
     CORNER_HIGH,
     CORNER_LOW,
@@ -140,3 +148,29 @@ def test_intensity_changes_differ_between_images_but_inversion_is_the_groups():
     for group in range(2):
         assert len(set(rising[group::2].tolist())) == 1
     assert (changed[0] - changed[2]).abs().mean() > 0.01
+
+
+def test_a_tone_curve_keeps_the_order_of_tissues_and_the_ends_and_changes_their_contrast():
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 1, SIDE).expand(6, 3, SIDE, SIDE)
+    curved = tone_curve(ramp)
+    assert (curved.diff(dim=-1) >= 0).all()
+    assert torch.allclose(curved[..., 0], torch.zeros(())) and torch.allclose(curved[..., -1], torch.ones(()))
+    assert (curved - ramp).abs().amax((1, 2, 3)).min() > 0.02
+    assert (curved[0] - curved[1]).abs().max() > 0.02
+
+
+def test_a_coil_brightens_one_place_of_each_image_and_not_the_image():
+    torch.manual_seed(0)
+    gain = bright_spot(torch.zeros(20, 3, SIDE, SIDE))
+    assert torch.allclose(gain.mean((1, 2, 3)), torch.ones(20), atol=1e-4)
+    assert (gain.amax((1, 2, 3)) > 1.5).float().mean() > 0.5
+    assert gain.min() > 0
+    places = gain.flatten(1).argmax(1)
+    assert len(places.unique()) > 15
+
+
+def test_a_dark_image_is_windowed_before_its_brightness_changes():
+    torch.manual_seed(0)
+    dark = torch.linspace(0, 0.05, SIDE).expand(16, 3, SIDE, SIDE)
+    assert change_intensity(dark, strength(16)).amax((1, 2, 3)).median() > 0.6

@@ -14,17 +14,19 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image
 
+from engine_doubles import tiny_model
 from ProxyPromptSegmentLib.data.splits import small_set_part
-from ProxyPromptSegmentLib.errors import InputError, UsageError
+from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
 from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode, BroadSampler
+from ProxyPromptSegmentLib.training.broad.pack import write_pack
 from ProxyPromptSegmentLib.training.broad.pools import DATA, INDEX, REGIONS, SIDE, build_pool, load_pools
 from ProxyPromptSegmentLib.training.broad.precision import keep_norms_in_full_precision
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe, read_broad_recipe
-from ProxyPromptSegmentLib.training.broad.run import pack_of
+from ProxyPromptSegmentLib.training.broad.run import fill_model, pack_of
 from ProxyPromptSegmentLib.training.broad.step import PARTS, Switches, step_loss
 from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer, TrainingError
 
@@ -70,7 +72,7 @@ def test_a_pool_without_an_object_is_refused():
         build_pool("blank", [(image, bits * 0, regions)], ["p"], [None], CPU)
 
 
-def write_pack(folder) -> None:
+def write_drawn_pack(folder) -> None:
     with tarfile.open(folder / DATA, "w") as data, tarfile.open(folder / REGIONS, "w") as regions:
         rows = []
 
@@ -93,7 +95,7 @@ def write_pack(folder) -> None:
 
 
 def test_a_pack_is_read_at_the_networks_size_and_sets_can_be_left_out(tmp_path):
-    write_pack(tmp_path)
+    write_drawn_pack(tmp_path)
     lines = []
     (made,) = load_pools(tmp_path, CPU, leave_out=("other",), report=lines.append)
     assert made.images.shape == (4, 3, SIDE, SIDE) and made.content[0].tolist() == [256, 230]
@@ -233,3 +235,26 @@ def test_a_data_folder_is_packed_once_without_validation_and_test_patients(tmp_p
     assert pack_of(folder, tmp_path / "out", lines.append) == pack and len(lines) == 1
     assert pack_of(pack, tmp_path / "elsewhere") == pack
     assert sorted(path.name for path in pack.iterdir()) == sorted((DATA, REGIONS))
+
+
+def test_weights_that_do_not_fit_are_refused_instead_of_left_out():
+    model = small_model()
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    fill_model(model, weights)
+    weights.pop("generator.depth_scale")
+    with pytest.raises(CheckpointError, match=r"1 tensors differ \(first generator.depth_scale\)"):
+        fill_model(model, weights)
+
+
+def test_a_model_without_the_pretrained_trunk_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="this one is sam-compact for 64 pixels"):
+        BroadTrainer(tiny_model(), BroadSampler([pool()], SMALL), SMALL, tmp_path)
+
+
+def test_a_pack_that_is_interrupted_leaves_nothing(tmp_path):
+    pytest.importorskip("skimage")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "manifest.csv").write_text("dataset,name,patient,labels,split\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no training patient"):
+        write_pack(tmp_path / "data", tmp_path / "pack")
+    assert list((tmp_path / "pack").iterdir()) == []
