@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
+from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, ModelFacts
 from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
@@ -95,6 +96,8 @@ class Model:
         most_read: int | None = MOST_READ,
         follow: bool = False,
         tiles: TileChoice | str | float = AUTO,
+        position: bool = USE_POSITION,
+        register: bool = REGISTER,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         on_slice: OnSlice | None = None,
@@ -113,6 +116,8 @@ class Model:
             most_read: Number of support slices that a slice reads if more are given: those most like it. None means
                 all.
             follow: Whether the slices are tracked with the memory of a SAM 2 model.
+            position: Whether the relative position of slices along their volumes is used, if the model reads it.
+            register: Whether supports that are volumes are registered to the target as a hint, if the model reads it.
             tiles: Whether slices are cut into overlapping tiles: ``auto`` for objects that are too thin or too small
                 for the model, ``off``, ``on``, or how many times larger tiles show them. Ignored with ``follow``.
             progress: Informed of each slice.
@@ -123,7 +128,7 @@ class Model:
             ProxyPromptError: As its subclasses say.
         """
         _check(threshold, most_read)
-        job = plan(supports, target, _names(objects), axis, slices)
+        job = plan(supports, target, _names(objects), axis, slices, register=register and not follow)
         task = SegmentTask(
             job,
             model=self._model,
@@ -133,6 +138,8 @@ class Model:
             fill_gaps=fill_gaps,
             most_read=most_read,
             follow=follow,
+            position=position,
+            register=register,
             tiles=TileChoice.of(tiles),
         )
         return task(self._engine, _context(progress, cancel, on_slice))

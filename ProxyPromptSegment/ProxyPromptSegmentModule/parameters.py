@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
+from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentModule.states import Scope, SlicesHow
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class ProxyPromptParameters:
         followMemory: Whether the model remembers the previous slices.
         chooseSupports: Whether each slice reads only the support slices that are most like it.
         fillGaps: Whether empty slices inside an object are filled where the mask itself supports it.
+        usePosition: Whether the position of slices along their volumes is used.
+        registerSupports: Whether supports are registered to the target as a hint.
         followView: Whether the views show each slice as it is written.
         whyObject: The object that the why view explains.
     """
@@ -75,6 +78,8 @@ class ProxyPromptParameters:
     followMemory: bool = False
     chooseSupports: bool = True
     fillGaps: bool = True
+    usePosition: bool = USE_POSITION
+    registerSupports: bool = REGISTER
     followView: bool = True
     whyObject: str = ""
 

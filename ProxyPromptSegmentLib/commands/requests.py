@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
+from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
@@ -41,6 +42,8 @@ class Request:
     fill_gaps: bool = True
     most_read: int | None = MOST_READ
     tiles: TileChoice = TileChoice()
+    position: bool = USE_POSITION
+    register: bool = REGISTER
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
@@ -65,6 +68,8 @@ class Request:
             "fill_gaps": self.fill_gaps,
             "most_read": self.most_read,
             "tiles": str(self.tiles),
+            "position": self.position,
+            "register": self.register,
             "device": self.device,
             "output": str(self.output),
         }
@@ -97,6 +102,6 @@ class TrackRequest(Request):
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result together with inputs and model, for the report."""
         settings = {**super().settings, "frames": self.slices, "mode": self.mode}
-        for name in ("slices", "across_slices", "tiles"):  # of `segment` alone
+        for name in ("slices", "across_slices", "tiles", "position", "register"):  # of `segment` alone
             del settings[name]
         return settings

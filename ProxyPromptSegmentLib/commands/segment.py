@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
+from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.reports.report import to_text
@@ -120,6 +121,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "thin or too small for the model; on = all, with a magnification that suits them)",
     )  # fmt: skip
     engine.add_argument(
+        "--position", action=argparse.BooleanOptionalAction, default=USE_POSITION,
+        help="use the relative position of slices along their volumes, if the model reads it; leave it out where "
+        "support and target show very different parts of the body",
+    )  # fmt: skip
+    engine.add_argument(
+        "--register", action=argparse.BooleanOptionalAction, default=REGISTER,
+        help="register supports that are volumes to the target and show their masks to the model as a hint; about a "
+        "second for each support",
+    )  # fmt: skip
+    engine.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
@@ -149,6 +160,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         fill_gaps=not args.keep_gaps,
         most_read=None if args.all_supports else MOST_READ,
         tiles=args.tiles,
+        position=args.position,
+        register=args.register,
         truth=args.truth,
         report=args.report,
         preview=args.preview,
@@ -189,6 +202,8 @@ def summary(report: dict[str, Any], request: Request) -> list[str]:
             text += f", Dice {entry['dice']:.3f}"
         least = ", ".join(f"{w['confidence']:.2f} on {names.name(w['slice'])}" for w in entry["lowest_confidence"])
         lines.append(f"{text}; lowest confidence {least}")
+    if report["helps"]["sentence"]:
+        lines.append(report["helps"]["sentence"])
     written = [str(path) for path in (request.output, request.preview, request.report) if path]
     lines.append(f"wrote {', '.join(written)} in {report['seconds']['total']:.1f} s on {report['device']}")
     lines.append("Research use only. Not for diagnosis.")

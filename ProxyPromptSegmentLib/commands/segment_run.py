@@ -71,6 +71,8 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             fill_gaps=request.fill_gaps,
             most_read=request.most_read,
             tiles=request.tiles,
+            position=request.position,
+            register=request.register,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )
         found = run_task(task, console, cancel)
@@ -112,7 +114,8 @@ def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | 
     chosen = zip(request.supports, request.support_choices(), strict=True)
     cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
     truth = read_segmentation(request.truth, target.geometry) if request.truth else None
-    job = plan(cases, target, request.objects, request.axis, SliceChoice.parse(request.slices, "--slices"))
+    chosen_slices = SliceChoice.parse(request.slices, "--slices")
+    job = plan(cases, target, request.objects, request.axis, chosen_slices, register=request.register)
     references = None
     if truth:
         references = match_truth(truth, job.support.objects, str(request.truth), request.objects)

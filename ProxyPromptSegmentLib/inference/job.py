@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView, slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
@@ -13,8 +16,15 @@ from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
-from ProxyPromptSegmentLib.support.matching import choose_axes, differences, slice_names
-from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportSet, merge_supports, support_from_volume
+from ProxyPromptSegmentLib.support.matching import choose_axes, differences, slice_depths, slice_names
+from ProxyPromptSegmentLib.support.pairs import (
+    MAX_SLICES,
+    SupportSet,
+    merge_supports,
+    select_segments,
+    support_from_volume,
+)
+from ProxyPromptSegmentLib.support.registration.sources import SupportVolume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +68,7 @@ class Job:
         window: Intensities ``(low, high)`` of the target that are mapped to 0..1.
         notes: Notes for the user.
         name: Name of the target for display, distinct from those of the supports.
+        volumes: The supports as volumes, to be registered to the target; empty unless that was asked for.
     """
 
     support: SupportSet
@@ -68,6 +79,12 @@ class Job:
     window: tuple[float, float]
     notes: tuple[Note, ...] = ()
     name: str = "target"
+    volumes: tuple[SupportVolume, ...] = ()
+
+    @property
+    def depths(self) -> npt.NDArray[np.float32] | None:
+        """Position of each slice along the target, -1 to 1, float32 ``(S,)``; None for a picture."""
+        return slice_depths(self.target, self.view.axis)
 
 
 def plan(
@@ -77,6 +94,7 @@ def plan(
     axis: str = "auto",
     slices: Slices = None,
     max_slices: int = MAX_SLICES,
+    register: bool = False,
 ) -> Job:
     """Plan a segmentation: orient supports and target alike, and choose their slices.
 
@@ -87,6 +105,7 @@ def plan(
         axis: Slicing axis of the target, see `choose_axes`.
         slices: Slices of the target along that axis, counted from 0; all by default.
         max_slices: Largest number of support slices to choose, of all cases together.
+        register: Whether the supports are to be registered to the target as well, for which the job keeps them.
 
     Raises:
         SupportError: If a support has none of the objects, or none on the chosen slices.
@@ -102,7 +121,7 @@ def plan(
         if left_out:
             notes.append(Note(f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."))
     titles = distinct_names([*(case.volume for case in cases), target])
-    sets, shown = [], []
+    sets, shown, volumes = [], [], []
     share = max(1, -(-max_slices // len(cases)))
     for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
         chosen = case.slices
@@ -117,6 +136,9 @@ def plan(
         turned = slice_view(case.volume.geometry, own)
         one = support_from_volume(case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True)
         sets.append(one)
+        if register:
+            chosen_segments = select_segments(case.segmentation, one.objects if names is None else names)
+            volumes.append(SupportVolume(case.volume, tuple(s.mask for s in chosen_segments), own, titles[number]))
         for pair in one.pairs:
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
             shown.append(
@@ -149,4 +171,5 @@ def plan(
         window=intensity_window(target.array),
         notes=tuple(notes),
         name=titles[-1],
+        volumes=tuple(volumes),
     )

@@ -20,8 +20,10 @@ from ProxyPromptSegmentLib.errors import DeviceError, SupportError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.evidence import judge
+from ProxyPromptSegmentLib.inference.helps import Helps, mask_logits
 from ProxyPromptSegmentLib.inference.likeness import distances, most_alike
 from ProxyPromptSegmentLib.inference.results import SegmentResult, SlicePrediction, empty_result
+from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
@@ -31,7 +33,7 @@ from ProxyPromptSegmentLib.networks.letterbox import (
     valid_tokens,
 )
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
+from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import Marked, SupportSet
@@ -56,6 +58,11 @@ class EncodedSlices:
     features: ImageFeatures
     box: Letterbox
     keys: tuple[str, ...]
+
+    def at_depths(self, depths: np.ndarray | None) -> EncodedSlices:
+        """Return the same embeddings with the position of each slice along its volume, ``(S,)``; None for unknown."""
+        known = None if depths is None else torch.as_tensor(depths, dtype=torch.float32).to(self.features.top.device)
+        return replace(self, features=replace(self.features, depth=known))
 
     def one(self, offset: int) -> EncodedSlices:
         """Return the embedding of one of the slices."""
@@ -130,6 +137,16 @@ class Segmenter:
     def batch(self, count: int) -> None:
         self._batch[0] = count
 
+    @property
+    def reads_depth(self) -> bool:
+        """Whether the model reads the position of slices along their volumes."""
+        return self.model.generator.config.depth
+
+    @property
+    def reads_prior(self) -> bool:
+        """Whether the model was trained to read masks to start from, as those that read positions were."""
+        return self.reads_depth and isinstance(self.model.backbone, SamBackbone)
+
     def in_half(self, half: torch.dtype | None) -> Segmenter:
         """Return a segmenter with the same weights that computes in half precision."""
         twin = copy.copy(self)
@@ -184,10 +201,12 @@ class Segmenter:
                 parts += self._in_batches(len(pairs), self._preparing(images, masks, valid, tuple(support.objects)))
         order = [number for numbers in groups.values() for number in numbers]
         prepared = PreparedSupport.concatenate(parts).supports([order.index(n) for n in range(len(order))])
-        return replace(prepared, one_piece=one_piece(support))
+        depths = [pair.depth for pair in support.pairs]
+        depth = None if None in depths else torch.tensor(depths, dtype=torch.float32, device=self.device)
+        return replace(prepared, one_piece=one_piece(support), depth=depth)
 
     def prepare_embedded(self, pair: Marked, names: tuple[str, ...], encoded: EncodedSlices) -> PreparedSupport:
-        """Prepare one pair whose image is embedded already, as a part for `PreparedSupport.concatenate`.
+        """Prepare one pair or tile whose image is embedded already, as a part for `PreparedSupport.concatenate`.
 
         Args:
             pair: The pair; an object may be empty on it.
@@ -197,7 +216,8 @@ class Segmenter:
         with torch.inference_mode(), self.precision():
             images = images_to_tensor(pair.image[None], pair.window, encoded.box).to(self.device)
             masks = masks_to_tensor(pair.masks[None], encoded.box).to(self.device)
-            return self.model.generator.prepare(encoded.features, images, masks, names)
+            known = encoded.at_depths(None if pair.depth is None else np.array([pair.depth]))
+            return self.model.generator.prepare(known.features, images, masks, names)
 
     def _preparing(
         self, images: torch.Tensor, masks: torch.Tensor, valid: torch.Tensor, names: tuple[str, ...]
@@ -251,6 +271,7 @@ class Segmenter:
         support: PreparedSupport,
         chosen: torch.Tensor | None = None,
         calibrated: bool = True,
+        prior: np.ndarray | None = None,
     ) -> list[SlicePrediction]:
         """Prompt and decode embedded slices for all objects of the support.
 
@@ -261,6 +282,7 @@ class Segmenter:
                 `most_read`.
             calibrated: Whether the slices are whole ones, for which the calibration was fitted; for others presence
                 and quality are the network's own, and all supports are read by default.
+            prior: Masks to start from, float32 ``(S, N, H, W)``, 0..1; ignored if the model does not read them.
         """
         answers: list[SlicePrediction] = []
 
@@ -271,7 +293,9 @@ class Segmenter:
                 apart = distances(features, support)
                 nearest = apart.amin(dim=1)
                 own = most_alike(apart, support, self.most_read) if own is None else own
-            decoded, prompt = self.model.predict(features, support, own)
+            decoded, prompt = self._prompted(
+                features, support, own, None if prior is None else prior[part], encoded.box
+            )
             logits = logits_to_slice(decoded.logits, encoded.box)
             probability = torch.sigmoid(logits).cpu().numpy()
             judged = judge(decoded, prompt, features, nearest, self.calibration)
@@ -295,6 +319,21 @@ class Segmenter:
         with torch.inference_mode():
             return distances(encoded.features, support).amin(dim=1).float().cpu().numpy()
 
+    def _prompted(
+        self,
+        features: ImageFeatures,
+        support: PreparedSupport,
+        chosen: torch.Tensor | None,
+        prior: np.ndarray | None,
+        box: Letterbox,
+    ) -> tuple[Decoded, Prompt]:
+        """Prompt and decode some slices; a prior is SAM's mask prompt beside the proxy prompt."""
+        if prior is None or not self.reads_prior:
+            return self.model.predict(features, support, chosen)
+        logits = mask_logits(prior, box, 4 * self.model.backbone.grid).to(self.device)
+        prompt = replace(self.model.generator.prompt(features, support, chosen), mask=logits)
+        return self.model.backbone.decode(features, prompt), prompt
+
     def read_by(self, encoded: EncodedSlices, support: PreparedSupport) -> list[int]:
         """Return the numbers of the supports that one embedded slice reads, ascending."""
         with torch.inference_mode():
@@ -313,6 +352,7 @@ class Segmenter:
         on_slice: Callable[[SlicePrediction], None] | None = None,
         encoded: MutableMapping[int, EncodedSlices] | None = None,
         result: SegmentResult | None = None,
+        helps: Helps | None = None,
     ) -> SegmentResult:
         """Segment a stack of slices.
 
@@ -329,6 +369,7 @@ class Segmenter:
                 spacing or model are recognised and replaced.
             result: A result of the same stack and objects to complete; its finished slices are computed again only if
                 they are among ``slices``.
+            helps: What is known of the slices of ``images`` beside their intensities.
 
         Returns:
             The predictions so far; ``cancelled`` if some slices are missing.
@@ -348,7 +389,8 @@ class Segmenter:
                     result.cancelled = True
                     break
                 part = wanted[start : start + self.batch]
-                self._segment_part(images, part, prepared, window, spacing_mm, encoded, result, on_slice)
+                known = (helps or Helps()).at(part)
+                self._segment_part(images, part, prepared, window, spacing_mm, encoded, result, on_slice, known)
                 progress.step(len(part))
                 start += len(part)
         finally:
@@ -365,10 +407,11 @@ class Segmenter:
         encoded: MutableMapping[int, EncodedSlices] | None,
         result: SegmentResult,
         on_slice: Callable[[SlicePrediction], None] | None,
+        helps: Helps,
     ) -> None:
         """Segment some slices into the result, reusing cached embeddings."""
-        together = self.embedded(images, part, window, spacing_mm, encoded)
-        for answer in self.predict(together, prepared):
+        together = self.embedded(images, part, window, spacing_mm, encoded).at_depths(helps.depths)
+        for answer in self.predict(together, prepared, prior=helps.prior):
             index = part[answer.index]
             result.probability[index] = answer.probability
             result.presence[index], result.quality[index] = answer.presence, answer.quality

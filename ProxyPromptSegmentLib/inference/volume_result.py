@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.gaps import notes_on_gaps
+from ProxyPromptSegmentLib.inference.helps import HelpsUsed
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameResult, ModelFacts, SegmentResult
 from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
@@ -43,6 +44,7 @@ class VolumeResult:
         pairs: Number of support pairs that prompted the last slices.
         half: Whether the last slices were computed in half precision.
         tiles: How tiles were used; None if every object was segmented in whole slices.
+        helps: Which helps beside the images were used.
         followed: Results by slice index, if the slices were tracked with SAM 2's memory; empty otherwise.
         filled: Slices that were filled in between slices that show the object, bool ``(S, N)``; see `gaps`.
     """
@@ -61,6 +63,7 @@ class VolumeResult:
     pairs: int = 0
     half: bool = False
     tiles: TileUse | None = None
+    helps: HelpsUsed = HelpsUsed()
     followed: Mapping[int, FrameResult] = field(default_factory=dict)
     filled: npt.NDArray[np.bool_] | None = None
 

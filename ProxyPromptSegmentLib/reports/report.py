@@ -24,6 +24,7 @@ from ProxyPromptSegmentLib.support.matching import has_place, plane_of, slice_na
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.helps import HelpsUsed
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
@@ -218,6 +219,7 @@ def describe_result(job: Job, found: VolumeResult, dice: Mapping[str, float] | N
     labels, scores = label_values(found.segmentation.segments), dict(dice or {})
     return {
         "tiles": describe_tiles(found.tiles),
+        "helps": describe_helps(found.helps),
         "slices_wanted": len(job.slices),
         "slices_done": [int(n) for n in np.flatnonzero(found.result.done)],
         "objects": [
@@ -245,6 +247,24 @@ def describe_tiles(use: TileUse | None) -> dict[str, Any] | None:
             }
             for number in plan.in_tiles
         ],
+    }
+
+
+def describe_helps(used: HelpsUsed) -> dict[str, Any]:
+    """Describe what was used beside the images: the position of slices, and registered supports."""
+    return {
+        "position": used.position,
+        "registered": [
+            {
+                "support": one.name,
+                "similarity": round(one.similarity, 4),
+                "deformed": one.deformed,
+                "seconds": round(one.seconds, 3),
+                "problem": one.problem or None,
+            }
+            for one in used.registered
+        ],
+        "sentence": used.sentence,
     }
 
 

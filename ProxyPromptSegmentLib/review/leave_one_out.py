@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
+from ProxyPromptSegmentLib.inference.helps import USE_POSITION, Helps
 from ProxyPromptSegmentLib.inference.job import Job, plan
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
@@ -122,8 +123,9 @@ def _cases(
 def _segmented(segmenter: Segmenter, job: Job, cancel: CancelToken) -> Segmentation | None:
     """Return the masks of a job; None if it was cancelled."""
     images, view = job.view.take(job.target.array), job.view
+    helps = Helps(depths=job.depths if USE_POSITION else None)
     result = segment_stack(
-        segmenter, images, job.support, job.window, view.spacing_mm, slices=job.slices, cancel=cancel
+        segmenter, images, job.support, job.window, view.spacing_mm, slices=job.slices, cancel=cancel, helps=helps
     )
     return None if result.cancelled else put_back(result.masks(THRESHOLD), job.support, view, job.target.geometry)
 

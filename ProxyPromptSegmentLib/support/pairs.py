@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color
 from ProxyPromptSegmentLib.imaging.volumes import Volume
-from ProxyPromptSegmentLib.support.matching import slice_names
+from ProxyPromptSegmentLib.support.matching import slice_depths, slice_names
 from ProxyPromptSegmentLib.wording import ranges
 
 MAX_SLICES = 8
@@ -30,6 +30,7 @@ class Marked(Protocol):
         masks: 1 inside each object, 0 outside; uint8, shape ``(N, H, W)``.
         spacing_mm: Pixel size ``(row, column)`` in mm.
         window: Intensities ``(low, high)`` that are mapped to 0..1.
+        depth: Position of the slice along its volume, see `SupportPair`; None if it is not used.
     """
 
     @property
@@ -42,6 +43,10 @@ class Marked(Protocol):
 
     @property
     def spacing_mm(self) -> tuple[float, float]:
+        """See `Marked`."""
+
+    @property
+    def depth(self) -> float | None:
         """See `Marked`."""
 
     @property
@@ -60,6 +65,8 @@ class SupportPair:
         window: Intensities ``(low, high)`` that are mapped to 0..1.
         source: Description of the slice's origin, for messages.
         slice_index: Index along the case's slicing axis, counted from 0; None if there is none.
+        depth: Position of the slice along its volume, -1 to 1, see `matching.slice_depths`; None if it is in none. It
+            depends on how much of the body the volume shows.
 
     Raises:
         SupportError: If the shapes differ, a value is not allowed or every mask is empty.
@@ -74,6 +81,7 @@ class SupportPair:
     window: tuple[float, float]
     source: str = ""
     slice_index: int | None = None
+    depth: float | None = None
 
     def __post_init__(self) -> None:
         """Validate the values and make the arrays contiguous."""
@@ -98,6 +106,8 @@ class SupportPair:
             raise SupportError(f"{what}: the pixel size is {self.spacing_mm} mm; both numbers must be above 0.")
         if self.slice_index is not None and self.slice_index < 0:
             raise SupportError(f"{what}: the slice is number {self.slice_index}; slices are counted from 0.")
+        if self.depth is not None and not -1 <= self.depth <= 1:
+            raise SupportError(f"{what}: its position along the volume is {self.depth}; it must lie between -1 and 1.")
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "masks", masks.astype(np.uint8, copy=False))
         object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
@@ -200,7 +210,7 @@ def support_from_volume(
     masks = np.stack([view.take(segment.mask) for segment in chosen], axis=1)
     indices = _chosen_slices(np.any(masks, axis=(2, 3)), [s.name for s in chosen], slices, axis, max_slices)
     low, high = intensity_window(volume.array)
-    names = slice_names(volume, axis)
+    names, depths = slice_names(volume, axis), slice_depths(volume, view.axis)
     pairs = [
         SupportPair(
             images[n],
@@ -209,6 +219,7 @@ def support_from_volume(
             (float(low), float(high)),
             f"{volume.name}, {names.name(n)}",
             slice_index=n,
+            depth=None if depths is None else float(depths[n]),
         )
         for n in indices
     ]

@@ -31,6 +31,7 @@ from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
 from ProxyPromptSegmentLib.weights.registry import find, location
 from ProxyPromptSegmentLib.worker.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder
+from ProxyPromptSegmentLib.worker.priors import PriorStore
 
 __all__ = ["Encodings", "EncodingStore", "ModelStore"]
 
@@ -64,6 +65,7 @@ class ModelStore:
 
     Attributes:
         encodings: The cached embeddings.
+        priors: The cached priors of registered supports.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class ModelStore:
         self._models: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
         self._marks: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
         self.encodings = EncodingStore(embedding_bytes)
+        self.priors = PriorStore()
         self._supports: ByteLru[PreparedSupport] = ByteLru(lambda device, held: support_bytes)
         self._devices, self._half = devices or _devices, half_type or _half_type
 
@@ -193,7 +196,7 @@ class ModelStore:
                 return None
             shape = (pair.image.shape[0], pair.image.shape[1])
             image = segmenter.key(pair.image, pair.window, segmenter.letterbox(shape, pair.spacing_mm))
-            key = (image, self._mark(segmenter), _hash_of(pair.masks), names)
+            key = (image, self._mark(segmenter), _hash_of(pair.masks), names, pair.depth)
             part = self._supports.get(device, key)
             if part is None:
                 encoded = self.encodings.get(device, image)
@@ -231,6 +234,7 @@ class ModelStore:
         used = {str(loaded.segmenter.device) for loaded in self._models.values()}
         self._models.clear()
         self.encodings.forget()
+        self.priors.forget()
         self._supports.forget()
         for device in used:
             _empty_cache(device)

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.attribution import Reading, Why, explain
 from ProxyPromptSegmentLib.inference.gaps import frame_names
+from ProxyPromptSegmentLib.inference.helps import Helps, HelpsUsed
 from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.support.registration.prior import Registered
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.encodings import Encodings
     from ProxyPromptSegmentLib.worker.model_store import ModelStore
@@ -47,12 +50,14 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     masks, filled = result.masks_and_filled(task.threshold)
     confidence = result.confidence(masks)
     named = frame_names if task.in_time else slice_names(job.target, job.view.axis).names
-    taken = time.perf_counter() - start - steps.seconds["model"] - steps.seconds["support"]
+    others = sum(value for stage, value in steps.seconds.items() if stage != "segmentation")
+    taken = time.perf_counter() - start - others
     steps.seconds["segmentation"] = max(0.0, taken)
     run.stream.end(np.flatnonzero(result.done).tolist(), masks, confidence)
     footing = steps.ladder.footing
     plan = run.work.plan
-    about_tiles = [] if plan is None else plan.notes(tracked=task.follow)
+    about = [] if plan is None else plan.notes(tracked=task.follow)
+    about += run.notes
     chosen = steps.choice_notes("frame" if task.in_time else "slice") if plan is None or plan.in_whole else []
     found = [*result.notes, *notes_on(result, masks, task.threshold, filled, named, steps.calibration)]
     return VolumeResult(
@@ -61,7 +66,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
         result=result,
         confidence=confidence,
         cancelled=result.cancelled,
-        notes=[*job.notes, *about_tiles, *chosen, *map(Note, steps.ladder.rungs), *found],
+        notes=[*job.notes, *about, *chosen, *map(Note, steps.ladder.rungs), *found],
         seconds=steps.seconds,
         model=steps.facts(),
         device=footing.device,
@@ -70,6 +75,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
         pairs=len(footing.pairs),
         half=footing.half,
         tiles=run.work.use,
+        helps=run.used,
         followed={
             index: frame_result(prediction, masks[index], confidence[index])
             for index, prediction in run.predictions.items()
@@ -90,6 +96,8 @@ class _Volume:
         self.result: SegmentResult | None = None
         self.predictions: dict[int, FramePrediction] = {}
         self.work = SliceWork(steps, task.job, TileChoice.of(task.tiles), task.keep)
+        self.helps: Helps | None = None
+        self.used, self.notes = HelpsUsed(), list[Note]()
 
     def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
         """Segment each slice independently, outwards from the slice on screen."""
@@ -103,7 +111,7 @@ class _Volume:
         result.cancelled = not ready
         if not ready:
             return result
-        encodings = self._encodings(segmenter)
+        encodings, helps = self._encodings(segmenter), self._helps(segmenter)
         self.work.start(sum(map(len, self.order)))
         for batch in self.order:
             left = [index for index in batch if not result.done[index]]
@@ -113,7 +121,7 @@ class _Volume:
                 result.cancelled = True
                 break
             try:
-                self.work.segment(self.images, left, result, encodings)
+                self.work.segment(self.images, left, result, encodings, helps)
                 self._check(left)
             finally:
                 self._embedded(encodings)
@@ -159,6 +167,31 @@ class _Volume:
             self._embedded(encodings)
         result.across_slices = self.task.across_slices
         return result
+
+    def _helps(self, segmenter: Segmenter) -> Helps:
+        """Return what is known of the slices; supports are registered once, whatever the ladder does."""
+        job, task = self.task.job, self.task
+        if self.helps is None:
+            depths = _depths(job, task.position and not task.in_time, segmenter)
+            prior: npt.NDArray[np.float32] | None = None
+            registered: tuple[Registered, ...] = ()
+            whole = self.work.plan is not None and self.work.plan.in_whole
+            if task.register and whole and job.volumes and not task.in_time:
+                prior, registered = self._registered(segmenter)
+            self.helps = Helps(depths=depths, prior=prior)
+            self.used = HelpsUsed(position=depths is not None, registered=registered)
+        return self.helps
+
+    def _registered(self, segmenter: Segmenter) -> tuple[npt.NDArray[np.float32] | None, tuple[Registered, ...]]:
+        """Register the supports; return the prior and what came of each support."""
+        if not segmenter.reads_prior:
+            self.notes.append(Note("This model was not trained to read registered supports: they were not registered."))
+            return None, ()
+        start = time.perf_counter()
+        found = self.steps.engine.priors.of(self.task.job, self.context.progress, self.context.cancel)
+        self.steps.seconds["registration"] = time.perf_counter() - start
+        self.notes += found.notes
+        return found.masks, found.supports
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -217,7 +250,8 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
             result.cancelled = True
             return result
         encodings = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
-        planned.segment(image, [0], result, encodings)
+        depths = _depths(job, task.position, segmenter)
+        planned.segment(image, [0], result, encodings, Helps(depths=depths).at([task.index]))
         steps.check(result.probability, result.presence)
         return result
 
@@ -255,13 +289,22 @@ def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
             kept = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
             if 0 not in kept:
                 kept[0] = segmenter.encode(image, job.window, job.view.spacing_mm)
-            encoded, prepared = kept[0], engine.prepared(segmenter, steps.ladder.support)
+            depths = _depths(job, task.position, segmenter)
+            encoded = kept[0].at_depths(None if depths is None else depths[[task.index]])
+            prepared = engine.prepared(segmenter, steps.ladder.support)
         point = (task.index, task.row, task.column, task.object_index)
         with segmenter.precision():
             now = _job_with(job, steps)
             return explain(segmenter, now, *point, encoded=encoded, prepared=prepared, reading=reading)
 
     return steps.run(work)
+
+
+def _depths(job: Job, wanted: bool, segmenter: Segmenter) -> npt.NDArray[np.float32] | None:
+    """Return the position of each slice of the target; None if it is unwanted, unknown, or not read by the model."""
+    if not (wanted and segmenter.reads_depth) or any(pair.depth is None for pair in job.support.pairs):
+        return None
+    return job.depths
 
 
 def _job_with(job: Job, steps: Steps) -> Job:

@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.attribution import Reading
+    from ProxyPromptSegmentLib.inference.helps import Helps
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.results import SegmentResult
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -93,7 +94,12 @@ class SliceWork:
         self._reach(self._done * (tiles or 1))
 
     def segment(
-        self, images: np.ndarray, indices: Sequence[int], result: SegmentResult, encoded: Encodings | None
+        self,
+        images: np.ndarray,
+        indices: Sequence[int],
+        result: SegmentResult,
+        encoded: Encodings | None,
+        helps: Helps | None = None,
     ) -> None:
         """Segment some slices into the result.
 
@@ -102,6 +108,7 @@ class SliceWork:
             indices: 0-based indices into ``images``.
             result: The result of ``images``.
             encoded: Cached embeddings of whole slices.
+            helps: What is known of the slices of ``images`` beside their intensities.
         """
         assert self._planned is not None  # `begin` comes first
         self._here = 0
@@ -116,6 +123,7 @@ class SliceWork:
                 encoded=encoded,
                 keep=self._cached if self._keep else None,
                 on_tiles=self._on_tiles,
+                helps=helps,
             )
         finally:
             self._embedded += sum(len(one.fresh) for one in self._tiles)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
@@ -79,6 +80,9 @@ class SegmentTask:
         keep: Whether embeddings are kept for the next run.
         tiles: Whether slices are cut into tiles: a `TileChoice` or its text; ignored with ``follow``.
         most_read: Number of supports that a slice reads if more are given: those most like it; None means all.
+        position: Whether the position of slices along their volumes is used, if the model reads it; not with ``follow``
+            nor ``in_time``.
+        register: Whether the job's volumes are registered to the target as a hint, if the model reads it; likewise.
     """
 
     job: Job
@@ -95,6 +99,8 @@ class SegmentTask:
     keep: bool = True
     tiles: TileChoice | str | float = AUTO
     most_read: int | None = MOST_READ
+    position: bool = USE_POSITION
+    register: bool = REGISTER
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
         """Carry out the task."""
@@ -144,6 +150,7 @@ class LiveTask:
     device: str = "auto"
     threshold: float = THRESHOLD
     tiles: TileChoice | str | float = AUTO
+    position: bool = USE_POSITION
     most_read: int | None = MOST_READ
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
@@ -162,6 +169,7 @@ class WhyTask:
         column: Column in the oriented slice, likewise.
         object_index: 0-based number of the object.
         tiles: The choice of tiles with which it was segmented, see `SegmentTask`.
+        position: Whether the position of slices was used, likewise.
         most_read: The number of supports that a slice read, see `SegmentTask`.
     """
 
@@ -174,6 +182,7 @@ class WhyTask:
     model: str = DEFAULT_MODEL
     device: str = "auto"
     tiles: TileChoice | str | float = AUTO
+    position: bool = USE_POSITION
     most_read: int | None = MOST_READ
 
     def __call__(self, engine: TaskEngine, context: Context) -> Why:

@@ -54,6 +54,8 @@ class ModelSection(Section):
         ui.followMemoryBox.connect("toggled(bool)", self.on_follow)
         ui.chooseSupportsBox.connect("toggled(bool)", self.on_choose_supports)
         ui.fillGapsBox.connect("toggled(bool)", self.on_fill_gaps)
+        ui.usePositionBox.connect("toggled(bool)", self.on_use_position)
+        ui.registerSupportsBox.connect("toggled(bool)", self.on_register_supports)
         ui.modelDownloadButton.connect("clicked()", self.on_download)
         ui.modelImportButton.connect("clicked()", self.on_import)
         ui.modelRemoveButton.connect("clicked()", self.on_remove)
@@ -97,6 +99,26 @@ class ModelSection(Section):
         ui.followMemoryBox.checked = self._follows
         ui.chooseSupportsBox.checked = parameters.chooseSupports
         ui.fillGapsBox.checked = parameters.fillGaps
+        ui.usePositionBox.checked, ui.registerSupportsBox.checked = parameters.usePosition, parameters.registerSupports
+        slice_by_slice = (
+            _("The memory follows slices without this; untick it above to use it.") if self._follows else ""
+        )
+        allow(
+            ui.usePositionBox,
+            slice_by_slice,
+            _(
+                "The model compares how far along their volumes slices of support and target lie. Untick it where the "
+                "volumes show very different parts of the body."
+            ),
+        )
+        allow(
+            ui.registerSupportsBox,
+            slice_by_slice,
+            _(
+                "Supports that are volumes are registered to the target, and the model sees where their masks would lie: "
+                "about a second for each support."
+            ),
+        )
         allow(
             ui.followMemoryBox,
             "" if self._model.follows else _("Only SAM 2 models have a memory; choose one above."),
@@ -211,6 +233,16 @@ class ModelSection(Section):
         """Store whether each slice reads only the supports most like it."""
         if self._state.listening:
             self._state.parameters.chooseSupports = checked
+
+    def on_use_position(self, checked: bool) -> None:
+        """Store whether the position of slices is used."""
+        if self._state.listening:
+            self._state.parameters.usePosition = checked
+
+    def on_register_supports(self, checked: bool) -> None:
+        """Store whether supports are registered."""
+        if self._state.listening:
+            self._state.parameters.registerSupports = checked
 
     def on_fill_gaps(self, checked: bool) -> None:
         """Store whether gaps are filled."""

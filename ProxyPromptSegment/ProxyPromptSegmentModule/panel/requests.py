@@ -33,7 +33,7 @@ class Requests:
         self._state, self._objects, self._target, self._model = state, objects, target, model
 
     def settings(self) -> Settings:
-        """Return the settings: model, device, threshold, axis, tiles, memory, gaps."""
+        """Return the settings: model, device, threshold, axis, tiles, memory, gaps, helps."""
         parameters, defaults = self._state.parameters, Settings()
         return Settings(
             model=parameters.model or defaults.model,
@@ -44,6 +44,8 @@ class Requests:
             follow=parameters.followMemory and self._model.follows,
             most_read=defaults.most_read if parameters.chooseSupports else None,
             fill_gaps=parameters.fillGaps,
+            position=parameters.usePosition,
+            register=parameters.registerSupports,
         )
 
     def reason(self) -> str:

@@ -112,6 +112,8 @@ class ModelWidgets(Widgets):
     followMemoryBox: qt.QCheckBox
     chooseSupportsBox: qt.QCheckBox
     fillGapsBox: qt.QCheckBox
+    usePositionBox: qt.QCheckBox
+    registerSupportsBox: qt.QCheckBox
     modelDownloadButton: qt.QPushButton
     modelImportButton: qt.QPushButton
     modelRemoveButton: qt.QPushButton

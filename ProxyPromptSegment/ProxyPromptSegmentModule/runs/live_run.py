@@ -62,5 +62,6 @@ class LiveRun(VolumeRun):
                     threshold=settings.threshold,
                     tiles=settings.tiles,
                     most_read=settings.most_read,
+                    position=settings.position,
                 )
             )

@@ -82,6 +82,7 @@ class Questions:
             object_index=number,
             tiles=OFF if settings.follow else settings.tiles,
             most_read=settings.most_read,
+            position=settings.position,
             model=settings.model,
             device=settings.device,
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
@@ -29,6 +30,8 @@ class Settings:
         follow: Whether a SAM 2 model carries its memory from slice to slice.
         most_read: Number of support slices that a slice reads if more are given: those most like it; None means all.
         fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
+        position: Whether the position of slices along their volumes is used, if the model reads it.
+        register: Whether supports are registered to the target as a hint, if the model reads it.
         max_slices: Largest number of support slices, of all supports together.
     """
 
@@ -40,6 +43,8 @@ class Settings:
     follow: bool = False
     most_read: int | None = MOST_READ
     fill_gaps: bool = True
+    position: bool = USE_POSITION
+    register: bool = REGISTER
     max_slices: int = 8
 
 

@@ -314,6 +314,8 @@ class Run:
             fill_gaps=settings.fill_gaps,
             most_read=settings.most_read,
             tiles=settings.tiles,
+            position=settings.position,
+            register=settings.register,
         )
 
     def _fail(self, error: BaseException, trace: str = "") -> None:
@@ -354,6 +356,7 @@ class VolumeRun(Run):
         self._open(job)
         self.result = result = yield from outcome_of(self._task(job))
         self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
+        self.sentences += [result.helps.sentence] if result.helps.names else []
         self.take((yield from outcome_of(self._summary(job, result))))
 
     def masks(self) -> dict[str, npt.NDArray[np.uint8]]:

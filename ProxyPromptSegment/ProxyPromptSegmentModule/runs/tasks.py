@@ -72,8 +72,15 @@ class PlanTask:
         context.progress.start(1, "reading support and target")
         volume = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
         check_intensities(volume.array, self.name)
+        settings = self.settings
         job = plan(
-            list(self.cases), volume, self.objects, self.settings.axis, self.slices, max_slices=self.settings.max_slices
+            list(self.cases),
+            volume,
+            self.objects,
+            settings.axis,
+            self.slices,
+            max_slices=settings.max_slices,
+            register=settings.register and not settings.follow,
         )
         context.progress.step()
         return job
@@ -193,6 +200,8 @@ class SummaryTask:
                 "follow": self.settings.follow,
                 "fill_gaps": self.settings.fill_gaps,
                 "most_read": self.settings.most_read,
+                "position": self.settings.position,
+                "register": self.settings.register,
                 "max_slices": self.settings.max_slices,
                 **({"mode": self.mode} if self.mode else {}),
             },

@@ -36,6 +36,7 @@ class SupportTile:
         pair: 0-based number of the support pair.
         corner: First row and column of the tile on the pair's slice.
         center: Its centre as a share of the slice's height and width.
+        depth: None: tiles do not use the position of their slice along the volume.
     """
 
     image: npt.NDArray[np.float32]
@@ -45,6 +46,7 @@ class SupportTile:
     pair: int
     corner: tuple[int, int]
     center: tuple[float, float]
+    depth: float | None = None
 
 
 def support_tiles(

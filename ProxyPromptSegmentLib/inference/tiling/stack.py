@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pieces import one_piece
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.helps import Helps
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
@@ -54,6 +55,7 @@ class Planned:
         encoded: Encoded | None = None,
         keep: Callable[[np.ndarray], Encoded] | None = None,
         on_tiles: Callable[[int], None] | None = None,
+        helps: Helps | None = None,
     ) -> None:
         """Segment some slices into the result; a slice that was cancelled before its last tile stays unfinished.
 
@@ -67,17 +69,28 @@ class Planned:
             encoded: Cached embeddings of whole slices, as in `Segmenter.segment`.
             keep: Cached embeddings of tiles, see `Tiler.segment`.
             on_tiles: See `Tiler.segment`.
+            helps: What is known of the slices of ``images``; tiles do not use it.
         """
         segmenter, wanted = self.segmenter, list(indices)
         if self.tiler is None:
             assert self.whole is not None  # some object is segmented
             segmenter.segment(
-                images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded, result=result
+                images,
+                self.whole,
+                window,
+                spacing_mm,
+                wanted,
+                cancel=cancel,
+                encoded=encoded,
+                result=result,
+                helps=helps,
             )
             return
         if self.whole is not None and self.plan.in_whole:
             # With all objects, although only some are wanted: a batch of another size would round differently.
-            found = segmenter.segment(images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded)
+            found = segmenter.segment(
+                images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded, helps=helps
+            )
             result.cancelled = result.cancelled or found.cancelled
             wanted = [index for index in wanted if found.done[index]]
             for field in ("probability", "presence", "quality"):
@@ -135,6 +148,7 @@ def segment_stack(
     choice: TileChoice | None = None,
     slices: Sequence[int] | None = None,
     cancel: CancelToken | None = None,
+    helps: Helps | None = None,
 ) -> SegmentResult:
     """Segment a stack as the support demands, without engine and caches; for evaluations on arrays.
 
@@ -147,6 +161,7 @@ def segment_stack(
         choice: Whether tiles are used; by default the support decides.
         slices: 0-based indices of the slices; all by default.
         cancel: Checked between batches.
+        helps: What is known of the slices of ``images`` beside their intensities.
 
     Returns:
         The predictions; its notes say whether tiles were used.
@@ -168,5 +183,5 @@ def segment_stack(
     whole = segmenter.prepare(support) if asks_whole(segmenter, plan) else None
     planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler)
     wanted = list(range(len(images)) if slices is None else slices)
-    planned.segment(images, wanted, window, spacing_mm, result, cancel=cancel)
+    planned.segment(images, wanted, window, spacing_mm, result, cancel=cancel, helps=helps)
     return result
