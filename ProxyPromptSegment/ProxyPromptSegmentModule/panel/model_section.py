@@ -100,12 +100,10 @@ class ModelSection(Section):
         ui.chooseSupportsBox.checked = parameters.chooseSupports
         ui.fillGapsBox.checked = parameters.fillGaps
         ui.usePositionBox.checked, ui.registerSupportsBox.checked = parameters.usePosition, parameters.registerSupports
-        slice_by_slice = (
-            _("The memory follows slices without this; untick it above to use it.") if self._follows else ""
-        )
+        followed = _("The memory follows slices without this; untick it above to use it.") if self._follows else ""
         allow(
             ui.usePositionBox,
-            slice_by_slice,
+            followed,
             _(
                 "The model compares how far along their volumes slices of support and target lie. Untick it where the "
                 "volumes show very different parts of the body."
@@ -113,10 +111,10 @@ class ModelSection(Section):
         )
         allow(
             ui.registerSupportsBox,
-            slice_by_slice,
+            followed,
             _(
-                "Supports that are volumes are registered to the target, and the model sees where their masks would lie: "
-                "about a second for each support."
+                "Supports that are volumes are registered to the target, and the model sees where their masks would "
+                "lie: about a second for each support."
             ),
         )
         allow(
