@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from ProxyPromptSegmentLib.inference.helps import USE_POSITION, Helps
 from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
 
@@ -17,7 +18,8 @@ def run(segmenter, job, threshold=0.5, progress=None, cancel=None, on_slice=None
     prepared = segmenter.prepare(job.support)
     ready = time.perf_counter()
     images, view = job.view.take(job.target.array), job.view
-    result = segmenter.segment(images, prepared, job.window, view.spacing_mm, job.slices, progress, cancel, on_slice)
+    stack = (images, prepared, job.window, view.spacing_mm, job.slices, progress, cancel, on_slice)
+    result = segmenter.segment(*stack, helps=Helps(depths=job.depths if USE_POSITION else None))
     masks = result.masks(threshold)
     return VolumeResult(
         segmentation=put_back(masks, job.support, view, job.target.geometry),

@@ -224,3 +224,37 @@ def test_putting_back_writes_every_voxel_once() -> None:
     segments = put_back(masks, job.support, job.view, job.target.geometry).segments
     for n in range(2):
         np.testing.assert_array_equal(job.view.take(segments[n].mask), masks[:, n])
+
+
+# --- positions and volumes -----------------------------------------------------------------------------------------
+
+
+def test_slices_of_support_and_target_know_how_far_up_they_lie_whatever_the_order_in_the_files() -> None:
+    target = a_case(2)[0]
+    straight = plan([a_support()], target)
+    volume, marks = turned(a_case(1), (0, 1, 2), (0,))
+    upside_down = plan([SupportCase(volume, marks)], turned(a_case(2), (0, 1, 2), (0,))[0])
+    for job in (straight, upside_down):
+        assert job.depths is not None and (job.depths.min(), job.depths.max()) == (-1, 1)
+    by_image = {pair.image.tobytes(): pair.depth for pair in straight.support.pairs}
+    assert len(set(by_image.values())) == len(by_image)
+    for pair in upside_down.support.pairs:
+        assert pair.depth == pytest.approx(by_image[pair.image.tobytes()])
+    np.testing.assert_allclose(straight.depths, upside_down.depths[::-1])
+
+
+def test_a_picture_has_no_position() -> None:
+    flat = VolumeGeometry((24, 20, 1))
+    volume = Volume(np.random.default_rng(0).normal(size=flat.shape_kji).astype(np.float32), flat, "picture")
+    mask = np.zeros(flat.shape_kji, np.uint8)
+    mask[0, 5:15, 5:15] = 1
+    job = plan([SupportCase(volume, Segmentation([Segment("organ", mask)], flat))], volume)
+    assert job.depths is None and job.support.pairs[0].depth is None
+
+
+def test_a_job_keeps_whole_supports_only_to_register_them() -> None:
+    assert plan([a_support()], a_case(2)[0]).volumes == ()
+    case = a_support()
+    (kept,) = plan([case], a_case(2)[0], ["stone"], register=True).volumes
+    assert kept.volume is case.volume and kept.axis == "k"
+    np.testing.assert_array_equal(kept.masks, [case.segmentation.segments[1].mask])

@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from widget_cases import add_case, add_views, text_of
 
 
@@ -222,7 +223,8 @@ def test_memory_and_device_are_passed_on(shelved):
     shelved.ui.modelCombo.currentIndex = 1
     assert shelved.ui.tilesCombo.enabled
     shelved.ui.followMemoryBox.click()
-    assert not shelved.ui.tilesCombo.enabled and "untick it" in shelved.ui.tilesCombo.toolTip
+    for widget in (shelved.ui.tilesCombo, shelved.ui.usePositionBox, shelved.ui.registerSupportsBox):
+        assert not widget.enabled and "untick it" in widget.toolTip
     shelved.ui.deviceCombo.currentIndex = 1
     shelved.ui.applyButton.click()
     settings = shelved.host.logic.runs[0].request.settings
@@ -235,9 +237,21 @@ def test_memory_and_device_are_passed_on(shelved):
     shelved.ui.applyButton.click()
     shelved.host.logic.runs[0].end("cancelled")
     shelved.ui.modelCombo.currentIndex = 0
-    assert shelved.ui.tilesCombo.enabled
+    assert shelved.ui.tilesCombo.enabled and shelved.ui.usePositionBox.enabled
     shelved.ui.applyButton.click()
     assert shelved.host.logic.runs[1].request.settings.follow is False
+
+
+def test_helps_are_chosen_in_the_panel_and_passed_on(shelved):
+    boxes, requests = (shelved.ui.usePositionBox, shelved.ui.registerSupportsBox), shelved.sections.apply._requests
+    before = requests.settings()
+    assert [box.checked for box in boxes] == [before.position, before.register] == [USE_POSITION, REGISTER]
+    for box in boxes:
+        box.click()
+    after = requests.settings()
+    assert (after.position, after.register) == (not before.position, not before.register)
+    shelved.sections.model.refresh()
+    assert [box.checked for box in boxes] == [after.position, after.register]
 
 
 def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, monkeypatch):

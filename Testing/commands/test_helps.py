@@ -1,0 +1,53 @@
+"""``proxyprompt segment``: positions and registered supports are used, said, reported and turned off."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("SimpleITK")
+
+from command_cases import DONE, Desk
+from ProxyPromptSegmentLib.cli import main
+
+
+@pytest.fixture
+def real(tmp_path, random_checkpoint) -> Desk:
+    """A desk with the compact network, which reads both."""
+    return Desk(tmp_path, str(random_checkpoint))
+
+
+def report_of(desk, capsys, *words):
+    assert main(desk.words("--json", "--force", "--slices", "2:3", *words)) in DONE
+    said = capsys.readouterr()
+    return json.loads(said.out), said.err
+
+
+def test_positions_are_used_by_a_model_that_reads_them_unless_turned_off(real, capsys) -> None:
+    known, _ = report_of(real, capsys, "--position")
+    assert known["helps"]["position"] is True and known["settings"]["position"] is True
+    assert known["helps"]["sentence"] == "Used beside the images: the position of the slices in their volumes."
+    off, _ = report_of(real, capsys, "--no-position")
+    assert off["helps"] == {"position": False, "registered": [], "sentence": ""}
+
+
+def test_supports_are_registered_if_asked_for_and_the_report_says_how_that_went(real, capsys) -> None:
+    report, said = report_of(real, capsys, "--register")
+    (one,) = report["helps"]["registered"]
+    assert one["support"] == "old"
+    assert report["settings"]["register"] is True
+    assert "registration" in report["seconds"]
+    if one["problem"] is None:
+        assert "(old)" in report["helps"]["sentence"]
+    else:
+        assert one["problem"] in said
+    assert not report_of(real, capsys, "--no-register")[0]["helps"]["registered"]
+
+
+def test_a_model_that_reads_neither_uses_neither(desk, capsys) -> None:
+    report, said = report_of(desk, capsys, "--register", "--position")
+    assert report["helps"]["position"] is False
+    assert "was not trained to read registered supports" in said
+    assert report["helps"]["registered"] == []
