@@ -117,7 +117,7 @@ class Model:
                 all.
             follow: Whether the slices are tracked with the memory of a SAM 2 model.
             position: Whether the relative position of slices along their volumes is used, if the model reads it.
-            register: Whether supports that are volumes are registered to the target as a hint, if the model reads it.
+            register: Whether supports that are volumes are registered to the target and joined with the prediction.
             tiles: Whether slices are cut into overlapping tiles: ``auto`` for objects that are too thin or too small
                 for the model, ``off``, ``on``, or how many times larger tiles show them. Ignored with ``follow``.
             progress: Informed of each slice.

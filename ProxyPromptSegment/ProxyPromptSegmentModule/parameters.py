@@ -51,7 +51,7 @@ class ProxyPromptParameters:
         chooseSupports: Whether each slice reads only the support slices that are most like it.
         fillGaps: Whether empty slices inside an object are filled where the mask itself supports it.
         usePosition: Whether the position of slices along their volumes is used.
-        registerSupports: Whether supports are registered to the target as a hint.
+        registerSupports: Whether supports are registered to the target and joined with the prediction.
         followView: Whether the views show each slice as it is written.
         whyObject: The object that the why view explains.
     """

@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     engine.add_argument(
         "--register", action=argparse.BooleanOptionalAction, default=REGISTER,
-        help="register supports that are volumes to the target and show their masks to the model as a hint; about a "
+        help="register supports that are volumes to the target and join their masks with the prediction; about a "
         "second for each support",
     )  # fmt: skip
     engine.add_argument(

@@ -1,13 +1,14 @@
 """What helps with the slices of a volume beside their images: their position in it, and registered supports.
 
-Both are hints that a network may have been trained to read; others ignore them. No torch is loaded before a network
-is: choices are made, and reported, without it.
+The position is a coordinate that a network may have been trained to read; others ignore it. Registered masks are joined
+with what the network predicts, whatever it was trained on; as SAM's mask prompt they can also be read by a network that
+was trained on such masks. No torch is loaded before a network is: choices are made, and reported, without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +20,17 @@ from ProxyPromptSegmentLib.support.registration.prior import Registered
 if TYPE_CHECKING:
     import torch
 
-USE_POSITION, REGISTER = True, False
+USE_POSITION, REGISTER = False, False
 """Which helps are used unless the user decides otherwise; Docs/results/registration.md has the measurement."""
 
-_LEAST_SHARE = 1e-3  # as in training: a prior is never certain
+JOINED_WITH = 0.35
+"""Weight of the registered masks' log odds beside those of the network."""
+
+AS_PROMPT = False
+"""Whether registered masks are SAM's mask prompt as well; the present weights do not gain from it."""
+
+_LEAST_SHARE = 1e-3  # of a mask prompt, as in training
+_LEAST_ODDS = 0.02  # what four supports agree on is right nine times of ten at most
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,18 +40,32 @@ class Helps:
     Attributes:
         depths: Position of each slice along its volume, -1 to 1, float32 ``(S,)``; None if it is not to be used.
         prior: Share of the registered supports' masks, float32 ``(S, N, H, W)``, 0..1; None without registration.
+        joined_with: Weight of its log odds beside the network's; 0 leaves the prediction as it is.
+        as_prompt: Whether it is SAM's mask prompt as well, if the network was trained on such masks.
     """
 
     depths: npt.NDArray[np.float32] | None = None
     prior: npt.NDArray[np.float32] | None = None
+    joined_with: float = JOINED_WITH
+    as_prompt: bool = AS_PROMPT
 
     def at(self, indices: Sequence[int]) -> Helps:
         """Return what is known of some of the slices."""
         chosen = list(indices)
-        return Helps(
+        return replace(
+            self,
             depths=None if self.depths is None else self.depths[chosen],
             prior=None if self.prior is None else self.prior[chosen],
         )
+
+    def join(self, logits: torch.Tensor, part: slice) -> torch.Tensor:
+        """Return predicted logits ``(B, N, H, W)`` of some slices, joined with the log odds of the prior."""
+        import torch
+
+        if self.prior is None or not self.joined_with:
+            return logits
+        share = torch.from_numpy(np.ascontiguousarray(self.prior[part])).to(logits.device)
+        return logits + self.joined_with * torch.logit(share.clamp(_LEAST_ODDS, 1 - _LEAST_ODDS))
 
 
 @dataclass(frozen=True, kw_only=True)

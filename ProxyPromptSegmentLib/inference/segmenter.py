@@ -271,7 +271,7 @@ class Segmenter:
         support: PreparedSupport,
         chosen: torch.Tensor | None = None,
         calibrated: bool = True,
-        prior: np.ndarray | None = None,
+        helps: Helps | None = None,
     ) -> list[SlicePrediction]:
         """Prompt and decode embedded slices for all objects of the support.
 
@@ -282,9 +282,11 @@ class Segmenter:
                 `most_read`.
             calibrated: Whether the slices are whole ones, for which the calibration was fitted; for others presence
                 and quality are the network's own, and all supports are read by default.
-            prior: Masks to start from, float32 ``(S, N, H, W)``, 0..1; ignored if the model does not read them.
+            helps: What is known of the slices beside their images; their position is with the embeddings, see
+                `EncodedSlices.at_depths`.
         """
         answers: list[SlicePrediction] = []
+        known = helps or Helps()
 
         def one(part: slice) -> None:
             features = encoded.features.select(part)
@@ -293,10 +295,9 @@ class Segmenter:
                 apart = distances(features, support)
                 nearest = apart.amin(dim=1)
                 own = most_alike(apart, support, self.most_read) if own is None else own
-            decoded, prompt = self._prompted(
-                features, support, own, None if prior is None else prior[part], encoded.box
-            )
-            logits = logits_to_slice(decoded.logits, encoded.box)
+            expected = known.prior[part] if known.prior is not None and known.as_prompt else None
+            decoded, prompt = self._prompted(features, support, own, expected, encoded.box)
+            logits = known.join(logits_to_slice(decoded.logits, encoded.box), part)
             probability = torch.sigmoid(logits).cpu().numpy()
             judged = judge(decoded, prompt, features, nearest, self.calibration)
             for offset in range(len(probability)):
@@ -411,7 +412,7 @@ class Segmenter:
     ) -> None:
         """Segment some slices into the result, reusing cached embeddings."""
         together = self.embedded(images, part, window, spacing_mm, encoded).at_depths(helps.depths)
-        for answer in self.predict(together, prepared, prior=helps.prior):
+        for answer in self.predict(together, prepared, helps=helps):
             index = part[answer.index]
             result.probability[index] = answer.probability
             result.presence[index], result.quality[index] = answer.presence, answer.quality

@@ -177,16 +177,13 @@ class _Volume:
             registered: tuple[Registered, ...] = ()
             whole = self.work.plan is not None and self.work.plan.in_whole
             if task.register and whole and job.volumes and not task.in_time:
-                prior, registered = self._registered(segmenter)
+                prior, registered = self._registered()
             self.helps = Helps(depths=depths, prior=prior)
             self.used = HelpsUsed(position=depths is not None, registered=registered)
         return self.helps
 
-    def _registered(self, segmenter: Segmenter) -> tuple[npt.NDArray[np.float32] | None, tuple[Registered, ...]]:
-        """Register the supports; return the prior and what came of each support."""
-        if not segmenter.reads_prior:
-            self.notes.append(Note("This model was not trained to read registered supports: they were not registered."))
-            return None, ()
+    def _registered(self) -> tuple[npt.NDArray[np.float32] | None, tuple[Registered, ...]]:
+        """Register the supports; return the prior and the outcome for each support."""
         start = time.perf_counter()
         found = self.steps.engine.priors.of(self.task.job, self.context.progress, self.context.cancel)
         self.steps.seconds["registration"] = time.perf_counter() - start

@@ -82,7 +82,7 @@ class SegmentTask:
         most_read: Number of supports that a slice reads if more are given: those most like it; None means all.
         position: Whether the position of slices along their volumes is used, if the model reads it; not with ``follow``
             nor ``in_time``.
-        register: Whether the job's volumes are registered to the target as a hint, if the model reads it; likewise.
+        register: Whether the job's volumes are registered to the target and joined with the prediction; likewise.
     """
 
     job: Job

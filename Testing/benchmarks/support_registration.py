@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +74,16 @@ def slice_by_slice(support: Case, target: Case) -> tuple[np.ndarray, float]:
         marked = support.masks[own : own + 1]
         if not marked.any():
             continue
-        first = Stack(one.array[own : own + 1], one.spacing, measured=one.measured)
-        second = Stack(other.array[number : number + 1], other.spacing, measured=other.measured)
+        marked = np.repeat(marked, 3, axis=0)  # thick enough for what is made for volumes
+        first = Stack(np.repeat(one.array[own : own + 1], 3, axis=0), one.spacing, measured=False)
+        second = Stack(np.repeat(other.array[number : number + 1], 3, axis=0), other.spacing, measured=False)
         box = box_of(marked.any(axis=1), PLACED_WITH)
         found = align(first, box, second, candidates(first, box, second)).placement
+        found = replace(found, place=(found.centre[0], *found.place[1:]), height=1.0)  # within the plane alone
         near = box_of(marked.any(axis=1), DEFORMED_WITH)
         better = deform(first, near, second, found, working_pixel(first, box) * found.size)
         transform = found.from_target() if better is None else better.transform
-        result[number] = warped(marked, first, second, transform)[0]
+        result[number] = warped(marked, first, second, transform)[1]
     return result, 0.0
 
 
@@ -100,7 +103,10 @@ def itk_affine(support: Case, target: Case) -> tuple[np.ndarray, float]:
     moments = sitk.CenteredTransformInitializerFilter.MOMENTS
     start = sitk.CenteredTransformInitializer(fixed, moving, sitk.AffineTransform(3), moments)
     method.SetInitialTransform(start, inPlace=False)
-    affine = method.Execute(fixed, moving)
+    try:
+        affine = method.Execute(fixed, moving)
+    except RuntimeError:  # the volumes slid past each other
+        affine = start
     moved = sitk.HistogramMatching(sitk.Resample(moving, fixed, affine, sitk.sitkLinear, 0.0), fixed, 128, 12)
     demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
     demons.SetNumberOfIterations(50)

@@ -62,14 +62,26 @@ def test_a_support_without_position_makes_all_positions_unknown(segmenter):
     np.testing.assert_allclose(mixed.probability, plain.probability, atol=1e-6)
 
 
-def test_a_prior_is_read_beside_the_prompt(segmenter):
+def test_a_prior_can_be_read_as_a_mask_prompt(segmenter):
     plain = segmenter.segment(stack(), support())
-    known = segmenter.segment(stack(), support(), helps=Helps(prior=a_prior()))
+    known = segmenter.segment(stack(), support(), helps=Helps(prior=a_prior(), as_prompt=True, joined_with=0))
     assert np.abs(plain.probability - known.probability).max() > 1e-4
 
 
+def test_a_prior_is_joined_with_the_prediction_in_log_odds(segmenter):
+    def odds(values):
+        return np.log(values / (1 - values))
+
+    plain = segmenter.segment(stack(), support()).probability
+    known = segmenter.segment(stack(), support(), helps=Helps(prior=a_prior(), joined_with=0.5)).probability
+    shares = np.clip(a_prior(), 0.02, 0.98)
+    np.testing.assert_allclose(odds(known), odds(plain) + 0.5 * odds(shares), atol=1e-2)
+    still = segmenter.segment(stack(), support(), helps=Helps(prior=a_prior(), joined_with=0)).probability
+    np.testing.assert_array_equal(still, plain)
+
+
 def test_every_slice_has_its_own_position_and_prior_whatever_the_batches_and_the_order(segmenter):
-    helps = Helps(depths=DEPTHS, prior=a_prior())
+    helps = Helps(depths=DEPTHS, prior=a_prior(), as_prompt=True)
     together = segmenter.segment(stack(), support(), helps=helps)
     alone = Segmenter(segmenter.model, "cpu", batch=1).segment(stack(), support(), slices=[3, 0, 1], helps=helps)
     np.testing.assert_allclose(alone.probability[[0, 1, 3]], together.probability[[0, 1, 3]], atol=1e-5)
@@ -101,7 +113,9 @@ def test_a_model_without_the_coordinate_ignores_both(model):
     assert not segmenter.reads_depth
     assert not segmenter.reads_prior
     plain = segmenter.segment(stack(), support())
-    known = segmenter.segment(stack(), support(), helps=Helps(depths=DEPTHS, prior=a_prior()))
+    known = segmenter.segment(
+        stack(), support(), helps=Helps(depths=DEPTHS, prior=a_prior(), as_prompt=True, joined_with=0)
+    )
     np.testing.assert_array_equal(plain.probability, known.probability)
 
 

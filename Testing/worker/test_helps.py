@@ -56,7 +56,7 @@ def volume_job(register=True, supports=(11,)):
     return plan([a_support_case(seed) for seed in supports], phantom(12)[0], register=register)
 
 
-def test_positions_are_used_unless_the_user_decides_otherwise(engine):
+def test_positions_are_used_if_the_user_wants_it(engine):
     known = Talk().do(SegmentTask(a_job(), position=True), engine)
     plain = Talk().do(SegmentTask(a_job(), position=False), engine)
     assert (known.helps.position, plain.helps.position) == (True, False)
@@ -65,7 +65,7 @@ def test_positions_are_used_unless_the_user_decides_otherwise(engine):
 
 
 def test_frames_in_time_have_no_position(engine):
-    assert not Talk().do(SegmentTask(a_job(), in_time=True), engine).helps.position
+    assert not Talk().do(SegmentTask(a_job(), in_time=True, position=True), engine).helps.position
 
 
 def test_registered_supports_are_read_and_said(engine, registrations):
@@ -107,12 +107,16 @@ def test_a_cancelled_registration_ends_the_run_and_is_not_kept(engine, registrat
     assert Talk().do(SegmentTask(volume_job(), register=True), engine).helps.names == ("phantom-11",)
 
 
-def test_a_model_that_reads_no_masks_registers_nothing_and_says_so(registrations):
+def test_registered_masks_help_a_model_that_knows_nothing_of_positions(registrations):
     engine = an_engine(Segmenter(tiny_model(**EVERYTHING), "cpu", batch=4))
-    found = Talk().do(SegmentTask(volume_job(), register=True), engine)
-    assert registrations == []
+    plain, found = (
+        Talk().do(SegmentTask(volume_job(), register=asked, position=True), engine) for asked in (False, True)
+    )
     assert not found.helps.position
-    assert any("not trained to read registered supports" in note.text for note in found.notes)
+    assert found.helps.names == ("phantom-11",)
+    inside, outside = (slice(3, 7), 0, slice(10, 30), slice(10, 30)), (slice(3, 7), 0, slice(32, 40), slice(32, 40))
+    change = found.result.probability - plain.result.probability
+    assert (change[inside] > 0).all() and (change[outside] < 0).all()
 
 
 def test_a_live_slice_and_the_why_view_know_the_position(engine, model, monkeypatch):
@@ -129,10 +133,10 @@ def test_a_live_slice_and_the_why_view_know_the_position(engine, model, monkeypa
     monkeypatch.setattr(model.generator, "prompt", noting(prompt))
     monkeypatch.setattr(model.generator, "why", noting(why))
     job = a_job()
-    Talk().do(LiveTask(job, 4), engine)
+    Talk().do(LiveTask(job, 4, position=True), engine)
     assert seen == [[pytest.approx(float(job.depths[4]))]]
     seen.clear()
-    Talk().do(WhyTask(job, 4, 20.0, 20.0), engine)
+    Talk().do(WhyTask(job, 4, 20.0, 20.0, position=True), engine)
     assert seen and all(one == [pytest.approx(float(job.depths[4]))] for one in seen)
     seen.clear()
     Talk().do(LiveTask(job, 4, position=False), engine)

@@ -113,8 +113,8 @@ class ModelSection(Section):
             ui.registerSupportsBox,
             followed,
             _(
-                "Supports that are volumes are registered to the target, and the model sees where their masks would "
-                "lie: about a second for each support."
+                "Supports that are volumes are registered to the target, and their masks are joined with the "
+                "prediction: about a second for each support."
             ),
         )
         allow(

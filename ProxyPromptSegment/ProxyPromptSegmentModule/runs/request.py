@@ -31,7 +31,7 @@ class Settings:
         most_read: Number of support slices that a slice reads if more are given: those most like it; None means all.
         fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
         position: Whether the position of slices along their volumes is used, if the model reads it.
-        register: Whether supports are registered to the target as a hint, if the model reads it.
+        register: Whether supports are registered to the target and joined with the prediction.
         max_slices: Largest number of support slices, of all supports together.
     """
 

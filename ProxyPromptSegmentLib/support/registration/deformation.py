@@ -91,6 +91,8 @@ def deform(support: Stack, box: Box, target: Stack, placement: Placement, pixel_
     both.AddTransform(sitk.DisplacementFieldTransform(sitk.Image(field)))
     after = sitk.GetArrayFromImage(sitk.Resample(small.image(), fixed, both, sitk.sitkLinear, -1.0))
     kept = inside & (after > -0.5)
+    if np.count_nonzero(kept) < _LEAST_OVERLAP:
+        return None
     return Deformed(
         both,
         float(compare.at(moved)[inside].mean()),
