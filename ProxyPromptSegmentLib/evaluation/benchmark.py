@@ -19,7 +19,8 @@ from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.imaging.metrics import dice, foreground_dice, inconsistent_slices, summarize
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 logger = logging.getLogger(__name__)

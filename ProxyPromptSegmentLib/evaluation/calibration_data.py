@@ -22,7 +22,8 @@ from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
     from ProxyPromptSegmentLib.support.pairs import SupportSet
 

@@ -17,7 +17,8 @@ from ProxyPromptSegmentLib.networks.protocols import Prompt
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 
 
 def _alternate(

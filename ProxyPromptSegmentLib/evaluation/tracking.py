@@ -32,7 +32,8 @@ from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 SWEEPS = ("ccaus_video",)

@@ -20,7 +20,8 @@ from ProxyPromptSegmentLib.inference.feature_tiles import Box, Tiles, index_ijk,
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job, SupportSlice
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 MOST_NAMED = 3

@@ -134,7 +134,7 @@ class _Seen:
     """Embeddings of the target along each axis, and the encoder's scale; computed on first use."""
 
     def __init__(self, segmenter: Segmenter, target: Volume, modality: str, axis: str) -> None:
-        from ProxyPromptSegmentLib.inference.segmenter import fingerprint
+        from ProxyPromptSegmentLib.inference.slice_encoder import fingerprint
 
         self.segmenter, self.target, self.modality, self.axis = segmenter, target, modality, axis
         self.key = f"{fingerprint(segmenter.model.backbone)}-{VERSION}"

@@ -12,7 +12,7 @@ import torch
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, Calibration
 from ProxyPromptSegmentLib.inference.evidence import Judgement, judge
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, FrameResult, confidence_of
-from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
+from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt
 from ProxyPromptSegmentLib.tracking.agreement import Agreement

@@ -18,7 +18,8 @@ import torch
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.likeness import distances, most_alike
-from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
 from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, PreparedSupport, Prompt, has_memory

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.results import SegmentResult
-from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
+from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Note

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.inference.segmenter import DEFAULT_BATCH, EncodedSlices, Segmenter
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.slice_encoder import DEFAULT_BATCH, EncodedSlices
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
 
 __all__ = ["ByteLru", "Encodings", "EncodingStore", "bytes_of"]

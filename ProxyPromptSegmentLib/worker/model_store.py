@@ -21,7 +21,8 @@ import torch
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.inference.loading import LoadedModel
-from ProxyPromptSegmentLib.inference.segmenter import Segmenter, fingerprint
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.slice_encoder import fingerprint
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress

@@ -30,7 +30,8 @@ from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask, SegmentTask,
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
     from ProxyPromptSegmentLib.support.registration.prior import Registered
     from ProxyPromptSegmentLib.worker.context import Context

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices
+from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.tracking.tracker import Tracker

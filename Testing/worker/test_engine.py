@@ -14,7 +14,8 @@ from plain_run import run
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
 from ProxyPromptSegmentLib.frames import FrameArray
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
-from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.worker.encodings import EncodingStore, bytes_of

@@ -19,7 +19,8 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 
 IN_TIME = ("ccaus_video",)  # frames of a clip: an object can leave, so no gap is filled

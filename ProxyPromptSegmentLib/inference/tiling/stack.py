@@ -18,7 +18,8 @@ from ProxyPromptSegmentLib.support.pieces import one_piece
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.helps import Helps
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport

@@ -15,7 +15,8 @@ from ProxyPromptSegmentLib.inference.tiling.stitch import Stitcher
 from ProxyPromptSegmentLib.progress import CancelToken
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
     from ProxyPromptSegmentLib.networks.protocols import Backbone, PreparedSupport
