@@ -1,7 +1,8 @@
 """Checkpoints: safetensors with their metadata inside; written whole or not at all, read after a hash check.
 
-Two kinds, told apart by ``kind`` in the metadata: a *model* has every tensor in one file; a *generator* has the prompt
-generator and the adapters, and the hash of the official weights that it was trained on.
+Two kinds, told apart by ``kind`` in the metadata: a *model* has every tensor in one file, or names under ``base`` another
+model of this project whose tensors complete it; a *generator* has the prompt generator and the adapters, and the hash
+of the official weights that it was trained on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
+from ProxyPromptSegmentLib.networks.additions import BaseModel, added_to, taken_from
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.entry import ModelKind
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # 2: tensors may be stored in 8 bits
+FORMAT = 3  # 2: tensors may be stored in 8 bits; 3: a model may be completed by another
 OLDEST_FULL_FORMAT = 1  # says everything that later ones say
 # Modules of a backbone with the official weights; adapters in them, and all other modules, belong to this project.
 _BASE_PREFIXES = ("backbone.sam.", "backbone.sam2.")
@@ -55,8 +57,9 @@ def save_checkpoint(
 
     from ProxyPromptSegmentLib.networks.eight_bit import to_eight_bit
 
-    # Files without 8 bits stay readable by earlier versions.
-    text = json.dumps({"format": FORMAT if eight_bit else 1, "version": __version__, **metadata}, sort_keys=True)
+    text = json.dumps(
+        {"format": _oldest_format(metadata, eight_bit), "version": __version__, **metadata}, sort_keys=True
+    )
     if eight_bit:
         tensors = to_eight_bit(tensors)
     temporary = None
@@ -114,6 +117,13 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
     return tensors, metadata
 
 
+def _oldest_format(metadata: dict[str, Any], eight_bit: bool) -> int:
+    """Return the format of a file: the oldest that can say it, so that earlier versions read what they can."""
+    if "base" in metadata and metadata.get("kind") != ModelKind.GENERATOR:
+        return FORMAT
+    return 2 if eight_bit else 1
+
+
 def own_tensors(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors of a model that are not official base weights: prompt generator, adapters, bridge."""
     return {name: tensor for name, tensor in state.items() if not name.startswith(_BASE_PREFIXES) or "lora_" in name}
@@ -141,6 +151,49 @@ def save_generator(
     kept = {"name": base.name, "sha256": base.sha256.lower()}
     described = {"kind": ModelKind.GENERATOR.value, "base": kept, "model": model.describe()}
     return save_checkpoint(path, own_tensors(state or model.state_dict()), {**metadata, **described})
+
+
+def save_addition(
+    path: Path,
+    model: ProxyPromptModel,
+    base: BaseModel,
+    metadata: dict[str, Any],
+    state: dict[str, torch.Tensor] | None = None,
+    eight_bit: bool = False,
+) -> str:
+    """Write what a model adds to another model of this project; return the file's SHA-256.
+
+    Args:
+        path: Where it goes.
+        model: On a backbone that shares its encoder with the base.
+        base: The other model; its name and hash are kept, not its tensors.
+        metadata: ``name``, ``recipe`` and the like; JSON values only.
+        state: The model's tensors where they are not its own, such as averaged ones.
+        eight_bit: See `save_checkpoint`.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    added = added_to(base, state or model.state_dict())
+    half = {name: value.half() if value.is_floating_point() else value for name, value in added.items()}
+    kept = {"name": base.name, "sha256": base.sha256.lower()}
+    described = {"kind": ModelKind.MODEL.value, "base": kept, "model": model.describe()}
+    return save_checkpoint(path, half, {**metadata, **described}, eight_bit)
+
+
+def load_base_model(model: Path | str) -> tuple[BaseModel, dict[str, Any]]:
+    """Load a model as what another one is built on; return it and its metadata.
+
+    Raises:
+        CheckpointError: As `read_checkpoint`, or if it is itself completed by another.
+    """
+    path, expected = (model, None) if isinstance(model, Path) else resolve(model)
+    tensors, metadata = read_checkpoint(path, expected)
+    if "base" in metadata:
+        raise CheckpointError(f"{path.name} is itself completed by other weights; give a model that is whole")
+    whole = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    name = str(metadata.get("name", path.stem))
+    return BaseModel(name=name, sha256=expected or sha256(path), tensors=whole), metadata
 
 
 def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, torch.Tensor]:
@@ -217,7 +270,7 @@ def load_model(
     Args:
         model: Path of a checkpoint, or the name of a registered model or prompt generator.
         expected_sha256: Hash of the file; a name brings its own.
-        base: File of the official weights that a prompt generator was trained on; by default the registry's.
+        base: File of the weights that the checkpoint names and does not hold; by default the registry's.
 
     Returns:
         The model in evaluation mode, and the checkpoint's metadata.
@@ -242,6 +295,8 @@ def load_model(
     if metadata.get("kind") == ModelKind.GENERATOR:
         return _fill_generator(path, tensors, metadata, base), metadata
     built = _build(path, metadata)
+    if "base" in metadata:
+        tensors = _completed(path, built, tensors, metadata, base)
     try:
         built.load_state_dict({key: value.float() for key, value in tensors.items()})
     except RuntimeError as error:
@@ -282,23 +337,51 @@ def _fill_generator(
     return model.eval()
 
 
-def _base_of(path: Path, metadata: dict[str, Any], base: Path | None) -> tuple[Path, str]:
-    """Return file and hash of the official weights that a prompt generator requires.
+def _completed(
+    path: Path, model: ProxyPromptModel, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], base: Path | None
+) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model that stores only what it adds to another.
+
+    Raises:
+        CheckpointError: If the other model is missing or another, or both together do not make the model.
+    """
+    file, digest = _base_of(path, metadata, base, ModelKind.MODEL)
+    stored, _ = read_checkpoint(file, digest)
+    other = BaseModel(name=metadata["base"]["name"], sha256=digest, tensors=stored)
+    state = model.state_dict()
+    whole = {**taken_from(other, state), **tensors}
+    if missing := sorted(state.keys() - whole.keys()):
+        raise CheckpointError(
+            f"{path} does not fit its own description: {len(missing)} tensors are neither in it nor in "
+            f"'{other.name}' (first {missing[:1]})"
+        )
+    return whole
+
+
+def _base_of(
+    path: Path, metadata: dict[str, Any], base: Path | None, kind: ModelKind = ModelKind.BACKBONE
+) -> tuple[Path, str]:
+    """Return file and hash of the weights that a checkpoint requires: official ones, or another model.
 
     Raises:
         CheckpointError: If the given file is another, or the registry has none with this hash on this machine.
     """
     wanted = metadata.get("base")
     if not (isinstance(wanted, dict) and all(isinstance(wanted.get(key), str) for key in ("name", "sha256"))):
-        raise CheckpointError(f"{path} does not state on which weights it was trained; it is not a prompt generator")
+        raise CheckpointError(
+            f"{path} does not state on which weights it was trained; it is not a complete prompt generator or model"
+        )
     name, digest = wanted["name"], wanted["sha256"].lower()
     if base is None:
-        return base_file(name, digest)[1], digest
+        beside = path.parent / f"{Path(name).name}.safetensors"  # as a training leaves both
+        if kind == ModelKind.MODEL and beside.is_file() and weights_sha256(beside) == digest:
+            return beside, digest
+        return base_file(name, digest, kind=kind)[1], digest
     if not base.is_file():
         raise CheckpointError(f"there are no base weights {base}; give the file of '{name}'")
     if (found := weights_sha256(base)) != digest:
         raise CheckpointError(
-            f"the prompt generator {path.name} was trained on the weights '{name}' (SHA-256 {digest[:12]}...), and "
+            f"{path.name} was trained on the weights '{name}' (SHA-256 {digest[:12]}...), and "
             f"{base.name} is another file ({found[:12]}...): combining them would silently give wrong masks; give the "
             f"file of '{name}'",
             Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model=name),

@@ -125,13 +125,14 @@ def build_model(
         generator = PRESETS[generator]
     if generator.for_memory and not video:
         raise UsageError(f"the prompt generator needs a memory, which {backbone} does not have; choose a SAM 2")
+    # The size tells which of its two image encoders a checkpoint of a compact model has.
+    sized = compact and (generator.grid, generator.channels) != (64, 256)
     made: SamBackbone | Sam2Backbone
     if video:
-        made = Sam2Backbone(backbone, generator.memory_bridge, generator.reduce == "pair_merge")
+        size = generator.image_size if sized else None
+        made = Sam2Backbone(backbone, generator.memory_bridge, generator.reduce == "pair_merge", size)
         modules, targets = made.sam2, (SAM2_ENCODER, SAM2_DECODER)
     else:
-        # The size tells which of its two image encoders a checkpoint of the compact model has.
-        sized = compact and (generator.grid, generator.channels) != (64, 256)
         made = SamBackbone(backbone, {"image_size": generator.image_size} if sized else None)
         modules, targets = made.sam, None
     if base is not None:

@@ -123,7 +123,7 @@ class FrameMemory:
 
     Attributes:
         frame: Number of the frame in the order of tracking, which may run backwards through a volume.
-        spatial: Features and mask together, ``(B * N, M, g, g)``.
+        spatial: Features and mask together, ``(B * N, M, g, g)``, or at half of the grid.
         pointer: Summary of the object, ``(B * N, C)``.
         conditioning: Whether the mask was given and not predicted; such a memory is read from any distance.
     """

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object
 
 # backbone: official image backbone weights; generator: prompt generator and adapters for one of them; model: both in
-# one file, as the compact ones are.
+# one file, as the compact ones are, or completed by another model's file.
 OWN_SUFFIX = ".safetensors"
 SUFFIXES = (OWN_SUFFIX, ".pth", ".pt")
 SCHEMES = ("https", "http", "file")
@@ -65,7 +65,7 @@ class ModelEntry:
         urls: Download addresses, tried in this order.
         fits: Name of the backbone that the weights are for.
         package: Python package required to use it.
-        base: Name of the backbone entry that a prompt generator was trained on.
+        base: Name of the backbone entry that a prompt generator was trained on, or of the model that completes this.
         trained_on: Training data.
         hash_source: Source of the hash.
         md5_prefix: Beginning of the MD5 that the publisher put into the file name; "" if there is none.

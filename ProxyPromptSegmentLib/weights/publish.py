@@ -94,7 +94,7 @@ def entry_of(release: Release, address: str = "") -> ModelEntry:
     try:
         kind, backbone = said.get("kind", ModelKind.MODEL.value), said["model"]["backbone"]
         name = release.name or said["name"]
-        base = said["base"]["name"] if kind == ModelKind.GENERATOR else ""
+        base = said["base"]["name"] if kind == ModelKind.GENERATOR or "base" in said else ""
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{release.checkpoint} does not state its {error}; it cannot be published.") from None
     words = release.words

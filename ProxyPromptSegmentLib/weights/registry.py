@@ -74,14 +74,17 @@ def find(name: str, folder: Path | None = None) -> ModelEntry:
     return entry
 
 
-def base_file(name: str, digest: str | None = None, folder: Path | None = None) -> tuple[ModelEntry, Path, str | None]:
-    """Find official backbone weights on this machine.
+def base_file(
+    name: str, digest: str | None = None, folder: Path | None = None, kind: ModelKind = ModelKind.BACKBONE
+) -> tuple[ModelEntry, Path, str | None]:
+    """Find weights that others are built on, on this machine.
 
     Args:
-        name: Name of the backbone entry.
+        name: Name of their entry.
         digest: SHA-256 that they must have, e.g. as required by a prompt generator: an entry of another name is
             accepted, one with another hash never.
         folder: Folder of the registry, for tests.
+        kind: Official backbone weights, or a whole model.
 
     Returns:
         Entry, path and expected SHA-256; the hash is not verified yet.
@@ -96,12 +99,12 @@ def base_file(name: str, digest: str | None = None, folder: Path | None = None) 
         if not same:
             raise CheckpointError(
                 f"the base weights '{name}' with SHA-256 {digest[:12]}... are not in the registry, or those of this "
-                "name have another hash; give the file that the prompt generator was trained on, or one for the "
-                "weights you have."
+                "name have another hash; give the file that was trained on, or a model for the weights you have."
             )
         entry = same[0]
-    if entry.kind != ModelKind.BACKBONE:
-        raise CheckpointError(f"'{entry.name}' is a {entry.kind}, not an image backbone; give one of those.")
+    if entry.kind != kind:
+        wanted = "an image backbone" if kind == ModelKind.BACKBONE else "a whole model"
+        raise CheckpointError(f"'{entry.name}' is a {entry.kind}, not {wanted}; give one of those.")
     path = location(entry, folder)
     if not path.is_file():
         raise _missing(entry, path)

@@ -43,16 +43,19 @@ class Sam2Backbone(nn.Module):
         bridge: From proxy prompt tokens to memory tokens.
     """
 
-    def __init__(self, name: str, bridge: str = "linear", grid_positions: bool = False) -> None:
+    def __init__(
+        self, name: str, bridge: str = "linear", grid_positions: bool = False, image_size: int | None = None
+    ) -> None:
         """Build the modules with random weights; `checkpoints` fills them.
 
         Args:
             name: One of `SAM2_NAMES`.
             bridge: See `MemoryBridge`.
             grid_positions: See `MemoryBridge`.
+            image_size: See `build_sam2_modules`.
         """
         super().__init__()
-        self.sam2 = build_sam2_modules(name)
+        self.sam2 = build_sam2_modules(name, image_size)
         self.name = name
         self.image_size = int(self.sam2.image_size)
         self.grid = self.image_size // int(self.sam2.backbone_stride)
@@ -85,7 +88,8 @@ class Sam2Backbone(nn.Module):
 
     def positions(self) -> torch.Tensor:
         """Return SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
-        return self.sam2.sam_prompt_encoder.get_dense_pe()[0]
+        with torch.autocast(self.mean.device.type, enabled=False):  # angles of many turns, which bfloat16 cannot hold
+            return self.sam2.sam_prompt_encoder.get_dense_pe()[0]
 
     def decode(
         self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory] = (), frame: int = 0

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.networks.backbones.sam import FIRST_COMPACT_SIZE
 from ProxyPromptSegmentLib.weights.availability import newer_torch_for, torch_version
 
 # name: configuration inside the package
@@ -24,7 +25,7 @@ COMPACT_NAME = "sam2-compact"
 SAM2_NAMES = (*SAM2_CONFIGS, COMPACT_NAME)
 
 
-def build_sam2_modules(name: str) -> nn.Module:
+def build_sam2_modules(name: str, image_size: int | None = None) -> nn.Module:
     """Build ``sam2.modeling.sam2_base.SAM2Base`` with random weights.
 
     The package's ``build_sam2`` composes through Hydra's global state and switches on a fallback that was never
@@ -32,6 +33,8 @@ def build_sam2_modules(name: str) -> nn.Module:
 
     Args:
         name: One of `SAM2_NAMES`.
+        image_size: Side of the compact configuration's input in pixels. Up to that of its first version, it has an
+            encoder of its own; above, that of the compact SAM.
 
     Raises:
         UsageError: If the name is unknown, or PyTorch is too old for SAM 2.
@@ -44,6 +47,10 @@ def build_sam2_modules(name: str) -> nn.Module:
             "choose a model of the SAM kind, such as sam-compact, or use a newer PyTorch"
         )
     if name == COMPACT_NAME:
+        if image_size is not None and image_size > FIRST_COMPACT_SIZE:
+            from ProxyPromptSegmentLib.networks.backbones.sam2_shared import build_shared
+
+            return build_shared(image_size)
         return _build_compact()
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -52,7 +59,7 @@ def build_sam2_modules(name: str) -> nn.Module:
     return instantiate(OmegaConf.create(text).model, _recursive_=True)
 
 
-# Sizes of the compact configuration: 128 pixels, a 16 x 16 grid, and SAM 2's proportions of 4 between the width of
+# Sizes of the first compact configuration: 128 pixels, a 16 x 16 grid, and SAM 2's proportions of 4 between the width of
 # the features and of the memory.
 COMPACT: dict[str, Any] = {
     "image_size": 128,

@@ -165,6 +165,8 @@ COMPACT_MEMORY = dataclasses.replace(
     ccm_pool=1,
     depth=False,
 )
+# For SAM 2 around the compact SAM's encoder: its generator, whose tokens go into memory attention.
+COMPACT_SHARED = dataclasses.replace(COMPACT, prompt="memory_and_dense", presence=False)
 PAPER_MEMORY = dataclasses.replace(PAPER, prompt="memory")
 ROBUST_MEMORY = dataclasses.replace(ROBUST, prompt="memory")
 PRESETS = {
@@ -174,4 +176,5 @@ PRESETS = {
     "paper-memory": PAPER_MEMORY,
     "robust-memory": ROBUST_MEMORY,
     "compact-memory": COMPACT_MEMORY,
+    "compact-shared": COMPACT_SHARED,
 }
