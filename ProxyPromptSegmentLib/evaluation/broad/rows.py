@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed, paper_prompt, refusal
+from ProxyPromptSegmentLib.evaluation.broad import in_context, mask_followed, memory, paper_prompt, refusal
 from ProxyPromptSegmentLib.evaluation.broad.mask_changes import WHOLE
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, Scores
 from ProxyPromptSegmentLib.evaluation.broad.tasks import FIRST_SETS
@@ -17,6 +17,7 @@ RESAMPLES = 2000
 HALVES_AND_CORE = "mean of halves and core"
 SHARE = "tokens alone, share of the whole prompt"
 ALL_SETS, SMALL_SETS, EACH_SET = "all sets", "small sets", "mean of each set"
+EACH_OBJECT = "mean of all objects"
 RowName = tuple[str, str, str, str, str, int]
 Cell = tuple[str, str, int]  # patient, case, draw
 
@@ -59,7 +60,14 @@ def rows_of(scores: Scores) -> dict[RowName, Row]:
     for record in scores.records:
         grouped.setdefault(record.row, {}).setdefault(_cell(record), []).append(record.score)
     rows = {name: Row(name, _means(found)) for name, found in grouped.items()}
-    return {**rows, **small_sets(rows), **mean_of_changes(rows), **_shares(rows), **_refusals(scores.records)}
+    return {
+        **rows,
+        **small_sets(rows),
+        **mean_of_changes(rows),
+        **_shares(rows),
+        **_refusals(scores.records),
+        **gains(rows),
+    }
 
 
 def difference(one: Row, other: Row) -> Summary | None:
@@ -101,6 +109,23 @@ def _shares(rows: dict[RowName, Row]) -> dict[RowName, Row]:
             key = (measure, dataset, name, SHARE, method, k)
             found[key] = Row(key, row.scores, whole.scores)
     return found
+
+
+def gains(rows: dict[RowName, Row]) -> dict[RowName, Row]:
+    """Return what a memory adds in each clip: Dice with it minus Dice without, by object and over all sets."""
+    grouped: dict[RowName, dict[Cell, list[float]]] = {}
+    for (measure, dataset, name, condition, method, k), row in rows.items():
+        without = rows.get((measure, dataset, name, condition, memory.WITHOUT, k))
+        if measure != memory.NAME or method == memory.WITHOUT or without is None:
+            continue
+        for cell in sorted(row.scores.keys() & without.scores.keys()):
+            gain = row.scores[cell] - without.scores[cell]
+            own = (measure, dataset, name, condition, f"{method} minus {memory.WITHOUT}", k)
+            everywhere = (measure, ALL_SETS, EACH_OBJECT, condition, own[4], k)
+            grouped.setdefault(own, {}).setdefault(cell, []).append(gain)
+            patient = (f"{dataset} {cell[0]}", cell[1], cell[2])
+            grouped.setdefault(everywhere, {}).setdefault(patient, []).append(gain)
+    return {name: Row(name, _means(found)) for name, found in grouped.items()}
 
 
 def _refusals(records: Iterable[Record]) -> dict[RowName, Row]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.evaluation.broad import baselines, in_context, mask_followed, paper_prompt, refusal
+from ProxyPromptSegmentLib.evaluation.broad import baselines, in_context, mask_followed, memory, paper_prompt, refusal
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.tasks import VALIDATION, Task, set_names, tasks_of
+from ProxyPromptSegmentLib.evaluation.tracking import check_memory
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 CONTEXT, FOLLOWED, PROMPT, REFUSAL, BASELINES = "context", "followed", "prompt", "refusal", "baselines"
-MEASURES = (CONTEXT, FOLLOWED, PROMPT, REFUSAL, BASELINES)
+MEMORY = "memory"
+MEASURES = (CONTEXT, FOLLOWED, PROMPT, REFUSAL, BASELINES, MEMORY)
 QUICK = (CONTEXT, FOLLOWED)
 FOLLOWED_SETS, PROMPT_SETS = ("promise12",), ("promise12", "psfhs")
 
@@ -74,7 +76,12 @@ def measure(
         plan: What to measure.
         file: Where each unit of work is written when it is done.
         on_case: Called after each target with its set's name, the number of targets done and of the task's.
+
+    Raises:
+        UsageError: If a memory is to be measured that the model does not have.
     """
+    if MEMORY in plan.measures:
+        check_memory(segmenter)
     pools = refusal.strangers(plan.data) if REFUSAL in plan.measures else {}
     matching = None
     if BASELINES in plan.measures and plan.trunk is not None:
@@ -124,11 +131,14 @@ def _draws(segmenter: Segmenter, plan: Plan, task: Task, case: Case, matching: T
 def _once(
     segmenter: Segmenter, plan: Plan, task: Task, number: int, pools: dict[refusal.Stranger, list[Case]]
 ) -> Iterator[Unit]:
-    """Yield the units of work of one target that are measured with one draw."""
+    """Yield the units of work of one target that do not share the embeddings of its slices."""
     case, k = task.targets[number], plan.usual
     place = _place(task, case)
     if FOLLOWED in plan.measures and task.dataset in FOLLOWED_SETS:
         yield (mask_followed.OWN, *place), partial(mask_followed.score_own, segmenter, task, case)
+    if MEMORY in plan.measures:
+        for draw in range(plan.draws):
+            yield (memory.NAME, *place, k, draw), partial(memory.score_memory, segmenter, task, case, k, draw)
     if REFUSAL in plan.measures and not (task.small and number >= refusal.SMALL_TARGETS):
         encoded: Encoded = {}
         yield (
