@@ -1,8 +1,8 @@
 """Checkpoints: safetensors with their metadata inside; written whole or not at all, read after a hash check.
 
-Two kinds, told apart by ``kind`` in the metadata: a *model* has every tensor in one file, or names under ``base`` another
-model of this project whose tensors complete it; a *generator* has the prompt generator and the adapters, and the hash
-of the official weights that it was trained on.
+Two kinds, told apart by ``kind`` in the metadata: a *model* has every tensor in one file, or names under ``base``
+another model of this project whose tensors complete it; a *generator* has the prompt generator and the adapters, and
+the hash of the official weights that it was trained on.
 """
 
 from __future__ import annotations

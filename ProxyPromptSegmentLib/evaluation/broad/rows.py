@@ -60,14 +60,8 @@ def rows_of(scores: Scores) -> dict[RowName, Row]:
     for record in scores.records:
         grouped.setdefault(record.row, {}).setdefault(_cell(record), []).append(record.score)
     rows = {name: Row(name, _means(found)) for name, found in grouped.items()}
-    return {
-        **rows,
-        **small_sets(rows),
-        **mean_of_changes(rows),
-        **_shares(rows),
-        **_refusals(scores.records),
-        **gains(rows),
-    }
+    computed = (small_sets(rows), mean_of_changes(rows), _shares(rows), _refusals(scores.records), gains(rows))
+    return rows | {name: row for found in computed for name, row in found.items()}
 
 
 def difference(one: Row, other: Row) -> Summary | None:

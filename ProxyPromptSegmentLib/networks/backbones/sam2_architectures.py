@@ -59,8 +59,8 @@ def build_sam2_modules(name: str, image_size: int | None = None) -> nn.Module:
     return instantiate(OmegaConf.create(text).model, _recursive_=True)
 
 
-# Sizes of the first compact configuration: 128 pixels, a 16 x 16 grid, and SAM 2's proportions of 4 between the width of
-# the features and of the memory.
+# Sizes of the first compact configuration: 128 pixels, a 16 x 16 grid, and SAM 2's proportions of 4 between the width
+# of the features and of the memory.
 COMPACT: dict[str, Any] = {
     "image_size": 128,
     "stride": 8,
