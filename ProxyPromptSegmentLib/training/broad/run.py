@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
 from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer
 
 PACK = "pack"
+TRUNK = "backbone.sam.image_encoder.trunk."
 
 
 def pack_of(data: Path, out: Path, report: Callable[[str], None] | None = None) -> Path:
@@ -31,16 +32,22 @@ def pack_of(data: Path, out: Path, report: Callable[[str], None] | None = None) 
 def fill_model(model: ProxyPromptModel, weights: dict[str, torch.Tensor]) -> None:
     """Load the weights to start from; all of them have to fit.
 
+    Args:
+        model: The model to fill.
+        weights: All of its tensors, or those of its trunk by the trunk's names, and the others stay random.
+
     Raises:
         CheckpointError: If a name or shape differs, for then a training would start from chance without a word.
     """
     own = model.state_dict()
+    if weights.keys() == {name.removeprefix(TRUNK) for name in own if name.startswith(TRUNK)}:
+        weights = {**own, **{TRUNK + name: value for name, value in weights.items()}}
     other = sorted(own.keys() ^ weights.keys())
     other += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if other:
         raise CheckpointError(
             f"the weights to start from are not those of this network: {len(other)} tensors differ (first {other[0]}); "
-            "give a checkpoint of the compact model of 256 pixels, or none."
+            "give a checkpoint of the compact model of 256 pixels, ImageNet weights of its trunk, or none."
         )
     model.load_state_dict(weights)
 
@@ -66,7 +73,7 @@ def train_broad(
         threads: CPU threads.
         cancel: Stops after the current step; the state is saved.
         report: Called with the mean numbers of some steps.
-        initial: Weights to start from.
+        initial: Weights to start from, see `fill_model`.
         say: Called with a line about each data set.
     """
     torch.set_num_threads(threads)

@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 
 from broad_cases import BRIGHT, square
 from ProxyPromptSegmentLib.data.cases import Case
-from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.evaluation.broad import trunk_matching as matching
 from ProxyPromptSegmentLib.evaluation.broad.baselines import MATCHING, MEAN_MASK, copied_mean, score_baselines, stretch
 from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
@@ -77,17 +76,3 @@ def test_matching_finds_what_is_as_bright_as_the_marked_part():
     assert records[1].score > 0.9 and records[1].slices["drawn"] == [0, 1, 1, 0]
     wide = Case(**{**vars(pool[0]), "images": pool[0].images[:, :40], "masks": pool[0].masks[:, :, :40], "name": "w"})
     assert trunk.segment(wide, [pair_of(pool[1], 1)]).shape == (4, 1, 40, 64)
-
-
-def test_a_file_without_the_trunks_weights_is_refused_in_a_sentence(tmp_path):
-    file = tmp_path / "weights.pth"
-    with pytest.raises(CheckpointError, match="does not hold the weights"):
-        matching.load_imagenet(file)
-    trunk = matching.EfficientNetLite0()
-    state = {f"old.{n}": value for n, value in enumerate(trunk.state_dict().values()) if value.ndim}
-    torch.save(state, file)
-    for one, other in zip(matching.load_imagenet(file).state_dict().values(), trunk.state_dict().values(), strict=True):
-        torch.testing.assert_close(one, other)
-    torch.save({name: value for n, (name, value) in enumerate(state.items()) if n != 3}, file)
-    with pytest.raises(CheckpointError, match="are not those of EfficientNet-Lite0"):
-        matching.load_imagenet(file)

@@ -17,6 +17,7 @@ from PIL import Image
 from engine_doubles import tiny_model
 from ProxyPromptSegmentLib.data.splits import small_set_part
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
+from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
@@ -26,7 +27,7 @@ from ProxyPromptSegmentLib.training.broad.pack import write_pack
 from ProxyPromptSegmentLib.training.broad.pools import DATA, INDEX, REGIONS, SIDE, build_pool, load_pools
 from ProxyPromptSegmentLib.training.broad.precision import keep_norms_in_full_precision
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe, read_broad_recipe
-from ProxyPromptSegmentLib.training.broad.run import fill_model, pack_of
+from ProxyPromptSegmentLib.training.broad.run import TRUNK, fill_model, pack_of
 from ProxyPromptSegmentLib.training.broad.step import PARTS, Switches, step_loss
 from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer, TrainingError
 
@@ -244,6 +245,25 @@ def test_weights_that_do_not_fit_are_refused_instead_of_left_out():
     weights.pop("generator.depth_scale")
     with pytest.raises(CheckpointError, match=r"1 tensors differ \(first generator.depth_scale\)"):
         fill_model(model, weights)
+
+
+def test_the_trunks_weights_alone_fill_the_trunk_and_nothing_else():
+    model, trunk = small_model(), EfficientNetLite0()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fill_model(model, trunk.state_dict())
+    for name, value in model.state_dict().items():
+        wanted = trunk.state_dict()[name.removeprefix(TRUNK)] if name.startswith(TRUNK) else before[name]
+        torch.testing.assert_close(value, wanted, rtol=0, atol=0)
+
+
+def test_the_recipe_of_left_out_sets_is_the_embedded_models_without_them():
+    folder = resource_path("recipes")
+    whole, part = (read_broad_recipe(folder / f"{name}.json") for name in ("broad", "broad-leftout"))
+    out = set(part.leave_out)
+    assert {"promise12", "psfhs", "drishti_gs", "drive", "hrf_fundus", "fives_fundus", "jsrt_cxr"} <= out
+    assert part.weights == {name: value for name, value in whole.weights.items() if name not in out}
+    assert set(part.whole) == set(whole.whole) - out
+    assert part.name == "sam-compact-leftout"
 
 
 def test_a_model_without_the_pretrained_trunk_is_refused(tmp_path):
