@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.networks.backbones.imagenet_trunk import load_imagene
 
 def test_a_file_without_the_trunks_weights_is_refused_in_a_sentence(tmp_path):
     file = tmp_path / "weights.pth"
-    with pytest.raises(CheckpointError, match="does not hold the weights"):
+    with pytest.raises(CheckpointError, match="does not hold the ImageNet weights"):
         load_imagenet(file)
     trunk = EfficientNetLite0()
     state = {f"old.{n}": value for n, value in enumerate(trunk.state_dict().values()) if value.ndim}
