@@ -17,16 +17,16 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.inference.likeness import distances, most_alike
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory, ImageFeatures, PreparedSupport, Prompt, has_memory
+from ProxyPromptSegmentLib.networks.protocols import FrameMemory, PreparedSupport, has_memory
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.tracking.agreement import EXACT, AgreementCheck, decoded_in_groups, prompt_of
+from ProxyPromptSegmentLib.tracking.agreement import EXACT, AgreementCheck, prompt_of
 from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT, TrackingMode
 from ProxyPromptSegmentLib.tracking.clicks import clicked
+from ProxyPromptSegmentLib.tracking.frame_predictor import FramePredictor
 from ProxyPromptSegmentLib.tracking.inputs import (
     frame_shape,
     masks_of_correction,
@@ -36,12 +36,11 @@ from ProxyPromptSegmentLib.tracking.inputs import (
     points_of_correction,
     window_values,
 )
-from ProxyPromptSegmentLib.tracking.memory_bank import MAX_CONDITIONING, MemoryBank, joined, track_of
+from ProxyPromptSegmentLib.tracking.memory_bank import MAX_CONDITIONING, MemoryBank, track_of
 from ProxyPromptSegmentLib.tracking.state import (
     FramePrediction,
     Moment,
     Present,
-    answer_of,
     given_answer,
     objects_of,
     with_objects,
@@ -56,7 +55,6 @@ class Tracker:
     Attributes:
         segmenter: Model and device.
         mode: The inputs of predictions; SAM 2 without a proxy prompt begins with given frames (`anchor`).
-        names: The ``N`` objects.
     """
 
     def __init__(
@@ -93,16 +91,20 @@ class Tracker:
         if check_agreement not in (True, False, EXACT):
             raise UsageError(f"check_agreement is {check_agreement!r}; allowed are True, False and '{EXACT}'")
         self.segmenter = segmenter
-        self.names: tuple[str, ...] = ()
-        self._backbone = backbone
-        self._check = AgreementCheck(
+        check = AgreementCheck(
             check_agreement if self.mode is TrackingMode.PROXY_AND_BANK else False, disagreement, reanchor
         )
+        self._backbone = backbone
+        self._predictor = FramePredictor(segmenter=segmenter, backbone=backbone, mode=self.mode, check=check)
         self._max_conditioning = max_conditioning
-        self._support: PreparedSupport | None = None
         self._window: tuple[float, float] | None = None
         self._spacing_mm = (1.0, 1.0)
         self._now = Moment()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ``N`` objects."""
+        return self._predictor.names
 
     @property
     def encoded(self) -> EncodedSlices | None:
@@ -128,7 +130,7 @@ class Tracker:
             SupportError: If an object's mask is empty in every pair.
         """
         self._window, self._spacing_mm = window_values(window), spacing_mm
-        self._support, self.names = None, ()
+        self._predictor = replace(self._predictor, support=None, names=())
         self.reset()
         if support is not None or self.mode is not TrackingMode.BANK_ONLY:
             self.switch(support)
@@ -154,15 +156,14 @@ class Tracker:
         if self.mode is TrackingMode.BANK_ONLY:
             if not isinstance(support, SupportSet):
                 raise UsageError("without proxy prompts SAM 2 needs the support's images; give a SupportSet, or anchor")
-            self._follow(support.objects, keep=False)
+            self._follow(support.objects)
             for pair in support.pairs:
                 self._give(pair.image, pair.masks, pair.window, pair.spacing_mm)
             return
         if support is None:
             raise UsageError(f"tracking by '{self.mode}' needs a support; only bank_only works without one")
         prepared = self.segmenter.prepare(support) if isinstance(support, SupportSet) else support
-        self._follow(prepared.names or numbered(prepared.aggregated.shape[1]), keep=True)
-        self._support = prepared
+        self._follow(prepared.names or numbered(prepared.aggregated.shape[1]), prepared)
 
     def anchor(
         self,
@@ -189,7 +190,7 @@ class Tracker:
         frame_shape(image, "the given frame")
         stacked = masks_of_given_frame(image, masks, len(self.names))
         if not self.names:
-            self._follow(numbered(len(stacked)), keep=False)
+            self._follow(numbered(len(stacked)))
         self._give(image, stacked, window or default, spacing_mm or self._spacing_mm)
 
     def step(
@@ -217,7 +218,7 @@ class Tracker:
                 if encoded is None:
                     encoded = self.segmenter.encode(image[None], window, self._spacing_mm)
                 self._settle()
-                present = self._predict(encoded, index, self._now.frame)
+                present = self._predictor.predict(encoded, index, self._now.frame, self._now)
         except BaseException:  # also on an interrupt, so that the last frame can still be corrected
             self._now = before
             raise
@@ -236,7 +237,7 @@ class Tracker:
             with torch.inference_mode(), memory_may_end(self.segmenter.device):
                 self._now = replace(kept, banks=tuple(bank.copy() for bank in kept.banks))
                 self._settle()
-                return self._predict(encoded, index, self._now.frame, remember=False).prediction
+                return self._predictor.predict(encoded, index, self._now.frame, self._now, remember=False).prediction
         finally:
             self._now = kept
 
@@ -248,7 +249,7 @@ class Tracker:
         """
         present = self._last()
         with torch.inference_mode(), memory_may_end(self.segmenter.device):
-            new = self._predict(present.encoded, present.prediction.index, present.frame)
+            new = self._predictor.predict(present.encoded, present.prediction.index, present.frame, self._now)
         if present.corrected and not present.stale:
             tracks = sorted(present.corrected)
             memories = [present.memories[track] for track in tracks] if present.memories else []
@@ -294,7 +295,7 @@ class Tracker:
             else:
                 assert points is not None
                 tracks, where = [track], points_of_correction(*points, box)
-                prompt = prompt_of(self._prompt(present.encoded.features), [track])
+                prompt = prompt_of(self._predictor.prompt(present.encoded.features), [track])
                 known = self._now.banks[track].read(present.frame)
                 answer, memory = clicked(self._backbone, present, prompt, known, where, points[1])
                 memory = None if self.mode is TrackingMode.PROXY_ONLY else memory
@@ -328,9 +329,10 @@ class Tracker:
         backbone = self._backbone
         return tuple(MemoryBank(backbone.memories, backbone.pointers, self._max_conditioning) for _ in self.names)
 
-    def _follow(self, names: tuple[str, ...], keep: bool) -> None:
-        """Track objects of these names from the next frame on; ``keep`` their memory if the names are equal."""
-        same, self.names = keep and names == self.names, names
+    def _follow(self, names: tuple[str, ...], support: PreparedSupport | None = None) -> None:
+        """Track objects of these names from the next frame on; with a support, equal names keep their memory."""
+        same = support is not None and names == self.names
+        self._predictor = replace(self._predictor, support=support, names=names)
         now = replace(self._now, begun=self._now.frame, asked_from=(0,) * len(names))
         if (present := now.present) is not None:
             present = replace(present, agreed=replace(present.agreed, asked_from=now.asked_from))
@@ -367,47 +369,3 @@ class Tracker:
                 bank.clear(keep_conditioning=True)
             bank.add(memory)
         self._now = replace(self._now, asked_from=present.agreed.asked_from)
-
-    def _prompt(self, features: ImageFeatures, apart: torch.Tensor | None = None) -> Prompt:
-        """Return the proxy prompt for a frame; an empty one for SAM 2 alone.
-
-        Args:
-            features: The embedded frame.
-            apart: Its distances to the supports, see `likeness.distances`; computed if None.
-        """
-        support = self._support
-        if support is None:
-            return Prompt(names=self.names)
-        apart = distances(features, support) if apart is None else apart
-        chosen = most_alike(apart, support, self.segmenter.most_read)
-        return self.segmenter.model.generator.prompt(features, support, chosen)
-
-    def _predict(self, encoded: EncodedSlices, index: int, frame: int, remember: bool = True) -> Present:
-        """Predict a frame from the current banks, and encode its memory."""
-        backbone, features = self._backbone, encoded.features
-        banks = self._now.banks
-        if self.mode is TrackingMode.BANK_ONLY and not any(bank.has_given for bank in banks):
-            raise UsageError("SAM 2 without proxy prompts needs a given frame; call anchor first")
-        apart = None if self._support is None else distances(features, self._support)
-        prompt = self._prompt(features, apart)
-        decoded = decoded_in_groups(backbone.decode, features, prompt, joined(banks, frame), frame)
-        agreed = self._check(
-            backbone.decode, features, prompt, decoded, banks, frame, frame - self._now.begun, self._now.asked_from
-        )
-        memories: tuple[FrameMemory, ...] = ()
-        if remember and self.mode is not TrackingMode.PROXY_ONLY:
-            memory = backbone.remember(features, agreed.decoded, frame)
-            memories = tuple(track_of(memory, track) for track in range(len(self.names)))
-        nearest = None if apart is None else apart.amin(dim=1)
-        probability, judged = answer_of(agreed.decoded, prompt, encoded, nearest, self.segmenter.calibration)
-        prediction = FramePrediction(
-            index=index,
-            probability=probability,
-            presence=judged.presence[0],
-            quality=judged.quality[0],
-            agreement=agreed.values,
-            disagrees=agreed.disagrees,
-            reanchored=agreed.reanchored,
-            evidence=judged.evidence[0],
-        )
-        return Present(frame=frame, encoded=encoded, prediction=prediction, memories=memories, agreed=agreed)
