@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.evaluation.broad.records import SliceScores
-from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
+from ProxyPromptSegmentLib.evaluation.broad.records import Record, SliceScores
+from ProxyPromptSegmentLib.imaging.metrics import dice, dice_per_slice
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
+    from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
@@ -93,3 +94,31 @@ def slice_scores(
         if values is not None:
             scores[name] = np.asarray(values, float).round(4).tolist()
     return scores
+
+
+def dice_records(
+    task: Task,
+    case: Case,
+    truth: np.ndarray,
+    masks: np.ndarray,
+    *,
+    measure: str,
+    condition: str,
+    supports: int,
+    draw: int,
+) -> list[Record]:
+    """Score each object of a target over all of its voxels; truth and masks are ``(S, N, H, W)``."""
+    return [
+        Record(
+            measure=measure,
+            dataset=task.dataset,
+            object=name,
+            condition=condition,
+            supports=supports,
+            draw=draw,
+            case=case.name,
+            patient=task.unit(case),
+            score=dice(truth[:, n], masks[:, n]),
+        )
+        for n, name in enumerate(case.objects)
+    ]

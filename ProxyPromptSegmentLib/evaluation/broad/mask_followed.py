@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.evaluation.broad.answers import Encoded, ask
+from ProxyPromptSegmentLib.evaluation.broad.answers import Encoded, ask, dice_records
 from ProxyPromptSegmentLib.evaluation.broad.mask_changes import CHANGES, Change, change_masks
 from ProxyPromptSegmentLib.evaluation.broad.records import Record
 from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, slices_with_all, support_set
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.imaging.metrics import dice, dice_per_slice
+from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
@@ -32,24 +32,14 @@ def score_followed(
     pairs = draw_pairs(task.pool, case, supports, draw)
     if len(pairs) < supports:
         return []
-    encoded, records = {} if encoded is None else encoded, []
+    encoded = {} if encoded is None else encoded
+    records: list[Record] = []
     for condition, change in CHANGES.items():
         answer = ask(segmenter, case, support_set([_changed(pair, change) for pair in pairs], case), encoded)
         truth = change_masks(case.masks, change)
-        records += [
-            Record(
-                measure=NAME,
-                dataset=task.dataset,
-                object=name,
-                condition=condition,
-                supports=supports,
-                draw=draw,
-                case=case.name,
-                patient=task.unit(case),
-                score=dice(truth[:, n], answer.masks[:, n]),
-            )
-            for n, name in enumerate(case.objects)
-        ]
+        records += dice_records(
+            task, case, truth, answer.masks, measure=NAME, condition=condition, supports=supports, draw=draw
+        )
     return records
 
 

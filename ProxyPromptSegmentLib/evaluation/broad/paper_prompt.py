@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ProxyPromptSegmentLib.evaluation.broad.answers import Encoded, ask
+from ProxyPromptSegmentLib.evaluation.broad.answers import Encoded, ask, dice_records
 from ProxyPromptSegmentLib.evaluation.broad.records import Record
 from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, support_set
-from ProxyPromptSegmentLib.imaging.metrics import dice
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
@@ -33,23 +32,13 @@ def score_prompt(
     if len(pairs) < supports:
         return []
     encoded = {} if encoded is None else encoded
-    prepared, records = segmenter.prepare(support_set(pairs, case)), []
+    prepared = segmenter.prepare(support_set(pairs, case))
+    records: list[Record] = []
     changes = {TOKENS: changed.tokens_alone, NOISE: changed.noise_alone, DENSE: changed.dense_alone}
     twins = {WHOLE: segmenter, **{name: changed.with_change(segmenter, change) for name, change in changes.items()}}
     for condition, twin in twins.items():
         answer = ask(twin, case, prepared, encoded)
-        records += [
-            Record(
-                measure=NAME,
-                dataset=task.dataset,
-                object=name,
-                condition=condition,
-                supports=supports,
-                draw=draw,
-                case=case.name,
-                patient=task.unit(case),
-                score=dice(case.masks[:, n], answer.masks[:, n]),
-            )
-            for n, name in enumerate(case.objects)
-        ]
+        records += dice_records(
+            task, case, case.masks, answer.masks, measure=NAME, condition=condition, supports=supports, draw=draw
+        )
     return records
