@@ -1,14 +1,8 @@
-"""What tracking leaves behind: masks come back voxel by voxel, tables are whole rows, videos show the contours."""
+"""Masks of frames: they come back voxel by voxel, as volumes, sequences, stacks and pictures."""
 
 from __future__ import annotations
 
-import csv
-import errno
 import os
-import resource
-import signal
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -21,56 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from drawn_data import carotid_sweep
-from frame_cases import LIST_LAST, OBLIQUE, a_picture, coloured, noise, write_nrrd, write_video
+from frame_cases import OBLIQUE, a_picture, a_sequence, a_volume, labels_of, some_masks, write_video
 from geometry_cases import geometries
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
-from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, mask_files, open_frames
-from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path, stacked_geometry, write_tracked
+from ProxyPromptSegmentLib.frames import FrameSource, open_frames
+from ProxyPromptSegmentLib.frames.mask_files import stacked_geometry, write_tracked
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
-from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
-from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
-from ProxyPromptSegmentLib.reports import overlay
-from ProxyPromptSegmentLib.reports.frame_table import TrackTable
-from ProxyPromptSegmentLib.reports.overlay import write_overlay
 from segmentation_cases import TERMS
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
-
-
-def some_masks(count: int, objects: int, shape: tuple[int, int], overlap: bool = False) -> np.ndarray:
-    """Random masks ``(T, N, H, W)``."""
-    random = np.random.default_rng(count)
-    if overlap:
-        return random.integers(0, 2, (count, objects, *shape)).astype(np.uint8)
-    labels = random.integers(0, objects + 1, (count, *shape))
-    return np.stack([labels == n + 1 for n in range(objects)], axis=1).astype(np.uint8)
-
-
-def a_sequence(tmp_path: Path, sagittal: bool = False) -> FrameSource:
-    """Five frames of 8 rows and 6 columns, turned in space."""
-    fields = dict(LIST_LAST, space="right-anterior-superior")
-    fields["space_directions"] = "(0.3,0,0) (0,0,-0.4) (0,2,0) none"
-    fields |= {"labels": '"" "" "" "time"', "units": '"" "" "" "s"'}
-    fields |= {"axis_3_index_type": "numeric", "axis_3_index_values": "0.0 0.10 0.2 0.4 0.5"}
-    shape = (5, 8, 6, 1) if sagittal else (5, 1, 8, 6)
-    return open_frames(write_nrrd(tmp_path / "cine.seq.nrrd", noise(*shape), **fields))
-
-
-def labels_of(masks: np.ndarray) -> np.ndarray:
-    """``(T, H, W)``: later objects win."""
-    labels = np.zeros((len(masks), *masks.shape[2:]), np.uint8)
-    for n in range(masks.shape[1]):
-        labels[masks[:, n] > 0] = n + 1
-    return labels
-
-
-# --- volumes ------------------------------------------------------------------------------------------------
-
-
-def a_volume(tmp_path: Path, axis: str = "k") -> FrameSource:
-    write_volume(tmp_path / "v.nrrd", Volume(noise(*OBLIQUE.shape_kji, dtype="float32", top=999), OBLIQUE))
-    return open_frames(tmp_path / "v.nrrd", axis)
 
 
 @pytest.mark.parametrize("axis", ["k", "j", "i"])
@@ -96,9 +50,6 @@ def test_some_slices_of_a_volume_become_a_label_map(tmp_path):
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(GeometryError, match="no slice 5 in v; its slices are 0 to 4"):
         write_tracked(tmp_path / "m.nii.gz", masks, source, ["a", "b"], numbers=[1, 5])
-
-
-# --- sequences ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sagittal", [False, True])
@@ -209,73 +160,6 @@ def test_frames_without_names_get_numbers(tmp_path):
     np.testing.assert_array_equal(found, source.as_stored(labels_of(masks)[1]))
 
 
-def test_masks_that_do_not_go_with_the_frames_are_refused(tmp_path):
-    source = a_sequence(tmp_path)
-    masks = some_masks(5, 2, source.shape)
-    for wrong, more, told in (
-        (masks, {"done": [True] * 4}, "masks of 5 frames, but 4 frames"),
-        (masks[:, :1], {}, r"masks of frame 0 have shape \(1, 8, 6\)"),
-        (masks[..., 1:], {}, "shape"),
-        (masks, {"numbers": [1, 2]}, "numbers of 2"),
-        (masks, {"colors": [RED]}, "1 colours"),
-        (masks[:0], {}, "0 frames"),
-    ):
-        with pytest.raises(GeometryError, match=told):
-            write_tracked(tmp_path / "m.seq.nrrd", wrong, source, ["a", "b"], **more)
-    assert os.listdir(tmp_path) == ["cine.seq.nrrd"]
-
-
-def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path):
-    source, volume = a_sequence(tmp_path), a_volume(tmp_path)
-    for path, of, told in (
-        (tmp_path / "m.stl", source, "no supported suffix for a result"),
-        (tmp_path / "nowhere" / "m.seq.nrrd", source, "does not exist"),
-        (tmp_path / "nowhere" / "m", source, "does not exist"),
-        (tmp_path / "m", volume, "name of a folder"),
-        (tmp_path / "m.seq.nrrd", volume, "is a volume"),
-        (tmp_path, source, "not empty"),
-    ):
-        with pytest.raises(OutputError, match=told):
-            check_tracked_path(path, of)
-    for name in ("m.seq.nrrd", "m.seg.nrrd", "m.nii.gz", "m"):
-        check_tracked_path(tmp_path / name, source)
-
-
-@pytest.mark.parametrize("name", ["m.seq.nrrd", "m.seg.nrrd", "m.nii.gz", "m"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("the model")])
-def test_masks_that_stop_coming_leave_nothing_half_written(tmp_path, name, error):
-    source = a_sequence(tmp_path)
-
-    def masks():
-        yield from some_masks(2, 1, source.shape)
-        raise error
-
-    with pytest.raises((KeyboardInterrupt, RuntimeError)):
-        write_tracked(tmp_path / name, masks(), source, ["a"])
-    assert os.listdir(tmp_path) == ["cine.seq.nrrd"]
-
-
-@pytest.mark.parametrize("name", ["m.seq.nrrd", "m.seg.nrrd", "m"])
-def test_a_failing_disk_leaves_the_old_file_and_nothing_half_written(tmp_path, name, monkeypatch):
-    source = a_sequence(tmp_path)
-    if name != "m":
-        (tmp_path / name).write_bytes(b"old result")
-    before = sorted(os.listdir(tmp_path))
-    calls = []
-
-    def labels(masks: np.ndarray) -> np.ndarray:
-        calls.append(1)
-        if len(calls) > 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return labels_of(masks[None])[0]
-
-    monkeypatch.setattr(mask_files, "_labels", labels)
-    with pytest.raises(OutputError, match="could not be written: No space left"):
-        write_tracked(tmp_path / name, some_masks(5, 1, source.shape), source, ["a"])
-    assert sorted(os.listdir(tmp_path)) == before
-    assert name == "m" or (tmp_path / name).read_bytes() == b"old result"
-
-
 @pytest.mark.parametrize("name", ["m.seq.nrrd", "m.seg.nrrd"])
 def test_masks_are_not_held_in_memory(tmp_path, name):
     frame = (240, 320)
@@ -321,235 +205,3 @@ def test_slicer_itself_reads_what_is_written(tmp_path):
     scene.AddNode(storage)
     storage.SetFileName(str(tmp_path / "m.seg.nrrd"))
     assert storage.ReadData(segmentation) and segmentation.GetSegmentation().GetNumberOfSegments() == 2
-
-
-# --- table --------------------------------------------------------------------------------------------------
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_a_table_has_a_row_for_each_frame_and_object(tmp_path):
-    path = tmp_path / "t.csv"
-    with TrackTable(path, (0.5, 0.4)) as table:
-        table.add(0, 'lobe, "left"', 12, 0.04, 0.91237, 1.0)
-        table.add(1, "ü", None, float("nan"), state="bad", note="its data\nare damaged")
-        assert not path.exists()
-    first, second = rows_of(path)
-    assert first == {
-        "frame": "0", "time_s": "0.04", "object": 'lobe, "left"', "area_px": "12", "area_mm2": "2.4",
-        "confidence": "0.9124", "agreement": "1", "state": "ok", "note": "",
-    }  # fmt: skip
-    assert (second["time_s"], second["area_px"], second["area_mm2"]) == ("", "", "")
-    assert (second["object"], second["state"], second["note"]) == ("ü", "bad", "its data are damaged")
-    with TrackTable(path) as table:
-        table.add(0, "a", 100)
-        with pytest.raises(ValueError, match="not done"):
-            table.add(1, "a", 1, state="perfect")
-    assert [(row["area_px"], row["area_mm2"]) for row in rows_of(path)] == [("100", "")]
-    assert os.listdir(tmp_path) == ["t.csv"]
-
-
-def test_after_ctrl_c_the_rows_until_then_are_in_the_table(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        with TrackTable(tmp_path / "t.csv") as table:
-            table.add(0, "a", 1)
-            table.add(1, "a", 2)
-            raise KeyboardInterrupt
-    assert [row["area_px"] for row in rows_of(tmp_path / "t.csv")] == ["1", "2"]
-    assert os.listdir(tmp_path) == ["t.csv"]
-
-
-def test_after_a_failure_the_older_table_stays(tmp_path):
-    (tmp_path / "t.csv").write_text("older")
-    with pytest.raises(RuntimeError, match="the model"):
-        with TrackTable(tmp_path / "t.csv") as table:
-            table.add(0, "a", 1)
-            raise RuntimeError("the model")
-    assert (tmp_path / "t.csv").read_text() == "older" and os.listdir(tmp_path) == ["t.csv"]
-    with pytest.raises(OutputError, match="does not exist"):
-        with TrackTable(tmp_path / "nowhere" / "t.csv"):
-            pass
-
-
-def test_a_killed_program_leaves_whole_rows_beside(tmp_path):
-    code = (
-        "import os, signal, sys; from ProxyPromptSegmentLib.reports.frame_table import TrackTable\n"
-        "with TrackTable(sys.argv[1]) as table:\n"
-        "    for n in range(50): table.add(n, 'a', n)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "t.csv")], cwd=root)
-    assert done.returncode == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".t.partial") and [row["area_px"] for row in rows_of(left)] == [
-        str(n) for n in range(50)
-    ]
-
-
-def test_a_table_on_a_full_disk_is_told_and_removed(tmp_path):
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # writes beyond it fail, as on a full disk
-    try:
-        with pytest.raises(OutputError, match="could not be written"):
-            with TrackTable(tmp_path / "t.csv") as table:
-                for n in range(1000):
-                    table.add(n, "a", n)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert n < 999 and os.listdir(tmp_path) == []
-
-
-# --- overlay ------------------------------------------------------------------------------------------------
-
-
-def a_box(shape: tuple[int, int], *where: int) -> np.ndarray:
-    top, left, bottom, right = where
-    mask = np.zeros((1, *shape), np.uint8)
-    mask[0, top:bottom, left:right] = 1
-    return mask
-
-
-def decoded(path: Path) -> np.ndarray:
-    av = pytest.importorskip("av")
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
-
-
-def test_a_video_shows_every_frame_with_contours_in_the_colours(tmp_path):
-    pytest.importorskip("av")
-    shape = (301, 260)  # an odd number of rows is padded
-    frames = [(n, np.full(shape, 90, np.uint8)) for n in range(12)]
-    boxes = [
-        np.concatenate([a_box(shape, 40, 40, 90, 90), a_box(shape, 150, 100 + n, 200, 150 + n)]) for n in range(12)
-    ]
-    assert write_overlay(tmp_path / "o.mp4", frames, iter([*boxes[:11], None]), [RED, GREEN], 12.5) == []
-    found = decoded(tmp_path / "o.mp4")
-    assert found.shape == (12, 302, 260, 3)
-    assert np.abs(found[:, 100:140, 10:250] - 90).max() < 12  # far from all contours
-    for n in range(11):
-        assert found[n, 41, 60] @ [1, -1, 0] > 60  # red dominates on the upper border of the first box
-        assert found[n, 175, 101 + n] @ [-1, 1, 0] > 60  # green on the left border of the second
-        assert np.abs(found[n, 60:70, 60:70] - 90).max() < 16  # the inside stays as it was
-    assert np.abs(found[11, 41, 60] - 90).max() < 16  # not computed: no contour
-    source = open_frames(tmp_path / "o.mp4")
-    assert sum(1 for _ in source) == 12
-    np.testing.assert_allclose(source.times_s, np.arange(12) / 12.5, atol=1e-3)
-
-
-def test_bad_frames_are_shown_as_such_and_the_video_ends_with_the_masks(tmp_path):
-    pytest.importorskip("av")
-    shape = (256, 256)
-    grey = np.full(shape, 120, np.uint8)
-    frames = [(0, BadFrame(0, "cut")), (1, grey), (2, BadFrame(2, "cut")), (3, grey), (4, grey)]
-    masks = [None, a_box(shape, 9, 9, 99, 99), None, None]
-    write_overlay(tmp_path / "o.mp4", frames, masks, [RED], 10)
-    found = decoded(tmp_path / "o.mp4")
-    assert [int(round(one[110:200].mean(), -1)) for one in found] == [0, 120, 0, 120]
-    assert found[0, 235:].max() > 150  # the reason is written there
-    with pytest.raises(GeometryError, match="more masks than frames"):
-        write_overlay(tmp_path / "p.mp4", frames, [None] * 6, [RED], 10)
-    with pytest.raises(GeometryError, match=r"frame 1 have shape \(1, 5, 5\)"):
-        write_overlay(tmp_path / "p.mp4", frames, [None, np.zeros((1, 5, 5))], [RED], 10)
-    with pytest.raises(OutputError, match="no frame"):
-        write_overlay(tmp_path / "p.mp4", [], [], [RED], 10)
-    assert os.listdir(tmp_path) == ["o.mp4"]
-
-
-def test_small_and_anisotropic_frames_are_enlarged_with_their_proportions(tmp_path):
-    pytest.importorskip("av")
-    frames = [(0, a_picture(0))]
-    write_overlay(tmp_path / "o.mp4", frames, [None], [RED], 10)
-    assert decoded(tmp_path / "o.mp4").shape == (1, 192, 256, 3)
-    write_overlay(tmp_path / "o.mp4", frames, [None], [RED], 10, spacing_mm=(4.0, 1.0))
-    assert decoded(tmp_path / "o.mp4").shape == (1, 256, 86, 3)  # 192 x 64 mm; 85 columns are made even
-
-
-def test_a_gif_shows_the_colours_exactly(tmp_path):
-    shape = (256, 300)
-    frames = [(n, np.full(shape, 20 + 50 * n, np.uint8)) for n in range(4)]
-    boxes = [a_box(shape, 40, 40 + 9 * n, 90, 90) for n in range(4)]
-    assert write_overlay(tmp_path / "o.gif", frames, boxes, [RED], 5) == []
-    with Image.open(tmp_path / "o.gif") as image:
-        assert image.n_frames == 4 and image.size == (300, 256) and image.info["duration"] == 200
-        for n in range(4):
-            image.seek(n)
-            picture = np.asarray(image.convert("RGB")).astype(int)
-            assert tuple(picture[60, 41 + 9 * n]) == (255, 0, 0)
-            assert np.abs(picture[120:200] - (20 + 50 * n)).max() <= 3  # of 256 levels some are spared
-
-
-def test_a_gif_of_colour_frames(tmp_path):
-    picture = coloured(a_picture(0, (256, 256)))
-    write_overlay(tmp_path / "o.gif", [(0, picture), (1, picture[::-1])], [None] * 2, [RED], 5)
-    with Image.open(tmp_path / "o.gif") as image:
-        assert np.abs(np.asarray(image.convert("RGB")).astype(int) - picture)[:230].mean() < 12
-
-
-def test_of_very_many_frames_a_gif_shows_evenly_spread_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr(overlay, "MOST_GIF_FRAMES", 20)
-    frames = ((n, np.full((64, 64), 5 * n, np.uint8)) for n in range(50))
-    notes = write_overlay(tmp_path / "o.gif", frames, (None for _ in range(50)), [RED], 30)
-    with Image.open(tmp_path / "o.gif") as image:
-        assert image.n_frames == 13 and image.info["duration"] == 130
-        image.seek(3)
-        assert abs(int(np.asarray(image.convert("L"))[100, 100]) - 60) <= 3
-    assert notes == ["o.gif shows one of every 4 frames (13 of 50); write .mp4 for all of them."]
-
-
-def test_overlays_that_cannot_be_written_are_refused(tmp_path, monkeypatch):
-    frames = [(0, np.zeros((64, 64), np.uint8))]
-    with pytest.raises(OutputError, match="no supported suffix"):
-        write_overlay(tmp_path / "o.mov", frames, [None], [RED], 10)
-    with pytest.raises(OutputError, match="0 frames per second"):
-        write_overlay(tmp_path / "o.mp4", frames, [None], [RED], 0)
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(OutputError, match="needs the Python package av.* a .gif can") as caught:
-        write_overlay(tmp_path / "o.mp4", frames, [None], [RED], 10)
-    assert caught.value.remedy == Remedy(kind=RemedyKind.INSTALL_PACKAGE, package="av")
-    assert write_overlay(tmp_path / "o.gif", frames, [None], [RED], 10) == []
-    assert os.listdir(tmp_path) == ["o.gif"]
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_an_overlay_on_a_full_disk_leaves_nothing(tmp_path, suffix):
-    if suffix == ".mp4":
-        pytest.importorskip("av")
-    frames = [(n, np.random.default_rng(n).integers(0, 256, (256, 256)).astype(np.uint8)) for n in range(8)]
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-    try:
-        with pytest.raises(OutputError, match="could not be written"):
-            write_overlay(tmp_path / f"o{suffix}", frames, [None] * 8, [RED], 10)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_video_that_lost_frames_on_the_disk_is_caught(tmp_path, monkeypatch):
-    av = pytest.importorskip("av")
-    shorter = write_video(tmp_path / "shorter.mp4", [a_picture(n) for n in range(4)])
-    real = av.open
-    monkeypatch.setattr(av, "open", lambda file, *more, **named: real(file if more else str(shorter), *more, **named))
-    with pytest.raises(OutputError, match="4 of 5 frames are in the file"):
-        write_overlay(tmp_path / "o.mp4", [(n, a_picture(n)) for n in range(5)], [None] * 5, [RED], 10)
-    assert os.listdir(tmp_path) == ["shorter.mp4"]
-
-
-def test_an_interrupted_overlay_leaves_nothing(tmp_path):
-    pytest.importorskip("av")
-
-    def masks():
-        yield None
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_overlay(tmp_path / "o.mp4", [(n, a_picture(n)) for n in range(5)], masks(), [RED], 10)
-    assert os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Videos, clips, sequences and pictures that tests of frames are given."""
+"""Videos, clips, sequences, volumes and pictures that tests of frames are given, and masks of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ProxyPromptSegmentLib.frames import BadFrame, FrameSource
+from ProxyPromptSegmentLib.frames import BadFrame, FrameSource, open_frames
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 
 OBLIQUE = VolumeGeometry((7, 6, 5), (0.5, 0.9, 3.1), (-12.3, 33.3, -7), [[0, 0, 1], [0.8, 0.6, 0], [-0.6, 0.8, 0]])
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -158,3 +159,35 @@ def read_all(source: FrameSource) -> list:
 
 def bad_ones(frames: list) -> list[int]:
     return [frame.index for frame in frames if isinstance(frame, BadFrame)]
+
+
+def some_masks(count: int, objects: int, shape: tuple[int, int], overlap: bool = False) -> np.ndarray:
+    """Random masks ``(T, N, H, W)``."""
+    random = np.random.default_rng(count)
+    if overlap:
+        return random.integers(0, 2, (count, objects, *shape)).astype(np.uint8)
+    labels = random.integers(0, objects + 1, (count, *shape))
+    return np.stack([labels == n + 1 for n in range(objects)], axis=1).astype(np.uint8)
+
+
+def a_sequence(tmp_path: Path, sagittal: bool = False) -> FrameSource:
+    """Five frames of 8 rows and 6 columns, turned in space."""
+    fields = dict(LIST_LAST, space="right-anterior-superior")
+    fields["space_directions"] = "(0.3,0,0) (0,0,-0.4) (0,2,0) none"
+    fields |= {"labels": '"" "" "" "time"', "units": '"" "" "" "s"'}
+    fields |= {"axis_3_index_type": "numeric", "axis_3_index_values": "0.0 0.10 0.2 0.4 0.5"}
+    shape = (5, 8, 6, 1) if sagittal else (5, 1, 8, 6)
+    return open_frames(write_nrrd(tmp_path / "cine.seq.nrrd", noise(*shape), **fields))
+
+
+def labels_of(masks: np.ndarray) -> np.ndarray:
+    """``(T, H, W)``: later objects win."""
+    labels = np.zeros((len(masks), *masks.shape[2:]), np.uint8)
+    for n in range(masks.shape[1]):
+        labels[masks[:, n] > 0] = n + 1
+    return labels
+
+
+def a_volume(tmp_path: Path, axis: str = "k") -> FrameSource:
+    write_volume(tmp_path / "v.nrrd", Volume(noise(*OBLIQUE.shape_kji, dtype="float32", top=999), OBLIQUE))
+    return open_frames(tmp_path / "v.nrrd", axis)

@@ -187,3 +187,9 @@ def sticky(prior=lambda seen: seen, names=("red", "green"), **options):
 
 
 STAYS, JUMPS = [((0, 0), (40, 40))] * 2, [((40, 8), (40, 40))] * 2
+
+
+def corner_mask():
+    mask = np.zeros((40, 56), np.uint8)
+    mask[26:38, 30:52] = 1
+    return mask
