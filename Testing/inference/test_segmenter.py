@@ -11,51 +11,13 @@ hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine_doubles import EVERYTHING, EchoModel, tiny_model
+from engine_doubles import EchoModel
 from ProxyPromptSegmentLib.errors import DeviceError, InputError
-from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.devices import choose_device
-from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.remedies import RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
-
-FIELDS = ("probability", "presence", "quality")
-
-
-def stack(count=5, shape=(40, 56), seed=0, channels=()):
-    """Slices with a bright box that moves."""
-    images = np.random.default_rng(seed).uniform(0, 60, (count, *shape, *channels)).astype(np.float32)
-    for s in range(count):
-        images[s, 8 + s : 24 + s, 10 : 30 + s] += 100
-    return images
-
-
-def support(pairs=2, shape=(40, 56), seed=7, channels=(), names=("box", "rest")):
-    images = stack(pairs, shape, seed, channels)
-    masks = np.zeros((pairs, 2, *shape), np.uint8)
-    masks[:, 0, 8:24, 10:30] = 1
-    masks[:, 1, 26:38, 34:50] = 1
-    masks = masks[:, : len(names)]
-    made = [SupportPair(i, m, (1.0, 1.0), (0.0, 160.0)) for i, m in zip(images, masks, strict=True)]
-    return SupportSet(tuple(made), names)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model(**EVERYTHING)
-
-
-@pytest.fixture
-def segmenter(model):
-    return Segmenter(model, "cpu", batch=2)
-
-
-def assert_same(first, second, **tolerance):
-    for field in FIELDS:
-        allowed = {"atol": 1e-5, "rtol": 0, **tolerance}
-        np.testing.assert_allclose(getattr(first, field), getattr(second, field), **allowed)
-    assert (first.done == second.done).all()
+from slice_cases import assert_same, stack, support
 
 
 def test_a_stack_is_segmented_on_its_own_grid(segmenter):
@@ -148,58 +110,6 @@ def test_only_the_wanted_slices_are_done_and_they_are_as_in_the_whole_stack(segm
     np.testing.assert_array_equal(seen[0].probability, some.probability[4])
 
 
-class Steps(Progress):
-    def __init__(self):
-        self.events = []
-
-    def start(self, total, what):
-        self.events.append(total)
-
-    def step(self, n=1, note=""):
-        self.events.append(n)
-
-    def close(self):
-        self.events.append("closed")
-
-
-def test_progress_counts_every_slice_and_is_closed_even_after_an_error(segmenter):
-    steps, prepared = Steps(), segmenter.prepare(support())
-    segmenter.segment(stack(), prepared, progress=steps)
-    assert steps.events == [5, 2, 2, 1, "closed"]
-    failing = Steps()
-    with pytest.raises(ZeroDivisionError):
-        segmenter.segment(stack(), prepared, progress=failing, on_slice=lambda _: 1 // 0)
-    assert failing.events == [5, "closed"]
-
-
-def test_cancelling_in_the_middle_keeps_what_is_done(segmenter):
-    cancel, images, prepared = CancelToken(), stack(), segmenter.prepare(support())
-    result = segmenter.segment(
-        images, prepared, cancel=cancel, on_slice=lambda answer: cancel.cancel() if answer.index == 2 else None
-    )
-    assert result.cancelled
-    assert result.done.tolist() == [True, True, True, True, False]
-    whole = segmenter.segment(images, prepared)
-    np.testing.assert_allclose(result.probability[:4], whole.probability[:4], atol=1e-6)
-    assert not result.masks()[4].any()
-
-
-def test_cancelling_after_the_last_slice_is_a_finished_segmentation(segmenter):
-    cancel = CancelToken()
-    result = segmenter.segment(stack(2), support(), cancel=cancel, on_slice=lambda _: cancel.cancel())
-    assert result.done.all()
-    assert not result.cancelled
-
-
-def test_cancelling_before_the_first_slice_gives_an_empty_result(segmenter):
-    cancel = CancelToken()
-    cancel.cancel()
-    result = segmenter.segment(stack(), support(), cancel=cancel)
-    assert result.cancelled
-    assert not result.done.any()
-    assert not result.masks().any()
-
-
 def test_colour_with_equal_channels_is_the_gray_image(segmenter):
     gray, given = stack(), support()
     coloured = np.repeat(gray[..., None], 3, axis=-1)
@@ -248,65 +158,6 @@ def test_what_a_network_sees_lands_where_it_was_for_any_shape_and_spacing(shape,
         assert (masks[s, 0].astype(bool) & expected).sum() / (masks[s, 0].astype(bool) | expected).sum() > 0.9
 
 
-class FullMemory:
-    """An encoder on a device where only ``fits`` slices fit."""
-
-    def __init__(self, original, fits):
-        self.original, self.fits, self.refused = original, fits, []
-
-    def __call__(self, images, *others):
-        if len(images) > self.fits:
-            self.refused.append(len(images))
-            raise torch.cuda.OutOfMemoryError("out of memory")
-        return self.original(images, *others)
-
-
-@pytest.mark.parametrize("where", ["encode", "predict"])
-def test_when_memory_runs_out_the_batch_is_halved_and_nothing_is_lost(model, monkeypatch, caplog, where):
-    images, given = stack(11), support()
-    expected = Segmenter(model, batch=11).segment(images, given)
-    if where == "encode":
-        memory = FullMemory(model.backbone.encode, 2)
-        monkeypatch.setattr(model.backbone, "encode", memory)
-    else:
-        memory = FullMemory(None, 2)
-        original = model.predict
-
-        def predict(features, *others):
-            memory.original = lambda _, f, *rest: original(f, *rest)
-            return memory(features.top, features, *others)
-
-        monkeypatch.setattr(model, "predict", predict)
-    segmenter = Segmenter(model, batch=8)
-    result = segmenter.segment(images, given)
-    assert memory.refused == [8, 4]
-    assert segmenter.batch == 2
-    assert "continuing with 2 slices at a time" in caplog.text
-    assert result.done.all()
-    assert not result.cancelled
-    assert_same(result, expected)
-    assert_same(segmenter.segment(images, given), expected)
-    assert memory.refused == [8, 4]
-
-
-def test_after_memory_ran_out_progress_still_counts_to_the_end(model, monkeypatch):
-    monkeypatch.setattr(model.backbone, "encode", FullMemory(model.backbone.encode, 2))
-    steps, seen = Steps(), []
-    Segmenter(model, batch=8).segment(stack(11), support(), progress=steps, on_slice=lambda a: seen.append(a.index))
-    assert sum(steps.events[1:-1]) == steps.events[0] == 11
-    assert sorted(seen) == list(range(11))
-
-
-def test_when_not_one_slice_fits_the_device_is_named(model, monkeypatch):
-    prepared = Segmenter(model).prepare(support())
-    monkeypatch.setattr(model.backbone, "encode", FullMemory(model.backbone.encode, 0))
-    segmenter = Segmenter(model, batch=4)
-    with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu") as caught:
-        segmenter.segment(stack(), prepared)
-    assert caught.value.remedy == Remedy(kind=RemedyKind.SAVE_MEMORY, device="cpu")
-    assert segmenter.batch == 1
-
-
 def test_the_key_of_embeddings_names_the_images_and_how_they_were_prepared(segmenter):
     images = stack(2)
     key = segmenter.encode(images, (0, 100)).keys
@@ -327,38 +178,6 @@ def test_gray_slices_and_one_colour_slice_of_the_same_numbers_have_different_key
     numbers = np.random.default_rng(0).uniform(size=3 * 30 * 30).astype(np.float32)
     gray, colour = numbers.reshape(3, 30, 30), numbers.reshape(1, 30, 30, 3)
     assert segmenter.encode(gray, (0, 1)).keys != segmenter.encode(colour, (0, 1)).keys
-
-
-def result_of(probability, presence, done=None):
-    probability, presence = np.asarray(probability, np.float32), np.asarray(presence, np.float32)
-    done = np.ones(len(presence), bool) if done is None else np.asarray(done)
-    return SegmentResult(
-        objects=("a",),
-        probability=probability,
-        presence=presence,
-        quality=np.full(presence.shape, 0.8, np.float32),
-        done=done,
-    )
-
-
-def test_an_object_is_shown_where_it_is_likely_and_present():
-    result = result_of(np.full((5, 1, 2, 2), 0.9), [[0.9], [0.9], [0.1], [0.0], [0.0]])
-    assert result.masks()[:, 0, 0, 0].tolist() == [1, 1, 0, 0, 0]
-    assert result.masks(threshold=0.95).max() == 0
-    np.testing.assert_allclose(result.gated_probability()[4], 0)
-    np.testing.assert_allclose(result.gated_probability()[0], 0.9 * 0.9, rtol=1e-6)
-
-
-def test_a_single_slice_in_doubt_between_sure_ones_does_not_flicker():
-    result = result_of(np.full((3, 1, 2, 2), 0.95), [[0.9], [0.3], [0.9]])
-    assert result.masks()[:, 0, 0, 0].tolist() == [1, 1, 1]
-
-
-def test_confidence_is_the_expected_overlap_where_shown_and_certainty_of_absence_elsewhere():
-    result = result_of(np.full((3, 1, 2, 2), 0.9), [[1.0], [1.0], [1.0]])
-    np.testing.assert_allclose(result.confidence(), 0.8, atol=1e-6)
-    result = result_of(np.full((3, 1, 2, 2), 0.9), [[0.1], [0.1], [0.1]])
-    np.testing.assert_allclose(result.confidence(), 0.9, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "tpu:0"])

@@ -10,22 +10,16 @@ import os
 import subprocess
 import sys
 import threading
-import types
-import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.append(str(ROOT / "ProxyPromptSegment"))
-
 import setup_env
-from ProxyPromptSegmentModule.install import installer, packages
+from install_cases import ROOT, SAM2, PipTools, Tools, make_wheel, yes
+from ProxyPromptSegmentModule.install import installer
 from ProxyPromptSegmentModule.install.installer import Requirements
-from ProxyPromptSegmentModule.install.messages import MEGABYTES, failure, purposes
+from ProxyPromptSegmentModule.install.messages import failure, purposes
 from ProxyPromptSegmentModule.install.packages import (
-    HELD,
-    IMPORT_NAMES,
     REQUIREMENTS,
     Packages,
     applies,
@@ -33,94 +27,8 @@ from ProxyPromptSegmentModule.install.packages import (
     read_requirements,
     requirement_of,
 )
-from ProxyPromptSegmentModule.install.slicer_pip import SlicerTools, overheard, suitable
+from ProxyPromptSegmentModule.install.slicer_pip import overheard
 from ProxyPromptSegmentModule.states import InstallState
-
-SAM2 = installer.sam2_pin()[0].partition(";")[0]
-PINS = read_requirements(ROOT / "Resources" / "constraints.txt")
-
-
-def make_wheel(folder: Path, name: str, version: str = "1.0", needs: tuple[str, ...] = ()) -> Path:
-    """A wheel with one empty module, as pip takes it."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": "",
-        f"{info}/METADATA": "".join(
-            f"{line}\n"
-            for line in ("Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}",
-                         *(f"Requires-Dist: {need}" for need in needs))
-        ),
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }  # fmt: skip
-    files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
-    folder.mkdir(exist_ok=True)
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        for file, text in files.items():
-            wheel.writestr(file, text)
-    return folder
-
-
-class Tools:
-    """A stand-in for Slicer's functions that unpacks wheels into a folder, so that most tests need no pip."""
-
-    def __init__(self, target: Path, wheels: Path | None = None, extension: bool = True, testing: bool = False) -> None:
-        self.target, self.wheels, self.calls = target, wheels, []
-        self.extension, self.in_test = extension, testing
-
-    def testing(self) -> bool:
-        return self.in_test
-
-    def has_pytorch_extension(self) -> bool:
-        return self.extension
-
-    def install_torch(self, requirement: str) -> None:
-        self.calls.append(("extension", requirement))
-        self._run([f"enginetorch{requirement}"])
-
-    def ensure(self, requirements, constraints: Path) -> None:
-        self.calls.append(("ensure", tuple(requirements), constraints.read_text().splitlines()))
-        self._run([*requirements, "-c", str(constraints)])
-
-    def pip(self, arguments) -> None:
-        self.calls.append(("pip", tuple(arguments), os.environ.get("SAM2_BUILD_CUDA")))
-        self._run(arguments)
-
-    def _run(self, arguments) -> None:
-        named = {requirement_of(word).name for word in arguments if word.startswith("engine")}
-        if "engine" in named and "--no-deps" not in arguments:
-            named.add("enginebase")
-        for wheel in sorted(self.wheels.glob("*.whl")):
-            if wheel.name.split("-")[0] in named:
-                zipfile.ZipFile(wheel).extractall(self.target)
-
-
-class PipTools(Tools):
-    """The same with the real pip."""
-
-    def _run(self, arguments) -> None:
-        source = ["--no-index"] + (["--find-links", str(self.wheels)] if self.wheels else [])
-        command = [sys.executable, "-m", "pip", "--isolated", "install", "--no-input", "--disable-pip-version-check"]
-        command += ["--no-compile", "--target", str(self.target), *source, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        print(done.stdout + done.stderr)  # as Slicer's functions do
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, "pip install")
-
-
-def yes(text: str) -> bool:
-    return True
-
-
-@pytest.fixture(autouse=True)
-def new_pytorch(monkeypatch):
-    """The PyTorch of the tests' own Python decides nothing here."""
-    monkeypatch.setattr(installer, "newer_torch_for", lambda package: "")
-
-
-@pytest.fixture
-def target(tmp_path) -> Path:
-    (tmp_path / "site").mkdir()
-    return tmp_path / "site"
 
 
 @pytest.fixture
@@ -299,52 +207,6 @@ def test_without_sam2_the_rest_is_ready_and_the_text_says_what_is_not(target, tm
     assert "SAM2_BUILD_CUDA" not in os.environ
 
 
-class Versions(Packages):
-    """Packages with given versions."""
-
-    def __init__(self, **versions: str) -> None:
-        super().__init__([])
-        self.versions = {normal(name): version for name, version in versions.items()}
-
-    def _distribution(self, name):
-        version = self.versions.get(normal(name))
-        return version and types.SimpleNamespace(version=version, requires=[])
-
-    def _importable(self, name):
-        return any(IMPORT_NAMES.get(own, own) == name for own in self.versions)
-
-
-def test_what_slicer_has_is_held_and_what_is_new_gets_the_tested_version():
-    packages = Versions(
-        numpy="2.3.4", scipy="1.16.0", SimpleITK="2.5.0", torch="2.8.0+cu126", requests="2.1", einops="0.1"
-    )
-    lines = packages.constraints(PINS, ["einops>=0.8", "peft>=0.17"])
-    assert {"numpy==2.3.4", "scipy==1.16.0", "simpleitk==2.5.0", "torch==2.8.0+cu126"} <= set(lines)
-    names = [normal(requirement_of(line).name) for line in lines]
-    assert names.count("numpy") == names.count("torch") == 2 - 1, "a pin contradicts what is held"
-    assert "requests" not in names, "a package of Slicer or of another extension would be changed"
-    assert {"einops==0.8.2", "peft==0.21.2"} <= set(lines)
-    assert "torchvision==0.28.0" not in lines, "PyTorch's parts come from the extension"
-
-
-def test_a_numpy_that_is_too_old_is_never_replaced(target):
-    tools = Tools(target)
-    outcome = Requirements(tools, Versions(numpy="1.26.4"), ["numpy>=2.0"], "numpy").install(pytest.fail)
-    assert outcome.state == InstallState.FAILED and "numpy 1.26.4" in outcome.text and not tools.calls
-
-
-def test_what_others_ask_of_slicers_own_packages_changes_nothing():
-    packages = Versions(numpy="2.3.4", engine="1")
-    plain = packages._distribution
-    packages._distribution = lambda name: (
-        types.SimpleNamespace(version="1", requires=["numpy>=3", "tests; extra == 'dev'"])
-        if name == "engine"
-        else plain(name)
-    )
-    assert packages.unmet(["engine"]) == []
-    assert packages.unmet(["numpy>=3"]) == ["numpy>=3"]
-
-
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
@@ -375,130 +237,3 @@ def test_what_is_printed_is_passed_on_and_remembered(capsys):
         raise ValueError("broken")
     assert lines == ["one line", "ERROR: two"]
     assert "one line\nERROR: two\n" in capsys.readouterr().out
-
-
-# Slicer's own functions, as stand-ins with the real parameters.
-
-
-@pytest.fixture
-def slicer(monkeypatch):
-    """An empty stand-in for Slicer's package."""
-    module = types.ModuleType("slicer")
-    module.util = types.ModuleType("slicer.util")
-    module.__path__ = []
-    monkeypatch.setitem(sys.modules, "slicer", module)
-    monkeypatch.setitem(sys.modules, "slicer.util", module.util)
-    monkeypatch.delitem(sys.modules, "slicer.packaging", raising=False)
-    return module
-
-
-def test_since_slicer_5_12_pip_ensure_is_used_and_asks_nothing_more(slicer, monkeypatch, tmp_path):
-    calls = []
-
-    def pip_ensure(requirements, constraints=None, skip_packages=None, prompt_install=True, prompt_restart=True,
-                   requester=None, skip_in_testing=True, show_progress=True):  # fmt: skip
-        calls.append((requirements, constraints, prompt_install, requester))
-
-    packaging = types.ModuleType("slicer.packaging")
-    packaging.pip_ensure = pip_ensure
-    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
-    SlicerTools().ensure(["einops>=0.8"], tmp_path / "c.txt")
-    assert calls == [(["einops>=0.8"], str(tmp_path / "c.txt"), False, "Proxy Prompt Segment")]
-
-
-def test_before_slicer_5_12_pip_install_is_used_with_the_constraints_as_arguments(slicer, tmp_path):
-    calls = []
-    slicer.util.pip_install = lambda requirements: calls.append(requirements)
-    SlicerTools().ensure(["einops>=0.8"], tmp_path / "c c.txt")
-    assert calls == [["einops>=0.8", "-c", str(tmp_path / "c c.txt")]]
-
-
-class Torch2024:
-    def installTorch(self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None,
-                     torchvisionVersionRequirement=None):  # fmt: skip
-        self.got.append((askConfirmation, torchVersionRequirement))
-
-
-class TorchOld:
-    def installTorch(self, askConfirmation=False, forceComputationBackend=None):
-        self.got.append((askConfirmation, None))
-
-
-class TorchBare:
-    def installTorch(self):
-        self.got.append((False, None))
-
-
-class TorchAny:
-    def installTorch(self, **keywords):
-        self.got.append((keywords["askConfirmation"], keywords["torchVersionRequirement"]))
-
-
-@pytest.mark.parametrize(
-    ("logic", "requirement"), [(Torch2024, ">=2.6"), (TorchOld, None), (TorchBare, None), (TorchAny, ">=2.6")]
-)
-def test_the_extension_is_called_with_the_keywords_that_it_has(monkeypatch, logic, requirement):
-    extension = types.ModuleType("PyTorchUtils")
-    extension.PyTorchUtilsLogic, logic.got = logic, []
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
-    assert SlicerTools().has_pytorch_extension()
-    SlicerTools().install_torch(">=2.6")
-    assert logic.got == [(False, requirement)]
-
-
-def test_without_the_extension_that_is_said():
-    assert not SlicerTools().has_pytorch_extension()
-
-
-def test_a_function_without_a_signature_gets_no_keywords():
-    assert suitable(dict.fromkeys, {"a": 1}) == {} or suitable(min, {"a": 1}) == {}
-
-
-def test_every_package_that_is_asked_for_has_a_purpose_and_a_size():
-    for line in [*read_requirements(REQUIREMENTS), installer.TORCH, *installer.SAM2_NEEDS, SAM2]:
-        name = normal(requirement_of(line).name)
-        assert name in IMPORT_NAMES and (name in HELD or name in MEGABYTES and name in purposes()), line
-
-
-# Macs with Intel processors: the last PyTorch there is 2.2.
-
-
-@pytest.fixture
-def intel_mac(monkeypatch):
-    """What the markers and the rules say on such a Mac, with a Slicer that has NumPy 2."""
-    markers = pytest.importorskip("packaging.markers")
-    values = {**markers.default_environment(), "sys_platform": "darwin", "platform_machine": "x86_64"}
-    monkeypatch.setattr(markers, "default_environment", lambda: values)
-    monkeypatch.setattr(packages, "SLICERS_OWN", ("scipy", "simpleitk"))
-    monkeypatch.setattr(installer, "SLICERS_OWN", ("scipy", "simpleitk"))
-    monkeypatch.setattr(packages, "HELD", ("scipy", "simpleitk", "torch", "torchvision"))
-    return Versions(numpy="2.3.4", scipy="1.16.0", SimpleITK="2.5.0")
-
-
-def test_on_an_intel_mac_numpy_1_and_transformers_4_are_asked_for_and_sam2_is_not(intel_mac, target):
-    needs = Requirements(Tools(target), intel_mac)
-    assert {"numpy<2", "transformers<5"} <= set(needs.missing()) and not needs.missing_for_sam2()
-    assert f"• numpy<2: {purposes()['numpy']}" in needs.describe() and "sam2" not in needs.describe()
-    lines = intel_mac.constraints(PINS, needs.missing())
-    assert "numpy==2.3.4" not in lines and "scipy==1.16.0" in lines
-    assert [line.partition(";")[0] for line in lines if line.startswith(("numpy", "transformers", "huggingface"))] == [
-        "numpy==1.26.4",
-        "huggingface_hub==0.36.2",
-        "transformers==4.57.6",
-    ]
-
-
-def test_after_numpy_was_replaced_slicer_has_to_be_restarted(intel_mac, target):
-    def take(requirements, constraints):
-        intel_mac.versions.update(numpy="1.26.4")
-
-    tools = Tools(target)
-    tools.ensure = take
-    needs = Requirements(tools, intel_mac, ["numpy<2; sys_platform == 'darwin'"], "scipy", sam2=False)
-    outcome = needs.install(yes)
-    assert outcome.ready and "Restart Slicer" in outcome.text
-
-
-def test_with_a_pytorch_that_is_too_old_sam2_is_not_asked_for(monkeypatch, target):
-    monkeypatch.setattr(installer, "newer_torch_for", lambda package: "2.5.1")
-    assert Requirements(Tools(target), Packages([str(target)])).missing_for_sam2() == []

@@ -1,9 +1,7 @@
-"""The module's logic on real MRML: nodes in, slices into segments; switch, cancel, undo, deletion, closing."""
+"""The module's logic on real MRML: nodes in, slices into segments, and what is left in the scene."""
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,26 +12,11 @@ from mrml_scene import add_transform, segment_array
 
 pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
 
-from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
 from ProxyPromptSegmentLib.support.matching import slice_names
-from ProxyPromptSegmentModule.logic import SegmentationLogic
-from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
+from ProxyPromptSegmentModule.runs.request import Request, Settings
 from ProxyPromptSegmentModule.scene import result_nodes
 
 CPU = Settings(device="cpu")
-
-
-@pytest.fixture
-def logic(scene):
-    made = SegmentationLogic()
-    yield made
-    assert made.shutdown(), "the worker thread did not end"
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ProxyPrompt")]
-
-
-@pytest.fixture
-def two_cases(scene):
-    return add_case(1), add_case(2)
 
 
 def expected_masks(target, support, objects=None):
@@ -47,16 +30,6 @@ def expected_masks(target, support, objects=None):
 
     job = plan([_case(support)], volume_of(target)[0], objects)
     return run(load("sam-compact", "cpu").segmenter.reading(MOST_READ), job).segmentation
-
-
-def stop_after(run, slices):
-    """Cancels a run as soon as so many slices are written."""
-
-    def look(seen):
-        if len(seen.written) >= slices and not seen.ended:
-            seen.cancel()
-
-    run.observe(look)
 
 
 def test_a_run_gives_the_very_mask_that_the_command_line_gives(logic, two_cases):
@@ -191,61 +164,6 @@ def test_only_the_slices_asked_for_are_written(logic, two_cases):
     assert run.written == {5, 6}
 
 
-def test_cancel_keeps_the_slices_that_are_done(logic, two_cases):
-    support, (target, _truth) = two_cases
-    whole = logic.segment(target, [support], settings=CPU)
-    request = Request(target=target, cases=whole.request.cases, settings=CPU, output=Output(name="stopped"))
-    run = logic.start(request)
-    stop_after(run, 6)
-    logic.wait(run)
-    assert run.state == "cancelled" and 6 <= len(run.written) < 12
-    mask = segment_array(run.segmentation, run.segment_ids["prostate"], target)
-    done = sorted(run.written)
-    complete = segment_array(whole.segmentation, whole.segment_ids["prostate"], target)
-    inner = [index for index in done if {index - 1, index + 1} <= set(done)]
-    assert inner and np.array_equal(mask[inner], complete[inner])
-    assert not np.delete(mask, done, axis=0).any()
-    assert run.error == ""
-
-
-def test_whoever_cancels_again_and_again_still_gets_what_is_done_counted(logic, two_cases):
-    support, (target, _truth) = two_cases
-    run = logic.segment(target, [support], settings=CPU, wait=False)
-    while not run.ended:
-        if run.written:
-            run.cancel()
-        logic._work()  # more often than the pump does: the last task still waits when the next cancel comes
-        time.sleep(0.0005)
-    assert run.state == "cancelled" and run.rows and run.record
-
-
-def test_undo_takes_a_run_back_and_redo_brings_it_again(logic, two_cases):
-    support, (target, truth) = two_cases
-    before = segment_array(truth, "prostate", target)
-    run = logic.segment(target, [support], segmentation=truth, settings=CPU)
-    new = run.segment_ids["prostate"]
-    assert new != "prostate", "the user's own segment must not be written into"
-    found = segment_array(truth, new, target)
-    assert run.undo()
-    assert np.array_equal(segment_array(truth, "prostate", target), before)
-    assert truth.GetSegmentation().GetSegment(new) is None or not segment_array(truth, new, target).any()
-    assert run.redo()
-    assert np.array_equal(segment_array(truth, run.segment_ids["prostate"], target), found)
-
-
-def test_a_run_beside_a_surface_makes_it_anew_without_an_error(logic, two_cases, capfd):
-    support, (target, _truth) = two_cases
-    first = logic.segment(target, [support], settings=CPU)
-    assert first.segmentation.CreateClosedSurfaceRepresentation()
-    capfd.readouterr()
-    second = logic.segment(target, [add_case(3, segment="gland")], segmentation=first.segmentation, settings=CPU)
-    told = "".join(capfd.readouterr())
-    assert "Convert" not in told and "ERR|" not in told, told
-    for segment_id in (first.segment_ids["prostate"], second.segment_ids["gland"]):
-        segment = first.segmentation.GetSegmentation().GetSegment(segment_id)
-        assert segment.GetRepresentation("Closed surface").GetNumberOfPoints() > 0
-
-
 def test_another_support_runs_on_what_is_embedded(logic, two_cases, scene):
     support, (target, _truth) = two_cases
     other = add_case(3, segment="gland")
@@ -283,49 +201,6 @@ def test_a_result_that_was_numbered_still_prompts_for_its_object(logic, two_case
     assert segmentation_of(truth, target, [made])[0].names == ["prostate (new)"], "somebody has named it"
 
 
-def test_the_target_is_deleted_in_the_middle(logic, two_cases, scene):
-    support, (target, _truth) = two_cases
-    run = logic.segment(target, [support], settings=CPU, wait=False)
-    run.observe(lambda seen: scene.RemoveNode(target) if len(seen.written) == 4 and target.GetScene() else None)
-    assert logic.wait(run, 60)
-    assert run.state == "cancelled" and "removed" in run.sentences[-1]
-    assert len(run.written) < 12
-
-
-def test_the_segmentation_is_deleted_in_the_middle(logic, two_cases, scene):
-    support, (target, _truth) = two_cases
-    run = logic.segment(target, [support], settings=CPU, wait=False)
-    run.observe(
-        lambda seen: (
-            scene.RemoveNode(seen.segmentation) if len(seen.written) == 4 and seen.segmentation.GetScene() else None
-        )
-    )
-    assert logic.wait(run, 60)
-    assert run.state == "cancelled"
-    assert logic.segment(target, [support], settings=CPU).state == "finished", "it must work again at once"
-
-
-def test_the_scene_is_closed_in_the_middle(logic, two_cases, scene):
-    support, (target, _truth) = two_cases
-    run = logic.segment(target, [support], settings=CPU, wait=False)
-    while len(run.written) < 3:
-        logic.pump.turn()
-    scene.Clear(False)
-    assert run.state == "cancelled"
-    for _ in range(40):  # whatever the worker still says must not reach the empty scene
-        logic.pump.turn()
-    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
-    again, more = add_case(4), add_case(5)
-    assert logic.segment(more[0], [again], settings=CPU).state == "finished"
-
-
-def test_a_second_run_cancels_the_first(logic, two_cases):
-    support, (target, _truth) = two_cases
-    first = logic.segment(target, [support], settings=CPU, wait=False)
-    second = logic.segment(target, [support], settings=CPU)
-    assert first.state == "cancelled" and second.state == "finished"
-
-
 def test_table_and_record_are_left_in_the_scene_and_say_what_was_done(logic, two_cases):
     import json
 
@@ -345,118 +220,3 @@ def test_table_and_record_are_left_in_the_scene_and_say_what_was_done(logic, two
     assert run.undo() and not run.undo()
     assert result_nodes.table_of(run.segmentation) is result_nodes.record_of(run.segmentation) is None
     assert run.redo() and result_nodes.table_of(run.segmentation).GetNumberOfRows() == 1
-
-
-def test_a_fault_on_the_worker_is_told_in_a_sentence_and_the_next_run_works(logic, two_cases, monkeypatch, caplog):
-    from ProxyPromptSegmentLib.worker import segment_task
-
-    support, (target, _truth) = two_cases
-
-    def broken(task, engine, context):
-        raise ZeroDivisionError("by nothing")
-
-    monkeypatch.setattr(segment_task, "segment", broken)
-    with pytest.raises(ProxyPromptError, match="ZeroDivisionError"):
-        logic.segment(target, [support], settings=CPU)
-    assert "ZeroDivisionError" in caplog.text
-    monkeypatch.undo()
-    assert logic.segment(target, [support], settings=CPU).state == "finished"
-
-
-def test_a_missing_package_is_told_with_what_to_do(logic, two_cases, monkeypatch):
-    from ProxyPromptSegmentLib.worker import segment_task
-
-    support, (target, _truth) = two_cases
-
-    def not_installed(task, engine, context):
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-    monkeypatch.setattr(segment_task, "segment", not_installed)
-    with pytest.raises(ProxyPromptError, match="'torch'.*Press “Install”"):
-        logic.segment(target, [support], settings=CPU)
-
-
-def test_requests_that_cannot_begin_are_refused_in_words(logic, two_cases):
-    support, (target, _truth) = two_cases
-    with pytest.raises(UsageError, match="no support"):
-        logic.segment(target, [])
-    with pytest.raises(UsageError, match="no volume"):
-        logic.segment(None, [support])
-    with pytest.raises(ProxyPromptError, match="no object named 'liver'"):
-        logic.segment(target, [support], ["liver"], settings=CPU)
-    assert logic.run.state == "failed"
-
-
-def test_an_empty_support_is_refused(logic, two_cases, scene):
-    import slicer
-
-    (volume, _segmentation), (target, _truth) = two_cases
-    empty = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
-    empty.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    with pytest.raises(SupportError, match="no segments"):
-        logic.segment(target, [(volume, empty)], settings=CPU)
-    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 3
-
-
-def test_the_live_preview_writes_the_newest_slice_and_can_be_taken_back(logic, two_cases):
-    from ProxyPromptSegmentModule.logic import _case
-
-    support, (target, _truth) = two_cases
-    live = logic.live(Request(target=target, cases=(_case(support),), settings=CPU, first=5))
-    until = time.monotonic() + 60
-    while live.last_index is None and time.monotonic() < until:
-        logic.pump.turn()
-    assert live.last_index == 5
-    for index in (0, 1, 2, 6):  # scrolling: only the last one is sure to be shown
-        logic.show(live, index)
-    while not (live.last_index == 6 and live.idle) and time.monotonic() < until:
-        logic.pump.turn()
-    assert live.idle and {5, 6} <= live.written and not live.written & {0, 1}
-    mask = segment_array(live.segmentation, live.segment_ids["prostate"], target)
-    assert mask[5].any() and mask[6].any() and not mask[3].any()
-    live.close()
-    assert logic.wait(live, 60) and live.state == "finished"
-    assert live.undo()
-    ids = live.segmentation.GetSegmentation().GetSegmentIDs()
-    assert all(not segment_array(live.segmentation, one, target).any() for one in ids)
-
-
-def test_the_why_of_a_point_comes_from_the_support(logic, two_cases):
-    support, (target, _truth) = two_cases
-    run = logic.segment(target, [support], settings=CPU)
-    mask = segment_array(run.segmentation, run.segment_ids["prostate"], target)
-    k, j, i = (int(n.mean()) for n in np.nonzero(mask))
-    ras = np.array([i, j, k, 1.0])
-    import slicer
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    target.GetIJKToRASMatrix(matrix)
-    place = matrix.MultiplyPoint(ras)[:3]
-    answers = []
-    logic.why(run, place, "prostate", lambda why, sentence: answers.append((why, sentence)))
-    until = time.monotonic() + 60
-    while not answers and time.monotonic() < until:
-        logic.pump.turn()
-    why, sentence = answers[0]
-    assert sentence == "" and why.index == k and why.shares.sum() == pytest.approx(1, abs=1e-4)
-    logic.why(run, (9999.0, 0.0, 0.0), "prostate", lambda why, sentence: answers.append((why, sentence)))
-    assert answers[-1][0] is None and "outside" in answers[-1][1]
-    assert slicer.mrmlScene is not None
-
-
-def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
-    from ProxyPromptSegmentModule.logic import _case
-
-    support, (target, _truth) = two_cases
-    request = Request(target=target, cases=(_case(support),), settings=CPU)
-    before = logic.estimate(request)
-    assert before.seconds > 0 and before.memory_bytes > 0 and not before.measured
-    run = logic.segment(target, [support], settings=CPU)
-    after = logic.estimate(request)
-    taken = run.result.seconds["segmentation"]
-    assert after.measured and taken / 3 < after.seconds < taken * 3
-    fewer = logic.estimate(Request(target=target, cases=request.cases, slices=[1, 2], settings=CPU))
-    assert fewer.seconds < after.seconds
-    larger = logic.estimate(replace(request, settings=Settings(device="cpu", tiles="4")))
-    assert after.tiles == 0 and larger.tiles == 25 and larger.seconds > 5 * after.seconds

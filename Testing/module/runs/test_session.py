@@ -1,7 +1,8 @@
 """A session on real MRML, from loading to saving, with everything that may go wrong in between.
 
 The headless walk of the module: one case as support, the other as target; drawn in the files of Prostate158, once
-that data set itself. The same happens with smaller volumes in test_logic.py, faster and in more variants.
+that data set itself. The same happens with smaller volumes in test_logic.py and test_interrupted_runs.py, faster and in
+more variants.
 """
 
 from __future__ import annotations
