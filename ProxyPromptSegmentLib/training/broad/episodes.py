@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,6 +42,11 @@ class BroadEpisode:
     content: torch.Tensor
     depth: torch.Tensor
 
+    @property
+    def targets(self) -> int:
+        """Number of targets, each an image and an object."""
+        return self.truth.shape[0] * self.truth.shape[1]
+
     def tensors(self) -> list[torch.Tensor]:
         """Return the fields in their order."""
         return [getattr(self, item.name) for item in dataclasses.fields(self)]
@@ -50,6 +56,30 @@ class BroadEpisode:
         """Build an episode of its fields in their order."""
         names = [item.name for item in dataclasses.fields(cls)]
         return cls(**dict(zip(names, tensors, strict=True)))
+
+
+class TrainingEpisode(Protocol):
+    """What a trainer has to know of an episode."""
+
+    @property
+    def targets(self) -> int:
+        """Number of targets, each an image and an object."""
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return the tensors on the device."""
+
+
+class EpisodeSampler(Protocol):
+    """A source of episodes for a trainer.
+
+    Attributes:
+        device: The device of the episodes.
+    """
+
+    device: torch.device
+
+    def draw(self, rng: np.random.Generator) -> TrainingEpisode:
+        """Draw one episode."""
 
 
 class BroadSampler:
@@ -116,6 +146,21 @@ class BroadSampler:
 
     def _augment(self, groups: list[Group], number: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return images, masks and content of all groups after augmentation."""
+        images, masks, content, strength = self._warped(groups, number)
+        changed = change_intensity(images, strength)
+        # Padding is black, also after a change of intensity, as it is in use.
+        return changed * content.unsqueeze(1), masks, content
+
+    def _warped(
+        self, groups: list[Group], number: np.ndarray, same: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Strength]:
+        """Return images, masks and content of all groups after the changes of geometry, and how strong these are.
+
+        Args:
+            groups: The groups.
+            number: Number of the group of each image.
+            same: For each image the one whose geometry it takes over; by default its own.
+        """
         device = self.device
         zoom = np.array([group.zoom for group in groups], np.float32)[number]
         elastic = np.array([group.elastic for group in groups], np.float32)[number]
@@ -128,6 +173,8 @@ class BroadSampler:
             intensity=torch.from_numpy(intensity).to(device),
         )
         grid = sampling_grid(strength)
+        if same is not None:
+            grid = grid[torch.from_numpy(same).to(device)]
         count = len(number)
         images = torch.zeros(count, 3, SIDE, SIDE, device=device)
         masks = torch.zeros(count, OBJECTS, SIDE, SIDE, device=device)
@@ -140,9 +187,7 @@ class BroadSampler:
             images[where] = moved[:, :3]
             masks[where] = (moved[:, 3:] > 0.5).float()
             content[where] = content_mask(torch.cat([groups[n].content for n in mine]), side, grid[where])
-        changed = change_intensity(images, strength)
-        # Padding is black, also after a change of intensity, as it is in use.
-        return changed * content.unsqueeze(1), masks, content
+        return images, masks, content, strength
 
     def _choose(
         self, group: np.ndarray, patients: np.ndarray, real: np.ndarray, shown: np.ndarray, rng: np.random.Generator

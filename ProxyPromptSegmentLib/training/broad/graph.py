@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 
-from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode
+from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode, TrainingEpisode
 
 logger = logging.getLogger(__name__)
 
-Step = Callable[[BroadEpisode], torch.Tensor]
+Step = Callable[[TrainingEpisode], torch.Tensor]
 WARM_UPS = 3
 TOLERANCE = 0.05  # of the loss: chance differs between the two
 
@@ -19,13 +19,13 @@ TOLERANCE = 0.05  # of the loss: chance differs between the two
 class StepRunner:
     """Runs a step on tensors that stay in place."""
 
-    def __init__(self, step: Step, first: BroadEpisode, capture: bool) -> None:
+    def __init__(self, step: Step, first: TrainingEpisode, capture: bool) -> None:
         """Prepare the step.
 
         Args:
             step: Computes loss and gradients, updates the weights and returns numbers on the device, the loss first.
             first: An episode; later ones have the same shapes.
-            capture: Whether to capture a CUDA graph.
+            capture: Whether to capture a CUDA graph, of a `BroadEpisode`.
         """
         self._step = step
         self._static = [tensor.clone() for tensor in first.tensors()]
@@ -39,7 +39,7 @@ class StepRunner:
         """Whether the step is a CUDA graph."""
         return self._graph is not None
 
-    def __call__(self, episode: BroadEpisode) -> torch.Tensor:
+    def __call__(self, episode: TrainingEpisode) -> torch.Tensor:
         """Run the step on an episode."""
         if self._graph is None or self._numbers is None:
             return self._step(episode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from ProxyPromptSegmentLib.training.broad.parts import drawn_images, random_part
 from ProxyPromptSegmentLib.training.broad.pools import SIDE, Pool
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
 
+# Returns indices of images, given whether each image of the pool shows the object.
+Chooser = Callable[[Pool, np.ndarray, BroadRecipe, np.random.Generator], np.ndarray]
 OBJECTS = 2  # asked for in each image: the encoder is the dearest part, and two objects tell whether the mask is read
 DRIVE_ZOOM = (1.0, 2.6)  # from the whole image to its native resolution
 LARGE_ZOOM = (0.9, 2.2)
@@ -47,14 +50,21 @@ class Group:
     intensity: float
 
 
-def real_group(pool: Pool, recipe: BroadRecipe, rng: np.random.Generator) -> Group:
-    """Draw images of different patients and two objects, the second another label or a part of the first."""
+def real_group(pool: Pool, recipe: BroadRecipe, rng: np.random.Generator, choose: Chooser | None = None) -> Group:
+    """Draw images of different patients and two objects, the second another label or a part of the first.
+
+    Args:
+        pool: The data set.
+        recipe: The settings.
+        rng: Source of chance.
+        choose: Chooses the images; by default one each of different patients.
+    """
     first = _some_bits(pool, recipe, rng)
     second = 0
     if len(pool.bits) > 1 and rng.random() < recipe.second_label:
         second = next((bits for bits in (_some_bits(pool, recipe, rng) for _ in range(5)) if bits != first), 0)
     shown = np.asarray(pool.present[:, [bool(first >> bit & 1) for bit in pool.bits]].any(1))
-    images = _images_of_patients(pool, shown, recipe, rng)
+    images = (choose or _images_of_patients)(pool, shown, recipe, rng)
     labels = pool.labels[images]
     masks = [((labels & bits) > 0).float().unsqueeze(1) for bits in (first, second or first)]
     if not second and pool.name not in recipe.whole:

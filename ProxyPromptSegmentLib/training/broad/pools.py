@@ -39,6 +39,8 @@ class Pool:
         present: Whether an image shows each of them, bool ``(M, len(bits))``.
         patients: Index of the patient of each image, ``(M,)``.
         depth: Position along the volume, -1 to 1, ``(M,)``; None where the images are no volumes.
+        volumes: Number of the volume or sweep of each image, whose slices follow one another; -1 for an image by
+            itself, ``(M,)``.
         regions: Over-segmentations, uint8 ``(R, s, s)`` on the device, and the image of each, ``(R,)``.
         region_ids: For each over-segmentation the regions that lie on the image's content.
     """
@@ -51,6 +53,7 @@ class Pool:
     present: np.ndarray
     patients: np.ndarray
     depth: np.ndarray | None
+    volumes: np.ndarray
     regions: torch.Tensor | None
     region_images: np.ndarray
     region_ids: tuple[np.ndarray, ...]
@@ -100,6 +103,12 @@ def _depth_of(volumes: Sequence[str | None]) -> np.ndarray | None:
     return depth
 
 
+def _numbers_of(volumes: Sequence[str | None]) -> np.ndarray:
+    """Return the number of each slice's volume; -1 for an image by itself."""
+    number = {name: index for index, name in enumerate(sorted({volume for volume in volumes if volume}))}
+    return np.array([number[volume] if volume else -1 for volume in volumes], np.int64)
+
+
 def build_pool(
     name: str,
     items: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
@@ -144,6 +153,7 @@ def build_pool(
         present=np.stack([(flat & (1 << bit)).any(axis=1) for bit in bits], axis=1),
         patients=numbers,
         depth=_depth_of(volumes),
+        volumes=_numbers_of(volumes),
         regions=torch.from_numpy(np.stack(regions)).to(device) if regions else None,
         region_images=np.array(with_regions, np.int64),
         region_ids=ids,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object
@@ -16,7 +16,7 @@ class BroadRecipe:
     """All settings of a broad training.
 
     Attributes:
-        training: Always ``broad``: tells these recipes from those of `training.recipe`.
+        training: ``broad``: tells these recipes from those of `training.recipe`; ``memory`` is for SAM 2 on clips.
         name: Name of the resulting model.
         seed: Seed of initial weights, episodes and augmentation.
         minutes: Training time, which the schedule of the learning rate spans.
@@ -51,7 +51,7 @@ class BroadRecipe:
         empty_from_step: Step from which the Dice loss is smoothed on images without the object; shapes come first.
     """
 
-    training: Literal["broad"] = "broad"
+    training: Literal["broad", "memory"] = "broad"
     name: str = "sam-compact"
     seed: int = 1
     minutes: float = 10.0
@@ -90,24 +90,36 @@ class BroadRecipe:
         return asdict(self)
 
 
-def is_broad(path: Path) -> bool:
-    """Return whether a recipe file is one of a broad training; a file that cannot be read is not."""
+AnyRecipe = TypeVar("AnyRecipe", bound=BroadRecipe)
+
+
+def training_of(path: Path) -> str:
+    """Return the kind of training of a recipe file: ``broad``, ``memory``, or "" for another or an unreadable one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(values, dict) and values.get("training") == "broad"
+        return ""
+    return str(values.get("training", "")) if isinstance(values, dict) else ""
 
 
 def read_broad_recipe(path: Path) -> BroadRecipe:
+    """Read the recipe of a broad training; arguments and errors as of `read_recipe_of`."""
+    return read_recipe_of(BroadRecipe, path)
+
+
+def read_recipe_of(kind: type[AnyRecipe], path: Path) -> AnyRecipe:
     """Read a recipe.
+
+    Args:
+        kind: Class of the recipe.
+        path: The file.
 
     Raises:
         UsageError: If the file is missing or not JSON, or has an unknown key or a value of the wrong type.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return read_object(BroadRecipe, values)
+        return read_object(kind, values)
     except OSError as error:
         raise UsageError(f"the recipe {path} cannot be read: {error}") from error
     except JsonError as error:

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode, BroadSampler
+from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode, EpisodeSampler, TrainingEpisode
 from ProxyPromptSegmentLib.training.broad.graph import StepRunner
 from ProxyPromptSegmentLib.training.broad.precision import keep_norms_in_full_precision, plain_attention
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
@@ -36,7 +36,6 @@ AVERAGE_EVERY = 4  # steps between updates of the averaged weights
 SAVE_SECONDS, REPORT_SECONDS = 60.0, 30.0
 MANY_SKIPPED = 0.3  # of the steps between two reports: then the last good state is restored
 SLOWER = 0.6  # factor of the learning rate after that
-NUMBERS = (*PARTS, "skipped", "norm")
 
 
 class TrainingError(ProxyPromptError):
@@ -49,15 +48,18 @@ class BroadTrainer:
     Attributes:
         model: The model in training.
         average: Its averaged weights by name, which are the result.
+        parts: Names of the numbers that the loss is made of.
         step_count: Steps so far.
         seconds: Training time so far.
         targets: Targets so far, each an image and an object.
     """
 
+    parts: tuple[str, ...] = PARTS
+
     def __init__(
         self,
         model: ProxyPromptModel,
-        sampler: BroadSampler,
+        sampler: EpisodeSampler,
         recipe: BroadRecipe,
         out: Path,
         half: bool = True,
@@ -81,9 +83,10 @@ class BroadTrainer:
         self.device = sampler.device
         self.cuda = self.device.type == "cuda"
         self.model = model.to(self.device).train()
-        self._encoder = _encoder_of(self.model)
+        self._encoder = self._prepare()
         keep_norms_in_full_precision(self.model)
         self._encoder.to(memory_format=torch.channels_last)
+        self.numbers = (*self.parts, "skipped", "norm")
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._new_optimizer()
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -91,19 +94,53 @@ class BroadTrainer:
         zero = torch.zeros((), device=self.device)
         self.switches = Switches(late=zero.clone(), dense_dropout=zero + recipe.dense_dropout, others=zero + 1)
         # What a skipped step reports; made here, because a captured step cannot take numbers from the host.
-        self._skipped = torch.tensor([float(name == "skipped") for name in NUMBERS], device=self.device)
-        self._good: list[torch.Tensor] | None = None
+        self._skipped = torch.tensor([float(name == "skipped") for name in self.numbers], device=self.device)
+        self._good: dict[str, torch.Tensor] | None = None
         self._graph = graph and self.cuda
         if (out / STATE).is_file():
             self._resume()
 
+    def _prepare(self) -> PyramidImageEncoder:
+        """Prepare the model; return its image encoder.
+
+        Raises:
+            UsageError: If the model is another.
+        """
+        backbone = self.model.backbone
+        if not isinstance(backbone, SamBackbone) or not isinstance(backbone.sam.image_encoder, PyramidImageEncoder):
+            raise UsageError(
+                f"a broad training is for the compact model with a pretrained trunk; this one is {backbone.name} for "
+                f"{backbone.image_size} pixels. Start from another checkpoint, or from none."
+            )
+        return backbone.sam.image_encoder
+
+    def _slower(self) -> tuple[Iterable[nn.Parameter], float]:
+        """Return the pretrained parameters, and the factor of their learning rate."""
+        return self._encoder.trunk.parameters(), self.recipe.trunk_rate
+
+    def _loss(self, episode: TrainingEpisode) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of an episode and its `parts`, as one vector without gradient."""
+        assert isinstance(episode, BroadEpisode)
+        return step_loss(self.model, episode, self.switches)
+
+    def _identity(self) -> dict[str, object]:
+        """Return the settings that must be equal to resume: all but the time."""
+        values = json.loads(json.dumps(self.recipe.to_dict()))
+        return {key: value for key, value in values.items() if key != "minutes"}
+
+    def _write(self, path: Path, metadata: dict[str, object]) -> None:
+        """Write the averaged weights."""
+        half = {n: (v.half() if v.is_floating_point() else v).cpu() for n, v in self.average.items()}
+        save_checkpoint(path, half, {**metadata, "model": self.model.describe()})
+
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        """Build AdamW with a lower rate for the trunk."""
-        trunk = {id(p) for p in self._encoder.trunk.parameters()}
+        """Build AdamW with a lower rate for what is pretrained."""
+        pretrained, factor = self._slower()
+        slower = {id(p) for p in pretrained}
         groups = []
         for group in parameter_groups(self.model, self.recipe.weight_decay):
-            for scale, mine in ((self.recipe.trunk_rate, True), (1.0, False)):
-                chosen = [p for p in group["params"] if (id(p) in trunk) == mine]  # type: ignore[attr-defined]
+            for scale, mine in ((factor, True), (1.0, False)):
+                chosen = [p for p in group["params"] if (id(p) in slower) == mine]  # type: ignore[attr-defined]
                 groups.append({"params": chosen, "weight_decay": group["weight_decay"], "scale": scale})
         optimizer = torch.optim.AdamW(
             groups, lr=self.recipe.learning_rate, betas=(0.9, 0.99), fused=self.cuda, capturable=self.cuda
@@ -125,12 +162,12 @@ class BroadTrainer:
             else:
                 group["lr"] = rate * group["scale"]
 
-    def _step(self, episode: BroadEpisode) -> torch.Tensor:
-        """Update the weights on one episode; return `NUMBERS`. A gradient that is not finite changes nothing."""
+    def _step(self, episode: TrainingEpisode) -> torch.Tensor:
+        """Update the weights on one episode; return its numbers. A gradient that is not finite changes nothing."""
         self.optimizer.zero_grad(set_to_none=True)
         with plain_attention():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half, cache_enabled=not self.cuda):
-                loss, parts = step_loss(self.model, episode, self.switches)
+                loss, parts = self._loss(episode)
             loss.backward()
         norm = nn.utils.clip_grad_norm_(self.trainable, self.recipe.gradient_norm)
         fine = torch.isfinite(norm) & torch.isfinite(loss.detach())
@@ -162,7 +199,7 @@ class BroadTrainer:
         torch.manual_seed(self.recipe.seed + self.step_count)
         with torch.no_grad():
             first = self.sampler.draw(rng)
-        per_step = first.truth.shape[0] * first.truth.shape[1]
+        per_step = first.targets
         self._set_rate(0.0)
         runner = StepRunner(self._step, first, self._graph)
         floats = [name for name, value in self.average.items() if value.is_floating_point()]
@@ -195,12 +232,14 @@ class BroadTrainer:
 
     def _report(self, values: list[float], report: Callable[[dict[str, float]], None] | None) -> None:
         """Report mean numbers, and restore the last good state where too many steps had no finite gradient."""
-        numbers = dict(zip(NUMBERS, values, strict=True))
-        tensors = [*self.model.state_dict().values(), *_optimizer_tensors(self.optimizer)]
+        numbers = dict(zip(self.numbers, values, strict=True))
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= self._optimizer_tensors()
         if numbers["skipped"] > MANY_SKIPPED and self._good is not None:
             with torch.no_grad():
-                for mine, good in zip(tensors, self._good, strict=True):
-                    mine.copy_(good)
+                for name, mine in tensors.items():
+                    # Moments that came later begin at zero again.
+                    mine.copy_(self._good[name]) if name in self._good else mine.zero_()
             self.rate_factor *= SLOWER
             logger.warning(
                 "gradients were not finite; back to the last good state at %.2f of the rate", self.rate_factor
@@ -211,7 +250,7 @@ class BroadTrainer:
                 "precision or without a graph, or a lower learning rate."
             )
         elif numbers["skipped"] == 0:
-            self._good = [tensor.detach().clone() for tensor in tensors]
+            self._good = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         if report:
             report({"step": self.step_count, "targets": self.targets, "seconds": round(self.seconds, 1), **numbers})
 
@@ -219,33 +258,37 @@ class BroadTrainer:
         """Write the state and the averaged weights, each in one piece or not at all; return the latter."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for number, parameter in enumerate(self.trainable):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"optimizer.{number}.{key}"] = value
+        tensors |= self._optimizer_tensors()
         about = {
             "step": self.step_count,
             "seconds": self.seconds,
             "targets": self.targets,
             "rate": self.rate_factor,
-            "recipe": _identity(self.recipe),
+            "recipe": self._identity(),
         }
         with safe_output(self.out / STATE) as part:
             save_file(
                 {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part, {"about": json.dumps(about)}
             )
-        half = {n: (v.half() if v.is_floating_point() else v).cpu() for n, v in self.average.items()}
-        metadata = {
+        metadata: dict[str, object] = {
             "name": self.recipe.name,
             "recipe": self.recipe.to_dict(),
             "steps": self.step_count,
             "targets": self.targets,
             "training_seconds": round(self.seconds),
-            "model": self.model.describe(),
         }
         path = self.out / f"{self.recipe.name}.safetensors"
-        save_checkpoint(path, half, metadata)
+        self._write(path, metadata)
         return path
+
+    def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        """Return all tensors of the optimiser's state by name."""
+        return {
+            f"optimizer.{number}.{key}": value
+            for number, parameter in enumerate(self.trainable)
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+            if isinstance(value, torch.Tensor)
+        }
 
     def _resume(self) -> None:
         """Load the state.
@@ -255,7 +298,7 @@ class BroadTrainer:
         """
         with safe_open(self.out / STATE, "pt", device=str(self.device)) as file:
             about = json.loads(file.metadata()["about"])
-            if about["recipe"] != _identity(self.recipe):
+            if about["recipe"] != self._identity():
                 raise UsageError(
                     f"{self.out} holds the state of another recipe; give an empty folder, or the recipe that it is of."
                 )
@@ -273,45 +316,14 @@ class BroadTrainer:
         self.targets, self.rate_factor = int(about["targets"]), float(about["rate"])
 
 
-def _encoder_of(model: ProxyPromptModel) -> PyramidImageEncoder:
-    """Return the image encoder of the compact model.
-
-    Raises:
-        UsageError: If the model is another.
-    """
-    backbone = model.backbone
-    if not isinstance(backbone, SamBackbone) or not isinstance(backbone.sam.image_encoder, PyramidImageEncoder):
-        raise UsageError(
-            f"a broad training is for the compact model with a pretrained trunk; this one is {backbone.name} for "
-            f"{backbone.image_size} pixels. Start from another checkpoint, or from none."
-        )
-    return backbone.sam.image_encoder
-
-
-def _identity(recipe: BroadRecipe) -> dict[str, object]:
-    """Return the settings that must be equal to resume: all but the time."""
-    values = json.loads(json.dumps(recipe.to_dict()))
-    return {key: value for key, value in values.items() if key != "minutes"}
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """Return all tensors of an optimiser's state in a fixed order."""
-    found = []
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state = optimizer.state.get(parameter, {})
-            found += [state[key] for key in sorted(state) if isinstance(state[key], torch.Tensor)]
-    return found
-
-
 class _Drawer:
     """Draws the next episode while a GPU computes the last."""
 
-    def __init__(self, sampler: BroadSampler, rng: np.random.Generator, device: torch.device) -> None:
+    def __init__(self, sampler: EpisodeSampler, rng: np.random.Generator, device: torch.device) -> None:
         self.sampler, self.rng = sampler, rng
         self.stream = torch.cuda.Stream() if device.type == "cuda" else None
 
-    def __call__(self) -> BroadEpisode:
+    def __call__(self) -> TrainingEpisode:
         """Return an episode that the current stream may read."""
         with torch.no_grad():
             if self.stream is None:

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from PIL import Image
 
 from engine_doubles import tiny_model
+from pool_cases import CPU, picture, pool
 from ProxyPromptSegmentLib.data.splits import small_set_part
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
 from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import EfficientNetLite0
@@ -31,31 +32,9 @@ from ProxyPromptSegmentLib.training.broad.run import TRUNK, fill_model, pack_of
 from ProxyPromptSegmentLib.training.broad.step import PARTS, Switches, step_loss
 from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer, TrainingError
 
-CPU = torch.device("cpu")
 SMALL = BroadRecipe(
     name="tiny", groups=1, group_size=3, region_groups=1, region_views=2, drawn_groups=1, drawn_images=2, warmup_steps=1
 )
-
-
-def picture(seed: int, shape=(SIDE, 200)) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image with two blobs, their bits, and four regions."""
-    chance = np.random.default_rng(seed)
-    image = chance.integers(30, 60, (*shape, 3)).astype(np.uint8)
-    bits = np.zeros(shape, np.uint8)
-    for bit, (row, column) in enumerate(((60, 60), (150, 120))):
-        row, column = row + int(chance.integers(0, 20)), column + int(chance.integers(0, 20))
-        bits[row : row + 50, column : column + 40] |= 1 << bit
-        image[row : row + 50, column : column + 40] += np.uint8(80 + 60 * bit)
-    regions = np.zeros(shape, np.uint8)
-    regions[: shape[0] // 2] += 1
-    regions[:, : shape[1] // 2] += 2
-    return image, bits, regions
-
-
-def pool(name: str = "drawn", images: int = 6, volumes: bool = False):
-    items = [picture(seed) for seed in range(images)]
-    patients = [f"p{n // 2}" for n in range(images)]
-    return build_pool(name, items, patients, [f"v{n // 3}" if volumes else None for n in range(images)], CPU)
 
 
 def test_a_pool_knows_objects_patients_and_the_place_along_a_volume():
@@ -63,7 +42,8 @@ def test_a_pool_knows_objects_patients_and_the_place_along_a_volume():
     assert made.bits == (0, 1) and made.present.all() and made.side == SIDE
     assert made.patients.tolist() == [0, 0, 1, 1, 2, 2]
     assert made.depth.tolist() == [-1, 0, 1, -1, 0, 1]
-    assert pool().depth is None
+    assert made.volumes.tolist() == [0, 0, 0, 1, 1, 1]
+    assert pool().depth is None and pool().volumes.tolist() == [-1] * 6
     assert made.content.tolist() == [[SIDE, 200]] * 6 and not made.images[:, :, :, 200:].any()
 
 
