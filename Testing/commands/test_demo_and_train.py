@@ -159,6 +159,7 @@ def test_ctrl_c_in_a_training_says_how_to_go_on(tmp_path, recipe, fake_training,
         ("mine.json", ["--minutes", "0"], 2, "--minutes"),
         ("mine.json", ["--threads", "0"], 2, "--threads"),
         ("mine.json", ["--data", "nowhere"], 3, "does not exist"),
+        ("mine.json", ["--base", "a.safetensors"], 2, "--base is for SAM 2 on clips"),
     ],
 )
 def test_a_training_that_cannot_begin_says_why(
@@ -188,3 +189,24 @@ def test_a_checkpoint_of_unknown_origin_is_not_overwritten_by_a_training(
     assert main(_train(tmp_path, recipe)) == 6
     assert "not overwritten" in capsys.readouterr().err
     assert fake_training["calls"] == []
+
+
+def test_a_training_on_clips_is_given_its_base(tmp_path, monkeypatch, capsys) -> None:
+    from ProxyPromptSegmentLib.training.memory import run as training
+
+    calls = []
+
+    def train(recipe, data, out, *rest):
+        calls.append((recipe.training, recipe.minutes, rest[-1]))
+        rest[3]({"step": 8, "targets": 96, "seconds": 180.0, "loss": 0.5, "iou": 0.4})
+        return out / "sam2-compact.safetensors"
+
+    monkeypatch.setattr(training, "train_memory", train)
+    base = tmp_path / "base.safetensors"
+    assert main(_train(tmp_path, "memory", "--base", str(base))) == 3
+    assert "--base checkpoint" in capsys.readouterr().err
+    base.write_bytes(b"x")
+    assert main(_train(tmp_path, "memory", "--base", str(base), "--minutes", "3")) == 0
+    assert calls == [("memory", 3.0, base)]
+    said = capsys.readouterr().out
+    assert "step 8, 96 targets" in said and "wrote" in said

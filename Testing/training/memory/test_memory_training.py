@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageErro
 from ProxyPromptSegmentLib.networks.backbones.sam2_shared import name_in_base
 from ProxyPromptSegmentLib.networks.checkpoints import load_base_model, load_model, read_checkpoint, save_checkpoint
 from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.training.broad import trainer as broad_trainer
 from ProxyPromptSegmentLib.training.broad.step import Switches
 from ProxyPromptSegmentLib.training.broad.trainer import TrainingError
 from ProxyPromptSegmentLib.training.memory import run
@@ -112,6 +113,7 @@ def test_without_the_dense_prompt_the_tokens_alone_reach_the_loss(written):
 def test_a_training_is_resumed_and_its_result_is_completed_by_the_base(written, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "pack_of", lambda data, out, say: data)
     monkeypatch.setattr(run, "load_pools", lambda *_: [pool(volumes=True)])
+    monkeypatch.setattr(broad_trainer, "AVERAGE_EVERY", 1)
     reports = []
     first = run.train_memory(SMALL, tmp_path, tmp_path, report=reports.append, base=written[0])
     model, metadata = load_model(first)  # with the copy of the base beside it
