@@ -53,6 +53,8 @@ def test_without_memory_and_tokens_it_answers_as_the_compact_sam(base):
     assert decoded.logits.shape == (2, 2, 128, 128)
     torch.testing.assert_close(decoded.logits, wanted.logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(decoded.quality, wanted.quality, atol=1e-4, rtol=1e-4)
+    with torch.inference_mode():
+        assert (model.backbone.decode(ours, prompt).presence > 1).all(), "a mask is drawn before presence is learned"
 
 
 def test_every_tensor_of_the_compact_sam_but_its_presence_has_a_place(base):
