@@ -124,7 +124,7 @@ _HIERA = {
     "large": _sam2(1826.0, 244, 1_500_000_000),
 }
 ARCHITECTURES: dict[str, Architecture] = {
-    "sam-compact": Architecture(0.61, 0.33, 0.23, 16, 128, weights=3.8, working=30_000_000),
+    "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=60_000_000, key_pool=2),
     "sam2-compact": Architecture(
         0.67, 0.33, 0.46, 16, 128, fine=16 * 64 * 64 + 32 * 32 * 32, weights=4.2, working=30_000_000
     ),

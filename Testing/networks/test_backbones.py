@@ -236,5 +236,5 @@ class TestOfficialSam2(BackboneContract):
         trunk.embed_dim, trunk.stages, trunk.global_att_blocks = 16, [1, 1, 2, 1], [3]
         neck.backbone_channel_list = [128, 64, 32, 16]
         modules = instantiate(config, _recursive_=True)
-        with patch.object(sam2, "build_sam2_modules", lambda name: modules):
+        with patch.object(sam2, "build_sam2_modules", lambda *_, **__: modules):
             return enliven(sam2.Sam2Backbone("sam2.1-hiera-tiny"))

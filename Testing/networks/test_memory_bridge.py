@@ -146,7 +146,7 @@ def test_an_unknown_kind_and_widths_that_do_not_divide_are_refused():
 
 def test_the_presets_for_a_memory_are_those_of_images_with_another_way_in():
     for name in PRESETS:
-        assert PRESETS[name].for_memory == name.endswith("-memory")
+        assert PRESETS[name].for_memory == name.endswith(("-memory", "-shared"))
     for name in ("paper", "robust"):
         changed = replace(PRESETS[name], prompt="memory")
         assert PRESETS[f"{name}-memory"] == changed

@@ -13,7 +13,6 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad import baselines, in_context, mask_followed, memory, paper_prompt, refusal
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.tasks import VALIDATION, Task, set_names, tasks_of
-from ProxyPromptSegmentLib.evaluation.tracking import check_memory
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
@@ -81,6 +80,8 @@ def measure(
         UsageError: If a memory is to be measured that the model does not have.
     """
     if MEMORY in plan.measures:
+        from ProxyPromptSegmentLib.evaluation.tracking import check_memory
+
         check_memory(segmenter)
     pools = refusal.strangers(plan.data) if REFUSAL in plan.measures else {}
     matching = None

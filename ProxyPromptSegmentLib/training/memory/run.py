@@ -42,8 +42,8 @@ def model_on(base: BaseModel, metadata: dict) -> ProxyPromptModel:
         raise CheckpointError(f"'{base.name}' does not describe its prompt generator: {error}") from error
     if config.image_size != SIDE:
         raise UsageError(
-            f"'{base.name}' is for {config.image_size} pixels, and clips are of {SIDE}; give a compact SAM of {SIDE} "
-            "pixels with --base"
+            f"'{base.name}' is for {config.image_size} pixels, and clips are of {SIDE}; start from a compact SAM "
+            f"of {SIDE} pixels"
         )
     model = build_model("sam2-compact", dataclasses.replace(config, prompt="memory_and_dense", presence=False))
     model.load_state_dict(taken_from(base, model.state_dict()), strict=False)
@@ -111,7 +111,7 @@ def _copy_base(source: Path, target: Path, digest: str, name: str) -> None:
     if target.is_file() and sha256(target) == digest:
         return
     if target.is_file():
-        raise OutputError(f"{target} is another model than the base of this training; choose another --out folder.")
+        raise OutputError(f"{target} is another model than the base of this training; choose another folder.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with safe_output(target) as part:
         shutil.copyfile(source, part)

@@ -88,6 +88,8 @@ def test_a_step_reaches_everything_but_the_encoder_and_leaves_out_nothing_of_the
 def _given_only() -> set[str]:
     return {
         "backbone.sam2.no_mem_pos_enc",
+        "backbone.sam2.no_obj_ptr",  # an untrained score says that objects are there
+        "backbone.sam2.no_obj_embed_spatial",
         *(
             f"backbone.sam2.sam_prompt_encoder.mask_downscaling.{n}.{kind}"
             for n in range(7)

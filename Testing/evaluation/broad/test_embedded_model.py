@@ -1,0 +1,67 @@
+"""The embedded model on real test patients: it draws what the support marks.
+
+These are regression tests: their limits lie a little below what the model card states, which is measured on more
+patients. A model that ignores the shape of the mask reaches 0.57 in the first. The last is a goal that these weights
+miss: their sparse tokens do not carry the task alone. It fails as soon as others reach it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ProxyPromptSegmentLib.evaluation.broad import mask_followed, paper_prompt
+from ProxyPromptSegmentLib.evaluation.broad.mask_changes import CHANGES
+from ProxyPromptSegmentLib.evaluation.broad.tasks import TEST, tasks_of
+from ProxyPromptSegmentLib.inference.loading import load
+
+PATIENTS, IMAGES, SUPPORTS = 2, 6, 4
+WHOLE = next(iter(CHANGES))
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return load("sam-compact", "cpu").segmenter
+
+
+def first_task(shared_data, name, limit):
+    return next(tasks_of(shared_data, [name], TEST, limit))
+
+
+def mean(records, **values):
+    scores = [one.score for one in records if all(getattr(one, key) == value for key, value in values.items())]
+    assert scores
+    return float(np.mean(scores))
+
+
+def test_halves_and_core_of_the_prostate_are_drawn_as_marked(segmenter, shared_data):
+    task = first_task(shared_data, "promise12", PATIENTS)
+    found = [
+        record
+        for case in task.targets
+        for record in mask_followed.score_followed(segmenter, task, case, SUPPORTS, 0)
+        if record.condition != WHOLE
+    ]
+    assert {record.condition for record in found} == set(CHANGES) - {WHOLE}
+    assert mean(found) >= 0.70
+
+
+def test_a_slice_that_is_its_own_support_is_drawn_as_marked(segmenter, shared_data):
+    task = first_task(shared_data, "promise12", PATIENTS)
+    found = [record for case in task.targets for record in mask_followed.score_own(segmenter, task, case)]
+    assert mean(found) >= 0.85
+
+
+@pytest.mark.xfail(strict=True, reason="the tokens do not carry the task yet, see the model card")
+@pytest.mark.parametrize("name", ["promise12", "psfhs"])
+def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroys_it(segmenter, shared_data, name):
+    task = first_task(shared_data, name, PATIENTS if name == "promise12" else IMAGES)
+    found = [
+        record for case in task.targets for record in paper_prompt.score_prompt(segmenter, task, case, SUPPORTS, 0)
+    ]
+    for number in task.objects:
+        whole = mean(found, condition=paper_prompt.WHOLE, object=number)
+        assert mean(found, condition=paper_prompt.TOKENS, object=number) >= 0.85 * whole
+        assert mean(found, condition=paper_prompt.NOISE, object=number) <= 0.5 * whole
