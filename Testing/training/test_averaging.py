@@ -177,4 +177,4 @@ def test_without_shares_every_checkpoint_counts_alike_and_force_replaces(tmp_pat
 
 def test_the_model_card_names_the_command():
     card = (ROOT / "Resources" / "models" / "sam-compact.md").read_text(encoding="utf-8")
-    assert "python -m ProxyPromptSegmentLib.commands.average" in card and "--shares 0.25 0.75" in card
+    assert "python -m ProxyPromptSegmentLib.commands.average" in card and "--shares 0.7 0.3" in card

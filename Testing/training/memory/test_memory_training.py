@@ -199,7 +199,7 @@ def test_a_base_of_another_size_or_name_is_refused(written, tmp_path):
     first = build_model("sam2-compact")
     save_checkpoint(tmp_path / "first.safetensors", first.state_dict(), {"name": "first", "model": first.describe()})
     base, metadata = load_base_model(tmp_path / "first.safetensors")
-    with pytest.raises(UsageError, match="'first' is for 128 pixels, and clips are of 256; .* --base"):
+    with pytest.raises(UsageError, match="'first' is for 128 pixels, .* start from a compact SAM of 256 pixels"):
         run.model_on(base, metadata)
     with pytest.raises(CheckpointError, match="does not describe its prompt generator"):
         run.model_on(written[1], {})
