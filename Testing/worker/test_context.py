@@ -52,7 +52,7 @@ def test_the_time_left_follows_the_usual_step_and_not_the_slow_ones():
     now = 9.0  # warming up
     left.step(now, 1)
     assert left.seconds(10) is None
-    for duration in (1.0, 1.1, 30.0, 0.9, 1.0):  # somebody moved a window
+    for duration in (1.0, 1.1, 30.0, 0.9, 1.0):  # a window was moved
         now += duration
         left.step(now, 1)
     assert left.seconds(10) == pytest.approx(10.0)
