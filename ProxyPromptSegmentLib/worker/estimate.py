@@ -42,7 +42,8 @@ class Architecture:
         weights: Parameters, in millions.
         working: Memory that one slice needs in the encoder, in bytes. SAM's global attention holds three maps of heads
             x 4096 x 4096 floats; for the others it is a guess.
-        key_pool: Side in positions of the squares over which the Selective Map's keys are averaged.
+        keys: Share of the support positions that the Selective Map reads as keys of their own; the others are averaged
+            in squares, see `MergedKeys`.
     """
 
     encode: float
@@ -53,7 +54,7 @@ class Architecture:
     fine: int = 0
     weights: float = 0.0
     working: int = 0
-    key_pool: int = 1
+    keys: float = 1.0
 
     @property
     def embedding_bytes(self) -> int:
@@ -64,8 +65,7 @@ class Architecture:
     def selective_map(self, pairs: int, objects: int) -> float:
         """Return the GFLOP of the Selective Map of one slice: similarity to all support positions, and the readout."""
         positions = self.grid * self.grid
-        keys = positions // self.key_pool**2
-        return 2e-9 * positions * keys * pairs * (self.channels + objects * (self.channels + 1))
+        return 2e-9 * positions * self.keys * positions * pairs * (self.channels + objects * (self.channels + 1))
 
     @property
     def logits(self) -> int:
@@ -124,7 +124,7 @@ _HIERA = {
     "large": _sam2(1826.0, 244, 1_500_000_000),
 }
 ARCHITECTURES: dict[str, Architecture] = {
-    "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=60_000_000, key_pool=2),
+    "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=60_000_000, keys=0.4),
     "sam2-compact": Architecture(
         0.67, 0.33, 0.46, 16, 128, fine=16 * 64 * 64 + 32 * 32 * 32, weights=4.2, working=30_000_000
     ),

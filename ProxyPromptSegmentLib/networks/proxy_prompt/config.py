@@ -56,6 +56,8 @@ class ProxyPromptConfig:
             the paper.
         ccm_pool: The same for the tokens that enter the CCM.
         depth: Whether the relative position of a slice along its volume is one more coordinate of Eq. 6.
+        merge_keys: Whether in use, not in training, keys far from every border are averaged, see `MergedKeys`.
+        kinship: Whether presence also sees if target and support are images of one kind, see `Kinship`.
     """
 
     image_size: int = 1024
@@ -85,6 +87,8 @@ class ProxyPromptConfig:
     key_pool: int = 1
     ccm_pool: int = 1
     depth: bool = False
+    merge_keys: bool = False
+    kinship: bool = False
 
     def __post_init__(self) -> None:
         """Reject values that are not among the choices.
@@ -98,6 +102,10 @@ class ProxyPromptConfig:
         for key in ("key_pool", "ccm_pool"):
             if getattr(self, key) < 1 or self.grid % getattr(self, key):
                 raise UsageError(f"{key} is {getattr(self, key)}; it must divide the grid of {self.grid}")
+        if self.merge_keys and (self.grid // self.key_pool) % 2:
+            raise UsageError(f"keys are merged two by two; a grid of {self.grid // self.key_pool} is not even")
+        if self.kinship and not self.presence:
+            raise UsageError("kinship is a part of presence; ask for presence as well, or for neither.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as in a checkpoint."""
@@ -145,9 +153,10 @@ COMPACT = ProxyPromptConfig(
     prompt="both",
     mask_prior=True,
     presence=True,
-    key_pool=2,
     ccm_pool=2,
     depth=True,
+    merge_keys=True,
+    kinship=True,
 )
 # For SAM 2: the tokens go into memory attention and keep an 8x8 grid; presence is the decoder's own score.
 COMPACT_MEMORY = dataclasses.replace(
@@ -161,12 +170,13 @@ COMPACT_MEMORY = dataclasses.replace(
     ccm_blocks=2,
     prompt="memory_and_dense",
     presence=False,
-    key_pool=1,
     ccm_pool=1,
     depth=False,
+    merge_keys=False,
+    kinship=False,
 )
 # For SAM 2 around the compact SAM's encoder: its generator, whose tokens go into memory attention.
-COMPACT_SHARED = dataclasses.replace(COMPACT, prompt="memory_and_dense", presence=False)
+COMPACT_SHARED = dataclasses.replace(COMPACT, prompt="memory_and_dense", presence=False, kinship=False)
 PAPER_MEMORY = dataclasses.replace(PAPER, prompt="memory")
 ROBUST_MEMORY = dataclasses.replace(ROBUST, prompt="memory")
 PRESETS = {

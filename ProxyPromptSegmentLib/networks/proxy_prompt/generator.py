@@ -16,7 +16,8 @@ from ProxyPromptSegmentLib.networks.proxy_prompt.bridge import BridgeUnit
 from ProxyPromptSegmentLib.networks.proxy_prompt.colorization import ContextualColorization
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import build_contextual_encoder
-from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support
+from ProxyPromptSegmentLib.networks.proxy_prompt.kinship import Kinship, statistics
+from ProxyPromptSegmentLib.networks.proxy_prompt.support_reading import SupportReading
 
 
 class DensePrompt(nn.Module):
@@ -74,6 +75,7 @@ class ProxyPromptGenerator(nn.Module):
             if config.presence
             else None
         )
+        self.kinship = Kinship(config.channels) if config.kinship else None
         # A tenth of the coordinate's factor, so that a step of the optimiser changes it as it changes the features.
         self.depth_scale = nn.Parameter(torch.tensor(0.3)) if config.depth else None
 
@@ -123,28 +125,18 @@ class ProxyPromptGenerator(nn.Module):
         Returns:
             E_ctx ``(B, N, P, C)`` and the mask prior ``(B, N, P)``.
         """
-        batch = features.top.shape[0]
         objects, channels = support.aggregated.shape[1:3]
-        values = torch.cat([support.aggregated, support.occupancy.unsqueeze(2)], dim=2)
-        target, keys = self._coordinates(features, support)
-        if chosen is None:
-            keys = rearrange(keys, "k c p -> c (k p)")
-            flat = rearrange(values, "k n c p -> (k p) (n c)")
-            allowed = support.valid.flatten()
-        else:
-            keys = rearrange(keys[chosen], "b k c p -> b c (k p)")
-            flat = rearrange(values[chosen], "b k n c p -> b (k p) (n c)")
-            allowed = rearrange(support.valid[chosen] & (chosen >= 0).unsqueeze(-1), "b k p -> b (k p)")
-        if self.config.selection == "mean":
-            positions = support.features.shape[-1]
-            weight = allowed.expand(batch, -1).float().unflatten(1, (-1, positions))
-            weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
-            stacked = flat.unflatten(-2, (-1, positions))
-            read = (weight.unsqueeze(-1) * stacked).sum(dim=1)
-        else:
-            read = read_support(target, keys, flat, allowed, self.config.temperature, channels=features.top.shape[1])
-        read = rearrange(read, "b p (n c) -> b n p c", n=objects)
+        target, reading = self._reading(features, support)
+        read = rearrange(reading.read(target, chosen), "b p (n c) -> b n p c", n=objects)
         return read[..., :channels], read[..., channels]
+
+    def _reading(self, features: ImageFeatures, support: PreparedSupport) -> tuple[torch.Tensor, SupportReading]:
+        """Return the targets' coordinates, and the supports as they are read."""
+        target, keys = self._coordinates(features, support)
+        width = features.top.shape[1]
+        return target, SupportReading(
+            config=self.config, keys=keys, support=support, width=width, training=self.training
+        )
 
     def _coordinates(self, features: ImageFeatures, support: PreparedSupport) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the coordinates that Eq. 6 compares, ``(B, C, P)`` and ``(K, C, P)``; the depth is one where known."""
@@ -190,6 +182,8 @@ class ProxyPromptGenerator(nn.Module):
             asked = torch.cat([proxy.mean(2), proxy.amax(2), prior.amax(-1, keepdim=True)], dim=-1)
             summary = torch.cat([seen, asked], dim=-1)
             presence = self.presence(summary)[..., 0]
+            if self.kinship is not None:
+                presence = presence + self._kinship(features, support, chosen).unsqueeze(1)
         return Prompt(
             sparse=proxy if self.config.prompt in ("sparse", "both") else None,
             dense=dense,
@@ -198,6 +192,15 @@ class ProxyPromptGenerator(nn.Module):
             prior=prior_map if self.config.mask_prior else None,
             names=support.names,
         )
+
+    def _kinship(self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None) -> torch.Tensor:
+        """Return the logit ``(B,)`` of kinship; arguments as in `context`."""
+        assert self.kinship is not None
+        target = statistics(features.top.flatten(2), features.valid.flatten(1))
+        supports = statistics(support.features, support.valid)
+        if chosen is None:
+            chosen = torch.arange(len(supports), device=supports.device).expand(len(target), -1)
+        return self.kinship(target, supports[chosen], chosen >= 0)
 
     def _colorize(self, features: torch.Tensor, context: torch.Tensor, side: int) -> torch.Tensor:
         """Apply the CCM, or the paper's ablation without it: E_ctx pooled to as many tokens."""
@@ -218,18 +221,9 @@ class ProxyPromptGenerator(nn.Module):
         Returns:
             Weights ``(Q, K, g, g)``; each target position's sum to 1.
         """
-        side = features.top.shape[-1]
-        if self.config.selection == "mean":  # an ablation without a map: the same place of every support
-            there = support.valid[:, positions].transpose(0, 1).double()
-            weights = there.new_zeros(len(positions), *support.valid.shape)
-            weights[torch.arange(len(positions)), :, positions] = there / there.sum(1, keepdim=True).clamp(min=1.0)
-            return rearrange(weights, "q k (h w) -> q k h w", h=side, w=side)
-        target, keys = self._coordinates(features, support)
-        keys = rearrange(keys, "k c p -> c (k p)")
-        weights = map_at(
-            target[0], keys, support.valid.flatten(), positions, self.config.temperature, features.top.shape[1]
-        )
-        small, pool = side // self.config.key_pool, self.config.key_pool
-        weights = rearrange(weights, "q (k h w) -> q k h w", h=small, w=small)
+        target, reading = self._reading(features, support)
+        side, pool = features.top.shape[-1], self.config.key_pool
+        small = side // pool
+        weights = reading.weights(target[0], positions).unflatten(2, (small, small))
         # A pooled key's weight belongs to all of its positions in equal parts.
         return weights.repeat_interleave(pool, -2).repeat_interleave(pool, -1) / pool**2

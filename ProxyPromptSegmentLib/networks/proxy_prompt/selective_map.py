@@ -37,9 +37,13 @@ def similarity(
     return (2.0 * product - norm) / ((channels or support.shape[-2]) ** 0.5 * temperature)
 
 
-def _bias(support: torch.Tensor, allowed: torch.Tensor, scale: float) -> torch.Tensor:
+def _bias(
+    support: torch.Tensor, allowed: torch.Tensor, scale: float, counts: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return what Eq. 6 adds to the products: the supports' norms, and minus infinity where nothing may be read."""
     norm = support.square().sum(dim=-2) * -scale
+    if counts is not None:
+        norm = norm + counts.log()
     return torch.where(allowed, norm, norm.new_full((), float("-inf")))
 
 
@@ -75,6 +79,7 @@ def read_support(
     temperature: float = 1.0,
     chunk: int | None = None,
     channels: int | None = None,
+    counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Read values of the support at every target position (Eq. 7); the whole map is never stored on a processor.
 
@@ -86,13 +91,14 @@ def read_support(
         temperature: See `similarity`.
         chunk: Target positions at a time; bounds the memory. By default `QUERY_CHUNK`, or all where they fit.
         channels: ``C`` of the scale of Eq. 6, where coordinates were added to the features; by default all.
+        counts: How many keys each key stands for, ``(M,)``; by default 1.
 
     Returns:
         float32 ``(B, P, V)``.
     """
     support = support.float()  # half precision would lose the difference of norms and products
     scale = 1.0 / ((channels or support.shape[-2]) ** 0.5 * temperature)
-    bias = _bias(support, allowed, scale)
+    bias = _bias(support, allowed, scale, counts)
     read = _read_shared
     if support.ndim == 3 or allowed.ndim == 2:
         read, support = _read, support.expand(target.shape[0], -1, -1)
@@ -117,6 +123,7 @@ def map_at(
     positions: torch.Tensor,
     temperature: float = 1.0,
     channels: int | None = None,
+    counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the map's columns for some target positions, as shown in the "why view".
 
@@ -127,9 +134,12 @@ def map_at(
         positions: Indices into ``P``, ``(Q,)``.
         temperature: See `similarity`.
         channels: See `similarity`.
+        counts: See `read_support`.
 
     Returns:
         Weights that sum to 1 over the support, float32 ``(Q, M)``.
     """
     scores = similarity(target[:, positions].unsqueeze(0), support, temperature, channels)[0]
+    if counts is not None:
+        scores = scores + counts.log()
     return torch.softmax(scores.masked_fill(~allowed.unsqueeze(0), float("-inf")), dim=-1)

@@ -30,6 +30,7 @@ class BroadEpisode:
         truth: Reference masks of the images as targets, of the same shape.
         chosen: Indices of the supports of each target, ``(B, k)``; below 0 for none.
         related: 1 where the supports show the target's own task, ``(B,)``.
+        foreign: For each target an image of a group of another kind, ``(B,)``; below 0 where there is none.
         content: Pixels that show the image and not its padding, bool ``(B, SIDE, SIDE)``.
         depth: Position of each image along its volume, ``(B,)``.
     """
@@ -39,6 +40,7 @@ class BroadEpisode:
     truth: torch.Tensor
     chosen: torch.Tensor
     related: torch.Tensor
+    foreign: torch.Tensor
     content: torch.Tensor
     depth: torch.Tensor
 
@@ -103,14 +105,14 @@ class BroadSampler:
         groups = self._groups(rng)
         number = np.repeat(np.arange(len(groups)), [len(group.images) for group in groups])
         images, masks, content = self._augment(groups, number)
-        real = np.array([group.real for group in groups])[number]
         patients = np.concatenate([group.patients for group in groups])
         emptied = rng.random((len(groups), OBJECTS)) < self.recipe.emptied
         emptied &= np.array([group.real for group in groups])[:, None]
         kept = torch.from_numpy(~emptied[number]).to(self.device)
         masks = masks * (kept & (masks.sum((2, 3)) >= SMALLEST)).view(*kept.shape, 1, 1)
         has = (masks.amax((2, 3)) > 0).cpu().numpy()
-        chosen, related = self._choose(number, patients, real, has[:, 0], rng)
+        strange = self._strange(groups)[number][:, number]
+        chosen, related = self._choose(number, patients, strange, has[:, 0], rng)
         # An object that none of a target's supports shows cannot be asked for.
         shown = (has[chosen] & (chosen >= 0)[:, :, None]).any(1) & related[:, None]
         truth = masks * torch.from_numpy(shown).to(self.device).view(*shown.shape, 1, 1)
@@ -120,9 +122,16 @@ class BroadSampler:
             truth=truth,
             chosen=torch.from_numpy(chosen).to(self.device),
             related=torch.from_numpy(related.astype(np.float32)).to(self.device),
+            foreign=torch.from_numpy(_one_of_each(strange, rng)).to(self.device),
             content=content,
             depth=torch.from_numpy(np.concatenate([group.depth for group in groups])).to(self.device),
         )
+
+    def augmented(self, groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return augmented images ``(B, 3, SIDE, SIDE)`` of some groups, and which of the pixels show them, bool."""
+        number = np.repeat(np.arange(len(groups)), [len(group.images) for group in groups])
+        images, _, content = self._augment(groups, number)
+        return images, content
 
     def _groups(self, rng: np.random.Generator) -> list[Group]:
         """Draw the groups of one episode."""
@@ -189,17 +198,32 @@ class BroadSampler:
             content[where] = content_mask(torch.cat([groups[n].content for n in mine]), side, grid[where])
         return images, masks, content, strength
 
+    def _strange(self, groups: list[Group]) -> np.ndarray:
+        """Return which groups of patients surely show nothing of each other's objects, bool ``(G, G)``."""
+        kin = self.recipe.kin
+        return np.array([[a.real and b.real and not kin(a.source, b.source) for b in groups] for a in groups])
+
     def _choose(
-        self, group: np.ndarray, patients: np.ndarray, real: np.ndarray, shown: np.ndarray, rng: np.random.Generator
+        self, group: np.ndarray, patients: np.ndarray, strange: np.ndarray, shown: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Choose the supports of each target, of other patients where there are some; one at least shows the object."""
+        """Choose the supports of each target, of other patients where there are some; one at least shows the object.
+
+        Args:
+            group: Number of the group of each image.
+            patients: Number of its patient.
+            strange: Which images surely show nothing of each other's objects, bool ``(B, B)``.
+            shown: Whether it shows the first object.
+            rng: Source of chance.
+        """
         count, most = len(group), self.recipe.most_supports
         chances = np.array(SUPPORT_CHANCES[:most])
         chosen, related = np.full((count, most), -1, np.int64), np.ones(count, bool)
         for target in range(count):
-            if real[target] and rng.random() < self.recipe.unrelated and (real & (group != group[target])).any():
-                related[target] = False
-                others = np.flatnonzero((group != group[target]) & real)
+            foreign = np.flatnonzero(strange[target])
+            if len(foreign) and rng.random() < self.recipe.unrelated:
+                # Of one group: supports of several at once would give away that they do not belong together.
+                one = group[rng.choice(foreign)]
+                related[target], others = False, foreign[group[foreign] == one]
             else:
                 own = (group == group[target]) & (np.arange(count) != target)
                 others = np.flatnonzero(own & (patients != patients[target]))
@@ -210,3 +234,9 @@ class BroadSampler:
                 picked[0] = rng.choice(others[shown[others]])
             chosen[target, :number] = picked
         return chosen, related
+
+
+def _one_of_each(among: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return for each row of ``(B, B)`` one of its true columns, -1 where there is none, int64 ``(B,)``."""
+    drawn = np.where(among, rng.random(among.shape), -1.0)
+    return np.where(among.any(1), drawn.argmax(1), -1).astype(np.int64)

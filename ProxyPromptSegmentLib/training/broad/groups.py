@@ -37,6 +37,7 @@ class Group:
         zoom: Smallest and largest magnification.
         elastic: Standard deviation of the elastic field, in half sides.
         intensity: Factor of the changes of intensity.
+        source: Name of the data set; empty for drawn images.
     """
 
     images: torch.Tensor
@@ -48,6 +49,7 @@ class Group:
     zoom: tuple[float, float]
     elastic: float
     intensity: float
+    source: str = ""
 
 
 def real_group(pool: Pool, recipe: BroadRecipe, rng: np.random.Generator, choose: Chooser | None = None) -> Group:
@@ -82,6 +84,7 @@ def real_group(pool: Pool, recipe: BroadRecipe, rng: np.random.Generator, choose
         zoom=_zoom_of(pool, recipe, rng),
         elastic=ELASTIC,
         intensity=recipe.intensity,
+        source=pool.name,
     )
 
 

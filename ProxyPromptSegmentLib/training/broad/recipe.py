@@ -33,7 +33,8 @@ class BroadRecipe:
         whole: Data sets whose objects have no sides: vessels, cells.
         unions: Share of draws that ask for several objects as one.
         second_label: Share of groups whose second object is another label; else it is a part of the first.
-        unrelated: Share of targets whose supports are from another group; nothing is to be drawn then.
+        unrelated: Share of targets whose supports are from a group of another kind; nothing is to be drawn then.
+        alike: Data sets whose images may show each other's objects, which are never unrelated to each other.
         emptied: Share of objects of a group whose support masks are emptied; nothing is to be drawn then.
         most_supports: Largest number of supports of a target.
         zoom: Smallest and largest magnification of an image.
@@ -69,6 +70,7 @@ class BroadRecipe:
     unions: float = 0.3
     second_label: float = 0.5
     unrelated: float = 0.06
+    alike: tuple[tuple[str, ...], ...] = ()
     emptied: float = 0.04
     most_supports: int = 8
     zoom: tuple[float, float] = (0.6, 1.7)
@@ -88,6 +90,10 @@ class BroadRecipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the values as in a recipe file."""
         return asdict(self)
+
+    def kin(self, one: str, other: str) -> bool:
+        """Return whether images of two data sets may show the same."""
+        return one == other or any(one in names and other in names for names in self.alike)
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=BroadRecipe)

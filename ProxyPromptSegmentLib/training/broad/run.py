@@ -9,8 +9,10 @@ import torch
 
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.networks.proxy_prompt.kinship import Kinship
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.broad.episodes import BroadSampler
+from ProxyPromptSegmentLib.training.broad.kinship_fit import describe, fit_kinship, kin_of
 from ProxyPromptSegmentLib.training.broad.pack import write_pack
 from ProxyPromptSegmentLib.training.broad.pools import DATA, load_pools
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
@@ -18,6 +20,7 @@ from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer
 
 PACK = "pack"
 TRUNK = "backbone.sam.image_encoder.trunk."
+KINSHIP = "generator.kinship."
 
 
 def pack_of(data: Path, out: Path, report: Callable[[str], None] | None = None) -> Path:
@@ -42,6 +45,9 @@ def fill_model(model: ProxyPromptModel, weights: dict[str, torch.Tensor]) -> Non
     own = model.state_dict()
     if weights.keys() == {name.removeprefix(TRUNK) for name in own if name.startswith(TRUNK)}:
         weights = {**own, **{TRUNK + name: value for name, value in weights.items()}}
+    fresh = {name for name in own if name.startswith(KINSHIP)}
+    if not fresh & weights.keys():  # weights from before kinship; it is fitted after the training in any case
+        weights = {**weights, **{name: own[name] for name in fresh}}
     other = sorted(own.keys() ^ weights.keys())
     other += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if other:
@@ -65,6 +71,8 @@ def train_broad(
 ) -> Path:
     """Train a recipe, or resume its training, and return the checkpoint.
 
+    Kinship is fitted at the end on the averaged weights, also when the training is cancelled.
+
     Args:
         recipe: The settings.
         data: Folder of the data sets, or a packed one.
@@ -82,5 +90,26 @@ def train_broad(
     if initial is not None:
         fill_model(model, initial)
     pools = load_pools(pack_of(data, out, say), torch.device(device), recipe.leave_out, say)
-    trainer = BroadTrainer(model, BroadSampler(pools, recipe), recipe, out)
-    return trainer.run(cancel, report)
+    sampler = BroadSampler(pools, recipe)
+    trainer = BroadTrainer(model, sampler, recipe, out)
+    trainer.run(cancel, report)
+    _fit_on_average(trainer, sampler)
+    return trainer.save()
+
+
+def _fit_on_average(trainer: BroadTrainer, sampler: BroadSampler) -> None:
+    """Fit kinship on the averaged weights, which get it, and so do those that a later run resumes from."""
+    names = [pool.name for pool in sampler.pools]
+    kin = kin_of(names, sampler.recipe)
+    if bool((kin > 0).all()):
+        return  # nothing to be told apart
+    model = build_model("sam-compact", trainer.model.generator.config)
+    model.load_state_dict({name: value.float() for name, value in trainer.average.items()})
+    model.to(sampler.device).eval()
+    kinship = model.generator.kinship
+    assert isinstance(kinship, Kinship)
+    fit_kinship(kinship.cpu(), describe(model, sampler, sampler.recipe.seed), kin, sampler.recipe.seed)
+    live = trainer.model.state_dict()
+    for name, value in kinship.state_dict().items():
+        for weights in (trainer.average, live):
+            weights[KINSHIP + name].copy_(value)

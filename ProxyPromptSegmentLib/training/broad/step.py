@@ -2,7 +2,7 @@
 
 The encoder is the dearest part of a step, so that the decoder is asked several times: by the proxy prompt for every
 target; by the proxy prompt with correcting clicks or a rough mask for half of them; by clicks or boxes alone, and by
-what corrects those, for a quarter.
+what corrects those, for a quarter; and for a quarter by tokens that are not the target's own, whose answer is nothing.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from ProxyPromptSegmentLib.training.broad.manual import (
 )
 from ProxyPromptSegmentLib.training.losses import gate_by_presence, intersection_over_union
 
-PARTS = ("loss", "mask", "prior", "presence", "quality", "corrected", "manual", "iou")
-CORRECTED, MANUAL = 0.4, 0.3  # weights of the losses beside the proxy prompt's own
+PARTS = ("loss", "mask", "prior", "presence", "quality", "corrected", "manual", "impostor", "iou")
+CORRECTED, MANUAL, IMPOSTOR = 0.4, 0.3, 0.3  # weights of the losses beside the proxy prompt's own
 EVERY_READING = 0.1  # share of all three readings of a click; the best of them counts in full
+NOISE = 0.5  # share of noise among the tokens that are not the target's own
 CLICKS = 2  # correcting clicks at most
 CLICK, PREVIOUS_MASK, ROUGH_MASK = 0.5, 0.3, 0.3  # shares of corrected targets that get each
 
@@ -68,7 +69,7 @@ def step_loss(model: ProxyPromptModel, episode: BroadEpisode, switches: Switches
     if not isinstance(backbone, SamBackbone):
         raise UsageError(f"a broad training is for a SAM backbone; {backbone.name} is none.")
     grid, side = backbone.grid, episode.images.shape[-1]
-    valid = functional.max_pool2d(episode.content.float().unsqueeze(1), side // grid)[:, 0] > 0
+    valid = valid_positions(episode.content, grid)
     features = dataclasses.replace(backbone.encode(episode.images, valid), depth=episode.depth)
     support = model.generator.prepare(features, episode.images, episode.masks)
     prompt = model.generator.prompt(features, support, episode.chosen)
@@ -89,10 +90,16 @@ def step_loss(model: ProxyPromptModel, episode: BroadEpisode, switches: Switches
     corrected = _corrected_loss(backbone, features, prompt, logits.detach(), truth, late)
     manual = _manual_loss(backbone, features, truth, late)
     total = mask + WEIGHTS.prior * prior + WEIGHTS.presence * present + WEIGHTS.quality * quality
-    total = total + switches.others * (CORRECTED * corrected + MANUAL * manual)
+    impostor = _impostor_loss(backbone, features, prompt, episode.foreign, late)
+    total = total + switches.others * (CORRECTED * corrected + MANUAL * manual + IMPOSTOR * impostor)
     iou = (intersection_over_union(gated, truth) * there).sum() / there.sum().clamp(min=1)
-    parts = torch.stack([total, mask, prior, present, quality, corrected, manual, iou]).detach()
+    parts = torch.stack([total, mask, prior, present, quality, corrected, manual, impostor, iou]).detach()
     return total, parts
+
+
+def valid_positions(content: torch.Tensor, grid: int) -> torch.Tensor:
+    """Return the positions of a grid, bool ``(B, g, g)``, that show any of the pixels ``(B, s, s)`` of an image."""
+    return functional.max_pool2d(content.float().unsqueeze(1), content.shape[-1] // grid)[:, 0] > 0
 
 
 def _sometimes(backbone: SamBackbone, dense: torch.Tensor, dropout: torch.Tensor) -> torch.Tensor:
@@ -195,3 +202,25 @@ def _manual_loss(
     with torch.autocast(truth.device.type, enabled=False):
         corrected = (mask_loss(after, wanted, late) * weight).sum() / shown
         return loss / 2 + corrected + WEIGHTS.quality * quality_loss(second.quality, after, wanted)
+
+
+def _impostor_loss(
+    backbone: SamBackbone, features: ImageFeatures, prompt: Prompt, foreign: torch.Tensor, late: torch.Tensor
+) -> torch.Tensor:
+    """Return the loss of every fourth target with sparse tokens that are not its own, and no dense prompt.
+
+    Half are noise of the same norm, half were made for an image of another kind. Nothing is to be drawn: otherwise the
+    decoder learns to draw what is conspicuous whatever the tokens say, and they carry no task.
+    """
+    assert prompt.sparse is not None
+    index = slice(2, None, 4)
+    own, chosen = prompt.sparse[index].float(), features.select(index)
+    others = prompt.sparse[foreign.clamp(min=0)][index].float()
+    noise = torch.randn_like(own)
+    noise = noise * (own.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)).detach()
+    drawn = (torch.rand(own.shape[:2], device=own.device) < NOISE) | (foreign[index] < 0).unsqueeze(1)
+    tokens = torch.where(drawn[..., None, None], noise, others).to(prompt.sparse.dtype)
+    decoded = backbone.decode(chosen, Prompt(sparse=tokens))
+    logits = full_size(decoded.logits, 4 * backbone.grid)
+    with torch.autocast(logits.device.type, enabled=False):
+        return mask_loss(logits, torch.zeros_like(logits), late).mean()

@@ -110,6 +110,44 @@ def test_an_unrelated_target_or_an_emptied_object_has_nothing_to_draw():
     assert not emptied.masks[:3].any() and not emptied.truth[:3].any() and emptied.truth[3:].any()
 
 
+def test_sets_that_may_show_each_others_objects_are_never_unrelated():
+    recipe = dataclasses.replace(SMALL, groups=6, unrelated=1.0)
+    kin = dataclasses.replace(recipe, alike=(("something", "second"), ("drawn", "second")))
+    assert kin.kin("drawn", "second") and kin.kin("second", "drawn") and kin.kin("x", "x")
+    assert not kin.kin("something", "drawn")
+    for seed in range(3):
+        assert draw(kin, seed).related.all() and (draw(kin, seed).foreign < 0).all()
+    torch.manual_seed(1)
+    sampler = BroadSampler([pool(), pool("second"), pool("third")], recipe)
+    groups = sampler._groups(np.random.default_rng(1))
+    source = np.concatenate([[group.source] * len(group.images) for group in groups])
+    torch.manual_seed(1)
+    episode = sampler.draw(np.random.default_rng(1))
+    assert not episode.related.all()
+    for target, chosen in enumerate(episode.chosen.numpy()):
+        others = source[chosen[chosen >= 0]]
+        assert len(set(others)) == 1
+        if not episode.related[target]:
+            assert others[0] != source[target] and source[target]
+        foreign = int(episode.foreign[target])
+        assert foreign < 0 or (source[foreign] and source[foreign] != source[target])
+
+
+def test_tokens_of_another_image_are_answered_by_nothing():
+    """After some steps on this loss alone, noise and foreign tokens draw less than the target's own did."""
+    model, parts = small_model().train(), []
+    episode = draw(dataclasses.replace(SMALL, groups=2), seed=4)
+    assert (episode.foreign >= 0).any()
+    optimizer = torch.optim.Adam(model.backbone.parameters(), 1e-3)
+    for _ in range(6):
+        loss, found = step_loss(model, episode, switches())
+        parts.append(dict(zip(PARTS, found.tolist(), strict=True))["impostor"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert parts[-1] < 0.7 * parts[0]
+
+
 def test_an_object_that_no_chosen_support_shows_is_not_asked_for():
     for seed in range(4):
         episode = draw(dataclasses.replace(SMALL, unrelated=0.0), seed)
@@ -168,7 +206,7 @@ def test_a_training_is_resumed_where_it_stopped_and_its_result_is_a_model(tmp_pa
     mine = again.trainable[[p is first for p in trainer.trainable].index(True)]
     torch.testing.assert_close(again.optimizer.state[mine]["exp_avg"], trainer.optimizer.state[first]["exp_avg"])
     model, metadata = load_model(path)
-    assert model.generator.config.key_pool == 2 and metadata["targets"] == trainer.targets
+    assert model.generator.config.merge_keys and metadata["targets"] == trainer.targets
     with pytest.raises(UsageError, match="the state of another recipe"):
         BroadTrainer(small_model(), sampler, dataclasses.replace(recipe, groups=2), tmp_path)
 

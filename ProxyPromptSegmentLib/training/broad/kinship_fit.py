@@ -1,0 +1,136 @@
+"""Kinship fitted on the finished network: which images are of one kind, told by statistics of their features.
+
+In a step of the broad training a few targets are unrelated to their supports, far too few for a distance between images
+to learn from. On the features of the finished network the same distance is fitted in seconds, on every pair of some
+thousand training images; everything else stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.proxy_prompt.kinship import Kinship, statistics
+from ProxyPromptSegmentLib.training.broad.episodes import BroadSampler
+from ProxyPromptSegmentLib.training.broad.groups import real_group
+from ProxyPromptSegmentLib.training.broad.precision import plain_attention
+from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
+from ProxyPromptSegmentLib.training.broad.step import valid_positions
+
+logger = logging.getLogger(__name__)
+
+GROUPS = 6  # groups of images of each data set, each augmented anew
+STEPS, BATCH, RATE, DECAY = 1500, 384, 2e-3, 1e-2
+ALIKE = 0.3  # weight of pairs of different sets that may show the same: other scanners are no strangers
+JITTER = 0.05  # noise of the statistics, in their standard deviations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Statistics of training images.
+
+    Attributes:
+        values: See `statistics`, ``(M, 2 C)``.
+        source: Number of the data set of each, ``(M,)``.
+        patients: Number of the patient of each within its set, ``(M,)``.
+    """
+
+    values: torch.Tensor
+    source: torch.Tensor
+    patients: torch.Tensor
+
+
+def describe(model: ProxyPromptModel, sampler: BroadSampler, seed: int) -> Described:
+    """Embed augmented images of every data set and return their statistics.
+
+    Args:
+        model: The model, in evaluation mode.
+        sampler: The sampler of the training.
+        seed: Seed of the choice of images and of their augmentation.
+    """
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    values, source, patients = [], [], []
+    for number, pool in enumerate(sampler.pools):
+        groups = [real_group(pool, sampler.recipe, rng) for _ in range(GROUPS)]
+        with torch.inference_mode(), plain_attention():
+            images, content = sampler.augmented(groups)
+            features = model.backbone.encode(images, valid_positions(content, model.backbone.grid))
+            values.append(statistics(features.top.flatten(2), features.valid.flatten(1)).cpu())
+        patients.append(torch.from_numpy(np.concatenate([group.patients for group in groups])))
+        source.append(torch.full((len(values[-1]),), number))
+    return Described(values=torch.cat(values).clone(), source=torch.cat(source), patients=torch.cat(patients))
+
+
+def kin_of(names: list[str], recipe: BroadRecipe) -> torch.Tensor:
+    """Return the weight with which pairs of data sets count as kin, ``(S, S)``: 1 for one set, 0 for strangers."""
+    return torch.tensor([[1.0 if a == b else ALIKE * recipe.kin(a, b) for b in names] for a in names])
+
+
+def fit_kinship(kinship: Kinship, described: Described, kin: torch.Tensor, seed: int, steps: int = STEPS) -> float:
+    """Fit the distance so that pairs of one kind are near and all others far; return the share of pairs told right.
+
+    Args:
+        kinship: The module, changed in place.
+        described: The training images.
+        kin: See `kin_of`.
+        seed: Seed of the batches.
+        steps: Number of steps.
+
+    Raises:
+        UsageError: If all images are of one kind.
+    """
+    if bool((kin > 0).all()):
+        raise UsageError("all data sets are of one kind, so that nothing can be told apart.")
+    chance = torch.Generator().manual_seed(seed)
+    values, source = described.values.float(), described.source
+    spread = values.std(0, correction=0) + 1e-6
+    # Sets count alike, however many images they have.
+    weights = 1.0 / torch.bincount(source, minlength=len(kin))[source].float()
+    optimizer = torch.optim.AdamW(kinship.parameters(), RATE, weight_decay=DECAY)
+    kinship.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * (1 - step / steps)
+        one, other = (torch.multinomial(weights, BATCH, replacement=True, generator=chance) for _ in range(2))
+        loss, _ = _pairs(kinship, values, spread * JITTER, described, kin, one, other, chance)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    kinship.eval()
+    with torch.no_grad():
+        one, other = (torch.multinomial(weights, 4 * BATCH, replacement=True, generator=chance) for _ in range(2))
+        _, right = _pairs(kinship, values, spread * 0, described, kin, one, other, chance)
+    logger.info("kinship told %.1f %% of pairs right", 100 * right)
+    return right
+
+
+def _pairs(
+    kinship: Kinship,
+    values: torch.Tensor,
+    noise: torch.Tensor,
+    described: Described,
+    kin: torch.Tensor,
+    one: torch.Tensor,
+    other: torch.Tensor,
+    chance: torch.Generator,
+) -> tuple[torch.Tensor, float]:
+    """Return the loss of all pairs of two batches, kin and strangers alike in weight, and the share told right."""
+    jittered = [values[index] + noise * torch.randn(values[index].shape, generator=chance) for index in (one, other)]
+    here, there = (kinship.embed(part) for part in jittered)
+    logit = kinship.margin - torch.cdist(here, there).square()
+    sources, people = described.source, described.patients
+    near = kin[sources[one]][:, sources[other]]
+    same = (sources[one][:, None] == sources[other]) & (people[one][:, None] == people[other])
+    weight = torch.where(near > 0, near, torch.ones_like(near)) * ~same
+    wanted = (near > 0).float()
+    weight = weight * torch.where(wanted > 0, 1 / (weight * wanted).sum(), 1 / (weight * (1 - wanted)).sum()) / 2
+    loss = (functional.binary_cross_entropy_with_logits(logit, wanted, reduction="none") * weight).sum()
+    right = ((logit > 0) == (wanted > 0)).float()
+    return loss, float((right * weight).sum())
