@@ -9,7 +9,7 @@ import torch
 
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
-from ProxyPromptSegmentLib.networks.proxy_prompt.kinship import Kinship
+from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.broad.episodes import BroadSampler
 from ProxyPromptSegmentLib.training.broad.kinship_fit import describe, fit_kinship, kin_of
@@ -106,9 +106,11 @@ def _fit_on_average(trainer: BroadTrainer, sampler: BroadSampler) -> None:
     model = build_model("sam-compact", trainer.model.generator.config)
     model.load_state_dict({name: value.float() for name, value in trainer.average.items()})
     model.to(sampler.device).eval()
-    kinship = model.generator.kinship
-    assert isinstance(kinship, Kinship)
-    fit_kinship(kinship.cpu(), describe(model, sampler, sampler.recipe.seed), kin, sampler.recipe.seed)
+    generator = model.generator
+    assert isinstance(generator, ProxyPromptGenerator) and generator.kinship is not None
+    described = describe(model, sampler, sampler.recipe.seed)
+    kinship = generator.kinship.cpu()
+    fit_kinship(kinship, described, kin, sampler.recipe.seed)
     live = trainer.model.state_dict()
     for name, value in kinship.state_dict().items():
         for weights in (trainer.average, live):
