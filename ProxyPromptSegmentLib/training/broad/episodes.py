@@ -127,12 +127,6 @@ class BroadSampler:
             depth=torch.from_numpy(np.concatenate([group.depth for group in groups])).to(self.device),
         )
 
-    def augmented(self, groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented images ``(B, 3, SIDE, SIDE)`` of some groups, and which of the pixels show them, bool."""
-        number = np.repeat(np.arange(len(groups)), [len(group.images) for group in groups])
-        images, _, content = self._augment(groups, number)
-        return images, content
-
     def _groups(self, rng: np.random.Generator) -> list[Group]:
         """Draw the groups of one episode."""
         recipe = self.recipe

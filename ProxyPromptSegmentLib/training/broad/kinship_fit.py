@@ -8,6 +8,8 @@ thousand training images; everything else stays as it is.
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +19,15 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.proxy_prompt.kinship import Kinship, statistics
-from ProxyPromptSegmentLib.training.broad.episodes import BroadSampler
-from ProxyPromptSegmentLib.training.broad.groups import real_group
+from ProxyPromptSegmentLib.training.broad.pools import SIDE, Pool
 from ProxyPromptSegmentLib.training.broad.precision import plain_attention
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
 from ProxyPromptSegmentLib.training.broad.step import valid_positions
 
 logger = logging.getLogger(__name__)
 
-GROUPS = 6  # groups of images of each data set, each augmented anew
-STEPS, BATCH, RATE, DECAY = 1500, 384, 2e-3, 1e-2
+IMAGES, TOGETHER = 32, 8  # images of each data set, and how many are embedded at once
+STEPS, BATCH, RATE, DECAY = 1500, 256, 1e-2, 1e-2
 ALIKE = 0.3  # weight of pairs of different sets that may show the same: other scanners are no strangers
 JITTER = 0.05  # noise of the statistics, in their standard deviations
 
@@ -46,25 +47,33 @@ class Described:
     patients: torch.Tensor
 
 
-def describe(model: ProxyPromptModel, sampler: BroadSampler, seed: int) -> Described:
-    """Embed augmented images of every data set and return their statistics.
+def describe(model: ProxyPromptModel, pools: Sequence[Pool], seed: int) -> Described:
+    """Embed images of every data set as they are and return their statistics.
+
+    Inverted and discoloured images, which the network learns to match, would make every kind look like any other.
 
     Args:
         model: The model, in evaluation mode.
-        sampler: The sampler of the training.
-        seed: Seed of the choice of images and of their augmentation.
+        pools: The data sets.
+        seed: Seed of the choice of images.
     """
     rng = np.random.default_rng(seed)
-    torch.manual_seed(seed)
     values, source, patients = [], [], []
-    for number, pool in enumerate(sampler.pools):
-        groups = [real_group(pool, sampler.recipe, rng) for _ in range(GROUPS)]
-        with torch.inference_mode(), plain_attention():
-            images, content = sampler.augmented(groups)
-            features = model.backbone.encode(images, valid_positions(content, model.backbone.grid))
-            values.append(statistics(features.top.flatten(2), features.valid.flatten(1)).cpu())
-        patients.append(torch.from_numpy(np.concatenate([group.patients for group in groups])))
-        source.append(torch.full((len(values[-1]),), number))
+    for number, pool in enumerate(pools):
+        chosen = np.sort(rng.permutation(len(pool.images))[:IMAGES])
+        for some in np.array_split(chosen, math.ceil(len(chosen) / TOGETHER)):
+            images, content = pool.images[some].float() / 255, pool.content[some]
+            scale = SIDE / images.shape[-1]
+            if scale != 1:
+                images = functional.interpolate(images, (SIDE, SIDE), mode="area")
+            place = torch.arange(SIDE, device=images.device)
+            rows, columns = (place < (content[:, n, None] * scale) for n in range(2))
+            shown = rows[:, :, None] & columns[:, None, :]
+            with torch.inference_mode(), plain_attention():
+                features = model.backbone.encode(images, valid_positions(shown, model.backbone.grid))
+                values.append(statistics(features.top.flatten(2), features.valid.flatten(1)).cpu())
+        patients.append(torch.from_numpy(np.asarray(pool.patients)[chosen]))
+        source.append(torch.full((len(chosen),), number))
     return Described(values=torch.cat(values).clone(), source=torch.cat(source), patients=torch.cat(patients))
 
 

@@ -108,7 +108,7 @@ def _fit_on_average(trainer: BroadTrainer, sampler: BroadSampler) -> None:
     model.to(sampler.device).eval()
     generator = model.generator
     assert isinstance(generator, ProxyPromptGenerator) and generator.kinship is not None
-    described = describe(model, sampler, sampler.recipe.seed)
+    described = describe(model, sampler.pools, sampler.recipe.seed)
     kinship = generator.kinship.cpu()
     fit_kinship(kinship, described, kin, sampler.recipe.seed)
     live = trainer.model.state_dict()

@@ -1,8 +1,8 @@
 """The embedded model on real test patients: it draws what the support marks.
 
 These are regression tests: their limits lie a little below what the model card states, which is measured on more
-patients. A model that ignores the shape of the mask reaches 0.57 in the first. The last is a goal that these weights
-miss: their sparse tokens do not carry the task alone. It fails as soon as others reach it.
+patients. A model that ignores the shape of the mask reaches 0.57 in the first. Earlier weights kept 92 % of the Dice
+with noise in the place of the tokens, and drew something with three of four supports of another organ.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib.evaluation.broad import mask_followed, paper_prompt
+from ProxyPromptSegmentLib.evaluation.broad import mask_followed, paper_prompt, refusal
 from ProxyPromptSegmentLib.evaluation.broad.mask_changes import CHANGES
 from ProxyPromptSegmentLib.evaluation.broad.tasks import TEST, tasks_of
 from ProxyPromptSegmentLib.inference.loading import load
@@ -54,7 +54,6 @@ def test_a_slice_that_is_its_own_support_is_drawn_as_marked(segmenter, shared_da
     assert mean(found) >= 0.85
 
 
-@pytest.mark.xfail(strict=True, reason="the tokens do not carry the task yet, see the model card")
 @pytest.mark.parametrize("name", ["promise12", "psfhs"])
 def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroys_it(segmenter, shared_data, name):
     task = first_task(shared_data, name, PATIENTS if name == "promise12" else IMAGES)
@@ -65,3 +64,13 @@ def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroy
         whole = mean(found, condition=paper_prompt.WHOLE, object=number)
         assert mean(found, condition=paper_prompt.TOKENS, object=number) >= 0.85 * whole
         assert mean(found, condition=paper_prompt.NOISE, object=number) <= 0.5 * whole
+
+
+def test_supports_of_another_organ_and_emptied_masks_draw_nothing_and_say_so(segmenter, shared_data):
+    task, pools = first_task(shared_data, "promise12", PATIENTS), refusal.strangers(shared_data)
+    found = []
+    for number, case in enumerate(task.targets):
+        found += refusal.score_foreign(segmenter, task, number, SUPPORTS, pools)
+        found += refusal.score_emptied(segmenter, task, case, SUPPORTS)
+    assert mean(found, condition=refusal.EMPTIED) == mean(found, condition=refusal.PROGRAM) == 1
+    assert mean(found, condition=refusal.FOREIGN) >= 0.8

@@ -16,7 +16,6 @@ from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
 from ProxyPromptSegmentLib.networks.proxy_prompt.kinship import Kinship
 from ProxyPromptSegmentLib.training.broad import kinship_fit
-from ProxyPromptSegmentLib.training.broad.episodes import BroadSampler
 from ProxyPromptSegmentLib.training.broad.kinship_fit import Described, describe, fit_kinship, kin_of
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
 from ProxyPromptSegmentLib.training.broad.run import fill_model
@@ -67,12 +66,12 @@ def test_sets_of_one_kind_cannot_be_told_apart():
 def test_images_are_described_as_the_network_sees_them():
     torch.manual_seed(0)
     model = build_model("sam-compact", dataclasses.replace(COMPACT, vim_depth=1, vim_dim=16, bridge_width=32)).eval()
-    sampler = BroadSampler([pool(), pool("second")], RECIPE)
-    found = describe(model, sampler, seed=3)
-    count = kinship_fit.GROUPS * RECIPE.group_size
+    pools = [pool(), pool("second")]
+    found = describe(model, pools, seed=3)
+    count = len(pools[0].images)
     assert found.values.shape == (2 * count, 2 * COMPACT.channels) and torch.isfinite(found.values).all()
     assert np.bincount(found.source.numpy()).tolist() == [count, count]
-    torch.testing.assert_close(describe(model, sampler, seed=3).values, found.values)
+    torch.testing.assert_close(describe(model, pools, seed=3).values, found.values)
 
 
 def test_weights_from_before_kinship_are_a_start():
