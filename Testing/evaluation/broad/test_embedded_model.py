@@ -54,16 +54,18 @@ def test_a_slice_that_is_its_own_support_is_drawn_as_marked(segmenter, shared_da
     assert mean(found) >= 0.85
 
 
-@pytest.mark.parametrize("name", ["promise12", "psfhs"])
-def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroys_it(segmenter, shared_data, name):
+@pytest.mark.parametrize(("name", "share"), [("promise12", 0.85), ("psfhs", 0.6)])
+def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroys_it(
+    segmenter, shared_data, name, share
+):
     task = first_task(shared_data, name, PATIENTS if name == "promise12" else IMAGES)
     found = [
         record for case in task.targets for record in paper_prompt.score_prompt(segmenter, task, case, SUPPORTS, 0)
     ]
     for number in task.objects:
         whole = mean(found, condition=paper_prompt.WHOLE, object=number)
-        assert mean(found, condition=paper_prompt.TOKENS, object=number) >= 0.85 * whole
-        assert mean(found, condition=paper_prompt.NOISE, object=number) <= 0.5 * whole
+        assert mean(found, condition=paper_prompt.TOKENS, object=number) >= share * whole
+        assert mean(found, condition=paper_prompt.NOISE, object=number) <= 0.1 * whole
 
 
 def test_supports_of_another_organ_and_emptied_masks_draw_nothing_and_say_so(segmenter, shared_data):
