@@ -24,8 +24,8 @@ FOLDS = 5
 FARTHEST = 1.0
 """Share of the slices with a fitting support that are nearer to it than `Calibration.unlike`.
 
-All of them: with 0.99 the farthest were those of a few sets of unlike images, skin and stained nuclei, half of which were
-refused. That a support shows another kind of image is for the network's kinship to say."""
+All of them: with 0.99 the farthest were those of a few sets of unlike images, skin and stained nuclei, and half of
+those were refused. That a support shows another kind of image is for the network's kinship to say."""
 
 _LEAST_RANKED = 10  # samples of a set and object for a rank correlation
 _BINS = 10
