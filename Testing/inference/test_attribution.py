@@ -61,6 +61,7 @@ class PatchModel(EchoModel):
         self.generator.config = tiny_config(selection=selection)
         self.generator.depth_scale = None
         self.generator._coordinates = lambda *args: ProxyPromptGenerator._coordinates(self.generator, *args)
+        self.generator._reading = lambda *args: ProxyPromptGenerator._reading(self.generator, *args)
         self.generator.why = lambda *args: ProxyPromptGenerator.why(self.generator, *args)
 
 
