@@ -1,4 +1,4 @@
-"""Kinship fitted on the finished network: which images are of one kind, told by statistics of their features.
+"""Kinship fitted on the finished network: which images are of one kind, judged by statistics of their features.
 
 In a step of the broad training a few targets are unrelated to their supports, far too few for a distance between images
 to learn from. On the features of the finished network the same distance is fitted in seconds, on every pair of some
@@ -83,7 +83,7 @@ def kin_of(names: list[str], recipe: BroadRecipe) -> torch.Tensor:
 
 
 def fit_kinship(kinship: Kinship, described: Described, kin: torch.Tensor, seed: int, steps: int = STEPS) -> float:
-    """Fit the distance so that pairs of one kind are near and all others far; return the share of pairs told right.
+    """Fit the distance, near for pairs of one kind and far for others; return the share of pairs classified correctly.
 
     Args:
         kinship: The module, changed in place.
@@ -96,7 +96,7 @@ def fit_kinship(kinship: Kinship, described: Described, kin: torch.Tensor, seed:
         UsageError: If all images are of one kind.
     """
     if bool((kin > 0).all()):
-        raise UsageError("all data sets are of one kind, so that nothing can be told apart.")
+        raise UsageError("all data sets are of one kind, so that none can be distinguished.")
     chance = torch.Generator().manual_seed(seed)
     values, source = described.values.float(), described.source
     spread = values.std(0, correction=0) + 1e-6
@@ -116,7 +116,7 @@ def fit_kinship(kinship: Kinship, described: Described, kin: torch.Tensor, seed:
     with torch.no_grad():
         one, other = (torch.multinomial(weights, 4 * BATCH, replacement=True, generator=chance) for _ in range(2))
         _, right = _pairs(kinship, values, spread * 0, described, kin, one, other, chance)
-    logger.info("kinship told %.1f %% of pairs right", 100 * right)
+    logger.info("kinship classified %.1f %% of pairs correctly", 100 * right)
     return right
 
 
@@ -130,7 +130,7 @@ def _pairs(
     other: torch.Tensor,
     chance: torch.Generator,
 ) -> tuple[torch.Tensor, float]:
-    """Return the loss of all pairs of two batches, kin and strangers alike in weight, and the share told right."""
+    """Return the loss of all pairs, kin and strangers alike in weight, and the share classified correctly."""
     jittered = [values[index] + noise * torch.randn(values[index].shape, generator=chance) for index in (one, other)]
     here, there = (kinship.embed(part) for part in jittered)
     logit = kinship.margin - torch.cdist(here, there).square()

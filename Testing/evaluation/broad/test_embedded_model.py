@@ -54,7 +54,14 @@ def test_a_slice_that_is_its_own_support_is_drawn_as_marked(segmenter, shared_da
     assert mean(found) >= 0.85
 
 
-@pytest.mark.parametrize(("name", "share"), [("promise12", 0.85), ("psfhs", 0.6)])
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("promise12", 0.85),
+        ("psfhs", 0.6),
+        pytest.param("psfhs", 0.85, marks=pytest.mark.xfail(strict=True, reason="a goal missed on the symphysis")),
+    ],
+)
 def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroys_it(
     segmenter, shared_data, name, share
 ):

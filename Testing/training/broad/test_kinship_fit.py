@@ -1,4 +1,4 @@
-"""Kinship fitted on statistics of images: sets are told apart, other scanners of the same are not."""
+"""Kinship fitted on statistics of images: different kinds of image are separated, different scanners are not."""
 
 from __future__ import annotations
 
