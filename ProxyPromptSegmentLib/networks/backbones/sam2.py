@@ -229,7 +229,10 @@ class Sam2Backbone(nn.Module):
             wanted = network.sam_prompt_encoder.mask_input_size
             small = network.mask_downsample(flat)
             if tuple(small.shape[-2:]) != tuple(wanted):
-                small = functional.interpolate(small, size=wanted, mode="bilinear", align_corners=False, antialias=True)
+                # In training half precision comes out of the convolution, for which a CPU has no antialiased resizing.
+                small = functional.interpolate(
+                    small.float(), size=wanted, mode="bilinear", align_corners=False, antialias=True
+                )
             no_click = torch.zeros(len(flat), 1, 2, device=flat.device)
             label = -torch.ones(len(flat), 1, dtype=torch.int32, device=flat.device)
             sparse, dense = network.sam_prompt_encoder(points=(no_click, label), boxes=None, masks=small)
