@@ -30,6 +30,8 @@ class RemedyKind(Enum):
     """Choose a support that shows the same organ in the same modality and contrast."""
     DOWNLOAD_MODEL = "download model"
     """Download the weights of ``model``, or import them from a file."""
+    GIVE_BASE = "give base"
+    """Give the file of the weights ``model``, on which a prompt generator was trained, or import it."""
     IMPORT_MODEL = "import model"
     """Download ``file`` of ``model`` by hand and import it."""
     INSTALL_PACKAGE = "install package"

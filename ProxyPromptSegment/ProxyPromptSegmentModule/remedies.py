@@ -25,6 +25,7 @@ def sentences() -> dict[RemedyKind, str]:
             "this target” ranks those of the library."
         ),
         RemedyKind.DOWNLOAD_MODEL: _("Press “Download”, or “Import file” if you have the file."),
+        RemedyKind.GIVE_BASE: _("Press “Import file” and choose the file of {model}."),
         RemedyKind.IMPORT_MODEL: _("Fetch {file} yourself and press “Import file”."),
         RemedyKind.INSTALL_PACKAGE: _("Install it in Slicer's Python console: slicer.util.pip_install('{package}')."),
         RemedyKind.INSTALL_REQUIREMENTS: _("Press “Install” at the top of the panel."),

@@ -21,6 +21,7 @@ SENTENCES = {
         "Choose a --support that shows the same organ in the same modality and contrast, framed alike."
     ),
     RemedyKind.DOWNLOAD_MODEL: f"Run `proxyprompt models download {{model}}`, or use {_IMPORT}.",
+    RemedyKind.GIVE_BASE: f"Give its file with --base, or import it with {_IMPORT}.",
     RemedyKind.IMPORT_MODEL: f"Fetch {{file}} yourself and use {_IMPORT}.",
     RemedyKind.INSTALL_PACKAGE: "Install it with `pip install {package}`.",
     RemedyKind.INSTALL_REQUIREMENTS: "Run `python3 setup_env.py install`, or install the requirements.",

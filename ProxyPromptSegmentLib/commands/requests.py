@@ -36,6 +36,7 @@ class Request:
     slices: str | None = None
     support_slices: tuple[str, ...] = ()
     axis: str = "auto"
+    base: Path | None = None
     device: str = "auto"
     threshold: float = THRESHOLD
     across_slices: bool = True
@@ -52,8 +53,8 @@ class Request:
     @property
     def inputs(self) -> list[Path]:
         """All files and folders that are read."""
-        truth = [self.truth] if self.truth else []
-        return [*(path for pair in self.supports for path in pair), self.target, *truth]
+        more = [path for path in (self.truth, self.base) if path]
+        return [*(path for pair in self.supports for path in pair), self.target, *more]
 
     @property
     def settings(self) -> dict[str, Any]:

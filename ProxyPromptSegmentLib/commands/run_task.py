@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ProxyPromptSegmentLib.commands.console import Console
@@ -28,6 +30,7 @@ def run_task(
     console: Console,
     cancel: CancelToken,
     on_event: Callable[[Event], None] | None = None,
+    base: Path | None = None,
 ) -> R:
     """Carry out a task with a new engine; print its messages to the user as warnings.
 
@@ -36,10 +39,12 @@ def run_task(
         console: Where warnings and progress go.
         cancel: Stops the task between two slices or frames.
         on_event: Called with every event of the task.
+        base: File of the weights that the task's model was trained on, if it does not hold them.
 
     Raises:
         ProxyPromptError: As the library's errors say.
     """
+    from ProxyPromptSegmentLib.inference.loading import load
     from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
 
     def emit(event: Event) -> None:
@@ -48,4 +53,5 @@ def run_task(
         if on_event:
             on_event(event)
 
-    return task(Engine(), Context(0, cancel, emit, progress=console.progress))
+    engine = Engine(load=partial(load, base=base)) if base else Engine()
+    return task(engine, Context(0, cancel, emit, progress=console.progress))

@@ -135,6 +135,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
     engine.add_argument(
+        "--base", type=Path, metavar="FILE",
+        help="official weights that the model's prompt generator was trained on (default: as installed)",
+    )  # fmt: skip
+    engine.add_argument(
         "--device",
         type=device_of,
         default="auto",
@@ -151,6 +155,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         output=args.output,
         objects=tuple(args.object),
         model=args.model,
+        base=args.base,
         slices=args.slices,
         support_slices=tuple(args.support_slices),
         axis=args.axis,

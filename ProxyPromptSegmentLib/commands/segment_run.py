@@ -75,7 +75,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             register=request.register,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )
-        found = run_task(task, console, cancel)
+        found = run_task(task, console, cancel, base=request.base)
         if not found.result.done.any():
             return None
         notes = [worded(note) for note in found.notes]

@@ -121,6 +121,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"SAM 2 model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_TRACKING_MODEL})",
     )  # fmt: skip
     engine.add_argument(
+        "--base", type=Path, metavar="FILE",
+        help="official weights that the model's prompt generator was trained on (default: as installed)",
+    )  # fmt: skip
+    engine.add_argument(
         "--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="device to compute on (auto)"
     )
 
@@ -133,6 +137,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         output=args.output,
         objects=tuple(args.object),
         model=args.model,
+        base=args.base,
         slices=args.frames,
         support_slices=tuple(args.support_slices),
         axis=args.axis,

@@ -143,7 +143,10 @@ def _follow(
     }
     if source.kind == "volume":
         volume = run_task(
-            SegmentTask(job, follow=True, keep=False, fill_gaps=request.fill_gaps, **options), console, cancel
+            SegmentTask(job, follow=True, keep=False, fill_gaps=request.fill_gaps, **options),
+            console,
+            cancel,
+            base=request.base,
         )
         found = frames_of_volume(volume, job.slices, job.window)
         if table:
@@ -158,4 +161,4 @@ def _follow(
             write_rows(table, job.support.objects, event.index, time_s, event.found, event.reason)
 
     task = FramesTask(source, job.support, choice=choice, **options)
-    return run_task(task, console, cancel, on_event=on_event)
+    return run_task(task, console, cancel, on_event=on_event, base=request.base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.results import ModelFacts
@@ -21,8 +22,13 @@ class LoadedModel:
     facts: ModelFacts
 
 
-def load(model: str, device: str = "auto") -> LoadedModel:
+def load(model: str, device: str = "auto", base: Path | None = None) -> LoadedModel:
     """Load a model by name or path.
+
+    Args:
+        model: Its name or path.
+        device: The device.
+        base: File of the weights that it was trained on, if it does not hold them; by default the registry's.
 
     Raises:
         CheckpointError: If the model is unknown, damaged or has another hash.
@@ -30,7 +36,7 @@ def load(model: str, device: str = "auto") -> LoadedModel:
     """
     path, expected = resolve(model)
     chosen = choose_device(device)
-    network, metadata = checkpoints.load_model(path, expected)
+    network, metadata = checkpoints.load_model(path, expected, *([base] if base else []))
     # On a CPU a batch of one slice is hardly slower, and lets Ctrl-C and progress act on every slice.
     batch = 1 if chosen.type == "cpu" else None
     facts = ModelFacts(

@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.hashing import sha256, weights_sha256
-from ProxyPromptSegmentLib.weights.registry import base_file, resolve
+from ProxyPromptSegmentLib.weights.registry import base_file, resolve, with_hash
 from ProxyPromptSegmentLib.weights.shapes import check_shapes
 
 if TYPE_CHECKING:
@@ -250,13 +250,25 @@ class OfficialWeights:
     tensors: dict[str, torch.Tensor]
 
 
-def load_base(name: str) -> OfficialWeights:
-    """Load the official weights of a backbone by their registry name.
+def load_base(name: str | Path, backbone: str = "") -> OfficialWeights:
+    """Load the official weights of a backbone by their registry name, or from a file.
+
+    Args:
+        name: Name of an entry, whose file was downloaded or imported, or the path of an official file.
+        backbone: The backbone that they must fit; by default that of the entry.
 
     Raises:
         CheckpointError: If they are unknown, not on this machine, damaged, or not those of their backbone.
     """
+    if isinstance(name, Path):
+        state = read_official(name)
+        check_shapes(state, backbone)
+        digest = weights_sha256(name)
+        known = with_hash(digest)
+        return OfficialWeights(name=known[0].name if known else backbone, sha256=digest, tensors=state)
     entry, path, expected = base_file(name)
+    if backbone and entry.fits != backbone:
+        raise CheckpointError(f"'{entry.name}' has the weights of {entry.fits}, not of {backbone}; give those.")
     state = read_official(path, expected)
     check_shapes(state, entry.fits)
     return OfficialWeights(name=entry.name, sha256=expected or sha256(path), tensors=state)

@@ -1,8 +1,8 @@
 """The only place that scales intensities and sizes: image, mask and contextual encoder share it.
 
 A slice is windowed to 0..1, resized so that its physical aspect ratio is kept, and placed in the upper left
-corner of a square (the *letterbox* of Segment Anything); SAM 2's official weights were trained on images squashed to
-the square instead. Logits go the same way back.
+corner of a square (the *letterbox* of Segment Anything); MedSAM and SAM 2's official weights were trained on images
+squashed to the square instead. Logits go the same way back.
 """
 
 from __future__ import annotations

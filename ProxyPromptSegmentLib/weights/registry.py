@@ -25,6 +25,7 @@ __all__ = [
     "models_folder",
     "read_registry",
     "resolve",
+    "with_hash",
 ]
 
 DEFAULT_MODEL = "sam-compact"
@@ -95,13 +96,14 @@ def base_file(
     if digest is None:
         entry = find(name, folder)
     else:
-        same = [entry for entry in all_entries(folder) if (entry.sha256 or "").lower() == digest]
+        same = with_hash(digest, folder)
         if not same:
             raise CheckpointError(
                 f"the base weights '{name}' with SHA-256 {digest[:12]}... are not in the registry, or those of this "
-                "name have another hash; give the file that was trained on, or a model for the weights you have."
+                "name have another hash; give the file that was trained on, or a model for the weights you have.",
+                Remedy(kind=RemedyKind.GIVE_BASE, model=name),
             )
-        entry = same[0]
+        entry = next((entry for entry in same if location(entry, folder).is_file()), same[0])
     if entry.kind != kind:
         wanted = "an image backbone" if kind == ModelKind.BACKBONE else "a whole model"
         raise CheckpointError(f"'{entry.name}' is a {entry.kind}, not {wanted}; give one of those.")
@@ -109,6 +111,12 @@ def base_file(
     if not path.is_file():
         raise _missing(entry, path)
     return entry, path, entry.sha256.lower() if entry.sha256 else ModelCache().expected(entry)
+
+
+def with_hash(digest: str, folder: Path | None = None) -> list[ModelEntry]:
+    """Return the entries whose file has a SHA-256: the registry's, or the one recorded when it was imported."""
+    cache = ModelCache()
+    return [entry for entry in all_entries(folder) if cache.expected(entry) == digest.lower()]
 
 
 def checkpoint_of(entry: ModelEntry, folder: Path | None = None) -> Path:

@@ -269,3 +269,16 @@ def test_every_exit_code_is_listed_in_the_help_and_in_the_readme(capsys) -> None
     for code in sorted(set(codes)):
         assert re.search(rf"(^|\s){code} \w", listed), code
         assert f"\n| {code} | " in table, code
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_file_of_the_base_weights_reaches_the_model(desk, monkeypatch, tmp_path, given, capsys) -> None:
+    calls, load = [], checkpoints.load_model
+    monkeypatch.setattr(checkpoints, "load_model", lambda *words: calls.append(words) or load(*words))
+    base = tmp_path / "base.pth"
+    if given:
+        assert main([*desk.words(), "--base", str(base)]) == 3
+        assert "base.pth does not exist" in capsys.readouterr().err and calls == []
+        base.write_bytes(b"not read")
+    assert main([*desk.words(), *(["--base", str(base)] if given else [])]) == 0
+    assert [words[2:] for words in calls] == [(base,) if given else ()]

@@ -6,10 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine_doubles import tiny_backbone
+import numpy as np
+
+from engine_doubles import EchoBackbone, EchoModel, tiny_backbone
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_MEAN, SAM_STD, SamBackbone, build_sam_modules
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from torchvision_guard import ensure_torchvision_importable
 
 ensure_torchvision_importable()
@@ -211,3 +215,24 @@ def test_a_compact_checkpoint_of_the_first_version_gets_its_own_encoder():
     now = SamBackbone("sam-compact").sam.image_encoder
     assert hasattr(first, "stages") and not hasattr(first, "trunk")
     assert hasattr(now, "trunk") and not hasattr(now, "stages")
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (30, 64), (17, 90)])
+def test_medsam_sees_whole_slices_squashed_and_its_mask_comes_back_to_the_voxel(shape):
+    """The echo finds what is bright: a lesion of a slice of any shape and spacing, exactly where it lies."""
+    made = EchoModel()
+    made.backbone.name = "medsam-vit-b"
+    type_of = type("Squashed", (EchoBackbone,), {"keeps_aspect": SamBackbone.keeps_aspect})
+    made.backbone.__class__ = type_of
+    segmenter = Segmenter(made, "cpu")
+    box = segmenter.letterbox(shape, (3.0, 0.5))
+    assert box.valid == (64, 64) and not box.keep_aspect
+    assert SamBackbone.keeps_aspect.fget(tiny_backbone())
+    image = np.zeros(shape, np.float32)
+    mask = np.zeros(shape, np.uint8)
+    mask[shape[0] // 3 : shape[0] // 3 * 2, shape[1] // 4 : shape[1] // 2] = 1
+    image[mask > 0] = 100
+    support = SupportSet((SupportPair(image, mask[None], (3.0, 0.5), (0, 100), "a:0", 0),), ("lesion",))
+    found = segmenter.segment(image[None], support, (0, 100), (3.0, 0.5)).masks()[0, 0]
+    both = 2 * (found & mask).sum() / (found.sum() + mask.sum())
+    assert both > 0.97 and abs(np.argwhere(found).mean(0) - np.argwhere(mask).mean(0)).max() < 0.3

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_config
 from optional_packages import needs_sam2
+from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.networks.checkpoints import (
     check_official,
@@ -165,3 +166,28 @@ def test_garbage_in_place_of_official_weights_is_a_sentence(tmp_path, content) -
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match="not a file of tensors and was not executed|something else"):
         read_official(tmp_path / "x.pth")
+
+
+def test_base_weights_imported_under_any_name_are_found_by_their_hash(release, tmp_path, monkeypatch, capsys) -> None:
+    """As with weights whose publisher states no hash: the import records the hash of the file."""
+    monkeypatch.setitem(official_shapes(), "sam-compact", summary_of(release.official))
+    release.entries[0] = {"name": "ours", "kind": "backbone", "file": "any.pth", "fits": "sam-compact"}
+    release.write()
+    release.fetch("prompts")
+    with pytest.raises(CheckpointError, match="are not in the registry") as caught:
+        load_model("prompts")
+    assert caught.value.remedy == Remedy(kind=RemedyKind.GIVE_BASE, model="official")
+    assert main(["models", "import", str(release.base), "--as", "ours"]) == 0
+    assert same(load_model("prompts")[0], release.model)
+    assert load_base("ours").sha256 == load_base(release.base, "sam-compact").sha256 == sha256(release.base)
+    assert load_base(release.base, "sam-compact").name == "ours"
+    with pytest.raises(CheckpointError, match="'ours' has the weights of sam-compact, not of sam-vit-b"):
+        load_base("ours", "sam-vit-b")
+    capsys.readouterr()
+
+
+def test_a_file_of_base_weights_must_be_those_of_the_backbone(release) -> None:
+    with pytest.raises(CheckpointError, match="not the tensors of 'sam-vit-b'.* give its official file"):
+        load_base(release.base, "sam-vit-b")
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_base(release.base.with_name("gone.pth"), "sam-vit-b")

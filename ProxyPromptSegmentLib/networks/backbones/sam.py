@@ -24,6 +24,7 @@ VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
     "sam-vit-h": (1280, 32, 16, (7, 15, 23, 31)),
     "medsam-vit-b": (768, 12, 12, (2, 5, 8, 11)),
 }
+MEDSAM_NAME = "medsam-vit-b"
 COMPACT_NAME = "sam-compact"
 FIRST_COMPACT_SIZE = 128  # pixels; up to it, the encoder is the first version's, trained from scratch
 SAM_NAMES = (*VIT_SIZES, COMPACT_NAME)
@@ -37,7 +38,7 @@ def _normalisation(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and standard deviation, ``(3, 1, 1)`` each, for images in 0..1."""
     mean: tuple[float, ...] = (0.5,) * 3
     std: tuple[float, ...] = (0.25,) * 3
-    if name == "medsam-vit-b":
+    if name == MEDSAM_NAME:
         mean, std = (0.0,) * 3, (1.0,) * 3
     elif name in VIT_SIZES:
         mean = tuple(value / 255 for value in SAM_MEAN)
@@ -123,10 +124,7 @@ class SamBackbone(nn.Module):
         grid: Side of the feature grid.
         channels: Channels of the embedding.
         sam: The package's own module, whose state dict is the official checkpoint's.
-        keeps_aspect: Images are letterboxed.
     """
-
-    keeps_aspect = True
 
     def __init__(self, name: str, compact: dict[str, Any] | None = None) -> None:
         """Build the modules with random weights; `checkpoints` fills them."""
@@ -139,6 +137,11 @@ class SamBackbone(nn.Module):
         mean, std = _normalisation(name)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
+
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether images are letterboxed; MedSAM was trained on images squashed to a square."""
+        return self.name != MEDSAM_NAME
 
     def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
         """Embed images.
