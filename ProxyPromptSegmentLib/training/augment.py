@@ -20,6 +20,7 @@ def random_affine(
     zoom: tuple[float, float] = (0.75, 1.5),
     shift: float = 0.1,
     flip: torch.Tensor | None = None,
+    middle: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotate, zoom (with some anisotropy), shift and mirror each image independently.
 
@@ -31,6 +32,8 @@ def random_affine(
         zoom: Smallest and largest magnification, drawn on a log scale.
         shift: Largest shift, as a share of the side.
         flip: Which images may be mirrored left to right, bool ``(B,)``.
+        middle: The point that rotation and zoom leave in place, x and y in -1..1 over the square, ``(B, 2)``; by
+            default its centre.
 
     Returns:
         Images, and masks thresholded at one half.
@@ -46,9 +49,11 @@ def random_affine(
     cos, sin = torch.cos(angle), torch.sin(angle)
     row_x = torch.stack([cos * sx * mirror, -sin * sy, _uniform(generator, count, -2 * shift, 2 * shift)], dim=1)
     row_y = torch.stack([sin * sx * mirror, cos * sy, _uniform(generator, count, -2 * shift, 2 * shift)], dim=1)
-    grid = functional.affine_grid(
-        torch.stack([row_x, row_y], dim=1), list(images.shape[:1]) + [1, *images.shape[2:]], align_corners=False
-    )
+    matrix = torch.stack([row_x, row_y], dim=1)
+    if middle is not None:
+        turned = (matrix[:, :, :2] @ middle.unsqueeze(2))[:, :, 0]
+        matrix = torch.cat([matrix[:, :, :2], (matrix[:, :, 2] + middle - turned).unsqueeze(2)], dim=2)
+    grid = functional.affine_grid(matrix, list(images.shape[:1]) + [1, *images.shape[2:]], align_corners=False)
     moved = functional.grid_sample(
         torch.cat([images, masks], dim=1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
@@ -56,11 +61,23 @@ def random_affine(
     return moved[:, :frames], (moved[:, frames:] > 0.5).float()
 
 
+def middle_of(content: torch.Tensor) -> torch.Tensor:
+    """Return the centre of what is not padding, bool ``(B, 1, h, w)``, as x and y in -1..1 over the square, (B, 2)."""
+    height, width = content.shape[-2:]
+    rows, columns = content.any(3).sum((1, 2)), content.any(2).sum((1, 2))
+    return torch.stack([columns / width - 1, rows / height - 1], dim=1).float()
+
+
+def valid_positions(content: torch.Tensor, grid: int) -> torch.Tensor:
+    """Return the positions of a grid, bool ``(B, g, g)``, that show any of the pixels ``(B, 1, s, s)`` of an image."""
+    return functional.max_pool2d(content.float(), content.shape[-1] // grid)[:, 0] > 0
+
+
 def random_intensity(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Apply gamma, contrast, a smooth bias field, blur and noise; values stay in 0..1.
 
     Args:
-        images: ``(B, 1, h, w)`` in 0..1.
+        images: ``(B, 1, h, w)`` in 0..1, or ``(B, 3, h, w)``, whose channels change alike but for the noise.
         generator: Source of chance.
     """
     count, _, height, width = images.shape

@@ -15,13 +15,13 @@ import torch
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt, has_memory
-from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
+from ProxyPromptSegmentLib.training.augment import middle_of, random_affine, random_intensity, valid_positions
 from ProxyPromptSegmentLib.training.losses import prediction_loss
 from ProxyPromptSegmentLib.training.recipe import ClipRecipe, Recipe
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-    from ProxyPromptSegmentLib.training.episodes import TaskPool
+    from ProxyPromptSegmentLib.training.pools import TaskPool
 
 SUPPORTS_PER_TASK = 3
 LARGEST_STRIDE = 2
@@ -38,13 +38,15 @@ class ClipEpisode:
     """The data of one training step on clips.
 
     Attributes:
-        frames: ``(B, T, size, size)`` in 0..1, one channel.
+        frames: ``(B, T, 1, size, size)`` in 0..1, or ``(B, T, 3, size, size)`` for colour.
         truth: Masks of the single object of each clip, ``(B, T, size, size)``.
         images: Support images, ``(S, 3, size, size)``.
         masks: Their masks, ``(S, 1, size, size)``.
         chosen: Indices of the supports of each clip, ``(B, k)``; never of the same patient.
         related: Clips whose supports show their own task, bool ``(B,)``; the others have an empty truth.
         begin: `PROXY`, `OWN_MASK` or `SUPPORT_MASK`.
+        content: Pixels of each clip and then of each support that are not padding, bool ``(B + S, 1, size, size)``;
+            None if all are.
     """
 
     frames: torch.Tensor
@@ -54,6 +56,7 @@ class ClipEpisode:
     chosen: torch.Tensor
     related: torch.Tensor
     begin: str = PROXY
+    content: torch.Tensor | None = None
 
 
 class ClipSampler:
@@ -102,8 +105,8 @@ class ClipSampler:
         """Draw the clips of a step."""
         rng = np.random.default_rng((self.seed, step, 2))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        clips: list[tuple[torch.Tensor, torch.Tensor]] = []
-        supports: list[tuple[torch.Tensor, torch.Tensor]] = []
+        clips: list[_Pictures] = []
+        supports: list[_Pictures] = []
         flip_clips: list[bool] = []
         flip_supports: list[bool] = []
         task_of_clip: list[int] = []
@@ -116,20 +119,8 @@ class ClipSampler:
             flip_supports += [pool.task.flip] * len(others)
             task_of_clip += [number] * len(mine)
             task_of_support += [number] * len(others)
-        frames, truth = random_affine(
-            torch.stack([images for images, _ in clips]),
-            torch.stack([masks for _, masks in clips]),
-            chance,
-            zoom=self.zoom,
-            flip=torch.tensor(flip_clips),
-        )
-        images, masks = random_affine(
-            torch.stack([image for image, _ in supports]),
-            torch.stack([mask for _, mask in supports]),
-            chance,
-            zoom=self.zoom,
-            flip=torch.tensor(flip_supports),
-        )
+        frames, truth, inside = _moved(clips, flip_clips, self.zoom, chance)
+        images, masks, inside_supports = _moved(supports, flip_supports, self.zoom, chance)
         chosen, related = self._choose(np.array(task_of_clip), np.array(task_of_support), rng)
         begin = PROXY
         if rng.random() < self.recipe.given:
@@ -139,22 +130,25 @@ class ClipSampler:
                 drawn = [
                     made_clip(self.pools[int(rng.integers(len(self.pools)))], self.recipe.frames, rng) for _ in clips
                 ]
-                frames = torch.stack([images for images, _ in drawn])
-                truth = torch.stack([masks for _, masks in drawn])
+                frames, truth, inside = _moved(drawn, None, self.zoom, chance)
         truth = truth if begin == OWN_MASK else truth * related.view(-1, 1, 1, 1)
+        content = torch.cat([inside, inside_supports])
+        frames = _varied_intensity(frames, chance) * inside.unsqueeze(1)
+        images = (_varied_intensity(images, chance) * inside_supports.unsqueeze(1))[:, 0]
         return ClipEpisode(
-            frames=random_intensity(frames, chance),
+            frames=frames,
             truth=truth,
-            images=random_intensity(images, chance).expand(-1, 3, -1, -1),
+            images=images.expand(-1, 3, -1, -1),
             masks=masks,
             chosen=chosen,
             related=related,
             begin=begin,
+            content=None if bool(content.all()) else content,
         )
 
     def _draw_task(
         self, pool: TaskPool, count: int, rng: np.random.Generator
-    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[tuple[torch.Tensor, torch.Tensor]]]:
+    ) -> tuple[list[_Pictures], list[_Pictures]]:
         """Draw clips and supports of one task, from distinct patients and of one object."""
         target = int(rng.integers(pool.masks.shape[1]))
         patients = pool.patients.numpy()
@@ -164,13 +158,14 @@ class ClipSampler:
         clips = []
         for patient in chosen:
             index = self._window(np.flatnonzero(patients == patient), rng)
-            clips.append((pool.images[index].float() / 255, pool.masks[index, target].float()))
+            clips.append(_Pictures(pool.pictures(index), pool.masks[index, target].float(), pool.content(index[:1])[0]))
         supports = []
         for patient in [p for p in order if p not in chosen][:SUPPORTS_PER_TASK]:
             mine = np.flatnonzero(patients == patient)
             marked = mine[pool.masks[mine, target].flatten(1).any(1).numpy()]
             pick = int(rng.choice(marked if len(marked) else mine))
-            supports.append((pool.images[pick : pick + 1].float() / 255, pool.masks[pick : pick + 1, target].float()))
+            mask = pool.masks[pick : pick + 1, target].float()
+            supports.append(_Pictures(pool.pictures([pick]), mask, pool.content([pick])[0]))
         return clips, supports
 
     def _window(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -195,7 +190,41 @@ class ClipSampler:
         return torch.from_numpy(chosen), torch.from_numpy(related)
 
 
-def made_clip(pool: TaskPool, frames: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures of one clip or support: images ``(T, C, h, w)``, masks ``(T, h, w)``, and what is no padding."""
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    content: torch.Tensor
+
+
+def _moved(
+    parts: list[_Pictures], flip: list[bool] | None, zoom: tuple[float, float], chance: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Move the pictures of each part together; None leaves them in place.
+
+    Returns:
+        Images ``(B, T, C, h, w)``, masks ``(B, T, h, w)``, and pixels that are not padding, ``(B, 1, h, w)``.
+    """
+    channels = max(part.images.shape[1] for part in parts)
+    images = torch.stack([part.images.expand(-1, channels, -1, -1) for part in parts])
+    masks = torch.stack([part.masks for part in parts])
+    content = torch.stack([part.content for part in parts])
+    if flip is not None:
+        flat, masks = random_affine(
+            images.flatten(1, 2), masks, chance, zoom=zoom, flip=torch.tensor(flip), middle=middle_of(content)
+        )
+        images = flat.unflatten(1, images.shape[1:3])
+    return images * content.unsqueeze(1), masks * content, content
+
+
+def _varied_intensity(frames: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+    """Change the intensities of the pictures ``(B, T, C, h, w)`` of each part alike, but for the noise."""
+    return random_intensity(frames.flatten(1, 2), chance).unflatten(1, frames.shape[1:3])
+
+
+def made_clip(pool: TaskPool, frames: int, rng: np.random.Generator) -> _Pictures:
     """Synthesise a clip from one moving picture, with an arbitrary mask: an object, a disc, or nothing.
 
     In real clips a given mask always marks the only object of the modality, so a network could ignore it.
@@ -206,14 +235,14 @@ def made_clip(pool: TaskPool, frames: int, rng: np.random.Generator) -> tuple[to
         rng: Source of chance.
 
     Returns:
-        Frames in 0..1 and masks, ``(T, size, size)`` each.
+        Frames in 0..1, ``(T, C, size, size)``, their masks, and which pixels are not padding: all.
     """
     chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
     pick = int(rng.integers(len(pool.images)))
-    image = pool.images[pick].float() / 255
+    image = pool.pictures([pick])
     size = image.shape[-1]
     kind = rng.random()
-    mask = torch.zeros_like(image)
+    mask = torch.zeros(size, size)
     if kind < MADE_OBJECT:
         mask = pool.masks[pick, int(rng.integers(pool.masks.shape[1]))].float()
     elif kind < MADE_OBJECT + MADE_DISC:
@@ -222,18 +251,18 @@ def made_clip(pool: TaskPool, frames: int, rng: np.random.Generator) -> tuple[to
         rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
         mask = (((rows - row) / high) ** 2 + ((columns - column) / wide) ** 2 < 1).float()
     moved, masks = random_affine(
-        image.expand(frames, 1, -1, -1),
+        image.expand(frames, -1, -1, -1),
         mask.expand(frames, 1, -1, -1),
         chance,
         degrees=MADE_DEGREES,
         zoom=MADE_ZOOM,
         shift=MADE_SHIFT,
     )
-    return moved[:, 0], masks[:, 0]
+    return _Pictures(moved, masks[:, 0], torch.ones(1, size, size, dtype=torch.bool))
 
 
 def clip_loss(
-    model: ProxyPromptModel, episode: ClipEpisode, recipe: Recipe, step: int = 0
+    model: ProxyPromptModel, episode: ClipEpisode, recipe: Recipe, step: int = 0, number: int | None = None
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Return the mean loss over the frames of clips, and its parts.
 
@@ -241,15 +270,21 @@ def clip_loss(
         model: A model with a memory.
         episode: The clips.
         recipe: Weights of the loss, dropout of the dense prompt, share of clicks.
-        step: Step number, for parts of the recipe that start later, and as a seed.
+        step: Step number, for parts of the recipe that start later.
+        number: Number of the episode, for random choices; by default that of the step.
     """
     backbone = model.backbone
     if not has_memory(backbone):
         raise UsageError(f"clips are tracked with a memory, which {backbone.name} does not have; choose a SAM 2")
-    rng = np.random.default_rng((recipe.seed, step, 3))
+    rng = np.random.default_rng((recipe.seed, step if number is None else number, 3))
     batch, length = episode.frames.shape[:2]
-    frames = episode.frames.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)
-    everything = backbone.encode(torch.cat([frames, episode.images]))
+    frames = episode.frames.flatten(0, 1).expand(-1, 3, -1, -1)
+    inside, valid = None, None
+    if episode.content is not None:
+        inside = episode.content[:batch]
+        whole = torch.cat([inside.repeat_interleave(length, dim=0), episode.content[batch:]])
+        valid = valid_positions(whole, backbone.grid)
+    everything = backbone.encode(torch.cat([frames, episode.images]), valid)
     count = batch * length
     support_features = everything.select(slice(count, None))
     support = model.generator.prepare(support_features, episode.images, episode.masks)
@@ -273,7 +308,7 @@ def clip_loss(
         if rng.random() < recipe.prompts.clicks:
             prompt = prompt.with_points(click_tokens(model, truth, rng))
         decoded = backbone.decode(features, prompt, bank, time + 1)
-        loss, parts = prediction_loss(decoded, prompt, truth, episode.related, recipe.losses, step)
+        loss, parts = prediction_loss(decoded, prompt, truth, episode.related, recipe.losses, step, inside)
         losses.append(loss)
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value
@@ -287,14 +322,14 @@ def click_tokens(model: ProxyPromptModel, truth: torch.Tensor, rng: np.random.Ge
 
     Args:
         model: The model whose prompt encoder embeds the click.
-        truth: ``(B, 1, size, size)``.
+        truth: ``(B, N, size, size)``.
         rng: Source of chance.
 
     Returns:
-        Prompt tokens ``(B, 1, t, C)``.
+        Prompt tokens ``(B, N, t, C)``.
     """
     points, labels = [], []
-    for mask in truth[:, 0]:
+    for mask in truth.flatten(0, 1):
         inside = mask > 0.5
         wanted = bool(inside.any()) and rng.random() < 0.75
         options = torch.nonzero(inside if wanted else ~inside)
@@ -303,7 +338,8 @@ def click_tokens(model: ProxyPromptModel, truth: torch.Tensor, rng: np.random.Ge
         labels.append([1 if wanted else 0])
     device = truth.device
     position = torch.tensor(points, dtype=torch.float32, device=device)
-    return model.backbone.prompt_points(position, torch.tensor(labels, dtype=torch.int32, device=device)).unsqueeze(1)
+    tokens = model.backbone.prompt_points(position, torch.tensor(labels, dtype=torch.int32, device=device))
+    return tokens.unflatten(0, truth.shape[:2])
 
 
 def _without_history(features: ImageFeatures) -> ImageFeatures:

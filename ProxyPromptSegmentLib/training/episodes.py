@@ -5,69 +5,20 @@ Encoding ``n`` images once and using each as target and support makes supports a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor, masks_to_tensor
-from ProxyPromptSegmentLib.training.augment import random_affine, random_intensity
-from ProxyPromptSegmentLib.training.recipe import EpisodeRecipe, TaskRecipe
+from ProxyPromptSegmentLib.training.augment import middle_of, random_affine, random_intensity
+from ProxyPromptSegmentLib.training.pools import TaskPool, build_pool
+from ProxyPromptSegmentLib.training.recipe import EpisodeRecipe
 
+__all__ = ["Episode", "EpisodeSampler", "TaskPool", "build_pool", "varied"]
 
-@dataclass(frozen=True, kw_only=True)
-class TaskPool:
-    """All training slices of one data set, at the network's size.
-
-    Attributes:
-        task: The settings of the data set in the recipe.
-        images: uint8 ``(M, size, size)``.
-        masks: bool ``(M, N, size, size)``.
-        patients: Index of the patient of each slice, ``(M,)``.
-        objects: Names of the ``N`` objects, in addition to which unions are drawn.
-    """
-
-    task: TaskRecipe
-    images: torch.Tensor
-    masks: torch.Tensor
-    patients: torch.Tensor
-    objects: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the data set."""
-        return self.task.dataset
-
-
-def build_pool(task: TaskRecipe, cases: list[Case], size: int) -> TaskPool:
-    """Build a pool from cases, with the slices at the network's size.
-
-    Raises:
-        InputError: If there is no case.
-    """
-    if not cases:
-        raise InputError(
-            f"there is no case of {task.dataset} to train on (its split may be for testing only); leave it out of the "
-            "recipe, or give a data folder that has some."
-        )
-    images, masks, patients = [], [], []
-    index = {patient: number for number, patient in enumerate(sorted({case.patient for case in cases}))}
-    for case in cases:
-        box = Letterbox(size, (case.images.shape[1], case.images.shape[2]))
-        gray = images_to_tensor(case.images, intensity_window(case.images), box)[:, :1]
-        images.append((gray[:, 0] * 255).round().to(torch.uint8))
-        masks.append(masks_to_tensor(case.masks, box) > 0.5)
-        patients.append(torch.full((case.images.shape[0],), index[case.patient]))
-    return TaskPool(
-        task=task,
-        images=torch.cat(images),
-        masks=torch.cat(masks),
-        patients=torch.cat(patients),
-        objects=cases[0].objects,
-    )
+DEPTH_SHARE, DEPTH_NOISE = 0.7, 0.04  # of steps in which the position of slices is known, and how exactly
 
 
 @dataclass(kw_only=True)
@@ -75,11 +26,14 @@ class Episode:
     """The data of one training step on single images.
 
     Attributes:
-        images: ``(B, 3, size, size)`` in 0..1.
-        masks: Masks of the images as supports, one object each, ``(B, 1, size, size)``.
-        truth: Reference masks of the images as targets, ``(B, 1, size, size)``.
-        chosen: Indices of the supports of each target, ``(B, k)``; never an image of the same patient.
-        related: Targets whose supports show their own task, bool ``(B,)``.
+        images: ``(B, 3, size, size)`` in 0..1; the first ``T`` are targets.
+        masks: Masks of the images as supports, ``N`` objects each, ``(B, N, size, size)``.
+        truth: Reference masks of the targets, ``(T, N, size, size)``.
+        chosen: Indices of the supports of each target, ``(T, k)``; never an image of the same patient.
+        related: Targets whose supports show their own task, bool ``(T,)``.
+        content: Pixels that are not padding, bool ``(B, 1, size, size)``; None if all are.
+        depth: Position of each image along its volume, ``(B,)``; None if it is not used.
+        apart: Whether targets are not supports; otherwise every image is both.
     """
 
     images: torch.Tensor
@@ -87,6 +41,45 @@ class Episode:
     truth: torch.Tensor
     chosen: torch.Tensor
     related: torch.Tensor
+    content: torch.Tensor | None = None
+    depth: torch.Tensor | None = None
+    apart: bool = False
+
+
+def varied(
+    pictures: Sequence[torch.Tensor],
+    masks: torch.Tensor,
+    content: torch.Tensor,
+    flip: torch.Tensor,
+    zoom: tuple[float, float],
+    chance: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augment images and masks; the padding stays where it is, and black, as in use.
+
+    Args:
+        pictures: Images of one data set each, ``(n, 1 or 3, size, size)``.
+        masks: ``(B, N, size, size)``.
+        content: Pixels that are not padding, bool ``(B, 1, size, size)``.
+        flip: Which images may be mirrored, bool ``(B,)``.
+        zoom: Smallest and largest magnification.
+        chance: Source of chance.
+
+    Returns:
+        Images, ``(B, 3, size, size)``, or with one channel if none has colour, and masks.
+    """
+    channels = max(part.shape[1] for part in pictures)
+    joined = torch.cat([part.expand(-1, channels, -1, -1) for part in pictures])
+    joined, mask = random_affine(joined, masks, chance, zoom=zoom, flip=flip, middle=middle_of(content))
+    return random_intensity(joined, chance) * content, mask * content
+
+
+def known_depth(depth: torch.Tensor, seed: tuple[int, ...]) -> torch.Tensor | None:
+    """Return the positions of slices along their volumes, not quite exact and in most steps; None in the others."""
+    rng = np.random.default_rng(seed)
+    if not bool(depth.any()) or rng.random() >= DEPTH_SHARE:
+        return None
+    noise = torch.from_numpy(rng.normal(0, DEPTH_NOISE, len(depth)).astype(np.float32))
+    return torch.where(depth == 0, depth, depth + noise)
 
 
 def _check_pool(pool: TaskPool) -> None:
@@ -142,17 +135,17 @@ class EpisodeSampler:
         """Draw the episode of a step."""
         rng = np.random.default_rng((self.seed, step))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        images, masks, task, flip = [], [], [], []
+        images, masks, content, depth, task, flip = [], [], [], [], [], []
         for number, pool in enumerate(self.pools):
             chosen, mask = self._draw_pool(pool, self._unions[number], rng)
-            images.append(pool.images[chosen].float().unsqueeze(1) / 255)
+            images.append(pool.pictures(chosen))
             masks.append(mask)
+            content.append(pool.content(chosen))
+            depth.append(pool.depths(chosen))
             task += [number] * len(chosen)
             flip += [pool.task.flip] * len(chosen)
-        joined, mask = random_affine(
-            torch.cat(images), torch.cat(masks), chance, zoom=self.zoom, flip=torch.tensor(flip)
-        )
-        joined = random_intensity(joined, chance)
+        inside = torch.cat(content)
+        joined, mask = varied(images, torch.cat(masks), inside, torch.tensor(flip), self.zoom, chance)
         empty_tasks = rng.random(len(self.pools)) < self.recipe.emptied
         for position, number in enumerate(task):
             if empty_tasks[number]:
@@ -165,6 +158,8 @@ class EpisodeSampler:
             truth=truth,
             chosen=torch.from_numpy(picked),
             related=torch.from_numpy(related),
+            content=None if bool(inside.all()) else inside,
+            depth=known_depth(torch.cat(depth), (self.seed, step, 5)),
         )
 
     def _draw_pool(

@@ -110,9 +110,10 @@ def fake_training(monkeypatch):
     """A training of ten steps of six seconds; ``at`` is the step at which SIGINT comes."""
     plan = {"at": None, "calls": []}
 
-    def train(recipe_file, data, out, device, threads, minutes, cancel: CancelToken, on_step, initial) -> Path:
-        plan["calls"].append((recipe_file, data, out, device, threads, minutes))
+    def train(recipe, data, out, device, threads, cancel: CancelToken, on_step, initial, base, on_start) -> Path:
+        plan["calls"].append((recipe, data, out, device, threads, base))
         out.mkdir(exist_ok=True)
+        on_start("everything is trained", recipe.steps)
         for step in range(1, 11):
             on_step(TrainState(step, 6.0 * step), {"loss": 1 / step})
             if step == plan["at"]:
@@ -134,8 +135,11 @@ def _train(tmp_path: Path, recipe: object, *more: str) -> list[str]:
 
 def test_training_passes_its_options_on_and_names_the_checkpoint(tmp_path, recipe, fake_training, capsys) -> None:
     assert main(_train(tmp_path, recipe, "--minutes", "1", "--threads", "2", "--progress")) == 0
-    assert fake_training["calls"] == [(recipe, tmp_path, tmp_path / "run", "cpu", 2, 1.0)]
+    ((trained, *rest),) = fake_training["calls"]
+    assert (trained.name, trained.minutes) == ("mine", 1.0)
+    assert rest == [tmp_path, tmp_path / "run", "cpu", 2, None]
     said = capsys.readouterr()
+    assert "everything is trained" in said.out
     assert "mine.safetensors" in said.out
     assert "second 60 of 60" in said.err
     assert "loss" in said.err
@@ -159,7 +163,15 @@ def test_ctrl_c_in_a_training_says_how_to_go_on(tmp_path, recipe, fake_training,
         ("mine.json", ["--minutes", "0"], 2, "--minutes"),
         ("mine.json", ["--threads", "0"], 2, "--threads"),
         ("mine.json", ["--data", "nowhere"], 3, "does not exist"),
-        ("mine.json", ["--base", "a.safetensors"], 2, "--base is for SAM 2 on clips"),
+        ("mine.json", ["--base", "a.safetensors"], 2, "--base is for official backbones and for SAM 2 on clips"),
+        ("mine.json", ["--steps", "0"], 2, "--steps"),
+        ("mine.json", ["--steps", "3", "--minutes", "1"], 2, "give one of them"),
+        (
+            "mine.json",
+            ["--backbone", "sam-vit-b", "--base", "gone.pth"],
+            3,
+            "--base checkpoint gone.pth does not exist",
+        ),
     ],
 )
 def test_a_training_that_cannot_begin_says_why(
@@ -178,7 +190,43 @@ def test_a_recipe_that_comes_with_the_program_is_found_by_name(tmp_path, fake_tr
 
     monkeypatch.setattr(train, "recipes_folder", lambda: tmp_path)
     assert main(_train(tmp_path, "mine")) == 0
-    assert fake_training["calls"][0][0] == recipe
+    assert fake_training["calls"][0][0].name == "mine"
+
+
+def test_steps_count_instead_of_the_time_and_backbone_and_name_may_be_others(
+    tmp_path, recipe, fake_training, capsys
+) -> None:
+    more = ["--steps", "10", "--backbone", "sam-vit-b", "--name", "ours", "--progress"]
+    assert main(_train(tmp_path, recipe, *more)) == 0
+    trained = fake_training["calls"][0][0]
+    assert (trained.steps, trained.backbone, trained.name) == (10, "sam-vit-b", "ours")
+    assert "step 10 of 10" in capsys.readouterr().err
+    fake_training["at"] = 4
+    assert main(_train(tmp_path, recipe, *more)) == 130
+    assert "6 steps left" in capsys.readouterr().err
+    assert main(_train(tmp_path, "memory", "--steps", "3")) == 2
+    assert "--steps is for recipes without 'training'" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_is_a_sentence_and_exit_8(tmp_path, recipe, monkeypatch, capsys) -> None:
+    """As CUDA says it, as a processor's allocator does, and as Python does."""
+    for error in (RuntimeError("CUDA out of memory. Tried to allocate"), MemoryError(),
+                  RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")):  # fmt: skip
+
+        def train(*_words, error=error):
+            raise error
+
+        monkeypatch.setattr(training, "train_recipe", train)
+        assert main(_train(tmp_path, recipe)) == 8
+        said = capsys.readouterr().err
+        assert "does not fit into the memory of cpu; draw fewer images (per_step, targets)" in said
+        assert "internal error" not in said
+
+    def broken(*_words):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(training, "train_recipe", broken)
+    assert main(_train(tmp_path, recipe)) == 1
 
 
 def test_a_checkpoint_of_unknown_origin_is_not_overwritten_by_a_training(

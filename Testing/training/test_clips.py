@@ -71,9 +71,9 @@ def test_frames_are_of_one_patient_in_order_and_supports_are_of_others(no_augmen
     source, directions, gaps, begins, related = sampler(), set(), set(), set(), set()
     for step in range(60):
         episode = source.draw(step)
-        task, patient, time = levels(episode.frames)
+        task, patient, time = levels(episode.frames[:, :, 0])
         support_task, support_patient, _ = levels(episode.images[:, 0])
-        assert episode.frames.shape == episode.truth.shape == (3, FRAMES, SIZE, SIZE)
+        assert episode.frames[:, :, 0].shape == episode.truth.shape == (3, FRAMES, SIZE, SIZE)
         begins.add(episode.begin)
         for clip in range(3):
             assert len(set(patient[clip])) == 1
@@ -105,7 +105,8 @@ def test_augmentation_moves_the_frames_of_a_clip_together():
 def test_a_made_clip_follows_whatever_was_marked_and_sometimes_nothing():
     source, rng, kinds = pool("first"), np.random.default_rng(0), {"empty": 0, "object": 0, "disc": 0}
     for _ in range(60):
-        frames, masks = made_clip(source, FRAMES, rng)
+        made = made_clip(source, FRAMES, rng)
+        frames, masks = made.images[:, 0], made.masks
         assert frames.shape == masks.shape == (FRAMES, SIZE, SIZE)
         assert len({bool(mask.any()) for mask in masks}) == 1
         if not masks.any():

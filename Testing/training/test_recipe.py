@@ -25,7 +25,7 @@ def test_a_recipe_is_read_from_json_and_mistakes_in_it_are_named(tmp_path):
     path.write_text(json.dumps({"name": "x", "tasks": [{"dataset": "made", "per_step": 3}], "minutes": 2}))
     assert read_recipe(path) == Recipe(name="x", tasks=(TaskRecipe(dataset="made", per_step=3),), minutes=2)
     for text, sentence in (
-        ('{"name": "x", "speed": 1}', "unknown keys: speed; known are backbone"),
+        ('{"name": "x", "speed": 1}', "unknown keys: speed; known are accumulate"),
         ('{"minutes": 1}', "is invalid: name is missing"),
         ('{"name": "x", "tasks": [{"set": "made"}]}', "is invalid.*set"),
         ('{"name": "x", "minutes": "50"}', 'minutes is "50"; it must be a number'),

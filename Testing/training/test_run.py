@@ -28,8 +28,8 @@ def made_case(patient):
 @pytest.mark.parametrize(("patients", "supports"), [(3, 3), (6, 4)])
 def test_a_data_set_with_few_patients_is_validated_with_as_many_supports_as_it_has(monkeypatch, patients, supports):
     cases = [made_case(f"patient {n}") for n in range(patients + 1)]
-    monkeypatch.setattr(module, "load_dataset", lambda root, name: cases)
-    monkeypatch.setattr(module, "split", lambda cases, name: Split(train=cases[1:], validation=cases[:1], test=[]))
+    parts = Split(train=cases[1:], validation=cases[:1], test=[])
+    monkeypatch.setattr(module, "load_parts", lambda root, name: parts)
     asked = []
     draw = module.draw_supports
     monkeypatch.setattr(module, "draw_supports", lambda *words, **more: asked.append(words[2]) or draw(*words, **more))
@@ -52,7 +52,6 @@ def test_the_score_is_the_mean_dice_of_the_validation_cases(monkeypatch):
     train = [seen_case(f"patient {n}", 20) for n in range(3)]
     seen = [seen_case("whole", 20), seen_case("half", 10)]
     parts = Split(train=train, validation=seen, test=[seen_case("test", 1)])
-    monkeypatch.setattr(module, "load_dataset", lambda root, name: [])
-    monkeypatch.setattr(module, "split", lambda cases, name: parts)
+    monkeypatch.setattr(module, "load_parts", lambda root, name: parts)
     score = module.validator(Recipe(name="test", tasks=(TaskRecipe(dataset="made", per_step=2),)), None, "cpu")
     assert score(EchoModel()) == {"made square": pytest.approx((1 + 2 * 200 / (400 + 200)) / 2, abs=1e-4)}

@@ -51,8 +51,8 @@ def made_cases(count=5, side=64):
 @pytest.fixture
 def data(monkeypatch, tmp_path):
     """Synthetic cases in the place of a data set."""
-    monkeypatch.setattr(module, "load_dataset", lambda root, name: made_cases())
-    monkeypatch.setattr(module, "split", lambda cases, name: Split(train=cases[:4], validation=[], test=cases[4:]))
+    cases = made_cases()
+    monkeypatch.setattr(module, "load_parts", lambda root, name: Split(train=cases[:4], validation=[], test=cases[4:]))
     return tmp_path / "no data"
 
 
@@ -340,7 +340,7 @@ def official(monkeypatch):
 
     monkeypatch.setattr(module, "build_model", build)
     weights = OfficialWeights(name="sam-vit-b", sha256="AB" * 32, tensors=tensors)
-    monkeypatch.setattr(module, "load_base", lambda name: {"sam-vit-b": weights}[name])
+    monkeypatch.setattr(module, "load_base", lambda name, backbone: {"sam-vit-b": weights}[name])
     return tensors
 
 
