@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.support.registration.prior import Registered
 if TYPE_CHECKING:
     import torch
 
-USE_POSITION, REGISTER = False, False
+USE_POSITION, REGISTER = False, True
 """Which helps are used unless the user decides otherwise; Docs/results/registration.md has the measurement."""
 
 JOINED_WITH = 0.35

@@ -1,36 +1,42 @@
 """What positions and registered supports change for volumes: the second table of Docs/results/registration.md.
 
     python Testing/benchmarks/volume_helps.py DATA_FOLDER --model sam-compact --weight 0.2 0.35 0.5
+    python Testing/benchmarks/volume_helps.py DATA_FOLDER --weight 0.35 --part test --sets promise12 acdc prostate158
+    python Testing/benchmarks/volume_helps.py DATA_FOLDER --weight 0.35 --foreign
 
 Targets are the validation volumes of PROMISE12 and ACDC, supports K slices of as many training patients, whose volumes
-are registered. Differences are paired by target and draw; intervals are over patients. Settings are chosen here, never
-on test patients.
+are registered. Differences are paired by target and draw; intervals are over patients. Settings are chosen on
+validation patients, never on test patients. With ``--foreign`` the supports show the organ of another set, and the
+table has the share of targets on which something is drawn.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset
-from ProxyPromptSegmentLib.data.splits import split
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.evaluation.broad.supports import slices_with_all
+from ProxyPromptSegmentLib.evaluation.broad.tasks import TEST, VALIDATION, Task, tasks_of
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.imaging.metrics import dice, summarize
 from ProxyPromptSegmentLib.inference.helps import Helps
 from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.support.registration.prior import MarkedStack, register
 from ProxyPromptSegmentLib.support.registration.stack import Stack
 
+ALONE = "registration alone"
 SETS = ("promise12", "acdc")
+FOREIGN = {"promise12": "acdc", "acdc": "promise12"}  # whose organ the supports show instead
 
 
 def depths_of(case: Case) -> np.ndarray:
@@ -47,7 +53,7 @@ def stack_of(case: Case) -> Stack:
 def drawn(pool: list[Case], target: Case, count: int, seed: int) -> list[tuple[Case, int]]:
     """A slice of each of so many patients, with every object."""
     rng = np.random.default_rng([seed, *target.name.encode()])
-    patients = rng.permutation(sorted({case.patient for case in pool}))[:count]
+    patients = rng.permutation(sorted({case.patient for case in pool} - {target.patient}))[:count]
     chosen = []
     for patient in patients:
         cases = [case for case in pool if case.patient == patient]
@@ -77,50 +83,62 @@ def conditions(target: Case, prior: np.ndarray | None, weights: list[float]) -> 
     return made
 
 
-def measure(segmenter: Segmenter, name: str, cases: tuple[list[Case], list[Case]], options: argparse.Namespace) -> None:
-    """Prints a row for each condition of a data set."""
-    pool, targets = cases
+def given(case: Case, index: int) -> SupportPair:
+    """A support slice that knows its position."""
+    pair = pair_of(case, index)
+    object.__setattr__(pair, "depth", float(depths_of(case)[index]))
+    return pair
+
+
+def results(
+    segmenter: Segmenter, pool: list[Case], target: Case, options: argparse.Namespace
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Masks ``(S, N, H, W)`` of each condition and draw of supports, and of the registration alone."""
+    encoded: dict = {}
+    for seed in range(options.draws):
+        chosen = drawn(pool, target, options.supports, seed)
+        objects = chosen[0][0].objects
+        prepared = segmenter.prepare(SupportSet(tuple(given(*one) for one in chosen), objects))
+        prior = None
+        if options.weight:
+            volumes = [MarkedStack(case.name, stack_of(case), case.masks) for case, _ in chosen]
+            prior = register(volumes, stack_of(target)).masks
+            shape = (len(target.images), len(objects), *target.images.shape[1:3])
+            yield ALONE, np.zeros(shape, bool) if prior is None else prior >= 0.5
+        for condition, helps in conditions(target, prior, options.weight).items():
+            yield condition, segmenter.segment(target.images, prepared, encoded=encoded, helps=helps).masks()
+
+
+def measure(segmenter: Segmenter, task: Task, options: argparse.Namespace) -> None:
+    """Prints a row for each condition of a task."""
     scores: dict[str, dict[str, list[list[float]]]] = {}
     missed: dict[str, list[bool]] = {}
-    alone: dict[str, list[list[float]]] = {}
-    for target in targets:
-        encoded: dict = {}
-        for seed in range(options.draws):
-            chosen = drawn(pool, target, options.supports, seed)
-            pairs = []
-            for case, index in chosen:
-                pair = pair_of(case, index)
-                object.__setattr__(pair, "depth", float(depths_of(case)[index]))
-                pairs.append(pair)
-            prepared = segmenter.prepare(SupportSet(tuple(pairs), target.objects))
-            prior = None
-            if options.weight:
-                volumes = [MarkedStack(case.name, stack_of(case), case.masks) for case, _ in chosen]
-                prior = register(volumes, stack_of(target)).masks
-                found = np.zeros(target.masks.shape) if prior is None else prior
-                alone.setdefault(target.patient, []).append(
-                    [dice(target.masks[:, n], found[:, n] >= 0.5) for n in range(found.shape[1])]
-                )
-            for condition, helps in conditions(target, prior, options.weight).items():
-                result = segmenter.segment(target.images, prepared, encoded=encoded, helps=helps)
-                masks = result.masks()
-                each = [dice(target.masks[:, n], masks[:, n]) for n in range(masks.shape[1])]
-                scores.setdefault(condition, {}).setdefault(target.patient, []).append(each)
-                missed.setdefault(condition, []).extend(ends_missed(target.masks, masks))
-        print(f"{name} {target.name} done", file=sys.stderr, flush=True)
+    for target in task.targets:
+        for condition, masks in results(segmenter, task.pool, target, options):
+            each = [dice(target.masks[:, n], masks[:, n]) for n in range(masks.shape[1])]
+            scores.setdefault(condition, {}).setdefault(target.patient, []).append(each)
+            missed.setdefault(condition, []).extend(ends_missed(target.masks, masks))
+        print(f"{task.dataset} {target.name} done", file=sys.stderr, flush=True)
     plain = scores["nothing"]
     for condition, by in scores.items():
         means = np.mean([np.mean(rows, axis=0) for rows in by.values()], axis=0)
-        paired = [np.mean(np.array(rows) - np.array(plain[patient])) for patient, rows in by.items()]
-        change = summarize(paired)
+        change = summarize([np.mean(np.array(rows) - np.array(plain[patient])) for patient, rows in by.items()])
         print(
-            f"| {name} | {condition} | {' / '.join(f'{value:.3f}' for value in means)} | {change.mean:+.3f} "
+            f"| {task.dataset}: {', '.join(task.objects)} | {condition} | "
+            f"{' / '.join(f'{value:.3f}' for value in means)} | {change.mean:+.3f} "
             f"[{change.low:+.3f}, {change.high:+.3f}] | {np.mean(missed[condition]):.2f} |",
             flush=True,
         )
-    if alone:
-        means = np.mean([np.mean(rows, axis=0) for rows in alone.values()], axis=0)
-        print(f"| {name} | registration alone | {' / '.join(f'{value:.3f}' for value in means)} | | |", flush=True)
+
+
+def measure_foreign(segmenter: Segmenter, task: Task, pool: list[Case], options: argparse.Namespace) -> None:
+    """Prints how often something is drawn from supports of another organ."""
+    shares: dict[str, list[float]] = {}
+    for target in task.targets:
+        for condition, masks in results(segmenter, pool, target, options):
+            shares.setdefault(condition, []).append(float(masks.any(axis=(0, 2, 3)).mean()))
+    for condition, drawings in shares.items():
+        print(f"| {task.dataset} | {condition} | {np.mean(drawings):.2f} | | |", flush=True)
 
 
 def main() -> None:
@@ -131,13 +149,21 @@ def main() -> None:
     parser.add_argument("--supports", type=int, default=4, help="K")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--weight", type=float, nargs="*", default=[], help="weights of the registered masks")
+    parser.add_argument("--part", choices=(VALIDATION, TEST), default=VALIDATION)
+    parser.add_argument("--sets", nargs="+", default=SETS)
+    parser.add_argument("--limit", type=int, help="patients of each set")
+    parser.add_argument("--foreign", action="store_true", help="supports of another organ")
     options = parser.parse_args()
     segmenter = load(options.model, "cpu").segmenter
-    print("| set | given beside the images | Dice | change, paired | first and last slices missed |")
+    last = "targets on which something is drawn" if options.foreign else "Dice"
+    print(f"| set | given beside the images | {last} | change, paired | first and last slices missed |")
     print("|---|---|---|---|---|")
-    for name in SETS:
-        parts = split(load_dataset(options.data, name), name)
-        measure(segmenter, name, (parts.train, parts.validation), options)
+    for task in tasks_of(options.data, options.sets, options.part, options.limit):
+        if options.foreign:
+            other = next(tasks_of(options.data, [FOREIGN[task.dataset]], options.part, options.limit))
+            measure_foreign(segmenter, task, other.pool, options)
+        else:
+            measure(segmenter, task, options)
 
 
 if __name__ == "__main__":

@@ -26,15 +26,15 @@ def report_of(desk, capsys, *words):
 
 
 def test_positions_are_used_by_a_model_that_reads_them_if_asked_for(real, capsys) -> None:
-    known, _ = report_of(real, capsys, "--position")
+    known, _ = report_of(real, capsys, "--position", "--no-register")
     assert known["helps"]["position"] is True and known["settings"]["position"] is True
     assert known["helps"]["sentence"] == "Used beside the images: the position of the slices in their volumes."
-    off, _ = report_of(real, capsys, "--no-position")
+    off, _ = report_of(real, capsys, "--no-position", "--no-register")
     assert off["helps"] == {"position": False, "registered": [], "sentence": ""}
 
 
-def test_supports_are_registered_if_asked_for_and_the_report_says_how_that_went(real, capsys) -> None:
-    report, said = report_of(real, capsys, "--register")
+def test_supports_are_registered_unless_that_is_declined_and_the_report_says_how_that_went(real, capsys) -> None:
+    report, said = report_of(real, capsys)
     (one,) = report["helps"]["registered"]
     assert one["support"] == "old"
     assert report["settings"]["register"] is True

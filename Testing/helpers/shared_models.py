@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
 
 SMALL = replace(COMPACT, vim_depth=1, vim_dim=16, bridge_width=32)
-SMALL_SHARED = replace(SMALL, prompt="memory_and_dense", presence=False, kinship=False)
+SMALL_SHARED = replace(SMALL, prompt="memory_and_both")
 
 
 def small_base(seed: int = 0) -> ProxyPromptModel:

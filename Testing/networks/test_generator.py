@@ -30,7 +30,7 @@ WITHOUT_GRADIENT = (
     "backbone.sam.prompt_encoder.point_embeddings.",
     "backbone.sam.prompt_encoder.not_a_point_embed.",
     "backbone.sam.prompt_encoder.no_mask_embed.",
-    "generator.kinship.embed.bias",  # the same for both images, so that their distance does not know it
+    "generator.kinship.",  # fitted on its own, on images that are not augmented
     "backbone.sam.prompt_encoder.mask_downscaling.",
     "generator.depth_scale",  # an episode without positions along a volume
 )

@@ -40,7 +40,7 @@ def test_the_nearest_support_that_is_read_decides():
 
 
 def test_it_never_speaks_for_a_target_and_changes_little_before_training():
-    plain, with_kinship = tiny_model(presence=True), tiny_model(presence=True, kinship=True)
+    plain, with_kinship = tiny_model(presence=True).eval(), tiny_model(presence=True, kinship=True).eval()
     with_kinship.load_state_dict(plain.state_dict(), strict=False)
     images, masks = torch.rand(3, 3, 64, 64), torch.zeros(3, 1, 64, 64)
     masks[..., 20:40, 20:40] = 1
@@ -50,7 +50,9 @@ def test_it_never_speaks_for_a_target_and_changes_little_before_training():
         after = with_kinship.generator.prompt(features, supports).presence
         chosen = torch.tensor([[0, -1], [1, 2], [2, -1]])
         with_kinship.generator.prompt(features, supports, chosen)
+        in_training = with_kinship.train().generator.prompt(features, supports).presence
     assert (after < before).all() and (before - after).max() < 0.1
+    assert torch.equal(in_training, before), "augmented images are not what it was fitted on"
 
 
 def test_kinship_without_presence_is_refused():

@@ -168,7 +168,7 @@ def test_a_checkpoint_from_before_sam2_has_the_first_bridge():
 def test_other_values_are_refused_with_the_allowed_ones():
     with pytest.raises(UsageError, match="memory_bridge is 'conv'; allowed are linear, split4"):
         ProxyPromptConfig(memory_bridge="conv")
-    with pytest.raises(UsageError, match="prompt is 'video'; allowed are .*memory, memory_and_dense"):
+    with pytest.raises(UsageError, match="prompt is 'video'; allowed are .*memory_and_dense, memory_and_both"):
         ProxyPromptConfig(prompt="video")
 
 

@@ -105,7 +105,8 @@ class Sam2Backbone(nn.Module):
             frame: Number of this frame in the order of tracking; memories have smaller ones.
 
         Returns:
-            Logits ``(B, N, 4g, 4g)``, estimated IoU and objectness ``(B, N)``, pointer ``(B, N, C)``.
+            Logits ``(B, N, 4g, 4g)``, estimated IoU and objectness ``(B, N)`` with the prompt's presence added to its logit,
+            and pointer ``(B, N, C)``.
         """
         batch, objects = _shape_of(prompt, memories, features.top.shape[0])
         count = batch * objects
@@ -128,6 +129,8 @@ class Sam2Backbone(nn.Module):
             high_res_features=self._high_res(features, objects),
         )
         presence = score[:, 0] if self.sam2.pred_obj_scores else None
+        if presence is not None and prompt.presence is not None:  # what the supports say, beside what the memories say
+            presence = presence + prompt.presence.flatten().to(presence.dtype)
         there = None
         if presence is not None:
             there = torch.sigmoid(presence) if self.sam2.soft_no_obj_ptr else (presence > 0).to(presence.dtype)

@@ -15,7 +15,7 @@ CHOICES = {
     "positions": ("none", "sam_dense"),
     "inter_object": ("none", "pooled"),
     "selection": ("map", "mean"),
-    "prompt": ("sparse", "dense", "both", "memory", "memory_and_dense"),
+    "prompt": ("sparse", "dense", "both", "memory", "memory_and_dense", "memory_and_both"),
     "memory_bridge": ("linear", "split4"),
 }
 
@@ -48,7 +48,7 @@ class ProxyPromptConfig:
         reduce: How a block halves the tokens.
         positions: Whether the CCM is given SAM's positional encoding.
         prompt: What reaches the decoder: sparse tokens, a dense prompt or both (SAM); tokens for the memory
-            attention, or those and a dense prompt (SAM 2).
+            attention, or those and a dense prompt or both (SAM 2).
         memory_bridge: How SAM 2's memory attention is given the tokens, see `MemoryBridge`.
         mask_prior: Whether the supports' masks are read through the map as well.
         presence: Whether a presence logit is predicted.
@@ -175,8 +175,9 @@ COMPACT_MEMORY = dataclasses.replace(
     merge_keys=False,
     kinship=False,
 )
-# For SAM 2 around the compact SAM's encoder: its generator, whose tokens go into memory attention.
-COMPACT_SHARED = dataclasses.replace(COMPACT, prompt="memory_and_dense", presence=False, kinship=False)
+# For SAM 2 around the compact SAM's encoder: its generator, whose tokens go into memory attention as well. A frame without
+# memories is so segmented as the compact SAM segments it, its presence included.
+COMPACT_SHARED = dataclasses.replace(COMPACT, prompt="memory_and_both")
 PAPER_MEMORY = dataclasses.replace(PAPER, prompt="memory")
 ROBUST_MEMORY = dataclasses.replace(ROBUST, prompt="memory")
 PRESETS = {

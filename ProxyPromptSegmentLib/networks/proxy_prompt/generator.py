@@ -182,10 +182,11 @@ class ProxyPromptGenerator(nn.Module):
             asked = torch.cat([proxy.mean(2), proxy.amax(2), prior.amax(-1, keepdim=True)], dim=-1)
             summary = torch.cat([seen, asked], dim=-1)
             presence = self.presence(summary)[..., 0]
-            if self.kinship is not None:
+            # It is fitted on images as they are, and would take augmented ones for another kind.
+            if self.kinship is not None and not self.training:
                 presence = presence + self._kinship(features, support, chosen).unsqueeze(1)
         return Prompt(
-            sparse=proxy if self.config.prompt in ("sparse", "both") else None,
+            sparse=proxy if self.config.prompt in ("sparse", "both", "memory_and_both") else None,
             dense=dense,
             memory=proxy if self.config.for_memory else None,
             presence=presence,

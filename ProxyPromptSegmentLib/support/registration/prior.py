@@ -23,7 +23,7 @@ FEWEST_SLICES = 3
 PLACED_WITH, DEFORMED_WITH = 0.5, 0.25
 """Margins around the object, as shares of its size, within which it is placed and deformed."""
 
-LEAST_SIMILARITY = 0.05
+LEAST_SIMILARITY = 0.15
 """Local correlation below which support and target do not resemble each other around the object."""
 
 

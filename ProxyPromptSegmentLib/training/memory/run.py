@@ -45,7 +45,7 @@ def model_on(base: BaseModel, metadata: dict) -> ProxyPromptModel:
             f"'{base.name}' is for {config.image_size} pixels, and clips are of {SIDE}; start from a compact SAM "
             f"of {SIDE} pixels"
         )
-    own = dataclasses.replace(config, prompt="memory_and_dense", presence=False, kinship=False)
+    own = dataclasses.replace(config, prompt="memory_and_both")
     model = build_model("sam2-compact", own)
     model.load_state_dict(taken_from(base, model.state_dict()), strict=False)
     return model
