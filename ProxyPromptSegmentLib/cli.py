@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands import demo, evaluate, models, segment, track, train
+from ProxyPromptSegmentLib.commands import adapt, demo, evaluate, models, segment, track, train
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
@@ -36,6 +36,7 @@ getting started:
 exit codes: 0 success, 1 internal error (a bug; please report it), 2 invalid option, 3 unusable image,
   4 unusable support, 5 grids do not match, 6 result cannot be written, 7 unusable model,
   8 unusable device, 9 done, but nothing was found (the result is written, and empty),
+  or an adapted model is not better (and is not kept),
   130 stopped by Ctrl-C (finished slices and frames are kept)
 
 Research use only. Not for diagnosis.
@@ -45,11 +46,12 @@ _COMMANDS = {
     "track": (track, "track objects through a clip or a volume"),
     "demo": (demo, "segment an artificial case in a few seconds, without data"),
     "models": (models, "list, download, verify and publish models and weights"),
+    "adapt": (adapt, "teach a model your own structure from a few annotated cases"),
     "train": (train, "train a model from a recipe"),
     "evaluate": (evaluate, "evaluate a model on public data"),
 }
 
-_UNITS = {"train": "second", "track": "frame"}  # the name of one step in the progress line
+_UNITS = {"train": "second", "track": "frame", "adapt": "step"}  # the name of one step in the progress line
 
 
 class _Parser(argparse.ArgumentParser):

@@ -14,6 +14,8 @@ class RemedyKind(Enum):
 
     ALLOW_HTTP = "allow http"
     """Permit unencrypted addresses, or download ``file`` by hand and import it."""
+    ALLOW_SINGLE = "allow single"
+    """Learn from a single patient, with whom nothing can be tested, or add another patient."""
     CHOOSE_AXIS = "choose axis"
     """Slice the target along another axis."""
     CHOOSE_DEVICE = "choose device"
@@ -22,6 +24,8 @@ class RemedyKind(Enum):
     """Write into another folder."""
     CHOOSE_FRAMES = "choose frames"
     """Choose frames that exist."""
+    CHOOSE_NAME = "choose name"
+    """Give the result another name, or remove what has it."""
     CHOOSE_MODEL = "choose model"
     """Name a model that can segment."""
     CHOOSE_TILES = "choose tiles"

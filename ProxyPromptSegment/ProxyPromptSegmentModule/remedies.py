@@ -14,11 +14,13 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.ALLOW_HTTP: _(
             "The panel uses encrypted connections only: fetch {file} yourself and press “Import file”."
         ),
+        RemedyKind.ALLOW_SINGLE: _("Add a case of another patient."),
         RemedyKind.CHOOSE_AXIS: _("Choose another plane under “Slices along”."),
         RemedyKind.CHOOSE_DEVICE: _("Choose another device under “Device”, such as Automatic."),
         RemedyKind.CHOOSE_FOLDER: _("Choose another folder."),
         RemedyKind.CHOOSE_FRAMES: _("Choose other items of the sequence."),
         RemedyKind.CHOOSE_MODEL: _("Choose another model under “Model”."),
+        RemedyKind.CHOOSE_NAME: _("Give the result another name."),
         RemedyKind.CHOOSE_TILES: _("Choose otherwise under “Tiles”."),
         RemedyKind.CHOOSE_SUPPORT: _(
             "Choose a support that shows the same organ in the same modality and contrast, framed alike; “Suggest for "

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ProxyPromptSegmentLib.commands.checks import refuse_existing
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path
 from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights import registry
@@ -23,6 +25,7 @@ from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.download import Manner
 from ProxyPromptSegmentLib.weights.entry import ModelKind
+from ProxyPromptSegmentLib.weights.own import export, forget, register, says_what_it_is
 from ProxyPromptSegmentLib.weights.publish import publish, release_of_entry, release_of_file
 from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
 from ProxyPromptSegmentLib.wording import size_text
@@ -39,6 +42,8 @@ examples:
       show size and licence, ask for consent, and download; an interrupted download is resumed
   proxyprompt models import E:/weights
       on a machine without a network: import the files that are recognised by their hash
+  proxyprompt models export my-prostate --out my-prostate.safetensors
+      one file with its card; on another machine: proxyprompt models import my-prostate.safetensors
   proxyprompt models verify
   proxyprompt models publish sam-compact --out release
 
@@ -75,8 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     taken = action("import", "import weights from files or folders, recognised by their hash", "progress")
     taken.add_argument("places", nargs="+", type=Path, metavar="FILE|FOLDER", help="files, or folders to search")
     taken.add_argument(
-        "--as", dest="name", metavar="NAME", help="registry entry to import the file as, if the entry has no known hash"
-    )
+        "--as", dest="name", metavar="NAME",
+        help="registry entry to import the file as, if it has no known hash; or another name of an adapted model",
+    )  # fmt: skip
+    given = action("export", "copy a model to one file, from which it can be imported elsewhere")
+    given.add_argument("name", metavar="NAME", help="name of 'proxyprompt models list'")
+    given.add_argument("--out", required=True, type=Path, metavar="FILE", help="new .safetensors file")
     checked = action("verify", "verify the hashes of installed weights", "progress")
     checked.add_argument("names", nargs="*", metavar="NAME", help="entries to verify (default: all installed)")
     removed = action("remove", "remove downloaded or imported weights and partial downloads")
@@ -169,19 +178,28 @@ def _ask(entries: list[ModelEntry], cache: ModelCache, args: argparse.Namespace,
 
 def _import(args: argparse.Namespace, console: Console) -> int:
     cache, entries = ModelCache(), [entry for entry in registry.all_entries() if not entry.embedded]
-    chosen = [(_named(args), args.places[0])] if args.name else []
+    adapted: list[Path] = []
+    if args.name and len(args.places) == 1 and says_what_it_is(args.places[0]):
+        adapted = [args.places[0]]
+    chosen = [(_named(args), args.places[0])] if args.name and not adapted else []
     if not args.name:
         for found in recognise(args.places, entries):
             if found.entry:
                 chosen.append((found.entry, found.path))
+            elif says_what_it_is(found.path):
+                adapted.append(found.path)
             else:
                 console.warn(f"{found.path} does not match any known weights and is skipped.")
-    if not chosen:
+    if not chosen and not adapted:
         raise CheckpointError(
             "none of the known weights were found; files are recognised by their hash, so a damaged file or another "
             "version is not. 'proxyprompt models list NAME' shows size and hash."
         )
     done = []
+    for source in adapted:
+        entry = register(source, args.name or "")
+        done.append({"name": entry.name, "path": str(location(entry)), "sha256": entry.sha256})
+        console.say(f"{entry.name}: {location(entry)}, SHA-256 {entry.sha256}")
     with _stopping(console) as cancel:
         for entry, source in chosen:
             path = cache.take(entry, source, console.progress, cancel)
@@ -215,6 +233,19 @@ def _named(args: argparse.Namespace) -> ModelEntry:
     return entry
 
 
+def _export(args: argparse.Namespace, console: Console) -> int:
+    entry = registry.find(args.name)
+    check_output_path(args.out, (".safetensors",))
+    refuse_existing("--out", args.out, force=False)
+    export(entry, args.out)
+    console.say(f"{entry.name}: {args.out}, {size_text(args.out.stat().st_size)}, SHA-256 {entry.sha256}")
+    if entry.base:
+        console.say(f"It is completed by '{entry.base}', which the other machine needs too.")
+    if args.json:
+        console.result(_json({"name": entry.name, "path": str(args.out), "sha256": entry.sha256}))
+    return EXIT_OK
+
+
 def _verify(args: argparse.Namespace, console: Console) -> int:
     cache = ModelCache()
     entries = [registry.find(name) for name in args.names]
@@ -245,6 +276,7 @@ def _remove(args: argparse.Namespace, console: Console) -> int:
         raise CheckpointError(f"'{embedded[0]}' comes with the program and cannot be removed.")
     for entry in entries:
         freed += cache.remove(entry)
+        forget(entry)
     console.say(f"{size_text(freed)} freed")
     if args.json:
         console.result(_json({"freed_bytes": freed}))
@@ -280,6 +312,7 @@ _ACTIONS = {
     "list": _list,
     "download": _download,
     "import": _import,
+    "export": _export,
     "verify": _verify,
     "remove": _remove,
     "path": _path,

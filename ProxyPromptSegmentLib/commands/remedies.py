@@ -11,11 +11,13 @@ _NETWORK = "Check network, proxy (HTTPS_PROXY) and certificates"
 
 SENTENCES = {
     RemedyKind.ALLOW_HTTP: f"Add --allow-http to use it anyway, {_BY_HAND}",
+    RemedyKind.ALLOW_SINGLE: "Add another patient, or --allow-single to learn from one without a test.",
     RemedyKind.CHOOSE_AXIS: "Choose another --axis, or auto.",
     RemedyKind.CHOOSE_DEVICE: "Choose --device auto or --device cpu.",
     RemedyKind.CHOOSE_FOLDER: "Choose another --out folder.",
     RemedyKind.CHOOSE_FRAMES: "Choose other --frames.",
     RemedyKind.CHOOSE_MODEL: "Choose a model or generator of `proxyprompt models list`.",
+    RemedyKind.CHOOSE_NAME: "Choose another --out name, or --restart to begin again where a state is in the way.",
     RemedyKind.CHOOSE_TILES: "Choose --tiles off for whole slices, or another magnification such as --tiles 2.",
     RemedyKind.CHOOSE_SUPPORT: (
         "Choose a --support that shows the same organ in the same modality and contrast, framed alike."

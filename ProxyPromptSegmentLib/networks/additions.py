@@ -1,7 +1,7 @@
 """What a model stores that grew out of another one: only the tensors that the other does not have.
 
-SAM 2 around the compact SAM's encoder shares its encoder, and whatever else stayed as it was. A file of it names the
-other model by hash, and is completed by that model's tensors.
+SAM 2 around the compact SAM's encoder shares its encoder, and whatever else stayed as it was; so does a model that was
+adapted to a structure. A file of it names the other model by hash, and is completed by that model's tensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ class BaseModel:
     tensors: dict[str, torch.Tensor]
 
     def get(self, name: str) -> torch.Tensor | None:
-        """Return the tensor that stands for one of a SAM 2 model with this name; None if there is none."""
+        """Return the tensor that stands for one of a model on this one, a SAM or a SAM 2; None if there is none."""
+        if name in self.tensors:
+            return self.tensors[name]
+        if not name.startswith("backbone.sam2."):
+            return None
         from ProxyPromptSegmentLib.networks.backbones.sam2_shared import name_in_base
 
         found = name_in_base(name)

@@ -90,7 +90,7 @@ def entry_of(release: Release, address: str = "") -> ModelEntry:
     empty = [key for key in _WORDS if not release.words.get(key)]
     if empty:
         raise CheckpointError(f"{release.checkpoint.name} cannot be published without {', '.join(empty)}.")
-    said = _metadata(release.checkpoint)
+    said = read_metadata(release.checkpoint)
     try:
         kind, backbone = said.get("kind", ModelKind.MODEL.value), said["model"]["backbone"]
         name = release.name or said["name"]
@@ -180,8 +180,12 @@ def _write(path: Path, text: str) -> None:
     path.write_bytes(text.encode("utf-8"))  # the same line endings everywhere
 
 
-def _metadata(checkpoint: Path) -> dict[str, Any]:
-    """Read the metadata of a checkpoint, without its tensors."""
+def read_metadata(checkpoint: Path) -> dict[str, Any]:
+    """Read the metadata of a checkpoint, without its tensors.
+
+    Raises:
+        CheckpointError: If it is not a checkpoint of this project.
+    """
     from safetensors import SafetensorError, safe_open
 
     if checkpoint.suffix.lower() != OWN_SUFFIX:

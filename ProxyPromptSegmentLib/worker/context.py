@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.worker.events import Event, FrameLookedAt, Progressed, Said, SliceReady, StageStarted
+from ProxyPromptSegmentLib.worker.events import (
+    Advanced,
+    Event,
+    FrameLookedAt,
+    Progressed,
+    Said,
+    SliceReady,
+    StageStarted,
+)
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.results import FrameResult
@@ -121,6 +129,10 @@ class Context:
     def frame_looked_at(self, index: int, found: FrameResult | None, reason: str = "") -> None:
         """Send a `FrameLookedAt`."""
         self._emit(FrameLookedAt(self.ticket, index, found, reason))
+
+    def advanced(self, how: object) -> None:
+        """Send an `Advanced`."""
+        self._emit(Advanced(self.ticket, how))
 
     def say(self, text: str) -> None:
         """Send a message for the user."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.results import FrameResult
 
 __all__ = [
+    "Advanced",
     "Dropped",
     "Event",
     "Failed",
@@ -90,6 +91,13 @@ class FrameLookedAt(Event):
     index: int
     found: FrameResult | None
     reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Advanced(Event):
+    """How far a task is that has more to say than a count; ``how`` is described where the task is."""
+
+    how: Any
 
 
 @dataclass(frozen=True)

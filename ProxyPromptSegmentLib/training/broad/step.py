@@ -60,7 +60,23 @@ class Switches:
 
 
 def step_loss(model: ProxyPromptModel, episode: BroadEpisode, switches: Switches) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss of an episode and its `PARTS` as one vector without gradient.
+    """Return the loss of an episode and its `PARTS` as one vector without gradient; errors as of `prompted_loss`."""
+    valid = valid_positions(episode.content, model.backbone.grid)
+    features = dataclasses.replace(model.backbone.encode(episode.images, valid), depth=episode.depth)
+    return prompted_loss(model, features, episode, switches)
+
+
+def prompted_loss(
+    model: ProxyPromptModel, features: ImageFeatures, episode: BroadEpisode, switches: Switches, others: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of an episode whose images are embedded; see `step_loss`.
+
+    Args:
+        model: The model.
+        features: Features of the episode's images, with their position.
+        episode: The episode.
+        switches: See `Switches`.
+        others: Whether the losses beside the proxy prompt's own are computed at all; they count 0 otherwise.
 
     Raises:
         UsageError: If the model's backbone is not a SAM with a dense proxy prompt.
@@ -68,9 +84,7 @@ def step_loss(model: ProxyPromptModel, episode: BroadEpisode, switches: Switches
     backbone, late = model.backbone, switches.late
     if not isinstance(backbone, SamBackbone):
         raise UsageError(f"a broad training is for a SAM backbone; {backbone.name} is none.")
-    grid, side = backbone.grid, episode.images.shape[-1]
-    valid = valid_positions(episode.content, grid)
-    features = dataclasses.replace(backbone.encode(episode.images, valid), depth=episode.depth)
+    side = episode.images.shape[-1]
     support = model.generator.prepare(features, episode.images, episode.masks)
     prompt = model.generator.prompt(features, support, episode.chosen)
     if prompt.dense is None or prompt.prior is None or prompt.presence is None:
@@ -87,11 +101,13 @@ def step_loss(model: ProxyPromptModel, episode: BroadEpisode, switches: Switches
         prior = prior_loss(guess, truth, episode.related)
         present = functional.binary_cross_entropy_with_logits(presence, there)
         quality = quality_loss(decoded.quality, gated, truth)
-    corrected = _corrected_loss(backbone, features, prompt, logits.detach(), truth, late)
-    manual = _manual_loss(backbone, features, truth, late)
     total = mask + WEIGHTS.prior * prior + WEIGHTS.presence * present + WEIGHTS.quality * quality
-    impostor = _impostor_loss(backbone, features, prompt, episode.foreign, late)
-    total = total + switches.others * (CORRECTED * corrected + MANUAL * manual + IMPOSTOR * impostor)
+    corrected = manual = impostor = torch.zeros_like(mask)
+    if others:
+        corrected = _corrected_loss(backbone, features, prompt, logits.detach(), truth, late)
+        manual = _manual_loss(backbone, features, truth, late)
+        impostor = _impostor_loss(backbone, features, prompt, episode.foreign, late)
+        total = total + switches.others * (CORRECTED * corrected + MANUAL * manual + IMPOSTOR * impostor)
     iou = (intersection_over_union(gated, truth) * there).sum() / there.sum().clamp(min=1)
     parts = torch.stack([total, mask, prior, present, quality, corrected, manual, impostor, iou]).detach()
     return total, parts

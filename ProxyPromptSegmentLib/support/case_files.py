@@ -1,0 +1,197 @@
+"""Annotated cases as users lay them out: a folder for each, names with a prefix or suffix, or two folders side by side.
+
+Only names are looked at; whether a file can be used is found out by reading it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
+from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
+
+VOLUME_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+DICOM_SUFFIXES = (".dcm", ".ima")
+MASK_WORDS = frozenset(
+    ("mask", "masks", "label", "labels", "lbl", "seg", "segs", "segmentation", "segmentations", "annotation")
+    + ("annotations", "gt", "truth", "groundtruth", "contour", "contours", "roi", "msk", "manual")
+)
+IMAGE_WORDS = frozenset(("image", "images", "img", "imgs", "volume", "vol", "scan", "picture", "photo", "data"))
+IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "volumes", "scans")
+MASK_FOLDERS = ("labelstr", "labels", "label", "masks", "mask", "segmentations", "annotations", "gt", "manual")
+_CHANNEL = re.compile(r"_(\d{4})$")  # of nnU-Net: image_0000 is the first channel of image
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one annotated case.
+
+    Attributes:
+        image: A file that is read as a volume, or a folder with a DICOM series.
+        annotation: A segmentation, a label map or a mask picture.
+        patient: Name of the patient where a list gives it; cases of one patient are never told apart. "" by default.
+    """
+
+    image: Path
+    annotation: Path
+    patient: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name for messages: that of the image, after its folder's where the image's own says little."""
+        own = self.image.name if self.image.is_dir() else stem_of(self.image)
+        plain = not set(_words(own)) - IMAGE_WORDS - {"t1", "t2", "ct", "mr", "mri", "dicom"}
+        return f"{self.image.parent.name}/{own}" if plain else own
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A file or case that is not used.
+
+    Attributes:
+        name: Its name.
+        reason: Why, as a sentence.
+    """
+
+    name: str
+    reason: str
+
+
+def find_cases(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
+    """Find the annotated cases of a folder by the names of its files; the order is that of the names.
+
+    Recognised are ``imagesTr`` with ``labelsTr``, ``images`` with ``masks`` and the like; a folder for each case; and
+    files beside each other, such as ``a.nrrd`` with ``a.seg.nrrd``, or ``a.png`` with ``a_mask.png`` or ``mask_a.png``.
+
+    Returns:
+        The cases, and images or annotations without the other.
+
+    Raises:
+        InputError: If the folder does not exist, or nothing in it looks like an annotated case.
+    """
+    if not folder.is_dir():
+        raise InputError(f"the folder of cases {folder} does not exist; give the folder that holds annotated cases.")
+    cases, left = _two_folders(folder)
+    if not cases:
+        cases, left = _beside(_files(folder))
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            more, others = _case_folder(inner)
+            cases, left = cases + more, left + others
+    if not cases:
+        listed = "; ".join(f"{one.name}: {one.reason}" for one in left[:3])
+        raise InputError(
+            f"no annotated case was found in {folder}{f' ({listed})' if listed else ''}. Lay them out as a folder for "
+            "each case, as NAME.nrrd with NAME.seg.nrrd, as NAME.png with NAME_mask.png, as images and masks of the "
+            "same names in two folders, or give a list of pairs."
+        )
+    return cases, left
+
+
+def _words(stem: str) -> list[str]:
+    """Return the words of a file name in lower case."""
+    return [word for word in re.split(r"[\s_.\-]+", stem.lower()) if word]
+
+
+def _is_annotation(path: Path) -> bool:
+    return suffix_of(path) in (".seg.nrrd", ".seg.nhdr") or bool(MASK_WORDS & set(_words(stem_of(path))))
+
+
+def _key(path: Path, without: frozenset[str]) -> str:
+    """Return what the names of an image and its annotation share."""
+    stem = _CHANNEL.sub("", stem_of(path))
+    return "_".join(word for word in _words(stem) if word not in without)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be images or annotations, in the order of their names."""
+    known = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and suffix_of(path) in known and not _other_channel(path)
+    )
+
+
+def _other_channel(path: Path) -> bool:
+    """Return whether a file is a further channel of an image, as nnU-Net names it."""
+    found = _CHANNEL.search(stem_of(path))
+    if found is None or found[1] == "0000":
+        return False
+    return path.with_name(path.name.replace(f"_{found[1]}", "_0000")).is_file()
+
+
+def _is_series(folder: Path) -> bool:
+    """Return whether a folder directly contains DICOM files."""
+    return any(path.suffix.lower() in DICOM_SUFFIXES for path in folder.iterdir() if path.is_file())
+
+
+def _two_folders(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
+    """Find images and annotations of the same names in two folders side by side."""
+    inner = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    images = next((inner[name] for name in IMAGE_FOLDERS if name in inner), None)
+    masks = next((inner[name] for name in MASK_FOLDERS if name in inner), None)
+    if images is None or masks is None:
+        return [], []
+    series = sorted(path for path in images.iterdir() if path.is_dir() and _is_series(path))
+    return _paired([*_files(images), *series], _files(masks))
+
+
+def _beside(files: list[Path]) -> tuple[list[CaseFiles], list[Unusable]]:
+    """Find images and annotations beside each other."""
+    annotations = [path for path in files if _is_annotation(path)]
+    return _paired([path for path in files if path not in annotations], annotations)
+
+
+def _paired(images: list[Path], annotations: list[Path]) -> tuple[list[CaseFiles], list[Unusable]]:
+    """Pair images and annotations by what their names share."""
+    of_key: dict[str, list[Path]] = {}
+    for path in annotations:
+        of_key.setdefault(_key(path, MASK_WORDS), []).append(path)
+    cases, left, used = [], [], set()
+    for image in images:
+        found = of_key.get(_key(image, IMAGE_WORDS), [])
+        if len(found) == 1:
+            cases.append(CaseFiles(image, found[0]))
+            used.add(found[0])
+        elif found:
+            names = " and ".join(path.name for path in found)
+            left.append(Unusable(image.name, f"it has several annotations, {names}; keep one, or give a list of pairs"))
+            used.update(found)
+        else:
+            left.append(Unusable(image.name, "no annotation has its name"))
+    left += [Unusable(path.name, "no image has its name") for path in annotations if path not in used]
+    return cases, left
+
+
+def _case_folder(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
+    """Find the cases of a folder inside: one image with one annotation whatever their names, or several by their names.
+
+    A folder without images is none of our business.
+    """
+    files = _files(folder)
+    series = sorted(path for path in folder.iterdir() if path.is_dir() and _is_series(path))
+    annotations = [path for path in files if _is_annotation(path)]
+    images = [*(path for path in files if path not in annotations), *series]
+    if _is_series(folder) and annotations and not images:
+        images = [folder]  # a series with its annotation among its files
+    if not images and not annotations:
+        return [], []
+    if len(images) == 1 and len(annotations) == 1:
+        return [CaseFiles(images[0], annotations[0])], []
+    if not annotations:
+        reason = "no annotation is in it: neither a .seg.nrrd file nor a name with mask, label or seg"
+        return [], [Unusable(folder.name, reason)]
+    cases, left = _paired(images, annotations)
+    if cases:
+        return cases, [Unusable(f"{folder.name}/{one.name}", one.reason) for one in left]
+    names = _listed(path.name for path in (*images, *annotations))
+    return [], [Unusable(folder.name, f"it is not clear which files belong together ({names}); give a list of pairs")]
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = list(names)
+    return ", ".join(found[:6]) + (" and more" if len(found) > 6 else "")

@@ -1,0 +1,90 @@
+"""The card of an adapted model: what it learned from, in numbers that identify no patient, and what the folds say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ProxyPromptSegmentLib import __version__
+from ProxyPromptSegmentLib.training.adapting.result import CaseScore, Verdict
+from ProxyPromptSegmentLib.training.adapting.state import Plan
+
+
+def card_text(
+    name: str,
+    base: str,
+    objects: Sequence[str],
+    patients: int,
+    sheets: tuple[int, int],
+    folds: int,
+    plan: Plan,
+    verdict: Verdict | None,
+    scores: Sequence[CaseScore],
+    share: float,
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        name: Name of the model.
+        base: Name of the model that it was adapted from.
+        objects: Names of the objects.
+        patients: Number of patients.
+        sheets: Numbers of slices and of tiles.
+        folds: Number of folds; 0 without a test.
+        plan: What was decided.
+        verdict: What the folds say; None without a test.
+        scores: The scores, in an order that says nothing.
+        share: Share of the way from the first weights.
+    """
+    slices, tiles = sheets
+    lines = [
+        f"# {name}",
+        "",
+        f"Adapted from `{base}` to {_listed(objects)} on its maker's machine, by ProxyPromptSegment {__version__}. The "
+        "image encoder is that of the model it was adapted from; prompt generator and mask decoder were trained.",
+        "",
+        f"* learned from: {_counted(patients, 'patient')}, {_counted(slices, 'slice')}"
+        + (f", {_counted(tiles, 'tile')} of them" if tiles else ""),
+        f"* training: {plan.steps} steps, {_counted(plan.variants, 'changed variant')} of each slice, "
+        f"{share:.0%} of the way from the first weights",
+        "",
+    ]
+    if verdict is None:
+        lines += ["There was a single patient, so nothing was tested: it may be worse than the model it began from."]
+    else:
+        lines += [
+            f"Dice of slices of patients that were left out ({folds} folds, each trained without its patients, "
+            "supports of the other patients, each slice alone):",
+            "",
+            "| | before | after | copied mean mask |",
+            "|---|---|---|---|",
+            f"| mean | {verdict.before:.3f} | {verdict.after:.3f} | {verdict.mean_mask:.3f} |",
+        ]
+        for number, one in enumerate(objects):
+            before, after, copied = _of_object(scores, number, verdict)
+            lines.append(f"| {one} | {before:.3f} | {after:.3f} | {copied:.3f} |")
+        lines += [
+            "",
+            "The share of the way from the first weights was chosen by these folds too, so that they flatter it a "
+            "little. The weights here were trained on all patients.",
+        ]
+    return "\n".join([*lines, "", "Research use only. Not for diagnosis.", ""])
+
+
+def _of_object(scores: Sequence[CaseScore], number: int, verdict: Verdict) -> tuple[float, float, float]:
+    """Return mean Dice of one object before and after, and that of the mean mask."""
+    chosen = verdict.share_number
+    count = len(scores)
+    return (
+        sum(score.before[number] for score in scores) / count,
+        sum(score.after[chosen][number] for score in scores) / count,
+        sum(score.mean_mask[number] for score in scores) / count,
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

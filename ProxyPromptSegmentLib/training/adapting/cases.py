@@ -1,0 +1,229 @@
+"""The cases that a model learns from: read, checked, and named where they cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
+from ProxyPromptSegmentLib.imaging.geometry import Axis
+from ProxyPromptSegmentLib.imaging.segmentations import Segment
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case, shared_objects
+from ProxyPromptSegmentLib.support.case_files import CaseFiles, Unusable
+from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
+from ProxyPromptSegmentLib.support.pairs import select_segments
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedCase:
+    """A case that was read.
+
+    Attributes:
+        name: Its name for messages, which stays on this machine.
+        case: Image and annotation.
+        patient: Name of its patient; "" for one of its own.
+    """
+
+    name: str
+    case: SupportCase
+    patient: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class UsableCase:
+    """A case that is learned from.
+
+    Attributes:
+        name: Its name for messages.
+        case: Image and annotation.
+        segments: The objects, in order.
+        axis: Slicing axis.
+        patient: Number of its patient.
+        digest: Hash of image and masks.
+    """
+
+    name: str
+    case: SupportCase
+    segments: tuple[Segment, ...]
+    axis: Axis
+    patient: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class CheckedCases:
+    """What is learned from.
+
+    Attributes:
+        objects: Names of the objects.
+        cases: At least one.
+        unusable: What is left out, and why.
+    """
+
+    objects: tuple[str, ...]
+    cases: tuple[UsableCase, ...]
+    unusable: tuple[Unusable, ...]
+
+    @property
+    def patients(self) -> int:
+        """Number of patients."""
+        return len({case.patient for case in self.cases})
+
+    def digest(self) -> str:
+        """Return a hash of all cases and objects, whatever the names of the files."""
+        text = "\n".join([*self.objects, *(f"{case.digest} {case.patient}" for case in self.cases)])
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def read_cases(
+    files: Sequence[CaseFiles], on_case: Callable[[str], None] | None = None
+) -> tuple[list[AnnotatedCase], list[Unusable]]:
+    """Read annotated cases; those that cannot be read are named.
+
+    Args:
+        files: The files.
+        on_case: Called with the name of each case before it is read.
+    """
+    found, unusable = [], []
+    for one in files:
+        if on_case:
+            on_case(one.name)
+        try:
+            found.append(AnnotatedCase(one.name, read_support_case(one.image, one.annotation), one.patient))
+        except ProxyPromptError as error:
+            unusable.append(Unusable(one.name, str(error)))
+    return found, unusable
+
+
+def check_cases(
+    cases: Sequence[AnnotatedCase],
+    objects: Sequence[str] | None = None,
+    unusable: Sequence[Unusable] = (),
+    allow_single: bool = False,
+) -> CheckedCases:
+    """Check what is to be learned from.
+
+    Args:
+        cases: The cases that could be read.
+        objects: Names of the objects as `select_segments` takes them; by default all that every case has.
+        unusable: What could not be read, to be named with the rest.
+        allow_single: Whether one patient is enough.
+
+    Raises:
+        SupportError: If fewer than two patients are left, an object is in no case or in one only, or no object is in
+            every case.
+    """
+    left_out = list(unusable)
+    some, twins = _without_twins(cases)
+    left_out += twins
+    if not some:
+        raise SupportError(f"no case can be learned from.{_named(left_out)}")
+    names = list(objects) if objects else shared_objects([one.case.segmentation for one in some])[0]
+    chosen: list[tuple[AnnotatedCase, tuple[Segment, ...]]] = []
+    having: dict[str, list[str]] = {name: [] for name in names}
+    for one in some:
+        found = _segments(one, names, left_out, having)
+        if found:
+            chosen.append((one, found))
+    _check_objects(having, some, allow_single, left_out)
+    usable, others = _of_one_plane(chosen)
+    left_out += others
+    patients = len({case.patient for case in usable})
+    if patients < (1 if allow_single else 2):
+        raise SupportError(
+            f"{patients or 'no'} patient is left, of whom the others' result could be tested: learning needs at least "
+            f"two.{_named(left_out)}",
+            Remedy(kind=RemedyKind.ALLOW_SINGLE) if usable else None,
+        )
+    return CheckedCases(tuple(segment.name for segment in usable[0].segments), tuple(usable), tuple(left_out))
+
+
+def _without_twins(cases: Sequence[AnnotatedCase]) -> tuple[list[AnnotatedCase], list[Unusable]]:
+    """Leave out images that came before: one patient under two names would be tested on themselves."""
+    first: dict[str, AnnotatedCase] = {}
+    kept, twins = [], []
+    for one in cases:
+        digest = _image_digest(one.case)
+        if digest in first:
+            twins.append(Unusable(one.name, f"it has the same image as {first[digest].name}: one patient, two names"))
+        else:
+            first[digest] = one
+            kept.append(one)
+    return kept, twins
+
+
+def _image_digest(case: SupportCase) -> str:
+    array = np.ascontiguousarray(case.volume.array)
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def _segments(
+    one: AnnotatedCase, names: Sequence[str], left_out: list[Unusable], having: dict[str, list[str]]
+) -> tuple[Segment, ...] | None:
+    """Return a case's segments of all objects; None, with a reason, where it lacks one."""
+    found, reason = [], ""
+    for name in names:
+        try:
+            found += select_segments(one.case.segmentation, [name])
+            having[name].append(one.name)
+        except SupportError as error:
+            reason = reason or str(error)
+    if reason:
+        left_out.append(Unusable(one.name, reason))
+        return None
+    return tuple(found)
+
+
+def _check_objects(
+    having: dict[str, list[str]], cases: Sequence[AnnotatedCase], allow_single: bool, left_out: Sequence[Unusable]
+) -> None:
+    """Reject objects that no case has, or only one of several.
+
+    Raises:
+        SupportError: Naming them.
+    """
+    for name, where in having.items():
+        if not where:
+            raise SupportError(f"no case has the object '{name}'.{_named(left_out)}")
+        if len(where) == 1 and len(cases) > 1 and not allow_single:
+            raise SupportError(
+                f"the object '{name}' is annotated in one case only, {where[0]}: nothing could be tested. Annotate it "
+                f"in another case, or leave the object out.{_named(left_out)}"
+            )
+
+
+def _of_one_plane(
+    chosen: Sequence[tuple[AnnotatedCase, tuple[Segment, ...]]],
+) -> tuple[list[UsableCase], list[Unusable]]:
+    """Keep the cases whose slices lie in the plane of most of them."""
+    planes, axes = [], []
+    for one, segments in chosen:
+        kept = replace(one.case.segmentation, segments=list(segments))
+        axis = one.case.axis or annotated_axis(one.case.volume, kept)
+        axes.append(axis)
+        planes.append(plane_of(one.case.volume.geometry, axis) if has_place(one.case.volume) else "")
+    usual = max(dict.fromkeys(planes), key=planes.count, default="")
+    usable, others = [], []
+    numbers: dict[str, int] = {}
+    for place, ((one, segments), axis, plane) in enumerate(zip(chosen, axes, planes, strict=True)):
+        if plane != usual:
+            words = (plane or "a picture without a plane", usual or "pictures without a plane")
+            others.append(Unusable(one.name, f"its slices are {words[0]}, those of most cases {words[1]}"))
+            continue
+        patient = numbers.setdefault(one.patient or f"/{place}", len(numbers))
+        digest = hashlib.sha256(_image_digest(one.case).encode())
+        for segment in segments:
+            digest.update(np.packbits(segment.mask > 0).tobytes())
+        usable.append(UsableCase(one.name, one.case, segments, axis, patient, digest.hexdigest()))
+    return usable, others
+
+
+def _named(unusable: Sequence[Unusable]) -> str:
+    """Return a sentence that names what is left out; "" if nothing is."""
+    if not unusable:
+        return ""
+    return " Not usable: " + "; ".join(f"{one.name} ({one.reason.rstrip('.')})" for one in unusable) + "."

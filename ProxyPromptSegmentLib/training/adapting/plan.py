@@ -1,0 +1,76 @@
+"""How many steps and variants the time allows: decided once, from the first steps on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.stage import Stage
+from ProxyPromptSegmentLib.training.adapting.state import Plan
+
+LEAST_STEPS, MOST_STEPS = 10, 600
+VARIANT_SHARE, LEAST_VARIANTS, MOST_VARIANTS = 0.15, 2, 8  # share of the time for embedding variants
+RESERVE = 0.08  # of the time, for reading, writing and what else the machine does
+TIMED = 3  # steps of each kind that are timed
+
+
+def time_steps(stage: Stage, clock: Callable[[], float] = time.monotonic) -> float:
+    """Return the seconds of a step on average; the stage is used up.
+
+    Args:
+        stage: A training of a copy of the model.
+        clock: Returns the time in seconds.
+    """
+    every = stage.settings.others_every
+    stage.advance()  # the first step includes the warm-up of the machine
+    seconds = []
+    for first, count in ((0, 1), (1, TIMED)):  # with the other losses, and without
+        stage.step = every + first
+        before = clock()
+        for _ in range(count):
+            stage.advance()
+        seconds.append((clock() - before) / count)
+    return (seconds[0] + (every - 1) * seconds[1]) / every if every > 1 else seconds[0]
+
+
+def make_plan(
+    settings: AdaptSettings,
+    spent: float,
+    sheets: int,
+    most_variants: int,
+    mirror: bool,
+    trainings: int,
+    tests: int,
+    seconds: tuple[float, float, float],
+) -> Plan:
+    """Decide on steps and variants.
+
+    Args:
+        settings: The settings, which may have decided already.
+        spent: Seconds that were used so far.
+        sheets: Number of sheets.
+        most_variants: Variants of each sheet that fit into memory.
+        mirror: Whether variants may be mirrored.
+        trainings: Number of trainings, folds and the last one.
+        tests: How often a case is tested after the trainings.
+        seconds: Of a step, of embedding a variant, of testing a case.
+    """
+    step, embed, test = seconds
+    left = max(0.0, 60 * settings.minutes * (1 - RESERVE) - spent - tests * test)
+    variants = settings.variants
+    if variants is None:
+        wanted = int(VARIANT_SHARE * left / max(1e-9, embed * sheets))
+        variants = min(max(wanted, LEAST_VARIANTS), MOST_VARIANTS, most_variants)
+    left -= variants * sheets * embed
+    steps = settings.steps
+    if steps is None:
+        steps = min(max(int(left / trainings / max(1e-9, step)), LEAST_STEPS), MOST_STEPS)
+    return Plan(
+        steps=steps,
+        variants=variants,
+        mirror=mirror,
+        step_seconds=step,
+        embed_seconds=embed,
+        score_seconds=test,
+    )

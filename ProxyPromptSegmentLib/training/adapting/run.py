@@ -1,0 +1,441 @@
+"""A complete adaptation: features once, folds that test it, a last training on all cases, and a name."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ProxyPromptSegmentLib import __version__
+from ProxyPromptSegmentLib.errors import DeviceError, UsageError
+from ProxyPromptSegmentLib.inference.loading import calibration_of
+from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
+from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
+from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.training.adapting.card import card_text
+from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
+from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
+from ProxyPromptSegmentLib.training.adapting.folds import make_folds
+from ProxyPromptSegmentLib.training.adapting.keeping import begin, keep
+from ProxyPromptSegmentLib.training.adapting.plan import make_plan, time_steps
+from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress, AdaptResult, CaseScore, Verdict, judge
+from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
+from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets
+from ProxyPromptSegmentLib.training.adapting.stage import Stage
+from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, locked, remove_state, state_folder
+from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
+from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
+from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names
+from ProxyPromptSegmentLib.weights.own import check_free
+
+SAVE_SECONDS = 20.0
+SINGLE_SHARE = 0.5  # of the way from the first weights where nothing can be tested
+TIMING_STAGE = 1_000_000  # number of the training that is only timed
+Report = Callable[[AdaptProgress], None]
+
+
+def adapt(
+    checked: CheckedCases,
+    name: str,
+    settings: AdaptSettings | None = None,
+    device: str = "auto",
+    keep_anyway: bool = False,
+    restart: bool = False,
+    cancel: CancelToken | None = None,
+    report: Report | None = None,
+    folder: Path | None = None,
+) -> AdaptResult:
+    """Adapt a model to a structure, test it on each case without that case, and register it if it is better.
+
+    The same call continues what was cancelled or killed, with the same result, bit for bit on a processor.
+
+    Args:
+        checked: The cases.
+        name: Name of the new model.
+        settings: The settings.
+        device: Device to compute on.
+        keep_anyway: Whether it is registered even if it is not better.
+        restart: Whether the state of an earlier call of this name is removed first.
+        cancel: Stops after the current step; the state is saved.
+        report: Called often with how far it is.
+        folder: Folder of the state; by default one of the user's cache.
+
+    Raises:
+        CheckpointError: If the name is taken, or the model to start from is unusable.
+        UsageError: If the state in the folder is of another adaptation, or the model cannot be adapted.
+        OutputError: If something cannot be written.
+        DeviceError: If there is no such device, or its memory runs out.
+    """
+    settings = settings or AdaptSettings()
+    check_free(name)
+    place = folder or state_folder(name)
+    with locked(place), _memory(device), _threads(settings.threads):
+        if restart:
+            remove_state(place)
+        run = _Run(checked, name, settings, choose_device(device), place, cancel or CancelToken(), report)
+        return run.result(keep_anyway)
+
+
+class _Run:
+    """One adaptation in one folder."""
+
+    def __init__(
+        self,
+        checked: CheckedCases,
+        name: str,
+        settings: AdaptSettings,
+        device: torch.device,
+        folder: Path,
+        cancel: CancelToken,
+        report: Report | None,
+    ) -> None:
+        self.checked, self.name, self.settings, self.device = checked, name, settings, device
+        self.cancel, self._report, self._begin = cancel, report, time.monotonic()
+        self.begun = begin(settings.model)
+        model = self.begun.model.to(device).eval()
+        if not isinstance(model.backbone, SamBackbone):
+            raise UsageError(
+                f"'{self.begun.name}' is built on {model.backbone.name}; only models on a SAM can be adapted.",
+                Remedy(kind=RemedyKind.CHOOSE_MODEL),
+            )
+        self.state = AdaptState(folder, self._identity())
+        self.folds = make_folds([case.patient for case in checked.cases], settings.folds, settings.seed)
+        self.sheets = cut_sheets(checked, logit_side(model.backbone), model.backbone.keeps_aspect)
+        # The encoder of a copy, so that what is trained never touches what embeds.
+        frozen = copy.deepcopy(model).requires_grad_(False)
+        self.stores = [FeatureStore(frozen.backbone, self.sheets.slices, device, settings.seed)]
+        if self.sheets.tiles:
+            self.stores.append(FeatureStore(frozen.backbone, self.sheets.tiles, device, settings.seed + 1))
+        calibration = calibration_of(self.begun.sha256)
+        self.scorer = Scorer(self.sheets, self.stores[0], device, calibration)
+        names = trained_names(model, settings.trained)
+        own = dict(model.named_parameters())
+        self.start = {one: own[one].detach().clone() for one in names}
+        self._stage_name, self._done, self._saved = "", 0, time.monotonic()
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings.identity(),
+            "cases": self.checked.digest(),
+            "first model": self.begun.sha256,
+            "device": self.device.type,
+            "version": __version__,
+        }
+
+    # --- the parts, in order ---
+
+    def result(self, keep_anyway: bool) -> AdaptResult:
+        """Carry it out, from wherever it stopped."""
+        for part in (self._embed, self._test_before, self._decide, self._embed_variants):
+            if not part():
+                return self._ended(cancelled=True)
+        for number in range(len(self.folds)):
+            if not self._fold(number):
+                return self._ended(cancelled=True)
+        verdict = judge(self._scores(), self.settings.shares)
+        single = not self.folds
+        if not (keep_anyway or single or (verdict and verdict.better)):
+            return self._ended(verdict)  # the state stays, so that it can still be kept without training again
+        share = verdict.share if verdict else SINGLE_SHARE
+        last = self._train(len(self.folds), range(len(self.checked.cases)), "training on all cases")
+        if last is None:
+            return self._ended(verdict, cancelled=True)
+        plan = self._plan
+        weights = between(self.start, last, share)
+        card = card_text(
+            self.name,
+            self.begun.name,
+            self.checked.objects,
+            self.checked.patients,
+            (len(self.sheets.slices), len(self.sheets.tiles)),
+            len(self.folds),
+            plan,
+            verdict,
+            self._scores(),
+            share,
+        )
+        entry, path = keep(self.begun, self.name, weights, self._about(verdict, share), card, self.state.folder)
+        ended = replace(self._ended(verdict), kept=True, path=path, sha256=entry.sha256 or "")
+        self.state.remove()
+        return ended
+
+    def _embed(self) -> bool:
+        """Embed all sheets as they are."""
+        count = sum(len(store.sheets) for store in self.stores)
+        begin = time.monotonic()
+        for store in self.stores:
+            if not self._counted("embedding", count, store.embed_sheets):
+                return False
+        self._embed_seconds = (time.monotonic() - begin) / count
+        return True
+
+    def _test_before(self) -> bool:
+        """Test the first model on each case with the other cases of its fold's training as supports."""
+        found, todo = self.state.found, [case for fold in self.folds for case in fold]
+        segmenter = self.scorer.segmenter(copy.deepcopy(self.begun.model))
+        self._score_seconds = found.plan.score_seconds if found.plan else 0.0
+        begin, count = time.monotonic(), 0
+        for number, case in enumerate(todo):
+            self._tell("testing before", number, len(todo))
+            if str(case) in found.before:
+                continue
+            score = self.scorer.score(segmenter, case, self._others(case), self.cancel)
+            if score is None or self.cancel.cancelled:
+                return False
+            found.before[str(case)], found.mean_mask[str(case)] = score.dice, score.mean_mask
+            count += 1
+        if count:
+            self._score_seconds = (time.monotonic() - begin) / count
+        self._tell("testing before", len(todo), len(todo))
+        return True
+
+    def _decide(self) -> bool:
+        """Fix the numbers of steps and variants, once."""
+        found, settings = self.state.found, self.settings
+        if found.plan is None:
+            step = 0.0
+            if settings.steps is None or settings.variants is None:
+                self._tell("timing the first steps", 0, 1)
+                trial = copy.deepcopy(self.begun.model)
+                cases = range(len(self.checked.cases))
+                stage = Stage(trial, self.start, self._sources(), cases, TIMING_STAGE, 1000, settings)
+                step = time_steps(stage)
+            mirror = may_be_mirrored(self.checked.objects, self.sheets.slices)
+            tests = len(self.checked.cases) * len(settings.shares) if self.folds else 0
+            found.plan = make_plan(
+                settings,
+                self._seconds(),
+                sum(len(store.sheets) for store in self.stores),
+                min(store.most_variants() for store in self.stores),
+                mirror,
+                len(self.folds) + 1,
+                tests,
+                (step, self._embed_seconds, self._score_seconds),
+            )
+            self._save()
+        return not self.cancel.cancelled
+
+    def _embed_variants(self) -> bool:
+        """Embed the variants."""
+        plan = self._plan
+        count = plan.variants * sum(len(store.sheets) for store in self.stores)
+        for store in self.stores:
+
+            def embed(cancel: CancelToken, on_done: Callable[[int], None], store: FeatureStore = store) -> bool:
+                return store.embed_variants(plan.variants, plan.mirror, cancel, on_done)
+
+            if not self._counted("embedding variants", count, embed):
+                return False
+        return True
+
+    def _fold(self, number: int) -> bool:
+        """Train without the cases of a fold, and test on them."""
+        found, mine = self.state.found, self.folds[number]
+        if all(str(case) in found.after for case in mine):
+            return True
+        title = f"fold {number + 1} of {len(self.folds)}"
+        last = self._train(number, self._others(mine[0]), f"training {title}")
+        if last is None:
+            return False
+        after: dict[int, list[tuple[float, ...]]] = {case: [] for case in mine}
+        model = copy.deepcopy(self.begun.model)
+        for share in self.settings.shares:
+            put(model, between(self.start, last, share))
+            segmenter = self.scorer.segmenter(model)
+            for place, case in enumerate(mine):
+                self._tell(f"testing {title}", place, len(mine))
+                score = self.scorer.score(segmenter, case, self._others(case), self.cancel)
+                if score is None or self.cancel.cancelled:
+                    return False
+                after[case].append(score.dice)
+        found.after.update({str(case): tuple(values) for case, values in after.items()})
+        self._save()
+        self._tell(f"testing {title}", len(mine), len(mine))
+        return True
+
+    def _train(self, number: int, cases: Any, title: str) -> dict[str, torch.Tensor] | None:
+        """Train on some cases; return the averaged weights, or None if cancelled."""
+        plan = self._plan
+        model = copy.deepcopy(self.begun.model)
+        stage = Stage(model, self.start, self._sources(), cases, number, plan.steps, self.settings)
+        before = self.state.training(number)
+        if before is not None:
+            stage.resume(before)
+        while not stage.done:
+            if self.cancel.cancelled:
+                self._save(number, stage)
+                return None
+            loss = stage.advance()
+            self._tell(title, stage.step, plan.steps, loss, number)
+            if time.monotonic() - self._saved > SAVE_SECONDS:
+                self._save(number, stage)
+        self._save(number, stage)
+        return stage.average
+
+    # --- what the parts share ---
+
+    @property
+    def _plan(self) -> Plan:
+        assert self.state.found.plan is not None
+        return self.state.found.plan
+
+    def _others(self, case: int) -> list[int]:
+        """Return the cases that are trained on where this one is left out."""
+        mine = next(fold for fold in self.folds if case in fold)
+        return [other for other in range(len(self.checked.cases)) if other not in mine]
+
+    def _sources(self) -> list[EpisodeSource]:
+        """Return the sources of episodes: slices for what is drawn in whole slices, tiles for the rest."""
+        sheets, sources = self.sheets, []
+        if sheets.in_whole:
+            sources.append(EpisodeSource(self.stores[0], sheets.in_whole, sheets.patients, self.settings))
+        if sheets.tiles:
+            numbers = range(len(sheets.in_tiles))
+            sources.append(EpisodeSource(self.stores[1], numbers, sheets.patients, self.settings))
+        return sources
+
+    def _scores(self) -> tuple[CaseScore, ...]:
+        """Return the scores so far."""
+        found = self.state.found
+        return tuple(
+            CaseScore(
+                case=number,
+                name=case.name,
+                before=found.before[str(number)],
+                mean_mask=found.mean_mask[str(number)],
+                after=found.after.get(str(number), ()),
+            )
+            for number, case in enumerate(self.checked.cases)
+            if str(number) in found.before
+        )
+
+    def _about(self, verdict: Verdict | None, share: float) -> dict[str, Any]:
+        """Return what the file says of itself; no case is named."""
+        objects, base = list(self.checked.objects), self.begun.name
+        patients = self.checked.patients
+        said = f"Adapted from {base} to {', '.join(objects)} with {patients} annotated patients"
+        numbers: dict[str, Any] = {}
+        if verdict is not None:
+            said += f"; Dice of patients that were left out {verdict.before:.3f} before, {verdict.after:.3f} after"
+            numbers = {"before": verdict.before, "after": verdict.after, "mean_mask": verdict.mean_mask}
+        return {
+            "objects": objects,
+            "description": f"{said}.",
+            "trained_on": f"{patients} patients of the user's own, after the data of {base}",
+            "adapted": {
+                "from": base,
+                "patients": patients,
+                "slices": len(self.sheets.slices),
+                "folds": len(self.folds),
+                "steps": self._plan.steps,
+                "share": share,
+                "settings": {key: value for key, value in self.settings.identity().items() if key != "model"},
+                **numbers,
+            },
+        }
+
+    def _seconds(self) -> float:
+        return self.state.found.seconds + time.monotonic() - self._begin
+
+    def _save(self, number: int | None = None, stage: Stage | None = None) -> None:
+        """Write the state, that of a training first."""
+        if number is not None and stage is not None:
+            self.state.save_training(number, stage.state())
+        self.state.found.seconds, self._begin = self._seconds(), time.monotonic()
+        self.state.save()
+        self._saved = time.monotonic()
+
+    def _counted(self, title: str, count: int, work: Callable[[CancelToken, Callable[[int], None]], bool]) -> bool:
+        """Do work that counts itself; stages of several stores follow each other under one title."""
+        done = self._done if self._stage_name == title else 0
+        self._stage_name, self._done = title, done
+
+        def on_done(more: int) -> None:
+            self._done += more
+            self._tell(title, self._done, count)
+
+        return work(self.cancel, on_done)
+
+    def _tell(self, title: str, done: int, total: int, loss: float | None = None, training: int | None = None) -> None:
+        if self._report is None:
+            return
+        self._report(
+            AdaptProgress(
+                stage=title,
+                done=done,
+                total=total,
+                seconds=self._seconds(),
+                seconds_left=self._left(title, done, total, training),
+                loss=loss,
+                scores=self._scores(),
+            )
+        )
+
+    def _left(self, title: str, done: int, total: int, training: int | None) -> float | None:
+        """Return the estimated seconds that are left, by what was timed at the start."""
+        plan, found = self.state.found.plan, self.state.found
+        if plan is None:
+            return None
+        untested = sum(str(case) not in found.after for fold in self.folds for case in fold)
+        seconds = untested * len(self.settings.shares) * plan.score_seconds
+        trained = sum(all(str(case) in found.after for case in fold) for fold in self.folds)
+        left = (len(self.folds) + 1 - trained) * plan.steps
+        if training is not None:
+            left -= done
+        elif title.startswith("testing fold"):
+            left -= plan.steps
+        if title == "embedding variants":
+            seconds += (total - done) * plan.embed_seconds
+        return seconds + left * plan.step_seconds
+
+    def _ended(self, verdict: Verdict | None = None, cancelled: bool = False) -> AdaptResult:
+        """Return the result so far, with the state saved."""
+        if self.state.found.plan is not None:
+            self._save()
+        return AdaptResult(
+            name=self.name,
+            objects=self.checked.objects,
+            scores=self._scores(),
+            verdict=verdict,
+            cancelled=cancelled,
+            steps=self.state.found.plan.steps if self.state.found.plan else 0,
+            seconds=self._seconds(),
+            unusable=self.checked.unusable,
+        )
+
+
+@contextmanager
+def _memory(device: str) -> Iterator[None]:
+    """Convert an out-of-memory error into a DeviceError.
+
+    Raises:
+        DeviceError: If it is one.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = Remedy(kind=RemedyKind.SAVE_MEMORY, device="" if device == "auto" else device)
+        raise DeviceError("a step of the training does not fit into the memory", remedy) from error
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with so many threads, on which the last digits depend; leave number and chance as they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before)

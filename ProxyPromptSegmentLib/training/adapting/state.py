@@ -1,0 +1,206 @@
+"""The state of an adaptation on disk: what was decided and found so far as JSON, tensors as safetensors; no pickles.
+
+Nothing in it identifies a case: cases are numbered, and their images are not stored.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.training.adapting.stage import StageState
+from ProxyPromptSegmentLib.typed_json import JsonError, read_object
+from ProxyPromptSegmentLib.user_folders import cache_folder
+
+STATE, TENSORS, LOCK = "state.json", "training.safetensors", ".lock"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What was decided after the first steps were timed, and stays.
+
+    Attributes:
+        steps: Steps of each training.
+        variants: Augmented variants of each sheet.
+        mirror: Whether variants are mirrored.
+        step_seconds: Seconds of a step.
+        embed_seconds: Seconds of embedding a variant.
+        score_seconds: Seconds of testing a case once.
+    """
+
+    steps: int
+    variants: int
+    mirror: bool
+    step_seconds: float
+    embed_seconds: float
+    score_seconds: float
+
+
+@dataclass(kw_only=True)
+class Found:
+    """Everything found so far; keys are numbers of cases as text.
+
+    Attributes:
+        identity: What must be equal to resume.
+        seconds: Seconds of all runs.
+        plan: See `Plan`; None before the first steps were timed.
+        before: Dice of each object before.
+        mean_mask: The same of the copied mean mask.
+        after: For each share, the same after.
+    """
+
+    identity: dict[str, Any]
+    seconds: float = 0.0
+    plan: Plan | None = None
+    before: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    mean_mask: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    after: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _File:
+    """The state's file."""
+
+    format: int
+    identity: dict[str, Any]
+    seconds: float = 0.0
+    plan: Plan | None = None
+    before: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    mean_mask: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    after: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+
+
+def state_folder(name: str) -> Path:
+    """Return the folder in which an adaptation of this name keeps its state."""
+    return cache_folder() / "adapting" / name
+
+
+class AdaptState:
+    """The state in one folder, which only one program uses at a time.
+
+    Attributes:
+        folder: The folder.
+        found: See `Found`.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        """Begin, or continue what the folder holds.
+
+        Raises:
+            UsageError: If it holds the state of another adaptation.
+        """
+        self.folder = folder
+        self.found = self._read(json.loads(json.dumps(identity)))
+
+    def _read(self, identity: dict[str, Any]) -> Found:
+        path = self.folder / STATE
+        if not path.is_file():
+            return Found(identity=identity)
+        try:
+            stored = read_object(_File, json.loads(path.read_text(encoding="utf-8")))
+            if stored.format != FORMAT:
+                raise JsonError(f"its format is {stored.format}, this version has {FORMAT}")
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"the state of an adaptation in {self.folder} cannot be used: {error}.",
+                Remedy(kind=RemedyKind.CHOOSE_NAME),
+            ) from None
+        if stored.identity != identity:
+            keys = sorted(
+                key for key in stored.identity.keys() | identity if stored.identity.get(key) != identity.get(key)
+            )
+            raise UsageError(
+                f"an adaptation of this name was begun with other {' and '.join(keys)}; its state is in {self.folder}.",
+                Remedy(kind=RemedyKind.CHOOSE_NAME),
+            )
+        values = {key: getattr(stored, key) for key in ("seconds", "plan", "before", "mean_mask", "after")}
+        return Found(identity=identity, **values)
+
+    def save(self) -> None:
+        """Write what was found.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        with safe_output(self.folder / STATE) as partial:
+            partial.write_text(json.dumps({"format": FORMAT, **asdict(self.found)}, indent=1) + "\n", encoding="utf-8")
+
+    def save_training(self, stage: int, state: StageState) -> None:
+        """Write the tensors of a training, in one piece or not at all.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        tensors = {name: value.cpu().contiguous() for name, value in state.tensors.items()}
+        about = json.dumps({"stage": stage, "step": state.step})
+        with safe_output(self.folder / TENSORS) as partial:
+            try:
+                save_file(tensors, partial, {"about": about})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+
+    def training(self, stage: int) -> StageState | None:
+        """Return the state of a training; None if none of this stage is stored."""
+        path = self.folder / TENSORS
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                about = json.loads((file.metadata() or {})["about"])
+                if about["stage"] != stage:
+                    return None
+                tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return StageState(int(about["step"]), tensors)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+            return None  # begun again from its first step, which gives the same
+
+    def remove(self) -> None:
+        """Remove the state."""
+        remove_state(self.folder)
+
+
+def remove_state(folder: Path) -> None:
+    """Remove the state of an adaptation; nothing else in the folder is touched."""
+    for name in (STATE, TENSORS):
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a state's folder, which is removed afterwards if nothing is left in it.
+
+    Raises:
+        UsageError: If another program holds it.
+        OutputError: If it cannot be created.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            "another program is adapting a model of this name; wait for it.", Remedy(kind=RemedyKind.CHOOSE_NAME)
+        ) from None
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be written: {error}; change its permissions.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if not (folder / STATE).exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,192 @@
+"""Models of the user's own: one file each, with card and calibration inside, registered under a name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.user_folders import user_registry
+from ProxyPromptSegmentLib.weights.cache import ModelCache
+from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, ModelKind, check_name
+from ProxyPromptSegmentLib.weights.hashing import sha256
+from ProxyPromptSegmentLib.weights.publish import read_metadata
+from ProxyPromptSegmentLib.weights.registry import all_entries, location
+
+_OWN_HASH = "this machine, which made or imported the file"
+_LOCK_SECONDS = 30.0
+
+
+def check_free(name: str) -> None:
+    """Reject a name under which a model is on this machine, or that belongs to the program.
+
+    Raises:
+        CheckpointError: If it is taken or not allowed.
+    """
+    check_name(name)
+    entry = next((one for one in all_entries() if one.name == name), None)
+    if entry is not None and (entry.origin == "shipped" or location(entry).is_file()):
+        whose = "of the program" if entry.origin == "shipped" else "of your own"
+        raise CheckpointError(
+            f"'{name}' is the name of a model {whose}, which is never replaced", Remedy(kind=RemedyKind.CHOOSE_NAME)
+        )
+
+
+def entry_in(checkpoint: Path, name: str = "") -> ModelEntry:
+    """Build the registry entry of a file from what it says of itself.
+
+    Args:
+        checkpoint: A file that an adaptation wrote.
+        name: Its new name; by default the one in the file.
+
+    Raises:
+        CheckpointError: If the file is none, or the model that completes it is not registered.
+    """
+    said = read_metadata(checkpoint)
+    words = said.get("entry")
+    if not isinstance(words, dict) or not isinstance(said.get("model"), dict):
+        raise CheckpointError(
+            f"{checkpoint.name} does not say what it is; only files of adapted models can be imported under a name."
+        )
+    base, kind = "", str(said.get("kind", ModelKind.MODEL.value))
+    if isinstance(said.get("base"), dict):
+        digest = str(said["base"].get("sha256", "")).lower()
+        known = next((one for one in all_entries() if (one.sha256 or "").lower() == digest), None)
+        if known is None:
+            raise CheckpointError(
+                f"{checkpoint.name} is completed by '{said['base'].get('name')}' (SHA-256 {digest[:12]}...), which is "
+                "not known here; import that first, or update ProxyPromptSegment."
+            )
+        base = known.name
+    own = name or str(said.get("name", checkpoint.stem))
+    backbone = str(said["model"].get("backbone", ""))
+    return ModelEntry(
+        name=own,
+        file=f"{own}{OWN_SUFFIX}",
+        sha256=sha256(checkpoint),
+        bytes=checkpoint.stat().st_size,
+        kind=kind,
+        fits=backbone,
+        package="sam2" if backbone.startswith("sam2") else "segment-anything",
+        base=base,
+        hash_source=_OWN_HASH,
+        calibration=words.get("calibration") or {},
+        licence=str(words.get("licence", "")),
+        description=str(words.get("description", "")),
+        citation=str(words.get("citation", "")),
+        trained_on=str(words.get("trained_on", "")),
+    )
+
+
+def says_what_it_is(path: Path) -> bool:
+    """Return whether a file is that of an adapted model, which can be imported without a known hash."""
+    try:
+        return path.is_file() and isinstance(read_metadata(path).get("entry"), dict)
+    except CheckpointError:
+        return False
+
+
+def register(checkpoint: Path, name: str = "") -> ModelEntry:
+    """Add a model to the user's registry: its file and its card to the cache, its entry to the list.
+
+    The entry is added last, so that no entry lacks its file.
+
+    Args:
+        checkpoint: A file that an adaptation wrote.
+        name: Its new name; by default the one in the file.
+
+    Raises:
+        CheckpointError: If the name is taken, or the file is unusable; see `entry_in`.
+        OutputError: If something cannot be written.
+    """
+    entry = entry_in(checkpoint, name)
+    cache = ModelCache()
+    with _locked(cache):
+        check_free(entry.name)
+        cache.take(entry, checkpoint)
+        card = str(read_metadata(checkpoint).get("card", ""))
+        path = card_of(entry, cache)
+        with safe_output(path) as partial:
+            partial.write_text(card, encoding="utf-8")
+        _write_without(entry.name, entry)
+    return entry
+
+
+def card_of(entry: ModelEntry, cache: ModelCache | None = None) -> Path:
+    """Return the path of a registered model's card."""
+    return (cache or ModelCache()).path_of(entry).with_suffix(".md")
+
+
+def export(entry: ModelEntry, path: Path) -> None:
+    """Copy a model's file, which says everything of itself.
+
+    Raises:
+        CheckpointError: If it is not on this machine.
+        OutputError: If the copy cannot be written.
+    """
+    source = location(entry)
+    if not source.is_file():
+        raise CheckpointError(
+            f"the weights of '{entry.name}' are not on this machine",
+            Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model=entry.name),
+        )
+    with safe_output(path) as partial:
+        shutil.copyfile(source, partial)
+
+
+def _write_without(name: str, *more: ModelEntry) -> None:
+    """Write the user's registry file without the entry of a name, and with others behind the rest.
+
+    Raises:
+        CheckpointError: If the file that is there is damaged: it is not replaced.
+        OutputError: If it cannot be written.
+    """
+    path = user_registry()
+    kept = [one for one in read_entries(path, str(path)) if one.name != name] if path.is_file() else []
+    listed: dict[str, Any] = {"format": FORMAT, "models": [one.to_dict() for one in (*kept, *more)]}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder of {path} cannot be created: {error}; change its permissions.") from None
+    with safe_output(path) as partial:
+        partial.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def forget(entry: ModelEntry) -> bool:
+    """Remove entry and card of a model that was registered here; return whether it was one.
+
+    Entries that could be downloaded or imported again stay.
+    """
+    if entry.origin == "shipped" or entry.urls or entry.hash_source != _OWN_HASH:
+        return False
+    cache = ModelCache()
+    with _locked(cache):
+        _write_without(entry.name)
+    card_of(entry, cache).unlink(missing_ok=True)
+    with suppress(OSError):
+        cache.path_of(entry).parent.rmdir()
+    return True
+
+
+@contextmanager
+def _locked(cache: ModelCache) -> Iterator[None]:
+    """Hold the user's registry.
+
+    Raises:
+        OutputError: If it cannot be held.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        (cache.folder / "locks").mkdir(parents=True, exist_ok=True)
+        with FileLock(cache.folder / "locks" / "registry.lock", timeout=_LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise OutputError("another program is changing the list of models; try again when it has finished.") from None

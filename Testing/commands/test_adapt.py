@@ -1,0 +1,129 @@
+"""The subcommand ``adapt``: cases in, a model of the user's own out, in the words of the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from adapt_cases import picture, register_small_model, write_cases
+from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.library.store import SupportLibrary
+from ProxyPromptSegmentLib.training.adapting import run as running
+from ProxyPromptSegmentLib.weights import registry
+
+QUICK = ("--model", "small", "--steps", "1", "--threads", "1", "--device", "cpu")
+
+
+@pytest.fixture
+def clinic(home, monkeypatch) -> Path:
+    """A folder of the user's own: a small model registered as 'small', two cases, an empty library."""
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(home / "library"))
+    register_small_model(home)
+    write_cases(home / "cases", 2)
+    return home
+
+
+def adapt(clinic: Path, *more: str, cases: bool = True) -> int:
+    given = ("--cases", str(clinic / "cases")) if cases else ()
+    return main(["adapt", *given, "--out", "mine", *QUICK, *more])
+
+
+def test_from_cases_to_a_segmentation_by_name_and_a_file_for_another_machine(clinic, capsys):
+    report = clinic / "report.json"
+    assert adapt(clinic, "--object", "gland", "--keep-anyway", "--report", str(report)) == 0
+    said = capsys.readouterr().out
+    assert "2 patients, 2 cases: learning gland" in said and "estimated time" in said
+    assert "patient1" in said and "before  after  mean mask" in said and "--model mine" in said
+    described = json.loads(report.read_text(encoding="utf-8"))
+    assert described["kept"] and len(described["cases"]) == 2 and "patient" not in json.dumps(described["cases"])
+    case = clinic / "cases" / "patient0"
+    support = ["--support", f"{case}.nrrd", f"{case}.seg.nrrd", "--target", str(clinic / "cases" / "patient1.nrrd")]
+    out = clinic / "out.seg.nrrd"
+    assert main(["segment", "--model", "mine", *support, "--output", str(out), "--device", "cpu"]) in (0, 9)
+    assert read_segmentation(out).names == ["gland"]
+    file = clinic / "mine.safetensors"
+    assert main(["models", "export", "mine", "--out", str(file)]) == 0
+    assert main(["models", "remove", "mine"]) == 0
+    assert "mine" not in [entry.name for entry in registry.all_entries()]
+    assert not (clinic / "cache" / "mine").exists()
+    assert main(["models", "import", str(file)]) == 0
+    assert main(["models", "import", str(file), "--as", "other"]) == 0
+    assert registry.find("mine").calibration == registry.find("other").calibration != {}
+    assert main(["models", "import", str(file)]) == 0  # known by its hash now
+    assert main(["models", "verify", "mine", "other"]) == 0
+
+
+def test_a_result_that_is_not_better_is_not_kept(clinic, capsys):
+    assert adapt(clinic) == 9
+    assert "not better: mean Dice" in capsys.readouterr().err
+    with pytest.raises(Exception, match="no model 'mine'"):
+        registry.find("mine")
+
+
+def test_the_cases_of_the_library_and_of_a_list_are_learned_from(clinic, capsys):
+    library = SupportLibrary()
+    for seed in (5, 6):
+        library.save(*picture(seed), title=f"Saved {seed}")
+    rows = [{"image": "cases/patient0.nrrd", "annotation": "cases/patient0.seg.nrrd", "patient": "a"}]
+    (clinic / "list.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert adapt(clinic, "--library", "--cases", str(clinic / "list.json"), cases=False) == 9
+    assert "3 patients, 3 cases" in capsys.readouterr().out
+
+
+def test_ctrl_c_in_a_fold_is_said_and_the_same_command_continues(clinic, capsys, monkeypatch):
+    def interrupted(self, *more):
+        self.cancel.cancel()
+        return train(self, *more)
+
+    train = running._Run._train
+    monkeypatch.setattr(running._Run, "_train", interrupted)
+    assert adapt(clinic) == 130
+    assert "the same command resumes there" in capsys.readouterr().err
+    monkeypatch.setattr(running._Run, "_train", train)
+    assert adapt(clinic, "--seed", "2") == 2
+    assert "begun with other settings" in (said := capsys.readouterr().err) and "--restart" in said
+    assert adapt(clinic, "--seed", "2", "--restart") == 9
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("--cases", "nowhere"), 3, "does not exist"),
+        (("--object", "cyst"), 4, "no case has the object 'cyst'"),
+        (("--model", "nothing"), 7, "there is no model 'nothing'"),
+        (("--minutes", "0"), 2, "--minutes"),
+        (("--steps", "0"), 2, "steps is 0; allowed is at least 1"),
+        (("--device", "cuda:77"), 8, "device"),
+        (("--report", "nowhere/report.json"), 6, "does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(clinic, capsys, more, code, said):
+    before = sorted(clinic.rglob("*"))
+    assert adapt(clinic, *more) == code
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err
+    left = [path for path in clinic.rglob("*") if path not in before and path.is_file()]
+    assert all(path.parent.name == "locks" for path in left)
+
+
+def test_a_single_case_is_refused_with_the_option_that_allows_it(clinic, capsys):
+    for ending in ("nrrd", "seg.nrrd"):
+        (clinic / "cases" / f"patient1.{ending}").unlink()
+    assert adapt(clinic) == 4
+    assert "--allow-single" in capsys.readouterr().err
+    assert adapt(clinic, "--allow-single") == 0
+
+
+def test_no_cases_at_all_is_a_wrong_use(clinic, capsys):
+    assert adapt(clinic, cases=False) == 2
+    assert "give --cases FOLDER" in capsys.readouterr().err
+
+
+def test_a_taken_name_is_refused_before_anything_is_read(clinic, capsys):
+    assert main(["adapt", "--cases", "nowhere", "--out", "small"]) == 7
+    assert "never replaced. Choose another --out name" in capsys.readouterr().err

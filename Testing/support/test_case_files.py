@@ -1,0 +1,112 @@
+"""Annotated cases are found as users lay them out, and what has no partner is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.support.case_files import CaseFiles, find_cases
+from ProxyPromptSegmentLib.support.case_lists import read_case_list
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return folder
+
+
+def found(folder: Path) -> set[tuple[str, str]]:
+    cases, _ = find_cases(folder)
+    return {(str(one.image.relative_to(folder)), str(one.annotation.relative_to(folder))) for one in cases}
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("a.nrrd", "a.seg.nrrd", "b.nii.gz", "b.seg.nrrd"), {("a.nrrd", "a.seg.nrrd"), ("b.nii.gz", "b.seg.nrrd")}),
+        (("a.png", "a_mask.png", "b.png", "b_mask.png"), {("a.png", "a_mask.png"), ("b.png", "b_mask.png")}),
+        (("mask_a.png", "a.png"), {("a.png", "mask_a.png")}),
+        (("img_01.nii.gz", "label_01.nii.gz"), {("img_01.nii.gz", "label_01.nii.gz")}),
+        (("Case 1.mha", "Case 1-segmentation.mha"), {("Case 1.mha", "Case 1-segmentation.mha")}),
+        (("p1/t2.nii.gz", "p1/gland.seg.nrrd"), {("p1/t2.nii.gz", "p1/gland.seg.nrrd")}),
+        (("p1/image.nrrd", "p1/masks.seg.nrrd", "p1/case.json"), {("p1/image.nrrd", "p1/masks.seg.nrrd")}),
+        (("p1/scan/1.dcm", "p1/scan/2.dcm", "p1/label.nii.gz"), {("p1/scan", "p1/label.nii.gz")}),
+        (("images/a.jpg", "masks/a.png"), {("images/a.jpg", "masks/a.png")}),
+        (
+            ("imagesTr/x_001_0000.nii.gz", "imagesTr/x_001_0001.nii.gz", "labelsTr/x_001.nii.gz", "dataset.json"),
+            {("imagesTr/x_001_0000.nii.gz", "labelsTr/x_001.nii.gz")},
+        ),
+    ],
+)
+def test_every_usual_layout_is_understood(tmp_path, names, pairs):
+    assert found(touch(tmp_path, *names)) == pairs
+
+
+def test_an_image_or_annotation_without_the_other_is_named(tmp_path):
+    touch(tmp_path, "a.nrrd", "a.seg.nrrd", "b.nrrd", "c_mask.nrrd", "p/only.nrrd", ".hidden.nrrd")
+    cases, left = find_cases(tmp_path)
+    assert [one.image.name for one in cases] == ["a.nrrd"]
+    assert {one.name: one.reason for one in left} == {
+        "b.nrrd": "no annotation has its name",
+        "c_mask.nrrd": "no image has its name",
+        "p": "no annotation is in it: neither a .seg.nrrd file nor a name with mask, label or seg",
+    }
+
+
+def test_what_belongs_together_is_not_guessed(tmp_path):
+    touch(tmp_path, "a.nrrd", "a.seg.nrrd", "a_mask.nrrd", "p/t1.nrrd", "p/t2.nrrd", "p/gland.seg.nrrd")
+    touch(tmp_path, "q.nrrd", "q.seg.nrrd")
+    cases, left = find_cases(tmp_path)
+    assert [one.image.name for one in cases] == ["q.nrrd"]
+    assert "several annotations, a.seg.nrrd and a_mask.nrrd" in left[0].reason
+    assert left[1].name == "p" and "t1.nrrd, t2.nrrd, gland.seg.nrrd" in left[1].reason
+
+
+def test_a_folder_without_cases_is_refused_with_the_layouts(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        find_cases(tmp_path / "nowhere")
+    touch(tmp_path, "notes.txt", "a.nrrd")
+    with pytest.raises(InputError, match=r"a\.nrrd: no annotation has its name.*folder for each case"):
+        find_cases(tmp_path)
+
+
+def test_a_name_that_says_little_is_preceded_by_its_folder():
+    assert CaseFiles(Path("x/patient7/image.nrrd"), Path("m")).name == "patient7/image"
+    assert CaseFiles(Path("x/patient7.nrrd"), Path("m")).name == "patient7"
+
+
+def test_lists_are_read_relative_to_their_folder(tmp_path):
+    text = "Image;Segmentation;Patient\na.nrrd;m/a.nrrd;P1\nb.nrrd;m/b.nrrd;\n"
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    first, second = read_case_list(tmp_path / "list.csv")
+    assert first == CaseFiles(tmp_path / "a.nrrd", tmp_path / "m" / "a.nrrd", "p1")
+    assert second.patient == ""
+    rows = [["a.nrrd", "b.nrrd"], {"image": "c.nrrd", "mask": "d.nrrd", "patient": "P2"}]
+    (tmp_path / "list.json").write_text(json.dumps(rows), encoding="utf-8")
+    first, second = read_case_list(tmp_path / "list.json")
+    assert first.annotation == tmp_path / "b.nrrd" and second.patient == "p2"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "image,annotation\nx.nrrd,\n", "row 1 of .* has no annotation"),
+        ("a.csv", "picture\nx.nrrd\n", "row 1 of .* has no image"),
+        ("a.csv", "", "is empty"),
+        ("a.json", "[1]", "item 1 is neither an object nor a pair"),
+        ("a.json", "{", "is not understood"),
+        ("a.json", '{"a": 1}', "is not a list"),
+        ("a.json", '[["x", 3]]', "row 1 of .* has no annotation"),
+    ],
+)
+def test_a_list_that_is_not_understood_is_refused(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        read_case_list(tmp_path / name)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_case_list(tmp_path / "nowhere.csv")

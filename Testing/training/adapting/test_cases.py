@@ -1,0 +1,116 @@
+"""What cannot be learned from is named before any training."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from adapt_cases import SIDE, checked, picture, write_case, write_cases
+from ProxyPromptSegmentLib.errors import SupportError
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
+from ProxyPromptSegmentLib.remedies import RemedyKind
+from ProxyPromptSegmentLib.support.case_files import CaseFiles
+from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases, read_cases
+
+
+def reasons(folder, objects=None):
+    return {one.name: one.reason for one in checked(folder, objects).unusable}
+
+
+def test_geometry_that_does_not_match_is_named(tmp_path):
+    write_cases(tmp_path, 3)
+    volume, segmentation = picture(0)
+    moved = VolumeGeometry(volume.geometry.size_ijk, (1.0, 1.0, 2.0), (0.0, 0.0, 0.0))
+    write_segmentation(tmp_path / "patient2.seg.nrrd", Segmentation(segmentation.segments, moved))
+    assert "patient2" in reasons(tmp_path) and len(checked(tmp_path).cases) == 2
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    write_cases(tmp_path, 3)
+    (tmp_path / "patient1.nrrd").write_bytes(b"not an image")
+    (tmp_path / "patient0.seg.nrrd").write_bytes(b"")
+    with pytest.raises(SupportError, match=r"Not usable: patient0 .*; patient1 \(") as caught:
+        checked(tmp_path)
+    assert caught.value.remedy.kind == RemedyKind.ALLOW_SINGLE
+
+
+def test_empty_masks_are_named(tmp_path):
+    write_cases(tmp_path, 3)
+    _, segmentation = picture(0)
+    empty = [Segment("gland", np.zeros_like(segmentation.segments[0].mask))]
+    write_segmentation(tmp_path / "patient2.seg.nrrd", Segmentation(empty, segmentation.geometry))
+    assert "patient2" in reasons(tmp_path, ["gland"])
+    for name in ("patient0", "patient1"):
+        shutil.copy(tmp_path / "patient2.seg.nrrd", tmp_path / f"{name}.seg.nrrd")
+    with pytest.raises(SupportError, match="no case has the object 'gland'"):
+        checked(tmp_path, ["gland"])
+
+
+def test_a_missing_object_is_named_and_one_in_a_single_case_is_refused(tmp_path):
+    write_cases(tmp_path, 2, ("gland", "stone"))
+    write_case(tmp_path, "patient2", 2, ("gland",))
+    assert "no object named 'stone'" in reasons(tmp_path, ["gland", "stone"])["patient2"]
+    assert checked(tmp_path).objects == ("gland",)  # what all have
+    write_case(tmp_path, "patient1", 1, ("gland",))
+    with pytest.raises(SupportError, match="'stone' is annotated in one case only, patient0"):
+        checked(tmp_path, ["gland", "stone"])
+    with pytest.raises(SupportError, match="no case has the object 'cyst'"):
+        checked(tmp_path, ["cyst"])
+
+
+def test_the_same_image_under_two_names_is_named(tmp_path):
+    write_cases(tmp_path, 3)
+    shutil.copy(tmp_path / "patient0.nrrd", tmp_path / "another.nrrd")
+    shutil.copy(tmp_path / "patient1.seg.nrrd", tmp_path / "another.seg.nrrd")
+    assert reasons(tmp_path) == {"patient0": "it has the same image as another: one patient, two names"}
+
+
+def test_a_single_patient_is_refused_unless_allowed(tmp_path):
+    write_cases(tmp_path, 1)
+    with pytest.raises(SupportError, match="1 patient is left, .* at least two") as caught:
+        checked(tmp_path)
+    assert caught.value.remedy.kind == RemedyKind.ALLOW_SINGLE
+    assert checked(tmp_path, allow_single=True).patients == 1
+
+
+def test_cases_of_one_patient_stay_together(tmp_path):
+    write_cases(tmp_path, 3)
+    files = [
+        CaseFiles(tmp_path / f"patient{n}.nrrd", tmp_path / f"patient{n}.seg.nrrd", p) for n, p in enumerate("aab")
+    ]
+    cases, _ = read_cases(files)
+    found = check_cases(cases)
+    assert [case.patient for case in found.cases] == [0, 0, 1] and found.patients == 2
+    with pytest.raises(SupportError, match="1 patient"):
+        check_cases([AnnotatedCase(one.name, one.case, "a") for one in cases])
+
+
+def test_a_case_in_another_plane_is_named(tmp_path):
+    write_cases(tmp_path, 2)
+    volume, segmentation = picture(7)
+    turned = VolumeGeometry(
+        volume.geometry.size_ijk, (1.0, 1.0, 3.0), (0.0, 0.0, 0.0), np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], float)
+    )
+    write_volume(tmp_path / "turned.nrrd", Volume(volume.array, turned))
+    write_segmentation(tmp_path / "turned.seg.nrrd", Segmentation(segmentation.segments, turned))
+    assert reasons(tmp_path) == {"turned": "its slices are coronal, those of most cases axial"}
+
+
+def test_the_digest_follows_images_and_masks_and_not_names(tmp_path):
+    one = checked(write_cases(tmp_path / "one", 2)).digest()
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(2):
+        for ending in ("nrrd", "seg.nrrd"):
+            shutil.copy(tmp_path / "one" / f"patient{number}.{ending}", other / f"x{number}.{ending}")
+    assert checked(other).digest() == one
+    volume, segmentation = picture(1)
+    segmentation.segments[0].mask[2, SIDE // 2, SIDE // 2] ^= 1
+    write_segmentation(other / "x1.seg.nrrd", segmentation)
+    assert checked(other).digest() != one

@@ -1,0 +1,216 @@
+"""An adaptation from cases to a registered model: better or nothing, resumed bit for bit, never silently replaced."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from adapt_cases import QUICK, checked, register_small_model, write_cases
+from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, UsageError
+from ProxyPromptSegmentLib.inference.loading import load
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.training.adapting import run as running
+from ProxyPromptSegmentLib.training.adapting import stage as staging
+from ProxyPromptSegmentLib.training.adapting.run import adapt
+from ProxyPromptSegmentLib.weights import registry
+from ProxyPromptSegmentLib.weights.cache import ModelCache
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The cases, and the hash and events of an adaptation to them that nothing stops."""
+    home = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROXYPROMPT_CACHE", str(home / "cache"))
+        patch.setenv("PROXYPROMPT_REGISTRY", str(home / "own.json"))
+        register_small_model(home)
+        cases = write_cases(home / "cases", 2, ("gland", "stone"))
+        events = []
+        result = adapt(checked(cases), "mine", QUICK, "cpu", keep_anyway=True, report=events.append)
+        loaded, metadata = load_model("mine")
+        text = files_of(home / "cache"), (home / "own.json").read_text(encoding="utf-8")
+        card = result.path.with_suffix(".md").read_text(encoding="utf-8")
+        base, _ = load_model("small")
+    return {"cases": cases, "result": result, "events": events, "model": loaded, "metadata": metadata, "base": base,
+            "files": text[0], "registry": text[1], "card": card}  # fmt: skip
+
+
+def test_what_is_kept_differs_only_in_what_was_trained(uninterrupted):
+    before, after = uninterrupted["base"].state_dict(), uninterrupted["model"].state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith(("generator.", "backbone.sam.mask_decoder.")) for name in changed)
+    assert not any("kinship" in name or "depth_scale" in name for name in changed)
+    assert any("contextual_encoder" in name for name in changed)
+    assert uninterrupted["metadata"]["base"]["name"] == "small"
+
+
+def test_the_file_holds_only_what_differs(uninterrupted):
+    stored = uninterrupted["result"].path.stat().st_size
+    whole = 2 * sum(tensor.numel() for tensor in uninterrupted["base"].state_dict().values())
+    assert stored < 0.6 * whole
+    assert uninterrupted["metadata"]["adapted"]["patients"] == 2
+
+
+def test_every_case_is_tested_by_a_fold_without_it_and_beside_the_mean_mask(uninterrupted):
+    result = uninterrupted["result"]
+    assert [len(score.after) for score in result.scores] == [1, 1]
+    assert all(len(score.before) == len(score.mean_mask) == len(score.after[0]) == 2 for score in result.scores)
+    assert all(min(score.mean_mask) > 0 for score in result.scores)
+    shown = [event for event in uninterrupted["events"] if event.stage == "training on all cases"]
+    assert all(len(score.after) == 1 for score in shown[0].scores)  # before anything is kept
+    assert shown[-1].done == QUICK.steps and shown[-1].seconds_left == 0
+
+
+def test_nothing_that_is_kept_names_a_case(uninterrupted):
+    kept = uninterrupted["registry"] + uninterrupted["card"] + json.dumps(uninterrupted["metadata"])
+    assert "patient0" not in kept and str(uninterrupted["cases"]) not in kept
+    assert "2 patients" in uninterrupted["card"] and "'gland' and 'stone'" in uninterrupted["card"]
+
+
+def test_no_state_and_nothing_half_written_stays(uninterrupted):
+    assert uninterrupted["files"] == [
+        "locks/mine.lock", "locks/registry.lock", "locks/small.lock", "mine/mine.md", "mine/mine.safetensors",
+        "small/small.safetensors",
+    ]  # fmt: skip
+
+
+class _KilledError(BaseException):
+    """The end of a process: nothing is caught, nothing is cleaned up."""
+
+
+@pytest.mark.parametrize(
+    ("stage", "done"), [("testing before", 1), ("training fold 1 of 2", 1), ("training on all cases", 1)]
+)
+def test_after_a_kill_the_same_call_gives_the_same_weights(clinic, uninterrupted, monkeypatch, stage, done):
+    monkeypatch.setattr(running, "SAVE_SECONDS", -1.0)
+
+    def kill(event):
+        if (event.stage, event.done) == (stage, done):
+            raise _KilledError
+
+    cases = checked(uninterrupted["cases"])
+    with pytest.raises(_KilledError):
+        adapt(cases, "mine", QUICK, "cpu", keep_anyway=True, report=kill)
+    assert not (clinic / "cache" / "mine").exists()
+    steps = []
+    monkeypatch.setattr(staging.Stage, "advance", _counting(steps, staging.Stage.advance))
+    again = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True)
+    assert again.sha256 == uninterrupted["result"].sha256
+    assert len(steps) < 3 * QUICK.steps or stage == "testing before"
+
+
+def _counting(steps, advance):
+    def counted(stage):
+        steps.append(stage.number)
+        return advance(stage)
+
+    return counted
+
+
+def test_cancelling_in_a_fold_keeps_the_state_and_another_call_continues(clinic, uninterrupted):
+    cancel, cases = CancelToken(), checked(uninterrupted["cases"])
+
+    def stop(event):
+        if (event.stage, event.done) == ("training fold 2 of 2", 1):
+            cancel.cancel()
+
+    stopped = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True, cancel=cancel, report=stop)
+    assert stopped.cancelled and not stopped.kept and stopped.path is None
+    assert [len(score.after) for score in stopped.scores] == [1, 0]
+    assert files_of(clinic / "cache" / "adapting") == ["mine/.lock", "mine/state.json", "mine/training.safetensors"]
+    state = (clinic / "cache" / "adapting" / "mine" / "state.json").read_text(encoding="utf-8")
+    assert "patient0" not in state
+    other = replace(QUICK, learning_rate=1e-3)
+    with pytest.raises(UsageError, match="begun with other settings"):
+        adapt(cases, "mine", other, "cpu")
+    assert adapt(cases, "mine", QUICK, "cpu", keep_anyway=True).sha256 == uninterrupted["result"].sha256
+    assert not (clinic / "cache" / "adapting" / "mine").exists()
+
+
+def test_a_result_that_is_not_better_is_not_kept_and_can_be_kept_without_testing_again(clinic, uninterrupted):
+    cases = checked(uninterrupted["cases"])
+    refused = adapt(cases, "mine", QUICK, "cpu")
+    assert not refused.kept and refused.verdict is not None and not refused.verdict.better
+    assert "mine" not in [entry.name for entry in registry.all_entries()]
+    events = []
+    kept = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True, report=events.append)
+    assert kept.kept and kept.sha256 == uninterrupted["result"].sha256
+    assert not any(event.stage.startswith("training fold") for event in events)
+
+
+def test_a_name_that_is_taken_is_refused_and_nothing_is_replaced(clinic, uninterrupted):
+    cases = checked(uninterrupted["cases"])
+    for name in ("small", "sam-compact"):
+        with pytest.raises(CheckpointError, match=f"'{name}' is the name of a model .*never replaced"):
+            adapt(cases, name, QUICK, "cpu")
+    with pytest.raises(CheckpointError, match="cannot be a model's name"):
+        adapt(cases, "My Model", QUICK, "cpu")
+
+
+def test_a_kept_model_segments_under_its_name_and_is_a_start_itself(clinic, uninterrupted):
+    cases = checked(uninterrupted["cases"])
+    first = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True)
+    loaded = load("mine", "cpu")
+    assert loaded.facts.sha256 == first.sha256
+    assert loaded.segmenter.calibration == load("small", "cpu").segmenter.calibration is not None
+    again = replace(QUICK, model="mine", steps=1)
+    second = adapt(cases, "next", again, "cpu", keep_anyway=True)
+    metadata = read_checkpoint(second.path)[1]
+    assert metadata["base"]["name"] == "small"  # whole, so that no chain grows
+    assert registry.find("next").base == "small" and load_model("next")[1]["adapted"]["from"] == "mine"
+
+
+def test_a_first_model_that_is_not_registered_is_stored_whole(clinic, uninterrupted):
+    cases = checked(uninterrupted["cases"])
+    path = clinic / "small.safetensors"
+    Path(clinic / "own.json").unlink()
+    settings = replace(QUICK, model=str(path), steps=1)
+    kept = adapt(cases, "mine", settings, "cpu", keep_anyway=True)
+    path.unlink()
+    assert "base" not in load_model("mine")[1] and kept.kept
+
+
+def test_a_single_patient_is_learned_from_where_allowed_and_nothing_is_claimed(clinic):
+    cases = checked(write_cases(clinic / "cases", 1), allow_single=True)
+    kept = adapt(cases, "mine", replace(QUICK, allow_single=True), "cpu")
+    assert kept.kept and kept.verdict is None and kept.scores == ()
+    assert "nothing was tested" in kept.path.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_one_marked_picture_of_one_patient_is_enough(clinic):
+    cases = checked(write_cases(clinic / "cases", 1, slices=1), allow_single=True)
+    assert adapt(cases, "mine", replace(QUICK, allow_single=True, steps=1, variants=2), "cpu").kept
+
+
+def test_memory_that_runs_out_is_an_error_of_the_device(clinic, uninterrupted, monkeypatch):
+    def full(*_):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 byte")
+
+    monkeypatch.setattr(staging, "prompted_loss", full)
+    with pytest.raises(DeviceError, match="does not fit into the memory") as caught:
+        adapt(checked(uninterrupted["cases"]), "mine", QUICK, "cpu")
+    assert caught.value.exit_code == 8
+
+
+def test_a_model_without_a_sam_is_refused(clinic, uninterrupted):
+    pytest.importorskip("sam2")
+    with pytest.raises(UsageError, match="only models on a SAM can be adapted"):
+        adapt(checked(uninterrupted["cases"]), "mine", replace(QUICK, model="sam2-compact"), "cpu")
+
+
+def test_the_number_of_threads_is_restored_and_the_callers_chance_untouched(clinic, uninterrupted):
+    before, chance = torch.get_num_threads(), torch.get_rng_state()
+    adapt(checked(uninterrupted["cases"]), "mine", replace(QUICK, steps=1), "cpu")
+    assert torch.get_num_threads() == before and torch.equal(torch.get_rng_state(), chance)
+    assert ModelCache().folder.exists() and np.isfinite(before)
