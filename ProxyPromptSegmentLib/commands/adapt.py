@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, AdaptProgress, AdaptResult, CaseScore
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     check_free(args.out)
     resolve(args.model)
     if args.report:
-        _check_report(args.report)
+        check_output_path(args.report, (".json",))
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         checked = gather(args, console)
         names = ", ".join(checked.objects)
@@ -145,18 +146,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return _end(args, console, result)
 
 
-def _check_report(path: Path) -> None:
-    from ProxyPromptSegmentLib.imaging.output_files import check_output_path
-
-    check_output_path(path, (".json",))
-
-
 def _end(args: argparse.Namespace, console: Console, result: AdaptResult) -> int:
     """Say what came out; return the exit code."""
     described = describe(result)
     if args.report:
-        from ProxyPromptSegmentLib.imaging.output_files import safe_output
-
         with safe_output(args.report) as partial:
             partial.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if args.json:
