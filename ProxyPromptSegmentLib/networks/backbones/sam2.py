@@ -105,8 +105,8 @@ class Sam2Backbone(nn.Module):
             frame: Number of this frame in the order of tracking; memories have smaller ones.
 
         Returns:
-            Logits ``(B, N, 4g, 4g)``, estimated IoU and objectness ``(B, N)`` with the prompt's presence added to its logit,
-            and pointer ``(B, N, C)``.
+            Logits ``(B, N, 4g, 4g)``, estimated IoU and objectness ``(B, N)`` with the prompt's presence added to its
+            logit, and pointer ``(B, N, C)``.
         """
         batch, objects = _shape_of(prompt, memories, features.top.shape[0])
         count = batch * objects

@@ -175,8 +175,8 @@ COMPACT_MEMORY = dataclasses.replace(
     merge_keys=False,
     kinship=False,
 )
-# For SAM 2 around the compact SAM's encoder: its generator, whose tokens go into memory attention as well. A frame without
-# memories is so segmented as the compact SAM segments it, its presence included.
+# For SAM 2 around the compact SAM's encoder: its generator, whose tokens go into memory attention as well. A frame
+# without memories is so segmented as the compact SAM segments it, its presence included.
 COMPACT_SHARED = dataclasses.replace(COMPACT, prompt="memory_and_both")
 PAPER_MEMORY = dataclasses.replace(PAPER, prompt="memory")
 ROBUST_MEMORY = dataclasses.replace(ROBUST, prompt="memory")
