@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, ModelKind, check_name
 from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.publish import read_metadata
-from ProxyPromptSegmentLib.weights.registry import all_entries, location
+from ProxyPromptSegmentLib.weights.registry import all_entries, find, location
 
 _OWN_HASH = "this machine, which made or imported the file"
 _LOCK_SECONDS = 30.0
@@ -116,7 +116,7 @@ def register(checkpoint: Path, name: str = "") -> ModelEntry:
         with safe_output(path) as partial:
             partial.write_text(card, encoding="utf-8")
         _write_without(entry.name, entry)
-    return entry
+    return find(entry.name)
 
 
 def card_of(entry: ModelEntry, cache: ModelCache | None = None) -> Path:

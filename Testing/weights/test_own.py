@@ -1,0 +1,71 @@
+"""Models of the user's own: registered completely or not at all, and never in place of another."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
+from ProxyPromptSegmentLib.weights import own, registry
+from ProxyPromptSegmentLib.weights.own import check_free, entry_in, export, forget, register, says_what_it_is
+
+WORDS = {"licence": "mine", "description": "what it is", "citation": "", "trained_on": "2 patients"}
+
+
+def write(path, **more):
+    metadata = {"name": "mine", "model": {"backbone": "sam-compact"}, "entry": WORDS, "card": "# mine\n", **more}
+    save_checkpoint(path, {"a": torch.ones(2)}, metadata)
+    return path
+
+
+def test_a_file_is_registered_with_its_card_and_forgotten_again(home):
+    entry = register(write(home / "a.safetensors"))
+    assert registry.find("mine") == entry and entry.description == "what it is" and entry.fits == "sam-compact"
+    assert own.card_of(entry).read_text(encoding="utf-8") == "# mine\n"
+    assert registry.resolve("mine")[1] == entry.sha256
+    out = home / "copy.safetensors"
+    export(entry, out)
+    assert register(out, "other").sha256 == entry.sha256
+    from ProxyPromptSegmentLib.weights.cache import ModelCache
+
+    ModelCache().remove(entry)
+    assert forget(registry.find("mine"))
+    assert [one.name for one in registry.all_entries() if one.origin != "shipped"] == ["other"]
+    assert not (home / "cache" / "mine").exists()
+    with pytest.raises(CheckpointError, match="not on this machine"):
+        export(entry, home / "again.safetensors")
+
+
+def test_a_name_in_use_is_refused(home):
+    register(write(home / "a.safetensors"))
+    with pytest.raises(CheckpointError, match="of your own, which is never replaced"):
+        register(write(home / "b.safetensors"))
+    with pytest.raises(CheckpointError, match="of the program"):
+        check_free("sam-compact")
+    assert not forget(registry.find("sam-compact"))
+
+
+def test_entries_that_are_there_stay_and_a_damaged_list_is_not_replaced(home):
+    entry = {"name": "another", "file": "x.safetensors", "fits": "sam-compact"}
+    (home / "own.json").write_text(json.dumps({"format": 2, "models": [entry]}), encoding="utf-8")
+    register(write(home / "a.safetensors"))
+    assert {"another", "mine"} <= {one.name for one in registry.all_entries()}
+    (home / "own.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        register(write(home / "b.safetensors", name="next"))
+    assert (home / "own.json").read_text(encoding="utf-8") == "{"
+
+
+def test_a_file_that_says_nothing_or_whose_base_is_unknown_is_refused(home):
+    plain = home / "plain.safetensors"
+    save_checkpoint(plain, {"a": torch.ones(2)}, {"name": "plain", "model": {"backbone": "sam-compact"}})
+    assert not says_what_it_is(plain) and not says_what_it_is(home / "nowhere.safetensors")
+    with pytest.raises(CheckpointError, match="does not say what it is"):
+        entry_in(plain)
+    based = write(home / "based.safetensors", base={"name": "lost", "sha256": "0" * 64})
+    with pytest.raises(CheckpointError, match="is completed by 'lost'"):
+        entry_in(based)
