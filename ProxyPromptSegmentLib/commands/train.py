@@ -153,6 +153,8 @@ def check_folder(out: Path, checkpoint: str, state: str = STATE) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
+    if os.environ.get("RANK", "0") != "0":  # one of several processes, of which the first one speaks
+        console = Console(console.command, quiet=True, progress=False)
     if args.threads < 1:
         raise UsageError(f"--threads is {args.threads}; at least 1 is needed.")
     recipe_file = find_recipe(args.recipe)

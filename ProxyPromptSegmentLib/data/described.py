@@ -301,7 +301,8 @@ def _is(segment: Segment, wanted: object) -> bool:
     """Return whether a segment has a label value or a name."""
     if isinstance(wanted, str):
         return segment.name.strip().casefold() == wanted.strip().casefold()
-    return _value(segment) == wanted
+    value = _value(segment)
+    return value == wanted if value is not None else segment.name == f"label {wanted}"
 
 
 def _value(segment: Segment) -> object:

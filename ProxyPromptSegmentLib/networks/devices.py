@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -37,6 +37,14 @@ def choose_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"the device '{name}' cannot be used: {error}", other) from error
     return device
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which a device computes in the types of its tensors.
+
+    The device without storage, on which memory is estimated, has no autocast to be turned off.
+    """
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 # Messages of PyTorch's allocators and CUDA's libraries that have no exception of their own: MPS, CPUs, cuBLAS.

@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.training.memory_estimate import MemoryEstimate, estimate
 from ProxyPromptSegmentLib.training.processes import processes_of_environment
 from ProxyPromptSegmentLib.training.recipe import Recipe
 from ProxyPromptSegmentLib.training.trainer import Trainer, TrainState, tasks_of
@@ -110,4 +111,13 @@ def described(trainer: Trainer) -> str:
     on = f", on {frozen / 1e6:.1f} M frozen ones of '{trainer.base.name}'" if trainer.base else ""
     length = f"{trainer.steps} steps" if trainer.steps else f"{trainer.recipe.minutes:g} min"
     several = f" by {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
-    return f"{learned / 1e6:.1f} M parameters are trained{on}, for {length}{several}"
+    memory = f"; about {estimated(trainer).total / 1e9:.1f} GB of memory" if trainer.base else ""
+    return f"{learned / 1e6:.1f} M parameters are trained{on}, for {length}{several}{memory}"
+
+
+def estimated(trainer: Trainer) -> MemoryEstimate:
+    """Estimate the memory of a training, by its first episode."""
+    episode = trainer.sampler.draw(0)
+    return estimate(
+        trainer.recipe, trainer.config, episode.masks.shape[1], len(episode.images), trainer.model.lora_rank
+    )

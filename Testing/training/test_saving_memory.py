@@ -8,34 +8,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine_doubles import tiny_config
-from ProxyPromptSegmentLib.networks.backbones.lora import SAM_DECODER, SAM_ENCODER, inject_lora
-from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
-from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.training.episodes import Episode
 from ProxyPromptSegmentLib.training.recipe import ComputingRecipe, Recipe
 from ProxyPromptSegmentLib.training.recomputing import encoder_blocks
 from ProxyPromptSegmentLib.training.step import episode_loss
+from small_official import small_vit_model
 
 
 @pytest.fixture(scope="module")
 def model():
-    """SAM's own ViT at a tenth of its size, with adapters, on 64 pixels."""
-    from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
-
-    torch.manual_seed(0)
-    backbone = SamBackbone("sam-compact", {"image_size": 64, "channels": 32, "mlp_dim": 32})
-    backbone.sam.image_encoder = segment_anything_modeling().ImageEncoderViT(
-        img_size=64, patch_size=8, embed_dim=16, depth=3, num_heads=2, out_chans=32, use_rel_pos=True, window_size=3,
-        global_attn_indexes=(2,),
-    )  # fmt: skip
-    inject_lora(backbone.sam, 2, 2, (SAM_ENCODER, SAM_DECODER))
-    with torch.no_grad():
-        for name, parameter in backbone.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.1)
-    return ProxyPromptModel(backbone, ProxyPromptGenerator(tiny_config()), 2).train()
+    return small_vit_model()
 
 
 @pytest.fixture(scope="module")

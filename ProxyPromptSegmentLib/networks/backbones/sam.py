@@ -15,6 +15,7 @@ from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
+from ProxyPromptSegmentLib.networks.devices import without_autocast
 from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
 
 # name: (embed_dim, depth, heads, global attention blocks), from segment_anything/build_sam.py
@@ -163,7 +164,7 @@ class SamBackbone(nn.Module):
 
     def positions(self) -> torch.Tensor:
         """Return SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
-        with torch.autocast(self.mean.device.type, enabled=False):  # angles of many turns, which bfloat16 cannot hold
+        with without_autocast(self.mean.device):  # angles of many turns, which bfloat16 cannot hold
             return self.sam.prompt_encoder.get_dense_pe()[0]
 
     def decode(self, features: ImageFeatures, prompt: Prompt) -> Decoded:

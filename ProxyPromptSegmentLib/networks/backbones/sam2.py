@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.backbones.memory_bridge import MemoryBridge
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import COMPACT_NAME, SAM2_CONFIGS, build_sam2_modules
+from ProxyPromptSegmentLib.networks.devices import without_autocast
 from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
 
 # ImageNet's statistics, on 0..1: those of the official weights.
@@ -88,7 +89,7 @@ class Sam2Backbone(nn.Module):
 
     def positions(self) -> torch.Tensor:
         """Return SAM's random Fourier encoding of the grid, ``(C, g, g)``."""
-        with torch.autocast(self.mean.device.type, enabled=False):  # angles of many turns, which bfloat16 cannot hold
+        with without_autocast(self.mean.device):  # angles of many turns, which bfloat16 cannot hold
             return self.sam2.sam_prompt_encoder.get_dense_pe()[0]
 
     def decode(

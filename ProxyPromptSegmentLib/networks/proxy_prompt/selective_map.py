@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from ProxyPromptSegmentLib.networks.devices import without_autocast
+
 QUERY_CHUNK = 512
 LARGEST_MAP = 1 << 29  # weights that are computed at once on a graphics card
 
@@ -51,7 +53,7 @@ def _read(
     target: torch.Tensor, support: torch.Tensor, values: torch.Tensor, bias: torch.Tensor, scale: float
 ) -> torch.Tensor:
     """Read one chunk of target positions with a softmax over each target's own support; ``(B, Q, V)``."""
-    with torch.autocast(device_type=target.device.type, enabled=False):
+    with without_autocast(target.device):
         scores = torch.baddbmm(bias.unsqueeze(1), target.float().transpose(1, 2), support * (2.0 * scale))
         return torch.softmax(scores, dim=-1) @ values.float()
 
@@ -65,7 +67,7 @@ def _read_shared(
     processor those passes over the map cost as much as a product.
     """
     batch, _, positions = target.shape
-    with torch.autocast(device_type=target.device.type, enabled=False):
+    with without_autocast(target.device):
         queries = target.float().transpose(1, 2).reshape(batch * positions, -1)
         scores = torch.addmm(bias, queries, support * (2.0 * scale))
         return (torch.softmax(scores, dim=-1) @ values.float()).view(batch, positions, -1)

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.networks.devices import without_autocast
 from ProxyPromptSegmentLib.networks.proxy_prompt.scan_recurrence import ScanFunction
+from ProxyPromptSegmentLib.networks.proxy_prompt.scan_sizes import ScanSizes
 
 __all__ = ["scan_time_major", "selective_scan", "selective_scan_reference"]
 
@@ -75,7 +77,7 @@ def selective_scan(
     groups = grouped_b.shape[1]
     _check_shapes(u, delta, A, grouped_b, grouped_c)
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u.device):
 
         def time_major(x: Tensor) -> Tensor:  # (B, G*x, L) -> (L, B, G, x)
             return x.to(kind).reshape(batch, groups, -1, length).permute(3, 0, 1, 2)
@@ -123,7 +125,8 @@ def scan_time_major(
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in (u, delta, A, B, C))
 
     def scan(u: Tensor, delta: Tensor, weight_in: Tensor, weight_out: Tensor) -> Tensor:
-        return ScanFunction.apply(u, delta, rates, weight_in, weight_out, steps, keep)
+        function = ScanSizes if u.is_meta else ScanFunction
+        return function.apply(u, delta, rates, weight_in, weight_out, steps, keep)
 
     batch = u.shape[1]
     most = batch if not u.numel() else max(1, _STEP_MOST * batch // (u[0].numel() * A.shape[-1]))

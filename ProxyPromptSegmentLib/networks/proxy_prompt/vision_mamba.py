@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.networks.devices import without_autocast
 from ProxyPromptSegmentLib.networks.proxy_prompt.selective_scan import scan_time_major
 
 __all__ = ["BidirectionalMixer", "VisionMamba", "VisionMambaBlock", "causal_depthwise"]
@@ -235,7 +236,7 @@ class BidirectionalMixer(nn.Module):
         both = torch.stack([x, x.flip(0)], dim=2)
         filtered = functional.silu(causal_depthwise(both, *self._filters()))
         features = _per_direction(filtered, (self.x_proj.weight, self.x_proj_b.weight))
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens.device):
             values, features = _at_least_float32(filtered), _at_least_float32(features)
             kind = values.dtype
             low, weight_in, weight_out = features.split([self.rank, self.d_state, self.d_state], dim=-1)
