@@ -25,6 +25,8 @@ from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.scene import nodes, result_nodes
+from ProxyPromptSegmentModule.scene.facts import read_facts, restore_facts, text_of_facts, write_facts
+from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Run)
 
+_MOST_UNDO = 8
+"""Number of segmentations whose last run can be undone: a writer stores every slice that it has replaced."""
+
 TICK_SECONDS = 0.020
 """Time per tick for writing slices; even if the last slice exceeds it, a tick takes less than 50 ms."""
 
@@ -50,6 +55,7 @@ class SegmentationLogic:
         worker: The GPU worker thread.
         pump: The timer that handles events and gives the worker thread time to run.
         questions: Questions that are not runs: why, check, suggest, estimate.
+        results: The tables of results, which follow what is in the segments.
     """
 
     def __init__(self) -> None:
@@ -61,6 +67,7 @@ class SegmentationLogic:
         self._by_ticket: dict[int, Run] = {}
         self._learned: Run | None = None
         self._scene_tags: list[tuple[slicer.vtkMRMLScene, int]] = []
+        self.results = ResultWatch(slicer.mrmlScene, self._is_written)
         self._listen()
 
     # --- runs ---------------------------------------------------------------------------------------------------
@@ -95,14 +102,23 @@ class SegmentationLogic:
         for other in self._runs:
             if not other.ended:
                 other.cancel()
-        # Only the last two can be undone: a writer stores every slice that it has replaced.
-        for other in [run for run in self._runs if run.ended][:-1]:
-            other.destination.close()
-            self._runs.remove(other)
+        self._forget_old_runs()
         run: R = kind(request, lambda task, label: self._submit_for(run, task, label))
         self._runs.append(run)
         self.pump.start()
         return run
+
+    def _forget_old_runs(self) -> None:
+        """Keep the last run of each segmentation, whose undo needs little memory, and the arrays of the last run."""
+        ended = [run for run in self._runs if run.ended]
+        latest = {id(run.segmentation): run for run in ended if run.destination.valid}
+        kept = list(latest.values())[-_MOST_UNDO:]
+        for run in ended:
+            if run not in kept:
+                run.destination.close()
+                self._runs.remove(run)
+            elif run is not ended[-1]:
+                run.release()
 
     def segment(
         self,
@@ -221,6 +237,10 @@ class SegmentationLogic:
         """Estimate time and memory of a run in advance; fast, and does not import torch."""
         return self.questions.estimate(request)
 
+    def _is_written(self, segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
+        """Return whether a run is writing into a segmentation."""
+        return any(not run.ended and run.segmentation is segmentation for run in self._runs)
+
     # --- the pump -----------------------------------------------------------------------------------------------
 
     def _submit(self, task: Task[object], label: str, replaces: str | None = None) -> Ticket:
@@ -247,31 +267,62 @@ class SegmentationLogic:
         for run in list(self._runs):
             run.flush(deadline)
             run.advance()
+        self.results.tick()
         return self.worker.busy or not all(run.idle and not run.pending for run in self._runs)
 
     def _when_ended(self, run: Run) -> None:
-        """Add the table and the run record of a finished run to the scene; remove them if it was undone."""
+        """Store what a finished run has found out in the scene; restore what was there before if it was undone."""
         if not run.ended or run.table is None or not run.destination.valid:
             return
-        assert run.segmentation is not None  # it has a table
-        if run.undone:
-            result_nodes.remove(run.segmentation)
+        node, target = run.segmentation, run.request.target
+        assert node is not None  # it has a table
+        if run.request.browser is not None:
+            if run.undone:
+                result_nodes.remove(node)
+            else:
+                result_nodes.write(node, run.table, run.record_text)
+        elif run.undone:
+            facts, record = run.before or ("", "")
+            restore_facts(node, target, facts)
+            result_nodes.write_record(node, record)
         else:
-            result_nodes.write(run.segmentation, run.table, run.record_text)
-            if self._learned is not run:  # not again after a redo
-                self._learned = run
-                self.questions.learn(run)
+            self._store(run, node)
+        self.results.update(node)
+        if not run.undone and self._learned is not run:  # not again after a redo
+            self._learned = run
+            self.questions.learn(run)
+
+    def _store(self, run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
+        """Store facts and record of a run on a volume."""
+        target, record = run.request.target, result_nodes.record_of(node)
+        if run.before is None:
+            run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
+        assert run.job is not None  # it has a table
+        facts = read_facts(node, target)
+        learned = facts.learned(run.job.view.axis, run.segment_ids, run.rows, run.doubts, run.written)
+        write_facts(node, target, learned)
+        result_nodes.write_record(node, run.record_text)
 
     # --- the scene ----------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         """Observe the scene, to stop writing before its nodes are removed."""
         scene = slicer.mrmlScene
-        tag = scene.AddObserver(slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes)
-        self._scene_tags.append((scene, tag))
+        for event, called in (
+            (slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes),
+            (slicer.vtkMRMLScene.StartSaveEvent, self._on_scene_saves),
+            ("ModifiedEvent", self._on_scene_saves),  # a bundle sets the root folder before it writes the nodes
+        ):
+            self._scene_tags.append((scene, scene.AddObserver(event, called)))
 
     def _on_scene_closes(self, caller: vtk.vtkObject, event: str) -> None:
         self.abandon(_("The scene was closed, so the run was stopped."))
+
+    def _on_scene_saves(self, caller: vtk.vtkObject, event: str) -> None:
+        for run in self._runs:
+            if not run.ended and run.destination.valid:
+                run.destination.sign()
+        self.results.refresh()
 
     def abandon(self, sentence: str) -> None:
         """End all runs immediately; later events of the worker about them are ignored."""
@@ -287,6 +338,7 @@ class SegmentationLogic:
         """Cancel all runs, end the worker thread, stop observing the scene; return whether the thread has ended."""
         self.abandon(_("The module was closed, so the run was stopped."))
         self.pump.close()
+        self.results.close()
         for scene, tag in self._scene_tags:
             scene.RemoveObserver(tag)
         self._scene_tags.clear()

@@ -98,6 +98,7 @@ class ModuleWidget:
         self.host.addObserver(scene, event.EndImportEvent, self.on_scene_end_import)
         self.host.addObserver(scene, event.NodeAddedEvent, self.on_node_added)
         self.host.addObserver(scene, event.NodeRemovedEvent, self.on_node_removed)
+        self.host.logic.results.observe(self.refresh)
         self.use_parameter_node()
 
     def cleanup(self) -> None:
@@ -224,6 +225,5 @@ class ModuleWidget:
         state = self.state
         if not state.has_scene or slicer.mrmlScene.IsBatchProcessing() or slicer.mrmlScene.IsClosing():
             return
-        if state.run is not None and state.run.ended and state.result is None:
-            state.run = None
+        state.forget_removed()
         self.refresh()

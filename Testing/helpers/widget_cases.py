@@ -24,7 +24,7 @@ class RecordedRun:
         self.seconds_left = self.last_index = self.job = None
         self.sentences, self.table, self.doubts, self.record_text = [], None, [], ""
         self.written, self.segment_ids, self.segmentation = set(), {}, None
-        self.destination = types.SimpleNamespace(untouched=lambda: dict(self.segment_ids))
+        self.left = []
         self.cancelled = self.closed = self.undone = self.nothing_found = False
         self.found = {}  # masks by object name
         self.taken_back = []
@@ -82,6 +82,7 @@ class RecordedLogic:
 
         self.scene, self.runs, self.shown, self.asked = slicer.mrmlScene, [], [], []
         self.pump = types.SimpleNamespace(start=lambda: None)
+        self.results = types.SimpleNamespace(observe=lambda told: None)
         self.is_shut = False
         self.warmed = 0
 
@@ -160,6 +161,25 @@ def add_case(name="earlier", objects=("prostate", "tumour"), size=24, slices=ran
         masks[one] = mask
     volume = add_volume(voxels, np.diag([1.0, 1.0, 4.0, 1.0]), name)
     return volume, add_segmentation(volume, masks, f"{name} annotation")
+
+
+def as_result(volume, segmentation, facts=None):
+    """Make the segments of a segmentation results of a volume, as a run along k leaves them."""
+    from mrml_scene import segment_array
+    from ProxyPromptSegmentModule.scene.facts import write_facts
+    from ProxyPromptSegmentModule.scene.owners import claim
+    from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints, print_of
+    from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG
+
+    for segment_id in segmentation.GetSegmentation().GetSegmentIDs():
+        segment = segmentation.GetSegmentation().GetSegment(segment_id)
+        segment.SetTag(OBJECT_TAG, segment.GetName())
+        mask = segment_array(segmentation, segment_id, volume)
+        SlicePrints("k", {index: print_of(plane > 0) for index, plane in enumerate(mask)}).save(segment)
+        claim(segmentation, segment_id, volume)
+    if facts is not None:
+        write_facts(segmentation, volume, facts)
+    return segmentation
 
 
 def add_views():

@@ -2,6 +2,7 @@ import qt
 
 class ctkCollapsibleButton(qt.QWidget):
     collapsed: bool
+    text: str
 
 class ctkCollapsibleGroupBox(qt.QWidget):
     collapsed: bool

@@ -15,11 +15,12 @@ from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ApplyWidgets
 from ProxyPromptSegmentModule.runs.request import Request
+from ProxyPromptSegmentModule.scene.facts import result_now
 from ProxyPromptSegmentModule.scene.nodes import check_volume
-from ProxyPromptSegmentModule.scene.slice_views import show_case, show_slice
+from ProxyPromptSegmentModule.scene.slice_views import show_case, show_only_own, show_slice, volume_on_screen
 from ProxyPromptSegmentModule.states import RunState, Scope
 from ProxyPromptSegmentModule.translation import _
-from ProxyPromptSegmentModule.wording import duration, explained, said_in, say, sentence, size
+from ProxyPromptSegmentModule.wording import duration, explained, ranges, said_in, say, sentence, size
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.estimate import Estimate
@@ -66,11 +67,15 @@ class ApplySection(Section):
         self._preview: LiveRun | None = None
         self._watch: LiveWatch | None = None
         self._cancelling = False
+        self._written: slicer.vtkMRMLSegmentationNode | None = None
+        self._largest_of: Run | None = None
         self._again = False
+        self._said_of: slicer.vtkMRMLVolumeNode | None = None
         self._seen: int | None = None
         self._estimated: tuple[object, str] = (None, "")
         self._ui.applyButton.connect("clicked()", self.on_apply)
         self._ui.followViewBox.connect("toggled(bool)", self.on_follow)
+        self._ui.replaceChangedBox.connect("toggled(bool)", self.on_replace_changed)
         self._ui.progressBar.setVisible(False)
         say(self._ui.runLabel, "")
 
@@ -88,6 +93,34 @@ class ApplySection(Section):
         self._show_button(reason)
         say(ui.estimateLabel, "" if reason or self._state.running else self._estimate())
         ui.progressBar.setVisible(self._state.running and not self.live)
+        self._show_changed("" if reason or self._state.running else self._changed_words())
+        self._show_words_of_target()
+
+    def _changed_words(self) -> str:
+        """Return which slices of the earlier result were changed by hand; "" if none was."""
+        if self._target.scope() == Scope.SEQUENCE:
+            return ""
+        changed = self._requests.changed_slices(self._target.axis())
+        lines = [f"{name}: {ranges(slices)}" for name, slices in changed.items() if slices]
+        if not lines:
+            return ""
+        return _("Changed by hand and left as they are: {slices}.").format(slices="; ".join(lines))
+
+    def _show_changed(self, words: str) -> None:
+        say(self._ui.changedLabel, words)
+        self._ui.replaceChangedBox.setVisible(bool(words))
+        if not words:
+            self._state.replace_changed = False
+        self._ui.replaceChangedBox.checked = self._state.replace_changed
+
+    def _show_words_of_target(self) -> None:
+        """Show what the last run on the selected target said, once another target is selected."""
+        target = self._state.parameters.targetVolume
+        if target is not self._said_of:
+            self._said_of = target
+            if not self._state.running:
+                run = self._state.result
+                say(self._ui.runLabel, self._sentences(run) if run is not None else "")
 
     def _show_button(self, reason: str) -> None:
         button = self._ui.applyButton
@@ -152,11 +185,12 @@ class ApplySection(Section):
         with said_in(self._ui.runLabel):
             request = self._requests.request()
             live = self._target.scope() == Scope.LIVE
-            self._cancelling, self._seen = False, None
+            self._cancelling, self._seen, self._written = False, None, None
             show_case(slicer.mrmlScene, request.target, self._state.support_rows())
             self._preview = self._logic.live(request) if live else None
             run: Run = self._preview or self._logic.start(request)
-            self._state.run = run
+            self._state.run, self._said_of = run, request.target
+            self._state.replace_changed = False  # the answer to a question about this run
             if live:
                 axis = AXES[axis_number(request.settings.axis)]
                 self._watch = LiveWatch(slicer.mrmlScene, request.target, axis, self._show_live)
@@ -174,7 +208,7 @@ class ApplySection(Section):
             self.end_live()
             self._again = True  # after its end: only then its segments are known to be unedited
             self._go_on(run)
-        elif self._state.result is not None and not run.undone and run.request.target is parameters.targetVolume:
+        elif self._state.result is run and not run.undone:
             self.start()
 
     def end_live(self) -> None:
@@ -203,16 +237,43 @@ class ApplySection(Section):
         if self._state.listening:
             self._state.parameters.followView = checked
 
+    def on_replace_changed(self, checked: bool) -> None:
+        """Store the answer whether slices changed by hand are replaced by the next run."""
+        if self._state.listening:
+            self._state.replace_changed = checked
+            self._state.changed.emit()
+
     def on_run_changed(self, run: Run) -> None:
         """Update the panel after a change of the run; called many times a second, so it has to be fast."""
         if run is not self._state.run or not self._state.has_scene:
             return
         parameters = self._state.parameters
-        if run.segmentation is not None and parameters.outputSegmentation is not run.segmentation:
-            parameters.outputSegmentation = run.segmentation
+        if run.segmentation is not None and run.segmentation is not self._written:
+            self._written = run.segmentation
+            if run.request.target is parameters.targetVolume:
+                parameters.outputSegmentation = run.segmentation
+            shown = volume_on_screen(slicer.mrmlScene) or parameters.targetVolume
+            if shown is not None:  # another case may have been selected meanwhile
+                show_only_own(slicer.mrmlScene, shown, self._state.support_rows())
         self.show_run(run)
         if run.ended:
+            if run.state == RunState.FINISHED and parameters.followView and not run.undone:
+                self._show_largest(run)
             self._state.changed.emit()
+
+    def _show_largest(self, run: Run) -> None:
+        """Show the slice with the largest section, once after the end of a run on the selected target."""
+        if run is self._largest_of or run.job is None or run.request.browser is not None or self._preview is run:
+            return
+        self._largest_of = run
+        target, node = run.request.target, run.segmentation
+        if node is None or target is not self._state.parameters.targetVolume:
+            return
+        now = result_now(node, target)
+        pixels = [now.states[one].pixels for one in run.segment_ids.values() if one in now.states]
+        sums = {index: sum(one.get(index, 0) for one in pixels) for one in pixels for index in one}
+        if sums:
+            show_slice(slicer.mrmlScene, target, now.axis, max(sums, key=lambda index: sums[index]))
 
     # --- what a run says --------------------------------------------------------------------------------------
 
@@ -240,7 +301,7 @@ class ApplySection(Section):
             show_slice(slicer.mrmlScene, run.request.target, run.job.view.axis, run.last_index)
 
     def _progress_words(self, run: Run) -> str:
-        what = sentence(run.what)
+        what = _("{what}, {image}").format(what=sentence(run.what), image=run.request.target.GetName())
         if not run.total:
             return what
         text = _("{what}: {done} of {total}").format(what=what, done=run.done, total=run.total)
@@ -254,6 +315,8 @@ class ApplySection(Section):
             lines.append(_("No slice view shows a slice of the target; turn one to its plane and scroll to it."))
         if run.state == RunState.FAILED:
             lines.append(run.error)
+        elif run.undone:
+            lines = [_("The result was undone.")]
         elif run.ended:
             lines.append(_words_of_end(run).format(count=len(run.written)))
         return "\n".join(lines)

@@ -8,7 +8,8 @@ import slicer.util
 from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.parameters import LAST
-from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, geometry_of, nodes_of
+from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of
+from ProxyPromptSegmentModule.scene.owners import results_of, volumes_of
 from ProxyPromptSegmentModule.scene.sequence_reader import browsers_of
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slices_in_box, slicing_axis
 from ProxyPromptSegmentModule.states import Scope
@@ -45,16 +46,28 @@ class ChosenTarget:
                 self.choose(others[0])
 
     def choose(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
-        """Choose another volume; later results are not written into the former one's segmentation."""
+        """Choose another volume; its results are written into its own earlier result, if there is one."""
         parameters = self._state.parameters
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.targetVolume = node
             parameters.firstSlice, parameters.lastSlice = 0, LAST
             parameters.scope = self._usual_scope(node).value
-            output = parameters.outputSegmentation
-            made_for = output.GetAttribute(MADE_FOR) if output is not None else None
-            if made_for and (node is None or made_for != node.GetID()):
-                parameters.outputSegmentation = None
+            parameters.outputSegmentation = self._own_result(node)
+
+    def _own_result(self, node: slicer.vtkMRMLVolumeNode | None) -> slicer.vtkMRMLSegmentationNode | None:
+        """Return the segmentation to write results of a volume into: that of its latest result, or None."""
+        results = results_of(slicer.mrmlScene, node) if node is not None else []
+        return results[-1] if results else None
+
+    def others_in_output(self) -> list[str]:
+        """Return the names of other volumes whose results, or annotation, the chosen segmentation holds."""
+        parameters = self._state.parameters
+        node, target = parameters.outputSegmentation, parameters.targetVolume
+        if node is None or target is None:
+            return []
+        ids = [row.volume_id for row in self._state.support_rows() if row.segmentation_id == node.GetID()]
+        found = [*volumes_of(node), *(slicer.mrmlScene.GetNodeByID(one) for one in ids if one)]
+        return list(dict.fromkeys(one.GetName() for one in found if one is not None and one is not target))
 
     def _volumes_beside_supports(self) -> list[slicer.vtkMRMLScalarVolumeNode]:
         parameters = self._state.parameters

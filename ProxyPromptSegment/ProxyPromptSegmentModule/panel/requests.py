@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-import numpy as np
 import slicer
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError
-from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, axis_number
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
-from ProxyPromptSegmentModule.scene.nodes import segmentation_of
+from ProxyPromptSegmentModule.scene.editor_history import open_history
+from ProxyPromptSegmentModule.scene.new_segments import reusable_segments
+from ProxyPromptSegmentModule.scene.segment_state import changed_slices
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
 from ProxyPromptSegmentModule.states import Scope
 from ProxyPromptSegmentModule.translation import _
-
-if TYPE_CHECKING:
-    from ProxyPromptSegmentModule.runs.run import Run
 
 
 class Requests:
@@ -76,10 +72,10 @@ class Requests:
         scope, target, table = self._target.scope(), self._state.parameters.targetVolume, self._state.table
         assert target is not None and table is not None  # otherwise there is a reason
         axis, settings, slices = self._target.axis(), self.settings(), self._target.slices()
-        replaced, kept = self._replaceable(scope, axis)
+        kept = () if scope == Scope.SEQUENCE else self.kept_slices(axis)
         if kept and scope != Scope.LIVE:
             every = range(slice_count(target, axis)) if slices is None else slices
-            slices = tuple(index for index in every if index not in kept)
+            slices = tuple(index for index in every if index not in kept) or slices
         if slices is not None or scope in (Scope.SLICES, Scope.BOX, Scope.LIVE):
             settings = replace(settings, axis=axis)  # slice numbers are only valid along this axis
         first = None if scope == Scope.SEQUENCE else slice_on_screen(slicer.mrmlScene, target, axis)
@@ -93,65 +89,47 @@ class Requests:
             slices=slices,
             first=first,
             settings=settings,
-            output=self._output(replaced),
+            output=self._output(),
             browser=self._target.browser() if scope == Scope.SEQUENCE else None,
         )
 
-    def corrected_slices(self, axis: str) -> tuple[int, ...]:
-        """Return slices of the result that were corrected and added as a support; they are kept unchanged."""
-        parameters = self._state.parameters
-        if parameters.targetVolume is None or parameters.outputSegmentation is None:
+    def changed_slices(self, axis: Axis) -> dict[str, tuple[int, ...]]:
+        """Return the slices of each object's earlier result that were changed by hand; runs leave them as they are."""
+        parameters, names = self._state.parameters, self._objects.names()
+        node, target = parameters.outputSegmentation, parameters.targetVolume
+        if node is None or target is None:
+            return {}
+        try:
+            found = reusable_segments(node, target, names, axis)
+            return {name: changed_slices(node, segment_id, target) for name, segment_id in found.items()}
+        except ProxyPromptError:  # another grid, which the run will report
+            return {}
+
+    def kept_slices(self, axis: Axis) -> tuple[int, ...]:
+        """Return the slices on which no object would be written, because all were changed by hand."""
+        if self._state.replace_changed:
             return ()
-        ids = (parameters.targetVolume.GetID(), parameters.outputSegmentation.GetID())
-        return tuple(
-            index
-            for row in self._state.support_rows()
-            if (row.volume_id, row.segmentation_id) == ids and row.axis == axis and row.slices
-            for index in row.slices
-        )
+        changed = self.changed_slices(axis)
+        if len(changed) < len(self._objects.names()):
+            return ()
+        every = [set(slices) for slices in changed.values()]
+        return tuple(sorted(set.intersection(*every))) if every else ()
 
     def stays(self, request: Request, index: int) -> bool:
-        """Return whether a live preview must not change a slice, because it was corrected and is a support."""
-        return bool(request.output.segment_ids) and index in self.corrected_slices(request.settings.axis)
+        """Return whether a live preview must not change a slice, because it was changed by hand."""
+        axis = request.settings.axis
+        return axis in AXES and index in self.kept_slices(AXES[axis_number(axis)])
 
-    def _replaceable(self, scope: Scope, axis: Axis) -> tuple[dict[str, str] | None, tuple[int, ...]]:
-        """Return the segments of the last run that may be replaced, and their slices to keep.
-
-        A segment may be replaced if it was not edited since, or only on slices that are supports now. If one of the
-        objects has no such segment, all objects get new segments with all slices.
-        """
-        run, segmentation = self._state.run, self._state.parameters.outputSegmentation
-        if run is None or segmentation is None or run.segmentation is not segmentation:
-            return None, ()
-        untouched = run.destination.untouched()
-        corrected = () if scope == Scope.SEQUENCE else self.corrected_slices(axis)
-        if not corrected:
-            return untouched, ()
-        ids = {
-            name: found
-            for name, found in run.segment_ids.items()
-            if name in untouched or _as_written(run, name, found, corrected)
-        }
-        return (ids, corrected) if set(self._objects.names()) <= set(ids) else ({}, ())
-
-    def _output(self, replaced: dict[str, str] | None) -> Output:
-        """Return the output: segmentation, segments to replace, and the Segment Editor's rules."""
+    def _output(self) -> Output:
+        """Return the output: segmentation, whether earlier results are written again, the Segment Editor's rules."""
         parameters, editor = self._state.parameters, None
         if parameters.honourEditor:
             scene, kind = slicer.mrmlScene, "vtkMRMLSegmentEditorNode"
             editor = scene.GetSingletonNode("SegmentEditor", kind) or scene.GetFirstNodeByClass(kind)
-        return Output(segmentation=parameters.outputSegmentation, segment_ids=replaced, editor=editor)
-
-
-def _as_written(run: Run, name: str, segment_id: str, corrected: Sequence[int]) -> bool:
-    """Return whether a segment equals what a run has written, apart from the corrected slices."""
-    written, job = run.masks().get(name), run.job
-    if written is None or job is None or run.segmentation is None:
-        return False
-    try:
-        now = segmentation_of(run.segmentation, run.request.target, [segment_id])[0].segments[0].mask
-    except ProxyPromptError:  # removed, or moved to another lattice
-        return False
-    number = axis_number(job.view.axis)
-    others = [np.delete(mask, list(corrected), number) for mask in (now, written)]
-    return np.array_equal(others[0], others[1])
+        return Output(
+            segmentation=parameters.outputSegmentation,
+            editor=editor,
+            reuse=True,
+            replace_changed=self._state.replace_changed,
+            history=open_history(parameters.outputSegmentation),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import qt
@@ -12,23 +13,37 @@ from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ResultWidgets
 from ProxyPromptSegmentModule.scene import result_nodes
-from ProxyPromptSegmentModule.scene.slice_views import layout_manager, show_slice, slice_on_screen
+from ProxyPromptSegmentModule.scene.facts import result_now, text_of_facts
+from ProxyPromptSegmentModule.scene.last_view import LastView
+from ProxyPromptSegmentModule.scene.nodes import in_scene
+from ProxyPromptSegmentModule.scene.segment_state import accept_slice
+from ProxyPromptSegmentModule.scene.slice_views import layout_manager, named_interactors, show_slice
+from ProxyPromptSegmentModule.supports.stamps import place_stamp, segmentation_stamp
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
     from ProxyPromptSegmentModule.runs.run import Run
+    from ProxyPromptSegmentModule.scene.facts import ResultNow
+    from ProxyPromptSegmentModule.supports.saved import SupportRow
+    from ProxyPromptSegmentModule.supports.table import SupportTable
 
 
 class ResultSection(Section):
-    """The results of the latest run."""
+    """The result of the selected target, as its segments are now."""
 
     def __init__(self, widgets: ResultWidgets, state: PanelState) -> None:
         """Connect the widgets."""
         self._ui, self._state = widgets, state
-        self._run: Run | None = None
-        self._shown: tuple[object, ...] | None = ()  # what was never shown
+        self._result: tuple[object, ...] = ()
+        self._shown: object = ()  # what was never shown
+        self._now: ResultNow | None = None
+        self._stamp: object = None
+        self._known: ResultNow | None = None
+        self._layout: int | None = None
+        self._asked: tuple[object, ...] = ()
+        self._views = LastView(slicer.mrmlScene, named_interactors)
         ui = widgets
         ui.doubtsList.connect("itemClicked(QListWidgetItem*)", self.on_doubt)
         ui.useCorrectedButton.connect("clicked()", self.on_use_corrected)
@@ -39,22 +54,47 @@ class ResultSection(Section):
         ui.recordButton.connect("clicked()", self.on_record)
         say(ui.resultMessageLabel, "")
 
+    def close(self) -> None:
+        """Stop observing the views."""
+        self._views.stop()
+
     def refresh(self) -> None:
-        """Show the latest result."""
-        run, ui = self._state.result, self._ui
-        if run is not self._run:
-            self._run = run
+        """Show the result of the selected target."""
+        run, ui, node = self._state.result, self._ui, self._state.segmentation
+        target = self._state.parameters.targetVolume
+        self._views.look_again()
+        if self._result != (target, node, run):
+            self._result, self._asked = (target, node, run), ()
             say(ui.resultMessageLabel, "")
             if run is not None and run.written:
                 ui.resultButton.collapsed = False
-        shown = (run, run.undone, run.table, len(run.doubts)) if run is not None else None
-        if shown != self._shown:
-            self._shown = shown
-            standing = run is not None and not run.undone
-            self._show_table(run.table if run is not None and standing else None)
-            doubts = run.doubts if run is not None and standing else []
-            self._show_doubts(doubts, run is not None and run.request.browser is not None)
-        self._refresh_buttons(run)
+        named = target is not None and node is not None
+        title = _("Results of {image}").format(image=target.GetName()) if named and target else _("Results")
+        ui.resultButton.text = title
+        film = run is not None and run.request.browser is not None
+        undone = run is not None and run.undone
+        self._now = self._look(node, target) if not film else None
+        table, doubts = (self._now.table, self._now.doubts) if self._now else (None, ())
+        if run is not None and film and not undone:
+            table, doubts = run.table, tuple(run.doubts)
+        if (table, doubts) != self._shown:
+            self._shown = (table, doubts)
+            self._show_table(table)
+            self._show_doubts(doubts, film)
+        self._refresh_buttons(run, node)
+
+    def _look(
+        self, node: slicer.vtkMRMLSegmentationNode | None, target: slicer.vtkMRMLVolumeNode | None
+    ) -> ResultNow | None:
+        """Return what the target's segments hold now; computed again only after changes. None without segments."""
+        if node is None or target is None or not in_scene(target):
+            return None
+        ids = node.GetSegmentation().GetSegmentIDs()
+        stamp = (segmentation_stamp(node, ids), place_stamp(target), text_of_facts(node, target), target.GetName())
+        if stamp != self._stamp:
+            self._stamp, found = stamp, result_now(node, target)
+            self._known = found if found.states else None
+        return self._known
 
     def _show_table(self, results: Table | None) -> None:
         table = self._ui.resultsTable
@@ -71,7 +111,7 @@ class ResultSection(Section):
                 table.setItem(number, place, qt.QTableWidgetItem(_cell(value)))
         table.resizeColumnsToContents()
 
-    def _show_doubts(self, doubts: list[Doubt], film: bool) -> None:
+    def _show_doubts(self, doubts: Sequence[Doubt], film: bool) -> None:
         listed = self._ui.doubtsList
         listed.clear()
         line = _("Item {number}, {name}: {reason}") if film else _("Slice {number}, {name}: {reason}")
@@ -80,58 +120,52 @@ class ResultSection(Section):
         for widget in (self._ui.doubtsCaption, listed):
             widget.setVisible(bool(doubts))
 
-    def _refresh_buttons(self, run: Run | None) -> None:
+    def _refresh_buttons(self, run: Run | None, node: slicer.vtkMRMLSegmentationNode | None) -> None:
         ui = self._ui
-        nothing = "" if run is not None else _("There is no result yet; press Apply.")
+        nothing = "" if node is not None else _("There is no result yet; press Apply.")
         undone = run is not None and run.undone
         gone = _("The result was undone.") if undone else ""
+        empty = nothing or (gone if self._now is None else "")
+        unknown = "" if run is not None else _("The run that made this result is not known any more.")
         sequence = _("Not available for sequences.") if run is not None and run.request.browser is not None else ""
-        allow(ui.undoButton, nothing or gone, _("Reverts everything that the last run wrote."))
+        film = run is not None and run.request.browser is not None and not undone
+        empty = "" if film else empty
+        allow(ui.undoButton, nothing or unknown or gone, _("Reverts what the last run wrote; keeps later changes."))
         kept = "" if undone else _("Nothing was undone.")
-        allow(ui.redoButton, nothing or kept or sequence, _("Restores what was undone."))
+        allow(ui.redoButton, nothing or unknown or kept or sequence, _("Restores what was undone."))
         allow(
             ui.useCorrectedButton,
-            nothing or gone or sequence,
+            empty or sequence,
             _(
                 "Adds the slice on screen as another support after you have corrected it. Slices added like this stay "
                 "as they are when you segment again."
             ),
         )
-        node = self._segmentation()
-        empty = gone or ("" if node is not None else _("There is no result yet; press Apply."))
         allow(ui.editButton, empty, _("Opens the result in the Segment Editor."))
         table, record = self._nodes()
         lacking = "" if table is not None else _("This result has no table.")
-        allow(ui.tableButton, empty or lacking, _("Shows the table of results."))
+        allow(ui.tableButton, empty or lacking, _("Shows the table of results; press again to go back."))
         lacking = "" if record is not None else _("This result has no run record.")
         tip = _("Shows the text that documents how the result was made: model, supports, settings, versions.")
         allow(ui.recordButton, empty or lacking, tip)
-        ui.show3DButton.enabled = node is not None and not gone
+        ui.show3DButton.enabled = not empty
         ui.show3DButton.setSegmentationNode(node)
-
-    def _segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
-        """Return the segmentation of the latest run, or of a loaded scene."""
-        run = self._state.result
-        return run.segmentation if run is not None else self._state.parameters.outputSegmentation
 
     def _nodes(self) -> tuple[slicer.vtkMRMLTableNode | None, slicer.vtkMRMLTextNode | None]:
         """Return table and run record of the result; None for a missing one."""
-        node = self._segmentation()
+        node = self._state.segmentation
         return (None, None) if node is None else (result_nodes.table_of(node), result_nodes.record_of(node))
 
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_doubt(self, item: qt.QListWidgetItem) -> None:
         """Jump to a slice that should be reviewed."""
-        number = self._ui.doubtsList.row(item)
-        run = self._state.result
-        if run is None or not 0 <= number < len(run.doubts):
-            return
-        index = run.doubts[number].index
-        if run.request.browser is not None:
-            run.request.browser.SetSelectedItemNumber(index)
-        elif run.job is not None:
-            show_slice(slicer.mrmlScene, run.request.target, run.job.view.axis, index, center=True)
+        number, run, target = self._ui.doubtsList.row(item), self._state.result, self._state.parameters.targetVolume
+        if run is not None and run.request.browser is not None:
+            if 0 <= number < len(run.doubts):
+                run.request.browser.SetSelectedItemNumber(run.doubts[number].index)
+        elif target is not None and self._now is not None and 0 <= number < len(self._now.doubts):
+            show_slice(slicer.mrmlScene, target, self._now.axis, self._now.doubts[number].index, center=True)
 
     def on_undo(self) -> None:
         """Undo the run."""
@@ -144,12 +178,14 @@ class ResultSection(Section):
         self._said(run is not None and run.redo(), _("This result cannot be restored any more."))
 
     def _said(self, done: bool, sorry: str) -> None:
-        say(self._ui.resultMessageLabel, "" if done else sorry)
+        run = self._state.result
+        left = "\n".join(run.left) if run is not None else ""
         self._state.changed.emit()
+        say(self._ui.resultMessageLabel, left if done else sorry)
 
     def on_edit(self) -> None:
         """Open the Segment Editor with the result and its volume."""
-        node, volume = self._segmentation(), self._state.parameters.targetVolume
+        node, volume = self._state.segmentation, self._state.parameters.targetVolume
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         editor.setSegmentationNode(node)
@@ -157,50 +193,85 @@ class ResultSection(Section):
 
     def on_use_corrected(self) -> None:
         """Add the slice on screen as another support."""
-        run, table = self._state.result, self._state.table
-        if run is None or run.job is None or run.segmentation is None or table is None:
+        now, table, target = self._now, self._state.table, self._state.parameters.targetVolume
+        node = self._state.segmentation
+        if now is None or table is None or target is None or node is None:
             return
-        target, axis = run.request.target, run.job.view.axis
-        index = slice_on_screen(slicer.mrmlScene, target, axis)
+        index, shown = self._views.slice_on_screen(target, now.axis)
         if index is None:
-            say(
-                self._ui.resultMessageLabel,
-                _("No slice view shows a slice of the target; turn one to its plane and scroll to the slice."),
-            )
+            say(self._ui.resultMessageLabel, _words_of_views(shown))
             return
+        if not any(index in state.changed for state in now.states.values()) and self._asked != (node, index):
+            self._asked = (node, index)
+            said = _("Slice {number} is as the model drew it. Correct it first; or press again to use it as it is.")
+            say(self._ui.resultMessageLabel, said.format(number=index))
+            return
+        said = ""
         with said_in(self._ui.resultMessageLabel):
-            ids = (target.GetID(), run.segmentation.GetID())
-            row = next((one for one in table.rows() if (one.volume_id, one.segmentation_id) == ids), None)
-            if row is None:
-                title = _("{name}, corrected").format(name=target.GetName())
-                row = table.add_nodes(target, run.segmentation, list(run.segment_ids.values()), [index], title)
-            elif row.slices is None or index not in row.slices:
-                row = table.choose(row.key, sorted({*(row.slices or ()), index}))
+            row = self._add_corrected(table, node, target, now, index)
             self._state.selected = row.key
-            say(
-                self._ui.resultMessageLabel,
-                _(
-                    "Slice {number} is now a support and will stay as it is. Press Apply to segment the others again."
-                ).format(number=index),
-            )
+            said = _(
+                "Slice {number} is now a support and will stay as it is. Press Apply to segment the others again."
+            ).format(number=index)
+        self._asked = ()
         self._state.changed.emit()
+        if said:
+            say(self._ui.resultMessageLabel, said)
+
+    def _add_corrected(
+        self,
+        table: SupportTable,
+        node: slicer.vtkMRMLSegmentationNode,
+        target: slicer.vtkMRMLVolumeNode,
+        now: ResultNow,
+        index: int,
+    ) -> SupportRow:
+        """Add a slice to the row of the result, or make one; no run writes the slice again.
+
+        Raises:
+            ProxyPromptError: If nothing is annotated on the slice.
+        """
+        ids = (target.GetID(), node.GetID())
+        row = next((one for one in table.rows() if (one.volume_id, one.segmentation_id) == ids), None)
+        if row is None:
+            title = _("{name}, corrected").format(name=target.GetName())
+            row = table.add_nodes(target, node, list(now.states), [index], title)
+        elif row.slices is None or index not in row.slices:
+            row = table.choose(row.key, sorted({*(row.slices or ()), index}))
+        for segment_id in now.states:
+            accept_slice(node, segment_id, now.axis, index)
+        return row
 
     def on_table(self) -> None:
-        """Show the table of results in a table view."""
+        """Show the table of results in a table view, or go back to the former layout."""
         node, _record = self._nodes()
-        manager = layout_manager()
+        manager, with_table = layout_manager(), slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView
         if node is None or manager is None:
             return
-        selection = slicer.app.applicationLogic().GetSelectionNode()
-        selection.SetActiveTableID(node.GetID())
-        slicer.app.applicationLogic().PropagateTableSelection()
-        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
+        if manager.layout == with_table and self._layout is not None:
+            manager.setLayout(self._layout)
+            self._layout = None
+            return
+        if manager.layout != with_table:
+            self._layout = manager.layout
+            manager.setLayout(with_table)  # first: the selection reaches only the table views that exist
+        logic = slicer.app.applicationLogic()
+        logic.GetSelectionNode().SetActiveTableID(node.GetID())
+        logic.PropagateTableSelection()
 
     def on_record(self) -> None:
         """Show the run record."""
         _table, node = self._nodes()
         if node is not None:
             slicer.app.openNodeModule(node)
+
+
+def _words_of_views(shown: Mapping[str, int]) -> str:
+    """Return why the slice on screen is not known."""
+    if not shown:
+        return _("No slice view shows a slice of the target; turn one to its plane and scroll to the slice.")
+    views = ", ".join(_("{number} in {view}").format(number=index, view=view) for view, index in shown.items())
+    return _("The views show different slices ({views}); click into the one you mean.").format(views=views)
 
 
 def _cell(value: object) -> str:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import slicer
+
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentModule.models.catalog import ModelCatalog
 from ProxyPromptSegmentModule.parameters import ProxyPromptParameters
 from ProxyPromptSegmentModule.scene.nodes import in_scene
+from ProxyPromptSegmentModule.scene.owners import result_segments, results_of
 from ProxyPromptSegmentModule.supports.table import SupportTable
 from ProxyPromptSegmentModule.translation import _
 
@@ -48,7 +51,7 @@ class PanelState:
         table: The supports of the scene; None until the required packages are installed.
         library: The user's support library; None until then, too.
         catalog: The models; None until then, too.
-        run: The latest run; None before the first and after a scene was closed.
+        replace_changed: Whether the next run also replaces slices that were changed by hand, as the user was asked.
         selected: Key of the selected support; "" if none is selected.
         missing: Packages that have to be installed, as requirements.
         changed: The state has changed and has to be shown.
@@ -64,7 +67,8 @@ class PanelState:
         self.table: SupportTable | None = None
         self.library: SupportLibrary | None = None
         self.catalog: ModelCatalog | None = None
-        self.run: Run | None = None
+        self.replace_changed = False
+        self._runs: list[Run] = []
         self.selected = ""
         self.missing: list[str] = []
         self.changed = Signal()
@@ -160,12 +164,47 @@ class PanelState:
         return next((row for row in self.support_rows() if row.key == self.selected), None)
 
     @property
+    def run(self) -> Run | None:
+        """The latest run; None before the first and after a scene was closed."""
+        return self._runs[-1] if self._runs else None
+
+    @run.setter
+    def run(self, run: Run | None) -> None:
+        """Add a run, or forget all runs."""
+        if run is None:
+            self._runs.clear()
+            return
+        # Only the last run of a segmentation can be undone.
+        self._runs = [one for one in self._runs if one is not run and in_scene(one.segmentation)] + [run]
+
+    def forget_removed(self) -> None:
+        """Forget the runs that have ended and whose result was removed from the scene."""
+        self._runs = [run for run in self._runs if not run.ended or in_scene(run.segmentation)]
+
+    @property
     def running(self) -> bool:
         """Whether a run is in progress."""
         return self.run is not None and not self.run.ended
 
     @property
+    def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The segmentation that holds the result of the selected target; None if there is none."""
+        target = self.parameters.targetVolume if self.has_scene else None
+        if target is None:
+            return None
+        chosen = self.parameters.outputSegmentation
+        if chosen is not None and result_segments(chosen, target):
+            return chosen
+        for run in reversed(self._runs):
+            if run.request.target is target and in_scene(run.segmentation):
+                return run.segmentation
+        return next(reversed(results_of(slicer.mrmlScene, target)), None)
+
+    @property
     def result(self) -> Run | None:
-        """The latest run, if it has ended and its segmentation is in the scene."""
-        run = self.run
-        return run if run is not None and run.ended and in_scene(run.segmentation) else None
+        """The run that made the result of the selected target; None before its end, or if the run is not known."""
+        target, node = self.parameters.targetVolume if self.has_scene else None, self.segmentation
+        if node is None:
+            return None
+        found = next((run for run in reversed(self._runs) if run.segmentation is node), None)
+        return found if found is not None and found.ended and found.request.target is target else None

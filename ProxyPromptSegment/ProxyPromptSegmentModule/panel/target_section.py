@@ -75,7 +75,10 @@ class TargetSection(Section):
         if scope == Scope.SLICES and count:
             chosen = self._target.slices() or (0,)
             ui.sliceRange.setValues(chosen[0], chosen[-1])
-        say(ui.scopeLabel, self._scope_words(scope, count))
+        others = self._target.others_in_output() if scope != Scope.SEQUENCE else []
+        shared = _("The chosen segmentation belongs to {images}; its segments are kept and new ones are added.")
+        shared = shared.format(images=", ".join(others)) if others else ""
+        say(ui.scopeLabel, "\n".join([self._scope_words(scope, count), shared]))
         sequence = scope == Scope.SEQUENCE
         ui.outputSelector.setVisible(not sequence)
         ui.outputCaption.setVisible(not sequence)

@@ -127,6 +127,8 @@ class ApplyWidgets(Widgets):
 
     FILE = "ApplySection"
 
+    changedLabel: qt.QLabel
+    replaceChangedBox: qt.QCheckBox
     estimateLabel: qt.QLabel
     applyButton: qt.QPushButton
     reasonLabel: qt.QLabel

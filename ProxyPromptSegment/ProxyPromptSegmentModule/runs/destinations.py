@@ -8,6 +8,7 @@ from ProxyPromptSegmentModule.runs.request import Output
 from ProxyPromptSegmentModule.scene import segment_writer, sequence_writer
 from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, in_scene
 from ProxyPromptSegmentModule.translation import _
+from ProxyPromptSegmentModule.wording import ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +43,11 @@ class Destination(Protocol):
     def finish(self) -> None:
         """End the run."""
 
-    def untouched(self) -> dict[str, str]:
-        """Return the segments that were not changed since the end of the run, by object name."""
+    def sign(self) -> None:
+        """Store what was written so far, so that later changes by hand are noticed; also before a save."""
+
+    def kept(self) -> list[str]:
+        """Return sentences about slices that the run or its undo left because the user had changed them."""
 
     def undo(self) -> bool:
         """Undo what was written; return whether it was possible."""
@@ -71,8 +75,6 @@ class SegmentDestination:
         self.notes: tuple[str, ...] = ()
         self._target, self._output = target, output
         self._writer: segment_writer.SegmentWriter | None = None
-        self._made = False
-        self._marks: dict[str, tuple[int, int]] = {}
 
     @property
     def valid(self) -> bool:
@@ -89,15 +91,19 @@ class SegmentDestination:
             name = self._output.name or _("{volume} segmentation").format(volume=self._target.GetName())
             self.segmentation = segment_writer.create_segmentation(self._target, name)
             self.segmentation.SetAttribute(MADE_FOR, self._target.GetID())
-            self._made = True
-        wanted = self._output.segment_ids or {}
+        wanted, there = self._output.segment_ids or {}, self.segmentation.GetSegmentation()
         self._writer = segment_writer.SegmentWriter(
             self.segmentation,
             self._target,
             job.view,
             job.support,
             editor_node=self._output.editor,
-            segment_ids={name: found for name, found in wanted.items() if name in job.support.objects},
+            segment_ids={  # a segment may have been deleted since Apply was pressed
+                name: found for name, found in wanted.items() if name in job.support.objects and there.GetSegment(found)
+            },
+            reuse=self._output.reuse,
+            editor_logic=self._output.history,
+            replace_changed=self._output.replace_changed,
         )
         self.segment_ids, self.notes = dict(self._writer.segment_ids), tuple(self._writer.notes)
 
@@ -107,41 +113,36 @@ class SegmentDestination:
             self._writer.write_many(slices)
 
     def finish(self) -> None:
-        """Record the state of the segments, to detect later corrections."""
+        """Store what was written, to detect later corrections."""
         if self.valid and self._writer is not None:
-            self._writer.restore_surfaces()  # only if there were some; before the marks, because it modifies segments
-            self._marks = {name: self._mark(found) for name, found in self.segment_ids.items()}
+            self._writer.sign()
+            self._writer.restore_surfaces()  # only if there were some
 
-    def untouched(self) -> dict[str, str]:
-        """Return the segments that were not changed since the end of the run, by object name."""
-        if not self.valid or not self._marks:
-            return {}
-        return {name: found for name, found in self.segment_ids.items() if self._mark(found) == self._marks.get(name)}
+    def sign(self) -> None:
+        """Store what was written so far, so that later changes by hand are noticed; also before a save."""
+        if self._writer is not None:
+            self._writer.sign()
+
+    def kept(self) -> list[str]:
+        """Return sentences about slices that the run or its undo left because the user had changed them."""
+        if self._writer is None:
+            return []
+        said = _("Changed by hand and left as they are, slices of {name}: {slices}.")
+        taken = self._writer.left if self._writer.can_redo else self._writer.kept
+        return [said.format(name=name, slices=ranges(sorted(slices))) for name, slices in taken.items()]
 
     def undo(self) -> bool:
         """Undo what was written; return whether it was possible."""
-        done = self._writer is not None and self._writer.undo()
-        self._marks = {}
-        return done
+        return self._writer is not None and self._writer.undo()
 
     def redo(self) -> bool:
         """Redo what was undone; return whether it was possible."""
-        done = self._writer is not None and self._writer.redo()
-        if done:
-            self.finish()
-        return done
+        return self._writer is not None and self._writer.redo()
 
     def close(self) -> None:
         """Release the undo memory."""
         if self._writer is not None:
             self._writer.close()
-
-    def _mark(self, segment_id: str) -> tuple[int, int]:
-        """Return a value that changes with every edit of the segment."""
-        assert self.segmentation is not None  # marks exist only after `open`
-        segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
-        found = segment.GetRepresentation("Binary labelmap") if segment is not None else None
-        return (-1, -1) if found is None else (found.GetMTime(), segment.GetLabelValue())
 
 
 class SequenceDestination:
@@ -184,9 +185,12 @@ class SequenceDestination:
         if self._writer is not None:
             self._writer.finish()
 
-    def untouched(self) -> dict[str, str]:
+    def sign(self) -> None:
+        """Do nothing: later corrections are stored in the sequence."""
+
+    def kept(self) -> list[str]:
         """Return nothing: each run writes a new sequence."""
-        return {}
+        return []
 
     def undo(self) -> bool:
         """Remove the sequence and its proxy."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import slicer
 
     from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentModule.scene.segment_writer import EditorHistory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,12 @@ class Output:
 
     Attributes:
         segmentation: A segmentation node; None creates a new one.
-        segment_ids: Segments whose slices may be replaced, by object name. Other segments do not change, even one of
-            the same name: a new segment is added then.
+        segment_ids: Segments whose slices may be replaced, by object name. Slices that were changed by hand since an
+            earlier run are kept. Other segments do not change, even one of the same name: a new segment is added then.
+        reuse: Whether the segments that earlier runs made for the objects in this volume are written again.
+        replace_changed: Whether slices that were changed by hand before the run are replaced, because the user was
+            asked.
+        history: The open Segment Editor's memory of states, see `SegmentWriter`; None without one.
         editor: A segment editor node whose masking and overwrite settings are respected.
         name: Name of a new segmentation node.
     """
@@ -64,6 +69,9 @@ class Output:
     segment_ids: dict[str, str] | None = None
     editor: slicer.vtkMRMLSegmentEditorNode | None = None
     name: str = ""
+    reuse: bool = False
+    replace_changed: bool = False
+    history: EditorHistory | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

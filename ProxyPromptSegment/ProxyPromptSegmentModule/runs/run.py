@@ -66,6 +66,8 @@ class Run:
         sentences: Notes for the user, including steps down the memory ladder.
         error: The sentence of a failure; "" if there is none.
         undone: Whether the run was undone.
+        left: After an undo: sentences about slices that were changed by hand since and therefore left.
+        before: What was stored about the result before the run, to be restored by an undo; None before its end.
         nothing_found: After the end: whether no object was found on any slice or item that was done.
         last_index: Slice (or item) written last; None before the first.
         segment_ids: Segment id of each object.
@@ -92,6 +94,8 @@ class Run:
         self.written: set[int] = set()
         self.sentences: list[str] = []
         self.undone = self.nothing_found = False
+        self.left: list[str] = []
+        self.before: tuple[str, str] | None = None
         self.last_index: int | None = None
         self.job: Job | None = None
         self.result: VolumeResult | FramesResult | LiveSlice | None = None
@@ -157,9 +161,13 @@ class Run:
     def _turn_back(self, step: Callable[[], bool], undone: bool) -> bool:
         if not self.ended or self.undone == undone or not self.destination.valid or not step():
             return False
-        self.undone = undone
+        self.undone, self.left = undone, self.destination.kept() if undone else []
         self._tell()
         return True
+
+    def release(self) -> None:
+        """Release the large arrays of a run that has ended; undo stays possible."""
+        self.job = self.result = None
 
     def ras_of(self, index: int) -> tuple[float, float, float]:
         """Return the world position of a slice's centre, for jumps."""
@@ -331,6 +339,7 @@ class Run:
             self._chain = None
         if tidy and self.destination.valid:
             self.destination.finish()
+            self.sentences += self.destination.kept()
         self._tell()
 
     def _tell(self) -> None:

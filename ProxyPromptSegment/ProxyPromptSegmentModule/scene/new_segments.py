@@ -11,16 +11,19 @@ import slicer
 import vtk
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
-from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import default_color
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, geometry_of, name_of
+from ProxyPromptSegmentModule.scene.owners import result_segments
+from ProxyPromptSegmentModule.scene.segment_state import changed_slices
+from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
 from ProxyPromptSegmentModule.scene.terminology import (
     OBJECT_TAG,
     TAG,
     TISSUE,
     Terminology,
-    tag_of,
+    object_name,
     terminology_to_text,
 )
 
@@ -192,7 +195,7 @@ def known_segments(
     segmentation_node: slicer.vtkMRMLSegmentationNode,
     objects: tuple[str, ...],
     given: dict[str, str],
-    reuse: bool,
+    earlier: dict[str, str],
 ) -> dict[str, str]:
     """Return the ids of the existing segments that a run writes into, by object name; changes nothing.
 
@@ -200,7 +203,7 @@ def known_segments(
         segmentation_node: The segmentation.
         objects: Names of the run's objects.
         given: Object name -> id, as requested.
-        reuse: Whether the other objects use the segments that an earlier run made for them.
+        earlier: The segments of earlier runs for the other objects, see `reusable_segments`.
 
     Raises:
         InputError: If an object or id does not exist, or two objects have the same id.
@@ -218,22 +221,33 @@ def known_segments(
         )
     if len(set(given.values())) < len(given):
         raise InputError("two objects were to be written into one segment; choose a segment for each.")
-    known = dict(given)
-    for name in objects if reuse else ():
-        found = reusable_segment(segmentation, name, known.values())
-        if name not in known and found:
-            known[name] = found
-    return known
+    others = {name: found for name, found in earlier.items() if name not in given and found not in given.values()}
+    return {**given, **others}
 
 
-def reusable_segment(segmentation: slicer.vtkSegmentation, name: str, taken: Iterable[str]) -> str | None:
-    """Return the last segment that an earlier run made for an object, unless it is assigned to another object."""
-    found = [
-        one
-        for one in segmentation.GetSegmentIDs()
-        if one not in taken and tag_of(segmentation.GetSegment(one), OBJECT_TAG) == name
-    ]
-    return found[-1] if found else None
+def reusable_segments(
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLVolumeNode,
+    objects: Iterable[str],
+    axis: Axis,
+) -> dict[str, str]:
+    """Return the segments that earlier runs made for objects of a volume, and that may be written again, by object.
+
+    Segments of other volumes are never among them, nor segments that were renamed or, unless the run has the same
+    axis, changed by hand.
+    """
+    segmentation, found = segmentation_node.GetSegmentation(), {}
+    known = {one: name.casefold() for one, name in result_segments(segmentation_node, volume_node).items()}
+    for name in objects:
+        for segment_id in reversed([one for one, own in known.items() if own == name.casefold()]):
+            segment = segmentation.GetSegment(segment_id)
+            prints = SlicePrints.read(segment)
+            if prints is None or object_name(segment).casefold() != name.casefold():
+                continue  # made by an earlier version, or renamed
+            if prints.axis == axis or not changed_slices(segmentation_node, segment_id, volume_node):
+                found[name] = segment_id
+                break
+    return found
 
 
 def place_in_hierarchy(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLNode) -> None:

@@ -20,8 +20,8 @@ OF = "ProxyPrompt.resultOf"
 
 def write(segmentation: slicer.vtkMRMLSegmentationNode, results: Table, record: str) -> None:
     """Write both nodes of a segmentation; those of an earlier run are reused."""
-    _write_table(segmentation, results)
-    _write_record(segmentation, record)
+    write_table(segmentation, results)
+    write_record(segmentation, record)
 
 
 def table_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTableNode | None:
@@ -36,12 +36,15 @@ def record_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTex
 
 def remove(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
     """Remove both nodes after an undo of their run."""
-    for node in (table_of(segmentation), record_of(segmentation)):
-        if node is not None:
-            slicer.mrmlScene.RemoveNode(node)
+    _remove(table_of(segmentation))
+    _remove(record_of(segmentation))
 
 
-def _write_table(segmentation: slicer.vtkMRMLSegmentationNode, results: Table) -> None:
+def write_table(segmentation: slicer.vtkMRMLSegmentationNode, results: Table | None) -> None:
+    """Write the table of a segmentation; without results it is removed."""
+    if results is None:
+        _remove(table_of(segmentation))
+        return
     name = _("{name} results").format(name=segmentation.GetName())
     node = table_of(segmentation) or _make(slicer.vtkMRMLTableNode, name, segmentation)
     table = vtk.vtkTable()
@@ -66,10 +69,19 @@ def _column(values: Sequence[object]) -> vtk.vtkAbstractArray:
     return texts
 
 
-def _write_record(segmentation: slicer.vtkMRMLSegmentationNode, record: str) -> None:
+def write_record(segmentation: slicer.vtkMRMLSegmentationNode, record: str) -> None:
+    """Write the run record of a segmentation; an empty one is removed."""
+    if not record:
+        _remove(record_of(segmentation))
+        return
     name = _("{name} run record").format(name=segmentation.GetName())
     node = record_of(segmentation) or _make(slicer.vtkMRMLTextNode, name, segmentation)
     node.SetText(record)
+
+
+def _remove(node: slicer.vtkMRMLNode | None) -> None:
+    if node is not None:
+        slicer.mrmlScene.RemoveNode(node)
 
 
 def _make(kind: type[N], name: str, segmentation: slicer.vtkMRMLSegmentationNode) -> N:

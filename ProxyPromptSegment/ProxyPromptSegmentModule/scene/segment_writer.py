@@ -1,19 +1,20 @@
 """The writer of masks into segments, the only one in the module.
 
 Main thread only. Only the given slices are replaced, only in the segments of the run. Everything else stays: other
-slices, other segments, voxels that the Segment Editor's masking protects.
+slices, other segments, voxels that the Segment Editor's masking protects, and every slice that was changed by anything
+but a run, before this run or during it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.imaging.geometry import SliceView, axis_number
+from ProxyPromptSegmentLib.imaging.geometry import AXES, SliceView, axis_number
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.edit_rules import IntensityMask, rules_of
 from ProxyPromptSegmentModule.scene.new_segments import (
@@ -23,9 +24,12 @@ from ProxyPromptSegmentModule.scene.new_segments import (
     create_segmentation,
     known_segments,
     make_segment,
+    reusable_segments,
 )
 from ProxyPromptSegmentModule.scene.nodes import check_volume, in_scene, name_of
+from ProxyPromptSegmentModule.scene.owners import claim
 from ProxyPromptSegmentModule.scene.segment_layers import Layers
+from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints, print_of
 from ProxyPromptSegmentModule.scene.undo_step import Removed, Step
 
 if TYPE_CHECKING:
@@ -36,6 +40,18 @@ if TYPE_CHECKING:
 __all__ = ["SegmentNames", "SegmentWriter", "create_segmentation"]
 
 CLOSED_SURFACE = "Closed surface"
+
+
+class EditorHistory(Protocol):
+    """The part of a vtkSlicerSegmentEditorLogic that remembers states for the Segment Editor's undo."""
+
+    def GetSegmentationNode(self) -> slicer.vtkMRMLSegmentationNode | None:  # noqa: N802, D102
+        ...
+
+    def SaveStateForUndo(self) -> bool:  # noqa: N802, D102
+        ...
+
+
 Slices = Sequence[tuple[int, npt.NDArray[np.uint8]]]
 
 
@@ -48,6 +64,8 @@ class SegmentWriter:
     Attributes:
         segment_ids: Object name -> segment id, in the order of the masks.
         notes: Notes for the user.
+        kept: Slices that were not written because the user had changed them, by object name.
+        left: Slices that the last `undo` has left because they were changed by hand after the run, by object name.
     """
 
     def __init__(
@@ -59,7 +77,8 @@ class SegmentWriter:
         editor_node: slicer.vtkMRMLSegmentEditorNode | None = None,
         segment_ids: dict[str, str] | None = None,
         reuse: bool = False,
-        editor_logic: slicer.vtkSlicerSegmentEditorLogic | None = None,
+        editor_logic: EditorHistory | None = None,
+        replace_changed: bool = False,
     ) -> None:
         """Check everything, then create the missing segments.
 
@@ -73,10 +92,13 @@ class SegmentWriter:
                 overwrite each other: objects may overlap.
             segment_ids: Object name -> id of an existing segment to write into. Other objects get new segments, even
                 if there is one of the same name.
-            reuse: Whether an object without an id uses the segment that an earlier run made for it, if there is one.
+            reuse: Whether an object without an id uses the segment that an earlier run made for it in this volume, if
+                there is one; see `reusable_segments`.
             editor_logic: A vtkSlicerSegmentEditorLogic on the same segmentation, such as that of an open Segment
                 Editor: the state before the run is saved in it, so that its undo also reverts the run. This copies
                 every segment.
+            replace_changed: Whether slices that were changed by hand before the run are replaced as well, because the
+                user was asked. Changes during the run are always kept.
 
         Raises:
             InputError: If a node is missing, or an object or id does not exist; nothing is changed then.
@@ -88,7 +110,8 @@ class SegmentWriter:
         segmentation = segmentation_node.GetSegmentation()
         self.notes: tuple[str, ...] = ()
         objects = tuple(support.objects)
-        known = known_segments(segmentation_node, objects, segment_ids or {}, reuse)
+        earlier = reusable_segments(segmentation_node, volume_node, objects, view.axis) if reuse else {}
+        known = known_segments(segmentation_node, objects, segment_ids or {}, earlier)
         self._rules = rules_of(editor_node, segmentation_node, volume_node, known.values())
         self._intensities = IntensityMask(self._rules, volume_node, segmentation_node)
 
@@ -106,6 +129,8 @@ class SegmentWriter:
             if found is None:
                 found = make_segment(segmentation, name, number, support)
                 created.append(found)
+                SlicePrints(view.axis).save(segmentation.GetSegment(found))
+                claim(segmentation_node, found, volume_node)
                 self._note_name(name, found)
             self.segment_ids[name] = found
         self._layers.prepare(known.values())
@@ -113,6 +138,19 @@ class SegmentWriter:
         rows, columns = (n for m, n in enumerate(shape) if m != self._axis)
         self._plane_shape = (rows, columns)
         self._step = Step(self._plane_shape, tuple(created))
+        self.kept: dict[str, set[int]] = {}
+        self.left: dict[str, set[int]] = {}
+        self._prints = {one: self._expected(one, one in created, replace_changed) for one in self.segment_ids.values()}
+
+    def _expected(self, segment_id: str, is_new: bool, replace_changed: bool) -> SlicePrints:
+        """Return the prints that the slices of a segment have as long as the user does not change them."""
+        layers, axis = self._layers, AXES[self._axis]
+        assert layers is not None
+        found = SlicePrints.read(self._node.GetSegmentation().GetSegment(segment_id))
+        if is_new or (found is not None and found.axis == axis and not replace_changed):
+            return SlicePrints(axis) if found is None else found
+        now = {index: layers.read(segment_id, index) for index in range(self._depth)}
+        return SlicePrints(axis, {index: print_of(plane) for index, plane in now.items() if plane.any()})
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -174,10 +212,16 @@ class SegmentWriter:
         """Replace a slice and remember its previous content."""
         layers, step = self._layers, self._step
         assert layers is not None
-        mine = [(one, plane) for one, plane in zip(self.segment_ids.values(), planes, strict=True) if layers.has(one)]
-        for segment_id, _ in mine:
-            if (segment_id, index) not in step.before.bits:
-                step.remember((segment_id, index), layers.read(segment_id, index))
+        mine = []
+        for (name, segment_id), plane in zip(self.segment_ids.items(), planes, strict=True):
+            if not layers.has(segment_id):
+                continue
+            now = layers.read(segment_id, index)
+            if self._is_users(segment_id, index, now):
+                self.kept.setdefault(name, set()).add(index)
+                continue
+            step.remember((segment_id, index), now)
+            mine.append((segment_id, plane))
         editable = self._editable(index)
         claimed = np.zeros(self._plane_shape, dtype=bool)
         for segment_id, plane in mine:
@@ -187,9 +231,30 @@ class SegmentWriter:
             else:
                 claimed |= plane
             layers.write(segment_id, index, plane)
+            step.written.put((segment_id, index), plane)
         for segment_id in self._rules.overwrite:
             if layers.has(segment_id):
                 self._take(segment_id, index, claimed)
+
+    def _is_users(self, segment_id: str, index: int, now: npt.NDArray[np.bool_]) -> bool:
+        """Return whether a slice was changed by anything but runs."""
+        if (segment_id, index) in self._step.written.bits:
+            return not np.array_equal(now, self._step.written.get((segment_id, index)))
+        return self._prints[segment_id].is_users(index, now)
+
+    def sign(self) -> None:
+        """Store in the segments what the run wrote, so that later changes by hand are noticed, also after a save."""
+        if not self.valid or self._step.removed is not None:
+            return
+        segmentation = self._node.GetSegmentation()
+        for segment_id, known in self._prints.items():
+            segment = segmentation.GetSegment(segment_id)
+            if segment is None:
+                continue
+            written = self._step.written
+            mine = {index: print_of(written.get((one, index))) for one, index in written.bits if one == segment_id}
+            SlicePrints(known.axis, {**known.prints, **mine}).save(segment)
+            claim(self._node, segment_id, self._volume)
 
     def _editable(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Return where a slice may change; None for everywhere."""
@@ -199,7 +264,7 @@ class SegmentWriter:
 
         def without_run(segment_id: str) -> npt.NDArray[np.bool_]:
             place = (segment_id, index)
-            if segment_id in run:
+            if segment_id in run and place in step.before.bits:
                 return step.before.get(place)
             return layers.read(segment_id, index) | step.taken.get(place)
 
@@ -236,7 +301,9 @@ class SegmentWriter:
     def undo(self) -> bool:
         """Undo the run: its slices, the voxels it took from other segments, and the segments it made.
 
-        Later changes in other segments or slices are kept. Until `redo`, nothing more is written.
+        Later changes are kept: in other segments and slices, and slices of the run that were changed by hand since,
+        which `left` then names. A segment that the run made stays if it has such slices. Until `redo`, nothing more is
+        written.
 
         Returns:
             False if there is nothing to undo or a node no longer exists.
@@ -245,24 +312,50 @@ class SegmentWriter:
             return False
         layers, step = self._layers, self._step
         assert layers is not None
-        order = layers.ids()
-        for place, _ in list(step.before.bits.items()):
-            if place[0] not in step.created and layers.has(place[0]):
-                step.after.put(place, layers.read(*place))
-                layers.write(*place, step.before.get(place))
+        order, self.left = layers.ids(), {}
+        names = {one: name for name, one in self.segment_ids.items()}
+        for place in list(step.before.bits):
+            if not layers.has(place[0]):
+                continue
+            if not np.array_equal(layers.read(*place), step.written.get(place)):
+                self.left.setdefault(names[place[0]], set()).add(place[1])
+                continue
+            step.after.put(place, step.written.get(place))
+            layers.write(*place, step.before.get(place))
         for place in step.taken.bits:
             if layers.has(place[0]):
                 layers.give(*place, step.taken.get(place))
         layers.announce()
         segmentation = self._node.GetSegmentation()
         there = {one: segmentation.GetSegment(one) for one in step.created if layers.has(one)}
+        there = {one: segment for one, segment in there.items() if not self._has_voxels(one)}
+        self._sign_undone()
         for segment_id in there:
             segmentation.RemoveSegment(segment_id)
         step.removed = Removed(there, order)
         return True
 
+    def _has_voxels(self, segment_id: str) -> bool:
+        """Return whether a segment has voxels on any slice."""
+        assert self._layers is not None
+        return any(self._layers.read(segment_id, index).any() for index in range(self._depth))
+
+    def _sign_undone(self) -> None:
+        """Store in the segments the prints from before the run; of the slices that were left, those of the run."""
+        segmentation = self._node.GetSegmentation()
+        for name, segment_id in self.segment_ids.items():
+            segment = segmentation.GetSegment(segment_id)
+            if segment is not None:
+                known, written = self._prints[segment_id], self._step.written
+                left = {n: print_of(written.get((segment_id, n))) for n in self.left.get(name, ())}
+                SlicePrints(known.axis, {**known.prints, **left}).save(segment)
+
     def redo(self) -> bool:
-        """Redo what `undo` has reverted; return False if there is nothing or a node no longer exists."""
+        """Redo what `undo` has reverted, except on slices that were changed since.
+
+        Returns:
+            False if there is nothing to redo or a node no longer exists.
+        """
         if not self.can_redo:
             return False
         layers, step = self._layers, self._step
@@ -274,12 +367,14 @@ class SegmentWriter:
         segmentation.ReorderSegments([one for one in (*step.removed.order, *new) if layers.has(one)])
         step.removed = None
         for place in step.after.bits:
-            if layers.has(place[0]):
+            if layers.has(place[0]) and np.array_equal(layers.read(*place), step.before.get(place)):
                 layers.write(*place, step.after.get(place))
         for place in step.taken.bits:
             if layers.has(place[0]):
                 layers.erase(*place, step.taken.get(place))
         layers.announce()
+        step.after.bits.clear()
+        self.sign()
         return True
 
     def restore_surfaces(self) -> bool:

@@ -13,6 +13,7 @@ import vtk
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
 from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
+from ProxyPromptSegmentModule.scene.owners import is_result, volume_of_segment
 
 Vector = npt.NDArray[np.float64]
 """A position or a direction, RAS in mm, ``(3,)``."""
@@ -79,14 +80,17 @@ def slice_on_screen(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode
     """Return the slice along an axis that a view shows, counted from 0, or None."""
     if slice_count(volume, axis) == 0:
         return None
+    found = (slice_in_view(node, volume, axis) for node in parallel_views(scene, volume, axis))
+    return next((index for index in found if index is not None), None)
+
+
+def slice_in_view(node: slicer.vtkMRMLSliceNode, volume: slicer.vtkMRMLVolumeNode, axis: Axis) -> int | None:
+    """Return the slice along an axis that a parallel view shows; None outside the volume."""
     first, step = stack_line(volume, axis)
-    for node in parallel_views(scene, volume, axis):
-        normal = _column(node, 2)
-        along = float(step @ normal)
-        index = round(float((_column(node, 3) - first) @ normal) / along) if along else -1
-        if 0 <= index < slice_count(volume, axis):
-            return index
-    return None
+    normal = _column(node, 2)
+    along = float(step @ normal)
+    index = round(float((_column(node, 3) - first) @ normal) / along) if along else -1
+    return index if 0 <= index < slice_count(volume, axis) else None
 
 
 def show_slice(
@@ -187,24 +191,87 @@ def show_volume(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) ->
     slicer.app.applicationLogic().FitSliceToAll(False, False)  # also for linked views; without rotating any view
 
 
+def volume_on_screen(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLVolumeNode | None:
+    """Return the volume that a slice view shows in the background, or None."""
+    for view in nodes_of(scene, slicer.vtkMRMLSliceCompositeNode):
+        found: slicer.vtkMRMLVolumeNode | None = scene.GetNodeByID(view.GetBackgroundVolumeID() or "")
+        if found is not None:
+            return found
+    return None
+
+
 def show_case(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows: Sequence[Case]) -> None:
-    """Show a volume without the contours of supports that belong to other volumes.
+    """Show a volume without the results and supports of other volumes, see `show_only_own`."""
+    show_volume(scene, volume)
+    show_only_own(scene, volume, rows)
+
+
+def show_only_own(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows: Sequence[Case]) -> None:
+    """Hide the results and supports of other volumes; show those of the volume that were hidden for that reason.
 
     Two patients overlap in world coordinates, and the contour of one on the image of the other could be mistaken for a
-    result. Hidden contours are shown again with their own image.
+    result. What the user has hidden, and segmentations that are neither results nor supports, do not change.
 
     Args:
         scene: The scene.
         volume: Volume node.
-        rows: The supports (`SupportRow`); other segmentations do not change.
+        rows: The supports (`SupportRow`).
     """
-    show_volume(scene, volume)
-    own = {row.segmentation_id for row in rows if row.volume_id == volume.GetID()}
-    for found in {row.segmentation_id for row in rows if row.segmentation_id}:
-        node: slicer.vtkMRMLSegmentationNode | None = scene.GetNodeByID(found)
-        display = node.GetDisplayNode() if node is not None else None
-        if display is not None and bool(display.GetVisibility()) != (found in own):
-            display.SetVisibility(found in own)
+    supports: dict[str, set[str | None]] = {}
+    for row in rows:
+        if row.segmentation_id and row.volume_id:
+            supports.setdefault(row.segmentation_id, set()).add(row.volume_id)
+    for node in nodes_of(scene, slicer.vtkMRMLSegmentationNode):
+        display = node.GetDisplayNode()
+        ids = list(node.GetSegmentation().GetSegmentIDs())
+        pairs = supports.get(node.GetID(), set())
+        foreign = {one for one in ids if _is_foreign(node, one, volume, pairs)}
+        everything = len(foreign) == len(ids) if ids else bool(pairs) and volume.GetID() not in pairs
+        if display is not None:
+            _show_own_segments(node, display, ids, foreign, everything)
+
+
+_HIDDEN = "ProxyPrompt.hidden"
+"""Attribute of a segmentation: what was hidden because another case is shown; segment ids, or `_ALL`."""
+_ALL = "*"
+
+
+def _is_foreign(
+    node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode, pairs: set[str | None]
+) -> bool:
+    """Return whether a segment is a result or a support of another volume only."""
+    if is_result(node, segment_id):
+        return volume_of_segment(node, segment_id) is not volume
+    return bool(pairs) and volume.GetID() not in pairs
+
+
+def _show_own_segments(
+    node: slicer.vtkMRMLSegmentationNode,
+    display: slicer.vtkMRMLSegmentationDisplayNode,
+    ids: Sequence[str],
+    foreign: set[str],
+    everything: bool,
+) -> None:
+    """Hide the foreign segments of a segmentation, the node itself if all are, and show the others again."""
+    hidden = set((node.GetAttribute(_HIDDEN) or "").split())
+    now = set()
+    if everything:
+        if display.GetVisibility() or _ALL in hidden:
+            now.add(_ALL)
+    elif _ALL in hidden:
+        display.SetVisibility(True)
+    if _ALL in now and display.GetVisibility():
+        display.SetVisibility(False)
+    for one in ids:
+        if one in foreign and (display.GetSegmentVisibility(one) or one in hidden):
+            now.add(one)
+        seen = bool(display.GetSegmentVisibility(one))
+        if seen and one in now and _ALL not in now:
+            display.SetSegmentVisibility(one, False)
+        elif not seen and one in hidden and one not in now:
+            display.SetSegmentVisibility(one, True)
+    if now != hidden:
+        node.SetAttribute(_HIDDEN, " ".join(sorted(now)))
 
 
 def crosshair_node(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLCrosshairNode | None:
@@ -257,10 +324,15 @@ def layout_manager() -> slicer.qSlicerLayoutManager | None:
 
 def slice_interactors() -> list[vtk.vtkRenderWindowInteractor]:
     """Return the interactors of the slice views on screen; empty without an application window."""
+    return list(named_interactors().values())
+
+
+def named_interactors() -> dict[str, vtk.vtkRenderWindowInteractor]:
+    """Return the interactors of the slice views on screen by layout name; empty without an application window."""
     manager = layout_manager()
     if manager is None:
-        return []
-    return [manager.sliceWidget(name).sliceView().interactor() for name in manager.sliceViewNames()]
+        return {}
+    return {name: manager.sliceWidget(name).sliceView().interactor() for name in manager.sliceViewNames()}
 
 
 def _column(node: slicer.vtkMRMLSliceNode, number: int) -> Vector:

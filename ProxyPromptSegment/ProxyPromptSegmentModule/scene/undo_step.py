@@ -62,6 +62,7 @@ class Step:
     Attributes:
         created: Segments that the run made.
         before: Replaced slices before their first change by the run.
+        written: Those slices as the run wrote them last.
         taken: Voxels that the run took from other segments and still holds.
         after: Replaced slices at the time of undo; empty unless the run is undone.
         removed: Segments removed by undo; None unless the run is undone.
@@ -70,7 +71,8 @@ class Step:
     def __init__(self, shape: tuple[int, int], created: tuple[str, ...]) -> None:
         """Create a step without changes except for the created segments."""
         self.created = created
-        self.before, self.taken, self.after = Planes(shape), Planes(shape), Planes(shape)
+        self.before, self.written = Planes(shape), Planes(shape)
+        self.taken, self.after = Planes(shape), Planes(shape)
         self.removed: Removed | None = None
 
     @property

@@ -88,7 +88,7 @@ def test_apply_becomes_cancel_and_apply_again(ready):
     assert len(run.request.cases) == 1 and run.request.slices is None
     run.writes(3, 8, 2)
     assert not ready.ui.progressBar.real.isHidden()
-    assert ready.ui.progressBar.format == "Segmenting: 3 of 8, about 40 s left"
+    assert ready.ui.progressBar.format == "Segmenting, new: 3 of 8, about 40 s left"
     assert (ready.ui.progressBar.value, ready.ui.progressBar.maximum) == (3, 8)
     ready.ui.applyButton.click()
     assert run.cancelled and not ready.ui.applyButton.enabled
@@ -138,7 +138,7 @@ def test_another_object_segments_again_at_once_after_a_result_only(ready):
     assert len(logic.runs) == 2
     assert logic.runs[1].request.objects == ("tumour",)
     assert logic.runs[1].request.output.segmentation is result
-    assert logic.runs[1].request.output.segment_ids == {"prostate": "prostate"}
+    assert logic.runs[1].request.output.reuse
     _finish(ready, logic.runs[1])
     ready.ui.updateAtOnceBox.click()
     objects.item(0).setCheckState(Qt.Checked)

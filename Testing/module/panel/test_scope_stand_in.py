@@ -154,7 +154,7 @@ def test_another_choice_during_a_live_preview_waits_until_it_has_ended(ready):
     run.end(segmentation=_result_of(ready))
     assert len(ready.host.logic.runs) == 2
     request = ready.host.logic.runs[1].request
-    assert len(request.cases) == 1 and request.output.segment_ids == {"prostate": "S1"}
+    assert len(request.cases) == 1 and request.output.reuse
     assert ready.ui.applyButton.text == "Stop the live preview"
     ready.host.logic.runs[1].close = lambda: None
     ready.ui.supportTable.item(1, 0).setCheckState(Qt.Checked)

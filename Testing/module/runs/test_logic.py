@@ -13,7 +13,7 @@ from mrml_scene import add_transform, segment_array
 pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
 
 from ProxyPromptSegmentLib.support.matching import slice_names
-from ProxyPromptSegmentModule.runs.request import Request, Settings
+from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene import result_nodes
 
 CPU = Settings(device="cpu")
@@ -176,16 +176,26 @@ def test_another_support_runs_on_what_is_embedded(logic, two_cases, scene):
     assert np.array_equal(kept, expected_masks(target, support).segments[0].mask)
 
 
-def test_a_segment_that_nobody_touched_may_be_written_again_and_a_corrected_one_not(logic, two_cases):
+def test_the_next_run_writes_the_same_segment_again_except_where_it_was_corrected(logic, two_cases):
     import slicer.util
 
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU)
-    assert run.destination.untouched() == run.segment_ids
-    mask = segment_array(run.segmentation, run.segment_ids["prostate"], target)
+    found = run.segment_ids["prostate"]
+    mask = segment_array(run.segmentation, found, target)
     mask[0, :3, :3] = 1
-    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, run.segmentation, run.segment_ids["prostate"], target)
-    assert run.destination.untouched() == {}
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, run.segmentation, found, target)
+    again = logic.segment(
+        target,
+        [support],
+        settings=replace(CPU, threshold=0.6),
+        output=Output(segmentation=run.segmentation, reuse=True),
+    )
+    assert again.segment_ids == run.segment_ids
+    assert run.segmentation.GetSegmentation().GetNumberOfSegments() == 1
+    now = segment_array(run.segmentation, found, target)
+    assert np.array_equal(now[0], mask[0]) and not np.array_equal(now[1:], mask[1:])
+    assert "Changed by hand and left as they are, slices of prostate: 0." in again.sentences
 
 
 def test_a_result_that_was_numbered_still_prompts_for_its_object(logic, two_cases):

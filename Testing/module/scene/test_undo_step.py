@@ -167,6 +167,7 @@ def test_a_saved_seg_nrrd_has_the_same_voxels_names_and_terminology(volume, tmp_
     )
     writer = SegmentWriter(node, volume, view_of(volume), support)
     write_all(writer, volume, masks)
+    writer.sign()
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(tmp_path / "x.seg.nrrd"))
     assert storage.WriteData(node)

@@ -1,0 +1,203 @@
+"""What runs have found out about a result, kept with its segmentation; and the table of what is in it now.
+
+Numbers that the segment itself has (volume, slices) are always computed from its voxels. Only what a run alone knows
+(confidence, slices to review) is stored, as an attribute of the segmentation, so that it is saved with the scene.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis
+from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+from ProxyPromptSegmentLib.typed_json import read_object
+from ProxyPromptSegmentLib.wording import ranges
+from ProxyPromptSegmentModule.scene.owners import key_of, result_segments, volumes_of
+from ProxyPromptSegmentModule.scene.segment_state import SegmentState, state_of
+
+if TYPE_CHECKING:
+    import slicer
+
+ATTRIBUTE = "ProxyPrompt.facts."
+"""Beginning of the attribute; the key of the volume follows, see `owners`."""
+
+CHANGED = "Changed by hand"
+"""Column of the slices that the user has changed since runs wrote them."""
+
+_COLUMNS = ("Object", "Volume", "Voxels", "Slices", "Found on", "Lowest confidence", "On slice", "Position")
+_FORMAT = 1
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """The slice of lowest confidence of an object.
+
+    Attributes:
+        confidence: 0..1; None if the object was not found.
+        index: The slice.
+        position: Its position in words.
+    """
+
+    confidence: float | None = None
+    index: int | None = None
+    position: str | None = None
+
+    def with_earlier(self, earlier: Lowest, done: set[int]) -> Lowest:
+        """Return the earlier one if it is lower, and its slice is not among those of the later run."""
+        if earlier.confidence is None or earlier.index in done:
+            return self
+        return self if self.confidence is not None and self.confidence < earlier.confidence else earlier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What runs have found out about the results of a volume in a segmentation.
+
+    Attributes:
+        axis: The axis across the slices.
+        lowest: The slice of lowest confidence by segment id.
+        doubts: Slices to review by segment id.
+    """
+
+    axis: Axis = "k"
+    lowest: Mapping[str, Lowest] = field(default_factory=dict)
+    doubts: Mapping[str, tuple[Doubt, ...]] = field(default_factory=dict)
+
+    def learned(
+        self, axis: Axis, ids: Mapping[str, str], rows: Sequence[Mapping[str, Any]], doubts: Iterable[Doubt],
+        written: Iterable[int],
+    ) -> Facts:  # fmt: skip
+        """Return the facts after another run; those of slices that it did not write are kept.
+
+        Args:
+            axis: The axis across the slices of the run.
+            ids: Segment id of each object of the run.
+            rows: The run's table, as dictionaries.
+            doubts: The run's slices to review.
+            written: The slices that the run wrote.
+        """
+        earlier = self if self.axis == axis else Facts(axis=axis)
+        done, lowest, listed = set(written), dict(earlier.lowest), dict(earlier.doubts)
+        for row in rows:
+            segment_id = ids.get(str(row["Object"]))
+            if segment_id is None:
+                continue
+            lowest[segment_id] = Lowest(row["Lowest confidence"], row["On slice"], row["Position"]).with_earlier(
+                lowest.get(segment_id, Lowest()), done
+            )
+        found = list(doubts)
+        for name, segment_id in ids.items():
+            kept = [one for one in listed.get(segment_id, ()) if one.index not in done]
+            listed[segment_id] = (*kept, *(one for one in found if one.name == name))
+        return Facts(axis=axis, lowest=lowest, doubts=listed)
+
+
+def text_of_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> str:
+    """Return the stored facts of a volume as text, to restore them; "" if there are none."""
+    key = key_of(segmentation, volume)
+    return (segmentation.GetAttribute(ATTRIBUTE + key) or "") if key else ""
+
+
+def restore_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode, text: str) -> None:
+    """Store a text of `text_of_facts` again."""
+    key = key_of(segmentation, volume)
+    if key and text_of_facts(segmentation, volume) != text:
+        segmentation.SetAttribute(ATTRIBUTE + key, text)
+
+
+def read_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> Facts:
+    """Return the stored facts of a volume; a damaged text, or one of a later version, is ignored with a warning."""
+    text = text_of_facts(segmentation, volume)
+    if not text:
+        return Facts()
+    try:
+        content = json.loads(text)
+        if content["format"] > _FORMAT:
+            raise ValueError(f"format {content['format']} is of a later version")
+        lowest = {one: read_object(Lowest, values, known=values) for one, values in content["lowest"].items()}
+        doubts = {
+            one: tuple(read_object(Doubt, values, known=values) for values in found)
+            for one, found in content["doubts"].items()
+        }
+        return Facts(axis=AXES[AXES.index(content["axis"])], lowest=lowest, doubts=doubts)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _log.warning("What is stored about a result in the scene cannot be read (%s)", error)
+        return Facts()
+
+
+def write_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode, facts: Facts) -> None:
+    """Store the facts of a volume."""
+    content = {
+        "format": _FORMAT,
+        "axis": facts.axis,
+        "lowest": {one: asdict(found) for one, found in facts.lowest.items()},
+        "doubts": {one: [asdict(doubt) for doubt in found] for one, found in facts.doubts.items()},
+    }
+    restore_facts(segmentation, volume, json.dumps(content))
+
+
+# --- what is there now ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultNow:
+    """The results of a volume in a segmentation, as they are now.
+
+    Attributes:
+        axis: The axis across the slices.
+        states: What each segment holds now, by its id.
+        names: Object name by segment id.
+        doubts: Slices to review, least confident first; without those that were changed by hand since.
+        table: One row for each segment.
+    """
+
+    axis: Axis
+    states: dict[str, SegmentState]
+    names: dict[str, str]
+    doubts: tuple[Doubt, ...]
+    table: Table
+
+
+def result_now(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> ResultNow:
+    """Return the results of a volume in a segmentation, computed from their voxels."""
+    facts = read_facts(segmentation, volume)
+    inside = segmentation.GetSegmentation()
+    states, names, doubts, rows = {}, {}, [], []
+    for segment_id, name in result_segments(segmentation, volume).items():
+        state = state_of(segmentation, segment_id, volume, facts.axis)
+        if state is None:
+            continue
+        states[segment_id], names[segment_id] = state, name
+        rows.append(_row(inside.GetSegment(segment_id).GetName(), state, facts.lowest.get(segment_id, Lowest())))
+        doubts += [one for one in facts.doubts.get(segment_id, ()) if one.index not in state.changed]
+    doubts.sort(key=lambda one: (one.sure, one.object_index, one.index))
+    axis = next((state.axis for state in states.values()), facts.axis)
+    table = Table((*_COLUMNS, CHANGED), ("", "ml", *[""] * (len(_COLUMNS) - 1)), rows)
+    return ResultNow(axis=axis, states=states, names=names, doubts=tuple(doubts), table=table)
+
+
+def table_of_all(segmentation: slicer.vtkMRMLSegmentationNode) -> Table | None:
+    """Return the table of all results in a segmentation, with the name of each image; None if it has none."""
+    rows: list[list[Any]] = []
+    columns: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    for volume in volumes_of(segmentation):
+        table = result_now(segmentation, volume).table
+        columns, units = (*table.columns, "Image"), (*table.units, "")
+        rows += [[*row, volume.GetName()] for row in table.rows]
+    return Table(columns, units, rows) if rows else None
+
+
+def _row(name: str, state: SegmentState, lowest: Lowest) -> list[Any]:
+    shown = sorted(state.pixels)
+    # The confidence is that of the run; where the user has drawn since, it says nothing.
+    known = lowest if lowest.index not in state.changed else Lowest()
+    return [
+        *(name, round(state.volume_ml, 3), state.voxels, len(shown), ranges(shown)),
+        *(known.confidence, known.index, known.position, ranges(state.changed)),
+    ]

@@ -1,0 +1,132 @@
+"""Watches the results in a scene, so that their tables follow what is in the segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import slicer
+import vtk
+
+from ProxyPromptSegmentModule.scene import result_nodes
+from ProxyPromptSegmentModule.scene.facts import table_of_all
+from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
+from ProxyPromptSegmentModule.scene.owners import volumes_of
+
+if TYPE_CHECKING:
+    import qt
+
+REST_MS = 300
+"""After the last change of a segment, before its numbers are computed again."""
+
+
+class ResultWatch:
+    """An observer of all segmentations of a scene that rewrites the tables of results after changes, until `close`."""
+
+    def __init__(
+        self, scene: slicer.vtkMRMLScene, is_written: Callable[[slicer.vtkMRMLSegmentationNode], bool]
+    ) -> None:
+        """Observe a scene.
+
+        Args:
+            scene: The scene.
+            is_written: Whether a run is writing into a segmentation; its table waits for the end of the run then.
+        """
+        self._scene, self._is_written = scene, is_written
+        self._told: list[Callable[[], None]] = []
+        self._tags: list[tuple[vtk.vtkObject, int]] = []
+        self._watched: dict[str, list[tuple[vtk.vtkObject, int]]] = {}
+        self._dirty: set[str] = set()
+        self._timer: qt.QTimer | None = _timer(self.refresh)
+        event = slicer.vtkMRMLScene
+        for which, called in (
+            (event.NodeAddedEvent, self._on_nodes),
+            (event.NodeRemovedEvent, self._on_nodes),
+            (event.EndImportEvent, self._on_nodes),
+        ):
+            self._tags.append((scene, scene.AddObserver(which, called)))
+        self._watch_all()
+
+    def observe(self, told: Callable[[], None]) -> None:
+        """Call a function after results have changed and their tables were rewritten."""
+        self._told.append(told)
+
+    def update(self, segmentation: slicer.vtkMRMLSegmentationNode) -> None:
+        """Rewrite the table of a segmentation now; it is removed if there are no results any more."""
+        self._dirty.discard(segmentation.GetID())
+        if volumes_of(segmentation):
+            result_nodes.write_table(segmentation, table_of_all(segmentation))
+
+    def refresh(self) -> None:
+        """Rewrite the tables of all results that have changed, except those that a run is writing into."""
+        changed = False
+        for identifier in list(self._dirty):
+            node: slicer.vtkMRMLSegmentationNode | None = self._scene.GetNodeByID(identifier)
+            if node is None or not in_scene(node):
+                self._dirty.discard(identifier)
+            elif not self._is_written(node):
+                self.update(node)
+                changed = True
+        if changed:
+            for told in list(self._told):
+                told()
+
+    def tick(self) -> None:
+        """Rewrite the tables that wait, where no timer does it (scripts, tests)."""
+        if self._timer is None and self._dirty:
+            self.refresh()
+
+    def close(self) -> None:
+        """Stop observing."""
+        for tags in (self._tags, *self._watched.values()):
+            for one, tag in tags:
+                one.RemoveObserver(tag)
+        self._tags, self._watched, self._told = [], {}, []
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.timeout.disconnect()
+            self._timer = None
+
+    # --- events -------------------------------------------------------------------------------------------------
+
+    def _watch_all(self) -> None:
+        for node in nodes_of(self._scene, slicer.vtkMRMLSegmentationNode):
+            self._watch(node)
+
+    def _watch(self, node: slicer.vtkMRMLSegmentationNode) -> None:
+        if node.GetID() not in self._watched:
+            events, identifier = slicer.vtkSegmentation, node.GetID()
+
+            def changed(caller: vtk.vtkObject, event: str) -> None:
+                self._dirty.add(identifier)
+                if self._timer is not None:
+                    self._timer.start()
+
+            self._watched[node.GetID()] = [
+                (node, node.AddObserver(event, changed))
+                for event in (
+                    events.SourceRepresentationModified,
+                    events.SegmentAdded,
+                    events.SegmentRemoved,
+                    events.SegmentModified,
+                )
+            ]
+
+    def _on_nodes(self, caller: vtk.vtkObject, event: str) -> None:
+        for identifier in [one for one in self._watched if self._scene.GetNodeByID(one) is None]:
+            for node, tag in self._watched.pop(identifier):
+                node.RemoveObserver(tag)
+        self._watch_all()
+
+
+def _timer(called: Callable[[], None]) -> qt.QTimer | None:
+    """Return a timer that waits until changes have come to rest, or None without Qt."""
+    try:
+        import qt
+    except ImportError:
+        return None
+    timer = qt.QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(REST_MS)
+    timer.connect("timeout()", called)
+    return timer

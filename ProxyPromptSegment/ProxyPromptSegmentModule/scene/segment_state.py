@@ -1,0 +1,124 @@
+"""What is in a segment now: its slices, its voxels, and which slices were changed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
+from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene.nodes import check_volume, geometry_of
+from ProxyPromptSegmentModule.scene.segment_layers import Layers
+from ProxyPromptSegmentModule.scene.slice_prints import OWN, SlicePrints
+
+if TYPE_CHECKING:
+    import slicer
+
+Plane = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentState:
+    """What a segment holds now.
+
+    Attributes:
+        axis: The axis across the slices.
+        pixels: Pixels of each slice that shows something, by slice.
+        changed: Slices that were changed by hand, or accepted, since runs wrote them; empty without prints.
+        voxel_mm3: Volume of a voxel in mm³.
+    """
+
+    axis: Axis
+    pixels: dict[int, int]
+    changed: tuple[int, ...]
+    voxel_mm3: float
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels."""
+        return sum(self.pixels.values())
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume in ml."""
+        return self.voxels * self.voxel_mm3 / 1000
+
+
+def state_of(
+    segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode, axis: Axis
+) -> SegmentState | None:
+    """Return what a segment holds now, in slices of a volume.
+
+    Args:
+        segmentation: The segmentation.
+        segment_id: The segment.
+        volume: The volume whose slices are counted.
+        axis: The axis across the slices, unless runs wrote the segment along another one.
+
+    Returns:
+        None if there is no such segment, or it lies on another grid.
+    """
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    if segment is None:
+        return None
+    prints = SlicePrints.read(segment)
+    along = axis if prints is None else prints.axis
+    try:
+        planes = list(_planes(segmentation, segment_id, volume, along))
+        spacing = geometry_of(volume).spacing_mm
+    except ProxyPromptError:
+        return None
+    return SegmentState(
+        axis=along,
+        pixels={index: int(np.count_nonzero(plane)) for index, plane in enumerate(planes) if plane.any()},
+        changed=_changed(prints, planes),
+        voxel_mm3=float(np.prod(spacing)),
+    )
+
+
+def changed_slices(
+    segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode
+) -> tuple[int, ...]:
+    """Return the slices of a segment that were changed by hand, along the axis of the runs that wrote it."""
+    prints = SlicePrints.read(segmentation.GetSegmentation().GetSegment(segment_id))
+    if prints is None:
+        return ()
+    return _changed(prints, list(_planes(segmentation, segment_id, volume, prints.axis)))
+
+
+def accept_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, axis: Axis, index: int) -> None:
+    """Mark a slice as the user's, though it is as a run wrote it: no run writes it again."""
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    prints = SlicePrints.read(segment) if segment is not None else None
+    if prints is not None and prints.axis == axis:
+        prints.prints[index] = OWN
+        prints.save(segment)
+
+
+def _changed(prints: SlicePrints | None, planes: list[Plane]) -> tuple[int, ...]:
+    if prints is None:
+        return ()
+    return tuple(index for index, plane in enumerate(planes) if prints.is_users(index, plane))
+
+
+def _planes(
+    segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode, axis: Axis
+) -> Iterator[Plane]:
+    """Iterate over the slices of a segment, bool, with the volume's axes.
+
+    Raises:
+        ProxyPromptError: If the segment lies on another grid, or the volume has none.
+    """
+    check_volume(volume)
+    matrix = lattices.ijk_to_segmentation(volume, segmentation)
+    if matrix is None:
+        return
+    shape, number = lattices.size_kji(volume), axis_number(axis)
+    layers = Layers(segmentation.GetSegmentation(), matrix, shape, number, matrix)
+    for index in range(shape[number]):
+        yield layers.read(segment_id, index)
