@@ -98,7 +98,7 @@ class ModuleWidget:
         self.host.addObserver(scene, event.EndImportEvent, self.on_scene_end_import)
         self.host.addObserver(scene, event.NodeAddedEvent, self.on_node_added)
         self.host.addObserver(scene, event.NodeRemovedEvent, self.on_node_removed)
-        self.host.logic.results.observe(self.refresh)
+        self.host.logic.results.observe(self.on_segments)
         self.use_parameter_node()
 
     def cleanup(self) -> None:
@@ -219,6 +219,12 @@ class ModuleWidget:
         """Offer a node that was just loaded as a default choice."""
         if self.entered and self.state.listening and not slicer.mrmlScene.IsBatchProcessing():
             qt.QTimer.singleShot(_AFTER_LOADING_MS, self.choose_defaults)  # its voxels are read after it was added
+
+    def on_segments(self) -> None:
+        """Follow segmentations that were changed, or loaded, from elsewhere."""
+        if self.entered and self.state.listening:
+            self.choose_defaults()
+        self.refresh()
 
     def on_node_removed(self, caller: vtk.vtkObject, event: str) -> None:
         """Refresh, because a chosen node may have been removed."""

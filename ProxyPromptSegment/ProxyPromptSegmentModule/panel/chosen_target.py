@@ -9,7 +9,8 @@ from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.parameters import LAST
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of
-from ProxyPromptSegmentModule.scene.owners import results_of, volumes_of
+from ProxyPromptSegmentModule.scene.owners import is_ours, results_of, volumes_of
+from ProxyPromptSegmentModule.scene.pairing import image_for
 from ProxyPromptSegmentModule.scene.sequence_reader import browsers_of
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slices_in_box, slicing_axis
 from ProxyPromptSegmentModule.states import Scope
@@ -24,17 +25,32 @@ class ChosenTarget:
         """Derive everything from the panel's state."""
         self._state = state
         self._axis: Axis | None = None
+        self._default: slicer.vtkMRMLVolumeNode | None = None
 
     # --- choosing ---------------------------------------------------------------------------------------------
 
     def choose_defaults(self) -> None:
         """Choose the first volume that is not a support, if no target is chosen."""
         parameters = self._state.parameters
-        if parameters.targetVolume is None:
-            found = self._volumes_beside_supports()
-            if found:
-                parameters.targetVolume = found[0]
-                parameters.scope = self._usual_scope(found[0]).value
+        target = parameters.targetVolume
+        # what was chosen here before the annotation of this very case was loaded is chosen again
+        again = target is not None and target is self._default and target in self._annotated() and not self._state.run
+        if target is not None and not again:
+            return
+        found = self._volumes_beside_supports()
+        annotated = self._annotated()
+        bare = [node for node in found if node not in annotated]
+        if bare or (found and target is None):
+            self._default = (bare or found)[0]
+            self.choose(self._default)
+
+    def _annotated(self) -> list[slicer.vtkMRMLVolumeNode]:
+        """Return the volumes that an annotation of the user belongs to."""
+        nodes = nodes_of(slicer.mrmlScene, slicer.vtkMRMLSegmentationNode)
+        found = [
+            image_for(node) for node in nodes if not is_ours(node) and node.GetSegmentation().GetNumberOfSegments()
+        ]
+        return [node for node in found if node is not None]
 
     def leave_support_alone(self) -> None:
         """Choose another volume if the target has just become a support and there is no run yet."""
@@ -48,6 +64,8 @@ class ChosenTarget:
     def choose(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
         """Choose another volume; its results are written into its own earlier result, if there is one."""
         parameters = self._state.parameters
+        if node is not self._default:
+            self._default = None
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.targetVolume = node
             parameters.firstSlice, parameters.lastSlice = 0, LAST

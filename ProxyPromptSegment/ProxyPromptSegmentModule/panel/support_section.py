@@ -14,7 +14,9 @@ from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.tick_list import Line, TickList
 from ProxyPromptSegmentModule.panel.widgets import SupportWidgets
 from ProxyPromptSegmentModule.parameters import names_of, text_of
-from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, check_volume, nodes_of
+from ProxyPromptSegmentModule.scene.nodes import check_volume, nodes_of
+from ProxyPromptSegmentModule.scene.owners import is_ours
+from ProxyPromptSegmentModule.scene.pairing import doubts_about, image_for
 from ProxyPromptSegmentModule.states import SlicesHow
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
@@ -28,6 +30,7 @@ class SupportSection(Section):
     def __init__(self, widgets: SupportWidgets, state: PanelState) -> None:
         """Connect the widgets."""
         self._ui, self._state = widgets, state
+        self._asked: tuple[str, ...] = ()
         ui = widgets
         ui.supportSegmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_segmentation)
         ui.supportVolumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_volume)
@@ -42,12 +45,16 @@ class SupportSection(Section):
         if parameters.supportSegmentation is None and parameters.supportVolume is None:
             taken = {row.segmentation_id for row in self._state.support_rows()}
             for node in nodes_of(slicer.mrmlScene, slicer.vtkMRMLSegmentationNode):
-                ours = node.GetAttribute(MADE_FOR) or node is parameters.outputSegmentation
-                if not ours and node.GetID() not in taken and segments_of(node) and image_of(node) is not None:
+                if (
+                    not is_ours(node)
+                    and node.GetID() not in taken
+                    and segments_of(node)
+                    and image_for(node) is not None
+                ):
                     parameters.supportSegmentation = node
                     break
         if parameters.supportVolume is None and parameters.supportSegmentation is not None:
-            parameters.supportVolume = image_of(parameters.supportSegmentation)
+            parameters.supportVolume = image_for(parameters.supportSegmentation)
 
     def refresh(self) -> None:
         """Show the choices."""
@@ -92,15 +99,15 @@ class SupportSection(Section):
     # --- what the user does -----------------------------------------------------------------------------------
 
     def on_segmentation(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
-        """Select another annotation, and its image if known."""
+        """Select another annotation, and its image; one of another case is not kept."""
         if not self._state.listening:
             return
         parameters = self._state.parameters
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.supportSegmentation = node
             parameters.supportSegments = ""
-            image = image_of(node)
-            if image is not None:
+            image, chosen = image_for(node), parameters.supportVolume
+            if node is not None and (image is not None or chosen is None or doubts_about(chosen, node)):
                 parameters.supportVolume = image
 
     def on_volume(self, node: slicer.vtkMRMLVolumeNode | None) -> None:
@@ -131,6 +138,8 @@ class SupportSection(Section):
         added = False
         if table is None:
             return
+        if self._ask_about_pair():
+            return
         say(self._ui.supportMessageLabel, "")
         with said_in(self._ui.supportMessageLabel):
             row = table.add_nodes(
@@ -148,6 +157,24 @@ class SupportSection(Section):
             self._state.changed.emit()
             self._state.choice_changed.emit()
 
+    def _ask_about_pair(self) -> bool:
+        """Say what speaks against the pair; return whether the button has to be pressed again."""
+        image, annotation = self._state.parameters.supportVolume, self._state.parameters.supportSegmentation
+        if image is None or annotation is None:
+            return False
+        doubts = doubts_about(image, annotation)
+        pair = (image.GetID(), annotation.GetID(), *doubts)
+        if not doubts or pair == self._asked:
+            self._asked = ()
+            return False
+        self._asked = pair
+        question = _(
+            "Do ‘{image}’ and ‘{annotation}’ belong together? Choose the right image, or press again to add them."
+        )
+        said = question.format(image=image.GetName(), annotation=annotation.GetName())
+        say(self._ui.supportMessageLabel, "\n".join([*doubts, said]))
+        return True
+
     def _slices(self) -> Sequence[int] | Literal["all"] | None:
         """Return the ``slices`` argument of `SupportTable.add_nodes`."""
         parameters = self._state.parameters
@@ -158,16 +185,6 @@ class SupportSection(Section):
 
         choice = SliceChoice.parse(parameters.supportSlices, _("The field for slices"))
         return slice_numbers(choice, max(check_volume(parameters.supportVolume).GetDimensions()))
-
-
-def image_of(segmentation: slicer.vtkMRMLSegmentationNode | None) -> slicer.vtkMRMLVolumeNode | None:
-    """Return the volume on which a segmentation was drawn, if it is known, else None."""
-    if segmentation is None:
-        return None
-    node: slicer.vtkMRMLVolumeNode | None = segmentation.GetNodeReference(
-        slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    )
-    return node
 
 
 def segments_of(

@@ -115,8 +115,8 @@ class SupportsTable(Section):
             _("Annotated: {slices} (counted from 0 along {axis}).").format(slices=ranges(row.annotated), axis=row.axis)
         )
         problem = self._item(number, PROBLEM)
-        problem.setText(_LEVELS["warning"] if row.problem else "")
-        problem.setToolTip(row.problem)
+        problem.setText(_LEVELS["warning"] if row.problem else _LEVELS["info"] if row.notes else "")
+        problem.setToolTip("\n".join([row.problem] if row.problem else row.notes))
         self._ui.supportTable.setRowHeight(number, max(_ROW_HEIGHT, 18 * len(row.objects) + 6))
 
     def _item(self, number: int, column: int) -> qt.QTableWidgetItem:

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import default_color
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, geometry_of, name_of
 from ProxyPromptSegmentModule.scene.owners import result_segments
+from ProxyPromptSegmentModule.scene.reference_grid import reference_grid
 from ProxyPromptSegmentModule.scene.segment_state import changed_slices
 from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
 from ProxyPromptSegmentModule.scene.terminology import (
@@ -126,7 +127,7 @@ def check_target(
                 f"the segment '{segment.GetName()}' of {name} lies on another grid than {volume}, so slices cannot be "
                 f"replaced exactly. {_INSTEAD} resample it: Segment Editor, 'Specify geometry', source {volume}."
             )
-    reference = _reference(segmentation)
+    reference = reference_grid(segmentation)
     if reference is not None:
         if lattices.relate(*reference, matrix, shape) is not None:
             home = reference[0]
@@ -144,7 +145,7 @@ def adopt_reference(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_no
     if segmentation.GetNumberOfSegments() == 0:
         segmentation.SetSourceRepresentationName(BINARY_LABELMAP)
     matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
-    reference = _reference(segmentation)
+    reference = reference_grid(segmentation)
     role = segmentation_node.GetReferenceImageGeometryReferenceRole()
     shape = lattices.size_kji(volume_node)
     if reference is None or matrix is None or lattices.relate(*reference, matrix, shape) is None:
@@ -259,21 +260,6 @@ def place_in_hierarchy(segmentation_node: slicer.vtkMRMLSegmentationNode, volume
     item, volume = (hierarchy.GetItemByDataNode(node) for node in (segmentation_node, volume_node))
     if item and volume:
         hierarchy.SetItemParent(item, hierarchy.GetItemParent(volume))
-
-
-def _reference(segmentation: slicer.vtkSegmentation) -> tuple[lattices.Matrix, tuple[int, ...]] | None:
-    """Return the reference geometry of a segmentation: matrix and extent, or None."""
-    converter = slicer.vtkSegmentationConverter
-    text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
-    image = slicer.vtkOrientedImageData()
-    if not text or not converter.DeserializeImageGeometry(text, image, False):
-        return None
-    extent = image.GetExtent()
-    if any(extent[2 * n] > extent[2 * n + 1] for n in range(3)):
-        return None
-    matrix = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(matrix)
-    return lattices.array_of(matrix), extent
 
 
 def _has_right_angles(matrix: lattices.Matrix) -> bool:

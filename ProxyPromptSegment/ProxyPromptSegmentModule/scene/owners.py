@@ -51,6 +51,12 @@ def is_result(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> 
     return segment is not None and bool(tag_of(segment, TARGET_TAG))
 
 
+def is_ours(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Return whether a segmentation was made for results, or holds nothing else."""
+    ids = list(segmentation.GetSegmentation().GetSegmentIDs())
+    return bool(segmentation.GetAttribute(MADE_FOR)) or (bool(ids) and all(is_result(segmentation, one) for one in ids))
+
+
 def volumes_of(segmentation: slicer.vtkMRMLSegmentationNode) -> list[slicer.vtkMRMLVolumeNode]:
     """Return the volumes that a segmentation has, or was made for, results of."""
     found = [segmentation.GetNodeReference(ROLE + key) for key in _keys(segmentation)]
