@@ -241,6 +241,34 @@ class SliceView:
         )
 
 
+def view_directions(geometry: VolumeGeometry, view: SliceView) -> tuple[FloatArray, FloatArray]:
+    """Return the directions in LPS in which rows and columns of a view's slices grow: unit vectors ``(3,)``."""
+    row, column = (geometry.direction[:, 2 - n] for n in range(3) if n != axis_number(view.axis))
+    if view.transpose:
+        row, column = column, row
+    return (-row if view.flip_rows else row), (-column if view.flip_columns else column)
+
+
+def slice_view_along(geometry: VolumeGeometry, axis: str, down: FloatArray, right: FloatArray) -> SliceView:
+    """Return the view of the slices along an axis whose rows and columns are closest to two directions.
+
+    Args:
+        geometry: The volume's lattice.
+        axis: Slicing axis.
+        down: Direction in LPS of the rows, unit vector ``(3,)``.
+        right: Direction in LPS of the columns.
+    """
+    number = axis_number(axis)
+    rows_mm, columns_mm = slice_spacing_mm(geometry, axis)
+    row, column = (geometry.direction[:, 2 - n] for n in range(3) if n != number)
+    straight = abs(row @ down) + abs(column @ right)
+    crossed = abs(row @ right) + abs(column @ down)
+    transpose = bool(crossed > straight)
+    if transpose:
+        row, column, rows_mm, columns_mm = column, row, columns_mm, rows_mm
+    return SliceView(AXES[number], transpose, bool(row @ down < 0), bool(column @ right < 0), (rows_mm, columns_mm))
+
+
 def slice_view(geometry: VolumeGeometry, axis: str, oriented: bool = True) -> SliceView:
     """Return the view of the slices along an axis.
 

@@ -16,7 +16,15 @@ from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
-from ProxyPromptSegmentLib.support.matching import choose_axes, differences, slice_depths, slice_names
+from ProxyPromptSegmentLib.support.matching import (
+    choose_axes,
+    differences,
+    has_place,
+    slice_depths,
+    slice_names,
+    tilt_notes,
+    view_like,
+)
 from ProxyPromptSegmentLib.support.pairs import (
     MAX_SLICES,
     SupportSet,
@@ -69,6 +77,7 @@ class Job:
         notes: Notes for the user.
         name: Name of the target for display, distinct from those of the supports.
         volumes: The supports as volumes, to be registered to the target; empty unless that was asked for.
+        backwards: Whether the target's slices run against the order of the supports'; None as its directions tell.
     """
 
     support: SupportSet
@@ -80,11 +89,12 @@ class Job:
     notes: tuple[Note, ...] = ()
     name: str = "target"
     volumes: tuple[SupportVolume, ...] = ()
+    backwards: bool | None = None
 
     @property
     def depths(self) -> npt.NDArray[np.float32] | None:
         """Position of each slice along the target, -1 to 1, float32 ``(S,)``; None for a picture."""
-        return slice_depths(self.target, self.view.axis)
+        return slice_depths(self.target, self.view.axis, self.backwards)
 
 
 def plan(
@@ -152,7 +162,9 @@ def plan(
                     names=slice_names(case.volume, own),
                 )
             )
-    notes += differences([(case.volume, own) for case, own in zip(cases, axes, strict=True)], target, chosen_axis)
+    supports = [(case.volume, own) for case, own in zip(cases, axes, strict=True)]
+    notes += tilt_notes(supports, target, chosen_axis)
+    notes += differences(supports, target, chosen_axis)
     count = take_slices(target.array, chosen_axis).shape[0]
     numbers = slice_numbers(slices, count)
     wanted = tuple(range(count)) if numbers is None else tuple(numbers)
@@ -162,14 +174,17 @@ def plan(
             f"the target {target.name} has no slice {outside[0] if outside else 'among the requested ones'} along "
             f"{chosen_axis}; its slices are 0 to {count - 1} (counted from 0)."
         )
+    placed = [(volume.geometry, own) for volume, own in supports if has_place(volume) and has_place(target)]
+    view, backwards = view_like(target.geometry, chosen_axis, placed)
     return Job(
         support=merge_supports(sets),
         shown=tuple(shown),
         target=target,
-        view=slice_view(target.geometry, chosen_axis, oriented=True),
+        view=view,
         slices=wanted,
         window=intensity_window(target.array),
         notes=tuple(notes),
         name=titles[-1],
         volumes=tuple(volumes),
+        backwards=backwards,
     )

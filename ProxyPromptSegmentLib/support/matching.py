@@ -9,7 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, slice_spacing_mm, take_slices
+from ProxyPromptSegmentLib.imaging.geometry import (
+    AXES,
+    Axis,
+    SliceView,
+    VolumeGeometry,
+    auto_axis,
+    slice_spacing_mm,
+    slice_view,
+    slice_view_along,
+    take_slices,
+    view_directions,
+)
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
@@ -22,6 +33,12 @@ MOST_PIXEL_ASPECT = 2.0
 
 NOTABLE_RATIO = 2.0
 """Differences in pixel size or field of view beyond this factor are reported to the user."""
+
+MOST_TILT = 85.0
+"""In degrees; slices that are tilted more against those of the supports are taken to be at right angles to them."""
+
+NOTABLE_TILT = 30.0
+"""In degrees; a larger tilt between target and supports is reported to the user."""
 
 SMALLEST_SLICE = 8
 _PLANES = ("sagittal", "coronal", "axial")  # by the world axis (L, P, S) along which the slices are stacked
@@ -48,11 +65,16 @@ def is_stacked_backwards(geometry: VolumeGeometry, axis: Axis) -> bool:
     return bool(along[int(np.argmax(np.abs(along)))] < 0)
 
 
-def slice_depths(volume: Volume, axis: Axis) -> npt.NDArray[np.float32] | None:
+def slice_depths(volume: Volume, axis: Axis, backwards: bool | None = None) -> npt.NDArray[np.float32] | None:
     """Return the relative position of each slice along its volume, -1 to 1, float32 ``(S,)``.
 
     It grows to the left, to posterior or to superior, whatever the order of the slices in the file. Volumes of the same
     organ that show more or less of its surroundings differ in it.
+
+    Args:
+        volume: The volume.
+        axis: Its slicing axis.
+        backwards: Whether its slices run against the body's axis; by default as its directions tell.
 
     Returns:
         None for a single slice.
@@ -61,7 +83,47 @@ def slice_depths(volume: Volume, axis: Axis) -> npt.NDArray[np.float32] | None:
     if count < 2:
         return None
     depths = np.linspace(-1.0, 1.0, count, dtype=np.float32)
-    return -depths if has_place(volume) and is_stacked_backwards(volume.geometry, axis) else depths
+    if backwards is None:
+        backwards = is_stacked_backwards(volume.geometry, axis)
+    return -depths if has_place(volume) and backwards else depths
+
+
+def stack_direction(geometry: VolumeGeometry, axis: Axis) -> npt.NDArray[np.float64]:
+    """Return the direction in LPS along which slices lie, towards left, posterior or superior: unit vector ``(3,)``."""
+    along = geometry.direction[:, 2 - AXES.index(axis)]
+    return -along if is_stacked_backwards(geometry, axis) else along
+
+
+def tilt_degrees(geometry: VolumeGeometry, axis: Axis, other: VolumeGeometry, other_axis: Axis) -> float:
+    """Return the angle between the slices of two volumes, 0 to 90 degrees."""
+    cosine = abs(float(stack_direction(geometry, axis) @ stack_direction(other, other_axis)))
+    return math.degrees(math.acos(min(1.0, cosine)))
+
+
+def view_like(
+    geometry: VolumeGeometry, axis: Axis, others: Sequence[tuple[VolumeGeometry, Axis]]
+) -> tuple[SliceView, bool]:
+    """Return the view of a target's slices that shows the anatomy as its supports do.
+
+    The slices are turned, flipped and ordered like those of the support that is closest to parallel, so that tilting
+    the target changes nothing. Only slices at right angles to all supports are oriented by the body's own planes, because
+    the directions do not tell which way round they resemble the supports.
+
+    Args:
+        geometry: The target.
+        axis: Its slicing axis.
+        others: The supports with their slicing axes.
+
+    Returns:
+        The view, and whether the slices run against the order of the support's, see `slice_depths`.
+    """
+    nearest = min(others, key=lambda one: tilt_degrees(geometry, axis, *one), default=None)
+    if nearest is None or tilt_degrees(geometry, axis, *nearest) > MOST_TILT:
+        return slice_view(geometry, axis), is_stacked_backwards(geometry, axis)
+    other, other_axis = nearest
+    down, right = view_directions(other, slice_view(other, other_axis))
+    along = geometry.direction[:, 2 - AXES.index(axis)]
+    return slice_view_along(geometry, axis, down, right), bool(along @ stack_direction(other, other_axis) < 0)
 
 
 def parallel_axis(geometry: VolumeGeometry, other: VolumeGeometry, axis: Axis) -> Axis:
@@ -185,6 +247,27 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
                     "framed alike."
                 )
     return [Note(text) for text in dict.fromkeys(notes)]
+
+
+def tilt_notes(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: Axis) -> list[Note]:
+    """Say if the target's slices are tilted notably against those of all supports, and what follows from it."""
+    placed = [(volume, own) for volume, own in supports if has_place(volume)]
+    if not placed or not has_place(target):
+        return []
+    tilts = [(tilt_degrees(target.geometry, axis, volume.geometry, own), volume.name) for volume, own in placed]
+    tilt, name = min(tilts)
+    if tilt < NOTABLE_TILT:
+        return []
+    text = (
+        f"The slices of the target {target.name} are tilted by {tilt:.0f} degrees against those of the support {name}."
+    )
+    if tilt > MOST_TILT:
+        text += ". It cannot be known which way up they resemble it; check the result closely."
+    else:
+        text += (
+            " They are turned as in the support, but the organ may look different in them; check the result closely."
+        )
+    return [Note(text, Remedy(kind=RemedyKind.CHOOSE_AXIS))]
 
 
 def _same_file(volume: Volume, target: Volume) -> bool:

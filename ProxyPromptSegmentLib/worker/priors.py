@@ -32,7 +32,7 @@ class PriorStore:
         key = _key(job)
         found = self._priors.get(key)
         if found is None:
-            found = mask_prior(job.volumes, job.target, job.view.axis, progress, cancel)
+            found = mask_prior(job.volumes, job.target, job.view.axis, progress, cancel, job.view)
             if found.cancelled:
                 return found
             self._priors[key] = found

@@ -107,7 +107,8 @@ class WalkTargets(Walking):
         self.fresh()
         first = self.run_it()
         found = self.of(first)
-        self.aim(self.another())
+        grid = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, self.target, "on the same grid")
+        self.aim(grid)
         self.ui.outputSelector.setCurrentNode(first.segmentation)
         self.wait(0.1)
         assert "new ones are added" in self.ui.scopeLabel.text

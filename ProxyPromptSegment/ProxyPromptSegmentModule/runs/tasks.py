@@ -158,6 +158,7 @@ def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, fl
         view=SliceView("k", False, False, False, job.view.spacing_mm),
         slices=tuple(range(count)),
         window=window,
+        backwards=None,
     )
 
 

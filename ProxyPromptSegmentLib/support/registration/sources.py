@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, slice_view
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, SliceView, slice_view
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
@@ -43,6 +43,7 @@ def mask_prior(
     axis: Axis,
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
+    view: SliceView | None = None,
 ) -> MaskPrior:
     """Register supports to a target, see `prior.register`.
 
@@ -52,11 +53,12 @@ def mask_prior(
         axis: Its slicing axis.
         progress: Informed of each support.
         cancel: Checked between short steps.
+        view: Orientation of the target's slices; by default that of the body's plane.
 
     Returns:
         The prior; its masks have the order and orientation of the target's oriented slices.
     """
-    fixed = stack_of(target, axis)
+    fixed = stack_of(target, axis, view)
     backwards = has_place(target) and is_stacked_backwards(target.geometry, axis)
     parallel = [one for one in supports if _is_parallel(one, target, axis)]
     found = register([_marked(one) for one in parallel], fixed, progress, cancel)
@@ -77,13 +79,13 @@ def mask_prior(
     return MaskPrior(masks=masks, supports=found.supports + others, cancelled=found.cancelled)
 
 
-def stack_of(volume: Volume, axis: Axis) -> Stack:
+def stack_of(volume: Volume, axis: Axis, view: SliceView | None = None) -> Stack:
     """Return a volume's oriented slices, grey and with its intensity window at 0..1."""
     unit = window_to_unit(volume.array, intensity_window(volume.array))
     if volume.is_rgb:
         unit = unit.mean(axis=-1)
     spacing = volume.geometry.spacing_mm
-    view = slice_view(volume.geometry, axis)
+    view = view or slice_view(volume.geometry, axis)
     across = spacing[2 - AXES.index(axis)]
     measured = has_place(volume) and spacing != _UNKNOWN
     return Stack(_ordered(view.take(unit), volume, axis), (across, *view.spacing_mm), measured=measured)
