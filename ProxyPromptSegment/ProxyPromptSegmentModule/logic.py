@@ -316,7 +316,7 @@ class SegmentationLogic:
             self._scene_tags.append((scene, scene.AddObserver(event, called)))
 
     def _on_scene_closes(self, caller: vtk.vtkObject, event: str) -> None:
-        self.abandon(_("The scene was closed, so the run was stopped."))
+        self.abandon(_("The scene was closed, so this was stopped."))
 
     def _on_scene_saves(self, caller: vtk.vtkObject, event: str) -> None:
         for run in self._runs:
@@ -331,12 +331,12 @@ class SegmentationLogic:
             run.destination.close()
         self._runs.clear()
         self._by_ticket.clear()
-        self.questions.forget()
         self.worker.cancel_all()
+        self.questions.forget(sentence)
 
     def shutdown(self, timeout: float = 10.0) -> bool:
         """Cancel all runs, end the worker thread, stop observing the scene; return whether the thread has ended."""
-        self.abandon(_("The module was closed, so the run was stopped."))
+        self.abandon(_("The module was closed, so this was stopped."))
         self.pump.close()
         self.results.close()
         for scene, tag in self._scene_tags:

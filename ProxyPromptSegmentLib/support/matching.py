@@ -106,8 +106,8 @@ def view_like(
     """Return the view of a target's slices that shows the anatomy as its supports do.
 
     The slices are turned, flipped and ordered like those of the support that is closest to parallel, so that tilting
-    the target changes nothing. Only slices at right angles to all supports are oriented by the body's own planes, because
-    the directions do not tell which way round they resemble the supports.
+    the target changes nothing. Only slices at right angles to all supports are oriented by the body's own planes: the
+    directions do not tell which way round they resemble the supports.
 
     Args:
         geometry: The target.

@@ -174,10 +174,10 @@ class LibrarySection(Section):
         target, library = self._state.parameters.targetVolume, self._state.library
         if target is None or library is None:
             return
-        self._asking = True
         say(self._ui.libraryMessageLabel, _("Comparing the library with the target…"))
         with said_in(self._ui.libraryMessageLabel):
             self._logic.suggest(target, library, self.on_suggestions, settings=self._settings())
+            self._asking = True  # not where the question could not be asked
         self._state.changed.emit()
 
     def on_suggestions(self, suggestions: list[Suggestion], sentence: str) -> None:

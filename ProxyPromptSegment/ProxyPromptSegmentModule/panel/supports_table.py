@@ -216,12 +216,13 @@ class SupportsTable(Section):
 
     def on_check(self) -> None:
         """Start the check of the supports; `on_findings` receives the answer."""
+        self._checking = False
         with said_in(self._ui.supportMessageLabel):
             cases = self._state.table.cases() if self._state.table is not None else []
             say(self._ui.supportMessageLabel, _("Checking the supports…"))
-            self._checking = True
             trial = bool(self._ui.checkTrialBox.checked)
             self._logic.check(cases, self.on_findings, leave_one_out=trial, settings=self._settings())
+            self._checking = True  # not where the question could not be asked
         self._state.changed.emit()
 
     def on_findings(self, findings: list[Finding], error: str) -> None:

@@ -58,7 +58,7 @@ class Questions:
     def __init__(self, submit: SubmitQuestion) -> None:
         """Submit tasks through ``submit``, see `SubmitQuestion`."""
         self._submit = submit
-        self._waiting: dict[int, Callable[..., None]] = {}  # each takes the outcome of its own task
+        self._waiting: dict[int, tuple[str, Callable[..., None]]] = {}  # each takes the outcome of its own task
         self._speeds: SpeedRecord | None = None
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
@@ -180,21 +180,26 @@ class Questions:
         """Pass an answer to its callback; answers without one are ignored."""
         if not isinstance(event, (events.Finished, events.Failed)):
             return
-        told = self._waiting.pop(event.ticket, None)
+        kind, told = self._waiting.pop(event.ticket, ("", None))
         if told is None:
             return
         if isinstance(event, events.Failed):
             told(None, sentence_of(event.error, event.trace))
         elif not isinstance(event.outcome, events.Dropped):
             told(event.outcome, "")
+        elif all(kind != other for other, _told in self._waiting.values()):  # the same was not asked again
+            told(None, _("The question was cancelled; ask again."))
 
-    def forget(self) -> None:
-        """Drop all callbacks."""
+    def forget(self, reason: str) -> None:
+        """Answer all questions with the reason why they will not be answered."""
+        waiting = [told for _kind, told in self._waiting.values()]
         self._waiting.clear()
+        for told in waiting:
+            told(None, reason)
 
     def _ask(self, task: Task[T], label: str, on_answer: Callable[[T | None, str], None], replaces: str) -> None:
         ticket = self._submit(task, label, replaces)
-        self._waiting[ticket.number] = on_answer
+        self._waiting[ticket.number] = (replaces, on_answer)
 
 
 def _read_setting() -> object:

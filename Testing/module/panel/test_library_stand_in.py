@@ -286,3 +286,21 @@ def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, mon
     ui.firstRunButton.click()
     assert text_of(ui.firstRunLabel) == "Everything is installed." and ui.firstRunButton.real.isHidden()
     assert ui.applyButton.enabled
+
+
+def test_a_question_that_cannot_be_asked_leaves_its_button(ready, monkeypatch):
+    from ProxyPromptSegmentLib.errors import InputError
+
+    def refuse(*args, **more):
+        raise InputError("the target has no voxels.")
+
+    monkeypatch.setattr(ready.host.logic, "suggest", refuse, raising=False)
+    monkeypatch.setattr(ready.host.logic, "check", refuse, raising=False)
+    for section, button, press in (
+        (ready.sections.library, "librarySuggestButton", "on_suggest"),
+        (ready.sections.supports_table, "checkSupportsButton", "on_check"),
+    ):
+        getattr(section, press)()
+        assert "busy" not in vars(section) and "being" not in getattr(ready.ui, button).toolTip
+    assert "The target has no voxels." in text_of(ready.ui.libraryMessageLabel)
+    assert ready.ui.checkSupportsButton.enabled

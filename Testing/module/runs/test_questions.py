@@ -1,0 +1,53 @@
+"""Every question to the worker thread is answered, so that no button waits for an answer that never comes."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
+
+from ProxyPromptSegmentLib.worker import events
+from ProxyPromptSegmentModule.runs.questions import Questions
+from ProxyPromptSegmentModule.runs.request import Settings
+
+
+@pytest.fixture
+def asked():
+    """Questions whose tasks are only numbered, and what was answered."""
+    numbers, answers = iter(range(100)), []
+    questions = Questions(lambda task, label, replaces=None: types.SimpleNamespace(number=next(numbers)))
+
+    def check():
+        questions.check([], Settings(), False, lambda findings, sentence: answers.append((findings, sentence)))
+
+    return questions, check, answers
+
+
+def test_a_question_is_answered_when_the_scene_is_closed(asked):
+    questions, check, answers = asked
+    check()
+    questions.forget("The scene was closed, so this was stopped.")
+    assert answers == [([], "The scene was closed, so this was stopped.")]
+    questions.receive(events.Finished(0, ["late"]))
+    assert len(answers) == 1
+
+
+def test_a_dropped_question_is_answered_unless_the_same_was_asked_again(asked):
+    questions, check, answers = asked
+    check()
+    check()
+    questions.receive(events.Finished(0, events.Dropped()))
+    assert answers == []
+    questions.receive(events.Finished(1, events.Dropped()))
+    assert answers == [([], "The question was cancelled; ask again.")]
+
+
+def test_the_scene_s_end_answers_a_check_that_is_still_computed(logic, two_cases, scene):
+    from ProxyPromptSegmentModule.logic import _case
+
+    answers = []
+    logic.check([_case(two_cases[0])], lambda found, sentence: answers.append(sentence))
+    scene.Clear(False)
+    assert answers == ["The scene was closed, so this was stopped."]
