@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
-from ProxyPromptSegmentModule.runs.pump import Pump
+from ProxyPromptSegmentModule.runs.pump import Pump, rest_timer
 from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, SuggestAnswer, WhyAnswer
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
@@ -67,7 +67,7 @@ class SegmentationLogic:
         self._by_ticket: dict[int, Run] = {}
         self._learned: Run | None = None
         self._scene_tags: list[tuple[slicer.vtkMRMLScene, int]] = []
-        self.results = ResultWatch(slicer.mrmlScene, self._is_written)
+        self.results = ResultWatch(slicer.mrmlScene, self._is_written, rest_timer)
         self._listen()
 
     # --- runs ---------------------------------------------------------------------------------------------------

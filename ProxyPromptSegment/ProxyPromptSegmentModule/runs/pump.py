@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import qt
 
 SLEEP_SECONDS = 0.005
+REST_MS = 300
+"""After the last change of a segment, before its numbers are computed again."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -81,3 +84,30 @@ def _qt_timer(called: Callable[[], None]) -> qt.QTimer | None:
     timer.setInterval(0)
     timer.connect("timeout()", called)
     return timer
+
+
+class RestTimer:
+    """A timer that calls a function once nothing has started it again for a while."""
+
+    def __init__(self, timer: qt.QTimer) -> None:
+        """Use a Qt timer."""
+        self._timer = timer
+
+    def start(self) -> None:
+        """Wait again from now on."""
+        self._timer.start()
+
+    def close(self) -> None:
+        """Stop and delete the timer."""
+        self._timer.stop()
+        self._timer.timeout.disconnect()
+
+
+def rest_timer(called: Callable[[], None]) -> RestTimer | None:
+    """Return a timer that calls a function when changes have come to rest; None without Qt."""
+    timer = _qt_timer(called)
+    if timer is None:
+        return None
+    timer.setInterval(REST_MS)
+    timer.setSingleShot(True)
+    return RestTimer(timer)

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis
 from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
@@ -47,6 +47,16 @@ class Lowest:
     index: int | None = None
     position: str | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[str, object]) -> Lowest:
+        """Read a row of a run's table."""
+        confidence, index, position = (row[name] for name in ("Lowest confidence", "On slice", "Position"))
+        return cls(
+            confidence if isinstance(confidence, float) else None,
+            index if isinstance(index, int) else None,
+            position if isinstance(position, str) else None,
+        )
+
     def with_earlier(self, earlier: Lowest, done: set[int]) -> Lowest:
         """Return the earlier one if it is lower, and its slice is not among those of the later run."""
         if earlier.confidence is None or earlier.index in done:
@@ -69,7 +79,7 @@ class Facts:
     doubts: Mapping[str, tuple[Doubt, ...]] = field(default_factory=dict)
 
     def learned(
-        self, axis: Axis, ids: Mapping[str, str], rows: Sequence[Mapping[str, Any]], doubts: Iterable[Doubt],
+        self, axis: Axis, ids: Mapping[str, str], rows: Sequence[Mapping[str, object]], doubts: Iterable[Doubt],
         written: Iterable[int],
     ) -> Facts:  # fmt: skip
         """Return the facts after another run; those of slices that it did not write are kept.
@@ -87,9 +97,7 @@ class Facts:
             segment_id = ids.get(str(row["Object"]))
             if segment_id is None:
                 continue
-            lowest[segment_id] = Lowest(row["Lowest confidence"], row["On slice"], row["Position"]).with_earlier(
-                lowest.get(segment_id, Lowest()), done
-            )
+            lowest[segment_id] = Lowest.of(row).with_earlier(lowest.get(segment_id, Lowest()), done)
         found = list(doubts)
         for name, segment_id in ids.items():
             kept = [one for one in listed.get(segment_id, ()) if one.index not in done]
@@ -183,7 +191,7 @@ def result_now(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkM
 
 def table_of_all(segmentation: slicer.vtkMRMLSegmentationNode) -> Table | None:
     """Return the table of all results in a segmentation, with the name of each image; None if it has none."""
-    rows: list[list[Any]] = []
+    rows: list[list[object]] = []
     columns: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     for volume in volumes_of(segmentation):
@@ -193,7 +201,7 @@ def table_of_all(segmentation: slicer.vtkMRMLSegmentationNode) -> Table | None:
     return Table(columns, units, rows) if rows else None
 
 
-def _row(name: str, state: SegmentState, lowest: Lowest) -> list[Any]:
+def _row(name: str, state: SegmentState, lowest: Lowest) -> list[object]:
     shown = sorted(state.pixels)
     # The confidence is that of the run; where the user has drawn since, it says nothing.
     known = lowest if lowest.index not in state.changed else Lowest()

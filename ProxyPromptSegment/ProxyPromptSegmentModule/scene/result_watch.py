@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import slicer
 import vtk
@@ -14,30 +14,41 @@ from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
 from ProxyPromptSegmentModule.scene.owners import volumes_of
 
 if TYPE_CHECKING:
-    import qt
+    MakeTimer = Callable[[Callable[[], None]], "Timer | None"]
 
-REST_MS = 300
-"""After the last change of a segment, before its numbers are computed again."""
+
+class Timer(Protocol):
+    """A timer that calls a function once changes have come to rest."""
+
+    def start(self) -> None:
+        """Wait again from now on."""
+
+    def close(self) -> None:
+        """Stop and delete the timer."""
 
 
 class ResultWatch:
     """An observer of all segmentations of a scene that rewrites the tables of results after changes, until `close`."""
 
     def __init__(
-        self, scene: slicer.vtkMRMLScene, is_written: Callable[[slicer.vtkMRMLSegmentationNode], bool]
+        self,
+        scene: slicer.vtkMRMLScene,
+        is_written: Callable[[slicer.vtkMRMLSegmentationNode], bool],
+        make_timer: MakeTimer,
     ) -> None:
         """Observe a scene.
 
         Args:
             scene: The scene.
             is_written: Whether a run is writing into a segmentation; its table waits for the end of the run then.
+            make_timer: Makes the timer after which changes are looked at; None where there is none (scripts, tests).
         """
         self._scene, self._is_written = scene, is_written
         self._told: list[Callable[[], None]] = []
         self._tags: list[tuple[vtk.vtkObject, int]] = []
         self._watched: dict[str, list[tuple[vtk.vtkObject, int]]] = {}
         self._dirty: set[str] = set()
-        self._timer: qt.QTimer | None = _timer(self.refresh)
+        self._timer: Timer | None = make_timer(self.refresh)
         event = slicer.vtkMRMLScene
         for which, called in (
             (event.NodeAddedEvent, self._on_nodes),
@@ -83,8 +94,7 @@ class ResultWatch:
                 one.RemoveObserver(tag)
         self._tags, self._watched, self._told = [], {}, []
         if self._timer is not None:
-            self._timer.stop()
-            self._timer.timeout.disconnect()
+            self._timer.close()
             self._timer = None
 
     # --- events -------------------------------------------------------------------------------------------------
@@ -117,16 +127,3 @@ class ResultWatch:
             for node, tag in self._watched.pop(identifier):
                 node.RemoveObserver(tag)
         self._watch_all()
-
-
-def _timer(called: Callable[[], None]) -> qt.QTimer | None:
-    """Return a timer that waits until changes have come to rest, or None without Qt."""
-    try:
-        import qt
-    except ImportError:
-        return None
-    timer = qt.QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(REST_MS)
-    timer.connect("timeout()", called)
-    return timer
