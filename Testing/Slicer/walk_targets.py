@@ -267,13 +267,11 @@ class WalkTargets(Walking):
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutTwoOverTwoView)
         self.wait(0.5)
         nodes = {name: manager.sliceWidget(name).mrmlSliceNode() for name in manager.sliceViewNames()}
-        for node in nodes.values():
-            node.RotateToVolumePlane(self.target)
-            node.SetOrientationToDefault() if hasattr(node, "SetOrientationToDefault") else None
         shown = np.flatnonzero(self.of(run).any(axis=(1, 2)))
         places = {"Red": int(shown[0]), "Green": int(shown[-1])}
-        nodes["Green"].SetOrientationToAxial()
-        nodes["Green"].RotateToVolumePlane(self.target)
+        for name in places:
+            nodes[name].SetOrientationToAxial()
+            nodes[name].RotateToVolumePlane(self.target)
         self.panel.refresh()
         for name in ("Red", "Green"):
             index = places[name]
@@ -282,7 +280,8 @@ class WalkTargets(Walking):
             nodes[name].JumpSliceByOffsetting(*self.ras_of(self.target, (10, 10, index)))
             self.wait(0.1)
             self.press("useCorrectedButton")
-            assert f"Slice {index} is now" in self.ui.resultMessageLabel.text, self.ui.resultMessageLabel.text
+            said = self.ui.resultMessageLabel.text
+            assert f"Slice {index} is now" in said, (name, places, said)
         manager.setLayout(before)
 
     def apply_is_in_sight(self):
