@@ -135,11 +135,13 @@ def _list(args: argparse.Namespace, console: Console) -> int:
 def _download(args: argparse.Namespace, console: Console) -> int:
     cache = ModelCache()
     wanted = list(_with_needs(registry.find(name) for name in args.names))
-    to_fetch = [entry for entry in wanted if not entry.embedded]
+    # What was imported for an entry without a known hash is complete, though it cannot be downloaded.
+    imported = [entry for entry in wanted if not entry.embedded and not entry.sha256 and cache.is_installed(entry)]
+    to_fetch = [entry for entry in wanted if not entry.embedded and entry not in imported]
     new = [entry for entry in to_fetch if not cache.is_installed(entry)]
     if new:
         _ask(new, cache, args, console)
-    done: dict[str, Path] = {entry.name: location(entry) for entry in wanted if entry.embedded}
+    done: dict[str, Path] = {entry.name: location(entry) for entry in wanted if entry not in to_fetch}
     with _stopping(console) as cancel:
         for entry in to_fetch:
             path = cache.download(entry, console.progress, cancel, Manner(allow_http=args.allow_http))
