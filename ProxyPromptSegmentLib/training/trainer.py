@@ -246,9 +246,9 @@ class Trainer:
 
     def _follow_gradients(self) -> None:
         """Change the weights; in float16 a step whose gradients are too large for it is left out."""
+        self.processes.average_gradients(self.model.parameters())  # before, so that all processes leave out the same
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        self.processes.average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.gradient_norm)
         if self._scaler is None:
             self.optimizer.step()

@@ -263,3 +263,18 @@ def test_the_scan_on_a_gpu_equals_the_scan_on_the_cpu(chunk):
     there = [x.detach().cuda().requires_grad_() for x in arguments]
     y = selective_scan(*there, delta_softplus=True, chunk=chunk)
     assert torch.allclose(y.cpu(), wanted[0], rtol=6e-4, atol=2e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("length", [64, 777])
+def test_mambas_own_kernel_is_used_where_it_is_installed_and_equals_ours(length, groups):
+    """In values and gradients, with the tolerances of the package's own test."""
+    if importlib.util.find_spec("mamba_ssm") is None or not torch.cuda.is_available():
+        pytest.skip("mamba-ssm and a CUDA device are not both here")
+    assert module._accelerator() is not None, "mamba-ssm is installed, and its kernel is not used"
+    arguments = [x.detach().cuda().requires_grad_() for x in problem(length, groups=groups, channels=16, states=8)]
+    ours = output_and_gradients(selective_scan, arguments, chunk=64)
+    kernel = output_and_gradients(selective_scan, arguments)
+    for a, b in zip(kernel, ours, strict=True):
+        torch.testing.assert_close(a, b, rtol=6e-4, atol=2e-3)

@@ -410,6 +410,21 @@ def test_steps_are_the_unit_of_the_schedule_where_they_count(data, tiny, clock, 
     assert trainer.state.step == trainer.steps == 4
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_trains_weights_in_single_precision_and_resumes(data, tiny, clock, tmp_path, precision):
+    half = recipe(steps=2, computing=ComputingRecipe(precision=precision))
+    trainer = Trainer(half, data, tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.run()
+    after = trainer.model.state_dict()
+    assert all(value.isfinite().all() and value.dtype == before[name].dtype for name, value in after.items())
+    assert not same(before, after)
+    resumed = Trainer(dataclasses.replace(half, minutes=1), data, tmp_path)
+    assert resumed.state.step == 2
+    if precision == "float16":
+        assert resumed._scaler.get_scale() == trainer._scaler.get_scale()
+
+
 def test_an_epoch_has_every_image_as_a_target_once(data, tiny, tmp_path):
     drawn = EpisodeRecipe(draw="targets", all_supports=True, emptied=0.0)
     made = recipe(epochs=3, episodes=drawn, computing=ComputingRecipe(accumulate=2))
