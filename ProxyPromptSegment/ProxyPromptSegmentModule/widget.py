@@ -11,6 +11,7 @@ import slicer.util
 import vtk
 
 from ProxyPromptSegmentModule.panel.assembly import FILES, Sections, build, choose
+from ProxyPromptSegmentModule.panel.case_watch import CaseWatch
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.target_section import Observers
@@ -74,6 +75,7 @@ class ModuleWidget:
         self.state = PanelState()
         self.chosen = choose(self.state)
         self.sections: Sections | None = None
+        self._cases = CaseWatch(self.state)
         self._entered = False
         self._changed = False
 
@@ -107,6 +109,7 @@ class ModuleWidget:
         for section in self.sections or ():
             section.close()
         self.sections = None
+        self._cases.stop()
         self.host.removeObservers()
         if self.state.catalog is not None:
             self.state.catalog.close()
@@ -184,6 +187,8 @@ class ModuleWidget:
                     self._refresh(section)
             if not self._changed:
                 break
+        if not slicer.mrmlScene.IsBatchProcessing():
+            self._cases.look_again()
 
     def _refresh(self, section: Section) -> None:
         """Refresh one section; an error in it leaves the others usable."""
@@ -201,6 +206,7 @@ class ModuleWidget:
     def on_scene_start_close(self, caller: vtk.vtkObject, event: str) -> None:
         """Drop everything that belongs to the scene that is being closed."""
         self._end_watching()
+        self._cases.stop()
         self.state.run = None
         for label in (self.ui.runLabel, self.ui.supportMessageLabel):  # they describe nodes that are removed
             say(label, "")

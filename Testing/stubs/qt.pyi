@@ -20,6 +20,7 @@ class Signal:
 
 class QWidget(QObject):
     enabled: bool
+    maximumHeight: int
     styleSheet: str
     toolTip: str
     visible: bool

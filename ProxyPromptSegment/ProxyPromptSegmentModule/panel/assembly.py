@@ -45,14 +45,14 @@ W = TypeVar("W", bound=Widgets)
 FILES: tuple[type[Widgets], ...] = (
     TopWidgets,
     SupportWidgets,
-    LibraryWidgets,
     TargetWidgets,
-    ModelWidgets,
     ApplyWidgets,
     ResultWidgets,
     WhyWidgets,
+    LibraryWidgets,
+    ModelWidgets,
 )
-"""The .ui files, from top to bottom."""
+"""The .ui files, from top to bottom: what every run needs comes first, so that Apply is in sight."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,9 +28,9 @@ def png_bytes(image: Picture) -> bytes:
     Raises:
         ValueError: If the array has another type or shape.
     """
-    color = image.ndim == 3 and image.shape[2] == 3
+    color = image.ndim == 3 and image.shape[2] in (3, 4)
     if image.dtype != np.uint8 or not (color or image.ndim == 2) or 0 in image.shape:
-        raise ValueError(f"a picture is uint8 (H, W) or (H, W, 3); this is {image.dtype} {image.shape}.")
+        raise ValueError(f"a picture is uint8 (H, W), (H, W, 3) or (H, W, 4); this is {image.dtype} {image.shape}.")
     writer = vtk.vtkPNGWriter()
     writer.SetWriteToMemory(1)
     writer.SetInputData(vtk_image_of(image[::-1]))  # VTK's first row is the lowest
@@ -53,6 +53,17 @@ def icon(image: Picture) -> qt.QIcon:
 def swatch(color_rgb: Sequence[float], side: int = 14) -> qt.QIcon:
     """Return an icon of one colour: red, green, blue in 0..1."""
     return icon(np.full((side, side, 3), _bytes_of(color_rgb), np.uint8))
+
+
+def swatches(colors_rgb: Sequence[Sequence[float]], side: int = 10, line: int = 16) -> qt.QIcon:
+    """Return an icon of several colours below each other, one for each line of a text; empty without colours."""
+    if not colors_rgb:
+        return qt.QIcon()
+    picture = np.full((line * len(colors_rgb), side, 4), 0, np.uint8)
+    for number, color in enumerate(colors_rgb):
+        top = number * line + (line - side) // 2
+        picture[top : top + side, :, :3], picture[top : top + side, :, 3] = _bytes_of(color), 255
+    return icon(picture)
 
 
 def hex_color(color_rgb: Sequence[float]) -> str:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentModule.supports.saved import ObjectChoice
 
 
+_LINE_HEIGHT, _MOST_HEIGHT = 22, 130
+"""In pixels; the list takes no more room than its objects need, so that Apply stays in sight."""
+
+
 class ObjectsSection(Section):
     """The list of the supports' objects, each with a tick."""
 
@@ -40,6 +44,7 @@ class ObjectsSection(Section):
                 for one in choices
             ]
         )
+        self._ui.objectsList.maximumHeight = min(_MOST_HEIGHT, _LINE_HEIGHT * len(choices) + 10)
         for widget in (self._ui.objectsCaption, self._ui.objectsList, self._ui.updateAtOnceBox):
             widget.setVisible(bool(choices))
         self._ui.updateAtOnceBox.checked = self._state.parameters.updateAtOnce

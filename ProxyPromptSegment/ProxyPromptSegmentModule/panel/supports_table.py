@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import qt
 import slicer
 
-from ProxyPromptSegmentModule.panel.icons import hex_color, icon
+from ProxyPromptSegmentModule.panel.icons import icon, swatches
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import SupportWidgets
@@ -98,18 +97,9 @@ class SupportsTable(Section):
                 title=row.title, kind=_("a case of the library") if row.library_id else _("nodes of this scene")
             )
         )
-        label = self._ui.supportTable.cellWidget(number, OBJECTS)
-        if label is None:
-            label = qt.QLabel()
-            label.wordWrap = True
-            label.margin = 3
-            label.textFormat = qt.Qt.RichText
-            label.styleSheet = "background: palette(base); color: palette(text);"  # also where the row is selected
-            self._ui.supportTable.setCellWidget(number, OBJECTS, label)
-        label.text = "<br>".join(
-            f'<span style="color:{hex_color(one.color_rgb)}">&#9632;</span>&nbsp;{html.escape(one.name)}'
-            for one in row.objects
-        )
+        objects = self._item(number, OBJECTS)  # an item, so that it follows selections and dark themes
+        objects.setText("\n".join(one.name for one in row.objects))
+        objects.setIcon(swatches([one.color_rgb for one in row.objects]))
         self._item(number, SLICES).setText(self._slices_text(row))
         self._item(number, SLICES).setToolTip(
             _("Annotated: {slices} (counted from 0 along {axis}).").format(slices=ranges(row.annotated), axis=row.axis)

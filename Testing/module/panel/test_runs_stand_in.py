@@ -441,3 +441,27 @@ def test_a_film_is_told_in_items(finished):
     finished.last.tell()
     assert finished.ui.doubtsList.item(0).text().startswith("Item 6 ")
     assert "Finished; items written: 8." in text_of(finished.ui.runLabel)
+
+
+def test_the_case_in_the_views_decides_what_is_shown_and_another_contrast_changes_nothing(finished):
+    import slicer
+
+    shown = lambda node: bool(node.GetDisplayNode().GetVisibility())  # noqa: E731
+    contrast, _ = add_case("new, other contrast", objects=())
+    view = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    view.SetBackgroundVolumeID(finished.new_case.GetID())
+    assert shown(finished.result) and not shown(finished.annotation)
+    view.SetBackgroundVolumeID(contrast.GetID())
+    assert shown(finished.result) and not shown(finished.annotation)
+    view.SetBackgroundVolumeID(finished.support.GetID())
+    assert not shown(finished.result) and shown(finished.annotation)
+
+
+def test_a_contour_that_the_user_has_hidden_stays_hidden(finished):
+    import slicer
+
+    view = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    finished.result.GetDisplayNode().SetVisibility(False)
+    for volume in (finished.support, finished.new_case):
+        view.SetBackgroundVolumeID(volume.GetID())
+    assert not finished.result.GetDisplayNode().GetVisibility()
