@@ -28,9 +28,13 @@ def png_bytes(image: Picture) -> bytes:
     Raises:
         ValueError: If the array has another type or shape.
     """
-    color = image.ndim == 3 and image.shape[2] in (3, 4)
+    color = image.ndim == 3 and image.shape[2] == 3
     if image.dtype != np.uint8 or not (color or image.ndim == 2) or 0 in image.shape:
-        raise ValueError(f"a picture is uint8 (H, W), (H, W, 3) or (H, W, 4); this is {image.dtype} {image.shape}.")
+        raise ValueError(f"a picture is uint8 (H, W) or (H, W, 3); this is {image.dtype} {image.shape}.")
+    return _png_of(image)
+
+
+def _png_of(image: Picture) -> bytes:
     writer = vtk.vtkPNGWriter()
     writer.SetWriteToMemory(1)
     writer.SetInputData(vtk_image_of(image[::-1]))  # VTK's first row is the lowest
@@ -40,8 +44,12 @@ def png_bytes(image: Picture) -> bytes:
 
 def pixmap(image: Picture) -> qt.QPixmap:
     """Return a ``QPixmap`` of an image; see `png_bytes` for its type."""
+    return _pixmap_of(png_bytes(image))
+
+
+def _pixmap_of(png: bytes) -> qt.QPixmap:
     made = qt.QPixmap()
-    made.loadFromData(qt.QByteArray(png_bytes(image)), "PNG")
+    made.loadFromData(qt.QByteArray(png), "PNG")
     return made
 
 
@@ -63,7 +71,7 @@ def swatches(colors_rgb: Sequence[Sequence[float]], side: int = 10, line: int = 
     for number, color in enumerate(colors_rgb):
         top = number * line + (line - side) // 2
         picture[top : top + side, :, :3], picture[top : top + side, :, 3] = _bytes_of(color), 255
-    return icon(picture)
+    return qt.QIcon(_pixmap_of(_png_of(picture)))  # the fourth value is the opacity
 
 
 def hex_color(color_rgb: Sequence[float]) -> str:
