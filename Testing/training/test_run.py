@@ -55,3 +55,15 @@ def test_the_score_is_the_mean_dice_of_the_validation_cases(monkeypatch):
     monkeypatch.setattr(module, "load_parts", lambda root, name: parts)
     score = module.validator(Recipe(name="test", tasks=(TaskRecipe(dataset="made", per_step=2),)), None, "cpu")
     assert score(EchoModel()) == {"made square": pytest.approx((1 + 2 * 200 / (400 + 200)) / 2, abs=1e-4)}
+
+
+def test_a_data_set_without_cases_for_validation_is_trained_without_and_says_so(monkeypatch, caplog):
+    recipe = Recipe(name="test", tasks=(TaskRecipe(dataset="made", per_step=2),))
+    for parts in (
+        Split(train=[made_case("a"), made_case("b")], validation=[], test=[]),
+        Split(train=[made_case("a")], validation=[made_case("a")], test=[]),  # nobody else could be a support
+    ):
+        monkeypatch.setattr(module, "load_parts", lambda root, name, parts=parts: parts)
+        caplog.clear()
+        assert module.validator(recipe, None, "cpu") is None
+        assert "made has no cases for validation; it is trained without" in caplog.text
