@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.frames import FrameArray
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.imaging.mending import mended
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.remedies import Note
@@ -70,7 +71,8 @@ class PlanTask:
     def __call__(self, engine: Engine, context: Context) -> Job:
         """Do the work on the worker thread."""
         context.progress.start(1, "reading support and target")
-        volume = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
+        array, mending = mended(self.voxels.astype(np.float32), f"'{self.name}'")
+        volume = Volume(array, self.geometry, self.name)
         check_intensities(volume.array, self.name)
         settings = self.settings
         job = plan(
@@ -83,7 +85,7 @@ class PlanTask:
             register=settings.register and not settings.follow,
         )
         context.progress.step()
-        return job
+        return replace(job, notes=(*job.notes, Note(mending))) if mending else job
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -16,6 +16,7 @@ import slicer.util
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number
+from ProxyPromptSegmentLib.imaging.mending import mended
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentModule.scene import lattices
@@ -127,6 +128,8 @@ def volume_of(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[Volume, Notes]:
         notes = (*notes, f"The transparency of {name_of(volume_node)} is ignored.")
     with np.errstate(over="ignore", invalid="ignore"):  # values too large for float32 become infinite and are refused
         copied = np.array(array, dtype=np.float32, order="C")
+    copied, mending = mended(copied, name_of(volume_node))
+    notes = (*notes, mending) if mending else notes
     check_intensities(copied, name_of(volume_node))
     return Volume(copied, geometry, volume_node.GetName() or "volume"), notes
 

@@ -281,3 +281,14 @@ def test_the_terminology_dictionary_is_that_of_slicerio():
 def test_no_terminology_stays_none():
     assert terminology_from_text("") is None and terminology_from_text("damaged") is None
     assert terminology_to_text(None) == ""
+
+
+def test_values_that_are_no_numbers_are_replaced_outside_the_body_and_said(scene):
+    array = np.zeros(SHAPE, np.float32)
+    array[1:-1, 1:-1, 1:-1] = 100.0
+    array[0, 0, 0] = np.nan
+    volume, notes = nodes.volume_of(add_volume(array, name="ADC"))
+    assert np.isfinite(volume.array).all() and "'ADC' has NaN or infinite intensity in 1 voxels outside" in notes[-1]
+    array[2, 3, 3] = np.nan
+    with pytest.raises(InputError, match="inside the body"):
+        nodes.volume_of(add_volume(array, name="ADC"))
