@@ -107,4 +107,5 @@ def _summary(result):
         record={},
         text="{}",
         nothing_found=False,
+        notes=(),
     )

@@ -288,6 +288,7 @@ class Run:
         self.nothing_found = summary.nothing_found
         self.table, self.doubts = summary.table, summary.doubts
         self.record, self.record_text = summary.record, summary.text
+        self.sentences += summary.notes
 
     def _planned(self) -> Chain[Job]:
         """Copy the target from the scene and plan the job."""

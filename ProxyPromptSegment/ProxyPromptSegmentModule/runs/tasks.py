@@ -29,6 +29,7 @@ from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.result import frames_of_volume
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
+from ProxyPromptSegmentModule.runs import indistinct
 from ProxyPromptSegmentModule.runs.request import Settings
 
 if TYPE_CHECKING:
@@ -166,13 +167,14 @@ def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, fl
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Summary:
-    """The summary of a run: table, slices to review first, run record and its text, and whether all is empty."""
+    """The summary of a run: table, slices to review first, run record and its text, whether all is empty; notes."""
 
     table: Table
     doubts: list[Doubt]
     record: dict[str, object]
     text: str
     nothing_found: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -221,6 +223,7 @@ class SummaryTask:
             record=record,
             text=record_text(record),
             nothing_found=self.result.empty,
+            notes=indistinct.sentences(self.job.support, arrays.masks),
         )
 
 
