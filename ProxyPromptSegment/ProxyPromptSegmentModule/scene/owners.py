@@ -64,6 +64,15 @@ def volumes_of(segmentation: slicer.vtkMRMLSegmentationNode) -> list[slicer.vtkM
     scene = segmentation.GetScene()
     if made_for and scene is not None:  # also of a scene of an earlier version
         found.append(scene.GetNodeByID(made_for))
+    order = {node: place for place, node in enumerate(_in_order(segmentation))}
+    different = dict.fromkeys(node for node in found if node is not None)
+    return sorted(different, key=lambda node: order.get(node, len(order)))
+
+
+def _in_order(segmentation: slicer.vtkMRMLSegmentationNode) -> list[slicer.vtkMRMLVolumeNode]:
+    """Return the volumes of the segments, in the segments' order."""
+    ids = segmentation.GetSegmentation().GetSegmentIDs()
+    found = [volume_of_segment(segmentation, segment_id) for segment_id in ids]
     return list(dict.fromkeys(node for node in found if node is not None))
 
 
