@@ -35,6 +35,7 @@ from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, lock
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
 from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names
+from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.own import check_free
 
 SAVE_SECONDS = 20.0
@@ -102,9 +103,12 @@ class _Run:
         self.cancel, self._report, self._begin = cancel, report, time.monotonic()
         self.begun = begin(settings.model)
         model = self.begun.model.to(device).eval()
-        if not isinstance(model.backbone, SamBackbone):
+        generator = self.begun.metadata.get("kind") == ModelKind.GENERATOR
+        if generator or not isinstance(model.backbone, SamBackbone):
+            what = "official weights of " if generator else ""
             raise UsageError(
-                f"'{self.begun.name}' is built on {model.backbone.name}; only models on a SAM can be adapted.",
+                f"'{self.begun.name}' is built on {what}{model.backbone.name}; only models on a compact SAM can be "
+                "adapted so far",
                 Remedy(kind=RemedyKind.CHOOSE_MODEL),
             )
         self.state = AdaptState(folder, self._identity())

@@ -45,7 +45,7 @@ class AdaptSettings:
     variants: int | None = None
     seed: int = 1
     trained: str = ALL
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     anchor: float = 0.005
     warmup: float = 0.1
     ema: float = 0.95

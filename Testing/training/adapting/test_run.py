@@ -205,7 +205,7 @@ def test_memory_that_runs_out_is_an_error_of_the_device(clinic, uninterrupted, m
 
 def test_a_model_without_a_sam_is_refused(clinic, uninterrupted):
     pytest.importorskip("sam2")
-    with pytest.raises(UsageError, match="only models on a SAM can be adapted"):
+    with pytest.raises(UsageError, match="only models on a compact SAM can be adapted"):
         adapt(checked(uninterrupted["cases"]), "mine", replace(QUICK, model="sam2-compact"), "cpu")
 
 

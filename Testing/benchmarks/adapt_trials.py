@@ -1,0 +1,136 @@
+"""What adaptation gains on validation patients: one training on slices of training patients, without folds.
+
+    python Testing/benchmarks/adapt_trials.py DATA acdc --patients 16 --steps 60 --trained all
+
+Prints Dice of the validation patients before and after, for shares of the way from the first weights, the copied mean
+mask beside, and processor seconds. Nothing here looks at test patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+
+from ProxyPromptSegmentLib.data.cases import DATASETS, Case, load_dataset
+from ProxyPromptSegmentLib.data.small_sets import load_small_set
+from ProxyPromptSegmentLib.data.splits import read_split
+from ProxyPromptSegmentLib.evaluation.broad.baselines import stretch
+from ProxyPromptSegmentLib.evaluation.mean_mask import mean_mask
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.inference.loading import calibration_of
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
+from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
+from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.support.case import SupportCase
+from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
+from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
+from ProxyPromptSegmentLib.training.adapting.keeping import begin
+from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets, support_set, supports_of
+from ProxyPromptSegmentLib.training.adapting.stage import Stage
+from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
+from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
+from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names
+
+
+def parts(data: Path, name: str) -> tuple[list[Case], list[Case]]:
+    """Return training and validation cases of a set."""
+    if name in DATASETS:
+        cases, split = load_dataset(data, name), read_split(name)
+        return tuple([case for case in cases if case.patient in split[part]] for part in ("train", "validation"))
+    found = load_small_set(data, name).parts
+    return found["train"], found["validation"]
+
+
+def one_slice(case: Case, place: int) -> AnnotatedCase | None:
+    """Return a slice of a case that shows all objects as a case of its own."""
+    shown = np.flatnonzero(case.masks.any((2, 3)).all(1))
+    if not len(shown):
+        return None
+    k = int(shown[place % len(shown)])
+    images, masks = case.images[k : k + 1], case.masks[k : k + 1]
+    _, row, column = case.spacing_mm or (1.0, 1.0, 1.0)
+    grid = VolumeGeometry((images.shape[2], images.shape[1], 1), (column, row, 1.0), (0.0, 0.0, 0.0))
+    segments = [Segment(name, np.ascontiguousarray(masks[:, n])) for n, name in enumerate(case.objects)]
+    return AnnotatedCase(case.name, SupportCase(Volume(images, grid, case.name), Segmentation(segments, grid)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("set")
+    parser.add_argument("--model", default="sam-compact")
+    parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--variants", type=int, default=4)
+    parser.add_argument("--trained", default="all")
+    parser.add_argument("--rate", type=float, default=AdaptSettings.learning_rate)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    train, validation = parts(args.data, args.set)
+    firsts = list({case.patient: case for case in reversed(train)}.values())[::-1][: args.patients]
+    made = [one_slice(case, 7 * (n + 1)) for n, case in enumerate(firsts)]
+    checked = check_cases([one for one in made if one is not None])
+    settings = AdaptSettings(
+        model=args.model, steps=args.steps, variants=args.variants, trained=args.trained, learning_rate=args.rate
+    )
+    begun = begin(args.model)
+    model, cpu = begun.model, torch.device("cpu")
+    sheets = cut_sheets(checked, logit_side(model.backbone))
+    began = time.process_time()
+    stores = [FeatureStore(model.backbone, some, cpu, 1) for some in (sheets.slices, sheets.tiles) if some]
+    mirror = may_be_mirrored(sheets.objects, sheets.slices)
+    for store in stores:
+        store.embed_sheets(CancelToken())
+        store.embed_variants(args.variants, mirror, CancelToken())
+    supports = support_set(sheets.objects, supports_of(sheets, range(len(checked.cases))))
+
+    def test(tested, title: str) -> None:
+        segmenter = Segmenter(tested, cpu, 1, calibration=calibration_of(begun.sha256), most_read=4)
+        rows = []
+        for case in validation:
+            _, row, column = case.spacing_mm or (1.0, 1.0, 1.0)
+            found = segment_stack(segmenter, case.images, supports, intensity_window(case.images), (row, column))
+            masks = found.masks()
+            shape = (case.images.shape[1], case.images.shape[2])
+            copied = mean_mask(np.stack([stretch(pair.masks, shape) for pair in supports.pairs]))
+            copied = np.repeat(copied[None], len(masks), axis=0)
+            numbers = range(len(sheets.objects))
+            rows.append([[dice(case.masks[:, n], some[:, n]) for some in (masks, copied)] for n in numbers])
+        mean = np.mean(rows, axis=0)
+        seconds = time.process_time() - began
+        print(f"{title}: {mean[:, 0].round(3)}, mean {mean[:, 0].mean():.4f}; mean mask {mean[:, 1].mean():.3f}; "
+              f"{seconds:.0f} s", flush=True)  # fmt: skip
+
+    test(copy.deepcopy(model), "before")
+    own = dict(model.named_parameters())
+    start = {name: own[name].detach().clone() for name in trained_names(model, args.trained)}
+    sources = [EpisodeSource(stores[0], sheets.in_whole, sheets.patients, settings)] if sheets.in_whole else []
+    if sheets.tiles:
+        sources.append(EpisodeSource(stores[-1], range(len(sheets.in_tiles)), sheets.patients, settings))
+    stage = Stage(copy.deepcopy(model), start, sources, range(len(checked.cases)), 0, args.steps, settings)
+    before = time.process_time()
+    while not stage.done:
+        stage.advance()
+    print(f"{(time.process_time() - before) / args.steps:.2f} processor seconds a step")
+    for share in settings.shares:
+        put(model, between(start, stage.average, share))
+        test(copy.deepcopy(model), f"share {share:g}")
+
+
+if __name__ == "__main__":
+    main()
