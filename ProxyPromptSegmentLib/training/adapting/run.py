@@ -39,6 +39,7 @@ from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.own import check_free
 
 SAVE_SECONDS = 20.0
+PACE = 0.15  # weight of the last step in the estimate of the time that is left
 SINGLE_SHARE = 0.5  # of the way from the first weights where nothing can be tested
 TIMING_STAGE = 1_000_000  # number of the training that is only timed
 Report = Callable[[AdaptProgress], None]
@@ -124,6 +125,7 @@ class _Run:
         names = trained_names(model, settings.trained)
         own = dict(model.named_parameters())
         self.start = {one: own[one].detach().clone() for one in names}
+        self._pace = 0.0  # seconds of a step lately; the load of a machine changes
         self._stage_name, self._done, self._saved = "", 0, time.monotonic()
 
     def _identity(self) -> dict[str, Any]:
@@ -271,6 +273,7 @@ class _Run:
         plan = self._plan
         model = copy.deepcopy(self.begun.model)
         stage = Stage(model, self.start, self._sources(), cases, number, plan.steps, self.settings)
+        self._pace = self._pace or plan.step_seconds
         before = self.state.training(number)
         if before is not None:
             stage.resume(before)
@@ -278,7 +281,9 @@ class _Run:
             if self.cancel.cancelled:
                 self._save(number, stage)
                 return None
+            began = time.monotonic()
             loss = stage.advance()
+            self._pace += PACE * (time.monotonic() - began - self._pace)
             self._tell(title, stage.step, plan.steps, loss, number)
             if time.monotonic() - self._saved > SAVE_SECONDS:
                 self._save(number, stage)
@@ -385,7 +390,7 @@ class _Run:
         )
 
     def _left(self, title: str, done: int, total: int, training: int | None) -> float | None:
-        """Return the estimated seconds that are left, by what was timed at the start."""
+        """Return the estimated seconds that are left, by the first steps and the latest ones."""
         plan, found = self.state.found.plan, self.state.found
         if plan is None:
             return None
@@ -399,7 +404,7 @@ class _Run:
             left -= plan.steps
         if title == "embedding variants":
             seconds += (total - done) * plan.embed_seconds
-        return seconds + left * plan.step_seconds
+        return seconds + left * (self._pace or plan.step_seconds)
 
     def _ended(self, verdict: Verdict | None = None, cancelled: bool = False) -> AdaptResult:
         """Return the result so far, with the state saved."""
