@@ -90,7 +90,7 @@ class _KilledError(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("stage", "done"), [("testing before", 1), ("training fold 1 of 2", 1), ("training on all cases", 1)]
+    ("stage", "done"), [("testing before", 1), ("training fold 1 of 2", 2), ("training on all cases", 2)]
 )
 def test_after_a_kill_the_same_call_gives_the_same_weights(clinic, uninterrupted, monkeypatch, stage, done):
     monkeypatch.setattr(running, "SAVE_SECONDS", -1.0)
