@@ -144,6 +144,6 @@ def test_a_maintainer_trains_publishes_and_enters_a_generator_that_everybody_can
 
 @pytest.mark.slow
 def test_a_user_goes_the_same_way_with_vit_b_itself(home, http_folder, trainers, capsys):
-    """Without adapters in the encoder, whose gradient takes 7.5 GB: the decoder has some, and the fast test both."""
+    """Without adapters in the encoder, to save time: the fast test has both. It takes up to 8 GB of memory."""
     the_whole_way(home, http_folder, trainers, {}, lora_encoder=0)
     assert "are not on this machine" in capsys.readouterr().err
