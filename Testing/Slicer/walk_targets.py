@@ -287,6 +287,7 @@ class WalkTargets(Walking):
     def apply_is_in_sight(self):
         """Defect 16: at the width and height that Slicer opens with, nothing overlaps and Apply can be seen."""
         self.fresh()
+        self.open_only("supportButton", "targetButton")  # as the panel opens
         dock = self.window.findChild("QDockWidget", "PanelDockWidget")
         self.window.resize(1100, 900)
         self.window.resizeDocks([dock], [362], qt.Qt.Horizontal)
