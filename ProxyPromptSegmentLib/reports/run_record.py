@@ -222,8 +222,9 @@ def _without_names(record: dict[str, Any], known: dict[str, str]) -> dict[str, A
         kept = {key: value for key, value in facts.items() if key in _HARMLESS or key.endswith("sha256")}
         if kept:
             one["facts"] = kept
-    for key in ("notes", "memory", "settings"):
-        record[key] = _scrubbed(record[key], known)
+    for key in ("notes", "memory", "settings", "helps"):
+        if key in record:
+            record[key] = _scrubbed(record[key], known)
     for entry in record.get("frames_skipped", ()):
         entry["reason"] = _scrubbed(entry["reason"], known)
     return record

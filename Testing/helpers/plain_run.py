@@ -8,6 +8,7 @@ from pathlib import Path
 from ProxyPromptSegmentLib.inference.helps import USE_POSITION, Helps
 from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
+from ProxyPromptSegmentLib.support.registration.sources import mask_prior
 
 FACTS = ModelFacts(name="double", path=Path("double.safetensors"), sha256="ab" * 32, metadata={"steps": 7})
 
@@ -19,7 +20,8 @@ def run(segmenter, job, threshold=0.5, progress=None, cancel=None, on_slice=None
     ready = time.perf_counter()
     images, view = job.view.take(job.target.array), job.view
     stack = (images, prepared, job.window, view.spacing_mm, job.slices, progress, cancel, on_slice)
-    result = segmenter.segment(*stack, helps=Helps(depths=job.depths if USE_POSITION else None))
+    prior = mask_prior(job.volumes, job.target, view.axis, view=view).masks if job.volumes else None
+    result = segmenter.segment(*stack, helps=Helps(depths=job.depths if USE_POSITION else None, prior=prior))
     masks = result.masks(threshold)
     return VolumeResult(
         segmentation=put_back(masks, job.support, view, job.target.geometry),

@@ -22,13 +22,14 @@ CPU = Settings(device="cpu")
 def expected_masks(target, support, objects=None):
     """What the command line's way gives for the same nodes."""
     from plain_run import run
+    from ProxyPromptSegmentLib.inference.helps import REGISTER
     from ProxyPromptSegmentLib.inference.job import plan
     from ProxyPromptSegmentLib.inference.loading import load
     from ProxyPromptSegmentLib.support.pairs import MOST_READ
     from ProxyPromptSegmentModule.logic import _case
     from ProxyPromptSegmentModule.scene.nodes import volume_of
 
-    job = plan([_case(support)], volume_of(target)[0], objects)
+    job = plan([_case(support)], volume_of(target)[0], objects, register=REGISTER)
     return run(load("sam-compact", "cpu").segmenter.reading(MOST_READ), job).segmentation
 
 
