@@ -111,7 +111,7 @@ class TargetSampler:
         order = np.random.default_rng((self.seed, which, turn // turns, 8)).permutation(marked)
         chosen = order[turn % turns * most :][:most]
         if len(pool.patients[chosen].unique()) == len(pool.patients[marked].unique()):
-            chosen = chosen[:1]  # somebody has to be a support
+            chosen = chosen[:1]  # at least one has to be a support
         empty = np.setdiff1d(np.arange(len(pool.images)), marked)
         if len(empty) and rng.random() < pool.task.empty_share:
             chosen = rng.choice(empty, len(chosen), replace=len(empty) < len(chosen))

@@ -1,4 +1,4 @@
-"""The trainer: it learns, stops in time, and goes on as if it had never stopped."""
+"""The trainer: it learns, stops in time, and resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_it_overfits_one_episode(data, tiny, tmp_path):
     assert losses[-1]["bce"] < 0.6 * losses[0]["bce"]
 
 
-def test_every_part_of_the_loss_is_told_and_they_add_up(data, tiny, tmp_path):
+def test_every_part_of_the_loss_is_reported_and_they_add_up(data, tiny, tmp_path):
     trainer = Trainer(recipe(), data, tmp_path)
     r, parts = trainer.recipe.losses, trainer.step()
     assert parts.keys() == {"loss", "dice", "bce", "prior", "presence", "quality"}
@@ -129,7 +129,7 @@ def test_a_part_with_weight_zero_is_left_out(data, tiny, tmp_path):
     assert parts["loss"] == pytest.approx(parts["dice"], rel=1e-6)
 
 
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not(data, tiny, clock, tmp_path):
+def test_a_training_that_was_stopped_resumes_as_if_it_had_not(data, tiny, clock, tmp_path):
     through = Trainer(recipe(steps=6), data, tmp_path / "through")
     through.run()
     cancel = CancelToken()

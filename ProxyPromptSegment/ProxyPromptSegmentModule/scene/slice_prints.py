@@ -1,4 +1,4 @@
-"""Prints of the slices that runs wrote into a segment: they tell which slices somebody else has changed since.
+"""Prints of the slices that runs wrote into a segment: they show which slices were changed by anything else since.
 
 They are stored in a tag of the segment, so they are saved with it. A slice that differs from its print, or that has
 voxels without a print, was changed by something other than a run, and belongs to the user.

@@ -403,7 +403,7 @@ def test_a_click_into_a_view_asks_where_the_mouse_is(finished, monkeypatch):
     assert [one[1] for one in asked] == [(1.0, 2.0, 3.0)]
 
 
-def test_findings_of_the_check_are_told_in_words(ready):
+def test_findings_of_the_check_are_given_in_words(ready):
     ready.ui.checkSupportsButton.click()
     assert not ready.ui.checkSupportsButton.enabled
     finding = Finding("warning", "the annotation has 3 parts.")
@@ -435,7 +435,7 @@ def test_a_live_preview_leaves_corrected_slices_alone(finished):
     assert 3 in finished.host.logic.shown and 4 not in finished.host.logic.shown
 
 
-def test_a_film_is_told_in_items(finished):
+def test_a_film_is_described_in_items(finished):
     finished.last.request = types.SimpleNamespace(browser=object(), target=finished.new_case)
     finished.last.doubts = [_doubt(6)]
     finished.last.tell()
