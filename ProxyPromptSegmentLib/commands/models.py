@@ -17,7 +17,8 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
-from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
+from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
+from ProxyPromptSegmentLib.networks.official import check_official
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.availability import newer_torch_for

@@ -21,14 +21,9 @@ from ProxyPromptSegmentLib.data.described import described_names
 from ProxyPromptSegmentLib.data.parts import load_parts
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
-from ProxyPromptSegmentLib.networks.checkpoints import (
-    OfficialWeights,
-    load_base,
-    own_tensors,
-    save_checkpoint,
-    save_generator,
-)
+from ProxyPromptSegmentLib.networks.checkpoints import own_tensors, save_checkpoint, save_generator
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, LORA_RANK, ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.networks.official import OfficialWeights, load_base
 from ProxyPromptSegmentLib.networks.protocols import Backbone, has_memory
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS, ProxyPromptConfig
 from ProxyPromptSegmentLib.progress import CancelToken

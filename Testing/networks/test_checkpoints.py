@@ -249,8 +249,8 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
 
 
 def test_an_official_state_dict_is_loaded_below_the_adapters(tmp_path):
-    from ProxyPromptSegmentLib.networks.checkpoints import read_official
     from ProxyPromptSegmentLib.networks.model import build_model
+    from ProxyPromptSegmentLib.networks.official import read_official
 
     donor = build_model("sam-compact").backbone.sam
     torch.save(donor.state_dict(), tmp_path / "sam.pth")
@@ -274,7 +274,7 @@ def test_a_pickle_in_place_of_an_official_checkpoint_is_not_executed(tmp_path):
     import os
     import pickle
 
-    from ProxyPromptSegmentLib.networks.checkpoints import read_official
+    from ProxyPromptSegmentLib.networks.official import read_official
 
     class Evil:
         def __reduce__(self):

@@ -17,8 +17,9 @@ from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.backbones.lora import SAM_DECODER, inject_lora
-from ProxyPromptSegmentLib.networks.checkpoints import OfficialWeights, load_model, read_checkpoint
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.official import OfficialWeights
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.progress import CancelToken

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from engine_doubles import tiny_config
-from ProxyPromptSegmentLib.networks.checkpoints import OfficialWeights, save_generator, sha256
+from ProxyPromptSegmentLib.networks.checkpoints import save_generator, sha256
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
+from ProxyPromptSegmentLib.networks.official import OfficialWeights
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from release_cases import CONFIG, Release
 

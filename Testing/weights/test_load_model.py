@@ -12,17 +12,9 @@ from engine_doubles import tiny_config
 from optional_packages import needs_sam2
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.networks.checkpoints import (
-    check_official,
-    load_base,
-    load_model,
-    own_tensors,
-    read_checkpoint,
-    read_official,
-    save_checkpoint,
-    sha256,
-)
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, own_tensors, read_checkpoint, save_checkpoint, sha256
 from ProxyPromptSegmentLib.networks.model import build_model
+from ProxyPromptSegmentLib.networks.official import check_official, load_base, read_official
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.networks.checkpoints import check_official, read_checkpoint
+from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
+from ProxyPromptSegmentLib.networks.official import check_official
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise

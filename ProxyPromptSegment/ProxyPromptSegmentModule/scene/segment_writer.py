@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, SliceView, axis_number
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.edit_rules import IntensityMask, rules_of
@@ -29,6 +28,7 @@ from ProxyPromptSegmentModule.scene.new_segments import (
 from ProxyPromptSegmentModule.scene.nodes import check_volume, in_scene, name_of
 from ProxyPromptSegmentModule.scene.owners import claim
 from ProxyPromptSegmentModule.scene.segment_layers import Layers
+from ProxyPromptSegmentModule.scene.slice_form import SliceForm
 from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints, print_of
 from ProxyPromptSegmentModule.scene.undo_step import Removed, Step
 
@@ -106,7 +106,7 @@ class SegmentWriter:
         """
         check_volume(volume_node)
         matrix, home = check_target(segmentation_node, volume_node)
-        self._node, self._volume, self._view = segmentation_node, volume_node, view
+        self._node, self._volume = segmentation_node, volume_node
         segmentation = segmentation_node.GetSegmentation()
         self.notes: tuple[str, ...] = ()
         objects = tuple(support.objects)
@@ -137,6 +137,7 @@ class SegmentWriter:
         self._depth = shape[self._axis]
         rows, columns = (n for m, n in enumerate(shape) if m != self._axis)
         self._plane_shape = (rows, columns)
+        self._form = SliceForm(view, self._plane_shape, self._depth, tuple(self.segment_ids), name_of(volume_node))
         self._step = Step(self._plane_shape, tuple(created))
         self.kept: dict[str, set[int]] = {}
         self.left: dict[str, set[int]] = {}
@@ -181,7 +182,7 @@ class SegmentWriter:
             InputError: As `write`; nothing is written then.
             GeometryError: As `write`.
         """
-        checked = [(int(index), self._stored(int(index), masks)) for index, masks in slices]
+        checked = [(int(index), self._form.stored(int(index), masks)) for index, masks in slices]
         if not self.valid or self._step.removed is not None:
             return
         assert self._layers is not None
@@ -190,23 +191,6 @@ class SegmentWriter:
                 self._replace(index, planes)
         finally:
             self._layers.announce()
-
-    def _stored(self, index: int, masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """Check the masks and return them in the orientation in which the volume stores slices."""
-        masks = np.asarray(masks)
-        shape = self._plane_shape[::-1] if self._view.transpose else self._plane_shape
-        if masks.shape != (len(self.segment_ids), *shape):
-            raise InputError(
-                f"masks have shape {masks.shape}; {len(self.segment_ids)} objects on slices along {self._view.axis} of "
-                f"{name_of(self._volume)} need {(len(self.segment_ids), *shape)}."
-            )
-        if not 0 <= index < self._depth:
-            raise InputError(f"there is no slice {index} along {self._view.axis}; there are 0 to {self._depth - 1}.")
-        if masks.dtype != bool and masks.size and (masks.min() < 0 or masks.max() > 1):
-            raise InputError(f"masks have values up to {masks.max()}; allowed are 0 outside and 1 inside.")
-        inside: npt.NDArray[np.bool_] = masks.astype(bool, copy=False)
-        inside = inside[:, :: -1 if self._view.flip_rows else 1, :: -1 if self._view.flip_columns else 1]
-        return np.swapaxes(inside, 1, 2) if self._view.transpose else inside
 
     def _replace(self, index: int, planes: npt.NDArray[np.bool_]) -> None:
         """Replace a slice and remember its previous content."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.training.adapting.result import CaseScore, Verdict
+from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.state import Plan
 
 
@@ -68,6 +70,49 @@ def card_text(
             "little. The weights here were trained on all patients.",
         ]
     return "\n".join([*lines, "", "Research use only. Not for diagnosis.", ""])
+
+
+def self_description(
+    base: str,
+    objects: Sequence[str],
+    counts: tuple[int, int, int],
+    plan: Plan,
+    verdict: Verdict | None,
+    share: float,
+    settings: AdaptSettings,
+) -> dict[str, Any]:
+    """Return what the model's file says of itself; no case is named.
+
+    Args:
+        base: Name of the model that it was adapted from.
+        objects: Names of the objects.
+        counts: Numbers of patients, slices and folds.
+        plan: What was decided.
+        verdict: What the folds say; None without a test.
+        share: Share of the way from the first weights.
+        settings: The settings.
+    """
+    patients, slices, folds = counts
+    said = f"Adapted from {base} to {', '.join(objects)} with {patients} annotated patients"
+    numbers: dict[str, Any] = {}
+    if verdict is not None:
+        said += f"; Dice of patients that were left out {verdict.before:.3f} before, {verdict.after:.3f} after"
+        numbers = {"before": verdict.before, "after": verdict.after, "mean_mask": verdict.mean_mask}
+    return {
+        "objects": list(objects),
+        "description": f"{said}.",
+        "trained_on": f"{patients} patients of the user's own, after the data of {base}",
+        "adapted": {
+            "from": base,
+            "patients": patients,
+            "slices": slices,
+            "folds": folds,
+            "steps": plan.steps,
+            "share": share,
+            "settings": {key: value for key, value in settings.identity().items() if key != "model"},
+            **numbers,
+        },
+    }
 
 
 def _of_object(scores: Sequence[CaseScore], number: int, verdict: Verdict) -> tuple[float, float, float]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from typing import Any
 import torch
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.errors import DeviceError, UsageError
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.loading import calibration_of
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
-from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
+from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
-from ProxyPromptSegmentLib.training.adapting.card import card_text
+from ProxyPromptSegmentLib.training.adapting.card import card_text, self_description
 from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
@@ -33,6 +32,7 @@ from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, locked, remove_state, state_folder
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
+from ProxyPromptSegmentLib.training.adapting.surroundings import computing_with, enough_memory
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
 from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names
 from ProxyPromptSegmentLib.weights.entry import ModelKind
@@ -80,7 +80,7 @@ def adapt(
     settings = settings or AdaptSettings()
     check_free(name)
     place = folder or state_folder(name)
-    with locked(place), _memory(device), _threads(settings.threads):
+    with locked(place), enough_memory(device), computing_with(settings.threads):
         if restart:
             remove_state(place)
         run = _Run(checked, name, settings, choose_device(device), place, cancel or CancelToken(), report)
@@ -169,7 +169,9 @@ class _Run:
             self._scores(),
             share,
         )
-        entry, path = keep(self.begun, self.name, weights, self._about(verdict, share), card, self.state.folder)
+        counts = (self.checked.patients, len(self.sheets.slices), len(self.folds))
+        about = self_description(self.begun.name, self.checked.objects, counts, plan, verdict, share, self.settings)
+        entry, path = keep(self.begun, self.name, weights, about, card, self.state.folder)
         ended = replace(self._ended(verdict), kept=True, path=path, sha256=entry.sha256 or "")
         self.state.remove()
         return ended
@@ -327,31 +329,6 @@ class _Run:
             if str(number) in found.before
         )
 
-    def _about(self, verdict: Verdict | None, share: float) -> dict[str, Any]:
-        """Return what the file says of itself; no case is named."""
-        objects, base = list(self.checked.objects), self.begun.name
-        patients = self.checked.patients
-        said = f"Adapted from {base} to {', '.join(objects)} with {patients} annotated patients"
-        numbers: dict[str, Any] = {}
-        if verdict is not None:
-            said += f"; Dice of patients that were left out {verdict.before:.3f} before, {verdict.after:.3f} after"
-            numbers = {"before": verdict.before, "after": verdict.after, "mean_mask": verdict.mean_mask}
-        return {
-            "objects": objects,
-            "description": f"{said}.",
-            "trained_on": f"{patients} patients of the user's own, after the data of {base}",
-            "adapted": {
-                "from": base,
-                "patients": patients,
-                "slices": len(self.sheets.slices),
-                "folds": len(self.folds),
-                "steps": self._plan.steps,
-                "share": share,
-                "settings": {key: value for key, value in self.settings.identity().items() if key != "model"},
-                **numbers,
-            },
-        }
-
     def _seconds(self) -> float:
         return self.state.found.seconds + time.monotonic() - self._begin
 
@@ -420,31 +397,3 @@ class _Run:
             seconds=self._seconds(),
             unusable=self.checked.unusable,
         )
-
-
-@contextmanager
-def _memory(device: str) -> Iterator[None]:
-    """Convert an out-of-memory error into a DeviceError.
-
-    Raises:
-        DeviceError: If it is one.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        remedy = Remedy(kind=RemedyKind.SAVE_MEMORY, device="" if device == "auto" else device)
-        raise DeviceError("a step of the training does not fit into the memory", remedy) from error
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with so many threads, on which the last digits depend; leave number and chance as they were."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +70,11 @@ class Found:
     after: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _File:
+@dataclass
+class _File(Found):
     """The state's file."""
 
-    format: int
-    identity: dict[str, Any]
-    seconds: float = 0.0
-    plan: Plan | None = None
-    before: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    mean_mask: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    after: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    format: int = 0  # as if of another version, where it is not said
 
 
 def state_folder(name: str) -> Path:
@@ -126,8 +120,7 @@ class AdaptState:
                 f"an adaptation of this name was begun with other {' and '.join(keys)}; its state is in {self.folder}.",
                 Remedy(kind=RemedyKind.CHOOSE_NAME),
             )
-        values = {key: getattr(stored, key) for key in ("seconds", "plan", "before", "mean_mask", "after")}
-        return Found(identity=identity, **values)
+        return Found(**{item.name: getattr(stored, item.name) for item in fields(Found)})
 
     def save(self) -> None:
         """Write what was found.
