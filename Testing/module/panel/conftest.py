@@ -94,3 +94,14 @@ def ready(make_panel):
     made.ui.addSupportButton.click()
     made.support, made.annotation, made.new_case, made.slice_views = support, annotation, target, slice_views
     return made
+
+
+@pytest.fixture
+def finished(ready):
+    """A panel after a run that wrote two objects."""
+    from finished_runs import finish
+
+    ready.ui.applyButton.click()
+    ready.last = ready.host.logic.runs[0]
+    ready.result = finish(ready.last, ready.new_case)
+    return ready

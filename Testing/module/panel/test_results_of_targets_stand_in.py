@@ -1,0 +1,163 @@
+"""Results belong to their target: which are shown, listed, corrected and written into."""
+
+from __future__ import annotations
+
+import types
+
+from finished_runs import erase, finish, show
+from ProxyPromptSegmentLib.reports.results_table import Table
+from widget_cases import add_case, text_of
+
+
+def test_what_the_scene_knows_about_a_result_is_offered_without_its_run(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene import result_nodes
+    from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
+
+    result_nodes.write(finished.result, Table(("object",), ("",), [["prostate"]]), "{}")
+    listed = [finished.ui.doubtsList.item(n).text() for n in range(2)]
+    finished.state.run = None  # as after a saved scene was loaded
+    finished.state.parameters.outputSegmentation = None
+    finished.refresh()
+    ui = finished.ui
+    assert ui.tableButton.enabled and ui.recordButton.enabled and ui.editButton.enabled
+    assert ui.resultsTable.rowCount == 2 and [ui.doubtsList.item(n).text() for n in range(2)] == listed
+    ui.doubtsList.real.itemClicked.emit(ui.doubtsList.item(1))
+    assert slice_on_screen(slicer.mrmlScene, finished.new_case, "k") == 1
+    assert not ui.undoButton.enabled and "not known any more" in ui.undoButton.toolTip
+    erase(finished, 4)
+    show(finished, 4)
+    ui.useCorrectedButton.click()
+    assert finished.state.table.rows()[1].slices == (4,)
+
+
+def test_results_follow_the_selected_target(finished):
+    """Results, doubts, undo, table and "Write into" are those of the target, and come back with it."""
+    third, _ = add_case("third", objects=())
+    ui, first = finished.ui, finished.last
+    assert ui.resultButton.text == "Results of new"
+    ui.targetSelector.setCurrentNode(third)
+    assert ui.resultButton.text == "Results" and ui.doubtsList.count == 0 and ui.resultsTable.real.isHidden()
+    for button in (ui.undoButton, ui.redoButton, ui.tableButton, ui.editButton, ui.useCorrectedButton):
+        assert not button.enabled and button.toolTip == "There is no result yet; press Apply."
+    assert not finished.result.GetDisplayNode().GetVisibility(), "another patient's result lies on the target"
+    assert text_of(ui.runLabel) == "" and ui.show3DButton.segmentationNode() is None
+    ui.applyButton.click()
+    second = finished.host.logic.runs[-1]
+    assert second.request.output.segmentation is None
+    result = finish(second, third)
+    assert ui.resultButton.text == "Results of third" and finished.state.parameters.outputSegmentation is result
+    ui.targetSelector.setCurrentNode(finished.new_case)
+    assert finished.state.parameters.outputSegmentation is finished.result
+    assert finished.result.GetDisplayNode().GetVisibility() and not result.GetDisplayNode().GetVisibility()
+    assert ui.resultButton.text == "Results of new" and ui.doubtsList.count == 2
+    ui.undoButton.click()
+    assert first.taken_back == ["undo"] and second.taken_back == []
+    ui.targetSelector.setCurrentNode(third)
+    ui.undoButton.click()
+    assert second.taken_back == ["undo"]
+
+
+def test_a_result_that_arrives_while_another_target_is_selected_is_hidden(finished):
+    third, _ = add_case("third", objects=())
+    ui = finished.ui
+    ui.applyButton.click()
+    ui.targetSelector.setCurrentNode(third)
+    late = finish(finished.host.logic.runs[-1], finished.new_case)
+    assert finished.state.parameters.outputSegmentation is None and not late.GetDisplayNode().GetVisibility()
+    assert ui.resultButton.text == "Results"
+    ui.targetSelector.setCurrentNode(finished.new_case)
+    assert late.GetDisplayNode().GetVisibility() and ui.resultButton.text == "Results of new"
+
+
+def test_correct_by_hand_opens_the_result_of_the_target_with_its_image(finished):
+    import slicer
+
+    third, _ = add_case("third", objects=())
+    opened = {}
+    editor = types.SimpleNamespace(
+        setSegmentationNode=lambda node: opened.update(node=node),
+        setSourceVolumeNode=lambda node: opened.update(on=node),
+    )
+    widget = types.SimpleNamespace(self=lambda: types.SimpleNamespace(editor=editor))
+    slicer.modules.segmenteditor = types.SimpleNamespace(widgetRepresentation=lambda: widget)
+    slicer.util.selectModule = lambda name: None
+    finished.ui.targetSelector.setCurrentNode(third)
+    finished.ui.applyButton.click()
+    finish(finished.host.logic.runs[-1], third)
+    finished.ui.targetSelector.setCurrentNode(finished.new_case)
+    finished.ui.editButton.click()
+    assert opened == {"node": finished.result, "on": finished.new_case}
+
+
+def test_numbers_in_the_panel_follow_a_correction(finished):
+    before = [finished.ui.resultsTable.item(0, n).text() for n in range(4)]
+    erase(finished, 4)
+    after = [finished.ui.resultsTable.item(0, n).text() for n in range(4)]
+    assert before == ["prostate", "0.84", "4", "2-5"] and after == ["prostate", "0.756", "4", "2-5"]
+    changed = finished.ui.resultsTable.columnCount - 1
+    assert finished.ui.resultsTable.item(0, changed).text() == "4"
+    assert text_of(finished.ui.changedLabel) == "Changed by hand and left as they are: prostate: 4."
+
+
+def test_changed_slices_are_replaced_only_by_the_run_that_was_asked_for(finished):
+    assert finished.ui.replaceChangedBox.real.isHidden()
+    erase(finished, 4)
+    assert not finished.ui.replaceChangedBox.real.isHidden()
+    finished.ui.applyButton.click()
+    assert not finished.host.logic.runs[-1].request.output.replace_changed
+    finished.host.logic.runs[-1].end("cancelled")
+    finished.ui.replaceChangedBox.click()
+    finished.ui.applyButton.click()
+    assert finished.host.logic.runs[-1].request.output.replace_changed
+    finished.host.logic.runs[-1].end("cancelled")
+    assert not finished.ui.replaceChangedBox.checked
+
+
+def test_the_views_stand_on_the_largest_section_after_a_run(finished):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
+
+    assert slice_on_screen(slicer.mrmlScene, finished.new_case, "k") == 3
+
+
+def test_writing_into_another_target_s_segmentation_is_said(finished):
+    third, _ = add_case("third", objects=())
+    finished.ui.targetSelector.setCurrentNode(third)
+    finished.ui.outputSelector.setCurrentNode(finished.result)
+    assert "belongs to new; its segments are kept and new ones are added" in text_of(finished.ui.scopeLabel)
+
+
+def test_another_target_gets_a_segmentation_of_its_own(finished):
+    third, _ = add_case("third", objects=())
+    finished.ui.targetSelector.setCurrentNode(third)
+    assert finished.state.parameters.outputSegmentation is None
+    finished.ui.applyButton.click()
+    output = finished.host.logic.runs[-1].request.output
+    assert output.segmentation is None and output.segment_ids is None
+
+
+def test_the_case_in_the_views_decides_what_is_shown_and_another_contrast_changes_nothing(finished):
+    import slicer
+
+    shown = lambda node: bool(node.GetDisplayNode().GetVisibility())  # noqa: E731
+    contrast, _ = add_case("new, other contrast", objects=())
+    view = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    view.SetBackgroundVolumeID(finished.new_case.GetID())
+    assert shown(finished.result) and not shown(finished.annotation)
+    view.SetBackgroundVolumeID(contrast.GetID())
+    assert shown(finished.result) and not shown(finished.annotation)
+    view.SetBackgroundVolumeID(finished.support.GetID())
+    assert not shown(finished.result) and shown(finished.annotation)
+
+
+def test_a_contour_that_the_user_has_hidden_stays_hidden(finished):
+    import slicer
+
+    view = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    finished.result.GetDisplayNode().SetVisibility(False)
+    for volume in (finished.support, finished.new_case):
+        view.SetBackgroundVolumeID(volume.GetID())
+    assert not finished.result.GetDisplayNode().GetVisibility()
