@@ -5,7 +5,6 @@ Only names are looked at; whether a file can be used is found out by reading it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,12 @@ from pathlib import Path
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
 from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
+from ProxyPromptSegmentLib.support.name_pairing import IMAGE_WORDS, is_annotation, pair_by_name, words_of
 
 VOLUME_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 DICOM_SUFFIXES = (".dcm", ".ima")
-MASK_WORDS = frozenset(
-    ("mask", "masks", "label", "labels", "lbl", "seg", "segs", "segmentation", "segmentations", "annotation")
-    + ("annotations", "gt", "truth", "groundtruth", "contour", "contours", "roi", "msk", "manual")
-)
-IMAGE_WORDS = frozenset(("image", "images", "img", "imgs", "volume", "vol", "scan", "picture", "photo", "data"))
 IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "volumes", "scans")
 MASK_FOLDERS = ("labelstr", "labels", "label", "masks", "mask", "segmentations", "annotations", "gt", "manual")
-_CHANNEL = re.compile(r"_(\d{4})$")  # of nnU-Net: image_0000 is the first channel of image
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class CaseFiles:
     def name(self) -> str:
         """Name for messages: that of the image, after its folder's where the image's own says little."""
         own = self.image.name if self.image.is_dir() else stem_of(self.image)
-        plain = not set(_words(own)) - IMAGE_WORDS - {"t1", "t2", "ct", "mr", "mri", "dicom"}
+        plain = not set(words_of(own)) - IMAGE_WORDS - {"t1", "t2", "ct", "mr", "mri", "dicom"}
         return f"{self.image.parent.name}/{own}" if plain else own
 
 
@@ -91,37 +85,14 @@ def find_cases(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
     return cases, left
 
 
-def _words(stem: str) -> list[str]:
-    """Return the words of a file name in lower case."""
-    return [word for word in re.split(r"[\s_.\-]+", stem.lower()) if word]
-
-
-def _is_annotation(path: Path) -> bool:
-    return suffix_of(path) in (".seg.nrrd", ".seg.nhdr") or bool(MASK_WORDS & set(_words(stem_of(path))))
-
-
-def _key(path: Path, without: frozenset[str]) -> str:
-    """Return what the names of an image and its annotation share."""
-    stem = _CHANNEL.sub("", stem_of(path))
-    return "_".join(word for word in _words(stem) if word not in without)
-
-
 def _files(folder: Path) -> list[Path]:
     """Return the files of a folder that may be images or annotations, in the order of their names."""
     known = (*VOLUME_SUFFIXES, *PICTURE_SUFFIXES)
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and suffix_of(path) in known and not _other_channel(path)
+        if path.is_file() and not path.name.startswith(".") and suffix_of(path) in known
     )
-
-
-def _other_channel(path: Path) -> bool:
-    """Return whether a file is a further channel of an image, as nnU-Net names it."""
-    found = _CHANNEL.search(stem_of(path))
-    if found is None or found[1] == "0000":
-        return False
-    return path.with_name(path.name.replace(f"_{found[1]}", "_0000")).is_file()
 
 
 def _is_series(folder: Path) -> bool:
@@ -137,34 +108,21 @@ def _two_folders(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
     if images is None or masks is None:
         return [], []
     series = sorted(path for path in images.iterdir() if path.is_dir() and _is_series(path))
-    return _paired([*_files(images), *series], _files(masks))
+    return _paired([*_files(images), *series], _files(masks), side_by_side=True)
 
 
 def _beside(files: list[Path]) -> tuple[list[CaseFiles], list[Unusable]]:
     """Find images and annotations beside each other."""
-    annotations = [path for path in files if _is_annotation(path)]
+    annotations = [path for path in files if is_annotation(path)]
     return _paired([path for path in files if path not in annotations], annotations)
 
 
-def _paired(images: list[Path], annotations: list[Path]) -> tuple[list[CaseFiles], list[Unusable]]:
-    """Pair images and annotations by what their names share."""
-    of_key: dict[str, list[Path]] = {}
-    for path in annotations:
-        of_key.setdefault(_key(path, MASK_WORDS), []).append(path)
-    cases, left, used = [], [], set()
-    for image in images:
-        found = of_key.get(_key(image, IMAGE_WORDS), [])
-        if len(found) == 1:
-            cases.append(CaseFiles(image, found[0]))
-            used.add(found[0])
-        elif found:
-            names = " and ".join(path.name for path in found)
-            left.append(Unusable(image.name, f"it has several annotations, {names}; keep one, or give a list of pairs"))
-            used.update(found)
-        else:
-            left.append(Unusable(image.name, "no annotation has its name"))
-    left += [Unusable(path.name, "no image has its name") for path in annotations if path not in used]
-    return cases, left
+def _paired(
+    images: list[Path], annotations: list[Path], side_by_side: bool = False
+) -> tuple[list[CaseFiles], list[Unusable]]:
+    """Pair images and annotations by their names."""
+    pairs, left = pair_by_name(images, annotations, side_by_side)
+    return [CaseFiles(*pair) for pair in pairs], [Unusable(path.name, reason) for path, reason in left]
 
 
 def _case_folder(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
@@ -174,7 +132,7 @@ def _case_folder(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
     """
     files = _files(folder)
     series = sorted(path for path in folder.iterdir() if path.is_dir() and _is_series(path))
-    annotations = [path for path in files if _is_annotation(path)]
+    annotations = [path for path in files if is_annotation(path)]
     images = [*(path for path in files if path not in annotations), *series]
     if _is_series(folder) and annotations and not images:
         images = [folder]  # a series with its annotation among its files

@@ -47,6 +47,54 @@ def test_every_usual_layout_is_understood(tmp_path, names, pairs):
     assert found(touch(tmp_path, *names)) == pairs
 
 
+def reasons(folder: Path) -> dict[str, str]:
+    return {one.name: one.reason for one in find_cases(folder)[1]}
+
+
+def numbered(*names: str, among: range) -> list[str]:
+    return [name.format(n) for n in among for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (numbered("images/case_{:04}.nrrd", "masks/case_{:04}.nrrd", among=range(3)), 3),
+        (numbered("images/case_{:04}.nrrd", "masks/case_{:04}.nrrd", among=range(1, 4)), 3),
+        (numbered("images/roi_{}.png", "masks/roi_{}.png", among=range(3)), 3),
+        (numbered("case_{:04}.nrrd", "case_{:04}.seg.nrrd", among=range(1, 2)), 1),
+        (numbered("img_{:04}.png", "img_{:04}_mask.png", among=range(1, 4)), 3),
+    ],
+)
+def test_four_digits_at_the_end_may_be_the_number_of_a_case(tmp_path, names, count):
+    pairs = found(touch(tmp_path, *names))
+    assert len(pairs) == count and not reasons(tmp_path)
+    assert all(image[-8:-5] == mask.replace("_mask", "").replace(".seg", "")[-8:-5] for image, mask in pairs)
+
+
+def test_an_annotation_is_never_given_to_the_images_beside_its_own(tmp_path):
+    touch(tmp_path, "case_0001.nrrd", "case_0002.nrrd", "case_0003.nrrd", "case_0002.seg.nrrd")
+    assert found(tmp_path) == {("case_0002.nrrd", "case_0002.seg.nrrd")}
+    assert reasons(tmp_path) == dict.fromkeys(("case_0001.nrrd", "case_0003.nrrd"), "no annotation has its name")
+
+
+def test_an_annotation_belongs_to_one_image(tmp_path):
+    touch(tmp_path, "a.png", "a_image.png", "a_mask.png", "b_image.png", "b_scan.png", "b_mask.png")
+    assert found(tmp_path) == {("a.png", "a_mask.png")}
+    said = reasons(tmp_path)
+    assert said["a_image.png"] == "its annotation a_mask.png is that of a.png"
+    assert said["b_scan.png"] == said["b_image.png"]
+    assert "b_mask.png fits b_image.png and b_scan.png alike" in said["b_scan.png"] and len(said) == 3
+
+
+def test_channels_are_left_out_only_beside_an_annotation_of_their_name(tmp_path):
+    touch(tmp_path, "x_0000.nrrd", "x_0001.nrrd", "x.seg.nrrd", "y_0000.nrrd", "y_0001.nrrd", "y_0001.seg.nrrd")
+    touch(tmp_path, "z_0001.nrrd", "z_0002.nrrd", "z.seg.nrrd")
+    assert found(tmp_path) == {("x_0000.nrrd", "x.seg.nrrd"), ("y_0001.nrrd", "y_0001.seg.nrrd")}
+    said = reasons(tmp_path)
+    assert said.keys() == {"y_0000.nrrd", "z_0001.nrrd", "z_0002.nrrd"}
+    assert "z.seg.nrrd fits z_0001.nrrd and z_0002.nrrd alike" in said["z_0001.nrrd"]
+
+
 def test_an_image_or_annotation_without_the_other_is_named(tmp_path):
     touch(tmp_path, "a.nrrd", "a.seg.nrrd", "b.nrrd", "c_mask.nrrd", "p/only.nrrd", ".hidden.nrrd")
     cases, left = find_cases(tmp_path)
