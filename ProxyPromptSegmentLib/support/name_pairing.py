@@ -33,7 +33,7 @@ def pair_by_name(images: Sequence[Path], annotations: Sequence[Path], side_by_si
 
     The more of two names is equal, the sooner they are paired: whole names if they lie in two folders; all words but
     those for annotations; then also without those for images. What is left may be channels, as nnU-Net names them: of
-    ``a_0000`` and ``a_0001`` the first belongs to an annotation with exactly the name ``a``, and the others are left out.
+    ``a_0000`` and ``a_0001`` the first belongs to an annotation with exactly the name ``a``; the others are left out.
 
     Args:
         images: Files, or folders with a series.
