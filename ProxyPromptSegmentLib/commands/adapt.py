@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.commands.adapt_cases import gather
-from ProxyPromptSegmentLib.commands.checks import device_of
+from ProxyPromptSegmentLib.commands.checks import check_outputs, device_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
-from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, AdaptProgress, AdaptResult, CaseScore
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
@@ -95,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--restart", action="store_true", help="begin again, without what an interrupted adaptation left")
     add("--report", type=Path, metavar="FILE.json", help="write the scores, cases by number, as JSON")
+    add("--force", action="store_true", help="replace an earlier report")
     add("--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="device to compute on (auto)")
     add("--json", action="store_true", help="print only the scores, as JSON on stdout")
     add("--quiet", action="store_true", help="print only warnings and errors")
@@ -121,8 +122,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     )
     check_free(args.out)
     resolve(args.model)
-    if args.report:
-        check_output_path(args.report, (".json",))
+    inputs = [*args.cases, *(path for pair in args.support for path in pair), *filter(Path.is_file, [Path(args.model)])]
+    check_outputs([("--report", args.report, (".json",))], inputs, args.force)
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         checked = gather(args, console)
         names = ", ".join(checked.objects)

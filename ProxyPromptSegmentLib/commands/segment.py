@@ -127,8 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     engine.add_argument(
         "--register", action=argparse.BooleanOptionalAction, default=REGISTER,
-        help="register supports that are volumes to the target and join their masks with the prediction; about a "
-        "second for each support",
+        help="register supports that are volumes to the target and join their masks with the prediction; takes "
+        "a second for each support of a small volume, 5 to 20 for a large one",
     )  # fmt: skip
     engine.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",

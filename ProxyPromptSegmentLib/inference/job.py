@@ -32,7 +32,7 @@ from ProxyPromptSegmentLib.support.pairs import (
     select_segments,
     support_from_volume,
 )
-from ProxyPromptSegmentLib.support.registration.sources import SupportVolume
+from ProxyPromptSegmentLib.support.registration.sources import SupportVolume, is_stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,8 @@ def plan(
         axis: Slicing axis of the target, see `choose_axes`.
         slices: Slices of the target along that axis, counted from 0; all by default.
         max_slices: Largest number of support slices to choose, of all cases together.
-        register: Whether the supports are to be registered to the target as well, for which the job keeps them.
+        register: Whether the supports are to be registered to the target as well, for which the job keeps those that
+            are volumes.
 
     Raises:
         SupportError: If a support has none of the objects, or none on the chosen slices.
@@ -146,7 +147,7 @@ def plan(
         turned = slice_view(case.volume.geometry, own)
         one = support_from_volume(case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True)
         sets.append(one)
-        if register:
+        if register and is_stack(case.volume, own) and is_stack(target, chosen_axis):
             chosen_segments = select_segments(case.segmentation, one.objects if names is None else names)
             volumes.append(SupportVolume(case.volume, tuple(s.mask for s in chosen_segments), own, titles[number]))
         for pair in one.pairs:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.results import ModelFacts
@@ -42,12 +44,16 @@ def load(model: str, device: str = "auto", base: Path | None = None) -> LoadedMo
     facts = ModelFacts(
         name=str(metadata.get("name", path.stem)), sha256=expected or weights_sha256(path), path=path, metadata=metadata
     )
-    segmenter = Segmenter(network, chosen, batch, calibration=calibration_of(facts.sha256))
+    segmenter = Segmenter(network, chosen, batch, calibration=calibration_of(facts.sha256, metadata))
     return LoadedModel(segmenter=segmenter, facts=facts)
 
 
-def calibration_of(digest: str) -> Calibration | None:
-    """Return the calibration that the registry has for weights with this SHA-256; None if it has none.
+def calibration_of(digest: str, metadata: Mapping[str, Any] | None = None) -> Calibration | None:
+    """Return the calibration of weights: what the registry has for their SHA-256, else what their own file says.
+
+    Args:
+        digest: The SHA-256.
+        metadata: Metadata of the file, which an adapted model that is not registered here brings along.
 
     Raises:
         CheckpointError: If the registry or the calibration is damaged.
@@ -55,4 +61,6 @@ def calibration_of(digest: str) -> Calibration | None:
     for entry in all_entries():
         if entry.calibration and (entry.sha256 or "").lower() == digest.lower():
             return Calibration.from_dict(entry.calibration)
-    return None
+    said = (metadata or {}).get("entry")
+    found = said.get("calibration") if isinstance(said, dict) else None
+    return Calibration.from_dict(found) if found else None

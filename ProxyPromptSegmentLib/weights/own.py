@@ -32,7 +32,10 @@ def check_free(name: str) -> None:
     """
     check_name(name)
     entry = next((one for one in all_entries() if one.name == name), None)
-    if entry is not None and (entry.origin == "shipped" or location(entry).is_file()):
+    if entry is None:
+        return
+    elsewhere = bool(entry.urls) or entry.hash_source != _OWN_HASH  # it can still be downloaded or imported
+    if entry.origin == "shipped" or elsewhere or location(entry).is_file():
         whose = "of the program" if entry.origin == "shipped" else "of your own"
         raise CheckpointError(
             f"'{name}' is the name of a model {whose}, which is never replaced", Remedy(kind=RemedyKind.CHOOSE_NAME)
@@ -47,7 +50,8 @@ def entry_in(checkpoint: Path, name: str = "") -> ModelEntry:
         name: Its new name; by default the one in the file.
 
     Raises:
-        CheckpointError: If the file is none, or the model that completes it is not registered.
+        CheckpointError: If the file is none or says something invalid, or the model that completes it is not
+            registered.
     """
     said = read_metadata(checkpoint)
     words = said.get("entry")
@@ -67,7 +71,7 @@ def entry_in(checkpoint: Path, name: str = "") -> ModelEntry:
         base = known.name
     own = name or str(said.get("name", checkpoint.stem))
     backbone = str(said["model"].get("backbone", ""))
-    return ModelEntry(
+    made = ModelEntry(
         name=own,
         file=f"{own}{OWN_SUFFIX}",
         sha256=sha256(checkpoint),
@@ -83,6 +87,7 @@ def entry_in(checkpoint: Path, name: str = "") -> ModelEntry:
         citation=str(words.get("citation", "")),
         trained_on=str(words.get("trained_on", "")),
     )
+    return ModelEntry.from_dict(made.to_dict(), str(user_registry()))  # as the list is read: nothing in it may be wrong
 
 
 def says_what_it_is(path: Path) -> bool:

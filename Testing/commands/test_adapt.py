@@ -127,3 +127,20 @@ def test_no_cases_at_all_is_a_wrong_use(clinic, capsys):
 def test_a_taken_name_is_refused_before_anything_is_read(clinic, capsys):
     assert main(["adapt", "--cases", "nowhere", "--out", "small"]) == 7
     assert "never replaced. Choose another --out name" in capsys.readouterr().err
+
+
+def test_a_report_replaces_neither_an_input_nor_without_consent_another_file(clinic, capsys):
+    case = clinic / "cases" / "patient"
+    rows = [{"image": f"{case}{n}.nrrd", "annotation": f"{case}{n}.seg.nrrd"} for n in range(2)]
+    listed = clinic / "pairs.json"
+    listed.write_text(json.dumps(rows), encoding="utf-8")
+    before = listed.read_text(encoding="utf-8")
+    words = ["--cases", str(listed), "--report"]
+    assert adapt(clinic, *words, str(listed), cases=False) == 2
+    other = clinic / "other.json"
+    other.write_text("{}", encoding="utf-8")
+    assert adapt(clinic, *words, str(other), cases=False) == 6
+    assert "--force" in capsys.readouterr().err
+    assert (listed.read_text(encoding="utf-8"), other.read_text(encoding="utf-8")) == (before, "{}")
+    assert adapt(clinic, *words, str(other), "--force", cases=False) == 9
+    assert json.loads(other.read_text(encoding="utf-8"))["kept"] is False

@@ -250,6 +250,8 @@ def test_a_picture_has_no_position() -> None:
     mask[0, 5:15, 5:15] = 1
     job = plan([SupportCase(volume, Segmentation([Segment("organ", mask)], flat))], volume)
     assert job.depths is None and job.support.pairs[0].depth is None
+    asked = plan([SupportCase(volume, Segmentation([Segment("organ", mask)], flat))], volume, register=True)
+    assert asked.volumes == (), "a picture is not registered, which needs no word"
 
 
 def test_a_job_keeps_whole_supports_only_to_register_them() -> None:

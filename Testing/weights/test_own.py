@@ -69,3 +69,22 @@ def test_a_file_that_says_nothing_or_whose_base_is_unknown_is_refused(home):
     based = write(home / "based.safetensors", base={"name": "lost", "sha256": "0" * 64})
     with pytest.raises(CheckpointError, match="is completed by 'lost'"):
         entry_in(based)
+
+
+def test_a_file_that_says_something_invalid_leaves_the_list_as_it_was(home):
+    register(write(home / "a.safetensors"))
+    bad = write(home / "bad.safetensors", name="bad", entry={**WORDS, "calibration": [1, 2]})
+    before = own.user_registry().read_text(encoding="utf-8")
+    with pytest.raises(CheckpointError, match="calibration"):
+        register(bad)
+    assert own.user_registry().read_text(encoding="utf-8") == before
+    assert [one.name for one in registry.all_entries() if one.origin != "shipped"] == ["mine"]
+    assert not (home / "cache" / "bad").exists()
+
+
+def test_the_name_of_a_model_that_can_still_be_downloaded_is_not_free(home):
+    waiting = {"name": "clinic", "file": "c.safetensors", "sha256": "ab" * 32, "urls": ["https://example.org/c"]}
+    own.user_registry().write_text(json.dumps({"format": 2, "models": [waiting]}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="never replaced"):
+        register(write(home / "a.safetensors"), "clinic")
+    assert registry.find("clinic").urls == ("https://example.org/c",)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, SliceView, slice_view
+from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, SliceView, axis_number, slice_view
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import has_place, is_stacked_backwards, plane_of
-from ProxyPromptSegmentLib.support.registration.prior import MarkedStack, MaskPrior, Registered, register
+from ProxyPromptSegmentLib.support.registration.prior import FEWEST_SLICES, MarkedStack, MaskPrior, Registered, register
 from ProxyPromptSegmentLib.support.registration.stack import Stack
 
 _UNKNOWN = (1.0, 1.0, 1.0)  # spacing in mm that files have whose authors did not know it
@@ -35,6 +35,11 @@ class SupportVolume:
     masks: tuple[npt.NDArray[np.uint8], ...]
     axis: Axis
     name: str
+
+
+def is_stack(volume: Volume, axis: Axis) -> bool:
+    """Return whether a volume has enough slices along an axis to be registered; a picture has not."""
+    return bool(volume.array.shape[axis_number(axis)] >= FEWEST_SLICES)
 
 
 def mask_prior(

@@ -45,6 +45,14 @@ class Begun:
     metadata: dict[str, Any]
     entry: ModelEntry | None
 
+    @property
+    def words(self) -> dict[str, Any]:
+        """What the registry says of the model, or its own file where it is not registered here."""
+        if self.entry is not None:
+            return self.entry.to_dict()
+        said = self.metadata.get("entry")
+        return said if isinstance(said, dict) else {}
+
 
 def begin(model: str) -> Begun:
     """Load the model to start from, by name or path.
@@ -84,11 +92,11 @@ def keep(
     """
     put(begun.model, trained)
     words = {
-        "licence": _licence(begun.entry),
+        "licence": _licence(str(begun.words.get("licence", ""))),
         "description": about["description"],
-        "citation": begun.entry.citation if begun.entry else "",
+        "citation": str(begun.words.get("citation", "")),
         "trained_on": about["trained_on"],
-        "calibration": begun.entry.calibration if begun.entry else {},
+        "calibration": begun.words.get("calibration") or {},
     }
     objects = about["objects"]
     metadata = {"name": name, "objects": objects, "adapted": about["adapted"], "entry": words, "card": card}
@@ -124,6 +132,6 @@ def _whole(begun: Begun) -> Path | None:
     return location(entry)
 
 
-def _licence(entry: ModelEntry | None) -> str:
+def _licence(base: str) -> str:
     own = "the terms of the cases that it learned from"
-    return f"{entry.licence}; {own}" if entry and entry.licence else own
+    return f"{base}; {own}" if base else own

@@ -120,7 +120,7 @@ class _Run:
         self.stores = [FeatureStore(frozen.backbone, self.sheets.slices, device, settings.seed)]
         if self.sheets.tiles:
             self.stores.append(FeatureStore(frozen.backbone, self.sheets.tiles, device, settings.seed + 1))
-        calibration = calibration_of(self.begun.sha256)
+        calibration = calibration_of(self.begun.sha256, self.begun.metadata)
         self.scorer = Scorer(self.sheets, self.stores[0], device, calibration)
         names = trained_names(model, settings.trained)
         own = dict(model.named_parameters())

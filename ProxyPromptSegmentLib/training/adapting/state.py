@@ -6,9 +6,8 @@ Nothing in it identifies a case: cases are numbered, and their images are not st
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -196,4 +195,6 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
         if not (folder / STATE).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # something of the caller's lies in it
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()

@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.training.adapting import stage as staging
 from ProxyPromptSegmentLib.training.adapting.run import adapt
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
+from ProxyPromptSegmentLib.weights.own import forget
 
 
 def files_of(folder: Path) -> list[str]:
@@ -179,6 +180,31 @@ def test_a_first_model_that_is_not_registered_is_stored_whole(clinic, uninterrup
     kept = adapt(cases, "mine", settings, "cpu", keep_anyway=True)
     path.unlink()
     assert "base" not in load_model("mine")[1] and kept.kept
+
+
+def test_a_start_that_is_not_registered_keeps_its_own_calibration_and_licence(clinic, uninterrupted):
+    cases = checked(uninterrupted["cases"])
+    first = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True)
+    exported = clinic / "exported.safetensors"
+    exported.write_bytes(first.path.read_bytes())
+    calibration, licence = registry.find("mine").calibration, registry.find("mine").licence
+    assert forget(registry.find("mine")) and calibration
+    loaded = load(str(exported), "cpu").segmenter.calibration
+    assert loaded is not None and loaded.to_dict() == calibration
+    adapt(cases, "next", replace(QUICK, model=str(exported), steps=1), "cpu", keep_anyway=True)
+    assert registry.find("next").calibration == calibration
+    assert registry.find("next").licence.startswith(licence) and "Apache-2.0" in licence
+
+
+def test_what_lies_in_the_callers_folder_stays(clinic, uninterrupted):
+    folder = clinic / "state"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work", encoding="utf-8")
+    cancel = CancelToken()
+    cancel.cancel()
+    adapt(checked(uninterrupted["cases"]), "mine", QUICK, "cpu", cancel=cancel, folder=folder)
+    kept = adapt(checked(uninterrupted["cases"]), "mine", QUICK, "cpu", keep_anyway=True, folder=folder)
+    assert kept.kept and files_of(folder) == ["thesis.txt"]
 
 
 def test_a_single_patient_is_learned_from_where_allowed_and_nothing_is_claimed(clinic):
