@@ -6,7 +6,7 @@ Only names are looked at; whether a file can be used is found out by reading it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError
@@ -27,7 +27,8 @@ class CaseFiles:
     Attributes:
         image: A file that is read as a volume, or a folder with a DICOM series.
         annotation: A segmentation, a label map or a mask picture.
-        patient: Name of the patient where a list gives it; cases of one patient are never told apart. "" by default.
+        patient: Name of the patient, which a list gives, or the folder of several cases; cases of one patient are never
+            told apart. "" by default: a patient of its own.
     """
 
     image: Path
@@ -128,7 +129,8 @@ def _paired(
 def _case_folder(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
     """Find the cases of a folder inside: one image with one annotation whatever their names, or several by their names.
 
-    A folder without images is none of our business.
+    Several are of one patient, whose folder it is: frames of a sweep, or images of two days. A folder without images is
+    none of our business.
     """
     files = _files(folder)
     series = sorted(path for path in folder.iterdir() if path.is_dir() and _is_series(path))
@@ -144,6 +146,8 @@ def _case_folder(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
         reason = "no annotation is in it: neither a .seg.nrrd file nor a name with mask, label or seg"
         return [], [Unusable(folder.name, reason)]
     cases, left = _paired(images, annotations)
+    if len(cases) > 1:
+        cases = [replace(one, patient=folder.name.casefold()) for one in cases]
     if cases:
         return cases, [Unusable(f"{folder.name}/{one.name}", one.reason) for one in left]
     names = _listed(path.name for path in (*images, *annotations))

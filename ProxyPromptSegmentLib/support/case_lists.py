@@ -20,7 +20,7 @@ def read_case_list(path: Path) -> list[CaseFiles]:
 
     Args:
         path: CSV with a header, or a JSON list of objects, with ``image`` and ``annotation`` (or ``segmentation``,
-            ``mask``, ``label``) and, if wanted, ``patient``; or a JSON list of pairs of paths.
+            ``mask``, ``label``) and, if wanted, ``patient``, a name or number; or a JSON list of pairs of paths.
 
     Raises:
         InputError: If it cannot be read, is empty, or a row lacks a path.
@@ -74,7 +74,8 @@ def _case(path: Path, number: int, row: dict[str, Any]) -> CaseFiles:
             raise InputError(
                 f"row {number} of {path} has no {what}; each needs the keys image and annotation, and may have patient."
             )
-    patient = row.get("patient") or ""
+    value = row.get("patient")
+    patient = "" if value is None else str(value)  # 0 is a patient's number
     return CaseFiles(
-        path.parent / str(image).strip(), path.parent / str(annotation).strip(), str(patient).strip().casefold()
+        path.parent / str(image).strip(), path.parent / str(annotation).strip(), patient.strip().casefold()
     )

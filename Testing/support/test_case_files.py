@@ -123,6 +123,28 @@ def test_a_folder_without_cases_is_refused_with_the_layouts(tmp_path):
         find_cases(tmp_path)
 
 
+def test_several_cases_of_one_folder_are_of_one_patient(tmp_path):
+    names = [
+        f"{who}/{who}_frame{n:02}{ending}"
+        for who in ("pat1", "Pat2")
+        for n in (1, 12)
+        for ending in (".png", "_mask.png")
+    ]
+    touch(tmp_path, *names, "pat3/scan.nrrd", "pat3/gland.seg.nrrd", "one.nrrd", "one.seg.nrrd")
+    cases, left = find_cases(tmp_path)
+    assert not left
+    assert {one.image.name: one.patient for one in cases} == {
+        "one.nrrd": "", "Pat2_frame01.png": "pat2", "Pat2_frame12.png": "pat2", "pat1_frame01.png": "pat1",
+        "pat1_frame12.png": "pat1", "scan.nrrd": "",
+    }  # fmt: skip
+
+
+def test_a_patient_of_a_list_may_be_a_number(tmp_path):
+    rows = [{"image": "c.nrrd", "mask": "d.nrrd", "patient": who} for who in (0, 1, "0", None, "")]
+    (tmp_path / "list.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert [one.patient for one in read_case_list(tmp_path / "list.json")] == ["0", "1", "0", "", ""]
+
+
 def test_a_name_that_says_little_is_preceded_by_its_folder():
     assert CaseFiles(Path("x/patient7/image.nrrd"), Path("m")).name == "patient7/image"
     assert CaseFiles(Path("x/patient7.nrrd"), Path("m")).name == "patient7"
