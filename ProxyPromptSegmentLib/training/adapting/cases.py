@@ -134,12 +134,10 @@ def check_cases(
     left_out += others
     patients = len({case.patient for case in usable})
     if patients < (1 if allow_single else 2):
-        one = (
-            "; cases of one folder, or of one name in the column patient, are of one patient" if len(usable) > 1 else ""
-        )
+        why = "; cases of one folder, or of one name in the column patient, are of one patient"
         raise SupportError(
             f"{patients or 'no'} patient is left, of whom the others' result could be tested: learning needs at least "
-            f"two{one}.{_named(left_out)}",
+            f"two{why if len(usable) > 1 else ''}.{_named(left_out)}",
             Remedy(kind=RemedyKind.ALLOW_SINGLE) if usable else None,
         )
     return CheckedCases(tuple(segment.name for segment in usable[0].segments), tuple(usable), tuple(left_out))

@@ -1,4 +1,7 @@
-"""Dice of cases that were left out, segmented as a user would: other cases as supports, tiles where they are needed.
+"""Dice of cases that were left out, segmented with other cases as supports, in tiles where they are needed.
+
+Unlike a user's segmentation, supports are not registered to the case, and each slice keeps its own result: neither
+neighbours nor a post-processing of the volume change it.
 
 The image encoder is frozen, so that the embeddings of slices and tiles are computed once for all models. Each slice is
 judged alone, because not all slices of a volume are segmented.
@@ -26,11 +29,18 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pairs import MOST_READ, Marked, SupportSet
-from ProxyPromptSegmentLib.training.adapting.sheets import Sheet, Sheets, support_set, supports_of
+from ProxyPromptSegmentLib.training.adapting.sheets import (
+    Sheet,
+    Sheets,
+    spread,
+    support_set,
+    supports_of,
+    with_all_objects,
+)
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 
 Supports = tuple[list[Sheet], SupportSet, PreparedSupport]
-SLICES_IN_TILES = 2  # of a case; each has dozens of tiles
+SLICES_IN_TILES = 2  # of a case, beside those of objects that they do not show; each has dozens of tiles
 TILES_TOGETHER = 8
 
 
@@ -62,7 +72,7 @@ class Scorer:
         self._last: tuple[tuple[Segmenter, tuple[int, ...]], Supports] | None = None
 
     def segmenter(self, model: ProxyPromptModel) -> Segmenter:
-        """Return a segmenter as a user's."""
+        """Return a segmenter that reads supports as a user's does."""
         most = TILES_TOGETHER if self._sheets.in_tiles else 1
         return Segmenter(
             model, self._device, most, across_slices=False, calibration=self._calibration, most_read=MOST_READ
@@ -124,12 +134,16 @@ class Scorer:
         return self._last[1]
 
     def _targets(self, case: int) -> list[Sheet]:
-        """Return the slices that are segmented: all that are learned from, or a few where tiles make them dear."""
+        """Return the slices that are segmented: all that are learned from, or a few where tiles make them dear.
+
+        The few show every object: Dice of an object that no slice shows is 1 or 0, whatever a model has learned.
+        """
         mine = self._sheets.of_case(case)
         if not self._sheets.in_tiles or len(mine) <= SLICES_IN_TILES:
             return mine
         shown = [sheet for sheet in mine if sheet.shown.any()]
-        return [shown[int((n + 0.5) * len(shown) / SLICES_IN_TILES)] for n in range(min(len(shown), SLICES_IN_TILES))]
+        picked = spread(range(len(shown)), SLICES_IN_TILES)
+        return [shown[n] for n in with_all_objects(picked, np.stack([sheet.shown for sheet in shown]))]
 
     def _encoded(self, sheet: Sheet) -> EncodedSlices:
         """Return a sheet's cached embedding."""

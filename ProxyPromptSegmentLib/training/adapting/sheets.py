@@ -122,10 +122,10 @@ def _slices_of(case: UsableCase, number: int, each: int) -> list[Sheet]:
     chosen = slice_numbers(case.case.slices, take_slices(volume.array, case.axis).shape[0])
     if chosen is not None:  # the user chose what shows the object well
         shown = np.array([n for n in shown if n in set(chosen)] or shown)
-    picked = _with_all_objects(_spread(shown.tolist(), each), np.any(masks, axis=(2, 3)))
+    picked = with_all_objects(spread(shown.tolist(), each), np.any(masks, axis=(2, 3)))
     if chosen is None and is_complete(shown):
         empty = [n for n in range(len(images)) if n not in set(shown.tolist())]
-        picked += _spread(empty, max(1, round(EMPTY_SHARE * len(picked))))
+        picked += spread(empty, max(1, round(EMPTY_SHARE * len(picked))))
     low, high = intensity_window(volume.array)
     depths = slice_depths(volume, view.axis)
     return [
@@ -150,7 +150,7 @@ def is_complete(shown: npt.NDArray[np.intp]) -> bool:
     return len(shown) >= LEAST_RUN and int(shown[-1] - shown[0]) == len(shown) - 1
 
 
-def _spread(numbers: Sequence[int], count: int) -> list[int]:
+def spread(numbers: Sequence[int], count: int) -> list[int]:
     """Return at most ``count`` of the numbers, evenly spaced."""
     if len(numbers) <= count:
         return list(numbers)
@@ -191,7 +191,7 @@ def supports_of(sheets: Sheets, cases: Sequence[int]) -> list[Sheet]:
     for case in cases:
         mine = [sheet for sheet in sheets.of_case(case) if sheet.shown.any()]
         shown = np.stack([sheet.shown for sheet in mine])
-        chosen += [mine[n] for n in _with_all_objects(_spread(range(len(mine)), share), shown)]
+        chosen += [mine[n] for n in with_all_objects(spread(range(len(mine)), share), shown)]
     return chosen
 
 
@@ -200,7 +200,7 @@ def support_set(objects: tuple[str, ...], chosen: Sequence[Sheet]) -> SupportSet
     return SupportSet(tuple(sheet.pair() for sheet in chosen), objects)
 
 
-def _with_all_objects(picked: Sequence[int], shown: npt.NDArray[np.bool_]) -> list[int]:
+def with_all_objects(picked: Sequence[int], shown: npt.NDArray[np.bool_]) -> list[int]:
     """Return picked slices, and a middle one of each object that none of them shows; ``shown`` is ``(S, N)``."""
     found = list(picked)
     for number in range(shown.shape[1]):

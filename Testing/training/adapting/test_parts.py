@@ -23,7 +23,7 @@ from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, CaseScore, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentLib.training.adapting.sheets import Sheet, cut_sheets, is_complete, supports_of
+from ProxyPromptSegmentLib.training.adapting.sheets import Sheet, Sheets, cut_sheets, is_complete, supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored, vary
@@ -236,6 +236,20 @@ def test_what_is_too_thin_for_whole_slices_is_learned_and_tested_in_tiles(model)
     finally:
         del model.backbone.encode
     assert len(first.dice) == 1 and abs(first.dice[0] - again.dice[0]) < 0.02 and first.mean_mask[0] > 0
+
+
+def test_where_few_slices_are_tested_they_show_every_object(model):
+    """Dice of an object that is on none of them would be 1 or 0, whatever a model has learned."""
+    shown = [(1, 0), (1, 0), (1, 0), (1, 0), (1, 0), (0, 1)]
+    sheets = []
+    for index, marked in enumerate(shown):
+        masks = np.zeros((2, 32, 32), np.uint8)
+        masks[np.flatnonzero(marked), 8:20, 8:20] = 1
+        sheets.append(Sheet(np.zeros((32, 32), np.float32), masks, (1.0, 1.0), (0.0, 1.0), 0, index))
+    found = Sheets(("vessel", "disc"), tuple(sheets), (), (1,), (0,), (0,))
+    targets = Scorer(found, FeatureStore(model.backbone, sheets, CPU, 1), CPU, None)._targets(0)
+    assert [sheet.index for sheet in targets] == [1, 4, 5]
+    assert np.any([sheet.shown for sheet in targets], axis=0).all()
 
 
 def test_two_objects_in_two_planes_need_no_volume_to_agree():
