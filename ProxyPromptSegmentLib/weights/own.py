@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
-from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry, ModelKind, check_name
+from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, SUFFIXES, ModelEntry, ModelKind, check_name
 from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.publish import read_metadata
 from ProxyPromptSegmentLib.weights.registry import all_entries, find, location
@@ -25,12 +25,17 @@ _LOCK_SECONDS = 30.0
 
 
 def check_free(name: str) -> None:
-    """Reject a name under which a model is on this machine, or that belongs to the program.
+    """Reject a name under which a model is on this machine, that belongs to the program, or that is that of a file.
 
     Raises:
         CheckpointError: If it is taken or not allowed.
     """
     check_name(name)
+    if name.endswith(SUFFIXES):
+        suffix = next(one for one in SUFFIXES if name.endswith(one))
+        raise CheckpointError(
+            f"'{name}' would be read as the name of a file, not of a model; give a name without {suffix}."
+        )
     entry = next((one for one in all_entries() if one.name == name), None)
     if entry is None:
         return

@@ -127,6 +127,8 @@ def test_no_cases_at_all_is_a_wrong_use(clinic, capsys):
 def test_a_taken_name_is_refused_before_anything_is_read(clinic, capsys):
     assert main(["adapt", "--cases", "nowhere", "--out", "small"]) == 7
     assert "never replaced. Choose another --out name" in capsys.readouterr().err
+    assert main(["adapt", "--cases", "nowhere", "--out", "mine.pt"]) == 7
+    assert "give a name without .pt." in capsys.readouterr().err
 
 
 def test_a_report_replaces_neither_an_input_nor_without_consent_another_file(clinic, capsys):

@@ -49,6 +49,15 @@ def test_a_name_in_use_is_refused(home):
     assert not forget(registry.find("sam-compact"))
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_a_name_that_would_be_read_as_that_of_a_file_is_refused(home, suffix):
+    with pytest.raises(CheckpointError, match=f"give a name without {suffix}"):
+        check_free(f"mine{suffix}")
+    with pytest.raises(CheckpointError, match=f"give a name without {suffix}"):
+        register(write(home / "a.safetensors"), f"mine{suffix}")
+    check_free("mine.2")
+
+
 def test_entries_that_are_there_stay_and_a_damaged_list_is_not_replaced(home):
     entry = {"name": "another", "file": "x.safetensors", "fits": "sam-compact"}
     (home / "own.json").write_text(json.dumps({"format": 2, "models": [entry]}), encoding="utf-8")
