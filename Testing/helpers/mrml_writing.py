@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import slicer.util
 
 from mrml_scene import segment_array
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
@@ -12,6 +13,8 @@ from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentW
 SHAPE = (6, 8, 10)
 AFFINE = np.array([[0.0, -2, 0, 3], [2, 0, 0, -4], [0, 0, 5, 5], [0, 0, 0, 1]])
 TURNED = np.array([[1.0, 0, 0, 3], [0, 0.8, -0.6, 1], [0, 0.6, 0.8, 2], [0, 0, 0, 1]])
+STROKE = np.zeros(SHAPE[1:], np.uint8)
+STROKE[2:5, 2:6] = 1
 PROSTATE = "list~SCT^1^Anatomical~SCT^2^Prostate~^^~Anatomic~^^~^^"
 
 
@@ -32,6 +35,21 @@ def write_all(writer, volume, masks, axis="k", indices=None):
     turned = np.stack([view_of(volume, axis).take(mask) for mask in masks], axis=1)
     for index in range(len(turned)) if indices is None else indices:
         writer.write(index, turned[index])
+
+
+def a_run(segmentation, volume, seed, indices=None, **more):
+    """A run into the segments of earlier ones, from Apply to its end."""
+    writer = writer_for(segmentation, volume, reuse=True, **more)
+    write_all(writer, volume, random_masks(seed), **({} if indices is None else {"indices": indices}))
+    writer.sign()
+    return writer
+
+
+def draw(segmentation, segment_id, volume, index, plane):
+    """Change a slice as the Segment Editor does."""
+    mask = segment_array(segmentation, segment_id, volume)
+    mask[index] = plane
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segment_id, volume)
 
 
 def ids_of(segmentation):

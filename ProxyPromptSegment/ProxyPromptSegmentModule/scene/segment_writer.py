@@ -7,13 +7,14 @@ but a run, before this run or during it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.imaging.geometry import AXES, SliceView, axis_number
+from ProxyPromptSegmentLib.imaging.geometry import SliceView, axis_number
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.edit_rules import IntensityMask, rules_of
 from ProxyPromptSegmentModule.scene.new_segments import (
@@ -27,10 +28,11 @@ from ProxyPromptSegmentModule.scene.new_segments import (
 )
 from ProxyPromptSegmentModule.scene.nodes import check_volume, in_scene, name_of
 from ProxyPromptSegmentModule.scene.owners import claim
+from ProxyPromptSegmentModule.scene.run_prints import RunPrints
 from ProxyPromptSegmentModule.scene.segment_layers import Layers
 from ProxyPromptSegmentModule.scene.slice_form import SliceForm
-from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints, print_of
-from ProxyPromptSegmentModule.scene.undo_step import Removed, Step
+from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
+from ProxyPromptSegmentModule.scene.undo_step import Place, Removed, Step
 
 if TYPE_CHECKING:
     import slicer
@@ -141,17 +143,16 @@ class SegmentWriter:
         self._step = Step(self._plane_shape, tuple(created))
         self.kept: dict[str, set[int]] = {}
         self.left: dict[str, set[int]] = {}
-        self._prints = {one: self._expected(one, one in created, replace_changed) for one in self.segment_ids.values()}
+        self._prints = {
+            one: RunPrints(segmentation_node, one, volume_node, view.axis, partial(self._shown, one), replace_changed)
+            for one in self.segment_ids.values()
+        }
 
-    def _expected(self, segment_id: str, is_new: bool, replace_changed: bool) -> SlicePrints:
-        """Return the prints that the slices of a segment have as long as the user does not change them."""
-        layers, axis = self._layers, AXES[self._axis]
-        assert layers is not None
-        found = SlicePrints.read(self._node.GetSegmentation().GetSegment(segment_id))
-        if is_new or (found is not None and found.axis == axis and not replace_changed):
-            return SlicePrints(axis) if found is None else found
-        now = {index: layers.read(segment_id, index) for index in range(self._depth)}
-        return SlicePrints(axis, {index: print_of(plane) for index, plane in now.items() if plane.any()})
+    def _shown(self, segment_id: str) -> dict[int, npt.NDArray[np.bool_]]:
+        """Return the slices of a segment that have voxels."""
+        assert self._layers is not None
+        planes = ((index, self._layers.read(segment_id, index)) for index in range(self._depth))
+        return {index: plane for index, plane in planes if plane.any()}
 
     # --- writing ----------------------------------------------------------------------------------------------
 
@@ -186,14 +187,16 @@ class SegmentWriter:
         if not self.valid or self._step.removed is not None:
             return
         assert self._layers is not None
+        fresh: set[Place] = set()
         try:
             for index, planes in checked:
-                self._replace(index, planes)
+                self._replace(index, planes, fresh)
         finally:
+            self._store(fresh)
             self._layers.announce()
 
-    def _replace(self, index: int, planes: npt.NDArray[np.bool_]) -> None:
-        """Replace a slice and remember its previous content."""
+    def _replace(self, index: int, planes: npt.NDArray[np.bool_], fresh: set[Place]) -> None:
+        """Replace a slice and remember its previous content; what was written is added to ``fresh``."""
         layers, step = self._layers, self._step
         assert layers is not None
         mine = []
@@ -216,29 +219,34 @@ class SegmentWriter:
                 claimed |= plane
             layers.write(segment_id, index, plane)
             step.written.put((segment_id, index), plane)
+            fresh.add((segment_id, index))
         for segment_id in self._rules.overwrite:
             if layers.has(segment_id):
                 self._take(segment_id, index, claimed)
 
     def _is_users(self, segment_id: str, index: int, now: npt.NDArray[np.bool_]) -> bool:
         """Return whether a slice was changed by anything but runs."""
-        if (segment_id, index) in self._step.written.bits:
-            return not np.array_equal(now, self._step.written.get((segment_id, index)))
-        return self._prints[segment_id].is_users(index, now)
+        place, written = (segment_id, index), self._step.written
+        return self._prints[segment_id].is_users(index, now, written.get(place) if place in written.bits else None)
+
+    def _store(self, places: Collection[Place]) -> None:
+        """Store the prints of slices that were just written, so that changes by hand are noticed at any time."""
+        for segment_id, prints in self._prints.items():
+            prints.wrote(self._written_in(segment_id, places))
+
+    def _written_in(self, segment_id: str, places: Collection[Place]) -> dict[int, npt.NDArray[np.bool_]]:
+        """Return those slices that are of a segment, as the run wrote them."""
+        return {index: self._step.written.get((one, index)) for one, index in places if one == segment_id}
 
     def sign(self) -> None:
-        """Store in the segments what the run wrote, so that later changes by hand are noticed, also after a save."""
+        """Store in the segments what the run wrote, and of which volume they are the result."""
         if not self.valid or self._step.removed is not None:
             return
         segmentation = self._node.GetSegmentation()
-        for segment_id, known in self._prints.items():
-            segment = segmentation.GetSegment(segment_id)
-            if segment is None:
-                continue
-            written = self._step.written
-            mine = {index: print_of(written.get((one, index))) for one, index in written.bits if one == segment_id}
-            SlicePrints(known.axis, {**known.prints, **mine}).save(segment)
-            claim(self._node, segment_id, self._volume)
+        for segment_id, prints in self._prints.items():
+            if segmentation.GetSegment(segment_id) is not None:
+                prints.sign(self._written_in(segment_id, self._step.written.bits))
+                claim(self._node, segment_id, self._volume)
 
     def _editable(self, index: int) -> npt.NDArray[np.bool_] | None:
         """Return where a slice may change; None for everywhere."""
@@ -301,7 +309,7 @@ class SegmentWriter:
         for place in list(step.before.bits):
             if not layers.has(place[0]):
                 continue
-            if not np.array_equal(layers.read(*place), step.written.get(place)):
+            if self._is_users(*place, layers.read(*place)):
                 self.left.setdefault(names[place[0]], set()).add(place[1])
                 continue
             step.after.put(place, step.written.get(place))
@@ -313,7 +321,9 @@ class SegmentWriter:
         segmentation = self._node.GetSegmentation()
         there = {one: segmentation.GetSegment(one) for one in step.created if layers.has(one)}
         there = {one: segment for one, segment in there.items() if not self._has_voxels(one)}
-        self._sign_undone()
+        for name, segment_id in self.segment_ids.items():
+            mine = {index for one, index in step.written.bits if one == segment_id}
+            self._prints[segment_id].undone(mine - self.left.get(name, set()))
         for segment_id in there:
             segmentation.RemoveSegment(segment_id)
         step.removed = Removed(there, order)
@@ -323,16 +333,6 @@ class SegmentWriter:
         """Return whether a segment has voxels on any slice."""
         assert self._layers is not None
         return any(self._layers.read(segment_id, index).any() for index in range(self._depth))
-
-    def _sign_undone(self) -> None:
-        """Store in the segments the prints from before the run; of the slices that were left, those of the run."""
-        segmentation = self._node.GetSegmentation()
-        for name, segment_id in self.segment_ids.items():
-            segment = segmentation.GetSegment(segment_id)
-            if segment is not None:
-                known, written = self._prints[segment_id], self._step.written
-                left = {n: print_of(written.get((segment_id, n))) for n in self.left.get(name, ())}
-                SlicePrints(known.axis, {**known.prints, **left}).save(segment)
 
     def redo(self) -> bool:
         """Redo what `undo` has reverted, except on slices that were changed since.
@@ -349,10 +349,14 @@ class SegmentWriter:
             segmentation.AddSegment(segment, segment_id)
         new = [one for one in layers.ids() if one not in step.removed.order]
         segmentation.ReorderSegments([one for one in (*step.removed.order, *new) if layers.has(one)])
-        step.removed = None
+        step.removed, fresh = None, set()
         for place in step.after.bits:
-            if layers.has(place[0]) and np.array_equal(layers.read(*place), step.before.get(place)):
+            if not layers.has(place[0]) or self._prints[place[0]].is_accepted(place[1]):
+                continue
+            if np.array_equal(layers.read(*place), step.before.get(place)):
                 layers.write(*place, step.after.get(place))
+                fresh.add(place)
+        self._store(fresh)
         for place in step.taken.bits:
             if layers.has(place[0]):
                 layers.erase(*place, step.taken.get(place))

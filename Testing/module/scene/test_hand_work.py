@@ -11,7 +11,7 @@ import slicer
 import slicer.util
 
 from mrml_scene import add_segmentation, add_volume, segment_array
-from mrml_writing import AFFINE, SHAPE, ids_of, random_masks, write_all, writer_for
+from mrml_writing import AFFINE, SHAPE, STROKE, a_run, draw, ids_of, random_masks, write_all, writer_for
 from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 from ProxyPromptSegmentModule.scene.slice_prints import OWN, SlicePrints
 
@@ -21,24 +21,6 @@ pytestmark = pytest.mark.usefixtures("scene")
 @pytest.fixture
 def volume(scene):
     return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
-
-
-def draw(node, segment_id, volume, index, plane):
-    """Change a slice as the Segment Editor does."""
-    mask = segment_array(node, segment_id, volume)
-    mask[index] = plane
-    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, segment_id, volume)
-
-
-def a_run(node, volume, seed, indices=None, **more):
-    writer = writer_for(node, volume, reuse=True, **more)
-    write_all(writer, volume, random_masks(seed), **({} if indices is None else {"indices": indices}))
-    writer.sign()
-    return writer
-
-
-STROKE = np.zeros(SHAPE[1:], np.uint8)
-STROKE[2:5, 2:6] = 1
 
 
 def test_a_slice_that_is_changed_between_draft_and_final_is_not_written_again(volume):
