@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.commands.adapt_cases import gather
-from ProxyPromptSegmentLib.commands.checks import check_outputs, device_of
+from ProxyPromptSegmentLib.commands.checks import check_outputs, minutes_of
+from ProxyPromptSegmentLib.commands.common_options import add_device, add_display, add_threads
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import run_task
@@ -79,15 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"model to start from ({DEFAULT_MODEL}), also one that was adapted before",
     )  # fmt: skip
     add(
-        "--minutes", type=_positive, default=AdaptSettings.minutes, metavar="M",
+        "--minutes", type=minutes_of, default=AdaptSettings.minutes, metavar="M",
         help=f"time for everything, the test of each case included ({AdaptSettings.minutes:g})",
     )  # fmt: skip
     add("--steps", type=int, metavar="N", help="steps of each training (default: as many as the time allows)")
     add("--seed", type=int, default=AdaptSettings.seed, metavar="N", help=f"seed ({AdaptSettings.seed})")
-    add(
-        "--threads", type=int, default=AdaptSettings.threads, metavar="N",
-        help=f"processor threads ({AdaptSettings.threads}); an interrupted adaptation resumes with the same number",
-    )  # fmt: skip
+    add_threads(parser, AdaptSettings.threads, "; an interrupted adaptation resumes with the same number")
     add("--keep-anyway", action="store_true", help="keep the result even if it is not better")
     add(
         "--allow-single", action="store_true",
@@ -96,17 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--restart", action="store_true", help="begin again, without what an interrupted adaptation left")
     add("--report", type=Path, metavar="FILE.json", help="write the scores, cases by number, as JSON")
     add("--force", action="store_true", help="replace an earlier report")
-    add("--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="device to compute on (auto)")
+    add_device(parser)
     add("--json", action="store_true", help="print only the scores, as JSON on stdout")
-    add("--quiet", action="store_true", help="print only warnings and errors")
-    add("--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal")
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e5:
-        raise ValueError
-    return value
+    add_display(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -80,6 +80,22 @@ def device_of(text: str) -> str:
     return text
 
 
+def minutes_of(text: str) -> float:
+    """Convert an option's text to a time in minutes, for argparse."""
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError
+    return value
+
+
+def count_of(text: str) -> int:
+    """Convert an option's text to a number of things, for argparse."""
+    value = int(text)
+    if not 0 < value < 10**9:
+        raise ValueError
+    return value
+
+
 def tiles_of(text: str) -> TileChoice:
     """Convert an option's text to a choice of tiles, for argparse."""
     try:
@@ -89,5 +105,6 @@ def tiles_of(text: str) -> TileChoice:
 
 
 threshold_of.__name__ = "threshold (allowed: above 0, below 1)"  # argparse prints the function's name for a wrong value
+minutes_of.__name__, count_of.__name__ = "time (allowed: above 0)", "number (allowed: 1 or more)"
 device_of.__name__ = "device (allowed: auto, cpu, cuda, cuda:N, mps)"
 tiles_of.__name__ = f"tiles (allowed: auto, off, on, or a magnification above 1 and at most {LARGEST_MAGNIFICATION:g})"

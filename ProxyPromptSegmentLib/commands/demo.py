@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from ProxyPromptSegmentLib.commands.checks import device_of
+from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
@@ -50,18 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help=f"a model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )
-    parser.add_argument(
-        "--device",
-        type=device_of,
-        default="auto",
-        metavar="auto|cpu|cuda|mps",
-        help="device to compute on (auto)",
-    )
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="print only the report, as JSON on stdout")
-    parser.add_argument("--quiet", action="store_true", help="print only warnings and errors")
-    parser.add_argument(
-        "--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal"
-    )
+    add_display(parser)
 
 
 def claim_folder(folder: Path) -> None:

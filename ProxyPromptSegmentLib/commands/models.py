@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
+from ProxyPromptSegmentLib.commands.common_options import add_display
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
@@ -62,10 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         if "progress" in shared:
-            sub.add_argument("--quiet", action="store_true", help="print only warnings and errors")
-            sub.add_argument(
-                "--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal"
-            )
+            add_display(sub)
         return sub
 
     listed = action("list", "list all known weights and show which are installed")

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ProxyPromptSegmentLib.commands.checks import device_of, threshold_of, tiles_of
+from ProxyPromptSegmentLib.commands.checks import threshold_of, tiles_of
+from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
@@ -91,13 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     results.add_argument("--preview", type=Path, metavar="FILE.png", help="picture of support and result")
     results.add_argument("--force", action="store_true", help="replace existing results, never an input")
     results.add_argument("--json", action="store_true", help="print only the report, as JSON on stdout")
-    results.add_argument("--quiet", action="store_true", help="print only warnings and errors")
-    results.add_argument(
-        "--progress",
-        action="store_true",
-        default=None,
-        help="show progress even if stderr is not a terminal",
-    )
+    add_display(results)
     engine = parser.add_argument_group("computing")
     engine.add_argument(
         "--threshold", type=threshold_of, default=THRESHOLD, metavar="P",
@@ -138,13 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base", type=Path, metavar="FILE",
         help="official weights that the model's prompt generator was trained on (default: as installed)",
     )  # fmt: skip
-    engine.add_argument(
-        "--device",
-        type=device_of,
-        default="auto",
-        metavar="auto|cpu|cuda|mps",
-        help="device to compute on (auto)",
-    )
+    add_device(engine)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

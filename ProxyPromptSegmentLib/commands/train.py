@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.commands.checks import device_of
+from ProxyPromptSegmentLib.commands.checks import count_of, minutes_of
+from ProxyPromptSegmentLib.commands.common_options import add_device, add_display, add_threads
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
@@ -82,35 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--backbone", metavar="NAME", help="image backbone to train on (default: the recipe's)")
     add("--name", metavar="NAME", help="name of the resulting model (default: the recipe's)")
-    add("--minutes", type=_positive, metavar="M", help="training time (default: the recipe's)")
-    add("--steps", type=_count, metavar="N", help="number of training steps, which count instead of the time")
-    add("--threads", type=int, default=1, metavar="T", help="processor threads (1)")
-    add(
-        "--device",
-        type=device_of,
-        default="auto",
-        metavar="auto|cpu|cuda|mps",
-        help="device to compute on (auto)",
-    )
-    add("--quiet", action="store_true", help="print only warnings and errors")
-    add("--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal")
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise ValueError
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 0 < value < 10**9:
-        raise ValueError
-    return value
-
-
-_positive.__name__, _count.__name__ = "time (allowed: above 0)", "number (allowed: 1 or more)"  # argparse prints them
+    add("--minutes", type=minutes_of, metavar="M", help="training time (default: the recipe's)")
+    add("--steps", type=count_of, metavar="N", help="number of training steps, which count instead of the time")
+    add_threads(parser, 1)
+    add_device(parser)
+    add_display(parser)
 
 
 def recipes_folder() -> Path:

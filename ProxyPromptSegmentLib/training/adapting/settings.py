@@ -69,6 +69,7 @@ class AdaptSettings:
             "minutes": (0 < self.minutes <= MOST_MINUTES, f"above 0 and at most {MOST_MINUTES:g}"),
             "steps": (self.steps is None or 1 <= self.steps <= 1_000_000, "at least 1"),
             "variants": (self.variants is None or 0 <= self.variants <= 64, "0 to 64"),
+            "seed": (0 <= self.seed < 2**31, "0 or more, below 2147483648"),
             "trained": (self.trained in (ALL, PROMPT), f"{ALL} or {PROMPT}"),
             "learning_rate": (0 < self.learning_rate < 1, "above 0 and below 1"),
             "targets": (self.targets >= 2, "at least 2"),

@@ -1,0 +1,33 @@
+"""Options that several subcommands have, each added in one place."""
+
+from __future__ import annotations
+
+import argparse
+
+from ProxyPromptSegmentLib.commands.checks import device_of
+
+
+def add_device(to: argparse._ActionsContainer) -> None:
+    """Add the device to compute on."""
+    to.add_argument(
+        "--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="device to compute on (auto)"
+    )
+
+
+def add_threads(to: argparse._ActionsContainer, default: int, more: str = "") -> None:
+    """Add the number of processor threads.
+
+    Args:
+        to: Where the option is added.
+        default: Its default.
+        more: What the help says beside it.
+    """
+    to.add_argument("--threads", type=int, default=default, metavar="N", help=f"processor threads ({default}){more}")
+
+
+def add_display(to: argparse._ActionsContainer) -> None:
+    """Add what is shown while a command runs."""
+    to.add_argument("--quiet", action="store_true", help="print only warnings and errors")
+    to.add_argument(
+        "--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal"
+    )
