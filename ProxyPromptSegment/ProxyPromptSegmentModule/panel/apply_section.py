@@ -109,8 +109,8 @@ class ApplySection(Section):
     def _show_changed(self, words: str) -> None:
         say(self._ui.changedLabel, words)
         self._ui.replaceChangedBox.setVisible(bool(words))
-        if not words:
-            self._state.replace_changed = False
+        if not (words and self._state.replace_changed):
+            self._state.replace_changed = False  # an answer for another target or output is forgotten
         self._ui.replaceChangedBox.checked = self._state.replace_changed
 
     def _show_words_of_target(self) -> None:

@@ -51,7 +51,6 @@ class PanelState:
         table: The supports of the scene; None until the required packages are installed.
         library: The user's support library; None until then, too.
         catalog: The models; None until then, too.
-        replace_changed: Whether the next run also replaces slices that were changed by hand, as the user was asked.
         selected: Key of the selected support; "" if none is selected.
         missing: Packages that have to be installed, as requirements.
         changed: The state has changed and has to be shown.
@@ -67,7 +66,7 @@ class PanelState:
         self.table: SupportTable | None = None
         self.library: SupportLibrary | None = None
         self.catalog: ModelCatalog | None = None
-        self.replace_changed = False
+        self._replace_in: tuple[object, ...] | None = None
         self._runs: list[Run] = []
         self.selected = ""
         self.missing: list[str] = []
@@ -127,6 +126,24 @@ class PanelState:
         return _("{what} not installed yet. Press Install at the top; it asks before it installs anything.").format(
             what=what
         )
+
+    # --- an answer of the user --------------------------------------------------------------------------------
+
+    @property
+    def replace_changed(self) -> bool:
+        """Whether the next run also replaces slices that were changed by hand: only where the user was asked."""
+        return self._replace_in is not None and self._replace_in == self._place()
+
+    @replace_changed.setter
+    def replace_changed(self, replace: bool) -> None:
+        """Store the answer for the selected target and its output; both have to be the same when it is used."""
+        self._replace_in = self._place() if replace else None
+
+    def _place(self) -> tuple[object, ...] | None:
+        """Return the selected target and output; None without a scene."""
+        if not self.has_scene:
+            return None
+        return (self.parameters.targetVolume, self.parameters.outputSegmentation)
 
     # --- who speaks -------------------------------------------------------------------------------------------
 

@@ -115,6 +115,27 @@ def test_changed_slices_are_replaced_only_by_the_run_that_was_asked_for(finished
     assert not finished.ui.replaceChangedBox.checked
 
 
+def test_an_answer_about_changed_slices_is_only_for_the_target_and_output_that_it_was_given_for(finished):
+    third, _ = add_case("third", objects=())
+    ui, first = finished.ui, finished.result
+    ui.targetSelector.setCurrentNode(third)
+    ui.applyButton.click()
+    second = finish(finished.host.logic.runs[-1], third)
+    erase(finished, 4, second, third)
+    erase(finished, 4)
+    ui.replaceChangedBox.click()
+    assert finished.state.replace_changed
+    ui.targetSelector.setCurrentNode(finished.new_case)
+    assert text_of(ui.changedLabel) and not ui.replaceChangedBox.checked
+    ui.targetSelector.setCurrentNode(third)
+    assert text_of(ui.changedLabel) and not ui.replaceChangedBox.checked
+    ui.replaceChangedBox.click()
+    ui.outputSelector.setCurrentNode(first)
+    ui.outputSelector.setCurrentNode(second)
+    ui.applyButton.click()
+    assert not finished.host.logic.runs[-1].request.output.replace_changed
+
+
 def test_the_views_stand_on_the_largest_section_after_a_run(finished):
     import slicer
 
