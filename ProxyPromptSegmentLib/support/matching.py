@@ -262,7 +262,7 @@ def tilt_notes(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: Ax
         f"The slices of the target {target.name} are tilted by {tilt:.0f} degrees against those of the support {name}."
     )
     if tilt > MOST_TILT:
-        text += ". It cannot be known which way up they resemble it; check the result closely."
+        text += " It cannot be known which way up they resemble it; check the result closely."
     else:
         text += (
             " They are turned as in the support, but the organ may look different in them; check the result closely."

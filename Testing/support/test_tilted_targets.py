@@ -103,3 +103,4 @@ def test_a_notable_tilt_is_said(cases, degrees, said):
     target = replace(support.volume, name="target")  # exactly parallel without the tilt
     notes = " ".join(str(note) for note in plan([support], turned(target, degrees, 0)).notes)
     assert said in notes if said else "tilted" not in notes
+    assert ".." not in notes
