@@ -17,6 +17,8 @@ from ProxyPromptSegmentLib.support.case_files import CaseFiles, Unusable
 from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
 from ProxyPromptSegmentLib.support.pairs import select_segments
 
+MOST_NAMED = 6  # cases with the same objects, in one sentence
+
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedCase:
@@ -122,7 +124,7 @@ def check_cases(
     left_out += twins
     if not some:
         raise SupportError(f"no case can be learned from.{_named(left_out)}")
-    names = list(objects) if objects else shared_objects([one.case.segmentation for one in some])[0]
+    names = list(objects) if objects else _shared(some, left_out)
     chosen: list[tuple[AnnotatedCase, tuple[Segment, ...]]] = []
     having: dict[str, list[str]] = {name: [] for name in names}
     for one in some:
@@ -160,6 +162,32 @@ def _without_twins(cases: Sequence[AnnotatedCase]) -> tuple[list[AnnotatedCase],
 def _image_digest(case: SupportCase) -> str:
     array = np.ascontiguousarray(case.volume.array)
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def _shared(cases: Sequence[AnnotatedCase], left_out: Sequence[Unusable]) -> list[str]:
+    """Return the names of the objects that every case has.
+
+    Raises:
+        SupportError: If there is none; it names the cases, those that differ from most first.
+    """
+    try:
+        return shared_objects([one.case.segmentation for one in cases])[0]
+    except SupportError:
+        having: dict[str, list[str]] = {}
+        for one in cases:
+            marked = [f"'{segment.name}'" for segment in one.case.segmentation.segments if segment.mask.any()]
+            having.setdefault(", ".join(marked) or "nothing", []).append(one.name)
+        rarest = sorted(having.items(), key=lambda item: len(item[1]))
+        said = "; ".join(f"{what}: {_some(names)}" for what, names in rarest[:MOST_NAMED])
+        raise SupportError(
+            f"no object is annotated in every case ({said}). Give the object the same name in all of them, leave those "
+            f"without it out, or name the object that is to be learned.{_named(left_out)}"
+        ) from None
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _segments(

@@ -64,6 +64,21 @@ def test_a_missing_object_is_named_and_one_in_a_single_case_is_refused(tmp_path)
         checked(tmp_path, ["cyst"])
 
 
+def test_without_a_name_the_cases_are_named_that_have_other_objects_or_none(tmp_path):
+    write_cases(tmp_path, 8)
+    write_case(tmp_path, "other", 20, ("stone",))
+    with pytest.raises(SupportError, match="no object is annotated in every case") as caught:
+        checked(tmp_path)
+    assert "('stone': other; 'gland': patient0, patient1, patient2, patient3, patient4, patient5 and 2 more)" in str(
+        caught.value
+    )
+    _, segmentation = picture(0)
+    empty = [Segment("gland", np.zeros_like(segmentation.segments[0].mask))]
+    write_segmentation(tmp_path / "other.seg.nrrd", Segmentation(empty, segmentation.geometry))
+    with pytest.raises(SupportError, match="nothing: other; 'gland': patient0"):
+        checked(tmp_path)
+
+
 def test_the_same_image_under_two_names_is_named(tmp_path):
     write_cases(tmp_path, 3)
     shutil.copy(tmp_path / "patient0.nrrd", tmp_path / "another.nrrd")
