@@ -157,7 +157,8 @@ def _end(args: argparse.Namespace, console: Console, result: AdaptResult) -> int
         assert verdict is not None
         console.status(
             f"not better: mean Dice {verdict.before:.3f} before, {verdict.after:.3f} after ({LEAST_GAIN:g} more is "
-            f"needed). Nothing was kept; the same command with --keep-anyway keeps it (exit code {EXIT_NOTHING_FOUND})."
+            f"needed). Nothing was kept; the same command with --keep-anyway trains once more, on all cases, and keeps "
+            f"that (exit code {EXIT_NOTHING_FOUND})."
         )
         return EXIT_NOTHING_FOUND
     if result.verdict is not None and result.verdict.mean_mask > result.verdict.after:

@@ -150,7 +150,8 @@ class _Run:
         verdict = judge(self._scores(), self.settings.shares)
         single = not self.folds
         if not (keep_anyway or single or (verdict and verdict.better)):
-            return self._ended(verdict)  # the state stays, so that it can still be kept without training again
+            self.state.remove_training()
+            return self._ended(verdict)  # the rest stays: to keep it still, only the last training is needed
         share = verdict.share if verdict else SINGLE_SHARE
         last = self._train(len(self.folds), range(len(self.checked.cases)), "training on all cases")
         if last is None:

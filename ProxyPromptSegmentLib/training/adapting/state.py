@@ -159,6 +159,10 @@ class AdaptState:
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return None  # begun again from its first step, which gives the same
 
+    def remove_training(self) -> None:
+        """Remove the tensors of a training, which are large; what was found stays."""
+        (self.folder / TENSORS).unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove the state."""
         remove_state(self.folder)

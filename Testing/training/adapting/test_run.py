@@ -144,6 +144,7 @@ def test_a_result_that_is_not_better_is_not_kept_and_can_be_kept_without_testing
     refused = adapt(cases, "mine", QUICK, "cpu")
     assert not refused.kept and refused.verdict is not None and not refused.verdict.better
     assert "mine" not in [entry.name for entry in registry.all_entries()]
+    assert files_of(clinic / "cache" / "adapting") == ["mine/.lock", "mine/state.json"]  # no tensors
     events = []
     kept = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True, report=events.append)
     assert kept.kept and kept.sha256 == uninterrupted["result"].sha256
