@@ -26,6 +26,8 @@ class RemedyKind(Enum):
     """Choose frames that exist."""
     CHOOSE_NAME = "choose name"
     """Give the result another name, or remove what has it."""
+    CHOOSE_FREE_NAME = "choose free name"
+    """Give a model another name than that of one that is there."""
     CHOOSE_MODEL = "choose model"
     """Name a model that can segment."""
     CHOOSE_TILES = "choose tiles"

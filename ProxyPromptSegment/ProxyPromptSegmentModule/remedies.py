@@ -20,6 +20,7 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.CHOOSE_FOLDER: _("Choose another folder."),
         RemedyKind.CHOOSE_FRAMES: _("Choose other items of the sequence."),
         RemedyKind.CHOOSE_MODEL: _("Choose another model under “Model”."),
+        RemedyKind.CHOOSE_FREE_NAME: _("Give the model another name."),
         RemedyKind.CHOOSE_NAME: _("Give the result another name."),
         RemedyKind.CHOOSE_TILES: _("Choose otherwise under “Tiles”."),
         RemedyKind.CHOOSE_SUPPORT: _(

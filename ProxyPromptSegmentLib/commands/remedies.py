@@ -17,6 +17,7 @@ SENTENCES = {
     RemedyKind.CHOOSE_FOLDER: "Choose another --out folder.",
     RemedyKind.CHOOSE_FRAMES: "Choose other --frames.",
     RemedyKind.CHOOSE_MODEL: "Choose a model or generator of `proxyprompt models list`.",
+    RemedyKind.CHOOSE_FREE_NAME: "Choose another name: --out of `proxyprompt adapt`, --as of `models import`.",
     RemedyKind.CHOOSE_NAME: "Choose another --out name, or --restart to begin again where a state is in the way.",
     RemedyKind.CHOOSE_TILES: "Choose --tiles off for whole slices, or another magnification such as --tiles 2.",
     RemedyKind.CHOOSE_SUPPORT: (

@@ -43,7 +43,8 @@ def check_free(name: str) -> None:
     if entry.origin == "shipped" or elsewhere or location(entry).is_file():
         whose = "of the program" if entry.origin == "shipped" else "of your own"
         raise CheckpointError(
-            f"'{name}' is the name of a model {whose}, which is never replaced", Remedy(kind=RemedyKind.CHOOSE_NAME)
+            f"'{name}' is the name of a model {whose}, which is never replaced",
+            Remedy(kind=RemedyKind.CHOOSE_FREE_NAME),
         )
 
 

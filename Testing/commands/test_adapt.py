@@ -54,13 +54,17 @@ def test_from_cases_to_a_segmentation_by_name_and_a_file_for_another_machine(cli
     assert main(["models", "import", str(file)]) == 0
     assert main(["models", "import", str(file), "--as", "other"]) == 0
     assert registry.find("mine").calibration == registry.find("other").calibration != {}
+    capsys.readouterr()
+    assert main(["models", "import", str(file), "--as", "other"]) == 7
+    assert "--as of `models import`" in (said := capsys.readouterr().err) and "--restart" not in said
     assert main(["models", "import", str(file)]) == 0  # known by its hash now
     assert main(["models", "verify", "mine", "other"]) == 0
 
 
 def test_a_result_that_is_not_better_is_not_kept(clinic, capsys):
     assert adapt(clinic) == 9
-    assert "not better: mean Dice" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not better: mean Dice" in said and "--keep-anyway trains once more, on all cases, and keeps" in said
     with pytest.raises(Exception, match="no model 'mine'"):
         registry.find("mine")
 
@@ -128,7 +132,7 @@ def test_no_cases_at_all_is_a_wrong_use(clinic, capsys):
 
 def test_a_taken_name_is_refused_before_anything_is_read(clinic, capsys):
     assert main(["adapt", "--cases", "nowhere", "--out", "small"]) == 7
-    assert "never replaced. Choose another --out name" in capsys.readouterr().err
+    assert "never replaced. Choose another name: --out of `proxyprompt adapt`" in capsys.readouterr().err
     assert main(["adapt", "--cases", "nowhere", "--out", "mine.pt"]) == 7
     assert "give a name without .pt." in capsys.readouterr().err
 
