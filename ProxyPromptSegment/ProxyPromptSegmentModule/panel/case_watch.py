@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import slicer
 
 from ProxyPromptSegmentModule.panel.state import PanelState
-from ProxyPromptSegmentModule.scene.nodes import nodes_of
-from ProxyPromptSegmentModule.scene.owners import results_of
+from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
+from ProxyPromptSegmentModule.scene.owners import has_results, results_of
+from ProxyPromptSegmentModule.scene.pairing import same_patient
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own, volume_on_screen
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class CaseWatch:
     """An observer of the image in the slice views, until `stop`.
 
-    Only targets, supports and images with results count as cases: another image of the patient in the views, such as a
-    second contrast, changes nothing.
+    Targets, supports and images with results are cases. Another image of the patient in the views, such as a second
+    contrast of the same study or grid, changes nothing; any other image is a case as well.
     """
 
     def __init__(self, state: PanelState) -> None:
@@ -28,6 +29,7 @@ class CaseWatch:
         self._tags: list[tuple[vtk.vtkObject, int]] = []
         self._seen: set[str] = set()
         self._last: tuple[object, ...] = ()
+        self._case: slicer.vtkMRMLVolumeNode | None = None
 
     def look_again(self) -> None:
         """Observe views that were added, and follow cases that became supports or results."""
@@ -48,12 +50,20 @@ class CaseWatch:
         is_case = (
             shown is self._state.parameters.targetVolume
             or any(shown.GetID() == one for one, _annotation in pairs)
-            or bool(results_of(slicer.mrmlScene, shown))
+            or has_results(slicer.mrmlScene, shown)
+            or not self._is_of_case(shown)
         )
         now = (shown, pairs, tuple(results_of(slicer.mrmlScene, shown)))
-        if is_case and now != self._last:
-            show_only_own(slicer.mrmlScene, shown, rows)
+        if is_case:
+            self._case = shown
+            if now != self._last:
+                show_only_own(slicer.mrmlScene, shown, rows)
         self._last = now
+
+    def _is_of_case(self, shown: slicer.vtkMRMLVolumeNode) -> bool:
+        """Return whether an image belongs to the case on screen: the last in the views, or the target."""
+        case = self._case if in_scene(self._case) else self._state.parameters.targetVolume
+        return case is None or same_patient(shown, case)
 
     def _on_view(self, caller: vtk.vtkObject, event: str) -> None:
         if self._last and self._last[0] is not volume_on_screen(slicer.mrmlScene):
@@ -63,4 +73,4 @@ class CaseWatch:
         """Stop observing."""
         for node, tag in self._tags:
             node.RemoveObserver(tag)
-        self._tags, self._seen, self._last = [], set(), ()
+        self._tags, self._seen, self._last, self._case = [], set(), (), None

@@ -19,6 +19,9 @@ ROLE = "ProxyPrompt.target."
 TARGET_TAG = "ProxyPromptSegment.Target"
 """Tag of a segment: the key of its volume."""
 
+FILM = "ProxyPrompt.sequence"
+"""Reference role of a segmentation that shows the results of a sequence, to the volume that shows its images."""
+
 
 def claim(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode) -> None:
     """Store that a segment is a result of a volume."""
@@ -41,29 +44,60 @@ def volume_of_segment(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: 
     """Return the volume that a segment is a result of; None for other segments and removed volumes."""
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
     key = tag_of(segment, TARGET_TAG) if segment is not None else ""
-    found: slicer.vtkMRMLVolumeNode | None = segmentation.GetNodeReference(ROLE + key) if key else None
-    return found
+    return _referred(segmentation, ROLE + key)
 
 
 def is_result(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> bool:
-    """Return whether a segment is a result, also of a volume that was removed."""
+    """Return whether a segment is a result, also of a volume that was removed.
+
+    The tag alone says nothing: it is also in files and in copies of the segment in other segmentations.
+    """
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
-    return segment is not None and bool(tag_of(segment, TARGET_TAG))
+    return segment is not None and tag_of(segment, TARGET_TAG) in _keys(segmentation)
 
 
 def is_ours(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
     """Return whether a segmentation was made for results, or holds nothing else."""
     ids = list(segmentation.GetSegmentation().GetSegmentIDs())
-    return bool(segmentation.GetAttribute(MADE_FOR)) or (bool(ids) and all(is_result(segmentation, one) for one in ids))
+    made = bool(segmentation.GetAttribute(MADE_FOR)) or is_film(segmentation)
+    return made or (bool(ids) and all(is_result(segmentation, one) for one in ids))
+
+
+def claim_film(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> None:
+    """Store that a segmentation shows the results of the sequence that a volume shows."""
+    segmentation.SetNodeReferenceID(FILM, volume.GetID())
+
+
+def is_film(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Return whether a segmentation shows results of a sequence, also of one that was removed."""
+    return FILM in _roles(segmentation)
+
+
+def film_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLVolumeNode | None:
+    """Return the volume that shows the sequence whose results a segmentation shows; None for others."""
+    return _referred(segmentation, FILM)
+
+
+def claim_earlier(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
+    """Claim the segments that an earlier version of the module made, for the image that the segmentation refers to.
+
+    They have no prints, so that no run writes them again. That version named its volume by an id in an attribute, which
+    can be another patient's after an import; it is not looked up.
+    """
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    volume = segmentation.GetNodeReference(role)
+    if not segmentation.GetAttribute(MADE_FOR) or volume is None:
+        return
+    inside = segmentation.GetSegmentation()
+    for segment_id in inside.GetSegmentIDs():
+        segment = inside.GetSegment(segment_id)
+        if tag_of(segment, OBJECT_TAG) and not tag_of(segment, TARGET_TAG):
+            claim(segmentation, segment_id, volume)
 
 
 def volumes_of(segmentation: slicer.vtkMRMLSegmentationNode) -> list[slicer.vtkMRMLVolumeNode]:
-    """Return the volumes that a segmentation has, or was made for, results of."""
+    """Return the volumes that a segmentation has, or had, results of."""
     found = [segmentation.GetNodeReference(ROLE + key) for key in _keys(segmentation)]
-    made_for = segmentation.GetAttribute(MADE_FOR)
-    scene = segmentation.GetScene()
-    if made_for and scene is not None:  # also of a scene of an earlier version
-        found.append(scene.GetNodeByID(made_for))
     order = {node: place for place, node in enumerate(_in_order(segmentation))}
     different = dict.fromkeys(node for node in found if node is not None)
     return sorted(different, key=lambda node: order.get(node, len(order)))
@@ -93,7 +127,25 @@ def results_of(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> 
     return [node for node in nodes_of(scene, slicer.vtkMRMLSegmentationNode) if result_segments(node, volume)]
 
 
+def has_results(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> bool:
+    """Return whether there are results of a volume, or of the sequence that it shows."""
+    return bool(results_of(scene, volume)) or any(
+        film_of(node) is volume for node in nodes_of(scene, slicer.vtkMRMLSegmentationNode)
+    )
+
+
 def _keys(segmentation: slicer.vtkMRMLSegmentationNode) -> list[str]:
+    return [role.removeprefix(ROLE) for role in _roles(segmentation) if role.startswith(ROLE)]
+
+
+def _referred(segmentation: slicer.vtkMRMLSegmentationNode, role: str) -> slicer.vtkMRMLVolumeNode | None:
+    """Return the volume of a role; asking MRML for one that is not there would create it."""
+    found: slicer.vtkMRMLVolumeNode | None = None
+    if role in _roles(segmentation):
+        found = segmentation.GetNodeReference(role)
+    return found
+
+
+def _roles(segmentation: slicer.vtkMRMLSegmentationNode) -> list[str]:
     count = segmentation.GetNumberOfNodeReferenceRoles()
-    roles = [segmentation.GetNthNodeReferenceRole(number) for number in range(count)]
-    return [role.removeprefix(ROLE) for role in roles if role.startswith(ROLE)]
+    return [segmentation.GetNthNodeReferenceRole(number) for number in range(count)]

@@ -43,7 +43,7 @@ def image_for(segmentation: slicer.vtkMRMLSegmentationNode | None) -> slicer.vtk
     if known is not None or segmentation is None:
         return known
     scored = [
-        (2 * _named_alike(one, segmentation) + same_grid(one, segmentation) + bool(_same_study(one, segmentation)), one)
+        (2 * _named_alike(one, segmentation) + same_grid(one, segmentation) + bool(same_study(one, segmentation)), one)
         for one in images(segmentation.GetScene())
         if not _numbered_otherwise(one, segmentation)
     ]
@@ -69,7 +69,7 @@ def doubts_about(volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.vtkMRMLS
             found.append(_("Its name is like that of ‘{other}’.").format(other=named[0]))
         elif _numbered_otherwise(volume, segmentation):
             found.append(_("‘{annotation}’ and ‘{image}’ are named as different cases.").format(**names))
-    if _same_study(volume, segmentation) is False:
+    if same_study(volume, segmentation) is False:
         study = True
         found.append(_("The subject hierarchy has them in different studies."))
     if not grid:
@@ -115,6 +115,18 @@ def same_grid(volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.vtkMRMLSegm
     )
 
 
+def same_patient(volume: slicer.vtkMRMLVolumeNode, other: slicer.vtkMRMLVolumeNode) -> bool:
+    """Return whether two images are of one study or, where the hierarchy says nothing, have the same grid."""
+    study = same_study(volume, other)
+    if study is not None:
+        return study
+    matrix = lattices.matrix_between(volume.GetParentTransformNode(), other.GetParentTransformNode())
+    if matrix is None or volume.GetImageData() is None or other.GetImageData() is None:
+        return False
+    one, two = matrix @ lattices.ijk_to_ras(volume), lattices.ijk_to_ras(other)
+    return lattices.size_kji(volume) == lattices.size_kji(other) and bool(np.allclose(one, two, atol=1e-3))
+
+
 def _is_inside(found: LatticeMap, grid: lattices.Matrix, extent: Sequence[int], matrix: lattices.Matrix) -> bool:
     """Return whether an extent lies inside of a volume; one that reaches beyond was drawn on another image."""
     places = lattices.corners(extent) @ (np.linalg.inv(matrix) @ grid)[:3].T
@@ -143,14 +155,14 @@ def _numbered_otherwise(volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.v
     return bool(one - two) and bool(two - one)
 
 
-def _same_study(volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.vtkMRMLSegmentationNode) -> bool | None:
+def same_study(volume: slicer.vtkMRMLVolumeNode, other: slicer.vtkMRMLNode) -> bool | None:
     """Return whether both lie in the same study or patient of the subject hierarchy; None if one is in none."""
     scene = volume.GetScene()
     if scene is None or scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None:
         return None
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     top, parents = hierarchy.GetSceneItemID(), []
-    for node in (volume, segmentation):
+    for node in (volume, other):
         item = hierarchy.GetItemByDataNode(node)
         parent = hierarchy.GetItemParent(item) if item else 0
         if not parent or parent == top:

@@ -11,7 +11,7 @@ import vtk
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.facts import table_of_all
 from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
-from ProxyPromptSegmentModule.scene.owners import volumes_of
+from ProxyPromptSegmentModule.scene.owners import claim_earlier, volumes_of
 
 if TYPE_CHECKING:
     MakeTimer = Callable[[Callable[[], None]], "Timer | None"]
@@ -53,10 +53,10 @@ class ResultWatch:
         for which, called in (
             (event.NodeAddedEvent, self._on_nodes),
             (event.NodeRemovedEvent, self._on_nodes),
-            (event.EndImportEvent, self._on_nodes),
+            (event.EndImportEvent, self._on_import),
         ):
             self._tags.append((scene, scene.AddObserver(which, called)))
-        self._watch_all()
+        self._on_import()
 
     def observe(self, told: Callable[[], None]) -> None:
         """Call a function after results have changed and their tables were rewritten."""
@@ -122,7 +122,12 @@ class ResultWatch:
                 )
             ]
 
-    def _on_nodes(self, caller: vtk.vtkObject, event: str) -> None:
+    def _on_import(self, caller: vtk.vtkObject | None = None, event: str = "") -> None:
+        self._on_nodes(caller, event)
+        for node in nodes_of(self._scene, slicer.vtkMRMLSegmentationNode):  # only now references are those of the scene
+            claim_earlier(node)
+
+    def _on_nodes(self, caller: vtk.vtkObject | None, event: str) -> None:
         for identifier in [one for one in self._watched if self._scene.GetNodeByID(one) is None]:
             for node, tag in self._watched.pop(identifier):
                 node.RemoveObserver(tag)

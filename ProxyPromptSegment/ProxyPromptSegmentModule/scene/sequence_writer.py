@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.new_segments import SegmentNames, make_segment, place_in_hierarchy
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, in_scene, name_of
+from ProxyPromptSegmentModule.scene.owners import claim_film
 from ProxyPromptSegmentModule.scene.terminology import Terminology
 from ProxyPromptSegmentModule.translation import _
 
@@ -119,6 +120,7 @@ class SegmentationSequenceWriter:
         if shown is not None:
             proxy.SetAndObserveTransformNodeID(shown.GetTransformNodeID())
             proxy.SetNodeReferenceID(proxy.GetReferenceImageGeometryReferenceRole(), shown.GetID())
+            claim_film(proxy, shown)
             place_in_hierarchy(proxy, shown)
         return proxy
 

@@ -13,7 +13,7 @@ import vtk
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
 from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
-from ProxyPromptSegmentModule.scene.owners import is_result, volume_of_segment
+from ProxyPromptSegmentModule.scene.owners import film_of, is_film, is_result, volume_of_segment
 
 Vector = npt.NDArray[np.float64]
 """A position or a direction, RAS in mm, ``(3,)``."""
@@ -240,6 +240,8 @@ def _is_foreign(
     node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode, pairs: set[str | None]
 ) -> bool:
     """Return whether a segment is a result or a support of another volume only."""
+    if is_film(node):
+        return film_of(node) is not volume
     if is_result(node, segment_id):
         return volume_of_segment(node, segment_id) is not volume
     return bool(pairs) and volume.GetID() not in pairs

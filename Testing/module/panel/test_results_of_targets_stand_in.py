@@ -174,6 +174,18 @@ def test_the_case_in_the_views_decides_what_is_shown_and_another_contrast_change
     assert not shown(finished.result) and shown(finished.annotation)
 
 
+def test_an_image_that_was_just_loaded_and_is_of_no_case_shows_no_results(finished):
+    import slicer
+
+    shown = lambda node: bool(node.GetDisplayNode().GetVisibility())  # noqa: E731
+    newcomer, _ = add_case("newcomer", objects=(), size=30)
+    view = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    view.SetBackgroundVolumeID(newcomer.GetID())
+    assert not shown(finished.result) and not shown(finished.annotation)
+    view.SetBackgroundVolumeID(finished.new_case.GetID())
+    assert shown(finished.result) and not shown(finished.annotation)
+
+
 def test_a_contour_that_the_user_has_hidden_stays_hidden(finished):
     import slicer
 
