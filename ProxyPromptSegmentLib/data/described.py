@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,8 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object, read_value
 
 FILE = "dataset.json"
+FOREIGN = frozenset(("channel_names", "file_ending", "modality", "numTest", "numTraining", "tensorImageSize"))
+"""Keys by which the files of nnU-Net and of the Medical Segmentation Decathlon are recognised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +90,16 @@ class Description:
 
 
 def described_names(root: Path) -> list[str]:
-    """Return the names of the data sets that a folder describes.
+    """Return the names of the data sets that a folder describes, also of those whose description is unusable.
 
-    Raises:
-        InputError: If a description cannot be read, or two have the same name.
+    Files of this name that other programs wrote, such as those of nnU-Net, are no descriptions.
     """
     return sorted(_descriptions(Path(root)))
+
+
+def foreign_files(root: Path) -> list[Path]:
+    """Return the files in a folder that have the name of a description, and are of another program."""
+    return [file for file in _files(Path(root)) if _is_foreign_file(file)]
 
 
 def load_described(root: Path, name: str) -> Split:
@@ -104,9 +110,12 @@ def load_described(root: Path, name: str) -> Split:
         name: Name of the set, see `described_names`.
 
     Raises:
-        InputError: If a file is missing or unusable, or the description contradicts the files.
+        InputError: If the description or a file is missing or unusable, or it contradicts the files.
     """
-    folder, said = _descriptions(Path(root))[name]
+    described = _descriptions(Path(root))[name]
+    if isinstance(described, InputError):
+        raise described
+    folder, said = described
     pairs = _pairs(folder, said)
     patients = {pair.patient for pair in pairs}
     for part in ("validation", "test"):
@@ -143,29 +152,60 @@ def load_described(root: Path, name: str) -> Split:
     return Split(**parts)
 
 
-def _descriptions(root: Path) -> dict[str, tuple[Path, Description]]:
-    """Return the folder and the description of each set by its name."""
-    found: dict[str, tuple[Path, Description]] = {}
-    for file in [root / FILE, *sorted(root.glob(f"*/{FILE}"))]:
-        if not file.is_file():
-            continue
-        said = _described(file)
-        name = said.name or file.resolve().parent.name
+def _descriptions(root: Path) -> dict[str, tuple[Path, Description] | InputError]:
+    """Return the folder and the description of each set by its name; instead the error where it is unusable."""
+    found: dict[str, tuple[Path, Description] | InputError] = {}
+    of_name: dict[str, Path] = {}
+    for file in _files(root):
+        name = file.resolve().parent.name
+        said: Description | InputError
+        try:
+            values = _values(file)
+            if _is_foreign(values):
+                continue
+            own = values.get("name")
+            name = own if isinstance(own, str) and own else name
+            said = _described(file, values)
+        except InputError as error:
+            said = error
         if name in found:
-            raise InputError(
-                f"{file} and {found[name][0] / FILE} describe data sets of the same name '{name}'; rename one."
+            found[name] = InputError(
+                f"{file} and {of_name[name]} describe data sets of the same name '{name}'; rename one."
             )
-        found[name] = (file.parent, said)
+            continue
+        found[name], of_name[name] = said if isinstance(said, InputError) else (file.parent, said), file
     return found
 
 
-def _described(file: Path) -> Description:
+def _files(root: Path) -> list[Path]:
+    return [file for file in (root / FILE, *sorted(root.glob(f"*/{FILE}"))) if file.is_file()]
+
+
+def _is_foreign_file(file: Path) -> bool:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        return _is_foreign(_values(file))
+    except InputError:
+        return False
+
+
+def _is_foreign(values: Any) -> bool:
+    """Return whether the content of a file is that of another program."""
+    if not isinstance(values, dict):
+        return True
+    known = {item.name for item in fields(Description)}
+    return bool(FOREIGN & values.keys()) or bool(values) and not known & values.keys()
+
+
+def _values(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"the description {file} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"the description {file} is not valid JSON: {error}") from error
+
+
+def _described(file: Path, values: Any) -> Description:
     try:
         said = read_object(Description, values)
         for name, wanted in said.objects.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ProxyPromptSegmentLib.data.cases import DATASETS, load_dataset
-from ProxyPromptSegmentLib.data.described import described_names, load_described
+from ProxyPromptSegmentLib.data.described import described_names, foreign_files, load_described
 from ProxyPromptSegmentLib.data.small_sets import load_small_set, small_set_names
 from ProxyPromptSegmentLib.data.splits import PARTS, Split, split
 from ProxyPromptSegmentLib.errors import InputError
@@ -34,7 +34,9 @@ def load_parts(root: Path, name: str) -> Split:
         parts = load_small_set(root, name).parts
         return Split(**{part: parts[part] for part in PARTS})
     there = ", ".join(sorted({*described, *small, *(known for known in DATASETS if (root / known).is_dir())}))
+    foreign = ", ".join(file.relative_to(root).as_posix() for file in foreign_files(root))
+    other = f" Other programs wrote {foreign}, which describes none." if foreign else ""
     raise InputError(
         f"there is no data set '{name}' in {root}; there are: {there or 'none'}. Name one of these, or describe yours "
-        "in a file dataset.json, see Docs/data.md."
+        f"in a file dataset.json, see Docs/data.md.{other}"
     )

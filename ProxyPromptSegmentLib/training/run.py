@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.parts import load_parts
+from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, marked_cases, segment_case
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -32,15 +34,23 @@ NO_MEMORY = (
 )
 
 
-def validator(recipe: Recipe, data: Path, device: str) -> Callable[[ProxyPromptModel], dict[str, float]] | None:
+def validator(
+    recipe: Recipe, data: Path, device: str, read: Callable[[Path, str], Split] | None = None
+) -> Callable[[ProxyPromptModel], dict[str, float]] | None:
     """Return a function that scores a model on the validation cases of every task, with supports from training.
+
+    Args:
+        recipe: The recipe.
+        data: Folder of the data sets.
+        device: Device to compute on.
+        read: Reads a data set by folder and name; by default `load_parts`.
 
     Returns:
         None if no task has cases for validation that its training cases can support.
     """
     sets: dict[str, tuple[list[Case], list[Case]]] = {}
     for task in tasks_of(recipe, data):
-        parts = load_parts(data, task.dataset)
+        parts = (read or load_parts)(data, task.dataset)
         if not parts.validation or not marked_cases(parts.train, parts.validation[0]):
             logger.warning("%s has no cases for validation; it is trained without", task.dataset)
             continue
@@ -97,10 +107,12 @@ def train_recipe(
     processes = processes_of_environment(torch.device(device))
     place = processes.device(torch.device(device))
     with memory_may_end(place, NO_MEMORY.format(device=place)):
-        trainer = Trainer(recipe, data, out, str(place), initial, base, processes)
+        read = functools.cache(load_parts)  # large sets take minutes; training and validation share them
+        trainer = Trainer(recipe, data, out, str(place), initial, base, processes, read)
         if on_start is not None and processes.first:
             on_start(described(trainer), trainer.steps)
-        check = validator(recipe, data, str(place))
+        check = validator(recipe, data, str(place), read)
+        read.cache_clear()
         return trainer.run(cancel, check, on_step=on_step if processes.first else None)
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from ProxyPromptSegmentLib.data.described import described_names
 from ProxyPromptSegmentLib.data.parts import load_parts
+from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.networks.checkpoints import own_tensors, save_checkpoint, save_generator
@@ -98,6 +99,7 @@ class Trainer:
         initial: dict[str, torch.Tensor] | None = None,
         base: Path | None = None,
         processes: Processes | None = None,
+        read: Callable[[Path, str], Split] | None = None,
     ) -> None:
         """Load the data, and the state if there is one.
 
@@ -109,6 +111,7 @@ class Trainer:
             initial: Weights to start from, for ablations and tuning; weights that do not fit stay random.
             base: File of the official weights of the backbone; by default those of the registry.
             processes: This process among those of the training; by default it is alone.
+            read: Reads a data set by folder and name; by default `load_parts`.
 
         Raises:
             UsageError: If the folder contains the state of another recipe, or the recipe contradicts itself.
@@ -129,7 +132,7 @@ class Trainer:
         self.optimizer = new_optimizer(self.model, recipe.optimizer)
         self._scaler = torch.amp.GradScaler(self.device.type) if recipe.computing.precision == "float16" else None
         self.state = TrainState()
-        pools = build_pools(recipe, data, self.model.backbone)
+        pools = build_pools(recipe, data, self.model.backbone, read)
         self.sampler: EpisodeSampler | TargetSampler
         if recipe.episodes.draw == "targets":
             self.sampler = TargetSampler(pools, recipe.seed, recipe.episodes, recipe.zoom)
@@ -334,7 +337,9 @@ class Trainer:
             save_generator(path, self.model, self.base, metadata, half)
 
 
-def build_pools(recipe: Recipe, data: Path, backbone: Backbone) -> list[TaskPool]:
+def build_pools(
+    recipe: Recipe, data: Path, backbone: Backbone, read: Callable[[Path, str], Split] | None = None
+) -> list[TaskPool]:
     """Build the pools of a recipe's tasks, with images as the backbone sees them in use.
 
     Raises:
@@ -342,7 +347,7 @@ def build_pools(recipe: Recipe, data: Path, backbone: Backbone) -> list[TaskPool
     """
     pools = []
     for task in tasks_of(recipe, data):
-        parts = load_parts(data, task.dataset)
+        parts = (read or load_parts)(data, task.dataset)
         cases = [case for part in recipe.parts for case in getattr(parts, part)]
         pools.append(build_pool(task, cases, backbone.image_size, backbone.keeps_aspect))
     return pools

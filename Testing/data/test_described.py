@@ -141,7 +141,7 @@ def test_files_that_contradict_the_description_are_named(photographs, tmp_path):
     folder = photographs / "eyes"
     (folder / FILE).write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"dataset.json is not valid JSON"):
-        described_names(photographs)
+        load_parts(photographs, "eyes")
     describe(folder, objects={"disc": [1, 2]})
     picture(folder, "P5_a", 0)  # the same photograph as P1_a
     with pytest.raises(InputError, match="P1_a.jpg and .*P5_a.jpg are the same image, of the patients P1_a and P5_a"):
@@ -163,7 +163,35 @@ def test_files_that_contradict_the_description_are_named(photographs, tmp_path):
         load_described(photographs, "eyes")
     describe(photographs / "again", name="eyes")
     with pytest.raises(InputError, match="describe data sets of the same name 'eyes'; rename one"):
-        described_names(photographs)
+        load_parts(photographs, "eyes")
+
+
+DECATHLON = {"name": "PROSTATE", "modality": {"0": "T2"}, "labels": {"0": "background"}, "numTraining": 1, "test": []}
+NNUNET = {"channel_names": {"0": "T2"}, "labels": {"background": 0}, "numTraining": 1, "file_ending": ".nii.gz"}
+
+
+def test_files_of_the_same_name_by_other_programs_are_no_descriptions(photographs):
+    for name, said in (("decathlon", DECATHLON), ("nnunet", NNUNET), ("strange", {"version": 3})):
+        describe(photographs / name, **said)
+    (photographs / "eyes" / "nnunet").mkdir()
+    (photographs / "list").mkdir()
+    (photographs / "list" / FILE).write_text("[1]", encoding="utf-8")
+    assert described_names(photographs) == ["eyes"]
+    assert len(load_parts(photographs, "eyes").train) == 3
+    with pytest.raises(InputError, match="no data set 'nnunet' .* Other programs wrote decathlon/dataset.json"):
+        load_parts(photographs, "nnunet")
+
+
+def test_an_unusable_description_is_an_error_for_its_own_set_alone(photographs):
+    describe(photographs / "skin", objects={"mole": []})
+    (photographs / "ears").mkdir()
+    (photographs / "ears" / FILE).write_text("{", encoding="utf-8")
+    describe(photographs / "again", name="skin")
+    assert described_names(photographs) == ["ears", "eyes", "skin"]  # a training on all of them ends with the error
+    assert len(load_parts(photographs, "eyes").train) == 3
+    for name, said in (("ears", "is not valid JSON"), ("skin", "describe data sets of the same name 'skin'")):
+        with pytest.raises(InputError, match=said):
+            load_parts(photographs, name)
 
 
 def test_a_set_that_is_not_there_is_named_with_those_that_are(photographs):

@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.training import run as module
 from ProxyPromptSegmentLib.training.recipe import Recipe, TaskRecipe
+from trainer_cases import recipe as made_recipe
 
 
 def made_case(patient):
@@ -37,6 +38,19 @@ def test_a_data_set_with_few_patients_is_validated_with_as_many_supports_as_it_h
     scores = score(tiny_model())
     assert asked == [supports]
     assert list(scores) == ["made square"]
+
+
+def test_training_and_validation_read_a_data_set_once(monkeypatch, tmp_path, tiny, clock):
+    cases = [made_case(f"patient {n}") for n in range(5)]
+    asked = []
+    parts = Split(train=cases[1:], validation=cases[:1], test=[])
+    monkeypatch.setattr(module, "load_parts", lambda root, name: asked.append(name) or parts)
+    seen, train = [], module.Trainer.run
+    monkeypatch.setattr(
+        module.Trainer, "run", lambda self, *more, **words: seen.append(more) or train(self, *more, **words)
+    )
+    module.train_recipe(made_recipe(steps=1), tmp_path, tmp_path / "out")
+    assert asked == ["made"] and seen[0][1] is not None  # with validation
 
 
 def seen_case(patient, bright_rows):
