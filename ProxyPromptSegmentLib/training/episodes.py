@@ -131,6 +131,11 @@ class EpisodeSampler:
         self.recipe = recipe
         self.zoom = zoom
 
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Largest number of images of an episode, and of objects that it asks for."""
+        return sum(min(pool.task.per_step, len(pool.patients.unique())) for pool in self.pools), 1
+
     def draw(self, step: int) -> Episode:
         """Draw the episode of a step."""
         rng = np.random.default_rng((self.seed, step))

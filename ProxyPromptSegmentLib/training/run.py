@@ -128,8 +128,6 @@ def described(trainer: Trainer) -> str:
 
 
 def estimated(trainer: Trainer) -> MemoryEstimate:
-    """Estimate the memory of a training, by its first episode."""
-    episode = trainer.sampler.draw(0)
-    return estimate(
-        trainer.recipe, trainer.config, episode.masks.shape[1], len(episode.images), trainer.model.lora_rank
-    )
+    """Estimate the memory of a training, by the largest episode that it can draw."""
+    images, objects = trainer.sampler.largest
+    return estimate(trainer.recipe, trainer.config, objects, images, trainer.model.lora_rank)

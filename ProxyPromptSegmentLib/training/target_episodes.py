@@ -1,6 +1,7 @@
 """Episodes as in the paper: targets of one data set, and supports that are other patients of the same set.
 
-Within an epoch every image is a target once, and a support of the others; data sets alternate from step to step.
+Within an epoch every image is a target once, and a support of the others; the steps of all data sets follow in an order
+that is drawn for each epoch, so that a set has as many as its images need.
 Several objects can be asked for at once, as in use.
 
 References:
@@ -51,6 +52,7 @@ class TargetSampler:
             raise UsageError(f"max_supports is {recipe.max_supports}; every target needs a support: make it 1 or more.")
         self.pools, self.seed, self.recipe, self.zoom = list(pools), seed, recipe, zoom
         self._marked = [np.flatnonzero(pool.masks.flatten(1).any(1).numpy()) for pool in pools]
+        self._turns = [math.ceil(len(marked) / recipe.targets) for marked in self._marked]  # of an epoch
         for pool, marked in zip(pools, self._marked, strict=True):
             patients = len(pool.patients[marked].unique())
             if patients < 2:
@@ -63,14 +65,28 @@ class TargetSampler:
     @property
     def per_epoch(self) -> int:
         """Number of episodes of an epoch."""
-        return sum(math.ceil(len(marked) / self.recipe.targets) for marked in self._marked)
+        return sum(self._turns)
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Largest number of images of an episode, targets included, and of objects that it asks for."""
+        recipe, images, objects = self.recipe, 0, 1
+        for which, pool in enumerate(self.pools):
+            most = len(self._marked[which]) - 1  # those of a target's own patient are none
+            if recipe.unrelated > 0:
+                most = max([most, *(len(marked) for n, marked in enumerate(self._marked) if n != which)])
+            images = max(images, min(recipe.targets, len(self._marked[which])) + min(recipe.max_supports, most))
+            total = pool.masks.shape[1]
+            if recipe.objects == "several":
+                objects = max(objects, total + bool(total > 1 and pool.task.unions and pool.task.union_share > 0))
+        return images, objects
 
     def draw(self, number: int) -> Episode:
         """Draw an episode by its number."""
         rng = np.random.default_rng((self.seed, number, 6))
         chance = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        which = number % len(self.pools)
-        pool, turn = self.pools[which], number // len(self.pools)
+        which, turn = self._turn(number)
+        pool = self.pools[which]
         targets = self._targets(which, turn, rng)
         related, source = True, which
         if len(self.pools) > 1 and rng.random() < self.recipe.unrelated:
@@ -104,10 +120,18 @@ class TargetSampler:
             apart=True,
         )
 
+    def _turn(self, number: int) -> tuple[int, int]:
+        """Return the data set of an episode, and how many of its episodes came before."""
+        epoch, place = divmod(number, self.per_epoch)
+        sets = np.repeat(np.arange(len(self.pools)), self._turns)
+        order = np.random.default_rng((self.seed, epoch, 9)).permutation(sets)
+        which = int(order[place])
+        return which, epoch * self._turns[which] + int(np.count_nonzero(order[:place] == which))
+
     def _targets(self, which: int, turn: int, rng: np.random.Generator) -> np.ndarray:
         """Return the targets of a turn: the next of the epoch's order, occasionally replaced by empty slices."""
         pool, marked, most = self.pools[which], self._marked[which], self.recipe.targets
-        turns = math.ceil(len(marked) / most)
+        turns = self._turns[which]
         order = np.random.default_rng((self.seed, which, turn // turns, 8)).permutation(marked)
         chosen = order[turn % turns * most :][:most]
         if len(pool.patients[chosen].unique()) == len(pool.patients[marked].unique()):

@@ -13,7 +13,7 @@ from engine_doubles import EchoModel, tiny_model
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.training import run as module
-from ProxyPromptSegmentLib.training.recipe import Recipe, TaskRecipe
+from ProxyPromptSegmentLib.training.recipe import EpisodeRecipe, Recipe, TaskRecipe
 from trainer_cases import recipe as made_recipe
 
 
@@ -51,6 +51,20 @@ def test_training_and_validation_read_a_data_set_once(monkeypatch, tmp_path, tin
     )
     module.train_recipe(made_recipe(steps=1), tmp_path, tmp_path / "out")
     assert asked == ["made"] and seen[0][1] is not None  # with validation
+
+
+def test_memory_is_estimated_by_the_largest_episode_and_not_by_the_first(monkeypatch, tmp_path, tiny):
+    cases = [made_case(f"patient {n}") for n in range(5)]
+    monkeypatch.setattr(module, "estimate", lambda recipe, config, objects, images, ranks: (objects, images))
+    recipe = replace(made_recipe(), episodes=EpisodeRecipe(draw="targets", max_supports=3))
+    trainer = module.Trainer(
+        recipe, tmp_path, tmp_path / "out", read=lambda *_: Split(train=cases, validation=[], test=[])
+    )
+    assert module.estimated(trainer) == (1, 4)
+    groups = module.Trainer(
+        made_recipe(), tmp_path, tmp_path / "other", read=lambda *_: Split(train=cases, validation=[], test=[])
+    )
+    assert module.estimated(groups) == (1, len(groups.sampler.draw(0).images)) == (1, 3)
 
 
 def seen_case(patient, bright_rows):

@@ -82,13 +82,38 @@ def test_slices_support_each_other_only_across_patients_and_each_patient_comes_f
     assert 8 < sum(empty) < 32
 
 
-def test_data_sets_alternate_and_supports_are_of_the_targets_own():
-    source = sampler(pool("first"), pool("second", brightness=128, patients=4), all_supports=True)
-    assert source.per_epoch == 9
-    for number in range(8):
-        shift = 128 * (number % 2)
-        found = numbers(source.draw(number).images, shift)
-        assert sorted(found) == list(range(5 - number % 2))
+def test_data_sets_have_steps_as_they_have_images_and_supports_are_of_the_targets_own():
+    source = sampler(pool("first", patients=12), pool("second", brightness=128, patients=4), all_supports=True)
+    assert source.per_epoch == 16
+    orders = []
+    for epoch in range(3):
+        targets = []
+        for number in range(16 * epoch, 16 * epoch + 16):
+            images = source.draw(number).images
+            second = float(images[0].amax()) > 0.5
+            found = numbers(images, 128 * second)
+            assert sorted(found) == list(range(4 if second else 12))
+            targets.append((second, found[0]))
+        assert sorted(targets) == [(False, n) for n in range(12)] + [(True, n) for n in range(4)]
+        orders.append([second for second, _ in targets])
+    assert orders[0] != orders[1] != orders[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "images", "objects"),
+    [
+        ({}, 5, 1),
+        ({"objects": "several"}, 5, 4),
+        ({"max_supports": 2, "targets": 2}, 4, 1),
+        ({"max_supports": 9, "unrelated": 0.5}, 8, 1),
+    ],
+)
+def test_no_episode_is_larger_than_the_largest_and_one_is_as_large(changes, images, objects):
+    more = [pool("second", patients=7)] if "unrelated" in changes else []
+    source = sampler(pool(objects=3, unions=True, union_share=0.3), *more, **changes)
+    assert source.largest == (images, objects)
+    sizes = [(len(one.images), one.masks.shape[1]) for one in (source.draw(number) for number in range(150))]
+    assert (max(size[0] for size in sizes), max(size[1] for size in sizes)) == (images, objects)
 
 
 def test_supports_of_another_set_and_emptied_masks_ask_for_nothing():
