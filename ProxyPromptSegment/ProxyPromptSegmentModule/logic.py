@@ -66,6 +66,7 @@ class SegmentationLogic:
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
         self._learned: Run | None = None
+        self._folder = slicer.mrmlScene.GetRootDirectory() or ""
         self._scene_tags: list[tuple[slicer.vtkMRMLScene, int]] = []
         self.results = ResultWatch(slicer.mrmlScene, self._is_written, rest_timer)
         self._listen()
@@ -284,7 +285,7 @@ class SegmentationLogic:
         elif run.undone:
             facts, record = run.before or ("", "")
             restore_facts(node, target, facts)
-            result_nodes.write_record(node, record)
+            result_nodes.write_record(node, record, target)
         else:
             self._store(run, node)
         self.results.update(node)
@@ -294,14 +295,15 @@ class SegmentationLogic:
 
     def _store(self, run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
         """Store facts and record of a run on a volume."""
-        target, record = run.request.target, result_nodes.record_of(node)
+        target = run.request.target
+        record = result_nodes.record_of(node, target)
         if run.before is None:
             run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
         assert run.job is not None  # it has a table
         facts = read_facts(node, target)
         learned = facts.learned(run.job.view.axis, run.segment_ids, run.rows, run.doubts, run.written)
         write_facts(node, target, learned)
-        result_nodes.write_record(node, run.record_text)
+        result_nodes.write_record(node, run.record_text, target)
 
     # --- the scene ----------------------------------------------------------------------------------------------
 
@@ -311,14 +313,24 @@ class SegmentationLogic:
         for event, called in (
             (slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes),
             (slicer.vtkMRMLScene.StartSaveEvent, self._on_scene_saves),
-            ("ModifiedEvent", self._on_scene_saves),  # a bundle sets the root folder before it writes the nodes
+            ("ModifiedEvent", self._on_scene_changes),
         ):
             self._scene_tags.append((scene, scene.AddObserver(event, called)))
 
     def _on_scene_closes(self, caller: vtk.vtkObject, event: str) -> None:
+        self.results.forget()
         self.abandon(_("The scene was closed, so this was stopped."))
 
+    def _on_scene_changes(self, caller: vtk.vtkObject, event: str) -> None:
+        """Act only if the root folder is another, which a bundle sets before it writes the nodes; not for each node."""
+        folder = slicer.mrmlScene.GetRootDirectory() or ""
+        if folder != self._folder:
+            self._folder = folder
+            self._on_scene_saves(caller, event)
+
     def _on_scene_saves(self, caller: vtk.vtkObject, event: str) -> None:
+        if slicer.mrmlScene.IsClosing():
+            return
         for run in self._runs:
             if not run.ended and run.destination.valid:
                 run.destination.sign()

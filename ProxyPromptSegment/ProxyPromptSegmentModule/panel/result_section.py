@@ -153,8 +153,11 @@ class ResultSection(Section):
 
     def _nodes(self) -> tuple[slicer.vtkMRMLTableNode | None, slicer.vtkMRMLTextNode | None]:
         """Return table and run record of the result; None for a missing one."""
-        node = self._state.segmentation
-        return (None, None) if node is None else (result_nodes.table_of(node), result_nodes.record_of(node))
+        node, target, run = self._state.segmentation, self._state.parameters.targetVolume, self._state.result
+        if node is None:
+            return None, None
+        film = run is not None and run.request.browser is not None
+        return result_nodes.table_of(node), result_nodes.record_of(node, None if film else target)
 
     # --- what the user does -----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from ProxyPromptSegmentModule.scene.nodes import N, add_node, nodes_of
+from ProxyPromptSegmentModule.scene.owners import key_of, volumes_of
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 OF = "ProxyPrompt.resultOf"
 """Reference role of our table and record nodes to the segmentation that they describe."""
+
+KEY = "ProxyPrompt.target"
+"""Attribute of a record node: the key of the volume whose results it describes, see `owners`."""
 
 
 def write(segmentation: slicer.vtkMRMLSegmentationNode, results: Table, record: str) -> None:
@@ -26,18 +30,31 @@ def write(segmentation: slicer.vtkMRMLSegmentationNode, results: Table, record: 
 
 def table_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTableNode | None:
     """Return the table node of a segmentation, or None."""
-    return _find(slicer.vtkMRMLTableNode, segmentation)
+    return next(iter(_all(slicer.vtkMRMLTableNode, segmentation)), None)
 
 
-def record_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTextNode | None:
-    """Return the text node with the run record of a segmentation, or None."""
-    return _find(slicer.vtkMRMLTextNode, segmentation)
+def record_of(
+    segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode | None = None
+) -> slicer.vtkMRMLTextNode | None:
+    """Return the text node with the run record of the results of a volume; the first one without a volume.
+
+    The results of a sequence have only one.
+    """
+    nodes = _all(slicer.vtkMRMLTextNode, segmentation)
+    if volume is None:
+        return next(iter(nodes), None)
+    key = key_of(segmentation, volume)
+    found = {node.GetAttribute(KEY) or "": node for node in nodes}
+    if key not in found and len(volumes_of(segmentation)) == 1:  # of an earlier version
+        return found.get("")
+    return found.get(key)
 
 
 def remove(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
     """Remove both nodes after an undo of their run."""
     _remove(table_of(segmentation))
-    _remove(record_of(segmentation))
+    for node in _all(slicer.vtkMRMLTextNode, segmentation):
+        _remove(node)
 
 
 def write_table(segmentation: slicer.vtkMRMLSegmentationNode, results: Table | None) -> None:
@@ -69,14 +86,19 @@ def _column(values: Sequence[object]) -> vtk.vtkAbstractArray:
     return texts
 
 
-def write_record(segmentation: slicer.vtkMRMLSegmentationNode, record: str) -> None:
-    """Write the run record of a segmentation; an empty one is removed."""
+def write_record(
+    segmentation: slicer.vtkMRMLSegmentationNode, record: str, volume: slicer.vtkMRMLVolumeNode | None = None
+) -> None:
+    """Write the run record of the results of a volume, or of a sequence; an empty one is removed."""
+    node = record_of(segmentation, volume)
     if not record:
-        _remove(record_of(segmentation))
+        _remove(node)
         return
     name = _("{name} run record").format(name=segmentation.GetName())
-    node = record_of(segmentation) or _make(slicer.vtkMRMLTextNode, name, segmentation)
+    node = node or _make(slicer.vtkMRMLTextNode, name, segmentation)
     node.SetText(record)
+    if volume is not None:
+        node.SetAttribute(KEY, key_of(segmentation, volume))
 
 
 def _remove(node: slicer.vtkMRMLNode | None) -> None:
@@ -90,6 +112,6 @@ def _make(kind: type[N], name: str, segmentation: slicer.vtkMRMLSegmentationNode
     return node
 
 
-def _find(kind: type[N], segmentation: slicer.vtkMRMLSegmentationNode) -> N | None:
+def _all(kind: type[N], segmentation: slicer.vtkMRMLSegmentationNode) -> list[N]:
     identifier = segmentation.GetID()
-    return next((one for one in nodes_of(slicer.mrmlScene, kind) if one.GetNodeReferenceID(OF) == identifier), None)
+    return [one for one in nodes_of(slicer.mrmlScene, kind) if one.GetNodeReferenceID(OF) == identifier]

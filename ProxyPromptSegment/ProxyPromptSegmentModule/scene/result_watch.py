@@ -70,6 +70,8 @@ class ResultWatch:
 
     def refresh(self) -> None:
         """Rewrite the tables of all results that have changed, except those that a run is writing into."""
+        if self._scene.IsClosing():
+            return
         changed = False
         for identifier in list(self._dirty):
             node: slicer.vtkMRMLSegmentationNode | None = self._scene.GetNodeByID(identifier)
@@ -81,6 +83,10 @@ class ResultWatch:
         if changed:
             for told in list(self._told):
                 told()
+
+    def forget(self) -> None:
+        """Forget all changes, because the scene is being closed: a table written now would stay in the next scene."""
+        self._dirty.clear()
 
     def tick(self) -> None:
         """Rewrite the tables that wait, where no timer does it (scripts, tests)."""
@@ -108,6 +114,8 @@ class ResultWatch:
             events, identifier = slicer.vtkSegmentation, node.GetID()
 
             def changed(caller: vtk.vtkObject, event: str) -> None:
+                if self._scene.IsClosing():
+                    return
                 self._dirty.add(identifier)
                 if self._timer is not None:
                     self._timer.start()

@@ -384,7 +384,7 @@ class SegmentWriter:
     # --- before the first slice -------------------------------------------------------------------------------
 
     def _note_name(self, name: str, segment_id: str) -> None:
-        """Add a note if a new segment could not have the object's name."""
+        """Add a note if a new segment has another name; the node's is left out, as it can be a patient's."""
         made = self._node.GetSegmentation().GetSegment(segment_id).GetName()
         if made != name:
-            self.notes += (f"{name_of(self._node)} already has a segment '{name}'; the result goes into '{made}'.",)
+            self.notes += (f"The segmentation already has a segment '{name}'; the result goes into '{made}'.",)

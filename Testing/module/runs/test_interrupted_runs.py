@@ -119,6 +119,35 @@ def test_the_scene_is_closed_in_the_middle(logic, two_cases, scene):
     assert logic.segment(more[0], [again], settings=CPU).state == "finished"
 
 
+@pytest.mark.parametrize("when", ["during the run", "after a correction"])
+def test_nothing_of_a_closed_scene_is_left_in_the_next_one(logic, two_cases, scene, when):
+    from mrml_writing import draw
+
+    support, (target, _truth) = two_cases
+    run = logic.segment(target, [support], settings=CPU, wait=when == "after a correction")
+    while len(run.written) < 3:
+        logic.pump.turn()
+    draw(run.segmentation, run.segment_ids["prostate"], target, 2, 1)
+    scene.Clear(False)
+    logic.results.refresh()
+    for kind in ("vtkMRMLTableNode", "vtkMRMLTextNode", "vtkMRMLSegmentationNode"):
+        assert scene.GetNumberOfNodesByClass(kind) == 0, "it has the name of the closed case"
+
+
+def test_a_run_is_stored_before_a_save_and_not_for_every_node(logic, two_cases, scene, tmp_path, monkeypatch):
+    support, (target, _truth) = two_cases
+    run = logic.segment(target, [support], settings=CPU, wait=False)
+    while len(run.written) < 3:
+        logic.pump.turn()
+    signed = []
+    monkeypatch.setattr(run.destination, "sign", lambda: signed.append(True))
+    scene.AddNewNodeByClass("vtkMRMLTextNode")
+    assert not signed
+    assert scene.WriteToMRB(str(tmp_path / "s.mrb")) and signed
+    logic.cancel()
+    logic.wait(run)
+
+
 def test_a_second_run_cancels_the_first(logic, two_cases):
     support, (target, _truth) = two_cases
     first = logic.segment(target, [support], settings=CPU, wait=False)

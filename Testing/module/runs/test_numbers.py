@@ -117,6 +117,33 @@ def test_results_of_two_images_in_one_segmentation_keep_apart(logic, two_cases, 
     assert results_of(scene, target) == results_of(scene, other) == [first.segmentation]
 
 
+def test_each_image_has_a_run_record_of_its_own_in_a_common_segmentation(logic, two_cases, scene):
+    support, (target, _truth) = two_cases
+    other, _other_truth = add_case(2, name="another patient")
+    first = logic.segment(target, [support], settings=CPU)
+    where = Output(segmentation=first.segmentation, reuse=True)
+    second = logic.segment(other, [support], slices=[5], settings=CPU, output=where)
+    node = first.segmentation
+
+    def records():
+        found = (result_nodes.record_of(node, one) for one in (target, other))
+        return [one.GetText() if one is not None else "" for one in found]
+
+    assert first.record_text != second.record_text and records() == [first.record_text, second.record_text]
+    assert second.undo() and records() == [first.record_text, ""]
+    assert second.redo() and records() == [first.record_text, second.record_text]
+
+
+def test_the_name_of_another_patient_s_segmentation_is_not_in_the_run_record(logic, two_cases):
+    support, (target, _truth) = two_cases
+    other, _other_truth = add_case(2, name="another patient")
+    first = logic.segment(target, [support], settings=CPU)
+    first.segmentation.SetName("Miller Anna segmentation")
+    second = logic.segment(other, [support], settings=CPU, output=Output(segmentation=first.segmentation, reuse=True))
+    assert any("already has a segment 'prostate'" in one for one in second.sentences)
+    assert "Miller" not in second.record_text
+
+
 def test_what_is_known_about_a_result_is_there_again_after_loading(logic, two_cases, scene, tmp_path):
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU)
