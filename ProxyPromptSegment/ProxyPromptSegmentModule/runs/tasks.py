@@ -110,10 +110,12 @@ class CineTask:
         """Do the work on the worker thread."""
         from ProxyPromptSegmentLib.networks.protocols import has_memory
 
-        settings, window = self.settings, intensity_window(self.frames)
+        settings = self.settings
+        frames, mending = mended(self.frames, f"'{self.job.name}'")
+        window, notes = intensity_window(frames), [Note(mending)] if mending else []
         if has_memory(_segmenter(engine, settings).model.backbone):
             task = FramesTask(
-                FrameArray(self.frames, self.job.view.spacing_mm),
+                FrameArray(frames, self.job.view.spacing_mm),
                 self.job.support,
                 window=window,
                 model=settings.model,
@@ -123,9 +125,9 @@ class CineTask:
                 most_read=settings.most_read,
             )
             found = task(engine, context)
-            found.notes += map(Note, _sentences_on(found))
+            found.notes += [*notes, *map(Note, _sentences_on(found))]
             return found
-        stack = _as_stack(self.job, self.frames, window)
+        stack = _as_stack(self.job, frames, window)
         task_on_stack = SegmentTask(
             stack,
             model=settings.model,
@@ -135,7 +137,9 @@ class CineTask:
             most_read=settings.most_read,
             in_time=True,
         )
-        return frames_of_volume(task_on_stack(engine, context), stack.slices, window)
+        found = frames_of_volume(task_on_stack(engine, context), stack.slices, window)
+        found.notes += notes
+        return found
 
 
 def _sentences_on(found: FramesResult) -> list[str]:
@@ -262,12 +266,14 @@ class SuggestTask:
 
     def __call__(self, engine: Engine, context: Context) -> tuple[list[Suggestion], str]:
         """Do the work on the worker thread."""
-        target = Volume(self.voxels.astype(np.float32), self.geometry, self.name)
+        array, mending = mended(self.voxels.astype(np.float32), f"'{self.name}'")
+        check_intensities(array, self.name)
+        target = Volume(array, self.geometry, self.name)
         segmenter = _segmenter(engine, self.settings)
         found = rank(
             self.library, target, segmenter, axis=self.settings.axis, progress=context.progress, cancel=context.cancel
         )
-        return found, warning(found)
+        return found, " ".join(part for part in (mending, warning(found)) if part)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -148,11 +148,35 @@ def _named_alike(volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.vtkMRMLS
 
 
 def _numbered_otherwise(volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
-    """Return whether each name has a number, or a single letter, that the other lacks: "case 3" and "case 5 labels"."""
-    one, two = (
-        {word for word in _words(node.GetName()) if word.isdigit() or len(word) == 1} for node in (volume, segmentation)
-    )
-    return bool(one - two) and bool(two - one)
+    """Return whether the names have different numbers or single letters: "case 3" and "case 5 labels".
+
+    It is enough if the same word is followed by different ones; otherwise names with one in common are of one case.
+    """
+    one, two = (_numbers(node.GetName()) for node in (volume, segmentation))
+    if any(one[word] != two[word] for word in one.keys() & two.keys()):
+        return True
+    return bool(one and two) and not set(one.values()) & set(two.values())
+
+
+_SEQUENCE = re.compile(r"(?<![a-z0-9])[tvb]\d+(?![a-z0-9])")
+"""Parts of names that tell images or versions of one case apart: t2, v1, b800."""
+_COUNTED = re.compile(r"(annotation|contour|label|labelmap|mask|seg|segment|segmentation)s?[\W_]*\d+\W*$")
+"""End of a default name: Segmentation_1."""
+
+
+def _numbers(name: str) -> dict[str, str]:
+    """Return the numbers and single letters of a name by the word before them; "#" for each number between."""
+    text = _COUNTED.sub(" ", _SEQUENCE.sub(" ", (name or "").casefold()))
+    found: dict[str, str] = {}
+    word = ""
+    for match in re.finditer(r"[a-z]+|\d+", text):
+        part, is_last = match.group(), not text[match.end() : match.end() + 1].isdigit()
+        if part.isdigit() or (len(part) == 1 and is_last):
+            found.setdefault(word, part.lstrip("0") or "0")
+            word += "#"
+        else:
+            word = part
+    return found
 
 
 def same_study(volume: slicer.vtkMRMLVolumeNode, other: slicer.vtkMRMLNode) -> bool | None:

@@ -51,3 +51,20 @@ def test_the_scene_s_end_answers_a_check_that_is_still_computed(logic, two_cases
     logic.check([_case(two_cases[0])], lambda found, sentence: answers.append(sentence))
     scene.Clear(False)
     assert answers == ["The scene was closed, so this was stopped."]
+
+
+def test_missing_values_outside_the_body_are_mended_before_supports_are_suggested(monkeypatch):
+    import numpy as np
+
+    from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+    from ProxyPromptSegmentModule.runs import tasks
+
+    ranked = []
+    monkeypatch.setattr(tasks, "_segmenter", lambda engine, settings: None)
+    monkeypatch.setattr(tasks, "rank", lambda library, target, segmenter, **more: ranked.append(target) or [])
+    volume, _marks = pelvis_phantom(2, (6, 48, 48))
+    voxels = volume.array.copy()
+    voxels[0, :2, :2] = np.nan
+    task = tasks.SuggestTask(library=None, voxels=voxels, geometry=volume.geometry, name="new", settings=Settings())
+    _found, said = task(None, types.SimpleNamespace(progress=None, cancel=None))
+    assert np.isfinite(ranked[0].array).all() and "NaN" in said

@@ -63,6 +63,18 @@ def test_every_frame_of_a_cine_gets_its_segmentation(logic, scene, model, follow
     assert run.undo() and scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 1
 
 
+@pytest.mark.parametrize("model", ["sam-compact", "sam2-compact"])
+def test_missing_values_outside_the_body_in_a_later_frame_are_mended_and_said(logic, scene, model):
+    support = add_case(1, SIZE)
+    volume, _marks = pelvis_phantom(2, SIZE)
+    frames = [volume.array[number : number + 1].copy() for number in range(3, 6)]
+    frames[2][0, :2, :2] = np.nan
+    browser, proxy = add_sequence(frames, volume.geometry)
+    settings = Settings(model=model, device="cpu")
+    run = ended(logic, logic.start(Request(target=proxy, cases=(_case(support),), browser=browser, settings=settings)))
+    assert run.written == set(range(3)) and any("NaN" in one and "lowest" in one for one in run.sentences)
+
+
 def test_every_volume_of_a_series_is_segmented_as_if_it_were_alone(logic, scene):
     support = add_case(1, SIZE)
     volume, _marks = pelvis_phantom(2, SIZE)

@@ -90,3 +90,38 @@ def test_an_annotation_that_reaches_beyond_the_image_is_on_another_grid():
     node.RemoveNodeReferenceIDs(node.GetReferenceImageGeometryReferenceRole())
     assert image_for(node) is larger
     assert any("another grid" in line for line in doubts_about(one, node))
+
+
+@pytest.mark.parametrize(
+    ("name", "annotated"),
+    [
+        ("3: t2_tse_tra", "Segmentation_1"),
+        ("Case3 T2", "Case3 segmentation v1"),
+        ("ProstateX-0004 t2_tse_tra_320_p2", "ProstateX-0004 Segmentation 1"),
+        ("pat12 ADC b800", "pat12 reader 2"),
+        ("patient_007_t1", "patient_007_mask_2"),
+        ("case 03", "case 3 labels"),
+    ],
+)
+def test_numbers_of_sequences_versions_and_default_names_are_not_those_of_cases(name, annotated):
+    one = image(name)
+    node = annotation(one, annotated)
+    assert image_for(node) is one and doubts_about(one, node) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "annotated"),
+    [
+        ("case 3", "case 5 labels"),
+        ("p158_001_t2", "p158_020_t2.seg"),
+        ("Case3 T2", "Case5 segmentation v1"),
+        ("patient_007_t1", "patient_008_t1"),
+        ("scan 3", "scan 5 seg"),
+        ("7", "case 8"),
+        ("P5", "P7 labels"),
+    ],
+)
+def test_different_numbers_are_different_cases(name, annotated):
+    one = image(name)
+    node = annotation(one, annotated)
+    assert image_for(node) is None and "named as different cases" in doubts_about(one, node)[0]
