@@ -270,7 +270,7 @@ class ApplySection(Section):
         if node is None or target is not self._state.parameters.targetVolume:
             return
         now = result_now(node, target)
-        pixels = [now.states[one].pixels for one in run.segment_ids.values() if one in now.states]
+        pixels = [now.along[one].pixels for one in run.segment_ids.values() if one in now.along]
         sums = {index: sum(one.get(index, 0) for one in pixels) for one in pixels for index in one}
         if sums:
             show_slice(slicer.mrmlScene, target, now.axis, max(sums, key=lambda index: sums[index]))
@@ -287,7 +287,11 @@ class ApplySection(Section):
             self._watch.stop()
             self._watch = None
         if not (self._cancelling and not run.ended):
-            say(self._ui.runLabel, self._sentences(run))
+            said = self._sentences(run)
+            target = run.request.target
+            if said and target is not self._state.parameters.targetVolume:  # it would be read as about that one
+                said = _("{image}: {said}").format(image=target.GetName(), said=said)
+            say(self._ui.runLabel, said)
         if run.last_index is not None and run.last_index != self._seen:
             self._seen = run.last_index
             if self._state.parameters.followView and not run.ended and not self.live:

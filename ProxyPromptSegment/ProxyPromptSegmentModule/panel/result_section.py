@@ -16,8 +16,11 @@ from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.facts import result_now, text_of_facts
 from ProxyPromptSegmentModule.scene.last_view import LastView
 from ProxyPromptSegmentModule.scene.nodes import in_scene
+from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice
+from ProxyPromptSegmentModule.scene.slice_prints import WRITTEN_TAG
 from ProxyPromptSegmentModule.scene.slice_views import layout_manager, named_interactors, show_slice
+from ProxyPromptSegmentModule.scene.terminology import tag_of
 from ProxyPromptSegmentModule.supports.stamps import place_stamp, segmentation_stamp
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
@@ -90,7 +93,9 @@ class ResultSection(Section):
         if node is None or target is None or not in_scene(target):
             return None
         ids = node.GetSegmentation().GetSegmentIDs()
-        stamp = (segmentation_stamp(node, ids), place_stamp(target), text_of_facts(node, target), target.GetName())
+        tags = tuple(tag_of(node.GetSegmentation().GetSegment(one), WRITTEN_TAG) for one in ids)
+        known = (tuple(result_segments(node, target).items()), text_of_facts(node, target), target.GetName())
+        stamp = (segmentation_stamp(node, ids), tags, place_stamp(target), known)
         if stamp != self._stamp:
             self._stamp, found = stamp, result_now(node, target)
             self._known = found if found.states else None
@@ -204,7 +209,7 @@ class ResultSection(Section):
         if index is None:
             say(self._ui.resultMessageLabel, _words_of_views(shown))
             return
-        if not any(index in state.changed for state in now.states.values()) and self._asked != (node, index):
+        if not any(index in state.changed for state in now.along.values()) and self._asked != (node, index):
             self._asked = (node, index)
             said = _("Slice {number} is as the model drew it. Correct it first; or press again to use it as it is.")
             say(self._ui.resultMessageLabel, said.format(number=index))
@@ -238,10 +243,10 @@ class ResultSection(Section):
         row = next((one for one in table.rows() if (one.volume_id, one.segmentation_id) == ids), None)
         if row is None:
             title = _("{name}, corrected").format(name=target.GetName())
-            row = table.add_nodes(target, node, list(now.states), [index], title)
+            row = table.add_nodes(target, node, list(now.along), [index], title)
         elif row.slices is None or index not in row.slices:
             row = table.choose(row.key, sorted({*(row.slices or ()), index}))
-        for segment_id in now.states:
+        for segment_id in now.along:
             accept_slice(node, segment_id, now.axis, index)
         return row
 

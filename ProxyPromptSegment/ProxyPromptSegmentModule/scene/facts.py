@@ -157,8 +157,8 @@ class ResultNow:
     """The results of a volume in a segmentation, as they are now.
 
     Attributes:
-        axis: The axis across the slices.
-        states: What each segment holds now, by its id.
+        axis: The axis across the slices of the last run; that of the first segment if it is not known.
+        states: What each segment holds now, by its id; a segment of an earlier run may have another axis.
         names: Object name by segment id.
         doubts: Slices to review, least confident first; without those that were changed by hand since.
         table: One row for each segment.
@@ -169,6 +169,11 @@ class ResultNow:
     names: dict[str, str]
     doubts: tuple[Doubt, ...]
     table: Table
+
+    @property
+    def along(self) -> dict[str, SegmentState]:
+        """The segments whose slices are counted along `axis`."""
+        return {one: state for one, state in self.states.items() if state.axis == self.axis}
 
 
 def result_now(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> ResultNow:
@@ -181,10 +186,15 @@ def result_now(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkM
         if state is None:
             continue
         states[segment_id], names[segment_id] = state, name
-        rows.append(_row(inside.GetSegment(segment_id).GetName(), state, facts.lowest.get(segment_id, Lowest())))
-        doubts += [one for one in facts.doubts.get(segment_id, ()) if one.index not in state.changed]
+        same = state.axis == facts.axis
+        lowest = facts.lowest.get(segment_id, Lowest()) if same else Lowest()
+        rows.append(_row(inside.GetSegment(segment_id).GetName(), state, lowest))
+        listed = facts.doubts.get(segment_id, ()) if same else ()
+        doubts += [one for one in listed if one.index not in state.changed]
     doubts.sort(key=lambda one: (one.sure, one.object_index, one.index))
     axis = next((state.axis for state in states.values()), facts.axis)
+    if text_of_facts(segmentation, volume):  # the doubts are slices along this one
+        axis = facts.axis
     table = Table((*_COLUMNS, CHANGED), ("", "ml", *[""] * (len(_COLUMNS) - 1)), rows)
     return ResultNow(axis=axis, states=states, names=names, doubts=tuple(doubts), table=table)
 

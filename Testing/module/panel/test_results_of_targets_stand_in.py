@@ -71,6 +71,26 @@ def test_a_result_that_arrives_while_another_target_is_selected_is_hidden(finish
     assert late.GetDisplayNode().GetVisibility() and ui.resultButton.text == "Results of new"
 
 
+def test_what_a_run_says_names_its_image_while_another_is_selected(finished):
+    third, _ = add_case("third", objects=())
+    ui = finished.ui
+    ui.applyButton.click()
+    run = finished.host.logic.runs[-1]
+    ui.targetSelector.setCurrentNode(third)
+    finish(run, finished.new_case)
+    assert text_of(ui.runLabel).startswith("New: Finished; slices written: 8.")
+    ui.targetSelector.setCurrentNode(finished.new_case)
+    assert text_of(ui.runLabel) == "Finished; slices written: 8."
+
+
+def test_an_accepted_slice_counts_as_changed_at_once(finished):
+    show(finished, 4)
+    for _ in range(2):
+        finished.ui.useCorrectedButton.click()
+    changed = finished.ui.resultsTable.columnCount - 1
+    assert finished.ui.resultsTable.item(0, changed).text() == "4"
+
+
 def test_correct_by_hand_opens_the_result_of_the_target_with_its_image(finished):
     import slicer
 

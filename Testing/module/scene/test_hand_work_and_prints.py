@@ -9,6 +9,8 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from mrml_scene import add_segmentation, add_volume, segment_array
 from mrml_writing import AFFINE, SHAPE, STROKE, a_run, draw, ids_of, random_masks, write_all, writer_for
+from ProxyPromptSegmentLib.reports.results_table import Doubt
+from ProxyPromptSegmentModule.scene.facts import Facts, result_now, write_facts
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice, state_of
 from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
@@ -136,3 +138,16 @@ def test_a_run_along_another_axis_keeps_the_slices_that_it_does_not_write_its_ow
     assert other.undo() and prints_of(node).axis == "k"
     np.testing.assert_array_equal(gland(node, volume), random_masks(1)[0])
     assert state_of(node, ids_of(node)[0], volume, "k").changed == ()
+
+
+def test_slices_of_a_result_are_those_along_the_axis_of_the_last_run(node, volume):
+    draw(node, ids_of(node)[0], volume, 2, STROKE)
+    other = writer_for(node, volume, axis="j", reuse=True)
+    write_all(other, volume, random_masks(2), axis="j")
+    other.sign()
+    first, second = ids_of(node)
+    doubt = Doubt(7, "gland", 0.5, "unlike its neighbours", 0.5, 0)
+    write_facts(node, volume, Facts(axis="j", doubts={second: (doubt,)}))
+    now = result_now(node, volume)
+    assert now.axis == "j" and now.doubts == (doubt,)
+    assert list(now.states) == [first, second] and list(now.along) == [second]
