@@ -72,7 +72,7 @@ class ModuleWidget:
         """Store the host; `setup` builds the panel."""
         self.host = host
         self.ui = SimpleNamespace()
-        self.state = PanelState()
+        self.state = PanelState(host.logic.results.states)
         self.chosen = choose(self.state)
         self.sections: Sections | None = None
         self._cases = CaseWatch(self.state)

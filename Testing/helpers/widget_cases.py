@@ -80,9 +80,11 @@ class RecordedLogic:
     def __init__(self):
         import slicer
 
+        from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
+
         self.scene, self.runs, self.shown, self.asked = slicer.mrmlScene, [], [], []
         self.pump = types.SimpleNamespace(start=lambda: None)
-        self.results = types.SimpleNamespace(observe=lambda told: None)
+        self.results = types.SimpleNamespace(observe=lambda told: None, states=SegmentStates())
         self.is_shut = False
         self.warmed = 0
 

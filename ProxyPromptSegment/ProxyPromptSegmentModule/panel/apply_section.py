@@ -269,7 +269,7 @@ class ApplySection(Section):
         target, node = run.request.target, run.segmentation
         if node is None or target is not self._state.parameters.targetVolume:
             return
-        now = result_now(node, target)
+        now = result_now(node, target, self._state.states)
         pixels = [now.along[one].pixels for one in run.segment_ids.values() if one in now.along]
         sums = {index: sum(one.get(index, 0) for one in pixels) for one in pixels for index in one}
         if sums:

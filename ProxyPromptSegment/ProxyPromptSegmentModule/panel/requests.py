@@ -100,8 +100,10 @@ class Requests:
         if node is None or target is None:
             return {}
         try:
-            found = reusable_segments(node, target, names, axis)
-            return {name: changed_slices(node, segment_id, target) for name, segment_id in found.items()}
+            found = reusable_segments(node, target, names, axis, self._state.states)
+            return {
+                name: changed_slices(node, segment_id, target, self._state.states) for name, segment_id in found.items()
+            }
         except ProxyPromptError:  # another grid, which the run will report
             return {}
 

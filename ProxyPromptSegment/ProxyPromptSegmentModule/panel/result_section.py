@@ -20,8 +20,8 @@ from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice
 from ProxyPromptSegmentModule.scene.slice_prints import WRITTEN_TAG
 from ProxyPromptSegmentModule.scene.slice_views import layout_manager, named_interactors, show_slice
+from ProxyPromptSegmentModule.scene.stamps import place_stamp, segmentation_stamp
 from ProxyPromptSegmentModule.scene.terminology import tag_of
-from ProxyPromptSegmentModule.supports.stamps import place_stamp, segmentation_stamp
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -97,7 +97,7 @@ class ResultSection(Section):
         known = (tuple(result_segments(node, target).items()), text_of_facts(node, target), target.GetName())
         stamp = (segmentation_stamp(node, ids), tags, place_stamp(target), known)
         if stamp != self._stamp:
-            self._stamp, found = stamp, result_now(node, target)
+            self._stamp, found = stamp, result_now(node, target, self._state.states)
             self._known = found if found.states else None
         return self._known
 

@@ -14,6 +14,7 @@ from ProxyPromptSegmentModule.models.catalog import ModelCatalog
 from ProxyPromptSegmentModule.parameters import ProxyPromptParameters
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 from ProxyPromptSegmentModule.scene.owners import result_segments, results_of
+from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 from ProxyPromptSegmentModule.supports.table import SupportTable
 from ProxyPromptSegmentModule.translation import _
 
@@ -48,6 +49,7 @@ class PanelState:
     """The shared state of the panel; `assembly` connects its signals.
 
     Attributes:
+        states: What the segments of the scene hold; the logic's.
         table: The supports of the scene; None until the required packages are installed.
         library: The user's support library; None until then, too.
         catalog: The models; None until then, too.
@@ -61,8 +63,9 @@ class PanelState:
         installed: Packages were installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, states: SegmentStates) -> None:
         """Create the state without a scene."""
+        self.states = states
         self.table: SupportTable | None = None
         self.library: SupportLibrary | None = None
         self.catalog: ModelCatalog | None = None

@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
 from ProxyPromptSegmentLib.typed_json import read_object
 from ProxyPromptSegmentLib.wording import ranges
 from ProxyPromptSegmentModule.scene.owners import key_of, result_segments, volumes_of
-from ProxyPromptSegmentModule.scene.segment_state import SegmentState, state_of
+from ProxyPromptSegmentModule.scene.segment_state import SegmentState, SegmentStates
 
 if TYPE_CHECKING:
     import slicer
@@ -176,13 +176,18 @@ class ResultNow:
         return {one: state for one, state in self.states.items() if state.axis == self.axis}
 
 
-def result_now(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> ResultNow:
-    """Return the results of a volume in a segmentation, computed from their voxels."""
+def result_now(
+    segmentation: slicer.vtkMRMLSegmentationNode,
+    volume: slicer.vtkMRMLVolumeNode,
+    known: SegmentStates | None = None,
+) -> ResultNow:
+    """Return the results of a volume in a segmentation, computed from their voxels; read again only after a change."""
+    known = known or SegmentStates()
     facts = read_facts(segmentation, volume)
     inside = segmentation.GetSegmentation()
     states, names, doubts, rows = {}, {}, [], []
     for segment_id, name in result_segments(segmentation, volume).items():
-        state = state_of(segmentation, segment_id, volume, facts.axis)
+        state = known.of(segmentation, segment_id, volume, facts.axis)
         if state is None:
             continue
         states[segment_id], names[segment_id] = state, name
@@ -199,13 +204,13 @@ def result_now(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkM
     return ResultNow(axis=axis, states=states, names=names, doubts=tuple(doubts), table=table)
 
 
-def table_of_all(segmentation: slicer.vtkMRMLSegmentationNode) -> Table | None:
+def table_of_all(segmentation: slicer.vtkMRMLSegmentationNode, known: SegmentStates | None = None) -> Table | None:
     """Return the table of all results in a segmentation, with the name of each image; None if it has none."""
     rows: list[list[object]] = []
     columns: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     for volume in volumes_of(segmentation):
-        table = result_now(segmentation, volume).table
+        table = result_now(segmentation, volume, known).table
         columns, units = (*table.columns, "Image"), (*table.units, "")
         rows += [[*row, volume.GetName()] for row in table.rows]
     return Table(columns, units, rows) if rows else None

@@ -17,7 +17,7 @@ from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, geometry_of, name_of
 from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.reference_grid import reference_grid
-from ProxyPromptSegmentModule.scene.segment_state import changed_slices
+from ProxyPromptSegmentModule.scene.segment_state import SegmentStates, changed_slices
 from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
 from ProxyPromptSegmentModule.scene.terminology import (
     OBJECT_TAG,
@@ -231,6 +231,7 @@ def reusable_segments(
     volume_node: slicer.vtkMRMLVolumeNode,
     objects: Iterable[str],
     axis: Axis,
+    states: SegmentStates | None = None,
 ) -> dict[str, str]:
     """Return the segments that earlier runs made for objects of a volume, and that may be written again, by object.
 
@@ -245,7 +246,7 @@ def reusable_segments(
             prints = SlicePrints.read(segment)
             if prints is None or object_name(segment).casefold() != name.casefold():
                 continue  # made by an earlier version, or renamed
-            if prints.axis == axis or not changed_slices(segmentation_node, segment_id, volume_node):
+            if prints.axis == axis or not changed_slices(segmentation_node, segment_id, volume_node, states):
                 found[name] = segment_id
                 break
     return found

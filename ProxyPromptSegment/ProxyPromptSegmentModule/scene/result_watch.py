@@ -12,6 +12,7 @@ from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.facts import table_of_all
 from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
 from ProxyPromptSegmentModule.scene.owners import claim_earlier, volumes_of
+from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 
 if TYPE_CHECKING:
     MakeTimer = Callable[[Callable[[], None]], "Timer | None"]
@@ -28,7 +29,11 @@ class Timer(Protocol):
 
 
 class ResultWatch:
-    """An observer of all segmentations of a scene that rewrites the tables of results after changes, until `close`."""
+    """An observer of all segmentations of a scene that rewrites the tables of results after changes, until `close`.
+
+    Attributes:
+        states: What the segments hold, for everything that shows or uses it.
+    """
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class ResultWatch:
             is_written: Whether a run is writing into a segmentation; its table waits for the end of the run then.
             make_timer: Makes the timer after which changes are looked at; None where there is none (scripts, tests).
         """
+        self.states = SegmentStates()
         self._scene, self._is_written = scene, is_written
         self._told: list[Callable[[], None]] = []
         self._tags: list[tuple[vtk.vtkObject, int]] = []
@@ -66,7 +72,7 @@ class ResultWatch:
         """Rewrite the table of a segmentation now; it is removed if there are no results any more."""
         self._dirty.discard(segmentation.GetID())
         if volumes_of(segmentation):
-            result_nodes.write_table(segmentation, table_of_all(segmentation))
+            result_nodes.write_table(segmentation, table_of_all(segmentation, self.states))
 
     def refresh(self) -> None:
         """Rewrite the tables of all results that have changed, except those that a run is writing into."""
@@ -87,6 +93,7 @@ class ResultWatch:
     def forget(self) -> None:
         """Forget all changes, because the scene is being closed: a table written now would stay in the next scene."""
         self._dirty.clear()
+        self.states.forget()
 
     def tick(self) -> None:
         """Rewrite the tables that wait, where no timer does it (scripts, tests)."""

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.errors import GeometryError, ProxyPromptError
 from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
 from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.nodes import check_volume, geometry_of
+from ProxyPromptSegmentModule.scene.nodes import check_volume, geometry_of, name_of
 from ProxyPromptSegmentModule.scene.segment_layers import Layers
-from ProxyPromptSegmentModule.scene.slice_prints import OWN, SlicePrints
+from ProxyPromptSegmentModule.scene.slice_prints import OWN, WRITTEN_TAG, SlicePrints
+from ProxyPromptSegmentModule.scene.stamps import Stamp, place_stamp, segmentation_stamp
+from ProxyPromptSegmentModule.scene.terminology import tag_of
 
 if TYPE_CHECKING:
     import slicer
@@ -49,6 +51,41 @@ class SegmentState:
         return self.voxels * self.voxel_mm3 / 1000
 
 
+class SegmentStates:
+    """What segments hold, read again only after a change; one for all that show or use it."""
+
+    def __init__(self) -> None:
+        """Know no segment yet."""
+        self._known: dict[tuple[str, str, str], tuple[Stamp, SegmentState | None]] = {}
+
+    def of(
+        self,
+        segmentation: slicer.vtkMRMLSegmentationNode,
+        segment_id: str,
+        volume: slicer.vtkMRMLVolumeNode,
+        axis: Axis,
+    ) -> SegmentState | None:
+        """Return what a segment holds now, see `state_of`."""
+        segment = segmentation.GetSegmentation().GetSegment(segment_id)
+        if segment is None:
+            return None
+        place = (segmentation.GetID(), segment_id, volume.GetID())
+        stamp = (
+            segmentation_stamp(segmentation, [segment_id]),
+            tag_of(segment, WRITTEN_TAG),
+            place_stamp(volume),
+            axis,
+        )
+        known = self._known.get(place)
+        if known is None or known[0] != stamp:
+            known = self._known[place] = (stamp, state_of(segmentation, segment_id, volume, axis))
+        return known[1]
+
+    def forget(self) -> None:
+        """Forget all segments, because their scene is closed."""
+        self._known.clear()
+
+
 def state_of(
     segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode, axis: Axis
 ) -> SegmentState | None:
@@ -68,27 +105,42 @@ def state_of(
         return None
     prints = SlicePrints.read(segment)
     along = axis if prints is None else prints.axis
+    pixels: dict[int, int] = {}
+    changed: list[int] = []
     try:
-        planes = list(_planes(segmentation, segment_id, volume, along))
+        for index, plane in enumerate(_planes(segmentation, segment_id, volume, along)):  # one at a time in memory
+            count = int(np.count_nonzero(plane))
+            if count:
+                pixels[index] = count
+            if prints is not None and prints.is_users(index, plane):
+                changed.append(index)
         spacing = geometry_of(volume).spacing_mm
     except ProxyPromptError:
         return None
-    return SegmentState(
-        axis=along,
-        pixels={index: int(np.count_nonzero(plane)) for index, plane in enumerate(planes) if plane.any()},
-        changed=_changed(prints, planes),
-        voxel_mm3=float(np.prod(spacing)),
-    )
+    return SegmentState(axis=along, pixels=pixels, changed=tuple(changed), voxel_mm3=float(np.prod(spacing)))
 
 
 def changed_slices(
-    segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode
+    segmentation: slicer.vtkMRMLSegmentationNode,
+    segment_id: str,
+    volume: slicer.vtkMRMLVolumeNode,
+    states: SegmentStates | None = None,
 ) -> tuple[int, ...]:
-    """Return the slices of a segment that were changed by hand, along the axis of the runs that wrote it."""
+    """Return the slices of a segment that were changed by hand, along the axis of the runs that wrote it.
+
+    Raises:
+        GeometryError: If the segment lies on another grid.
+    """
     prints = SlicePrints.read(segmentation.GetSegmentation().GetSegment(segment_id))
     if prints is None:
         return ()
-    return _changed(prints, list(_planes(segmentation, segment_id, volume, prints.axis)))
+    found = (states or SegmentStates()).of(segmentation, segment_id, volume, prints.axis)
+    if found is None:
+        raise GeometryError(
+            f"the segment '{segment_id}' of {name_of(segmentation)} lies on another grid than {name_of(volume)}; "
+            "segment into a new segmentation."
+        )
+    return found.changed
 
 
 def accept_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, axis: Axis, index: int) -> None:
@@ -98,12 +150,6 @@ def accept_slice(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, 
     if prints is not None and prints.axis == axis:
         prints.prints[index] = OWN
         prints.save(segment)
-
-
-def _changed(prints: SlicePrints | None, planes: list[Plane]) -> tuple[int, ...]:
-    if prints is None:
-        return ()
-    return tuple(index for index, plane in enumerate(planes) if prints.is_users(index, plane))
 
 
 def _planes(

@@ -15,7 +15,8 @@ from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, axis_number
 from ProxyPromptSegmentLib.library.entry import CASE_FILE
 from ProxyPromptSegmentLib.support.matching import axis_of_counts
 from ProxyPromptSegmentModule.scene import nodes
-from ProxyPromptSegmentModule.supports.stamps import kept_ids, place_stamp, segmentation_stamp, voxels_stamp
+from ProxyPromptSegmentModule.scene.stamps import place_stamp, segmentation_stamp, voxels_stamp
+from ProxyPromptSegmentModule.supports.segment_lookup import kept_ids
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.library.entry import LibraryEntry
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentModule.scene.stamps import Stamp
     from ProxyPromptSegmentModule.supports.saved import ObjectInfo
-    from ProxyPromptSegmentModule.supports.stamps import Stamp
 
     Masks = tuple[Segmentation, tuple[str, ...]]
 

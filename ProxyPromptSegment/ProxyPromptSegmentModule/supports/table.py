@@ -20,8 +20,8 @@ from ProxyPromptSegmentModule.supports.rows import (
     why_none,
 )
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
+from ProxyPromptSegmentModule.supports.segment_lookup import segment_ids_of
 from ProxyPromptSegmentModule.supports.sources import LibrarySource, Memory, NodeSource, keep_objects
-from ProxyPromptSegmentModule.supports.stamps import segment_ids_of
 from ProxyPromptSegmentModule.supports.thumbnails import blank, case_picture, picture_of_file
 from ProxyPromptSegmentModule.translation import _
 

@@ -214,3 +214,18 @@ def test_a_contour_that_the_user_has_hidden_stays_hidden(finished):
     for volume in (finished.support, finished.new_case):
         view.SetBackgroundVolumeID(volume.GetID())
     assert not finished.result.GetDisplayNode().GetVisibility()
+
+
+def test_the_slices_of_a_result_are_read_once_after_a_change(finished, monkeypatch):
+    from ProxyPromptSegmentModule.scene import segment_state
+
+    read = []
+    planes = segment_state._planes
+    monkeypatch.setattr(segment_state, "_planes", lambda *given: read.append(given[1]) or planes(*given))
+    finished.state.parameters.threshold = 0.6
+    finished.refresh()
+    assert read == [], "nothing was changed"
+    erase(finished, 4)
+    finished.refresh()
+    finished.chosen.requests.request()
+    assert len(read) == len(set(read)) and "prostate" in read
