@@ -56,11 +56,15 @@ def test_training_and_validation_read_a_data_set_once(monkeypatch, tmp_path, tin
 def test_memory_is_estimated_by_the_largest_episode_and_not_by_the_first(monkeypatch, tmp_path, tiny):
     cases = [made_case(f"patient {n}") for n in range(5)]
     monkeypatch.setattr(module, "estimate", lambda recipe, config, objects, images, ranks: (objects, images))
-    recipe = replace(made_recipe(), episodes=EpisodeRecipe(draw="targets", max_supports=3))
-    trainer = module.Trainer(
-        recipe, tmp_path, tmp_path / "out", read=lambda *_: Split(train=cases, validation=[], test=[])
-    )
-    assert module.estimated(trainer) == (1, 4)
+    firsts = set()
+    for seed in range(5):
+        recipe = replace(made_recipe(), seed=seed, episodes=EpisodeRecipe(draw="targets", max_supports=3))
+        trainer = module.Trainer(
+            recipe, tmp_path, tmp_path / str(seed), read=lambda *_: Split(train=cases, validation=[], test=[])
+        )
+        assert module.estimated(trainer) == (1, 4)
+        firsts.add(len(trainer.sampler.draw(0).images))
+    assert len(firsts) > 1
     groups = module.Trainer(
         made_recipe(), tmp_path, tmp_path / "other", read=lambda *_: Split(train=cases, validation=[], test=[])
     )
