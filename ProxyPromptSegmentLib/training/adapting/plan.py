@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.state import Plan
+from ProxyPromptSegmentLib.wording import duration
 
 LEAST_STEPS, MOST_STEPS = 10, 600
 VARIANT_SHARE, LEAST_VARIANTS, MOST_VARIANTS = 0.15, 2, 8  # share of the time for embedding variants
@@ -34,6 +35,22 @@ def time_steps(stage: Stage, clock: Callable[[], float] = time.monotonic) -> flo
     return (seconds[0] + (every - 1) * seconds[1]) / every if every > 1 else seconds[0]
 
 
+def too_long(settings: AdaptSettings, plan: Plan, needed: float) -> str:
+    """Return a sentence for the user if the least that is trained takes longer than the time given; "" otherwise.
+
+    Args:
+        settings: The settings.
+        plan: The plan.
+        needed: Estimated seconds of everything.
+    """
+    if settings.steps is not None or needed <= 60 * settings.minutes:
+        return ""
+    return (
+        f"{settings.minutes:g} min are not enough: with {plan.steps} steps of each training and {plan.variants} "
+        f"variants of each slice, the fewest that are made, it takes about {duration(needed)}."
+    )
+
+
 def make_plan(
     settings: AdaptSettings,
     spent: float,
@@ -44,7 +61,7 @@ def make_plan(
     tests: int,
     seconds: tuple[float, float, float],
 ) -> Plan:
-    """Decide on steps and variants.
+    """Decide on steps and variants; the fewest are made even if the time is too short for them, see `too_long`.
 
     Args:
         settings: The settings, which may have decided already.

@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.keeping import begin, keep
-from ProxyPromptSegmentLib.training.adapting.plan import make_plan, time_steps
+from ProxyPromptSegmentLib.training.adapting.plan import make_plan, time_steps, too_long
 from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress, AdaptResult, CaseScore, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
@@ -55,6 +55,7 @@ def adapt(
     cancel: CancelToken | None = None,
     report: Report | None = None,
     folder: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> AdaptResult:
     """Adapt a model to a structure, test it on each case without that case, and register it if it is better.
 
@@ -70,6 +71,7 @@ def adapt(
         cancel: Stops after the current step; the state is saved.
         report: Called often with how far it is.
         folder: Folder of the state; by default one of the user's cache.
+        say: Called with what the user should know, as sentences.
 
     Raises:
         CheckpointError: If the name is taken, or the model to start from is unusable.
@@ -83,7 +85,7 @@ def adapt(
     with locked(place), enough_memory(device), computing_with(settings.threads):
         if restart:
             remove_state(place)
-        run = _Run(checked, name, settings, choose_device(device), place, cancel or CancelToken(), report)
+        run = _Run(checked, name, settings, choose_device(device), place, cancel or CancelToken(), report, say)
         return run.result(keep_anyway)
 
 
@@ -99,9 +101,10 @@ class _Run:
         folder: Path,
         cancel: CancelToken,
         report: Report | None,
+        say: Callable[[str], None] | None,
     ) -> None:
         self.checked, self.name, self.settings, self.device = checked, name, settings, device
-        self.cancel, self._report, self._begin = cancel, report, time.monotonic()
+        self.cancel, self._report, self._say, self._begin = cancel, report, say, time.monotonic()
         self.begun = begin(settings.model)
         model = self.begun.model.to(device).eval()
         generator = self.begun.metadata.get("kind") == ModelKind.GENERATOR
@@ -231,6 +234,10 @@ class _Run:
                 (step, self._embed_seconds, self._score_seconds),
             )
             self._save()
+            variants = found.plan.variants * sum(len(store.sheets) for store in self.stores)
+            left = self._left("embedding variants", 0, variants, None)
+            if self._say and left is not None and (said := too_long(settings, found.plan, self._seconds() + left)):
+                self._say(said)
         return not self.cancel.cancelled
 
     def _embed_variants(self) -> bool:

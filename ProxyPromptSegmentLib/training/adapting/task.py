@@ -51,4 +51,5 @@ class AdaptTask:
             self.restart,
             context.cancel,
             report,
+            say=context.say,
         )

@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
-from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS, make_plan
+from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS, make_plan, too_long
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, CaseScore, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
@@ -170,6 +170,17 @@ def test_the_plan_fits_into_the_time():
     assert found.variants == 6  # what fits into memory
     assert plan(minutes=0.1).steps == LEAST_STEPS and plan(minutes=1000).steps == MOST_STEPS
     assert plan(steps=3, variants=1).steps == 3 and plan(variants=0).variants == 0
+
+
+def test_a_time_that_is_too_short_for_the_fewest_steps_is_said():
+    settings = AdaptSettings(minutes=0.1)
+    made = plan(minutes=0.1)
+    assert too_long(settings, made, 200.0) == (
+        f"0.1 min are not enough: with {LEAST_STEPS} steps of each training and 2 variants of each slice, the fewest "
+        "that are made, it takes about 3 min."
+    )
+    assert too_long(settings, made, 5.9) == ""
+    assert too_long(AdaptSettings(minutes=0.1, steps=3), made, 200.0) == ""  # as many as were asked for
 
 
 def score(before: float, *after: float) -> CaseScore:

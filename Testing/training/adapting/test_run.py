@@ -151,6 +151,18 @@ def test_a_result_that_is_not_better_is_not_kept_and_can_be_kept_without_testing
     assert not any(event.stage.startswith("training fold") for event in events)
 
 
+def test_a_time_that_is_too_short_is_said_before_the_trainings(clinic, uninterrupted):
+    cancel, said = CancelToken(), []
+
+    def say(text):
+        said.append(text)
+        cancel.cancel()
+
+    short = replace(QUICK, steps=None, minutes=0.001)
+    stopped = adapt(checked(uninterrupted["cases"]), "mine", short, "cpu", cancel=cancel, say=say)
+    assert stopped.cancelled and len(said) == 1 and said[0].startswith("0.001 min are not enough: with 10 steps")
+
+
 def test_a_name_that_is_taken_is_refused_and_nothing_is_replaced(clinic, uninterrupted):
     cases = checked(uninterrupted["cases"])
     for name in ("small", "sam-compact"):
