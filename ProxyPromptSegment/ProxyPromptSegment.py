@@ -80,7 +80,8 @@ class ProxyPromptSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin
         try:
             from ProxyPromptSegmentModule.widget import ModuleWidget
 
-            self.logic, self.panel = ProxyPromptSegmentLogic(), ModuleWidget(self)
+            self.logic = ProxyPromptSegmentLogic()
+            self.panel = ModuleWidget(self)  # it asks for the logic
             self.panel.setup()
         except Exception as error:
             logging.exception("The panel of Proxy Prompt Segment could not be built")

@@ -61,7 +61,9 @@ module("qt", QLabel=Label, Qt=types.SimpleNamespace(PlainText=0))
 
 def healthy_package():
     class Panel:
-        def __init__(self, host): told.append(("panel", type(host).__name__))
+        def __init__(self, host):
+            host.logic.results  # the panel is made of the logic's parts
+            told.append(("panel", type(host).__name__))
         def setup(self): told.append("setup")
         def enter(self): told.append("enter")
         def exit(self): told.append("exit")
@@ -69,6 +71,7 @@ def healthy_package():
     class Logic:
         def __init__(self):
             super().__init__()
+            self.results = None
             told.append("logic")
     module("ProxyPromptSegmentModule", __path__=[])
     module("ProxyPromptSegmentModule.logic", SegmentationLogic=Logic)
