@@ -114,7 +114,7 @@ def test_an_image_that_resembles_no_support_is_said_with_what_to_do(logic, two_c
     from ProxyPromptSegmentLib.inference.calibration import PRESENCE, QUALITY, Calibration
 
     strict = Calibration(presence=dict.fromkeys(PRESENCE, 1.0), quality=dict.fromkeys(QUALITY, 1.0), unlike=0.5)
-    monkeypatch.setattr(loading, "calibration_of", lambda digest: strict)
+    monkeypatch.setattr(loading, "calibration_of", lambda digest, metadata: strict)
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU)
     assert run.state == "finished" and run.nothing_found
