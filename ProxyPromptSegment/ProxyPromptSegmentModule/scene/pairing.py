@@ -160,13 +160,13 @@ def _numbered_otherwise(volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.v
 
 _SEQUENCE = re.compile(r"(?<![a-z0-9])[tvb]\d+(?![a-z0-9])")
 """Parts of names that tell images or versions of one case apart: t2, v1, b800."""
-_COUNTED = re.compile(r"(annotation|contour|label|labelmap|mask|seg|segment|segmentation)s?[\W_]*\d+\W*$")
+_COUNTED = re.compile(r"(?:annotation|contour|label|labelmap|mask|seg|segment|segmentation)s?[\W_]*\d+\W*$")
 """End of a default name: Segmentation_1."""
 
 
 def _numbers(name: str) -> dict[str, str]:
     """Return the numbers and single letters of a name by the word before them; "#" for each number between."""
-    text = _COUNTED.sub(" ", _SEQUENCE.sub(" ", (name or "").casefold()))
+    text = " ".join(_COUNTED.split(" ".join(_SEQUENCE.split((name or "").casefold()))))
     found: dict[str, str] = {}
     word = ""
     for match in re.finditer(r"[a-z]+|\d+", text):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
-from ProxyPromptSegmentLib.training.adapting.state import Plan
+from ProxyPromptSegmentLib.training.adapting.state import Found, Plan
 from ProxyPromptSegmentLib.wording import duration
 
 LEAST_STEPS, MOST_STEPS = 10, 600
@@ -91,3 +91,37 @@ def make_plan(
         embed_seconds=embed,
         score_seconds=test,
     )
+
+
+def seconds_left(
+    found: Found,
+    folds: Sequence[Sequence[int]],
+    shares: int,
+    where: tuple[str, int, int],
+    training: bool,
+    pace: float,
+) -> float | None:
+    """Estimate the seconds that an adaptation still takes; None before its plan.
+
+    Args:
+        found: What was found so far.
+        folds: The cases of each fold.
+        shares: Number of shares of the way that each case is tested with.
+        where: The stage, and how much of it is done of how much.
+        training: Whether the stage is a training.
+        pace: Seconds of the latest steps; 0 if there are none.
+    """
+    plan, (stage, done, total) = found.plan, where
+    if plan is None:
+        return None
+    untested = sum(str(case) not in found.after for fold in folds for case in fold)
+    seconds = untested * shares * plan.score_seconds
+    trained = sum(all(str(case) in found.after for case in fold) for fold in folds)
+    steps = (len(folds) + 1 - trained) * plan.steps
+    if training:
+        steps -= done
+    elif stage.startswith("testing fold"):
+        steps -= plan.steps
+    if stage == "embedding variants":
+        seconds += (total - done) * plan.embed_seconds
+    return seconds + steps * (pace or plan.step_seconds)

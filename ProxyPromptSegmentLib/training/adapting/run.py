@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.keeping import begin, keep
-from ProxyPromptSegmentLib.training.adapting.plan import make_plan, time_steps, too_long
+from ProxyPromptSegmentLib.training.adapting.plan import make_plan, seconds_left, time_steps, too_long
 from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress, AdaptResult, CaseScore, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
@@ -376,20 +376,8 @@ class _Run:
 
     def _left(self, title: str, done: int, total: int, training: int | None) -> float | None:
         """Return the estimated seconds that are left, by the first steps and the latest ones."""
-        plan, found = self.state.found.plan, self.state.found
-        if plan is None:
-            return None
-        untested = sum(str(case) not in found.after for fold in self.folds for case in fold)
-        seconds = untested * len(self.settings.shares) * plan.score_seconds
-        trained = sum(all(str(case) in found.after for case in fold) for fold in self.folds)
-        left = (len(self.folds) + 1 - trained) * plan.steps
-        if training is not None:
-            left -= done
-        elif title.startswith("testing fold"):
-            left -= plan.steps
-        if title == "embedding variants":
-            seconds += (total - done) * plan.embed_seconds
-        return seconds + left * (self._pace or plan.step_seconds)
+        shares, in_training = len(self.settings.shares), training is not None
+        return seconds_left(self.state.found, self.folds, shares, (title, done, total), in_training, self._pace)
 
     def _ended(self, verdict: Verdict | None = None, cancelled: bool = False) -> AdaptResult:
         """Return the result so far, with the state saved."""
