@@ -143,8 +143,7 @@ class ProxyPromptSegmentTest(ScriptedLoadableModuleTest):
         from ProxyPromptSegmentModule.install.installer import Requirements
         from ProxyPromptSegmentModule.scene.sample_data import dice_of_sample_case
 
-        missing = Requirements().missing()
-        if missing:
+        if missing := Requirements().missing():
             self.skipTest(f"packages are not installed yet: {', '.join(missing)}")
         slicer.mrmlScene.Clear()
         self.assertGreater(dice_of_sample_case(ProxyPromptSegmentLogic()), 0.5)

@@ -309,9 +309,9 @@ def test_a_clip_without_any_object_is_written_and_has_an_exit_code_of_its_own(tr
     assert read_frames(track_desk.output).shape[0] == COUNT and not read_frames(track_desk.output).any()
 
 
-def test_a_clip_that_resembles_no_support_is_told(track_desk, monkeypatch, capsys) -> None:
+def test_a_clip_that_resembles_no_support_is_reported(track_desk, monkeypatch, capsys) -> None:
     strict = Calibration(presence=dict.fromkeys(PRESENCE, 1.0), quality=dict.fromkeys(QUALITY, 1.0), unlike=1e-4)
-    monkeypatch.setattr(loading, "calibration_of", lambda digest: strict)
+    monkeypatch.setattr(loading, "calibration_of", lambda digest, metadata: strict)
     main(track_desk.words())
     err = capsys.readouterr().err
     assert "resembles the support" in err and "Choose a --support that shows the same organ" in err
