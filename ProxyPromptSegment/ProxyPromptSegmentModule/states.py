@@ -86,3 +86,12 @@ class Editable(Word):
     EVERYWHERE = "everywhere"
     INSIDE = "inside"
     OUTSIDE = "outside"
+
+
+class CaseState(Word):
+    """State of a case in a list of cases to work through."""
+
+    NEW = "new"
+    SEGMENTED = "segmented"
+    CORRECTED = "corrected"
+    ACCEPTED = "accepted"

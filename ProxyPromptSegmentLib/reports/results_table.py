@@ -1,11 +1,11 @@
-"""Tables of a result: volumes per object, the slices to review first, and both as CSV text."""
+"""Tables of a result: volumes per object, and tables as CSV text."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,11 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.support.matching import has_place, slice_names
-from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.wording import ranges
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
-
-UNSURE = 0.7
-"""Confidence below which a slice is listed for that reason alone."""
-
-JUMP = 1.6
-"""Factor by which an area may differ from both neighbours' before the slice is listed."""
-
-ABRUPT = 0.75
-"""Share of the object's largest area above which an empty next slice is suspicious."""
-
-LONGEST_GAP = 3
-"""In slices; a longer gap separates two parts of the object."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,29 +61,6 @@ class ResultArrays:
     def short(self, index: int) -> str:
         """Return the name without the word, e.g. ``12 (S 34.5 mm)``."""
         return f"{index}" if self.frames else self.names.short(index)
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """A slice that should be reviewed.
-
-    Attributes:
-        index: The slice along the job's axis (or the frame), counted from 0.
-        name: Name of the object.
-        confidence: The model's own confidence, 0..1.
-        reason: Why the slice should be reviewed.
-        sure: 0..1, the confidence reduced for suspicious masks; doubts are ordered by it.
-        object_index: Index of the object.
-        where: Index and position of the slice, e.g. ``12 (S 34.5 mm)``; of a frame the index.
-    """
-
-    index: int
-    name: str
-    confidence: float
-    reason: str
-    sure: float
-    object_index: int
-    where: str = ""
 
 
 DETAILS = ("Voxels", "On slice", "Position")
@@ -167,7 +131,7 @@ def arrays_of(
     )
 
 
-def _taken(found: VolumeResult | FramesResult | ResultArrays, job: Job | None) -> ResultArrays:
+def taken(found: VolumeResult | FramesResult | ResultArrays, job: Job | None) -> ResultArrays:
     """Return arrays unchanged; convert anything else with `arrays_of`."""
     return found if isinstance(found, ResultArrays) else arrays_of(found, job)
 
@@ -213,130 +177,6 @@ def measure(arrays: ResultArrays, number: int, least: int = 1) -> Found:
     )
 
 
-# --- slices to review ---------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Reasons:
-    """The reasons to review one slice of one object."""
-
-    words: list[str] = field(default_factory=list)
-    factor: float = 1.0
-
-    def add(self, words: str, factor: float) -> None:
-        """Add a reason and reduce the confidence by its factor."""
-        self.words.append(words)
-        self.factor *= factor
-
-
-def slices_to_look_at(
-    found: VolumeResult | FramesResult | ResultArrays, most: int = 10, job: Job | None = None
-) -> list[Doubt]:
-    """List the slices to review first, least confident first; one entry per slice and object, with all its reasons.
-
-    If anything was computed, there is at least one entry per object: its slice of lowest confidence, or for an object
-    that was not found the slice where it is most likely.
-
-    Args:
-        found: The result, or what `arrays_of` made of it.
-        most: Largest number of entries.
-        job: The job, needed for areas in mm² in the reasons.
-    """
-    arrays = _taken(found, job)
-    doubts = []
-    for number in range(len(arrays.objects)):
-        doubts += _doubts_on(arrays, number)
-    return sorted(doubts, key=lambda doubt: (doubt.sure, doubt.object_index, doubt.index))[: max(0, most)]
-
-
-def _doubts_on(arrays: ResultArrays, number: int) -> list[Doubt]:
-    """List the doubts about one object, in the order of the slices."""
-    what = "frame" if arrays.frames else "slice"
-    done = np.flatnonzero(arrays.done)
-    if not done.size:
-        return []
-    confidence, name = arrays.confidence[:, number], arrays.objects[number]
-    shown = np.asarray(arrays.masks[:, number].any(axis=(1, 2)))
-    reasons = {int(n): _Reasons() for n in done}
-    if not shown.any():
-        place = int(done[np.argmax(arrays.presence[done, number])])
-        presence = float(arrays.presence[place, number])
-        words = f"'{name}' was not found; if present at all, most likely on this {what} (presence {presence:.2f})"
-        reasons[place].add(words, 0.5)
-        return [_doubt(arrays, number, place, reasons[place])]
-    for n in done:
-        if arrays.filled is not None and arrays.filled[n, number]:
-            reasons[int(n)].add("filled in, because slices on both sides show it; its own presence was too low", 0.5)
-        if confidence[n] < UNSURE:
-            words = f"the model is not sure of the contour ({confidence[n]:.2f})"
-            if not shown[n]:
-                words = f"the model is not sure that '{name}' is absent ({confidence[n]:.2f})"
-            reasons[int(n)].add(words, 1.0)
-        if arrays.agreement is not None and arrays.agreement[n, number] < DISAGREEMENT:  # NaN is not
-            agreement = float(arrays.agreement[n, number])
-            words = f"proxy prompt and memory disagree (agreement {agreement:.2f})"
-            reasons[int(n)].add(words, max(agreement, 0.1))
-    _judge_areas(arrays, number, reasons, what)
-    if not any(one.words for one in reasons.values()):
-        least = measure(arrays, number).least[0][0]
-        reasons[least].add(f"lowest confidence of all {what}s of '{name}'; nothing else is suspicious", 1.0)
-    return [_doubt(arrays, number, n, one) for n, one in reasons.items() if one.words]
-
-
-def _doubt(arrays: ResultArrays, number: int, index: int, reasons: _Reasons) -> Doubt:
-    confidence = float(arrays.confidence[index, number])
-    words = "; ".join(reasons.words)
-    sure, where = confidence * reasons.factor, arrays.short(index)
-    return Doubt(index, arrays.objects[number], confidence, words, sure, number, where)
-
-
-def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons], what: str) -> None:
-    """Add the reasons that the areas give: gaps, isolated slices, jumps and abrupt ends.
-
-    Only computed slices count, and only direct neighbours are compared.
-    """
-    done = arrays.done
-    areas = np.where(done, arrays.masks[:, number].sum(axis=(1, 2), dtype=np.int64), 0)
-    shown = np.flatnonzero(areas)
-    first, last, largest = int(shown[0]), int(shown[-1]), int(areas.max())
-
-    def beside(n: int) -> list[tuple[int, int]]:
-        """Return the computed neighbours and their areas."""
-        return [(m, int(areas[m])) for m in (n - 1, n + 1) if 0 <= m < len(areas) and done[m]]
-
-    for before, after in zip(shown[:-1], shown[1:], strict=True):
-        gap = [int(n) for n in range(before + 1, after) if done[n]]
-        if 0 < len(gap) == after - before - 1 <= LONGEST_GAP:
-            for n in gap:
-                reasons[n].add(
-                    f"not found here, but on {what}s {arrays.short(int(before))} and {arrays.short(int(after))}", 0.5
-                )
-    for n in (int(one) for one in shown):
-        around = beside(n)
-        values = [area for _, area in around]
-        if len(around) == 2 and not any(values):
-            alone = len(shown) == 1
-            reasons[n].add(f"found only on this {what}" if alone else f"not found on the neighbouring {what}s", 0.5)
-        elif len(around) == 2 and all(values):
-            low, high = min(values), max(values)
-            if areas[n] > JUMP * high or JUMP * areas[n] < low:
-                ratio = float(areas[n] / high if areas[n] > high else low / areas[n])
-                here = _area(arrays, int(areas[n]))
-                there = " and ".join(_area(arrays, value) for value in values)
-                reasons[n].add(f"its area jumps: {here} here, {there} on its neighbours", max(0.2, 1 / ratio))
-        elif last - first >= 3 and areas[n] >= ABRUPT * largest and n in (first, last):
-            missing = [m for m, area in around if not area and not first <= m <= last]
-            if missing:
-                reasons[n].add(f"it ends abruptly: nothing on {arrays.name(missing[0])}", 0.7)
-
-
-def _area(arrays: ResultArrays, pixels: int) -> str:
-    """Return an area with its unit."""
-    if arrays.pixel_mm2 is None:
-        return f"{pixels} pixels"
-    return f"{pixels * arrays.pixel_mm2:.4g} mm²"
-
-
 # --- tables -------------------------------------------------------------------------------------------------
 
 
@@ -345,7 +185,7 @@ def object_table(found: VolumeResult | FramesResult | ResultArrays, job: Job | N
 
     For frames: name, frames found, smallest and largest area, lowest confidence and its frame.
     """
-    arrays = _taken(found, job)
+    arrays = taken(found, job)
     rows: list[list[Any]] = []
     for number, name in enumerate(arrays.objects):
         one = measure(arrays, number)
@@ -374,12 +214,6 @@ def object_table(found: VolumeResult | FramesResult | ResultArrays, job: Job | N
         ("", "ml", "", "", "", "", "", ""),
         rows,
     )
-
-
-def doubt_table(doubts: Sequence[Doubt], frames: bool = False) -> Table:
-    """Return one row per slice to review: slice, object, confidence, reason."""
-    columns = ("Frame" if frames else "Slice", "Object", "Confidence", "Why")
-    return Table(columns, ("",) * 4, [[d.index, d.name, round(d.confidence, 4), d.reason] for d in doubts])
 
 
 def csv_text(table: Table) -> str:

@@ -15,7 +15,7 @@ import vtk
 
 PANEL_WIDTHS = (420, 700)
 WINDOW = (1600, 1000)
-SECTIONS = ("supportButton", "libraryButton", "targetButton", "modelButton", "resultButton", "whyButton")
+SECTIONS = ("supportButton", "libraryButton", "targetButton", "casesButton", "modelButton", "resultButton", "whyButton")
 
 
 class Walking:

@@ -7,7 +7,7 @@ import types
 import numpy as np
 
 from mrml_scene import add_segmentation, segment_array
-from ProxyPromptSegmentLib.reports.results_table import Doubt
+from ProxyPromptSegmentLib.reports.doubts import Doubt
 from widget_cases import as_result
 
 

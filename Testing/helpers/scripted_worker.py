@@ -9,7 +9,8 @@ import numpy as np
 
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.reports.results_table import ResultArrays, object_table, slices_to_look_at
+from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
+from ProxyPromptSegmentLib.reports.results_table import ResultArrays, object_table
 from ProxyPromptSegmentLib.worker import events
 
 

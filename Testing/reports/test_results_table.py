@@ -11,121 +11,16 @@ import pytest
 
 from frames_cases import a_frames_result
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
+from ProxyPromptSegmentLib.reports.doubts import doubt_table, slices_to_look_at
 from ProxyPromptSegmentLib.reports.results_table import (
-    ResultArrays,
     Table,
     arrays_of,
     csv_text,
-    doubt_table,
     measure,
     object_table,
-    slices_to_look_at,
 )
 from ProxyPromptSegmentLib.wording import ranges
-
-
-def findings(areas, confidence=0.95, done=None, names=("gland",), **more):
-    """ResultArrays whose masks have so many pixels on each slice: ``areas`` (S,) or (S, N)."""
-    areas = np.array(areas).reshape(len(areas), -1)
-    masks = (np.arange(400) < areas[..., None]).astype(np.uint8).reshape(*areas.shape, 20, 20)
-    sure = np.broadcast_to(np.asarray(confidence, np.float32).reshape(-1, 1), areas.shape).copy()
-    presence = np.where(areas > 0, 0.97, 0.02).astype(np.float32)
-    known = np.ones(len(areas), bool) if done is None else np.asarray(done, bool)
-    return ResultArrays(objects=tuple(names), masks=masks, confidence=sure, presence=presence, done=known, **more)
-
-
-def reasons(found, **more):
-    return {(d.index, d.name): d.reason for d in slices_to_look_at(found, **more)}
-
-
-SMOOTH = [0, 60, 80, 100, 100, 90, 60, 0]
-
-
-def test_a_smooth_and_sure_object_has_one_slice_to_look_at_and_nothing_against_it():
-    sure = np.full(8, 0.95)
-    sure[5] = 0.91
-    doubts = slices_to_look_at(findings(SMOOTH, sure))
-    assert [(d.index, d.name, d.object_index) for d in doubts] == [(5, "gland", 0)]
-    assert doubts[0].reason == "lowest confidence of all slices of 'gland'; nothing else is suspicious"
-    assert doubts[0].confidence == doubts[0].sure == pytest.approx(0.91)
-
-
-def test_the_least_sure_slices_come_first_and_no_more_than_asked_for():
-    sure = [0.9, 0.5, 0.9, 0.3, 0.9, 0.6, 0.69, 0.1]
-    doubts = slices_to_look_at(findings(SMOOTH, sure))
-    assert [d.index for d in doubts] == [7, 3, 1, 5, 6]
-    assert doubts[0].reason == "the model is not sure that 'gland' is absent (0.10)"
-    assert doubts[1].reason == "the model is not sure of the contour (0.30)"
-    assert [d.index for d in slices_to_look_at(findings(SMOOTH, sure), most=2)] == [7, 3]
-    assert slices_to_look_at(findings(SMOOTH, sure), most=0) == []
-
-
-@pytest.mark.parametrize(
-    ("areas", "place", "told"),
-    [
-        ([0, 60, 80, 0, 80, 60, 0], 3, "not found here, but on slices 2 and 4"),
-        ([0, 60, 0, 0, 0, 60, 0], 2, "not found here, but on slices 1 and 5"),
-        ([0, 0, 0, 60, 0, 0, 0], 3, "found only on this slice"),
-        ([0, 60, 80, 60, 0, 0, 0, 9, 0], 7, "not found on the neighbouring slices"),
-        ([0, 60, 80, 200, 80, 60, 0], 3, "its area jumps: 200 pixels here, 80 pixels and 80 pixels on its neighbours"),
-        ([0, 60, 80, 30, 90, 60, 0], 3, "its area jumps: 30 pixels here, 80 pixels and 90 pixels on its neighbours"),
-        ([0, 0, 90, 100, 100, 60, 30, 0], 2, "it ends abruptly: nothing on slice 1"),
-    ],
-)
-def test_what_the_masks_give_away_is_told(areas, place, told):
-    found = reasons(findings(areas))
-    assert told in found[(place, "gland")]
-
-
-@pytest.mark.parametrize(
-    "areas",
-    [
-        [0, 30, 60, 90, 100, 90, 60, 30, 0],  # tapering to both ends
-        [100, 100, 90, 60, 30, 0],  # cut by the end of the volume
-        [0, 60, 80, 60, 30, 0, 0, 0, 0, 30, 60, 40, 0],  # two parts far apart
-        [100],
-        [0, 60, 0],
-    ],
-)
-def test_ordinary_shapes_raise_no_suspicion(areas):
-    alone = areas == [0, 60, 0]
-    doubts = slices_to_look_at(findings(areas))
-    assert len(doubts) == 1
-    assert ("only on this slice" in doubts[0].reason) == alone
-
-
-def test_slices_that_were_not_computed_say_nothing():
-    areas, done = [60, 0, 80, 0, 90, 0, 60], [1, 0, 1, 0, 1, 0, 1]
-    found = reasons(findings(areas, done=done))
-    assert list(found.values()) == ["lowest confidence of all slices of 'gland'; nothing else is suspicious"]
-    assert slices_to_look_at(findings(areas, done=[0] * 7)) == []
-
-
-def test_several_reasons_are_one_entry_and_make_it_less_sure():
-    sure = np.full(7, 0.9)
-    sure[3] = 0.6
-    agreement = np.full((7, 1), np.nan, np.float32)
-    agreement[3], agreement[1] = 0.2, 0.4
-    doubts = slices_to_look_at(findings([0, 60, 80, 200, 80, 60, 0], sure, agreement=agreement))
-    assert [d.index for d in doubts] == [3, 1]
-    assert doubts[0].reason.split("; ") == [
-        "the model is not sure of the contour (0.60)",
-        "proxy prompt and memory disagree (agreement 0.20)",
-        "its area jumps: 200 pixels here, 80 pixels and 80 pixels on its neighbours",
-    ]
-    assert doubts[0].sure == pytest.approx(0.6 * 0.2 / 2.5) and doubts[0].confidence == pytest.approx(0.6)
-
-
-def test_an_object_that_was_not_found_points_to_where_it_would_be():
-    found = findings([[0, 60], [0, 80], [0, 60]], names=("stone", "gland"))
-    found.presence[1, 0] = 0.31
-    assert reasons(found)[(1, "stone")] == (
-        "'stone' was not found; if present at all, most likely on this slice (presence 0.31)"
-    )
-
-
-def test_areas_are_in_millimetres_where_they_are_known():
-    assert "400 mm² here, 160 mm²" in reasons(findings([0, 60, 80, 200, 80, 60, 0], pixel_mm2=2.0))[(3, "gland")]
+from result_cases import findings
 
 
 def test_the_table_of_objects_counts_what_the_masks_hold():
@@ -174,9 +69,17 @@ def test_csv_text_is_read_back_as_it_was_written():
     found = findings([[0, 5], [10, 0]], names=('gland, "left"', "Blase\nä"), voxel_mm3=1.0)
     rows = list(csv.reader(StringIO(csv_text(object_table(found)))))
     assert rows[0][1] == "Volume [ml]" and rows[1][0] == 'gland, "left"' and rows[2][0] == "Blase\nä"
-    doubts = slices_to_look_at(found)
+    doubts = slices_to_look_at(found, threshold=0.96)
+    assert doubts
     rows = list(csv.reader(StringIO(csv_text(doubt_table(doubts)))))
     assert [row[0] for row in rows[1:]] == [str(d.index) for d in doubts]
+
+
+def test_slices_are_named_with_their_position():
+    names = SliceNames("S", -9.0, 3.0)
+    found = replace(findings([0, 60, 80, 0, 80, 60, 0], voxel_mm3=2.0), names=names)
+    row = object_table(found).as_dicts()[0]
+    assert row["Position"] == names.position(row["On slice"])
 
 
 def test_ranges_are_short():
@@ -203,19 +106,9 @@ def test_an_outcome_of_the_engine_gives_the_same_numbers_as_the_report():
     assert (described["voxels"], described["volume_ml"]) == (table[0]["Voxels"], table[0]["Volume"])
     assert described["lowest_confidence"][0]["slice"] == table[0]["On slice"]
     assert arrays_of(result, job).pixel_mm2 == pytest.approx(0.81)
-    assert slices_to_look_at(result, job=job)[0].name in ("gland", "stone")
+    assert slices_to_look_at(result, job=job, threshold=1.01)[0].name in ("gland", "stone")
 
 
 def test_the_brief_table_keeps_what_a_panel_has_room_for():
     table = Table(("Object", "Volume", "Voxels", "On slice"), ("", "ml", "", ""), [["a", 1.5, 300, 4]])
     assert table.brief() == Table(("Object", "Volume"), ("", "ml"), [["a", 1.5]])
-
-
-def test_slices_are_named_with_their_position():
-    names = SliceNames("S", -9.0, 3.0)
-    found = replace(findings([0, 60, 80, 0, 80, 60, 0], voxel_mm3=2.0), names=names)
-    doubt = next(d for d in slices_to_look_at(found) if d.index == 3)
-    assert doubt.where == "3 (S 0.0 mm)"
-    assert "not found here, but on slices 2 (S -3.0 mm) and 4 (S 3.0 mm)" in doubt.reason
-    row = object_table(found).as_dicts()[0]
-    assert row["Position"] == names.position(row["On slice"])

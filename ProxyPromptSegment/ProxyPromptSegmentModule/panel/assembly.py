@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ProxyPromptSegmentModule.install.installer import Requirements
 from ProxyPromptSegmentModule.panel.apply_section import ApplySection
+from ProxyPromptSegmentModule.panel.cases_section import CasesSection
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
@@ -25,6 +26,7 @@ from ProxyPromptSegmentModule.panel.target_section import Observers, TargetSecti
 from ProxyPromptSegmentModule.panel.why_section import WhySection
 from ProxyPromptSegmentModule.panel.widgets import (
     ApplyWidgets,
+    CasesWidgets,
     LibraryWidgets,
     ModelWidgets,
     ResultWidgets,
@@ -47,6 +49,7 @@ FILES: tuple[type[Widgets], ...] = (
     SupportWidgets,
     TargetWidgets,
     ApplyWidgets,
+    CasesWidgets,
     ResultWidgets,
     WhyWidgets,
     LibraryWidgets,
@@ -78,6 +81,7 @@ class Sections:
     model: ModelSection
     apply: ApplySection
     result: ResultSection
+    cases: CasesSection
     why: WhySection
 
     def __iter__(self) -> Iterator[Section]:
@@ -108,7 +112,7 @@ def build(
     def widgets(kind: type[W]) -> W:
         return kind(found[kind.FILE])
 
-    support = widgets(SupportWidgets)
+    support, target = widgets(SupportWidgets), widgets(TargetWidgets)
     settings = chosen.requests.settings
     sections = Sections(
         install=InstallSection(widgets(TopWidgets), state, chosen.model, Requirements()),
@@ -116,10 +120,11 @@ def build(
         supports_table=SupportsTable(support, state, settings, logic),
         objects=ObjectsSection(support, state, chosen.objects),
         library=LibrarySection(widgets(LibraryWidgets), state, settings, logic),
-        target=TargetSection(widgets(TargetWidgets), state, chosen.target, observers),
+        target=TargetSection(target, state, chosen.target, observers),
         model=ModelSection(widgets(ModelWidgets), state, chosen.model, chosen.target),
         apply=ApplySection(widgets(ApplyWidgets), state, chosen.objects, chosen.target, chosen.requests, logic),
         result=ResultSection(widgets(ResultWidgets), state),
+        cases=CasesSection(widgets(CasesWidgets), target, state, chosen.target),
         why=WhySection(widgets(WhyWidgets), state, logic),
     )
     state.choice_changed.connect(sections.apply.update_at_once)

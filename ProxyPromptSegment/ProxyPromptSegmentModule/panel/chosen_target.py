@@ -37,7 +37,7 @@ class ChosenTarget:
         again = target is not None and target is self._default and target in self._annotated() and not self._state.run
         if target is not None and not again:
             return
-        found = self._volumes_beside_supports()
+        found = self.volumes_beside_supports()
         annotated = self._annotated()
         bare = [node for node in found if node not in annotated]
         if bare or (found and target is None):
@@ -57,7 +57,7 @@ class ChosenTarget:
         parameters = self._state.parameters
         target = parameters.targetVolume
         if target is not None and target is parameters.supportVolume and self._state.run is None:
-            others = self._volumes_beside_supports()
+            others = self.volumes_beside_supports()
             if others:
                 self.choose(others[0])
 
@@ -87,7 +87,8 @@ class ChosenTarget:
         found = [*volumes_of(node), *(slicer.mrmlScene.GetNodeByID(one) for one in ids if one)]
         return list(dict.fromkeys(one.GetName() for one in found if one is not None and one is not target))
 
-    def _volumes_beside_supports(self) -> list[slicer.vtkMRMLScalarVolumeNode]:
+    def volumes_beside_supports(self) -> list[slicer.vtkMRMLScalarVolumeNode]:
+        """Return the images of the scene that are not those of supports."""
         parameters = self._state.parameters
         supports = {row.volume_id for row in self._state.support_rows()}
         if parameters.supportVolume is not None:

@@ -26,7 +26,8 @@ from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+    from ProxyPromptSegmentLib.reports.doubts import Doubt
+    from ProxyPromptSegmentLib.reports.results_table import Table
     from ProxyPromptSegmentModule.runs.run import Run
     from ProxyPromptSegmentModule.scene.facts import ResultNow
     from ProxyPromptSegmentModule.supports.saved import SupportRow
@@ -83,7 +84,7 @@ class ResultSection(Section):
         if (table, doubts) != self._shown:
             self._shown = (table, doubts)
             self._show_table(table)
-            self._show_doubts(doubts, film)
+            self._show_doubts(doubts, film, table is not None)
         self._refresh_buttons(run, node)
 
     def _look(
@@ -116,14 +117,16 @@ class ResultSection(Section):
                 table.setItem(number, place, qt.QTableWidgetItem(_cell(value)))
         table.resizeColumnsToContents()
 
-    def _show_doubts(self, doubts: Sequence[Doubt], film: bool) -> None:
+    def _show_doubts(self, doubts: Sequence[Doubt], film: bool, shown: bool) -> None:
         listed = self._ui.doubtsList
         listed.clear()
         line = _("Item {number}, {name}: {reason}") if film else _("Slice {number}, {name}: {reason}")
         for doubt in doubts:
             listed.addItem(line.format(number=doubt.where, name=doubt.name, reason=doubt.reason))
-        for widget in (self._ui.doubtsCaption, listed):
-            widget.setVisible(bool(doubts))
+        listed.setVisible(bool(doubts))
+        caption = _("Review these slices first (least sure):") if doubts else _("No slice stands out; check them all.")
+        self._ui.doubtsCaption.text = caption
+        self._ui.doubtsCaption.setVisible(shown)
 
     def _refresh_buttons(self, run: Run | None, node: slicer.vtkMRMLSegmentationNode | None) -> None:
         ui = self._ui

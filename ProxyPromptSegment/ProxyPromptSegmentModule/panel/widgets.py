@@ -87,6 +87,8 @@ class TargetWidgets(Widgets):
     FILE = "TargetSection"
 
     targetSelector: slicer.qMRMLNodeComboBox
+    previousCaseButton: qt.QPushButton
+    nextCaseButton: qt.QPushButton
     scopeCombo: qt.QComboBox
     rangeCaption: qt.QLabel
     sliceRange: ctk.ctkRangeWidget
@@ -96,6 +98,15 @@ class TargetWidgets(Widgets):
     outputSelector: slicer.qMRMLNodeComboBox
     scopeLabel: qt.QLabel
     honourEditorBox: qt.QCheckBox
+
+
+class CasesWidgets(Widgets):
+    """The list of cases."""
+
+    FILE = "CasesSection"
+
+    casesButton: ctk.ctkCollapsibleButton
+    casesList: qt.QListWidget
 
 
 class ModelWidgets(Widgets):

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
-    from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+    from ProxyPromptSegmentLib.reports.doubts import Doubt
+    from ProxyPromptSegmentLib.reports.results_table import Table
     from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.tasks import LiveSlice, SegmentTask
     from ProxyPromptSegmentLib.worker.thread import Ticket

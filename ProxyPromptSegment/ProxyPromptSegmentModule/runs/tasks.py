@@ -20,7 +20,8 @@ from ProxyPromptSegmentLib.imaging.mending import mended
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.remedies import Note
-from ProxyPromptSegmentLib.reports.results_table import arrays_of, object_table, slices_to_look_at
+from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
+from ProxyPromptSegmentLib.reports.results_table import arrays_of, object_table
 from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
 from ProxyPromptSegmentLib.review.check import check_case
 from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.library.store import SupportLibrary
-    from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+    from ProxyPromptSegmentLib.reports.doubts import Doubt
+    from ProxyPromptSegmentLib.reports.results_table import Table
     from ProxyPromptSegmentLib.review.findings import Finding
     from ProxyPromptSegmentLib.review.suggest import Suggestion
     from ProxyPromptSegmentLib.support.case import SupportCase

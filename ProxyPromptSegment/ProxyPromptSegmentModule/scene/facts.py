@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis
-from ProxyPromptSegmentLib.reports.results_table import Doubt, Table
+from ProxyPromptSegmentLib.reports.doubts import Doubt
+from ProxyPromptSegmentLib.reports.results_table import Table
 from ProxyPromptSegmentLib.typed_json import read_object
 from ProxyPromptSegmentLib.wording import ranges
 from ProxyPromptSegmentModule.scene.owners import key_of, result_segments, volumes_of

@@ -37,7 +37,7 @@ def claim(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume:
 def key_of(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> str:
     """Return the key of a volume in a segmentation; "" if it has no results of it."""
     identifier = volume.GetID()
-    return next((key for key in _keys(segmentation) if segmentation.GetNodeReferenceID(ROLE + key) == identifier), "")
+    return next((key for key in keys_of(segmentation) if segmentation.GetNodeReferenceID(ROLE + key) == identifier), "")
 
 
 def volume_of_segment(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkMRMLVolumeNode | None:
@@ -53,7 +53,7 @@ def is_result(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> 
     The tag alone says nothing: it is also in files and in copies of the segment in other segmentations.
     """
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
-    return segment is not None and tag_of(segment, TARGET_TAG) in _keys(segmentation)
+    return segment is not None and tag_of(segment, TARGET_TAG) in keys_of(segmentation)
 
 
 def is_ours(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
@@ -97,7 +97,7 @@ def claim_earlier(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
 
 def volumes_of(segmentation: slicer.vtkMRMLSegmentationNode) -> list[slicer.vtkMRMLVolumeNode]:
     """Return the volumes that a segmentation has, or had, results of."""
-    found = [segmentation.GetNodeReference(ROLE + key) for key in _keys(segmentation)]
+    found = [segmentation.GetNodeReference(ROLE + key) for key in keys_of(segmentation)]
     order = {node: place for place, node in enumerate(_in_order(segmentation))}
     different = dict.fromkeys(node for node in found if node is not None)
     return sorted(different, key=lambda node: order.get(node, len(order)))
@@ -134,8 +134,14 @@ def has_results(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) ->
     )
 
 
-def _keys(segmentation: slicer.vtkMRMLSegmentationNode) -> list[str]:
+def keys_of(segmentation: slicer.vtkMRMLSegmentationNode) -> list[str]:
+    """Return the keys of the volumes that a segmentation has, or had, results of."""
     return [role.removeprefix(ROLE) for role in _roles(segmentation) if role.startswith(ROLE)]
+
+
+def referred_by(segmentation: slicer.vtkMRMLSegmentationNode, key: str) -> slicer.vtkMRMLVolumeNode | None:
+    """Return the volume of a key; None if it was removed."""
+    return _referred(segmentation, ROLE + key)
 
 
 def _referred(segmentation: slicer.vtkMRMLSegmentationNode, role: str) -> slicer.vtkMRMLVolumeNode | None:

@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from ProxyPromptSegmentModule.scene import result_nodes
+from ProxyPromptSegmentModule.scene.case_states import update_states
 from ProxyPromptSegmentModule.scene.facts import table_of_all
 from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
 from ProxyPromptSegmentModule.scene.owners import claim_earlier, volumes_of
@@ -69,10 +70,11 @@ class ResultWatch:
         self._told.append(told)
 
     def update(self, segmentation: slicer.vtkMRMLSegmentationNode) -> None:
-        """Rewrite the table of a segmentation now; it is removed if there are no results any more."""
+        """Rewrite table and case states of a segmentation; the table is removed if there are no results any more."""
         self._dirty.discard(segmentation.GetID())
         if volumes_of(segmentation):
             result_nodes.write_table(segmentation, table_of_all(segmentation, self.states))
+            update_states(segmentation, self.states)
 
     def refresh(self) -> None:
         """Rewrite the tables of all results that have changed, except those that a run is writing into."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.nodes import check_volume, geometry_of, name_of
 from ProxyPromptSegmentModule.scene.segment_layers import Layers
-from ProxyPromptSegmentModule.scene.slice_prints import OWN, WRITTEN_TAG, SlicePrints
+from ProxyPromptSegmentModule.scene.slice_prints import EMPTY, OWN, WRITTEN_TAG, SlicePrints, print_of
 from ProxyPromptSegmentModule.scene.stamps import Stamp, place_stamp, segmentation_stamp
 from ProxyPromptSegmentModule.scene.terminology import tag_of
 
@@ -33,12 +34,14 @@ class SegmentState:
         pixels: Pixels of each slice that shows something, by slice.
         changed: Slices that were changed by hand, or accepted, since runs wrote them; empty without prints.
         voxel_mm3: Volume of a voxel in mm³.
+        content: Print of all slices that show something: another one after any change of a voxel.
     """
 
     axis: Axis
     pixels: dict[int, int]
     changed: tuple[int, ...]
     voxel_mm3: float
+    content: str = ""
 
     @property
     def voxels(self) -> int:
@@ -107,17 +110,26 @@ def state_of(
     along = axis if prints is None else prints.axis
     pixels: dict[int, int] = {}
     changed: list[int] = []
+    content = hashlib.blake2b(digest_size=8)
     try:
         for index, plane in enumerate(_planes(segmentation, segment_id, volume, along)):  # one at a time in memory
             count = int(np.count_nonzero(plane))
+            word = print_of(plane) if count else EMPTY
             if count:
                 pixels[index] = count
-            if prints is not None and prints.is_users(index, plane):
+                content.update(f"{index} {word} ".encode())
+            if prints is not None and word != prints.prints.get(index, EMPTY):
                 changed.append(index)
         spacing = geometry_of(volume).spacing_mm
     except ProxyPromptError:
         return None
-    return SegmentState(axis=along, pixels=pixels, changed=tuple(changed), voxel_mm3=float(np.prod(spacing)))
+    return SegmentState(
+        axis=along,
+        pixels=pixels,
+        changed=tuple(changed),
+        voxel_mm3=float(np.prod(spacing)),
+        content=content.hexdigest(),
+    )
 
 
 def changed_slices(

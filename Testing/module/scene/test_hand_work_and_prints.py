@@ -9,7 +9,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from mrml_scene import add_segmentation, add_volume, segment_array
 from mrml_writing import AFFINE, SHAPE, STROKE, a_run, draw, ids_of, random_masks, write_all, writer_for
-from ProxyPromptSegmentLib.reports.results_table import Doubt
+from ProxyPromptSegmentLib.reports.doubts import Doubt
 from ProxyPromptSegmentModule.scene.facts import Facts, result_now, write_facts
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice, state_of
 from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation

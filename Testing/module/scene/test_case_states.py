@@ -1,0 +1,150 @@
+"""The state of each case of a scene: it follows the results, is kept with the scene, and is of one patient only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+import slicer
+import slicer.util
+
+from mrml_scene import add_segmentation, add_volume, segment_array
+from mrml_writing import AFFINE, SHAPE, a_run, random_masks
+from ProxyPromptSegmentModule.scene.case_states import STATE, accept, states_in
+from ProxyPromptSegmentModule.scene.nodes import MADE_FOR
+from ProxyPromptSegmentModule.scene.owners import key_of, result_segments
+from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
+from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
+from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG
+from widget_cases import add_views
+
+pytestmark = pytest.mark.usefixtures("scene")
+
+
+@pytest.fixture
+def volume(scene):
+    add_views()
+    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
+
+
+@pytest.fixture
+def other(volume):
+    return add_volume(np.zeros(SHAPE, np.float32), AFFINE, "another patient")
+
+
+@pytest.fixture
+def result(volume):
+    made = create_segmentation(volume, "result")
+    a_run(made, volume, 1)
+    return made
+
+
+@pytest.fixture
+def watch(scene, volume):
+    made = ResultWatch(scene, lambda node: False, lambda called: None)
+    yield made
+    made.close()
+
+
+def state_of(volume):
+    return states_in(slicer.mrmlScene).get(volume.GetID())
+
+
+def paint(node, volume, index=2):
+    segment_id = next(iter(result_segments(node, volume)))
+    mask = segment_array(node, segment_id, volume)
+    mask[index, :4, :4] = 1 - mask[index, :4, :4]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, segment_id, volume)
+
+
+def test_a_case_is_new_then_segmented_then_corrected_then_accepted(watch, volume, other):
+    assert state_of(volume) is None
+    node = create_segmentation(volume, "result")
+    a_run(node, volume, 1)
+    watch.refresh()
+    assert state_of(volume) == "segmented"
+    paint(node, volume)
+    watch.refresh()
+    assert state_of(volume) == "corrected"
+    accept(node, volume, watch.states)
+    assert state_of(volume) == "accepted" and state_of(other) is None
+    accept(node, volume, watch.states, False)
+    assert state_of(volume) == "corrected"
+
+
+def test_painting_ends_an_acceptance_and_taking_the_stroke_back_restores_it(watch, volume, result):
+    accept(result, volume, watch.states)
+    paint(result, volume)
+    watch.refresh()
+    assert state_of(volume) == "corrected"
+    paint(result, volume)  # the same voxels, turned back
+    watch.refresh()
+    assert state_of(volume) == "accepted"
+
+
+def test_another_run_and_its_undo_change_the_state_as_they_change_the_voxels(watch, volume, result):
+    accept(result, volume, watch.states)
+    writer = a_run(result, volume, 77)
+    watch.refresh()
+    assert state_of(volume) == "segmented"
+    assert writer.undo()
+    watch.refresh()
+    assert state_of(volume) == "accepted"
+
+
+def test_two_patients_that_share_a_segmentation_have_states_of_their_own(watch, volume, other, result):
+    a_run(result, other, 2)
+    paint(result, other)
+    watch.refresh()
+    assert state_of(volume) == "segmented" and state_of(other) == "corrected"
+    accept(result, other, watch.states)
+    assert state_of(volume) == "segmented" and state_of(other) == "accepted"
+
+
+def test_states_are_saved_with_the_scene_and_read_without_voxels(watch, volume, result, tmp_path, monkeypatch):
+    accept(result, volume, watch.states)
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    scene = slicer.mrmlScene
+    scene.SetRootDirectory(str(folder))
+    assert scene.WriteToMRB(str(tmp_path / "s.mrb"))
+    scene.Clear(0)
+    watch.forget()
+    (tmp_path / "read").mkdir()
+    assert scene.ReadFromMRB(str(tmp_path / "s.mrb"))
+    loaded = slicer.util.getNode("MR")
+    from ProxyPromptSegmentModule.scene import segment_state
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segment_state, "_planes", None)
+        assert state_of(loaded) == "accepted"
+    watch.refresh()
+    assert state_of(loaded) == "accepted"
+    paint(slicer.util.getNode("result"), loaded)
+    watch.refresh()
+    assert state_of(loaded) == "corrected"
+
+
+def test_a_case_whose_results_were_removed_is_new_again(watch, volume, result):
+    accept(result, volume, watch.states)
+    for segment_id in list(result_segments(result, volume)):
+        result.GetSegmentation().RemoveSegment(segment_id)
+    watch.refresh()
+    assert state_of(volume) is None
+    a_run(result, volume, 1)
+    slicer.mrmlScene.RemoveNode(volume)
+    watch.refresh()
+    assert states_in(slicer.mrmlScene) == {}
+
+
+def test_results_of_an_earlier_version_count_as_segmented(scene, volume):
+    node = add_segmentation(volume, {"gland": random_masks(7)[0]}, "earlier")
+    node.SetAttribute(MADE_FOR, volume.GetID())
+    node.GetSegmentation().GetSegment("gland").SetTag(OBJECT_TAG, "gland")
+    watch = ResultWatch(scene, lambda one: False, lambda called: None)
+    assert state_of(volume) == "segmented"
+    node.SetAttribute(STATE + key_of(node, volume), "of a later version")
+    assert state_of(volume) == "segmented"
+    watch.close()
