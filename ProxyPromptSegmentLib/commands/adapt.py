@@ -18,11 +18,12 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.training.adapting.beginning import check_start
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, AdaptProgress, AdaptResult, CaseScore
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
 from ProxyPromptSegmentLib.weights.own import check_free
-from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.wording import duration
 from ProxyPromptSegmentLib.worker.events import Advanced
 
@@ -43,6 +44,8 @@ examples:
     proxyprompt adapt --cases my_cases --object prostate --out my-prostate
   a list of pairs (CSV with the columns image, annotation and, if wanted, patient; or JSON)
     proxyprompt adapt --cases pairs.csv --object gland --object cyst --out my-zones
+  on official weights, which were downloaded or imported, on a GPU
+    proxyprompt adapt --cases my_cases --object prostate --model sam-vit-b --out my-prostate
   the cases of the support library, five minutes
     proxyprompt adapt --library --object prostate --out my-prostate --minutes 5
   use it
@@ -77,7 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="NAME", help="name of the new model: lower-case letters, digits, . _ + -")
     add(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
-        help=f"model to start from ({DEFAULT_MODEL}), also one that was adapted before",
+        help=f"model to start from ({DEFAULT_MODEL}), also one that was adapted before; or official weights such as "
+        "sam-vit-b, on which a new prompt generator is trained",
+    )  # fmt: skip
+    add(
+        "--base", type=Path, metavar="FILE",
+        help="file of the official weights below the model (default: as downloaded or imported)",
     )  # fmt: skip
     add(
         "--minutes", type=minutes_of, default=AdaptSettings.minutes, metavar="M",
@@ -103,6 +111,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
     settings = AdaptSettings(
         model=args.model,
+        base=str(args.base or ""),
         minutes=args.minutes,
         steps=args.steps,
         variants=None if args.steps is None else min(4, args.steps),
@@ -111,7 +120,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         allow_single=args.allow_single,
     )
     check_free(args.out)
-    resolve(args.model)
+    check_start(args.model, settings.base)
     inputs = [*args.cases, *(path for pair in args.support for path in pair), *filter(Path.is_file, [Path(args.model)])]
     check_outputs([("--report", args.report, (".json",))], inputs, args.force)
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
@@ -129,7 +138,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             keep_anyway=args.keep_anyway,
             restart=args.restart,
         )
-        reporter = _Reporter(console, settings.shares)
+        reporter = _Reporter(console)
         try:
             result = run_task(task, console, cancel, reporter.on_event)
         finally:
@@ -211,8 +220,8 @@ def describe(result: AdaptResult) -> dict[str, Any]:
 class _Reporter:
     """The progress of an adaptation: a bar on a terminal, and a line for every case that was tested."""
 
-    def __init__(self, console: Console, shares: tuple[float, ...]) -> None:
-        self._console, self._shares = console, shares
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._stage, self._at, self._tested = "", 0, 0
         self._estimated = False
 
@@ -240,7 +249,7 @@ class _Reporter:
             self._tested = len(tested)
             progress.close()
             before = float(np.mean([np.mean(score.before) for score in tested]))
-            best = max(np.mean([np.mean(score.after[n]) for score in tested]) for n in range(len(self._shares)))
+            best = max(np.mean([np.mean(score.after[n]) for score in tested]) for n in range(len(tested[0].after)))
             self._console.say(
                 f"{how.stage}: Dice of {len(tested)} of {len(how.scores)} cases, each left out in training: "
                 f"{before:.3f} before, {best:.3f} after"

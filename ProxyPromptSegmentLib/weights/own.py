@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, SUFFIXES, ModelEntry, ModelKind, check_name
 from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.publish import read_metadata
-from ProxyPromptSegmentLib.weights.registry import all_entries, find, location
+from ProxyPromptSegmentLib.weights.registry import all_entries, find, location, with_hash
 
 _OWN_HASH = "this machine, which made or imported the file"
 _LOCK_SECONDS = 30.0
@@ -68,7 +68,7 @@ def entry_in(checkpoint: Path, name: str = "") -> ModelEntry:
     base, kind = "", str(said.get("kind", ModelKind.MODEL.value))
     if isinstance(said.get("base"), dict):
         digest = str(said["base"].get("sha256", "")).lower()
-        known = next((one for one in all_entries() if (one.sha256 or "").lower() == digest), None)
+        known = next(iter(with_hash(digest)), None)
         if known is None:
             raise CheckpointError(
                 f"{checkpoint.name} is completed by '{said['base'].get('name')}' (SHA-256 {digest[:12]}...), which is "

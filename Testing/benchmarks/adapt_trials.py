@@ -35,9 +35,9 @@ from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.case import SupportCase
+from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
-from ProxyPromptSegmentLib.training.adapting.keeping import begin
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets, support_set, supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage

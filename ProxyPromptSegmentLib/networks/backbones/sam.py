@@ -25,6 +25,7 @@ VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
     "sam-vit-h": (1280, 32, 16, (7, 15, 23, 31)),
     "medsam-vit-b": (768, 12, 12, (2, 5, 8, 11)),
 }
+OFFICIAL_SIZE = 1024  # pixels
 MEDSAM_NAME = "medsam-vit-b"
 COMPACT_NAME = "sam-compact"
 FIRST_COMPACT_SIZE = 128  # pixels; up to it, the encoder is the first version's, trained from scratch
@@ -78,7 +79,7 @@ def build_sam_modules(name: str, compact: dict[str, Any] | None = None) -> nn.Mo
         encoder = _compact_encoder(size, channels)
         heads, mlp_dim = 4, options["mlp_dim"]
     else:
-        size, channels, stride = 1024, 256, 16
+        size, channels, stride = OFFICIAL_SIZE, 256, 16
         heads, mlp_dim = 8, 2048
         dim, depth, encoder_heads, global_blocks = VIT_SIZES[name]
         encoder = modeling.ImageEncoderViT(

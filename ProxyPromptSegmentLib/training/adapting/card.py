@@ -22,6 +22,7 @@ def card_text(
     verdict: Verdict | None,
     scores: Sequence[CaseScore],
     share: float,
+    official: bool = False,
 ) -> str:
     """Return the card as Markdown.
 
@@ -36,13 +37,20 @@ def card_text(
         verdict: What the folds say; None without a test.
         scores: The scores, in an order that says nothing.
         share: Share of the way from the first weights.
+        official: Whether it is built on official weights, which are in a file of their own.
     """
     slices, tiles = sheets
+    made = (
+        "The official weights are used as they are; a prompt generator and adapters in the mask decoder were trained."
+        if official
+        else "The image encoder is that of the model it was adapted from; prompt generator and mask decoder were "
+        "trained."
+    )
     lines = [
         f"# {name}",
         "",
-        f"Adapted from `{base}` to {_listed(objects)} on its maker's machine, by ProxyPromptSegment {__version__}. The "
-        "image encoder is that of the model it was adapted from; prompt generator and mask decoder were trained.",
+        f"Adapted from `{base}` to {_listed(objects)} on its maker's machine, by ProxyPromptSegment {__version__}. "
+        f"{made}",
         "",
         f"* learned from: {_counted(patients, 'patient')}, {_counted(slices, 'slice')}"
         + (f", {_counted(tiles, 'tile')} of them" if tiles else ""),

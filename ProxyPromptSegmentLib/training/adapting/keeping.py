@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +10,17 @@ import torch
 
 from ProxyPromptSegmentLib.networks.checkpoints import (
     load_base_model,
-    load_model,
     read_checkpoint,
     save_addition,
     save_checkpoint,
+    save_generator,
 )
-from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.training.adapting.beginning import Begun
 from ProxyPromptSegmentLib.training.adapting.weights import put
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
-from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 from ProxyPromptSegmentLib.weights.own import register
-from ProxyPromptSegmentLib.weights.registry import all_entries, location, resolve
-
-
-@dataclass(frozen=True, eq=False)
-class Begun:
-    """The model that an adaptation starts from.
-
-    Attributes:
-        model: The model.
-        name: Its name.
-        sha256: Hash of its file.
-        path: Its file.
-        metadata: Metadata of its file.
-        entry: Its registry entry; None for a file that is not registered.
-    """
-
-    model: ProxyPromptModel
-    name: str
-    sha256: str
-    path: Path
-    metadata: dict[str, Any]
-    entry: ModelEntry | None
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """What the registry says of the model, or its own file where it is not registered here."""
-        if self.entry is not None:
-            return self.entry.to_dict()
-        said = self.metadata.get("entry")
-        return said if isinstance(said, dict) else {}
-
-
-def begin(model: str) -> Begun:
-    """Load the model to start from, by name or path.
-
-    Raises:
-        CheckpointError: As `load_model`.
-    """
-    path, expected = resolve(model)
-    network, metadata = load_model(path, expected)
-    digest = expected or weights_sha256(path)
-    entry = next((one for one in all_entries() if (one.sha256 or "").lower() == digest), None)
-    return Begun(network, str(metadata.get("name", path.stem)), digest, path, metadata, entry)
+from ProxyPromptSegmentLib.weights.registry import all_entries, location
 
 
 def keep(
@@ -72,8 +28,8 @@ def keep(
 ) -> tuple[ModelEntry, Path]:
     """Write and register a model.
 
-    What is stored is what differs from the model that is whole, which has to be registered to be found again; else
-    everything is stored.
+    What is stored is what differs from the model that is whole, which has to be registered to be found again; on
+    official weights the prompt generator and the adapters; else everything.
 
     Args:
         begun: The first model, whose weights are replaced.
@@ -108,15 +64,18 @@ def keep(
 
 
 def _write(path: Path, begun: Begun, metadata: dict[str, Any]) -> None:
-    """Write what differs from a registered model, or everything."""
+    """Write what differs from a registered model or from official weights, or everything."""
+    half = {
+        name: value.half() if value.is_floating_point() else value for name, value in begun.model.state_dict().items()
+    }
+    if begun.base is not None:
+        save_generator(path, begun.model, begun.base, metadata, half)
+        return
     whole = _whole(begun)
     if whole is not None:
         base, _ = load_base_model(whole)
         save_addition(path, begun.model, base, metadata)
         return
-    half = {
-        name: value.half() if value.is_floating_point() else value for name, value in begun.model.state_dict().items()
-    }
     save_checkpoint(path, half, {**metadata, "model": begun.model.describe()})
 
 

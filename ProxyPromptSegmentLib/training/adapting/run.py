@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,18 +11,17 @@ from typing import Any
 import torch
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.loading import calibration_of
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
-from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.devices import choose_device
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.card import card_text, self_description
 from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
-from ProxyPromptSegmentLib.training.adapting.keeping import begin, keep
+from ProxyPromptSegmentLib.training.adapting.keeping import keep
 from ProxyPromptSegmentLib.training.adapting.plan import make_plan, seconds_left, time_steps, too_long
 from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress, AdaptResult, CaseScore, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
@@ -34,8 +32,7 @@ from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, lock
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 from ProxyPromptSegmentLib.training.adapting.surroundings import computing_with, enough_memory
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
-from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names
-from ProxyPromptSegmentLib.weights.entry import ModelKind
+from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names, twin
 from ProxyPromptSegmentLib.weights.own import check_free
 
 SAVE_SECONDS = 20.0
@@ -103,31 +100,22 @@ class _Run:
         report: Report | None,
         say: Callable[[str], None] | None,
     ) -> None:
-        self.checked, self.name, self.settings, self.device = checked, name, settings, device
+        self.checked, self.name, self.device = checked, name, device
         self.cancel, self._report, self._say, self._begin = cancel, report, say, time.monotonic()
-        self.begun = begin(settings.model)
+        self.begun = begin(settings.model, settings.base, settings.seed)
+        self.settings = settings = self.begun.fitted(settings)
         model = self.begun.model.to(device).eval()
-        generator = self.begun.metadata.get("kind") == ModelKind.GENERATOR
-        if generator or not isinstance(model.backbone, SamBackbone):
-            what = "official weights of " if generator else ""
-            raise UsageError(
-                f"'{self.begun.name}' is built on {what}{model.backbone.name}; only models on a compact SAM can be "
-                "adapted so far",
-                Remedy(kind=RemedyKind.CHOOSE_MODEL),
-            )
+        self.names = trained_names(model, settings.trained)
         self.state = AdaptState(folder, self._identity())
         self.folds = make_folds([case.patient for case in checked.cases], settings.folds, settings.seed)
         self.sheets = cut_sheets(checked, logit_side(model.backbone), model.backbone.keeps_aspect)
-        # The encoder of a copy, so that what is trained never touches what embeds.
-        frozen = copy.deepcopy(model).requires_grad_(False)
-        self.stores = [FeatureStore(frozen.backbone, self.sheets.slices, device, settings.seed)]
+        self.stores = [FeatureStore(model.backbone, self.sheets.slices, device, settings.seed)]
         if self.sheets.tiles:
-            self.stores.append(FeatureStore(frozen.backbone, self.sheets.tiles, device, settings.seed + 1))
+            self.stores.append(FeatureStore(model.backbone, self.sheets.tiles, device, settings.seed + 1))
         calibration = calibration_of(self.begun.sha256, self.begun.metadata)
         self.scorer = Scorer(self.sheets, self.stores[0], device, calibration)
-        names = trained_names(model, settings.trained)
         own = dict(model.named_parameters())
-        self.start = {one: own[one].detach().clone() for one in names}
+        self.start = {one: own[one].detach().clone() for one in self.names}
         self._pace = 0.0  # seconds of a step lately; the load of a machine changes
         self._stage_name, self._done, self._saved = "", 0, time.monotonic()
 
@@ -172,6 +160,7 @@ class _Run:
             verdict,
             self._scores(),
             share,
+            self.begun.base is not None,
         )
         counts = (self.checked.patients, len(self.sheets.slices), len(self.folds))
         about = self_description(self.begun.name, self.checked.objects, counts, plan, verdict, share, self.settings)
@@ -193,7 +182,7 @@ class _Run:
     def _test_before(self) -> bool:
         """Test the first model on each case with the other cases of its fold's training as supports."""
         found, todo = self.state.found, [case for fold in self.folds for case in fold]
-        segmenter = self.scorer.segmenter(copy.deepcopy(self.begun.model))
+        segmenter = self.scorer.segmenter(self._twin())
         self._score_seconds = found.plan.score_seconds if found.plan else 0.0
         begin, count = time.monotonic(), 0
         for number, case in enumerate(todo):
@@ -217,7 +206,7 @@ class _Run:
             step = 0.0
             if settings.steps is None or settings.variants is None:
                 self._tell("timing the first steps", 0, 1)
-                trial = copy.deepcopy(self.begun.model)
+                trial = self._twin()
                 cases = range(len(self.checked.cases))
                 stage = Stage(trial, self.start, self._sources(), cases, TIMING_STAGE, 1000, settings)
                 step = time_steps(stage)
@@ -263,7 +252,7 @@ class _Run:
         if last is None:
             return False
         after: dict[int, list[tuple[float, ...]]] = {case: [] for case in mine}
-        model = copy.deepcopy(self.begun.model)
+        model = self._twin()
         for share in self.settings.shares:
             put(model, between(self.start, last, share))
             segmenter = self.scorer.segmenter(model)
@@ -281,7 +270,7 @@ class _Run:
     def _train(self, number: int, cases: Any, title: str) -> dict[str, torch.Tensor] | None:
         """Train on some cases; return the averaged weights, or None if cancelled."""
         plan = self._plan
-        model = copy.deepcopy(self.begun.model)
+        model = self._twin()
         stage = Stage(model, self.start, self._sources(), cases, number, plan.steps, self.settings)
         self._pace = self._pace or plan.step_seconds
         before = self.state.training(number)
@@ -301,6 +290,10 @@ class _Run:
         return stage.average
 
     # --- what the parts share ---
+
+    def _twin(self) -> ProxyPromptModel:
+        """Return a copy of the first model to train or to test, whose image encoder is the one that embeds."""
+        return twin(self.begun.model, self.names)
 
     @property
     def _plan(self) -> Plan:

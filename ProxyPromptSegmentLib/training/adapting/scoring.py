@@ -26,7 +26,7 @@ from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ as TILES_READ
 from ProxyPromptSegmentLib.inference.tiling.cut import support_tiles
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pairs import MOST_READ, Marked, SupportSet
 from ProxyPromptSegmentLib.training.adapting.sheets import (
@@ -174,6 +174,12 @@ def _keeper(
     return keep
 
 
+def _as(features: ImageFeatures, kind: torch.dtype) -> ImageFeatures:
+    """Return features in another precision."""
+    finer = None if features.high_res is None else tuple(level.to(kind) for level in features.high_res)
+    return replace(features, top=features.top.to(kind), high_res=finer)
+
+
 class _Kept(MutableMapping[int, EncodedSlices]):
     """Embeddings of a slice's tiles, which hold for every model with this image encoder."""
 
@@ -191,12 +197,11 @@ class _Kept(MutableMapping[int, EncodedSlices]):
     def __getitem__(self, number: int) -> EncodedSlices:
         """Return an embedding under the key of this segmenter, whose decoder may be another."""
         found = self._kept[self._place, number, self._shape]
-        top = found.features.top.float()
         key = self._segmenter.key(self._tiles[number], self._sheet.window, found.box)
-        return replace(found, features=replace(found.features, top=top), keys=(key,))
+        return replace(found, features=_as(found.features, torch.float32), keys=(key,))
 
     def __setitem__(self, number: int, encoded: EncodedSlices) -> None:
-        half = replace(encoded.features, top=encoded.features.top.half())
+        half = _as(encoded.features, torch.float16)
         self._kept[self._place, number, self._shape] = replace(encoded, features=half)
 
     def __delitem__(self, number: int) -> None:

@@ -18,7 +18,9 @@ class AdaptSettings:
     """The settings of an adaptation.
 
     Attributes:
-        model: Name or path of the model to start from.
+        model: Name or path of the model to start from, or name of official weights, on which a new prompt generator
+            begins.
+        base: Path of the file of official weights, if the registry has it elsewhere; not a part of the result.
         minutes: Time for everything, folds included; decides the number of steps and of variants of each slice.
         steps: Steps of each training; by default as many as the time allows.
         variants: Augmented variants of each slice; likewise.
@@ -40,6 +42,7 @@ class AdaptSettings:
     """
 
     model: str = DEFAULT_MODEL
+    base: str = ""
     minutes: float = 15.0
     steps: int | None = None
     variants: int | None = None
@@ -82,8 +85,8 @@ class AdaptSettings:
                 raise UsageError(f"{name} is {getattr(self, name)}; allowed is {said}.")
 
     def identity(self) -> dict[str, Any]:
-        """Return the values that must be equal to resume: all but the permission to test nothing."""
+        """Return the values that must be equal to resume: all but a path and the permission to test nothing."""
         values = asdict(self)
-        del values["allow_single"]
+        del values["allow_single"], values["base"]
         values["shares"] = list(self.shares)
         return values

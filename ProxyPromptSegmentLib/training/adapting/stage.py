@@ -11,10 +11,11 @@ from torch import nn
 
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.training.adapting.episodes import Drawn, EpisodeSource
+from ProxyPromptSegmentLib.training.adapting.objective import adapting_loss
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.weights import freeze_but, put, trained_names
 from ProxyPromptSegmentLib.training.broad.precision import plain_attention
-from ProxyPromptSegmentLib.training.broad.step import Switches, prompted_loss
+from ProxyPromptSegmentLib.training.broad.step import Switches
 
 BETAS = (0.9, 0.99)
 LEAST_RATE = 0.02  # share of the peak rate at the end
@@ -105,7 +106,7 @@ class Stage:
     def _backward(self, drawn: Drawn) -> float:
         others = self.step % self.settings.others_every == 0
         with plain_attention():
-            loss, _ = prompted_loss(self.model, drawn.features, drawn.episode, self._switches, others)
+            loss = adapting_loss(self.model, drawn, self._switches, others)
             loss.backward()
         return float(loss.detach())
 

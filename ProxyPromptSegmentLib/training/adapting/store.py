@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.training.broad.step import valid_positions
 
 MOST_BYTES = 2 * 1024**3  # of all variants together
 TOGETHER = 4  # variants that are embedded at once; fixed, because a batch of another size rounds differently
+LARGE = 512  # pixels from which each is embedded alone: an official encoder takes gigabytes for one
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Variant:
         masks: bool ``(N, s, s)``.
         content: Pixels that show the image and not its padding, bool ``(s, s)``.
         mirrored: Whether left and right were exchanged.
+        high_res: Finer features of SAM 2's decoder, float16.
     """
 
     top: torch.Tensor
@@ -38,11 +40,12 @@ class Variant:
     masks: torch.Tensor
     content: torch.Tensor
     mirrored: bool
+    high_res: tuple[torch.Tensor, ...] = ()
 
     @property
     def bytes(self) -> int:
         """Its size in memory."""
-        parts = (self.top, self.valid, self.image, self.masks, self.content)
+        parts = (self.top, self.valid, self.image, self.masks, self.content, *self.high_res)
         return sum(part.numel() * part.element_size() for part in parts)
 
 
@@ -88,10 +91,11 @@ class FeatureStore:
 
     def _fill(self, number: int, mirrored: bool, cancel: CancelToken, on_done: Callable[[int], None] | None) -> bool:
         """Embed variant ``number`` of each sheet."""
-        for start in range(0, len(self.sheets), TOGETHER):
+        together = TOGETHER if self._backbone.image_size < LARGE else 1
+        for start in range(0, len(self.sheets), together):
             if cancel.cancelled:
                 return False
-            part = range(start, min(len(self.sheets), start + TOGETHER))
+            part = range(start, min(len(self.sheets), start + together))
             made = [self._drawn(place, number, mirrored) for place in part]
             images = torch.stack([one[0] for one in made])
             grid = self._backbone.grid
@@ -113,6 +117,7 @@ class FeatureStore:
                         masks > 0,
                         content,
                         mirrored,
+                        tuple(level[offset].half().cpu().clone() for level in found.high_res or ()),
                     )
                 )
             if on_done:
@@ -133,10 +138,12 @@ class FeatureStore:
 
     def features(self, chosen: Sequence[Variant]) -> ImageFeatures:
         """Return the features of some variants on the device."""
+        levels = zip(*(one.high_res for one in chosen), strict=True)
         return ImageFeatures(
             top=torch.stack([one.top for one in chosen]).to(self._device).float(),
             positions=self._backbone.positions(),  # type: ignore[attr-defined]
             valid=torch.stack([one.valid for one in chosen]).to(self._device),
+            high_res=tuple(torch.stack(level).to(self._device).float() for level in levels) or None,
         )
 
     def pictures(self, chosen: Sequence[Variant]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

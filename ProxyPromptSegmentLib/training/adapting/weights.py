@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 
 import torch
 
-from ProxyPromptSegmentLib.networks.backbones.sam import VIT_SIZES
-from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, ProxyPromptModel
 from ProxyPromptSegmentLib.training.adapting.settings import PROMPT
 
 DECODER = "backbone.sam.mask_decoder."
 # Kinship compares features, which stay as they are, and was fitted on many kinds of images. How much a slice's position
 # counts cannot be learned from a few cases.
 FROZEN = ("generator.kinship.", "generator.depth_scale")
+BRIDGE = "backbone.bridge."  # into SAM 2's memory attention; it belongs to the prompt
 BEFORE_MAP = ("generator.contextual_encoder.", "generator.bridge.")
 
 
@@ -21,12 +22,35 @@ def trained_names(model: ProxyPromptModel, trained: str) -> list[str]:
     """Return the names of the parameters that are trained, in the model's order.
 
     Args:
-        model: The model; the decoder of official weights stays frozen, so that its file need not be stored.
+        model: The model; official weights stay as they are, and adapters in their mask decoder are trained.
         trained: See `AdaptSettings`.
     """
     left_out = FROZEN + (BEFORE_MAP if trained == PROMPT else ())
-    wanted = ("generator.",) if model.backbone.name in VIT_SIZES else ("generator.", DECODER)
-    return [name for name, _ in model.named_parameters() if name.startswith(wanted) and not name.startswith(left_out)]
+    names = [name for name, _ in model.named_parameters() if not name.startswith(left_out)]
+    if is_official(model):
+        return [name for name in names if name.startswith(("generator.", BRIDGE)) or _adapts_decoder(name)]
+    return [name for name in names if name.startswith(("generator.", DECODER))]
+
+
+def _adapts_decoder(name: str) -> bool:
+    return "lora_" in name and "mask_decoder." in name
+
+
+def is_official(model: ProxyPromptModel) -> bool:
+    """Return whether a model's backbone has official weights, which are in a file of their own."""
+    return model.backbone.name not in COMPACT_NAMES
+
+
+def twin(model: ProxyPromptModel, trained: Iterable[str]) -> ProxyPromptModel:
+    """Return a copy of a model that has its own parameters of these names; nothing trains the others, it shares them.
+
+    An image encoder of official weights has up to 2.5 GB.
+    """
+    own = set(trained)
+    copied: ProxyPromptModel = copy.deepcopy(
+        model, {id(value): value for name, value in model.named_parameters() if name not in own}
+    )
+    return copied
 
 
 def freeze_but(model: ProxyPromptModel, names: list[str]) -> list[torch.nn.Parameter]:

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, UsageErro
 from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.training.adapting import objective
 from ProxyPromptSegmentLib.training.adapting import run as running
 from ProxyPromptSegmentLib.training.adapting import stage as staging
 from ProxyPromptSegmentLib.training.adapting.run import adapt
@@ -236,7 +237,7 @@ def test_memory_that_runs_out_is_an_error_of_the_device(clinic, uninterrupted, m
     def full(*_):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 byte")
 
-    monkeypatch.setattr(staging, "prompted_loss", full)
+    monkeypatch.setattr(objective, "prompted_loss", full)
     with pytest.raises(DeviceError, match="does not fit into the memory") as caught:
         adapt(checked(uninterrupted["cases"]), "mine", QUICK, "cpu")
     assert caught.value.exit_code == 8
@@ -244,7 +245,7 @@ def test_memory_that_runs_out_is_an_error_of_the_device(clinic, uninterrupted, m
 
 def test_a_model_without_a_sam_is_refused(clinic, uninterrupted):
     pytest.importorskip("sam2")
-    with pytest.raises(UsageError, match="only models on a compact SAM can be adapted"):
+    with pytest.raises(UsageError, match="models on a compact SAM and on official weights can be adapted"):
         adapt(checked(uninterrupted["cases"]), "mine", replace(QUICK, model="sam2-compact"), "cpu")
 
 
