@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ProxyPromptSegmentLib.support.case_files import Unusable
 
@@ -33,6 +34,29 @@ class CaseScore:
     after: tuple[tuple[float, ...], ...] = ()
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CasePicture:
+    """The slice of a left-out case on which the model of its fold is wrong most; for the screen of this machine only.
+
+    Attributes:
+        case: 0-based number of the case.
+        index: Index of the slice along the axis of its case.
+        image: Intensities, ``(H, W)`` or ``(H, W, 3)``.
+        reference: Masks of the annotation, 0 or 1; uint8 ``(N, H, W)``.
+        found: Masks of the model, likewise.
+        window: Intensities ``(low, high)`` that are shown as black and white.
+        spacing_mm: Pixel size (row, column).
+    """
+
+    case: int
+    index: int
+    image: npt.NDArray[np.float32]
+    reference: npt.NDArray[np.uint8]
+    found: npt.NDArray[np.uint8]
+    window: tuple[float, float]
+    spacing_mm: tuple[float, float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdaptProgress:
     """How far an adaptation is.
@@ -45,6 +69,8 @@ class AdaptProgress:
         seconds_left: Estimated seconds until everything is done; None before the first steps were timed.
         loss: Loss of the last step; None outside of a training.
         scores: The scores so far.
+        picture: Picture of the worst case so far, see `worst_of`; None before a fold is tested, and where the worst
+            case was tested before the adaptation was resumed.
     """
 
     stage: str
@@ -54,6 +80,7 @@ class AdaptProgress:
     seconds_left: float | None = None
     loss: float | None = None
     scores: tuple[CaseScore, ...] = ()
+    picture: CasePicture | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +123,7 @@ class AdaptResult:
         steps: Steps of each training.
         seconds: Seconds, of earlier runs too.
         unusable: Cases that were left out, and why.
+        picture: Picture of the worst case; see `AdaptProgress`.
     """
 
     name: str
@@ -109,6 +137,7 @@ class AdaptResult:
     steps: int = 0
     seconds: float = 0.0
     unusable: tuple[Unusable, ...] = field(default=())
+    picture: CasePicture | None = None
 
 
 def judge(scores: tuple[CaseScore, ...], shares: tuple[float, ...]) -> Verdict | None:
@@ -124,6 +153,16 @@ def judge(scores: tuple[CaseScore, ...], shares: tuple[float, ...]) -> Verdict |
         share=shares[best],
         share_number=best,
     )
+
+
+def worst_of(scores: tuple[CaseScore, ...]) -> tuple[int, int] | None:
+    """Return the worst case that was tested, and the share that is best so far; None before a fold is tested."""
+    tested = [score for score in scores if score.after]
+    if not tested:
+        return None
+    means = [_mean(score.after[number] for score in tested) for number in range(len(tested[0].after))]
+    share = int(np.argmax(means))
+    return min(tested, key=lambda score: float(np.mean(score.after[share]))).case, share
 
 
 def _mean(values: object) -> float:

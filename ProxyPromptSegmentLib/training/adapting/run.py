@@ -22,13 +22,22 @@ from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.keeping import keep
+from ProxyPromptSegmentLib.training.adapting.places import state_folder
 from ProxyPromptSegmentLib.training.adapting.plan import make_plan, seconds_left, time_steps, too_long
-from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress, AdaptResult, CaseScore, Verdict, judge
+from ProxyPromptSegmentLib.training.adapting.result import (
+    AdaptProgress,
+    AdaptResult,
+    CasePicture,
+    CaseScore,
+    Verdict,
+    judge,
+    worst_of,
+)
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
-from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, locked, remove_state, state_folder
+from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, locked, remove_state
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 from ProxyPromptSegmentLib.training.adapting.surroundings import computing_with, enough_memory
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
@@ -116,6 +125,7 @@ class _Run:
         self.scorer = Scorer(self.sheets, self.stores[0], device, calibration)
         own = dict(model.named_parameters())
         self.start = {one: own[one].detach().clone() for one in self.names}
+        self._pictures: dict[tuple[int, int], CasePicture] = {}  # by case and number of the share
         self._pace = 0.0  # seconds of a step lately; the load of a machine changes
         self._stage_name, self._done, self._saved = "", 0, time.monotonic()
 
@@ -253,7 +263,7 @@ class _Run:
             return False
         after: dict[int, list[tuple[float, ...]]] = {case: [] for case in mine}
         model = self._twin()
-        for share in self.settings.shares:
+        for which, share in enumerate(self.settings.shares):
             put(model, between(self.start, last, share))
             segmenter = self.scorer.segmenter(model)
             for place, case in enumerate(mine):
@@ -262,6 +272,7 @@ class _Run:
                 if score is None or self.cancel.cancelled:
                     return False
                 after[case].append(score.dice)
+                self._pictures[case, which] = score.picture
         found.after.update({str(case): tuple(values) for case, values in after.items()})
         self._save()
         self._tell(f"testing {title}", len(mine), len(mine))
@@ -317,18 +328,11 @@ class _Run:
 
     def _scores(self) -> tuple[CaseScore, ...]:
         """Return the scores so far."""
-        found = self.state.found
-        return tuple(
-            CaseScore(
-                case=number,
-                name=case.name,
-                before=found.before[str(number)],
-                mean_mask=found.mean_mask[str(number)],
-                after=found.after.get(str(number), ()),
-            )
-            for number, case in enumerate(self.checked.cases)
-            if str(number) in found.before
-        )
+        return self.state.found.scores([case.name for case in self.checked.cases])
+
+    def _picture(self) -> CasePicture | None:
+        """Return the picture of the worst case; None if it was tested by an earlier run: pictures are not stored."""
+        return self._pictures.get(worst_of(self._scores()) or (-1, -1))
 
     def _seconds(self) -> float:
         return self.state.found.seconds + time.monotonic() - self._begin
@@ -364,6 +368,7 @@ class _Run:
                 seconds_left=self._left(title, done, total, training),
                 loss=loss,
                 scores=self._scores(),
+                picture=self._picture(),
             )
         )
 
@@ -385,4 +390,5 @@ class _Run:
             steps=self.state.found.plan.steps if self.state.found.plan else 0,
             seconds=self._seconds(),
             unusable=self.checked.unusable,
+            picture=self._picture(),
         )

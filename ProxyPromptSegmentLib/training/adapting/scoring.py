@@ -29,6 +29,7 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pairs import MOST_READ, Marked, SupportSet
+from ProxyPromptSegmentLib.training.adapting.result import CasePicture
 from ProxyPromptSegmentLib.training.adapting.sheets import (
     Sheet,
     Sheets,
@@ -46,10 +47,11 @@ TILES_TOGETHER = 8
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Dice of each object of one case, and of the copied mean mask."""
+    """Dice of each object of one case and of the copied mean mask, and a picture of the worst slice."""
 
     dice: tuple[float, ...]
     mean_mask: tuple[float, ...]
+    picture: CasePicture
 
 
 class Scorer:
@@ -121,6 +123,7 @@ class Scorer:
         return Score(
             tuple(dice(truth[:, n], found[:, n]) for n in numbers),
             tuple(dice(truth[:, n], np.repeat(copied[None, n], len(truth), axis=0)) for n in numbers),
+            _picture_of(targets, found),
         )
 
     def _supports(self, segmenter: Segmenter, others: Sequence[int]) -> Supports:
@@ -163,6 +166,22 @@ class Scorer:
     def kept_tiles(self, segmenter: Segmenter, sheet: Sheet, tiles: np.ndarray) -> MutableMapping[int, EncodedSlices]:
         """Return the kept embeddings of a slice's tiles by number, as `Tiler.segment` reads and completes them."""
         return _Kept(self._tiles, self._place[id(sheet)], segmenter, sheet, tiles)
+
+
+def _picture_of(targets: Sequence[Sheet], found: np.ndarray) -> CasePicture:
+    """Return a picture of the slice with the most wrong pixels; ``found`` is bool ``(S, N, H, W)``."""
+    wrong = [int(np.count_nonzero((sheet.masks > 0) != one)) for sheet, one in zip(targets, found, strict=True)]
+    worst = int(np.argmax(wrong))
+    sheet = targets[worst]
+    return CasePicture(
+        case=sheet.case,
+        index=sheet.index,
+        image=sheet.image,
+        reference=sheet.masks,
+        found=found[worst].astype(np.uint8),
+        window=sheet.window,
+        spacing_mm=sheet.spacing_mm,
+    )
 
 
 def _keeper(

@@ -6,7 +6,7 @@ Nothing in it identifies a case: cases are numbered, and their images are not st
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
+from ProxyPromptSegmentLib.training.adapting.places import STATE
+from ProxyPromptSegmentLib.training.adapting.result import CaseScore
 from ProxyPromptSegmentLib.training.adapting.stage import StageState
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object
-from ProxyPromptSegmentLib.user_folders import cache_folder
 
-STATE, TENSORS, LOCK = "state.json", "training.safetensors", ".lock"
+TENSORS, LOCK = "training.safetensors", ".lock"
 FORMAT = 1
 
 
@@ -68,17 +69,26 @@ class Found:
     mean_mask: dict[str, tuple[float, ...]] = field(default_factory=dict)
     after: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
 
+    def scores(self, names: Sequence[str]) -> tuple[CaseScore, ...]:
+        """Return the scores so far of the cases of these names."""
+        return tuple(
+            CaseScore(
+                case=number,
+                name=name,
+                before=self.before[str(number)],
+                mean_mask=self.mean_mask[str(number)],
+                after=self.after.get(str(number), ()),
+            )
+            for number, name in enumerate(names)
+            if str(number) in self.before
+        )
+
 
 @dataclass
 class _File(Found):
     """The state's file."""
 
     format: int = 0  # as if of another version, where it is not said
-
-
-def state_folder(name: str) -> Path:
-    """Return the folder in which an adaptation of this name keeps its state."""
-    return cache_folder() / "adapting" / name
 
 
 class AdaptState:

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from adapt_cases import QUICK, checked, register_small_model, write_cases
 from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, UsageError
+from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -254,3 +255,18 @@ def test_the_number_of_threads_is_restored_and_the_callers_chance_untouched(clin
     adapt(checked(uninterrupted["cases"]), "mine", replace(QUICK, steps=1), "cpu")
     assert torch.get_num_threads() == before and torch.equal(torch.get_rng_state(), chance)
     assert ModelCache().folder.exists() and np.isfinite(before)
+
+
+def test_the_picture_is_of_the_worst_case_so_far_beside_its_annotation(uninterrupted):
+    result = uninterrupted["result"]
+    assert all(event.picture is None for event in uninterrupted["events"] if event.stage == "training fold 1 of 2")
+    first = next(event for event in uninterrupted["events"] if event.stage == "training fold 2 of 2")
+    assert first.picture.case == 0 and first.picture.reference.any()
+    worst = min(result.scores, key=lambda score: np.mean(score.after[0])).case
+    shown = result.picture
+    assert (shown.case, shown.image.ndim) == (worst, 2)
+    assert shown.reference.shape == shown.found.shape == (2, *shown.image.shape)
+    taught = checked(uninterrupted["cases"]).cases[worst]
+    view = slice_view(taught.case.volume.geometry, taught.axis)
+    masks = [view.take(segment.mask)[shown.index] for segment in taught.segments]
+    assert np.array_equal(shown.reference, masks)
