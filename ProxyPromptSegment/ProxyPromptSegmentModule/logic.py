@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chain import Task
+from ProxyPromptSegmentModule.runs.lesson import Lesson, LessonRequest, Teacher
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump, rest_timer
 from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, SuggestAnswer, WhyAnswer
@@ -55,6 +56,7 @@ class SegmentationLogic:
         worker: The GPU worker thread.
         pump: The timer that handles events and gives the worker thread time to run.
         questions: Questions that are not runs: why, check, suggest, estimate.
+        teacher: The lessons, in which a model learns a structure.
         results: The tables of results, which follow what is in the segments.
     """
 
@@ -63,6 +65,7 @@ class SegmentationLogic:
         self.worker = Worker()
         self.pump = Pump(self._work)
         self.questions = Questions(self._submit)
+        self.teacher = Teacher(lambda task, label: self._submit(task, label))
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
         self._learned: Run | None = None
@@ -238,6 +241,12 @@ class SegmentationLogic:
         """Estimate time and memory of a run in advance; fast, and does not import torch."""
         return self.questions.estimate(request)
 
+    def teach(self, request: LessonRequest) -> Lesson:
+        """Let a model learn a structure from annotated cases; scripts call `pump.turn` until the lesson has ended."""
+        lesson = self.teacher.start(request)
+        self.pump.start()
+        return lesson
+
     def _is_written(self, segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
         """Return whether a run is writing into a segmentation."""
         return any(not run.ended and run.segmentation is segmentation for run in self._runs)
@@ -263,13 +272,14 @@ class SegmentationLogic:
                 run.receive(event)
                 if isinstance(event, (Finished, Failed)):
                     del self._by_ticket[event.ticket]
-            else:
+            elif not self.teacher.receive(event):
                 self.questions.receive(event)
         for run in list(self._runs):
             run.flush(deadline)
             run.advance()
+        self.teacher.advance()
         self.results.tick()
-        return self.worker.busy or not all(run.idle and not run.pending for run in self._runs)
+        return self.worker.busy or self.teacher.busy or not all(run.idle and not run.pending for run in self._runs)
 
     def _when_ended(self, run: Run) -> None:
         """Store what a finished run has found out in the scene; restore what was there before if it was undone."""
@@ -343,6 +353,7 @@ class SegmentationLogic:
             run.destination.close()
         self._runs.clear()
         self._by_ticket.clear()
+        self.teacher.abandon(sentence)
         self.worker.cancel_all()
         self.questions.forget(sentence)
 

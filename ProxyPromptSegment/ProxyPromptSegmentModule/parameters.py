@@ -10,6 +10,7 @@ import slicer
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
+from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentModule.states import Scope, SlicesHow
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class ProxyPromptParameters:
         registerSupports: Whether supports are registered to the target and joined with the prediction.
         followView: Whether the views show each slice as it is written.
         whyObject: The object that the why view explains.
+        teachStructure: Name of the structure that a model is to learn; empty is the one that most cases have.
+        teachName: Name of the new model; empty is a free one after the structure.
+        teachModel: Model to start from; empty is the default model.
+        teachMinutes: Time for a lesson.
     """
 
     supportVolume: Volume
@@ -82,6 +87,10 @@ class ProxyPromptParameters:
     registerSupports: bool = REGISTER
     followView: bool = True
     whyObject: str = ""
+    teachStructure: str = ""
+    teachName: str = ""
+    teachModel: str = ""
+    teachMinutes: float = AdaptSettings.minutes
 
     if TYPE_CHECKING:  # these are the wrapper's
         parameterNode: slicer.vtkMRMLScriptedModuleNode

@@ -21,7 +21,7 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.CHOOSE_FRAMES: _("Choose other items of the sequence."),
         RemedyKind.CHOOSE_MODEL: _("Choose another model under “Model”."),
         RemedyKind.CHOOSE_FREE_NAME: _("Give the model another name."),
-        RemedyKind.CHOOSE_NAME: _("Give the result another name."),
+        RemedyKind.CHOOSE_NAME: _("Give the model another name, or tick “Begin again”."),
         RemedyKind.CHOOSE_TILES: _("Choose otherwise under “Tiles”."),
         RemedyKind.CHOOSE_SUPPORT: _(
             "Choose a support that shows the same organ in the same modality and contrast, framed alike; “Suggest for "

@@ -12,6 +12,7 @@ import vtk
 
 from ProxyPromptSegmentModule.panel.assembly import FILES, Sections, build, choose
 from ProxyPromptSegmentModule.panel.case_watch import CaseWatch
+from ProxyPromptSegmentModule.panel.lesson_words import words_of_end
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.target_section import Observers
@@ -208,9 +209,16 @@ class ModuleWidget:
         self._end_watching()
         self._cases.stop()
         self.state.run = None
+        self.chosen.lesson.forget()
         for label in (self.ui.runLabel, self.ui.supportMessageLabel):  # they describe nodes that are removed
             say(label, "")
+        self._leave_lesson()
         self.leave_parameter_node()
+
+    def _leave_lesson(self) -> None:
+        """Say what became of a lesson that the closing of its scene has ended."""
+        lesson = self.state.lesson
+        say(self.ui.teachMessageLabel, words_of_end(lesson) if lesson is not None and lesson.abandoned else "")
 
     def on_scene_end_close(self, caller: vtk.vtkObject, event: str) -> None:
         """Create a parameter node in the new, empty scene if the module is open."""

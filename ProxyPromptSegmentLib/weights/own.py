@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ from ProxyPromptSegmentLib.weights.registry import all_entries, find, location, 
 
 _OWN_HASH = "this machine, which made or imported the file"
 _LOCK_SECONDS = 30.0
+_ROOM_BYTES = 100_000_000
+"""Free bytes from which an adaptation is begun: the state of a training, and the file of the model."""
 
 
 def check_free(name: str) -> None:
@@ -104,7 +107,7 @@ def says_what_it_is(path: Path) -> bool:
         return False
 
 
-def register(checkpoint: Path, name: str = "") -> ModelEntry:
+def register(checkpoint: Path, name: str = "", replaced: ModelEntry | None = None) -> ModelEntry:
     """Add a model to the user's registry: its file and its card to the cache, its entry to the list.
 
     The entry is added last, so that no entry lacks its file.
@@ -112,6 +115,7 @@ def register(checkpoint: Path, name: str = "") -> ModelEntry:
     Args:
         checkpoint: A file that an adaptation wrote.
         name: Its new name; by default the one in the file.
+        replaced: The user's model whose place it takes, under the same name or another; its files are removed last.
 
     Raises:
         CheckpointError: If the name is taken, or the file is unusable; see `entry_in`.
@@ -120,13 +124,25 @@ def register(checkpoint: Path, name: str = "") -> ModelEntry:
     entry = entry_in(checkpoint, name)
     cache = ModelCache()
     with _locked(cache):
-        check_free(entry.name)
-        cache.take(entry, checkpoint)
-        card = str(read_metadata(checkpoint).get("card", ""))
-        path = card_of(entry, cache)
-        with safe_output(path) as partial:
-            partial.write_text(card, encoding="utf-8")
-        _write_without(entry.name, entry)
+        same_name = replaced is not None and replaced.name == entry.name
+        if not same_name:
+            check_free(entry.name)
+        try:
+            cache.take(entry, checkpoint)
+            card = str(read_metadata(checkpoint).get("card", ""))
+            path = card_of(entry, cache)
+            with safe_output(path) as partial:
+                partial.write_text(card, encoding="utf-8")
+            _write_without(replaced.name if replaced else entry.name, entry)
+        except BaseException:
+            if not same_name:  # nothing that no list names stays
+                with suppress(OutputError):
+                    cache.remove(entry)
+                    _remove_card(entry, cache)
+            raise
+        if replaced is not None and not same_name:
+            cache.remove(replaced)
+            _remove_card(replaced, cache)
     return find(entry.name)
 
 
@@ -170,20 +186,55 @@ def _write_without(name: str, *more: ModelEntry) -> None:
         partial.write_text(json.dumps(listed, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def is_own(entry: ModelEntry) -> bool:
+    """Return whether a model was made, or imported under a name, on this machine."""
+    return entry.origin != "shipped" and not entry.urls and entry.hash_source == _OWN_HASH
+
+
+def check_room() -> None:
+    """Reject a list of models that cannot be added to, before there is something to add.
+
+    Raises:
+        CheckpointError: If the user's list is damaged.
+        OutputError: If it, or the folder of the models, cannot be written, or the disk is full.
+    """
+    path, folder = user_registry(), ModelCache().folder
+    if path.is_file():
+        read_entries(path, str(path))
+    for place in (path.parent, folder):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {place} cannot be created: {error}; change its permissions.") from None
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise OutputError(f"the folder {place} may not be written by this user; change its permissions.")
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM_BYTES:
+        raise OutputError(
+            f"{free / 1e6:.0f} MB are free in {folder}, {_ROOM_BYTES / 1e6:.0f} MB are needed; free some space, or set "
+            "PROXYPROMPT_CACHE to a folder on another disk."
+        )
+
+
 def forget(entry: ModelEntry) -> bool:
     """Remove entry and card of a model that was registered here; return whether it was one.
 
     Entries that could be downloaded or imported again stay.
     """
-    if entry.origin == "shipped" or entry.urls or entry.hash_source != _OWN_HASH:
+    if not is_own(entry):
         return False
     cache = ModelCache()
     with _locked(cache):
         _write_without(entry.name)
+    _remove_card(entry, cache)
+    return True
+
+
+def _remove_card(entry: ModelEntry, cache: ModelCache) -> None:
+    """Remove a model's card, and its folder if nothing is left in it."""
     card_of(entry, cache).unlink(missing_ok=True)
     with suppress(OSError):
         cache.path_of(entry).parent.rmdir()
-    return True
 
 
 @contextmanager

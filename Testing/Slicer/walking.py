@@ -15,7 +15,16 @@ import vtk
 
 PANEL_WIDTHS = (420, 700)
 WINDOW = (1600, 1000)
-SECTIONS = ("supportButton", "libraryButton", "targetButton", "casesButton", "modelButton", "resultButton", "whyButton")
+SECTIONS = (
+    "supportButton",
+    "libraryButton",
+    "targetButton",
+    "casesButton",
+    "modelButton",
+    "resultButton",
+    "whyButton",
+    "teachButton",
+)
 
 
 class Walking:

@@ -21,6 +21,7 @@ class Signal:
 class QWidget(QObject):
     enabled: bool
     maximumHeight: int
+    minimumHeight: int
     styleSheet: str
     toolTip: str
     visible: bool
@@ -39,6 +40,7 @@ class QLabel(QWidget):
     text: str
     textFormat: Qt.TextFormat
     wordWrap: bool
+    def setPixmap(self, pixmap: QPixmap) -> None: ...
 
 class QPushButton(QWidget):
     checked: bool
@@ -57,6 +59,7 @@ class QComboBox(QWidget):
     def clear(self) -> None: ...
 
 class QLineEdit(QWidget):
+    placeholderText: str
     text: str
 
 class QProgressBar(QWidget):

@@ -12,7 +12,9 @@ from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.entry import ModelKind
+from ProxyPromptSegmentLib.weights.own import is_own, says_what_it_is
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
+from ProxyPromptSegmentModule.models.own_models import OwnModels, remove_own
 from ProxyPromptSegmentModule.models.rows import ModelRow, known_entries, open_cache, row_of
 from ProxyPromptSegmentModule.models.transfers import Transfer, TransferQueue
 from ProxyPromptSegmentModule.translation import _
@@ -88,7 +90,7 @@ class ModelCatalog:
         return self._queue.add(Transfer(name, label, work, sum(one.bytes or 0 for one in wanted)))
 
     def import_file(self, path: Path | str, name: str | None = None) -> Transfer:
-        """Import weights from a file or a folder of files, recognised by their hash.
+        """Import weights from a file or a folder of files, recognised by their hash, or a model of the user's own.
 
         Args:
             path: The file or folder; it is copied, not moved.
@@ -100,6 +102,9 @@ class ModelCatalog:
         path, named = Path(path), None if name is None else _entry(name)
 
         def work(transfer: Transfer) -> bool:
+            if named is None and says_what_it_is(path):
+                transfer.name = OwnModels().take(path).name
+                return True
             chosen = [(_checked(named, path), path)] if named else _recognised(path)
             for entry, source in chosen:
                 transfer.name = entry.name
@@ -152,7 +157,7 @@ class ModelCatalog:
                     label=busy.label, name=name
                 )
             )
-        return ModelCache().remove(entry)
+        return remove_own(entry) if is_own(entry) else ModelCache().remove(entry)
 
     @property
     def transfers(self) -> list[Transfer]:

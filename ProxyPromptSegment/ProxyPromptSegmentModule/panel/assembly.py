@@ -7,15 +7,19 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar
 
 from ProxyPromptSegmentModule.install.installer import Requirements
+from ProxyPromptSegmentModule.models.own_models import OwnModels
 from ProxyPromptSegmentModule.panel.apply_section import ApplySection
 from ProxyPromptSegmentModule.panel.cases_section import CasesSection
+from ProxyPromptSegmentModule.panel.chosen_lesson import ChosenLesson
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.install_section import InstallSection
+from ProxyPromptSegmentModule.panel.lesson_section import LessonSection
 from ProxyPromptSegmentModule.panel.library_section import LibrarySection
 from ProxyPromptSegmentModule.panel.model_section import ModelSection
 from ProxyPromptSegmentModule.panel.objects_section import ObjectsSection
+from ProxyPromptSegmentModule.panel.own_models_section import OwnModelsSection
 from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.result_section import ResultSection
 from ProxyPromptSegmentModule.panel.section import Section
@@ -23,6 +27,7 @@ from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.support_section import SupportSection
 from ProxyPromptSegmentModule.panel.supports_table import SupportsTable
 from ProxyPromptSegmentModule.panel.target_section import Observers, TargetSection
+from ProxyPromptSegmentModule.panel.teach_section import TeachSection
 from ProxyPromptSegmentModule.panel.why_section import WhySection
 from ProxyPromptSegmentModule.panel.widgets import (
     ApplyWidgets,
@@ -32,6 +37,7 @@ from ProxyPromptSegmentModule.panel.widgets import (
     ResultWidgets,
     SupportWidgets,
     TargetWidgets,
+    TeachWidgets,
     TopWidgets,
     WhyWidgets,
     Widgets,
@@ -54,6 +60,7 @@ FILES: tuple[type[Widgets], ...] = (
     WhyWidgets,
     LibraryWidgets,
     ModelWidgets,
+    TeachWidgets,
 )
 """The .ui files, from top to bottom: what every run needs comes first, so that Apply is in sight."""
 
@@ -66,6 +73,7 @@ class Chosen:
     target: ChosenTarget
     model: ChosenModel
     requests: Requests
+    lesson: ChosenLesson
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +91,9 @@ class Sections:
     result: ResultSection
     cases: CasesSection
     why: WhySection
+    teach: TeachSection
+    lesson: LessonSection
+    own_models: OwnModelsSection
 
     def __iter__(self) -> Iterator[Section]:
         """Iterate over all sections."""
@@ -93,7 +104,8 @@ def choose(state: PanelState) -> Chosen:
     """Create the derived choices."""
     objects, target, model = ChosenObjects(state), ChosenTarget(state), ChosenModel(state)
     requests = Requests(state, objects, target, model)
-    return Chosen(objects=objects, target=target, model=model, requests=requests)
+    lesson = ChosenLesson(state, model)
+    return Chosen(objects=objects, target=target, model=model, requests=requests, lesson=lesson)
 
 
 def build(
@@ -112,7 +124,7 @@ def build(
     def widgets(kind: type[W]) -> W:
         return kind(found[kind.FILE])
 
-    support, target = widgets(SupportWidgets), widgets(TargetWidgets)
+    support, target, teach = widgets(SupportWidgets), widgets(TargetWidgets), widgets(TeachWidgets)
     settings = chosen.requests.settings
     sections = Sections(
         install=InstallSection(widgets(TopWidgets), state, chosen.model, Requirements()),
@@ -126,6 +138,9 @@ def build(
         result=ResultSection(widgets(ResultWidgets), state),
         cases=CasesSection(widgets(CasesWidgets), target, state, chosen.target),
         why=WhySection(widgets(WhyWidgets), state, logic),
+        teach=TeachSection(teach, state, chosen.lesson, logic),
+        lesson=LessonSection(teach, state, chosen.lesson, logic, chosen.requests.reason),
+        own_models=OwnModelsSection(teach, state, OwnModels()),
     )
     state.choice_changed.connect(sections.apply.update_at_once)
     state.scope_leaving.connect(sections.apply.end_live)
@@ -133,4 +148,7 @@ def build(
     state.support_selected.connect(sections.library.refresh)
     state.installed.connect(state.equip)
     state.installed.connect(sections.model.look_again)
+    state.models_changed.connect(sections.model.look_again)
+    state.lesson_changed.connect(sections.lesson.show)
+    state.apply_wanted.connect(sections.apply.start)
     return sections

@@ -130,7 +130,7 @@ class LibrarySection(Section):
         busy = _("The library is being compared.") if self._asking else ""
         allow(
             ui.librarySuggestButton,
-            self._state.obstacle or empty or target or busy,
+            self._state.obstacle or self._state.teaching or empty or target or busy,
             _("Ranks the library by likeness to the target, and warns if nothing resembles it."),
         )
         row = self._state.selected_row()

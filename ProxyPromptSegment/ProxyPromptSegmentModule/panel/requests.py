@@ -47,8 +47,8 @@ class Requests:
     def reason(self) -> str:
         """Return why Apply cannot be pressed, as a sentence that says what to do; "" if it can."""
         state = self._state
-        if state.obstacle or state.table is None:
-            return state.obstacle or _("Some packages are not installed yet.")
+        if state.obstacle or state.teaching or state.table is None:
+            return state.obstacle or state.teaching or _("Some packages are not installed yet.")
         rows = state.table.rows()
         if not rows:
             return _("Add a support first: select an annotated case above and press “Add as support”.")

@@ -21,6 +21,7 @@ from ProxyPromptSegmentModule.translation import _
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentModule.models.catalog import ModelCatalog
+    from ProxyPromptSegmentModule.runs.lesson import Lesson
     from ProxyPromptSegmentModule.runs.run import Run
     from ProxyPromptSegmentModule.supports.saved import SupportRow
     from ProxyPromptSegmentModule.supports.table import SupportTable
@@ -60,6 +61,10 @@ class PanelState:
         support_added: A support was added.
         support_selected: Another support was selected in the table.
         scope_leaving: Another scope is about to be chosen.
+        models_changed: A model was made, imported, renamed or removed.
+        apply_wanted: Something else than the button asks for a run.
+        lesson_changed: The lesson has gone on or ended.
+        lesson: The latest lesson; None before the first and after a scene was closed.
         installed: Packages were installed.
     """
 
@@ -79,6 +84,10 @@ class PanelState:
         self.support_selected = Signal()
         self.scope_leaving = Signal()
         self.installed = Signal()
+        self.models_changed = Signal()
+        self.apply_wanted = Signal()
+        self.lesson_changed = Signal()
+        self.lesson: Lesson | None = None
         self._parameters: ProxyPromptParameters | None = None
         self._quiet = 0
 
@@ -107,7 +116,7 @@ class PanelState:
 
     def leave(self) -> None:
         """Forget the choices and everything that belongs to their scene."""
-        self._parameters, self.table = None, None
+        self._parameters, self.table, self.lesson = None, None, None
 
     def equip(self) -> None:
         """Create table, library and catalogue as far as their packages are installed; called again after installing."""
@@ -129,6 +138,13 @@ class PanelState:
         return _("{what} not installed yet. Press Install at the top; it asks before it installs anything.").format(
             what=what
         )
+
+    @property
+    def teaching(self) -> str:
+        """Why nothing can be computed while a model is taught; "" if none is."""
+        if self.lesson is None or self.lesson.ended:
+            return ""
+        return _("A model is being taught; wait for it, or cancel it under Teach.")
 
     # --- an answer of the user --------------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ class SupportsTable(Section):
         )
         unready = "" if self._state.used_rows() else _("Add a support and tick it first.")
         busy = _("The supports are being checked.") if self._checking else ""
-        reason = unready or busy or self._state.obstacle
+        reason = unready or busy or self._state.obstacle or self._state.teaching
         allow(ui.checkSupportsButton, reason, _("Reports problems with the ticked supports."))
 
     def _selected_row(self) -> SupportRow | None:

@@ -66,7 +66,7 @@ class WhySection(Section):
             self._ui.whyObjectCombo.currentIndex = objects.index(wanted) if wanted in objects else 0
         self._ui.whyObjectCombo.setVisible(len(objects) > 1)
         reason = "" if job is not None else _("There is no result yet; press Apply.")
-        reason = _("Not available for sequences.") if film else reason
+        reason = _("Not available for sequences.") if film else reason or self._state.teaching
         if reason:
             self.stop()
         allow(self._ui.whyPointButton, reason, _("Press, then click into a slice view of the target."))

@@ -177,3 +177,40 @@ class WhyWidgets(Widgets):
     whyCrosshairButton: qt.QPushButton
     whyLabel: qt.QLabel
     whyList: qt.QListWidget
+
+
+class TeachWidgets(Widgets):
+    """The widgets of lessons, and of the models that they made."""
+
+    FILE = "TeachSection"
+
+    teachButton: ctk.ctkCollapsibleButton
+    teachStructureCombo: qt.QComboBox
+    teachCasesList: qt.QListWidget
+    teachModelCombo: qt.QComboBox
+    teachNameEdit: qt.QLineEdit
+    teachMinutesSlider: ctk.ctkSliderWidget
+    teachRestartBox: qt.QCheckBox
+    teachEstimateLabel: qt.QLabel
+    teachReasonLabel: qt.QLabel
+    teachCheckButton: qt.QPushButton
+    teachStartButton: qt.QPushButton
+    teachProgressBar: qt.QProgressBar
+    teachMessageLabel: qt.QLabel
+    teachScoresTable: qt.QTableWidget
+    teachCurveCaption: qt.QLabel
+    teachCurveLabel: qt.QLabel
+    teachPictureCaption: qt.QLabel
+    teachPictureLabel: qt.QLabel
+    teachUseButton: qt.QPushButton
+    teachKeepButton: qt.QPushButton
+    ownModelsBox: ctk.ctkCollapsibleGroupBox
+    ownModelsList: qt.QListWidget
+    ownModelLabel: qt.QLabel
+    ownNameEdit: qt.QLineEdit
+    ownWordsEdit: qt.QLineEdit
+    ownSaveButton: qt.QPushButton
+    ownExportButton: qt.QPushButton
+    ownImportButton: qt.QPushButton
+    ownRemoveButton: qt.QPushButton
+    ownMessageLabel: qt.QLabel

@@ -92,6 +92,7 @@ def thumbnail_of(
     window: tuple[float, float],
     spacing_mm: tuple[float, float] = (1.0, 1.0),
     size: int = 96,
+    around: U8 | None = None,
 ) -> U8:
     """Draw a slice, cropped around its objects, with their contours.
 
@@ -102,11 +103,13 @@ def thumbnail_of(
         window: Intensities ``(low, high)`` shown as black and white.
         spacing_mm: Pixel size ``(row, column)``; the picture has the true aspect ratio.
         size: Side of the picture in pixels.
+        around: What the slice is cropped around, ``(H, W)``; by default all objects.
 
     Returns:
         uint8 ``(size, size, 3)``; `BACKGROUND` outside the slice.
     """
-    rows, columns = _frame(np.any(masks, axis=0) if len(masks) else np.zeros(image.shape[:2], bool), spacing_mm)
+    shown_by = np.any(masks, axis=0) if len(masks) else np.zeros(image.shape[:2], bool)
+    rows, columns = _frame(shown_by if around is None else around > 0, spacing_mm)
     height, width = (rows.stop - rows.start) * spacing_mm[0], (columns.stop - columns.start) * spacing_mm[1]
     grey = window_to_unit(image[rows, columns], window) * 255
     picture, shown = _fitted(grey, height, width, size)

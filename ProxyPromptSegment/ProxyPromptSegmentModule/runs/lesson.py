@@ -1,0 +1,336 @@
+"""A lesson: annotated cases are read and checked, and a model learns a structure from them on the worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.support.case_files import Unusable
+from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress
+from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
+from ProxyPromptSegmentLib.worker import events
+from ProxyPromptSegmentModule.remedies import worded
+from ProxyPromptSegmentModule.runs.chain import Chain, Task, outcome_of
+from ProxyPromptSegmentModule.runs.lesson_tasks import CheckLessonTask, ReadCase
+from ProxyPromptSegmentModule.runs.run import Submit, sentence_of
+from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.pairing import doubts_about
+from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
+from ProxyPromptSegmentModule.states import RunState
+from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    import slicer
+
+    from ProxyPromptSegmentLib.library.entry import LibraryEntry
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
+    from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
+    from ProxyPromptSegmentLib.training.adapting.result import AdaptResult
+    from ProxyPromptSegmentLib.worker.thread import Ticket
+
+Said = tuple[str, str]
+"""Name of a case, and what is said about it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LessonCase:
+    """An annotated case of the scene or of the library.
+
+    Attributes:
+        title: Its name for messages, which stays on this machine.
+        volume: Its image; None for a case of the library.
+        segmentation: Its annotation; None likewise.
+        segment_id: The segment.
+        entry: The case of the library; None for one of the scene.
+        patient: See `ReadCase`.
+    """
+
+    title: str
+    volume: slicer.vtkMRMLVolumeNode | None = None
+    segmentation: slicer.vtkMRMLSegmentationNode | None = None
+    segment_id: str = ""
+    entry: LibraryEntry | None = None
+    patient: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LessonRequest:
+    """What is to be learned, and from what.
+
+    Attributes:
+        cases: The cases.
+        structure: Name of the structure.
+        name: Name of the new model; "" to check the cases alone.
+        settings: The settings of the adaptation.
+        device: See `devices.choose_device`.
+        library: The support library; None if no case is from it.
+        keep_anyway: Whether the model is kept even if it is not better.
+        restart: Whether what an earlier lesson of this name left is removed first.
+        known: What the user was told about cases and agreed to.
+    """
+
+    cases: tuple[LessonCase, ...]
+    structure: str
+    name: str = ""
+    settings: AdaptSettings = field(default_factory=AdaptSettings)
+    device: str = "auto"
+    library: SupportLibrary | None = None
+    keep_anyway: bool = False
+    restart: bool = False
+    known: frozenset[Said] = frozenset()
+
+
+class Lesson:
+    """The state and result of a lesson; used from the main thread only.
+
+    Attributes:
+        request: The description of the lesson.
+        state: The current state.
+        what: The current stage in words.
+        done: Steps of the stage.
+        total: Steps of the stage; 0 while unknown.
+        progress: The latest progress of the adaptation; None before it begins.
+        losses: Loss after each step of each training, by its stage.
+        said: What was found out about cases: those that are left out, and doubts about others.
+        asks: Whether it ended before the training because the user was not told about some of that yet.
+        abandoned: Whether it was ended by something else than the user's cancel, such as a scene that was closed.
+        usable: Names of the cases that are learned from; empty before the check.
+        patients: Number of their patients.
+        result: The outcome; None before the end, and where nothing was trained.
+        sentences: Notes for the user.
+        error: The sentence of a failure; "" if there is none.
+    """
+
+    def __init__(self, request: LessonRequest, submit: Submit) -> None:
+        """Prepare the lesson; `advance` begins it."""
+        self.request, self.state, self.what = request, RunState.WAITING, _("Waiting")
+        self.done = self.total = 0
+        self.progress: AdaptProgress | None = None
+        self.losses: dict[str, list[float]] = {}
+        self.said: list[Said] = []
+        self.asks = self.abandoned = False
+        self.usable: tuple[str, ...] = ()
+        self.patients = 0
+        self.result: AdaptResult | None = None
+        self.sentences: list[str] = []
+        self.error = ""
+        self.ticket: Ticket | None = None
+        self._submit, self._stopping = submit, False
+        self._observers: list[Callable[[Lesson], None]] = []
+        self._chain: Chain[None] | None = self._steps()
+        self._answer: object = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the lesson has ended."""
+        return self.state.ended
+
+    @property
+    def folds(self) -> int:
+        """Number of trainings that leave cases out."""
+        return min(self.request.settings.folds, self.patients) if self.patients > 1 else 0
+
+    def observe(self, told: Callable[[Lesson], None]) -> None:
+        """Call a function with the lesson after every change, on the main thread."""
+        self._observers.append(told)
+
+    def cancel(self) -> None:
+        """Stop after the current step; what was learned so far is stored, and the same request continues there."""
+        self._stopping = True
+        if self.ticket is not None:
+            self.ticket.cancel()
+
+    def abandon(self, sentence: str) -> None:
+        """End immediately for this thread; the worker stops after its step and stores its state."""
+        if not self.ended:
+            self.cancel()
+            self.sentences.append(sentence)
+            self.abandoned = True
+            self._end(RunState.CANCELLED)
+
+    def advance(self) -> None:
+        """Continue with the next step, unless the worker is computing."""
+        if self.ended or self.ticket is not None:
+            return
+        if self._stopping and self.state in (RunState.WAITING, RunState.READING):
+            self._end(RunState.CANCELLED)
+            return
+        answer, self._answer = self._answer, None
+        try:
+            assert self._chain is not None
+            task = self._chain.send(answer)
+        except StopIteration:
+            cancelled = self._stopping and (self.result is None or self.result.cancelled)
+            self._end(RunState.CANCELLED if cancelled else RunState.FINISHED)
+        except Exception as error:
+            self._fail(error)
+        else:
+            if task is not None:
+                self.ticket = self._submit(task, self.what)
+            self._tell()
+
+    def receive(self, event: events.Event) -> None:
+        """Handle an event of the worker thread."""
+        if self.ended:
+            return
+        if isinstance(event, events.Advanced) and isinstance(event.how, AdaptProgress):
+            self._take(event.how)
+        elif isinstance(event, events.StageStarted):
+            self.what, self.done, self.total = event.what, 0, event.total
+        elif isinstance(event, events.Progressed):
+            self.what, self.done, self.total = event.what, event.done, event.total
+        elif isinstance(event, events.Said):
+            self.sentences.append(event.text)
+        elif isinstance(event, events.Finished):
+            self.ticket, self._answer = None, event.outcome
+            if isinstance(event.outcome, events.Dropped):
+                self._end(RunState.CANCELLED)
+                return
+        elif isinstance(event, events.Failed):
+            self._fail(event.error, event.trace)
+            return
+        self._tell()
+
+    def _take(self, how: AdaptProgress) -> None:
+        self.progress, self.what, self.done, self.total = how, how.stage, how.done, how.total
+        if how.loss is not None:
+            self.losses.setdefault(how.stage, []).append(how.loss)
+
+    # --- the steps ------------------------------------------------------------------------------------------------
+
+    def _steps(self) -> Chain[None]:
+        request = self.request
+        self.state, self.what, self.total = RunState.READING, _("Reading the cases"), len(request.cases)
+        read: list[ReadCase] = []
+        unusable: list[Unusable] = []
+        for number, case in enumerate(request.cases):
+            self.done = number
+            if case.entry is None:
+                yield None
+                try:
+                    read.append((yield from self._read(case)))
+                except ProxyPromptError as error:
+                    unusable.append(Unusable(case.title, worded(error)))
+        self.state = RunState.RUNNING
+        check = CheckLessonTask(
+            cases=read,
+            entries=[(case.title, case.entry) for case in request.cases if case.entry is not None],
+            library=request.library,
+            structure=request.structure,
+            unusable=unusable,
+            name=request.name,
+            model=request.settings.model,
+        )
+        checked: CheckedCases | None = yield from outcome_of(check)
+        del check, read
+        if checked is None:
+            return
+        self.said += [(one.name, one.reason) for one in checked.unusable]
+        self.usable, self.patients = tuple(case.name for case in checked.cases), checked.patients
+        self.asks = bool(request.name) and not set(self.said) <= request.known
+        if not request.name or self.asks or self._stopping:
+            return
+        task = AdaptTask(
+            checked,
+            request.name,
+            settings=request.settings,
+            device=request.device,
+            keep_anyway=request.keep_anyway,
+            restart=request.restart,
+        )
+        self.what, self.done, self.total = _("Waiting"), 0, 0
+        self.result = yield from outcome_of(task)
+
+    def _read(self, case: LessonCase) -> Chain[ReadCase]:
+        """Copy a case from the scene, in pieces.
+
+        Raises:
+            ProxyPromptError: If it cannot be read.
+        """
+        if not (nodes.in_scene(case.volume) and nodes.in_scene(case.segmentation)):
+            raise ProxyPromptError(_("it was removed from the scene"))
+        assert case.volume is not None and case.segmentation is not None
+        reading = VolumeReading(case.volume)
+        while not reading.step():
+            yield None
+        annotation, notes = nodes.segmentation_of(case.segmentation, case.volume, [case.segment_id])
+        doubts = doubts_about(case.volume, case.segmentation) or list(notes)
+        self.said += [(case.title, one) for one in (*reading.notes, *doubts)]
+        return ReadCase(
+            title=case.title,
+            voxels=reading.voxels,
+            geometry=reading.geometry,
+            annotation=annotation,
+            patient=case.patient,
+        )
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def _fail(self, error: BaseException, trace: str = "") -> None:
+        self.error = sentence_of(error, trace)
+        self._end(RunState.FAILED)
+
+    def _end(self, state: RunState) -> None:
+        self.state, self.ticket, self._answer = state, None, None
+        if self._chain is not None:
+            self._chain.close()
+            self._chain = None
+        self._tell()
+
+    def _tell(self) -> None:
+        for told in list(self._observers):
+            told(self)
+
+
+class Teacher:
+    """The lessons of a session; one at a time."""
+
+    def __init__(self, submit: Submit) -> None:
+        """Submit tasks through ``submit``."""
+        self._submit = submit
+        self._tickets: dict[int, Lesson] = {}
+        self.lesson: Lesson | None = None
+
+    def start(self, request: LessonRequest) -> Lesson:
+        """Begin a lesson; an earlier one that goes on is cancelled."""
+        if self.lesson is not None and not self.lesson.ended:
+            self.lesson.cancel()
+        lesson: Lesson
+
+        def submit(task: Task[object], label: str) -> Ticket:
+            ticket = self._submit(task, label)
+            self._tickets[ticket.number] = lesson
+            return ticket
+
+        lesson = self.lesson = Lesson(request, submit)
+        return lesson
+
+    @property
+    def busy(self) -> bool:
+        """Whether a lesson goes on."""
+        return self.lesson is not None and not self.lesson.ended
+
+    def advance(self) -> None:
+        """Continue with the lesson."""
+        if self.lesson is not None:
+            self.lesson.advance()
+
+    def receive(self, event: events.Event) -> bool:
+        """Pass an event to its lesson; return whether there is one."""
+        lesson = self._tickets.get(event.ticket)
+        if lesson is None:
+            return False
+        if isinstance(event, (events.Finished, events.Failed)):
+            del self._tickets[event.ticket]
+        lesson.receive(event)
+        return True
+
+    def abandon(self, sentence: str) -> None:
+        """End the lesson immediately, for example because the scene is closed."""
+        if self.lesson is not None:
+            self.lesson.abandon(sentence)
+        self.lesson = None
+        self._tickets.clear()
