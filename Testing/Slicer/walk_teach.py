@@ -26,8 +26,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # Slicer runs th
 
 from walking import Walking, start
 
-QUICK = {"steps": 4, "variants": 1, "targets": 4, "threads": 1, "shares": (1.0,)}
+QUICK = {"steps": 2, "variants": 1, "targets": 2, "threads": 1, "shares": (1.0,)}
+SIZE = (6, 64, 64)
 WIDTH = 362
+PATIENCE = 900  # seconds, on a machine that has other things to do
 
 
 class WalkTeach(Walking):
@@ -37,8 +39,8 @@ class WalkTeach(Walking):
         """Annotated cases, a target, and the section open."""
         slicer.mrmlScene.Clear(0)
         self.wait(0.1)
-        self.cases = [self.case(seed) for seed in range(1, count + 1)]
-        self.target, truth = self.case(9)
+        self.cases = [self.case(seed, SIZE) for seed in range(1, count + 1)]
+        self.target, truth = self.case(9, SIZE)
         slicer.mrmlScene.RemoveNode(truth)
         self.aim(self.target)
         self.panel.chosen.lesson.more = dict(QUICK)
@@ -60,7 +62,7 @@ class WalkTeach(Walking):
         area = self.panel_scroll()
         assert area.widget().width <= area.viewport().width + 1, "the panel is wider than its place"
 
-    def lesson(self, seconds=240):
+    def lesson(self, seconds=PATIENCE):
         """Waits for the end of the lesson and returns it."""
         lesson = self.panel.state.lesson
         assert lesson is not None, self.ui.teachMessageLabel.text
@@ -102,7 +104,7 @@ class WalkTeach(Walking):
         """Cancel keeps what was found; the window lives meanwhile."""
         self.press("teachStartButton")
         lesson = self.panel.state.lesson
-        self.until(lambda: lesson.losses or lesson.ended, 240, "the first step")
+        self.until(lambda: lesson.losses or lesson.ended, PATIENCE, "the first step")
         assert not lesson.ended, lesson.error
         longest, end = 0.0, time.monotonic() + 3
         while time.monotonic() < end and not lesson.ended:
@@ -137,7 +139,7 @@ class WalkTeach(Walking):
         self.press("teachUseButton")
         run = self.panel.state.run
         assert run is not None and run.request.settings.model == "my-prostate", self.ui.teachMessageLabel.text
-        self.until(lambda: run.ended, 240, "the run")
+        self.until(lambda: run.ended, PATIENCE, "the run")
         assert run.state == "finished", run.error
         assert self.ui.modelCombo.currentText.startswith("my-prostate")
 
@@ -174,7 +176,7 @@ class WalkTeach(Walking):
         self.name("second")
         self.press("teachStartButton")
         lesson = self.panel.state.lesson
-        self.until(lambda: lesson.losses or lesson.ended, 240, "the first step")
+        self.until(lambda: lesson.losses or lesson.ended, PATIENCE, "the first step")
         assert not lesson.ended, lesson.error
         slicer.mrmlScene.Clear(0)
         assert lesson.state == "cancelled" and "The scene was closed" in self.ui.teachMessageLabel.text

@@ -19,7 +19,7 @@ from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import TeachWidgets
 from ProxyPromptSegmentModule.translation import _
-from ProxyPromptSegmentModule.wording import allow, duration, explained, said_in, say, sentence
+from ProxyPromptSegmentModule.wording import allow, duration, explained, said_in, say
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.adapting.result import CasePicture, Verdict
@@ -73,6 +73,7 @@ class LessonSection(Section):
             return
         self._scores, self._shown, self._drawn, self._told = _NOTHING, None, (0, 0), None
         for widget in (
+            ui.teachPhaseLabel,
             ui.teachProgressBar,
             ui.teachScoresTable,
             ui.teachCurveCaption,
@@ -94,7 +95,9 @@ class LessonSection(Section):
             self._of_use = ""
             say(ui.teachMessageLabel, "")
         ui.teachProgressBar.setVisible(not lesson.ended)
-        if not lesson.ended:
+        if lesson.ended:
+            say(ui.teachPhaseLabel, "")
+        else:
             self._show_progress(lesson)
         self._show_scores(lesson)
         self._show_curve(lesson)
@@ -108,13 +111,12 @@ class LessonSection(Section):
     def _show_progress(self, lesson: Lesson) -> None:
         bar = self._ui.teachProgressBar
         bar.maximum, bar.value = lesson.total, lesson.done
-        text = sentence(words_of_stage(lesson.what))
-        if lesson.total:
-            text = _("{what}: {done} of {total}").format(what=text, done=lesson.done, total=lesson.total)
+        bar.format = _("{done} of {total}").format(done=lesson.done, total=lesson.total) if lesson.total else ""
+        text = f"{words_of_stage(lesson.what)}."
         left = lesson.progress.seconds_left if lesson.progress is not None else None
         if left is not None:
-            text += _(", {time} left in all").format(time=duration(left))
-        bar.format = text.replace("%", "%%")
+            text += " " + _("About {time} left in all.").format(time=duration(left))
+        say(self._ui.teachPhaseLabel, text)
 
     def _show_scores(self, lesson: Lesson) -> None:
         scores = _scores_of(lesson)
@@ -140,6 +142,7 @@ class LessonSection(Section):
         for number, row in enumerate(rows):
             for place, value in enumerate(row):
                 table.setItem(number, place, qt.QTableWidgetItem(value))
+            table.setRowHeight(number, _ROW_HEIGHT)
         header = table.horizontalHeader()
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         for column in (1, 2, 3):

@@ -195,6 +195,7 @@ class TeachWidgets(Widgets):
     teachReasonLabel: qt.QLabel
     teachCheckButton: qt.QPushButton
     teachStartButton: qt.QPushButton
+    teachPhaseLabel: qt.QLabel
     teachProgressBar: qt.QProgressBar
     teachMessageLabel: qt.QLabel
     teachScoresTable: qt.QTableWidget

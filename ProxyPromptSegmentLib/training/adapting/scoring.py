@@ -176,8 +176,8 @@ def _picture_of(targets: Sequence[Sheet], found: np.ndarray) -> CasePicture:
     return CasePicture(
         case=sheet.case,
         index=sheet.index,
-        image=sheet.image,
-        reference=sheet.masks,
+        image=sheet.image.copy(),  # else it would keep the whole volume
+        reference=sheet.masks.copy(),
         found=found[worst].astype(np.uint8),
         window=sheet.window,
         spacing_mm=sheet.spacing_mm,

@@ -1,4 +1,4 @@
-"""Models of the user's own in the panel: renamed, described, exported, removed, imported; only widgets are stand-ins."""
+"""Models of the user's own in the panel: renamed, described, exported, removed, imported; widgets are stand-ins."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def test_name_and_words_are_stored_and_a_chosen_model_stays_chosen(shelf):
     ui.ownSaveButton.click()
     assert text_of(ui.ownMessageLabel) == "Stored as “gland-3t”." and listed(shelf) == ["gland-3t"]
     assert shelf.state.parameters.model == "gland-3t" and ui.modelCombo.currentText.startswith("gland-3t")
-    assert ui.ownWordsEdit.text == "For our scanner." and text_of(ui.ownModelLabel).startswith("For our scanner. Adapted")
+    assert ui.ownWordsEdit.text == "For our scanner." and text_of(ui.ownModelLabel).startswith(
+        "For our scanner. Adapted"
+    )
 
 
 @pytest.mark.parametrize("name", ["small", "Grüße/1", "sam-compact"])

@@ -191,7 +191,9 @@ def test_a_model_is_taught_tested_kept_anyway_used_and_names_nobody(school, stan
     lesson = school.state.lesson
     until(stand_ins, lambda: lesson.losses)
     assert not ui.teachProgressBar.real.isHidden() and not ui.teachCurveLabel.real.isHidden()
-    assert ui.teachProgressBar.format.startswith("Training 1 of 2, without the cases that test it: ")
+    phase = text_of(ui.teachPhaseLabel)
+    assert phase.startswith("Training 1 of 2, without the cases that test it. About ") and " left in all." in phase
+    assert ui.teachProgressBar.format.endswith(" of 2")
     until(stand_ins, lambda: lesson.ended)
     assert lesson.state == "finished", lesson.error
     said = text_of(ui.teachMessageLabel)
