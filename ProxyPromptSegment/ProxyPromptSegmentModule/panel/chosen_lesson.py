@@ -13,6 +13,7 @@ import slicer
 from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.training.adapting.places import is_begun
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.own import check_free
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.revising import free_name, plain_name
@@ -228,8 +229,12 @@ class ChosenLesson:
     # --- model and name -----------------------------------------------------------------------------------------
 
     def starts(self) -> list[ModelRow]:
-        """Return the models that can be started from."""
-        return [row for row in self._model.rows if row.usable and not row.follows]
+        """Return the models that can be started from: also official weights, which get a new prompt generator."""
+        return [
+            row
+            for row in self._model.rows
+            if not row.follows and (row.usable or (row.kind == ModelKind.BACKBONE and row.here))
+        ]
 
     def start(self) -> str:
         """Return the name of the model to start from."""

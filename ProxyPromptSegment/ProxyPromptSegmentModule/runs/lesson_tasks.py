@@ -18,7 +18,6 @@ from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.case_files import Unusable
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, CheckedCases, check_cases
 from ProxyPromptSegmentLib.weights.own import check_free, check_room
-from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentModule.remedies import worded
 
 if TYPE_CHECKING:
@@ -79,7 +78,9 @@ class CheckLessonTask:
         if self.name:
             check_free(self.name)
             check_room()
-            resolve(self.model)
+            from ProxyPromptSegmentLib.training.adapting.beginning import check_start
+
+            check_start(self.model)
         found: list[AnnotatedCase] = []
         unusable = list(self.unusable)
         progress = context.progress
