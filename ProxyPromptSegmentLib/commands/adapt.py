@@ -18,7 +18,6 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
-from ProxyPromptSegmentLib.training.adapting.beginning import check_start
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, AdaptProgress, AdaptResult, CaseScore
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
@@ -120,6 +119,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         allow_single=args.allow_single,
     )
     check_free(args.out)
+    from ProxyPromptSegmentLib.training.adapting.beginning import check_start  # it loads torch
+
     check_start(args.model, settings.base)
     inputs = [*args.cases, *(path for pair in args.support for path in pair), *filter(Path.is_file, [Path(args.model)])]
     check_outputs([("--report", args.report, (".json",))], inputs, args.force)
