@@ -311,7 +311,7 @@ class SegmentationLogic:
             run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
         assert run.job is not None  # it has a table
         facts = read_facts(node, target)
-        learned = facts.learned(run.job.view.axis, run.segment_ids, run.rows, run.doubts, run.written)
+        learned = facts.learned(run.job.view.axis, run.segment_ids, run.rows, run.doubts, run.written, run.confidence)
         write_facts(node, target, learned)
         result_nodes.write_record(node, run.record_text, target)
 

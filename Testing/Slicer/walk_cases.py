@@ -9,6 +9,7 @@ The variable STEPS names some of the steps, with commas between them; by default
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 
@@ -83,6 +84,80 @@ class WalkCases(WalkTargets):
         slicer.mrmlScene.RemoveNode(slicer.util.getNode(mine))
         self.until(lambda: self.cases() == [f"{others}: corrected"], 5, "the removal of a case")
 
+    def keys_and_strip(self):
+        """The strip, the keys and accepting; no key of ours is one of Slicer's, or works in another module."""
+        self.fresh()
+        run = self.run_it()
+        self.open_only("reviewButton")
+        self.wait(0.2)
+        strip = self.ui.confidenceStrip
+        assert strip.visible and strip.columnCount == 12, strip.columnCount
+        self.click_cell(strip, 7)
+        assert self.on_screen() == 7, self.on_screen()
+        assert self.marked(strip) == [7]
+        self.narrow("review", "reviewButton")
+        widths = {strip.columnWidth(column) for column in range(12)}
+        assert min(widths) >= 10 and sum(strip.columnWidth(column) for column in range(12)) <= strip.width, widths
+        self.no_key_clashes()
+        doubts = self.panel.chosen.result.now().doubts
+        if doubts:
+            self.type_key("shift+n")
+            assert self.on_screen() == doubts[0].index
+        self.type_key("shift+t")
+        assert not self.visible(run.segmentation)
+        self.type_key("shift+t")
+        assert self.visible(run.segmentation)
+        self.type_key("shift+a")
+        assert self.cases() == [f"{self.target.GetName()}: accepted"], self.cases()
+        slicer.util.selectModule("Data")
+        self.wait(0.3)
+        self.type_key("shift+t")
+        self.type_key("shift+u")
+        assert self.visible(run.segmentation) and not run.undone, "a key worked in another module"
+        slicer.util.selectModule("ProxyPromptSegment")
+        self.wait(0.3)
+        self.paint(run, 1)
+        self.until(lambda: self.cases() == [f"{self.target.GetName()}: corrected"], 10, "the end of the acceptance")
+        self.type_key("shift+u")
+        assert run.undone and self.of(run)[1].any(), "the key for undo"
+
+    def on_screen(self):
+        """The slice of the target in the views."""
+        from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
+
+        return slice_on_screen(slicer.mrmlScene, self.target, "k")
+
+    def marked(self, strip):
+        """The cells with the mark of the slice on screen."""
+        return [n for n in range(strip.columnCount) if strip.item(1, n).background().color().red() == 20]
+
+    def click_cell(self, table, column):
+        """A click on a cell of the strip."""
+        import qt
+
+        box = table.visualItemRect(table.item(0, column))
+        point = (float(box.center().x()), float(box.center().y()))
+        for kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
+            self.mouse(table.viewport(), kind, point, qt.Qt.LeftButton)
+        self.wait(0.1)
+
+    def no_key_clashes(self):
+        """Each key of the panel is used once in the whole window."""
+        from ProxyPromptSegmentModule.panel.shortcuts import Key
+
+        found = [one.toString() for action in self.window.findChildren("QAction") for one in action.shortcuts()]
+        found += [one.key.toString() for one in self.window.findChildren("QShortcut")]
+        for key in Key:
+            assert found.count(str(key)) == 1, (key, found)
+
+    def type_key(self, keys):
+        """Presses keys on the keyboard of the display."""
+        self.window.activateWindow()
+        self.window.setFocus()
+        self.wait(0.1)
+        subprocess.run(["xdotool", "key", keys], check=True)
+        self.wait(0.4)
+
     def click_line(self, number):
         """A click on a line of the list of cases."""
         import qt
@@ -98,7 +173,7 @@ class WalkCases(WalkTargets):
 
     def all(self):
         """The steps in their order."""
-        steps = [self.states_follow_the_work, self.apply_is_in_sight]
+        steps = [self.states_follow_the_work, self.keys_and_strip, self.apply_is_in_sight]
         wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
         self.walk([step for step in steps if not wanted or step.__name__ in wanted])
 

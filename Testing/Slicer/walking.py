@@ -22,6 +22,7 @@ SECTIONS = (
     "casesButton",
     "modelButton",
     "resultButton",
+    "reviewButton",
     "whyButton",
     "teachButton",
 )

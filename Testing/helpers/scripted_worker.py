@@ -102,6 +102,8 @@ def _result(job, masks, done, rng, cancelled):
 
 
 def _summary(result):
+    from ProxyPromptSegmentModule.runs.tasks import confidence_by_slice
+
     return types.SimpleNamespace(
         table=object_table(result.arrays),
         doubts=slices_to_look_at(result.arrays),
@@ -109,4 +111,5 @@ def _summary(result):
         text="{}",
         nothing_found=False,
         notes=(),
+        confidence=confidence_by_slice(result.arrays),
     )

@@ -252,12 +252,13 @@ def make_qt():
     module.Qt = QtCore.Qt
     for name in ("QFile", "QByteArray", "QSize"):
         setattr(module, name, getattr(QtCore, name))
-    for name in ("QPixmap", "QIcon", "QColor"):
+    for name in ("QPixmap", "QIcon", "QColor", "QBrush", "QKeySequence"):
         setattr(module, name, getattr(QtGui, name))
     for name in ("QTableWidgetItem", "QListWidgetItem", "QHeaderView", "QApplication"):
         setattr(module, name, getattr(QtWidgets, name))
     for name in ("QLabel", "QPushButton", "QTableWidget", "QListWidget", "QCheckBox", "QComboBox", "QLineEdit"):
         setattr(module, name, _maker(name, getattr(QtWidgets, name)))
+    module.QShortcut = _maker("QShortcut", QtGui.QShortcut)
     module.QTimer, module.QUiLoader, module.QFileDialog = _Timer(), _Loader, Dialogs
     module.QFile.ReadOnly = QtCore.QIODevice.OpenModeFlag.ReadOnly
     return module

@@ -22,7 +22,10 @@ from ProxyPromptSegmentModule.panel.objects_section import ObjectsSection
 from ProxyPromptSegmentModule.panel.own_models_section import OwnModelsSection
 from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.result_section import ResultSection
+from ProxyPromptSegmentModule.panel.review_section import ReviewSection
 from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.shortcuts import Key, add_shortcuts
+from ProxyPromptSegmentModule.panel.shown_result import ShownResult
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.support_section import SupportSection
 from ProxyPromptSegmentModule.panel.supports_table import SupportsTable
@@ -35,6 +38,7 @@ from ProxyPromptSegmentModule.panel.widgets import (
     LibraryWidgets,
     ModelWidgets,
     ResultWidgets,
+    ReviewWidgets,
     SupportWidgets,
     TargetWidgets,
     TeachWidgets,
@@ -57,6 +61,7 @@ FILES: tuple[type[Widgets], ...] = (
     ApplyWidgets,
     CasesWidgets,
     ResultWidgets,
+    ReviewWidgets,
     WhyWidgets,
     LibraryWidgets,
     ModelWidgets,
@@ -74,6 +79,7 @@ class Chosen:
     model: ChosenModel
     requests: Requests
     lesson: ChosenLesson
+    result: ShownResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +95,7 @@ class Sections:
     model: ModelSection
     apply: ApplySection
     result: ResultSection
+    review: ReviewSection
     cases: CasesSection
     why: WhySection
     teach: TeachSection
@@ -105,7 +112,9 @@ def choose(state: PanelState) -> Chosen:
     objects, target, model = ChosenObjects(state), ChosenTarget(state), ChosenModel(state)
     requests = Requests(state, objects, target, model)
     lesson = ChosenLesson(state, model)
-    return Chosen(objects=objects, target=target, model=model, requests=requests, lesson=lesson)
+    return Chosen(
+        objects=objects, target=target, model=model, requests=requests, lesson=lesson, result=ShownResult(state)
+    )
 
 
 def build(
@@ -124,10 +133,11 @@ def build(
     def widgets(kind: type[W]) -> W:
         return kind(found[kind.FILE])
 
+    top, result = widgets(TopWidgets), widgets(ResultWidgets)
     support, target, teach = widgets(SupportWidgets), widgets(TargetWidgets), widgets(TeachWidgets)
     settings = chosen.requests.settings
     sections = Sections(
-        install=InstallSection(widgets(TopWidgets), state, chosen.model, Requirements()),
+        install=InstallSection(top, state, chosen.model, Requirements()),
         support=SupportSection(support, state),
         supports_table=SupportsTable(support, state, settings, logic),
         objects=ObjectsSection(support, state, chosen.objects),
@@ -135,7 +145,8 @@ def build(
         target=TargetSection(target, state, chosen.target, observers),
         model=ModelSection(widgets(ModelWidgets), state, chosen.model, chosen.target),
         apply=ApplySection(widgets(ApplyWidgets), state, chosen.objects, chosen.target, chosen.requests, logic),
-        result=ResultSection(widgets(ResultWidgets), state),
+        result=ResultSection(result, state, chosen.result),
+        review=ReviewSection(widgets(ReviewWidgets), state, chosen.result),
         cases=CasesSection(widgets(CasesWidgets), target, state, chosen.target),
         why=WhySection(widgets(WhyWidgets), state, logic),
         teach=TeachSection(teach, state, chosen.lesson, logic),
@@ -151,4 +162,11 @@ def build(
     state.models_changed.connect(sections.model.look_again)
     state.lesson_changed.connect(sections.lesson.show)
     state.apply_wanted.connect(sections.apply.start)
+    keys = {
+        Key.NEXT_DOUBT: sections.review.on_next_doubt,
+        Key.ACCEPT: sections.review.on_accept_key,
+        Key.UNDO: result.undoButton.click,
+        Key.TOGGLE: sections.review.on_toggle,
+    }
+    add_shortcuts(top.researchLabel, keys)
     return sections

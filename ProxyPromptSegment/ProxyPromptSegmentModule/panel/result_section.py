@@ -10,18 +10,14 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.shortcuts import Key
+from ProxyPromptSegmentModule.panel.shown_result import ShownResult
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ResultWidgets
 from ProxyPromptSegmentModule.scene import result_nodes
-from ProxyPromptSegmentModule.scene.facts import result_now, text_of_facts
 from ProxyPromptSegmentModule.scene.last_view import LastView
-from ProxyPromptSegmentModule.scene.nodes import in_scene
-from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice
-from ProxyPromptSegmentModule.scene.slice_prints import WRITTEN_TAG
 from ProxyPromptSegmentModule.scene.slice_views import layout_manager, named_interactors, show_slice
-from ProxyPromptSegmentModule.scene.stamps import place_stamp, segmentation_stamp
-from ProxyPromptSegmentModule.scene.terminology import tag_of
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -37,14 +33,18 @@ if TYPE_CHECKING:
 class ResultSection(Section):
     """The result of the selected target, as its segments are now."""
 
-    def __init__(self, widgets: ResultWidgets, state: PanelState) -> None:
-        """Connect the widgets."""
-        self._ui, self._state = widgets, state
+    def __init__(self, widgets: ResultWidgets, state: PanelState, found: ShownResult) -> None:
+        """Connect the widgets.
+
+        Args:
+            widgets: The widgets.
+            state: The shared state.
+            found: The result of the selected target.
+        """
+        self._ui, self._state, self._found = widgets, state, found
         self._result: tuple[object, ...] = ()
         self._shown: object = ()  # what was never shown
         self._now: ResultNow | None = None
-        self._stamp: object = None
-        self._known: ResultNow | None = None
         self._layout: int | None = None
         self._asked: tuple[object, ...] = ()
         self._views = LastView(slicer.mrmlScene, named_interactors)
@@ -77,7 +77,7 @@ class ResultSection(Section):
         ui.resultButton.text = title
         film = run is not None and run.request.browser is not None
         undone = run is not None and run.undone
-        self._now = self._look(node, target) if not film else None
+        self._now = self._found.now()
         table, doubts = (self._now.table, self._now.doubts) if self._now else (None, ())
         if run is not None and film and not undone:
             table, doubts = run.table, tuple(run.doubts)
@@ -86,21 +86,6 @@ class ResultSection(Section):
             self._show_table(table)
             self._show_doubts(doubts, film, table is not None)
         self._refresh_buttons(run, node)
-
-    def _look(
-        self, node: slicer.vtkMRMLSegmentationNode | None, target: slicer.vtkMRMLVolumeNode | None
-    ) -> ResultNow | None:
-        """Return what the target's segments hold now; computed again only after changes. None without segments."""
-        if node is None or target is None or not in_scene(target):
-            return None
-        ids = node.GetSegmentation().GetSegmentIDs()
-        tags = tuple(tag_of(node.GetSegmentation().GetSegment(one), WRITTEN_TAG) for one in ids)
-        known = (tuple(result_segments(node, target).items()), text_of_facts(node, target), target.GetName())
-        stamp = (segmentation_stamp(node, ids), tags, place_stamp(target), known)
-        if stamp != self._stamp:
-            self._stamp, found = stamp, result_now(node, target, self._state.states)
-            self._known = found if found.states else None
-        return self._known
 
     def _show_table(self, results: Table | None) -> None:
         table = self._ui.resultsTable
@@ -138,7 +123,8 @@ class ResultSection(Section):
         sequence = _("Not available for sequences.") if run is not None and run.request.browser is not None else ""
         film = run is not None and run.request.browser is not None and not undone
         empty = "" if film else empty
-        allow(ui.undoButton, nothing or unknown or gone, _("Reverts what the last run wrote; keeps later changes."))
+        tip = _("Reverts what the last run wrote; keeps later changes ({key}).").format(key=Key.UNDO)
+        allow(ui.undoButton, nothing or unknown or gone, tip)
         kept = "" if undone else _("Nothing was undone.")
         allow(ui.redoButton, nothing or unknown or kept or sequence, _("Restores what was undone."))
         allow(

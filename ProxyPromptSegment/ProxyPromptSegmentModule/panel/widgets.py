@@ -30,6 +30,7 @@ class TopWidgets(Widgets):
 
     FILE = "ProxyPromptSegment"
 
+    researchLabel: qt.QLabel
     firstRunFrame: qt.QFrame
     firstRunLabel: qt.QLabel
     firstRunButton: qt.QPushButton
@@ -165,6 +166,20 @@ class ResultWidgets(Widgets):
     tableButton: qt.QPushButton
     recordButton: qt.QPushButton
     resultMessageLabel: qt.QLabel
+
+
+class ReviewWidgets(Widgets):
+    """The widgets to review and correct a result."""
+
+    FILE = "ReviewSection"
+
+    reviewButton: ctk.ctkCollapsibleButton
+    stripCaption: qt.QLabel
+    confidenceStrip: qt.QTableWidget
+    nextDoubtButton: qt.QPushButton
+    toggleResultButton: qt.QPushButton
+    acceptButton: qt.QPushButton
+    reviewMessageLabel: qt.QLabel
 
 
 class WhyWidgets(Widgets):

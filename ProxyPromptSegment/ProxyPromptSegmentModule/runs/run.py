@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -76,6 +76,7 @@ class Run:
         result: The outcome, after the end.
         table: After the end: the table of results, one row for each object.
         doubts: After the end: slices to review first, ordered by increasing confidence.
+        confidence: After the end: confidence of each slice that was done, by object name and slice; 0..1.
         record: After the end: the run record as a dict.
         record_text: The run record as text.
     """
@@ -102,6 +103,7 @@ class Run:
         self.result: VolumeResult | FramesResult | LiveSlice | None = None
         self.table: Table | None = None
         self.doubts: list[Doubt] = []
+        self.confidence: Mapping[str, Mapping[int, float]] = {}
         self.record: dict[str, object] = {}
         self.record_text = ""
         self.ticket: Ticket | None = None
@@ -287,7 +289,7 @@ class Run:
     def take(self, summary: Summary) -> None:
         """Store the summary that is shown at the end."""
         self.nothing_found = summary.nothing_found
-        self.table, self.doubts = summary.table, summary.doubts
+        self.table, self.doubts, self.confidence = summary.table, summary.doubts, summary.confidence
         self.record, self.record_text = summary.record, summary.text
         self.sentences += summary.notes
 

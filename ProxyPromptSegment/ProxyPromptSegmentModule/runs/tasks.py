@@ -5,8 +5,8 @@ Each is called with the engine and a context; see `ProxyPromptSegmentLib.worker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.reports.doubts import Doubt
-    from ProxyPromptSegmentLib.reports.results_table import Table
+    from ProxyPromptSegmentLib.reports.results_table import ResultArrays, Table
     from ProxyPromptSegmentLib.review.findings import Finding
     from ProxyPromptSegmentLib.review.suggest import Suggestion
     from ProxyPromptSegmentLib.support.case import SupportCase
@@ -173,7 +173,17 @@ def _as_stack(job: Job, frames: npt.NDArray[np.float32], window: tuple[float, fl
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Summary:
-    """The summary of a run: table, slices to review first, run record and its text, whether all is empty; notes."""
+    """The summary of a run.
+
+    Attributes:
+        table: One row for each object.
+        doubts: Slices to review first.
+        record: The run record.
+        text: The run record as text.
+        nothing_found: Whether all masks are empty.
+        notes: Notes for the user.
+        confidence: Confidence of each slice that was done, by object name and slice; 0..1.
+    """
 
     table: Table
     doubts: list[Doubt]
@@ -181,6 +191,16 @@ class Summary:
     text: str
     nothing_found: bool
     notes: tuple[str, ...] = ()
+    confidence: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+
+def confidence_by_slice(arrays: ResultArrays) -> dict[str, dict[int, float]]:
+    """Return the confidence of each slice that was done, by object name and slice; in hundredths."""
+    done = [int(index) for index in np.flatnonzero(arrays.done)]
+    return {
+        name: {index: round(float(arrays.confidence[index, number]), 2) for index in done}
+        for number, name in enumerate(arrays.objects)
+    }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -230,6 +250,7 @@ class SummaryTask:
             text=record_text(record),
             nothing_found=self.result.empty,
             notes=indistinct.sentences(self.job.support, arrays.masks),
+            confidence=confidence_by_slice(arrays),
         )
 
 

@@ -73,15 +73,17 @@ class Facts:
         axis: The axis across the slices.
         lowest: The slice of lowest confidence by segment id.
         doubts: Slices to review by segment id.
+        confidence: Confidence of each slice by segment id and slice, 0..1; empty in scenes of an earlier version.
     """
 
     axis: Axis = "k"
     lowest: Mapping[str, Lowest] = field(default_factory=dict)
     doubts: Mapping[str, tuple[Doubt, ...]] = field(default_factory=dict)
+    confidence: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def learned(
         self, axis: Axis, ids: Mapping[str, str], rows: Sequence[Mapping[str, object]], doubts: Iterable[Doubt],
-        written: Iterable[int],
+        written: Iterable[int], confidence: Mapping[str, Mapping[int, float]] | None = None,
     ) -> Facts:  # fmt: skip
         """Return the facts after another run; those of slices that it did not write are kept.
 
@@ -91,6 +93,7 @@ class Facts:
             rows: The run's table, as dictionaries.
             doubts: The run's slices to review.
             written: The slices that the run wrote.
+            confidence: Confidence of each slice of the run by object name and slice.
         """
         earlier = self if self.axis == axis else Facts(axis=axis)
         done, lowest, listed = set(written), dict(earlier.lowest), dict(earlier.doubts)
@@ -103,7 +106,11 @@ class Facts:
         for name, segment_id in ids.items():
             kept = [one for one in listed.get(segment_id, ()) if one.index not in done]
             listed[segment_id] = (*kept, *(one for one in found if one.name == name))
-        return Facts(axis=axis, lowest=lowest, doubts=listed)
+        sure = {one: dict(values) for one, values in earlier.confidence.items()}
+        for name, values in (confidence or {}).items():
+            if name in ids:
+                sure.setdefault(ids[name], {}).update(values)
+        return Facts(axis=axis, lowest=lowest, doubts=listed, confidence=sure)
 
 
 def text_of_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> str:
@@ -133,7 +140,8 @@ def read_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkM
             one: tuple(read_object(Doubt, values, known=values) for values in found)
             for one, found in content["doubts"].items()
         }
-        return Facts(axis=AXES[AXES.index(content["axis"])], lowest=lowest, doubts=doubts)
+        sure = {one: _from_list(values) for one, values in content.get("confidence", {}).items()}
+        return Facts(axis=AXES[AXES.index(content["axis"])], lowest=lowest, doubts=doubts, confidence=sure)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _log.warning("What is stored about a result in the scene cannot be read (%s)", error)
         return Facts()
@@ -146,8 +154,19 @@ def write_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtk
         "axis": facts.axis,
         "lowest": {one: asdict(found) for one, found in facts.lowest.items()},
         "doubts": {one: [asdict(doubt) for doubt in found] for one, found in facts.doubts.items()},
+        "confidence": {one: _as_list(values) for one, values in facts.confidence.items()},
     }
     restore_facts(segmentation, volume, json.dumps(content))
+
+
+def _as_list(values: Mapping[int, float]) -> list[float | None]:
+    """Return a value for each slice from 0 on; None where there is none."""
+    return [values.get(index) for index in range(max(values, default=-1) + 1)]
+
+
+def _from_list(values: Sequence[float | None]) -> dict[int, float]:
+    """Return the values of `_as_list` by slice."""
+    return {index: float(value) for index, value in enumerate(values) if value is not None}
 
 
 # --- what is there now ----------------------------------------------------------------------------------------
@@ -162,6 +181,8 @@ class ResultNow:
         states: What each segment holds now, by its id; a segment of an earlier run may have another axis.
         names: Object name by segment id.
         doubts: Slices to review, least confident first; without those that were changed by hand since.
+        confidence: Confidence of each slice along `axis` that a run wrote and nobody has changed since, of its least
+            sure object; 0..1.
         table: One row for each segment.
     """
 
@@ -170,6 +191,7 @@ class ResultNow:
     names: dict[str, str]
     doubts: tuple[Doubt, ...]
     table: Table
+    confidence: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def along(self) -> dict[str, SegmentState]:
@@ -202,7 +224,13 @@ def result_now(
     if text_of_facts(segmentation, volume):  # the doubts are slices along this one
         axis = facts.axis
     table = Table((*_COLUMNS, CHANGED), ("", "ml", *[""] * (len(_COLUMNS) - 1)), rows)
-    return ResultNow(axis=axis, states=states, names=names, doubts=tuple(doubts), table=table)
+    sure = {one: facts.confidence.get(one, {}) for one, state in states.items() if state.axis == axis == facts.axis}
+    least: dict[int, float] = {}
+    for segment_id, values in sure.items():
+        for index, value in values.items():
+            if index not in states[segment_id].changed:
+                least[index] = min(value, least.get(index, value))
+    return ResultNow(axis=axis, states=states, names=names, doubts=tuple(doubts), table=table, confidence=least)
 
 
 def table_of_all(segmentation: slicer.vtkMRMLSegmentationNode, known: SegmentStates | None = None) -> Table | None:
