@@ -128,7 +128,9 @@ class Model:
             ProxyPromptError: As its subclasses say.
         """
         _check(threshold, most_read)
-        job = plan(supports, target, _names(objects), axis, slices, register=register and not follow)
+        job = plan(
+            supports, target, _names(objects), axis, slices, register=register and not follow, reslice=not follow
+        )
         task = SegmentTask(
             job,
             model=self._model,
@@ -181,7 +183,7 @@ class Model:
         _check(threshold, most_read)
         objects, context = _names(objects), _context(progress, cancel, on_frame)
         if frames.volume is not None:
-            job = plan(supports, frames.volume, objects, frames.view.axis, numbers)
+            job = plan(supports, frames.volume, objects, frames.view.axis, numbers, reslice=False)
             found = SegmentTask(
                 job,
                 model=self._model,

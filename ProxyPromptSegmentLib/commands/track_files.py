@@ -48,7 +48,7 @@ def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], 
     cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
     if source.volume is not None:
         slices = SliceChoice.parse(request.slices, "--frames")
-        job = plan(cases, source.volume, request.objects, request.axis, slices)
+        job = plan(cases, source.volume, request.objects, request.axis, slices, reslice=False)
         if job.view != source.view:  # for cubic voxels the supports decide the axis
             source = open_frames(request.target, job.view.axis)
         return source, cases, job

@@ -17,14 +17,13 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
 from ProxyPromptSegmentLib.support.matching import (
+    annotated_axis,
     choose_axes,
     differences,
-    has_place,
     slice_depths,
     slice_names,
-    tilt_notes,
-    view_like,
 )
+from ProxyPromptSegmentLib.support.orientation import orientation_of
 from ProxyPromptSegmentLib.support.pairs import (
     MAX_SLICES,
     SupportSet,
@@ -33,6 +32,7 @@ from ProxyPromptSegmentLib.support.pairs import (
     support_from_volume,
 )
 from ProxyPromptSegmentLib.support.registration.sources import SupportVolume, is_stack
+from ProxyPromptSegmentLib.support.reslicing import Reslicing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,8 @@ class Job:
         name: Name of the target for display, distinct from those of the supports.
         volumes: The supports as volumes, to be registered to the target; empty unless that was asked for.
         backwards: Whether the target's slices run against the order of the supports'; None as its directions tell.
+        reslicing: How the target is resampled in the plane of the supports before it is segmented; the result is
+            brought back. None if it is read as it is stored, which previews of single slices always do.
     """
 
     support: SupportSet
@@ -90,6 +92,7 @@ class Job:
     name: str = "target"
     volumes: tuple[SupportVolume, ...] = ()
     backwards: bool | None = None
+    reslicing: Reslicing | None = None
 
     @property
     def depths(self) -> npt.NDArray[np.float32] | None:
@@ -105,6 +108,7 @@ def plan(
     slices: Slices = None,
     max_slices: int = MAX_SLICES,
     register: bool = False,
+    reslice: bool = True,
 ) -> Job:
     """Plan a segmentation: orient supports and target alike, and choose their slices.
 
@@ -117,6 +121,8 @@ def plan(
         max_slices: Largest number of support slices to choose, of all cases together.
         register: Whether the supports are to be registered to the target as well, for which the job keeps those that
             are volumes.
+        reslice: Whether a tilted target may be resampled in the plane of the supports; not for tracking, which
+            follows slices as they are stored.
 
     Raises:
         SupportError: If a support has none of the objects, or none on the chosen slices.
@@ -126,13 +132,21 @@ def plan(
         raise SupportError("a support is missing; give at least one annotated case.")
     pairs = [(case.volume, case.segmentation) for case in cases]
     chosen_axis, axes, notes = choose_axes(pairs, target, axis)
+    volumes = [
+        SupportVolume(v, tuple(one.mask for one in marks.segments), annotated_axis(v, marks), v.name)
+        for v, marks in pairs
+    ]
+    way = orientation_of(target, chosen_axis, volumes, axes, free=axis == "auto" and reslice)
+    if not way.header:
+        chosen_axis, axes = way.view.axis, [one.axis for one in volumes]
+    notes = [*([] if way.seen else notes), *way.notes]
     names = list(objects) if objects else None
     if names is None and len(cases) > 1:
         names, left_out = shared_objects([case.segmentation for case in cases])
         if left_out:
             notes.append(Note(f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."))
     titles = distinct_names([*(case.volume for case in cases), target])
-    sets, shown, volumes = [], [], []
+    sets, shown, registered = [], [], []
     share = max(1, -(-max_slices // len(cases)))
     for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
         chosen = case.slices
@@ -149,7 +163,7 @@ def plan(
         sets.append(one)
         if register and is_stack(case.volume, own) and is_stack(target, chosen_axis):
             chosen_segments = select_segments(case.segmentation, one.objects if names is None else names)
-            volumes.append(SupportVolume(case.volume, tuple(s.mask for s in chosen_segments), own, titles[number]))
+            registered.append(SupportVolume(case.volume, tuple(s.mask for s in chosen_segments), own, titles[number]))
         for pair in one.pairs:
             marked = tuple(name for name, mask in zip(one.objects, pair.masks, strict=True) if mask.any())
             shown.append(
@@ -164,7 +178,6 @@ def plan(
                 )
             )
     supports = [(case.volume, own) for case, own in zip(cases, axes, strict=True)]
-    notes += tilt_notes(supports, target, chosen_axis)
     notes += differences(supports, target, chosen_axis)
     count = take_slices(target.array, chosen_axis).shape[0]
     numbers = slice_numbers(slices, count)
@@ -175,17 +188,16 @@ def plan(
             f"the target {target.name} has no slice {outside[0] if outside else 'among the requested ones'} along "
             f"{chosen_axis}; its slices are 0 to {count - 1} (counted from 0)."
         )
-    placed = [(volume.geometry, own) for volume, own in supports if has_place(volume) and has_place(target)]
-    view, backwards = view_like(target.geometry, chosen_axis, placed)
     return Job(
         support=merge_supports(sets),
         shown=tuple(shown),
         target=target,
-        view=view,
+        view=way.view,
         slices=wanted,
         window=intensity_window(target.array),
         notes=tuple(notes),
         name=titles[-1],
-        volumes=tuple(volumes),
-        backwards=backwards,
+        volumes=tuple(registered),
+        backwards=way.backwards,
+        reslicing=way.reslicing,
     )

@@ -110,7 +110,7 @@ def _cases(
         for some, supports in _groups(case, others, names):
             kept = Segmentation(select_segments(case.segmentation, some), case.segmentation.geometry)
             axis, wanted = _marked(case, kept)
-            found = _segmented(segmenter, plan(supports, case.volume, some, axis, wanted), cancel)
+            found = _segmented(segmenter, plan(supports, case.volume, some, axis, wanted, reslice=False), cancel)
             if found is None:
                 return
             for truth, segment in zip(kept.segments, found.segments, strict=True):

@@ -37,9 +37,6 @@ NOTABLE_RATIO = 2.0
 MOST_TILT = 85.0
 """In degrees; slices that are tilted more against those of the supports are taken to be at right angles to them."""
 
-NOTABLE_TILT = 30.0
-"""In degrees; a larger tilt between target and supports is reported to the user."""
-
 SMALLEST_SLICE = 8
 _PLANES = ("sagittal", "coronal", "axial")  # by the world axis (L, P, S) along which the slices are stacked
 
@@ -247,27 +244,6 @@ def differences(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: A
                     "framed alike."
                 )
     return [Note(text) for text in dict.fromkeys(notes)]
-
-
-def tilt_notes(supports: Sequence[tuple[Volume, Axis]], target: Volume, axis: Axis) -> list[Note]:
-    """Say if the target's slices are tilted notably against those of all supports, and what follows from it."""
-    placed = [(volume, own) for volume, own in supports if has_place(volume)]
-    if not placed or not has_place(target):
-        return []
-    tilts = [(tilt_degrees(target.geometry, axis, volume.geometry, own), volume.name) for volume, own in placed]
-    tilt, name = min(tilts)
-    if tilt < NOTABLE_TILT:
-        return []
-    text = (
-        f"The slices of the target {target.name} are tilted by {tilt:.0f} degrees against those of the support {name}."
-    )
-    if tilt > MOST_TILT:
-        text += " It cannot be known which way up they resemble it; check the result closely."
-    else:
-        text += (
-            " They are turned as in the support, but the organ may look different in them; check the result closely."
-        )
-    return [Note(text, Remedy(kind=RemedyKind.CHOOSE_AXIS))]
 
 
 def _same_file(volume: Volume, target: Volume) -> bool:

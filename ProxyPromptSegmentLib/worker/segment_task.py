@@ -23,6 +23,7 @@ from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.tracking.volume import track_volume
 from ProxyPromptSegmentLib.worker.memory_ladder import Unusable
+from ProxyPromptSegmentLib.worker.resliced import brought_back, in_support_plane, point_in_support_plane
 from ProxyPromptSegmentLib.worker.slice_work import SliceWork
 from ProxyPromptSegmentLib.worker.steps import Steps
 from ProxyPromptSegmentLib.worker.streaming import Stream, outwards
@@ -42,14 +43,20 @@ if TYPE_CHECKING:
 def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeResult:
     """Carry out a `SegmentTask`."""
     job = task.job
+    resliced = job.reslicing is not None and not task.follow and not task.in_time
     steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
-    run = _Volume(task, steps)
+    run = _Volume(in_support_plane(task), steps, Stream(lambda *_: None)) if resliced else _Volume(task, steps)
     start = time.perf_counter()
     result = steps.run(run.follow if task.follow else run.slice_by_slice)
     context.progress.close()
     result.fill_gaps = task.fill_gaps and not task.in_time
     masks, filled = result.masks_and_filled(task.threshold)
     confidence = result.confidence(masks)
+    if resliced:
+        result = brought_back(result, masks, confidence, job, task.threshold)
+        masks, filled = result.masks_and_filled(task.threshold)
+        confidence = result.confidence(masks)
+        run.stream = Stream(context.slice_ready)
     named = frame_names if task.in_time else slice_names(job.target, job.view.axis).names
     others = sum(value for stage, value in steps.seconds.items() if stage != "segmentation")
     taken = time.perf_counter() - start - others
@@ -88,10 +95,10 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
 class _Volume:
     """A volume that is being segmented; finished slices are kept when the ladder steps down."""
 
-    def __init__(self, task: SegmentTask, steps: Steps) -> None:
+    def __init__(self, task: SegmentTask, steps: Steps, stream: Stream | None = None) -> None:
         self.task, self.steps, self.context = task, steps, steps.context
         self.images = task.job.view.take(task.job.target.array)
-        self.stream = Stream(self.context.slice_ready)
+        self.stream = stream or Stream(self.context.slice_ready)
         self.embedded: set[int] = set()
         self.order: list[list[int]] = []
         self.result: SegmentResult | None = None
@@ -271,6 +278,7 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
 
 def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
     """Carry out a `WhyTask`."""
+    task = point_in_support_plane(task)
     job = task.job
     steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
     images = job.view.take(job.target.array)

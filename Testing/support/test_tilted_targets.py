@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.itk_images import array_to_image
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.support import orientation
 from ProxyPromptSegmentLib.support.case import SupportCase
 
 SIZE = (10, 40, 44)
@@ -94,9 +97,75 @@ def test_a_quarter_turn_in_storage_is_turned_back(cases):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize(("degrees", "about"), [(46, 0), (90, 0), (-60, 1), (60, 2), (90, 2), (180, 2)])
+def test_header_and_voxels_turned_together_are_seen_alike_where_the_header_tells_otherwise(cases, degrees, about):
+    """Also within the slices by more than 45 degrees, and at right angles: there only looking tells."""
+    support, target = cases
+    job = plan([support], turned(target, degrees, about))
+    assert job.reslicing is None
+    for one, two in zip(seen(job), seen(plan([support], target)), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_target_stored_as_its_supports_is_not_looked_at(cases, monkeypatch):
+    support, target = cases
+    monkeypatch.setattr(orientation, "Likeness", lambda *_: pytest.fail("it was compared"))
+    assert not [note for note in plan([support], turned(target, 12, 0)).notes if "degrees" in note.text]
+
+
+def test_a_true_header_is_believed_though_the_voxels_are_stored_otherwise(cases):
+    support, target = cases
+    job = plan([support], stored_otherwise(target))
+    assert not [note for note in job.notes if "header" in note.text]
+    for one, two in zip(seen(job), seen(plan([support], target)), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def resampled(volume, degrees, about, spacing_mm=3.0):
+    """The same anatomy on a turned grid of cubic voxels that covers all of it."""
+    sitk = pytest.importorskip("SimpleITK")
+    own = volume.geometry
+    direction = turned(volume, degrees, about).geometry.direction
+    last = np.array(own.size_ijk) - 1
+    corners = own.index_to_lps(np.array(list(product((0, 1), repeat=3))) * last) @ direction
+    size = np.floor(np.ptp(corners, axis=0) / spacing_mm).astype(int) + 1
+    origin = direction @ ((corners.max(axis=0) + corners.min(axis=0)) / 2 - (size - 1) / 2 * spacing_mm)
+    image = array_to_image(volume.array, own)
+    found = sitk.Resample(
+        image, [int(n) for n in size], sitk.Transform(), sitk.sitkLinear, origin.tolist(), [spacing_mm] * 3,
+        direction.ravel().tolist(), 0.0,
+    )  # fmt: skip
+    geometry = VolumeGeometry(tuple(size), (spacing_mm,) * 3, tuple(origin), direction)
+    return Volume(sitk.GetArrayFromImage(found), geometry, volume.name)
+
+
+@pytest.mark.parametrize(("degrees", "about"), [(30, 0), (44, 1), (60, 2)])
+def test_anatomy_on_a_turned_grid_is_segmented_in_the_plane_of_the_support(cases, degrees, about):
+    support, _target = cases
+    target = resampled(support.volume, degrees, about)
+    job = plan([support], target)
+    assert job.reslicing is not None
+    grid = job.reslicing.geometry
+    np.testing.assert_allclose(np.abs(grid.direction), np.abs(support.volume.geometry.direction), atol=1e-6)
+    back = job.reslicing.volume(target)
+    middle = np.array(grid.size_ijk) / 2
+    there = support.volume.geometry.lps_to_index(grid.index_to_lps(middle))
+    assert np.abs(there - np.array(support.volume.geometry.size_ijk) / 2).max() < 3
+    own = resampled(support.volume, 0, 0).array
+    assert abs(back.array[back.array > 0].mean() - own[own > 0].mean()) < 30
+    assert "segmented in the support's plane" in " ".join(note.text for note in job.notes)
+
+
+def test_a_chosen_axis_and_tracking_keep_the_slices_as_they_are_stored(cases):
+    support, _target = cases
+    target = resampled(support.volume, 30, 0)
+    assert plan([support], target, axis="k").reslicing is None
+    assert plan([support], target, reslice=False).reslicing is None
+
+
 @pytest.mark.parametrize(
     ("degrees", "said"),
-    [(20, ""), (46, "tilted by 46 degrees"), (60, "turned as in the support"), (90, "cannot be known which way up")],
+    [(12, ""), (30, "tilted by 30 degrees"), (60, "resemble them as they are stored"), (90, "read so")],
 )
 def test_a_notable_tilt_is_said(cases, degrees, said):
     support, _target = cases
@@ -104,3 +173,17 @@ def test_a_notable_tilt_is_said(cases, degrees, said):
     notes = " ".join(str(note) for note in plan([support], turned(target, degrees, 0)).notes)
     assert said in notes if said else "tilted" not in notes
     assert ".." not in notes
+
+
+@pytest.mark.parametrize(
+    ("degrees", "about", "said"), [(60, 0, "the patient is turned likewise"), (90, 0, "which way up")]
+)
+def test_what_cannot_be_known_is_said(cases, degrees, about, said):
+    """Two slices are no volume: nothing can be compared."""
+    support, target = cases
+    flat = replace(target, array=target.array[4:6], geometry=target.geometry.__class__(
+        (target.geometry.size_ijk[0], target.geometry.size_ijk[1], 2), target.geometry.spacing_mm,
+        target.geometry.origin_lps, target.geometry.direction,
+    ))  # fmt: skip
+    notes = " ".join(str(note) for note in plan([support], turned(flat, degrees, about)).notes)
+    assert f"It cannot be known whether {said}" in notes or f"It cannot be known {said}" in notes

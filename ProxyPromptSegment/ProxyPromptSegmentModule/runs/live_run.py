@@ -42,7 +42,7 @@ class LiveRun(VolumeRun):
         super().advance()
 
     def _steps(self) -> Chain[None]:
-        self.job = job = yield from self._planned()
+        self.job = job = yield from self._planned(reslice=False)  # single slices are shown as they are stored
         self._open(job)
         settings = self.request.settings
         while not self._closing:

@@ -164,6 +164,8 @@ class Questions:
         found = run.result
         if run.state != RunState.FINISHED or not isinstance(found, VolumeResult):
             return  # a cancelled run is not representative, and a cine is measured differently
+        if run.job is not None and run.job.reslicing is not None:
+            return  # other slices were segmented than those of the result
         self._speeds = self.speeds().learned(
             run.request.settings.model,
             found.device,

@@ -293,8 +293,8 @@ class Run:
         self.record, self.record_text = summary.record, summary.text
         self.sentences += summary.notes
 
-    def _planned(self) -> Chain[Job]:
-        """Copy the target from the scene and plan the job."""
+    def _planned(self, reslice: bool = True) -> Chain[Job]:
+        """Copy the target from the scene and plan the job; see `PlanTask.reslice`."""
         self.state, self.what = RunState.READING, _("Reading the volume")
         reading = VolumeReading(self.request.target)
         while not reading.step():
@@ -310,6 +310,7 @@ class Run:
             objects=request.objects,
             slices=request.slices,
             settings=request.settings,
+            reslice=reslice,
         )
         return (yield from outcome_of(plan))
 

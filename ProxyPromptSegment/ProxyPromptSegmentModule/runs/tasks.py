@@ -61,6 +61,7 @@ class PlanTask:
         objects: Names of the objects, or None.
         slices: Slices of the target, or None.
         settings: Axis and number of support slices.
+        reslice: Whether a tilted target may be resampled in the plane of the supports.
     """
 
     cases: Sequence[SupportCase]
@@ -70,6 +71,7 @@ class PlanTask:
     objects: tuple[str, ...] | None
     slices: Sequence[int] | None
     settings: Settings
+    reslice: bool = True
 
     def __call__(self, engine: Engine, context: Context) -> Job:
         """Do the work on the worker thread."""
@@ -86,6 +88,7 @@ class PlanTask:
             self.slices,
             max_slices=settings.max_slices,
             register=settings.register and not settings.follow,
+            reslice=self.reslice and not settings.follow,
         )
         context.progress.step()
         return replace(job, notes=(*job.notes, Note(mending))) if mending else job

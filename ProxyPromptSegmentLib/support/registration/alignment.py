@@ -22,7 +22,7 @@ SAMPLES = 40
 
 MOST_LAYERS = 24
 _LEAST_INSIDE = 0.4  # share of the samples that must lie in the target
-_ROUNDS, _REPEATS = 4, 4
+ROUNDS, _REPEATS = 4, 4
 _STIFFNESS = 0.125  # cost of a factor of e, or of a radian, squared
 
 
@@ -46,6 +46,7 @@ def align(
     target: Stack,
     starts: Sequence[Placement],
     stopped: Callable[[], bool] = lambda: False,
+    rounds: int = ROUNDS,
 ) -> Aligned:
     """Improve the most promising of several placements.
 
@@ -55,6 +56,7 @@ def align(
         target: The volume to register it to.
         starts: See `placement.candidates`.
         stopped: Whether to return what was found so far.
+        rounds: How often the steps are halved; 1 suffices to compare placements.
     """
     cost = _Cost(support, box, target, starts[0].size)
     rise = 0.06 * target.extent[0]
@@ -67,7 +69,7 @@ def align(
     lowest = cost.of(start, best)
     pixel = cost.pixel * start.size
     steps = np.array([max(0.5 * target.spacing[0], 0.05 * target.extent[0]), 1.6 * pixel, 1.6 * pixel, 0.15, 0.1, 0.1])
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for _ in range(_REPEATS):
             before = lowest
             for axis in (1, 2, 0, 3, 5, 4):

@@ -14,8 +14,17 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import has_place, is_stacked_backwards, plane_of
-from ProxyPromptSegmentLib.support.registration.prior import FEWEST_SLICES, MarkedStack, MaskPrior, Registered, register
-from ProxyPromptSegmentLib.support.registration.stack import Stack
+from ProxyPromptSegmentLib.support.registration.alignment import align
+from ProxyPromptSegmentLib.support.registration.placement import candidates
+from ProxyPromptSegmentLib.support.registration.prior import (
+    FEWEST_SLICES,
+    PLACED_WITH,
+    MarkedStack,
+    MaskPrior,
+    Registered,
+    register,
+)
+from ProxyPromptSegmentLib.support.registration.stack import Stack, box_of
 
 _UNKNOWN = (1.0, 1.0, 1.0)  # spacing in mm that files have whose authors did not know it
 
@@ -49,6 +58,7 @@ def mask_prior(
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
     view: SliceView | None = None,
+    backwards: bool | None = None,
 ) -> MaskPrior:
     """Register supports to a target, see `prior.register`.
 
@@ -59,13 +69,17 @@ def mask_prior(
         progress: Informed of each support.
         cancel: Checked between short steps.
         view: Orientation of the target's slices; by default that of the body's plane.
+        backwards: Whether the target's slices run against the order of the supports'; by default as its directions
+            tell. Where it is given, all supports that show the same as the target are taken to be parallel to it.
 
     Returns:
         The prior; its masks have the order and orientation of the target's oriented slices.
     """
-    fixed = stack_of(target, axis, view)
-    backwards = has_place(target) and is_stacked_backwards(target.geometry, axis)
-    parallel = [one for one in supports if _is_parallel(one, target, axis)]
+    chosen = backwards is not None
+    if backwards is None:
+        backwards = has_place(target) and is_stacked_backwards(target.geometry, axis)
+    fixed = stack_of(target, axis, view, backwards)
+    parallel = [one for one in supports if chosen or _is_parallel(one, target, axis)]
     found = register([_marked(one) for one in parallel], fixed, progress, cancel)
     others = tuple(
         Registered(
@@ -84,16 +98,61 @@ def mask_prior(
     return MaskPrior(masks=masks, supports=found.supports + others, cancelled=found.cancelled)
 
 
-def stack_of(volume: Volume, axis: Axis, view: SliceView | None = None) -> Stack:
-    """Return a volume's oriented slices, grey and with its intensity window at 0..1."""
+class Likeness:
+    """How alike a support and a target are around the support's objects, if the target is read in several ways."""
+
+    def __init__(self, support: SupportVolume) -> None:
+        """Read a support."""
+        marked = _marked(support)
+        objects = np.asarray(marked.masks.any(axis=1))
+        self._stack = marked.stack
+        self._box = box_of(objects, PLACED_WITH) if objects.any() else None
+        self._unit: tuple[Volume, npt.NDArray[np.float32]] | None = None
+
+    def of(self, target: Volume, view: SliceView, backwards: bool) -> float:
+        """Return the similarity, -1..1; -1 if no slice of the support is marked.
+
+        Args:
+            target: The target; its intensities are brought to 0..1 once for all ways to read it.
+            view: Turn of its slices.
+            backwards: Whether they run against the order of the support's.
+        """
+        if self._box is None:
+            return -1.0
+        if self._unit is None or self._unit[0] is not target:
+            self._unit = target, _unit(target)
+        fixed = _stack(self._unit[1], target, view, backwards)
+        starts = candidates(self._stack, self._box, fixed)
+        return align(self._stack, self._box, fixed, starts, rounds=1).similarity
+
+
+def stack_of(volume: Volume, axis: Axis, view: SliceView | None = None, backwards: bool | None = None) -> Stack:
+    """Return a volume's oriented slices, grey and with its intensity window at 0..1.
+
+    Args:
+        volume: The volume.
+        axis: Its slicing axis.
+        view: Turn of the slices; by default that of the body's plane.
+        backwards: Whether to reverse their order; by default as its directions tell.
+    """
+    return _stack(_unit(volume), volume, view or slice_view(volume.geometry, axis), backwards)
+
+
+def _unit(volume: Volume) -> npt.NDArray[np.float32]:
+    """Return a volume's intensities, grey and with its window at 0..1, ``(K, J, I)``."""
     unit = window_to_unit(volume.array, intensity_window(volume.array))
-    if volume.is_rgb:
-        unit = unit.mean(axis=-1)
+    grey: npt.NDArray[np.float32] = unit.mean(axis=-1) if volume.is_rgb else unit
+    return grey
+
+
+def _stack(unit: npt.NDArray[np.float32], volume: Volume, view: SliceView, backwards: bool | None) -> Stack:
+    """Return the slices of a volume that is read in a way."""
     spacing = volume.geometry.spacing_mm
-    view = view or slice_view(volume.geometry, axis)
-    across = spacing[2 - AXES.index(axis)]
+    across = spacing[2 - AXES.index(view.axis)]
+    slices = view.take(unit)
+    ordered = _ordered(slices, volume, view.axis) if backwards is None else slices[:: -1 if backwards else 1]
     measured = has_place(volume) and spacing != _UNKNOWN
-    return Stack(_ordered(view.take(unit), volume, axis), (across, *view.spacing_mm), measured=measured)
+    return Stack(np.ascontiguousarray(ordered), (across, *view.spacing_mm), measured=measured)
 
 
 def _marked(support: SupportVolume) -> MarkedStack:
