@@ -45,8 +45,8 @@ def point_in_support_plane(task: WhyTask) -> WhyTask:
         for axis in range(3)
     ]  # fmt: skip
     grid = job.reslicing.geometry
-    i, j, k = grid.lps_to_index(job.target.geometry.index_to_lps(place[::-1]))
-    inside = [int(np.clip(round(float(n)), 0, size - 1)) for n, size in zip((k, j, i), grid.shape_kji, strict=True)]
+    there = grid.lps_to_index(job.target.geometry.index_to_lps(place[::-1]))[::-1]
+    inside = [int(np.clip(round(float(n)), 0, size - 1)) for n, size in zip(there, grid.shape_kji, strict=True)]
     turned = _turned(job, (inside[0],))
     return replace(task, job=turned, index=inside[0], row=float(inside[1]), column=float(inside[2]))
 
@@ -91,7 +91,7 @@ def brought_back(
         found.probability[:, n] = own / np.maximum(highest, 1e-6)[:, None, None]
         shown = np.flatnonzero(drawn.any(axis=(1, 2)))
         if shown.size:
-            for index in np.flatnonzero(highest > threshold):
+            for index in np.flatnonzero(highest > threshold).tolist():
                 there = positions[index][own[index] > threshold]
                 found.quality[index, n] = np.interp(there, shown, confidence[shown, n]).mean()
     if result.evidence is not None and found.evidence is not None:
