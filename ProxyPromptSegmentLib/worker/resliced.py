@@ -96,7 +96,7 @@ def brought_back(
                 found.quality[index, n] = np.interp(there, shown, confidence[shown, n]).mean()
     if result.evidence is not None and found.evidence is not None:
         distances = result.evidence[..., EVIDENCE.index("distance")]
-        for n in np.flatnonzero(np.isfinite(distances).any(axis=0)):
+        for n in np.flatnonzero(np.isfinite(distances).any(axis=0)).tolist():
             found.evidence[found.done, n] = result.evidence[int(np.nanargmin(distances[:, n])), n]
     return found
 
