@@ -26,7 +26,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # Slicer runs th
 
 from walking import Walking, start
 
-QUICK = {"steps": 2, "variants": 1, "targets": 2, "threads": 1, "shares": (1.0,)}
+QUICK = {"steps": 2, "variants": 1, "targets": 3, "threads": 1, "shares": (1.0,)}
 SIZE = (6, 64, 64)
 WIDTH = 362
 PATIENCE = 900  # seconds, on a machine that has other things to do

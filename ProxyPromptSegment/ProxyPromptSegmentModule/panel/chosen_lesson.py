@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentModule.runs.pump import Pump
 
 _GREY = (0.6, 0.6, 0.6)
+_WORD = re.compile(r"[^\W\d_]{3,}")
+"""Words that may be a patient's name."""
 
 
 class Teaches(Protocol):
@@ -258,6 +261,18 @@ class ChosenLesson:
             nearest = free_name(name)
             return f"{explained(error).rstrip('.')}. " + _("“{name}” is free.").format(name=nearest)
         return ""
+
+    def revealing(self) -> list[str]:
+        """Return words of the model's name and structure that are in the names of cases, as a patient's would be.
+
+        A word of the structure that all cases have in their names, such as that of a study, tells none of them.
+        """
+        titles = [frozenset(_WORD.findall(case.title.casefold())) for case in self.cases()]
+        if not titles:
+            return []
+        structure = frozenset(_WORD.findall(self.structure().casefold()))
+        named = frozenset(_WORD.findall(self.name().casefold())) | structure
+        return sorted(named & frozenset().union(*titles) - (structure & frozenset.intersection(*titles)))
 
     def can_resume(self) -> bool:
         """Return whether a lesson of this name was begun and not ended."""

@@ -109,10 +109,17 @@ class TeachSection(Section):
         folds = min(self._chosen.settings().folds, patients)
         if folds < 2:
             return _("All ticked cases are of one patient.")
-        return _(
+        text = _(
             "{cases} cases of {patients} patients, about {time} in all: {folds} trainings that leave cases out, to "
             "test them, and one with all."
         ).format(cases=len(cases), patients=patients, folds=folds, time=duration(60 * self._chosen.settings().minutes))
+        if words := self._chosen.revealing():
+            told = _(
+                "“{word}” is also in the name of a case. The model's file and card would contain it: choose other "
+                "names if it is a patient's."
+            )
+            text += "\n" + told.format(word=", ".join(words))
+        return text
 
     # --- what the user does -----------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 MOST_MINUTES = 24 * 60.0
+LEAST_TARGETS = 3
+"""Of a step; one of them is asked for by foreign tokens."""
 ALL, PROMPT = "all", "prompt"
 """What is trained: the whole prompt generator and the mask decoder; or only what comes after the Selective Map."""
 
@@ -75,7 +77,7 @@ class AdaptSettings:
             "seed": (0 <= self.seed < 2**31, "0 or more, below 2147483648"),
             "trained": (self.trained in (ALL, PROMPT), f"{ALL} or {PROMPT}"),
             "learning_rate": (0 < self.learning_rate < 1, "above 0 and below 1"),
-            "targets": (self.targets >= 2, "at least 2"),
+            "targets": (self.targets >= LEAST_TARGETS, f"at least {LEAST_TARGETS}"),
             "shares": (bool(self.shares) and all(0 < s <= 1 for s in self.shares), "shares above 0, at most 1"),
             "folds": (self.folds >= 2, "at least 2"),
             "threads": (self.threads >= 1, "at least 1"),

@@ -175,6 +175,14 @@ def test_a_name_that_cannot_be_is_refused_with_one_that_can(school, name, said, 
     assert said in reason and f"“{free}" in reason and not school.ui.teachStartButton.enabled
 
 
+@pytest.mark.parametrize(("name", "word"), [("gland-bernd", "bernd"), ("gland-doe", "doe"), ("gland-3t", "")])
+def test_a_name_of_a_case_in_that_of_the_model_is_noticed(school, name, word):
+    school.ui.teachNameEdit.text = name
+    school.ui.teachNameEdit.real.editingFinished.emit()
+    noticed = f"“{word}” is also in the name of a case." in text_of(school.ui.teachEstimateLabel)
+    assert noticed == bool(word), text_of(school.ui.teachEstimateLabel)
+
+
 # --- to the end -------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from adapt_cases import QUICK, TINY, checked, picture, write_cases
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
@@ -22,7 +23,7 @@ from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS, make_plan, too_long
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, CaseScore, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
-from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.settings import LEAST_TARGETS, AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.sheets import Sheet, Sheets, cut_sheets, is_complete, supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
@@ -270,3 +271,9 @@ def test_two_objects_in_two_planes_need_no_volume_to_agree():
     cases.append(AnnotatedCase("b", SupportCase(other, marks, slices=[2])))
     found = cut_sheets(check_cases(cases), 32)
     assert [sheet.index for sheet in found.of_case(1)] == [2]  # the slices that a user chose
+
+
+def test_a_step_has_a_target_that_foreign_tokens_ask_for():
+    assert AdaptSettings(targets=LEAST_TARGETS).targets == 3  # the third: see `_impostor_loss`
+    with pytest.raises(UsageError, match="targets is 2; allowed is at least 3"):
+        AdaptSettings(targets=2)
