@@ -239,6 +239,10 @@ class ChosenLesson:
             if not row.follows and (row.usable or (row.kind == ModelKind.BACKBONE and row.here))
         ]
 
+    def knows(self, name: str) -> bool:
+        """Return whether there is a model of this name."""
+        return any(row.name == name for row in self._model.rows)
+
     def start(self) -> str:
         """Return the name of the model to start from."""
         return self._state.parameters.teachModel or DEFAULT_MODEL

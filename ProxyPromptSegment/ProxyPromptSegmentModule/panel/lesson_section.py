@@ -188,7 +188,7 @@ class LessonSection(Section):
 
     def _show_buttons(self, lesson: Lesson) -> None:
         ui, result = self._ui, lesson.result
-        kept = result is not None and result.kept
+        kept = result is not None and result.kept and self._chosen.knows(result.name)  # it may have been renamed
         worse = result is not None and not result.kept and not result.cancelled
         ui.teachUseButton.setVisible(kept)
         ui.teachKeepButton.setVisible(lesson.ended and worse)

@@ -100,7 +100,10 @@ class TeachSection(Section):
             button.toolTip = _("Stops after the current step; what was learned so far is kept and can be continued.")
             return
         asks = lesson is not None and lesson.asks and self._chosen.agreed == frozenset(lesson.said)
-        button.text = _("Teach all the same") if asks else _("Continue") if resumable else _("Teach")
+        tested = lesson is not None and lesson.result is not None and not lesson.result.cancelled
+        button.text = _("Continue") if resumable and not tested else _("Teach")
+        if asks:
+            button.text = _("Teach all the same")
         allow(button, reason, _("Trains the model on this computer; no image leaves it."))
 
     def _estimate(self) -> str:

@@ -159,6 +159,29 @@ def test_what_cannot_be_used_is_said_by_name_before_training_and_agreed_to(schoo
     assert lesson.result is not None and len(lesson.result.scores) == 2
 
 
+def test_a_case_of_the_library_is_learned_from_if_it_is_ticked(make_school, stand_ins):
+    import slicer
+
+    add_taught_case(0, "one")
+    volume, node = add_taught_case(1, "two")
+    panel = make_school()
+    table = panel.state.table
+    row = table.add_nodes(volume, node)
+    table.save_to_library(row.key, title="Case L")
+    table.remove(row.key)
+    for gone in (node, volume):
+        slicer.mrmlScene.RemoveNode(gone)
+    panel.refresh()
+    assert lines(panel)["Case L: library"] is False and not panel.ui.teachStartButton.enabled
+    listed = panel.ui.teachCasesList
+    listed.item(1).setCheckState(stand_ins.QtCore.Qt.CheckState.Checked)
+    assert lines(panel)["Case L: library"] and panel.ui.teachStartButton.enabled
+    panel.ui.teachCheckButton.click()
+    lesson = panel.state.lesson
+    until(stand_ins, lambda: lesson.ended)
+    assert lesson.usable == ("one", "Case L") and lesson.patients == 2, lesson.error
+
+
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
