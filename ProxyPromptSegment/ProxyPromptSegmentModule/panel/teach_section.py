@@ -65,7 +65,7 @@ class TeachSection(Section):
     def _show_cases(self) -> None:
         rows, listed = self._chosen.rows(), self._ui.teachCasesList
         self._list.show([_line(row) for row in rows])
-        listed.maximumHeight = min(_MOST_HEIGHT, _LINE_HEIGHT * max(1, len(rows)) + 10)
+        listed.maximumHeight = min(_MOST_HEIGHT, _LINE_HEIGHT * max(2, len(rows)) + 10)
 
     def _show_models(self) -> None:
         names, combo = [row.name for row in self._chosen.starts()], self._ui.teachModelCombo
