@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ import slicer
 from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.training.adapting.places import is_begun
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.own import check_free
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
@@ -90,6 +91,7 @@ class ChosenLesson:
         self._ticks: dict[str, bool] = {}
         self._known = _Library()
         self._found: list[AnnotatedSegment] | None = None
+        self._names: tuple[object, dict[tuple[str, Callable[[str], str]], str]] = (None, {})
         self.more: dict[str, object] = {}
         self.agreed: frozenset[Said] = frozenset()
 
@@ -254,17 +256,24 @@ class ChosenLesson:
     def usual_name(self) -> str:
         """Return a free name after the structure."""
         structure = plain_name(self.structure())
-        return free_name(f"my-{structure}" if structure else "my-model")
+        return self._remembered(f"my-{structure}" if structure else "my-model", free_name)
 
     def name_reason(self) -> str:
         """Return why the name cannot be that of the new model; "" if it can."""
-        name = self.name()
+        return self._remembered(self.name(), _why_not)
+
+    def _remembered(self, name: str, look: Callable[[str], str]) -> str:
+        """Return what ``look`` says of a name; it reads the lists of models, and is asked again when they change."""
         try:
-            check_free(name)
-        except ProxyPromptError as error:
-            nearest = free_name(name)
-            return f"{explained(error).rstrip('.')}. " + _("“{name}” is free.").format(name=nearest)
-        return ""
+            stamp: object = os.stat(user_registry()).st_mtime_ns
+        except OSError:
+            stamp = None
+        if stamp != self._names[0]:
+            self._names = (stamp, {})
+        key = (name, look)
+        if key not in self._names[1]:
+            self._names[1][key] = look(name)
+        return self._names[1][key]
 
     def revealing(self) -> list[str]:
         """Return words of the model's name and structure that are in the names of cases, as a patient's would be.
@@ -328,6 +337,15 @@ class ChosenLesson:
             restart=restart,
             known=self.agreed,
         )
+
+
+def _why_not(name: str) -> str:
+    """Return why a name cannot be that of a new model, and one that can; "" if it can."""
+    try:
+        check_free(name)
+    except ProxyPromptError as error:
+        return f"{explained(error).rstrip('.')}. " + _("“{name}” is free.").format(name=free_name(name))
+    return ""
 
 
 def _numbered(rows: list[CaseRow]) -> list[CaseRow]:
