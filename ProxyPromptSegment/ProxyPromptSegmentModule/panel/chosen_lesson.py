@@ -82,7 +82,7 @@ class ChosenLesson:
 
     Attributes:
         more: Settings of the adaptation beyond those of the panel, for scripts.
-        agreed: What the user was told about the cases before they pressed the button again.
+        agreed: What was said about the cases before the user pressed the button again.
     """
 
     def __init__(self, state: PanelState, model: ChosenModel) -> None:

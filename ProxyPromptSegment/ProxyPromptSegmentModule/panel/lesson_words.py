@@ -56,7 +56,7 @@ def _words_of_cancel(lesson: Lesson) -> str:
     tested = [score for score in lesson.progress.scores if score.after]
     total = len(lesson.progress.scores)
     told = _("Cancelled. What was learned so far is kept ({tested} of {total} cases tested), but is no model yet:")
-    return (told + " " + _("press Continue to go on there with the same cases.")).format(
+    return (told + " " + _("press Continue to resume there with the same cases.")).format(
         tested=len(tested), total=total
     )
 
@@ -68,7 +68,7 @@ def _words_of_check(lesson: Lesson) -> list[str]:
         cases=len(lesson.usable), patients=lesson.patients
     )
     if lesson.asks:
-        return [*lines, count + " " + _("Nothing was trained yet; press “Teach all the same” to go on with them.")]
+        return [*lines, count + " " + _("Nothing was trained yet; press “Teach all the same” to continue with them.")]
     return [*lines, count]
 
 

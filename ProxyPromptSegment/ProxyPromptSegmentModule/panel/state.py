@@ -63,7 +63,7 @@ class PanelState:
         scope_leaving: Another scope is about to be chosen.
         models_changed: A model was made, imported, renamed or removed.
         apply_wanted: Something else than the button asks for a run.
-        lesson_changed: The lesson has gone on or ended.
+        lesson_changed: The lesson has advanced or ended.
         lesson: The latest lesson; None before the first and after a scene was closed.
         installed: Packages were installed.
     """

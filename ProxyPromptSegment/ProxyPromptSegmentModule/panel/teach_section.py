@@ -163,7 +163,7 @@ class TeachSection(Section):
         self._begin(only_check=True)
 
     def on_start(self) -> None:
-        """Begin a lesson, or cancel the one that goes on."""
+        """Begin a lesson, or cancel the one in progress."""
         if self._state.teaching and self._state.lesson is not None:
             self._cancelling = True
             self._state.lesson.cancel()

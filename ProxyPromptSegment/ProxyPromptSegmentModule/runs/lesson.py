@@ -69,7 +69,7 @@ class LessonRequest:
         library: The support library; None if no case is from it.
         keep_anyway: Whether the model is kept even if it is not better.
         restart: Whether what an earlier lesson of this name left is removed first.
-        known: What the user was told about cases and agreed to.
+        known: What was said to the user about cases, who agreed to it.
     """
 
     cases: tuple[LessonCase, ...]
@@ -95,7 +95,7 @@ class Lesson:
         progress: The latest progress of the adaptation; None before it begins.
         losses: Loss after each step of each training, by its stage.
         said: What was found out about cases: those that are left out, and doubts about others.
-        asks: Whether it ended before the training because the user was not told about some of that yet.
+        asks: Whether it ended before the training because some of that was not reported to the user yet.
         abandoned: Whether it was ended by something else than the user's cancel, such as a scene that was closed.
         usable: Names of the cases that are learned from; empty before the check.
         patients: Number of their patients.
@@ -295,7 +295,7 @@ class Teacher:
         self.lesson: Lesson | None = None
 
     def start(self, request: LessonRequest) -> Lesson:
-        """Begin a lesson; an earlier one that goes on is cancelled."""
+        """Begin a lesson; an earlier one in progress is cancelled."""
         if self.lesson is not None and not self.lesson.ended:
             self.lesson.cancel()
         lesson: Lesson
@@ -310,7 +310,7 @@ class Teacher:
 
     @property
     def busy(self) -> bool:
-        """Whether a lesson goes on."""
+        """Whether a lesson is in progress."""
         return self.lesson is not None and not self.lesson.ended
 
     def advance(self) -> None:
