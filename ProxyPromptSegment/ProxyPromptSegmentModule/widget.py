@@ -141,6 +141,7 @@ class ModuleWidget:
         if self.sections is not None:
             self.sections.apply.end_live()
             self.sections.why.stop()
+            self.sections.correct.leave()
 
     @property
     def entered(self) -> bool:
@@ -207,6 +208,8 @@ class ModuleWidget:
     def on_scene_start_close(self, caller: vtk.vtkObject, event: str) -> None:
         """Drop everything that belongs to the scene that is being closed."""
         self._end_watching()
+        if self.sections is not None:
+            self.sections.correct.forget()
         self._cases.stop()
         self.state.run = None
         self.chosen.lesson.forget()

@@ -116,10 +116,10 @@ class SegmentResult:
 
         With ``across_slices``, both are averaged with the neighbouring slices, because organs are continuous.
         """
-        return np.stack([self._gated(index) for index in range(len(self.done))])
+        return np.stack([self.gated_slice(index) for index in range(len(self.done))])
 
-    def _gated(self, index: int) -> np.ndarray:
-        """Return one slice of `gated_probability`, so that a long volume need not be copied."""
+    def gated_slice(self, index: int) -> np.ndarray:
+        """Return one slice of `gated_probability`, ``(N, H, W)``, so that a long volume need not be copied."""
         if not self.across_slices:
             return self.probability[index] * self.presence[index][:, None, None]
         return self._smooth(self.probability, index) * self._smooth(self.presence, index)[:, None, None]
@@ -136,7 +136,7 @@ class SegmentResult:
 
         Small components are not removed, unlike in `masks`.
         """
-        return (self._gated(index) > threshold).astype(np.uint8)
+        return (self.gated_slice(index) > threshold).astype(np.uint8)
 
     def slice_confidence(self, index: int, masks: np.ndarray) -> np.ndarray:
         """Return the `confidence` of one slice, ``(N,)``, smoothed with its finished neighbours.

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+import numpy as np
 import slicer
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # Slicer runs the file and does not know its folder
@@ -121,6 +122,96 @@ class WalkCases(WalkTargets):
         self.type_key("shift+u")
         assert run.undone and self.of(run)[1].any(), "the key for undo"
 
+    def strokes(self):
+        """Paint and erase from the panel, on the result only; the last stroke is taken back."""
+        self.fresh()
+        run = self.run_it()
+        self.open_only("reviewButton")
+        found = self.of(run)
+        index = int(np.argmax(found.sum(axis=(1, 2))))
+        self.press("paintButton")
+        self.drag_through(self.target, [(8, 10, index), (14, 12, index), (20, 14, index)])
+        painted = self.of(run)
+        assert (painted & ~found)[index].sum() > 10, "nothing was painted"
+        assert np.array_equal(np.delete(painted, index, axis=0), np.delete(found, index, axis=0))
+        self.until(lambda: self.cases() == [f"{self.target.GetName()}: corrected"], 10, "the state of the case")
+        self.check_numbers(run)
+        self.narrow("strokes", "reviewButton")
+        self.press("eraseButton")
+        rows, columns = np.nonzero(found[index])
+        row = int(rows.mean())
+        self.drag_through(self.target, [(int(columns.min()), row, index), (int(columns.max()), row, index)])
+        erased = self.of(run)
+        assert (painted & ~erased)[index].sum() > 5, "nothing was erased"
+        self.press("undoStrokeButton")
+        assert np.array_equal(self.of(run), painted)
+        self.press("undoStrokeButton")
+        assert np.array_equal(self.of(run), found)
+        self.until(lambda: self.cases() == [f"{self.target.GetName()}: segmented"], 10, "strokes taken back")
+        self.press("paintButton")
+        assert self.ui.paintButton.checked and not self.ui.eraseButton.checked
+        other = self.another()
+        self.aim(other)
+        assert not self.ui.paintButton.checked
+        self.drag_through(other, [(8, 10, index), (14, 12, index)])
+        self.aim(self.target)
+        assert np.array_equal(self.of(run), found), "a stroke on another patient reached this result"
+        slicer.util.selectModule("SegmentEditor")
+        self.wait(0.3)
+        slicer.util.selectModule("ProxyPromptSegment")
+
+    def refined_live(self):
+        """Small pieces and smoothing, at once and back; hand work stays, undo takes all of the run back."""
+        self.fresh()
+        run = self.run_it()
+        self.open_only("reviewButton")
+        found = self.of(run)
+        drawn = self.paint(run, 1)[1]
+        self.wait(0.5)
+        self.tick_box("smoothBox")
+        smooth = self.of(run)
+        assert not np.array_equal(smooth, found) and np.array_equal(smooth[1], drawn)
+        assert self.ui.smoothBox.checked
+        self.check_numbers(run)
+        self.tick_box("piecesBox")
+        self.tick_box("smoothBox", False)
+        self.tick_box("piecesBox", False)
+        back = self.of(run)
+        assert np.array_equal(np.delete(back, 1, axis=0), np.delete(found, 1, axis=0)) and np.array_equal(
+            back[1], drawn
+        )
+        self.tick_box("smoothBox")
+        self.press("undoButton")
+        left = self.of(run)
+        assert np.array_equal(left[1], drawn) and not np.delete(left, 1, axis=0).any()
+        assert not self.ui.smoothBox.enabled
+        self.press("redoButton")
+        assert np.array_equal(np.delete(self.of(run), 1, axis=0), np.delete(smooth, 1, axis=0))
+
+    def tick_box(self, name, wanted=True):
+        """Ticks a box, or unticks it, and waits until the slices are written."""
+        box = getattr(self.ui, name)
+        assert box.enabled and box.checked != wanted, (name, box.toolTip)
+        box.click()
+        self.until(lambda: box.enabled and box.checked == wanted and not self.panel.state.run.pending, 30, name)
+        self.wait(0.1)
+
+    def overlay(self):
+        """The colours lie over the target, and never over another patient."""
+        self.fresh()
+        self.run_it()
+        self.open_only("reviewButton")
+        views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        assert all(view.GetForegroundVolumeID() is None for view in views)
+        self.ui.overlayBox.click()
+        self.until(lambda: all(view.GetForegroundVolumeID() for view in views), 30, "the overlay")
+        assert self.ui.overlayBox.checked
+        self.narrow("overlay", "reviewButton")
+        other = self.another()
+        self.aim(other)
+        assert all(view.GetForegroundVolumeID() is None for view in views) and not self.ui.overlayBox.checked
+        assert self.cases() == [f"{self.target.GetName()}: segmented", f"{other.GetName()}: new"], self.cases()
+
     def on_screen(self):
         """The slice of the target in the views."""
         from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
@@ -173,7 +264,14 @@ class WalkCases(WalkTargets):
 
     def all(self):
         """The steps in their order."""
-        steps = [self.states_follow_the_work, self.keys_and_strip, self.apply_is_in_sight]
+        steps = [
+            self.states_follow_the_work,
+            self.keys_and_strip,
+            self.strokes,
+            self.refined_live,
+            self.overlay,
+            self.apply_is_in_sight,
+        ]
         wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
         self.walk([step for step in steps if not wanted or step.__name__ in wanted])
 

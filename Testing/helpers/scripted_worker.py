@@ -97,7 +97,7 @@ def _result(job, masks, done, rng, cancelled):
         names=SliceNames(),
     )
     return types.SimpleNamespace(
-        arrays=arrays, cancelled=cancelled, notes=[], helps=types.SimpleNamespace(names=(), sentence="")
+        arrays=arrays, cancelled=cancelled, notes=[], model=None, helps=types.SimpleNamespace(names=(), sentence="")
     )
 
 

@@ -25,6 +25,7 @@ class RecordedRun:
         self.sentences, self.table, self.doubts, self.record_text = [], None, [], ""
         self.written, self.segment_ids, self.segmentation = set(), {}, None
         self.left = []
+        self.refined, self.keeps_masks = None, True
         self.cancelled = self.closed = self.undone = self.nothing_found = False
         self.found = {}  # masks by object name
         self.taken_back = []
@@ -85,6 +86,7 @@ class RecordedLogic:
         self.scene, self.runs, self.shown, self.asked = slicer.mrmlScene, [], [], []
         self.pump = types.SimpleNamespace(start=lambda: None)
         self.results = types.SimpleNamespace(observe=lambda told: None, states=SegmentStates())
+        self.questions = types.SimpleNamespace(refine=self.refine, unsure=self.unsure)
         self.is_shut = False
         self.warmed = 0
 
@@ -126,6 +128,12 @@ class RecordedLogic:
 
     def why(self, run, ras, name, on_answer):
         self.asked.append(("why", ras, name, on_answer))
+
+    def refine(self, run, how, on_end):
+        self.asked.append(("refine", run, how, on_end))
+
+    def unsure(self, run, on_answer):
+        self.asked.append(("unsure", run, on_answer))
 
     def shutdown(self):
         self.is_shut = True

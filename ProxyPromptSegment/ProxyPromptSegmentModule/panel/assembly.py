@@ -14,6 +14,8 @@ from ProxyPromptSegmentModule.panel.chosen_lesson import ChosenLesson
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
+from ProxyPromptSegmentModule.panel.correct_section import CorrectSection
+from ProxyPromptSegmentModule.panel.hint_section import HintSection
 from ProxyPromptSegmentModule.panel.install_section import InstallSection
 from ProxyPromptSegmentModule.panel.lesson_section import LessonSection
 from ProxyPromptSegmentModule.panel.library_section import LibrarySection
@@ -46,6 +48,7 @@ from ProxyPromptSegmentModule.panel.widgets import (
     WhyWidgets,
     Widgets,
 )
+from ProxyPromptSegmentModule.scene.hand_editor import HandEditor
 
 if TYPE_CHECKING:
     from types import SimpleNamespace
@@ -87,6 +90,7 @@ class Sections:
     """The sections in the order in which they are refreshed."""
 
     install: InstallSection
+    hint: HintSection
     support: SupportSection
     supports_table: SupportsTable
     objects: ObjectsSection
@@ -96,6 +100,7 @@ class Sections:
     apply: ApplySection
     result: ResultSection
     review: ReviewSection
+    correct: CorrectSection
     cases: CasesSection
     why: WhySection
     teach: TeachSection
@@ -133,11 +138,12 @@ def build(
     def widgets(kind: type[W]) -> W:
         return kind(found[kind.FILE])
 
-    top, result = widgets(TopWidgets), widgets(ResultWidgets)
+    top, result, review = widgets(TopWidgets), widgets(ResultWidgets), widgets(ReviewWidgets)
     support, target, teach = widgets(SupportWidgets), widgets(TargetWidgets), widgets(TeachWidgets)
     settings = chosen.requests.settings
     sections = Sections(
         install=InstallSection(top, state, chosen.model, Requirements()),
+        hint=HintSection(top, state),
         support=SupportSection(support, state),
         supports_table=SupportsTable(support, state, settings, logic),
         objects=ObjectsSection(support, state, chosen.objects),
@@ -146,7 +152,8 @@ def build(
         model=ModelSection(widgets(ModelWidgets), state, chosen.model, chosen.target),
         apply=ApplySection(widgets(ApplyWidgets), state, chosen.objects, chosen.target, chosen.requests, logic),
         result=ResultSection(result, state, chosen.result),
-        review=ReviewSection(widgets(ReviewWidgets), state, chosen.result),
+        review=ReviewSection(review, state, chosen.result),
+        correct=CorrectSection(review, state, chosen.result, logic.questions, HandEditor()),
         cases=CasesSection(widgets(CasesWidgets), target, state, chosen.target),
         why=WhySection(widgets(WhyWidgets), state, logic),
         teach=TeachSection(teach, state, chosen.lesson, logic),

@@ -31,6 +31,9 @@ class TopWidgets(Widgets):
     FILE = "ProxyPromptSegment"
 
     researchLabel: qt.QLabel
+    hintFrame: qt.QFrame
+    hintLabel: qt.QLabel
+    sampleButton: qt.QPushButton
     firstRunFrame: qt.QFrame
     firstRunLabel: qt.QLabel
     firstRunButton: qt.QPushButton
@@ -176,8 +179,15 @@ class ReviewWidgets(Widgets):
     reviewButton: ctk.ctkCollapsibleButton
     stripCaption: qt.QLabel
     confidenceStrip: qt.QTableWidget
+    overlayBox: qt.QCheckBox
     nextDoubtButton: qt.QPushButton
     toggleResultButton: qt.QPushButton
+    strokeObjectCombo: qt.QComboBox
+    paintButton: qt.QPushButton
+    eraseButton: qt.QPushButton
+    undoStrokeButton: qt.QPushButton
+    piecesBox: qt.QCheckBox
+    smoothBox: qt.QCheckBox
     acceptButton: qt.QPushButton
     reviewMessageLabel: qt.QLabel
 

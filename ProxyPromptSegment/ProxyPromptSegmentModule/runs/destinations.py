@@ -43,6 +43,9 @@ class Destination(Protocol):
     def finish(self) -> None:
         """End the run."""
 
+    def restore_surfaces(self) -> None:
+        """Create the surfaces again that every write removes, if there were some."""
+
     def sign(self) -> None:
         """Store what was written so far, so that later changes by hand are noticed; also before a save."""
 
@@ -118,6 +121,11 @@ class SegmentDestination:
             self._writer.sign()
             self._writer.restore_surfaces()  # only if there were some
 
+    def restore_surfaces(self) -> None:
+        """Create the surfaces again that every write removes, if there were some."""
+        if self._writer is not None:
+            self._writer.restore_surfaces()
+
     def sign(self) -> None:
         """Store what was written so far, so that later changes by hand are noticed; also before a save."""
         if self._writer is not None:
@@ -184,6 +192,9 @@ class SequenceDestination:
         """End the run; later corrections are stored in the sequence."""
         if self._writer is not None:
             self._writer.finish()
+
+    def restore_surfaces(self) -> None:
+        """Do nothing: frames have no surfaces."""
 
     def sign(self) -> None:
         """Do nothing: later corrections are stored in the sequence."""

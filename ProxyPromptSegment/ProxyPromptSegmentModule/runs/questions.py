@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.worker.estimate import SpeedRecord, architecture_of, 
 from ProxyPromptSegmentLib.worker.tasks import WhyTask
 from ProxyPromptSegmentLib.worker.tile_work import TileWork
 from ProxyPromptSegmentModule.runs.chain import Task
+from ProxyPromptSegmentModule.runs.refining import Refinement, RefineTask, UnsureTask
 from ProxyPromptSegmentModule.runs.request import Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, sentence_of
 from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
@@ -26,6 +27,9 @@ from ProxyPromptSegmentModule.states import RunState
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from ProxyPromptSegmentLib.inference.attribution import Why
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.review.findings import Finding
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.worker.estimate import Estimate, SpeedRecord
     from ProxyPromptSegmentLib.worker.thread import Ticket
+    from ProxyPromptSegmentModule.runs.refining import Refined
 
 T = TypeVar("T")
 
@@ -40,6 +45,7 @@ SPEEDS_SETTING = "ProxyPromptSegment/speeds"
 
 WhyAnswer = Callable[["Why | None", str], None]
 """Called on the main thread with the explanation and "", or with None and the reason."""
+UnsureAnswer = Callable[["npt.NDArray[np.uint8] | None", str], None]
 CheckAnswer = Callable[["list[Finding]", str], None]
 SuggestAnswer = Callable[["list[Suggestion]", str], None]
 """Called with the answer and "", or with an empty list and the reason; suggestions may come with a warning."""
@@ -115,6 +121,35 @@ class Questions:
             on_answer(suggestions, error or warning)
 
         self._ask(task, _("Suggestion"), split, "suggest")
+
+    def refine(self, run: Run, how: Refinement, on_end: Callable[[str], None]) -> None:
+        """Remove small pieces of a run that has ended, or smooth its slices, or take that back.
+
+        Only slices that are as the run wrote them change. Calls ``on_end(error)`` before they are written.
+        """
+        found = run.result
+        if not isinstance(found, VolumeResult):
+            on_end(_("The masks of this run are not kept any more."))
+            return
+
+        def write(refined: Refined | None, error: str) -> None:
+            if refined is not None:
+                run.rewrite(refined)
+            on_end(error)
+
+        shown = run.refined.masks if run.refined is not None else found.masks
+        task = RefineTask(masks=found.masks, shown=shown, done=found.result.done, how=how)
+        self._ask(task, _("Refining"), write, "refine")
+
+    def unsure(self, run: Run, on_answer: UnsureAnswer) -> None:
+        """Ask where a run was not sure; ``on_answer(values, error)``: uint8 ``(K, J, I)``, or None with the reason."""
+        found = run.result
+        if run.job is None or not isinstance(found, VolumeResult):
+            on_answer(None, _("The probabilities of this run are not kept any more."))
+            return
+        shape = run.job.target.geometry.shape_kji
+        task = UnsureTask(result=found.result, view=run.job.view, shape=shape, threshold=run.request.settings.threshold)
+        self._ask(task, _("Confidence"), on_answer, "unsure")
 
     def warm_up(self, settings: Settings) -> None:
         """Load torch and a model in advance; errors are ignored, because the run will report them."""

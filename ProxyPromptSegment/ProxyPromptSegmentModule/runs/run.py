@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.tasks import LiveSlice, SegmentTask
     from ProxyPromptSegmentLib.worker.thread import Ticket
+    from ProxyPromptSegmentModule.runs.refining import Refined
     from ProxyPromptSegmentModule.runs.tasks import Summary
 
 _log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Run:
         undone: Whether the run was undone.
         left: After an undo: sentences about slices that were changed by hand since and therefore left.
         before: What was stored about the result before the run, to be restored by an undo; None before its end.
+        after: What was stored about it after the run, to be restored by a redo.
         nothing_found: After the end: whether no object was found on any slice or item that was done.
         last_index: Slice (or item) written last; None before the first.
         segment_ids: Segment id of each object.
@@ -77,6 +79,7 @@ class Run:
         table: After the end: the table of results, one row for each object.
         doubts: After the end: slices to review first, ordered by increasing confidence.
         confidence: After the end: confidence of each slice that was done, by object name and slice; 0..1.
+        refined: The masks with small pieces removed or slices smoothed; None as the model drew them.
         record: After the end: the run record as a dict.
         record_text: The run record as text.
     """
@@ -98,12 +101,14 @@ class Run:
         self.undone = self.nothing_found = False
         self.left: list[str] = []
         self.before: tuple[str, str] | None = None
+        self.after = ""
         self.last_index: int | None = None
         self.job: Job | None = None
         self.result: VolumeResult | FramesResult | LiveSlice | None = None
         self.table: Table | None = None
         self.doubts: list[Doubt] = []
         self.confidence: Mapping[str, Mapping[int, float]] = {}
+        self.refined: Refined | None = None
         self.record: dict[str, object] = {}
         self.record_text = ""
         self.ticket: Ticket | None = None
@@ -149,6 +154,11 @@ class Run:
             self.ticket.cancel()
 
     @property
+    def keeps_masks(self) -> bool:
+        """Whether the masks and probabilities of a volume are still there, so that they can be refined and shown."""
+        return isinstance(self.result, VolumeResult)
+
+    @property
     def pending(self) -> bool:
         """Whether slices have arrived that are not written yet."""
         return bool(self._pending)
@@ -170,7 +180,16 @@ class Run:
 
     def release(self) -> None:
         """Release the large arrays of a run that has ended; undo stays possible."""
-        self.job = self.result = None
+        self.job = self.result = self.refined = None
+
+    def rewrite(self, refined: Refined) -> None:
+        """Write the masks of a run that has ended in another form; slices that were changed by hand stay."""
+        if not self.ended or self.undone or not self.destination.valid:
+            return
+        self.refined = refined
+        self._pending = {index: refined.masks[index] for index in refined.changed}
+        if not self._pending:
+            self._tell()
 
     def ras_of(self, index: int) -> tuple[float, float, float]:
         """Return the world position of a slice's centre, for jumps."""
@@ -251,6 +270,10 @@ class Run:
             self.last_index = some[-1][0]
             if time.perf_counter() > deadline:
                 break
+        if self.ended and self._pending:  # only the last change is to be counted and shown
+            return
+        if self.ended:
+            self.destination.restore_surfaces()
         self._tell()
 
     def abandon(self, sentence: str) -> None:

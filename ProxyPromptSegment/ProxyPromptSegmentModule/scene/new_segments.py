@@ -13,7 +13,7 @@ import vtk
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import Axis, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import default_color
-from ProxyPromptSegmentModule.scene import lattices
+from ProxyPromptSegmentModule.scene import dicom_tags, lattices
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, geometry_of, name_of
 from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.reference_grid import reference_grid
@@ -174,6 +174,8 @@ def make_segment(
     text = terminology_to_text(terminologies[number] if terminologies else None)
     segment.SetTag(TAG, text or TISSUE)
     segment.SetTag(OBJECT_TAG, name)
+    segment.SetTag(dicom_tags.TYPE, dicom_tags.AUTOMATIC)
+    segment.SetTag(dicom_tags.NAME, dicom_tags.ALGORITHM)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     logic.SetSegmentStatus(segment, logic.InProgress)
     segment_id = segmentation.GenerateUniqueSegmentID("")

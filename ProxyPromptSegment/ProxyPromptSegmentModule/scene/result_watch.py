@@ -10,6 +10,7 @@ import vtk
 
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.case_states import update_states
+from ProxyPromptSegmentModule.scene.dicom_tags import update_types
 from ProxyPromptSegmentModule.scene.facts import table_of_all
 from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
 from ProxyPromptSegmentModule.scene.owners import claim_earlier, volumes_of
@@ -75,6 +76,7 @@ class ResultWatch:
         if volumes_of(segmentation):
             result_nodes.write_table(segmentation, table_of_all(segmentation, self.states))
             update_states(segmentation, self.states)
+            update_types(segmentation, self.states)
 
     def refresh(self) -> None:
         """Rewrite the tables of all results that have changed, except those that a run is writing into."""

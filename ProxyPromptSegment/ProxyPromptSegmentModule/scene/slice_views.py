@@ -13,6 +13,7 @@ import vtk
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
 from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
+from ProxyPromptSegmentModule.scene.overlay import take_off
 from ProxyPromptSegmentModule.scene.owners import film_of, is_film, is_result, volume_of_segment
 
 Vector = npt.NDArray[np.float64]
@@ -207,7 +208,7 @@ def show_case(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows
 
 
 def show_only_own(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows: Sequence[Case]) -> None:
-    """Hide the results and supports of other volumes; show those of the volume that were hidden for that reason.
+    """Hide results, supports and overlays of other volumes; show those of the volume that were hidden for that reason.
 
     Two patients overlap in world coordinates, and the contour of one on the image of the other could be mistaken for a
     result. What the user has hidden, and segmentations that are neither results nor supports, do not change.
@@ -217,6 +218,7 @@ def show_only_own(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, 
         volume: Volume node.
         rows: The supports (`SupportRow`).
     """
+    take_off(scene, volume)
     supports: dict[str, set[str | None]] = {}
     for row in rows:
         if row.segmentation_id and row.volume_id:
