@@ -23,6 +23,7 @@ def card_text(
     scores: Sequence[CaseScore],
     share: float,
     official: bool = False,
+    fitted: bool = False,
 ) -> str:
     """Return the card as Markdown.
 
@@ -38,6 +39,7 @@ def card_text(
         scores: The scores, in an order that says nothing.
         share: Share of the way from the first weights.
         official: Whether it is built on official weights, which are in a file of their own.
+        fitted: Whether its presence and confidence were fitted on the left-out slices.
     """
     slices, tiles = sheets
     made = (
@@ -76,6 +78,10 @@ def card_text(
             "",
             "The share of the way from the first weights was chosen by these folds too, so that they flatter it a "
             "little. The weights here were trained on all patients.",
+            "",
+            "Presence and confidence were fitted on these left-out slices."
+            if fitted
+            else "Presence and confidence are estimated as before: a fit on these left-out slices was not better.",
         ]
     return "\n".join([*lines, "", "Research use only. Not for diagnosis.", ""])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.networks.checkpoints import (
     load_base_model,
     read_checkpoint,
@@ -24,7 +25,13 @@ from ProxyPromptSegmentLib.weights.registry import all_entries, location
 
 
 def keep(
-    begun: Begun, name: str, trained: dict[str, torch.Tensor], about: dict[str, Any], card: str, folder: Path
+    begun: Begun,
+    name: str,
+    trained: dict[str, torch.Tensor],
+    about: dict[str, Any],
+    card: str,
+    folder: Path,
+    calibration: Calibration | None = None,
 ) -> tuple[ModelEntry, Path]:
     """Write and register a model.
 
@@ -38,6 +45,7 @@ def keep(
         about: What the file says of itself: objects, settings, results.
         card: Its card.
         folder: Folder for the file until it is registered.
+        calibration: Its presence and confidence; by default those of the first model.
 
     Returns:
         Its entry, and its file.
@@ -52,7 +60,7 @@ def keep(
         "description": about["description"],
         "citation": str(begun.words.get("citation", "")),
         "trained_on": about["trained_on"],
-        "calibration": begun.words.get("calibration") or {},
+        "calibration": calibration.to_dict() if calibration else begun.words.get("calibration") or {},
     }
     objects = about["objects"]
     metadata = {"name": name, "objects": objects, "adapted": about["adapted"], "entry": words, "card": card}

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from ProxyPromptSegmentLib import __version__
+from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.loading import calibration_of
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.adapting.beginning import begin
+from ProxyPromptSegmentLib.training.adapting.calibrating import Row, refitted
 from ProxyPromptSegmentLib.training.adapting.card import card_text, self_description
 from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
@@ -121,8 +123,8 @@ class _Run:
         self.stores = [FeatureStore(model.backbone, self.sheets.slices, device, settings.seed)]
         if self.sheets.tiles:
             self.stores.append(FeatureStore(model.backbone, self.sheets.tiles, device, settings.seed + 1))
-        calibration = calibration_of(self.begun.sha256, self.begun.metadata)
-        self.scorer = Scorer(self.sheets, self.stores[0], device, calibration)
+        self.calibration = calibration_of(self.begun.sha256, self.begun.metadata)
+        self.scorer = Scorer(self.sheets, self.stores[0], device, self.calibration)
         own = dict(model.named_parameters())
         self.start = {one: own[one].detach().clone() for one in self.names}
         self._pictures: dict[tuple[int, int], CasePicture] = {}  # by case and number of the share
@@ -159,6 +161,7 @@ class _Run:
             return self._ended(verdict, cancelled=True)
         plan = self._plan
         weights = between(self.start, last, share)
+        fitted = self._refitted(verdict)
         card = card_text(
             self.name,
             self.begun.name,
@@ -171,10 +174,11 @@ class _Run:
             self._scores(),
             share,
             self.begun.base is not None,
+            fitted is not None,
         )
         counts = (self.checked.patients, len(self.sheets.slices), len(self.folds))
         about = self_description(self.begun.name, self.checked.objects, counts, plan, verdict, share, self.settings)
-        entry, path = keep(self.begun, self.name, weights, about, card, self.state.folder)
+        entry, path = keep(self.begun, self.name, weights, about, card, self.state.folder, fitted)
         ended = replace(self._ended(verdict), kept=True, path=path, sha256=entry.sha256 or "")
         self.state.remove()
         return ended
@@ -262,6 +266,7 @@ class _Run:
         if last is None:
             return False
         after: dict[int, list[tuple[float, ...]]] = {case: [] for case in mine}
+        rows: dict[int, list[tuple[Row, ...]]] = {case: [] for case in mine}
         model = self._twin()
         for which, share in enumerate(self.settings.shares):
             put(model, between(self.start, last, share))
@@ -273,7 +278,9 @@ class _Run:
                     return False
                 after[case].append(score.dice)
                 self._pictures[case, which] = score.picture
+                rows[case].append(score.rows)
         found.after.update({str(case): tuple(values) for case, values in after.items()})
+        found.rows.update({str(case): tuple(values) for case, values in rows.items()})
         self._save()
         self._tell(f"testing {title}", len(mine), len(mine))
         return True
@@ -310,6 +317,14 @@ class _Run:
     def _plan(self) -> Plan:
         assert self.state.found.plan is not None
         return self.state.found.plan
+
+    def _refitted(self, verdict: Verdict | None) -> Calibration | None:
+        """Return the calibration that the left-out cases give; None for that of the first model."""
+        if verdict is None:
+            return None
+        rows = self.state.found.rows
+        folds = [[row for case in fold for row in rows[str(case)][verdict.share_number]] for fold in self.folds]
+        return refitted(folds, self.calibration)
 
     def _others(self, case: int) -> list[int]:
         """Return the cases that are trained on where this one is left out."""

@@ -29,6 +29,7 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pairs import MOST_READ, Marked, SupportSet
+from ProxyPromptSegmentLib.training.adapting.calibrating import Row, rows_of
 from ProxyPromptSegmentLib.training.adapting.result import CasePicture
 from ProxyPromptSegmentLib.training.adapting.sheets import (
     Sheet,
@@ -47,11 +48,12 @@ TILES_TOGETHER = 8
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Dice of each object of one case and of the copied mean mask, and a picture of the worst slice."""
+    """Dice of each object of one case and of the copied mean mask, a picture of the worst slice, and what slices say."""
 
     dice: tuple[float, ...]
     mean_mask: tuple[float, ...]
     picture: CasePicture
+    rows: tuple[Row, ...] = ()
 
 
 class Scorer:
@@ -103,12 +105,16 @@ class Scorer:
             chosen = tuple(names[number] for number in plan.in_tiles)
             parts = [self._prepared_tile(segmenter, tile, chosen, sources[tile.pair], tile.corner) for tile in tiles]
             tiler = Tiler(segmenter, plan, tiles, PreparedSupport.concatenate(parts), TILES_READ)
-        masks = []
+        masks: list[np.ndarray] = []
+        rows: list[Row] = []
         for sheet in targets:
             if cancel is not None and cancel.cancelled:
                 return None
             answer = segmenter.predict(self._encoded(sheet), prepared)[0]
             probability, presence = answer.probability.copy(), answer.presence.copy()
+            if answer.evidence is not None:  # a tile's presence and confidence are the network's own
+                said = rows_of(answer.evidence, sheet.masks, probability)
+                rows += [row for row in said if int(row[0]) not in plan.in_tiles]
             if tiler is not None:
                 keep = _keeper(self, segmenter, sheet)
                 tiled = tiler.segment(sheet.image, 0, sheet.window, sheet.spacing_mm, cancel, None, keep)
@@ -124,6 +130,7 @@ class Scorer:
             tuple(dice(truth[:, n], found[:, n]) for n in numbers),
             tuple(dice(truth[:, n], np.repeat(copied[None, n], len(truth), axis=0)) for n in numbers),
             _picture_of(targets, found),
+            tuple(rows),
         )
 
     def _supports(self, segmenter: Segmenter, others: Sequence[int]) -> Supports:

@@ -60,6 +60,7 @@ class Found:
         before: Dice of each object before.
         mean_mask: The same of the copied mean mask.
         after: For each share, the same after.
+        rows: For each share, what the slices say of themselves after, see `calibrating.Row`.
     """
 
     identity: dict[str, Any]
@@ -68,6 +69,7 @@ class Found:
     before: dict[str, tuple[float, ...]] = field(default_factory=dict)
     mean_mask: dict[str, tuple[float, ...]] = field(default_factory=dict)
     after: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    rows: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = field(default_factory=dict)
 
     def scores(self, names: Sequence[str]) -> tuple[CaseScore, ...]:
         """Return the scores so far of the cases of these names."""
