@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.loading import calibration_of
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.networks.devices import choose_device
@@ -161,7 +160,8 @@ class _Run:
             return self._ended(verdict, cancelled=True)
         plan = self._plan
         weights = between(self.start, last, share)
-        fitted = self._refitted(verdict)
+        said = self.state.found.said_by(self.folds, verdict.share_number) if verdict else ()
+        fitted = refitted(said, self.calibration)
         card = card_text(
             self.name,
             self.begun.name,
@@ -317,14 +317,6 @@ class _Run:
     def _plan(self) -> Plan:
         assert self.state.found.plan is not None
         return self.state.found.plan
-
-    def _refitted(self, verdict: Verdict | None) -> Calibration | None:
-        """Return the calibration that the left-out cases give; None for that of the first model."""
-        if verdict is None:
-            return None
-        rows = self.state.found.rows
-        folds = [[row for case in fold for row in rows[str(case)][verdict.share_number]] for fold in self.folds]
-        return refitted(folds, self.calibration)
 
     def _others(self, case: int) -> list[int]:
         """Return the cases that are trained on where this one is left out."""

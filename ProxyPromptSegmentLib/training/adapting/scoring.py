@@ -48,7 +48,7 @@ TILES_TOGETHER = 8
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Dice of each object of one case and of the copied mean mask, a picture of the worst slice, and what slices say."""
+    """Dice of each object of one case and of the copied mean mask, a picture of the worst slice, what slices say."""
 
     dice: tuple[float, ...]
     mean_mask: tuple[float, ...]

@@ -71,6 +71,10 @@ class Found:
     after: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     rows: dict[str, tuple[tuple[tuple[float, ...], ...], ...]] = field(default_factory=dict)
 
+    def said_by(self, folds: Sequence[Sequence[int]], share: int) -> list[list[tuple[float, ...]]]:
+        """Return the rows of the cases of each fold with the share of this number."""
+        return [[row for case in fold for row in self.rows[str(case)][share]] for fold in folds]
+
     def scores(self, names: Sequence[str]) -> tuple[CaseScore, ...]:
         """Return the scores so far of the cases of these names."""
         return tuple(
