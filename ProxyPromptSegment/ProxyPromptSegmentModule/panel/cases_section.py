@@ -50,8 +50,9 @@ class CasesSection(Section):
         self._ui, self._beside, self._state, self._target = widgets, beside, state, target
         self._lines: list[_Line] = []
         widgets.casesList.connect("itemClicked(QListWidgetItem*)", self.on_case)
-        beside.previousCaseButton.connect("clicked()", self.on_previous)
-        beside.nextCaseButton.connect("clicked()", self.on_next)
+        ui = beside
+        ui.previousCaseButton.connect("clicked()", self.on_previous)
+        ui.nextCaseButton.connect("clicked()", self.on_next)
 
     # --- showing it -------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ class HintSection(Section):
     def __init__(self, widgets: TopWidgets, state: PanelState) -> None:
         """Connect the widgets."""
         self._ui, self._state = widgets, state
-        widgets.sampleButton.connect("clicked()", self.on_sample)
+        self._ui.sampleButton.connect("clicked()", self.on_sample)
 
     def refresh(self) -> None:
         """Show the hint in a scene without images."""
