@@ -14,25 +14,35 @@ LEAST_STEPS, MOST_STEPS = 10, 600
 VARIANT_SHARE, LEAST_VARIANTS, MOST_VARIANTS = 0.15, 2, 8  # share of the time for embedding variants
 RESERVE = 0.08  # of the time, for reading, writing and what else the machine does
 TIMED = 3  # steps of each kind that are timed
+TIMING_SHARE = 0.05  # of the time, after which no further step is timed
 
 
 def time_steps(stage: Stage, clock: Callable[[], float] = time.monotonic) -> float:
     """Return the seconds of a step on average; the stage is used up.
 
+    Steps that take minutes, on official weights without a graphics card, are not timed at the cost of the training.
+
     Args:
         stage: A training of a copy of the model.
         clock: Returns the time in seconds.
     """
-    every = stage.settings.others_every
-    stage.advance()  # the first step includes the warm-up of the machine
-    seconds = []
-    for first, count in ((0, 1), (1, TIMED)):  # with the other losses, and without
-        stage.step = every + first
-        before = clock()
-        for _ in range(count):
-            stage.advance()
-        seconds.append((clock() - before) / count)
-    return (seconds[0] + (every - 1) * seconds[1]) / every if every > 1 else seconds[0]
+    every, begin = stage.settings.others_every, clock()
+    end = begin + TIMING_SHARE * 60 * stage.settings.minutes
+
+    def timed(number: int) -> float:
+        stage.step, before = number, clock()
+        stage.advance()
+        return clock() - before
+
+    first = timed(every)  # with the other losses, which are dearer; it includes the warm-up of the machine
+    if clock() >= end:
+        return first
+    with_others = timed(every)
+    without: list[float] = []
+    while len(without) < TIMED and clock() < end:
+        without.append(timed(every + 1 + len(without)))
+    mean = sum(without) / len(without) if without else with_others
+    return (with_others + (every - 1) * mean) / every
 
 
 def too_long(settings: AdaptSettings, plan: Plan, needed: float) -> str:

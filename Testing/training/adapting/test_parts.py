@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
-from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS, make_plan, too_long
+from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS, make_plan, time_steps, too_long
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, CaseScore, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import LEAST_TARGETS, AdaptSettings
@@ -171,6 +171,36 @@ def test_the_plan_fits_into_the_time():
     assert found.variants == 6  # what fits into memory
     assert plan(minutes=0.1).steps == LEAST_STEPS and plan(minutes=1000).steps == MOST_STEPS
     assert plan(steps=3, variants=1).steps == 3 and plan(variants=0).variants == 0
+
+
+class TimedStage:
+    """A training whose steps take as long as they say: the first, those with the other losses, and the rest."""
+
+    def __init__(self, first: float, others: float, rest: float, **settings: object) -> None:
+        self.settings = AdaptSettings(**settings)
+        self.step, self.now, self.count = 0, 0.0, 0
+        self._seconds = (first, others, rest)
+
+    def advance(self) -> float:
+        dear = self.step % self.settings.others_every == 0
+        self.now += self._seconds[0 if not self.count else 1 if dear else 2]
+        self.count += 1
+        self.step += 1
+        return 0.5
+
+
+def test_steps_are_timed_as_they_alternate_and_without_the_warm_up():
+    stage = TimedStage(5.0, 2.0, 1.0, minutes=5.0, others_every=4)
+    assert time_steps(stage, lambda: stage.now) == pytest.approx(1.25)
+    stage = TimedStage(5.0, 2.0, 1.0, minutes=5.0, others_every=1)
+    assert time_steps(stage, lambda: stage.now) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(60.0, 1), (9.0, 2), (6.0, 3)])
+def test_slow_steps_are_not_timed_at_the_cost_of_the_training(seconds, steps):
+    stage = TimedStage(seconds, seconds, seconds, minutes=5.0)
+    assert time_steps(stage, lambda: stage.now) == pytest.approx(seconds)
+    assert stage.count == steps
 
 
 def test_a_time_that_is_too_short_for_the_fewest_steps_is_said():
