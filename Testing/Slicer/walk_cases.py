@@ -56,6 +56,17 @@ class WalkCases(WalkTargets):
 
     # --- steps ------------------------------------------------------------------------------------------------
 
+    def empty_scene(self):
+        """The hint loads the sample data, which can be segmented at once."""
+        slicer.mrmlScene.Clear(0)
+        self.wait(0.3)
+        assert self.ui.hintFrame.visible
+        self.narrow("hint")
+        self.press("sampleButton")
+        self.until(lambda: self.panel.state.parameters.targetVolume is not None, 10, "the target")
+        assert not self.ui.hintFrame.visible
+        self.until(lambda: self.ui.addSupportButton.enabled, 10, "the annotated case")
+
     def states_follow_the_work(self):
         """New, segmented, corrected; of each patient alone; saved and loaded."""
         self.fresh()
@@ -265,6 +276,7 @@ class WalkCases(WalkTargets):
     def all(self):
         """The steps in their order."""
         steps = [
+            self.empty_scene,
             self.states_follow_the_work,
             self.keys_and_strip,
             self.strokes,

@@ -135,7 +135,7 @@ class CorrectSection(Section):
             (ui.smoothBox, _("Makes the contour of each slice the average of its own and its neighbours'.")),
         ):
             allow(box, nothing or gone or busy, f"{tip} {kept}")
-        tip = _("Shows where the model was not sure as colours over the image: yellow where it could be either.")
+        tip = _("Shows where the model was not sure as colours over the image; red where it could be either.")
         allow(ui.overlayBox, nothing or gone, tip)
         ui.overlayBox.checked = self._overlay.is_shown
 
