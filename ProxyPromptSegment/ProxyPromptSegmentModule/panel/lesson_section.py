@@ -255,7 +255,7 @@ class LessonSection(Section):
             added.append(case.title)
         if not added:
             return ""
-        return _("There was no support; {names} are used.").format(names=", ".join(added))
+        return _("There was no support, so that these cases are used: {names}.").format(names=", ".join(added))
 
 
 def _scores_of(lesson: Lesson) -> tuple[CaseScore, ...]:

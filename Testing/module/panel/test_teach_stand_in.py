@@ -247,7 +247,7 @@ def test_a_model_is_taught_tested_kept_anyway_used_and_names_nobody(school, stan
     assert b"Doe" not in (home / "cache" / "my-gland" / "my-gland.safetensors").read_bytes()
     ui.teachUseButton.click()
     assert school.state.parameters.model == "my-gland" and ui.modelCombo.currentText.startswith("my-gland")
-    assert "There was no support; Anna Doe, Bernd Doe are used." in text_of(ui.teachMessageLabel)
+    assert "There was no support, so that these cases are used: Anna Doe, Bernd Doe." in text_of(ui.teachMessageLabel)
     until(stand_ins, lambda: school.state.run is not None and school.state.run.ended)
     assert school.state.run.state == "finished" and school.state.run.request.settings.model == "my-gland"
     assert school.state.run.request.target is school.new_case
