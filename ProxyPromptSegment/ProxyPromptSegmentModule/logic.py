@@ -25,9 +25,9 @@ from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, Sugg
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
+from ProxyPromptSegmentModule.runs.stored import store
 from ProxyPromptSegmentModule.scene import nodes, result_nodes
-from ProxyPromptSegmentModule.scene.dicom_tags import algorithm_name, name_algorithm
-from ProxyPromptSegmentModule.scene.facts import read_facts, restore_facts, text_of_facts, write_facts
+from ProxyPromptSegmentModule.scene.facts import restore_facts
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.translation import _
 
@@ -298,30 +298,11 @@ class SegmentationLogic:
             restore_facts(node, target, facts)
             result_nodes.write_record(node, record, target)
         else:
-            self._store(run, node)
+            store(run, node)
         self.results.update(node)
         if not run.undone and self._learned is not run:  # not again after a redo
             self._learned = run
             self.questions.learn(run)
-
-    def _store(self, run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
-        """Store facts and record of a run on a volume."""
-        target = run.request.target
-        record = result_nodes.record_of(node, target)
-        if run.before is None:
-            run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
-        if run.job is None:  # released since, and restored by a redo
-            restore_facts(node, target, run.after)
-            result_nodes.write_record(node, run.record_text, target)
-            return
-        facts = read_facts(node, target)
-        learned = facts.learned(run.job.view.axis, run.segment_ids, run.rows, run.doubts, run.written, run.confidence)
-        write_facts(node, target, learned)
-        run.after = text_of_facts(node, target)
-        model = run.result.model if run.result is not None else None
-        if model is not None:
-            name_algorithm(node, run.segment_ids.values(), algorithm_name(model.name, model.sha256))
-        result_nodes.write_record(node, run.record_text, target)
 
     # --- the scene ----------------------------------------------------------------------------------------------
 

@@ -48,9 +48,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def say(label: qt.QLabel, text: str) -> None:
-    """Show a text in a label; the label is hidden if there is no text."""
+def say(label: qt.QLabel, text: str, link: str = "") -> None:
+    """Show a text in a label, with a link below; the label is hidden if there is no text."""
     lines = [html.escape(sentence(line), quote=False) for line in text.splitlines() if line.strip()]
+    if link and lines:
+        lines.append(f'<a href="#">{html.escape(link)}</a>')
     shown = "<br>".join(lines)
     if label.text != shown:  # setting the text of a wrapping label lays out the whole panel again
         label.text = shown

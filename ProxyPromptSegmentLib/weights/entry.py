@@ -70,6 +70,8 @@ class ModelEntry:
         hash_source: Source of the hash.
         md5_prefix: Beginning of the MD5 that the publisher put into the file name; "" if there is none.
         embedded: Whether it comes with the program.
+        replaced_by: Name of the embedded model whose weights these were in an earlier version; "" for others. They are
+            imported from the project's history, to repeat what was made with them.
         calibration: Coefficients of presence and confidence fitted for these very weights; empty if there are none.
         origin: ``shipped``, or the user's registry file that adds it.
     """
@@ -90,6 +92,7 @@ class ModelEntry:
     hash_source: str = ""
     md5_prefix: str = ""
     embedded: bool = False
+    replaced_by: str = ""
     calibration: dict[str, Any] = field(default_factory=dict, hash=False)
     origin: str = "shipped"
 

@@ -180,6 +180,8 @@ def _missing(entry: ModelEntry, path: Path) -> CheckpointError:
             f"the checkpoint of '{entry.name}' is not installed ({path} is missing)",
             Remedy(kind=RemedyKind.REINSTALL_PROGRAM),
         )
+    if entry.replaced_by:
+        return CheckpointError(f"the weights of '{entry.name}' are not on this machine. {entry.description}")
     size = f" ({entry.bytes / 1e6:.0f} MB)" if entry.bytes else ""
     return CheckpointError(
         f"the weights of '{entry.name}' are not on this machine{size}",

@@ -40,6 +40,7 @@ class ModelCatalog:
         """
         entries, cache = known_entries(), open_cache()
         known = {entry.name: entry for entry in entries}
+        entries = [one for one in entries if not one.replaced_by or row_of(one, None, cache).here]
         ordered = sorted(entries, key=lambda entry: _ORDER.index(ModelKind(entry.kind)))
         return [row_of(entry, known.get(entry.base), cache) for entry in ordered]
 

@@ -10,6 +10,8 @@ import slicer.util
 
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis
 from ProxyPromptSegmentLib.support.matching import plane_of
+from ProxyPromptSegmentLib.weights.terms import terms_of
+from ProxyPromptSegmentModule.models.rows import known_entries
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.section import Section
@@ -39,6 +41,7 @@ class ModelSection(Section):
         self._transfer: Transfer | None = None
         self._pump = Pump(self._poll)
         self._axes: list[str] = []
+        self._terms_of, self._terms = "", ""  # the model whose terms are shown, and these
         ui = widgets
         for name in (_("Automatic"), _("Processor (CPU)"), _("NVIDIA graphics card (CUDA)"), _("Apple graphics (MPS)")):
             ui.deviceCombo.addItem(name)
@@ -46,6 +49,7 @@ class ModelSection(Section):
             ui.tilesCombo.addItem(name)
         for times in _TILES[3:]:
             ui.tilesCombo.addItem(_("{times} times larger").format(times=times))
+        ui.modelLabel.connect("linkActivated(QString)", self.on_terms)
         ui.modelCombo.connect("currentIndexChanged(int)", self.on_model)
         ui.axisCombo.connect("currentIndexChanged(int)", self.on_axis)
         ui.deviceCombo.connect("currentIndexChanged(int)", self.on_device)
@@ -168,7 +172,22 @@ class ModelSection(Section):
             return
         lines = [row.description, _("Licence: {licence}.").format(licence=row.licence) if row.licence else ""]
         lines.append(_("Trained on: {data}.").format(data=row.trained_on.rstrip(".")) if row.trained_on else "")
-        say(self._ui.modelLabel, "\n".join(line for line in [*lines, row.reason] if line))
+        shown = self._terms if self._terms_of == row.name else ""
+        link = _("Hide the terms") if shown else _("Terms of the weights and of their training data")
+        say(self._ui.modelLabel, "\n".join(line for line in [*lines, row.reason, shown] if line), link)
+
+    def on_terms(self, link: str) -> None:
+        """Show the terms of the chosen model, or hide them."""
+        row = self._model.row
+        if row is None:
+            return
+        if self._terms_of == row.name:
+            self._terms_of = ""
+        else:
+            entry = next((one for one in known_entries() if one.name == row.name), None)
+            listed = terms_of(entry) if entry is not None else []
+            self._terms_of, self._terms = row.name, "\n".join(f"{title}: {text}." for title, text in listed)
+        self._state.changed.emit()
 
     def _show_buttons(self, row: ModelRow | None) -> None:
         ui, going = self._ui, self._transfer is not None

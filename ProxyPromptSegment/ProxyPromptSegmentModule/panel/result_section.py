@@ -9,6 +9,8 @@ import qt
 import slicer
 import slicer.util
 
+from ProxyPromptSegmentLib.weights.earlier import note_on
+from ProxyPromptSegmentModule.models.rows import known_entries
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.shortcuts import Key
 from ProxyPromptSegmentModule.panel.shown_result import ShownResult
@@ -16,6 +18,7 @@ from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ResultWidgets
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.last_view import LastView
+from ProxyPromptSegmentModule.scene.made_with import earlier_models, made_with
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice
 from ProxyPromptSegmentModule.scene.slice_views import layout_manager, named_interactors, show_slice
 from ProxyPromptSegmentModule.translation import _
@@ -47,6 +50,7 @@ class ResultSection(Section):
         self._now: ResultNow | None = None
         self._layout: int | None = None
         self._asked: tuple[object, ...] = ()
+        self._record: object = ()  # whose model is shown
         self._views = LastView(slicer.mrmlScene, named_interactors)
         ui = widgets
         ui.doubtsList.connect("itemClicked(QListWidgetItem*)", self.on_doubt)
@@ -86,6 +90,25 @@ class ResultSection(Section):
             self._show_table(table)
             self._show_doubts(doubts, film, table is not None)
         self._refresh_buttons(run, node)
+        self._show_model()
+
+    def _show_model(self) -> None:
+        """Show which model made the result, and whether it can be had again."""
+        node, target = self._state.segmentation, self._state.parameters.targetVolume
+        _table, record = self._nodes() if self._now is not None else (None, None)
+        stamp = (record.GetID(), record.GetText()) if record is not None else None
+        if stamp == self._record:
+            return
+        self._record = stamp
+        made = made_with(node, target) if record is not None and node is not None and target is not None else None
+        if made is None or node is None or target is None:
+            say(self._ui.madeWithLabel, "")
+            return
+        lines = [_("Made with {model}.").format(model=made.title), note_on(made, known_entries())]
+        for model, slices in earlier_models(node, target):
+            lines.append(_("Slices {slices}: made with {model}.").format(slices=slices, model=model.title))
+            lines.append(note_on(model, known_entries()))
+        say(self._ui.madeWithLabel, "\n".join(line for line in lines if line))
 
     def _show_table(self, results: Table | None) -> None:
         table = self._ui.resultsTable
@@ -140,7 +163,10 @@ class ResultSection(Section):
         lacking = "" if table is not None else _("This result has no table.")
         allow(ui.tableButton, empty or lacking, _("Shows the table of results; press again to go back."))
         lacking = "" if record is not None else _("This result has no run record.")
-        tip = _("Shows the text that documents how the result was made: model, supports, settings, versions.")
+        tip = _(
+            "Shows how the result was made: model, supports, settings, versions; press again to go back. The same as "
+            "JSON is a text node under Data."
+        )
         allow(ui.recordButton, empty or lacking, tip)
         ui.show3DButton.enabled = not empty
         ui.show3DButton.setSegmentationNode(node)
@@ -241,26 +267,29 @@ class ResultSection(Section):
 
     def on_table(self) -> None:
         """Show the table of results in a table view, or go back to the former layout."""
-        node, _record = self._nodes()
+        self._show_in_view(self._nodes()[0])
+
+    def on_record(self) -> None:
+        """Show the run record as a table, or go back to the former layout."""
+        _table, record = self._nodes()
+        self._show_in_view(None if record is None else result_nodes.record_table_of(record))
+
+    def _show_in_view(self, node: slicer.vtkMRMLTableNode | None) -> None:
+        """Show a table in a table view; if it is the one on screen, go back to the former layout."""
         manager, with_table = layout_manager(), slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView
         if node is None or manager is None:
             return
-        if manager.layout == with_table and self._layout is not None:
+        selection = slicer.app.applicationLogic().GetSelectionNode()
+        shown = selection.GetActiveTableID() == node.GetID()
+        if manager.layout == with_table and self._layout is not None and shown:
             manager.setLayout(self._layout)
             self._layout = None
             return
         if manager.layout != with_table:
             self._layout = manager.layout
             manager.setLayout(with_table)  # first: the selection reaches only the table views that exist
-        logic = slicer.app.applicationLogic()
-        logic.GetSelectionNode().SetActiveTableID(node.GetID())
-        logic.PropagateTableSelection()
-
-    def on_record(self) -> None:
-        """Show the run record."""
-        _table, node = self._nodes()
-        if node is not None:
-            slicer.app.openNodeModule(node)
+        selection.SetActiveTableID(node.GetID())
+        slicer.app.applicationLogic().PropagateTableSelection()
 
 
 def _words_of_views(shown: Mapping[str, int]) -> str:

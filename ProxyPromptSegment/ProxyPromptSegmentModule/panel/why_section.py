@@ -12,6 +12,7 @@ from ProxyPromptSegmentModule.panel.icons import heat_picture, icon
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import WhyWidgets
+from ProxyPromptSegmentModule.scene.point_mark import mark_point, unmark_point
 from ProxyPromptSegmentModule.scene.slice_views import Clicks, crosshair_ras, slice_interactors
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
@@ -42,6 +43,7 @@ class WhySection(Section):
         self._clicks: Clicks | None = None
         self._objects: list[str] = []
         self._run: Run | None = None
+        self._point: Sequence[float] = ()
         self._ui.whyPointButton.connect("toggled(bool)", self.on_point)
         self._ui.whyCrosshairButton.connect("clicked()", self.on_crosshair)
         self._ui.whyObjectCombo.connect("currentIndexChanged(int)", self.on_object)
@@ -76,6 +78,8 @@ class WhySection(Section):
         say(self._ui.whyLabel, "")
         self._ui.whyList.clear()
         self._ui.whyList.setVisible(False)
+        if self._state.has_scene:
+            unmark_point(slicer.mrmlScene)
 
     # --- what the user does -----------------------------------------------------------------------------------
 
@@ -105,6 +109,7 @@ class WhySection(Section):
         if run is None or not self._objects:
             return
         name = self._objects[max(0, self._ui.whyObjectCombo.currentIndex)]
+        self._point = ras
         say(self._ui.whyLabel, _("Computing…"))
         with said_in(self._ui.whyLabel):
             self._logic.why(run, ras, name, lambda why, reason: self.on_answer(run, why, reason))
@@ -118,6 +123,8 @@ class WhySection(Section):
         if why is None:
             say(self._ui.whyLabel, reason)
             return
+        if self._point:
+            mark_point(slicer.mrmlScene, self._point, why.name)
         chance = _("Probability of {name} at this point: {percent} %.").format(
             name=why.name, percent=round(100 * why.probability)
         )
@@ -148,5 +155,6 @@ class WhySection(Section):
             self._clicks = None
 
     def close(self) -> None:
-        """Stop observing clicks when the module is unloaded."""
+        """Stop observing clicks, and remove the mark, when the module is unloaded."""
         self.stop()
+        unmark_point(slicer.mrmlScene)

@@ -24,10 +24,12 @@ from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, object_table
 from ProxyPromptSegmentLib.reports.run_record import record_text, run_record
 from ProxyPromptSegmentLib.review.check import check_case
+from ProxyPromptSegmentLib.review.findings import Finding
 from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
 from ProxyPromptSegmentLib.review.suggest import rank, warning
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.result import frames_of_volume
+from ProxyPromptSegmentLib.weights.earlier import MadeWith
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs import indistinct
@@ -41,12 +43,12 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.reports.doubts import Doubt
     from ProxyPromptSegmentLib.reports.results_table import ResultArrays, Table
-    from ProxyPromptSegmentLib.review.findings import Finding
     from ProxyPromptSegmentLib.review.suggest import Suggestion
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.engine import Engine
+    from ProxyPromptSegmentLib.worker.model_store import LoadedModel
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -277,6 +279,9 @@ class CheckTask:
             segmenter = _segmenter(engine, self.settings)
             answers = leave_one_out(segmenter, self.cases, None, context.progress, context.cancel)
             findings += trial_findings(answers, [case.volume.name for case in self.cases])
+            facts = _loaded(engine, self.settings).facts
+            tested = MadeWith(name=facts.name, sha256=facts.sha256)
+            findings.append(Finding("info", f"The trials were made with the model {tested.title}."))
         return findings
 
 
@@ -313,8 +318,13 @@ class WarmUpTask:
         _segmenter(engine, self.settings)
 
 
-def _segmenter(engine: Engine, settings: Settings) -> Segmenter:
-    """Return the segmenter that runs use as well; the model is loaded once."""
+def _loaded(engine: Engine, settings: Settings) -> LoadedModel:
+    """Return the model that runs use as well; it is loaded once."""
     from ProxyPromptSegmentLib.networks.devices import choose_device
 
-    return engine.open(settings.model, str(choose_device(settings.device))).segmenter
+    return engine.open(settings.model, str(choose_device(settings.device)))
+
+
+def _segmenter(engine: Engine, settings: Settings) -> Segmenter:
+    """Return the segmenter of `_loaded`."""
+    return _loaded(engine, settings).segmenter

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import slicer
 import vtk
 
+from ProxyPromptSegmentLib.reports.record_table import record_table
 from ProxyPromptSegmentModule.scene.nodes import N, add_node, nodes_of
 from ProxyPromptSegmentModule.scene.owners import key_of, volumes_of
 from ProxyPromptSegmentModule.translation import _
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 OF = "ProxyPrompt.resultOf"
 """Reference role of our table and record nodes to the segmentation that they describe."""
+
+AS_TABLE = "ProxyPrompt.recordOf"
+"""Reference role of the table that shows a run record, to the text node; it is not saved, but made again."""
 
 KEY = "ProxyPrompt.target"
 """Attribute of a record node: the key of the volume whose results it describes, see `owners`."""
@@ -50,6 +55,25 @@ def record_of(
     return found.get(key)
 
 
+def record_table_of(record: slicer.vtkMRMLTextNode) -> slicer.vtkMRMLTableNode | None:
+    """Return a table that shows a run record for reading; None if its text cannot be read."""
+    try:
+        content = json.loads(record.GetText() or "")
+        table = record_table(content)
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return None
+    shown = [one for one in nodes_of(slicer.mrmlScene, slicer.vtkMRMLTableNode)]
+    node = next((one for one in shown if one.GetNodeReferenceID(AS_TABLE) == record.GetID()), None)
+    if node is None:
+        node = add_node(
+            slicer.mrmlScene, slicer.vtkMRMLTableNode, slicer.mrmlScene.GenerateUniqueName(record.GetName())
+        )
+        node.SetNodeReferenceID(AS_TABLE, record.GetID())
+        node.SetSaveWithScene(0)
+    _fill(node, table)
+    return node
+
+
 def remove(segmentation: slicer.vtkMRMLSegmentationNode) -> None:
     """Remove both nodes after an undo of their run."""
     _remove(table_of(segmentation))
@@ -63,7 +87,11 @@ def write_table(segmentation: slicer.vtkMRMLSegmentationNode, results: Table | N
         _remove(table_of(segmentation))
         return
     name = _("{name} results").format(name=segmentation.GetName())
-    node = table_of(segmentation) or _make(slicer.vtkMRMLTableNode, name, segmentation)
+    _fill(table_of(segmentation) or _make(slicer.vtkMRMLTableNode, name, segmentation), results)
+
+
+def _fill(node: slicer.vtkMRMLTableNode, results: Table) -> None:
+    """Show a table in a node."""
     table = vtk.vtkTable()
     for place, (title, unit) in enumerate(zip(results.columns, results.units, strict=True)):
         column = _column([row[place] for row in results.rows])

@@ -152,18 +152,18 @@ def test_a_slice_without_annotation_is_refused_as_support(finished):
 
 
 def test_table_and_record_can_be_shown_where_they_are(finished):
-    import slicer
-
     from ProxyPromptSegmentModule.scene import result_nodes
 
     assert finished.ui.tableButton.toolTip == "This result has no table."
     result_nodes.write(finished.result, Table(("object",), ("",), [["prostate"]]), "{}")
     finished.refresh()
     assert finished.ui.tableButton.enabled and finished.ui.recordButton.enabled
-    opened = []
-    slicer.app.openNodeModule = opened.append
+    shown = []
+    finished.sections.result._show_in_view = shown.append
     finished.ui.recordButton.click()
-    assert opened == [result_nodes.record_of(finished.result)]
+    (table,) = shown
+    assert table.GetNodeReference(result_nodes.AS_TABLE) is result_nodes.record_of(finished.result)
+    assert table is not result_nodes.table_of(finished.result)
 
 
 def test_the_why_view_shows_pictures_of_what_was_read(finished):

@@ -1,0 +1,40 @@
+"""What a finished run leaves in the scene beside voxels: facts and run record, and which other weights are in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.reports.run_record import record_text
+from ProxyPromptSegmentModule.scene import result_nodes
+from ProxyPromptSegmentModule.scene.dicom_tags import algorithm_name, name_algorithm
+from ProxyPromptSegmentModule.scene.facts import read_facts, restore_facts, result_now, text_of_facts, write_facts
+from ProxyPromptSegmentModule.scene.made_with import with_earlier
+
+if TYPE_CHECKING:
+    import slicer
+
+    from ProxyPromptSegmentModule.runs.run import Run
+
+
+def store(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Store facts and record of a run on a volume; slices of other weights that it left are named to the user."""
+    target = run.request.target
+    record = result_nodes.record_of(node, target)
+    if run.before is None:
+        run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
+        states = result_now(node, target).states.values()
+        run.record, said = with_earlier(run.record, node, target, states, run.written)
+        run.record_text = record_text(run.record)
+        run.sentences += [said] if said else []
+    if run.job is None:  # released since, and restored by a redo
+        restore_facts(node, target, run.after)
+        result_nodes.write_record(node, run.record_text, target)
+        return
+    facts = read_facts(node, target)
+    learned = facts.learned(run.job.view.axis, run.segment_ids, run.rows, run.doubts, run.written, run.confidence)
+    write_facts(node, target, learned)
+    run.after = text_of_facts(node, target)
+    model = run.result.model if run.result is not None else None
+    if model is not None:
+        name_algorithm(node, run.segment_ids.values(), algorithm_name(model.name, model.sha256))
+    result_nodes.write_record(node, run.record_text, target)

@@ -1,0 +1,91 @@
+"""Which weights made a result, by its run record; results of different weights in one segmentation are said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.weights.earlier import MadeWith
+from ProxyPromptSegmentLib.wording import ranges
+from ProxyPromptSegmentModule.scene import result_nodes
+from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.segment_state import SegmentState
+
+EARLIER = "earlier_models"
+"""Key of a run record: the other weights that made slices of the same result, each with name, hash and slices."""
+
+
+def made_with(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> MadeWith | None:
+    """Return the weights of the last run on a volume; None if no record says it."""
+    return _model_of(_record(segmentation, volume).get("model"))
+
+
+def earlier_models(
+    segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode
+) -> list[tuple[MadeWith, str]]:
+    """Return the other weights that made slices of a result, with the slices in words."""
+    listed = _record(segmentation, volume).get(EARLIER)
+    found = []
+    for one in listed if isinstance(listed, list) else []:
+        model = _model_of(one)
+        if model is not None:
+            found.append((model, str(one.get("slices", ""))))
+    return found
+
+
+def with_earlier(
+    record: dict[str, object],
+    segmentation: slicer.vtkMRMLSegmentationNode,
+    volume: slicer.vtkMRMLVolumeNode,
+    states: Iterable[SegmentState],
+    written: Iterable[int],
+) -> tuple[dict[str, object], str]:
+    """Return a run's record with the weights that made what the run left, and a sentence on them; "" for none.
+
+    Args:
+        record: The record of the run; the scene still has that of the run before.
+        segmentation: Its segmentation.
+        volume: Its target.
+        states: What the segments of the result hold now.
+        written: The slices that the run wrote.
+    """
+    now, before = _model_of(record.get("model")), made_with(segmentation, volume)
+    done = set(written)
+    left = sorted({index for state in states for index in state.pixels} - done)
+    if now is None or before is None or not left:
+        return record, ""
+    kept = [
+        {"name": model.name, "sha256": model.sha256, "slices": slices}
+        for model, slices in earlier_models(segmentation, volume)
+        if model.sha256 not in (now.sha256, before.sha256)
+    ]
+    if before.sha256 != now.sha256:
+        kept.append({"name": before.name, "sha256": before.sha256, "slices": ranges(left)})
+    if not kept:
+        return record, ""
+    if before.sha256 == now.sha256:
+        return {**record, EARLIER: kept}, ""
+    said = _("Slices {slices} are still those of another model, {before}; the others were segmented with {now}.")
+    return {**record, EARLIER: kept}, said.format(slices=ranges(left), before=before.title, now=now.title)
+
+
+def _record(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> Mapping[str, object]:
+    """Return the run record of a result; empty if there is none, or none that can be read."""
+    node = result_nodes.record_of(segmentation, volume)
+    try:
+        content = json.loads(node.GetText() or "") if node is not None else {}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _model_of(described: object) -> MadeWith | None:
+    if not isinstance(described, dict):
+        return None
+    name, digest = described.get("name"), described.get("sha256")
+    return MadeWith(name=name, sha256=digest) if isinstance(name, str) and isinstance(digest, str) else None
