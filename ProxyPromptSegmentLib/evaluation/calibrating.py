@@ -27,6 +27,12 @@ FARTHEST = 1.0
 All of them: with 0.99 the farthest were those of a few sets of unlike images, skin and stained nuclei, and half of
 those were refused. That a support shows another kind of image is for the network's kinship to say."""
 
+MARGIN = 1.5
+"""Factor of the farthest distance: resemblance is 0.5 at `Calibration.unlike`, and must not lower a presence there."""
+
+OWN_PRESENCE = {"offset": 0.0, "presence": 1.0}
+"""The network's own presence."""
+
 _LEAST_RANKED = 10  # samples of a set and object for a rank correlation
 _BINS = 10
 _RIDGE = 1e-3
@@ -34,6 +40,9 @@ _RIDGE = 1e-3
 
 def fit(samples: Sequence[Sample]) -> Calibration:
     """Fit the coefficients on some samples.
+
+    The network's own presence is kept where it is better calibrated over all slices than the fitted one, in which every
+    data set counts alike: those of single images, which always show the object, would raise it for volumes.
 
     Supports of another organ are not fitted on: how far they are is known from those that fit.
 
@@ -63,8 +72,10 @@ def fit(samples: Sequence[Sample]) -> Calibration:
         _weights([(one.dataset, one.object) for one in drawn]),
         QUALITY,
     )
-    far = float(np.quantile(_evidence(shown)[:, EVIDENCE.index("distance")], FARTHEST))
-    return Calibration(presence=presence, quality=quality, unlike=round(far, 4))
+    far = MARGIN * float(np.quantile(_evidence(shown)[:, EVIDENCE.index("distance")], FARTHEST))
+    choices = [Calibration(presence=one, quality=quality, unlike=round(far, 4)) for one in (OWN_PRESENCE, presence)]
+    evidence, truth = _evidence(samples), np.array([one.shown for one in samples])
+    return min(choices, key=lambda choice: reliability(choice.presence_of(evidence), truth)[0])
 
 
 @dataclass(frozen=True, kw_only=True)

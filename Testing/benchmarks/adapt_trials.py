@@ -3,7 +3,8 @@
     python Testing/benchmarks/adapt_trials.py DATA acdc --patients 16 --steps 60 --trained all
 
 Prints Dice of the validation patients before and after, for shares of the way from the first weights, the copied mean
-mask beside, and processor seconds. Nothing here looks at test patients.
+mask beside, and processor seconds. With ``--part test`` it reports test patients instead: once, after everything was
+chosen on validation patients. ``--beside`` scores another model on the same patients with the same supports.
 """
 
 from __future__ import annotations
@@ -46,13 +47,20 @@ from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
 from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names
 
 
-def parts(data: Path, name: str) -> tuple[list[Case], list[Case]]:
-    """Return training and validation cases of a set."""
+def parts(data: Path, name: str, part: str) -> tuple[list[Case], list[Case]]:
+    """Return training cases of a set and those of a part."""
     if name in DATASETS:
         cases, split = load_dataset(data, name), read_split(name)
-        return tuple([case for case in cases if case.patient in split[part]] for part in ("train", "validation"))
+        return tuple([case for case in cases if case.patient in split[one]] for one in ("train", part))
     found = load_small_set(data, name).parts
-    return found["train"], found["validation"]
+    return found["train"], found[part]
+
+
+def spread(cases: list[Case], limit: int | None) -> list[Case]:
+    """Return at most ``limit`` cases, evenly spread."""
+    if limit is None or len(cases) <= limit:
+        return cases
+    return [cases[n] for n in np.linspace(0, len(cases) - 1, limit).round().astype(int)]
 
 
 def one_slice(case: Case, place: int) -> AnnotatedCase | None:
@@ -68,6 +76,16 @@ def one_slice(case: Case, place: int) -> AnnotatedCase | None:
     return AnnotatedCase(case.name, SupportCase(Volume(images, grid, case.name), Segmentation(segments, grid)))
 
 
+def interval(scores: np.ndarray, patients: list[str]) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean of scores ``(n,)`` over patients."""
+    names = sorted(set(patients))
+    groups = [scores[[patient == name for patient in patients]] for name in names]
+    rng = np.random.default_rng(0)
+    means = [np.concatenate([groups[n] for n in rng.integers(len(names), size=len(names))]).mean() for _ in range(2000)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -79,12 +97,16 @@ def main() -> None:
     parser.add_argument("--trained", default="all")
     parser.add_argument("--rate", type=float, default=AdaptSettings.learning_rate)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--part", default="validation", choices=("validation", "test"))
+    parser.add_argument("--limit", type=int, help="largest number of tested cases, evenly spread")
+    parser.add_argument("--beside", help="another model, scored on the same patients")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    train, validation = parts(args.data, args.set)
+    train, validation = parts(args.data, args.set, args.part)
+    validation = spread(validation, args.limit)
     firsts = list({case.patient: case for case in reversed(train)}.values())[::-1][: args.patients]
     made = [one_slice(case, 7 * (n + 1)) for n, case in enumerate(firsts)]
-    checked = check_cases([one for one in made if one is not None])
+    checked = check_cases([one for one in made if one is not None], allow_single=args.patients == 1)
     settings = AdaptSettings(
         model=args.model, steps=args.steps, variants=args.variants, trained=args.trained, learning_rate=args.rate
     )
@@ -99,9 +121,9 @@ def main() -> None:
         store.embed_variants(args.variants, mirror, CancelToken())
     supports = support_set(sheets.objects, supports_of(sheets, range(len(checked.cases))))
 
-    def test(tested, title: str) -> None:
-        segmenter = Segmenter(tested, cpu, 1, calibration=calibration_of(begun.sha256), most_read=4)
-        rows = []
+    def test(tested, title: str, digest: str = begun.sha256) -> None:
+        segmenter = Segmenter(tested, cpu, 1, calibration=calibration_of(digest), most_read=4)
+        rows, patients = [], []
         for case in validation:
             _, row, column = case.spacing_mm or (1.0, 1.0, 1.0)
             found = segment_stack(segmenter, case.images, supports, intensity_window(case.images), (row, column))
@@ -110,13 +132,18 @@ def main() -> None:
             copied = mean_mask(np.stack([stretch(pair.masks, shape) for pair in supports.pairs]))
             copied = np.repeat(copied[None], len(masks), axis=0)
             numbers = range(len(sheets.objects))
+            patients.append(case.patient)
             rows.append([[dice(case.masks[:, n], some[:, n]) for some in (masks, copied)] for n in numbers])
         mean = np.mean(rows, axis=0)
         seconds = time.process_time() - began
-        print(f"{title}: {mean[:, 0].round(3)}, mean {mean[:, 0].mean():.4f}; mean mask {mean[:, 1].mean():.3f}; "
-              f"{seconds:.0f} s", flush=True)  # fmt: skip
+        low, high = interval(np.array(rows)[:, :, 0].mean(1), patients)
+        print(f"{title}: {mean[:, 0].round(3)}, mean {mean[:, 0].mean():.4f} [{low:.3f}, {high:.3f}]; "
+              f"mean mask {mean[:, 1].mean():.3f}; {seconds:.0f} s", flush=True)  # fmt: skip
 
     test(copy.deepcopy(model), "before")
+    if args.beside:
+        other = begin(args.beside)
+        test(other.model, f"beside: {other.name}", other.sha256)
     own = dict(model.named_parameters())
     start = {name: own[name].detach().clone() for name in trained_names(model, args.trained)}
     sources = [EpisodeSource(stores[0], sheets.in_whole, sheets.patients, settings)] if sheets.in_whole else []

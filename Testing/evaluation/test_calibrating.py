@@ -16,7 +16,15 @@ from ProxyPromptSegmentLib.commands import calibrate
 from ProxyPromptSegmentLib.data import splits
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.evaluation.calibrating import cross_validated, fit, judged, reliability, summary
+from ProxyPromptSegmentLib.evaluation.calibrating import (
+    MARGIN,
+    OWN_PRESENCE,
+    cross_validated,
+    fit,
+    judged,
+    reliability,
+    summary,
+)
 from ProxyPromptSegmentLib.evaluation.calibration_data import MOST_SLICES, Kind, Sample, collect, few_slices
 from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, Calibration
@@ -47,7 +55,7 @@ def samples(count=1500, seed=0):
             "iou": rng.uniform(0.4, 0.9),
             "overlap": np.clip(0.5 + 0.5 * good + rng.normal(0, 0.03), 0.01, 0.99),
             "agreement": np.clip(good + rng.normal(0, 0.2), 0.01, 0.99),
-            "distance": rng.normal(12 if kind is Kind.STRANGER else 8, 0.8),
+            "distance": rng.normal(24 if kind is Kind.STRANGER else 8, 0.8),
         }
         dice = float(np.clip(good + rng.normal(0, 0.05), 0, 1)) if shown else 0.0
         evidence = np.array([known[name] for name in EVIDENCE], np.float32)
@@ -87,9 +95,19 @@ def test_more_of_what_speaks_for_a_mask_never_means_less_even_if_the_samples_say
     assert min(value for name, value in {**found.quality, **found.presence}.items() if name != "offset") >= 0
 
 
-def test_unlike_is_beyond_every_fitting_support(drawn):
+def test_unlike_is_far_beyond_every_fitting_support(drawn):
     near = [one.evidence[-1] for one in drawn if one.kind in (Kind.SAME, Kind.SISTER) and one.shown]
-    assert fit(drawn).unlike == pytest.approx(max(near), abs=1e-3)
+    assert fit(drawn).unlike == pytest.approx(MARGIN * max(near), abs=1e-3)
+
+
+def test_a_presence_that_is_right_by_itself_stays_as_it_is_though_one_set_of_single_images_always_shows_the_object():
+    found, rng = samples(), np.random.default_rng(1)
+    for n, one in enumerate(found):
+        sure = one.kind in (Kind.SAME, Kind.SISTER) and rng.random() < (0.98 if n % 3 == 0 else 0.2)
+        one.evidence[0] = np.log(0.98 / 0.02) if sure == one.shown else -np.log(0.98 / 0.02)
+    right = [Sample(**{**vars(one), "shown": bool(one.evidence[0] > 0) != bool(rng.random() < 0.02)}) for one in found]
+    assert fit(right).presence == OWN_PRESENCE
+    assert fit(found).presence != OWN_PRESENCE
 
 
 def test_too_few_samples_and_networks_without_evidence_are_refused(drawn):
