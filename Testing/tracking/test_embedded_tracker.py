@@ -43,10 +43,14 @@ def drawn() -> Split:
 
 @pytest.fixture(scope="module", params=["drawn", "public"])
 def sweeps(request):
-    """Drawn frames, and the sweeps of the carotid where the public data are there; and how well they are followed."""
+    """Drawn frames, and the sweeps of the carotid where the public data are there.
+
+    Beside them how well they are followed: by a proxy prompt, and by the memory of a given mask alone, which loses the
+    carotid after some frames. (Weights that knew nothing but this vessel drew it wherever the mask was.)
+    """
     if request.param == "drawn":
-        return drawn(), 0.6
-    return split(load_dataset(request.getfixturevalue("shared_data"), "ccaus_video"), "ccaus_video"), 0.8
+        return drawn(), 0.6, 0.6
+    return split(load_dataset(request.getfixturevalue("shared_data"), "ccaus_video"), "ccaus_video"), 0.8, 0.4
 
 
 def follow(tracker, case):
@@ -55,7 +59,7 @@ def follow(tracker, case):
 
 
 def test_one_frame_of_another_sweep_prompts_a_sweep_and_the_same_frame_unmarked_does_not(segmenter, sweeps):
-    sweeps, well = sweeps
+    sweeps, well, _ = sweeps
     first = sweeps.train[0]
     support = SupportSet((pair_of(first, min(10, len(first.images) - 1)),), first.objects)
     for case in sweeps.test:
@@ -68,7 +72,7 @@ def test_one_frame_of_another_sweep_prompts_a_sweep_and_the_same_frame_unmarked_
 
 def test_a_given_mask_is_read_from_the_memory(segmenter, sweeps):
     """Without a proxy prompt a marked first frame is followed, and one on which nothing is marked is not."""
-    sweeps, well = sweeps
+    sweeps, _, well = sweeps
     case = sweeps.test[0]
     scores = []
     for mask in (case.masks[0], np.zeros_like(case.masks[0])):
@@ -90,7 +94,8 @@ def test_another_segment_of_the_support_is_another_object(segmenter, shared_data
         together = segmenter.segment(case.images, prepared).masks()
         for number in range(2):
             alone = segmenter.segment(case.images, prepared.objects([number])).masks()
-            assert np.mean(alone[:, 0] != together[:, number]) < 1e-4
+            # Keys near a border of any object are kept apart, so that the other object changes a few pixels.
+            assert np.mean(alone[:, 0] != together[:, number]) < 1e-3
             own.append(dice(case.masks[:, number], alone[:, 0]))
             other.append(dice(case.masks[:, 1 - number], alone[:, 0]))
     assert np.mean(own) > 0.6

@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.evaluation.broad.tasks import TEST, tasks_of
 from ProxyPromptSegmentLib.inference.loading import load
 
 PATIENTS, IMAGES, SUPPORTS = 2, 6, 4
+TOKENS = 0.9  # share of the full Dice that the sparse tokens reach alone
 WHOLE = next(iter(CHANGES))
 
 
@@ -51,27 +52,18 @@ def test_halves_and_core_of_the_prostate_are_drawn_as_marked(segmenter, shared_d
 def test_a_slice_that_is_its_own_support_is_drawn_as_marked(segmenter, shared_data):
     task = first_task(shared_data, "promise12", PATIENTS)
     found = [record for case in task.targets for record in mask_followed.score_own(segmenter, task, case)]
-    assert mean(found) >= 0.85
+    assert mean(found) >= 0.92
 
 
-@pytest.mark.parametrize(
-    ("name", "share"),
-    [
-        ("promise12", 0.85),
-        ("psfhs", 0.6),
-        pytest.param("psfhs", 0.85, marks=pytest.mark.xfail(strict=True, reason="a goal missed on the symphysis")),
-    ],
-)
-def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroys_it(
-    segmenter, shared_data, name, share
-):
+@pytest.mark.parametrize("name", ["promise12", "psfhs"])
+def test_the_sparse_tokens_alone_carry_the_task_and_noise_in_their_place_destroys_it(segmenter, shared_data, name):
     task = first_task(shared_data, name, PATIENTS if name == "promise12" else IMAGES)
     found = [
         record for case in task.targets for record in paper_prompt.score_prompt(segmenter, task, case, SUPPORTS, 0)
     ]
     for number in task.objects:
         whole = mean(found, condition=paper_prompt.WHOLE, object=number)
-        assert mean(found, condition=paper_prompt.TOKENS, object=number) >= share * whole
+        assert mean(found, condition=paper_prompt.TOKENS, object=number) >= TOKENS * whole
         assert mean(found, condition=paper_prompt.NOISE, object=number) <= 0.1 * whole
 
 
@@ -82,4 +74,4 @@ def test_supports_of_another_organ_and_emptied_masks_draw_nothing_and_say_so(seg
         found += refusal.score_foreign(segmenter, task, number, SUPPORTS, pools)
         found += refusal.score_emptied(segmenter, task, case, SUPPORTS)
     assert mean(found, condition=refusal.EMPTIED) == mean(found, condition=refusal.PROGRAM) == 1
-    assert mean(found, condition=refusal.FOREIGN) >= 0.8
+    assert mean(found, condition=refusal.FOREIGN) >= 0.95
