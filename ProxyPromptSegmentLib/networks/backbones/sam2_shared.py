@@ -29,7 +29,7 @@ from ProxyPromptSegmentLib.networks.backbones.pyramid_encoder import PyramidImag
 STRIDE, POOL = 8, 2  # of the features, and of the memory relative to them
 CHANNELS, MEMORY_CHANNELS, MEMORY_LAYERS = 128, 64, 2
 MLP_DIM, HEADS = 256, 4  # of the compact SAM's decoder
-FOUND = 0.1  # scale of what the memory attention adds at first
+FOUND = 0.3  # scale of what the memory attention adds at first
 PRESENT = 1.0  # the decoder's logit that the object is there at first, or no mask would be drawn before it is learned
 
 # Where a tensor of this network is in a compact SAM; the decoders name the layers of their MLPs differently.

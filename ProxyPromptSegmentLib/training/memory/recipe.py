@@ -19,6 +19,7 @@ class MemoryRecipe(BroadRecipe):
         training: Always ``memory``.
         base: Name of the model whose image encoder is shared, and from whose other weights the training starts.
         shared_rate: Factor of the rate for weights that start from the base; 0 leaves them as they are there.
+        own_generator: Whether the prompt generator is trained too; else the base's is used as it is.
         frames: Frames of a clip.
         volumes: Share of clips of consecutive slices where a data set has volumes; the others are moving pictures.
         covered: Share of clips in which something crosses the object.
@@ -26,6 +27,8 @@ class MemoryRecipe(BroadRecipe):
         leaving: Share of clips in which it leaves the picture and returns.
         twin: Share of clips in which a copy of it appears.
         given: Share of steps whose tracks begin with a given mask.
+        given_first: The same in the first half of the time: where a mask is known from the memory alone, the memory
+            learns soonest to be read.
         unprompted: Share of these without a proxy prompt, as SAM 2 is used.
         clicks: Share of tracks and frames with a click as well.
     """
@@ -43,6 +46,7 @@ class MemoryRecipe(BroadRecipe):
     learning_rate: float = 4e-4
     base: str = DEFAULT_MODEL
     shared_rate: float = 0.3
+    own_generator: bool = True
     frames: int = 6
     volumes: float = 0.6
     covered: float = 0.2
@@ -50,6 +54,7 @@ class MemoryRecipe(BroadRecipe):
     leaving: float = 0.15
     twin: float = 0.25
     given: float = 0.25
+    given_first: float = 0.25
     unprompted: float = 0.5
     clicks: float = 0.05
 

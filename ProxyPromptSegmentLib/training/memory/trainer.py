@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from ProxyPromptSegmentLib.training.memory.episodes import ClipEpisode, ClipSamp
 from ProxyPromptSegmentLib.training.memory.recipe import MemoryRecipe
 from ProxyPromptSegmentLib.training.memory.step import PARTS, clip_loss
 
+HALF = 0.5  # of the time; see `MemoryRecipe.given_first`
+
 
 class MemoryTrainer(BroadTrainer):
     """Trains what SAM 2 adds to the compact SAM; see `BroadTrainer`."""
 
     parts = PARTS
     recipe: MemoryRecipe
+    sampler: ClipSampler
 
     def __init__(
         self,
@@ -68,10 +72,18 @@ class MemoryTrainer(BroadTrainer):
                 "pixels does not have; start from a compact SAM of 256 pixels."
             )
         pyramid.requires_grad_(False)
+        if not self.recipe.own_generator:
+            self.model.generator.requires_grad_(False)
         if not self.recipe.shared_rate:
             for parameter in self._of_base():
                 parameter.requires_grad_(False)
         return pyramid
+
+    def _set_rate(self, done: float) -> None:
+        """Set the learning rate, and how many steps begin with a given mask, for a share of the training time."""
+        super()._set_rate(done)
+        given = self.recipe.given_first if done < HALF else self.recipe.given
+        self.sampler.recipe = dataclasses.replace(self.recipe, given=given)
 
     def _of_base(self) -> list[nn.Parameter]:
         """Return the parameters that the base has too."""

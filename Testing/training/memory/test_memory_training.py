@@ -12,6 +12,7 @@ pytest.importorskip("sam2")
 
 from pool_cases import pool
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
+from ProxyPromptSegmentLib.networks.additions import added_to
 from ProxyPromptSegmentLib.networks.backbones.sam2_shared import name_in_base
 from ProxyPromptSegmentLib.networks.checkpoints import load_base_model, load_model, read_checkpoint, save_checkpoint
 from ProxyPromptSegmentLib.networks.model import build_model
@@ -146,6 +147,24 @@ def test_weights_of_the_base_can_stay_as_they_are_and_are_then_not_stored(writte
     tensors, _ = read_checkpoint(trainer.save())
     shared = [name for name in tensors if (place := name_in_base(name)) and place in written[1].tensors]
     assert shared == [] and any(".memory_attention." in name for name in tensors)
+
+
+def test_the_generator_of_the_base_can_stay_while_the_decoder_learns_to_read_the_memory(written, tmp_path):
+    trainer = trained_on(written, tmp_path, dataclasses.replace(SMALL, own_generator=False))
+    trainer._step(sampler(dataclasses.replace(SMALL, given=1.0, unprompted=1.0)).draw(np.random.default_rng(0)))
+    added = added_to(trainer.base, trainer.model.state_dict())
+    assert not [name for name in added if name.startswith("generator.")]
+    assert [name for name in added if ".sam_mask_decoder." in name]
+
+
+def test_given_masks_come_first(written, tmp_path):
+    recipe = dataclasses.replace(SMALL, given_first=1.0, given=0.0)
+    trainer = trained_on(written, tmp_path, recipe)
+    begins = []
+    for done in (0.1, 0.9):
+        trainer._set_rate(done)
+        begins.append(trainer.sampler.draw(np.random.default_rng(0)).begin)
+    assert begins[0] != PROMPTED and begins[1] == PROMPTED
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_many_of_them_end_the_training(written, tmp_path):
