@@ -95,7 +95,7 @@ def test_another_segment_of_the_support_is_another_object(segmenter, shared_data
         for number in range(2):
             alone = segmenter.segment(case.images, prepared.objects([number])).masks()
             # Keys near a border of any object are kept apart, so that the other object changes a few pixels.
-            assert np.mean(alone[:, 0] != together[:, number]) < 1e-3
+            assert dice(alone[:, 0], together[:, number]) > 0.95
             own.append(dice(case.masks[:, number], alone[:, 0]))
             other.append(dice(case.masks[:, 1 - number], alone[:, 0]))
     assert np.mean(own) > 0.6

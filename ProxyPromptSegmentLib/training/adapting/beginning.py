@@ -111,7 +111,9 @@ def begin(model: str, base: str = "", seed: int = 1) -> Begun:
         weights = OfficialWeights(name=metadata["base"]["name"], sha256=metadata["base"]["sha256"].lower(), tensors={})
         _check_registered(weights)
     elif base:
-        raise UsageError(f"'{name}' needs no official weights; --base is for prompt generators that do.")
+        raise UsageError(
+            f"'{name}' needs no official weights, but a file of them was given; only prompt generators on official weights take one."
+        )
     digest = expected or weights_sha256(path)
     entry = next((one for one in all_entries() if (one.sha256 or "").lower() == digest), None)
     return Begun(network, name, digest, path, metadata, entry, weights)
