@@ -112,7 +112,8 @@ def begin(model: str, base: str = "", seed: int = 1) -> Begun:
         _check_registered(weights)
     elif base:
         raise UsageError(
-            f"'{name}' needs no official weights, but a file of them was given; only prompt generators on official weights take one."
+            f"'{name}' needs no official weights, but a file of them was given; only a prompt generator on official "
+            "weights takes one."
         )
     digest = expected or weights_sha256(path)
     entry = next((one for one in all_entries() if (one.sha256 or "").lower() == digest), None)
