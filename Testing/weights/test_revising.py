@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_the_model_as_it_was(mine, home, monkeypatch, name):
 @pytest.mark.parametrize(
     ("text", "name"),
     [("Prostata Müller/2", "prostata-mueller-2"), ("  ß-Zone ", "ss-zone"), ("..a..b..", "a.b"), ("///", ""),
-     ("Île 3", "ile-3"), ("e\u0301cho", "echo")],
+     ("Île 3", "ile-3"), ("e\u0301cho", "echo"), ("Mu\u0308ller", "mueller")],
 )  # fmt: skip
 def test_a_name_is_made_plain(text, name):
     assert plain_name(text) == name

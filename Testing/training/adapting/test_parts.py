@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_c
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS, make_plan, time_steps, too_long
-from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, CaseScore, judge
+from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, CaseScore, judge, worst_of
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import LEAST_TARGETS, AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.sheets import Sheet, Sheets, cut_sheets, is_complete, supports_of
@@ -307,3 +307,12 @@ def test_a_step_has_a_target_that_foreign_tokens_ask_for():
     assert AdaptSettings(targets=LEAST_TARGETS).targets == 3  # the third: see `_impostor_loss`
     with pytest.raises(UsageError, match="targets is 2; allowed is at least 3"):
         AdaptSettings(targets=2)
+
+
+def test_the_worst_case_is_that_of_the_best_share_among_those_that_were_tested():
+    def score(case, *after):
+        return CaseScore(case=case, name=str(case), before=(0.5,), mean_mask=(0.5,), after=tuple((x,) for x in after))
+
+    assert worst_of((score(0), score(1))) is None
+    scores = (score(0, 0.1, 0.9), score(1, 0.6, 0.7), score(2, 0.3, 0.8), score(3))
+    assert worst_of(scores) == (1, 1)
