@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.tracking.result import FramesResult
 
-DOUBTFUL = 0.65
+DOUBTFUL = 0.7
 """Slices that are less sure than this are doubtful, see `Doubt.sure`."""
 
 MOST = 5
