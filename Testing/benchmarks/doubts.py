@@ -5,8 +5,9 @@
 
 Targets are the volumes of PROMISE12 and ACDC, supports K slices of as many training patients, registered as in use.
 A slice of an object is *bad* if its Dice with the truth is below 0.7; a slice that is rightly empty is good. The list
-of a case is right about an entry that is bad. The threshold is the lowest whose lists have nearly the highest F1 of precision
-and recall on all validation cases together, at most `MOST` entries for a case; only then the test patients are looked at.
+of a case is right about an entry that is bad. The threshold is the lowest whose lists have nearly the highest F1 of
+precision and recall on all validation cases together, at most `MOST` entries for a case; only then the test patients
+are looked at.
 Write the threshold that is printed into `DOUBTFUL` of ``ProxyPromptSegmentLib/reports/doubts.py``.
 """
 
@@ -130,7 +131,7 @@ def score(found: Iterable[Outcome], threshold: float, most: int = MOST) -> Score
 
 
 def choose(found: list[Outcome]) -> float:
-    """Return the threshold with the highest F1; of equal ones the lowest, which lists fewer slices."""
+    """Return the lowest threshold with nearly the highest F1; a lower one lists fewer slices."""
     scores = [score(found, float(one)).f1 for one in THRESHOLDS]
     # Full lists of cases that need none are worse than a hundredth of F1.
     return float(THRESHOLDS[int(np.argmax(np.array(scores) >= max(scores) - NEARLY))])
