@@ -20,7 +20,16 @@ WRITES = re.compile(
     r"updateSegmentBinaryLabelmapFromArray|SetBinaryLabelmapToSegment|arrayFromSegmentInternalBinaryLabelmap"
     r"|ModifySegmentByLabelmap|updateVolumeFromArray|AddRepresentation|InvokeEvent|numpy_to_vtk"
 )
-WRITERS = {"lattices", "segment_writer", "segment_layers", "new_segments", "sequence_writer", "sample_data", "images"}
+WRITERS = {
+    "lattices",
+    "segment_writer",
+    "segment_layers",
+    "new_segments",
+    "sequence_writer",
+    "sample_data",
+    "images",
+    "overlay",
+}
 # Which parts of the module may know Qt beside the panel: the timer, and the dialogs of the installation.
 QT = ("widget.py", "panel/", "runs/pump.py", "install/slicer_pip.py", "wording.py")
 
