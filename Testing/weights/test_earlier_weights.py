@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.weights.earlier import MadeWith, note_on
 from ProxyPromptSegmentLib.weights.terms import terms_of
 
 ROOT = Path(__file__).parents[2]
-OLD = ("sam-compact-v1", "sam-compact-v2", "sam2-compact-v1")
+OLD = ("sam-compact-v1", "sam-compact-v2", "sam-compact-v3", "sam2-compact-v1", "sam2-compact-v2")
 
 
 @pytest.fixture
@@ -49,6 +49,22 @@ def test_the_file_is_in_the_history_with_the_hash_of_the_entry(name):
     found = subprocess.run([git, "-C", ROOT, "show", f"{commit}:{file}"], capture_output=True, check=True).stdout
     assert hashlib.sha256(found).hexdigest() == entry.sha256
     assert len(found) == entry.bytes
+
+
+@pytest.mark.parametrize("name", ["sam-compact", "sam2-compact"])
+def test_weights_that_the_present_ones_replaced_are_not_forgotten(name):
+    git, file = shutil.which("git"), f"Resources/models/{name}.safetensors"
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("a checkout without history")
+    listed = subprocess.run(
+        [git, "-C", ROOT, "log", "-2", "--format=%H", "--", file], capture_output=True, check=True, text=True
+    )
+    commits = listed.stdout.split()
+    if len(commits) < 2:
+        pytest.skip("a checkout without history")
+    before = subprocess.run([git, "-C", ROOT, "show", f"{commits[1]}:{file}"], capture_output=True, check=True).stdout
+    known = {one.sha256 for one in read_entries(registry.models_folder() / "registry.json")}
+    assert hashlib.sha256(before).hexdigest() in known
 
 
 def test_present_weights_need_no_words_and_others_are_told_apart(cache):
