@@ -45,6 +45,7 @@ class CaseWatch:
             return
         shown, rows = volume_on_screen(slicer.mrmlScene), self._state.support_rows()
         if shown is None:
+            self._last = ()  # whatever comes on screen next is looked at again
             return
         pairs = tuple((row.volume_id, row.segmentation_id) for row in rows)
         is_case = (
@@ -66,7 +67,8 @@ class CaseWatch:
         return case is None or same_patient(shown, case)
 
     def _on_view(self, caller: vtk.vtkObject, event: str) -> None:
-        if self._last and self._last[0] is not volume_on_screen(slicer.mrmlScene):
+        before = self._last[0] if self._last else None  # None: the views were empty so far
+        if before is not volume_on_screen(slicer.mrmlScene):
             self.follow()
 
     def stop(self) -> None:

@@ -206,6 +206,33 @@ def test_an_image_that_was_just_loaded_and_is_of_no_case_shows_no_results(finish
     assert shown(finished.result) and not shown(finished.annotation)
 
 
+def view_in_scene():
+    """The node that says what the first slice view shows."""
+    import slicer
+
+    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+
+
+def test_the_first_image_in_empty_views_hides_supports_of_other_cases(ready):
+    view = view_in_scene()
+    assert not view.GetBackgroundVolumeID()
+    view.SetBackgroundVolumeID(ready.new_case.GetID())
+    assert not ready.annotation.GetDisplayNode().GetVisibility()
+
+
+def test_an_image_that_comes_back_into_emptied_views_hides_supports_that_were_added_meanwhile(ready):
+    view = view_in_scene()
+    view.SetBackgroundVolumeID(ready.new_case.GetID())
+    view.SetBackgroundVolumeID(None)
+    volume, annotation = add_case("another")
+    ready.ui.supportSegmentationSelector.setCurrentNode(annotation)
+    ready.ui.supportVolumeSelector.setCurrentNode(volume)
+    ready.ui.addSupportButton.click()
+    assert annotation.GetDisplayNode().GetVisibility()
+    view.SetBackgroundVolumeID(ready.new_case.GetID())
+    assert not annotation.GetDisplayNode().GetVisibility()
+
+
 def test_a_contour_that_the_user_has_hidden_stays_hidden(finished):
     import slicer
 
