@@ -198,6 +198,7 @@ class Walking:
         slicer.mrmlScene.RemoveNode(truth)
         self.add_case(self.support, self.annotation)
         self.aim(self.target)
+        assert not self.annotation.GetDisplayNode().GetVisibility(), "another patient's contour lies on the target"
 
     def add_case(self, volume, segmentation):
         """Makes nodes a support, by the selectors and the button."""
