@@ -54,7 +54,8 @@ class CaseWatch:
             or has_results(slicer.mrmlScene, shown)
             or not self._is_of_case(shown)
         )
-        now = (shown, pairs, tuple(results_of(slicer.mrmlScene, shown)))
+        # an image on screen can become a case, such as the target, when its supports were looked at already
+        now = (shown, is_case, pairs, tuple(results_of(slicer.mrmlScene, shown)))
         if is_case:
             self._case = shown
             if now != self._last:

@@ -6,7 +6,7 @@ import types
 
 from finished_runs import erase, finish, show
 from ProxyPromptSegmentLib.reports.results_table import Table
-from widget_cases import add_case, text_of
+from widget_cases import add_case, add_views, text_of
 
 
 def test_what_the_scene_knows_about_a_result_is_offered_without_its_run(finished):
@@ -230,6 +230,18 @@ def test_an_image_that_comes_back_into_emptied_views_hides_supports_that_were_ad
     ready.ui.addSupportButton.click()
     assert annotation.GetDisplayNode().GetVisibility()
     view.SetBackgroundVolumeID(ready.new_case.GetID())
+    assert not annotation.GetDisplayNode().GetVisibility()
+
+
+def test_an_image_on_screen_that_becomes_the_target_hides_the_support_that_was_just_added(make_panel):
+    support, annotation = add_case("earlier")
+    target, _ = add_case("new", objects=())
+    add_views()
+    panel = make_panel()
+    panel.ui.targetSelector.setCurrentNode(support)
+    view_in_scene().SetBackgroundVolumeID(target.GetID())  # on the same grid, and of no case so far
+    panel.ui.addSupportButton.click()
+    assert panel.state.parameters.targetVolume is target
     assert not annotation.GetDisplayNode().GetVisibility()
 
 
