@@ -276,13 +276,13 @@ class WalkCases(WalkTargets):
     def all(self):
         """The steps in their order."""
         steps = [
+            self.apply_is_in_sight,
             self.empty_scene,
             self.states_follow_the_work,
             self.keys_and_strip,
             self.strokes,
             self.refined_live,
             self.overlay,
-            self.apply_is_in_sight,
         ]
         wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
         self.walk([step for step in steps if not wanted or step.__name__ in wanted])

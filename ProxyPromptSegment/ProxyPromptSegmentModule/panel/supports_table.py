@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentModule.supports.table import SupportTable
 
 USE, TITLE, OBJECTS, SLICES, PROBLEM = range(5)
-_ROW_HEIGHT = 60
+_ROW_HEIGHT = 44
 _LEVELS = {"error": "⛔", "warning": "⚠", "info": "ℹ"}
 
 
