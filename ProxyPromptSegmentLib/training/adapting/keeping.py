@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.networks.checkpoints import (
     save_generator,
 )
 from ProxyPromptSegmentLib.training.adapting.beginning import Begun
+from ProxyPromptSegmentLib.training.adapting.places import KEEPING
 from ProxyPromptSegmentLib.training.adapting.weights import put
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
@@ -64,7 +65,7 @@ def keep(
     }
     objects = about["objects"]
     metadata = {"name": name, "objects": objects, "adapted": about["adapted"], "entry": words, "card": card}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".keeping-") as place:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=KEEPING) as place:
         path = Path(place) / f"{name}.safetensors"
         _write(path, begun, metadata)
         entry = register(path)

@@ -7,6 +7,8 @@ from pathlib import Path
 from ProxyPromptSegmentLib.user_folders import cache_folder
 
 STATE = "state.json"
+KEEPING = ".keeping-"
+"""Beginning of the name of the folder in which a result is written before it is registered."""
 
 
 def state_folder(name: str) -> Path:

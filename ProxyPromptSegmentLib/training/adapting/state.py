@@ -5,7 +5,9 @@ Nothing in it identifies a case: cases are numbered, and their images are not st
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -19,7 +21,7 @@ from safetensors.torch import save_file
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
-from ProxyPromptSegmentLib.training.adapting.places import STATE
+from ProxyPromptSegmentLib.training.adapting.places import KEEPING, STATE
 from ProxyPromptSegmentLib.training.adapting.result import CaseScore
 from ProxyPromptSegmentLib.training.adapting.stage import StageState
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object
@@ -153,7 +155,7 @@ class AdaptState:
             OutputError: If they cannot be written.
         """
         tensors = {name: value.cpu().contiguous() for name, value in state.tensors.items()}
-        about = json.dumps({"stage": stage, "step": state.step})
+        about = json.dumps({"stage": stage, "step": state.step, "of": self._digest})
         with safe_output(self.folder / TENSORS) as partial:
             try:
                 save_file(tensors, partial, {"about": about})
@@ -161,19 +163,24 @@ class AdaptState:
                 raise OSError(str(error)) from error
 
     def training(self, stage: int) -> StageState | None:
-        """Return the state of a training; None if none of this stage is stored."""
+        """Return the state of a training; None if none of this stage and of these cases is stored."""
         path = self.folder / TENSORS
         if not path.is_file():
             return None
         try:
             with safe_open(str(path), framework="pt") as file:
                 about = json.loads((file.metadata() or {})["about"])
-                if about["stage"] != stage:
+                if about["stage"] != stage or about["of"] != self._digest:
                     return None
                 tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return StageState(int(about["step"]), tensors)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return None  # begun again from its first step, which gives the same
+
+    @property
+    def _digest(self) -> str:
+        """Hash of what must be equal to resume: tensors whose `STATE` is lost may be of other cases."""
+        return hashlib.sha256(json.dumps(self.found.identity, sort_keys=True).encode("utf-8")).hexdigest()
 
     def remove_training(self) -> None:
         """Remove the tensors of a training, which are large; what was found stays."""
@@ -185,8 +192,12 @@ class AdaptState:
 
 
 def remove_state(folder: Path) -> None:
-    """Remove the state of an adaptation; nothing else in the folder is touched."""
-    for name in (STATE, TENSORS):
+    """Remove the state of an adaptation and what a killed one left half-written; nothing else is touched."""
+    for left in (*folder.glob(f".{Path(STATE).stem}.partial-*"), *folder.glob(f".{Path(TENSORS).stem}.partial-*")):
+        left.unlink(missing_ok=True)
+    for left in folder.glob(f"{KEEPING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for name in (TENSORS, STATE):  # the last one says what the others belong to
         (folder / name).unlink(missing_ok=True)
 
 

@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.training.adapting import objective
 from ProxyPromptSegmentLib.training.adapting import run as running
 from ProxyPromptSegmentLib.training.adapting import stage as staging
 from ProxyPromptSegmentLib.training.adapting.run import adapt
+from ProxyPromptSegmentLib.training.adapting.state import remove_state
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.own import forget
@@ -119,6 +120,42 @@ def _counting(steps, advance):
         return advance(stage)
 
     return counted
+
+
+def test_a_training_on_other_cases_is_never_continued_even_if_its_state_is_lost(clinic, uninterrupted):
+    cancel, cases = CancelToken(), checked(uninterrupted["cases"])
+    others = checked(write_cases(clinic / "others", 3, ("gland", "stone")))
+    stop = _stopping_at(cancel, "training fold 1 of 3", 2)
+    assert adapt(others, "mine", QUICK, "cpu", keep_anyway=True, cancel=cancel, report=stop).cancelled
+    place = clinic / "cache" / "adapting" / "mine"
+    (place / "state.json").unlink()  # as a kill while both are removed leaves it
+    assert (place / "training.safetensors").is_file()
+    found = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True)
+    assert found.sha256 == uninterrupted["result"].sha256
+
+
+def test_a_kill_while_the_state_is_removed_leaves_what_says_whose_the_tensors_are(clinic, monkeypatch):
+    place = clinic / "state"
+    place.mkdir()
+    for name in ("state.json", "training.safetensors"):
+        (place / name).write_text("{}", encoding="utf-8")
+    removed = []
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: removed.append(path.name))
+    remove_state(place)
+    assert removed == ["training.safetensors", "state.json"]
+
+
+def test_what_a_kill_left_half_written_is_removed_in_the_end(clinic, uninterrupted):
+    place = clinic / "cache" / "adapting" / "mine"
+    (place / ".keeping-x").mkdir(parents=True)
+    for name in (".keeping-x/mine.safetensors", ".training.partial-01234567.safetensors", ".state.partial-0.json"):
+        (place / name).write_bytes(b"half")
+    adapt(checked(uninterrupted["cases"]), "mine", QUICK, "cpu", keep_anyway=True)
+    assert not place.exists()
+
+
+def _stopping_at(cancel, stage, done):
+    return lambda event: cancel.cancel() if (event.stage, event.done) == (stage, done) else None
 
 
 def test_cancelling_in_a_fold_keeps_the_state_and_another_call_continues(clinic, uninterrupted):
