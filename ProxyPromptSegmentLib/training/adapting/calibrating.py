@@ -98,13 +98,13 @@ def refitted(folds: Sequence[Sequence[Row]], begun: Calibration | None) -> Calib
         return None
     without = [[one for n, fold in enumerate(samples) for one in fold if n != number] for number in range(len(samples))]
     kept: Calibration | None = None
+    starts = [begun or _OWN] * len(samples)  # confidence depends on presence, which has not seen the fold either
     value = value_of(judged(everything, begun))
     for moved, better in ((_presence_moved, Value.sees_at_least), (_quality_moved, Value.expects_at_least)):
-        start = kept or begun or _OWN
-        parts = [judged(mine, moved(others, start)) for mine, others in zip(samples, without, strict=True)]
-        tried = value_of(_joined(parts))
+        fits = [moved(others, start) for others, start in zip(without, starts, strict=True)]
+        tried = value_of(_joined([judged(mine, fit) for mine, fit in zip(samples, fits, strict=True)]))
         if better(tried, value):
-            kept, value = moved(everything, start), tried
+            kept, value, starts = moved(everything, kept or begun or _OWN), tried, fits
     return kept
 
 

@@ -92,6 +92,20 @@ def test_each_fold_is_judged_by_a_fit_without_it(monkeypatch):
     assert [{one.unit for one in samples} for samples in seen[:3]] == [{"1", "2"}, {"0", "2"}, {"0", "1"}]
 
 
+def test_confidence_is_judged_with_a_presence_that_has_not_seen_the_fold_either(monkeypatch):
+    folds = [drawn_rows(30, seed, shift=-2.5, distance=1.0 + seed) for seed in range(3)]
+    monkeypatch.setattr(Value, "sees_at_least", lambda *_: True)
+    seen, judge = [], calibrating.judged
+    monkeypatch.setattr(calibrating, "judged", lambda samples, one: seen.append((samples, one)) or judge(samples, one))
+    refitted(folds, PARENT)
+    for_confidence = seen[-3:]
+    assert [{one.unit for one in samples} for samples, _ in for_confidence] == [{"0"}, {"1"}, {"2"}]
+    farthest = [max(row[-len(EVIDENCE) + EVIDENCE.index("distance")] for row in fold) for fold in folds]
+    for number, (_, calibration) in enumerate(for_confidence):
+        others = [far for n, far in enumerate(farthest) if n != number]
+        assert calibration.unlike == pytest.approx(calibrating.FARTHER * max(others))
+
+
 def test_slices_of_the_cases_resemble_each_other_even_if_the_parent_thinks_otherwise():
     found = calibrating._presence_moved(samples_of([drawn_rows(12, 1, distance=3.0)]), PARENT)
     assert found.unlike == pytest.approx(3.75)
