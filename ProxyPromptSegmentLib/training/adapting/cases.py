@@ -160,7 +160,7 @@ def _without_twins(cases: Sequence[AnnotatedCase]) -> tuple[list[AnnotatedCase],
 
 
 def _image_digest(case: SupportCase) -> str:
-    array = np.ascontiguousarray(case.volume.array)
+    array = np.ascontiguousarray(case.volume.array) + np.float32(0)  # -0 becomes 0, as in files of whole numbers
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 

@@ -86,6 +86,18 @@ def test_the_same_image_under_two_names_is_named(tmp_path):
     assert reasons(tmp_path) == {"patient0": "it has the same image as another: one patient, two names"}
 
 
+def test_an_image_that_differs_in_the_sign_of_zero_alone_is_the_same_image(tmp_path):
+    write_cases(tmp_path, 2)
+    files = [CaseFiles(tmp_path / f"patient{n}.nrrd", tmp_path / f"patient{n}.seg.nrrd") for n in (0, 1, 0)]
+    cases, _ = read_cases(files)
+    voxels = cases[0].case.volume.array
+    voxels[0, 0, :2] = 0.0
+    cases[2].case.volume.array[:] = voxels
+    cases[2].case.volume.array[0, 0, 0] = -0.0  # in the scene; the library stores whole numbers, without the sign
+    found = check_cases(cases)
+    assert len(found.cases) == 2 and "same image" in found.unusable[0].reason
+
+
 def test_a_single_patient_is_refused_unless_allowed(tmp_path):
     write_cases(tmp_path, 1)
     with pytest.raises(SupportError, match="1 patient is left, .* at least two") as caught:
