@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentModule.runs.pump import Pump
 
 _GREY = (0.6, 0.6, 0.6)
-_WORD = re.compile(r"[^\W\d_]{3,}")
-"""Words that may be a patient's name."""
+_WORD = re.compile(r"[^\W\d_]{3,}|\d{4,}")
+"""Words that may be a patient's name or number."""
 
 
 class Teaches(Protocol):
@@ -280,11 +281,11 @@ class ChosenLesson:
 
         A word of the structure that all cases have in their names, such as that of a study, tells none of them.
         """
-        titles = [frozenset(_WORD.findall(case.title.casefold())) for case in self.cases()]
+        titles = [_words_of(case.title) for case in self.cases()]
         if not titles:
             return []
-        structure = frozenset(_WORD.findall(self.structure().casefold()))
-        named = frozenset(_WORD.findall(self.name().casefold())) | structure
+        structure = _words_of(self.structure())
+        named = _words_of(self.name()) | structure
         return sorted(named & frozenset().union(*titles) - (structure & frozenset.intersection(*titles)))
 
     def can_resume(self) -> bool:
@@ -346,6 +347,12 @@ def _why_not(name: str) -> str:
     except ProxyPromptError as error:
         return f"{explained(error).rstrip('.')}. " + _("“{name}” is free.").format(name=free_name(name))
     return ""
+
+
+def _words_of(text: str) -> frozenset[str]:
+    """Return the words of a text that may identify a patient, as names of models spell them: without umlauts."""
+    words = _WORD.findall(unicodedata.normalize("NFC", text))
+    return frozenset(plain_name(word) or word.casefold() for word in words)
 
 
 def _numbered(rows: list[CaseRow]) -> list[CaseRow]:

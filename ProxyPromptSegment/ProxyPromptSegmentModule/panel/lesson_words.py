@@ -39,7 +39,7 @@ def words_of_end(lesson: Lesson) -> str:
     lines = list(lesson.sentences)
     if lesson.state == RunState.FAILED:
         lines.append(lesson.error)
-        if lesson.progress is not None:
+        if lesson.progress is not None and lesson.stored:
             lines.append(_("What was learned until it was last stored is kept: press Continue once that is mended."))
     elif lesson.state == RunState.CANCELLED:
         lines.append(_words_of_cancel(lesson))
@@ -51,7 +51,7 @@ def words_of_end(lesson: Lesson) -> str:
 
 
 def _words_of_cancel(lesson: Lesson) -> str:
-    if lesson.progress is None:
+    if lesson.progress is None or not lesson.stored:
         return _("Cancelled before anything was trained.")
     tested = [score for score in lesson.progress.scores if score.after]
     total = len(lesson.progress.scores)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.support.case_files import Unusable
+from ProxyPromptSegmentLib.training.adapting.places import is_begun
 from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
@@ -133,6 +134,11 @@ class Lesson:
         """Number of trainings that leave cases out."""
         return min(self.request.settings.folds, self.patients) if self.patients > 1 else 0
 
+    @property
+    def stored(self) -> bool:
+        """Whether something of it is stored, where the same request continues; nothing is before it was planned."""
+        return bool(self.request.name) and is_begun(self.request.name)
+
     def observe(self, told: Callable[[Lesson], None]) -> None:
         """Call a function with the lesson after every change, on the main thread."""
         self._observers.append(told)
@@ -248,14 +254,14 @@ class Lesson:
         """Copy a case from the scene, in pieces.
 
         Raises:
-            ProxyPromptError: If it cannot be read.
+            ProxyPromptError: If it cannot be read, or is removed meanwhile.
         """
-        if not (nodes.in_scene(case.volume) and nodes.in_scene(case.segmentation)):
-            raise ProxyPromptError(_("it was removed from the scene"))
+        _check_there(case)
         assert case.volume is not None and case.segmentation is not None
         reading = VolumeReading(case.volume)
         while not reading.step():
             yield None
+            _check_there(case)
         annotation, notes = nodes.segmentation_of(case.segmentation, case.volume, [case.segment_id])
         doubts = doubts_about(case.volume, case.segmentation) or list(notes)
         self.said += [(case.title, one) for one in (*reading.notes, *doubts)]
@@ -283,6 +289,16 @@ class Lesson:
     def _tell(self) -> None:
         for told in list(self._observers):
             told(self)
+
+
+def _check_there(case: LessonCase) -> None:
+    """Reject a case whose nodes were removed.
+
+    Raises:
+        ProxyPromptError: If one was.
+    """
+    if not (nodes.in_scene(case.volume) and nodes.in_scene(case.segmentation)):
+        raise ProxyPromptError(_("it was removed from the scene"))
 
 
 class Teacher:

@@ -90,14 +90,14 @@ class CheckLessonTask:
             if context.cancel.cancelled:
                 return None
             try:
-                found.append(self._read(title, read))
+                found.append(self._read(title, read, context))
             except ProxyPromptError as error:
                 unusable.append(Unusable(title, worded(error)))
             progress.step()
         return check_cases(found, [learned_name(self.structure)], unusable)
 
-    def _read(self, title: str, read: ReadCase | LibraryEntry) -> AnnotatedCase:
-        """Return one case.
+    def _read(self, title: str, read: ReadCase | LibraryEntry, context: Context) -> AnnotatedCase:
+        """Return one case; what was replaced in its image is said.
 
         Raises:
             ProxyPromptError: If it is not usable.
@@ -106,7 +106,9 @@ class CheckLessonTask:
             assert self.library is not None  # it has the entries
             case = self.library.load(read)
             return AnnotatedCase(title, replace(case, segmentation=_renamed(case.segmentation)))
-        array, _mending = mended(read.voxels.astype(np.float32), f"'{title}'")
+        array, mending = mended(read.voxels.astype(np.float32), f"'{title}'")
+        if mending:
+            context.say(mending)
         check_intensities(array, f"'{title}'")
         volume = Volume(array, read.geometry, title)
         return AnnotatedCase(title, SupportCase(volume, _renamed(read.annotation)), read.patient)

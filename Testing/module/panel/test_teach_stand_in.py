@@ -206,6 +206,57 @@ def test_a_name_of_a_case_in_that_of_the_model_is_noticed(school, name, word):
     assert noticed == bool(word), text_of(school.ui.teachEstimateLabel)
 
 
+@pytest.mark.parametrize(
+    ("case", "name", "word"),
+    [("Müller", "gland-mueller", "mueller"), ("Mu\u0308ller", "gland-mueller", "mueller"),
+     ("Pat 0048213", "gland-0048213", "0048213"), ("Łukasz^B", "lukasz", "lukasz"), ("MR 3", "gland-3", "")],
+)  # fmt: skip
+def test_a_patient_is_noticed_however_the_name_is_spelled(make_school, case, name, word):
+    add_taught_case(0, case)
+    add_taught_case(1, "other")
+    panel = make_school()
+    panel.ui.teachNameEdit.text = name
+    panel.ui.teachNameEdit.real.editingFinished.emit()
+    noticed = f"“{word}” is also in the name of a case." in text_of(panel.ui.teachEstimateLabel)
+    assert noticed == bool(word), text_of(panel.ui.teachEstimateLabel)
+
+
+@pytest.mark.parametrize("kind", ["image", "annotation"])
+def test_a_case_that_is_removed_while_it_is_read_is_not_learned_from(school, stand_ins, monkeypatch, kind):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene import volume_reader
+
+    monkeypatch.setattr(volume_reader, "PIECE_BYTES", 1)  # a slice at a time
+    step, begun = volume_reader.VolumeReading.step, []
+
+    def stepping(reading):
+        done = step(reading)
+        if not begun:
+            begun.append(reading)
+            case = school.state.lesson.request.cases[0]
+            slicer.mrmlScene.RemoveNode(case.volume if kind == "image" else case.segmentation)
+        return done
+
+    monkeypatch.setattr(volume_reader.VolumeReading, "step", stepping)
+    school.ui.teachStartButton.click()
+    lesson = school.state.lesson
+    until(stand_ins, lambda: lesson.ended)
+    assert lesson.progress is None and "Anna Doe (it was removed from the scene)" in lesson.error
+
+
+def test_what_was_replaced_in_an_image_is_said(school, stand_ins):
+    import slicer
+    import slicer.util
+
+    node = slicer.util.getNode("Anna Doe")
+    slicer.util.arrayFromVolume(node)[0, 0, 0] = float("nan")
+    school.ui.teachCheckButton.click()
+    lesson = school.state.lesson
+    until(stand_ins, lambda: lesson.ended)
+    assert "'Anna Doe' has NaN or infinite intensity in 1 voxels outside" in text_of(school.ui.teachMessageLabel)
+
+
 # --- to the end -------------------------------------------------------------------------------------------------------
 
 
@@ -305,7 +356,7 @@ def test_cancel_in_any_phase_keeps_what_was_found_and_continues_there(school, st
         begun = (home / "cache" / "adapting" / "my-gland" / "state.json").is_file()
         assert ui.teachStartButton.text == ("Continue" if begun else "Teach")
         assert begun or stage in ("Waiting", "checking", "embedding", "testing before")
-        assert ("press Continue" in said) == (lesson.progress is not None)
+        assert ("press Continue" in said) == ("is kept" in said) == begun  # no word of what is not there
         again = taught(school, stand_ins)
         assert again.state == "finished" and again.result.kept, again.error
         assert not (home / "cache" / "adapting" / "my-gland").exists()
