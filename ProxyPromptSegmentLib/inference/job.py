@@ -80,6 +80,7 @@ class Job:
         backwards: Whether the target's slices run against the order of the supports'; None as its directions tell.
         reslicing: How the target is resampled in the plane of the supports before it is segmented; the result is
             brought back. None if it is read as it is stored, which previews of single slices always do.
+        compared: Whether supports and target were compared, so that their slices are parallel whatever the headers say.
     """
 
     support: SupportSet
@@ -93,6 +94,7 @@ class Job:
     volumes: tuple[SupportVolume, ...] = ()
     backwards: bool | None = None
     reslicing: Reslicing | None = None
+    compared: bool = False
 
     @property
     def depths(self) -> npt.NDArray[np.float32] | None:
@@ -136,7 +138,8 @@ def plan(
         SupportVolume(v, tuple(one.mask for one in marks.segments), annotated_axis(v, marks), v.name)
         for v, marks in pairs
     ]
-    way = orientation_of(target, chosen_axis, volumes, axes, free=axis == "auto" and reslice)
+    free = axis == "auto" and reslice
+    way = orientation_of(target, chosen_axis, volumes, axes, free=free and slices is None, reslice=free)
     if not way.header:
         chosen_axis, axes = way.view.axis, [one.axis for one in volumes]
     notes = [*([] if way.seen else notes), *way.notes]
@@ -200,4 +203,5 @@ def plan(
         volumes=tuple(registered),
         backwards=way.backwards,
         reslicing=way.reslicing,
+        compared=way.seen or not way.header,
     )

@@ -45,6 +45,9 @@ LOOK_FROM = 20.0
 NOTABLE = 0.05
 """Similarity by which another way to read a target must exceed the stored slices, turned as the header says."""
 
+CLEAR = 0.1
+"""The same for a header that turns nothing: it is usually right, and what it says is known beforehand."""
+
 LEAST_ALIKE = 0.15
 """Similarity below which support and target do not resemble each other in any way."""
 
@@ -77,6 +80,7 @@ def orientation_of(
     supports: Sequence[SupportVolume],
     sliced: Sequence[Axis],
     free: bool = True,
+    reslice: bool | None = None,
 ) -> Orientation:
     """Choose how a target is read.
 
@@ -85,7 +89,8 @@ def orientation_of(
         axis: Its slicing axis by its header.
         supports: The supports, each with the axis along which it was annotated.
         sliced: For each support the axis that is parallel to the target's by the headers.
-        free: Whether another axis and resampling may be chosen.
+        free: Whether another axis may be chosen; not where slices were chosen, which are counted along this one.
+        reslice: Whether resampling may be chosen; by default as ``free``.
     """
     placed = [(one, own) for one, own in zip(supports, sliced, strict=True) if has_place(one.volume)]
     if not has_place(target):
@@ -95,19 +100,21 @@ def orientation_of(
     if not placed:
         return header
     nearest, own = min(placed, key=lambda one: tilt_degrees(target.geometry, axis, one[0].volume.geometry, one[1]))
+    reslice = free if reslice is None else reslice
     turn = turn_degrees(_frame(target.geometry, header), frame_of(nearest.volume.geometry, own))
     stored = Orientation(
         view=_same_turn(nearest, target), backwards=is_stacked_backwards(nearest.volume.geometry, nearest.axis)
     )
     alike = _same(header, stored)
-    if turn < LOOK_FROM and (alike or not _usable(target, stored.view.axis, free, axis)):
+    usable = _usable(target, stored.view.axis, free, axis) and not _mirrors(target, stored, nearest)
+    if turn < LOOK_FROM and (alike or not usable):
         return header
     if not (is_stack(target, axis) and is_stack(nearest.volume, nearest.axis)):
         return header if turn < LOOK_FROM else _with_note(header, False, turn, target, axis, (nearest, own))
     if turn < LOOK_FROM:
-        found, seen = _more_alike(target, header, own, nearest, [stored])
+        found, seen = _more_alike(target, header, own, nearest, [stored], CLEAR)
         return header if found.header or not seen else _with_note(found, True, turn, target, axis, (nearest, own))
-    found, seen = _more_alike(target, header, own, nearest, _ways(target, axis, nearest, free), reslice=free)
+    found, seen = _more_alike(target, header, own, nearest, _ways(target, axis, nearest, free), reslice=reslice)
     return _with_note(found, seen, turn, target, axis, (nearest, own))
 
 
@@ -172,9 +179,14 @@ def _usable(target: Volume, axis: Axis, free: bool, given: Axis) -> bool:
     return axis == given or (free and is_sliceable(target.geometry, axis))
 
 
+def _mirrors(target: Volume, way: Orientation, support: SupportVolume) -> bool:
+    """Return whether a way to read a target shows the anatomy mirrored against a support."""
+    own = frame_of(support.volume.geometry, support.axis)
+    return bool(np.linalg.det(_frame(target.geometry, way)) * np.linalg.det(own) < 0)
+
+
 def _ways(target: Volume, axis: Axis, support: SupportVolume, free: bool) -> list[Orientation]:
     """Return the ways to read slices as they are stored without mirroring the anatomy."""
-    hand = np.linalg.det(frame_of(support.volume.geometry, support.axis))
     ways = []
     for one in AXES:
         if not _usable(target, one, free, axis) or not is_stack(target, one):
@@ -183,7 +195,7 @@ def _ways(target: Volume, axis: Axis, support: SupportVolume, free: bool) -> lis
             way = Orientation(
                 view=_view(target.geometry, one, transpose, rows, columns), backwards=backwards, header=False
             )
-            if np.linalg.det(_frame(target.geometry, way)) * hand > 0:
+            if not _mirrors(target, way, support):
                 ways.append(way)
     return ways
 
@@ -194,6 +206,7 @@ def _more_alike(
     sliced: Axis,
     support: SupportVolume,
     ways: Sequence[Orientation],
+    notable: float = NOTABLE,
     reslice: bool = False,
 ) -> tuple[Orientation, bool]:
     """Return the way to read a target in which it resembles a support most, and whether it does resemble it."""
@@ -201,7 +214,7 @@ def _more_alike(
     alike = Likeness(support)
     first = alike if sliced == support.axis else Likeness(parallel)
     best, highest = header, first.of(target, header.view, header.backwards)
-    least = highest + NOTABLE
+    least = highest + notable
     for way in ways:
         if sliced == support.axis and _same(way, header):
             continue

@@ -90,11 +90,12 @@ def _content(target: Volume, frame: FloatArray) -> tuple[FloatArray, FloatArray]
         there = np.ones_like(there)
     matrix = frame.T @ target.geometry.affine[:3]
     k, j, i = (np.arange(n) * step for n in there.shape)
+    between = (step - 1) * np.abs(matrix[:, :3]).sum(axis=1)  # how far voxels that are not looked at may lie outside
     low, high = np.zeros(3), np.zeros(3)
     for axis, (along_i, along_j, along_k, start) in enumerate(matrix):
         place = along_k * k[:, None, None] + along_j * j[:, None] + along_i * i
         low[axis], high[axis] = place[there].min() + start, place[there].max() + start
-    return low, high
+    return low - between, high + between
 
 
 def _resampled(values: Floats, own: VolumeGeometry, other: VolumeGeometry, outside: float) -> Floats:

@@ -32,7 +32,9 @@ class PriorStore:
         key = _key(job)
         found = self._priors.get(key)
         if found is None:
-            found = mask_prior(job.volumes, job.target, job.view.axis, progress, cancel, job.view, job.backwards)
+            found = mask_prior(
+                job.volumes, job.target, job.view.axis, progress, cancel, job.view, job.backwards, job.compared
+            )
             if found.cancelled:
                 return found
             self._priors[key] = found
@@ -48,7 +50,7 @@ class PriorStore:
 
 def _key(job: Job) -> str:
     """Return a hash of everything that a prior depends on."""
-    digest = hashlib.sha256(f"{job.view} {job.backwards} {len(job.volumes)}".encode())
+    digest = hashlib.sha256(f"{job.view} {job.backwards} {job.compared} {len(job.volumes)}".encode())
     _add(digest, job.target)
     for support in job.volumes:
         _add(digest, support.volume)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.imaging.geometry import axis_number
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.remedies import Note
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
@@ -74,11 +75,18 @@ def brought_back(
     shape = job.view.take(np.broadcast_to(np.uint8(0), job.target.geometry.shape_kji)).shape
     found = empty_result(result.objects, shape[0], (shape[1], shape[2]), result.one_piece, False, result.thin)
     found.fill_gaps, found.notes, found.cancelled = False, list(result.notes), result.cancelled
-    if result.cancelled:  # a part of the resampled slices makes no slice of the target
+    complete = [index for index in job.slices if not result.cancelled or _is_complete(job, index, result.done)]
+    if len(complete) < len(job.slices):
+        text = (
+            f"Cancelled while the target was segmented in the plane of its support: {len(complete)} of "
+            f"{len(job.slices)} slices are complete and kept. Each slice of the target is put together from many "
+            "there, so the others stay as they were."
+        )
+        found.notes.append(Note(text))
+    if not complete:
         return found
-    found.done[list(job.slices)] = True
+    found.done[complete] = True
     gated = result.gated_probability()
-    positions = _positions(job, range(shape[0]))
     for n in range(len(result.objects)):
         drawn = masks[:, n] > 0
         settled = np.where(
@@ -92,13 +100,20 @@ def brought_back(
         shown = np.flatnonzero(drawn.any(axis=(1, 2)))
         if shown.size:
             for index in np.flatnonzero(highest > threshold).tolist():
-                there = positions[index][own[index] > threshold]
+                there = _positions(job, (index,))[0][own[index] > threshold]
                 found.quality[index, n] = np.interp(there, shown, confidence[shown, n]).mean()
     if result.evidence is not None and found.evidence is not None:
         distances = result.evidence[..., EVIDENCE.index("distance")]
         for n in np.flatnonzero(np.isfinite(distances).any(axis=0)).tolist():
             found.evidence[found.done, n] = result.evidence[int(np.nanargmin(distances[:, n])), n]
     return found
+
+
+def _is_complete(job: Job, index: int, done: npt.NDArray[np.bool_]) -> bool:
+    """Return whether all resampled slices that a slice of the target crosses were segmented; beyond them is nothing."""
+    positions = _positions(job, (index,))
+    low, high = int(np.floor(positions.min() + 1e-3)), int(np.ceil(positions.max() - 1e-3))
+    return bool(done[max(0, low) : max(0, high + 1)].all())
 
 
 def _turned(job: Job, slices: tuple[int, ...]) -> Job:

@@ -13,8 +13,10 @@ from ProxyPromptSegmentLib.imaging.itk_images import array_to_image
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import plan
-from ProxyPromptSegmentLib.support import orientation
+from ProxyPromptSegmentLib.support import orientation, reslicing
 from ProxyPromptSegmentLib.support.case import SupportCase
+from ProxyPromptSegmentLib.support.matching import choose_axes
+from ProxyPromptSegmentLib.support.registration.sources import SupportVolume, mask_prior
 
 SIZE = (10, 40, 44)
 ANGLES = (0, 30, 44, 46, 60, 80)
@@ -187,3 +189,66 @@ def test_what_cannot_be_known_is_said(cases, degrees, about, said):
     ))  # fmt: skip
     notes = " ".join(str(note) for note in plan([support], turned(flat, degrees, about)).notes)
     assert f"It cannot be known whether {said}" in notes or f"It cannot be known {said}" in notes
+
+
+def test_slices_that_were_chosen_are_those_of_the_header(cases):
+    """They are counted along an axis that the user saw; another one would segment other slices."""
+    support, target = cases
+    tilted = turned(resampled(target, 0, 0), 90, 0)
+    whole, some = plan([support], tilted), plan([support], tilted, slices=[3, 4])
+    assert whole.view.axis != choose_axes([(support.volume, support.segmentation)], tilted)[0]
+    assert some.view.axis == choose_axes([(support.volume, support.segmentation)], tilted)[0]
+    assert some.slices == (3, 4)
+
+
+def test_a_left_handed_header_is_never_read_mirrored(cases, monkeypatch):
+    support, target = cases
+    geometry, (i, j, k) = target.geometry, target.geometry.size_ijk
+    left = VolumeGeometry(
+        (i, j, k),
+        geometry.spacing_mm,
+        tuple(geometry.index_to_lps((i - 1, 0, 0))),
+        geometry.direction * np.array([-1.0, 1.0, 1.0]),
+    )
+    flipped = Volume(np.ascontiguousarray(target.array[:, :, ::-1]), left, target.name)
+    monkeypatch.setattr(orientation, "Likeness", lambda *_: pytest.fail("it was compared"))
+    for one, two in zip(seen(plan([support], flipped)), seen(plan([support], target)), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_header_that_turns_nothing_is_overruled_only_clearly(cases, monkeypatch):
+    support, target = cases
+
+    class Alike:
+        def __init__(self, *_):
+            self.values = iter((0.2, 0.29))
+
+        def of(self, *_):
+            return next(self.values)
+
+    monkeypatch.setattr(orientation, "Likeness", Alike)
+    for one, two in zip(seen(plan([support], stored_otherwise(target))), seen(plan([support], target)), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_the_resampled_grid_holds_slices_that_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(reslicing, "_MOST_VOXELS", 40)
+    array = np.zeros((8, 8, 8), np.float32)
+    array[1:, 1:, 1:] = 1
+    volume = Volume(array, VolumeGeometry((8, 8, 8), (1.0, 1.0, 5.0), (0.0, 0.0, 0.0), np.eye(3)), "target")
+    grid = reslicing.Reslicing.parallel(volume, np.eye(3), volume.geometry, "k").geometry
+    ends = grid.lps_to_index(np.array([(1.0, 1.0, 5.0), (7.0, 7.0, 35.0)]))
+    assert (ends >= -0.5).all()
+    assert (ends <= np.array(grid.size_ijk) - 0.5).all()
+
+
+def test_supports_in_another_plane_are_not_registered_to_an_ordinary_target(cases):
+    support, target = cases
+    assert not plan([support], turned(target, 12, 0)).compared
+    assert plan([support], turned(target, 60, 0)).compared
+    across = support.volume.geometry.direction[:, [0, 2, 1]] * np.array([1.0, 1.0, -1.0])
+    laid = replace(support.volume, geometry=replace(support.volume.geometry, direction=across))
+    volume = SupportVolume(laid, tuple(one.mask for one in support.segmentation.segments), "k", "another")
+    job = plan([support], target)
+    found = mask_prior([volume], target, "k", view=job.view, backwards=job.backwards)
+    assert "another plane" in found.supports[0].problem

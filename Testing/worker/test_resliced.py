@@ -81,12 +81,35 @@ def test_a_run_sends_each_wanted_slice_of_the_target_once_and_none_of_the_resamp
     assert found.masks.shape[0] == job.target.geometry.shape_kji[0]
 
 
-def test_a_cancelled_run_writes_nothing(job):
+def test_a_cancelled_run_that_has_segmented_nothing_writes_nothing_and_says_why(job):
     talk = Talk()
     talk.cancel.cancel()
     found = talk.do(SegmentTask(job, register=False), an_engine(Segmenter(tiny_model(**EVERYTHING), "cpu", batch=4)))
     assert found.cancelled
     assert not found.masks.any()
+    assert "0 of" in " ".join(str(note) for note in found.notes)
+
+
+def test_a_cancelled_run_keeps_the_slices_whose_parts_are_all_there(job):
+    own = job.support.objects
+    count, rows, columns = job.reslicing.geometry.shape_kji
+    result = empty_result(own, count, (rows, columns), across_slices=False)
+    result.probability[:], result.presence[:], result.cancelled = 0.9, 1.0, True
+    masks, sure = np.ones((count, len(own), rows, columns), np.uint8), np.full((count, len(own)), 0.9, np.float32)
+    whole = brought_back(replace(result, cancelled=False), masks, sure, job, 0.5)
+    lowest = {}
+    for index in job.slices:
+        only = replace(job, slices=(index,))
+        lowest[index] = in_support_plane(SegmentTask(only)).job.slices
+    first = job.slices[0]
+    result.done[list(lowest[first])] = True
+    part = brought_back(result, masks, sure, job, 0.5)
+    assert part.done[first]
+    np.testing.assert_array_equal(part.masks(0.5)[first], whole.masks(0.5)[first])
+    assert not part.done.all()
+    for index in np.flatnonzero(part.done):
+        assert result.done[list(lowest[int(index)])[1:-1]].all()
+    assert f"{part.done.sum()} of {len(job.slices)} slices are complete" in " ".join(map(str, part.notes))
 
 
 def test_a_point_is_explained_where_it_lies_in_the_resampled_target(job):

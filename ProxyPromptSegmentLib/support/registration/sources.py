@@ -59,6 +59,7 @@ def mask_prior(
     cancel: CancelToken | None = None,
     view: SliceView | None = None,
     backwards: bool | None = None,
+    compared: bool = False,
 ) -> MaskPrior:
     """Register supports to a target, see `prior.register`.
 
@@ -70,16 +71,17 @@ def mask_prior(
         cancel: Checked between short steps.
         view: Orientation of the target's slices; by default that of the body's plane.
         backwards: Whether the target's slices run against the order of the supports'; by default as its directions
-            tell. Where it is given, all supports that show the same as the target are taken to be parallel to it.
+            tell.
+        compared: Whether supports and target were compared, so that all are taken to be parallel whatever the headers
+            say; otherwise those in another plane of the body are left out.
 
     Returns:
         The prior; its masks have the order and orientation of the target's oriented slices.
     """
-    chosen = backwards is not None
     if backwards is None:
         backwards = has_place(target) and is_stacked_backwards(target.geometry, axis)
     fixed = stack_of(target, axis, view, backwards)
-    parallel = [one for one in supports if chosen or _is_parallel(one, target, axis)]
+    parallel = [one for one in supports if compared or _is_parallel(one, target, axis)]
     found = register([_marked(one) for one in parallel], fixed, progress, cancel)
     others = tuple(
         Registered(
