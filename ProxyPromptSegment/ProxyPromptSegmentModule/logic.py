@@ -25,9 +25,8 @@ from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, Sugg
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
-from ProxyPromptSegmentModule.runs.stored import store
+from ProxyPromptSegmentModule.runs.stored import store, take_back
 from ProxyPromptSegmentModule.scene import nodes, result_nodes
-from ProxyPromptSegmentModule.scene.facts import restore_facts
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.translation import _
 
@@ -286,7 +285,7 @@ class SegmentationLogic:
         """Store what a finished run has found out in the scene; restore what was there before if it was undone."""
         if not run.ended or run.table is None or not run.destination.valid:
             return
-        node, target = run.segmentation, run.request.target
+        node = run.segmentation
         assert node is not None  # it has a table
         if run.request.browser is not None:
             if run.undone:
@@ -294,9 +293,7 @@ class SegmentationLogic:
             else:
                 result_nodes.write(node, run.table, run.record_text)
         elif run.undone:
-            facts, record = run.before or ("", "")
-            restore_facts(node, target, facts)
-            result_nodes.write_record(node, record, target)
+            take_back(run, node)
         else:
             store(run, node)
         self.results.update(node)
@@ -333,6 +330,8 @@ class SegmentationLogic:
         for run in self._runs:
             if not run.ended and run.destination.valid:
                 run.destination.sign()
+                if run.segmentation is not None:  # an acceptance of what was there before would be saved
+                    self.results.update(run.segmentation)
         self.results.refresh()
 
     def abandon(self, sentence: str) -> None:

@@ -8,6 +8,7 @@ import slicer
 
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.scene.nodes import in_scene, nodes_of
+from ProxyPromptSegmentModule.scene.overlay import take_off_strays
 from ProxyPromptSegmentModule.scene.owners import has_results, results_of
 from ProxyPromptSegmentModule.scene.pairing import same_patient
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own, volume_on_screen
@@ -68,6 +69,7 @@ class CaseWatch:
         return case is None or same_patient(shown, case)
 
     def _on_view(self, caller: vtk.vtkObject, event: str) -> None:
+        take_off_strays(slicer.mrmlScene)  # any view, not only the first
         before = self._last[0] if self._last else None  # None: the views were empty so far
         if before is not volume_on_screen(slicer.mrmlScene):
             self.follow()

@@ -74,8 +74,8 @@ class CorrectSection(Section):
         self._editor.close()
 
     def leave(self) -> None:
-        """End strokes, because another module is opened."""
-        self._editor.stop()
+        """End strokes, because another module is opened; taking one back would take back what is drawn there."""
+        self._editor.forget()
         self._show_effect()
 
     def forget(self) -> None:

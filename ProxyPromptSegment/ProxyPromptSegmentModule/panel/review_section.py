@@ -13,7 +13,7 @@ from ProxyPromptSegmentModule.panel.shortcuts import Key
 from ProxyPromptSegmentModule.panel.shown_result import ShownResult
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ReviewWidgets
-from ProxyPromptSegmentModule.scene.case_states import accept, states_in
+from ProxyPromptSegmentModule.scene.case_states import accept, state_in
 from ProxyPromptSegmentModule.scene.slice_views import show_slice, slice_count, slice_nodes
 from ProxyPromptSegmentModule.states import CaseState
 from ProxyPromptSegmentModule.translation import _
@@ -109,8 +109,8 @@ class ReviewSection(Section):
             self._watch_views(None if collapsed else self._found.now())
 
     def _is_accepted(self) -> bool:
-        target = self._state.parameters.targetVolume
-        return target is not None and states_in(slicer.mrmlScene).get(target.GetID()) == CaseState.ACCEPTED
+        node, target = self._state.segmentation, self._state.parameters.targetVolume
+        return node is not None and target is not None and state_in(node, target) == CaseState.ACCEPTED
 
     # --- what the user does -----------------------------------------------------------------------------------
 

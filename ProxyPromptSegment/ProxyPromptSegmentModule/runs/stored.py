@@ -8,7 +8,7 @@ from ProxyPromptSegmentLib.reports.run_record import record_text
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.dicom_tags import algorithm_name, name_algorithm
 from ProxyPromptSegmentModule.scene.facts import read_facts, restore_facts, result_now, text_of_facts, write_facts
-from ProxyPromptSegmentModule.scene.made_with import with_earlier
+from ProxyPromptSegmentModule.scene.made_with import made_with, with_earlier
 
 if TYPE_CHECKING:
     import slicer
@@ -22,13 +22,13 @@ def store(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
     record = result_nodes.record_of(node, target)
     if run.before is None:
         run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
-        states = result_now(node, target).states.values()
-        run.record, said = with_earlier(run.record, node, target, states, run.written)
+        run.record, said = with_earlier(run.record, node, target, _left(run, node))
         run.record_text = record_text(run.record)
         run.sentences += [said] if said else []
     if run.job is None:  # released since, and restored by a redo
         restore_facts(node, target, run.after)
         result_nodes.write_record(node, run.record_text, target)
+        _name(run, node)
         return
     facts = read_facts(node, target)
     learned = facts.learned(run.job.view.axis, run.segment_ids, run.rows, run.doubts, run.written, run.confidence)
@@ -38,3 +38,27 @@ def store(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
     if model is not None:
         name_algorithm(node, run.segment_ids.values(), algorithm_name(model.name, model.sha256))
     result_nodes.write_record(node, run.record_text, target)
+
+
+def take_back(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Restore what the scene said about a result before a run that was undone, also which model made it."""
+    facts, record = run.before or ("", "")
+    restore_facts(node, run.request.target, facts)
+    result_nodes.write_record(node, record, run.request.target)
+    _name(run, node)
+
+
+def _name(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Name the model of the stored record in the segments of a run."""
+    made = made_with(node, run.request.target)
+    if made is not None:
+        name_algorithm(node, run.segment_ids.values(), algorithm_name(made.name, made.sha256))
+
+
+def _left(run: Run, node: slicer.vtkMRMLSegmentationNode) -> set[int]:
+    """Return the slices that show something which the run did not write, also in segments of other objects."""
+    mine = set(run.segment_ids.values())
+    states = result_now(node, run.request.target).states
+    return {
+        index for one, state in states.items() for index in state.pixels if one not in mine or index not in run.written
+    }

@@ -44,6 +44,12 @@ def _stored(node: slicer.vtkMRMLSegmentationNode, key: str) -> CaseState:
     return CaseState(text) if text in set(CaseState) else CaseState.SEGMENTED
 
 
+def state_in(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> CaseState:
+    """Return the stored state of a volume in this segmentation, whatever others say."""
+    key = key_of(segmentation, volume)
+    return _stored(segmentation, key) if key and result_segments(segmentation, volume) else CaseState.NEW
+
+
 def update_states(segmentation: slicer.vtkMRMLSegmentationNode, known: SegmentStates) -> None:
     """Store the state of each volume whose results a segmentation holds, as they are now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     import slicer
-
-    from ProxyPromptSegmentModule.scene.segment_state import SegmentState
 
 EARLIER = "earlier_models"
 """Key of a run record: the other weights that made slices of the same result, each with name, hash and slices."""
@@ -42,8 +41,7 @@ def with_earlier(
     record: dict[str, object],
     segmentation: slicer.vtkMRMLSegmentationNode,
     volume: slicer.vtkMRMLVolumeNode,
-    states: Iterable[SegmentState],
-    written: Iterable[int],
+    left: Iterable[int],
 ) -> tuple[dict[str, object], str]:
     """Return a run's record with the weights that made what the run left, and a sentence on them; "" for none.
 
@@ -51,27 +49,29 @@ def with_earlier(
         record: The record of the run; the scene still has that of the run before.
         segmentation: Its segmentation.
         volume: Its target.
-        states: What the segments of the result hold now.
-        written: The slices that the run wrote.
+        left: The slices that show something in any segment that the run did not write there.
     """
     now, before = _model_of(record.get("model")), made_with(segmentation, volume)
-    done = set(written)
-    left = sorted({index for state in states for index in state.pixels} - done)
-    if now is None or before is None or not left:
+    rest, kept = set(left), []
+    if now is None or before is None or not rest:
         return record, ""
-    kept = [
-        {"name": model.name, "sha256": model.sha256, "slices": slices}
-        for model, slices in earlier_models(segmentation, volume)
-        if model.sha256 not in (now.sha256, before.sha256)
-    ]
-    if before.sha256 != now.sha256:
-        kept.append({"name": before.name, "sha256": before.sha256, "slices": ranges(left)})
+    for model, text in [*earlier_models(segmentation, volume), (before, ranges(sorted(rest)))]:
+        own = rest & _numbers(text)  # of slices that were rewritten since, nothing is left
+        rest -= own
+        if own and model.sha256 != now.sha256:
+            kept.append({"name": model.name, "sha256": model.sha256, "slices": ranges(sorted(own))})
     if not kept:
         return record, ""
-    if before.sha256 == now.sha256:
+    if kept[-1]["sha256"] != before.sha256:
         return {**record, EARLIER: kept}, ""
     said = _("Slices {slices} are still those of another model, {before}; the others were segmented with {now}.")
-    return {**record, EARLIER: kept}, said.format(slices=ranges(left), before=before.title, now=now.title)
+    return {**record, EARLIER: kept}, said.format(slices=kept[-1]["slices"], before=before.title, now=now.title)
+
+
+def _numbers(text: str) -> set[int]:
+    """Return the slices of a text such as ``3-5, 9``."""
+    ends = re.findall(r"(\d+)(?:-(\d+))?", text)
+    return {index for first, last in ends for index in range(int(first), int(last or first) + 1)}
 
 
 def _record(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> Mapping[str, object]:

@@ -95,6 +95,16 @@ def take_off(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> No
             view.SetForegroundOpacity(0.0)
 
 
+def take_off_strays(scene: slicer.vtkMRMLScene) -> None:
+    """Take overlays out of views that show another image than theirs, in each view by itself."""
+    for view in nodes_of(scene, slicer.vtkMRMLSliceCompositeNode):
+        shown: slicer.vtkMRMLNode | None = scene.GetNodeByID(view.GetForegroundVolumeID() or "")
+        of = shown.GetNodeReferenceID(OF) if shown is not None else None
+        if of and of != view.GetBackgroundVolumeID():
+            view.SetForegroundVolumeID(None)
+            view.SetForegroundOpacity(0.0)
+
+
 def _image_of(values: Values) -> vtk.vtkImageData:
     """Return an image that shares the memory of an array ``(K, J, I)``."""
     image = vtk.vtkImageData()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +20,9 @@ from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 
 if TYPE_CHECKING:
     MakeTimer = Callable[[Callable[[], None]], "Timer | None"]
+
+
+_MOMENT = 0.02  # seconds
 
 
 class Timer(Protocol):
@@ -56,7 +61,7 @@ class ResultWatch:
         self._tags: list[tuple[vtk.vtkObject, int]] = []
         self._watched: dict[str, list[tuple[vtk.vtkObject, int]]] = {}
         self._dirty: set[str] = set()
-        self._timer: Timer | None = make_timer(self.refresh)
+        self._timer: Timer | None = make_timer(self._at_rest)
         event = slicer.vtkMRMLScene
         for which, called in (
             (event.NodeAddedEvent, self._on_nodes),
@@ -78,8 +83,20 @@ class ResultWatch:
             update_states(segmentation, self.states)
             update_types(segmentation, self.states)
 
-    def refresh(self) -> None:
-        """Rewrite the tables of all results that have changed, except those that a run is writing into."""
+    def _at_rest(self) -> None:
+        """Rewrite tables for a moment; the others wait for the next one, so that a long list is not felt."""
+        self.refresh(_MOMENT)
+        nodes = [self._scene.GetNodeByID(one) for one in self._dirty] if not self._scene.IsClosing() else []
+        if self._timer is not None and any(node is not None and not self._is_written(node) for node in nodes):
+            self._timer.start()
+
+    def refresh(self, seconds: float = math.inf) -> None:
+        """Rewrite the tables of all results that have changed, except those that a run is writing into.
+
+        Args:
+            seconds: After which time no other table is begun.
+        """
+        until = time.perf_counter() + seconds
         if self._scene.IsClosing():
             return
         changed = False
@@ -90,6 +107,8 @@ class ResultWatch:
             elif not self._is_written(node):
                 self.update(node)
                 changed = True
+                if time.perf_counter() > until:
+                    break
         if changed:
             for told in list(self._told):
                 told()
@@ -145,6 +164,10 @@ class ResultWatch:
         self._on_nodes(caller, event)
         for node in nodes_of(self._scene, slicer.vtkMRMLSegmentationNode):  # only now references are those of the scene
             claim_earlier(node)
+            if volumes_of(node):  # it may have been changed while nobody watched: its table and states are checked
+                self._dirty.add(node.GetID())
+        if self._dirty and self._timer is not None:
+            self._timer.start()
 
     def _on_nodes(self, caller: vtk.vtkObject | None, event: str) -> None:
         for identifier in [one for one in self._watched if self._scene.GetNodeByID(one) is None]:

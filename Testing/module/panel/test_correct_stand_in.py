@@ -107,6 +107,7 @@ def test_strokes_end_with_the_target_with_a_run_and_with_the_module(drawing):
     ui.paintButton.click()
     drawing.exit()
     assert editor.effect == "" and not ui.paintButton.checked
+    assert editor.node is None, "taking a stroke back would take back what is drawn in the Segment Editor"
 
 
 def test_undoing_the_run_forgets_strokes_whose_states_hold_it(drawing):

@@ -54,9 +54,23 @@ def test_a_whole_run_with_other_weights_leaves_nothing_to_name(logic, two_cases,
     support, (target, _truth) = two_cases
     first = logic.segment(target, [support], settings=CPU)
     pretend_earlier(first, target)
-    again = logic.segment(target, [support], settings=CPU, output=Output(segmentation=first.segmentation))
+    output = Output(segmentation=first.segmentation, reuse=True)
+    again = logic.segment(target, [support], settings=CPU, output=output)
     assert "another model" not in " ".join(again.sentences)
     assert not earlier_models(again.segmentation, target)
+
+
+def test_a_segment_of_other_weights_beside_the_new_one_is_named(logic, two_cases, scene):
+    support, (target, _truth) = two_cases
+    first = logic.segment(target, [support], settings=CPU)
+    pretend_earlier(first, target)
+    again = logic.segment(target, [support], settings=CPU, output=Output(segmentation=first.segmentation))
+    assert again.segment_ids != first.segment_ids
+    assert "another model" in " ".join(again.sentences)
+    ((before, _slices),) = earlier_models(again.segmentation, target)
+    assert before.sha256 == OTHER
+    assert again.undo()
+    assert made_with(again.segmentation, target).sha256 == OTHER
 
 
 def test_a_damaged_record_names_no_model(logic, two_cases, scene):

@@ -12,7 +12,8 @@ import slicer.util
 
 from mrml_scene import add_segmentation, add_volume, segment_array
 from mrml_writing import AFFINE, SHAPE, a_run, random_masks
-from ProxyPromptSegmentModule.scene.case_states import STATE, accept, states_in
+from ProxyPromptSegmentModule.scene import result_watch
+from ProxyPromptSegmentModule.scene.case_states import STATE, accept, state_in, states_in
 from ProxyPromptSegmentModule.scene.nodes import MADE_FOR
 from ProxyPromptSegmentModule.scene.owners import key_of, result_segments
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
@@ -148,3 +149,50 @@ def test_results_of_an_earlier_version_count_as_segmented(scene, volume):
     node.SetAttribute(STATE + key_of(node, volume), "of a later version")
     assert state_of(volume) == "segmented"
     watch.close()
+
+
+def test_a_change_while_nobody_watched_ends_an_acceptance_once_the_module_is_there(volume, result):
+    first = ResultWatch(slicer.mrmlScene, lambda node: False, lambda called: None)
+    accept(result, volume, first.states)
+    first.close()
+    paint(result, volume)
+    assert state_of(volume) == "accepted"
+    later = ResultWatch(slicer.mrmlScene, lambda node: False, lambda called: None)
+    later.refresh()
+    assert state_of(volume) == "corrected"
+    later.close()
+
+
+def test_results_that_wait_are_checked_one_after_the_other(volume, other, result, monkeypatch):
+    second = create_segmentation(other, "second")
+    a_run(second, other, 2)
+    started = []
+
+    class Rest:
+        def __init__(self, called):
+            self.called = called
+
+        def start(self):
+            started.append(self)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(result_watch, "_MOMENT", 0.0)
+    watch = ResultWatch(slicer.mrmlScene, lambda node: False, Rest)
+    for _turn in range(2):
+        assert started
+        started.pop()
+        started.clear()
+        watch._timer.called()
+    assert not started
+    assert state_of(volume) == state_of(other) == "segmented"
+    watch.close()
+
+
+def test_an_acceptance_is_that_of_one_segmentation(watch, volume, result):
+    second = create_segmentation(volume, "second reading")
+    a_run(second, volume, 5)
+    accept(second, volume, watch.states)
+    assert state_in(second, volume) == "accepted"
+    assert state_in(result, volume) != "accepted"

@@ -12,7 +12,7 @@ import slicer.util
 
 from mrml_scene import add_volume
 from mrml_writing import AFFINE, SHAPE
-from ProxyPromptSegmentModule.scene.overlay import OPACITY, Overlay
+from ProxyPromptSegmentModule.scene.overlay import OPACITY, Overlay, take_off_strays
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own, show_volume
 from widget_cases import add_views
 
@@ -106,3 +106,12 @@ def test_what_was_in_the_foreground_may_be_removed_meanwhile(volume, other):
     slicer.mrmlScene.Clear(0)
     overlay.hide()
     assert not overlay.is_shown
+
+
+def test_it_leaves_any_single_view_that_comes_to_show_another_patient(volume, other):
+    overlay = Overlay()
+    overlay.show(volume, VALUES)
+    views()[2].SetBackgroundVolumeID(other.GetID())
+    take_off_strays(slicer.mrmlScene)
+    assert views()[2].GetForegroundVolumeID() is None
+    assert views()[0].GetForegroundVolumeID() is not None
