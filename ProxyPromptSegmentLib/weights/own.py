@@ -129,10 +129,7 @@ def register(checkpoint: Path, name: str = "", replaced: ModelEntry | None = Non
             check_free(entry.name)
         try:
             cache.take(entry, checkpoint)
-            card = str(read_metadata(checkpoint).get("card", ""))
-            path = card_of(entry, cache)
-            with safe_output(path) as partial:
-                partial.write_text(card, encoding="utf-8")
+            write_card(entry, checkpoint)
             _write_without(replaced.name if replaced else entry.name, entry)
         except BaseException:
             if not same_name:  # nothing that no list names stays
@@ -141,9 +138,20 @@ def register(checkpoint: Path, name: str = "", replaced: ModelEntry | None = Non
                     _remove_card(entry, cache)
             raise
         if replaced is not None and not same_name:
-            cache.remove(replaced)
-            _remove_card(replaced, cache)
+            with suppress(OutputError, OSError):  # the list names the new one; a file that is open elsewhere may stay
+                cache.remove(replaced)
+                _remove_card(replaced, cache)
     return find(entry.name)
+
+
+def write_card(entry: ModelEntry, checkpoint: Path) -> None:
+    """Write the card that a file brings along beside the registered model.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with safe_output(card_of(entry)) as partial:
+        partial.write_text(str(read_metadata(checkpoint).get("card", "")), encoding="utf-8")
 
 
 def card_of(entry: ModelEntry, cache: ModelCache | None = None) -> Path:

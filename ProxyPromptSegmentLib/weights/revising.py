@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, ModelEntry
-from ProxyPromptSegmentLib.weights.own import check_free, is_own, register
+from ProxyPromptSegmentLib.weights.own import check_free, is_own, register, write_card
 from ProxyPromptSegmentLib.weights.publish import read_metadata
 from ProxyPromptSegmentLib.weights.registry import all_entries, location
 
@@ -106,6 +107,8 @@ def revise(entry: ModelEntry, name: str, described: str) -> ModelEntry:
             return register(after, replaced=entry)
         except BaseException:
             ModelCache().take(entry, before)  # as it was
+            with suppress(OutputError):
+                write_card(entry, before)
             raise
 
 
@@ -116,7 +119,7 @@ def _revised(said: dict[str, Any], old: str, name: str, words: str) -> dict[str,
     if former:
         card = card.replace(f"\n{former}\n\n", "\n", 1)
     head, _, rest = card.partition("\n")
-    if head == f"# {old}":
+    if head in (f"# {old}", f"# {said.get('name')}"):  # an import under another name leaves the file as it is
         head = f"# {name}"
     card = f"{head}\n" + (f"\n{words}\n" if words else "") + rest
     entry = dict(said.get("entry") or {})

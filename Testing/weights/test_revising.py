@@ -88,6 +88,7 @@ def test_what_cannot_be_revised_is_refused_by_name(mine, home):
 @pytest.mark.parametrize("name", ["mine", "other"])
 def test_a_full_disk_leaves_the_model_as_it_was(mine, home, monkeypatch, name):
     before, listed = tensors("mine"), (home / "own.json").read_bytes()
+    card = card_of(mine).read_text(encoding="utf-8")
     replacing = output_files.os.replace
 
     def full(source, target):
@@ -101,12 +102,28 @@ def test_a_full_disk_leaves_the_model_as_it_was(mine, home, monkeypatch, name):
     monkeypatch.undo()
     monkeypatch.setenv("PROXYPROMPT_CACHE", str(home / "cache"))
     monkeypatch.setenv("PROXYPROMPT_REGISTRY", str(home / "own.json"))
-    assert (home / "own.json").read_bytes() == listed
+    assert (home / "own.json").read_bytes() == listed and card_of(mine).read_text(encoding="utf-8") == card
     after = tensors("mine")
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert sorted(one.name for one in (home / "cache").iterdir() if one.is_dir()) == [
         "locks", "mine", "partial", "small"
     ]  # fmt: skip
+
+
+def test_an_old_file_that_is_open_elsewhere_does_not_undo_a_new_name(mine, monkeypatch):
+    def held(cache, entry):
+        raise OutputError("it is used by another program")
+
+    monkeypatch.setattr(registry.ModelCache, "remove", held)
+    made = revise(mine, "other", "Words.")
+    assert [entry.name for entry in own_entries()] == ["other"] and registry.location(made).is_file()
+
+
+def test_a_model_that_was_imported_under_another_name_gets_the_new_one_in_its_card_too(mine, made):
+    own.forget(mine)
+    registry.ModelCache().remove(mine)
+    revised = revise(register(made, "other"), "third", "Words.")
+    assert card_of(revised).read_text(encoding="utf-8").startswith("# third\n\nWords.\n\nAdapted from")
 
 
 @pytest.mark.parametrize(

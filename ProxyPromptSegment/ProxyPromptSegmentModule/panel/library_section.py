@@ -11,6 +11,7 @@ import slicer.util
 
 from ProxyPromptSegmentLib.library.archive import export_zip, import_zip
 from ProxyPromptSegmentLib.support.case import SupportCase
+from ProxyPromptSegmentModule.panel.file_names import file_to_write
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import LibraryWidgets
@@ -242,12 +243,13 @@ class LibrarySection(Section):
         path = qt.QFileDialog.getSaveFileName(
             slicer.util.mainWindow(), _("Export cases"), "supports.zip", _("Cases of the support library (*.zip)")
         )
-        if not path or library is None:
+        file = file_to_write(path, ".zip")
+        if file is None or library is None:
             return
         with said_in(self._ui.libraryMessageLabel):
             chosen = self.selected() or self.entries
             with slicer.util.WaitCursor():
-                export_zip(library, chosen, path if path.endswith(".zip") else f"{path}.zip")
+                export_zip(library, chosen, file)
             say(self._ui.libraryMessageLabel, _("Cases exported: {count}.").format(count=len(chosen)))
 
     def on_delete(self) -> None:

@@ -9,6 +9,7 @@ import slicer
 import slicer.util
 
 from ProxyPromptSegmentModule.models.own_models import OwnModel, OwnModels
+from ProxyPromptSegmentModule.panel.file_names import file_to_write
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import TeachWidgets
@@ -111,6 +112,8 @@ class OwnModelsSection(Section):
             made = self._models.revise(row.name, ui.ownNameEdit.text.strip(), ui.ownWordsEdit.text)
             if self._state.parameters.model == row.name:
                 self._state.parameters.model = made
+            if self._state.parameters.teachModel == row.name:
+                self._state.parameters.teachModel = made
             self._selected, self._stamp = made, None
             say(ui.ownMessageLabel, _("Stored as “{name}”.").format(name=made))
         self._changed()
@@ -126,10 +129,10 @@ class OwnModelsSection(Section):
             f"{row.name}.safetensors",
             _("Models {files}").format(files=_FILES),
         )
-        if not path:
+        file = file_to_write(path, ".safetensors")
+        if file is None:
             return
         with said_in(self._ui.ownMessageLabel):
-            file = Path(path if path.endswith(".safetensors") else f"{path}.safetensors")
             with slicer.util.WaitCursor():
                 base = self._models.export(row.name, file)
             lines = [_("Written to {file}.").format(file=file)]

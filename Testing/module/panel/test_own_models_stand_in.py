@@ -109,6 +109,31 @@ def test_a_model_goes_out_as_one_file_is_removed_and_comes_back(shelf, stand_ins
     ui.ownExportButton.click()
 
 
+def test_an_export_asks_before_it_replaces_a_file_that_the_dialog_did_not_name(shelf, stand_ins, tmp_path, monkeypatch):
+    there = tmp_path / "out.safetensors"
+    there.write_bytes(b"another model")
+    select(shelf)
+    monkeypatch.setattr(stand_ins.Dialogs, "path", str(tmp_path / "out"))
+    asked = agree(monkeypatch, False)
+    shelf.ui.ownExportButton.click()
+    assert there.read_bytes() == b"another model" and asked == [f"{there} is there already. Replace it?"]
+    agree(monkeypatch)
+    shelf.ui.ownExportButton.click()
+    assert there.stat().st_size > 1000
+    monkeypatch.setattr(stand_ins.Dialogs, "path", str(there))  # the dialog has asked about it itself
+    asked = agree(monkeypatch)
+    shelf.ui.ownExportButton.click()
+    assert asked == []
+
+
+def test_a_model_to_start_from_stays_chosen_under_its_new_name(shelf):
+    select(shelf)
+    shelf.state.parameters.teachModel = "mine"
+    shelf.ui.ownNameEdit.text = "gland-3t"
+    shelf.ui.ownSaveButton.click()
+    assert shelf.state.parameters.teachModel == "gland-3t"
+
+
 def test_an_import_whose_name_is_taken_gets_another_and_a_foreign_file_is_refused(
     shelf, stand_ins, tmp_path, monkeypatch
 ):
