@@ -197,7 +197,7 @@ def _judge_areas(arrays: ResultArrays, number: int, reasons: dict[int, _Reasons]
         elif last - first >= 3 and areas[n] >= ABRUPT * largest and n in (first, last):
             missing = [m for m, area in around if not area and not first <= m <= last]
             if missing:
-                reasons[n].add(f"it ends abruptly: nothing on {arrays.name(missing[0])}", 0.7)
+                reasons[n].add(f"it ends abruptly: nothing on {arrays.name(missing[0])}", 0.75)
 
 
 def _area(arrays: ResultArrays, pixels: int) -> str:

@@ -32,6 +32,7 @@ from ProxyPromptSegmentLib.support.matching import (
     has_place,
     is_sliceable,
     is_stacked_backwards,
+    plane_of,
     stack_direction,
     tilt_degrees,
     view_like,
@@ -141,6 +142,9 @@ def _with_note(
             f"By its header, the target {target.name} is turned against the support {nearest.name}, but its slices "
             "resemble those of the support as they are stored and are read so; check the result closely."
         )
+    planes = plane_of(target.geometry, axis), plane_of(nearest.volume.geometry, own)
+    if planes[0] != planes[1]:
+        said += f" By the headers its slices are {planes[0]}, those of the support are {planes[1]}."
     note = Note(said, Remedy(kind=RemedyKind.CHOOSE_AXIS))
     return replace(way, seen=seen, notes=(note,))
 

@@ -56,16 +56,16 @@ def test_a_gap_is_filled_and_named_and_stays_empty_if_asked_for(logic, two_cases
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
     support, (target, _truth) = two_cases
-    plain = logic.segment(target, [support], settings=CPU)
-    whole = segment_array(plain.segmentation, plain.segment_ids["prostate"], target)
-    shown = np.flatnonzero(whole.any(axis=(1, 2)))
-    gap, segment_part = int(shown[len(shown) // 2]), Segmenter._segment_part
+    plain = logic.segment(target, [support], settings=replace(CPU, fill_gaps=False))
+    areas = segment_array(plain.segmentation, plain.segment_ids["prostate"], target).sum(axis=(1, 2))
+    gap = 1 + int(np.minimum(areas[:-2], areas[2:]).argmax())  # between the largest neighbours
+    segment_part = Segmenter._segment_part
 
     def doubting(self, *args):
         segment_part(self, *args)
         result = args[6]
         result.presence[gap] = 0
-        result.presence[[gap - 1, gap + 1]] = np.minimum(result.presence[[gap - 1, gap + 1]], 0.8)
+        result.presence[[gap - 1, gap + 1]] = np.minimum(result.presence[[gap - 1, gap + 1]], 0.95)
 
     monkeypatch.setattr(Segmenter, "_segment_part", doubting)
     kept = logic.segment(target, [support], settings=replace(CPU, fill_gaps=False))
