@@ -25,7 +25,7 @@ from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, Sugg
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
-from ProxyPromptSegmentModule.runs.stored import store, take_back
+from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
 from ProxyPromptSegmentModule.scene import nodes, result_nodes
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.translation import _
@@ -283,9 +283,14 @@ class SegmentationLogic:
 
     def _when_ended(self, run: Run) -> None:
         """Store what a finished run has found out in the scene; restore what was there before if it was undone."""
-        if not run.ended or run.table is None or not run.destination.valid:
-            return
         node = run.segmentation
+        if not run.ended or not run.destination.valid or slicer.mrmlScene.IsClosing():
+            return
+        if run.table is None:
+            if run.request.browser is None and run.written and node is not None:
+                store_unfinished(run, node)
+                self.results.update(node)
+            return
         assert node is not None  # it has a table
         if run.request.browser is not None:
             if run.undone:

@@ -40,6 +40,21 @@ def store(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
     result_nodes.write_record(node, run.record_text, target)
 
 
+def store_unfinished(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Forget what is known of the slices that a run wrote before it failed: it is of what was there before."""
+    if run.undone:
+        if run.before is not None:
+            take_back(run, node)
+        return
+    target = run.request.target
+    if run.before is None:
+        record = result_nodes.record_of(node, target)
+        run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
+    if run.job is not None and text_of_facts(node, target):
+        facts = read_facts(node, target)
+        write_facts(node, target, facts.without(run.job.view.axis, run.segment_ids.values(), run.written))
+
+
 def take_back(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
     """Restore what the scene said about a result before a run that was undone, also which model made it."""
     facts, record = run.before or ("", "")

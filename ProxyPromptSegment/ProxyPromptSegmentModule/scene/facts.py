@@ -112,6 +112,24 @@ class Facts:
                 sure.setdefault(ids[name], {}).update(values)
         return Facts(axis=axis, lowest=lowest, doubts=listed, confidence=sure)
 
+    def without(self, axis: Axis, ids: Iterable[str], written: Iterable[int]) -> Facts:
+        """Return the facts without those of slices that a run has written and not summarised, by segment id."""
+        if self.axis != axis:
+            return Facts(axis=axis)
+        done, mine = set(written), set(ids)
+        return Facts(
+            axis=axis,
+            lowest={a: one for a, one in self.lowest.items() if a not in mine or one.index not in done},
+            doubts={
+                a: tuple(one for one in found if a not in mine or one.index not in done)
+                for a, found in self.doubts.items()
+            },
+            confidence={
+                a: {index: value for index, value in values.items() if a not in mine or index not in done}
+                for a, values in self.confidence.items()
+            },
+        )
+
 
 def text_of_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> str:
     """Return the stored facts of a volume as text, to restore them; "" if there are none."""

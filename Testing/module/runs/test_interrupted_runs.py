@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed, which holds 
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
+from ProxyPromptSegmentModule.scene.facts import read_facts, text_of_facts
 
 CPU = Settings(device="cpu")
 
@@ -169,6 +171,31 @@ def test_a_fault_on_the_worker_is_told_in_a_sentence_and_the_next_run_works(logi
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
     assert logic.segment(target, [support], settings=CPU).state == "finished"
+
+
+def test_what_was_known_of_slices_is_forgotten_where_a_failed_run_has_written_them(logic, two_cases):
+    support, (target, _truth) = two_cases
+    first = logic.segment(target, [support], settings=CPU)
+    known = text_of_facts(first.segmentation, target)
+    output = Output(segmentation=first.segmentation, reuse=True)
+    run = logic.start(Request(target=target, cases=first.request.cases, settings=CPU, output=output))
+
+    def fail(seen):
+        if len(seen.written) >= 4 and not seen.ended:
+            seen.cancel()
+            seen._pending.clear()
+            seen._fail(UsageError("a fault"))
+
+    run.observe(fail)
+    logic.wait(run)
+    assert run.state == "failed"
+    facts, before = read_facts(first.segmentation, target), json.loads(known)
+    for segment_id, values in facts.confidence.items():
+        assert not set(values) & run.written
+        assert len(values) + len(run.written) == len(before["confidence"][segment_id])
+    assert not [one for found in facts.doubts.values() for one in found if one.index in run.written]
+    assert run.undo()
+    assert text_of_facts(first.segmentation, target) == known
 
 
 def test_a_missing_package_is_told_with_what_to_do(logic, two_cases, monkeypatch):
