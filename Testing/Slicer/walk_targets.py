@@ -305,6 +305,11 @@ class WalkTargets(Walking):
         assert not overlapping, overlapping
         lowest = min(615, area.viewport().height)
         assert place.y() + button.height <= lowest, "Apply is below the visible part of the panel"
+        self.ui.outputBox.collapsed = False
+        self.wait(0.3)
+        overlapping = self.overlaps()
+        assert self.ui.outputSelector.visible and not overlapping, overlapping
+        self.ui.outputBox.collapsed = True
 
     def overlaps(self):
         """Pairs of visible widgets of the panel that overlap though neither holds the other."""
