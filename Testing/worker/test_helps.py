@@ -36,7 +36,7 @@ def registrations(monkeypatch):
     """Every registration that was asked for; its prior is a box."""
     asked = []
 
-    def mask_prior(volumes, target, axis, progress=None, cancel=None, view=None, backwards=None):
+    def mask_prior(volumes, target, axis, progress=None, cancel=None, view=None, backwards=None, compared=False):
         asked.append([one.name for one in volumes])
         progress.start(len(volumes), "registering supports")
         masks = np.zeros((target.array.shape[0], 1, *target.array.shape[1:]), np.float32)
