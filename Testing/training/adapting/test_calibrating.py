@@ -84,6 +84,14 @@ def test_where_nothing_is_better_nothing_is_kept(monkeypatch):
     assert replace(parent, rank=0.1).expects_at_least(parent)  # a rank that is not known is not compared
 
 
+def test_presence_that_has_nothing_to_learn_from_is_not_called_fitted(monkeypatch):
+    value = Value(presence=0.5, dice=0.5, confidence=0.5, rank=0.5)
+    values = iter([value, value, replace(value, confidence=0.6)])
+    monkeypatch.setattr(calibrating, "value_of", lambda _: next(values))
+    shown = [[row for row in drawn_rows(40, seed) if row[1]] for seed in range(2)]
+    assert refitted(shown, PARENT) is None
+
+
 def test_each_fold_is_judged_by_a_fit_without_it(monkeypatch):
     folds = [drawn_rows(8, seed, distance=0.1 + seed) for seed in range(3)]
     seen, move = [], calibrating._quality_moved
