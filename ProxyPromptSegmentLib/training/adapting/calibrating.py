@@ -101,10 +101,12 @@ def refitted(folds: Sequence[Sequence[Row]], begun: Calibration | None) -> Calib
     starts = [begun or _OWN] * len(samples)  # confidence depends on presence, which has not seen the fold either
     value = value_of(judged(everything, begun))
     for moved, better in ((_presence_moved, Value.sees_at_least), (_quality_moved, Value.expects_at_least)):
-        fits = [moved(others, start) for others, start in zip(without, starts, strict=True)]
+        fits = [moved(others, one) for others, one in zip(without, starts, strict=True)]
         tried = value_of(_joined([judged(mine, fit) for mine, fit in zip(samples, fits, strict=True)]))
-        if better(tried, value):
-            kept, value, starts = moved(everything, kept or begun or _OWN), tried, fits
+        start = kept or begun or _OWN
+        found = moved(everything, start)
+        if better(tried, value) and found != start:
+            kept, value, starts = found, tried, fits
     return kept
 
 
