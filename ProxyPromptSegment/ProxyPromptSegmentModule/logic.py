@@ -18,12 +18,13 @@ from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chain import Task
+from ProxyPromptSegmentModule.runs.chained import Submit
 from ProxyPromptSegmentModule.runs.lesson import Lesson, LessonRequest, Teacher
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump, rest_timer
 from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, SuggestAnswer, WhyAnswer
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
-from ProxyPromptSegmentModule.runs.run import Run, Submit, VolumeRun
+from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
 from ProxyPromptSegmentModule.scene import nodes, result_nodes

@@ -24,7 +24,7 @@ DOUBTFUL = 0.7
 """Slices that are less sure than this are doubtful, see `Doubt.sure`."""
 
 MOST = 5
-"""Largest number of entries for a case: more would be no help to somebody who has little time."""
+"""Largest number of entries for a case: with more, a reader who is short of time would not know where to begin."""
 
 JUMP = 1.6
 """Factor by which an area may differ from both neighbours' before that is a reason."""

@@ -125,7 +125,7 @@ _HIERA = {
 }
 ARCHITECTURES: dict[str, Architecture] = {
     "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=60_000_000, keys=0.4),
-    "sam2-compact": Architecture(1.80, 2.05, 1.40, 32, 128, weights=7.84, working=80_000_000, keys=0.4),
+    "sam2-compact": Architecture(1.80, 2.05, 1.22, 32, 128, weights=7.84, working=60_000_000, keys=0.4),
     "sam-vit-b": _sam(973.0, 113, 2_400_000_000),
     "medsam-vit-b": _sam(973.0, 113, 2_400_000_000),
     "sam-vit-l": _sam(2989.0, 332, 3_200_000_000),

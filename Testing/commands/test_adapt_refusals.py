@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from adapt_cases import picture, register_small_model, write_case, write_cases
+from adapt_cases import picture, register_small_model, use_folder, write_case, write_cases
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
@@ -94,8 +94,7 @@ def test_a_case_that_cannot_be_used_is_named_and_the_others_are_learned_from(cli
     write_case(clinic / "cases", "patient2", 2)
     a_damaged_file(clinic)
     monkeypatch.undo()
-    monkeypatch.setenv("PROXYPROMPT_CACHE", str(clinic / "cache"))
-    monkeypatch.setenv("PROXYPROMPT_REGISTRY", str(clinic / "own.json"))
+    use_folder(monkeypatch, clinic)
     assert adapt(clinic, "--keep-anyway") == 0
     said = capsys.readouterr()
     assert "patient1 is left out:" in said.err and "2 patients, 2 cases" in said.out

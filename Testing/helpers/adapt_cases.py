@@ -35,6 +35,12 @@ CALIBRATION = {
 }
 
 
+def use_folder(patch, folder):
+    """Let a folder be the user's, with an empty cache and registry."""
+    patch.setenv("PROXYPROMPT_CACHE", str(folder / "cache"))
+    patch.setenv("PROXYPROMPT_REGISTRY", str(folder / "own.json"))
+
+
 def register_small_model(home: Path, seed: int = 0) -> Path:
     """Write a small model with random weights and register it as 'small' in the user's registry; return its file."""
     torch.manual_seed(seed)

@@ -28,3 +28,28 @@ def until(stand_ins, done, what="it"):
     while not done():
         assert time.monotonic() < end, f"{what} did not happen"
         stand_ins.process_events()
+
+
+def lines(panel):
+    """The texts of the list of cases with their ticks."""
+    from PySide6.QtCore import Qt
+
+    listed = panel.ui.teachCasesList
+    items = [listed.item(number) for number in range(listed.count)]
+    return {item.text(): item.checkState() == Qt.CheckState.Checked for item in items}
+
+
+def taught(panel, stand_ins):
+    """Presses Teach and waits for the end."""
+    from widget_cases import text_of
+
+    panel.ui.teachStartButton.click()
+    lesson = panel.state.lesson
+    assert lesson is not None, text_of(panel.ui.teachMessageLabel)
+    until(stand_ins, lambda: lesson.ended, "the end of the lesson")
+    return lesson
+
+
+def files(folder):
+    """The files of a folder, by their relative paths."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

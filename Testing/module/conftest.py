@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mrml_scene import REASON, has_mrml, make_scene
@@ -15,3 +16,12 @@ def scene():
     made = make_scene()
     yield made
     made.Clear(True)
+
+
+@pytest.fixture
+def volume(scene):
+    """An image of noise on a turned grid."""
+    from mrml_scene import add_volume
+    from mrml_writing import AFFINE, SHAPE
+
+    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")

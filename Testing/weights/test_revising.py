@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from dataclasses import replace
 
-from adapt_cases import QUICK, checked, register_small_model, write_cases
+from adapt_cases import QUICK, checked, register_small_model, use_folder, write_cases
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
@@ -25,8 +25,7 @@ def made(tmp_path_factory):
     """A folder with a file of an adapted model."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROXYPROMPT_CACHE", str(folder / "cache"))
-        patch.setenv("PROXYPROMPT_REGISTRY", str(folder / "own.json"))
+        use_folder(patch, folder)
         register_small_model(folder)
         result = adapt(checked(write_cases(folder / "cases", 2)), "mine", replace(QUICK, steps=1), "cpu", True)
         export(registry.find("mine"), folder / "mine.safetensors")
@@ -100,8 +99,7 @@ def test_a_full_disk_leaves_the_model_as_it_was(mine, home, monkeypatch, name):
     with pytest.raises(OutputError, match="No space left"):
         revise(mine, name, "Words.")
     monkeypatch.undo()
-    monkeypatch.setenv("PROXYPROMPT_CACHE", str(home / "cache"))
-    monkeypatch.setenv("PROXYPROMPT_REGISTRY", str(home / "own.json"))
+    use_folder(monkeypatch, home)
     assert (home / "own.json").read_bytes() == listed and card_of(mine).read_text(encoding="utf-8") == card
     after = tensors("mine")
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,8 @@ from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
 from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, Task, outcome_of
+from ProxyPromptSegmentModule.runs.chained import Chained, Submit
 from ProxyPromptSegmentModule.runs.lesson_tasks import CheckLessonTask, ReadCase
-from ProxyPromptSegmentModule.runs.run import Submit, sentence_of
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.pairing import doubts_about
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
@@ -84,15 +83,11 @@ class LessonRequest:
     known: frozenset[Said] = frozenset()
 
 
-class Lesson:
+class Lesson(Chained):
     """The state and result of a lesson; used from the main thread only.
 
     Attributes:
         request: The description of the lesson.
-        state: The current state.
-        what: The current stage in words.
-        done: Steps of the stage.
-        total: Steps of the stage; 0 while unknown.
         progress: The latest progress of the adaptation; None before it begins.
         losses: Loss after each step of each training, by its stage.
         said: What was found out about cases: those that are left out, and doubts about others.
@@ -101,14 +96,12 @@ class Lesson:
         usable: Names of the cases that are learned from; empty before the check.
         patients: Number of their patients.
         result: The outcome; None before the end, and where nothing was trained.
-        sentences: Notes for the user.
-        error: The sentence of a failure; "" if there is none.
     """
 
     def __init__(self, request: LessonRequest, submit: Submit) -> None:
         """Prepare the lesson; `advance` begins it."""
-        self.request, self.state, self.what = request, RunState.WAITING, _("Waiting")
-        self.done = self.total = 0
+        super().__init__(submit)
+        self.request = request
         self.progress: AdaptProgress | None = None
         self.losses: dict[str, list[float]] = {}
         self.said: list[Said] = []
@@ -116,18 +109,6 @@ class Lesson:
         self.usable: tuple[str, ...] = ()
         self.patients = 0
         self.result: AdaptResult | None = None
-        self.sentences: list[str] = []
-        self.error = ""
-        self.ticket: Ticket | None = None
-        self._submit, self._stopping = submit, False
-        self._observers: list[Callable[[Lesson], None]] = []
-        self._chain: Chain[None] | None = self._steps()
-        self._answer: object = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the lesson has ended."""
-        return self.state.ended
 
     @property
     def folds(self) -> int:
@@ -139,16 +120,6 @@ class Lesson:
         """Whether something of it is stored, where the same request continues; nothing is before it was planned."""
         return bool(self.request.name) and is_begun(self.request.name)
 
-    def observe(self, told: Callable[[Lesson], None]) -> None:
-        """Call a function with the lesson after every change, on the main thread."""
-        self._observers.append(told)
-
-    def cancel(self) -> None:
-        """Stop after the current step; what was learned so far is stored, and the same request continues there."""
-        self._stopping = True
-        if self.ticket is not None:
-            self.ticket.cancel()
-
     def abandon(self, sentence: str) -> None:
         """End immediately for this thread; the worker stops after its step and stores its state."""
         if not self.ended:
@@ -157,48 +128,11 @@ class Lesson:
             self.abandoned = True
             self._end(RunState.CANCELLED)
 
-    def advance(self) -> None:
-        """Continue with the next step, unless the worker is computing."""
-        if self.ended or self.ticket is not None:
-            return
-        if self._stopping and self.state in (RunState.WAITING, RunState.READING):
-            self._end(RunState.CANCELLED)
-            return
-        answer, self._answer = self._answer, None
-        try:
-            assert self._chain is not None
-            task = self._chain.send(answer)
-        except StopIteration:
-            cancelled = self._stopping and (self.result is None or self.result.cancelled)
-            self._end(RunState.CANCELLED if cancelled else RunState.FINISHED)
-        except Exception as error:
-            self._fail(error)
-        else:
-            if task is not None:
-                self.ticket = self._submit(task, self.what)
-            self._tell()
-
     def receive(self, event: events.Event) -> None:
         """Handle an event of the worker thread."""
-        if self.ended:
-            return
-        if isinstance(event, events.Advanced) and isinstance(event.how, AdaptProgress):
+        if not self.ended and isinstance(event, events.Advanced) and isinstance(event.how, AdaptProgress):
             self._take(event.how)
-        elif isinstance(event, events.StageStarted):
-            self.what, self.done, self.total = event.what, 0, event.total
-        elif isinstance(event, events.Progressed):
-            self.what, self.done, self.total = event.what, event.done, event.total
-        elif isinstance(event, events.Said):
-            self.sentences.append(event.text)
-        elif isinstance(event, events.Finished):
-            self.ticket, self._answer = None, event.outcome
-            if isinstance(event.outcome, events.Dropped):
-                self._end(RunState.CANCELLED)
-                return
-        elif isinstance(event, events.Failed):
-            self._fail(event.error, event.trace)
-            return
-        self._tell()
+        super().receive(event)
 
     def _take(self, how: AdaptProgress) -> None:
         self.progress, self.what, self.done, self.total = how, how.stage, how.done, how.total
@@ -273,22 +207,11 @@ class Lesson:
             patient=case.patient,
         )
 
-    # --- the end --------------------------------------------------------------------------------------------------
+    def _was_cancelled(self) -> bool:
+        return self._stopping and (self.result is None or self.result.cancelled)
 
-    def _fail(self, error: BaseException, trace: str = "") -> None:
-        self.error = sentence_of(error, trace)
-        self._end(RunState.FAILED)
-
-    def _end(self, state: RunState) -> None:
-        self.state, self.ticket, self._answer = state, None, None
-        if self._chain is not None:
-            self._chain.close()
-            self._chain = None
-        self._tell()
-
-    def _tell(self) -> None:
-        for told in list(self._observers):
-            told(self)
+    def _tidy(self) -> None:
+        pass  # nothing was changed in the scene, and the worker stores its own state
 
 
 def _check_there(case: LessonCase) -> None:

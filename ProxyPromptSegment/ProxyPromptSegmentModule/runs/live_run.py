@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ProxyPromptSegmentLib.worker.tasks import LiveTask
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
+from ProxyPromptSegmentModule.runs.chained import Submit
 from ProxyPromptSegmentModule.runs.request import Request
-from ProxyPromptSegmentModule.runs.run import Submit, VolumeRun
+from ProxyPromptSegmentModule.runs.run import VolumeRun
 from ProxyPromptSegmentModule.translation import _
 
 

@@ -17,9 +17,10 @@ from ProxyPromptSegmentLib.worker.estimate import SpeedRecord, architecture_of, 
 from ProxyPromptSegmentLib.worker.tasks import WhyTask
 from ProxyPromptSegmentLib.worker.tile_work import TileWork
 from ProxyPromptSegmentModule.runs.chain import Task
+from ProxyPromptSegmentModule.runs.chained import sentence_of
 from ProxyPromptSegmentModule.runs.refining import Refinement, RefineTask, UnsureTask
 from ProxyPromptSegmentModule.runs.request import Request, Settings
-from ProxyPromptSegmentModule.runs.run import Run, sentence_of
+from ProxyPromptSegmentModule.runs.run import Run
 from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading

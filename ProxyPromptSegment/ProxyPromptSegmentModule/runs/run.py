@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ProxyPromptSegmentLib.errors import as_user_error
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
-from ProxyPromptSegmentModule.runs.chain import Chain, Task, outcome_of
+from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
+from ProxyPromptSegmentModule.runs.chained import Chained, Submit
 from ProxyPromptSegmentModule.runs.destinations import Destination, SegmentDestination
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
@@ -33,40 +32,16 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.reports.results_table import Table
     from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.tasks import LiveSlice, SegmentTask
-    from ProxyPromptSegmentLib.worker.thread import Ticket
     from ProxyPromptSegmentModule.runs.refining import Refined
     from ProxyPromptSegmentModule.runs.tasks import Summary
 
-_log = logging.getLogger(__name__)
 
-Submit = Callable[["Task[object]", str], "Ticket"]
-"""Function that submits a task and its label to the worker thread."""
-
-
-def sentence_of(error: BaseException, trace: str = "") -> str:
-    """Return the sentence of an error for the user; the traceback of an internal error is logged."""
-    known = as_user_error(error)
-    if known is not None:
-        return worded(known)
-    _log.error("A task ended by a fault.\n%s", trace, exc_info=None if trace else error)
-    return _("Internal error ({kind}: {text}). Details are in the application log.").format(
-        kind=type(error).__name__, text=error
-    )
-
-
-class Run:
+class Run(Chained):
     """The state and results of a run; used from the main thread only.
 
     Attributes:
         request: The description of the run.
-        state: The current state; after ``cancelled``, finished slices are kept.
-        what: The current stage in words, for the progress bar.
-        done: Number of finished slices or frames of the stage.
-        total: Total number of them; 0 while unknown.
-        seconds_left: Estimated remaining time; None while unknown.
-        written: Slices that were written.
-        sentences: Notes for the user, including steps down the memory ladder.
-        error: The sentence of a failure; "" if there is none.
+        written: Slices that were written; those of a cancelled run are kept.
         undone: Whether the run was undone.
         left: After an undo: sentences about slices that were changed by hand since and therefore left.
         before: What was stored about the result before the run, to be restored by an undo; None before its end.
@@ -92,12 +67,9 @@ class Run:
             submit: Submits a task and its label to the worker thread; returns the ticket.
             destination: The destination of the slices.
         """
+        super().__init__(submit)
         self.request, self.destination = request, destination
-        self.state, self.what, self.error = RunState.WAITING, _("Waiting"), ""
-        self.done = self.total = 0
-        self.seconds_left: float | None = None
         self.written: set[int] = set()
-        self.sentences: list[str] = []
         self.undone = self.nothing_found = False
         self.left: list[str] = []
         self.before: tuple[str, str] | None = None
@@ -111,14 +83,9 @@ class Run:
         self.refined: Refined | None = None
         self.record: dict[str, object] = {}
         self.record_text = ""
-        self.ticket: Ticket | None = None
-        self._submit = submit
         self._pending: dict[int, npt.NDArray[np.uint8]] = {}
-        self._observers: list[Callable[[Run], None]] = []
-        self._chain: Chain[None] | None = self._steps()
-        self._answer: object = None
         self._failure: tuple[BaseException, str] | None = None
-        self._stopping = self._counting = False
+        self._counting = False
         self._started = datetime.now().astimezone()
 
     # --- for whoever looks on ---------------------------------------------------------------------------------
@@ -134,18 +101,9 @@ class Run:
         return self.destination.segment_ids
 
     @property
-    def ended(self) -> bool:
-        """Whether the run has ended."""
-        return self.state.ended
-
-    @property
     def idle(self) -> bool:
         """Whether the run waits for user input, so that polling can stop."""
         return self.ended
-
-    def observe(self, told: Callable[[Run], None]) -> None:
-        """Call a function with the run after every change, on the main thread."""
-        self._observers.append(told)
 
     def cancel(self) -> None:
         """Cancel the run between two slices; finished slices are kept."""
@@ -214,24 +172,10 @@ class Run:
         if not self.destination.valid:
             self.abandon(_("The volume or its segmentation was removed, so the run was stopped."))
             return
-        if self._stopping and self.state in (RunState.WAITING, RunState.READING):
-            self._end(RunState.CANCELLED)
-            return
-        if self._failure is not None:  # slices that arrived before it are written by now
+        if self._failure is not None and not self._stops_early:  # slices that arrived before it are written by now
             self._fail(*self._failure)
             return
-        answer, self._answer = self._answer, None
-        try:
-            assert self._chain is not None
-            task = self._chain.send(answer)
-        except StopIteration:
-            self._end(RunState.CANCELLED if self._stopping or self._was_cancelled() else RunState.FINISHED)
-        except Exception as error:
-            self._fail(error)
-        else:
-            if task is not None:
-                self.ticket = self._submit(task, self.what)
-            self._tell()
+        super().advance()
 
     def receive(self, event: events.Event) -> None:
         """Handle an event of the worker thread."""
@@ -241,20 +185,11 @@ class Run:
             self._pending.pop(event.index, None)  # move it to the end: slices are written in the order of arrival
             self._pending[event.index] = event.masks
             return
-        if isinstance(event, events.StageStarted):
-            self.what, self.done, self.total, self.seconds_left = event.what, 0, event.total, None
-        elif isinstance(event, events.Progressed):
-            self.what, self.done, self.total = event.what, event.done, event.total
-            self.seconds_left = event.seconds_left
-        elif isinstance(event, events.Said):
-            self.sentences.append(event.text)
-        elif isinstance(event, events.Finished):
-            self.ticket, self._answer = None, event.outcome
-            if isinstance(event.outcome, events.Dropped):
-                self._end(RunState.CANCELLED)
-        elif isinstance(event, events.Failed):
+        if isinstance(event, events.Failed):
             self.ticket, self._failure = None, (event.error, event.trace)
-        self._tell()
+            self._tell()
+            return
+        super().receive(event)
 
     def flush(self, deadline: float) -> None:
         """Write arrived slices until ``deadline`` (`time.perf_counter`), but at least a few."""
@@ -288,12 +223,8 @@ class Run:
 
     # --- the chain --------------------------------------------------------------------------------------------
 
-    def _steps(self) -> Chain[None]:
-        """Do all steps of the run, from nodes to finished slices."""
-        raise NotImplementedError
-
     def _was_cancelled(self) -> bool:
-        return self.result is not None and self.result.cancelled
+        return self._stopping or (self.result is not None and self.result.cancelled)
 
     def _summary(self, job: Job, result: VolumeResult | FramesResult, mode: str = "") -> SummaryTask:
         """Return the task that summarises the result, also of a cancelled run."""
@@ -354,25 +285,10 @@ class Run:
             register=settings.register,
         )
 
-    def _fail(self, error: BaseException, trace: str = "") -> None:
-        """End the run with the sentence of an error."""
-        self.error = sentence_of(error, trace)
-        self._end(RunState.FAILED)
-
-    def _end(self, state: RunState, tidy: bool = True) -> None:
-        self.state, self.ticket, self._answer = state, None, None
-        self.seconds_left = None
-        if self._chain is not None:
-            self._chain.close()
-            self._chain = None
-        if tidy and self.destination.valid:
+    def _tidy(self) -> None:
+        if self.destination.valid:
             self.destination.finish()
             self.sentences += self.destination.kept()
-        self._tell()
-
-    def _tell(self) -> None:
-        for told in list(self._observers):
-            told(self)
 
 
 class VolumeRun(Run):

@@ -11,9 +11,10 @@ from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.worker.events import Event, SliceReady
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
+from ProxyPromptSegmentModule.runs.chained import Submit
 from ProxyPromptSegmentModule.runs.destinations import SequenceDestination
 from ProxyPromptSegmentModule.runs.request import Request
-from ProxyPromptSegmentModule.runs.run import Run, Submit
+from ProxyPromptSegmentModule.runs.run import Run
 from ProxyPromptSegmentModule.runs.tasks import CineTask, PlanTask
 from ProxyPromptSegmentModule.scene import sequence_reader
 from ProxyPromptSegmentModule.scene.sequence_reader import Frames

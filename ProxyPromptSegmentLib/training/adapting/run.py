@@ -20,20 +20,13 @@ from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.calibrating import Row, refitted
 from ProxyPromptSegmentLib.training.adapting.card import card_text, self_description
 from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
+from ProxyPromptSegmentLib.training.adapting.course import Course, Report
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.keeping import keep
 from ProxyPromptSegmentLib.training.adapting.places import state_folder
-from ProxyPromptSegmentLib.training.adapting.plan import make_plan, seconds_left, time_steps, too_long
-from ProxyPromptSegmentLib.training.adapting.result import (
-    AdaptProgress,
-    AdaptResult,
-    CasePicture,
-    CaseScore,
-    Verdict,
-    judge,
-    worst_of,
-)
+from ProxyPromptSegmentLib.training.adapting.plan import make_plan, time_steps, too_long
+from ProxyPromptSegmentLib.training.adapting.result import AdaptResult, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets
@@ -49,7 +42,6 @@ SAVE_SECONDS = 20.0
 PACE = 0.15  # weight of the last step in the estimate of the time that is left
 SINGLE_SHARE = 0.5  # of the way from the first weights where nothing can be tested
 TIMING_STAGE = 1_000_000  # number of the training that is only timed
-Report = Callable[[AdaptProgress], None]
 
 
 def adapt(
@@ -111,7 +103,7 @@ class _Run:
         say: Callable[[str], None] | None,
     ) -> None:
         self.checked, self.name, self.device = checked, name, device
-        self.cancel, self._report, self._say, self._begin = cancel, report, say, time.monotonic()
+        self.cancel, self._say, began = cancel, say, time.monotonic()
         self.begun = begin(settings.model, settings.base, settings.seed)
         self.settings = settings = self.begun.fitted(settings)
         model = self.begun.model.to(device).eval()
@@ -126,9 +118,8 @@ class _Run:
         self.scorer = Scorer(self.sheets, self.stores[0], device, self.calibration)
         own = dict(model.named_parameters())
         self.start = {one: own[one].detach().clone() for one in self.names}
-        self._pictures: dict[tuple[int, int], CasePicture] = {}  # by case and number of the share
-        self._pace = 0.0  # seconds of a step lately; the load of a machine changes
-        self._stage_name, self._done, self._saved = "", 0, time.monotonic()
+        names = [case.name for case in checked.cases]
+        self.course = Course(self.state, self.folds, names, len(settings.shares), cancel, report, began)
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -149,7 +140,7 @@ class _Run:
         for number in range(len(self.folds)):
             if not self._fold(number):
                 return self._ended(cancelled=True)
-        verdict = judge(self._scores(), self.settings.shares)
+        verdict = judge(self.course.scores(), self.settings.shares)
         single = not self.folds
         if not (keep_anyway or single or (verdict and verdict.better)):
             self.state.remove_training()
@@ -171,7 +162,7 @@ class _Run:
             len(self.folds),
             plan,
             verdict,
-            self._scores(),
+            self.course.scores(),
             share,
             self.begun.base is not None,
             fitted is not None,
@@ -188,7 +179,7 @@ class _Run:
         count = sum(len(store.sheets) for store in self.stores)
         begin = time.monotonic()
         for store in self.stores:
-            if not self._counted("embedding", count, store.embed_sheets):
+            if not self.course.counted("embedding", count, store.embed_sheets):
                 return False
         self._embed_seconds = (time.monotonic() - begin) / count
         return True
@@ -200,7 +191,7 @@ class _Run:
         self._score_seconds = found.plan.score_seconds if found.plan else 0.0
         begin, count = time.monotonic(), 0
         for number, case in enumerate(todo):
-            self._tell("testing before", number, len(todo))
+            self.course.tell("testing before", number, len(todo))
             if str(case) in found.before:
                 continue
             score = self.scorer.score(segmenter, case, self._others(case), self.cancel)
@@ -210,7 +201,7 @@ class _Run:
             count += 1
         if count:
             self._score_seconds = (time.monotonic() - begin) / count
-        self._tell("testing before", len(todo), len(todo))
+        self.course.tell("testing before", len(todo), len(todo))
         return True
 
     def _decide(self) -> bool:
@@ -219,7 +210,7 @@ class _Run:
         if found.plan is None:
             step = 0.0
             if settings.steps is None or settings.variants is None:
-                self._tell("timing the first steps", 0, 1)
+                self.course.tell("timing the first steps", 0, 1)
                 trial = self._twin()
                 cases = range(len(self.checked.cases))
                 stage = Stage(trial, self.start, self._sources(), cases, TIMING_STAGE, 1000, settings)
@@ -228,7 +219,7 @@ class _Run:
             tests = len(self.checked.cases) * len(settings.shares) if self.folds else 0
             found.plan = make_plan(
                 settings,
-                self._seconds(),
+                self.course.seconds(),
                 sum(len(store.sheets) for store in self.stores),
                 min(store.most_variants() for store in self.stores),
                 mirror,
@@ -236,10 +227,11 @@ class _Run:
                 tests,
                 (step, self._embed_seconds, self._score_seconds),
             )
-            self._save()
+            self.course.save()
             variants = found.plan.variants * sum(len(store.sheets) for store in self.stores)
-            left = self._left("embedding variants", 0, variants, None)
-            if self._say and left is not None and (said := too_long(settings, found.plan, self._seconds() + left)):
+            left = self.course.left("embedding variants", 0, variants, None)
+            said = "" if left is None else too_long(settings, found.plan, self.course.seconds() + left)
+            if self._say and said:
                 self._say(said)
         return not self.cancel.cancelled
 
@@ -252,7 +244,7 @@ class _Run:
             def embed(cancel: CancelToken, on_done: Callable[[int], None], store: FeatureStore = store) -> bool:
                 return store.embed_variants(plan.variants, plan.mirror, cancel, on_done)
 
-            if not self._counted("embedding variants", count, embed):
+            if not self.course.counted("embedding variants", count, embed):
                 return False
         return True
 
@@ -272,17 +264,17 @@ class _Run:
             put(model, between(self.start, last, share))
             segmenter = self.scorer.segmenter(model)
             for place, case in enumerate(mine):
-                self._tell(f"testing {title}", place, len(mine))
+                self.course.tell(f"testing {title}", place, len(mine))
                 score = self.scorer.score(segmenter, case, self._others(case), self.cancel)
                 if score is None or self.cancel.cancelled:
                     return False
                 after[case].append(score.dice)
-                self._pictures[case, which] = score.picture
+                self.course.pictures[case, which] = score.picture
                 rows[case].append(score.rows)
         found.after.update({str(case): tuple(values) for case, values in after.items()})
         found.rows.update({str(case): tuple(values) for case, values in rows.items()})
-        self._save()
-        self._tell(f"testing {title}", len(mine), len(mine))
+        self.course.save()
+        self.course.tell(f"testing {title}", len(mine), len(mine))
         return True
 
     def _train(self, number: int, cases: Any, title: str) -> dict[str, torch.Tensor] | None:
@@ -290,21 +282,21 @@ class _Run:
         plan = self._plan
         model = self._twin()
         stage = Stage(model, self.start, self._sources(), cases, number, plan.steps, self.settings)
-        self._pace = self._pace or plan.step_seconds
+        self.course.pace = self.course.pace or plan.step_seconds
         before = self.state.training(number)
         if before is not None:
             stage.resume(before)
         while not stage.done:
             if self.cancel.cancelled:
-                self._save(number, stage)
+                self.course.save(number, stage)
                 return None
             began = time.monotonic()
             loss = stage.advance()
-            self._pace += PACE * (time.monotonic() - began - self._pace)
-            self._tell(title, stage.step, plan.steps, loss, number)
-            if time.monotonic() - self._saved > SAVE_SECONDS:
-                self._save(number, stage)
-        self._save(number, stage)
+            self.course.pace += PACE * (time.monotonic() - began - self.course.pace)
+            self.course.tell(title, stage.step, plan.steps, loss, number)
+            if time.monotonic() - self.course.saved > SAVE_SECONDS:
+                self.course.save(number, stage)
+        self.course.save(number, stage)
         return stage.average
 
     # --- what the parts share ---
@@ -333,69 +325,18 @@ class _Run:
             sources.append(EpisodeSource(self.stores[1], numbers, sheets.patients, self.settings))
         return sources
 
-    def _scores(self) -> tuple[CaseScore, ...]:
-        """Return the scores so far."""
-        return self.state.found.scores([case.name for case in self.checked.cases])
-
-    def _picture(self) -> CasePicture | None:
-        """Return the picture of the worst case; None if it was tested by an earlier run: pictures are not stored."""
-        return self._pictures.get(worst_of(self._scores()) or (-1, -1))
-
-    def _seconds(self) -> float:
-        return self.state.found.seconds + time.monotonic() - self._begin
-
-    def _save(self, number: int | None = None, stage: Stage | None = None) -> None:
-        """Write the state, that of a training first."""
-        if number is not None and stage is not None:
-            self.state.save_training(number, stage.state())
-        self.state.found.seconds, self._begin = self._seconds(), time.monotonic()
-        self.state.save()
-        self._saved = time.monotonic()
-
-    def _counted(self, title: str, count: int, work: Callable[[CancelToken, Callable[[int], None]], bool]) -> bool:
-        """Do work that counts itself; stages of several stores follow each other under one title."""
-        done = self._done if self._stage_name == title else 0
-        self._stage_name, self._done = title, done
-
-        def on_done(more: int) -> None:
-            self._done += more
-            self._tell(title, self._done, count)
-
-        return work(self.cancel, on_done)
-
-    def _tell(self, title: str, done: int, total: int, loss: float | None = None, training: int | None = None) -> None:
-        if self._report is None:
-            return
-        self._report(
-            AdaptProgress(
-                stage=title,
-                done=done,
-                total=total,
-                seconds=self._seconds(),
-                seconds_left=self._left(title, done, total, training),
-                loss=loss,
-                scores=self._scores(),
-                picture=self._picture(),
-            )
-        )
-
-    def _left(self, title: str, done: int, total: int, training: int | None) -> float | None:
-        """Return the estimated seconds that are left, by the first steps and the latest ones."""
-        shares, in_training = len(self.settings.shares), training is not None
-        return seconds_left(self.state.found, self.folds, shares, (title, done, total), in_training, self._pace)
-
     def _ended(self, verdict: Verdict | None = None, cancelled: bool = False) -> AdaptResult:
         """Return the result so far, with the state saved."""
         if self.state.found.plan is not None:
-            self._save()
+            self.course.save()
         return AdaptResult(
             name=self.name,
             objects=self.checked.objects,
-            scores=self._scores(),
+            scores=self.course.scores(),
             verdict=verdict,
             cancelled=cancelled,
             steps=self.state.found.plan.steps if self.state.found.plan else 0,
-            seconds=self._seconds(),
+            seconds=self.course.seconds(),
             unusable=self.checked.unusable,
-            picture=self._picture(),
+            picture=self.course.picture(),
         )

@@ -105,3 +105,58 @@ def finished(ready):
     ready.last = ready.host.logic.runs[0]
     ready.result = finish(ready.last, ready.new_case)
     return ready
+
+
+@pytest.fixture
+def home(stand_ins, tmp_path, monkeypatch):
+    """A user's folder with a small model."""
+    pytest.importorskip("torch")
+    from adapt_cases import register_small_model, use_folder
+
+    use_folder(monkeypatch, tmp_path)
+    register_small_model(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def make_school(home, make_panel):
+    """Makes panels on the real logic, in which a lesson takes seconds; the section is open."""
+    import slicer
+
+    from lesson_cases import TINY
+    from widget_cases import RecordedLogic
+
+    def make():
+        from ProxyPromptSegmentModule.logic import SegmentationLogic
+
+        class Logic(SegmentationLogic):
+            scene = slicer.mrmlScene
+            getParameterNode = RecordedLogic.getParameterNode  # noqa: N815
+
+        made = make_panel(Logic())
+        made.state.parameters.teachModel = "small"
+        made.state.parameters.device = "cpu"
+        made.chosen.lesson.more = dict(TINY)
+        made.ui.teachButton.collapsed = False
+        return made
+
+    return make
+
+
+@pytest.fixture
+def school(make_school):
+    """A panel with two annotated patients and a new one, which is the target."""
+    import slicer
+
+    from lesson_cases import add_taught_case
+    from widget_cases import add_views
+
+    add_taught_case(0, "Anna Doe")
+    add_taught_case(1, "Bernd Doe")
+    target, annotation = add_taught_case(7, "new")
+    slicer.mrmlScene.RemoveNode(annotation)
+    add_views()
+    made = make_school()
+    made.new_case = target
+    made.ui.targetSelector.setCurrentNode(target)
+    return made

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from adapt_cases import QUICK, checked, register_small_model, write_cases
+from adapt_cases import QUICK, checked, register_small_model, use_folder, write_cases
 from widget_cases import text_of
 
 
@@ -21,8 +21,7 @@ def made(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROXYPROMPT_CACHE", str(folder / "cache"))
-        patch.setenv("PROXYPROMPT_REGISTRY", str(folder / "own.json"))
+        use_folder(patch, folder)
         register_small_model(folder)
         assert adapt(checked(write_cases(folder / "cases", 2)), "mine", replace(QUICK, steps=1), "cpu", True).kept
         export(registry.find("mine"), folder / "mine.safetensors")
@@ -34,8 +33,7 @@ def shelf(stand_ins, tmp_path, monkeypatch, made, make_panel):
     """A panel with the box of own models open, and a model in it."""
     from ProxyPromptSegmentLib.weights.own import register
 
-    monkeypatch.setenv("PROXYPROMPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PROXYPROMPT_REGISTRY", str(tmp_path / "own.json"))
+    use_folder(monkeypatch, tmp_path)
     register_small_model(tmp_path)
     register(made)
     panel = make_panel()

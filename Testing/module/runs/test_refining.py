@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from mrml_scene import add_volume, segment_array
-from mrml_writing import AFFINE, SHAPE, STROKE, draw, random_masks, view_of
+from mrml_scene import segment_array
+from mrml_writing import SHAPE, STROKE, draw, random_masks, view_of
 from ProxyPromptSegmentLib.inference.results import empty_result
 from ProxyPromptSegmentModule.runs.refining import Refined, Refinement, RefineTask, UnsureTask, unsure
 from ProxyPromptSegmentModule.runs.request import Request
@@ -21,11 +21,6 @@ from ProxyPromptSegmentModule.scene.new_segments import SegmentNames
 from ProxyPromptSegmentModule.states import RunState
 
 pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture
-def volume(scene):
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
 
 
 @pytest.fixture

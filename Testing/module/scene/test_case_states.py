@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -10,8 +9,8 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 import slicer
 import slicer.util
 
-from mrml_scene import add_segmentation, add_volume, segment_array
-from mrml_writing import AFFINE, SHAPE, a_run, random_masks
+from mrml_scene import add_segmentation, segment_array
+from mrml_writing import a_run, random_masks
 from ProxyPromptSegmentModule.scene import result_watch
 from ProxyPromptSegmentModule.scene.case_states import STATE, accept, state_in, states_in
 from ProxyPromptSegmentModule.scene.nodes import MADE_FOR
@@ -19,27 +18,8 @@ from ProxyPromptSegmentModule.scene.owners import key_of, result_segments
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG
-from widget_cases import add_views
 
-pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture
-def volume(scene):
-    add_views()
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
-
-
-@pytest.fixture
-def other(volume):
-    return add_volume(np.zeros(SHAPE, np.float32), AFFINE, "another patient")
-
-
-@pytest.fixture
-def result(volume):
-    made = create_segmentation(volume, "result")
-    a_run(made, volume, 1)
-    return made
+pytestmark = pytest.mark.usefixtures("scene", "views")
 
 
 @pytest.fixture

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import slicer
 
-from mrml_scene import add_segmentation, add_volume
-from mrml_writing import AFFINE, SHAPE, STROKE, a_run, draw, ids_of, random_masks
+from mrml_scene import add_segmentation
+from mrml_writing import STROKE, draw, ids_of, random_masks
 from ProxyPromptSegmentModule.scene import dicom_tags
 from ProxyPromptSegmentModule.scene.nodes import MADE_FOR
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
-from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG, TAG, tag_of
 
 pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture
-def volume(scene):
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
-
-
-@pytest.fixture
-def result(volume):
-    made = create_segmentation(volume, "result")
-    a_run(made, volume, 1)
-    return made
 
 
 @pytest.fixture

@@ -10,17 +10,12 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 import slicer
 import slicer.util
 
-from mrml_scene import add_segmentation, add_volume, segment_array
-from mrml_writing import AFFINE, SHAPE, STROKE, a_run, draw, ids_of, random_masks, write_all, writer_for
+from mrml_scene import add_segmentation, segment_array
+from mrml_writing import STROKE, a_run, draw, ids_of, random_masks, write_all, writer_for
 from ProxyPromptSegmentModule.scene.segment_writer import create_segmentation
 from ProxyPromptSegmentModule.scene.slice_prints import OWN, SlicePrints
 
 pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture
-def volume(scene):
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
 
 
 def test_a_slice_that_is_changed_between_draft_and_final_is_not_written_again(volume):

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from mrml_scene import add_segmentation, add_volume, segment_array
-from mrml_writing import AFFINE, SHAPE, STROKE, a_run, draw, ids_of, random_masks, write_all, writer_for
+from mrml_scene import add_segmentation, segment_array
+from mrml_writing import STROKE, a_run, draw, ids_of, random_masks, write_all, writer_for
 from ProxyPromptSegmentLib.reports.doubts import Doubt
 from ProxyPromptSegmentModule.scene.facts import Facts, result_now, write_facts
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice, state_of
@@ -19,16 +19,8 @@ pytestmark = pytest.mark.usefixtures("scene")
 
 
 @pytest.fixture
-def volume(scene):
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
-
-
-@pytest.fixture
-def node(volume):
-    """A segmentation with a result of one run."""
-    made = create_segmentation(volume, "result")
-    a_run(made, volume, 1)
-    return made
+def node(result):
+    return result
 
 
 def gland(node, volume):

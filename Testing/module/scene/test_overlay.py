@@ -29,11 +29,6 @@ def volume(scene):
     return made
 
 
-@pytest.fixture
-def other(volume):
-    return add_volume(np.zeros(SHAPE, np.float32), AFFINE, "another patient")
-
-
 def views():
     scene = slicer.mrmlScene
     return [scene.GetNthNodeByClass(n, "vtkMRMLSliceCompositeNode") for n in range(3)]

@@ -10,7 +10,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 import slicer
 
 from mrml_scene import add_segmentation, add_volume
-from mrml_writing import AFFINE, SHAPE, a_run, ids_of, random_masks, writer_for
+from mrml_writing import AFFINE, SHAPE, ids_of, random_masks, writer_for
 from ProxyPromptSegmentModule.scene import owners
 from ProxyPromptSegmentModule.scene.nodes import MADE_FOR
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
@@ -21,27 +21,8 @@ from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own
 from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG
 from sequence_cases import a_sequence, noise
-from widget_cases import add_views
 
-pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture
-def volume(scene):
-    add_views()
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
-
-
-@pytest.fixture
-def other(volume):
-    return add_volume(np.zeros(SHAPE, np.float32), AFFINE, "another patient")
-
-
-@pytest.fixture
-def result(volume):
-    made = create_segmentation(volume, "result")
-    a_run(made, volume, 1)
-    return made
+pytestmark = pytest.mark.usefixtures("scene", "views")
 
 
 def is_shown_on(node, volume):

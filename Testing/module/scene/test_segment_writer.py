@@ -36,11 +36,6 @@ from ProxyPromptSegmentModule.scene.terminology import TISSUE, tag_of, terminolo
 pytestmark = pytest.mark.usefixtures("scene")
 
 
-@pytest.fixture
-def volume(scene):
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
-
-
 # --- making segmentations and segments ----------------------------------------------------------------------
 
 

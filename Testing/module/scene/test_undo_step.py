@@ -10,9 +10,8 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 import slicer
 import slicer.util
 
-from mrml_scene import add_segmentation, add_transform, add_volume, segment_array
+from mrml_scene import add_segmentation, add_transform, segment_array
 from mrml_writing import (
-    AFFINE,
     PROSTATE,
     SHAPE,
     TURNED,
@@ -29,11 +28,6 @@ from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentW
 from ProxyPromptSegmentModule.scene.terminology import terminology_from_text
 
 pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture
-def volume(scene):
-    return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
 
 
 # --- undo ---------------------------------------------------------------------------------------------------

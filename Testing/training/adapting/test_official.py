@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adapt_cases import QUICK, checked, write_cases
+from adapt_cases import QUICK, checked, use_folder, write_cases
 from official_cases import SMALL_GENERATOR, assert_unchanged, imported_official, make_small, official_file
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.inference.loading import load
@@ -37,8 +37,7 @@ def adapted(tmp_path_factory):
     """An adaptation on official weights that nothing stops."""
     home = tmp_path_factory.mktemp("official")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROXYPROMPT_CACHE", str(home / "cache"))
-        patch.setenv("PROXYPROMPT_REGISTRY", str(home / "own.json"))
+        use_folder(patch, home)
         make_small(patch)
         official = imported_official(home)
         cases = checked(write_cases(home / "cases", 2, slices=1))

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adapt_cases import QUICK, checked, register_small_model, write_cases
+from adapt_cases import QUICK, checked, register_small_model, use_folder, write_cases
 from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.inference.loading import load
@@ -36,8 +36,7 @@ def uninterrupted(tmp_path_factory):
     """The cases, and the hash and events of an adaptation to them that nothing stops."""
     home = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROXYPROMPT_CACHE", str(home / "cache"))
-        patch.setenv("PROXYPROMPT_REGISTRY", str(home / "own.json"))
+        use_folder(patch, home)
         register_small_model(home)
         cases = write_cases(home / "cases", 2, ("gland", "stone"))
         events = []
