@@ -5,6 +5,11 @@
 Prints Dice of the validation patients before and after, for shares of the way from the first weights, the copied mean
 mask beside, and processor seconds. With ``--part test`` it reports test patients instead: once, after everything was
 chosen on validation patients. ``--beside`` scores another model on the same patients with the same supports.
+
+``--unet 170 900`` trains MONAI's U-Net on the same slices alone, from random weights, for so many processor seconds
+each, and scores it and the copied mean mask on the same patients; with ``--steps 0`` nothing else is done:
+
+    python Testing/benchmarks/adapt_trials.py DATA psfhs --patients 16 --steps 0 --unet 170 900 --part test --limit 60
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import argparse
 import copy
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -24,6 +30,7 @@ from ProxyPromptSegmentLib.data.cases import DATASETS, Case, load_dataset
 from ProxyPromptSegmentLib.data.small_sets import load_small_set
 from ProxyPromptSegmentLib.data.splits import read_split
 from ProxyPromptSegmentLib.evaluation.broad.baselines import stretch
+from ProxyPromptSegmentLib.evaluation.few_shot_unet import AnnotatedSlice, FewShotRecipe, train_few_shot
 from ProxyPromptSegmentLib.evaluation.mean_mask import mean_mask
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
@@ -36,11 +43,12 @@ from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.case import SupportCase
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets, support_set, supports_of
+from ProxyPromptSegmentLib.training.adapting.sheets import Sheets, cut_sheets, support_set, supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
@@ -86,6 +94,41 @@ def interval(scores: np.ndarray, patients: list[str]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def say(title: str, scores: np.ndarray, patients: list[str], more: str = "") -> None:
+    """Print mean Dice ``(n, N)`` of each object and of all, with an interval over patients."""
+    low, high = interval(scores.mean(1), patients)
+    print(f"{title}: {scores.mean(0).round(3)}, mean {scores.mean():.4f} [{low:.3f}, {high:.3f}]{more}", flush=True)
+
+
+def tested(cases: Sequence[Case], segment: Callable[[Case], np.ndarray]) -> np.ndarray:
+    """Return Dice ``(n, N)`` of each case and object; ``segment`` returns masks ``(S, N, H, W)``."""
+    rows = []
+    for case in cases:
+        masks = segment(case)
+        rows.append([dice(case.masks[:, n], masks[:, n]) for n in range(masks.shape[1])])
+    return np.array(rows)
+
+
+def copied(supports: SupportSet) -> Callable[[Case], np.ndarray]:
+    """Return a function that copies the mean mask of the supports onto each slice of a case."""
+
+    def segment(case: Case) -> np.ndarray:
+        shape = (case.images.shape[1], case.images.shape[2])
+        mask = mean_mask(np.stack([stretch(pair.masks, shape) for pair in supports.pairs]))
+        return np.repeat(mask[None], len(case.images), axis=0)
+
+    return segment
+
+
+def beside_unet(cases: Sequence[Case], sheets: Sheets, seconds: float, mirror: bool, seed: int = 1) -> None:
+    """Train a U-Net on the slices that are learned from, and print its scores."""
+    slices = [AnnotatedSlice(image=one.image, masks=one.masks, window=one.window) for one in sheets.slices]
+    unet = train_few_shot(slices, FewShotRecipe(seconds=seconds, mirror=mirror, seed=seed))
+    scores = tested(cases, lambda case: unet.segment(case.images, intensity_window(case.images)))
+    more = f"; {unet.steps} steps in {unet.seconds:.0f} s"
+    say(f"U-Net (monai), {seconds:g} s", scores, [case.patient for case in cases], more)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -100,6 +143,7 @@ def main() -> None:
     parser.add_argument("--part", default="validation", choices=("validation", "test"))
     parser.add_argument("--limit", type=int, help="largest number of tested cases, evenly spread")
     parser.add_argument("--beside", help="another model, scored on the same patients")
+    parser.add_argument("--unet", type=float, nargs="+", default=[], help="processor seconds of U-Nets beside it")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     train, validation = parts(args.data, args.set, args.part)
@@ -108,37 +152,41 @@ def main() -> None:
     made = [one_slice(case, 7 * (n + 1)) for n, case in enumerate(firsts)]
     checked = check_cases([one for one in made if one is not None], allow_single=args.patients == 1)
     settings = AdaptSettings(
-        model=args.model, steps=args.steps, variants=args.variants, trained=args.trained, learning_rate=args.rate
+        model=args.model,
+        steps=args.steps or None,
+        variants=args.variants,
+        trained=args.trained,
+        learning_rate=args.rate,
     )
     begun = begin(args.model)
     model, cpu = begun.model, torch.device("cpu")
     sheets = cut_sheets(checked, logit_side(model.backbone))
+    mirror = may_be_mirrored(sheets.objects, sheets.slices)
+    supports = support_set(sheets.objects, supports_of(sheets, range(len(checked.cases))))
+    patients = [case.patient for case in validation]
+    learned = [checked.patients, len(sheets.slices)]
+    print(f"{learned[1]} slices of {learned[0]} patients; {len(validation)} cases of {len(set(patients))}", flush=True)
+    say("copied mean mask", tested(validation, copied(supports)), patients)
+    for seconds in args.unet:
+        beside_unet(validation, sheets, seconds, mirror, settings.seed)
+    if not args.steps:
+        return
     began = time.process_time()
     stores = [FeatureStore(model.backbone, some, cpu, 1) for some in (sheets.slices, sheets.tiles) if some]
-    mirror = may_be_mirrored(sheets.objects, sheets.slices)
     for store in stores:
         store.embed_sheets(CancelToken())
         store.embed_variants(args.variants, mirror, CancelToken())
-    supports = support_set(sheets.objects, supports_of(sheets, range(len(checked.cases))))
 
-    def test(tested, title: str, digest: str = begun.sha256) -> None:
-        segmenter = Segmenter(tested, cpu, 1, calibration=calibration_of(digest), most_read=4)
-        rows, patients = [], []
-        for case in validation:
+    def test(network, title: str, digest: str = begun.sha256) -> None:
+        segmenter = Segmenter(network, cpu, 1, calibration=calibration_of(digest), most_read=4)
+
+        def segment(case: Case) -> np.ndarray:
             _, row, column = case.spacing_mm or (1.0, 1.0, 1.0)
             found = segment_stack(segmenter, case.images, supports, intensity_window(case.images), (row, column))
-            masks = found.masks()
-            shape = (case.images.shape[1], case.images.shape[2])
-            copied = mean_mask(np.stack([stretch(pair.masks, shape) for pair in supports.pairs]))
-            copied = np.repeat(copied[None], len(masks), axis=0)
-            numbers = range(len(sheets.objects))
-            patients.append(case.patient)
-            rows.append([[dice(case.masks[:, n], some[:, n]) for some in (masks, copied)] for n in numbers])
-        mean = np.mean(rows, axis=0)
-        seconds = time.process_time() - began
-        low, high = interval(np.array(rows)[:, :, 0].mean(1), patients)
-        print(f"{title}: {mean[:, 0].round(3)}, mean {mean[:, 0].mean():.4f} [{low:.3f}, {high:.3f}]; "
-              f"mean mask {mean[:, 1].mean():.3f}; {seconds:.0f} s", flush=True)  # fmt: skip
+            return found.masks()
+
+        scores = tested(validation, segment)
+        say(title, scores, patients, f"; {time.process_time() - began:.0f} s")
 
     test(copy.deepcopy(model), "before")
     if args.beside:
