@@ -231,6 +231,16 @@ class SliceView:
             kji: The voxel's indices.
             shape_kji: Shape of the array.
         """
+        number, row, column = self.point(kji, shape_kji)
+        return int(number), int(row), int(column)
+
+    def point(self, kji: tuple[float, float, float], shape_kji: tuple[int, int, int]) -> tuple[float, float, float]:
+        """Return the slice, row and column of a point in the result of `take`; whole numbers are centres of voxels.
+
+        Args:
+            kji: The point's indices, fractions allowed.
+            shape_kji: Shape of the array.
+        """
         number = axis_number(self.axis)
         rest = [n for n in range(3) if n != number]
         row, column = reversed(rest) if self.transpose else rest

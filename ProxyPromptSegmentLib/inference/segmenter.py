@@ -203,6 +203,12 @@ class Segmenter(SliceEncoder):
             self._in_batches(encoded.features.top.shape[0], one)
         return answers
 
+    def prompt(self, encoded: EncodedSlices, support: PreparedSupport) -> Prompt:
+        """Return the prompt with which `predict` decodes embedded slices, to be corrected by hand."""
+        with torch.inference_mode(), self.precision():
+            chosen = most_alike(distances(encoded.features, support), support, self.most_read)
+            return self.model.generator.prompt(encoded.features, support, chosen)
+
     def nearest(self, encoded: EncodedSlices, support: PreparedSupport) -> np.ndarray:
         """Return the distance of each embedded slice to the support most like it, float32 ``(S,)``."""
         with torch.inference_mode():

@@ -117,6 +117,21 @@ def logits_to_slice(logits: torch.Tensor, box: Letterbox) -> torch.Tensor:
     return inside.reshape(*leading, *box.shape)
 
 
+def points_to_square(points: np.ndarray, box: Letterbox) -> np.ndarray:
+    """Map points of the slice to the square.
+
+    Args:
+        points: ``(x, y)`` in pixels of the slice, column and row, whole numbers for centres of pixels, ``(..., 2)``.
+        box: The letterbox of the slice.
+
+    Returns:
+        ``(x, y)`` in pixels of the square, with the same convention, float32 ``(..., 2)``.
+    """
+    rows, columns = box.valid
+    height, width = box.shape
+    return ((points + 0.5) * np.array((columns / width, rows / height)) - 0.5).astype(np.float32)
+
+
 def valid_tokens(box: Letterbox, grid: int) -> torch.Tensor:
     """Mark the feature positions that cover at least part of the slice; bool ``(grid, grid)``."""
     import torch

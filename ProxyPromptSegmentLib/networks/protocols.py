@@ -90,6 +90,14 @@ class Prompt:
         """Add SAM's own prompt tokens ``(B, N, t, C)``, a click that corrects a proxy prompt."""
         return replace(self, sparse=tokens if self.sparse is None else torch.cat([self.sparse, tokens], dim=2))
 
+    def of_object(self, number: int) -> Prompt:
+        """Return the prompt of one of the ``N`` objects."""
+        one = slice(number, number + 1)
+        fields = ("sparse", "dense", "memory", "presence", "prior", "mask")
+        values = {name: getattr(self, name) for name in fields}
+        chosen = {name: None if value is None else value[:, one] for name, value in values.items()}
+        return Prompt(**chosen, names=self.names[one])
+
 
 @dataclass(kw_only=True)
 class Decoded:
@@ -226,8 +234,33 @@ class Backbone(Protocol):
     def decode(self, features: ImageFeatures, prompt: Prompt) -> Decoded:
         """Predict the objects of the prompt on the embedded slices."""
 
-    def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Embed clicks: pixel positions ``(M, P, 2)`` and labels ``(M, P)`` as tokens ``(M, t, C)``."""
+    def prompt_points(
+        self, points: torch.Tensor | None, labels: torch.Tensor | None, boxes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embed clicks and boxes as the package does; at least one of both is given.
+
+        Args:
+            points: Pixel positions ``(x, y)`` in the square, whole numbers for centres of pixels, ``(M, P, 2)``.
+            labels: 1 inside, 0 outside, ``(M, P)``.
+            boxes: Centres of the first and the last pixel ``(x, y, x, y)``, ``(M, 4)``.
+
+        Returns:
+            Tokens ``(M, t, C)``.
+        """
+
+    def decode_masks(
+        self, features: ImageFeatures, prompt: Prompt, outputs: Sequence[int] = (0, 1, 2, 3)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return some of the decoder's masks: 0 is the single mask, 1 to 3 are three readings of a click.
+
+        Args:
+            features: ``B`` embedded slices.
+            prompt: For ``B`` slices and ``N`` objects.
+            outputs: Numbers of the masks.
+
+        Returns:
+            Logits ``(B, N, len(outputs), 4g, 4g)`` and estimated IoU ``(B, N, len(outputs))``.
+        """
 
 
 @runtime_checkable

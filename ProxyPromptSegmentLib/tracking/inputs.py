@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.networks.letterbox import Letterbox
+from ProxyPromptSegmentLib.networks.letterbox import Letterbox, points_to_square
 
 
 def frame_shape(image: np.ndarray, what: str, before: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -116,8 +116,7 @@ def points_of_correction(points: Sequence[tuple[float, float]], labels: Sequence
     height, width = box.shape
     if not ((given > -0.5) & (given < (width - 0.5, height - 0.5))).all():
         raise InputError(f"a click of {given.tolist()} lies outside of the frame's {width} columns and {height} rows")
-    rows, columns = box.valid
-    return ((given + 0.5) * np.array((columns / width, rows / height)) - 0.5).astype(np.float32)
+    return points_to_square(given, box)
 
 
 def numbered(count: int) -> tuple[str, ...]:

@@ -230,15 +230,20 @@ class SamBackbone(nn.Module):
         quality = torch.stack([scores[:, n] for n in outputs], dim=1)  # a list as an index would wait for the host
         return logits.unflatten(0, (batch, objects)), quality.unflatten(0, (batch, objects))
 
-    def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Embed clicks as SAM does.
+    def prompt_points(
+        self, points: torch.Tensor | None, labels: torch.Tensor | None, boxes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embed clicks and boxes as SAM does.
 
         Args:
-            points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``.
+            points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``; None for a box alone.
             labels: 1 inside, 0 outside, ``(M, P)``.
+            boxes: Centres of the first and the last pixel ``(x, y, x, y)``, ``(M, 4)``.
 
         Returns:
-            Tokens ``(M, P + 1, C)``: SAM adds a padding point where there is no box.
+            Tokens ``(M, t, C)``: those of the clicks, of a padding point where there is no box, of the box's corners.
         """
-        sparse, _ = self.sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        given = None if points is None or labels is None else (points, labels)
+        with without_autocast(self.mean.device):
+            sparse, _ = self.sam.prompt_encoder(points=given, boxes=boxes, masks=None)
         return sparse

@@ -27,6 +27,7 @@ from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Image
 SAM2_MEAN, SAM2_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Logits that a given mask becomes, as in the package's ``_use_mask_as_output``.
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
+CORNERS = (2, 3)  # labels of a box's corners among points, as the package has them
 
 
 class Sam2Backbone(nn.Module):
@@ -99,8 +100,8 @@ class Sam2Backbone(nn.Module):
 
         Args:
             features: ``B`` embedded frames.
-            prompt: For ``B`` frames and ``N`` objects; ``memory`` reaches the memory attention, ``sparse`` and
-                ``dense`` the mask decoder.
+            prompt: For ``B`` frames and ``N`` objects; ``memory`` reaches the memory attention, ``sparse``,
+                ``dense`` and ``mask`` the mask decoder.
             memories: Memories of earlier frames, of ``B * N`` tracks each. Without memories and
                 ``prompt.memory`` the frame stands alone, as in SAM 2 on images.
             frame: Number of this frame in the order of tracking; memories have smaller ones.
@@ -110,25 +111,7 @@ class Sam2Backbone(nn.Module):
             logit, and pointer ``(B, N, C)``.
         """
         batch, objects = _shape_of(prompt, memories, features.top.shape[0])
-        count = batch * objects
-        image = self.condition(features, prompt, memories, frame, objects)
-        encoder, decoder = self.sam2.sam_prompt_encoder, self.sam2.sam_mask_decoder
-        if prompt.sparse is not None:
-            sparse = prompt.sparse.flatten(0, 1)
-        else:  # what the package's encoder makes of no click at all: two tokens "not a point"
-            sparse = encoder.not_a_point_embed.weight.unsqueeze(0).expand(count, 2, -1)
-        if prompt.dense is not None:
-            dense = prompt.dense.flatten(0, 1)
-        else:
-            dense = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(count, -1, self.grid, self.grid)
-        masks, quality, tokens, score = decoder.predict_masks(
-            image_embeddings=image,
-            image_pe=features.positions.unsqueeze(0),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            repeat_image=False,
-            high_res_features=self._high_res(features, objects),
-        )
+        masks, quality, tokens, score = self._predicted(features, prompt, memories, frame, objects)
         presence = score[:, 0] if self.sam2.pred_obj_scores else None
         if presence is not None and prompt.presence is not None:  # what the supports say, beside what the memories say
             presence = presence + prompt.presence.flatten().to(presence.dtype)
@@ -141,6 +124,49 @@ class Sam2Backbone(nn.Module):
             quality=quality[:, 0].unflatten(0, (batch, objects)),
             presence=None if presence is None else presence.unflatten(0, (batch, objects)),
             pointer=pointer.unflatten(0, (batch, objects)),
+        )
+
+    def decode_masks(
+        self, features: ImageFeatures, prompt: Prompt, outputs: Sequence[int] = (0, 1, 2, 3)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return some of the decoder's masks on frames that stand alone: 0 is the single mask, 1 to 3 are readings.
+
+        Args:
+            features: ``B`` embedded frames.
+            prompt: For ``B`` frames and ``N`` objects.
+            outputs: Numbers of the masks.
+
+        Returns:
+            Logits ``(B, N, len(outputs), 4g, 4g)`` and estimated IoU ``(B, N, len(outputs))``.
+        """
+        batch, objects = _shape_of(prompt, (), features.top.shape[0])
+        masks, quality, _, _ = self._predicted(features, prompt, (), 0, objects)
+        chosen = list(outputs)
+        return masks[:, chosen].unflatten(0, (batch, objects)), quality[:, chosen].unflatten(0, (batch, objects))
+
+    def _predicted(
+        self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory], frame: int, objects: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return masks, estimated IoU, mask tokens and objectness of the package's decoder for ``B * N`` tracks."""
+        count = features.top.shape[0] * objects
+        image = self.condition(features, prompt, memories, frame, objects)
+        encoder, decoder = self.sam2.sam_prompt_encoder, self.sam2.sam_mask_decoder
+        if prompt.sparse is not None:
+            sparse = prompt.sparse.flatten(0, 1)
+        else:  # what the package's encoder makes of no click at all: two tokens "not a point"
+            sparse = encoder.not_a_point_embed.weight.unsqueeze(0).expand(count, 2, -1)
+        parts = [] if prompt.dense is None else [prompt.dense.flatten(0, 1)]
+        if prompt.mask is not None:
+            parts.append(encoder.mask_downscaling(prompt.mask.flatten(0, 1).unsqueeze(1)))
+        if not parts:
+            parts.append(encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(count, -1, self.grid, self.grid))
+        return decoder.predict_masks(
+            image_embeddings=image,
+            image_pe=features.positions.unsqueeze(0),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=sum(parts[1:], parts[0]),
+            repeat_image=False,
+            high_res_features=self._high_res(features, objects),
         )
 
     def condition(
@@ -251,17 +277,30 @@ class Sam2Backbone(nn.Module):
             pointer = self._pointer(tokens[:, 0], present[:, 0])
         return FrameMemory(frame=frame, spatial=spatial, pointer=pointer, conditioning=True)
 
-    def prompt_points(self, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Embed clicks as SAM 2 does.
+    def prompt_points(
+        self, points: torch.Tensor | None, labels: torch.Tensor | None, boxes: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embed clicks and boxes as SAM 2 does, for which the corners of a box are two more points.
 
         Args:
-            points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``.
+            points: Pixel positions ``(x, y)`` in the square, ``(M, P, 2)``; None for a box alone.
             labels: 1 inside, 0 outside, ``(M, P)``.
+            boxes: Centres of the first and the last pixel ``(x, y, x, y)``, ``(M, 4)``.
 
         Returns:
-            Tokens ``(M, P + 1, C)``: a padding point is added where there is no box.
+            Tokens ``(M, t, C)``: those of the box's corners, of the clicks and of a padding point.
         """
-        sparse, _ = self.sam2.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
+        places, kinds = [], []
+        if boxes is not None:
+            places.append(boxes.reshape(-1, 2, 2))
+            kinds.append(torch.tensor(CORNERS, dtype=torch.int32, device=boxes.device).expand(len(boxes), -1))
+        if points is not None and labels is not None:
+            places.append(points)
+            kinds.append(labels)
+        with without_autocast(self.mean.device):
+            sparse, _ = self.sam2.sam_prompt_encoder(
+                points=(torch.cat(places, dim=1), torch.cat(kinds, dim=1)), boxes=None, masks=None
+            )
         return sparse
 
     def _spatial(self, features: ImageFeatures, logits: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
@@ -324,7 +363,7 @@ class Sam2Backbone(nn.Module):
 
 def _shape_of(prompt: Prompt, memories: Sequence[FrameMemory], batch: int) -> tuple[int, int]:
     """Return the numbers of targets ``B`` and objects ``N``, from any field of the prompt, else from the memories."""
-    for field in (prompt.memory, prompt.sparse, prompt.dense):
+    for field in (prompt.memory, prompt.sparse, prompt.dense, prompt.mask):
         if field is not None:
             return field.shape[0], field.shape[1]
     if memories:

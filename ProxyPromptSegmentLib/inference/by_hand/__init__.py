@@ -1,0 +1,1 @@
+"""Prompts by hand: points, boxes and masks of the user, and everything that an image shows."""
