@@ -167,8 +167,8 @@ class ByHand:
 
         for mask in self.masks:
             slices = view.take(mask.voxels)
-            for number in np.flatnonzero(slices.any(axis=(1, 2))):
-                add(int(number), mask.object, HandPrompt(mask=np.ascontiguousarray(slices[number])))
+            for number in np.flatnonzero(slices.any(axis=(1, 2))).tolist():
+                add(number, mask.object, HandPrompt(mask=np.ascontiguousarray(slices[number])))
         for box in self.boxes:
             for number, placed in _placed_box(box, view, shape_kji):
                 add(number, box.object, HandPrompt(box=placed))
