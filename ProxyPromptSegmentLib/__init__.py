@@ -29,6 +29,7 @@ __all__ = [
     "read_segmentation",
     "read_support_case",
     "read_volume",
+    "write_dicom_seg",
     "write_frames",
     "write_segmentation",
     "write_volume",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
 from ProxyPromptSegmentLib.frames import FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.imaging.dicom_seg import write_dicom_seg
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
@@ -58,6 +59,7 @@ __all__ = [
     "read_segmentation",
     "read_support_case",
     "read_volume",
+    "write_dicom_seg",
     "write_frames",
     "write_segmentation",
     "write_volume",

@@ -38,6 +38,8 @@ examples:
   two supports, the target in a DICOM folder, its slices 10 to 30 only
     proxyprompt segment --support a.nii.gz a_mask.nii.gz --support b.nii.gz b_mask.nii.gz \\
         --target dicom_folder --slices 10:30 --output new.nii.gz
+  the same as DICOM SEG, for a picture archive; needs the Python package highdicom
+    proxyprompt segment --support a.nii.gz a_mask.nii.gz --target dicom_folder --output new.dcm
   single pictures
     proxyprompt segment --support frame1.png mask1.png --target frame2.png --output mask2.png
 
@@ -84,7 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     results = parser.add_argument_group("results")
     results.add_argument(
         "--output", required=True, type=Path, metavar="FILE",
-        help="result: .seg.nrrd (names and colours), .nii.gz, .nrrd, .mha, or .png for one slice",
+        help="result: .seg.nrrd (names and colours), .nii.gz, .nrrd, .mha, .png for one slice, or .dcm (DICOM SEG of a "
+        "DICOM series)",
     )  # fmt: skip
     results.add_argument(
         "--report", type=Path, metavar="FILE.json", help="JSON report: inputs, model, settings, results per object"

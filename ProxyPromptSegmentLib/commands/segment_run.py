@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
+from ProxyPromptSegmentLib.imaging.dicom_seg import (
+    DICOM_SEG_SUFFIX,
+    algorithm_name,
+    check_dicom_seg,
+    write_dicom_seg,
+)
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.segmentations import (
@@ -95,11 +102,13 @@ def _check(request: Request) -> None:
     request.support_choices()
     check_inputs(request.inputs)
     outputs = (
-        ("--output", request.output, OUTPUT_SUFFIXES),
+        ("--output", request.output, (*OUTPUT_SUFFIXES, DICOM_SEG_SUFFIX)),
         ("--report", request.report, (".json",)),
         ("--preview", request.preview, PREVIEW_SUFFIXES),
     )
     check_outputs(outputs, request.inputs, request.force)
+    if suffix_of(request.output) == DICOM_SEG_SUFFIX:
+        check_dicom_seg(request.output, request.target)
     resolve(request.model)
 
 
@@ -166,7 +175,17 @@ def _write(
 ) -> list[str]:
     """Write segmentation and picture; return warnings."""
     refuse_existing("--output", request.output, request.force)  # another program may have written it meanwhile
-    warnings = write_segmentation(request.output, found.segmentation)
+    if suffix_of(request.output) == DICOM_SEG_SUFFIX:
+        warnings = write_dicom_seg(
+            request.output,
+            found.segmentation,
+            request.target,
+            replace=request.force,
+            algorithm=algorithm_name(found.model.name, found.model.sha256),
+            version=__version__,
+        )
+    else:
+        warnings = write_segmentation(request.output, found.segmentation)
     for warning in warnings:
         console.warn(warning)
     if request.preview:

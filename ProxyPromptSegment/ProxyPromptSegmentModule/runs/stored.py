@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.imaging.dicom_seg import algorithm_name
 from ProxyPromptSegmentLib.reports.run_record import record_text
 from ProxyPromptSegmentModule.scene import result_nodes
-from ProxyPromptSegmentModule.scene.dicom_tags import algorithm_name, name_algorithm
+from ProxyPromptSegmentModule.scene.dicom_tags import name_algorithm
 from ProxyPromptSegmentModule.scene.facts import read_facts, restore_facts, result_now, text_of_facts, write_facts
 from ProxyPromptSegmentModule.scene.made_with import made_with, with_earlier
 

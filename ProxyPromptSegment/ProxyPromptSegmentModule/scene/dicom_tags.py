@@ -9,23 +9,14 @@ from collections.abc import Iterable
 
 import slicer
 
+from ProxyPromptSegmentLib.imaging.dicom_seg import ALGORITHM, NAME_TAG, TYPE_TAG
 from ProxyPromptSegmentModule.scene.facts import read_facts
 from ProxyPromptSegmentModule.scene.owners import result_segments, volumes_of
 from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 from ProxyPromptSegmentModule.scene.terminology import tag_of
 
-TYPE, NAME = "DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName"
+TYPE, NAME = TYPE_TAG, NAME_TAG
 AUTOMATIC, SEMIAUTOMATIC = "AUTOMATIC", "SEMIAUTOMATIC"
-ALGORITHM = "Proxy Prompt"
-_LONGEST = 64
-"""Characters of a DICOM long string."""
-
-
-def algorithm_name(model: str, sha256: str = "") -> str:
-    """Return the name of the algorithm for a model: ``Proxy Prompt sam-compact 0d1d8adb``; fits into DICOM."""
-    end = f" {sha256[:8]}" if sha256 else ""
-    start = f"{ALGORITHM} {model}".replace("\\", " ").strip()
-    return start[: _LONGEST - len(end)] + end
 
 
 def name_algorithm(segmentation: slicer.vtkMRMLSegmentationNode, segment_ids: Iterable[str], name: str) -> None:
