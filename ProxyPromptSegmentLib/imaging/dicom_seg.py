@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DICOM_SEG_SUFFIX = ".dcm"
 ALGORITHM = "Proxy Prompt"
 NAME_TAG, TYPE_TAG = "DICOM.SegmentAlgorithmName", "DICOM.SegmentAlgorithmType"
-_TISSUE = ("SCT", "85756007", "Tissue")
+_TISSUE = ("85756007", "SCT", "Tissue")
 _LONGEST = 64
 """Characters of a DICOM long string."""
 
@@ -217,8 +217,8 @@ def _describe(number: int, segment: Segment, algorithm: str) -> highdicom.seg.Se
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=_long_string(segment.name) or f"segment {number}",
-        segmented_property_category=_code(terms.get("category")) or _code(_TISSUE),
-        segmented_property_type=_code(terms.get("type")) or _code(_TISSUE),
+        segmented_property_category=_code(terms.get("category")) or hd.sr.CodedConcept(*_TISSUE),
+        segmented_property_type=_code(terms.get("type")) or hd.sr.CodedConcept(*_TISSUE),
         algorithm_type=kind,
         algorithm_identification=identified,
         tracking_uid=hd.UID(),
