@@ -199,7 +199,7 @@ class Model:
             return frames_of_volume(found, job.slices, job.window)
         task = FramesTask(
             frames,
-            plan_clip(supports, frames, objects).support,
+            plan_clip(supports, frames, objects).support_set,
             choice=FrameChoice() if numbers is None else FrameChoice.of(numbers),
             model=self._model,
             device=self._device,

@@ -160,5 +160,5 @@ def _follow(
             time_s = time_of(source, event.index)
             write_rows(table, job.support.objects, event.index, time_s, event.found, event.reason)
 
-    task = FramesTask(source, job.support, choice=choice, **options)
+    task = FramesTask(source, job.support_set, choice=choice, **options)
     return run_task(task, console, cancel, on_event=on_event, base=request.base)

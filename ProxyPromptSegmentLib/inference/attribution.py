@@ -228,7 +228,7 @@ def _whole(
     if encoded is None or encoded.keys != (segmenter.key(image, job.window, box),):
         encoded = segmenter.encode(image[None], job.window, job.view.spacing_mm)
     if prepared is None or len(prepared.features) != len(job.support.pairs):
-        prepared = segmenter.prepare(job.support)
+        prepared = segmenter.prepare(job.support_set)
     read = segmenter.read_by(encoded, prepared)
     return Reading(
         encoded=encoded,

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects, support_of
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
 from ProxyPromptSegmentLib.support.matching import (
     annotated_axis,
@@ -68,8 +69,8 @@ class Job:
     """Everything that determines a result, except the model and its settings.
 
     Attributes:
-        support: The pairs, in radiological orientation.
-        shown: The source of each pair.
+        support: The pairs, in radiological orientation; or, without a support, the objects that are asked for.
+        shown: The source of each pair; empty without a support.
         target: The volume to segment.
         view: Slicing axis of the target, and the same orientation of its slices.
         slices: 0-based indices of the slices to segment, in order.
@@ -83,7 +84,7 @@ class Job:
         compared: Whether supports and target were compared, so that their slices are parallel whatever the headers say.
     """
 
-    support: SupportSet
+    support: Asked
     shown: tuple[SupportSlice, ...]
     target: Volume
     view: SliceView
@@ -95,6 +96,15 @@ class Job:
     backwards: bool | None = None
     reslicing: Reslicing | None = None
     compared: bool = False
+
+    @property
+    def support_set(self) -> SupportSet:
+        """The support, for what cannot do without one.
+
+        Raises:
+            UsageError: If there is none.
+        """
+        return support_of(self.support)
 
     @property
     def depths(self) -> npt.NDArray[np.float32] | None:
@@ -182,15 +192,7 @@ def plan(
             )
     supports = [(case.volume, own) for case, own in zip(cases, axes, strict=True)]
     notes += differences(supports, target, chosen_axis)
-    count = take_slices(target.array, chosen_axis).shape[0]
-    numbers = slice_numbers(slices, count)
-    wanted = tuple(range(count)) if numbers is None else tuple(numbers)
-    outside = [n for n in wanted if not 0 <= n < count]
-    if outside or not wanted:
-        raise UsageError(
-            f"the target {target.name} has no slice {outside[0] if outside else 'among the requested ones'} along "
-            f"{chosen_axis}; its slices are 0 to {count - 1} (counted from 0)."
-        )
+    wanted = _wanted(target, chosen_axis, slices)
     return Job(
         support=merge_supports(sets),
         shown=tuple(shown),
@@ -205,3 +207,49 @@ def plan(
         reslicing=way.reslicing,
         compared=way.seen or not way.header,
     )
+
+
+def plan_without_support(
+    target: Volume, asked: AskedObjects, axis: str = "auto", slices: Slices = None, notes: Sequence[Note] = ()
+) -> Job:
+    """Plan a segmentation of objects that the model knows by name, or that the user points at.
+
+    Args:
+        target: The volume to segment; its slices are read in radiological orientation.
+        asked: The objects.
+        axis: Slicing axis of the target; ``auto`` takes the acquired slices.
+        slices: Slices of the target along that axis, counted from 0; all by default.
+        notes: Notes for the user.
+
+    Raises:
+        UsageError: If a slice of the target does not exist, or the axis is unusable.
+    """
+    chosen_axis, _, found = choose_axes([], target, axis)
+    return Job(
+        support=asked,
+        shown=(),
+        target=target,
+        view=slice_view(target.geometry, chosen_axis),
+        slices=_wanted(target, chosen_axis, slices),
+        window=intensity_window(target.array),
+        notes=(*found, *notes),
+        name=distinct_names([target])[0],
+    )
+
+
+def _wanted(target: Volume, axis: Axis, slices: Slices) -> tuple[int, ...]:
+    """Return the 0-based numbers of the slices to segment.
+
+    Raises:
+        UsageError: If one does not exist, or there is none.
+    """
+    count = take_slices(target.array, axis).shape[0]
+    numbers = slice_numbers(slices, count)
+    wanted = tuple(range(count)) if numbers is None else tuple(numbers)
+    outside = [n for n in wanted if not 0 <= n < count]
+    if outside or not wanted:
+        raise UsageError(
+            f"the target {target.name} has no slice {outside[0] if outside else 'among the requested ones'} along "
+            f"{axis}; its slices are 0 to {count - 1} (counted from 0)."
+        )
+    return wanted

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.errors import SupportError
+from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.calibration import Calibration
 from ProxyPromptSegmentLib.inference.evidence import judge
@@ -30,8 +30,16 @@ from ProxyPromptSegmentLib.networks.letterbox import (
     valid_tokens,
 )
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, PreparedSupport, Prompt
+from ProxyPromptSegmentLib.networks.protocols import (
+    Decoded,
+    ImageFeatures,
+    Prepared,
+    PreparedClasses,
+    PreparedSupport,
+    Prompt,
+)
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.support.asked import AskedObjects
 from ProxyPromptSegmentLib.support.pairs import Marked, SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
 
@@ -75,7 +83,7 @@ class Segmenter(SliceEncoder):
     @property
     def reads_depth(self) -> bool:
         """Whether the model reads the position of slices along their volumes."""
-        return self.model.generator.config.depth
+        return self.model.needs_support and self.model.generator.config.depth
 
     @property
     def reads_prior(self) -> bool:
@@ -94,6 +102,19 @@ class Segmenter(SliceEncoder):
         twin.most_read = most
         return twin
 
+    def prepare_classes(self, asked: AskedObjects) -> PreparedClasses:
+        """Look up the classes that are asked for in the model's vocabulary.
+
+        Raises:
+            UsageError: If the model reads supports, or does not know one of them.
+        """
+        if self.model.needs_support:
+            raise UsageError(
+                "this model is prompted by supports and knows no classes by name; give an annotated case, or choose a "
+                "model that knows classes."
+            )
+        return self.model.generator.prepare_classes(asked.objects)
+
     def prepare(self, support: SupportSet) -> PreparedSupport:
         """Compute the support side of the prompt.
 
@@ -102,7 +123,9 @@ class Segmenter(SliceEncoder):
 
         Raises:
             SupportError: If an object's mask is empty in every pair.
+            UsageError: If the model needs no support.
         """
+        self.check_reads_supports()
         grid = self.model.backbone.grid
         for number, name in enumerate(support.objects):
             if not any(pair.masks[number].any() for pair in support.pairs):
@@ -127,6 +150,16 @@ class Segmenter(SliceEncoder):
         depths = [pair.depth for pair in support.pairs]
         depth = None if None in depths else torch.tensor(depths, dtype=torch.float32, device=self.device)
         return replace(prepared, one_piece=one_piece(support), depth=depth)
+
+    def check_reads_supports(self) -> None:
+        """Reject a model that would ignore supports.
+
+        Raises:
+            UsageError: If it is one.
+        """
+        if not self.model.needs_support:
+            names = ", ".join(one.name for one in self.model.generator.vocabulary)
+            raise UsageError(f"this model is not prompted by supports: it knows {names} by name; ask for these.")
 
     def prepare_embedded(self, pair: Marked, names: tuple[str, ...], encoded: EncodedSlices) -> PreparedSupport:
         """Prepare one pair or tile whose image is embedded already, as a part for `PreparedSupport.concatenate`.
@@ -156,7 +189,7 @@ class Segmenter(SliceEncoder):
     def predict(
         self,
         encoded: EncodedSlices,
-        support: PreparedSupport,
+        support: Prepared,
         chosen: torch.Tensor | None = None,
         calibrated: bool = True,
         helps: Helps | None = None,
@@ -165,7 +198,7 @@ class Segmenter(SliceEncoder):
 
         Args:
             encoded: ``S`` slices.
-            support: The prepared supports.
+            support: The prepared supports or classes.
             chosen: Numbers of the supports that each slice reads, ``(S, k)``; None means those most like it, see
                 `most_read`.
             calibrated: Whether the slices are whole ones, for which the calibration was fitted; for others presence
@@ -179,7 +212,7 @@ class Segmenter(SliceEncoder):
         def one(part: slice) -> None:
             features = encoded.features.select(part)
             own, nearest = (None if chosen is None else chosen[part]), None
-            if calibrated:
+            if calibrated and isinstance(support, PreparedSupport):
                 apart = distances(features, support)
                 nearest = apart.amin(dim=1)
                 own = most_alike(apart, support, self.most_read) if own is None else own
@@ -217,7 +250,7 @@ class Segmenter(SliceEncoder):
     def _prompted(
         self,
         features: ImageFeatures,
-        support: PreparedSupport,
+        support: Prepared,
         chosen: torch.Tensor | None,
         prior: np.ndarray | None,
         box: Letterbox,
@@ -226,7 +259,7 @@ class Segmenter(SliceEncoder):
         if prior is None or not self.reads_prior:
             return self.model.predict(features, support, chosen)
         logits = mask_logits(prior, box, 4 * self.model.backbone.grid).to(self.device)
-        prompt = replace(self.model.generator.prompt(features, support, chosen), mask=logits)
+        prompt = replace(self.model.prompt(features, support, chosen), mask=logits)
         return self.model.backbone.decode(features, prompt), prompt
 
     def read_by(self, encoded: EncodedSlices, support: PreparedSupport) -> list[int]:
@@ -238,7 +271,7 @@ class Segmenter(SliceEncoder):
     def segment(
         self,
         images: np.ndarray,
-        support: PreparedSupport | SupportSet,
+        support: Prepared | SupportSet,
         window: tuple[float, float] | None = None,
         spacing_mm: tuple[float, float] = (1.0, 1.0),
         slices: Sequence[int] | None = None,
@@ -253,7 +286,7 @@ class Segmenter(SliceEncoder):
 
         Args:
             images: ``(S, H, W)`` or ``(S, H, W, 3)``.
-            support: The supports, or the result of `prepare`.
+            support: The supports, or the result of `prepare` or `prepare_classes`.
             window: Intensities mapped to 0 and 1; by default of the whole stack.
             spacing_mm: Pixel size (row, column).
             slices: 0-based indices of the slices to segment; None means all.
@@ -296,7 +329,7 @@ class Segmenter(SliceEncoder):
         self,
         images: np.ndarray,
         part: list[int],
-        prepared: PreparedSupport,
+        prepared: Prepared,
         window: tuple[float, float],
         spacing_mm: tuple[float, float],
         encoded: MutableMapping[int, EncodedSlices] | None,

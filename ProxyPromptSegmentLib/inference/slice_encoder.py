@@ -97,6 +97,8 @@ class SliceEncoder:
         self._batch = [batch]
         self.half = half
         self._fingerprint = fingerprint(model.backbone)
+        if not model.needs_support and model.generator.embeds:  # its own features are kept with the embedding
+            self._fingerprint += fingerprint(model.generator)
 
     @property
     def batch(self) -> int:
@@ -141,7 +143,7 @@ class SliceEncoder:
             valid = valid_tokens(box, grid).unsqueeze(0).expand(len(images), -1, -1)
             parts = self._in_batches(
                 len(images),
-                lambda part: self.model.backbone.encode(tensor[part].to(self.device), valid[part].to(self.device)),
+                lambda part: self.model.encode(tensor[part].to(self.device), valid[part].to(self.device)),
             )
         keys = tuple(self.key(image, window, box) for image in images)
         return EncodedSlices(features=ImageFeatures.concatenate(parts), box=box, keys=keys)

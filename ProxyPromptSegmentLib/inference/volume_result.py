@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameRes
 from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
 from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
-from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.asked import Asked
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.calibration import Calibration
@@ -83,10 +83,8 @@ class VolumeResult:
         return int(self.result.done.sum())
 
 
-def put_back(
-    masks: npt.NDArray[np.uint8], support: SupportSet, view: SliceView, geometry: VolumeGeometry
-) -> Segmentation:
-    """Return oriented masks ``(S, N, H, W)`` as segments on the grid, with names and colours of the support."""
+def put_back(masks: npt.NDArray[np.uint8], support: Asked, view: SliceView, geometry: VolumeGeometry) -> Segmentation:
+    """Return oriented masks ``(S, N, H, W)`` as segments on the grid, with their names and colours."""
     segments = []
     for n, name in enumerate(support.objects):
         volume = np.zeros(geometry.shape_kji, np.uint8)

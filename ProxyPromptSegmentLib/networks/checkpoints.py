@@ -2,7 +2,8 @@
 
 Two kinds, told apart by ``kind`` in the metadata: a *model* has every tensor in one file, or names under ``base``
 another model of this project whose tensors complete it; a *generator* has the prompt generator and the adapters, and
-the hash of the official weights that it was trained on.
+the hash of the official weights that it was trained on. Which prompt generator it is says ``generator_kind`` beside
+its configuration, see `generators.KINDS`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError, UsageError
 from ProxyPromptSegmentLib.networks.additions import BaseModel, added_to, taken_from
 from ProxyPromptSegmentLib.networks.official import OfficialWeights, read_official
-from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.hashing import sha256, weights_sha256
 from ProxyPromptSegmentLib.weights.registry import base_file, resolve
+from ProxyPromptSegmentLib.weights.vocabulary import PROXY, generator_kind
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # 2: tensors may be stored in 8 bits; 3: a model may be completed by another
+# 2: tensors may be stored in 8 bits; 3: a model may be completed by another; 4: its generator may need no support
+FORMAT = 4
 OLDEST_FULL_FORMAT = 1  # says everything that later ones say
 # Modules of a backbone with the official weights; adapters in them, and all other modules, belong to this project.
 _BASE_PREFIXES = ("backbone.sam.", "backbone.sam2.")
@@ -118,8 +120,10 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
 
 def _oldest_format(metadata: dict[str, Any], eight_bit: bool) -> int:
     """Return the format of a file: the oldest that can say it, so that earlier versions read what they can."""
+    if generator_kind(metadata) != PROXY:
+        return 4
     if "base" in metadata and metadata.get("kind") != ModelKind.GENERATOR:
-        return FORMAT
+        return 3
     return 2 if eight_bit else 1
 
 
@@ -239,11 +243,12 @@ def load_model(
 
 def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] | None = None) -> ProxyPromptModel:
     """Build the architecture that a checkpoint describes, with random weights."""
+    from ProxyPromptSegmentLib.networks.generators import read_config
     from ProxyPromptSegmentLib.networks.model import build_model
 
     try:
         described = metadata["model"]
-        config = ProxyPromptConfig.from_dict(described["generator"])
+        config = read_config(generator_kind(metadata), described["generator"])
         return build_model(described["backbone"], config, described["lora_rank"], base)
     except KeyError as error:
         raise CheckpointError(f"{path} lacks the setting {error}; it is not a model checkpoint") from error

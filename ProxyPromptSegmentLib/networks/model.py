@@ -21,16 +21,20 @@ from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import COMPACT_NAME as COMPACT_SAM2
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_NAMES
+from ProxyPromptSegmentLib.networks.generators import KINDS, kind_of_config
 from ProxyPromptSegmentLib.networks.protocols import (
+    AnyGenerator,
     Backbone,
     Decoded,
+    GeneratorConfig,
     ImageFeatures,
+    Prepared,
     PreparedSupport,
     Prompt,
-    PromptGenerator,
+    VocabularyGenerator,
 )
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT, COMPACT_MEMORY, PRESETS, ProxyPromptConfig
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+from ProxyPromptSegmentLib.weights.vocabulary import PROXY
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
@@ -42,15 +46,15 @@ BACKBONE_NAMES = (*SAM_NAMES, *SAM2_NAMES)
 
 
 class ProxyPromptModel(nn.Module):
-    """Proxy Prompt on one backbone: tensors in, tensors out; `Segmenter` owns sizes, caches and NumPy.
+    """A prompt generator on one backbone: tensors in, tensors out; `Segmenter` owns sizes, caches and NumPy.
 
     Attributes:
         backbone: SAM, or SAM 2, which without memories segments each frame on its own.
-        generator: Makes prompts of supports.
+        generator: Makes prompts: of supports, or of what it knows itself.
         lora_rank: Rank of the adapters in the backbone, or those of encoder and decoder; 0 where there are none.
     """
 
-    def __init__(self, backbone: Backbone, generator: PromptGenerator, lora_rank: LoraRank = 0) -> None:
+    def __init__(self, backbone: Backbone, generator: AnyGenerator, lora_rank: LoraRank = 0) -> None:
         """Combine a backbone and a prompt generator.
 
         Raises:
@@ -65,8 +69,20 @@ class ProxyPromptModel(nn.Module):
                 f"the backbone {backbone.name} has {offered}; choose a generator for this backbone"
             )
         self.backbone = backbone
-        self.generator = generator
+        self.generator: Any = generator
         self.lora_rank = lora_rank
+
+    @property
+    def needs_support(self) -> bool:
+        """Whether the generator makes prompts of supports; else it knows classes."""
+        return not isinstance(self.generator, VocabularyGenerator)
+
+    def encode(self, images: torch.Tensor, valid: torch.Tensor | None = None) -> ImageFeatures:
+        """Embed images with everything that depends on them alone; arguments as of `Backbone.encode`."""
+        features = self.backbone.encode(images, valid)
+        if self.needs_support or not self.generator.embeds:
+            return features
+        return dataclasses.replace(features, seen=self.generator.embed(images))
 
     def prepare(
         self,
@@ -85,25 +101,33 @@ class ProxyPromptModel(nn.Module):
         """
         return self.generator.prepare(self.backbone.encode(images, valid), images, masks, names)
 
+    def prompt(self, features: ImageFeatures, prepared: Prepared, chosen: torch.Tensor | None = None) -> Prompt:
+        """Compute the prompt of ``B`` embedded targets for all objects; ``chosen`` as of `PromptGenerator.prompt`."""
+        if isinstance(prepared, PreparedSupport):
+            return self.generator.prompt(features, prepared, chosen)
+        return self.generator.prompt(features, prepared)
+
     def predict(
-        self, features: ImageFeatures, support: PreparedSupport, chosen: torch.Tensor | None = None
+        self, features: ImageFeatures, prepared: Prepared, chosen: torch.Tensor | None = None
     ) -> tuple[Decoded, Prompt]:
-        """Prompt and decode ``B`` embedded targets for all objects of the support."""
-        prompt = self.generator.prompt(features, support, chosen)
+        """Prompt and decode ``B`` embedded targets for all objects."""
+        prompt = self.prompt(features, prepared, chosen)
         return self.backbone.decode(features, prompt), prompt
 
     def describe(self) -> dict[str, Any]:
         """Return the metadata from which `build_model` rebuilds the same architecture."""
+        kind = kind_of_config(self.generator.config)
         return {
             "backbone": self.backbone.name,
             "generator": self.generator.config.to_dict(),
             "lora_rank": self.lora_rank,
+            **({} if kind == PROXY else {"generator_kind": kind}),
         }
 
 
 def build_model(
     backbone: str = COMPACT_SAM,
-    generator: ProxyPromptConfig | str | None = None,
+    generator: GeneratorConfig | str | None = None,
     lora_rank: LoraRank | None = None,
     base: dict[str, torch.Tensor] | None = None,
 ) -> ProxyPromptModel:
@@ -112,9 +136,10 @@ def build_model(
     Args:
         backbone: A name of `BACKBONE_NAMES`.
         generator: A configuration, or the name of a preset (``paper``, ``robust``, ``compact``; ``-memory`` at its
-            end for SAM 2); by default the one that fits the backbone.
+            end for SAM 2); by default the one that fits the backbone. Its class says which kind of generator is built.
         lora_rank: Rank of the adapters, or one each for image encoder and mask decoder; by default 4 on an official
-            backbone, which stays frozen, and 0 on a compact one, which is trained as a whole.
+            backbone, which stays frozen, and 0 on a compact one, which is trained as a whole, and with a generator that
+            knows classes.
         base: State dict of ``segment_anything.modeling.Sam`` or ``sam2``'s ``SAM2Base``, as official checkpoints have
             it; it is loaded before the adapters change the names.
 
@@ -131,14 +156,16 @@ def build_model(
         if generator not in PRESETS:
             raise UsageError(f"there is no preset '{generator}'; choose one of {', '.join(PRESETS)}")
         generator = PRESETS[generator]
-    if generator.for_memory and not video:
+    proxy = generator if isinstance(generator, ProxyPromptConfig) else None
+    if proxy is not None and proxy.for_memory and not video:
         raise UsageError(f"the prompt generator needs a memory, which {backbone} does not have; choose a SAM 2")
     # The size tells which of its two image encoders a checkpoint of a compact model has.
     sized = compact and (generator.grid, generator.channels) != (64, 256)
     made: SamBackbone | Sam2Backbone
     if video:
         size = generator.image_size if sized else None
-        made = Sam2Backbone(backbone, generator.memory_bridge, generator.reduce == "pair_merge", size)
+        bridge = None if proxy is None else proxy.memory_bridge
+        made = Sam2Backbone(backbone, bridge, proxy is not None and proxy.reduce == "pair_merge", size)
         modules, targets = made.sam2, (SAM2_ENCODER, SAM2_DECODER)
     else:
         made = SamBackbone(backbone, {"image_size": generator.image_size} if sized else None)
@@ -146,7 +173,7 @@ def build_model(
     if base is not None:
         _fill(modules, base, backbone)
     if lora_rank is None:
-        lora_rank = 0 if compact else LORA_RANK
+        lora_rank = 0 if compact or proxy is None else LORA_RANK
     ranks = (lora_rank, lora_rank) if isinstance(lora_rank, int) else (int(lora_rank[0]), int(lora_rank[1]))
     # The bridge into SAM 2's memory belongs to the prompt: it lies outside of these modules and stays trainable.
     adapted = {ranks[0]: targets} if ranks[0] == ranks[1] else {ranks[0]: targets[:1], ranks[1]: targets[1:]}
@@ -155,18 +182,19 @@ def build_model(
             inject_lora(modules, rank, rank, places)
     if not compact and not any(ranks):
         modules.requires_grad_(False)
-    if compact and (generator.grid, generator.channels) == (64, 256):
+    if proxy is not None and compact and (proxy.grid, proxy.channels) == (64, 256):
         # The paper's choices at the compact size, for reproductions that two cores can train.
         small = COMPACT_MEMORY if video else COMPACT
         sizes = ("vim_dim", "vim_depth", "vim_state", "bridge_width", "ccm_width", "ccm_heads", "ccm_ffn")
         generator = dataclasses.replace(
-            generator,
+            proxy,
             image_size=made.image_size,
             grid=made.grid,
             channels=made.channels,
             **{key: getattr(small, key) for key in sizes},
         )
-    return ProxyPromptModel(made, ProxyPromptGenerator(generator), ranks[0] if ranks[0] == ranks[1] else ranks)
+    prompts = KINDS[kind_of_config(generator)].generator(generator)
+    return ProxyPromptModel(made, prompts, ranks[0] if ranks[0] == ranks[1] else ranks)
 
 
 def _fill(modules: nn.Module, base: dict[str, torch.Tensor], backbone: str) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import torch
+
+from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 
 def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
@@ -29,6 +31,8 @@ class ImageFeatures:
         valid: Positions that are not padding, bool ``(B, g, g)``.
         high_res: Finer features of SAM 2's decoder, or None.
         depth: Position of each slice along its volume, -1 to 1, ``(B,)``; None where it is not known.
+        seen: What the prompt generator itself computed from the images, see `VocabularyGenerator.embed`, ``(B, ...)``;
+            None where it computes nothing.
     """
 
     top: torch.Tensor
@@ -36,6 +40,7 @@ class ImageFeatures:
     valid: torch.Tensor
     high_res: tuple[torch.Tensor, ...] | None = None
     depth: torch.Tensor | None = None
+    seen: torch.Tensor | None = None
 
     def select(self, index: slice | list[int] | torch.Tensor) -> ImageFeatures:
         """Select some of the ``B`` slices."""
@@ -46,6 +51,7 @@ class ImageFeatures:
             valid=self.valid[index],
             high_res=high_res,
             depth=None if self.depth is None else self.depth[index],
+            seen=None if self.seen is None else self.seen[index],
         )
 
     @staticmethod
@@ -61,6 +67,7 @@ class ImageFeatures:
             valid=torch.cat([part.valid for part in parts]),
             high_res=high_res,
             depth=_joined([part.depth for part in parts]),
+            seen=_joined([part.seen for part in parts]),
         )
 
 
@@ -201,6 +208,33 @@ class PreparedSupport:
             depth=_joined([part.depth for part in parts]),
             names=parts[0].names,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedClasses:
+    """All that a prompt needs where there are no supports: which classes of the generator's vocabulary are asked for.
+
+    Attributes:
+        classes: Indices into the vocabulary, int64 ``(N,)``.
+        names: The ``N`` objects.
+        one_piece: For each object whether it is a single connected structure; empty where that is not known.
+    """
+
+    classes: torch.Tensor
+    names: tuple[str, ...] = ()
+    one_piece: tuple[bool, ...] = ()
+
+    def objects(self, index: list[int]) -> PreparedClasses:
+        """Select some objects."""
+        return PreparedClasses(
+            classes=self.classes[index],
+            names=tuple(self.names[i] for i in index) if self.names else (),
+            one_piece=tuple(self.one_piece[i] for i in index) if self.one_piece else (),
+        )
+
+
+Prepared: TypeAlias = PreparedSupport | PreparedClasses
+"""The state of a prompt generator that does not depend on the target."""
 
 
 class Backbone(Protocol):
@@ -348,3 +382,46 @@ class PromptGenerator(Protocol):
 
     def why(self, features: ImageFeatures, support: PreparedSupport, positions: torch.Tensor) -> torch.Tensor:
         """Return the weights ``(Q, K, g, g)`` of the support positions read at positions ``(Q,)`` of one target."""
+
+
+@runtime_checkable
+class VocabularyGenerator(Protocol):
+    """A generator of prompts that needs no support: it knows classes by name.
+
+    Attributes:
+        embeds: Whether `embed` computes something; its weights are then part of what identifies an embedding.
+    """
+
+    embeds: bool
+
+    @property
+    def config(self) -> GeneratorConfig:
+        """The sizes and choices that it was made with, the vocabulary among them."""
+
+    @property
+    def vocabulary(self) -> tuple[PromptClass, ...]:
+        """The classes that it knows."""
+
+    def prepare_classes(self, names: Sequence[str]) -> PreparedClasses:
+        """Look up classes by their names.
+
+        Raises:
+            UsageError: If one is unknown.
+        """
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor | None:
+        """Compute what depends on the images alone; it is kept with the image embedding as `ImageFeatures.seen`.
+
+        Args:
+            images: ``(B, 3, size, size)`` in 0..1.
+
+        Returns:
+            ``(B, ...)``; None if the generator reads the backbone's embedding only.
+        """
+
+    def prompt(self, features: ImageFeatures, prepared: PreparedClasses) -> Prompt:
+        """Compute the prompt of ``B`` targets and ``N`` classes."""
+
+
+AnyGenerator: TypeAlias = PromptGenerator | VocabularyGenerator
+"""The generators that a model may have; `isinstance(generator, VocabularyGenerator)` tells them apart."""

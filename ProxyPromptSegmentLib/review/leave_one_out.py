@@ -125,7 +125,7 @@ def _segmented(segmenter: Segmenter, job: Job, cancel: CancelToken) -> Segmentat
     images, view = job.view.take(job.target.array), job.view
     helps = Helps(depths=job.depths if USE_POSITION else None)
     result = segment_stack(
-        segmenter, images, job.support, job.window, view.spacing_mm, slices=job.slices, cancel=cancel, helps=helps
+        segmenter, images, job.support_set, job.window, view.spacing_mm, slices=job.slices, cancel=cancel, helps=helps
     )
     return None if result.cancelled else put_back(result.masks(THRESHOLD), job.support, view, job.target.geometry)
 

@@ -72,7 +72,8 @@ class ByteLru(Generic[V]):
 
 def bytes_of(features: ImageFeatures) -> int:
     """Return the bytes of an embedding, without the positional encoding that all slices share."""
-    tensors = (features.top, features.valid, *(features.high_res or ()))
+    own = () if features.seen is None else (features.seen,)
+    tensors = (features.top, features.valid, *(features.high_res or ()), *own)
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -103,6 +104,7 @@ class EncodingStore:
             positions=self._shared(device, features.positions),
             valid=_alone(features.valid),
             high_res=None if features.high_res is None else tuple(_alone(level) for level in features.high_res),
+            seen=None if features.seen is None else _alone(features.seen),
         )
         kept = EncodedSlices(features=own, box=encoded.box, keys=encoded.keys)
         self._kept.put(device, encoded.keys[0], kept, bytes_of(own))

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.inference.gaps import frame_names, notes_on_gaps
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
-from ProxyPromptSegmentLib.networks.proxy_prompt.generator import PreparedSupport
+from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
 from ProxyPromptSegmentLib.tracking.result import FramesResult
@@ -132,7 +132,7 @@ class _Clip:
         self.notes = tiles.notes(tracked=True)
         prepared = self.steps.prepare(segmenter)
         found.cancelled = prepared is None
-        if prepared is None:
+        if not isinstance(prepared, PreparedSupport):
             return
         if self._waiting is None:
             context.progress.start(found.wanted or 0, "tracking")

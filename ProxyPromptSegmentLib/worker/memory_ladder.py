@@ -17,7 +17,7 @@ import numpy as np
 from ProxyPromptSegmentLib.errors import DeviceError
 from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
-from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -27,6 +27,7 @@ __all__ = ["Footing", "Ground", "Ladder", "Unusable", "fewer_pairs", "is_memory_
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_PAIR = "support slice"
 
 
 class Unusable(Exception):
@@ -71,8 +72,10 @@ def is_memory_error(error: BaseException) -> bool:
     return isinstance(error, DeviceError) and error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
-def fewer_pairs(support: SupportSet, pairs: Sequence[int]) -> tuple[int, ...] | None:
+def fewer_pairs(support: Asked, pairs: Sequence[int]) -> tuple[int, ...] | None:
     """Return half of the pairs, evenly spread, or more if needed to show every object; None if all are needed."""
+    if not pairs:
+        return None
     shown = np.array([[bool(mask.any()) for mask in support.pairs[number].masks] for number in pairs])
     wanted = max(1, len(pairs) // 2)
     chosen: list[int] = []
@@ -99,7 +102,7 @@ class Ladder:
     """
 
     def __init__(
-        self, ground: Ground, devices: Sequence[str], support: SupportSet, say: Callable[[str], None] | None = None
+        self, ground: Ground, devices: Sequence[str], support: Asked, say: Callable[[str], None] | None = None
     ) -> None:
         """Begin on the first device with all pairs.
 
@@ -118,9 +121,9 @@ class Ladder:
         self._released: Footing | None = None
 
     @property
-    def support(self) -> SupportSet:
-        """The support with the pairs that are used now; they show all objects."""
-        if len(self.footing.pairs) == len(self._support):
+    def support(self) -> Asked:
+        """The support with the pairs that are used now, which show all objects; or what is asked for without one."""
+        if isinstance(self._support, AskedObjects) or len(self.footing.pairs) == len(self._support):
             return self._support
         return replace(self._support, pairs=tuple(self._support.pairs[number] for number in self.footing.pairs))
 
@@ -147,9 +150,10 @@ class Ladder:
                 logger.info("%s on %s: %s", type(error).__name__, self.footing, error)
             # Outside the except block, where the error's frames still reference the tensors to be freed.
             if not self._step(unusable):
+                pairs = len(self.footing.pairs)
                 raise DeviceError(
-                    f"one slice does not fit into the memory of {self.footing.device}, with "
-                    f"{_counted(len(self.footing.pairs), 'support slice')}",
+                    f"one slice does not fit into the memory of {self.footing.device}"
+                    f"{f', with {_counted(pairs, _PAIR)}' if pairs else ''}",
                     Remedy(kind=RemedyKind.SAVE_MEMORY, device=self.footing.device),
                 )
 
@@ -199,7 +203,8 @@ class Ladder:
         self._ground.leave(before)
         self.footing = Footing(device, tuple(range(len(self._support))))
         where = "on the CPU, which is slower" if device == "cpu" else f"on {device}"
-        self._tell(f"{why} The remaining slices are computed {where}, with all support slices.")
+        pairs = ", with all support slices" if len(self._support) else ""
+        self._tell(f"{why} The remaining slices are computed {where}{pairs}.")
         return True
 
     def _short(self, what: str) -> None:

@@ -26,6 +26,7 @@ from ProxyPromptSegmentLib.inference.slice_encoder import fingerprint
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.support.asked import Asked
 from ProxyPromptSegmentLib.support.pairs import Marked, SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
@@ -100,7 +101,7 @@ class ModelStore:
         self,
         model: str,
         device: str,
-        support: SupportSet,
+        support: Asked,
         say: Callable[[str], None] | None = None,
         most_read: int | None = None,
     ) -> Ladder:
@@ -109,7 +110,7 @@ class ModelStore:
         Args:
             model: Name or path of the model.
             device: The device to begin with.
-            support: The whole support.
+            support: The whole support, or what is asked for without one.
             say: Called with a sentence about each step.
             most_read: Number of supports that a slice reads, see `Segmenter`.
 
@@ -167,6 +168,7 @@ class ModelStore:
         Returns:
             The same as `Segmenter.prepare`; None if cancelled.
         """
+        segmenter.check_reads_supports()
         prepared = self.prepared_parts(segmenter, support.pairs, support.objects, cancel, progress)
         return None if prepared is None else replace(prepared, one_piece=one_piece(support))
 

@@ -17,7 +17,9 @@ from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
+from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentLib.support.asked import support_of
 from ProxyPromptSegmentLib.support.matching import slice_names
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
     from ProxyPromptSegmentLib.support.registration.prior import Registered
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.encodings import Encodings
@@ -140,11 +141,12 @@ class _Volume:
     def follow(self, segmenter: Segmenter) -> SegmentResult:
         """Track with SAM 2's memory, from the slice most like the support; a new footing restarts the tracking."""
         job, context, steps = self.task.job, self.context, self.steps
+        support_of(job.support)  # the slice to begin with is the one most like it
         tracker = Tracker(segmenter, self.task.mode)
         self.work.plan = plan_for(segmenter, job.support, self._shape, job.view.spacing_mm, TileChoice(OFF))
         self.predictions.clear()
         prepared = steps.prepare(segmenter)
-        if prepared is None:
+        if not isinstance(prepared, PreparedSupport):
             result = self._empty()
             result.cancelled = True
             return result
@@ -297,7 +299,7 @@ def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
                 kept[0] = segmenter.encode(image, job.window, job.view.spacing_mm)
             depths = _depths(job, task.position, segmenter)
             encoded = kept[0].at_depths(None if depths is None else depths[[task.index]])
-            prepared = engine.prepared(segmenter, steps.ladder.support)
+            prepared = engine.prepared(segmenter, support_of(steps.ladder.support))
         point = (task.index, task.row, task.column, task.object_index)
         with segmenter.precision():
             now = _job_with(job, steps)

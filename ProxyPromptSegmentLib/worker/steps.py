@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, MOST_SUPPORT_T
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
+from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects, support_of
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
 
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentLib.networks.protocols import Prepared
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
@@ -39,14 +39,14 @@ class Steps:
         context: Context,
         model: str,
         device: str,
-        support: SupportSet,
+        support: Asked,
         most_read: int | None = None,
     ) -> None:
         self.engine, self.context, self.model, self.full = engine, context, model, support
         self.ladder: Ladder = engine.ladder(model, device, support, context.say, most_read)
         self.most_read = most_read
         self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
-        self._whole = one_piece(support)
+        self._whole = support.one_piece if isinstance(support, AskedObjects) else one_piece(support)
         self._loading = not engine.is_loaded(model, self.ladder.footing.device)
         if self._loading:
             context.progress.start(1, "loading the model")
@@ -82,11 +82,15 @@ class Steps:
 
         return self.ladder.run(timed)
 
-    def prepare(self, segmenter: Segmenter) -> PreparedSupport | None:
-        """Prepare the pairs that the ladder uses now; return None if cancelled."""
+    def prepare(self, segmenter: Segmenter) -> Prepared | None:
+        """Prepare the pairs that the ladder uses now, or the classes that are asked for; return None if cancelled."""
+        if isinstance(self.full, AskedObjects):
+            return segmenter.prepare_classes(self.full)
         start = time.perf_counter()
         try:
-            prepared = self.engine.prepared(segmenter, self.ladder.support, self.context.cancel, self.context.progress)
+            prepared = self.engine.prepared(
+                segmenter, support_of(self.ladder.support), self.context.cancel, self.context.progress
+            )
         finally:
             self.seconds["support"] += time.perf_counter() - start
         # Even with fewer pairs, all of the user's pairs decide whether small parts are removed.
@@ -99,7 +103,10 @@ class Steps:
         """
         share = len(self.ladder.support) / len(self.full)
         tiles = support_tiles(
-            self.ladder.support, plan.in_tiles, plan.magnification, max(1, round(share * MOST_SUPPORT_TILES))
+            support_of(self.ladder.support),
+            plan.in_tiles,
+            plan.magnification,
+            max(1, round(share * MOST_SUPPORT_TILES)),
         )
         names = tuple(self.full.objects[number] for number in plan.in_tiles)
         start = time.perf_counter()

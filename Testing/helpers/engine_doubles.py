@@ -131,6 +131,10 @@ class EchoModel(nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone, self.generator = EchoBackbone(), EchoGenerator()
+        self.needs_support = True
+
+    def encode(self, images, valid=None):
+        return self.backbone.encode(images, valid)
 
     def prepare(self, images, masks, names=(), valid=None):
         return self.generator.prepare(self.backbone.encode(images, valid), images, masks, names)

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.asked import Asked
 from ProxyPromptSegmentModule.translation import _
 
 _ALIKE = 0.6
@@ -18,14 +18,16 @@ _APART = 0.1
 """Dice of two structures in the supports below which these keep them apart."""
 
 
-def sentences(support: SupportSet, masks: npt.NDArray[np.uint8]) -> tuple[str, ...]:
+def sentences(support: Asked, masks: npt.NDArray[np.uint8]) -> tuple[str, ...]:
     """Say which structures came back as nearly the same region.
 
     Args:
-        support: The support set.
+        support: The support set, or what was asked for without one.
         masks: The result, ``(S, N, H, W)``, in the order of the support's objects.
     """
-    said = []
+    said: list[str] = []
+    if not support.pairs:  # it is not known whether they may overlap
+        return ()
     for one, two in combinations(range(len(support.objects)), 2):
         given = _dice((pair.masks[one], pair.masks[two]) for pair in support.pairs)
         found = _dice((plane[one], plane[two]) for plane in masks)

@@ -85,7 +85,7 @@ class SequenceRun(Run):
         stored = np.empty((*frames.geometries[0].shape_kji, *images.shape[3:]), np.float32)
         frames.view.take(stored)[0] = images[0]
         self.job = job = yield from outcome_of(self._plan(frames, stored, 0))
-        self._sequence.open(frames, job.support)
+        self._sequence.open(frames, job.support_set)
         self.result = result = yield from outcome_of(CineTask(job=job, frames=images, settings=settings))
         self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
         mode = TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY
@@ -99,7 +99,7 @@ class SequenceRun(Run):
                 break
             self.job = job = yield from outcome_of(self._plan(frames, voxels, number))
             if number == 0:
-                self._sequence.open(frames, job.support)
+                self._sequence.open(frames, job.support_set)
             self.result = result = yield from outcome_of(self._task(job))
             self._pending.clear()  # an item is written as a whole
             if not result.cancelled:

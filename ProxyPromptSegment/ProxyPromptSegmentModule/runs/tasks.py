@@ -123,7 +123,7 @@ class CineTask:
         if has_memory(_segmenter(engine, settings).model.backbone):
             task = FramesTask(
                 FrameArray(frames, self.job.view.spacing_mm),
-                self.job.support,
+                self.job.support_set,
                 window=window,
                 model=settings.model,
                 device=settings.device,

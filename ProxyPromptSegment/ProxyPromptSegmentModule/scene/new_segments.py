@@ -29,7 +29,7 @@ from ProxyPromptSegmentModule.scene.terminology import (
 )
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentLib.support.asked import Asked
 
 _INSTEAD = "Segment into a new segmentation instead, or"
 
@@ -156,9 +156,7 @@ def adopt_reference(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_no
         segmentation_node.CreateDefaultDisplayNodes()
 
 
-def make_segment(
-    segmentation: slicer.vtkSegmentation, name: str, number: int, support: SupportSet | SegmentNames
-) -> str:
+def make_segment(segmentation: slicer.vtkSegmentation, name: str, number: int, support: Asked | SegmentNames) -> str:
     """Add an empty segment for an object of a support; return its id."""
     colors, terminologies = tuple(support.colors), tuple(support.terminologies)
     color = colors[number] if colors else default_color(number)

@@ -37,7 +37,7 @@ from ProxyPromptSegmentModule.scene.undo_step import Place, Removed, Step
 if TYPE_CHECKING:
     import slicer
 
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentLib.support.asked import Asked
 
 __all__ = ["SegmentNames", "SegmentWriter", "create_segmentation"]
 
@@ -75,7 +75,7 @@ class SegmentWriter:
         segmentation_node: slicer.vtkMRMLSegmentationNode,
         volume_node: slicer.vtkMRMLVolumeNode,
         view: SliceView,
-        support: SupportSet | SegmentNames,
+        support: Asked | SegmentNames,
         editor_node: slicer.vtkMRMLSegmentEditorNode | None = None,
         segment_ids: dict[str, str] | None = None,
         reuse: bool = False,

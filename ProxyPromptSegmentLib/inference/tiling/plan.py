@@ -197,6 +197,19 @@ def decide_by_masks(
     )
 
 
+def whole_slices(names: tuple[str, ...], shape: tuple[int, int], spacing_mm: tuple[float, float]) -> TilePlan:
+    """Return the plan of objects of which no mask is known: whole slices, and nothing is said about how thin they are.
+
+    Args:
+        names: Names of the objects.
+        shape: Rows and columns of a slice of the target.
+        spacing_mm: Its pixel size (row, column).
+    """
+    nothing, perfect = (False,) * len(names), (1.0,) * len(names)
+    grid = TileGrid.of(shape, spacing_mm, 1.0)
+    return TilePlan(names, TileChoice(OFF), nothing, nothing, nothing, perfect, perfect, 1.0, grid)
+
+
 def _magnification(
     marked: Sequence[MarkedSlice],
     wanted: Sequence[int],

@@ -10,9 +10,10 @@ import numpy as np
 from ProxyPromptSegmentLib.inference.attribution import Part, Reading
 from ProxyPromptSegmentLib.inference.results import SlicePrediction
 from ProxyPromptSegmentLib.inference.tiling.choose import TileChooser
-from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide
+from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide, whole_slices
 from ProxyPromptSegmentLib.inference.tiling.stitch import Stitcher
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
     from ProxyPromptSegmentLib.networks.protocols import Backbone, PreparedSupport
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 
 def logit_side(backbone: Backbone) -> int:
@@ -33,13 +33,18 @@ def logit_side(backbone: Backbone) -> int:
 
 def plan_for(
     segmenter: Segmenter,
-    support: SupportSet,
+    support: Asked,
     shape: tuple[int, int],
     spacing_mm: tuple[float, float],
     choice: TileChoice | None = None,
 ) -> TilePlan:
-    """Return what is segmented in tiles with this model; arguments as in `plan.decide`."""
+    """Return what is segmented in tiles with this model; arguments as in `plan.decide`.
+
+    Without a support it is not known how thin an object is, and nothing is segmented in tiles.
+    """
     backbone = segmenter.model.backbone
+    if isinstance(support, AskedObjects):
+        return whole_slices(support.objects, shape, spacing_mm)
     return decide(support, shape, spacing_mm, logit_side(backbone), choice, backbone.keeps_aspect)
 
 

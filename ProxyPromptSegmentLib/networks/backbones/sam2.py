@@ -42,17 +42,17 @@ class Sam2Backbone(nn.Module):
         memories: How many earlier frames' spatial memories are read.
         pointers: How many frames' object pointers are read.
         sam2: The package's own module, whose state dict is the official checkpoint's.
-        bridge: From proxy prompt tokens to memory tokens.
+        bridge: From proxy prompt tokens to memory tokens; None for prompts without such tokens.
     """
 
     def __init__(
-        self, name: str, bridge: str = "linear", grid_positions: bool = False, image_size: int | None = None
+        self, name: str, bridge: str | None = "linear", grid_positions: bool = False, image_size: int | None = None
     ) -> None:
         """Build the modules with random weights; `checkpoints` fills them.
 
         Args:
             name: One of `SAM2_NAMES`.
-            bridge: See `MemoryBridge`.
+            bridge: See `MemoryBridge`; None for prompts that never reach the memory attention.
             grid_positions: See `MemoryBridge`.
             image_size: See `build_sam2_modules`.
         """
@@ -65,7 +65,9 @@ class Sam2Backbone(nn.Module):
         self.memory_channels = int(self.sam2.mem_dim)
         self.memories = int(self.sam2.num_maskmem) - 1
         self.pointers = int(self.sam2.max_obj_ptrs_in_encoder)
-        self.bridge = MemoryBridge(self.channels, self.memory_channels, bridge, grid_positions)
+        self.bridge: MemoryBridge | None = (
+            None if bridge is None else MemoryBridge(self.channels, self.memory_channels, bridge, grid_positions)
+        )
         mean, std = (SAM2_MEAN, SAM2_STD) if name in SAM2_CONFIGS else ((0.5,) * 3, (0.25,) * 3)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -191,6 +193,7 @@ class Sam2Backbone(nn.Module):
                 positions.append((grid_positions + network.maskmem_tpos_enc[index]).expand(-1, count, -1))
         unrotated = 0
         if prompt.memory is not None:
+            assert self.bridge is not None  # a generator of such tokens brings it
             proxy, encoding = self.bridge(prompt.memory.flatten(0, 1), network.memory_encoder.position_encoding)
             tokens.append(proxy.transpose(0, 1))
             positions.append((encoding.transpose(0, 1) + network.maskmem_tpos_enc[self.memories]).expand(-1, count, -1))
