@@ -125,16 +125,21 @@ class EchoGenerator(nn.Module):
         return torch.full((len(positions), len(support.features), side, side), 1 / (len(support.features) * side**2))
 
 
-class EchoModel(nn.Module):
+class ReadsSupports:
+    """What the segmenter asks of a model whose prompts come from supports alone."""
+
+    needs_support = True
+
+    def encode(self, images, valid=None):
+        return self.backbone.encode(images, valid)
+
+
+class EchoModel(ReadsSupports, nn.Module):
     """A model that needs no support; it shows where the segmenter puts what a network says."""
 
     def __init__(self):
         super().__init__()
         self.backbone, self.generator = EchoBackbone(), EchoGenerator()
-        self.needs_support = True
-
-    def encode(self, images, valid=None):
-        return self.backbone.encode(images, valid)
 
     def prepare(self, images, masks, names=(), valid=None):
         return self.generator.prepare(self.backbone.encode(images, valid), images, masks, names)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from engine_doubles import EchoGenerator, tiny_config
+from engine_doubles import EchoGenerator, ReadsSupports, tiny_config
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
@@ -112,7 +112,7 @@ class PerfectBackbone(nn.Module):
         )
 
 
-class PerfectModel(nn.Module):
+class PerfectModel(ReadsSupports, nn.Module):
     """Right wherever its grid allows; absent where nothing is bright.
 
     Attributes:

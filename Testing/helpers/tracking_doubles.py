@@ -14,7 +14,7 @@ pytest.importorskip("sam2")
 from torch import nn
 from torch.nn import functional
 
-from engine_doubles import EVERYTHING, tiny_config
+from engine_doubles import EVERYTHING, ReadsSupports, tiny_config
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones import sam2_architectures
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
@@ -140,7 +140,7 @@ class StickyBackbone(nn.Module):
         )
 
 
-class StickyModel(nn.Module):
+class StickyModel(ReadsSupports, nn.Module):
     def __init__(self, prior=lambda seen: seen):
         super().__init__()
         self.backbone, self.generator = StickyBackbone(), StickyGenerator(prior)
