@@ -16,6 +16,7 @@ pytest.importorskip("highdicom", reason="highdicom is not installed")
 import SimpleITK as sitk
 
 from dicom_cases import write_dicom
+from dicom_points import points_in_dicom, referenced, world_points
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError
 from ProxyPromptSegmentLib.imaging.dicom_planes import dicom_files
 from ProxyPromptSegmentLib.imaging.dicom_seg import algorithm_name, write_dicom_seg
@@ -62,41 +63,6 @@ def segmentation_of(series: Path) -> Segmentation:
         ],
         geometry,
     )
-
-
-def world_points(mask: np.ndarray, geometry: VolumeGeometry) -> set[tuple[float, ...]]:
-    """Returns the centres of a mask's voxels in LPS, rounded to a thousandth of a millimetre."""
-    points = geometry.index_to_lps(np.argwhere(mask)[:, ::-1])
-    return {tuple(float(x) for x in np.round(point, 3) + 0.0) for point in points}
-
-
-def points_in_dicom(file: Path, number: int) -> set[tuple[float, ...]]:
-    """Returns the same of a segment of a DICOM SEG file by its attributes alone, without highdicom."""
-    found = pydicom.dcmread(file)
-    bits = np.unpackbits(np.frombuffer(found.PixelData, np.uint8), bitorder="little")
-    frames = bits[: found.NumberOfFrames * found.Rows * found.Columns].reshape(-1, found.Rows, found.Columns)
-    shared, points = found.SharedFunctionalGroupsSequence[0], set()
-    for pixels, group in zip(frames, found.PerFrameFunctionalGroupsSequence, strict=True):
-        named = getattr(group, "SegmentIdentificationSequence", None) or shared.SegmentIdentificationSequence
-        if named[0].ReferencedSegmentNumber != number:
-            continue
-        orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
-        down, right = shared.PixelMeasuresSequence[0].PixelSpacing
-        along, below = np.array(orientation[:3], float) * right, np.array(orientation[3:], float) * down
-        corner = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
-        for row, column in np.argwhere(pixels):
-            points.add(tuple(float(x) for x in np.round(corner + column * along + row * below, 3) + 0.0))
-    return points
-
-
-def referenced(file: Path) -> set[str]:
-    """Returns the instances that the frames of a DICOM SEG file refer to."""
-    return {
-        str(source.ReferencedSOPInstanceUID)
-        for group in pydicom.dcmread(file).PerFrameFunctionalGroupsSequence
-        for image in group.DerivationImageSequence
-        for source in image.SourceImageSequence
-    }
 
 
 def test_every_voxel_lies_where_it_was_left_and_right_and_front_and_back(series, tmp_path):

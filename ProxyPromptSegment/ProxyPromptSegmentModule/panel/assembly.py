@@ -15,6 +15,7 @@ from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.correct_section import CorrectSection
+from ProxyPromptSegmentModule.panel.export_section import ExportSection
 from ProxyPromptSegmentModule.panel.hint_section import HintSection
 from ProxyPromptSegmentModule.panel.install_section import InstallSection
 from ProxyPromptSegmentModule.panel.lesson_section import LessonSection
@@ -99,6 +100,7 @@ class Sections:
     model: ModelSection
     apply: ApplySection
     result: ResultSection
+    export: ExportSection
     review: ReviewSection
     correct: CorrectSection
     cases: CasesSection
@@ -152,6 +154,7 @@ def build(
         model=ModelSection(widgets(ModelWidgets), state, chosen.model, chosen.target),
         apply=ApplySection(widgets(ApplyWidgets), state, chosen.objects, chosen.target, chosen.requests, logic),
         result=ResultSection(result, state, chosen.result),
+        export=ExportSection(result, state, chosen.result),
         review=ReviewSection(review, state, chosen.result),
         correct=CorrectSection(review, state, chosen.result, logic.questions, HandEditor()),
         cases=CasesSection(widgets(CasesWidgets), target, state, chosen.target),

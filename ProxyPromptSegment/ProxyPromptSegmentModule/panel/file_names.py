@@ -1,4 +1,4 @@
-"""The file that a dialog has chosen for writing, which never replaces one that the dialog did not ask about."""
+"""Names of files to write: proposed ones, and the chosen one, which never replaces a file that nobody asked about."""
 
 from __future__ import annotations
 
@@ -23,3 +23,8 @@ def file_to_write(path: str, suffix: str) -> Path | None:
     if file.exists() and not slicer.util.confirmOkCancelDisplay(question, _("Replace a file")):
         return None
     return file
+
+
+def safe_name(text: str) -> str:
+    """Return a text as the name of a file, without characters that a system does not allow."""
+    return "".join(letter if letter.isalnum() or letter in " ._-" else "_" for letter in text).strip(" .")

@@ -168,6 +168,7 @@ class ResultWidgets(Widgets):
     editButton: qt.QPushButton
     tableButton: qt.QPushButton
     recordButton: qt.QPushButton
+    exportButton: qt.QPushButton
     madeWithLabel: qt.QLabel
     resultMessageLabel: qt.QLabel
 
