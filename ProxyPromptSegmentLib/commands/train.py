@@ -20,6 +20,7 @@ from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe, read_broad_recipe, training_of
 from ProxyPromptSegmentLib.training.memory.recipe import MemoryRecipe, read_memory_recipe
 from ProxyPromptSegmentLib.training.recipe import Recipe, read_recipe
+from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe, read_vocabulary_recipe
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 from ProxyPromptSegmentLib.wording import duration
 
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
 # Those of `networks.model`, which loads torch.
 COMPACT_NAMES = (DEFAULT_MODEL, DEFAULT_TRACKING_MODEL)
 SAY_EVERY = 50
-READERS: dict[str, Callable[[Path], Recipe | BroadRecipe]] = {"broad": read_broad_recipe, "memory": read_memory_recipe}
+READERS: dict[str, Callable[[Path], Recipe | BroadRecipe]] = {
+    "broad": read_broad_recipe,
+    "memory": read_memory_recipe,
+    "vocabulary": read_vocabulary_recipe,
+}
+ON_BASE = ("memory", "vocabulary")  # kinds of recipes that are trained on other weights
 STATE, BROAD_STATE = "state.pt", "state.safetensors"
 DESCRIPTION = """\
 Train a model from a recipe, for the recipe's training time or --minutes. Ctrl-C saves the state; run
@@ -46,6 +52,8 @@ examples:
   proxyprompt train --recipe my_recipe.json --data DATA --out runs/mine --minutes 10 --threads 2
   proxyprompt train --recipe paper --backbone sam-vit-b --name our-prostate --data OURS --out runs/ours
       a prompt generator on official weights, for images that OURS/dataset.json describes (Docs/data.md)
+  proxyprompt train --recipe automedsam --data OURS --name our-organs --out runs/organs
+      a model that knows what OURS/dataset.json describes by name, and needs no annotated case
   accelerate launch --num_processes 4 -m ProxyPromptSegmentLib train --recipe robust --data OURS --out runs/ours
 """
 
@@ -78,8 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--base",
         type=Path,
         metavar="FILE",
-        help="official weights of the backbone (default: as installed); for the recipe memory the checkpoint of the "
-        "compact SAM that SAM 2 is trained on (default: the embedded one)",
+        help="official weights of the backbone (default: as installed); for the recipes memory and automedsam the "
+        "checkpoint of the compact SAM that is trained on (default: the embedded one)",
     )
     add("--backbone", metavar="NAME", help="image backbone to train on (default: the recipe's)")
     add("--name", metavar="NAME", help="name of the resulting model (default: the recipe's)")
@@ -137,7 +145,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     recipe_file = find_recipe(args.recipe)
     kind = training_of(recipe_file)
     recipe = _changed(READERS.get(kind, read_recipe)(recipe_file), args)
-    if args.base and kind != "memory" and not (isinstance(recipe, Recipe) and recipe.backbone not in COMPACT_NAMES):
+    if args.base and kind not in ON_BASE and not (isinstance(recipe, Recipe) and recipe.backbone not in COMPACT_NAMES):
         raise UsageError(
             f"--base is for official backbones and for SAM 2 on clips; the recipe {args.recipe} trains a model that "
             "needs none."
@@ -181,12 +189,18 @@ def _changed(recipe: Recipe | BroadRecipe, args: argparse.Namespace) -> Recipe |
     Raises:
         UsageError: If an option is not for this kind of recipe.
     """
+    named = {key: getattr(args, key) for key in ("backbone", "name") if getattr(args, key)}
+    if isinstance(recipe, VocabularyRecipe) and not args.steps:
+        recipe = dataclasses.replace(recipe, **named)
+        if args.backbone:  # the official weights of this name, unless --base gives a file
+            recipe = dataclasses.replace(recipe, base=args.backbone)
+        return dataclasses.replace(recipe, minutes=args.minutes or recipe.minutes)
     if not isinstance(recipe, Recipe):
         for option in ("backbone", "name", "steps"):
             if getattr(args, option):
                 raise UsageError(f"--{option} is for recipes without 'training'; {args.recipe} is a recipe of its own.")
         return dataclasses.replace(recipe, minutes=args.minutes or recipe.minutes)
-    changes: dict[str, Any] = {key: getattr(args, key) for key in ("backbone", "name") if getattr(args, key)}
+    changes: dict[str, Any] = dict(named)
     if args.minutes and args.steps:
         raise UsageError("--minutes and --steps both say how long to train; give one of them.")
     if args.minutes:
@@ -207,6 +221,10 @@ def _train(
     """Train by the kind of the recipe; return the checkpoint."""
     initial = _weights(args.initial, isinstance(recipe, BroadRecipe)) if args.initial else None
     where = (args.data, args.out, device, args.threads, cancel)
+    if isinstance(recipe, VocabularyRecipe):
+        from ProxyPromptSegmentLib.training.vocabulary.run import train_vocabulary
+
+        return train_vocabulary(recipe, *where, reporter.on_report, initial, console.say, args.base)
     if isinstance(recipe, MemoryRecipe):
         from ProxyPromptSegmentLib.training.memory.run import train_memory
 

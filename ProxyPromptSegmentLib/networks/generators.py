@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.networks.class_prompt.config import ClassPromptConfig
+from ProxyPromptSegmentLib.networks.class_prompt.generator import ClassPromptGenerator
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.typed_json import read_object
@@ -30,6 +32,7 @@ class GeneratorKind:
 
 KINDS: dict[str, GeneratorKind] = {
     PROXY: GeneratorKind(ProxyPromptConfig, ProxyPromptGenerator),
+    "class": GeneratorKind(ClassPromptConfig, ClassPromptGenerator),
 }
 
 

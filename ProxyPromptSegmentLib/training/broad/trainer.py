@@ -89,7 +89,7 @@ class BroadTrainer:
         self.numbers = (*self.parts, "skipped", "norm")
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = self._new_optimizer()
-        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.average = {name: value.detach().clone() for name, value in self._changing().items()}
         self.step_count, self.seconds, self.targets, self.rate_factor = 0, 0.0, 0, 1.0
         zero = torch.zeros((), device=self.device)
         self.switches = Switches(late=zero.clone(), dense_dropout=zero + recipe.dense_dropout, others=zero + 1)
@@ -100,8 +100,8 @@ class BroadTrainer:
         if (out / STATE).is_file():
             self._resume()
 
-    def _prepare(self) -> PyramidImageEncoder:
-        """Prepare the model; return its image encoder.
+    def _prepare(self) -> nn.Module:
+        """Prepare the model; return its image encoder, or whatever has convolutions to be computed channels last.
 
         Raises:
             UsageError: If the model is another.
@@ -116,12 +116,22 @@ class BroadTrainer:
 
     def _slower(self) -> tuple[Iterable[nn.Parameter], float]:
         """Return the pretrained parameters, and the factor of their learning rate."""
+        assert isinstance(self._encoder, PyramidImageEncoder)
         return self._encoder.trunk.parameters(), self.recipe.trunk_rate
 
     def _loss(self, episode: TrainingEpisode) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of an episode and its `parts`, as one vector without gradient."""
         assert isinstance(episode, BroadEpisode)
         return step_loss(self.model, episode, self.switches)
+
+    def _changing(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that a training changes, by name; by default all."""
+        found: dict[str, torch.Tensor] = self.model.state_dict()
+        return found
+
+    def _load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Load what `_changing` returned when a state was saved."""
+        self.model.load_state_dict(tensors)
 
     def _identity(self) -> dict[str, object]:
         """Return the settings that must be equal to resume: all but the time."""
@@ -203,7 +213,7 @@ class BroadTrainer:
         self._set_rate(0.0)
         runner = StepRunner(self._step, first, self._graph)
         floats = [name for name, value in self.average.items() if value.is_floating_point()]
-        live = self.model.state_dict()
+        live = self._changing()
         averaged, current = [self.average[name] for name in floats], [live[name] for name in floats]
         limit, total, count = 60 * self.recipe.minutes, None, 0
         saved = reported = time.monotonic()
@@ -233,7 +243,7 @@ class BroadTrainer:
     def _report(self, values: list[float], report: Callable[[dict[str, float]], None] | None) -> None:
         """Report mean numbers, and restore the last good state where too many steps had no finite gradient."""
         numbers = dict(zip(self.numbers, values, strict=True))
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self._changing().items()}
         tensors |= self._optimizer_tensors()
         if numbers["skipped"] > MANY_SKIPPED and self._good is not None:
             with torch.no_grad():
@@ -256,7 +266,7 @@ class BroadTrainer:
 
     def save(self) -> Path:
         """Write the state and the averaged weights, each in one piece or not at all; return the latter."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self._changing().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= self._optimizer_tensors()
         about = {
@@ -303,7 +313,7 @@ class BroadTrainer:
                     f"{self.out} holds the state of another recipe; give an empty folder, or the recipe that it is of."
                 )
             names = set(file.keys())
-            self.model.load_state_dict({n[6:]: file.get_tensor(n) for n in names if n.startswith("model.")})
+            self._load({n[6:]: file.get_tensor(n) for n in names if n.startswith("model.")})
             self.average = {n[8:]: file.get_tensor(n) for n in names if n.startswith("average.")}
             for number, parameter in enumerate(self.trainable):
                 prefix = f"optimizer.{number}."

@@ -100,12 +100,12 @@ def train_memory(
     model = model_on(whole, metadata)
     if initial is not None:
         start_from(model, initial)
-    _copy_base(path, out / f"{whole.name}.safetensors", whole.sha256, recipe.name)
+    copy_base(path, out / f"{whole.name}.safetensors", whole.sha256, recipe.name)
     pools = load_pools(pack_of(data, out, say), torch.device(device), recipe.leave_out, say)
     return MemoryTrainer(model, whole, ClipSampler(pools, recipe), recipe, out).run(cancel, report)
 
 
-def _copy_base(source: Path, target: Path, digest: str, name: str) -> None:
+def copy_base(source: Path, target: Path, digest: str, name: str) -> None:
     """Copy the base next to the result, so that the folder is all that another machine needs."""
     if target.stem == name:
         raise UsageError(f"the base and the result are both called '{name}'; give the recipe another name")

@@ -1,0 +1,1 @@
+"""AutoMedSAM: prompts from a class name and the image, without a support."""

@@ -1,0 +1,67 @@
+"""AutoMedSAM's generator: a class of the vocabulary and the image's embedding give tokens and a dense embedding.
+
+The image embedding is computed once and shared by all classes, which are asked for together.
+
+References:
+    Huang et al., Diffusion-empowered AutoPrompt MedSAM, arXiv:2502.06817.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.networks.class_prompt.config import ClassPromptConfig
+from ProxyPromptSegmentLib.networks.class_prompt.diffusion import DiffusionClassEncoder
+from ProxyPromptSegmentLib.networks.class_prompt.legacy import LegacyClassEncoder
+from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedClasses, Prompt
+from ProxyPromptSegmentLib.networks.vocabulary import VocabularyModule
+
+
+class ClassPromptGenerator(VocabularyModule):
+    """Prompts for classes on a slice, without a support.
+
+    Attributes:
+        config: The choices; kept in the checkpoint with the vocabulary.
+        class_encoder: The class prompt encoder.
+    """
+
+    config: ClassPromptConfig
+
+    def __init__(self, config: ClassPromptConfig) -> None:
+        """Create the generator with random weights.
+
+        Raises:
+            UsageError: If there is no class.
+        """
+        super().__init__(config)
+        if not config.classes:
+            raise UsageError("a class prompt generator needs at least one class; its vocabulary is empty")
+        self.class_encoder: nn.Module
+        self.class_encoder = LegacyClassEncoder(config) if config.legacy else DiffusionClassEncoder(config)
+
+    def prompt(self, features: ImageFeatures, prepared: PreparedClasses) -> Prompt:
+        """Compute the prompt of ``B`` targets and ``N`` classes; the same image and class give the same prompt."""
+        classes = prepared.classes.unsqueeze(0).expand(len(features.top), -1)
+        return self.prompt_each(features, classes, prepared.names)
+
+    def prompt_each(
+        self, features: ImageFeatures, classes: torch.Tensor, names: tuple[str, ...] = (), drawn: int | None = None
+    ) -> Prompt:
+        """Compute the prompt of ``B`` targets, each for classes of its own.
+
+        Args:
+            features: ``B`` embedded targets.
+            classes: Indices into the vocabulary, int64 ``(B, N)``.
+            names: Names of the ``N`` objects.
+            drawn: How many of the classes are drawn, the first ones; of the others presence is known. None means all.
+        """
+        sparse, dense, presence = self.class_encoder(features.top, features.positions, classes, drawn)
+        branches = self.config.branches
+        return Prompt(
+            sparse=None if branches == "dense" else sparse,
+            dense=None if branches == "sparse" else dense,
+            presence=presence,
+            names=names,
+        )

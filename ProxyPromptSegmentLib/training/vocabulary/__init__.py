@@ -1,0 +1,1 @@
+"""Training of prompt generators that need no support, on frozen backbones whose embeddings are kept."""

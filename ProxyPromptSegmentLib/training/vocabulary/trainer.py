@@ -1,0 +1,112 @@
+"""The trainer of generators that need no support: the broad trainer on embedded images, with a frozen backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.networks.additions import BaseModel
+from ProxyPromptSegmentLib.networks.checkpoints import save_addition, save_generator
+from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.official import OfficialWeights
+from ProxyPromptSegmentLib.training.broad.episodes import TrainingEpisode
+from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer
+from ProxyPromptSegmentLib.training.vocabulary.losses import UncertaintyWeighting
+from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe
+from ProxyPromptSegmentLib.training.vocabulary.sampler import ClassEpisode, ClassSampler
+from ProxyPromptSegmentLib.training.vocabulary.step import PARTS, class_loss, weighted_losses
+
+WEIGHTING = "weighting."
+WEIGHTING_RATE = 10.0  # factor of the rate for the uncertainties, which are a few numbers
+
+
+class VocabularyTrainer(BroadTrainer):
+    """Trains the generator of a model, and nothing else; see `BroadTrainer`."""
+
+    parts = PARTS
+    recipe: VocabularyRecipe
+    sampler: ClassSampler
+
+    def __init__(
+        self,
+        model: ProxyPromptModel,
+        base: BaseModel | OfficialWeights,
+        sampler: ClassSampler,
+        recipe: VocabularyRecipe,
+        out: Path,
+        half: bool = True,
+    ) -> None:
+        """Prepare the training, or resume it.
+
+        Args:
+            model: The model on its frozen backbone.
+            base: The model whose encoder and decoder are used, or the official weights; kept by name and hash.
+            sampler: Source of embedded images.
+            recipe: The settings.
+            out: Folder of the state and the result.
+            half: Compute in bfloat16 where that is safe.
+
+        Raises:
+            UsageError: If the folder holds the state of another recipe or base.
+        """
+        self.base = base
+        # How many classes an image has, and so the shape of a step, depends on the data.
+        super().__init__(model, sampler, recipe, out, half, graph=False)
+
+    def _prepare(self) -> nn.Module:
+        """Freeze everything but the generator, and add the weights of the losses.
+
+        Raises:
+            UsageError: If the generator reads supports.
+        """
+        generator = self.model.generator
+        if not hasattr(generator, "prepare_classes"):
+            raise UsageError("this training is for generators that need no support; the model's generator reads some.")
+        self.model.requires_grad_(False)
+        assert isinstance(generator, nn.Module)
+        generator.requires_grad_(True)
+        self.weighting = UncertaintyWeighting(weighted_losses(self.recipe.losses)).to(self.device)
+        self.weighting.requires_grad_(self.recipe.losses.weighting == "uncertainty")
+        self.model.add_module(WEIGHTING.rstrip("."), self.weighting)
+        return generator
+
+    def _slower(self) -> tuple[Iterable[nn.Parameter], float]:
+        """Return the uncertainties, and the factor of their rate, which is above 1."""
+        return self.weighting.parameters(), WEIGHTING_RATE
+
+    def _changing(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of the generator and of the weighting."""
+        state = self.model.state_dict()
+        return {name: value for name, value in state.items() if name.startswith(("generator.", WEIGHTING))}
+
+    def _load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Load generator and weighting."""
+        self.model.load_state_dict({**self.model.state_dict(), **tensors})
+
+    def _loss(self, episode: TrainingEpisode) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of an episode and its `parts`, as one vector without gradient."""
+        assert isinstance(episode, ClassEpisode)
+        return class_loss(self.model, self.weighting, episode, self.recipe.losses)
+
+    def _identity(self) -> dict[str, object]:
+        """Return what must be equal to resume: the settings but time and variants, and the base."""
+        said = {key: value for key, value in super()._identity().items() if key != "variants"}
+        return {**said, "base_sha256": self.base.sha256}
+
+    def _write(self, path: Path, metadata: dict[str, object]) -> None:
+        """Write the averaged generator, and which weights it was trained on."""
+        state = {**self.model.state_dict(), **self.average}
+        state = {name: value for name, value in state.items() if not name.startswith(WEIGHTING)}
+        metadata = {**metadata, "uncertainty": self._uncertainties()}
+        if isinstance(self.base, OfficialWeights):
+            save_generator(path, self.model, self.base, metadata, state)
+        else:
+            save_addition(path, self.model, self.base, metadata, state, eight_bit=True)
+
+    def _uncertainties(self) -> dict[str, float]:
+        values = self.average[f"{WEIGHTING}uncertainty"].tolist()
+        return {name: round(value, 4) for name, value in zip(self.weighting.names, values, strict=True)}
