@@ -74,8 +74,7 @@ class ClassSampler:
 
     def shows(self, kept: KeptImages, number: int) -> np.ndarray:
         """Return which images of a set show a class, bool ``(M,)``."""
-        found: np.ndarray = kept.shown[:, self.objects(kept, number)].any(1)
-        return found
+        return np.asarray(kept.shown[:, self.objects(kept, number)].any(axis=1))
 
     def draw(self, rng: np.random.Generator) -> ClassEpisode:
         """Draw one episode."""
