@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.commands import evaluate_broad
+from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_classes
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.benchmark import run_table
@@ -30,18 +30,19 @@ examples:
   proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
   proxyprompt evaluate speed
   proxyprompt evaluate broad --data DATA --sets first small --limit 3 --out results/mine
+  proxyprompt evaluate classes --data DATA --model automedsam-compact --part test --out results/classes
   proxyprompt evaluate compare --tables results/before.json results/mine.json
 """
 
 
-SPEED, BROAD, COMPARE = "speed", "broad", "compare"
+SPEED, BROAD, COMPARE, CLASSES = "speed", "broad", "compare", "classes"
 SLICE, TRACK = "slice", "track"
 DRAWS = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
-    parser.add_argument("what", help="a data set (promise12, psfhs, ...), or speed, broad or compare")
+    parser.add_argument("what", help="a data set (promise12, psfhs, ...), or speed, broad, compare or classes")
     parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model or path of a checkpoint")
     parser.add_argument(
@@ -51,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="segment each slice independently, or track sweeps and volumes with SAM 2's memory (slice)",
     )
     parser.add_argument(
-        "--beside", help="second model to compare with under --protocol track, slice by slice on the same draws"
+        "--beside",
+        help="second model to compare with under --protocol track, slice by slice on the same draws; under classes the "
+        f"one that reads supports ({DEFAULT_MODEL})",
     )
     parser.add_argument("--unet", type=Path, help="weights of a U-Net to compare with")
     parser.add_argument(
@@ -70,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="first seed of the draws (0)")
     parser.add_argument("--device", default="auto", help="device to compute on (auto)")
     parser.add_argument("--threads", type=int, help="processor threads")
-    parser.add_argument("--out", type=Path, help="also write OUT.json and OUT.md; broad resumes from OUT.jsonl")
+    parser.add_argument(
+        "--out", type=Path, help="also write OUT.json and OUT.md; broad and classes resume from OUT.jsonl"
+    )
     evaluate_broad.add_arguments(parser)
 
 
@@ -89,6 +94,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         torch.set_num_threads(args.threads)
     if args.what == BROAD:
         return evaluate_broad.run_broad(args)
+    if args.what == CLASSES:
+        return evaluate_classes.run_classes(args)
     segmenter, metadata = _load(args.model, args.device)
     if args.what == SPEED:
         result = _speed(segmenter, args.supports[0])
@@ -122,7 +129,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"{option} is {value}; at least 1 is needed")
     if len(args.supports) > 1 and args.what != BROAD:
         raise UsageError(f"--supports has {len(args.supports)} numbers; only 'evaluate broad' takes more than one")
-    if args.beside and (args.what == SPEED or args.protocol != TRACK):
+    if args.beside and args.what != CLASSES and (args.what == SPEED or args.protocol != TRACK):
         raise UsageError(
             "--beside compares a second model with one that tracks; add --protocol track and name a data set"
         )

@@ -1,0 +1,57 @@
+"""``evaluate classes``: the measurements of a model that knows classes by name, and their table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile
+from ProxyPromptSegmentLib.evaluation.without_support import ClassPlan, Lesson, measure_classes
+from ProxyPromptSegmentLib.evaluation.without_support_table import classes_table
+from ProxyPromptSegmentLib.support.pairs import MOST_READ
+from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+
+
+def run_classes(args: argparse.Namespace) -> int:
+    """Measure a model; return the exit code.
+
+    Raises:
+        UsageError: If the model reads supports.
+        OutputError: If the table cannot be written.
+    """
+    from ProxyPromptSegmentLib.inference.loading import load
+
+    loaded = load(args.model, args.device)
+    if loaded.segmenter.model.needs_support:
+        raise UsageError(
+            f"'{loaded.facts.name}' is prompted by supports and knows no classes; give --model one that does, such as "
+            "automedsam-compact."
+        )
+    beside = load(args.beside or DEFAULT_MODEL, args.device)
+    plan = ClassPlan(data=args.data, part=args.part or "validation", limit=args.limit, sets=tuple(args.sets or ()))
+    facts = {
+        "model": loaded.facts.name,
+        "sha256": loaded.facts.sha256,
+        "steps": loaded.facts.metadata.get("steps"),
+        "beside": beside.facts.name,
+        "beside_sha256": beside.facts.sha256,
+        "part": plan.part,
+        "limit": plan.limit,
+    }
+    file = ScoreFile(args.out.with_name(args.out.name + ".jsonl") if args.out else None, facts)
+    lesson = Lesson.of(loaded.facts.metadata)
+    measure_classes(loaded.segmenter, lesson, plan, file, beside.segmenter.reading(MOST_READ), _tell)
+    sys.stderr.write("\n")
+    text = classes_table(file.scores.records)
+    sys.stdout.write(text)
+    if args.out:
+        try:
+            args.out.with_name(args.out.name + ".md").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"the table cannot be written to {args.out}: {error}; choose another --out") from error
+    return 0
+
+
+def _tell(dataset: str, done: int, total: int) -> None:
+    sys.stderr.write(f"\r{dataset}: {done}/{total} targets        ")

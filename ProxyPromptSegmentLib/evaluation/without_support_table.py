@@ -1,0 +1,103 @@
+"""The table of a model that needs no support: one row for each class and data set, with intervals over patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ProxyPromptSegmentLib.evaluation.broad.baselines import MEAN_MASK
+from ProxyPromptSegmentLib.evaluation.broad.records import Record
+from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, BOX, DICE, MODEL, PROXY, SURFACE
+from ProxyPromptSegmentLib.imaging.metrics import Summary, summarize
+
+DRAWS = 2000
+HEAD = (
+    "class",
+    "set",
+    "n",
+    "model, Dice",
+    "copied mean mask",
+    "model minus mean mask",
+    "proxy prompt, K = 4",
+    "box around the truth",
+    "model, NSD",
+    "proxy prompt, NSD",
+    "box, NSD",
+)
+ByPatient = dict[str, float]
+
+
+def classes_table(records: Sequence[Record]) -> str:
+    """Return the table as Markdown, and sentences on refusals and on the differences."""
+    rows = list(dict.fromkeys((r.object, r.dataset) for r in records if r.measure == DICE))
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    above: set[str] = set()
+    for name, dataset in sorted(rows, key=lambda row: _first(rows, row[0])):
+        found = {
+            (measure, method): scores_of(records, measure, method, name, dataset)
+            for measure in (DICE, SURFACE)
+            for method in (MODEL, MEAN_MASK, PROXY, BOX)
+        }
+        model = found[DICE, MODEL]
+        gain = difference(model, found[DICE, MEAN_MASK])
+        if gain is not None and gain.low > 0:
+            above.add(name)
+        cells = [
+            name,
+            dataset,
+            str(len(model)),
+            _cell(_summary(model)),
+            _mean(found[DICE, MEAN_MASK]),
+            _cell(gain, "+.3f"),
+            _mean(found[DICE, PROXY]),
+            _mean(found[DICE, BOX]),
+            _mean(found[SURFACE, MODEL]),
+            _mean(found[SURFACE, PROXY]),
+            _mean(found[SURFACE, BOX]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    names = list(dict.fromkeys(name for name, _ in rows))
+    lines += ["", f"{len(above)} of {len(names)} classes are above the mean mask with the whole interval on a set."]
+    absent = _by_patient(r for r in records if r.measure == ABSENT)
+    if absent:
+        lines += ["", f"Classes that the image cannot show stay empty: {_cell(_summary(absent))} of those asked for."]
+    return "\n".join(lines) + "\n"
+
+
+def scores_of(records: Iterable[Record], measure: str, method: str, name: str, dataset: str) -> ByPatient:
+    """Return the score of each patient of one class, set and method."""
+    return _by_patient(
+        r for r in records if (r.measure, r.method, r.object, r.dataset) == (measure, method, name, dataset)
+    )
+
+
+def difference(one: ByPatient, other: ByPatient) -> Summary | None:
+    """Return the paired difference over the patients that both have; None if there are none."""
+    shared = sorted(one.keys() & other.keys())
+    return _summary({patient: one[patient] - other[patient] for patient in shared})
+
+
+def _by_patient(records: Iterable[Record]) -> ByPatient:
+    grouped: dict[str, list[float]] = {}
+    for record in records:
+        grouped.setdefault(f"{record.dataset} {record.patient}", []).append(record.score)
+    return {patient: float(np.mean(scores)) for patient, scores in grouped.items()}
+
+
+def _summary(scores: ByPatient) -> Summary | None:
+    return summarize(list(scores.values()), draws=DRAWS) if scores else None
+
+
+def _first(rows: list[tuple[str, str]], name: str) -> int:
+    return next(number for number, row in enumerate(rows) if row[0] == name)
+
+
+def _mean(scores: ByPatient) -> str:
+    return f"{np.mean(list(scores.values())):.3f}" if scores else "-"
+
+
+def _cell(summary: Summary | None, form: str = ".3f") -> str:
+    if summary is None:
+        return "-"
+    return f"{summary.mean:{form}} [{summary.low:{form}}, {summary.high:{form}}]"
