@@ -18,6 +18,8 @@ from ProxyPromptSegmentLib.networks.class_prompt.legacy import LegacyClassEncode
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedClasses, Prompt
 from ProxyPromptSegmentLib.networks.vocabulary import VocabularyModule
 
+SMALL = 0.1  # factor of random weights beside an embedding that is known
+
 
 class ClassPromptGenerator(VocabularyModule):
     """Prompts for classes on a slice, without a support.
@@ -65,3 +67,21 @@ class ClassPromptGenerator(VocabularyModule):
             presence=presence,
             names=names,
         )
+
+    def begin_as_box(self, corners: torch.Tensor, no_mask: torch.Tensor) -> None:
+        """Let random weights begin as SAM's own prompts: tokens as corners of a box, and a dense one that says nothing.
+
+        The decoder then knows from the first step what it is told; only where the tokens point is to be learned.
+
+        Args:
+            corners: SAM's embeddings of the kinds of both corners, ``(2, C)``.
+            no_mask: SAM's dense embedding where there is no mask, ``(C,)``.
+        """
+        encoder = self.class_encoder
+        if not isinstance(encoder, DiffusionClassEncoder) or self.config.tokens != len(corners):
+            return
+        with torch.no_grad():
+            encoder.token_out.weight.mul_(SMALL)
+            encoder.token_out.bias.copy_(corners.flatten())
+            encoder.dense_out.weight.mul_(SMALL)
+            encoder.dense_out.bias.copy_(no_mask.flatten())

@@ -12,7 +12,9 @@ import torch
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.additions import BaseModel, taken_from
+from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.checkpoints import load_base_model
+from ProxyPromptSegmentLib.networks.class_prompt.generator import ClassPromptGenerator
 from ProxyPromptSegmentLib.networks.generators import read_config
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.networks.official import OfficialWeights, load_base
@@ -65,12 +67,23 @@ def model_on(
     if backbone not in COMPACT_NAMES:
         weights = load_base(base or recipe.base, backbone)
         model = build_model(backbone, generator_config(recipe, False), (0, 0), weights.tensors)
+        _begin(model)
         return model, dataclasses.replace(weights, tensors={}), None
     path = base or resolve(recipe.base)[0]
     whole, _ = load_base_model(path)
     model = build_model(backbone, generator_config(recipe, True))
     model.load_state_dict(taken_from(whole, model.state_dict()), strict=False)
+    _begin(model)
     return model, whole, path
+
+
+def _begin(model: ProxyPromptModel) -> None:
+    """Let a class prompt generator begin as a box of the backbone's own prompt encoder."""
+    if not isinstance(model.generator, ClassPromptGenerator) or not isinstance(model.backbone, SamBackbone):
+        return
+    encoder = model.backbone.sam.prompt_encoder
+    corners = torch.cat([encoder.point_embeddings[kind].weight for kind in (2, 3)])
+    model.generator.begin_as_box(corners, encoder.no_mask_embed.weight)
 
 
 def train_vocabulary(
