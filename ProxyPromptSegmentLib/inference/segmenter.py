@@ -260,7 +260,7 @@ class Segmenter(SliceEncoder):
             return self.model.predict(features, support, chosen)
         logits = mask_logits(prior, box, 4 * self.model.backbone.grid).to(self.device)
         prompt = replace(self.model.prompt(features, support, chosen), mask=logits)
-        return self.model.backbone.decode(features, prompt), prompt
+        return self.model.decode(features, prompt), prompt
 
     def read_by(self, encoded: EncodedSlices, support: PreparedSupport) -> list[int]:
         """Return the numbers of the supports that one embedded slice reads, ascending."""

@@ -9,6 +9,8 @@ from typing import Any
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.networks.class_prompt.config import ClassPromptConfig
 from ProxyPromptSegmentLib.networks.class_prompt.generator import ClassPromptGenerator
+from ProxyPromptSegmentLib.networks.image_prompt.config import ImagePromptConfig
+from ProxyPromptSegmentLib.networks.image_prompt.generator import ImagePromptGenerator
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.typed_json import read_object
@@ -33,6 +35,7 @@ class GeneratorKind:
 KINDS: dict[str, GeneratorKind] = {
     PROXY: GeneratorKind(ProxyPromptConfig, ProxyPromptGenerator),
     "class": GeneratorKind(ClassPromptConfig, ClassPromptGenerator),
+    "image": GeneratorKind(ImagePromptConfig, ImagePromptGenerator),
 }
 
 

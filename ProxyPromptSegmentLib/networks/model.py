@@ -112,7 +112,12 @@ class ProxyPromptModel(nn.Module):
     ) -> tuple[Decoded, Prompt]:
         """Prompt and decode ``B`` embedded targets for all objects."""
         prompt = self.prompt(features, prepared, chosen)
-        return self.backbone.decode(features, prompt), prompt
+        return self.decode(features, prompt), prompt
+
+    def decode(self, features: ImageFeatures, prompt: Prompt) -> Decoded:
+        """Decode a prompt of this model's generator."""
+        decoded = self.backbone.decode(features, prompt)
+        return decoded if self.needs_support else self.generator.finish(decoded, features)
 
     def describe(self) -> dict[str, Any]:
         """Return the metadata from which `build_model` rebuilds the same architecture."""

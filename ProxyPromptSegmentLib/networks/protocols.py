@@ -422,6 +422,9 @@ class VocabularyGenerator(Protocol):
     def prompt(self, features: ImageFeatures, prepared: PreparedClasses) -> Prompt:
         """Compute the prompt of ``B`` targets and ``N`` classes."""
 
+    def finish(self, decoded: Decoded, features: ImageFeatures) -> Decoded:
+        """Return a decoder's answer to its prompt as this generator means it; usually unchanged."""
+
 
 AnyGenerator: TypeAlias = PromptGenerator | VocabularyGenerator
 """The generators that a model may have; `isinstance(generator, VocabularyGenerator)` tells them apart."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ProxyPromptSegmentLib.networks.protocols import GeneratorConfig, PreparedClasses
+from ProxyPromptSegmentLib.networks.protocols import Decoded, GeneratorConfig, ImageFeatures, PreparedClasses
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass, chosen_classes
 
 
@@ -58,3 +58,7 @@ class VocabularyModule(nn.Module):
     def embed(self, images: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG002 - the protocol's signature
         """Return nothing: the backbone's embedding is all that is read."""
         return None
+
+    def finish(self, decoded: Decoded, features: ImageFeatures) -> Decoded:  # noqa: ARG002 - the protocol's signature
+        """Return the decoder's answer as it is."""
+        return decoded

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import LEVELS, WIDTHS, EfficientNetLite0
 from ProxyPromptSegmentLib.networks.backbones.pyramid_encoder import PyramidImageEncoder
+from ProxyPromptSegmentLib.networks.efficientnet_lite import LEVELS, WIDTHS, EfficientNetLite0
 from torchvision_guard import ensure_torchvision_importable
 
 

@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import EfficientNetLite0
-from ProxyPromptSegmentLib.networks.backbones.imagenet_trunk import load_imagenet
+from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
+from ProxyPromptSegmentLib.networks.imagenet_trunk import load_imagenet
 
 
 def test_a_file_without_the_trunks_weights_is_refused_in_a_sentence(tmp_path):

@@ -87,7 +87,7 @@ def measure(
     matching = None
     if BASELINES in plan.measures and plan.trunk is not None:
         from ProxyPromptSegmentLib.evaluation.broad.trunk_matching import TrunkMatching
-        from ProxyPromptSegmentLib.networks.backbones.imagenet_trunk import load_imagenet
+        from ProxyPromptSegmentLib.networks.imagenet_trunk import load_imagenet
 
         matching = TrunkMatching(load_imagenet(plan.trunk))
     for task in tasks_of(plan.data, set_names(plan.data, plan.sets), plan.part, plan.limit):

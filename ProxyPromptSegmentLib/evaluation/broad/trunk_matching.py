@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import EfficientNetLite0
+from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
     images_to_tensor,

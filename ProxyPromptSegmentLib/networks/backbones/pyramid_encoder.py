@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.backbones.compact_encoder import Block
-from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import WIDTHS, EfficientNetLite0
 from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
+from ProxyPromptSegmentLib.networks.efficientnet_lite import WIDTHS, EfficientNetLite0
 
 
 class PyramidImageEncoder(nn.Module):

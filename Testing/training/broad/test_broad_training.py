@@ -18,8 +18,8 @@ from engine_doubles import tiny_model
 from pool_cases import CPU, picture, pool
 from ProxyPromptSegmentLib.data.splits import small_set_part
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
-from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
+from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
 from ProxyPromptSegmentLib.resources import resource_path

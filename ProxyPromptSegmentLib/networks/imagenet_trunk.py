@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ProxyPromptSegmentLib.errors import CheckpointError
-from ProxyPromptSegmentLib.networks.backbones.efficientnet_lite import EfficientNetLite0
+from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 
 
 def load_imagenet(path: Path) -> EfficientNetLite0:

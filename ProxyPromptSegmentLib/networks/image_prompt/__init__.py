@@ -1,0 +1,1 @@
+"""AutoSAM: a prompt from the image alone, for SAM as it is."""
