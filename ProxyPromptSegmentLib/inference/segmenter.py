@@ -242,8 +242,10 @@ class Segmenter(SliceEncoder):
             chosen = most_alike(distances(encoded.features, support), support, self.most_read)
             return self.model.generator.prompt(encoded.features, support, chosen)
 
-    def nearest(self, encoded: EncodedSlices, support: PreparedSupport) -> np.ndarray:
-        """Return the distance of each embedded slice to the support most like it, float32 ``(S,)``."""
+    def nearest(self, encoded: EncodedSlices, support: Prepared) -> np.ndarray:
+        """Return the distance of each embedded slice to the support most like it, float32 ``(S,)``; NaN without one."""
+        if not isinstance(support, PreparedSupport):
+            return np.full(len(encoded.keys), np.nan, np.float32)
         with torch.inference_mode():
             return distances(encoded.features, support).amin(dim=1).float().cpu().numpy()
 

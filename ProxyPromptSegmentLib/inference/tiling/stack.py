@@ -13,7 +13,6 @@ from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
-from ProxyPromptSegmentLib.networks.protocols import Prepared, PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pieces import one_piece
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
+    from ProxyPromptSegmentLib.networks.protocols import Prepared
     from ProxyPromptSegmentLib.support.pairs import SupportSet
 
     Encoded = MutableMapping[int, EncodedSlices]
@@ -125,7 +125,7 @@ class Planned:
         encoded: Encoded | None,
     ) -> None:
         """Record how far whole slices are from the supports, so that the user learns if nothing resembles them."""
-        if not isinstance(self.whole, PreparedSupport) or result.evidence is None:
+        if self.whole is None or result.evidence is None:
             return
         for index in wanted:
             if cancel is not None and cancel.cancelled:
