@@ -1,7 +1,7 @@
 """The model that an adaptation starts from: one of this project, a generator on official weights, or a new one on them.
 
-Official weights are read after their hash was verified, and stay as they are: only the prompt generator and the
-adapters in the mask decoder are trained and stored.
+Official weights are read after their hash was verified, and stay as they are: only the prompt generator and adapters in
+mask decoder and, if wanted, image encoder are trained and stored.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ProxyPromptSegmentLib.networks.model import LORA_RANK, ProxyPromptModel, bu
 from ProxyPromptSegmentLib.networks.official import OfficialWeights, load_base
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ROBUST
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
-from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentLib.training.adapting.weights import is_official
+from ProxyPromptSegmentLib.training.adapting.settings import ALL, ENCODER, AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.weights import is_official, of_encoder, trained_names
 from ProxyPromptSegmentLib.weights.entry import ModelEntry, ModelKind
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 from ProxyPromptSegmentLib.weights.registry import all_entries, base_file, resolve, with_hash
@@ -77,10 +77,12 @@ class Begun:
         if self.base is None:
             return settings
         settings = replace(settings, targets=min(settings.targets, OFFICIAL_TARGETS))
+        if settings.trained == ENCODER and not of_encoder(trained_names(self.model, ENCODER)):
+            settings = replace(settings, trained=ALL)  # there are no adapters in the image encoder
         return replace(settings, shares=(1.0,), anchor=0.0) if self.new else settings
 
 
-def begin(model: str, base: str = "", seed: int = 1) -> Begun:
+def begin(model: str, base: str = "", seed: int = 1, encoder_rank: int = 0) -> Begun:
     """Load the model to start from.
 
     Args:
@@ -88,6 +90,7 @@ def begin(model: str, base: str = "", seed: int = 1) -> Begun:
             generator begins.
         base: Path of the file of the official weights; by default the registry's.
         seed: Seed of a new prompt generator.
+        encoder_rank: Rank of adapters in the image encoder below a new prompt generator; 0 for none.
 
     Raises:
         CheckpointError: As `load_model` and `load_base`, or if official weights are not registered, by whose hash the
@@ -96,7 +99,7 @@ def begin(model: str, base: str = "", seed: int = 1) -> Begun:
     """
     given = Path(base) if base else None
     if (official := _official(model)) is not None:
-        return _new_generator(official, given, seed)
+        return _new_generator(official, given, seed, encoder_rank)
     path, expected = resolve(model)
     network, metadata = load_model(path, expected, given)
     name = str(metadata.get("name", path.stem))
@@ -140,14 +143,14 @@ def _official(model: str) -> ModelEntry | None:
     return next((one for one in all_entries() if one.name == model and one.kind == ModelKind.BACKBONE), None)
 
 
-def _new_generator(entry: ModelEntry, base: Path | None, seed: int) -> Begun:
+def _new_generator(entry: ModelEntry, base: Path | None, seed: int, encoder_rank: int) -> Begun:
     """Put a prompt generator with random weights on official ones."""
     weights = load_base(entry.name if base is None else base, entry.fits)
     _check_registered(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        # The encoder stays frozen, so that its features can be kept.
-        network = build_model(entry.fits, NEW_GENERATOR, (0, LORA_RANK), weights.tensors)
+        # Without adapters in the encoder its features can be kept.
+        network = build_model(entry.fits, NEW_GENERATOR, (encoder_rank, LORA_RANK), weights.tensors)
     weights = replace(weights, tensors={})  # they are in the model now
     return Begun(network.eval(), entry.name, weights.sha256, None, {}, entry, weights)
 

@@ -24,6 +24,7 @@ def card_text(
     share: float,
     official: bool = False,
     fitted: bool = False,
+    encoder: bool = False,
 ) -> str:
     """Return the card as Markdown.
 
@@ -40,13 +41,21 @@ def card_text(
         share: Share of the way from the first weights.
         official: Whether it is built on official weights, which are in a file of their own.
         fitted: Whether its presence and confidence were fitted on the left-out slices.
+        encoder: Whether its image encoder was trained.
     """
     slices, tiles = sheets
-    made = (
-        "The official weights are used as they are; a prompt generator and adapters in the mask decoder were trained."
-        if official
-        else "The image encoder is that of the model it was adapted from; prompt generator and mask decoder were "
-        "trained."
+    if official:
+        places = "image encoder and mask decoder" if encoder else "the mask decoder"
+        made = f"The official weights are used as they are; a prompt generator and adapters in {places} were trained."
+    elif encoder:
+        made = "Image encoder, prompt generator and mask decoder were trained."
+    else:
+        made = (
+            "The image encoder is that of the model it was adapted from; prompt generator and mask decoder were "
+            "trained."
+        )
+    variants = (
+        f"{_counted(plan.variants, 'changed variant')} of each slice" if plan.variants else "slices changed in each"
     )
     lines = [
         f"# {name}",
@@ -56,8 +65,7 @@ def card_text(
         "",
         f"* learned from: {_counted(patients, 'patient')}, {_counted(slices, 'slice')}"
         + (f", {_counted(tiles, 'tile')} of them" if tiles else ""),
-        f"* training: {plan.steps} steps, {_counted(plan.variants, 'changed variant')} of each slice, "
-        f"{share:.0%} of the way from the first weights",
+        f"* training: {plan.steps} steps, {variants}, {share:.0%} of the way from the first weights",
         "",
     ]
     if verdict is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
+from ProxyPromptSegmentLib.networks.protocols import Backbone, ImageFeatures
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore, Variant, shown_by
@@ -36,7 +36,12 @@ class EpisodeSource:
     """Draws episodes from the sheets of some cases; the same numbers give the same episode."""
 
     def __init__(
-        self, store: FeatureStore, objects: Sequence[int], patients: Sequence[int], settings: AdaptSettings
+        self,
+        store: FeatureStore,
+        objects: Sequence[int],
+        patients: Sequence[int],
+        settings: AdaptSettings,
+        mirror: bool = False,
     ) -> None:
         """Create the source.
 
@@ -45,28 +50,34 @@ class EpisodeSource:
             objects: Which of the sheets' objects are asked for.
             patients: Number of the patient of each case.
             settings: The settings.
+            mirror: Whether every second step is mirrored where variants are drawn afresh.
         """
-        self._store, self._objects, self._settings = store, list(objects), settings
+        self._store, self._objects, self._settings, self._mirror = store, list(objects), settings, mirror
         self._patients = np.array([patients[sheet.case] for sheet in store.sheets])
         self._shown = np.stack([sheet.shown for sheet in store.sheets])
 
-    def draw(self, cases: Sequence[int], seed: Sequence[int]) -> Drawn:
+    def draw(self, cases: Sequence[int], seed: Sequence[int], encoder: Backbone | None = None) -> Drawn:
         """Draw an episode.
 
         Args:
             cases: Numbers of the cases that may be used.
             seed: Numbers that determine the episode.
+            encoder: The backbone whose image encoder is trained: it embeds variants that were never used before, with
+                a gradient. None for stored variants with their features.
         """
         rng = np.random.default_rng(list(seed))
         mine = np.array([n for n, sheet in enumerate(self._store.sheets) if sheet.case in set(cases)])
         objects = np.sort(rng.permutation(self._objects)[:TOGETHER]).tolist()
         count = max(min(LEAST_SLICES, self._settings.targets), self._settings.targets // len(objects))
         sheets = self._some_sheets(mine, count, objects, rng)
-        chosen, numbers = self._some_variants(sheets, rng)
+        chosen, numbers = self._some_variants(sheets, rng) if encoder is None else self._fresh_variants(sheets, rng)
         shown = np.stack([shown_by(one)[objects] for one in chosen])
         reads = self._supports(sheets, numbers, shown, rng)
-        features = self._store.features(chosen)
         images, masks, content = self._store.pictures(chosen)
+        if encoder is None:
+            features = self._store.features(chosen)
+        else:
+            features = encoder.encode(images, torch.stack([one.valid for one in chosen]).to(images.device))
         masks = masks[:, objects]
         keep = shown & (rng.random(len(objects)) >= self._settings.emptied)[None, :]
         masks = masks * torch.from_numpy(keep).to(masks).view(*keep.shape, 1, 1)
@@ -118,6 +129,13 @@ class EpisodeSource:
             chosen.append(own[number])
             numbers.append(number)
         return chosen, np.array(numbers)
+
+    def _fresh_variants(self, sheets: np.ndarray, rng: np.random.Generator) -> tuple[list[Variant], np.ndarray]:
+        """Draw a variant of each sheet that was never used before, all of them mirrored or none."""
+        mirrored = self._mirror and bool(rng.integers(2))
+        seeds = rng.integers(2**31, size=len(sheets))
+        chosen = [self._store.fresh(int(n), mirrored, (int(seed),)) for n, seed in zip(sheets, seeds, strict=True)]
+        return chosen, np.arange(len(sheets))
 
     def _supports(
         self, sheets: np.ndarray, numbers: np.ndarray, shown: np.ndarray, rng: np.random.Generator

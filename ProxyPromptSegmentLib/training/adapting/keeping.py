@@ -83,7 +83,7 @@ def _write(path: Path, begun: Begun, metadata: dict[str, Any]) -> None:
     whole = _whole(begun)
     if whole is not None:
         base, _ = load_base_model(whole)
-        save_addition(path, begun.model, base, metadata)
+        save_addition(path, begun.model, base, metadata, half)  # what rounds to the base's value is the base's
         return
     save_checkpoint(path, half, {**metadata, "model": begun.model.describe()})
 

@@ -55,9 +55,10 @@ def too_long(settings: AdaptSettings, plan: Plan, needed: float) -> str:
     """
     if settings.steps is not None or needed <= 60 * settings.minutes:
         return ""
+    variants = f" and {plan.variants} variants of each slice" if plan.variants else ""
     return (
-        f"{settings.minutes:g} min are not enough: with {plan.steps} steps of each training and {plan.variants} "
-        f"variants of each slice, the fewest that are made, it takes about {duration(needed)}."
+        f"{settings.minutes:g} min are not enough: with {plan.steps} steps of each training{variants}, the fewest that "
+        f"are made, it takes about {duration(needed)}."
     )
 
 

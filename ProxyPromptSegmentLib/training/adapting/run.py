@@ -1,4 +1,4 @@
-"""A complete adaptation: features once, folds that test it, a last training on all cases, and a name."""
+"""A complete adaptation: features, folds that test it, a last training on all cases, and a name."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from ProxyPromptSegmentLib.training.adapting.plan import make_plan, time_steps, 
 from ProxyPromptSegmentLib.training.adapting.result import AdaptResult, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets
+from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets, supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, locked, remove_state
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 from ProxyPromptSegmentLib.training.adapting.surroundings import computing_with, enough_memory
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
-from ProxyPromptSegmentLib.training.adapting.weights import between, put, trained_names, twin
+from ProxyPromptSegmentLib.training.adapting.weights import between, of_encoder, put, trained_names, twin
 from ProxyPromptSegmentLib.weights.own import check_free
 
 SAVE_SECONDS = 20.0
@@ -104,10 +104,13 @@ class _Run:
     ) -> None:
         self.checked, self.name, self.device = checked, name, device
         self.cancel, self._say, began = cancel, say, time.monotonic()
-        self.begun = begin(settings.model, settings.base, settings.seed)
+        self.begun = begin(settings.model, settings.base, settings.seed, settings.encoder_rank)
         self.settings = settings = self.begun.fitted(settings)
         model = self.begun.model.to(device).eval()
         self.names = trained_names(model, settings.trained)
+        self.embeds = bool(of_encoder(self.names))
+        if self.embeds:  # variants are drawn afresh in every step
+            self.settings = settings = replace(settings, variants=0)
         self.state = AdaptState(folder, self._identity())
         self.folds = make_folds([case.patient for case in checked.cases], settings.folds, settings.seed)
         self.sheets = cut_sheets(checked, logit_side(model.backbone), model.backbone.keeps_aspect)
@@ -115,7 +118,8 @@ class _Run:
         if self.sheets.tiles:
             self.stores.append(FeatureStore(model.backbone, self.sheets.tiles, device, settings.seed + 1))
         self.calibration = calibration_of(self.begun.sha256, self.begun.metadata)
-        self.scorer = Scorer(self.sheets, self.stores[0], device, self.calibration)
+        self.mirror = may_be_mirrored(checked.objects, self.sheets.slices)
+        self.scorer = Scorer(self.sheets, self.stores[0], device, self.calibration, self.embeds)
         own = dict(model.named_parameters())
         self.start = {one: own[one].detach().clone() for one in self.names}
         names = [case.name for case in checked.cases]
@@ -166,6 +170,7 @@ class _Run:
             share,
             self.begun.base is not None,
             fitted is not None,
+            self.embeds,
         )
         counts = (self.checked.patients, len(self.sheets.slices), len(self.folds))
         about = self_description(self.begun.name, self.checked.objects, counts, plan, verdict, share, self.settings)
@@ -215,17 +220,16 @@ class _Run:
                 cases = range(len(self.checked.cases))
                 stage = Stage(trial, self.start, self._sources(), cases, TIMING_STAGE, 1000, settings)
                 step = time_steps(stage)
-            mirror = may_be_mirrored(self.checked.objects, self.sheets.slices)
             tests = len(self.checked.cases) * len(settings.shares) if self.folds else 0
             found.plan = make_plan(
                 settings,
                 self.course.seconds(),
                 sum(len(store.sheets) for store in self.stores),
                 min(store.most_variants() for store in self.stores),
-                mirror,
+                self.mirror,
                 len(self.folds) + 1,
                 tests,
-                (step, self._embed_seconds, self._score_seconds),
+                (step, self._embed_seconds, self._test_seconds()),
             )
             self.course.save()
             variants = found.plan.variants * sum(len(store.sheets) for store in self.stores)
@@ -234,6 +238,14 @@ class _Run:
             if self._say and said:
                 self._say(said)
         return not self.cancel.cancelled
+
+    def _test_seconds(self) -> float:
+        """Return the seconds of testing a case after a training, which may have its slices to embed."""
+        if not self.embeds:
+            return self._score_seconds
+        supports = sum(len(supports_of(self.sheets, self._others(fold[0]))) for fold in self.folds)
+        each = (len(self.sheets.slices) + supports) / len(self.checked.cases)
+        return self._score_seconds + each * self._embed_seconds
 
     def _embed_variants(self) -> bool:
         """Embed the variants."""
@@ -302,7 +314,7 @@ class _Run:
     # --- what the parts share ---
 
     def _twin(self) -> ProxyPromptModel:
-        """Return a copy of the first model to train or to test, whose image encoder is the one that embeds."""
+        """Return a copy of the first model to train or to test, which shares with it whatever is not trained."""
         return twin(self.begun.model, self.names)
 
     @property
@@ -319,10 +331,10 @@ class _Run:
         """Return the sources of episodes: slices for what is drawn in whole slices, tiles for the rest."""
         sheets, sources = self.sheets, []
         if sheets.in_whole:
-            sources.append(EpisodeSource(self.stores[0], sheets.in_whole, sheets.patients, self.settings))
+            sources.append(EpisodeSource(self.stores[0], sheets.in_whole, sheets.patients, self.settings, self.mirror))
         if sheets.tiles:
             numbers = range(len(sheets.in_tiles))
-            sources.append(EpisodeSource(self.stores[1], numbers, sheets.patients, self.settings))
+            sources.append(EpisodeSource(self.stores[1], numbers, sheets.patients, self.settings, self.mirror))
         return sources
 
     def _ended(self, verdict: Verdict | None = None, cancelled: bool = False) -> AdaptResult:

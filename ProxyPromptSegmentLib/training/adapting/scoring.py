@@ -3,8 +3,8 @@
 Unlike a user's segmentation, supports are not registered to the case, and each slice keeps its own result: neither
 neighbours nor a post-processing of the volume change it.
 
-The image encoder is frozen, so that the embeddings of slices and tiles are computed once for all models. Each slice is
-judged alone, because not all slices of a volume are segmented.
+Where the image encoder is frozen, the embeddings of slices and tiles are computed once for all models, else once for
+each. Each slice is judged alone, because not all slices of a volume are segmented.
 """
 
 from __future__ import annotations
@@ -57,10 +57,15 @@ class Score:
 
 
 class Scorer:
-    """Segments left-out cases with models that share their image encoder."""
+    """Segments left-out cases with models that have the first model's image encoder, or their own."""
 
     def __init__(
-        self, sheets: Sheets, store: FeatureStore, device: torch.device, calibration: Calibration | None
+        self,
+        sheets: Sheets,
+        store: FeatureStore,
+        device: torch.device,
+        calibration: Calibration | None,
+        embeds: bool = False,
     ) -> None:
         """Create the scorer.
 
@@ -69,7 +74,9 @@ class Scorer:
             store: The features of its slices.
             device: The device to compute on.
             calibration: That of the first model, which goes with its successors.
+            embeds: Whether each model has an image encoder of its own, with which its slices are embedded.
         """
+        self._embeds, self._embedded = embeds, {}  # type: tuple[bool, dict[int, EncodedSlices]]
         self._sheets, self._store, self._device, self._calibration = sheets, store, device, calibration
         self._place = {id(sheet): number for number, sheet in enumerate(store.sheets)}
         self._tiles: dict[tuple[int, int, str], EncodedSlices] = {}
@@ -110,7 +117,7 @@ class Scorer:
         for sheet in targets:
             if cancel is not None and cancel.cancelled:
                 return None
-            answer = segmenter.predict(self._encoded(sheet), prepared)[0]
+            answer = segmenter.predict(self._encoded(segmenter, sheet), prepared)[0]
             probability, presence = answer.probability.copy(), answer.presence.copy()
             if answer.evidence is not None:  # a tile's presence and confidence are the network's own
                 said = rows_of(answer.evidence, sheet.masks, probability)
@@ -137,9 +144,12 @@ class Scorer:
         """Return the supports that some cases make, prepared once for all cases that are left out together."""
         key = (segmenter, tuple(others))
         if self._last is None or self._last[0] != key:
+            if self._embeds and (self._last is None or self._last[0][0] is not segmenter):
+                self._embedded.clear()
+                self._tiles.clear()
             sources = supports_of(self._sheets, others)
             support = support_set(self._sheets.objects, sources)
-            parts = [segmenter.prepare_embedded(one, support.objects, self._encoded(one)) for one in sources]
+            parts = [segmenter.prepare_embedded(one, support.objects, self._encoded(segmenter, one)) for one in sources]
             self._last = (key, (sources, support, PreparedSupport.concatenate(parts)))
         return self._last[1]
 
@@ -155,9 +165,13 @@ class Scorer:
         picked = spread(range(len(shown)), SLICES_IN_TILES)
         return [shown[n] for n in with_all_objects(picked, np.stack([sheet.shown for sheet in shown]))]
 
-    def _encoded(self, sheet: Sheet) -> EncodedSlices:
-        """Return a sheet's cached embedding."""
+    def _encoded(self, segmenter: Segmenter, sheet: Sheet) -> EncodedSlices:
+        """Return a sheet's embedding: that of the store, or the segmenter's own."""
         place = self._place[id(sheet)]
+        if self._embeds:
+            if place not in self._embedded:
+                self._embedded[place] = segmenter.encode(sheet.image[None], sheet.window, sheet.spacing_mm)
+            return self._embedded[place]
         features = self._store.features([self._store.variants[place][0]])
         return EncodedSlices(features=features, box=self._store.box(sheet), keys=("",))
 

@@ -9,10 +9,12 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 MOST_MINUTES = 24 * 60.0
+MOST_RANK = 64
 LEAST_TARGETS = 3
 """Of a step; one of them is asked for by foreign tokens."""
-ALL, PROMPT = "all", "prompt"
-"""What is trained: the whole prompt generator and the mask decoder; or only what comes after the Selective Map."""
+ALL, PROMPT, ENCODER = "all", "prompt", "encoder"
+"""What is trained: the whole prompt generator and the mask decoder; only what comes after the Selective Map; or, beside
+the first two, the image encoder: as a whole on a compact model, by adapters on official weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,10 @@ class AdaptSettings:
         steps: Steps of each training; by default as many as the time allows.
         variants: Augmented variants of each slice; likewise.
         seed: Seed of everything that is drawn.
-        trained: What is trained, `ALL` or `PROMPT`.
+        trained: What is trained, `ALL`, `PROMPT` or `ENCODER`.
+        encoder_rank: Rank of adapters in the image encoder of official weights, for a new prompt generator; 0 for none.
         learning_rate: Peak learning rate.
+        encoder_rate: Share of the learning rate at which the image encoder is trained.
         anchor: Share of the way back to the first weights that each step goes at the peak rate.
         warmup: Share of the steps in which the rate rises.
         ema: Decay of the averaged weights, which are the result.
@@ -50,7 +54,9 @@ class AdaptSettings:
     variants: int | None = None
     seed: int = 1
     trained: str = ALL
+    encoder_rank: int = 0
     learning_rate: float = 5e-4
+    encoder_rate: float = 0.3
     anchor: float = 0.005
     warmup: float = 0.1
     ema: float = 0.95
@@ -75,8 +81,10 @@ class AdaptSettings:
             "steps": (self.steps is None or 1 <= self.steps <= 1_000_000, "at least 1"),
             "variants": (self.variants is None or 0 <= self.variants <= 64, "0 to 64"),
             "seed": (0 <= self.seed < 2**31, "0 or more, below 2147483648"),
-            "trained": (self.trained in (ALL, PROMPT), f"{ALL} or {PROMPT}"),
+            "trained": (self.trained in (ALL, PROMPT, ENCODER), f"{ALL}, {PROMPT} or {ENCODER}"),
+            "encoder_rank": (0 <= self.encoder_rank <= MOST_RANK, f"0 to {MOST_RANK}"),
             "learning_rate": (0 < self.learning_rate < 1, "above 0 and below 1"),
+            "encoder_rate": (0 < self.encoder_rate <= 1, "above 0 and at most 1"),
             "targets": (self.targets >= LEAST_TARGETS, f"at least {LEAST_TARGETS}"),
             "shares": (bool(self.shares) and all(0 < s <= 1 for s in self.shares), "shares above 0, at most 1"),
             "folds": (self.folds >= 2, "at least 2"),

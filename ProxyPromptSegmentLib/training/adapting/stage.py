@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import nn
 
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.training.adapting.episodes import Drawn, EpisodeSource
+from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.objective import adapting_loss
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentLib.training.adapting.weights import freeze_but, put, trained_names
+from ProxyPromptSegmentLib.training.adapting.weights import freeze_but, is_official, of_encoder, put, trained_names
 from ProxyPromptSegmentLib.training.broad.precision import plain_attention
 from ProxyPromptSegmentLib.training.broad.step import Switches
+from ProxyPromptSegmentLib.training.recomputing import encoder_blocks, recomputed
 
 BETAS = (0.9, 0.99)
 LEAST_RATE = 0.02  # share of the peak rate at the end
@@ -71,7 +73,18 @@ class Stage:
         self._first = [start[name] for name in self._names]
         self.average = {name: value.detach().clone() for name, value in start.items()}
         self._averaged = [self.average[name] for name in self._names]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=1e-6, betas=BETAS, weight_decay=0.0)
+        encoder = set(of_encoder(self._names))
+        self._encoder = model.backbone if encoder else None
+        # SAM's transformers keep gigabytes for an image of 1024 pixels, the compact encoder does not.
+        self._blocks = encoder_blocks(model.backbone) if encoder and is_official(model) else []
+        shares = (
+            (1.0, [name not in encoder for name in self._names]),
+            (settings.encoder_rate, [name in encoder for name in self._names]),
+        )
+        groups = [
+            {"params": list(compress(self._parameters, mine)), "share": share} for share, mine in shares if any(mine)
+        ]
+        self._optimizer = torch.optim.AdamW(groups, lr=1e-6, betas=BETAS, weight_decay=0.0)
         device = self._parameters[0].device
         one = torch.ones((), device=device)
         self._switches = Switches(late=one, dense_dropout=one * 0, others=one)
@@ -85,14 +98,13 @@ class Stage:
     def advance(self) -> float:
         """Do one step; return its loss. A gradient that is not finite changes nothing."""
         seed = (self.settings.seed, self.number, self.step)
-        drawn = self.sources[self.step % len(self.sources)].draw(self.cases, seed)
         self.model.train()
         for group in self._optimizer.param_groups:
-            group["lr"] = self._rate()
+            group["lr"] = self._rate() * group["share"]
         self._optimizer.zero_grad(set_to_none=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash_of(seed))
-            loss = self._backward(drawn)
+            loss = self._backward(seed)
         norm = nn.utils.clip_grad_norm_(self._parameters, self.settings.gradient_norm)
         if bool(torch.isfinite(norm)):
             self._optimizer.step()
@@ -103,9 +115,11 @@ class Stage:
             torch._foreach_lerp_(self._averaged, list(self._parameters), 1 - decay)
         return loss
 
-    def _backward(self, drawn: Drawn) -> float:
+    def _backward(self, seed: Sequence[int]) -> float:
         others = self.step % self.settings.others_every == 0
-        with plain_attention():
+        source = self.sources[self.step % len(self.sources)]
+        with plain_attention(), recomputed(self._blocks):
+            drawn = source.draw(self.cases, seed, self._encoder)
             loss = adapting_loss(self.model, drawn, self._switches, others)
             loss.backward()
         return float(loss.detach())

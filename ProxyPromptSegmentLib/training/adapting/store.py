@@ -1,4 +1,4 @@
-"""The cached features of all sheets and their variants: the image encoder is frozen, so that each is embedded once."""
+"""The features of all sheets and their variants: where the image encoder is frozen, each is embedded once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Variant:
     """A sheet, or a changed one, with its features, as little as a step needs.
 
     Attributes:
-        top: float16 ``(C, g, g)``.
+        top: float16 ``(C, g, g)``; of no channels where it is embedded in every step.
         valid: Positions that show the image, bool ``(g, g)``.
         image: uint8 ``(1 or 3, s, s)``; one channel where all are equal.
         masks: bool ``(N, s, s)``.
@@ -135,6 +135,19 @@ class FeatureStore:
         if not number:
             return image, masks, content
         return vary(image, masks, content, mirrored, (self._seed, place, number))
+
+    def fresh(self, place: int, mirrored: bool, seed: Sequence[int]) -> Variant:
+        """Draw a variant of a sheet that is used once, without features."""
+        image, masks, content = vary(*self._drawn(place, 0, False), mirrored, seed)
+        grid = self._backbone.grid
+        return Variant(
+            top=torch.zeros(0, grid, grid, dtype=torch.float16),
+            valid=valid_positions(content[None], grid)[0],
+            image=image.mul(255).round().to(torch.uint8),
+            masks=masks > 0,
+            content=content,
+            mirrored=mirrored,
+        )
 
     def features(self, chosen: Sequence[Variant]) -> ImageFeatures:
         """Return the features of some variants on the device."""

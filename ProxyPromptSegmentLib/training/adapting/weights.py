@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, ProxyPromptModel
-from ProxyPromptSegmentLib.training.adapting.settings import PROMPT
+from ProxyPromptSegmentLib.training.adapting.settings import ENCODER, PROMPT
 
 DECODER = "backbone.sam.mask_decoder."
-# Kinship compares features, which stay as they are, and was fitted on many kinds of images. How much a slice's position
+# Kinship compares features of whole images, and was fitted on many kinds of them. How much a slice's position
 # counts cannot be learned from a few cases.
 FROZEN = ("generator.kinship.", "generator.depth_scale")
+IN_ENCODER = "image_encoder."
 BRIDGE = "backbone.bridge."  # into SAM 2's memory attention; it belongs to the prompt
 BEFORE_MAP = ("generator.contextual_encoder.", "generator.bridge.")
 
@@ -22,18 +23,25 @@ def trained_names(model: ProxyPromptModel, trained: str) -> list[str]:
     """Return the names of the parameters that are trained, in the model's order.
 
     Args:
-        model: The model; official weights stay as they are, and adapters in their mask decoder are trained.
+        model: The model; official weights stay as they are, and adapters in them are trained.
         trained: See `AdaptSettings`.
     """
     left_out = FROZEN + (BEFORE_MAP if trained == PROMPT else ())
     names = [name for name, _ in model.named_parameters() if not name.startswith(left_out)]
     if is_official(model):
-        return [name for name in names if name.startswith(("generator.", BRIDGE)) or _adapts_decoder(name)]
-    return [name for name in names if name.startswith(("generator.", DECODER))]
+        adapted = ("mask_decoder.", IN_ENCODER) if trained == ENCODER else ("mask_decoder.",)
+        return [name for name in names if name.startswith(("generator.", BRIDGE)) or _adapts(name, adapted)]
+    encoder = trained == ENCODER
+    return [name for name in names if name.startswith(("generator.", DECODER)) or (encoder and IN_ENCODER in name)]
 
 
-def _adapts_decoder(name: str) -> bool:
-    return "lora_" in name and "mask_decoder." in name
+def _adapts(name: str, places: tuple[str, ...]) -> bool:
+    return "lora_" in name and any(place in name for place in places)
+
+
+def of_encoder(names: Iterable[str]) -> list[str]:
+    """Return the names that are the image encoder's."""
+    return [name for name in names if IN_ENCODER in name]
 
 
 def is_official(model: ProxyPromptModel) -> bool:
