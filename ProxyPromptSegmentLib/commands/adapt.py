@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, AdaptProgress, AdaptResult, CaseScore
-from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.settings import ALL, ENCODER, AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.task import AdaptTask
 from ProxyPromptSegmentLib.weights.own import check_free
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
@@ -92,6 +92,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--steps", type=int, metavar="N", help="steps of each training (default: as many as the time allows)")
     add("--seed", type=int, default=AdaptSettings.seed, metavar="N", help=f"seed ({AdaptSettings.seed})")
+    add(
+        "--keep-encoder", action="store_true",
+        help="leave the image encoder as it is: its features are computed once, and steps take less time",
+    )  # fmt: skip
+    add(
+        "--encoder-rank", type=int, default=AdaptSettings.encoder_rank, metavar="R",
+        help="train the image encoder of official weights too, by adapters of this rank, on a GPU (0: leave it)",
+    )  # fmt: skip
     add_threads(parser, AdaptSettings.threads, "; an interrupted adaptation resumes with the same number")
     add("--keep-anyway", action="store_true", help="keep the result even if it is not better")
     add(
@@ -115,6 +123,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         steps=args.steps,
         variants=None if args.steps is None else min(4, args.steps),
         seed=args.seed,
+        trained=ALL if args.keep_encoder else ENCODER,
+        encoder_rank=args.encoder_rank,
         threads=args.threads,
         allow_single=args.allow_single,
     )

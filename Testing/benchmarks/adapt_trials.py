@@ -2,9 +2,10 @@
 
     python Testing/benchmarks/adapt_trials.py DATA acdc --patients 16 --steps 60 --trained all
 
-Prints Dice of the validation patients before and after, for shares of the way from the first weights, the copied mean
-mask beside, and processor seconds. With ``--part test`` it reports test patients instead: once, after everything was
-chosen on validation patients. ``--beside`` scores another model on the same patients with the same supports.
+One slice of each patient is learned from, or with ``--volumes`` all that an adaptation takes of whole volumes. Prints
+Dice of the validation patients before and after, for shares of the way from the first weights, the copied mean mask
+beside, and processor seconds. With ``--part test`` it reports test patients instead: once, after everything was chosen
+on validation patients. ``--beside`` scores another model on the same patients with the same supports.
 
 ``--unet 170 900`` trains MONAI's U-Net on the same slices alone, from random weights, for so many processor seconds
 each, and scores it and the copied mean mask on the same patients; with ``--steps 0`` nothing else is done:
@@ -47,7 +48,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
-from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.settings import ALL, ENCODER, PROMPT, AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.sheets import Sheets, cut_sheets, support_set, supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
@@ -82,6 +83,16 @@ def one_slice(case: Case, place: int) -> AnnotatedCase | None:
     grid = VolumeGeometry((images.shape[2], images.shape[1], 1), (column, row, 1.0), (0.0, 0.0, 0.0))
     segments = [Segment(name, np.ascontiguousarray(masks[:, n])) for n, name in enumerate(case.objects)]
     return AnnotatedCase(case.name, SupportCase(Volume(images, grid, case.name), Segmentation(segments, grid)))
+
+
+def whole(case: Case) -> AnnotatedCase:
+    """Return all slices of a case, as a clinic has them."""
+    between, row, column = case.spacing_mm or (1.0, 1.0, 1.0)
+    grid = VolumeGeometry(
+        (case.images.shape[2], case.images.shape[1], len(case.images)), (column, row, between), (0.0, 0.0, 0.0)
+    )
+    segments = [Segment(name, np.ascontiguousarray(case.masks[:, n])) for n, name in enumerate(case.objects)]
+    return AnnotatedCase(case.name, SupportCase(Volume(case.images, grid, case.name), Segmentation(segments, grid)))
 
 
 def interval(scores: np.ndarray, patients: list[str]) -> tuple[float, float]:
@@ -137,7 +148,9 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=16)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--variants", type=int, default=4)
-    parser.add_argument("--trained", default="all")
+    parser.add_argument("--trained", default=AdaptSettings.trained, choices=(ALL, PROMPT, ENCODER))
+    parser.add_argument("--volumes", action="store_true", help="learn from all slices of the patients, not from one")
+    parser.add_argument("--seed", type=int, default=AdaptSettings.seed)
     parser.add_argument("--rate", type=float, default=AdaptSettings.learning_rate)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--part", default="validation", choices=("validation", "test"))
@@ -149,7 +162,7 @@ def main() -> None:
     train, validation = parts(args.data, args.set, args.part)
     validation = spread(validation, args.limit)
     firsts = list({case.patient: case for case in reversed(train)}.values())[::-1][: args.patients]
-    made = [one_slice(case, 7 * (n + 1)) for n, case in enumerate(firsts)]
+    made = [whole(case) if args.volumes else one_slice(case, 7 * (n + 1)) for n, case in enumerate(firsts)]
     checked = check_cases([one for one in made if one is not None], allow_single=args.patients == 1)
     settings = AdaptSettings(
         model=args.model,
@@ -157,6 +170,7 @@ def main() -> None:
         variants=args.variants,
         trained=args.trained,
         learning_rate=args.rate,
+        seed=args.seed,
     )
     begun = begin(args.model)
     model, cpu = begun.model, torch.device("cpu")
@@ -172,8 +186,8 @@ def main() -> None:
     if not args.steps:
         return
     began = time.process_time()
-    stores = [FeatureStore(model.backbone, some, cpu, 1) for some in (sheets.slices, sheets.tiles) if some]
-    for store in stores:
+    stores = [FeatureStore(model.backbone, some, cpu, args.seed) for some in (sheets.slices, sheets.tiles) if some]
+    for store in stores if args.trained != ENCODER else []:
         store.embed_sheets(CancelToken())
         store.embed_variants(args.variants, mirror, CancelToken())
 
@@ -194,9 +208,9 @@ def main() -> None:
         test(other.model, f"beside: {other.name}", other.sha256)
     own = dict(model.named_parameters())
     start = {name: own[name].detach().clone() for name in trained_names(model, args.trained)}
-    sources = [EpisodeSource(stores[0], sheets.in_whole, sheets.patients, settings)] if sheets.in_whole else []
-    if sheets.tiles:
-        sources.append(EpisodeSource(stores[-1], range(len(sheets.in_tiles)), sheets.patients, settings))
+    drawn = [(stores[0], sheets.in_whole)] if sheets.in_whole else []
+    drawn += [(stores[-1], tuple(range(len(sheets.in_tiles))))] if sheets.tiles else []
+    sources = [EpisodeSource(store, objects, sheets.patients, settings, mirror) for store, objects in drawn]
     stage = Stage(copy.deepcopy(model), start, sources, range(len(checked.cases)), 0, args.steps, settings)
     before = time.process_time()
     while not stage.done:

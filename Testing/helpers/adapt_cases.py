@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
 from ProxyPromptSegmentLib.support.case_files import find_cases
 from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases, check_cases, read_cases
-from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
+from ProxyPromptSegmentLib.training.adapting.settings import ALL, AdaptSettings
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
@@ -27,7 +27,7 @@ SIDE, SLICES = 48, 5
 TINY = replace(
     COMPACT, image_size=64, grid=8, vim_depth=1, vim_dim=16, bridge_width=16, ccm_width=16, ccm_heads=2, ccm_ffn=16
 )
-QUICK = AdaptSettings(model="small", steps=2, variants=1, targets=4, threads=1, shares=(1.0,))
+QUICK = AdaptSettings(model="small", steps=2, variants=1, trained=ALL, targets=4, threads=1, shares=(1.0,))
 CALIBRATION = {
     "presence": {"offset": 3.0, "presence": 0.1},
     "quality": {"offset": 0.1, "overlap": 0.1, "agreement": 0.1, "iou": 0.1, "presence": 0.1},

@@ -53,7 +53,7 @@ class AdaptSettings:
     steps: int | None = None
     variants: int | None = None
     seed: int = 1
-    trained: str = ALL
+    trained: str = ENCODER
     encoder_rank: int = 0
     learning_rate: float = 5e-4
     encoder_rate: float = 0.3

@@ -96,6 +96,11 @@ def test_after_a_kill_the_same_call_gives_the_same_weights(clinic, adapted, monk
     assert again.sha256 == adapted["result"].sha256
 
 
+def test_one_marked_picture_of_one_patient_is_enough(clinic):
+    cases = checked(write_cases(clinic / "cases", 1, slices=1), allow_single=True)
+    assert adapt(cases, "mine", replace(WHOLE, allow_single=True, steps=1), "cpu").kept
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     """A model with the pyramid encoder, whose trunk has batch norms; sheets and their store."""
