@@ -77,6 +77,15 @@ class Found:
         """Return the rows of the cases of each fold with the share of this number."""
         return [[row for case in fold for row in self.rows[str(case)][share]] for fold in folds]
 
+    def forget_halves(self) -> None:
+        """Forget tests of which a part is not stored, as in a state of an earlier version: they are made again."""
+        before = [one for one in self.before if one in self.mean_mask]
+        after = [one for one in self.after if len(self.after[one]) == len(self.rows.get(one, ()))]
+        self.before = {one: self.before[one] for one in before}
+        self.mean_mask = {one: self.mean_mask[one] for one in before}
+        self.after = {one: self.after[one] for one in after}
+        self.rows = {one: self.rows[one] for one in after}
+
     def scores(self, names: Sequence[str]) -> tuple[CaseScore, ...]:
         """Return the scores so far of the cases of these names."""
         return tuple(
@@ -137,7 +146,9 @@ class AdaptState:
                 f"an adaptation of this name was begun with other {' and '.join(keys)}; its state is in {self.folder}.",
                 Remedy(kind=RemedyKind.CHOOSE_NAME),
             )
-        return Found(**{item.name: getattr(stored, item.name) for item in fields(Found)})
+        found = Found(**{item.name: getattr(stored, item.name) for item in fields(Found)})
+        found.forget_halves()
+        return found
 
     def save(self) -> None:
         """Write what was found.

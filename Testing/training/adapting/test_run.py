@@ -189,6 +189,20 @@ def test_a_result_that_is_not_better_is_not_kept_and_can_be_kept_without_testing
     assert not any(event.stage.startswith("training fold") for event in events)
 
 
+@pytest.mark.parametrize("missing", ["rows", "mean_mask"])
+def test_a_state_that_lacks_what_an_earlier_version_did_not_write_is_completed_with_the_same_result(
+    clinic, uninterrupted, missing
+):
+    cases = checked(uninterrupted["cases"])
+    adapt(cases, "mine", QUICK, "cpu")  # not better, so that the tests of all folds are stored
+    place = clinic / "cache" / "adapting" / "mine" / "state.json"
+    stored = json.loads(place.read_text(encoding="utf-8"))
+    del stored[missing]
+    place.write_text(json.dumps(stored), encoding="utf-8")
+    kept = adapt(cases, "mine", QUICK, "cpu", keep_anyway=True)
+    assert kept.kept and kept.sha256 == uninterrupted["result"].sha256
+
+
 def test_a_time_that_is_too_short_is_said_before_the_trainings(clinic, uninterrupted):
     cancel, said = CancelToken(), []
 
