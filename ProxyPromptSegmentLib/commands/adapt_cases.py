@@ -46,7 +46,7 @@ def _of_library() -> tuple[list[AnnotatedCase], list[Unusable]]:
     library, found, unusable = SupportLibrary(), [], []
     for entry in library.entries():
         try:
-            found.append(AnnotatedCase(entry.title, library.load(entry)))
+            found.append(AnnotatedCase(entry.title, library.load(entry), entry.patient))
         except ProxyPromptError as error:
             unusable.append(Unusable(entry.title, str(error)))
     return found, unusable

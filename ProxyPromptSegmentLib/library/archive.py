@@ -257,6 +257,7 @@ def _import_case(
                 entry.notes,
                 entry.slices,
                 identifying=entry.identifying,
+                patient=entry.patient,
             )
         except OutputError:
             raise

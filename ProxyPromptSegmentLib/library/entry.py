@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.library.patients import TOKEN
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object, read_value
 
 FORMAT = "ProxyPromptSegment support case"
@@ -70,6 +71,7 @@ class LibraryEntry:
         program_version: Version of the program that saved it.
         notes: Free text.
         identifying: Identifying data kept at the user's request; otherwise empty.
+        patient: Token of its patient, see `library.patients`; empty for a patient of its own.
         problem: A sentence if the case is damaged and cannot be loaded; empty otherwise.
         already_there: Whether `SupportLibrary.save` found it in the library instead of saving it again.
     """
@@ -94,6 +96,7 @@ class LibraryEntry:
     program_version: str = ""
     notes: str = ""
     identifying: dict[str, str] = field(default_factory=dict)
+    patient: str = ""
     problem: str = ""
     already_there: bool = False
 
@@ -133,6 +136,8 @@ def to_json(entry: LibraryEntry, with_identifying: bool = True) -> str:
         del content[name]
     if not (with_identifying and entry.identifying):
         del content["identifying"]
+    if not entry.patient:
+        del content["patient"]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -198,6 +203,7 @@ def _entry_of(folder: Path, content: Any) -> LibraryEntry:
         raise JsonError(f"size {size} and spacing {spacing} describe no image")
     _check_counts(slices or (), "slices")
     identifying = read_value(dict[str, str], content.get("identifying") or {}, "identifying")
+    patient = read_value(str, content.get("patient", ""), "patient")
     return LibraryEntry(
         id=folder.name,
         folder=folder,
@@ -219,6 +225,7 @@ def _entry_of(folder: Path, content: Any) -> LibraryEntry:
         program_version=clean_line(value("program_version", str), 40),
         notes=_encodable(value("notes", str)),
         identifying={_encodable(key): _encodable(text) for key, text in identifying.items()},
+        patient=patient if TOKEN.fullmatch(patient) else "",
     )
 
 

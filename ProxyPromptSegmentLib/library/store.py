@@ -7,6 +7,7 @@ A case is saved once, image and masks as acquired, and can support every later t
                masks.seg.nrrd    segments with names, colours and terminology
                thumbnail.png
                embedding-*.npz   image embedding of the case (see `review.suggest`); may be removed at any time
+    LIBRARY/.patients            secret of the tokens of patients, see `library.patients`
     LIBRARY/.lock                lock file, so that only one program writes at a time
     LIBRARY/.partial-*           cases being written, moved into place at the end
 """
@@ -37,6 +38,7 @@ from ProxyPromptSegmentLib.library.entry import (
     read_entry,
     to_json,
 )
+from ProxyPromptSegmentLib.library.patients import make_secret, token_of
 from ProxyPromptSegmentLib.user_folders import LIBRARY_VARIABLE, install_folders, library_folder
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ class SupportLibrary:
         objects: Sequence[str] | None = None,
         identifying: dict[str, str] | None = None,
         thumbnail: bool = True,
+        patient: str = "",
+        identity: str = "",
     ) -> LibraryEntry:
         """Save a case, completely or not at all.
 
@@ -113,9 +117,12 @@ class SupportLibrary:
             objects: Names of the segments to save; by default all that are not empty.
             identifying: Identifying data to keep; by default none.
             thumbnail: Whether to make a thumbnail.
+            patient: Token of its patient, as an imported case has it; "" for a patient of its own.
+            identity: What identifies its patient, of which only a token is stored; "" if nothing is known.
 
         Returns:
-            The new entry; or, with ``already_there`` set, an existing one with the same voxels and masks.
+            The new entry; or, with ``already_there`` set, an existing one with the same voxels and masks, which is
+            given the token if it had none.
 
         Raises:
             SupportError: If nothing is annotated, sizes differ, or an object or slice does not exist.
@@ -126,6 +133,7 @@ class SupportLibrary:
         from ProxyPromptSegmentLib.library.files import describe, write_files
 
         entry, kept = describe(volume, segmentation, slices, objects)
+        patient = patient or self._made_token(identity)
         entry = replace(
             entry,
             title=clean_line(title),
@@ -133,10 +141,11 @@ class SupportLibrary:
             modality=clean_line(modality),
             notes=str(notes),
             identifying={str(key): str(value) for key, value in (identifying or {}).items()},
+            patient=patient,
             saved=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
         if known := self._same(entry):  # before anything is written
-            return known
+            return self._with_patient(known, patient)
         with self.partial_folder() as partial:
             write_files(partial, volume, kept, entry, thumbnail)
             return self._install(partial, entry)
@@ -174,9 +183,16 @@ class SupportLibrary:
             if current.problem:
                 raise InputError(current.problem)
             renamed = replace(current, title=name)
-            with safe_output(current.folder / CASE_FILE) as partial:
-                partial.write_text(to_json(renamed), encoding="utf-8")
+            _write_entry(renamed)
         return renamed
+
+    def token_of(self, identity: str) -> str:
+        """Return the token of a patient, by which cases of this library are known to be of one; "" if there is none.
+
+        Args:
+            identity: What identifies the patient; it is not stored.
+        """
+        return token_of(self.folder, identity)
 
     def remove(self, entry: LibraryEntry) -> None:
         """Delete a case's folder permanently, even if the case is damaged.
@@ -233,6 +249,22 @@ class SupportLibrary:
             if not other.problem and (other.voxels_sha256, other.masks_sha256) == hashes:
                 return replace(other, already_there=True)
         return None
+
+    def _made_token(self, identity: str) -> str:
+        """Return the token of a patient, after the secret of this library was made if it had none."""
+        if identity:
+            with self.partial_folder(), self._locked():  # the first creates the library's folder
+                make_secret(self.folder)
+        return self.token_of(identity)
+
+    def _with_patient(self, known: LibraryEntry, patient: str) -> LibraryEntry:
+        """Give a case that was there before the token of its patient, if it had none."""
+        if not patient or known.patient:
+            return known
+        with self._locked():
+            known = replace(known, patient=patient)
+            _write_entry(known)
+        return known
 
     def _install(self, partial: Path, entry: LibraryEntry) -> LibraryEntry:
         """Name a written case and move it into place, unless another program has saved the same one meanwhile."""
@@ -306,3 +338,13 @@ class SupportLibrary:
             f"The support library {self.folder} could not be written: {error.strerror or error}.{free} Nothing "
             f"half-written was left; change its permissions, free space, or set {LIBRARY_VARIABLE} to another folder."
         )
+
+
+def _write_entry(entry: LibraryEntry) -> None:
+    """Write the description of a case that is there.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with safe_output(entry.folder / CASE_FILE) as partial:
+        partial.write_text(to_json(entry), encoding="utf-8")

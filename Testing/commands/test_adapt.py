@@ -71,12 +71,12 @@ def test_a_result_that_is_not_better_is_not_kept(clinic, capsys):
 
 def test_the_cases_of_the_library_and_of_a_list_are_learned_from(clinic, capsys):
     library = SupportLibrary()
-    for seed in (5, 6):
-        library.save(*picture(seed), title=f"Saved {seed}")
+    for seed, patient in ((5, ""), (6, "4711"), (7, "4711")):
+        library.save(*picture(seed), title=f"Saved {seed}", identity=patient)
     rows = [{"image": "cases/patient0.nrrd", "annotation": "cases/patient0.seg.nrrd", "patient": "a"}]
     (clinic / "list.json").write_text(json.dumps(rows), encoding="utf-8")
     assert adapt(clinic, "--library", "--cases", str(clinic / "list.json"), cases=False) == 9
-    assert "3 patients, 3 cases" in capsys.readouterr().out
+    assert "3 patients, 4 cases" in capsys.readouterr().out
 
 
 def test_ctrl_c_in_a_fold_is_said_and_the_same_command_continues(clinic, capsys, monkeypatch):

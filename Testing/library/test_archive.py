@@ -39,7 +39,7 @@ def other(tmp_path: Path) -> SupportLibrary:
 @pytest.fixture
 def exported(library: SupportLibrary, tmp_path: Path) -> Path:
     """A zip file with two cases."""
-    library.save(*a_case(), title="Gland", annotator="A. N.", modality="MR T2", notes="n", slices=[3])
+    library.save(*a_case(), title="Gland", annotator="A. N.", modality="MR T2", notes="n", slices=[3], identity="1")
     library.save(*a_case(1), title="Second", identifying={"PatientName": "DOE^JANE"})
     path = tmp_path / "cases.zip"
     assert export_zip(library, library.entries(), path) == path
@@ -90,6 +90,7 @@ def test_cases_come_back_as_they_were(library, other, exported) -> None:
     answers = import_zip(other, exported, steps)
     assert [(a.title, a.refusal, a.already_there) for a in answers] == [("Gland", "", False), ("Second", "", False)]
     assert steps.notes == ["Gland", "Second"]
+    assert [bool(entry.patient) for entry in other.entries()] == [True, False]
     for given, found in zip(library.entries(), other.entries(), strict=True):
         same = replace(found, id=given.id, folder=given.folder, saved=given.saved, identifying=given.identifying)
         assert same == given

@@ -37,6 +37,30 @@ def test_the_same_case_is_told_and_not_saved_again(library) -> None:
     assert [entry.title for entry in library.entries()] == ["Gland", "Case 1", "Case 2"]
 
 
+def test_cases_of_one_patient_are_known_as_such_and_nothing_tells_who_it_is(library, tmp_path) -> None:
+    assert library.token_of("4711\nDoe^Anna") == ""  # before the first case there is no folder
+    first = library.save(*a_case(), identity="4711\nDoe^Anna")
+    second = library.save(*a_case(1), identity="4711\nDoe^Anna")
+    other = library.save(*a_case(2), identity="4712\nDoe^Anna")
+    unknown = library.save(*a_case(3))
+    assert first.patient == second.patient == library.token_of("4711\nDoe^Anna") != other.patient
+    assert unknown.patient == "" and [entry.patient for entry in library.entries()][:3] == [
+        first.patient, second.patient, other.patient
+    ]  # fmt: skip
+    elsewhere = SupportLibrary(tmp_path / "elsewhere")
+    assert elsewhere.save(*a_case(), identity="4711\nDoe^Anna").patient not in ("", first.patient)
+    for path in library.folder.rglob("*"):
+        assert path.is_dir() or not {b"4711", b"Anna"} & set(path.read_bytes().split(b'"'))
+
+
+def test_a_case_without_a_patient_gets_one_when_it_is_saved_again(library) -> None:
+    first = library.save(*a_case(), title="Gland")
+    again = library.save(*a_case(), identity="4711")
+    assert again.already_there and again.id == first.id and again.patient and again.title == "Gland"
+    assert library.entries()[0].patient == again.patient
+    assert library.save(*a_case(), identity="4712").patient == again.patient
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

@@ -24,7 +24,7 @@ from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.runs.lesson import LessonCase, LessonRequest
 from ProxyPromptSegmentModule.runs.lesson_tasks import learned_name
-from ProxyPromptSegmentModule.scene.annotated import AnnotatedSegment, annotated_segments, patient_of
+from ProxyPromptSegmentModule.scene.annotated import AnnotatedSegment, annotated_segments, identity_of, patient_of
 from ProxyPromptSegmentModule.supports.saved import same_name
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import explained
@@ -197,12 +197,17 @@ class ChosenLesson:
                 volume=volume,
                 segmentation=node,
                 segment_id=first.segment_id,
-                patient=patient_of(volume),
+                patient=self._patient_of(volume),
             ),
             ticked=self._ticks.get(key, not first.made),
             remark=remark,
             color_rgb=(red, green, blue),
         )
+
+    def _patient_of(self, volume: slicer.vtkMRMLVolumeNode) -> str:
+        """Return the token by which the library knows the patient of an image, or what the scene alone tells."""
+        library = self._state.library
+        return (library.token_of(identity_of(volume)) if library is not None else "") or patient_of(volume)
 
     def _library_row(self, entry: LibraryEntry, structure: str) -> CaseRow:
         key, title = f"library {entry.id}", entry.title or entry.id
@@ -212,7 +217,7 @@ class ChosenLesson:
             return CaseRow(
                 key=key, title=title, case=None, ticked=False, remark=_("library; {reason}").format(reason=told)
             )
-        case = LessonCase(title=title, entry=entry)
+        case = LessonCase(title=title, entry=entry, patient=entry.patient)
         ticked = self._ticks.get(key, False)
         return CaseRow(key=key, title=title, case=case, ticked=ticked, remark=_("library"), color_rgb=own.color)
 
@@ -304,10 +309,9 @@ class ChosenLesson:
             return _("A segmentation is in progress; wait for it or cancel it.")
         if not self.structure():
             return _("Nothing is annotated: load annotated cases, or draw a structure in the Segment Editor.")
-        count = len(self.cases())
-        if count < 2:
+        if not self.cases():
             return _(
-                "Tick at least two cases with “{name}” of different patients, so that each can be tested with a model "
+                "Tick at least one case with “{name}”; with two of different patients each can be tested with a model "
                 "that has not seen it."
             ).format(name=self.structure())
         if self.start() not in [row.name for row in self.starts()]:

@@ -109,13 +109,17 @@ class TeachSection(Section):
     def _estimate(self) -> str:
         cases = self._chosen.cases()
         patients = len({case.patient or case.title for case in cases})
-        folds = min(self._chosen.settings().folds, patients)
-        if folds < 2:
-            return _("All ticked cases are of one patient.")
-        text = _(
+        folds, time = min(self._chosen.settings().folds, patients), duration(60 * self._chosen.settings().minutes)
+        told = _(
             "{cases} cases of {patients} patients, about {time} in all: {folds} trainings that leave cases out, to "
             "test them, and one with all."
-        ).format(cases=len(cases), patients=patients, folds=folds, time=duration(60 * self._chosen.settings().minutes))
+        )
+        if folds < 2:
+            told = _(
+                "All ticked cases are of one patient, about {time}: nothing can be tested with a model that has not "
+                "seen it. Tick a case of another patient, or press Teach and agree."
+            )
+        text = told.format(cases=len(cases), patients=patients, folds=folds, time=time)
         if words := self._chosen.revealing():
             told = _(
                 "“{word}” is also in the name of a case. The model's file and card would contain it: choose other "

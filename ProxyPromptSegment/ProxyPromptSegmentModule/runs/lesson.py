@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError
@@ -45,7 +45,7 @@ class LessonCase:
         segmentation: Its annotation; None likewise.
         segment_id: The segment.
         entry: The case of the library; None for one of the scene.
-        patient: See `ReadCase`.
+        patient: See `ReadCase`; for a case of the library its token.
     """
 
     title: str
@@ -170,13 +170,15 @@ class Lesson(Chained):
             return
         self.said += [(one.name, one.reason) for one in checked.unusable]
         self.usable, self.patients = tuple(case.name for case in checked.cases), checked.patients
+        if checked.patients < 2:
+            self.said.append((_("Test"), _("none: all of it is of one patient, so the model may be worse than before")))
         self.asks = bool(request.name) and not set(self.said) <= request.known
         if not request.name or self.asks or self._stopping:
             return
         task = AdaptTask(
             checked,
             request.name,
-            settings=request.settings,
+            settings=replace(request.settings, allow_single=True),  # the user was asked
             device=request.device,
             keep_anyway=request.keep_anyway,
             restart=request.restart,

@@ -94,7 +94,8 @@ class CheckLessonTask:
             except ProxyPromptError as error:
                 unusable.append(Unusable(title, worded(error)))
             progress.step()
-        return check_cases(found, [learned_name(self.structure)], unusable)
+        # With a single patient nothing can be tested: the lesson says so, and asks before it trains.
+        return check_cases(found, [learned_name(self.structure)], unusable, allow_single=True)
 
     def _read(self, title: str, read: ReadCase | LibraryEntry, context: Context) -> AnnotatedCase:
         """Return one case; what was replaced in its image is said.
@@ -105,7 +106,7 @@ class CheckLessonTask:
         if not isinstance(read, ReadCase):
             assert self.library is not None  # it has the entries
             case = self.library.load(read)
-            return AnnotatedCase(title, replace(case, segmentation=_renamed(case.segmentation)))
+            return AnnotatedCase(title, replace(case, segmentation=_renamed(case.segmentation)), read.patient)
         array, mending = mended(read.voxels.astype(np.float32), f"'{title}'")
         if mending:
             context.say(mending)

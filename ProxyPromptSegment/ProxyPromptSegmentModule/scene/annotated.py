@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import slicer
@@ -11,6 +12,7 @@ from ProxyPromptSegmentModule.scene.owners import is_result, volume_of_segment
 from ProxyPromptSegmentModule.scene.pairing import image_for
 from ProxyPromptSegmentModule.scene.terminology import object_name
 
+_IDENTIFYING = ("PatientID", "PatientName", "PatientBirthDate")
 _PATIENT, _STUDY = "Patient", "Study"
 """Levels of the subject hierarchy; a folder tells nothing about patients."""
 
@@ -56,18 +58,36 @@ def annotated_segments(scene: slicer.vtkMRMLScene) -> list[AnnotatedSegment]:
     return found
 
 
+def identity_of(volume: slicer.vtkMRMLVolumeNode) -> str:
+    """Return what tells the patient of an image from all others in every scene, as DICOM data bring it; "" if nothing.
+
+    It identifies the patient: it is only compared, and never stored as it is.
+    """
+    for level, hierarchy, item in _above(volume):
+        said = [hierarchy.GetItemAttribute(item, f"DICOM.{name}") or "" for name in _IDENTIFYING]
+        if any(said[:2]):
+            return "\n".join(said)
+        if level == _STUDY and (uid := hierarchy.GetItemUID(item, "DICOM")):
+            return str(uid)
+    return ""
+
+
 def patient_of(volume: slicer.vtkMRMLVolumeNode) -> str:
     """Return what images of one patient have in common: their patient, or study, in the subject hierarchy; "" if none.
 
     Names are not looked at: two patients may have the same.
     """
+    return next((f"{level} {item}" for level, _hierarchy, item in _above(volume)), "")
+
+
+def _above(volume: slicer.vtkMRMLVolumeNode) -> Iterator[tuple[str, slicer.vtkMRMLSubjectHierarchyNode, int]]:
+    """Yield level, hierarchy and item of an image's patient and study, as far as the subject hierarchy has them."""
     scene = volume.GetScene()
     if scene is None or scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") is None:
-        return ""
+        return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.GetItemByDataNode(volume)
     for level in (_PATIENT, _STUDY):
         above = hierarchy.GetItemAncestorAtLevel(item, level) if item else 0
         if above:
-            return f"{level} {above}"
-    return ""
+            yield level, hierarchy, above

@@ -11,6 +11,7 @@ from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentModule.remedies import worded
+from ProxyPromptSegmentModule.scene.annotated import identity_of
 from ProxyPromptSegmentModule.supports.rows import (
     chosen_slices,
     number_titles,
@@ -243,6 +244,7 @@ class SupportTable:
         if saved.library:
             raise SupportError(_("'{title}' is in the support library already.").format(title=row.title))
         case = self.case(key)
+        volume, _segmentation = self._state.nodes(saved)
         return self.library.save(
             Volume(case.volume.array, case.volume.geometry),
             case.segmentation,
@@ -252,6 +254,7 @@ class SupportTable:
             notes=notes,
             slices=row.slices if saved.slices is not None else None,
             identifying=identifying,
+            identity="" if volume is None else identity_of(volume),
         )
 
     # --- inside -------------------------------------------------------------------------------------------------------

@@ -30,7 +30,11 @@ def test_the_cases_of_the_scene_are_listed_and_those_that_cannot_be_used_say_why
     assert [text for text in found if text.startswith("zzz: it is not clear on which image")]
     panel.ui.teachStructureCombo.currentIndex = 1
     assert panel.chosen.lesson.structure() == "stone" and lines(panel)["other"]
-    assert "Tick at least two cases with “stone”" in text_of(panel.ui.teachReasonLabel)
+    assert text_of(panel.ui.teachEstimateLabel).startswith("All ticked cases are of one patient, about 15 min: nothing")
+    panel.state.parameters.teachStructure = "gland"
+    panel.chosen.lesson.tick([])
+    panel.refresh()
+    assert "Tick at least one case with “gland”" in text_of(panel.ui.teachReasonLabel)
     assert not panel.ui.teachStartButton.enabled and orphan is not None
 
 
@@ -48,7 +52,9 @@ def test_two_patients_with_one_name_stay_two(make_school, stand_ins):
     assert lesson.result is None
 
 
-def test_two_images_of_one_patient_are_one_patient(make_school, stand_ins):
+def test_two_images_of_one_patient_are_learned_from_without_a_test_only_if_the_user_agrees(
+    make_school, stand_ins, home
+):
     import slicer
 
     nodes = [add_taught_case(seed, name)[0] for seed, name in ((0, "t2"), (1, "adc"))]
@@ -58,9 +64,16 @@ def test_two_images_of_one_patient_are_one_patient(make_school, stand_ins):
     for node in nodes:
         hierarchy.CreateItem(study, node)
     panel = make_school()
-    assert text_of(panel.ui.teachEstimateLabel) == "All ticked cases are of one patient."
+    assert "of one patient, about 15 min: nothing can be tested" in text_of(panel.ui.teachEstimateLabel)
+    before = files(home)
     lesson = taught(panel, stand_ins)
-    assert lesson.state == "failed" and "1 patient is left" in lesson.error and lesson.progress is None
+    said = text_of(panel.ui.teachMessageLabel)
+    assert lesson.asks and lesson.progress is None and lesson.patients == 1 and files(home) == before
+    assert "Test: none: all of it is of one patient" in said and "Nothing was trained yet" in said
+    assert panel.ui.teachStartButton.text == "Teach all the same"
+    lesson = taught(panel, stand_ins)
+    assert lesson.result is not None and lesson.result.kept and lesson.result.verdict is None, lesson.error
+    assert "is kept; it could not be tested" in text_of(panel.ui.teachMessageLabel)
 
 
 def test_what_cannot_be_used_is_said_by_name_before_training_and_agreed_to(school, stand_ins, home):
@@ -99,7 +112,8 @@ def test_a_case_of_the_library_is_learned_from_if_it_is_ticked(make_school, stan
     for gone in (node, volume):
         slicer.mrmlScene.RemoveNode(gone)
     panel.refresh()
-    assert lines(panel)["Case L: library"] is False and not panel.ui.teachStartButton.enabled
+    assert lines(panel)["Case L: library"] is False
+    assert text_of(panel.ui.teachEstimateLabel).startswith("All ticked cases are of one patient")
     listed = panel.ui.teachCasesList
     listed.item(1).setCheckState(stand_ins.QtCore.Qt.CheckState.Checked)
     assert lines(panel)["Case L: library"] and panel.ui.teachStartButton.enabled
@@ -107,6 +121,42 @@ def test_a_case_of_the_library_is_learned_from_if_it_is_ticked(make_school, stan
     lesson = panel.state.lesson
     until(stand_ins, lambda: lesson.ended)
     assert lesson.usable == ("one", "Case L") and lesson.patients == 2, lesson.error
+
+
+def test_a_case_of_the_library_and_an_image_of_the_scene_may_be_of_one_patient(make_school, stand_ins):
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+
+    def of_patient(number, volume):
+        patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "x")
+        hierarchy.SetItemAttribute(patient, "DICOM.PatientID", number)
+        hierarchy.CreateItem(hierarchy.CreateStudyItem(patient, "MR"), volume)
+
+    panel = make_school()
+    table = panel.state.table
+    for seed, number in ((1, "4711"), (2, "4712")):
+        volume, node = add_taught_case(seed, "earlier")
+        of_patient(number, volume)
+        row = table.add_nodes(volume, node)
+        entry = table.save_to_library(row.key, title=f"Case {number}")
+        assert len(entry.patient) == 24 and number not in (entry.folder / "case.json").read_text().replace(
+            entry.title, ""
+        )
+        table.remove(row.key)
+        for gone in (node, volume):
+            slicer.mrmlScene.RemoveNode(gone)
+    of_patient("4711", add_taught_case(0, "later")[0])
+    panel.chosen.lesson.look_again()
+    rows = panel.chosen.lesson.rows()
+    assert [row.case.title for row in rows] == ["later", "Case 4711", "Case 4712"]
+    patients = [row.case.patient for row in rows]
+    assert patients[0] == patients[1] != patients[2] and all(patients)
+    panel.chosen.lesson.tick([row.key for row in rows])
+    panel.ui.teachCheckButton.click()
+    lesson = panel.state.lesson
+    until(stand_ins, lambda: lesson.ended)
+    assert len(lesson.usable) == 3 and lesson.patients == 2, lesson.error
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
