@@ -96,6 +96,8 @@ class SegmentResult:
             all but the distance of objects in tiles.
         thin: For each object whether it is thin, such as a vessel. It lies elsewhere on the next slice and a gap tears
             it apart, so neither are its slices averaged nor its small components removed; empty means that none is.
+        by_hand: Masks that a user prompted by hand, bool ``(S, N)``: they stay as they were decoded, whatever the
+            neighbouring slices show. None if there is none.
     """
 
     objects: tuple[str, ...]
@@ -110,6 +112,7 @@ class SegmentResult:
     fill_gaps: bool = True
     evidence: np.ndarray | None = None
     thin: tuple[bool, ...] = ()
+    by_hand: npt.NDArray[np.bool_] | None = None
 
     def gated_probability(self) -> np.ndarray:
         """Return the probability of each voxel times the presence of the object; float32 ``(S, N, H, W)``.
@@ -125,10 +128,15 @@ class SegmentResult:
         return self._smooth(self.probability, index) * self._smooth(self.presence, index)[:, None, None]
 
     def _smooth(self, values: np.ndarray, index: int) -> np.ndarray:
-        """Return one slice of values ``(S, N, ...)``, averaged with its neighbours except for thin objects."""
+        """Return one slice of values ``(S, N, ...)``, averaged with its neighbours except for thin objects.
+
+        What was prompted by hand is not averaged either.
+        """
         smooth = smooth_slice(values, self.done, index)
         for number in np.flatnonzero(self.thin):
             smooth[number] = values[index, number]
+        if self.by_hand is not None:
+            smooth[self.by_hand[index]] = values[index, self.by_hand[index]]
         return smooth
 
     def slice_masks(self, index: int, threshold: float = THRESHOLD) -> np.ndarray:
@@ -168,12 +176,16 @@ class SegmentResult:
             return masks, filled
         for number in range(len(self.objects)):
             whole = bool(self.one_piece) and self.one_piece[number] and not any(self.thin[number : number + 1])
+            drawn = masks[:, number].copy()
             if whole:
                 masks[:, number] = drop_small_parts(masks[:, number])
             if self.fill_gaps:
                 mask = masks[:, number].copy()
                 filled[fill_gaps(mask, partial(self._ungated, number, threshold, whole), self.done), number] = True
                 masks[:, number] = mask
+            if self.by_hand is not None:
+                said = self.by_hand[:, number]
+                masks[said, number], filled[said, number] = drawn[said], False
         return masks, filled
 
     def _ungated(self, number: int, threshold: float, whole: bool, index: int) -> np.ndarray:

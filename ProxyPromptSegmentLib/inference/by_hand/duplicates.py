@@ -1,0 +1,41 @@
+"""Masks that show the same thing: the better one is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+BoxEnds = tuple[float, float, float, float]
+
+
+def box_of(mask: npt.NDArray[np.bool_]) -> BoxEnds:
+    """Return the first and last column and row of a mask that is not empty, as ``(x, y, x, y)``."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])
+
+
+def distinct(boxes: Sequence[BoxEnds], scores: Sequence[float], most_overlap: float) -> list[int]:
+    """Return the numbers of the boxes that no better kept one overlaps too much, best first.
+
+    The result is that of torchvision's ``nms``, which is not imported: beside a torch of another build it fails.
+
+    Args:
+        boxes: ``(x, y, x, y)``.
+        scores: Higher is better; equal ones keep their order.
+        most_overlap: Intersection over union above which the worse of two is left out.
+    """
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
+    ends = np.asarray(boxes, np.float64).reshape(-1, 4)
+    areas = (ends[:, 2] - ends[:, 0]) * (ends[:, 3] - ends[:, 1])
+    kept: list[int] = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        sides = np.minimum(ends[best, 2:], ends[order, 2:]) - np.maximum(ends[best, :2], ends[order, :2])
+        both = np.prod(np.maximum(sides, 0), axis=1)
+        with np.errstate(invalid="ignore"):  # two boxes without an area do not overlap
+            overlap = both / (areas[best] + areas[order] - both)
+        order = order[~(overlap > most_overlap)]
+    return kept
