@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands import adapt, demo, evaluate, models, segment, track, train
+from ProxyPromptSegmentLib.commands import adapt, demo, evaluate, everything, models, segment, track, train
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
@@ -44,6 +44,7 @@ Research use only. Not for diagnosis.
 _COMMANDS = {
     "segment": (segment, "segment a new case from an annotated one"),
     "track": (track, "track objects through a clip or a volume"),
+    "everything": (everything, "segment everything that an image shows, without a support"),
     "demo": (demo, "segment an artificial case in a few seconds, without data"),
     "models": (models, "list, download, verify and publish models and weights"),
     "adapt": (adapt, "teach a model your own structure from a few annotated cases"),
@@ -51,7 +52,12 @@ _COMMANDS = {
     "evaluate": (evaluate, "evaluate a model on public data"),
 }
 
-_UNITS = {"train": "second", "track": "frame", "adapt": "step"}  # the name of one step in the progress line
+_UNITS = {
+    "train": "second",
+    "track": "frame",
+    "adapt": "step",
+    "everything": "point",
+}  # the name of one step in the progress line
 
 
 class _Parser(argparse.ArgumentParser):

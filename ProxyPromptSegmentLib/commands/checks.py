@@ -73,6 +73,14 @@ def threshold_of(text: str) -> float:
     return value
 
 
+def share_of(text: str) -> float:
+    """Convert an option's text to a share from 0 to below 1, for argparse."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise ValueError
+    return value
+
+
 def device_of(text: str) -> str:
     """Check an option's text as the name of a device, for argparse."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
@@ -104,6 +112,7 @@ def tiles_of(text: str) -> TileChoice:
         raise ValueError from None
 
 
+share_of.__name__ = "share (allowed: 0 to below 1)"
 threshold_of.__name__ = "threshold (allowed: above 0, below 1)"  # argparse prints the function's name for a wrong value
 minutes_of.__name__, count_of.__name__ = "time (allowed: above 0)", "number (allowed: 1 or more)"
 device_of.__name__ = "device (allowed: auto, cpu, cuda, cuda:N, mps)"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.metrics import dice
-from ProxyPromptSegmentLib.inference.by_hand.decode import corrected, nothing_yet
+from ProxyPromptSegmentLib.inference.by_hand.decode import HandAnswer, corrected, nothing_yet
 from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt, Point
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, SlicePrediction
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
@@ -87,13 +87,13 @@ def corrected_by_clicks(
         most: Number of clicks after which the user gives up.
     """
     start = nothing_yet(0, number + 1, (truth.shape[0], truth.shape[1])) if prediction is None else prediction
-    said, now = HandPrompt(), start
+    said, now, known = HandPrompt(), start, {number: list[HandAnswer]()}
     scores = [dice(truth, _mask(now, number))]
     while scores[-1] < good and len(said.points) < most:
         click = next_click(truth, _mask(now, number))
         assert click is not None  # a mask without an error is good
         said = said.and_point(click)
-        now = corrected(encoder, encoded, {number: said}, start, prompt)
+        now = corrected(encoder, encoded, {number: said}, start, prompt, known)
         scores.append(dice(truth, _mask(now, number)))
     return Course(tuple(scores), said.points)
 

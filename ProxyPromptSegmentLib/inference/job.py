@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects, support_of
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
@@ -82,6 +83,7 @@ class Job:
         reslicing: How the target is resampled in the plane of the supports before it is segmented; the result is
             brought back. None if it is read as it is stored, which previews of single slices always do.
         compared: Whether supports and target were compared, so that their slices are parallel whatever the headers say.
+        by_hand: What the user says by hand, by slice and by number of the object; see `job_by_hand`.
     """
 
     support: Asked
@@ -96,6 +98,7 @@ class Job:
     backwards: bool | None = None
     reslicing: Reslicing | None = None
     compared: bool = False
+    by_hand: Mapping[int, OnSlice] = field(default_factory=dict)
 
     @property
     def support_set(self) -> SupportSet:

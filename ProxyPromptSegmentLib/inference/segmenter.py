@@ -236,11 +236,13 @@ class Segmenter(SliceEncoder):
             self._in_batches(encoded.features.top.shape[0], one)
         return answers
 
-    def prompt(self, encoded: EncodedSlices, support: PreparedSupport) -> Prompt:
+    def prompt(self, encoded: EncodedSlices, prepared: Prepared) -> Prompt:
         """Return the prompt with which `predict` decodes embedded slices, to be corrected by hand."""
         with torch.inference_mode(), self.precision():
-            chosen = most_alike(distances(encoded.features, support), support, self.most_read)
-            return self.model.generator.prompt(encoded.features, support, chosen)
+            if not isinstance(prepared, PreparedSupport):
+                return self.model.prompt(encoded.features, prepared)
+            chosen = most_alike(distances(encoded.features, prepared), prepared, self.most_read)
+            return self.model.prompt(encoded.features, prepared, chosen)
 
     def nearest(self, encoded: EncodedSlices, support: Prepared) -> np.ndarray:
         """Return the distance of each embedded slice to the support most like it, float32 ``(S,)``; NaN without one."""

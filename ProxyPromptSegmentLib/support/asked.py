@@ -35,6 +35,7 @@ class AskedObjects:
         colors: Red, green, blue in 0..1 per object; Slicer's default colours if none are given.
         terminologies: Slicer's terminology entry per object, or None.
         one_piece: For each object whether it is a single connected structure; False if it is not known.
+        by_hand: Whether the user points at them, so that no model need know them.
 
     Raises:
         UsageError: If there is no object, names repeat, or counts differ.
@@ -44,6 +45,7 @@ class AskedObjects:
     colors: tuple[tuple[float, float, float], ...] = ()
     terminologies: tuple[dict[str, Any] | None, ...] = ()
     one_piece: tuple[bool, ...] = ()
+    by_hand: bool = False
 
     def __post_init__(self) -> None:
         """Validate the counts and complete what is missing."""

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.worker.events import (
     Advanced,
     Event,
     FrameLookedAt,
+    LabelsReady,
     Progressed,
     Said,
     SliceReady,
@@ -129,6 +130,10 @@ class Context:
     def frame_looked_at(self, index: int, found: FrameResult | None, reason: str = "") -> None:
         """Send a `FrameLookedAt`."""
         self._emit(FrameLookedAt(self.ticket, index, found, reason))
+
+    def labels_ready(self, index: int, labels: npt.NDArray[np.uint16]) -> None:
+        """Send a `LabelsReady`; the array then belongs to the receiver."""
+        self._emit(LabelsReady(self.ticket, index, labels))
 
     def advanced(self, how: object) -> None:
         """Send an `Advanced`."""

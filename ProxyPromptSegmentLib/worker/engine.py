@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ProxyPromptSegmentLib.worker import frames_task, segment_task
+from ProxyPromptSegmentLib.worker import everything_task, frames_task, segment_task
 from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.attribution import Why
+    from ProxyPromptSegmentLib.inference.by_hand.result import EverythingResult
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.context import Context
-    from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveSlice, LiveTask, SegmentTask, WhyTask
+    from ProxyPromptSegmentLib.worker.tasks import EverythingTask, FramesTask, LiveSlice, LiveTask, SegmentTask, WhyTask
 
 
 class Engine(ModelStore):
@@ -36,3 +37,7 @@ class Engine(ModelStore):
     def explain(self, task: WhyTask, context: Context) -> Why:
         """Carry out a `WhyTask`."""
         return segment_task.why(task, self, context)
+
+    def find_everything(self, task: EverythingTask, context: Context) -> EverythingResult:
+        """Carry out an `EverythingTask`."""
+        return everything_task.everything(task, self, context)

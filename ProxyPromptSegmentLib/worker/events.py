@@ -21,6 +21,7 @@ __all__ = [
     "Failed",
     "Finished",
     "FrameLookedAt",
+    "LabelsReady",
     "Progressed",
     "Said",
     "SliceReady",
@@ -91,6 +92,19 @@ class FrameLookedAt(Event):
     index: int
     found: FrameResult | None
     reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsReady(Event):
+    """The labels of one slice on which everything was found.
+
+    Attributes:
+        index: Index along the axis of the job's view.
+        labels: 0 where nothing was found, uint16 ``(H, W)``, oriented as the job's view; they belong to the receiver.
+    """
+
+    index: int
+    labels: npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)

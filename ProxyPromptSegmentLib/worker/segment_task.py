@@ -258,7 +258,7 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
             return result
         encodings = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
         depths = _depths(job, task.position, segmenter)
-        planned.segment(image, [0], result, encodings, Helps(depths=depths).at([task.index]))
+        planned.segment(image, [0], result, encodings, Helps(depths=depths).at([task.index]), first=task.index)
         steps.check(result.probability, result.presence)
         return result
 

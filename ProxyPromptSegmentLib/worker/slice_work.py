@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.by_hand.decode import corrected, enter_by_hand, nothing_yet, prediction_of
 from ProxyPromptSegmentLib.inference.tiling.plan import SEGMENTING, TilePlan, TileUse
 from ProxyPromptSegmentLib.inference.tiling.stack import Planned, asks_whole
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
+from ProxyPromptSegmentLib.support.asked import AskedObjects
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.attribution import Reading
+    from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
     from ProxyPromptSegmentLib.inference.helps import Helps
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.results import SegmentResult
@@ -48,12 +52,14 @@ class SliceWork:
         """
         if self.plan is None:
             self.plan = plan_for(segmenter, self._job.support, shape, self._job.view.spacing_mm, self._choice)
+        self._segmenter = segmenter
+        if self._alone:
+            return True
         whole = tiler = None
         if asks_whole(segmenter, self.plan) and (whole := self._steps.prepare(segmenter)) is None:
             return False
         if self.plan.in_tiles and (tiler := self._steps.prepare_tiles(segmenter, self.plan)) is None:
             return False
-        self._segmenter = segmenter
         self._planned = Planned(segmenter=segmenter, plan=self.plan, whole=whole, tiler=tiler)
         return True
 
@@ -100,8 +106,9 @@ class SliceWork:
         result: SegmentResult,
         encoded: Encodings | None,
         helps: Helps | None = None,
+        first: int = 0,
     ) -> None:
-        """Segment some slices into the result.
+        """Segment some slices into the result, and correct those on which something is prompted by hand.
 
         Args:
             images: The job's slices, or some of them.
@@ -109,7 +116,32 @@ class SliceWork:
             result: The result of ``images``.
             encoded: Cached embeddings of whole slices.
             helps: What is known of the slices of ``images`` beside their intensities.
+            first: Number of the first of ``images`` among the job's slices.
         """
+        if not self._alone:
+            self._prompted(images, indices, result, encoded, helps)
+        for index in indices:
+            said = self._job.by_hand.get(first + index)
+            if said is not None or self._alone:
+                if self._steps.context.cancel.cancelled:
+                    break
+                self._by_hand(images, index, result, encoded, helps, said or {})
+
+    @property
+    def _alone(self) -> bool:
+        """Whether there are prompts by hand alone."""
+        asked = self._job.support
+        return isinstance(asked, AskedObjects) and asked.by_hand
+
+    def _prompted(
+        self,
+        images: np.ndarray,
+        indices: Sequence[int],
+        result: SegmentResult,
+        encoded: Encodings | None,
+        helps: Helps | None,
+    ) -> None:
+        """Segment some slices as the supports or classes prompt them."""
         assert self._planned is not None  # `begin` comes first
         self._here = 0
         try:
@@ -128,6 +160,41 @@ class SliceWork:
         finally:
             self._embedded += sum(len(one.fresh) for one in self._tiles)
             self._tiles.clear()
+
+    def _by_hand(
+        self,
+        images: np.ndarray,
+        index: int,
+        result: SegmentResult,
+        encoded: Encodings | None,
+        helps: Helps | None,
+        said: OnSlice,
+    ) -> None:
+        """Correct a slice by what is prompted by hand; a slice that is not segmented yet stays so.
+
+        Raises:
+            UsageError: If an object is segmented in tiles.
+        """
+        segmenter, plan, job = self._segmenter, self.plan, self._job
+        assert segmenter is not None and plan is not None  # `begin` comes first
+        if not (self._alone or result.done[index]):
+            return
+        tiled = [number for number in said if number in plan.in_tiles]
+        if tiled:
+            raise UsageError(
+                f"'{job.support.objects[tiled[0]]}' is segmented in tiles, which prompts by hand do not correct; "
+                "segment it without tiles, or without these prompts."
+            )
+        embedded = segmenter.embedded(images, [index], job.window, job.view.spacing_mm, encoded)
+        if helps is not None:
+            embedded = embedded.at_depths(helps.at([index]).depths)
+        objects, shape = len(job.support.objects), (images.shape[1], images.shape[2])
+        before, prompt = nothing_yet(index, objects, shape), None
+        if not self._alone:
+            assert self._planned is not None and self._planned.whole is not None  # what is not in tiles is whole
+            before = prediction_of(result, index)
+            prompt = segmenter.prompt(embedded, self._planned.whole)
+        enter_by_hand(result, corrected(segmenter, embedded, said, before, prompt), said)
 
     def finished(self, slices: int) -> None:
         """Count finished slices."""

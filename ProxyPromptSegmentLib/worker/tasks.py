@@ -1,4 +1,4 @@
-"""The tasks of the engine: segment a volume, track through frames, preview a slice, explain a prediction.
+"""The tasks of the engine: segment a volume, track frames, preview a slice, explain a prediction, find everything.
 
 A task is called with the engine and a context, on the worker thread or on the thread of a command; it never changes
 its input arrays. Tasks are defined here without torch, and carried out by `engine.Engine`.
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
+from ProxyPromptSegmentLib.inference.by_hand.found import MOST_LABELS, EverythingChoice
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
@@ -23,6 +24,7 @@ from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKI
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameStream
     from ProxyPromptSegmentLib.inference.attribution import Why
+    from ProxyPromptSegmentLib.inference.by_hand.result import EverythingResult
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
@@ -58,6 +60,9 @@ class TaskEngine(Protocol):
 
     def explain(self, task: WhyTask, context: Context) -> Why:
         """Carry out a `WhyTask`."""
+
+    def find_everything(self, task: EverythingTask, context: Context) -> EverythingResult:
+        """Carry out an `EverythingTask`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +146,11 @@ class FramesTask:
 
 @dataclass(frozen=True, eq=False)
 class LiveTask:
-    """A task that previews one slice along the job's axis; to be submitted with ``replaces="live"``."""
+    """A task that previews one slice along the job's axis; to be submitted with ``replaces="live"``.
+
+    With a job that has prompts by hand on the slice, it answers them: its embedding is cached, so that a further click
+    needs a decoding only.
+    """
 
     job: Job
     index: int
@@ -188,3 +197,29 @@ class WhyTask:
     def __call__(self, engine: TaskEngine, context: Context) -> Why:
         """Carry out the task."""
         return engine.explain(self, context)
+
+
+@dataclass(frozen=True, eq=False)
+class EverythingTask:
+    """A task that finds everything on the slices of a job; its outcome is an `EverythingResult`.
+
+    Attributes:
+        job: The job; what is asked for does not matter, see `job_by_hand.plan_everything`.
+        choice: Which masks are kept.
+        most_labels: Largest number of labels of all slices together.
+        first: Slice along the job's axis to begin with; None for the first one.
+        model: Name or path of the model; its prompt generator is not used.
+        device: See `devices.choose_device`.
+    """
+
+    job: Job
+    _: KW_ONLY
+    choice: EverythingChoice = field(default_factory=EverythingChoice)
+    most_labels: int = MOST_LABELS
+    first: int | None = None
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+
+    def __call__(self, engine: TaskEngine, context: Context) -> EverythingResult:
+        """Carry out the task."""
+        return engine.find_everything(self, context)

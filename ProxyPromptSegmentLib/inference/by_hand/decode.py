@@ -17,7 +17,7 @@ import torch
 from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.helps import mask_logits
-from ProxyPromptSegmentLib.inference.results import SlicePrediction
+from ProxyPromptSegmentLib.inference.results import THRESHOLD, SegmentResult, SlicePrediction
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice, points_to_square
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES
@@ -52,6 +52,7 @@ def decoded_by_hand(
     said: HandPrompt,
     base: Prompt | None = None,
     before: torch.Tensor | None = None,
+    known: list[HandAnswer] | None = None,
 ) -> HandAnswer:
     """Decode one object on one slice.
 
@@ -62,18 +63,20 @@ def decoded_by_hand(
         said: What the user says; at least a click, a box or a mask.
         base: A generator's prompt of this object, which is corrected; None for SAM's own prompts alone.
         before: Logits of the mask that is corrected, ``(4g, 4g)``; None if there is none.
+        known: Answers to the first clicks of the same object, which are not decoded again; the new ones are added.
     """
     if said.mask is not None:
+        if base is None and said.box is None and not said.points:
+            said = replace(said, box=said.extent)  # no SAM was trained on a mask alone
         before = mask_logits(said.mask[None, None].astype(np.float32), box, 4 * backbone.grid)[0, 0].to(
             features.top.device
         )
-    answer: HandAnswer | None = None
-    for count in range(min(1, len(said.points)), len(said.points) + 1):
-        part = replace(said, points=said.points[:count])
-        answer = _once(backbone, features, box, part, base, before)
-        before = answer.logits
-    assert answer is not None
-    return answer
+    answers = [] if known is None else known
+    first = min(1, len(said.points))
+    for count in range(first + len(answers), len(said.points) + 1):
+        so_far = answers[-1].logits if answers else before
+        answers.append(_once(backbone, features, box, replace(said, points=said.points[:count]), base, so_far))
+    return answers[len(said.points) - first]
 
 
 def _once(
@@ -116,6 +119,7 @@ def corrected(
     said: Mapping[int, HandPrompt],
     prediction: SlicePrediction,
     prompt: Prompt | None = None,
+    known: Mapping[int, list[HandAnswer]] | None = None,
 ) -> SlicePrediction:
     """Return the prediction of a slice after what a user says of some of its objects; the others stay as they are.
 
@@ -125,6 +129,7 @@ def corrected(
         said: What the user says, by number of the object.
         prediction: The prediction so far; `nothing_yet` where there is none.
         prompt: The generator's prompt for this slice and all objects; None for SAM's own prompts alone.
+        known: Answers to the first clicks on each object, see `decoded_by_hand`; of the same slice, model and start.
     """
     backbone, features, box = encoder.model.backbone, encoded.features, encoded.box
     probability, presence, quality = (
@@ -132,15 +137,16 @@ def corrected(
         prediction.presence.copy(),
         prediction.quality.copy(),
     )
-    evidence = prediction.evidence.copy()
+    evidence, drawn = prediction.evidence.copy(), probability * presence[:, None, None]
     with torch.inference_mode(), encoder.precision():
         for number, hand in said.items():
             base = before = None
-            if prompt is not None:
+            # Where nothing is drawn there is nothing to correct, and the generator's prompt says that there is nothing.
+            if prompt is not None and (drawn[number] > THRESHOLD).any():
                 base = prompt.of_object(number)
                 so_far = mask_logits(prediction.probability[None, [number]], box, 4 * backbone.grid)
                 before = so_far[0, 0].to(encoder.device)
-            answer = decoded_by_hand(backbone, features, box, hand, base, before)
+            answer = decoded_by_hand(backbone, features, box, hand, base, before, (known or {}).get(number))
             probability[number] = torch.sigmoid(logits_to_slice(answer.logits, box)).cpu().numpy()
             if hand.says_there:
                 presence[number] = 1.0
@@ -160,3 +166,28 @@ def nothing_yet(index: int, objects: int, shape: tuple[int, int]) -> SlicePredic
         quality=nothing.copy(),
         evidence=np.full((objects, len(EVIDENCE)), np.nan, np.float32),
     )
+
+
+def prediction_of(result: SegmentResult, index: int) -> SlicePrediction:
+    """Return a slice of a result as the prediction that it was made of."""
+    evidence = np.full((len(result.objects), len(EVIDENCE)), np.nan, np.float32)
+    return SlicePrediction(
+        index=index,
+        probability=result.probability[index],
+        presence=result.presence[index],
+        quality=result.quality[index],
+        evidence=evidence if result.evidence is None else result.evidence[index],
+    )
+
+
+def enter_by_hand(result: SegmentResult, prediction: SlicePrediction, said: Mapping[int, HandPrompt]) -> None:
+    """Write a corrected slice into a result, and record which of its objects were prompted by hand."""
+    index = prediction.index
+    result.probability[index] = prediction.probability
+    result.presence[index], result.quality[index] = prediction.presence, prediction.quality
+    if result.evidence is not None:
+        result.evidence[index] = prediction.evidence
+    result.done[index] = True
+    if result.by_hand is None:
+        result.by_hand = np.zeros((len(result.done), len(result.objects)), bool)
+    result.by_hand[index, list(said)] = True

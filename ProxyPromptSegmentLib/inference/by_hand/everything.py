@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ProxyPromptSegmentLib.errors import DeviceError, UsageError
+from ProxyPromptSegmentLib.errors import DeviceError
 from ProxyPromptSegmentLib.inference.by_hand.decode import READINGS
 from ProxyPromptSegmentLib.inference.by_hand.duplicates import box_of, distinct
+from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice, FoundMask
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
 from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice, points_to_square
@@ -28,63 +29,6 @@ from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 STABILITY_OFFSET = 1.0
 MOST_OVERLAP = 0.7
 """Intersection over union of two boxes above which the worse mask is left out, as in the package."""
-MOST_POINTS = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class EverythingChoice:
-    """Which masks are kept.
-
-    Attributes:
-        points: Points along each side of the grid.
-        quality: Least estimated intersection over union, 0..1.
-        stability: Least intersection over union of the masks at logits of 1 and -1, 0..1.
-        least_pixels: Least area in pixels.
-        most: Largest number of masks on a slice; the best ones are kept.
-        batch: Points that are decoded together; halved when memory runs out.
-
-    Raises:
-        UsageError: If a value is not allowed.
-    """
-
-    points: int = 16
-    quality: float = 0.7
-    stability: float = 0.9
-    least_pixels: int = 20
-    most: int = 100
-    batch: int = 64
-
-    def __post_init__(self) -> None:
-        """Validate the values."""
-        if not 1 <= self.points <= MOST_POINTS:
-            raise UsageError(f"{self.points} points per side were requested; allowed are 1 to {MOST_POINTS}.")
-        for name, value in (("quality", self.quality), ("stability", self.stability)):
-            if not 0 <= value < 1:
-                raise UsageError(f"the least {name} is {value:g}; allowed are 0 to below 1.")
-        if min(self.most, self.batch) < 1 or self.least_pixels < 0:
-            raise UsageError(
-                f"at most {self.most} masks of at least {self.least_pixels} pixels were requested; give at least 1 "
-                "mask and 0 or more pixels."
-            )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FoundMask:
-    """A mask of something that a slice shows.
-
-    Attributes:
-        mask: bool ``(H, W)``.
-        quality: Estimated intersection over union.
-        stability: See `EverythingChoice`.
-        row: Row of the point that found it.
-        column: Column likewise.
-    """
-
-    mask: npt.NDArray[np.bool_]
-    quality: float
-    stability: float
-    row: float
-    column: float
 
 
 @dataclass

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.inference.by_hand.everything import FoundMask
+from ProxyPromptSegmentLib.inference.by_hand.found import MOST_LABELS, FoundMask
 
 Labels = npt.NDArray[np.uint16]
 
 SAME_THING = 0.5
 """Intersection over union of what lies on neighbouring slices from which it is the same thing."""
-MOST_LABELS = 2000
 
 
 class LinkedLabels:

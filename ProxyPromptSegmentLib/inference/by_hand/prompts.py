@@ -62,6 +62,14 @@ class HandPrompt:
         marked = self.mask is not None and bool(self.mask.any())
         return marked or self.box is not None or any(point.inside for point in self.points)
 
+    @property
+    def extent(self) -> Box | None:
+        """The box around the mask; None without one, or if it is empty."""
+        if self.mask is None or not self.mask.any():
+            return None
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        return Box(float(rows[0]), float(columns[0]), float(rows[-1]), float(columns[-1]))
+
     def and_point(self, point: Point) -> HandPrompt:
         """Return the same with one more click."""
         return replace(self, points=(*self.points, point))

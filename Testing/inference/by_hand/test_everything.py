@@ -14,7 +14,8 @@ from ProxyPromptSegmentLib.errors import DeviceError, UsageError
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.inference.by_hand import everything
 from ProxyPromptSegmentLib.inference.by_hand.duplicates import box_of, distinct
-from ProxyPromptSegmentLib.inference.by_hand.everything import EverythingChoice, FoundMask, everything_on, grid_points
+from ProxyPromptSegmentLib.inference.by_hand.everything import everything_on, grid_points
+from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice, FoundMask
 from ProxyPromptSegmentLib.inference.by_hand.labels import LinkedLabels
 from ProxyPromptSegmentLib.progress import CancelToken
 from torchvision_guard import ensure_torchvision_importable, plain_nms

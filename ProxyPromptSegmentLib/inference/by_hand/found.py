@@ -1,0 +1,70 @@
+"""What is asked for and what is found when everything on a slice is segmented; no torch is needed for either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import UsageError
+
+MOST_POINTS = 128
+MOST_LABELS = 2000
+"""Labels of all slices of a target together, unless the user chooses another limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EverythingChoice:
+    """Which masks are kept.
+
+    Attributes:
+        points: Points along each side of the grid.
+        quality: Least estimated intersection over union, 0..1.
+        stability: Least intersection over union of the masks at logits of 1 and -1, 0..1.
+        least_pixels: Least area in pixels.
+        most: Largest number of masks on a slice; the best ones are kept.
+        batch: Points that are decoded together; halved when memory runs out.
+
+    Raises:
+        UsageError: If a value is not allowed.
+    """
+
+    points: int = 16
+    quality: float = 0.7
+    stability: float = 0.9
+    least_pixels: int = 20
+    most: int = 100
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        """Validate the values."""
+        if not 1 <= self.points <= MOST_POINTS:
+            raise UsageError(f"{self.points} points per side were requested; allowed are 1 to {MOST_POINTS}.")
+        for name, value in (("quality", self.quality), ("stability", self.stability)):
+            if not 0 <= value < 1:
+                raise UsageError(f"the least {name} is {value:g}; allowed are 0 to below 1.")
+        if min(self.most, self.batch) < 1 or self.least_pixels < 0:
+            raise UsageError(
+                f"at most {self.most} masks of at least {self.least_pixels} pixels were requested; give at least 1 "
+                "mask and 0 or more pixels."
+            )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoundMask:
+    """A mask of something that a slice shows.
+
+    Attributes:
+        mask: bool ``(H, W)``.
+        quality: Estimated intersection over union.
+        stability: See `EverythingChoice`.
+        row: Row of the point that found it.
+        column: Column likewise.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    quality: float
+    stability: float
+    row: float
+    column: float

@@ -1,0 +1,44 @@
+"""The result of finding everything: a label map on the target's grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.inference.results import ModelFacts
+from ProxyPromptSegmentLib.remedies import Note
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EverythingResult:
+    """Everything on the slices of a target.
+
+    Attributes:
+        labels: 0 where nothing was found, else 1, 2, ...; uint16 ``(K, J, I)``.
+        geometry: The target's grid.
+        qualities: Mean estimated intersection over union of each label's masks.
+        done: Which slices along the job's axis are finished, bool ``(S,)``.
+        cancelled: Whether the run was cancelled; finished slices are kept.
+        notes: Notes for the user.
+        seconds: Seconds of each stage.
+        model: The model's weights.
+        device: Device that computed the last slices.
+    """
+
+    labels: npt.NDArray[np.uint16]
+    geometry: VolumeGeometry
+    qualities: list[float]
+    done: npt.NDArray[np.bool_]
+    cancelled: bool
+    notes: list[Note]
+    seconds: dict[str, float]
+    model: ModelFacts
+    device: str
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each label."""
+        return [f"thing {label}" for label in range(1, len(self.qualities) + 1)]
