@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_backbone
 from ProxyPromptSegmentLib.inference.by_hand.decode import COMPACT_LIMIT, decoded_by_hand
+from ProxyPromptSegmentLib.inference.by_hand.local import changed_at
 from ProxyPromptSegmentLib.inference.by_hand.prompts import Box, HandPrompt, Point
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
@@ -142,18 +143,27 @@ def test_a_single_click_takes_the_reading_of_the_highest_estimated_iou(name, req
 
 
 @pytest.mark.parametrize("name", ["sam", "sam2"])
-def test_each_further_click_has_the_mask_so_far_as_the_package_is_used_interactively(name, request):
+def test_a_further_click_has_the_mask_so_far_and_changes_it_where_it_lies(name, request):
     backbone = request.getfixturevalue(name)
     features = random_features(backbone)
     predictor = PREDICTORS[name](backbone, features)
     _, scores, low = predictor.predict(**arguments(SAID["a click"]))
-    best = low[[int(scores.argmax())]].clip(-COMPACT_LIMIT, COMPACT_LIMIT)
-    _, _, low = predictor.predict(**arguments(HandPrompt(POINTS[:2])), mask_input=best, multimask_output=False)
+    best = low[int(scores.argmax())]
+    _, _, low = predictor.predict(
+        **arguments(HandPrompt(POINTS[:2])),
+        mask_input=best[None].clip(-COMPACT_LIMIT, COMPACT_LIMIT),
+        multimask_output=False,
+    )
+    box = Letterbox(backbone.image_size, (backbone.image_size,) * 2)
+    expected = changed_at(torch.from_numpy(best), torch.from_numpy(low[0]), POINTS[1], box)
     with torch.inference_mode():
-        answer = decoded_by_hand(
-            backbone, features, Letterbox(backbone.image_size, (backbone.image_size,) * 2), HandPrompt(POINTS[:2])
-        )
-    torch.testing.assert_close(answer.logits, torch.from_numpy(low[0]), **CLOSE)
+        answer = decoded_by_hand(backbone, features, box, HandPrompt(POINTS[:2]))
+        again: list = []
+        for count in (1, 2):
+            known = decoded_by_hand(backbone, features, box, HandPrompt(POINTS[:count]), known=again)
+    torch.testing.assert_close(answer.logits, expected, **CLOSE)
+    torch.testing.assert_close(known.logits, answer.logits)
+    assert len(again) == 2
 
 
 @pytest.mark.parametrize("name", ["sam2.1-hiera-tiny", "sam-vit-b"])

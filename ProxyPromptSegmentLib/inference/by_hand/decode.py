@@ -1,8 +1,8 @@
 """How a slice is decoded with clicks, boxes and masks: SAM's own prompts, alone or beside a generator's prompt.
 
 The clicks on an object are decoded one after the other, each with the mask so far as SAM's mask prompt, as SAM is used
-interactively. The answer depends on what was said alone, not on when: the same clicks give the same mask from the
-command line, a script or Slicer.
+interactively; of what a correcting click changes, that which lies at the click is taken, see `local`. The answer
+depends on what was said alone, not on when: the same clicks give the same mask from command line, script or Slicer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ProxyPromptSegmentLib.inference.by_hand.local import changed_at
 from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.helps import mask_logits
@@ -73,9 +74,14 @@ def decoded_by_hand(
         )
     answers = [] if known is None else known
     first = min(1, len(said.points))
+    # A box or a mask asks for a new drawing; a click on what a generator's prompt or a click has drawn corrects it.
+    corrects = base is not None and said.box is None and said.mask is None
     for count in range(first + len(answers), len(said.points) + 1):
         so_far = answers[-1].logits if answers else before
-        answers.append(_once(backbone, features, box, replace(said, points=said.points[:count]), base, so_far))
+        answer = _once(backbone, features, box, replace(said, points=said.points[:count]), base, so_far)
+        if so_far is not None and count and (answers or corrects):
+            answer = replace(answer, logits=changed_at(so_far, answer.logits, said.points[count - 1], box))
+        answers.append(answer)
     return answers[len(said.points) - first]
 
 
