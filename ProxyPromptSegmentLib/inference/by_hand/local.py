@@ -14,7 +14,7 @@ import torch
 from ProxyPromptSegmentLib.inference.by_hand.prompts import Point
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, points_to_square
 
-REACH = 0.02
+REACH = 0.03
 """Distance from the click at which a changed piece still belongs to it, as a share of the square's side."""
 SAID = 2.0
 """Logit of pixels around a click that the decoder does not follow."""

@@ -40,7 +40,7 @@ def test_a_decoder_that_does_not_follow_is_overruled_around_the_click(inside):
     found = changed_at(before, before, point, BOX)
     changed = torch.nonzero((found > 0) != (before > 0))
     assert found[int(point.row), int(point.column)] == (SAID if inside else -SAID)
-    assert 1 <= len(changed) <= 9
+    assert 1 <= len(changed) <= 9  # REACH is a share of 64 pixels here
     assert ((changed - torch.tensor([point.row, point.column])).abs() <= 2).all()
 
 
