@@ -66,12 +66,12 @@ def decoded_by_hand(
         before: Logits of the mask that is corrected, ``(4g, 4g)``; None if there is none.
         known: Answers to the first clicks of the same object, which are not decoded again; the new ones are added.
     """
-    if said.mask is not None:
+    mask = said.mask
+    if mask is not None:
         if base is None and said.box is None and not said.points:
             said = replace(said, box=said.extent)  # no SAM was trained on a mask alone
-        before = mask_logits(said.mask[None, None].astype(np.float32), box, 4 * backbone.grid)[0, 0].to(
-            features.top.device
-        )
+        drawn = mask_logits(mask[None, None].astype(np.float32), box, 4 * backbone.grid)
+        before = drawn[0, 0].to(features.top.device)
     answers = [] if known is None else known
     first = min(1, len(said.points))
     # A box or a mask asks for a new drawing; a click on what a generator's prompt or a click has drawn corrects it.
