@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
-from ProxyPromptSegmentLib.weights.registry import all_entries, resolve
+from ProxyPromptSegmentLib.weights.registry import all_entries, registered_name, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,10 @@ def load(model: str, device: str = "auto", base: Path | None = None) -> LoadedMo
     # On a CPU a batch of one slice is hardly slower, and lets Ctrl-C and progress act on every slice.
     batch = 1 if chosen.type == "cpu" else None
     facts = ModelFacts(
-        name=str(metadata.get("name", path.stem)), sha256=expected or weights_sha256(path), path=path, metadata=metadata
+        name=registered_name(model, str(metadata.get("name", path.stem))),
+        sha256=expected or weights_sha256(path),
+        path=path,
+        metadata=metadata,
     )
     segmenter = Segmenter(network, chosen, batch, calibration=calibration_of(facts.sha256, metadata))
     return LoadedModel(segmenter=segmenter, facts=facts)

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import FORMAT, read_entries
+from ProxyPromptSegmentLib.weights.describing import TENSORS_OF, revised, with_metadata, words_in
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX, SUFFIXES, ModelEntry, ModelKind, check_name
 from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.publish import read_metadata
@@ -107,21 +108,32 @@ def says_what_it_is(path: Path) -> bool:
         return False
 
 
-def register(checkpoint: Path, name: str = "", replaced: ModelEntry | None = None) -> ModelEntry:
+def register(checkpoint: Path, name: str = "") -> ModelEntry:
     """Add a model to the user's registry: its file and its card to the cache, its entry to the list.
-
-    The entry is added last, so that no entry lacks its file.
 
     Args:
         checkpoint: A file that an adaptation wrote.
         name: Its new name; by default the one in the file.
-        replaced: The user's model whose place it takes, under the same name or another; its files are removed last.
 
     Raises:
         CheckpointError: If the name is taken, or the file is unusable; see `entry_in`.
         OutputError: If something cannot be written.
     """
-    entry = entry_in(checkpoint, name)
+    return put_in(entry_in(checkpoint, name), checkpoint)
+
+
+def put_in(entry: ModelEntry, checkpoint: Path, replaced: ModelEntry | None = None) -> ModelEntry:
+    """Add a model with its entry; the entry is added last, so that no entry lacks its file.
+
+    Args:
+        entry: Its entry.
+        checkpoint: Its file.
+        replaced: The user's model whose place it takes, under the same name or another; its files are removed last.
+
+    Raises:
+        CheckpointError: If the name is taken.
+        OutputError: If something cannot be written; what was there is as it was.
+    """
     cache = ModelCache()
     with _locked(cache):
         same_name = replaced is not None and replaced.name == entry.name
@@ -132,8 +144,10 @@ def register(checkpoint: Path, name: str = "", replaced: ModelEntry | None = Non
             write_card(entry, checkpoint)
             _write_without(replaced.name if replaced else entry.name, entry)
         except BaseException:
-            if not same_name:  # nothing that no list names stays
-                with suppress(OutputError):
+            with suppress(OutputError):  # nothing that no list names stays
+                if same_name and replaced is not None:
+                    write_card(replaced, checkpoint)
+                else:
                     cache.remove(entry)
                     _remove_card(entry, cache)
             raise
@@ -145,13 +159,21 @@ def register(checkpoint: Path, name: str = "", replaced: ModelEntry | None = Non
 
 
 def write_card(entry: ModelEntry, checkpoint: Path) -> None:
-    """Write the card that a file brings along beside the registered model.
+    """Write the card that a file brings along beside the registered model, with its name and words.
 
     Raises:
         OutputError: If it cannot be written.
     """
     with safe_output(card_of(entry)) as partial:
-        partial.write_text(str(read_metadata(checkpoint).get("card", "")), encoding="utf-8")
+        partial.write_text(str(_said_of(entry, checkpoint).get("card", "")), encoding="utf-8")
+
+
+def _said_of(entry: ModelEntry, checkpoint: Path) -> dict[str, Any]:
+    """Return the metadata of a model's file with the name and the words that the list of models has."""
+    said = read_metadata(checkpoint)
+    if said.get("name") == entry.name and (said.get("entry") or {}).get("description", "") == entry.description:
+        return said
+    return revised(said, entry.name, words_in(said, entry.description))
 
 
 def card_of(entry: ModelEntry, cache: ModelCache | None = None) -> Path:
@@ -160,7 +182,7 @@ def card_of(entry: ModelEntry, cache: ModelCache | None = None) -> Path:
 
 
 def export(entry: ModelEntry, path: Path) -> None:
-    """Copy a model's file, which says everything of itself.
+    """Copy a model's file, which says everything of itself, with the name and the words that it has here.
 
     Raises:
         CheckpointError: If it is not on this machine.
@@ -172,6 +194,10 @@ def export(entry: ModelEntry, path: Path) -> None:
             f"the weights of '{entry.name}' are not on this machine",
             Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model=entry.name),
         )
+    said = _said_of(entry, source) if is_own(entry) else None
+    if said is not None and said != read_metadata(source):
+        with_metadata(source, path, {**said, TENSORS_OF: said.get(TENSORS_OF) or entry.sha256})
+        return
     with safe_output(path) as partial:
         shutil.copyfile(source, partial)
 

@@ -24,6 +24,7 @@ __all__ = [
     "location",
     "models_folder",
     "read_registry",
+    "registered_name",
     "resolve",
     "with_hash",
 ]
@@ -127,6 +128,17 @@ def checkpoint_of(entry: ModelEntry, folder: Path | None = None) -> Path:
 def location(entry: ModelEntry, folder: Path | None = None) -> Path:
     """Return the path of an entry's file, next to the registry or in the cache, whether it exists or not."""
     return checkpoint_of(entry, folder) if entry.embedded else ModelCache().path_of(entry)
+
+
+def registered_name(model: str, own: str) -> str:
+    """Return the name of a model that was asked for: the user's registry may have renamed what its file names.
+
+    Args:
+        model: Name or path that was asked for.
+        own: Name in its file.
+    """
+    entry = next((entry for entry in all_entries() if entry.name == model), None)
+    return own if entry is None or entry.origin == "shipped" else entry.name
 
 
 def resolve(model: str, folder: Path | None = None) -> tuple[Path, str | None]:

@@ -13,10 +13,12 @@ from dataclasses import replace
 from adapt_cases import QUICK, checked, register_small_model, use_folder, write_cases
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.imaging import output_files
+from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.training.adapting.run import adapt
 from ProxyPromptSegmentLib.weights import own, registry
 from ProxyPromptSegmentLib.weights.own import card_of, check_room, export, register
+from ProxyPromptSegmentLib.weights.publish import read_metadata
 from ProxyPromptSegmentLib.weights.revising import description_of, free_name, own_entries, plain_name, revise
 
 
@@ -44,12 +46,11 @@ def tensors(name):
     return load_model(name)[0].state_dict()
 
 
-def test_name_and_words_change_in_the_list_the_file_and_the_card_and_the_tensors_do_not(mine, home):
+def test_name_and_words_change_in_the_list_and_the_card_and_enter_the_file_that_is_exported(mine, home):
     before = tensors("mine")
     made = revise(mine, "gland-3t", "For our 3 T scanner.")
-    assert [entry.name for entry in own_entries()] == ["gland-3t"] and made.sha256 != mine.sha256
-    after = tensors("gland-3t")
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert [entry.name for entry in own_entries()] == ["gland-3t"]
+    assert load("gland-3t", "cpu").facts.name == "gland-3t"
     assert made.description.startswith("For our 3 T scanner. Adapted from small")
     assert card_of(made).read_text(encoding="utf-8").startswith("# gland-3t\n\nFor our 3 T scanner.\n\nAdapted from")
     assert not (home / "cache" / "mine").exists() and description_of(made) == "For our 3 T scanner."
@@ -58,6 +59,25 @@ def test_name_and_words_change_in_the_list_the_file_and_the_card_and_the_tensors
     registry.ModelCache().remove(made)
     again = register(home / "out.safetensors")
     assert (again.name, description_of(again)) == ("gland-3t", "For our 3 T scanner.")
+    assert (
+        again.description == made.description and read_metadata(home / "out.safetensors")["tensors_of"] == mine.sha256
+    )
+    after = tensors("gland-3t")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    revise(again, "gland-3t", "")
+    export(registry.find("gland-3t"), home / "plain.safetensors")
+    assert read_metadata(home / "plain.safetensors")["tensors_of"] == mine.sha256
+
+
+@pytest.mark.parametrize("name", ["mine", "gland-3t"])
+def test_a_description_and_a_name_leave_the_hash_by_which_records_and_other_models_know_it(mine, home, name):
+    bytes_before = registry.location(mine).read_bytes()
+    made = revise(mine, name, "For our 3 T scanner.")
+    assert made.sha256 == mine.sha256 and registry.location(made).read_bytes() == bytes_before
+    assert load(name, "cpu").segmenter.calibration.to_dict() == mine.calibration
+    unchanged = home / "unchanged.safetensors"
+    export(revise(made, "mine", ""), unchanged)
+    assert unchanged.read_bytes() == bytes_before
 
 
 def test_words_are_replaced_not_added_to(mine):
@@ -82,6 +102,7 @@ def test_what_cannot_be_revised_is_refused_by_name(mine, home):
     (home / "own.json").write_text(json.dumps(listed), encoding="utf-8")
     with pytest.raises(CheckpointError, match="completes child, which would no longer find it"):
         revise(mine, "other", "")
+    assert revise(mine, "mine", "The mother.").sha256 == mine.sha256  # its child still finds it
 
 
 @pytest.mark.parametrize("name", ["mine", "other"])

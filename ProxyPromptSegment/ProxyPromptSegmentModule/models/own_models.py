@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.weights.cache import ModelCache
+from ProxyPromptSegmentLib.weights.describing import TENSORS_OF
 from ProxyPromptSegmentLib.weights.hashing import sha256
 from ProxyPromptSegmentLib.weights.own import entry_in, export, forget, register
+from ProxyPromptSegmentLib.weights.publish import read_metadata
 from ProxyPromptSegmentLib.weights.registry import all_entries, find, location
 from ProxyPromptSegmentLib.weights.revising import built_on, description_of, free_name, own_entries, revise
 from ProxyPromptSegmentModule.translation import _
@@ -84,8 +86,8 @@ class OwnModels:
             ProxyPromptError: If it is no such file, or something cannot be written.
         """
         own = entry_in(path)
-        digest = sha256(path)
-        here = next((one for one in all_entries() if one.sha256 == digest and location(one).is_file()), None)
+        digests = {sha256(path), read_metadata(path).get(TENSORS_OF)}  # it may have been described for the export
+        here = next((one for one in all_entries() if one.sha256 in digests and location(one).is_file()), None)
         if here is not None:
             return Taken(name=here.name, own_name=own.name, already_there=True)
         made = register(path, free_name(own.name))

@@ -23,7 +23,7 @@ from ProxyPromptSegmentLib.training.adapting.settings import ALL, ENCODER, Adapt
 from ProxyPromptSegmentLib.training.adapting.weights import is_official, of_encoder, trained_names
 from ProxyPromptSegmentLib.weights.entry import ModelEntry, ModelKind
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
-from ProxyPromptSegmentLib.weights.registry import all_entries, base_file, resolve, with_hash
+from ProxyPromptSegmentLib.weights.registry import all_entries, base_file, registered_name, resolve, with_hash
 
 NEW_GENERATOR = replace(ROBUST, prompt="both", mask_prior=True, presence=True)
 """What a few cases can train from random weights: the masks of the supports are read through the map as well, which
@@ -102,7 +102,7 @@ def begin(model: str, base: str = "", seed: int = 1, encoder_rank: int = 0) -> B
         return _new_generator(official, given, seed, encoder_rank)
     path, expected = resolve(model)
     network, metadata = load_model(path, expected, given)
-    name = str(metadata.get("name", path.stem))
+    name = registered_name(model, str(metadata.get("name", path.stem)))
     if not (isinstance(network.backbone, SamBackbone) or is_official(network)):
         raise UsageError(
             f"'{name}' tracks through volumes and clips; models on a compact SAM and on official weights can be "

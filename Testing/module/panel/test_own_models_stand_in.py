@@ -135,8 +135,8 @@ def test_a_model_to_start_from_stays_chosen_under_its_new_name(shelf):
 def test_an_import_whose_name_is_taken_gets_another_and_a_foreign_file_is_refused(
     shelf, stand_ins, tmp_path, monkeypatch
 ):
+    from ProxyPromptSegmentLib.weights.describing import with_metadata
     from ProxyPromptSegmentLib.weights.publish import read_metadata
-    from ProxyPromptSegmentLib.weights.revising import with_metadata
 
     ui = shelf.ui
     select(shelf)
