@@ -75,10 +75,12 @@ class HelpsUsed:
     Attributes:
         position: Whether the position of slices in their volumes was used.
         registered: The outcome for each support that was to be registered; empty if none was.
+        closer: Names of the objects that were looked at closer.
     """
 
     position: bool = False
     registered: tuple[Registered, ...] = ()
+    closer: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,7 +93,9 @@ class HelpsUsed:
         parts = ["the position of the slices in their volumes"] if self.position else []
         if self.names:
             parts.append(f"masks registered to the target ({', '.join(self.names)})")
-        return f"Used beside the images: {' and '.join(parts)}." if parts else ""
+        if self.closer:
+            parts.append(f"a closer look at {', '.join(self.closer)}")
+        return f"Used beside whole slices: {'; '.join(parts)}." if parts else ""
 
 
 def mask_logits(prior: npt.NDArray[np.float32], box: Letterbox, side: int) -> torch.Tensor:

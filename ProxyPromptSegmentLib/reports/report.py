@@ -251,7 +251,7 @@ def describe_tiles(use: TileUse | None) -> dict[str, Any] | None:
 
 
 def describe_helps(used: HelpsUsed) -> dict[str, Any]:
-    """Describe what was used beside the images: the position of slices, and registered supports."""
+    """Describe what was used beside whole slices: their position, registered supports, and a closer look."""
     return {
         "position": used.position,
         "registered": [
@@ -264,6 +264,7 @@ def describe_helps(used: HelpsUsed) -> dict[str, Any]:
             }
             for one in used.registered
         ],
+        "closer": list(used.closer),
         "sentence": used.sentence,
     }
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.components import component_labels, component_sizes
 
@@ -11,16 +15,17 @@ if TYPE_CHECKING:
 
 
 def one_piece(support: SupportSet) -> tuple[bool, ...]:
-    """Return for each object whether it is a single connected component on every support slice that shows it.
+    """Return for each object whether it is a single connected component on every support slice that shows it."""
+    return tuple(in_one_piece([pair.masks[number] for pair in support.pairs]) for number in range(len(support.objects)))
+
+
+def in_one_piece(masks: Sequence[npt.NDArray[np.uint8]]) -> bool:
+    """Return whether a mask is a single connected component on every slice ``(H, W)`` that shows it.
 
     Specks below 2 % of the slice's mask are ignored: hand-drawn masks contain them.
     """
-    answers = []
-    for number in range(len(support.objects)):
-        whole = True
-        for pair in support.pairs:
-            sizes = component_sizes(component_labels(pair.masks[number])[0])
-            if len(sizes) > 1:
-                whole = whole and bool((sizes >= 0.02 * sizes.sum()).sum() == 1)
-        answers.append(whole)
-    return tuple(answers)
+    for mask in masks:
+        sizes = component_sizes(component_labels(mask)[0])
+        if len(sizes) > 1 and (sizes >= 0.02 * sizes.sum()).sum() != 1:
+            return False
+    return True

@@ -104,7 +104,7 @@ class _Volume:
         self.order: list[list[int]] = []
         self.result: SegmentResult | None = None
         self.predictions: dict[int, FramePrediction] = {}
-        self.work = SliceWork(steps, task.job, TileChoice.of(task.tiles), task.keep)
+        self.work = SliceWork(steps, task.job, TileChoice.of(task.tiles), task.keep, task.closer)
         self.helps: Helps | None = None
         self.used, self.notes = HelpsUsed(), list[Note]()
 
@@ -189,7 +189,8 @@ class _Volume:
             if task.register and whole and job.volumes and not task.in_time:
                 prior, registered = self._registered()
             self.helps = Helps(depths=depths, prior=prior)
-            self.used = HelpsUsed(position=depths is not None, registered=registered)
+            names = tuple(job.support.objects[number] for number in self.work.closer)
+            self.used = HelpsUsed(position=depths is not None, registered=registered, closer=names)
         return self.helps
 
     def _registered(self) -> tuple[npt.NDArray[np.float32] | None, tuple[Registered, ...]]:
@@ -247,7 +248,7 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
         raise UsageError(f"the target has no slice {task.index}; its slices are 0 to {len(images) - 1}")
     image = images[task.index : task.index + 1]
 
-    planned = SliceWork(steps, job, TileChoice.of(task.tiles))
+    planned = SliceWork(steps, job, TileChoice.of(task.tiles), closer=task.closer)
     shape = (image.shape[1], image.shape[2])
 
     def work(segmenter: Segmenter) -> SegmentResult:

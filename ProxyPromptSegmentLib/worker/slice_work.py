@@ -9,9 +9,10 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.by_hand.decode import corrected, enter_by_hand, nothing_yet, prediction_of
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.tiling.plan import SEGMENTING, TilePlan, TileUse
 from ProxyPromptSegmentLib.inference.tiling.stack import Planned, asks_whole
-from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
+from ProxyPromptSegmentLib.inference.tiling.tiler import closer_for, plan_for
 from ProxyPromptSegmentLib.support.asked import AskedObjects
 
 if TYPE_CHECKING:
@@ -31,12 +32,24 @@ class SliceWork:
 
     Attributes:
         plan: What is segmented in tiles; None before the model is known.
+        closer: Numbers of the objects that are looked at closer.
     """
 
-    def __init__(self, steps: Steps, job: Job, choice: TileChoice, keep: bool = True) -> None:
-        """Prepare to segment; ``keep`` says whether embeddings of tiles are cached for the next run."""
-        self._steps, self._job, self._choice, self._keep = steps, job, choice, keep
+    def __init__(
+        self, steps: Steps, job: Job, choice: TileChoice, keep: bool = True, closer: bool = USE_CLOSER
+    ) -> None:
+        """Prepare to segment.
+
+        Args:
+            steps: The steps of the task.
+            job: The job.
+            choice: Whether slices are cut into tiles.
+            keep: Whether embeddings of tiles and crops are cached for the next run.
+            closer: Whether small structures are looked at closer.
+        """
+        self._steps, self._job, self._choice, self._keep, self._closer = steps, job, choice, keep, closer
         self.plan: TilePlan | None = None
+        self.closer: tuple[int, ...] = ()
         self._planned: Planned | None = None
         self._segmenter: Segmenter | None = None
         self._tiles: list[Encodings] = []
@@ -52,15 +65,18 @@ class SliceWork:
         """
         if self.plan is None:
             self.plan = plan_for(segmenter, self._job.support, shape, self._job.view.spacing_mm, self._choice)
+            self.closer = closer_for(segmenter, self._job.support, self.plan) if self._closer else ()
         self._segmenter = segmenter
         if self._alone:
             return True
-        whole = tiler = None
+        whole = tiler = closer = None
         if asks_whole(segmenter, self.plan) and (whole := self._steps.prepare(segmenter)) is None:
             return False
         if self.plan.in_tiles and (tiler := self._steps.prepare_tiles(segmenter, self.plan)) is None:
             return False
-        self._planned = Planned(segmenter=segmenter, plan=self.plan, whole=whole, tiler=tiler)
+        if self.closer and (closer := self._steps.prepare_closer(segmenter, self.closer)) is None:
+            return False
+        self._planned = Planned(segmenter=segmenter, plan=self.plan, whole=whole, tiler=tiler, closer=closer)
         return True
 
     def reading(

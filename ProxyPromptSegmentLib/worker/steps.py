@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ProxyPromptSegmentLib.inference.closer.choice import enlarged
+from ProxyPromptSegmentLib.inference.closer.look import CloserLook
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, MOST_SUPPORT_TILES, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
@@ -119,6 +121,16 @@ class Steps:
         if prepared is None:
             return None
         return Tiler(segmenter, plan, tiles, prepared, max(1, round(share * MOST_READ)))
+
+    def prepare_closer(self, segmenter: Segmenter, objects: tuple[int, ...]) -> CloserLook | None:
+        """Prepare the pairs that the ladder uses now, enlarged around some objects; return None if cancelled."""
+        start = time.perf_counter()
+        support = enlarged(self.ladder.support, objects)
+        try:
+            prepared = self.engine.prepared(segmenter, support, self.context.cancel, self.context.progress)
+        finally:
+            self.seconds["support"] += time.perf_counter() - start
+        return None if prepared is None else CloserLook(segmenter, objects, prepared)
 
     def empty(
         self, count: int, shape: tuple[int, int], across_slices: bool, plan: TilePlan | None = None

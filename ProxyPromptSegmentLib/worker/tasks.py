@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.by_hand.found import MOST_LABELS, EverythingChoice
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
@@ -88,6 +89,7 @@ class SegmentTask:
         position: Whether the position of slices along their volumes is used, if the model reads it; not with ``follow``
             nor ``in_time``.
         register: Whether the job's volumes are registered to the target and joined with the prediction; likewise.
+        closer: Whether small structures are looked at closer; not with ``follow``.
     """
 
     job: Job
@@ -106,6 +108,7 @@ class SegmentTask:
     most_read: int | None = MOST_READ
     position: bool = USE_POSITION
     register: bool = REGISTER
+    closer: bool = USE_CLOSER
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
         """Carry out the task."""
@@ -161,6 +164,7 @@ class LiveTask:
     tiles: TileChoice | str | float = AUTO
     position: bool = USE_POSITION
     most_read: int | None = MOST_READ
+    closer: bool = USE_CLOSER
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Carry out the task."""

@@ -1,4 +1,4 @@
-"""Segments the slices of a stack as a plan says: some objects in whole slices, others in tiles."""
+"""Segments the slices of a stack as a plan says: some objects in whole slices, others in tiles, small ones twice."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER, enlarged
+from ProxyPromptSegmentLib.inference.closer.look import CloserLook
 from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, support_tiles
-from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
+from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, closer_for, plan_for
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pieces import one_piece
 
@@ -37,12 +39,14 @@ class Planned:
         plan: What is segmented in tiles.
         whole: The prepared support of whole slices, with all objects; None if nothing is asked of it, see `asks_whole`.
         tiler: Segments the others; None if there are none.
+        closer: Looks closer at some of those in whole slices; None if at none.
     """
 
     segmenter: Segmenter
     plan: TilePlan
     whole: Prepared | None
     tiler: Tiler | None
+    closer: CloserLook | None = None
 
     def segment(
         self,
@@ -58,7 +62,7 @@ class Planned:
         on_tiles: Callable[[int], None] | None = None,
         helps: Helps | None = None,
     ) -> None:
-        """Segment some slices into the result; a slice that was cancelled before its last tile stays unfinished.
+        """Segment some slices into the result; one that was cancelled before its last tile or look stays unfinished.
 
         Args:
             images: ``(S, H, W)`` or ``(S, H, W, 3)``.
@@ -68,7 +72,7 @@ class Planned:
             result: The result of the stack, which is completed.
             cancel: Checked before each batch of slices or tiles.
             encoded: Cached embeddings of whole slices, as in `Segmenter.segment`.
-            keep: Cached embeddings of tiles, see `Tiler.segment`.
+            keep: Cached embeddings of tiles and crops, see `Tiler.segment`.
             on_tiles: See `Tiler.segment`.
             helps: What is known of the slices of ``images``; tiles do not use it.
         """
@@ -86,12 +90,14 @@ class Planned:
                 result=result,
                 helps=helps,
             )
+            self._look_closer(result, images, wanted, window, spacing_mm, cancel, keep, helps)
             return
         if self.whole is not None and self.plan.in_whole:
             # With all objects, although only some are wanted: a batch of another size would round differently.
             found = segmenter.segment(
                 images, self.whole, window, spacing_mm, wanted, cancel=cancel, encoded=encoded, helps=helps
             )
+            self._look_closer(found, images, wanted, window, spacing_mm, cancel, keep, helps)
             result.cancelled = result.cancelled or found.cancelled
             wanted = [index for index in wanted if found.done[index]]
             for field in ("probability", "presence", "quality"):
@@ -113,6 +119,32 @@ class Planned:
             if result.evidence is not None:
                 result.evidence[index, objects, : EVIDENCE.index("distance")] = np.nan
             result.done[index] = True
+
+    def _look_closer(
+        self,
+        result: SegmentResult,
+        images: np.ndarray,
+        wanted: list[int],
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        cancel: CancelToken | None,
+        keep: Callable[[np.ndarray], Encoded] | None,
+        helps: Helps | None,
+    ) -> None:
+        """Look closer at the finished slices; those without it are unfinished again, as if they had not been begun."""
+        if self.closer is None:
+            return
+        left = [index for index in wanted if result.done[index]]
+        try:
+            while left:
+                if cancel is not None and cancel.cancelled:
+                    result.cancelled = True
+                    return
+                self.closer.into(result, images, left[0], window, spacing_mm, helps, keep)
+                del left[0]
+        finally:
+            for field in ("probability", "presence", "quality", "done"):
+                getattr(result, field)[left] = 0
 
     def _compare(
         self,
@@ -150,6 +182,7 @@ def segment_stack(
     slices: Sequence[int] | None = None,
     cancel: CancelToken | None = None,
     helps: Helps | None = None,
+    closer: bool = USE_CLOSER,
 ) -> SegmentResult:
     """Segment a stack as the support demands, without engine and caches; for evaluations on arrays.
 
@@ -163,6 +196,7 @@ def segment_stack(
         slices: 0-based indices of the slices; all by default.
         cancel: Checked between batches.
         helps: What is known of the slices of ``images`` beside their intensities.
+        closer: Whether small structures are looked at closer.
 
     Returns:
         The predictions; its notes say whether tiles were used.
@@ -182,7 +216,9 @@ def segment_stack(
         ]
         tiler = Tiler(segmenter, plan, tiles, parts[0].concatenate(parts), MOST_READ)
     whole = segmenter.prepare(support) if asks_whole(segmenter, plan) else None
-    planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler)
+    numbers = closer_for(segmenter, support, plan) if closer else ()
+    look = CloserLook(segmenter, numbers, segmenter.prepare(enlarged(support, numbers))) if numbers else None
+    planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler, closer=look)
     wanted = list(range(len(images)) if slices is None else slices)
     planned.segment(images, wanted, window, spacing_mm, result, cancel=cancel, helps=helps)
     return result

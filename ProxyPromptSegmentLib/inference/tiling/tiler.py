@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.inference.attribution import Part, Reading
+from ProxyPromptSegmentLib.inference.closer.choice import objects_to_enlarge
 from ProxyPromptSegmentLib.inference.results import SlicePrediction
 from ProxyPromptSegmentLib.inference.tiling.choose import TileChooser
 from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide, whole_slices
@@ -46,6 +47,13 @@ def plan_for(
     if isinstance(support, AskedObjects):
         return whole_slices(support.objects, shape, spacing_mm)
     return decide(support, shape, spacing_mm, logit_side(backbone), choice, backbone.keeps_aspect)
+
+
+def closer_for(segmenter: Segmenter, support: SupportSet, plan: TilePlan) -> tuple[int, ...]:
+    """Return the objects that are looked at closer with this model, see `objects_to_enlarge`."""
+    backbone = segmenter.model.backbone
+    marked = [(pair.masks, pair.spacing_mm) for pair in support.pairs]
+    return objects_to_enlarge(marked, plan.in_whole, logit_side(backbone), backbone.keeps_aspect)
 
 
 class Tiler:
