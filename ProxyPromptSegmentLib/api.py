@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, ModelFacts
@@ -100,6 +101,7 @@ class Model:
         tiles: TileChoice | str | float = AUTO,
         position: bool = USE_POSITION,
         register: bool = REGISTER,
+        closer: bool = USE_CLOSER,
         progress: Progress | None = None,
         cancel: CancelToken | None = None,
         on_slice: OnSlice | None = None,
@@ -120,6 +122,7 @@ class Model:
             follow: Whether the slices are tracked with the memory of a SAM 2 model.
             position: Whether the relative position of slices along their volumes is used, if the model reads it.
             register: Whether supports that are volumes are registered to the target and joined with the prediction.
+            closer: Whether small structures are segmented a second time, enlarged; ignored with ``follow``.
             tiles: Whether slices are cut into overlapping tiles: ``auto`` for objects that are too thin or too small
                 for the model, ``off``, ``on``, or how many times larger tiles show them. Ignored with ``follow``.
             progress: Informed of each slice.
@@ -144,6 +147,7 @@ class Model:
             follow=follow,
             position=position,
             register=register,
+            closer=closer,
             tiles=TileChoice.of(tiles),
         )
         return task(self._engine, _context(progress, cancel, on_slice))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentModule.states import Scope, SlicesHow
@@ -53,6 +54,7 @@ class ProxyPromptParameters:
         fillGaps: Whether empty slices inside an object are filled where the mask itself supports it.
         usePosition: Whether the position of slices along their volumes is used.
         registerSupports: Whether supports are registered to the target and joined with the prediction.
+        lookCloser: Whether small structures are segmented a second time, enlarged.
         followView: Whether the views show each slice as it is written.
         whyObject: The object that the why view explains.
         teachStructure: Name of the structure that a model is to learn; empty is the one that most cases have.
@@ -85,6 +87,7 @@ class ProxyPromptParameters:
     fillGaps: bool = True
     usePosition: bool = USE_POSITION
     registerSupports: bool = REGISTER
+    lookCloser: bool = USE_CLOSER
     followView: bool = True
     whyObject: str = ""
     teachStructure: str = ""

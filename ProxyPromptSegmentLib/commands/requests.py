@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
@@ -45,6 +46,7 @@ class Request:
     tiles: TileChoice = TileChoice()
     position: bool = USE_POSITION
     register: bool = REGISTER
+    closer: bool = USE_CLOSER
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
@@ -71,6 +73,7 @@ class Request:
             "tiles": str(self.tiles),
             "position": self.position,
             "register": self.register,
+            "closer": self.closer,
             "device": self.device,
             "output": str(self.output),
         }
@@ -103,6 +106,6 @@ class TrackRequest(Request):
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result together with inputs and model, for the report."""
         settings = {**super().settings, "frames": self.slices, "mode": self.mode}
-        for name in ("slices", "across_slices", "tiles", "position", "register"):  # of `segment` alone
+        for name in ("slices", "across_slices", "tiles", "position", "register", "closer"):  # of `segment` alone
             del settings[name]
         return settings

@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
@@ -129,6 +130,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a second for each support of a small volume, 5 to 20 for a large one",
     )  # fmt: skip
     engine.add_argument(
+        "--closer", action=argparse.BooleanOptionalAction, default=USE_CLOSER,
+        help="segment small structures a second time, enlarged, around where they were found; up to twice the time",
+    )  # fmt: skip
+    engine.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
@@ -159,6 +164,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         tiles=args.tiles,
         position=args.position,
         register=args.register,
+        closer=args.closer,
         truth=args.truth,
         report=args.report,
         preview=args.preview,

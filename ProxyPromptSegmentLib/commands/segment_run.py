@@ -80,6 +80,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             tiles=request.tiles,
             position=request.position,
             register=request.register,
+            closer=request.closer,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )
         found = run_task(task, console, cancel, base=request.base)

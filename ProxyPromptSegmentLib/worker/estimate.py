@@ -72,7 +72,9 @@ class Architecture:
         """Side of the square of logits that the mask decoder predicts."""
         return 4 * self.grid
 
-    def work(self, slices: int, fresh: int, pairs: int, objects: int, tiles: TileWork | None = None) -> float:
+    def work(
+        self, slices: int, fresh: int, pairs: int, objects: int, tiles: TileWork | None = None, closer: int = 0
+    ) -> float:
         """Return the GFLOP of a run.
 
         Args:
@@ -81,17 +83,22 @@ class Architecture:
             pairs: Number of support slices.
             objects: Number of objects.
             tiles: The part of the run in tiles, if any.
+            closer: Number of objects that are looked at closer.
         """
-        preparing = 0.0
+        preparing = pairs * (self.encode + closer * self.context) if closer else 0.0
         if tiles is None or tiles.objects < objects:
             preparing += pairs * (self.encode + objects * self.context)
         if tiles is not None:
             preparing += tiles.supports * (self.encode + tiles.objects * self.context)
-        return preparing + self.segmenting(slices, fresh, pairs, objects, tiles)
+        return preparing + self.segmenting(slices, fresh, pairs, objects, tiles, closer)
 
-    def segmenting(self, slices: int, fresh: int, pairs: int, objects: int, tiles: TileWork | None = None) -> float:
+    def segmenting(
+        self, slices: int, fresh: int, pairs: int, objects: int, tiles: TileWork | None = None, closer: int = 0
+    ) -> float:
         """Return the GFLOP of a run without those of preparing the support; see `work`."""
         total = 0.0
+        if closer:  # at most: slices without the object are not looked at again
+            total += fresh * self.encode + slices * (closer * self.decode + self.selective_map(pairs, closer))
         if tiles is None or tiles.objects < objects:
             total += fresh * self.encode + slices * (objects * self.decode + self.selective_map(pairs, objects))
         if tiles is not None:
@@ -164,6 +171,7 @@ class SpeedRecord:
         pairs: int,
         objects: int,
         tiles: TileWork | None = None,
+        closer: int = 0,
     ) -> SpeedRecord:
         """Return the record updated by one run: the geometric mean of the stored speed and that of the run.
 
@@ -177,11 +185,13 @@ class SpeedRecord:
             pairs: Number of support slices.
             objects: Number of objects.
             tiles: The part of the run in tiles, if any.
+            closer: Number of objects that were looked at closer.
         """
         if slices < 1 or seconds <= 0 or not math.isfinite(seconds):
             return self
         architecture = architecture_of(model)
-        each = seconds * architecture.reference / architecture.segmenting(slices, embedded, pairs, objects, tiles)
+        done = architecture.segmenting(slices, embedded, pairs, objects, tiles, closer)
+        each = seconds * architecture.reference / done
         before = self.seconds_per_slice.get(_key(model, device))
         each = each if before is None else math.sqrt(each * before)
         return SpeedRecord({**self.seconds_per_slice, _key(model, device): each})
@@ -263,6 +273,7 @@ def estimate(
     encoded: int = 0,
     tiles: TileWork | None = None,
     measured: SpeedRecord | None = None,
+    closer: int = 0,
 ) -> Estimate:
     """Estimate time and memory of a run before it begins.
 
@@ -276,6 +287,7 @@ def estimate(
         encoded: Number of slices whose embeddings are cached.
         tiles: The part of the run in tiles, if any.
         measured: Speeds of earlier runs.
+        closer: Number of objects that are looked at closer.
 
     Raises:
         UsageError: If a number is out of range.
@@ -290,7 +302,7 @@ def estimate(
     name = entry_or_name if isinstance(entry_or_name, str) else entry_or_name.name
     kind = _kind(device)
     fresh = max(0, slices - encoded)
-    work = architecture.work(slices, fresh, support_pairs, objects, tiles)
+    work = architecture.work(slices, fresh, support_pairs, objects, tiles, closer)
     each = (measured or SpeedRecord()).seconds_per_slice.get(_key(name, device))
     if each is None:
         voxels = slice_shape[0] * slice_shape[1]
@@ -302,6 +314,8 @@ def estimate(
     embeddings, parts = (slices, support_pairs) if in_whole else (0, 0)
     if tiles is not None:
         embeddings, parts = embeddings + slices * tiles.tiles, parts + tiles.supports
+    if closer:
+        embeddings, parts = embeddings + slices, parts + support_pairs
     kept = min(embeddings, max(1, KEPT_BYTES // architecture.embedding_bytes)) * architecture.embedding_bytes
     prepared = 4 * architecture.channels * architecture.grid**2 * parts * (1 + objects) * 2
     memory = weights + architecture.working + kept + prepared

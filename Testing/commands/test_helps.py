@@ -28,7 +28,7 @@ def report_of(desk, capsys, *words):
 def test_positions_are_used_by_a_model_that_reads_them_if_asked_for(real, capsys) -> None:
     known, _ = report_of(real, capsys, "--position", "--no-register")
     assert known["helps"]["position"] is True and known["settings"]["position"] is True
-    assert known["helps"]["sentence"] == "Used beside the images: the position of the slices in their volumes."
+    assert known["helps"]["sentence"] == "Used beside whole slices: the position of the slices in their volumes."
     off, _ = report_of(real, capsys, "--no-position", "--no-register")
     assert off["helps"] == {"position": False, "registered": [], "sentence": ""}
 

@@ -60,12 +60,12 @@ def test_the_work_in_tiles_is_known_before_the_run_and_counted_after_it():
     job = vessel_job()
     found = Talk().do(SegmentTask(job), an_engine(Segmenter(PerfectModel(), "cpu", 1)))
     shape, spacing = job.target.geometry.shape_kji[1:], job.view.spacing_mm
-    plan = forecast([SupportCase(*vessel_case((1, 2)))], None, shape, spacing, 128)
+    plan = forecast([SupportCase(*vessel_case((1, 2)))], None, shape, spacing, 128).tiles
     assert plan == found.tiles.plan
     planned, done = TileWork.planned(plan, len(job.support)), TileWork.done(found.tiles)
     assert done.embedded == 3 * plan.tiles
     assert planned == replace(done, embedded=None)
-    organ = forecast([SupportCase(*vessel_case((1, 2), ("organ",)))], ["organ"], shape, spacing, 128)
+    organ = forecast([SupportCase(*vessel_case((1, 2), ("organ",)))], ["organ"], shape, spacing, 128).tiles
     assert TileWork.planned(organ, 2) is None
     assert TileWork.done(None) is None
 

@@ -60,6 +60,7 @@ class ModelSection(Section):
         ui.fillGapsBox.connect("toggled(bool)", self.on_fill_gaps)
         ui.usePositionBox.connect("toggled(bool)", self.on_use_position)
         ui.registerSupportsBox.connect("toggled(bool)", self.on_register_supports)
+        ui.lookCloserBox.connect("toggled(bool)", self.on_look_closer)
         ui.modelDownloadButton.connect("clicked()", self.on_download)
         ui.modelImportButton.connect("clicked()", self.on_import)
         ui.modelRemoveButton.connect("clicked()", self.on_remove)
@@ -104,6 +105,7 @@ class ModelSection(Section):
         ui.chooseSupportsBox.checked = parameters.chooseSupports
         ui.fillGapsBox.checked = parameters.fillGaps
         ui.usePositionBox.checked, ui.registerSupportsBox.checked = parameters.usePosition, parameters.registerSupports
+        ui.lookCloserBox.checked = parameters.lookCloser
         followed = _("The memory follows slices without this; untick it above to use it.") if self._follows else ""
         allow(
             ui.usePositionBox,
@@ -119,6 +121,14 @@ class ModelSection(Section):
             _(
                 "Supports that are volumes are registered to the target, and their masks are joined with the "
                 "prediction: about a second for each support."
+            ),
+        )
+        allow(
+            ui.lookCloserBox,
+            followed,
+            _(
+                "Structures that are small in the slices are segmented a second time, enlarged, and both results are "
+                "joined: more accurate, at up to twice the time."
             ),
         )
         allow(
@@ -260,6 +270,11 @@ class ModelSection(Section):
         """Store whether supports are registered."""
         if self._state.listening:
             self._state.parameters.registerSupports = checked
+
+    def on_look_closer(self, checked: bool) -> None:
+        """Store whether small structures are looked at closer."""
+        if self._state.listening:
+            self._state.parameters.lookCloser = checked
 
     def on_fill_gaps(self, checked: bool) -> None:
         """Store whether gaps are filled."""

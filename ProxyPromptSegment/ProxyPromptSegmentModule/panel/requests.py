@@ -42,6 +42,7 @@ class Requests:
             fill_gaps=parameters.fillGaps,
             position=parameters.usePosition,
             register=parameters.registerSupports,
+            closer=parameters.lookCloser,
         )
 
     def reason(self) -> str:

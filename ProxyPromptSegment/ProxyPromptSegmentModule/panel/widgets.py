@@ -129,6 +129,7 @@ class ModelWidgets(Widgets):
     fillGapsBox: qt.QCheckBox
     usePositionBox: qt.QCheckBox
     registerSupportsBox: qt.QCheckBox
+    lookCloserBox: qt.QCheckBox
     modelDownloadButton: qt.QPushButton
     modelImportButton: qt.QPushButton
     modelRemoveButton: qt.QPushButton

@@ -64,5 +64,6 @@ class LiveRun(VolumeRun):
                     tiles=settings.tiles,
                     most_read=settings.most_read,
                     position=settings.position,
+                    closer=settings.closer,
                 )
             )

@@ -169,7 +169,7 @@ class Questions:
         if request.slices is not None:
             count = max(1, len(request.slices))
         objects = len(request.objects) if request.objects else 1
-        plan = forecast(
+        found = forecast(
             request.cases,
             request.objects,
             (shape[0], shape[1]),
@@ -177,6 +177,7 @@ class Questions:
             architecture_of(settings.model).logits,
             TileChoice.of(OFF if settings.follow else settings.tiles),
             settings.max_slices,
+            settings.closer and not settings.follow,
         )
         return estimate(
             settings.model,
@@ -185,8 +186,9 @@ class Questions:
             (shape[0], shape[1]),
             settings.max_slices,
             objects,
-            tiles=TileWork.planned(plan, settings.max_slices),
+            tiles=TileWork.planned(found.tiles, settings.max_slices),
             measured=self.speeds(),
+            closer=len(found.closer),
         )
 
     def speeds(self) -> SpeedRecord:
@@ -211,6 +213,7 @@ class Questions:
             found.pairs,
             len(found.objects),
             TileWork.done(found.tiles),
+            len(found.helps.closer),
         )
         _write_setting(self._speeds.to_dict())
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
@@ -33,6 +34,7 @@ class Settings:
         fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
         position: Whether the position of slices along their volumes is used, if the model reads it.
         register: Whether supports are registered to the target and joined with the prediction.
+        closer: Whether small structures are segmented a second time, enlarged.
         max_slices: Largest number of support slices, of all supports together.
     """
 
@@ -46,6 +48,7 @@ class Settings:
     fill_gaps: bool = True
     position: bool = USE_POSITION
     register: bool = REGISTER
+    closer: bool = USE_CLOSER
     max_slices: int = 8
 
 

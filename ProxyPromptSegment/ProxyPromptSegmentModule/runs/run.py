@@ -283,6 +283,7 @@ class Run(Chained):
             tiles=settings.tiles,
             position=settings.position,
             register=settings.register,
+            closer=settings.closer,
         )
 
     def _tidy(self) -> None:

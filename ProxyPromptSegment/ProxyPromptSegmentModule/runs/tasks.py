@@ -238,6 +238,7 @@ class SummaryTask:
                 "most_read": self.settings.most_read,
                 "position": self.settings.position,
                 "register": self.settings.register,
+                "closer": self.settings.closer,
                 "max_slices": self.settings.max_slices,
                 **({"mode": self.mode} if self.mode else {}),
             },

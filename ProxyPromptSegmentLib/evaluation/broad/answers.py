@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.imaging.metrics import dice, dice_per_slice
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
-from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
+from ProxyPromptSegmentLib.inference.tiling.tiler import closer_for, plan_for
 from ProxyPromptSegmentLib.inference.volume_result import notes_on
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 
@@ -52,7 +52,7 @@ class Answer:
 def ask(
     segmenter: Segmenter, case: Case, support: SupportSet | PreparedSupport, encoded: Encoded | None = None
 ) -> Answer:
-    """Segment every slice of a case, in tiles where the support demands it and as the program does it otherwise.
+    """Segment every slice of a case, in tiles or with a closer look where the support demands it.
 
     Args:
         segmenter: The model.
@@ -61,7 +61,7 @@ def ask(
         encoded: Embeddings of the target's slices, which are reused and completed; tiles are embedded each time.
     """
     spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
-    if isinstance(support, SupportSet) and _in_tiles(segmenter, case, support, spacing):
+    if isinstance(support, SupportSet) and _in_parts(segmenter, case, support, spacing):
         result = segment_stack(segmenter, case.images, support, spacing_mm=spacing)
     else:
         result = segmenter.segment(case.images, support, spacing_mm=spacing, encoded=encoded)
@@ -75,10 +75,11 @@ def ask(
     )
 
 
-def _in_tiles(segmenter: Segmenter, case: Case, support: SupportSet, spacing_mm: tuple[float, float]) -> bool:
-    """Return whether the program segments any object of the support in tiles."""
+def _in_parts(segmenter: Segmenter, case: Case, support: SupportSet, spacing_mm: tuple[float, float]) -> bool:
+    """Return whether the program segments any object of the support in tiles, or looks closer at one."""
     shape = (int(case.images.shape[1]), int(case.images.shape[2]))
-    return bool(plan_for(segmenter, support, shape, spacing_mm).in_tiles)
+    plan = plan_for(segmenter, support, shape, spacing_mm)
+    return bool(plan.in_tiles or closer_for(segmenter, support, plan))
 
 
 def slice_scores(

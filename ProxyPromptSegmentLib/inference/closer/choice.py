@@ -1,8 +1,8 @@
 """The decision which objects are looked at closer, from the support's masks alone, and the crop around them.
 
 A structure that fills a small part of the slice is drawn with few of the network's positions. Around where the whole
-slice showed it, the same network reads it again, with supports that are cut in the same way, so that both show it at the
-same size.
+slice showed it, the same network reads it again, with supports that are cut in the same way, so that both show it at
+the same size.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox
+from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.support.pieces import in_one_piece
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.tiling.plan import MarkedSlice
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 USE_CLOSER = True
-"""Whether small structures are looked at closer unless the user decides otherwise; Docs/results/closer.md measures it."""
+"""Whether small structures are looked at closer unless the user decides otherwise; see Docs/results/closer.md."""
 
 FIELD = 2.5
 """Side of the crop, as a multiple of the larger extent of what it is to show."""
@@ -30,8 +30,11 @@ FIELD = 2.5
 WEIGHT = 0.6
 """Weight of the closer look in the mean of both probabilities."""
 
+AGREEMENT = 0.3
+"""Dice between both masks of an object in the crop below which the closer look is ignored: it shows something else."""
+
 SMALL = 52
-"""Largest extent, in positions of the decoder's grid, at which a structure is looked at closer: 0.4 of `sam-compact`'s."""
+"""Largest extent of a structure that is looked at closer, in positions of the decoder's grid: `sam-compact` has 128."""
 
 _LEAST_SIDE = 16  # pixels of a crop
 _ALMOST_ALL = 0.9  # of a slice, from which a crop shows nothing larger
@@ -58,7 +61,7 @@ def objects_to_enlarge(
     wanted = tuple(n for n in numbers if in_one_piece([masks[n] for masks, _ in marked]))
     sizes = []
     for masks, spacing_mm in marked:
-        shown = masks[list(wanted)].any(axis=0)
+        shown = np.any(masks[list(wanted)], axis=0)
         found = _extent(shown)
         if found is not None:
             rows, columns = Letterbox(side, (shown.shape[0], shown.shape[1]), spacing_mm, keep_aspect).valid
@@ -90,17 +93,19 @@ def crop_around(shown: npt.NDArray[np.bool_], spacing_mm: tuple[float, float]) -
 
 
 def enlarged(support: SupportSet, numbers: Sequence[int]) -> SupportSet:
-    """Return the support of a closer look: each pair cut around these objects; pairs that show none stay whole."""
+    """Return the support of a closer look: each pair that shows one of these objects, cut around them."""
     chosen = list(numbers)
     pairs = []
     for pair in support.pairs:
         masks = pair.masks[chosen]
-        crop = crop_around(masks.any(axis=0), pair.spacing_mm)
+        if not masks.any():
+            continue
+        crop = crop_around(np.any(masks, axis=0), pair.spacing_mm)
         image = pair.image
         if crop is not None:
             image, masks = np.ascontiguousarray(image[crop]), masks[(slice(None), *crop)]
         pairs.append(replace(pair, image=image, masks=np.ascontiguousarray(masks)))
-    return replace(support, pairs=tuple(pairs), objects=tuple(support.objects[number] for number in chosen))
+    return SupportSet(tuple(pairs), tuple(support.objects[number] for number in chosen))
 
 
 def _extent(shown: npt.NDArray[np.bool_]) -> tuple[float, float, float, float] | None:

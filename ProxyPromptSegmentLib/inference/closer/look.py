@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.inference.closer.choice import WEIGHT, Crop, crop_around
+from ProxyPromptSegmentLib.imaging.metrics import dice
+from ProxyPromptSegmentLib.inference.closer.choice import AGREEMENT, WEIGHT, Crop, crop_around
 from ProxyPromptSegmentLib.inference.helps import Helps
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 
@@ -45,7 +46,8 @@ class CloserLook:
     ) -> None:
         """Look closer at a slice and join what is seen with its probabilities; presence and quality stay.
 
-        Nothing is done where the whole slice showed none of the objects.
+        Nothing is done where the whole slice showed none of the objects, nor for an object that looks quite different
+        from close by, such as one that is not found there.
 
         Args:
             result: The result of ``images``, in which the whole slice is segmented.
@@ -59,7 +61,7 @@ class CloserLook:
         objects = list(self.objects)
         present = result.presence[index, objects] > THRESHOLD
         shown = (result.probability[index, objects] > THRESHOLD) & present[:, None, None]
-        crop = crop_around(shown.any(axis=0), spacing_mm)
+        crop = crop_around(np.any(shown, axis=0), spacing_mm)
         if crop is None:
             return
         image = np.ascontiguousarray(images[index][crop])[None]
@@ -68,6 +70,8 @@ class CloserLook:
         (seen,) = self.segmenter.predict(encoded.at_depths(known.depths), self.support, helps=known)
         for own, number in enumerate(objects):
             whole = result.probability[index, number][crop]
+            if dice(shown[own][crop], seen.probability[own] > THRESHOLD) < AGREEMENT:
+                continue
             result.probability[index, number][crop] = (1 - WEIGHT) * whole + WEIGHT * seen.probability[own]
 
 

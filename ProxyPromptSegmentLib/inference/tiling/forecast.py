@@ -1,17 +1,32 @@
-"""The plan of tiles before a run, from annotated cases alone: for estimates, without torch and without the target."""
+"""The plan of a run from annotated cases alone: for estimates before it, without torch and without the target."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ProxyPromptSegmentLib.imaging.geometry import auto_axis, slice_view
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER, objects_to_enlarge
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.inference.tiling.plan import MarkedSlice, TilePlan, decide_by_masks
 from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, select_segments
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will do beside whole slices.
+
+    Attributes:
+        tiles: What is segmented in tiles.
+        closer: Numbers of the objects that are looked at closer.
+    """
+
+    tiles: TilePlan
+    closer: tuple[int, ...] = ()
 
 
 def forecast(
@@ -22,7 +37,8 @@ def forecast(
     side: int,
     choice: TileChoice | None = None,
     most: int = MAX_SLICES,
-) -> TilePlan:
+    closer: bool = USE_CLOSER,
+) -> Forecast:
     """Return the plan that a run will have, from about the slices that will prompt.
 
     Args:
@@ -33,6 +49,7 @@ def forecast(
         side: Side of the square of logits that the model's decoder predicts.
         choice: The user's choice.
         most: Largest number of slices to look at, of all cases together.
+        closer: Whether small structures are looked at closer.
 
     Raises:
         SupportError: If a support has none of the objects.
@@ -49,4 +66,5 @@ def forecast(
             chosen if len(chosen) <= share else [chosen[int((n + 0.5) * len(chosen) / share)] for n in range(share)]
         )
         marked += [(np.stack([mask[place] for mask in masks]), view.spacing_mm) for place in places]
-    return decide_by_masks(names, marked, shape, spacing_mm, side, choice)
+    tiles = decide_by_masks(names, marked, shape, spacing_mm, side, choice)
+    return Forecast(tiles, objects_to_enlarge(marked, tiles.in_whole, side) if closer else ())
