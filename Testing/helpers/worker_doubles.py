@@ -26,6 +26,7 @@ from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.engine import Engine
 from ProxyPromptSegmentLib.worker.events import SliceReady
+from ProxyPromptSegmentLib.worker.tasks import LiveTask, SegmentTask
 
 SIZE = (10, 40, 40)
 SUPPORTS = (3, 4, 5)  # slices
@@ -70,6 +71,16 @@ def loaded(segmenter, name="sam-compact"):
 def an_engine(segmenter, **options):
     """An engine whose only model is there already."""
     return Engine(load=lambda model, device: loaded(segmenter, model), devices=lambda device: ("cpu",), **options)
+
+
+def whole_slices(job, **options):
+    """A task that segments whole slices alone, to be compared with the segmenter."""
+    return SegmentTask(job, **{"closer": False, **options})
+
+
+def whole_slice(job, index, **options):
+    """The preview of one of these slices."""
+    return LiveTask(job, index, closer=False, **options)
 
 
 class Talk:

@@ -14,40 +14,39 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.worker.encodings import EncodingStore, bytes_of
 from ProxyPromptSegmentLib.worker.engine import Engine
-from ProxyPromptSegmentLib.worker.tasks import SegmentTask
-from worker_doubles import SIZE, Talk, a_job, an_engine, loaded
+from worker_doubles import SIZE, Talk, a_job, an_engine, loaded, whole_slices
 
 # --- what is embedded stays embedded ----------------------------------------------------------------------------------
 
 
 def test_a_second_run_embeds_nothing(engine, encode_calls):
     job = a_job()
-    first = Talk().do(SegmentTask(job), engine)
+    first = Talk().do(whole_slices(job), engine)
     assert sum(encode_calls) == SIZE[0] + len(job.support)
     encode_calls.clear()
-    second = Talk().do(SegmentTask(job, threshold=0.5), engine)
+    second = Talk().do(whole_slices(job, threshold=0.5), engine)
     assert encode_calls == []
     assert second.embedded == 0
     np.testing.assert_array_equal(second.result.probability, first.result.probability)
 
 
 def test_another_object_of_the_support_embeds_nothing(engine, encode_calls):
-    Talk().do(SegmentTask(a_job(support_slices=(4, 5))), engine)
+    Talk().do(whole_slices(a_job(support_slices=(4, 5))), engine)
     encode_calls.clear()
     job = a_job(objects=("front",), support_slices=(4, 5))
-    found = Talk().do(SegmentTask(job), engine)
+    found = Talk().do(whole_slices(job), engine)
     assert encode_calls == []
     assert found.masks.any() and found.embedded == 0
 
 
 def test_another_support_embeds_only_its_own_images_and_the_first_one_then_nothing(segmenter, engine, encode_calls):
     first, second = a_job(support=11), a_job(support=13)
-    one = Talk().do(SegmentTask(first), engine)
+    one = Talk().do(whole_slices(first), engine)
     encode_calls.clear()
-    other = Talk().do(SegmentTask(second), engine)
+    other = Talk().do(whole_slices(second), engine)
     assert sum(encode_calls) == len(second.support)
     encode_calls.clear()
-    again = Talk().do(SegmentTask(first), engine)
+    again = Talk().do(whole_slices(first), engine)
     assert encode_calls == []
     np.testing.assert_array_equal(again.masks, one.masks)
     assert (other.masks != one.masks).any()
@@ -55,41 +54,41 @@ def test_another_support_embeds_only_its_own_images_and_the_first_one_then_nothi
 
 
 def test_another_target_is_not_taken_for_the_first(segmenter, engine, encode_calls):
-    Talk().do(SegmentTask(a_job(12)), engine)
+    Talk().do(whole_slices(a_job(12)), engine)
     encode_calls.clear()
     job = a_job(15)
-    found = Talk().do(SegmentTask(job), engine)
+    found = Talk().do(whole_slices(job), engine)
     assert sum(encode_calls) == SIZE[0]
     np.testing.assert_array_equal(found.masks, run(segmenter, job).masks)
 
 
 def test_a_task_can_leave_nothing_behind(engine, encode_calls):
     job = a_job()
-    found = Talk().do(SegmentTask(job, keep=False), engine)
+    found = Talk().do(whole_slices(job, keep=False), engine)
     assert len(engine.encodings) == len(job.support)  # the support's own
     assert found.embedded == SIZE[0]
 
 
 def test_forgetting_frees_everything(engine, encode_calls):
     job = a_job()
-    Talk().do(SegmentTask(job), engine)
+    Talk().do(whole_slices(job), engine)
     assert engine.encodings.held("cpu") > 0 and engine.is_loaded("sam-compact", "cpu")
     engine.forget()
     assert engine.encodings.held("cpu") == len(engine.encodings) == 0
     assert not engine.is_loaded("sam-compact", "cpu")
     encode_calls.clear()
-    Talk().do(SegmentTask(job), engine)
+    Talk().do(whole_slices(job), engine)
     assert sum(encode_calls) == SIZE[0] + len(job.support)
 
 
 def test_embeddings_are_bounded_in_bytes_and_a_small_bound_changes_no_mask(segmenter, encode_calls):
     one = bytes_of(segmenter.encode(np.random.rand(1, 64, 64).astype(np.float32)).features)
     engine, job = an_engine(segmenter, embedding_bytes=9 * one), a_job()
-    found = Talk().do(SegmentTask(job), engine)
+    found = Talk().do(whole_slices(job), engine)
     assert engine.encodings.held("cpu") == len(engine.encodings) * one == 9 * one
     np.testing.assert_array_equal(found.masks, run(segmenter, job).masks)
     encode_calls.clear()
-    again = Talk().do(SegmentTask(job), engine)
+    again = Talk().do(whole_slices(job), engine)
     assert again.embedded > 0
     np.testing.assert_array_equal(again.masks, found.masks)
 
@@ -164,11 +163,11 @@ def test_a_model_is_loaded_once_and_the_longest_unused_goes(tmp_path):
 
 def test_an_unknown_model_is_a_sentence():
     with pytest.raises(CheckpointError, match="no model 'nonsense'"):
-        Talk().do(SegmentTask(a_job(), model="nonsense"), Engine())
+        Talk().do(whole_slices(a_job(), model="nonsense"), Engine())
 
 
 def test_the_embedded_model_is_opened_by_name():
-    found = Talk().do(SegmentTask(a_job(slices=[5]), device="cpu"), Engine())
+    found = Talk().do(whole_slices(a_job(slices=[5]), device="cpu"), Engine())
     assert found.model.metadata["recipe"] and len(found.model.sha256) == 64
     assert found.masks[5].any()
 

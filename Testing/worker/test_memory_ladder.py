@@ -15,8 +15,8 @@ from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.worker.events import Said, SliceReady
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, fewer_pairs, is_memory_error
-from ProxyPromptSegmentLib.worker.tasks import FramesTask, LiveTask, SegmentTask
-from worker_doubles import Machine, Talk, a_job, an_engine, embedded, half_precision
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
+from worker_doubles import Machine, Talk, a_job, an_engine, embedded, half_precision, whole_slice, whole_slices
 
 PLENTY = 10_000
 TELLS = {
@@ -66,7 +66,7 @@ def assert_nearly(found, expected, most=0.02):
 
 
 def test_enough_memory_takes_no_step(model, expected):
-    found, taken, _ = do(Machine(model, {"small": PLENTY, "cpu": PLENTY}), SegmentTask(few()))
+    found, taken, _ = do(Machine(model, {"small": PLENTY, "cpu": PLENTY}), whole_slices(few()))
     assert (taken, found.device) == ([], "small")
     assert_nearly(found, expected, 0)
 
@@ -74,7 +74,7 @@ def test_enough_memory_takes_no_step(model, expected):
 def test_fewer_slices_at_a_time_come_first_and_change_nothing(model, expected):
     pairs = len(few().support)
     machine = Machine(model, {"small": pairs, "cpu": PLENTY}, batch=4)
-    found, taken, _ = do(machine, SegmentTask(few()))
+    found, taken, _ = do(machine, whole_slices(few()))
     assert set(taken) == {"batch"} and found.device == "small"
     assert "1 slice at a time" in found.rungs[-1]
     assert_nearly(found, expected, 0)
@@ -85,7 +85,7 @@ def test_fewer_slices_at_a_time_come_first_and_change_nothing(model, expected):
 def test_then_what_is_kept_goes_and_then_support_slices(model, expected):
     pairs = len(few().support)
     machine = Machine(model, {"cpu": pairs // 2}, batch=1)
-    found, taken, _ = do(machine, SegmentTask(few()))
+    found, taken, _ = do(machine, whole_slices(few()))
     assert taken == ["kept", "pairs"]
     assert found.pairs == pairs // 2 and f"{pairs // 2} of the {pairs}" in found.rungs[-1]
     assert found.result.done.sum() == 6 and found.masks.any()
@@ -95,7 +95,7 @@ def test_then_what_is_kept_goes_and_then_support_slices(model, expected):
 
 def test_then_half_precision_where_the_device_has_it(model, expected):
     machine = Machine(model, {"small": 0.5, "cpu": PLENTY}, batch=1, half=("small",))
-    found, taken, _ = do(machine, SegmentTask(few()))
+    found, taken, _ = do(machine, whole_slices(few()))
     assert taken == ["pairs", "half"]
     assert found.half and found.device == "small" and found.pairs == 1
     assert found.result.done.sum() == 6 and found.masks.any()
@@ -103,7 +103,7 @@ def test_then_half_precision_where_the_device_has_it(model, expected):
 
 def test_then_the_processor_with_all_supports_again(model, expected):
     machine = Machine(model, {"small": 0.4, "cpu": PLENTY}, half=("small",))
-    found, taken, _ = do(machine, SegmentTask(few()))
+    found, taken, _ = do(machine, whole_slices(few()))
     assert taken[0] == "batch" and taken[-2:] == ["half", "cpu"] and "pairs" in taken
     assert (found.device, found.pairs, found.half) == ("cpu", len(few().support), False)
     assert_nearly(found, expected, 0)
@@ -111,13 +111,13 @@ def test_then_the_processor_with_all_supports_again(model, expected):
 
 
 def test_a_device_without_half_precision_skips_that_step(model):
-    found, taken, _ = do(Machine(model, {"small": 0.4, "cpu": PLENTY}), SegmentTask(few()))
+    found, taken, _ = do(Machine(model, {"small": 0.4, "cpu": PLENTY}), whole_slices(few()))
     assert "half" not in taken and taken[-1] == "cpu"
 
 
 def test_half_precision_that_gives_no_numbers_is_left_again(model, expected):
     machine = Machine(model, {"small": 0.5, "cpu": PLENTY}, half=("small",), nan_in_half=True)
-    found, taken, talk = do(machine, SegmentTask(few()))
+    found, taken, talk = do(machine, whole_slices(few()))
     assert taken[-2:] == ["half", "unusable"]
     assert found.device == "cpu"
     assert_nearly(found, expected, 0)
@@ -125,18 +125,18 @@ def test_half_precision_that_gives_no_numbers_is_left_again(model, expected):
 
 
 def test_a_model_that_does_not_fit_at_all_goes_to_the_processor_at_once(model, expected):
-    found, taken, _ = do(Machine(model, {"small": 0, "cpu": PLENTY}), SegmentTask(few()))
+    found, taken, _ = do(Machine(model, {"small": 0, "cpu": PLENTY}), whole_slices(few()))
     assert taken == ["cpu"] and "model does not fit" in found.rungs[0]
     assert_nearly(found, expected, 0)
 
 
 def test_an_encoder_that_runs_out_of_memory_walks_too(model, expected):
     machine = Machine(model, {"small": PLENTY, "cpu": PLENTY}, encodes={"small": 2}, batch=4)
-    found, taken, _ = do(machine, SegmentTask(few()))
+    found, taken, _ = do(machine, whole_slices(few()))
     assert taken == ["batch"] and "2 slices at a time" in found.rungs[0]
     assert_nearly(found, expected, 0)
     machine = Machine(model, {"small": PLENTY, "cpu": PLENTY}, encodes={"small": 0}, batch=1)
-    found, taken, _ = do(machine, SegmentTask(few()))
+    found, taken, _ = do(machine, whole_slices(few()))
     assert found.device == "cpu"
     assert_nearly(found, expected, 0)
 
@@ -144,7 +144,7 @@ def test_an_encoder_that_runs_out_of_memory_walks_too(model, expected):
 def test_when_the_processor_cannot_either_it_is_an_error_that_says_so(model):
     machine = Machine(model, {"small": 0.4, "cpu": 0.4})
     with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu") as caught:
-        Talk().do(SegmentTask(few()), machine.engine())
+        Talk().do(whole_slices(few()), machine.engine())
     assert caught.value.remedy == Remedy(kind=RemedyKind.SAVE_MEMORY, device="cpu")
     assert machine.opened == ["small", "cpu"]
 
@@ -159,7 +159,7 @@ def test_an_error_that_is_not_of_memory_is_not_swallowed(model):
     engine.open("sam-compact", "small").segmenter.model.generator.prompt = broken
     talk = Talk()
     with pytest.raises(RuntimeError, match="device-side assert"):
-        talk.do(SegmentTask(few()), engine)
+        talk.do(whole_slices(few()), engine)
     assert not talk.of(Said) and machine.opened == ["small"]
 
 
@@ -182,13 +182,27 @@ def test_slices_that_are_done_are_kept_on_the_way_down(model, expected):
     generator = engine.open("sam-compact", "small").segmenter.model.generator
     generator.prompt = Failing(generator.prompt, 5)
     talk = Talk()
-    found = talk.do(SegmentTask(few(), first=5), engine)
+    found = talk.do(whole_slices(few(), first=5), engine)
     assert found.device == "cpu"
     asked = [device for device, *_ in machine.asked]
     assert asked == ["small"] * 5 + ["cpu"] * 1
     assert [event.index for event in talk.of(SliceReady) if not event.final][:6] == [5, 4, 6, 3, 7, 2]
     assert_nearly(found, expected, 0)
     np.testing.assert_array_equal(talk.masks(expected.shape), found.masks)
+
+
+def test_a_slice_whose_closer_look_does_not_fit_is_segmented_again_as_a_whole(model):
+    job = few()
+    expected = Talk().do(SegmentTask(job), an_engine(Segmenter(model, "cpu", 1)))
+    assert expected.helps.closer
+    for after in (4, 5):  # the first look of a slice, and the second
+        machine = Machine(model, {"small": PLENTY, "cpu": PLENTY}, batch=1)
+        engine = machine.engine()
+        generator = engine.open("sam-compact", "small").segmenter.model.generator
+        generator.prompt = Failing(generator.prompt, after)
+        found = Talk().do(SegmentTask(job), engine)
+        assert found.device == "cpu" and found.result.done.all()
+        np.testing.assert_array_equal(found.masks, expected.masks)
 
 
 def test_following_begins_anew_and_finishes():
@@ -198,9 +212,9 @@ def test_following_begins_anew_and_finishes():
     generator = engine.open("sam2-compact", "small").segmenter.model.generator
     generator.prompt = Failing(generator.prompt, 8)
     talk = Talk()
-    found = talk.do(SegmentTask(job, model="sam2-compact", follow=True), engine)
+    found = talk.do(whole_slices(job, model="sam2-compact", follow=True), engine)
     alone = Talk().do(
-        SegmentTask(job, model="sam2-compact", follow=True), an_engine(Segmenter(embedded("sam2-compact"), "cpu", 1))
+        whole_slices(job, model="sam2-compact", follow=True), an_engine(Segmenter(embedded("sam2-compact"), "cpu", 1))
     )
     assert found.device == "cpu" and steps(found.rungs)[-1] == "cpu"
     np.testing.assert_array_equal(found.masks, alone.masks)
@@ -229,7 +243,7 @@ def _only_in_half(prompt, after):
 
 
 def test_a_live_slice_walks_down_as_well(model):
-    found, taken, _ = do(Machine(model, {"small": 0.4, "cpu": PLENTY}), LiveTask(few(), 5))
+    found, taken, _ = do(Machine(model, {"small": 0.4, "cpu": PLENTY}), whole_slice(few(), 5))
     assert found.device == "cpu" and taken[-1] == "cpu" and found.masks.any()
 
 
@@ -331,4 +345,4 @@ def test_an_unknown_device_is_refused_before_anything_is_loaded():
     from ProxyPromptSegmentLib.worker.engine import Engine
 
     with pytest.raises((DeviceError, UsageError), match="no device 'tpu'"):
-        Talk().do(SegmentTask(few(), device="tpu"), Engine())
+        Talk().do(whole_slices(few(), device="tpu"), Engine())
