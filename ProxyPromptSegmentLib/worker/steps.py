@@ -125,7 +125,7 @@ class Steps:
     def prepare_closer(self, segmenter: Segmenter, objects: tuple[int, ...]) -> CloserLook | None:
         """Prepare the pairs that the ladder uses now, enlarged around some objects; return None if cancelled."""
         start = time.perf_counter()
-        support = enlarged(self.ladder.support, objects)
+        support = enlarged(support_of(self.ladder.support), objects)
         try:
             prepared = self.engine.prepared(segmenter, support, self.context.cancel, self.context.progress)
         finally:

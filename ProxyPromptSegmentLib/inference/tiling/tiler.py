@@ -49,8 +49,10 @@ def plan_for(
     return decide(support, shape, spacing_mm, logit_side(backbone), choice, backbone.keeps_aspect)
 
 
-def closer_for(segmenter: Segmenter, support: SupportSet, plan: TilePlan) -> tuple[int, ...]:
-    """Return the objects that are looked at closer with this model, see `objects_to_enlarge`."""
+def closer_for(segmenter: Segmenter, support: Asked, plan: TilePlan) -> tuple[int, ...]:
+    """Return the objects that are looked at closer, see `objects_to_enlarge`; none without a support."""
+    if isinstance(support, AskedObjects):
+        return ()
     backbone = segmenter.model.backbone
     marked = [(pair.masks, pair.spacing_mm) for pair in support.pairs]
     return objects_to_enlarge(marked, plan.in_whole, logit_side(backbone), backbone.keeps_aspect)
