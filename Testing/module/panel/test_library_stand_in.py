@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from widget_cases import add_case, add_views, text_of
 
@@ -223,7 +224,12 @@ def test_memory_and_device_are_passed_on(shelved):
     shelved.ui.modelCombo.currentIndex = 1
     assert shelved.ui.tilesCombo.enabled
     shelved.ui.followMemoryBox.click()
-    for widget in (shelved.ui.tilesCombo, shelved.ui.usePositionBox, shelved.ui.registerSupportsBox):
+    for widget in (
+        shelved.ui.tilesCombo,
+        shelved.ui.usePositionBox,
+        shelved.ui.registerSupportsBox,
+        shelved.ui.lookCloserBox,
+    ):
         assert not widget.enabled and "untick it" in widget.toolTip
     shelved.ui.deviceCombo.currentIndex = 1
     shelved.ui.applyButton.click()
@@ -243,15 +249,19 @@ def test_memory_and_device_are_passed_on(shelved):
 
 
 def test_helps_are_chosen_in_the_panel_and_passed_on(shelved):
-    boxes, requests = (shelved.ui.usePositionBox, shelved.ui.registerSupportsBox), shelved.sections.apply._requests
+    boxes = (shelved.ui.usePositionBox, shelved.ui.registerSupportsBox, shelved.ui.lookCloserBox)
+    requests = shelved.sections.apply._requests
     before = requests.settings()
-    assert [box.checked for box in boxes] == [before.position, before.register] == [USE_POSITION, REGISTER]
+    assert [box.checked for box in boxes] == [before.position, before.register, before.closer]
+    assert [box.checked for box in boxes] == [USE_POSITION, REGISTER, USE_CLOSER]
     for box in boxes:
         box.click()
     after = requests.settings()
-    assert (after.position, after.register) == (not before.position, not before.register)
+    assert (after.position, after.register, after.closer) == tuple(
+        not one for one in (before.position, before.register, before.closer)
+    )
     shelved.sections.model.refresh()
-    assert [box.checked for box in boxes] == [after.position, after.register]
+    assert [box.checked for box in boxes] == [after.position, after.register, after.closer]
 
 
 def test_what_is_not_installed_yet_is_said_and_installed_after_asking(ready, monkeypatch):
