@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 
+MarkedSlice = tuple[npt.NDArray[np.uint8], tuple[float, float]]
+"""The masks ``(N, H, W)`` of a support slice, and its pixel size (row, column) in mm."""
+
+
 def one_piece(support: SupportSet) -> tuple[bool, ...]:
     """Return for each object whether it is a single connected component on every support slice that shows it."""
     return tuple(in_one_piece([pair.masks[number] for pair in support.pairs]) for number in range(len(support.objects)))

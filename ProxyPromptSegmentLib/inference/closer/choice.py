@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox
 from ProxyPromptSegmentLib.support.pairs import SupportSet
-from ProxyPromptSegmentLib.support.pieces import in_one_piece
-
-if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.inference.tiling.plan import MarkedSlice
+from ProxyPromptSegmentLib.support.pieces import MarkedSlice, in_one_piece
 
 USE_CLOSER = True
 """Whether small structures are looked at closer unless the user decides otherwise; see Docs/results/closer.md."""

@@ -11,9 +11,10 @@ from ProxyPromptSegmentLib.imaging.geometry import auto_axis, slice_view
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER, objects_to_enlarge
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
-from ProxyPromptSegmentLib.inference.tiling.plan import MarkedSlice, TilePlan, decide_by_masks
+from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide_by_masks
 from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, select_segments
+from ProxyPromptSegmentLib.support.pieces import MarkedSlice
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.inference.tiling.grid import TileGrid
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.support.pieces import MarkedSlice
 
 TOO_LITTLE = 0.8
 """Dice between a support's masks and the same masks on the network's grid below which an object needs tiles.
@@ -40,9 +41,6 @@ THIN = 0.05
 """Compactness (4 pi area / perimeter^2, with the perimeter along pixel edges) below which such an object is thin.
 
 A disc has 0.62, a square 0.79, a line fifty times longer than wide 0.06."""
-
-MarkedSlice = tuple[npt.NDArray[np.uint8], tuple[float, float]]
-"""The masks ``(N, H, W)`` of a support slice, and its pixel size (row, column) in mm."""
 
 PREPARING, SEGMENTING = "preparing tiles of the support", "segmenting in tiles"
 """Names of the stages whose steps are tiles."""
