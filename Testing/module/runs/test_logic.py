@@ -30,7 +30,7 @@ def expected_masks(target, support, objects=None):
     from ProxyPromptSegmentModule.scene.nodes import volume_of
 
     job = plan([_case(support)], volume_of(target)[0], objects, register=REGISTER)
-    return run(load("sam-compact", "cpu").segmenter.reading(MOST_READ), job).segmentation
+    return run(load("sam-compact", "cpu").segmenter.reading(MOST_READ), job, closer=True).segmentation
 
 
 def test_a_run_gives_the_very_mask_that_the_command_line_gives(logic, two_cases):
