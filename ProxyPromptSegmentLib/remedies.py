@@ -16,6 +16,8 @@ class RemedyKind(Enum):
     """Permit unencrypted addresses, or download ``file`` by hand and import it."""
     ALLOW_SINGLE = "allow single"
     """Learn from a single patient, with whom nothing can be tested, or add another patient."""
+    ANY_MODALITY = "any modality"
+    """Look for a class whatever the modality of the target seems to be."""
     CHOOSE_AXIS = "choose axis"
     """Slice the target along another axis."""
     CHOOSE_DEVICE = "choose device"

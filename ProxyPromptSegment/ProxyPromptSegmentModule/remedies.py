@@ -34,6 +34,7 @@ def sentences() -> dict[RemedyKind, str]:
         RemedyKind.INSTALL_REQUIREMENTS: _("Press “Install” at the top of the panel."),
         RemedyKind.KEEP_GAPS: _("Without “Fill gaps” such slices stay empty."),
         RemedyKind.LOWER_THRESHOLD: _("Lower the threshold under “Threshold”, or choose another support."),
+        RemedyKind.ANY_MODALITY: _("Choose a structure that this kind of image shows."),
         RemedyKind.READ_ALL: _("Without “Choose supports for each slice” each slice reads all of them."),
         RemedyKind.REINSTALL_PROGRAM: _("Install the extension again with the Extensions Manager."),
         RemedyKind.REPLACE_MODEL: _("Press “Remove”, then “Download”."),

@@ -25,6 +25,7 @@ from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.availability import newer_torch_for
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.checking import check_file, recognise
+from ProxyPromptSegmentLib.weights.classes import classes_of
 from ProxyPromptSegmentLib.weights.download import Manner
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.own import export, forget, register, says_what_it_is
@@ -120,14 +121,21 @@ def _list(args: argparse.Namespace, console: Console) -> int:
         return EXIT_OK
     for entry in entries:
         size = size_text(entry.bytes) if entry.bytes else "size unknown"
-        console.result(f"{entry.name:24}{entry.kind:11}{size:>10}  {_state(entry, cache)}, {entry.licence or '?'}")
+        known = classes_of(entry)
+        knows = f", knows {len(known)} class{'es' if len(known) > 1 else ''}" if known else ""
+        console.result(
+            f"{entry.name:24}{entry.kind:11}{size:>10}  {_state(entry, cache)}, {entry.licence or '?'}{knows}"
+        )
         if not args.names:
             continue
+        if known:
+            coded = [one.name + (f" ({one.scheme} {one.code})" if one.code else "") for one in known]
+            console.result(f"  classes: {', '.join(coded)}")
         for key, text in _describe(entry, cache).items():
-            if key not in ("name", "kind", "installed") and text:
+            if key not in ("name", "kind", "installed", "classes") and text:
                 console.result(f"  {key}: {', '.join(text) if isinstance(text, list | tuple) else text}")
     if not args.names:
-        console.result("'proxyprompt models list NAME' shows description, sources and citation of an entry.")
+        console.result("'proxyprompt models list NAME' shows description, classes, sources and citation of an entry.")
     return EXIT_OK
 
 
@@ -342,7 +350,13 @@ def _with_needs(entries: Iterable[ModelEntry]) -> Iterator[ModelEntry]:
 def _describe(entry: ModelEntry, cache: ModelCache) -> dict[str, Any]:
     here = location(entry).is_file() if entry.embedded else cache.is_installed(entry)
     partial = 0 if entry.embedded else cache.kept(entry)
-    return {**dataclasses.asdict(entry), "installed": here, "path": str(location(entry)), "partial_bytes": partial}
+    return {
+        **dataclasses.asdict(entry),
+        "installed": here,
+        "path": str(location(entry)),
+        "partial_bytes": partial,
+        "classes": [dataclasses.asdict(one) for one in classes_of(entry)],
+    }
 
 
 def _state(entry: ModelEntry, cache: ModelCache) -> str:

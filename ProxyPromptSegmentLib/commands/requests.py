@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """The options of one segmentation; see ``proxyprompt segment --help``."""
+    """The options of one segmentation; see ``proxyprompt segment --help``.
+
+    Without supports, ``classes`` names what the model looks for.
+    """
 
     supports: tuple[tuple[Path, Path], ...]
     target: Path
@@ -50,6 +53,8 @@ class Request:
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
+    classes: tuple[str, ...] = ()
+    any_modality: bool = False
     force: bool = False
 
     @property
@@ -76,6 +81,7 @@ class Request:
             "closer": self.closer,
             "device": self.device,
             "output": str(self.output),
+            **({} if self.supports else {"classes": list(self.classes) or None, "any_modality": self.any_modality}),
         }
 
     def support_choices(self) -> list[SliceChoice | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import threshold_of, tiles_of
+from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
@@ -41,6 +42,8 @@ examples:
         --target dicom_folder --slices 10:30 --output new.nii.gz
   the same as DICOM SEG, for a picture archive; needs the Python package highdicom
     proxyprompt segment --support a.nii.gz a_mask.nii.gz --target dicom_folder --output new.dcm
+  without a support: a structure that a model knows by name, or all that a model of few structures knows
+    proxyprompt segment --class prostate --target new.nrrd --output new.seg.nrrd
   single pictures
     proxyprompt segment --support frame1.png mask1.png --target frame2.png --output mask2.png
 
@@ -54,10 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
     cases = parser.add_argument_group("cases")
     cases.add_argument(
-        "--support", nargs=2, action="append", required=True, type=Path, metavar=("IMAGE", "SEGMENTATION"),
+        "--support", nargs=2, action="append", default=[], type=Path, metavar=("IMAGE", "SEGMENTATION"),
         help="annotated case: its image and its segmentation (.seg.nrrd, label map or mask picture); repeat it for "
         "several cases",
     )  # fmt: skip
+    add_class(cases)
     cases.add_argument(
         "--target", required=True, type=Path, metavar="IMAGE",
         help="case to segment: NRRD, NIfTI, MHA, a DICOM folder, PNG, JPEG or TIFF",
@@ -134,8 +138,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="segment small structures a second time, enlarged, around where they were found; up to twice the time",
     )  # fmt: skip
     engine.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
-        help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
+        "--model", metavar="NAME|FILE",
+        help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL}; with --class, the first "
+        "that knows it)",
     )  # fmt: skip
     engine.add_argument(
         "--base", type=Path, metavar="FILE",
@@ -151,7 +156,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         target=args.target,
         output=args.output,
         objects=tuple(args.object),
-        model=args.model,
+        model=model_for(args.model, args.classes, DEFAULT_MODEL),
         base=args.base,
         slices=args.slices,
         support_slices=tuple(args.support_slices),
@@ -168,6 +173,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         truth=args.truth,
         report=args.report,
         preview=args.preview,
+        classes=tuple(args.classes),
+        any_modality=args.any_modality,
         force=args.force,
     )
     with stop_on_signals(console.status) as cancel:

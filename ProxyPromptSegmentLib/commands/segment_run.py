@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
+from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import Request
@@ -32,6 +33,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import (
 )
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
+from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES, write_preview
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
     Masks = npt.NDArray[np.uint8]
 
@@ -61,8 +64,8 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
     """
     with console.listening() as heard:
         begun = time.perf_counter()
-        _check(request)
-        cases, job, references = _read(request)
+        classes = _check(request)
+        cases, job, references = _read(request, classes)
         told = [worded(note) for note in job.notes]
         for sentence in told:
             console.warn(sentence)
@@ -97,8 +100,8 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
         return _report(request, cases, job, found, seconds, references, [*notes, *heard])
 
 
-def _check(request: Request) -> None:
-    """Validate everything that can be checked without reading the inputs."""
+def _check(request: Request) -> tuple[PromptClass, ...]:
+    """Validate everything that can be checked without reading the inputs; return the classes that are asked for."""
     SliceChoice.parse(request.slices, "--slices")
     request.support_choices()
     check_inputs(request.inputs)
@@ -111,9 +114,10 @@ def _check(request: Request) -> None:
     if suffix_of(request.output) == DICOM_SEG_SUFFIX:
         check_dicom_seg(request.output, request.target)
     resolve(request.model)
+    return asked_by_name(request)
 
 
-def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
+def _read(request: Request, classes: tuple[PromptClass, ...]) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
     """Read the inputs and plan the job."""
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:
@@ -125,7 +129,10 @@ def _read(request: Request) -> tuple[list[SupportCase], Job, dict[str, Masks] | 
     cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
     truth = read_segmentation(request.truth, target.geometry) if request.truth else None
     chosen_slices = SliceChoice.parse(request.slices, "--slices")
-    job = plan(cases, target, request.objects, request.axis, chosen_slices, register=request.register)
+    if classes:
+        job = plan_classes(classes, target, request.axis, chosen_slices, request.any_modality)
+    else:
+        job = plan(cases, target, request.objects, request.axis, chosen_slices, register=request.register)
     references = None
     if truth:
         references = match_truth(truth, job.support.objects, str(request.truth), request.objects)

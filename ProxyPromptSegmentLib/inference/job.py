@@ -84,6 +84,7 @@ class Job:
             brought back. None if it is read as it is stored, which previews of single slices always do.
         compared: Whether supports and target were compared, so that their slices are parallel whatever the headers say.
         by_hand: What the user says by hand, by slice and by number of the object; see `job_by_hand`.
+        ruled_out: Numbers of the objects that the target cannot show; they are answered with nothing.
     """
 
     support: Asked
@@ -99,6 +100,7 @@ class Job:
     reslicing: Reslicing | None = None
     compared: bool = False
     by_hand: Mapping[int, OnSlice] = field(default_factory=dict)
+    ruled_out: frozenset[int] = frozenset()
 
     @property
     def support_set(self) -> SupportSet:

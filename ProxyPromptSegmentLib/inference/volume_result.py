@@ -23,6 +23,7 @@ from ProxyPromptSegmentLib.support.asked import Asked
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.calibration import Calibration
+    from ProxyPromptSegmentLib.inference.job import Job
 
 
 @dataclass(kw_only=True)
@@ -100,6 +101,7 @@ def notes_on(
     filled: npt.NDArray[np.bool_] | None = None,
     named: Callable[[Iterable[int]], str] | None = None,
     calibration: Calibration | None = None,
+    job: Job | None = None,
 ) -> list[Note]:
     """Return a note on each object that was not found or has gaps, and on an image that resembles no support.
 
@@ -110,7 +112,9 @@ def notes_on(
         filled: Slices that were filled in, bool ``(S, N)``.
         named: Names slices; by default by their indices.
         calibration: The calibration of the weights, from which it is known when an image resembles no support.
+        job: What was asked for; by default objects of a support.
     """
+    alone = job is not None and not job.support.pairs
     if not result.done.any():
         return []
     unlike = note_if_unlike(nearest_of(result.evidence), calibration, bool(masks.any()))
@@ -120,9 +124,15 @@ def notes_on(
     notes = [] if unlike is None else [unlike]
     for n, name in enumerate(result.objects):
         highest = float(presence[:, n].max())
-        if masks[:, n].any():
+        if masks[:, n].any() or (job is not None and n in job.ruled_out):
             continue
-        if highest < PRESENCE_THRESHOLD:
+        if highest < PRESENCE_THRESHOLD and alone:
+            text = (
+                f"The target does not show '{name}' as far as the model knows it (highest presence {highest:.2f} of "
+                "1): its segment is empty. Check that the modality is one in which the model knows it."
+            )
+            notes.append(Note(text))
+        elif highest < PRESENCE_THRESHOLD:
             text = (
                 f"Nothing in the target resembles '{name}' of the support (highest presence {highest:.2f} of "
                 "1): its segment is empty. Check that support and target show the same organ in the same "

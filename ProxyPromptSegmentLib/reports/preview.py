@@ -162,11 +162,23 @@ def draw_preview(
     chosen = choose_slices(found.masks, found.result.done)
     sheet = _Sheet(columns=max(4, min(COLUMNS, max(len(chosen), len(job.support)))))
     sources = dict.fromkeys(shown.name for shown in job.shown)
-    title = f"{job.name}, segmented as marked on {', '.join(sources)}" + (f" ({model})" if model else "")
+    how = f"as marked on {', '.join(sources)}" if sources else "without a support"
+    title = f"{job.name}, segmented {how}" + (f" ({model})" if model else "")
     sheet.line(title, 19)
     sheet.line(RESEARCH, 14, (255, 190, 110))
     entries = list(zip(job.support.objects, colors, strict=True))
     sheet.legend([*entries, *([("truth", _TRUTH)] if truth is not None else [])])
+    if job.support.pairs:
+        _support_row(sheet, job, colors)
+    if not chosen:
+        sheet.line("Target: no slice was computed.", 15)
+        return sheet.finished()
+    _target_rows(sheet, job, found, chosen, colors, truth)
+    return sheet.finished()
+
+
+def _support_row(sheet: _Sheet, job: Job, colors: list[tuple[int, int, int]]) -> None:
+    """Draw the support's slices with their masks."""
     sheet.line(f"Support: annotated slices ({len(job.support)} in all)", 15)
     pairs = list(zip(job.support.pairs, job.shown, strict=True))[:COLUMNS]
     pictures, captions = [], []
@@ -178,11 +190,6 @@ def draw_preview(
         pictures.append(picture)
         captions.append(shown.title)
     sheet.tiles(pictures, captions)
-    if not chosen:
-        sheet.line("Target: no slice was computed.", 15)
-        return sheet.finished()
-    _target_rows(sheet, job, found, chosen, colors, truth)
-    return sheet.finished()
 
 
 def _target_rows(

@@ -132,6 +132,21 @@ def describe_supports(cases: Sequence[SupportCase], job: Job) -> list[dict[str, 
     ]
 
 
+def describe_asked(job: Job) -> dict[str, Any]:
+    """Describe the objects that were asked for without a support, with their codes; empty with one."""
+    if job.support.pairs:
+        return {}
+    entries = [
+        {
+            "name": name,
+            "code": None if terms is None else terms["type"],
+            "ruled_out": number in job.ruled_out,
+        }
+        for number, (name, terms) in enumerate(zip(job.support.objects, job.support.terminologies, strict=True))
+    ]
+    return {"asked": entries}
+
+
 def describe_model(model: ModelFacts | None) -> dict[str, Any]:
     """Return name and hash of a model; empty where none was loaded."""
     if model is None:
@@ -173,6 +188,7 @@ def build_report(
         **describe_state(found),
         "inputs": {
             "supports": describe_supports(cases, job),
+            **describe_asked(job),
             "target": describe_target(job),
             **({"truth": describe_file(truth)} if truth else {}),
         },

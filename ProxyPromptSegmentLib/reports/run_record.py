@@ -14,6 +14,7 @@ import numpy as np
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
+    describe_asked,
     describe_model,
     describe_result,
     describe_state,
@@ -87,6 +88,7 @@ def run_record(
                 {**one, **({"facts": _plain(facts)} if facts else {})}
                 for one, facts in _with_facts(_supports(job, supports), support_facts)
             ],
+            **describe_asked(job),
             "target": describe_target(job),
         },
         "model": describe_model(model),
@@ -131,7 +133,7 @@ def _supports(job: Job, cases: Sequence[SupportCase]) -> list[dict[str, Any]]:
 def _supports_of_pairs(job: Job) -> list[dict[str, Any]]:
     """Describe the supports from the slice pairs alone, in the form of `describe_supports`."""
     described: list[dict[str, Any]] = []
-    for number in range(1 + max(shown.case for shown in job.shown)):
+    for number in range(1 + max((shown.case for shown in job.shown), default=-1)):
         of_case = [(p, s) for p, s in zip(job.support.pairs, job.shown, strict=True) if s.case == number]
         described.append(
             {

@@ -68,7 +68,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     about = [] if plan is None else plan.notes(tracked=task.follow)
     about += run.notes
     chosen = steps.choice_notes("frame" if task.in_time else "slice") if plan is None or plan.in_whole else []
-    found = [*result.notes, *notes_on(result, masks, task.threshold, filled, named, steps.calibration)]
+    found = [*result.notes, *notes_on(result, masks, task.threshold, filled, named, steps.calibration, job)]
     return VolumeResult(
         segmentation=put_back(masks, job.support, job.view, job.target.geometry),
         masks=masks,

@@ -173,6 +173,8 @@ class SliceWork:
                 on_tiles=self._on_tiles,
                 helps=helps,
             )
+            for number in self._job.ruled_out:
+                result.probability[list(indices), number] = result.presence[list(indices), number] = 0
         finally:
             self._embedded += sum(len(one.fresh) for one in self._tiles)
             self._tiles.clear()

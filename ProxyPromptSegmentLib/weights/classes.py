@@ -1,0 +1,77 @@
+"""Which models on this machine know a class by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
+from ProxyPromptSegmentLib.weights.entry import ModelEntry, ModelKind
+from ProxyPromptSegmentLib.weights.publish import read_metadata
+from ProxyPromptSegmentLib.weights.registry import all_entries, location
+from ProxyPromptSegmentLib.weights.vocabulary import PromptClass, nearest_names, vocabulary_in
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """A model that knows classes.
+
+    Attributes:
+        model: Its name.
+        classes: What it knows.
+    """
+
+    model: str
+    classes: tuple[PromptClass, ...]
+
+    def knows(self, names: Sequence[str]) -> bool:
+        """Return whether it knows all of some classes."""
+        return all(any(one.is_called(name) for one in self.classes) for name in names)
+
+
+def classes_of(entry: ModelEntry) -> tuple[PromptClass, ...]:
+    """Return the classes of a registered model; none if it is not on this machine or reads supports."""
+    path = location(entry)
+    if entry.kind == ModelKind.BACKBONE or not path.is_file():
+        return ()
+    try:
+        return vocabulary_in(read_metadata(path))
+    except CheckpointError as error:  # reported where the model is used
+        logger.info("the classes of %s: %s", entry.name, error)
+        return ()
+
+
+def models_with_classes() -> list[Knowing]:
+    """Return the models on this machine that know classes, in the order of the registry."""
+    found = [Knowing(entry.name, classes_of(entry)) for entry in all_entries()]
+    return [one for one in found if one.classes]
+
+
+def models_knowing(names: Sequence[str]) -> list[str]:
+    """Return the names of the models that know all of some classes; the first is the one to use by default.
+
+    Raises:
+        UsageError: If none does; the nearest classes are named, or which model knows which.
+    """
+    known = models_with_classes()
+    able = [one.model for one in known if one.knows(names)]
+    if able:
+        return able
+    if not known:
+        raise UsageError(
+            f"no model on this machine knows classes by name, such as '{names[0]}'; import one, or give an annotated "
+            "case."
+        )
+    everything = tuple({one.name: one for model in known for one in model.classes}.values())
+    unknown = [name for name in names if not any(one.is_called(name) for one in everything)]
+    if unknown:
+        nearest = nearest_names(everything, unknown[0])
+        raise UsageError(
+            f"no model on this machine knows the class '{unknown[0]}'; the nearest of {len(everything)} classes "
+            f"{'is' if len(nearest) == 1 else 'are'} {', '.join(nearest)}."
+        )
+    who = "; ".join(f"'{name}': {', '.join(one.model for one in known if one.knows([name]))}" for name in names)
+    raise UsageError(f"no model knows all of these classes together ({who}); segment them one after another.")
