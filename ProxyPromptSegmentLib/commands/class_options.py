@@ -55,8 +55,10 @@ def asked_by_name(request: Request) -> tuple[PromptClass, ...]:
     try:
         metadata = read_metadata(resolve(request.model)[0])
     except CheckpointError:
-        if not request.supports:
+        if request.classes:
             raise
+        if not request.supports:
+            raise UsageError(NO_SUPPORT) from None
         return ()  # loading says what is wrong with it
     known = vocabulary_in(metadata)
     if request.supports and request.classes:
