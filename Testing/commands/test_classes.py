@@ -92,7 +92,7 @@ def test_a_class_that_the_image_cannot_show_is_answered_with_nothing_and_a_sente
 
 
 def test_the_model_that_knows_a_class_is_found_and_an_unknown_class_lists_the_nearest(
-    weights, target, tmp_path, capsys
+    weights, target, tmp_path, capsys, home
 ):
     register(weights, "glands")
     output = tmp_path / "a.seg.nrrd"
