@@ -94,6 +94,10 @@ class EchoBackbone(nn.Module):
     def prompt_points(self, points, labels):
         return torch.zeros(len(points), 1, self.channels)
 
+    def decode_masks(self, features, prompt, outputs=(0, 1, 2, 3)):
+        decoded = self.decode(features, prompt)
+        return torch.stack([decoded.logits for _ in outputs], 2), torch.stack([decoded.quality for _ in outputs], 2)
+
     def decode(self, features, prompt: Prompt):
         logits = (features.top - 0.5) * 20
         return Decoded(

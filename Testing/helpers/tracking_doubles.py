@@ -131,6 +131,10 @@ class StickyBackbone(nn.Module):
     def prompt_points(self, points, labels):
         return torch.zeros(len(points), 1, self.channels)
 
+    def decode_masks(self, features, prompt, outputs=(0, 1, 2, 3)):
+        decoded = self.decode(features, prompt)
+        return torch.stack([decoded.logits for _ in outputs], 2), torch.stack([decoded.quality for _ in outputs], 2)
+
     def remember(self, features, decoded, frame):
         return FrameMemory(frame=frame, spatial=decoded.logits[0].unsqueeze(1), pointer=decoded.pointer[0])
 
