@@ -134,7 +134,14 @@ class Model:
         """
         _check(threshold, most_read)
         job = plan(
-            supports, target, _names(objects), axis, slices, register=register and not follow, reslice=not follow
+            supports,
+            target,
+            _names(objects),
+            axis,
+            slices,
+            register=register and not follow,
+            reslice=not follow,
+            cancel=cancel,
         )
         task = SegmentTask(
             job,

@@ -65,7 +65,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
     with console.listening() as heard:
         begun = time.perf_counter()
         classes = _check(request)
-        cases, job, references = _read(request, classes)
+        cases, job, references = _read(request, classes, cancel)
         told = [worded(note) for note in job.notes]
         for sentence in told:
             console.warn(sentence)
@@ -117,7 +117,9 @@ def _check(request: Request) -> tuple[PromptClass, ...]:
     return asked_by_name(request)
 
 
-def _read(request: Request, classes: tuple[PromptClass, ...]) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
+def _read(
+    request: Request, classes: tuple[PromptClass, ...], cancel: CancelToken
+) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
     """Read the inputs and plan the job."""
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:
@@ -132,7 +134,9 @@ def _read(request: Request, classes: tuple[PromptClass, ...]) -> tuple[list[Supp
     if classes:
         job = plan_classes(classes, target, request.axis, chosen_slices, request.any_modality)
     else:
-        job = plan(cases, target, request.objects, request.axis, chosen_slices, register=request.register)
+        job = plan(
+            cases, target, request.objects, request.axis, chosen_slices, register=request.register, cancel=cancel
+        )
     references = None
     if truth:
         references = match_truth(truth, job.support.objects, str(request.truth), request.objects)

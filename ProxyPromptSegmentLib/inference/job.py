@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
+from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects, support_of
 from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
@@ -126,6 +127,7 @@ def plan(
     max_slices: int = MAX_SLICES,
     register: bool = False,
     reslice: bool = True,
+    cancel: CancelToken | None = None,
 ) -> Job:
     """Plan a segmentation: orient supports and target alike, and choose their slices.
 
@@ -140,6 +142,7 @@ def plan(
             are volumes.
         reslice: Whether a tilted target may be resampled in the plane of the supports; not for tracking, which
             follows slices as they are stored.
+        cancel: Checked while target and supports are compared; the job of a cancelled plan is not to be carried out.
 
     Raises:
         SupportError: If a support has none of the objects, or none on the chosen slices.
@@ -154,7 +157,7 @@ def plan(
         for v, marks in pairs
     ]
     free = axis == "auto" and reslice
-    way = orientation_of(target, chosen_axis, volumes, axes, free=free and slices is None, reslice=free)
+    way = orientation_of(target, chosen_axis, volumes, axes, free=free and slices is None, reslice=free, cancel=cancel)
     if not way.header:
         chosen_axis, axes = way.view.axis, [one.axis for one in volumes]
     notes = [*([] if way.seen else notes), *way.notes]

@@ -4,6 +4,9 @@ A header tells how a grid lies in the scanner, not how the patient lay there: ob
 resemble the supports as they are stored, resampled ones only after they are turned back. If the header turns a target
 notably against the support that is closest to parallel, every way to read it is compared with that support: each turn
 of the stored slices that mirrors nothing, and the target resampled in the support's plane. The most similar is used.
+
+A header that only stores the voxels in another order is compared with the support's order as well: it cannot be told
+from that of a patient who was turned over with the volume. Coarse copies are compared, and that can be cancelled.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from ProxyPromptSegmentLib.imaging.geometry import (
     view_directions,
 )
 from ProxyPromptSegmentLib.imaging.volumes import Volume
+from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.matching import (
     MOST_TILT,
@@ -82,6 +86,7 @@ def orientation_of(
     sliced: Sequence[Axis],
     free: bool = True,
     reslice: bool | None = None,
+    cancel: CancelToken | None = None,
 ) -> Orientation:
     """Choose how a target is read.
 
@@ -92,6 +97,7 @@ def orientation_of(
         sliced: For each support the axis that is parallel to the target's by the headers.
         free: Whether another axis may be chosen; not where slices were chosen, which are counted along this one.
         reslice: Whether resampling may be chosen; by default as ``free``.
+        cancel: Checked between short steps of a comparison; once cancelled, what the header says is returned.
     """
     placed = [(one, own) for one, own in zip(supports, sliced, strict=True) if has_place(one.volume)]
     if not has_place(target):
@@ -113,9 +119,10 @@ def orientation_of(
     if not (is_stack(target, axis) and is_stack(nearest.volume, nearest.axis)):
         return header if turn < LOOK_FROM else _with_note(header, False, turn, target, axis, (nearest, own))
     if turn < LOOK_FROM:
-        found, seen = _more_alike(target, header, own, nearest, [stored], CLEAR)
+        found, seen = _more_alike(target, header, own, nearest, [stored], CLEAR, cancel=cancel)
         return header if found.header or not seen else _with_note(found, True, turn, target, axis, (nearest, own))
-    found, seen = _more_alike(target, header, own, nearest, _ways(target, axis, nearest, free), reslice=reslice)
+    ways = _ways(target, axis, nearest, free)
+    found, seen = _more_alike(target, header, own, nearest, ways, reslice=reslice, cancel=cancel)
     return _with_note(found, seen, turn, target, axis, (nearest, own))
 
 
@@ -212,27 +219,31 @@ def _more_alike(
     ways: Sequence[Orientation],
     notable: float = NOTABLE,
     reslice: bool = False,
+    cancel: CancelToken | None = None,
 ) -> tuple[Orientation, bool]:
     """Return the way to read a target in which it resembles a support most, and whether it does resemble it."""
+    cancel = cancel or CancelToken()
     parallel = SupportVolume(support.volume, support.masks, sliced, support.name)
     alike = Likeness(support)
     first = alike if sliced == support.axis else Likeness(parallel)
-    best, highest = header, first.of(target, header.view, header.backwards)
+    best, highest = header, first.of(target, header.view, header.backwards, cancel)
     least = highest + notable
     for way in ways:
         if sliced == support.axis and _same(way, header):
             continue
-        value = alike.of(target, way.view, way.backwards)
+        value = alike.of(target, way.view, way.backwards, cancel)
         if value > max(highest, least):
             best = Orientation(view=way.view, backwards=way.backwards, header=False)
             highest = value
-    if reslice:
+    if reslice and not cancel.cancelled:
         frame = frame_of(support.volume.geometry, support.axis)
         grid = Reslicing.parallel(target, frame, support.volume.geometry, support.axis)
-        value = alike.of(grid.volume(target), grid.view, False)
+        value = alike.of(grid.volume(target), grid.view, False, cancel)
         if value > highest + NOTABLE:
             best = Orientation(view=header.view, backwards=header.backwards, reslicing=grid, header=False)
             highest = value
+    if cancel.cancelled:
+        return header, False
     return best, highest >= LEAST_ALIKE
 
 

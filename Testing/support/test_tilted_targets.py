@@ -13,9 +13,11 @@ from ProxyPromptSegmentLib.imaging.itk_images import array_to_image
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support import orientation, reslicing
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.matching import choose_axes
+from ProxyPromptSegmentLib.support.registration import sources
 from ProxyPromptSegmentLib.support.registration.sources import SupportVolume, mask_prior
 
 SIZE = (10, 40, 44)
@@ -231,6 +233,32 @@ def test_a_header_that_turns_nothing_is_overruled_only_clearly(cases, monkeypatc
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_comparing_a_tilted_target_can_be_cancelled(cases, monkeypatch, steps):
+    """The plan of a cancelled run ends after the step that was under way, and says nothing of what it has not seen."""
+    support, _target = cases
+    cancel, compared, aligned = CancelToken(), [], sources.align
+
+    def align(*args, **more):
+        compared.append(1)
+        if len(compared) > steps:
+            cancel.cancel()
+        return aligned(*args, **more)
+
+    monkeypatch.setattr(sources, "align", align)
+    job = plan([support], resampled(support.volume, 30, 0), cancel=cancel)
+    assert len(compared) == steps + 1
+    assert job.reslicing is None and not job.compared
+
+
+def test_a_comparison_itself_stops_when_it_is_cancelled(cases):
+    support, target = cases
+    volume = SupportVolume(support.volume, tuple(one.mask for one in support.segmentation.segments), "k", "support")
+    cancel = CancelToken()
+    cancel.cancel()
+    assert sources.Likeness(volume).of(target, plan([support], target).view, False, cancel) == -1.0
+
+
 def test_the_resampled_grid_holds_slices_that_are_not_looked_at(monkeypatch):
     monkeypatch.setattr(reslicing, "_MOST_VOXELS", 40)
     array = np.zeros((8, 8, 8), np.float32)
@@ -252,3 +280,36 @@ def test_supports_in_another_plane_are_not_registered_to_an_ordinary_target(case
     job = plan([support], target)
     found = mask_prior([volume], target, "k", view=job.view, backwards=job.backwards)
     assert "another plane" in found.supports[0].problem
+
+
+def test_coarse_copies_are_about_as_alike_as_the_volumes(cases, monkeypatch):
+    """What makes comparing large volumes quick changes no choice."""
+    support, target = cases
+    volume = SupportVolume(support.volume, tuple(one.mask for one in support.segmentation.segments), "k", "support")
+    view = plan([support], target).view
+    over = replace(view, flip_rows=not view.flip_rows, flip_columns=not view.flip_columns)
+    exact = [sources.Likeness(volume).of(target, way, False) for way in (view, over)]
+    assert sources._blocks(target, sources._compared_pixel(volume)) == (1, 1, 1)
+    monkeypatch.setattr(sources, "_compared_pixel", lambda _: 2.05 * target.geometry.spacing_mm[0])
+    assert sources._blocks(target, sources._compared_pixel(volume)) == (1, 2, 2)
+    coarse = [sources.Likeness(volume).of(target, way, False) for way in (view, over)]
+    assert coarse == pytest.approx(exact, abs=0.15)
+    assert min(exact[0] - exact[1], coarse[0] - coarse[1]) > 0.1
+
+
+def test_voxels_are_joined_where_they_are_finer_than_what_is_compared(cases):
+    support, _target = cases
+    own = support.volume.geometry
+    i, j, k = own.size_ijk
+    fine = VolumeGeometry((8 * i, 8 * j, k), tuple(mm / f for mm, f in zip(own.spacing_mm, (8, 8, 1), strict=True)))
+    array = np.repeat(np.repeat(support.volume.array, 8, axis=1), 8, axis=2)
+    masks = tuple(np.repeat(np.repeat(one.mask, 8, axis=1), 8, axis=2) for one in support.segmentation.segments)
+    volume = SupportVolume(Volume(array, fine, "fine"), masks, "k", "fine")
+    (a, b, c) = sources._blocks(volume.volume, sources._compared_pixel(volume))
+    assert a == 1 and b == c > 1
+    coarse = sources._coarse(volume.volume, sources._compared_pixel(volume))
+    assert coarse.array.shape == (k, 8 * j // b, 8 * i // c)
+    first = np.asarray(coarse.geometry.index_to_lps((0, 0, 0)))
+    np.testing.assert_allclose(first[:2], [(c - 1) / 2 * fine.spacing_mm[0], (b - 1) / 2 * fine.spacing_mm[1]])
+    unknown = replace(volume.volume, geometry=VolumeGeometry(fine.size_ijk))
+    assert sources._blocks(unknown, 9.0) == (1, 1, 1), "pixels without a size cannot be compared in mm"

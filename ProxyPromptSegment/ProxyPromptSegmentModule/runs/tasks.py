@@ -91,6 +91,7 @@ class PlanTask:
             max_slices=settings.max_slices,
             register=settings.register and not settings.follow,
             reslice=self.reslice and not settings.follow,
+            cancel=context.cancel,
         )
         context.progress.step()
         return replace(job, notes=(*job.notes, Note(mending))) if mending else job

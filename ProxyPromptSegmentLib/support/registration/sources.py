@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, SliceView, axis_number, slice_view
+from ProxyPromptSegmentLib.imaging.geometry import (
+    AXES,
+    Axis,
+    SliceView,
+    VolumeGeometry,
+    axis_number,
+    slice_spacing_mm,
+    slice_view,
+)
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.matching import has_place, is_stacked_backwards, plane_of
-from ProxyPromptSegmentLib.support.registration.alignment import align
+from ProxyPromptSegmentLib.support.registration.alignment import SAMPLES, align
 from ProxyPromptSegmentLib.support.registration.placement import candidates
 from ProxyPromptSegmentLib.support.registration.prior import (
     FEWEST_SLICES,
@@ -104,28 +112,95 @@ class Likeness:
     """How alike a support and a target are around the support's objects, if the target is read in several ways."""
 
     def __init__(self, support: SupportVolume) -> None:
-        """Read a support."""
-        marked = _marked(support)
+        """Read a support, of which a coarse copy is made."""
+        self._pixel = _compared_pixel(support)
+        marked = _marked(_coarse_support(support, self._pixel))
         objects = np.asarray(marked.masks.any(axis=1))
         self._stack = marked.stack
         self._box = box_of(objects, PLACED_WITH) if objects.any() else None
-        self._unit: tuple[Volume, npt.NDArray[np.float32]] | None = None
+        self._seen: tuple[Volume, Volume] | None = None
 
-    def of(self, target: Volume, view: SliceView, backwards: bool) -> float:
-        """Return the similarity, -1..1; -1 if no slice of the support is marked.
+    def of(self, target: Volume, view: SliceView, backwards: bool, cancel: CancelToken | None = None) -> float:
+        """Return the similarity, -1..1; -1 if no slice of the support is marked, or if it was cancelled.
 
         Args:
-            target: The target; its intensities are brought to 0..1 once for all ways to read it.
+            target: The target; a coarse copy of it is made once for all ways to read it.
             view: Turn of its slices.
             backwards: Whether they run against the order of the support's.
+            cancel: Checked between short steps.
         """
-        if self._box is None:
+        cancel = cancel or CancelToken()
+        if self._box is None or cancel.cancelled:
             return -1.0
-        if self._unit is None or self._unit[0] is not target:
-            self._unit = target, _unit(target)
-        fixed = _stack(self._unit[1], target, view, backwards)
+        if self._seen is None or self._seen[0] is not target:
+            self._seen = target, _coarse(target, self._pixel if self._stack.measured else 0.0)
+        coarse = self._seen[1]
+        fixed = _stack(coarse.array, coarse, _on(view, coarse), backwards)
         starts = candidates(self._stack, self._box, fixed)
-        return align(self._stack, self._box, fixed, starts, rounds=1).similarity
+        return align(self._stack, self._box, fixed, starts, stopped=lambda: cancel.cancelled, rounds=1).similarity
+
+
+def _compared_pixel(support: SupportVolume) -> float:
+    """Return the pixel size in mm up to which voxels may be joined before a support is compared; 0 if it is unknown."""
+    if not _is_measured(support.volume):
+        return 0.0
+    sides = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        there = np.flatnonzero(np.any([mask.any(axis=others) for mask in support.masks], axis=0))
+        mm = support.volume.geometry.spacing_mm[2 - axis]
+        if there.size and axis != axis_number(support.axis):
+            sides.append(max(float(there[-1] - there[0] + 1) * mm * (1 + 2 * PLACED_WITH) / SAMPLES, mm))
+    return max(sides) / 2 if sides else 0.0
+
+
+def _blocks(volume: Volume, pixel_mm: float) -> tuple[int, int, int]:
+    """Return how many voxels along k, j and i are joined, so that they become at most as large as asked for."""
+    if not _is_measured(volume):
+        return 1, 1, 1
+    k, j, i = (
+        max(1, min(int(pixel_mm / mm), n // 8))
+        for mm, n in zip(reversed(volume.geometry.spacing_mm), volume.geometry.shape_kji, strict=True)
+    )
+    return k, j, i
+
+
+def _parts(array: npt.NDArray[Any], blocks: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Return an array ``(K, J, I)`` as blocks of voxels, ``(K', a, J', b, I', c)``; what is left over is cropped."""
+    (k, j, i), (a, b, c) = (n // m for n, m in zip(array.shape, blocks, strict=True)), blocks
+    return array[: k * a, : j * b, : i * c].reshape(k, a, j, b, i, c)
+
+
+def _coarse(volume: Volume, pixel_mm: float) -> Volume:
+    """Return a volume, grey and with its window at 0..1, whose voxels are joined up to a size in mm."""
+    own, blocks = volume.geometry, _blocks(volume, pixel_mm)
+    window = intensity_window(volume.array)
+    grey = volume.array.mean(axis=-1) if volume.is_rgb else volume.array
+    joined = _parts(grey, blocks).mean(axis=(1, 3, 5), dtype=np.float32)
+    (k, j, i), (a, b, c) = joined.shape, blocks
+    x, y, z = (mm * block for mm, block in zip(own.spacing_mm, (c, b, a), strict=True))
+    middle = own.index_to_lps([(block - 1) / 2 for block in (c, b, a)])
+    place = (float(middle[0]), float(middle[1]), float(middle[2]))
+    geometry = VolumeGeometry((i, j, k), (x, y, z), place, own.direction)
+    return replace(volume, array=window_to_unit(joined, window), geometry=geometry)
+
+
+def _coarse_support(support: SupportVolume, pixel_mm: float) -> SupportVolume:
+    """Return a support likewise; a joined voxel is marked if any of its voxels is."""
+    blocks = _blocks(support.volume, pixel_mm)
+    masks = tuple(_parts(mask, blocks).max(axis=(1, 3, 5)) for mask in support.masks)
+    return replace(support, volume=_coarse(support.volume, pixel_mm), masks=masks)
+
+
+def _on(view: SliceView, volume: Volume) -> SliceView:
+    """Return a view with the pixel sizes of another volume."""
+    rows_mm, columns_mm = slice_spacing_mm(volume.geometry, view.axis)
+    return replace(view, spacing_mm=(columns_mm, rows_mm) if view.transpose else (rows_mm, columns_mm))
+
+
+def _is_measured(volume: Volume) -> bool:
+    """Return whether the distances between a volume's voxels are known."""
+    return has_place(volume) and volume.geometry.spacing_mm != _UNKNOWN
 
 
 def stack_of(volume: Volume, axis: Axis, view: SliceView | None = None, backwards: bool | None = None) -> Stack:
@@ -153,8 +228,7 @@ def _stack(unit: npt.NDArray[np.float32], volume: Volume, view: SliceView, backw
     across = spacing[2 - AXES.index(view.axis)]
     slices = view.take(unit)
     ordered = _ordered(slices, volume, view.axis) if backwards is None else slices[:: -1 if backwards else 1]
-    measured = has_place(volume) and spacing != _UNKNOWN
-    return Stack(np.ascontiguousarray(ordered), (across, *view.spacing_mm), measured=measured)
+    return Stack(np.ascontiguousarray(ordered), (across, *view.spacing_mm), measured=_is_measured(volume))
 
 
 def _marked(support: SupportVolume) -> MarkedStack:
