@@ -144,8 +144,12 @@ class SupportSet:
                 f"the support has {len(pairs)} pairs and {len(objects)} objects; at least one of each is needed. "
                 "Choose another support."
             )
-        if len({name.casefold() for name in objects}) < len(objects):
+        if len(set(objects)) < len(objects):
             raise SupportError(f"objects of the support share a name: {_listed(objects)}; give each its own.")
+        folded = [name.casefold() for name in objects]
+        alike = [name for name in objects if folded.count(name.casefold()) > 1]
+        if alike:
+            raise SupportError(_same_but_capitals(alike))
         if not len(objects) == len(colors) == len(terminologies) or any(len(p.masks) != len(objects) for p in pairs):
             raise SupportError(
                 f"the support names {len(objects)} objects, but has {len(colors)} colours, {len(terminologies)} "
@@ -250,26 +254,44 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
     named: list[Segment] = []
     for name in objects:
         one = _union(segmentation, name) if "=" in name else _segment_named(segmentation, name)
-        if any(one is segment or one.name.casefold() == segment.name.casefold() for segment in named):
+        if any(one is segment or one.name == segment.name for segment in named):
             raise SupportError(f"the object '{name}' is given twice; give each object once.")
+        alike = next((other.name for other in named if other.name.casefold() == one.name.casefold()), "")
+        if alike:
+            raise SupportError(_same_but_capitals([alike, one.name]))
         named.append(one)
     return named
 
 
 def _segment_named(segmentation: Segmentation, name: str) -> Segment:
-    """Return the only segment of that name; it must not be empty."""
+    """Return the only segment of that name; it must not be empty.
+
+    Capitals count only if there are several that differ in nothing else.
+    """
     wanted = name.strip().casefold()
     found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
+    exact = [s for s in found if s.name.strip() == name.strip()]
+    found = exact if len(exact) == 1 else found
     if not found:
         raise SupportError(
             f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. Choose one of "
             "these."
         )
     if len(found) > 1:
+        if len({s.name.strip() for s in found}) == len(found):
+            raise SupportError(_same_but_capitals([s.name for s in found]))
         raise SupportError(f"the support has {len(found)} objects named '{name}'; rename them so that one is meant.")
     if not found[0].mask.any():
         raise SupportError(f"the mask of '{found[0].name}' is empty; choose another support or another object.")
     return found[0]
+
+
+def _same_but_capitals(names: Sequence[str]) -> str:
+    """Return the sentence about objects that would be one, because capitals do not count between supports."""
+    return (
+        f"the objects {_listed(names)} differ only by capitals, which do not count between supports; rename them, or "
+        "choose one of them."
+    )
 
 
 def _union(segmentation: Segmentation, text: str) -> Segment:

@@ -158,12 +158,25 @@ def test_an_unknown_object_is_refused_with_those_that_there_are() -> None:
 
 
 def test_repeated_and_ambiguous_names_are_refused() -> None:
-    volume, segmentation = a_case(a=[3], A=[4])
-    with pytest.raises(SupportError, match="2 objects named 'a'"):
-        support_from_volume(volume, segmentation, objects=["a"])
+    volume, segmentation = a_case(a=[3], b=[4])
+    segmentation.segments[1].name = "a"
+    with pytest.raises(SupportError, match="2 objects named 'A'"):
+        support_from_volume(volume, segmentation, objects=["A"])
     volume, segmentation = a_case(a=[3])
     with pytest.raises(SupportError, match="is given twice"):
         support_from_volume(volume, segmentation, objects=["a", "A"])
+
+
+def test_names_that_differ_only_by_capitals_are_told_apart_or_refused_with_both() -> None:
+    volume, segmentation = a_case(Prostate=[3], prostate=[4])
+    for number, name in enumerate(("Prostate", "prostate")):
+        found = support_from_volume(volume, segmentation, objects=[name])
+        assert found.objects == (name,) and {pair.slice_index for pair in found.pairs} == {3 + number}
+    for objects in (["PROSTATE"], ["Prostate", "prostate"], None):
+        with pytest.raises(
+            SupportError, match="'Prostate', 'prostate' differ only by capitals.*rename them, or choose"
+        ):
+            support_from_volume(volume, segmentation, objects=objects)
 
 
 # --- what cannot be a support -------------------------------------------------------------------------------
@@ -230,7 +243,8 @@ def test_a_pair_is_valid_once_constructed(change: dict, words: str) -> None:
         (((), ("a", "b")), "0 pairs"),
         (((a_pair(),), ()), "0 objects"),
         (((a_pair(),), ("a",)), "counts must agree"),
-        (((a_pair(),), ("a", "A")), "share a name"),
+        (((a_pair(),), ("a", "a")), "share a name"),
+        (((a_pair(),), ("a", "A")), "differ only by capitals"),
         (((a_pair(),), ("a", "b"), ((1, 0, 0),)), "1 colours"),
         (
             ((replace(a_pair(), masks=np.stack([np.ones((5, 6)), np.zeros((5, 6))])),), ("a", "b")),

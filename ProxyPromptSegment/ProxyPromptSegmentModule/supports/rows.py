@@ -10,7 +10,7 @@ from typing import Literal
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.imaging.geometry import Axis
 from ProxyPromptSegmentLib.wording import ranges
-from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SupportRow
+from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SupportRow, same_name
 from ProxyPromptSegmentModule.supports.sources import Annotation
 from ProxyPromptSegmentModule.translation import _
 
@@ -111,6 +111,13 @@ def repeated_name(row: SupportRow) -> str:
     twice = next((one.name for one in row.objects if counts[one.name.strip().casefold()] > 1 and one.shown), None)
     if twice is None:
         return ""
+    spelled = [one.name for one in row.objects if one.shown and same_name(one.name, twice)]
+    if len({name.strip() for name in spelled}) == len(spelled):
+        told = _(
+            "Segments of '{title}' differ only by capitals, which do not count between supports: {names}. Rename them, "
+            "or use one of them under “Which segments and slices”."
+        )
+        return told.format(title=row.title, names=", ".join(f"'{name}'" for name in spelled))
     told = _("Several segments of '{title}' are named '{name}'; rename them so that each has its own name.")
     return told.format(title=row.title, name=twice)
 

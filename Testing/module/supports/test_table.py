@@ -188,7 +188,10 @@ def test_two_segments_of_one_name_are_refused_in_words(table) -> None:
     volume, segmentation = a_case(a=box(slice(1, 3)), b=box(slice(2, 4)))
     key = table.add_nodes(volume, segmentation).key
     segmentation.GetSegmentation().GetSegment("b").SetName(" A ")
-    assert "rename" in table.row(key).problem
+    problem = table.row(key).problem
+    assert "differ only by capitals" in problem and "'a', ' A '" in problem and "Rename them, or use one" in problem
+    segmentation.GetSegmentation().GetSegment("b").SetName("a")
+    assert "are named 'a'; rename them" in table.row(key).problem
     segmentation.GetSegmentation().GetSegment("b").SetName("b")
     assert table.row(key).ready
 
