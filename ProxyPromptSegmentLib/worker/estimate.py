@@ -131,8 +131,8 @@ _HIERA = {
     "large": _sam2(1826.0, 244, 1_500_000_000),
 }
 ARCHITECTURES: dict[str, Architecture] = {
-    "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=60_000_000, keys=0.4),
-    "sam2-compact": Architecture(1.80, 2.05, 1.22, 32, 128, weights=7.84, working=60_000_000, keys=0.4),
+    "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=150_000_000, keys=0.4),
+    "sam2-compact": Architecture(1.80, 2.05, 1.22, 32, 128, weights=7.84, working=150_000_000, keys=0.4),
     "sam-vit-b": _sam(973.0, 113, 2_400_000_000),
     "medsam-vit-b": _sam(973.0, 113, 2_400_000_000),
     "sam-vit-l": _sam(2989.0, 332, 3_200_000_000),
@@ -147,6 +147,8 @@ SLICE_OVERHEAD = 0.01
 READING = 400e6  # bytes per second of loading a checkpoint, including its hash and building the network
 WARM_UP = {"cpu": 2.0, "cuda": 8.0, "mps": 5.0}
 """Additional seconds of the first run: importing torch, and initialising the device."""
+LIBRARIES = 250_000_000  # bytes that torch, SciPy and SimpleITK take when they are imported
+COPIED = 8  # bytes of each voxel: volumes are held in float32, and once more while they are registered
 KEPT_BYTES = 1 << 30  # the engine's limit for cached embeddings in main memory
 
 
@@ -218,9 +220,10 @@ class Estimate:
 
     Attributes:
         seconds: Duration of the run if the model is loaded already, in seconds.
-        memory_bytes: Memory on the device: weights, one slice in the encoder, cached embeddings. If more is free,
-            several slices are computed together.
+        memory_bytes: Memory on the device: weights, one slice in the encoder, cached embeddings; on a CPU also copies
+            of the volumes. If more is free, several slices are computed together.
         first_time_seconds: Additional seconds if the model must be loaded first.
+        first_time_bytes: Additional memory of the computer, for the libraries, if they must be loaded first.
         embeddings_bytes: The part of the memory for cached embeddings.
         measured: Whether it is based on a run on this machine.
         sentence: The estimate in words.
@@ -234,6 +237,7 @@ class Estimate:
     measured: bool
     sentence: str
     tiles: int = 0
+    first_time_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON."""
@@ -274,6 +278,7 @@ def estimate(
     tiles: TileWork | None = None,
     measured: SpeedRecord | None = None,
     closer: int = 0,
+    voxels: int = 0,
 ) -> Estimate:
     """Estimate time and memory of a run before it begins.
 
@@ -288,6 +293,7 @@ def estimate(
         tiles: The part of the run in tiles, if any.
         measured: Speeds of earlier runs.
         closer: Number of objects that are looked at closer.
+        voxels: Number of voxels of the target and of the supports that are registered to it.
 
     Raises:
         UsageError: If a number is out of range.
@@ -305,8 +311,8 @@ def estimate(
     work = architecture.work(slices, fresh, support_pairs, objects, tiles, closer)
     each = (measured or SpeedRecord()).seconds_per_slice.get(_key(name, device))
     if each is None:
-        voxels = slice_shape[0] * slice_shape[1]
-        seconds = work / GUESSED_RATES[kind] + slices * (SLICE_OVERHEAD + objects * voxels * 5e-8)
+        pixels = slice_shape[0] * slice_shape[1]
+        seconds = work / GUESSED_RATES[kind] + slices * (SLICE_OVERHEAD + objects * pixels * 5e-8)
     else:
         seconds = each * work / architecture.reference
     weights = int(architecture.weights * 4e6)
@@ -320,7 +326,7 @@ def estimate(
     prepared = 4 * architecture.channels * architecture.grid**2 * parts * (1 + objects) * 2
     memory = weights + architecture.working + kept + prepared
     if kind == "cpu":  # float32 probabilities and masks are held in the same memory
-        memory += slices * objects * slice_shape[0] * slice_shape[1] * (4 + 3)
+        memory += slices * objects * slice_shape[0] * slice_shape[1] * (4 + 3) + voxels * COPIED
     first = weights / READING + WARM_UP[kind]
     return Estimate(
         seconds=seconds,
@@ -330,6 +336,7 @@ def estimate(
         measured=each is not None,
         sentence=_sentence(seconds, first, memory, kind, each is not None),
         tiles=0 if tiles is None else tiles.tiles,
+        first_time_bytes=LIBRARIES,
     )
 
 

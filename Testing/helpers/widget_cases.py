@@ -118,7 +118,9 @@ class RecordedLogic:
     def estimate(self, request):
         self.asked.append(("estimate", request))
         tiles = 0 if request.settings.tiles in ("auto", "off") else 9
-        return types.SimpleNamespace(seconds=9.0, memory_bytes=300_000_000, first_time_seconds=3.0, tiles=tiles)
+        return types.SimpleNamespace(
+            seconds=9.0, memory_bytes=300_000_000, first_time_seconds=3.0, first_time_bytes=250_000_000, tiles=tiles
+        )
 
     def check(self, cases, on_answer, leave_one_out=False, settings=None):
         self.asked.append(("check", on_answer))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from ProxyPromptSegmentLib.worker.estimate import ARCHITECTURES, SpeedRecord, ar
 from ProxyPromptSegmentLib.worker.tile_work import TileWork
 
 SHAPE = (256, 256)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def an_estimate(model="sam-compact", device="cpu", slices=30, pairs=4, objects=1, **options):
@@ -215,3 +220,42 @@ def test_the_sentence_says_about_and_rounds():
     texts = [an_estimate("sam-vit-h", slices=n).sentence for n in (1, 30, 3000)]
     assert any("minute" in text for text in texts) and any("hour" in text for text in texts)
     assert an_estimate("sam-vit-h", "cuda").sentence.count("GPU memory") == 1
+
+
+MEASURED = """
+import threading, time
+import numpy as np
+from ProxyPromptSegmentLib import Segmentation, SupportCase, load_model
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.worker.estimate import estimate
+
+def held():
+    return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+
+(support, marks), (target, _marks) = pelvis_phantom(1, (12, 128, 128)), pelvis_phantom(2, (12, 128, 128))
+marks = Segmentation(marks.segments[:1], marks.geometry)
+made = estimate("sam-compact", "cpu", 4, (128, 128), 8, 1, voxels=2 * target.array.size)
+before, peak, over = held(), [0], threading.Event()
+
+def watch():
+    while not over.is_set():
+        peak[0] = max(peak[0], held())
+        time.sleep(0.01)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+load_model(device="cpu").segment([SupportCase(support, marks)], target, slices=range(4))
+over.set()
+watcher.join()
+print((peak[0] - before) / (made.memory_bytes + made.first_time_bytes))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_the_memory_that_is_said_before_a_first_run_is_about_what_it_takes():
+    pytest.importorskip("torch")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED], capture_output=True, text=True, env=environment, check=True, timeout=600
+    )
+    assert 0.6 < float(done.stdout.split()[-1]) < 1.4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -165,6 +166,9 @@ class Questions:
         settings, target = request.settings, request.target
         axis = settings.axis if settings.axis in AXES else auto_axis(nodes.geometry_of(target))
         shape = list(nodes.check_volume(target).GetDimensions()[::-1])
+        voxels = math.prod(shape)
+        if settings.register and not settings.follow:
+            voxels += sum(math.prod(case.volume.geometry.size_ijk) for case in request.cases)
         count = shape.pop(AXES.index(axis))
         if request.slices is not None:
             count = max(1, len(request.slices))
@@ -189,6 +193,7 @@ class Questions:
             tiles=TileWork.planned(found.tiles, settings.max_slices),
             measured=self.speeds(),
             closer=len(found.closer),
+            voxels=voxels,
         )
 
     def speeds(self) -> SpeedRecord:

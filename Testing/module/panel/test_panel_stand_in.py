@@ -47,7 +47,7 @@ def test_adding_a_support_fills_the_table_and_allows_apply(ready):
     assert ready.ui.objectsList.count == 2
     assert ready.ui.applyButton.enabled and ready.ui.reasonLabel.real.isHidden()
     assert ready.ui.applyButton.toolTip == "Segments prostate, tumour in new."
-    assert ready.ui.estimateLabel.text == "About 12 s, 300 MB of memory."
+    assert ready.ui.estimateLabel.text == "About 12 s, 550 MB of memory."
 
 
 def test_a_support_that_cannot_be_used_is_refused_in_words(make_panel):
@@ -304,7 +304,7 @@ def test_tiles_are_automatic_until_something_else_is_chosen(ready):
         combo.currentIndex = index
         chosen.append(ready.state.parameters.tiles)
     assert chosen == ["auto", "off", "on", "2", "3", "4", "6", "8"]
-    assert ready.ui.estimateLabel.text == "About 12 s, 300 MB of memory. Each slice is cut into 9 tiles."
+    assert ready.ui.estimateLabel.text == "About 12 s, 550 MB of memory. Each slice is cut into 9 tiles."
     for text in chosen:
         assert str(TileChoice.of(text)) == text
     ready.state.parameters.tiles = "2.5"  # by a script
