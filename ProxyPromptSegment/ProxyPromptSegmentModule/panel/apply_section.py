@@ -290,7 +290,7 @@ class ApplySection(Section):
             said = self._sentences(run)
             target = run.request.target
             if said and target is not self._state.parameters.targetVolume:  # it would be read as about that one
-                said = _("{image}: {said}").format(image=target.GetName(), said=said)
+                said = _("“{image}”: {said}").format(image=target.GetName(), said=said)
             say(self._ui.runLabel, said)
         if run.last_index is not None and run.last_index != self._seen:
             self._seen = run.last_index
@@ -316,7 +316,12 @@ class ApplySection(Section):
     def _sentences(self, run: Run) -> str:
         lines = list(run.sentences[-_MOST_SENTENCES:])
         if self._watch is not None and self._watch.seen is None:
-            lines.append(_("No slice view shows a slice of the target; turn one to its plane and scroll to it."))
+            lines.append(
+                _(
+                    "No slice view shows a slice of the target: turn one to its plane (“Rotate to volume plane” in the "
+                    "bar of the view) and scroll to it."
+                )
+            )
         if run.state == RunState.FAILED:
             lines.append(run.error)
         elif run.undone:
@@ -352,5 +357,6 @@ def _words_of(estimate: Estimate, first: bool) -> str:
         first: Whether the model still has to be loaded.
     """
     seconds = estimate.seconds + (estimate.first_time_seconds if first else 0.0)
-    text = _("About {time}, {size} of memory.").format(time=duration(seconds), size=size(estimate.memory_bytes))
+    memory = estimate.memory_bytes + (estimate.first_time_bytes if first else 0)
+    text = _("About {time}, {size} of memory.").format(time=duration(seconds), size=size(memory))
     return text + (_(" Each slice is cut into {count} tiles.").format(count=estimate.tiles) if estimate.tiles else "")

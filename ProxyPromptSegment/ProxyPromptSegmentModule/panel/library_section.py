@@ -229,10 +229,10 @@ class LibrarySection(Section):
             taken = sum(one.entry is not None and not one.already_there for one in found)
             lines = [_("Cases imported into the library: {count}.").format(count=taken)]
             lines += [
-                _("{title}: {reason}").format(title=one.title, reason=one.refusal) for one in found if one.refusal
+                _("“{title}”: {reason}").format(title=one.title, reason=one.refusal) for one in found if one.refusal
             ]
             lines += [
-                _("{title} was already in the library.").format(title=one.title) for one in found if one.already_there
+                _("“{title}” was already in the library.").format(title=one.title) for one in found if one.already_there
             ]
             say(self._ui.libraryMessageLabel, "\n".join(lines))
         self._state.changed.emit()

@@ -362,4 +362,4 @@ def _words_of_end(name: str, state: TransferState) -> str:
     """Return the sentence for the end of a transfer without an error."""
     if state == TransferState.CANCELLED:
         return _("Cancelled; what was received is kept, and the next attempt resumes there.")
-    return _("{name} is now on this computer.").format(name=name)
+    return _("“{name}” is now on this computer.").format(name=name)

@@ -295,7 +295,10 @@ class ResultSection(Section):
 def _words_of_views(shown: Mapping[str, int]) -> str:
     """Return why the slice on screen is not known."""
     if not shown:
-        return _("No slice view shows a slice of the target; turn one to its plane and scroll to the slice.")
+        return _(
+            "No slice view shows a slice of the target: turn one to its plane (“Rotate to volume plane” in the bar of "
+            "the view) and scroll to the slice."
+        )
     views = ", ".join(_("{number} in {view}").format(number=index, view=view) for view, index in shown.items())
     return _("The views show different slices ({views}); click into the one you mean.").format(views=views)
 

@@ -195,7 +195,7 @@ def test_a_download_asks_first_and_can_be_cancelled(shelved, stand_ins, monkeypa
     shelved.state.catalog.state.ended, shelved.state.catalog.have = True, True
     stand_ins.process_events()
     assert ui.modelProgressBar.real.isHidden() and ui.applyButton.enabled
-    assert text_of(ui.modelMessageLabel) == "Large is now on this computer."
+    assert text_of(ui.modelMessageLabel) == "“large” is now on this computer."
     ui.modelRemoveButton.click()
     assert text_of(ui.modelMessageLabel) == "375 MB were freed." and not ui.applyButton.enabled
 

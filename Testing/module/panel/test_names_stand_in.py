@@ -101,6 +101,26 @@ def test_every_sentence_can_be_translated(path):
     assert list(_untranslated(path)) == []
 
 
+ITEMS = {
+    "{name} segmentation", "{name}, corrected", "{name}, {size}", "{name}: {state}", "{name} ({state}{amount})",
+    "{name} (in {count} of {all} supports)", "{name} (in {count} cases)", "{name}: {size}, licence {licence}",
+    "{title}, {kind}. Double-click to rename it.", "{title}: {remark}",
+}  # fmt: skip
+"""Texts of items, nodes and tool tips, which are shown as they are."""
+
+
+def test_no_sentence_begins_with_a_bare_name_which_would_be_capitalised():
+    """Sentences in labels begin with a capital; the name of a node, case or model is spelled as its owner spells it."""
+    begun = {
+        found
+        for path in PANEL_FILES
+        for found in re.findall(
+            r'_\(\s*"(\{(?:name|title|image|case|volume|label|model)\}[^"]*)"', path.read_text("utf-8")
+        )
+    }
+    assert begun - ITEMS == set()
+
+
 def test_texts_of_the_ui_files_can_be_translated():
     for path in UI_FILES:
         for one in ElementTree.parse(path).iter("string"):

@@ -170,4 +170,4 @@ def test_the_buttons_of_the_models_know_models_of_the_users_own_too(shelf, stand
     while ui.modelCancelButton.real.isVisibleTo(shelf.frame) and until:
         stand_ins.process_events()
         until -= 1
-    assert text_of(ui.modelMessageLabel) == "Mine is now on this computer.", text_of(ui.modelMessageLabel)
+    assert text_of(ui.modelMessageLabel) == "“mine” is now on this computer.", text_of(ui.modelMessageLabel)
