@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import threshold_of
+from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
@@ -40,6 +41,9 @@ examples:
   track the prostate of an annotated volume through another volume
     proxyprompt track --support old.nrrd old.seg.nrrd --object prostate --target new.nrrd --output new.seg.nrrd
 
+  without a support: a structure that a model knows by name, in each frame alone
+    proxyprompt track --class polyp --target colonoscopy.mp4 --output polyps.seq.nrrd
+
 targets: videos (MP4, AVI, ...), folders of pictures, DICOM clips, sequences of 3D Slicer (.seq.nrrd),
   and all volumes that 'segment' reads.
 outputs: .seq.nrrd (a sequence of label maps; open it in 3D Slicer with the target), .seg.nrrd (names
@@ -57,10 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
     cases = parser.add_argument_group("cases")
     cases.add_argument(
-        "--support", nargs=2, action="append", required=True, type=Path, metavar=("IMAGE", "SEGMENTATION"),
+        "--support", nargs=2, action="append", default=[], type=Path, metavar=("IMAGE", "SEGMENTATION"),
         help="annotated picture or case: its image and its segmentation (mask picture, label map or .seg.nrrd); repeat "
         "it for several",
     )  # fmt: skip
+    add_class(cases)
     cases.add_argument(
         "--target", required=True, type=Path, metavar="CLIP|VOLUME",
         help="target to track through: a video, a folder of frames, a DICOM clip, a sequence or a volume",
@@ -115,8 +120,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"probability above which a pixel belongs to the object ({THRESHOLD})",
     )  # fmt: skip
     engine.add_argument(
-        "--model", default=DEFAULT_TRACKING_MODEL, metavar="NAME|FILE",
-        help=f"SAM 2 model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_TRACKING_MODEL})",
+        "--model", metavar="NAME|FILE",
+        help=f"SAM 2 model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_TRACKING_MODEL}; with "
+        "--class, the first that knows it)",
     )  # fmt: skip
     engine.add_argument(
         "--base", type=Path, metavar="FILE",
@@ -132,7 +138,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         target=args.target,
         output=args.output,
         objects=tuple(args.object),
-        model=args.model,
+        model=model_for(args.model, args.classes, DEFAULT_TRACKING_MODEL),
         base=args.base,
         slices=args.frames,
         support_slices=tuple(args.support_slices),
@@ -143,7 +149,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         most_read=None if args.all_supports else MOST_READ,
         report=args.report,
         force=args.force,
-        mode=TrackingMode(args.mode),
+        mode=TrackingMode(args.mode) if args.support else TrackingMode.PROXY_ONLY,  # no memory without a support
+        classes=tuple(args.classes),
+        any_modality=args.any_modality,
         table=args.table,
         overlay=args.overlay,
     )

@@ -21,12 +21,13 @@ from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import has_place
-from ProxyPromptSegmentLib.tracking.clip_job import plan_clip
+from ProxyPromptSegmentLib.tracking.clip_job import plan_clip, plan_clip_of_classes
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.tracking.result_file import write_frames
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.requests import TrackRequest
+    from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 VOLUME_FPS, UNKNOWN_FPS = 5.0, 10.0
 """Frames per second of an overlay of slices, and of frames whose times are not known."""
@@ -36,8 +37,14 @@ _MOST_FPS = 120.0
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], Job]:
+def read_inputs(
+    request: TrackRequest, classes: tuple[PromptClass, ...] = ()
+) -> tuple[FrameSource, list[SupportCase], Job]:
     """Open the target, read the supports and plan the job.
+
+    Args:
+        request: The options.
+        classes: What the model knows and is asked for, instead of supports.
 
     Raises:
         ProxyPromptError: If a file cannot be used, or ``--frames`` or ``--axis`` does not fit the target.
@@ -46,6 +53,11 @@ def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], 
     check_tracked_path(request.output, source)
     chosen = zip(request.supports, request.support_choices(), strict=True)
     cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
+    if source.volume is not None and classes:
+        raise UsageError(
+            f"{request.target.name} is a volume, and without a support its slices are not tracked; use `proxyprompt "
+            "segment --class`."
+        )
     if source.volume is not None:
         slices = SliceChoice.parse(request.slices, "--frames")
         job = plan(cases, source.volume, request.objects, request.axis, slices, reslice=False)
@@ -58,6 +70,8 @@ def read_inputs(request: TrackRequest) -> tuple[FrameSource, list[SupportCase], 
         )
     if source.kind != "video" and source.count is not None:  # the frame count in a video's header may be wrong
         FrameChoice.parse(request.slices, "--frames").check(source.count, request.target.name)
+    if classes:
+        return source, cases, plan_clip_of_classes(classes, source, request.any_modality)
     job = plan_clip(cases, source, request.objects)
     return source, cases, replace(job, notes=(*job.notes, *_notes_on_supports(request, source, cases)))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
+from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.reports.frame_table import TrackTable
+    from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 
 class _NothingDone(Exception):  # noqa: N818 - not an error: it leaves the block of the table, so that no table is kept
@@ -54,8 +56,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
     """
     with console.listening() as heard:
         begun = time.perf_counter()
-        _check(request)
-        source, cases, job = read_inputs(request)
+        classes = _check(request)
+        source, cases, job = read_inputs(request, classes)
         told = [*map(worded, job.notes), *source.notes]
         for note in told:
             console.warn(note)
@@ -71,7 +73,7 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
             return None
         followed = time.perf_counter()
         known = (*told, *found.rungs)
-        every = (*map(worded, found.notes), *source.notes, *map(worded, notes_on(source, found)))
+        every = (*map(worded, found.notes), *source.notes, *map(worded, notes_on(source, found, job)))
         notes = [note for note in every if note not in known]
         notes += write_results(request, source, found, written)
         for note in notes:
@@ -93,8 +95,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         return report
 
 
-def _check(request: TrackRequest) -> None:
-    """Validate everything that can be checked without reading the inputs."""
+def _check(request: TrackRequest) -> tuple[PromptClass, ...]:
+    """Validate everything that can be checked without reading the inputs; return the classes that are asked for."""
     FrameChoice.parse(request.slices, "--frames")
     request.support_choices()
     check_inputs(request.inputs)
@@ -106,6 +108,7 @@ def _check(request: TrackRequest) -> None:
     )
     check_outputs(outputs, request.inputs, request.force)
     resolve(request.model)
+    return asked_by_name(request)
 
 
 @contextmanager
@@ -160,5 +163,5 @@ def _follow(
             time_s = time_of(source, event.index)
             write_rows(table, job.support.objects, event.index, time_s, event.found, event.reason)
 
-    task = FramesTask(source, job.support_set, choice=choice, **options)
+    task = FramesTask(source, job.support, choice=choice, ruled_out=job.ruled_out, **options)
     return run_task(task, console, cancel, on_event=on_event, base=request.base)

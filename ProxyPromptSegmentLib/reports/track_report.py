@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
+    describe_asked,
     describe_file,
     describe_model,
     describe_state,
@@ -55,7 +56,11 @@ def build_track_report(
     following = found.seconds["segmentation"]
     return {
         **describe_state(found),
-        "inputs": {"supports": describe_supports(cases, job), "target": _describe_target(source, found)},
+        "inputs": {
+            "supports": describe_supports(cases, job),
+            **describe_asked(job),
+            "target": _describe_target(source, found),
+        },
         "model": describe_model(found.model),
         "settings": dict(settings),
         "device": found.device,
@@ -124,13 +129,23 @@ def _describe_object(source: FrameSource, job: Job, found: FramesResult, number:
     }
 
 
-def notes_on(source: FrameSource, found: FramesResult) -> list[Note]:
-    """Return notes about skipped frames, uneven frame times, and objects that were not found."""
+_ACROSS = " Tracking continued across the gap."
+
+
+def notes_on(source: FrameSource, found: FramesResult, job: Job | None = None) -> list[Note]:
+    """Return notes about skipped frames, uneven frame times, and objects that were not found.
+
+    Args:
+        source: The frames.
+        found: Their result.
+        job: What was asked for; by default objects of a support.
+    """
+    alone = job is not None and not job.support.pairs
     notes = []
     if found.skipped:
         count = len(found.skipped)
         which = f"{count} frames of {source.path.name} were" if count > 1 else f"1 frame of {source.path.name} was"
-        notes.append(Note(f"{which} skipped: {skipped_text(found)}. Tracking continued across the gap."))
+        notes.append(Note(f"{which} skipped: {skipped_text(found)}.{'' if alone else _ACROSS}"))
     steps = time_steps(source, found.seen)
     if steps.size and np.ptp(steps) > UNEVEN * np.median(steps) + 0.002:
         text = (
@@ -140,12 +155,14 @@ def notes_on(source: FrameSource, found: FramesResult) -> list[Note]:
         )
         notes.append(Note(text))
     for n, name in enumerate(found.objects):
-        if any(f.area_px[n] for f in found.done.values()):
+        if any(f.area_px[n] for f in found.done.values()) or (job is not None and n in job.ruled_out):
             continue
         highest = max(float(f.presence[n]) for f in found.done.values())
         seen = f"'{name}' was not found on any frame (highest presence {highest:.2f} of 1)"
         if highest >= PRESENCE_THRESHOLD:
             notes.append(Note(f"{seen}: no pixel reaches the threshold.", Remedy(kind=RemedyKind.LOWER_THRESHOLD)))
+        elif alone:
+            notes.append(Note(f"{seen}: no frame shows it as far as the model knows it."))
         else:
             text = (
                 f"{seen}: nothing resembles the support's. Check that both show the same organ in the same modality, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,12 +14,14 @@ from ProxyPromptSegmentLib.inference.gaps import frame_names, notes_on_gaps
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+from ProxyPromptSegmentLib.networks.protocols import Prepared
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
+from ProxyPromptSegmentLib.support.asked import AskedObjects
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
+from ProxyPromptSegmentLib.worker.frame_by_frame import FrameByFrame
 from ProxyPromptSegmentLib.worker.steps import Steps
 from ProxyPromptSegmentLib.worker.tasks import FramesTask
 
@@ -126,17 +128,18 @@ class _Clip:
     def follow(self, segmenter: Segmenter) -> None:
         """Track from the first unfinished frame; a new footing begins with an empty memory."""
         task, context, found = self.task, self.steps.context, self.found
-        tracker = Tracker(segmenter, task.mode)
+        alone = isinstance(task.support, AskedObjects)
+        tracker = FrameByFrame(segmenter, task.ruled_out) if alone else Tracker(segmenter, task.mode)
         source = task.source
         tiles = plan_for(segmenter, task.support, source.shape, source.spacing_mm, TileChoice(OFF))
         self.notes = tiles.notes(tracked=True)
         prepared = self.steps.prepare(segmenter)
         found.cancelled = prepared is None
-        if not isinstance(prepared, PreparedSupport):
+        if prepared is None:
             return
         if self._waiting is None:
-            context.progress.start(found.wanted or 0, "tracking")
-        elif found.done and task.mode == TrackingMode.PROXY_AND_BANK:
+            context.progress.start(found.wanted or 0, "segmenting" if alone else "tracking")
+        elif found.done and not alone and task.mode == TrackingMode.PROXY_AND_BANK:
             note = f"From frame {self._waiting[0]} on, earlier frames are no longer remembered, because memory ran out."
             found.notes.append(Note(note))
             context.say(note)
@@ -171,10 +174,11 @@ class _Clip:
 
 
 class _Follower:
-    """The use of one tracker, on one footing of the ladder."""
+    """The use of one tracker, or of frames one by one, on one footing of the ladder."""
 
-    def __init__(self, tracker: Tracker, prepared: PreparedSupport, clip: _Clip) -> None:
-        self.tracker, self.prepared, self.clip = tracker, prepared, clip
+    def __init__(self, tracker: Tracker | FrameByFrame, prepared: Prepared, clip: _Clip) -> None:
+        self.tracker: Any = tracker
+        self.prepared, self.clip = prepared, clip
         self.begun = False
 
     def skip(self, index: int) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentLib.support.asked import Asked
     from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.context import Context
 
@@ -121,7 +121,8 @@ class FramesTask:
 
     Attributes:
         source: The frames, oriented as the support's images. They are read once, in order.
-        support: The support set, with the objects to track.
+        support: The support set, with the objects to track; or objects that the model knows, which are looked for in
+            each frame alone.
         window: Intensities mapped to 0 and 1; None uses those of the first usable frame.
         choice: The frames to segment. Frames between them are not segmented, but their time passes for the memory.
         model: A SAM 2 model.
@@ -129,10 +130,11 @@ class FramesTask:
         threshold: Pixels of higher probability belong to the object, 0..1.
         mode: One of `PROMPTED_MODES`.
         most_read: Number of supports that a frame reads if more are given: those most like it; None means all.
+        ruled_out: Numbers of the objects that the frames cannot show; they are answered with nothing.
     """
 
     source: FrameStream
-    support: SupportSet
+    support: Asked
     _: KW_ONLY
     window: tuple[float, float] | None = None
     choice: FrameChoice = field(default_factory=FrameChoice)
@@ -141,6 +143,7 @@ class FramesTask:
     threshold: float = THRESHOLD
     mode: TrackingMode = TrackingMode.PROXY_AND_BANK
     most_read: int | None = MOST_READ
+    ruled_out: frozenset[int] = frozenset()
 
     def __call__(self, engine: TaskEngine, context: Context) -> FramesResult:
         """Carry out the task."""

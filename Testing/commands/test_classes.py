@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from PIL import Image
+
 from command_cases import DONE, GRID, a_case, write_case
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
@@ -134,3 +136,48 @@ def test_a_model_of_many_classes_wants_to_hear_which(target, tmp_path, capsys):
     many = checkpoint(tmp_path / "many.safetensors", tuple(PromptClass(f"part {n}") for n in range(6)))
     assert main(words(target, tmp_path / "a.seg.nrrd", "--model", many)) == 2
     assert "knows 6 classes; name those to look for with --class: part 0, part 1" in capsys.readouterr().err
+
+
+# --- frames one by one ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """A folder of three frames in colour, of which the second cannot be read."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    chance = np.random.default_rng(3)
+    for n in range(3):
+        Image.fromarray(chance.integers(0, 255, (48, 64, 3), np.uint8)).save(folder / f"{n}.png")
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:50])
+    return folder
+
+
+def test_frames_are_segmented_one_by_one_and_each_as_it_is_alone(legacy_weights, frames, tmp_path, capsys):
+    output, report = tmp_path / "masks", tmp_path / "clip.json"
+    given = ["track", "--model", legacy_weights, "--class", "polyp", "--target", frames, "--output", output]
+    assert main([str(word) for word in (*given, "--report", report, "--device", "cpu")]) == 0
+    said = json.loads(report.read_text())
+    assert said["frames_done"] == [0, 2] and [one["frame"] for one in said["frames_skipped"]] == [1]
+    assert said["inputs"]["supports"] == [] and said["inputs"]["asked"][0]["name"] == "polyp"
+    shown = capsys.readouterr()
+    assert "memory" not in shown.out and "Tracking continued" not in shown.err
+    single = tmp_path / "single.png"
+    assert main(words(frames / "2.png", single, "--model", legacy_weights, "--class", "polyp")) == 0
+    masks = sorted(output.glob("*2*.png"))
+    # Windows of the clip come from its first frame, and noise fills the whole range in both.
+    alone, tracked = (np.asarray(Image.open(path)) > 0 for path in (single, masks[0]))
+    assert (alone == tracked).mean() > 0.99
+
+
+def test_a_clip_without_colours_has_no_polyps_and_a_volume_is_not_tracked_without_a_support(
+    legacy_weights, frames, target, tmp_path, capsys
+):
+    for path in frames.glob("*.png"):
+        Image.fromarray(np.random.default_rng(1).integers(0, 255, (48, 64), np.uint8)).save(path)
+    given = ["track", "--model", legacy_weights, "--class", "polyp", "--output", tmp_path / "masks", "--device", "cpu"]
+    assert main([str(word) for word in (*given, "--target", frames)]) == EXIT_NOTHING_FOUND
+    assert "is grey: it is not looked for" in capsys.readouterr().err
+    given[-3] = tmp_path / "volume.seg.nrrd"
+    assert main([str(word) for word in (*given, "--target", target)]) == 2
+    assert "use `proxyprompt segment --class`" in capsys.readouterr().err
