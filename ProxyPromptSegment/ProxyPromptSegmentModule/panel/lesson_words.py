@@ -63,7 +63,10 @@ def _words_of_cancel(lesson: Lesson) -> str:
 
 def _words_of_check(lesson: Lesson) -> list[str]:
     """Return what a check found out, and what to do about it."""
-    lines = [_("“{name}”: {reason}").format(name=name, reason=f"{reason.rstrip('.')}.") for name, reason in lesson.said]
+    lines = [
+        _("“{name}”: {reason}").format(name=name, reason=f"{reason.rstrip('.')}.") if name else reason
+        for name, reason in lesson.said
+    ]
     count = _("{cases} cases of {patients} patients can be learned from.").format(
         cases=len(lesson.usable), patients=lesson.patients
     )

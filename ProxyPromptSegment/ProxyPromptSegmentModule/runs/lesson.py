@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.thread import Ticket
 
 Said = tuple[str, str]
-"""Name of a case, and what is said about it."""
+"""Name of a case, "" for all of them, and what is said about it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,7 +171,8 @@ class Lesson(Chained):
         self.said += [(one.name, one.reason) for one in checked.unusable]
         self.usable, self.patients = tuple(case.name for case in checked.cases), checked.patients
         if checked.patients < 2:
-            self.said.append((_("Test"), _("none: all of it is of one patient, so the model may be worse than before")))
+            told = _("All of it is of one patient, so that nothing can be tested: the model may be worse than before.")
+            self.said.append(("", told))
         self.asks = bool(request.name) and not set(self.said) <= request.known
         if not request.name or self.asks or self._stopping:
             return
