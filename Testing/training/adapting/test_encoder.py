@@ -69,10 +69,33 @@ def test_the_card_says_that_the_image_encoder_was_trained(adapted):
     assert "2 steps, slices changed in each, 100% of the way" in adapted["card"]
 
 
-def test_no_variants_are_stored_and_the_estimate_has_the_embedding_of_every_test(adapted):
+def test_no_variants_are_stored(adapted):
     stages = {event.stage for event in adapted["events"]}
     assert "embedding variants" not in stages and "embedding" in stages
+    assert adapted["metadata"]["adapted"]["settings"]["variants"] == 0
     assert adapted["events"][-1].seconds_left == 0
+
+
+@pytest.mark.parametrize(("trained", "embedded"), [(ENCODER, 7), (ALL, 0)])
+def test_the_estimate_has_what_a_test_with_an_own_image_encoder_embeds(clinic, adapted, monkeypatch, trained, embedded):
+    real, cancel = running._Run._embed, running.CancelToken()
+
+    def slowly(run):
+        done = real(run)
+        run._embed_seconds = 1000.0
+        return done
+
+    def decided(run):
+        cancel.cancel()
+        return run._plan.score_seconds
+
+    monkeypatch.setattr(running._Run, "_embed", slowly)
+    found = []
+    monkeypatch.setattr(running._Run, "_embed_variants", lambda run: found.append(decided(run)))
+    settings = replace(WHOLE, trained=trained)
+    assert adapt(adapted["cases"], "mine", settings, "cpu", cancel=cancel).cancelled
+    # 4 slices of its own, and 3 of the other case that it reads
+    assert found[0] // 1000 == embedded
 
 
 class _KilledError(BaseException):
