@@ -100,6 +100,11 @@ def begin(model: str, base: str = "", seed: int = 1, encoder_rank: int = 0) -> B
     given = Path(base) if base else None
     if (official := _official(model)) is not None:
         return _new_generator(official, given, seed, encoder_rank)
+    if encoder_rank:
+        raise UsageError(
+            f"'{model}' is not the name of official weights, in whose image encoder a new prompt generator would get "
+            "adapters; leave out their rank."
+        )
     path, expected = resolve(model)
     network, metadata = load_model(path, expected, given)
     name = registered_name(model, str(metadata.get("name", path.stem)))

@@ -82,7 +82,10 @@ class AdaptSettings:
             "variants": (self.variants is None or 0 <= self.variants <= 64, "0 to 64"),
             "seed": (0 <= self.seed < 2**31, "0 or more, below 2147483648"),
             "trained": (self.trained in (ALL, PROMPT, ENCODER), f"{ALL}, {PROMPT} or {ENCODER}"),
-            "encoder_rank": (0 <= self.encoder_rank <= MOST_RANK, f"0 to {MOST_RANK}"),
+            "encoder_rank": (
+                0 <= self.encoder_rank <= (MOST_RANK if self.trained == ENCODER else 0),
+                f"0 to {MOST_RANK}, and 0 where the image encoder stays as it is",
+            ),
             "learning_rate": (0 < self.learning_rate < 1, "above 0 and below 1"),
             "encoder_rate": (0 < self.encoder_rate <= 1, "above 0 and at most 1"),
             "targets": (self.targets >= LEAST_TARGETS, f"at least {LEAST_TARGETS}"),

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from adapt_cases import QUICK, TINY, checked, register_small_model, use_folder, write_cases
 from official_cases import assert_unchanged, imported_official, make_small
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
 from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint
 from ProxyPromptSegmentLib.networks.model import build_model
@@ -20,7 +21,7 @@ from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.run import adapt
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
-from ProxyPromptSegmentLib.training.adapting.settings import ALL, ENCODER
+from ProxyPromptSegmentLib.training.adapting.settings import ALL, ENCODER, AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets, support_set, supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
@@ -173,14 +174,14 @@ def test_the_image_encoder_learns_at_its_share_of_the_rate(parts):
 
 def test_each_step_draws_changed_slices_that_follow_from_its_seed(parts):
     model, sheets, store = parts
-    source = EpisodeSource(store, sheets.in_whole, sheets.patients, WHOLE, mirror=True)
+    source = EpisodeSource(store, sheets.in_whole, sheets.patients, WHOLE)
 
     def images(step: int):
         return source.draw([0, 1, 2], (1, 0, step), model.backbone).episode.images
 
     assert torch.equal(images(0), images(0))
-    first, second = images(0), images(1)
-    assert not any(torch.equal(one, other) for one in first for other in second)
+    drawn = [image for step in range(8) for image in images(step)]
+    assert not any(torch.equal(one, other) for n, one in enumerate(drawn) for other in drawn[:n])
 
 
 def test_features_of_a_step_are_those_of_its_images_with_a_gradient(parts):
@@ -270,3 +271,10 @@ def test_without_adapters_in_the_image_encoder_of_official_weights_its_features_
     imported_official(home)
     assert begin("our-vit-b").fitted(replace(QUICK, trained=ENCODER)).trained == ALL
     assert begin("our-vit-b", encoder_rank=2).fitted(replace(QUICK, trained=ENCODER)).trained == ENCODER
+
+
+def test_a_rank_that_would_change_nothing_is_refused(clinic):
+    with pytest.raises(UsageError, match="'small' is not the name of official weights"):
+        begin("small", encoder_rank=2)
+    with pytest.raises(UsageError, match="encoder_rank is 2; allowed is 0 to 64, and 0 where the image encoder stays"):
+        AdaptSettings(trained=ALL, encoder_rank=2)
