@@ -17,8 +17,9 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.case_files import find_cases
-from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases, check_cases, read_cases
+from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, CheckedCases, check_cases, read_cases
 from ProxyPromptSegmentLib.training.adapting.settings import ALL, AdaptSettings
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.hashing import sha256
@@ -94,3 +95,16 @@ def checked(folder: Path, objects: list[str] | None = None, allow_single: bool =
     files, left = find_cases(folder)
     cases, unread = read_cases(files)
     return check_cases(cases, objects, [*left, *unread], allow_single)
+
+
+def thin(seed: int) -> AnnotatedCase:
+    """A picture of lines that are too thin for whole slices."""
+    rng = np.random.default_rng(seed)
+    array = rng.normal(100, 5, (1, 192, 192)).astype(np.float32)
+    mask = np.zeros((1, 192, 192), np.uint8)
+    for row in range(10, 180, 24):
+        mask[0, row + int(rng.integers(3)), 8:184] = 1
+    array[mask > 0] += 200
+    grid = VolumeGeometry((192, 192, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    case = SupportCase(Volume(array, grid, f"t{seed}"), Segmentation([Segment("vessel", mask)], grid))
+    return AnnotatedCase(f"t{seed}", case)

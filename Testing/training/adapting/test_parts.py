@@ -9,11 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from adapt_cases import QUICK, TINY, checked, picture, write_cases
+from adapt_cases import QUICK, TINY, checked, picture, thin, write_cases
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.case import SupportCase
@@ -244,19 +241,6 @@ def test_training_lowers_the_loss_and_the_average_lies_between(model, sheets, st
     half = between(start, stage.average, 0.5)
     name = names[0]
     torch.testing.assert_close(half[name], (start[name] + stage.average[name]) / 2)
-
-
-def thin(seed: int) -> AnnotatedCase:
-    """A picture of lines that are too thin for whole slices."""
-    rng = np.random.default_rng(seed)
-    array = rng.normal(100, 5, (1, 192, 192)).astype(np.float32)
-    mask = np.zeros((1, 192, 192), np.uint8)
-    for row in range(10, 180, 24):
-        mask[0, row + int(rng.integers(3)), 8:184] = 1
-    array[mask > 0] += 200
-    grid = VolumeGeometry((192, 192, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    case = SupportCase(Volume(array, grid, f"t{seed}"), Segmentation([Segment("vessel", mask)], grid))
-    return AnnotatedCase(f"t{seed}", case)
 
 
 def test_what_is_too_thin_for_whole_slices_is_learned_and_tested_in_tiles(model):
