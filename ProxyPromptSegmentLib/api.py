@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
+from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.job import plan
@@ -34,6 +35,7 @@ from ProxyPromptSegmentLib.tracking.clip_job import plan_clip
 from ProxyPromptSegmentLib.tracking.result import FramesResult, frames_of_volume
 from ProxyPromptSegmentLib.tracking.result_file import write_frames
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+from ProxyPromptSegmentLib.weights.vocabulary import chosen_classes, vocabulary_in
 from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.events import Event, SliceReady
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask, TaskEngine
@@ -156,6 +158,62 @@ class Model:
             register=register,
             closer=closer,
             tiles=TileChoice.of(tiles),
+        )
+        return task(self._engine, _context(progress, cancel, on_slice))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the model knows without a support; none for a model of supports."""
+        return tuple(one.name for one in vocabulary_in(self.facts.metadata))
+
+    def segment_classes(
+        self,
+        target: Volume,
+        classes: Sequence[str] | str | None = None,
+        *,
+        axis: str = "auto",
+        slices: Sequence[int] | None = None,
+        threshold: float = THRESHOLD,
+        across_slices: bool = True,
+        fill_gaps: bool = True,
+        any_modality: bool = False,
+        surrogate: bool = False,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        on_slice: OnSlice | None = None,
+    ) -> VolumeResult:
+        """Segment structures that the model knows by name, without a support.
+
+        Args:
+            target: The volume or picture.
+            classes: Names, synonyms or codes of `classes`; by default all of them.
+            axis: See `segment`.
+            slices: See `segment`.
+            threshold: See `segment`.
+            across_slices: See `segment`.
+            fill_gaps: See `segment`.
+            any_modality: Whether a class is also looked for where the target's modality excludes it.
+            surrogate: Whether AutoSAM's surrogate decoder draws: a coarse and fast preview without SAM.
+            progress: See `segment`.
+            cancel: See `segment`.
+            on_slice: See `segment`.
+
+        Raises:
+            UsageError: If the model knows no classes, or not these; the nearest ones are named.
+        """
+        _check(threshold, None)
+        known = vocabulary_in(self.facts.metadata)
+        if not known:
+            raise UsageError(f"'{self.facts.name}' knows no classes; give it annotated cases with `segment`.")
+        chosen = chosen_classes(known, _names(classes) or (), f"'{self.facts.name}'")
+        task = SegmentTask(
+            plan_classes(chosen, target, axis, slices, any_modality),
+            model=self._model,
+            device=self._device,
+            threshold=threshold,
+            across_slices=across_slices,
+            fill_gaps=fill_gaps,
+            surrogate=surrogate,
         )
         return task(self._engine, _context(progress, cancel, on_slice))
 

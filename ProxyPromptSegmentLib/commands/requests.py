@@ -55,6 +55,7 @@ class Request:
     preview: Path | None = None
     classes: tuple[str, ...] = ()
     any_modality: bool = False
+    surrogate: bool = False
     force: bool = False
 
     @property
@@ -81,7 +82,16 @@ class Request:
             "closer": self.closer,
             "device": self.device,
             "output": str(self.output),
-            **({} if self.supports else {"classes": list(self.classes) or None, "any_modality": self.any_modality}),
+            **({} if self.supports else self._named),
+        }
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        """The settings of a segmentation without a support."""
+        return {
+            "classes": list(self.classes) or None,
+            "any_modality": self.any_modality,
+            "surrogate": self.surrogate,
         }
 
     def support_choices(self) -> list[SliceChoice | None]:

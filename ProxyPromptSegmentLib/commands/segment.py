@@ -63,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_class(cases)
     cases.add_argument(
+        "--surrogate", action="store_true",
+        help="with a model that makes its prompt of the image alone: draw with its small surrogate decoder, a coarse "
+        "preview without SAM",
+    )  # fmt: skip
+    cases.add_argument(
         "--target", required=True, type=Path, metavar="IMAGE",
         help="case to segment: NRRD, NIfTI, MHA, a DICOM folder, PNG, JPEG or TIFF",
     )  # fmt: skip
@@ -175,6 +180,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         preview=args.preview,
         classes=tuple(args.classes),
         any_modality=args.any_modality,
+        surrogate=args.surrogate,
         force=args.force,
     )
     with stop_on_signals(console.status) as cancel:

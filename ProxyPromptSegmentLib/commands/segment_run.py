@@ -83,6 +83,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             tiles=request.tiles,
             position=request.position,
             register=request.register,
+            surrogate=request.surrogate,
             closer=request.closer,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )

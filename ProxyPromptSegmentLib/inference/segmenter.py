@@ -20,8 +20,9 @@ from ProxyPromptSegmentLib.inference.evidence import judge
 from ProxyPromptSegmentLib.inference.helps import Helps, mask_logits
 from ProxyPromptSegmentLib.inference.likeness import distances, most_alike
 from ProxyPromptSegmentLib.inference.results import SegmentResult, SlicePrediction, empty_result
-from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
+from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder, fingerprint
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
+from ProxyPromptSegmentLib.networks.image_prompt.surrogate import SurrogateBackbone
 from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
     images_to_tensor,
@@ -100,6 +101,24 @@ class Segmenter(SliceEncoder):
         """Return a segmenter with the same weights and batch whose slices read so many supports; None means all."""
         twin = copy.copy(self)
         twin.most_read = most
+        return twin
+
+    def with_surrogate(self) -> Segmenter:
+        """Return a segmenter that draws with the generator's surrogate decoder, without the backbone.
+
+        Raises:
+            UsageError: If the model has none.
+        """
+        decoder = getattr(self.model.generator, "surrogate", None)
+        if decoder is None:
+            raise UsageError(
+                "this model has no surrogate decoder, which models that make prompts of the image alone may have; "
+                "segment without it."
+            )
+        twin = copy.copy(self)
+        stand_in = SurrogateBackbone(self.model.backbone, decoder)
+        twin.model = ProxyPromptModel(stand_in, self.model.generator).eval()
+        twin._fingerprint = fingerprint(self.model.generator)
         return twin
 
     def prepare_classes(self, asked: AskedObjects) -> PreparedClasses:

@@ -48,9 +48,11 @@ class _Ground:
     store: ModelStore
     model: str
     most_read: int | None
+    surrogate: bool = False
 
     def open(self, device: str, half: bool) -> Segmenter:
-        return self.store.open(self.model, device, half).segmenter.reading(self.most_read)
+        segmenter = self.store.open(self.model, device, half).segmenter.reading(self.most_read)
+        return segmenter.with_surrogate() if self.surrogate else segmenter
 
     def has_half(self, device: str) -> bool:
         return self.store.half_type(device) is not None
@@ -104,6 +106,7 @@ class ModelStore:
         support: Asked,
         say: Callable[[str], None] | None = None,
         most_read: int | None = None,
+        surrogate: bool = False,
     ) -> Ladder:
         """Return the fallbacks of a task for when memory runs out; the ladder opens the model when it runs.
 
@@ -113,11 +116,12 @@ class ModelStore:
             support: The whole support, or what is asked for without one.
             say: Called with a sentence about each step.
             most_read: Number of supports that a slice reads, see `Segmenter`.
+            surrogate: Whether the model's surrogate decoder draws, see `Segmenter.with_surrogate`.
 
         Raises:
             DeviceError: If the device does not exist.
         """
-        return Ladder(_Ground(self, model, most_read), self._devices(device), support, say)
+        return Ladder(_Ground(self, model, most_read, surrogate), self._devices(device), support, say)
 
     def half_type(self, device: str) -> torch.dtype | None:
         """Return the half precision type of a device; None if it supports none."""

@@ -45,7 +45,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     """Carry out a `SegmentTask`."""
     job = task.job
     resliced = job.reslicing is not None and not task.follow and not task.in_time
-    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, task.surrogate)
     run = _Volume(in_support_plane(task), steps, Stream(lambda *_: None)) if resliced else _Volume(task, steps)
     start = time.perf_counter()
     result = steps.run(run.follow if task.follow else run.slice_by_slice)
@@ -242,7 +242,7 @@ class _Volume:
 def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
     """Carry out a `LiveTask`."""
     job = task.job
-    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, task.surrogate)
     images = job.view.take(job.target.array)
     if not 0 <= task.index < len(images):
         raise UsageError(f"the target has no slice {task.index}; its slices are 0 to {len(images) - 1}")

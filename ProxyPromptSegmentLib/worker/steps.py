@@ -43,9 +43,10 @@ class Steps:
         device: str,
         support: Asked,
         most_read: int | None = None,
+        surrogate: bool = False,
     ) -> None:
         self.engine, self.context, self.model, self.full = engine, context, model, support
-        self.ladder: Ladder = engine.ladder(model, device, support, context.say, most_read)
+        self.ladder: Ladder = engine.ladder(model, device, support, context.say, most_read, surrogate)
         self.most_read = most_read
         self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
         self._whole = support.one_piece if isinstance(support, AskedObjects) else one_piece(support)

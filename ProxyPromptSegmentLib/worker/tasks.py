@@ -90,6 +90,8 @@ class SegmentTask:
             nor ``in_time``.
         register: Whether the job's volumes are registered to the target and joined with the prediction; likewise.
         closer: Whether small structures are looked at closer; not with ``follow``.
+        surrogate: Whether the model's surrogate decoder draws, a coarse and fast preview; see
+            `Segmenter.with_surrogate`.
     """
 
     job: Job
@@ -109,6 +111,7 @@ class SegmentTask:
     position: bool = USE_POSITION
     register: bool = REGISTER
     closer: bool = USE_CLOSER
+    surrogate: bool = False
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
         """Carry out the task."""
@@ -168,6 +171,7 @@ class LiveTask:
     position: bool = USE_POSITION
     most_read: int | None = MOST_READ
     closer: bool = USE_CLOSER
+    surrogate: bool = False
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Carry out the task."""

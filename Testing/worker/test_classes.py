@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from class_doubles import KIND, class_job, mark_model
+from class_doubles import CLASSES, KIND, class_job, mark_model
 from engine_doubles import tiny_model
+from ProxyPromptSegmentLib.api import load_model as load_model_for_scripts
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks import generators
 from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint, save_checkpoint
+from ProxyPromptSegmentLib.networks.image_prompt.config import COMPACT
+from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice
+from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.weights.vocabulary import vocabulary_of
 from ProxyPromptSegmentLib.worker.tasks import LiveTask, SegmentTask
 from worker_doubles import Talk, a_job, an_engine
@@ -99,3 +106,46 @@ def test_a_checkpoint_names_its_kind_of_generator_and_its_classes(model, tmp_pat
     monkeypatch.setattr(generators, "KINDS", {"proxy": generators.KINDS["proxy"]})
     with pytest.raises(Exception, match="of the kind 'marks'.*Update"):
         load_model(path)
+
+
+@pytest.fixture(scope="module")
+def autosam():
+    torch.manual_seed(0)
+    return build_model("sam-compact", dataclasses.replace(COMPACT, classes=CLASSES[:2])).eval()
+
+
+def test_the_surrogate_decoder_previews_without_the_image_encoder_of_sam(autosam, monkeypatch):
+    calls, encode = [], autosam.backbone.encode
+    monkeypatch.setattr(autosam.backbone, "encode", lambda *words: calls.append(1) or encode(*words))
+    engine = an_engine(Segmenter(autosam, "cpu"))
+    job = class_job("bladder")
+    fast = Talk().do(SegmentTask(job, surrogate=True), engine)
+    assert not calls and fast.objects == ("bladder",)
+    live = Talk().do(LiveTask(job, 4, surrogate=True), engine)
+    assert not calls and live.masks.shape == (1, 40, 40)
+    with torch.inference_mode():
+        segmenter = Segmenter(autosam, "cpu")
+        encoded = segmenter.encode(job.view.take(job.target.array)[4:5], job.window, job.view.spacing_mm)
+        prompt = autosam.generator.prompt(encoded.features, autosam.generator.prepare_classes(["bladder"]))
+        logits = autosam.generator.surrogate(prompt.dense[:, 0])
+        expected = torch.sigmoid(logits_to_slice(logits, encoded.box))[0, 0].numpy()
+    np.testing.assert_allclose(fast.result.probability[4, 0], expected, atol=1e-5)
+    whole = Talk().do(SegmentTask(job), engine)
+    assert calls and not np.allclose(whole.result.probability, fast.result.probability)
+
+
+def test_a_model_without_a_surrogate_decoder_says_so(model):
+    with pytest.raises(UsageError, match="no surrogate decoder"):
+        Talk().do(SegmentTask(class_job(), surrogate=True), an_engine(Segmenter(model, "cpu")))
+
+
+def test_scripts_ask_for_classes_by_name(autosam, tmp_path, monkeypatch):
+    path = tmp_path / "auto.safetensors"
+    save_checkpoint(path, autosam.state_dict(), {"name": "auto", "model": autosam.describe()})
+    loaded = load_model_for_scripts(str(path), "cpu")
+    assert loaded.classes == ("prostate", "bladder")
+    target = pelvis_phantom(12, (10, 40, 40))[0]
+    found = loaded.segment_classes(target, "urinary bladder", slices=[3, 4])
+    assert found.objects == ("bladder",) and found.result.done.sum() == 2
+    with pytest.raises(UsageError, match="does not know the class 'liver'"):
+        loaded.segment_classes(target, ["liver"])

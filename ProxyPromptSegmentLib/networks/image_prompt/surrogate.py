@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.protocols import Backbone, Decoded, ImageFeatures, Prompt
 
 
@@ -85,6 +86,6 @@ class SurrogateBackbone(nn.Module):
         """Refuse clicks, which this decoder does not read.
 
         Raises:
-            NotImplementedError: Always.
+            UsageError: Always.
         """
-        raise NotImplementedError("the surrogate decoder reads no clicks")
+        raise UsageError("the surrogate decoder reads no clicks; correct by hand without it.")
