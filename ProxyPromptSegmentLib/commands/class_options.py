@@ -17,7 +17,8 @@ FEW = 4
 
 NO_SUPPORT = (
     "a support is missing: give an annotated case with --support IMAGE SEGMENTATION, or name what the model knows by "
-    "itself with --class NAME; `proxyprompt models list` shows which models know classes."
+    "itself with --class NAME (`proxyprompt models list` shows which models know classes), or mark it with --point or "
+    "--box."
 )
 
 
@@ -52,6 +53,13 @@ def asked_by_name(request: Request) -> tuple[PromptClass, ...]:
         UsageError: If nothing says what to segment, supports and classes are mixed, or the model is not made for what
             is given.
     """
+    if request.by_hand and not (request.supports or request.classes):
+        if request.objects:
+            raise UsageError(
+                "--object chooses segments of a support; without one, name what is marked by hand in front of it, such "
+                "as --point liver=120,95,12."
+            )
+        return ()
     try:
         metadata = read_metadata(resolve(request.model)[0])
     except CheckpointError:

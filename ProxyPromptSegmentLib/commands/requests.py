@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Request:
     """The options of one segmentation; see ``proxyprompt segment --help``.
 
-    Without supports, ``classes`` names what the model looks for.
+    Without supports, ``classes`` names what the model looks for; ``points``, ``boxes`` and ``masks`` correct either, or
+    say alone what to segment.
     """
 
     supports: tuple[tuple[Path, Path], ...]
@@ -56,12 +57,15 @@ class Request:
     classes: tuple[str, ...] = ()
     any_modality: bool = False
     surrogate: bool = False
+    points: tuple[str, ...] = ()
+    boxes: tuple[str, ...] = ()
+    masks: tuple[Path, ...] = ()
     force: bool = False
 
     @property
     def inputs(self) -> list[Path]:
         """All files and folders that are read."""
-        more = [path for path in (self.truth, self.base) if path]
+        more = [path for path in (self.truth, self.base, *self.masks) if path]
         return [*(path for pair in self.supports for path in pair), self.target, *more]
 
     @property
@@ -83,6 +87,7 @@ class Request:
             "device": self.device,
             "output": str(self.output),
             **({} if self.supports else self._named),
+            **self._hand_settings,
         }
 
     @property
@@ -93,6 +98,19 @@ class Request:
             "any_modality": self.any_modality,
             "surrogate": self.surrogate,
         }
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether anything is prompted by hand."""
+        return bool(self.points or self.boxes or self.masks)
+
+    @property
+    def _hand_settings(self) -> dict[str, Any]:
+        """What is prompted by hand, as it was written; empty if nothing is."""
+        if not self.by_hand:
+            return {}
+        said = {"points": list(self.points), "boxes": list(self.boxes), "masks": [str(path) for path in self.masks]}
+        return {"by_hand": said}
 
     def support_choices(self) -> list[SliceChoice | None]:
         """Parse the slice choice of each support.

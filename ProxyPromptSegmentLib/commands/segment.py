@@ -10,6 +10,7 @@ from ProxyPromptSegmentLib.commands.checks import threshold_of, tiles_of
 from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
+from ProxyPromptSegmentLib.commands.hand_options import add_hand_options
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import perform
@@ -44,6 +45,11 @@ examples:
     proxyprompt segment --support a.nii.gz a_mask.nii.gz --target dicom_folder --output new.dcm
   without a support: a structure that a model knows by name, or all that a model of few structures knows
     proxyprompt segment --class prostate --target new.nrrd --output new.seg.nrrd
+  by hand alone: a click in the organ and one beside it on slice 12, or a box through three slices
+    proxyprompt segment --target new.nrrd --point liver=120,95,12 --point liver=60,40,12,- --output new.seg.nrrd
+    proxyprompt segment --target new.nrrd --box liver=80,70,12,150,130,14 --output new.seg.nrrd
+  a click that corrects what the support prompts on slice 12
+    proxyprompt segment --support old.nrrd old.seg.nrrd --target new.nrrd --point 120,95,12 --output new.seg.nrrd
   single pictures
     proxyprompt segment --support frame1.png mask1.png --target frame2.png --output mask2.png
 
@@ -78,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cases.add_argument(
         "--truth", type=Path, metavar="FILE", help="reference segmentation of the target, for reporting Dice"
     )
+    add_hand_options(parser)
     slices = parser.add_argument_group("slices")
     slices.add_argument(
         "--slices",
@@ -181,6 +188,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         classes=tuple(args.classes),
         any_modality=args.any_modality,
         surrogate=args.surrogate,
+        points=tuple(args.point),
+        boxes=tuple(args.box),
+        masks=tuple(args.mask),
         force=args.force,
     )
     with stop_on_signals(console.status) as cancel:

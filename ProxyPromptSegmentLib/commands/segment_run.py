@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.run_task import run_task
@@ -35,6 +36,7 @@ from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.inference.job_by_hand import plan_by_hand, with_hand
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES, write_preview
 from ProxyPromptSegmentLib.reports.report import build_report, write_report
@@ -105,6 +107,7 @@ def _check(request: Request) -> tuple[PromptClass, ...]:
     """Validate everything that can be checked without reading the inputs; return the classes that are asked for."""
     SliceChoice.parse(request.slices, "--slices")
     request.support_choices()
+    said_by_hand(request.points, request.boxes)
     check_inputs(request.inputs)
     outputs = (
         ("--output", request.output, (*OUTPUT_SUFFIXES, DICOM_SEG_SUFFIX)),
@@ -132,12 +135,16 @@ def _read(
     cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
     truth = read_segmentation(request.truth, target.geometry) if request.truth else None
     chosen_slices = SliceChoice.parse(request.slices, "--slices")
+    said = with_masks(said_by_hand(request.points, request.boxes), request.masks, target.geometry)
     if classes:
-        job = plan_classes(classes, target, request.axis, chosen_slices, request.any_modality)
+        job = with_hand(plan_classes(classes, target, request.axis, chosen_slices, request.any_modality), said)
+    elif not cases:
+        job = plan_by_hand(target, said, request.axis, chosen_slices)
     else:
         job = plan(
             cases, target, request.objects, request.axis, chosen_slices, register=request.register, cancel=cancel
         )
+        job = with_hand(job, said)
     references = None
     if truth:
         references = match_truth(truth, job.support.objects, str(request.truth), request.objects)
