@@ -10,6 +10,7 @@ from ProxyPromptSegmentLib.commands.checks import threshold_of
 from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
+from ProxyPromptSegmentLib.commands.hand_options import add_hand_options
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.track_run import perform
@@ -40,6 +41,8 @@ examples:
     proxyprompt track --support frame.png mask.png --target frames --frames 0:99 --output masks
   track the prostate of an annotated volume through another volume
     proxyprompt track --support old.nrrd old.seg.nrrd --object prostate --target new.nrrd --output new.seg.nrrd
+  without a support: a click on frame 0, and one that corrects frame 40 for it and all later frames
+    proxyprompt track --target sweep.mp4 --point vessel=210,160,0 --point vessel=190,150,40,- --output sweep.seq.nrrd
 
   without a support: a structure that a model knows by name, in each frame alone
     proxyprompt track --class polyp --target colonoscopy.mp4 --output polyps.seq.nrrd
@@ -74,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--object", action="append", default=[], metavar="NAME",
         help="segment of the support to track; repeat it for several (default: all); NEW=A+B joins segments",
     )  # fmt: skip
+    add_hand_options(parser)
     frames = parser.add_argument_group("frames")
     frames.add_argument(
         "--frames", metavar="A:B", help="frames or slices of the target to track: 12, or 10:30, or 40: (default: all)"
@@ -154,6 +158,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         any_modality=args.any_modality,
         table=args.table,
         overlay=args.overlay,
+        points=tuple(args.point),
+        boxes=tuple(args.box),
+        masks=tuple(args.mask),
     )
     written: list[Path] = []
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
+from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
@@ -17,11 +18,17 @@ from ProxyPromptSegmentLib.frames.mask_files import check_tracked_path
 from ProxyPromptSegmentLib.frames.timing import time_steps
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.inference.job import Job, plan
+from ProxyPromptSegmentLib.inference.job_by_hand import plan_tracked_by_hand, with_hand
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.matching import has_place
-from ProxyPromptSegmentLib.tracking.clip_job import plan_clip, plan_clip_of_classes
+from ProxyPromptSegmentLib.tracking.clip_job import (
+    clip_with_hand,
+    plan_clip,
+    plan_clip_by_hand,
+    plan_clip_of_classes,
+)
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.tracking.result_file import write_frames
 
@@ -60,7 +67,11 @@ def read_inputs(
         )
     if source.volume is not None:
         slices = SliceChoice.parse(request.slices, "--frames")
-        job = plan(cases, source.volume, request.objects, request.axis, slices, reslice=False)
+        said = with_masks(said_by_hand(request.points, request.boxes), request.masks, source.volume.geometry)
+        if cases:
+            job = with_hand(plan(cases, source.volume, request.objects, request.axis, slices, reslice=False), said)
+        else:
+            job = plan_tracked_by_hand(source.volume, said, request.axis, slices)
         if job.view != source.view:  # for cubic voxels the supports decide the axis
             source = open_frames(request.target, job.view.axis)
         return source, cases, job
@@ -70,9 +81,17 @@ def read_inputs(
         )
     if source.kind != "video" and source.count is not None:  # the frame count in a video's header may be wrong
         FrameChoice.parse(request.slices, "--frames").check(source.count, request.target.name)
+    if request.masks:
+        raise UsageError("--mask is for volumes; on the frames of a clip use --point and --box.")
+    said = said_by_hand(request.points, request.boxes)
+    if classes and said:
+        raise UsageError("--class finds each frame alone; prompts by hand are for tracking with a support or alone.")
     if classes:
         return source, cases, plan_clip_of_classes(classes, source, request.any_modality)
-    job = plan_clip(cases, source, request.objects)
+    if cases:
+        job = clip_with_hand(plan_clip(cases, source, request.objects), said, source)
+    else:
+        job = plan_clip_by_hand(said, source)
     return source, cases, replace(job, notes=(*job.notes, *_notes_on_supports(request, source, cases)))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.hand_options import said_by_hand
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.run_task import run_task
@@ -99,6 +100,7 @@ def _check(request: TrackRequest) -> tuple[PromptClass, ...]:
     """Validate everything that can be checked without reading the inputs; return the classes that are asked for."""
     FrameChoice.parse(request.slices, "--frames")
     request.support_choices()
+    said_by_hand(request.points, request.boxes)
     check_inputs(request.inputs)
     outputs = (
         ("--output", request.output, (*TRACKED_SUFFIXES, "")),  # a name without suffix is a folder of masks
@@ -163,5 +165,6 @@ def _follow(
             time_s = time_of(source, event.index)
             write_rows(table, job.support.objects, event.index, time_s, event.found, event.reason)
 
-    task = FramesTask(source, job.support, choice=choice, ruled_out=job.ruled_out, **options)
+    options["ruled_out"], options["by_hand"] = job.ruled_out, job.by_hand
+    task = FramesTask(source, job.support, choice=choice, **options)
     return run_task(task, console, cancel, on_event=on_event, base=request.base)

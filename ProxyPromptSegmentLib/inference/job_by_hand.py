@@ -39,6 +39,17 @@ def plan_by_hand(target: Volume, said: ByHand, axis: str = "auto", slices: Slice
     return job if slices is not None else replace(job, slices=tuple(sorted(job.by_hand)))
 
 
+def plan_tracked_by_hand(target: Volume, said: ByHand, axis: str = "auto", slices: Slices = None) -> Job:
+    """Plan the tracking of what the user points at through all slices of a volume; arguments as of `plan_by_hand`.
+
+    Raises:
+        UsageError: As `plan_by_hand`.
+    """
+    job = plan_by_hand(target, said, axis, slices)
+    count = len(job.view.take(target.array))
+    return job if slices is not None else replace(job, slices=tuple(range(count)))
+
+
 def plan_everything(target: Volume, axis: str = "auto", slices: Slices = None) -> Job:
     """Plan the search for everything on the slices of a target; arguments as of `plan_by_hand`.
 

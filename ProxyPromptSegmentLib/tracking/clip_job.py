@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import FrameSource
 from ProxyPromptSegmentLib.imaging.volumes import PICTURE_SUFFIXES, Volume
+from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand, only_outside
 from ProxyPromptSegmentLib.inference.classes import plan_classes
-from ProxyPromptSegmentLib.inference.job import Job, plan
+from ProxyPromptSegmentLib.inference.job import Job, plan, plan_without_support
+from ProxyPromptSegmentLib.support.asked import AskedObjects
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 _GREY_TOLERANCE = 8  # of 255
+MOST_FRAMES = 1_000_000  # of a clip whose number of frames is not known
 
 
 def plan_clip(cases: Sequence[SupportCase], source: FrameSource, objects: Sequence[str] | None = None) -> Job:
@@ -40,6 +45,41 @@ def plan_clip_of_classes(classes: Sequence[PromptClass], source: FrameSource, an
         any_modality: See `plan_classes`.
     """
     return plan_classes(classes, _still(source, ()), any_modality=any_modality or source.rgb)
+
+
+def clip_with_hand(job: Job, said: ByHand, source: FrameSource) -> Job:
+    """Return the job of a clip with prompts by hand, whose third index is the frame.
+
+    Raises:
+        UsageError: If an object or frame is unknown, or something lies outside of the frames.
+    """
+    if not said:
+        return job
+    _, rows, columns = source.geometry.shape_kji
+    # The frame count in a video's header may be wrong.
+    count = MOST_FRAMES if source.kind == "video" or source.count is None else source.count
+    return replace(job, by_hand=said.on_slices(source.view, (count, rows, columns), job.support.objects))
+
+
+def plan_clip_by_hand(said: ByHand, source: FrameSource) -> Job:
+    """Plan the tracking of what the user points at in a clip, without a support.
+
+    Raises:
+        UsageError: If nothing is said, an object is nowhere said to be there, or something lies outside.
+    """
+    if not said:
+        raise UsageError(
+            "a support is missing: give an annotated case with --support IMAGE SEGMENTATION, or mark the object on a "
+            "frame with --point or --box."
+        )
+    asked = AskedObjects(said.objects, by_hand=True)
+    job = clip_with_hand(plan_without_support(_still(source, ()), asked), said, source)
+    missing = only_outside(job.by_hand, job.support.objects)
+    if missing is not None:
+        raise UsageError(
+            f"of '{missing}' only points outside of it are given; give at least one inside of it, or a box."
+        )
+    return job
 
 
 def _still(source: FrameSource, cases: Sequence[SupportCase]) -> Volume:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
@@ -25,7 +26,7 @@ from ProxyPromptSegmentLib.networks.protocols import FrameMemory, PreparedSuppor
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracking.agreement import EXACT, AgreementCheck, prompt_of
 from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT, TrackingMode
-from ProxyPromptSegmentLib.tracking.clicks import clicked
+from ProxyPromptSegmentLib.tracking.clicks import clicked, corrected_by_hand
 from ProxyPromptSegmentLib.tracking.frame_predictor import FramePredictor
 from ProxyPromptSegmentLib.tracking.inputs import (
     frame_shape,
@@ -116,6 +117,7 @@ class Tracker:
         support: SupportSet | PreparedSupport | None,
         window: tuple[float, float],
         spacing_mm: tuple[float, float] = (1.0, 1.0),
+        names: tuple[str, ...] = (),
     ) -> None:
         """Begin a sequence.
 
@@ -124,6 +126,7 @@ class Tracker:
                 that to `anchor`.
             window: Intensities mapped to 0 and 1, of the whole sequence.
             spacing_mm: Pixel size (row, column).
+            names: The objects, where there is no support to name them.
 
         Raises:
             UsageError: If the mode needs a support and none is given, or the window is empty.
@@ -134,6 +137,8 @@ class Tracker:
         self.reset()
         if support is not None or self.mode is not TrackingMode.BANK_ONLY:
             self.switch(support)
+        elif names:
+            self._follow(names)
 
     def reset(self) -> None:
         """Forget all frames, including given ones; a support that is not a given frame is kept."""
@@ -265,8 +270,6 @@ class Tracker:
     ) -> FramePrediction:
         """Correct the last frame; later frames use the correction instead of the prediction.
 
-        Neither a command nor the panel offers it yet; it is the basis for correcting frames.
-
         Args:
             mask: 0 or 1; ``(N, H, W)`` for all objects, or ``(H, W)`` for one.
             points: All clicks on one object: ``(x, y)`` in pixels (column, row), and 1 inside or 0 outside for each.
@@ -303,6 +306,27 @@ class Tracker:
         present = with_objects(present, tracks, answer, memories)
         self._now = replace(self._now, present=present)
         return present.prediction
+
+    def correct_by_hand(self, said: OnSlice, anew: bool = False) -> FramePrediction:
+        """Correct the last frame by clicks, boxes and masks; later frames use the correction.
+
+        Args:
+            said: What the user says, by number of the object; the others stay as they are.
+            anew: Whether the mask so far does not count, so that what is said is not a correction of it.
+
+        Raises:
+            UsageError: If no frame has been predicted yet.
+        """
+        if self._last().stale:
+            self.again()
+        present = self._last()
+        with torch.inference_mode(), memory_may_end(self.segmenter.device):
+            prompt = None if self._predictor.support is None else self._predictor.prompt(present.encoded.features)
+            tracks, answer, memories = corrected_by_hand(self.segmenter, self._backbone, present, said, prompt, anew)
+        if self.mode is TrackingMode.PROXY_ONLY:
+            memories = []
+        self._now = replace(self._now, present=with_objects(present, tracks, answer, memories))
+        return self._last().prediction
 
     def mark(self) -> Moment:
         """Return the current state for `return_to`; it shares the memories of the banks."""

@@ -7,13 +7,14 @@ to the other end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE
 from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
@@ -22,6 +23,8 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.support.pieces import one_piece
+from ProxyPromptSegmentLib.tracking.beginning import begin_by_hand
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.tracker import FramePrediction, Tracker
 from ProxyPromptSegmentLib.wording import ranges
 
@@ -34,7 +37,7 @@ COARSE = 12
 def track_volume(
     tracker: Tracker,
     images: np.ndarray,
-    support: SupportSet | PreparedSupport,
+    support: SupportSet | PreparedSupport | None,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, float] = (1.0, 1.0),
     slices: Sequence[int] | None = None,
@@ -43,13 +46,16 @@ def track_volume(
     cancel: CancelToken | None = None,
     on_frame: Callable[[FramePrediction], None] | None = None,
     encoded: MutableMapping[int, EncodedSlices] | None = None,
+    by_hand: Mapping[int, OnSlice] | None = None,
+    names: tuple[str, ...] = (),
 ) -> SegmentResult:
     """Segment a stack of slices with the memory of their neighbours.
 
     Args:
         tracker: The tracker, which begins a new sequence.
         images: ``(S, H, W)`` or ``(S, H, W, 3)``.
-        support: The support, with the objects to track; in ``bank_only`` a `SupportSet`, whose pairs are given frames.
+        support: The support, with the objects to track; in ``bank_only`` a `SupportSet`, whose pairs are given frames,
+            or None.
         window: Intensities mapped to 0 and 1; by default of the whole stack.
         spacing_mm: Pixel size (row, column).
         slices: 0-based indices of the slices to segment; None means all. Slices between them count as time for the
@@ -59,6 +65,8 @@ def track_volume(
         cancel: Checked before each slice.
         on_frame: Called with each prediction in the order of tracking, with ``index`` into the stack.
         encoded: Embeddings by slice index, which are reused and completed, as in `Segmenter.segment`.
+        by_hand: What the user says by hand, by slice; tracking begins with the first of these slices.
+        names: The objects, where there is no support: they are then known by ``by_hand`` alone.
 
     Returns:
         The predictions so far; ``cancelled`` if some slices are missing; ``notes`` name the slices to review.
@@ -71,11 +79,16 @@ def track_volume(
     progress, cancel = progress or Progress(), cancel or CancelToken()
     wanted = _wanted(len(images), slices, start)
     window = window or intensity_window(images)
-    tracker.start(support, window, spacing_mm)
-    run = _Run(tracker, images, window, spacing_mm, encoded)
+    said = {index: one for index, one in (by_hand or {}).items() if index in wanted}
+    if support is None and not said:
+        raise UsageError("without a support something must be prompted by hand on one of the slices to track")
+    tracker.start(support, window, spacing_mm, names)
+    run = _Run(tracker, images, window, spacing_mm, encoded, said)
     result = _empty_result(tracker, images, support)
     try:
-        if start is None and wanted:
+        if said and start is None:
+            start = min(said)
+        if start is None and wanted and support is not None:
             start = _most_like_the_support(run, wanted, _area(support), progress, cancel)
         if start is None or cancel.cancelled:
             result.cancelled = bool(wanted)
@@ -99,7 +112,7 @@ def track_volume(
             if index == start:
                 beginning = tracker.mark()
             if prediction is not None:
-                _enter(result, prediction)
+                _enter(result, prediction, said.get(index))
                 run.doubts(prediction)
                 if on_frame:
                     on_frame(prediction)
@@ -119,6 +132,8 @@ class _Run:
     window: tuple[float, float]
     spacing_mm: tuple[float, float]
     kept: MutableMapping[int, EncodedSlices] | None
+    said: Mapping[int, OnSlice] = field(default_factory=dict)
+    begun: bool = False
     waiting: dict[int, EncodedSlices] = field(default_factory=dict)
     disagreeing: dict[int, list[int]] = field(default_factory=dict)
 
@@ -139,9 +154,17 @@ class _Run:
         return [cache[index] for index in indices]
 
     def step(self, index: int, notes: list[Note]) -> FramePrediction | None:
-        """Predict a slice; report and skip an unusable one."""
+        """Predict a slice, and correct it by what is said by hand; report and skip an unusable one."""
+        image, said = self.images[index], self.said.get(index)
         try:
-            return self.tracker.step(self.images[index], index, self.embeddings([index])[0])
+            encoded = self.embeddings([index])[0]
+            if said and not self.begun and self.tracker.mode is TrackingMode.BANK_ONLY:
+                prediction = begin_by_hand(self.tracker, image, said, index, encoded)
+            else:
+                prediction = self.tracker.step(image, index, encoded)
+                prediction = self.tracker.correct_by_hand(said) if said else prediction
+            self.begun = True
+            return prediction
         except InputError as error:
             notes.append(Note(f"Slice {index} was skipped: {str(error).rstrip('.')}."))
             self.tracker.skip(index)
@@ -176,9 +199,12 @@ def _wanted(count: int, slices: Sequence[int] | None, start: int | None) -> list
     return wanted
 
 
-def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | PreparedSupport) -> SegmentResult:
+def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | PreparedSupport | None) -> SegmentResult:
     """Return a result without finished slices."""
     count, objects = len(images), len(tracker.names)
+    pieces: tuple[bool, ...] = ()
+    if support is not None:
+        pieces = one_piece(support) if isinstance(support, SupportSet) else support.one_piece
     return SegmentResult(
         objects=tracker.names,
         probability=np.zeros((count, objects, *images.shape[1:3]), np.float32),
@@ -186,19 +212,23 @@ def _empty_result(tracker: Tracker, images: np.ndarray, support: SupportSet | Pr
         quality=np.zeros((count, objects), np.float32),
         done=np.zeros(count, bool),
         evidence=np.full((count, objects, len(EVIDENCE)), np.nan, np.float32),
-        one_piece=one_piece(support) if isinstance(support, SupportSet) else support.one_piece,
+        one_piece=pieces,
         across_slices=tracker.segmenter.across_slices,
     )
 
 
-def _enter(result: SegmentResult, prediction: FramePrediction) -> None:
-    """Write a slice into the result."""
+def _enter(result: SegmentResult, prediction: FramePrediction, said: OnSlice | None) -> None:
+    """Write a slice into the result, and which of its objects were prompted by hand."""
     index = prediction.index
     result.probability[index] = prediction.probability
     result.presence[index], result.quality[index] = prediction.presence, prediction.quality
     if result.evidence is not None:
         result.evidence[index] = prediction.evidence
     result.done[index] = True
+    if said:
+        if result.by_hand is None:
+            result.by_hand = np.zeros((len(result.done), len(result.objects)), bool)
+        result.by_hand[index, list(said)] = True
 
 
 def _area(support: SupportSet | PreparedSupport) -> np.ndarray:

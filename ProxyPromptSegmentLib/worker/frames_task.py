@@ -17,7 +17,9 @@ from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
 from ProxyPromptSegmentLib.networks.protocols import Prepared
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.asked import AskedObjects
+from ProxyPromptSegmentLib.tracking.beginning import begin_by_hand
 from ProxyPromptSegmentLib.tracking.choices import PROMPTED_MODES, TrackingMode
+from ProxyPromptSegmentLib.tracking.inputs import frame_shape
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
@@ -38,7 +40,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
         InputError: If none of the frames can be used.
         UsageError: If the mode needs later frames, or the frames end before the first requested one.
     """
-    if task.mode not in PROMPTED_MODES:
+    if task.mode not in PROMPTED_MODES:  # by hand alone, the memory alone is used whatever the mode
         raise UsageError(f"mode '{task.mode}' cannot track frames in time; choose {' or '.join(PROMPTED_MODES)}")
     steps = Steps(engine, context, task.model, task.device, task.support, task.most_read)
     start = time.perf_counter()
@@ -129,17 +131,23 @@ class _Clip:
         """Track from the first unfinished frame; a new footing begins with an empty memory."""
         task, context, found = self.task, self.steps.context, self.found
         alone = isinstance(task.support, AskedObjects)
-        tracker = FrameByFrame(segmenter, task.ruled_out) if alone else Tracker(segmenter, task.mode)
+        by_hand = isinstance(task.support, AskedObjects) and task.support.by_hand
+        tracker: Tracker | FrameByFrame
+        if by_hand:
+            tracker = Tracker(segmenter, TrackingMode.BANK_ONLY)
+        else:
+            tracker = FrameByFrame(segmenter, task.ruled_out) if alone else Tracker(segmenter, task.mode)
         source = task.source
         tiles = plan_for(segmenter, task.support, source.shape, source.spacing_mm, TileChoice(OFF))
         self.notes = tiles.notes(tracked=True)
-        prepared = self.steps.prepare(segmenter)
-        found.cancelled = prepared is None
-        if prepared is None:
+        prepared = None if by_hand else self.steps.prepare(segmenter)
+        if prepared is None and not by_hand:
+            found.cancelled = True
             return
+        found.cancelled = False
         if self._waiting is None:
-            context.progress.start(found.wanted or 0, "segmenting" if alone else "tracking")
-        elif found.done and not alone and task.mode == TrackingMode.PROXY_AND_BANK:
+            context.progress.start(found.wanted or 0, "segmenting" if alone and not by_hand else "tracking")
+        elif found.done and (by_hand or (not alone and task.mode == TrackingMode.PROXY_AND_BANK)):
             note = f"From frame {self._waiting[0]} on, earlier frames are no longer remembered, because memory ran out."
             found.notes.append(Note(note))
             context.say(note)
@@ -176,7 +184,7 @@ class _Clip:
 class _Follower:
     """The use of one tracker, or of frames one by one, on one footing of the ladder."""
 
-    def __init__(self, tracker: Tracker | FrameByFrame, prepared: Prepared, clip: _Clip) -> None:
+    def __init__(self, tracker: Tracker | FrameByFrame, prepared: Prepared | None, clip: _Clip) -> None:
         self.tracker: Any = tracker
         self.prepared, self.clip = prepared, clip
         self.begun = False
@@ -191,11 +199,24 @@ class _Follower:
         if not isinstance(frame, np.ndarray):
             self._leave_out(index, frame.reason)
             return
+        task, said = self.clip.task, self.clip.task.by_hand.get(index)
+        if not self.begun and self.prepared is None and not said:
+            self._leave_out(index, "nothing has been prompted by hand up to it")
+            return
+        window, spacing_mm = self.clip.window_of(frame), task.source.spacing_mm
         if not self.begun:
-            self.tracker.start(self.prepared, self.clip.window_of(frame), self.clip.task.source.spacing_mm)
-            self.begun = True
+            names = (task.support.objects,) if self.prepared is None else ()
+            self.tracker.start(self.prepared, window, spacing_mm, *names)
         try:
-            prediction = self.tracker.step(frame, index)
+            if not self.begun and self.prepared is None and said:
+                frame_shape(frame, f"frame {index}")
+                encoded = self.tracker.segmenter.encode(frame[None], window, spacing_mm)
+                prediction = begin_by_hand(self.tracker, frame, said, index, encoded)
+            else:
+                self.begun = True
+                prediction = self.tracker.step(frame, index)
+                prediction = self.tracker.correct_by_hand(said) if said else prediction
+            self.begun = True
         except InputError as error:
             self._leave_out(index, str(error))
         else:

@@ -19,8 +19,9 @@ from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
 from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.remedies import Note
-from ProxyPromptSegmentLib.support.asked import support_of
+from ProxyPromptSegmentLib.support.asked import AskedObjects, support_of
 from ProxyPromptSegmentLib.support.matching import slice_names
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.tracking.volume import track_volume
@@ -141,12 +142,14 @@ class _Volume:
     def follow(self, segmenter: Segmenter) -> SegmentResult:
         """Track with SAM 2's memory, from the slice most like the support; a new footing restarts the tracking."""
         job, context, steps = self.task.job, self.context, self.steps
-        support_of(job.support)  # the slice to begin with is the one most like it
-        tracker = Tracker(segmenter, self.task.mode)
+        alone = isinstance(job.support, AskedObjects) and job.support.by_hand
+        if not alone:
+            support_of(job.support)  # the slice to begin with is the one most like it
+        tracker = Tracker(segmenter, TrackingMode.BANK_ONLY if alone else self.task.mode)
         self.work.plan = plan_for(segmenter, job.support, self._shape, job.view.spacing_mm, TileChoice(OFF))
         self.predictions.clear()
-        prepared = steps.prepare(segmenter)
-        if not isinstance(prepared, PreparedSupport):
+        prepared = None if alone else steps.prepare(segmenter)
+        if not (alone or isinstance(prepared, PreparedSupport)):
             result = self._empty()
             result.cancelled = True
             return result
@@ -164,7 +167,7 @@ class _Volume:
                 result = track_volume(
                     tracker,
                     self.images,
-                    prepared,
+                    prepared if isinstance(prepared, PreparedSupport) else None,
                     job.window,
                     job.view.spacing_mm,
                     job.slices,
@@ -172,6 +175,8 @@ class _Volume:
                     cancel=context.cancel,
                     on_frame=on_frame,
                     encoded=encodings,
+                    by_hand=job.by_hand,
+                    names=job.support.objects,
                 )
         finally:
             self._embedded(encodings)

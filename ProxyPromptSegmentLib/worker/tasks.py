@@ -6,6 +6,7 @@ its input arrays. Tasks are defined here without torch, and carried out by `engi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.by_hand.found import MOST_LABELS, EverythingChoice
+from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
@@ -125,7 +127,7 @@ class FramesTask:
     Attributes:
         source: The frames, oriented as the support's images. They are read once, in order.
         support: The support set, with the objects to track; or objects that the model knows, which are looked for in
-            each frame alone.
+            each frame alone; or objects that are pointed at by hand.
         window: Intensities mapped to 0 and 1; None uses those of the first usable frame.
         choice: The frames to segment. Frames between them are not segmented, but their time passes for the memory.
         model: A SAM 2 model.
@@ -134,6 +136,7 @@ class FramesTask:
         mode: One of `PROMPTED_MODES`.
         most_read: Number of supports that a frame reads if more are given: those most like it; None means all.
         ruled_out: Numbers of the objects that the frames cannot show; they are answered with nothing.
+        by_hand: What the user says by hand, by frame; without a support, tracking begins with the first of these.
     """
 
     source: FrameStream
@@ -147,6 +150,7 @@ class FramesTask:
     mode: TrackingMode = TrackingMode.PROXY_AND_BANK
     most_read: int | None = MOST_READ
     ruled_out: frozenset[int] = frozenset()
+    by_hand: Mapping[int, OnSlice] = field(default_factory=dict)
 
     def __call__(self, engine: TaskEngine, context: Context) -> FramesResult:
         """Carry out the task."""

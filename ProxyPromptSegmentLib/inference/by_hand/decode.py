@@ -74,8 +74,8 @@ def decoded_by_hand(
         before = drawn[0, 0].to(features.top.device)
     answers = [] if known is None else known
     first = min(1, len(said.points))
-    # A box or a mask asks for a new drawing; a click on what a generator's prompt or a click has drawn corrects it.
-    corrects = base is not None and said.box is None and said.mask is None
+    # A box or a mask asks for a new drawing; a click on what is drawn already corrects it.
+    corrects = said.box is None and mask is None
     for count in range(first + len(answers), len(said.points) + 1):
         so_far = answers[-1].logits if answers else before
         answer = _once(backbone, features, box, replace(said, points=said.points[:count]), base, so_far)
@@ -148,8 +148,8 @@ def corrected(
         for number, hand in said.items():
             base = before = None
             # Where nothing is drawn there is nothing to correct, and the generator's prompt says that there is nothing.
-            if prompt is not None and (drawn[number] > THRESHOLD).any():
-                base = prompt.of_object(number)
+            if (drawn[number] > THRESHOLD).any():
+                base = None if prompt is None else prompt.of_object(number)
                 so_far = mask_logits(prediction.probability[None, [number]], box, 4 * backbone.grid)
                 before = so_far[0, 0].to(encoder.device)
             answer = decoded_by_hand(backbone, features, box, hand, base, before, (known or {}).get(number))
