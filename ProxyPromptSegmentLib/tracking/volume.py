@@ -82,7 +82,10 @@ def track_volume(
     said = {index: one for index, one in (by_hand or {}).items() if index in wanted}
     if support is None and not said:
         raise UsageError("without a support something must be prompted by hand on one of the slices to track")
-    tracker.start(support, window, spacing_mm, names)
+    if support is None:
+        tracker.start(None, window, spacing_mm, names)
+    else:
+        tracker.start(support, window, spacing_mm)
     run = _Run(tracker, images, window, spacing_mm, encoded, said)
     result = _empty_result(tracker, images, support)
     try:
