@@ -95,6 +95,16 @@ def test_a_correction_changes_its_slice_and_object_alone_and_is_not_smoothed(eng
     np.testing.assert_array_equal(corrected.masks[:, 0], plain.masks[:, 0])
 
 
+def test_a_correcting_click_leaves_what_it_does_not_touch_as_fine_as_it_was(engine):
+    job = a_job()
+    plain = Talk().do(SegmentTask(job), engine)
+    i, j, k = middle_of_organ()
+    found = Talk().do(SegmentTask(with_hand(job, ByHand((VoxelPoint((i, j, k), False),)))), engine)
+    changed = found.result.probability[MIDDLE, 0] != plain.result.probability[MIDDLE, 0]
+    assert 0 < changed.mean() < 0.6
+    assert found.masks[MIDDLE, 0].sum() < plain.masks[MIDDLE, 0].sum()
+
+
 def test_a_click_inside_says_that_the_object_is_there_where_the_support_sees_nothing(engine):
     job = a_job()
     plain = Talk().do(SegmentTask(job), engine)
