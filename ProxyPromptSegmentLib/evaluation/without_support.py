@@ -23,6 +23,7 @@ from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, support_
 from ProxyPromptSegmentLib.evaluation.broad.tasks import PATIENTS_UNKNOWN, spread
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice, surface_dice
+from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice, masks_to_tensor
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.broad.answers import Encoded
@@ -203,7 +204,6 @@ def boxed_masks(segmenter: Segmenter, case: Case, encoded: Encoded) -> np.ndarra
     """Decode a box around the truth on every slice that shows it; uint8 ``(S, H, W)``."""
     import torch
 
-    from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice, masks_to_tensor
     from ProxyPromptSegmentLib.networks.protocols import Prompt
 
     backbone, window, spacing = segmenter.model.backbone, intensity_window(case.images), _spacing(case)
