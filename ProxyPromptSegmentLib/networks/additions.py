@@ -15,6 +15,9 @@ from ProxyPromptSegmentLib.errors import CheckpointError
 if TYPE_CHECKING:
     import torch
 
+# A generator that reads images begins with the trunk of its base, see `image_prompt`.
+OWN_TRUNK, TRUNK = "generator.encoder.trunk.", "backbone.sam.image_encoder.trunk."
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
@@ -34,6 +37,8 @@ class BaseModel:
         """Return the tensor that stands for one of a model on this one, a SAM or a SAM 2; None if there is none."""
         if name in self.tensors:
             return self.tensors[name]
+        if name.startswith(OWN_TRUNK):
+            return self.tensors.get(TRUNK + name.removeprefix(OWN_TRUNK))
         if not name.startswith("backbone.sam2."):
             return None
         from ProxyPromptSegmentLib.networks.backbones.sam2_shared import name_in_base

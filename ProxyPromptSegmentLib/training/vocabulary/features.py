@@ -31,6 +31,7 @@ from ProxyPromptSegmentLib.training.recipe import TaskRecipe
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe
 
 TOGETHER = 4  # images that are embedded at once
+MOST_OTHERS = 24  # images of a set that marks no class
 LEAST_PIXELS = 12  # that an image must show of an object for it to be there
 
 Reader = Callable[[Path, str], Split]
@@ -93,7 +94,7 @@ def embed(
         read: Reads a data set by folder and name; by default `load_parts`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = recipe.datasets
+    names = recipe.embedded
     chosen: dict[str, tuple[TaskPool, np.ndarray]] = {}
     kept = []
     for variant in range(recipe.variants + 1):
@@ -122,6 +123,8 @@ def _chosen(
             f"{name} has no object '{unknown[0]}', which a class names; it has {', '.join(pool.objects)}. Correct the "
             "recipe."
         )
+    if not wanted:
+        return pool, _spread(np.arange(len(pool.images)), MOST_OTHERS)
     mine = [number for number, one in enumerate(pool.objects) if one in wanted]
     shows = (pool.masks[:, mine].flatten(2).sum(2) >= LEAST_PIXELS).any(1).numpy()
     full = _spread(np.flatnonzero(shows), recipe.most_slices)

@@ -53,6 +53,8 @@ class LossSwitches:
 class VocabularyRecipe(BroadRecipe):
     """All settings of a training without supports; those of groups and supports of a `BroadRecipe` are not read.
 
+    ``trunk_rate`` is that of a trunk that the generator has for itself (AutoSAM); 0 leaves it as it is in the base.
+
     Attributes:
         training: Always ``vocabulary``.
         base: Name of the model or of the official weights whose encoder and decoder are used as they are.
@@ -68,6 +70,8 @@ class VocabularyRecipe(BroadRecipe):
         most_slices: Most images of a data set, evenly spread.
         empty_slices: Images that show no object, as a share of the others.
         sided: Data sets whose images are never mirrored.
+        others: Data sets whose images surely show none of the classes; kinds of images that a user may confuse.
+        foreign: Share of images that are of these.
         losses: The losses.
     """
 
@@ -86,6 +90,9 @@ class VocabularyRecipe(BroadRecipe):
     most_slices: int = 400
     empty_slices: float = 0.3
     sided: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    foreign: float = 0.2
+    trunk_rate: float = 0.0
     losses: LossSwitches = LossSwitches()
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -95,6 +102,11 @@ class VocabularyRecipe(BroadRecipe):
     def datasets(self) -> tuple[str, ...]:
         """The data sets that mark a class, in the order in which they come."""
         return tuple(dict.fromkeys(name for one in self.classes for name in one.sets))
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """The data sets whose images are embedded."""
+        return (*self.datasets, *(name for name in self.others if name not in self.datasets))
 
     def marked(self, dataset: str) -> tuple[int, ...]:
         """Return the numbers of the classes that a data set marks."""

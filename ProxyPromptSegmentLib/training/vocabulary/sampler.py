@@ -67,6 +67,7 @@ class ClassSampler:
                 )
         weights = np.array([taught.weight for taught in recipe.classes])
         self.chances = weights / weights.sum()
+        self.others = [one for one in kept if one.dataset not in recipe.datasets]
 
     def objects(self, kept: KeptImages, number: int) -> list[int]:
         """Return the numbers of a set's objects whose union is a class."""
@@ -94,6 +95,8 @@ class ClassSampler:
     def _one(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Draw one image and its classes."""
         recipe = self.recipe
+        if self.others and rng.random() < recipe.foreign:
+            return self._other(rng)
         first = int(rng.choice(len(self.chances), p=self.chances))
         kept, index = self._image(first, rng)
         marked = [number for number in recipe.marked(kept.dataset) if number != first]
@@ -113,6 +116,23 @@ class ClassSampler:
             truth,
             torch.tensor([*there, *[0.0] * recipe.strangers]),
             torch.tensor([*counted, *[1.0] * len(strangers), *[0.0] * missing]),
+            kept.get("image", index) if recipe.kind != "class" else torch.zeros(0, dtype=torch.uint8),
+        )
+
+    def _other(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """Draw an image of a set that marks no class, and ask for some of them."""
+        recipe = self.recipe
+        kept = self.others[int(rng.integers(len(self.others)))]
+        index, count = int(rng.integers(len(kept.shown))), recipe.asked + recipe.strangers
+        classes = rng.choice(len(self.chances), count)
+        masks = kept.get("masks", index)
+        return (
+            kept.get("top", index),
+            kept.get("valid", index),
+            torch.tensor([int(number) for number in classes]),
+            torch.zeros(recipe.asked, *masks.shape[1:], dtype=torch.uint8),
+            torch.zeros(count),
+            torch.ones(count),
             kept.get("image", index) if recipe.kind != "class" else torch.zeros(0, dtype=torch.uint8),
         )
 

@@ -56,7 +56,7 @@ def class_loss(
     prompt = _prompt_each(model.generator, features, episode)
     presence = prompt.presence
     mine = _first(prompt, asked)
-    decoded = backbone.decode(features, mine)
+    decoded = model.generator.finish(backbone.decode(features, mine), features)
     truth = episode.truth
     with torch.autocast(truth.device.type, enabled=False):
         logits = decoded.logits.float()
@@ -77,6 +77,8 @@ def class_loss(
         total = (
             weighting(found) if switches.weighting == "uncertainty" else sum((found[n] for n in weighting.names), zero)
         )
+        if (surrogate := getattr(model.generator, "surrogate", None)) is not None and mine.dense is not None:
+            total = total + _preview(surrogate(mine.dense.detach().float().flatten(0, 1)), truth)
         present = told = zero
         if presence is not None:
             each = functional.binary_cross_entropy_with_logits(presence.float(), episode.there, reduction="none")
@@ -88,6 +90,12 @@ def class_loss(
         iou = (intersection_over_union(logits, truth) * there).sum() / there.sum().clamp(min=1)
         known = [total, *(found.get(name, zero) for name in PARTS[1:5]), present, iou, told]
     return total, torch.stack([value.detach().float() for value in known])
+
+
+def _preview(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return the loss of the surrogate decoder, ``(B * N, 1, h, w)``; the prompt that it reads has no gradient."""
+    logits = logits.float().view(truth.shape)
+    return binary_cross_entropy(logits, truth).mean() + squared_dice_loss(logits, truth).mean()
 
 
 def _features(backbone: Backbone, episode: ClassEpisode) -> ImageFeatures:

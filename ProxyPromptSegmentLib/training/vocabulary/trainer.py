@@ -69,6 +69,9 @@ class VocabularyTrainer(BroadTrainer):
         self.model.requires_grad_(False)
         assert isinstance(generator, nn.Module)
         generator.requires_grad_(True)
+        trunk = getattr(getattr(generator, "encoder", None), "trunk", None)
+        if trunk is not None and not self.recipe.trunk_rate:
+            trunk.requires_grad_(False)
         self.weighting = UncertaintyWeighting(weighted_losses(self.recipe.losses)).to(self.device)
         self.weighting.requires_grad_(self.recipe.losses.weighting == "uncertainty")
         self.model.add_module(WEIGHTING.rstrip("."), self.weighting)

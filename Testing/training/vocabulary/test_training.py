@@ -109,6 +109,40 @@ def test_kin_sets_are_no_strangers(kept):
     assert not episode.counted[:, 1].any()
 
 
+def test_images_of_other_sets_show_none_of_the_classes_and_are_learned_from(data, tmp_path):
+    recipe = dataclasses.replace(RECIPE, classes=RECIPE.classes[:1], others=("balls",), foreign=0.5, images=100)
+    torch.manual_seed(0)
+    found = embed(recipe, data, tmp_path, build_model("sam-compact").eval().backbone, "0" * 64)
+    assert {one.dataset for one in found} == {"discs", "balls"}
+    episode = ClassSampler(found, recipe, torch.device("cpu")).draw(np.random.default_rng(1))
+    foreign = episode.there[:, 0] == 0
+    assert 30 < int(foreign.sum()) < 70
+    assert not episode.truth[foreign].any() and episode.truth[~foreign].flatten(1).any(1).all()
+    assert episode.counted[foreign].all()
+
+
+def test_a_generator_that_reads_images_learns_with_its_preview_and_keeps_the_trunk_of_its_base(data, tmp_path):
+    losses = LossSwitches(distribution="none", transfer=False, weighting="equal")
+    recipe = dataclasses.replace(
+        RECIPE,
+        kind="image",
+        generator={"read_size": 64, "width": 8},
+        classes=RECIPE.classes[:1],
+        variants=0,
+        images=2,
+        strangers=0,
+        losses=losses,
+        minutes=0.03,
+    )
+    path = train_vocabulary(recipe, data, tmp_path)
+    tensors, _ = read_checkpoint(path)
+    assert any("surrogate" in name for name in tensors) and not any("trunk" in name for name in tensors)
+    model, _ = load_model(path)
+    own = model.generator.encoder.trunk.state_dict()
+    theirs = model.backbone.sam.image_encoder.trunk.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in own.items())
+
+
 def test_a_class_that_no_training_image_shows_is_named(kept):
     recipe = dataclasses.replace(
         RECIPE, classes=(*RECIPE.classes, TaughtClass(about=PromptClass("cube"), sets={"cubes": ("cube",)}))
