@@ -30,7 +30,7 @@ examples:
   proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
   proxyprompt evaluate speed
   proxyprompt evaluate broad --data DATA --sets first small --limit 3 --out results/mine
-  proxyprompt evaluate classes --data DATA --model automedsam-compact --part test --out results/classes
+  proxyprompt evaluate classes --data DATA --model classes-compact --part test --out results/classes
   proxyprompt evaluate compare --tables results/before.json results/mine.json
 """
 

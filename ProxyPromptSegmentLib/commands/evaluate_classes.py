@@ -26,7 +26,7 @@ def run_classes(args: argparse.Namespace) -> int:
     if loaded.segmenter.model.needs_support:
         raise UsageError(
             f"'{loaded.facts.name}' is prompted by supports and knows no classes; give --model one that does, such as "
-            "automedsam-compact."
+            "classes-compact."
         )
     beside = load(args.beside or DEFAULT_MODEL, args.device)
     plan = ClassPlan(data=args.data, part=args.part or "validation", limit=args.limit, sets=tuple(args.sets or ()))

@@ -11,6 +11,8 @@ torch = pytest.importorskip("torch")
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError  # noqa: E402
 from ProxyPromptSegmentLib.networks.class_prompt.config import COMPACT, FULL, LEGACY, ClassPromptConfig  # noqa: E402
 from ProxyPromptSegmentLib.networks.class_prompt.generator import ClassPromptGenerator  # noqa: E402
+from ProxyPromptSegmentLib.networks.class_prompt.reading import corners_of  # noqa: E402
+from ProxyPromptSegmentLib.networks.class_prompt.readout import HIDDEN, number_of_readings, readings  # noqa: E402
 from ProxyPromptSegmentLib.networks.generators import read_config  # noqa: E402
 from ProxyPromptSegmentLib.networks.model import build_model  # noqa: E402
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedClasses, VocabularyGenerator  # noqa: E402
@@ -63,15 +65,15 @@ def test_seeded_noise_is_the_same_for_every_image_of_a_batch():
     asked = made.prepare_classes(["polyp"])
     steps = torch.full((3,), 50.0)
     classes = asked.classes.expand(3, 1)
-    together = made.class_encoder(seen.top, seen.positions, classes, steps=steps)[1]
-    alone = made.class_encoder(seen.top[2:], seen.positions, classes[2:], steps=steps[2:])[1]
+    together = made.class_encoder(seen.top, seen.positions, classes, steps=steps).dense
+    alone = made.class_encoder(seen.top[2:], seen.positions, classes[2:], steps=steps[2:]).dense
     torch.testing.assert_close(together[2:], alone)
 
 
 def test_noise_is_drawn_in_training_and_not_in_use():
     made, seen = generator().train(), features(4)
     classes, steps = torch.zeros(4, 1, dtype=torch.long), torch.full((4,), 80.0)
-    first, second = (made.class_encoder(seen.top, seen.positions, classes, steps=steps)[1] for _ in range(2))
+    first, second = (made.class_encoder(seen.top, seen.positions, classes, steps=steps).dense for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -105,6 +107,60 @@ def test_images_of_a_batch_do_not_change_each_other():
     torch.testing.assert_close(together.presence[1:2], alone.presence, rtol=1e-3, atol=1e-4)
 
 
+def test_the_reading_of_a_class_is_its_mask_prompt_until_the_encoder_corrects_it():
+    made, seen = generator(), features(1)
+    encoder = made.class_encoder
+    with torch.no_grad():
+        encoder.correction.weight.zero_()
+        encoder.correction.bias.zero_()
+        encoder.readout.maps.zero_()
+        encoder.readout.maps[2, -1] = 3.0  # the constant
+        encoder.readout.maps[2, HIDDEN + 7] = 2.0  # the seventh channel
+    prompt = made.prompt(seen, made.prepare_classes(["polyp", "prostate"]))
+    wanted = torch.nn.functional.interpolate(3.0 + 2.0 * seen.top[:, 7:8], scale_factor=4.0, mode="bilinear")
+    torch.testing.assert_close(prompt.mask[:, :1], wanted.clamp(-8, 8))
+    assert not prompt.mask[:, 1].any()
+
+
+def test_readings_are_the_position_its_surroundings_the_image_and_the_place():
+    top = torch.randn(1, 3, 10, 10)
+    read = readings(top)[0].view(-1, 10, 10)
+    assert len(read) == number_of_readings(3)
+    for number, side in enumerate((3, 9), start=1):
+        near = top[0, :, max(0, 2 - side // 2) : 3 + side // 2, max(0, 8 - side // 2) : 9 + side // 2]
+        torch.testing.assert_close(read[3 * number : 3 * number + 3, 2, 8], near.mean((1, 2)))
+    torch.testing.assert_close(read[:3], top[0])
+    torch.testing.assert_close(read[9:12, 4, 4], top[0].mean((1, 2)))
+    x, y = -1 + 2 * 8 / 9, -1 + 2 * 2 / 9
+    torch.testing.assert_close(read[12:, 2, 8], torch.tensor([x, y, x * x, y * y, x * y, 1.0]))
+
+
+def test_the_reading_alone_is_a_box_around_what_it_finds_and_a_mask_prompt():
+    made = generator(diffusion=False)
+    encoder, seen = made.class_encoder, features(1)
+    inside = torch.zeros(1, 2, 32, 32, dtype=torch.bool)
+    inside[0, 0, 4:9, 20:31] = True
+    (top, left), (bottom, right) = corners_of(inside)
+    assert [v.tolist() for v in (top, left, bottom, right)] == [[[4, 0]], [[20, 0]], [[8, 31]], [[30, 31]]]
+    made.begin(torch.arange(5.0).view(5, 1).expand(5, 128), torch.zeros(1, 128))
+    maps, presence = encoder.readout(seen.top, torch.tensor([[1]]))
+    prompt = made.prompt(seen, made.prepare_classes(["optic disc"]))
+    (row, column), (last_row, last_column) = corners_of(maps > 0)
+    assert prompt.dense is None and torch.equal(prompt.presence, presence)
+    torch.testing.assert_close(prompt.sparse[0, 0, 0], 3.0 + seen.positions[:, row[0, 0], column[0, 0]])
+    torch.testing.assert_close(prompt.sparse[0, 0, 1], 4.0 + seen.positions[:, last_row[0, 0], last_column[0, 0]])
+    assert (prompt.mask > 0).any() == (maps > 0).any()
+
+
+def test_without_a_reading_the_tokens_begin_as_corners_and_with_one_as_clicks():
+    kinds, nothing = torch.arange(5.0).view(5, 1).expand(5, 128), torch.full((1, 128), 7.0)
+    for readout, first, dense in ((True, [2.0, 2.0], 0.0), (False, [3.0, 4.0], 7.0)):
+        made = generator(readout=readout)
+        made.begin(kinds, nothing)
+        assert made.class_encoder.token_out.bias.view(2, 128)[:, 0].tolist() == first
+        assert float(made.class_encoder.dense_out.bias.mean()) == dense
+
+
 def test_only_the_first_classes_are_drawn_and_presence_is_known_of_all():
     made, seen = generator(), features(2)
     classes = torch.tensor([[0, 2], [1, 0]])
@@ -133,6 +189,7 @@ def test_every_parameter_of_both_encoders_learns():
         made = generator(config).train()
         prompt = made.prompt(features(2, config), made.prepare_classes([]))
         loss = prompt.sparse.square().sum() + prompt.dense.square().sum()
+        loss = loss if prompt.mask is None else loss + prompt.mask.square().sum()
         loss = loss if prompt.presence is None else loss + prompt.presence.square().sum()
         loss.backward()
         still = [name for name, value in made.named_parameters() if value.grad is None or not value.grad.any()]
@@ -164,6 +221,7 @@ def test_a_compact_sam_decodes_its_prompt():
         ({"embedding": 3}, "embedding is 3"),
         ({"tokens": 0}, "tokens is 0"),
         ({"legacy": True}, "legacy has 2 tokens"),
+        ({"diffusion": False, "readout": False}, "without diffusion"),
     ],
 )
 def test_sizes_that_do_not_fit_are_rejected_with_what_is_allowed(changes, text):

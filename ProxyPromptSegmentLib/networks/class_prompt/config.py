@@ -35,6 +35,9 @@ class ClassPromptConfig:
             mask for the same image; in training it is random.
         branches: Decoder branches that reach the mask decoder (the paper's ablation).
         presence: Whether a presence logit is predicted.
+        readout: Whether each class has a linear reading of the embedding beside the encoder, which is fitted at once
+            before the training and gives a mask prompt to begin with; not of ``legacy``.
+        diffusion: Whether there is the diffusion-based encoder at all; without it the reading alone makes the prompt.
     """
 
     classes: tuple[PromptClass, ...] = ()
@@ -50,6 +53,8 @@ class ClassPromptConfig:
     noise: Literal["mean", "seeded"] = "mean"
     branches: Literal["both", "sparse", "dense"] = "both"
     presence: bool = True
+    readout: bool = True
+    diffusion: bool = True
 
     def __post_init__(self) -> None:
         """Reject sizes that do not fit each other.
@@ -58,9 +63,17 @@ class ClassPromptConfig:
             UsageError: If a size is not allowed.
         """
         if self.legacy:
-            if self.presence or self.tokens != 2 or self.noise != "seeded":
-                raise UsageError("legacy has 2 tokens, seeded noise and no presence; set tokens, noise and presence so")
+            if self.presence or self.readout or self.tokens != 2 or self.noise != "seeded":
+                raise UsageError(
+                    "legacy has 2 tokens, seeded noise, no presence and no readout; set tokens, noise, presence and "
+                    "readout so"
+                )
             return
+        if not self.diffusion and not (self.readout and self.presence and self.tokens == 2):
+            raise UsageError(
+                "without diffusion the readout, its presence and the 2 corners of a box are all there is; set readout, "
+                "presence and tokens so, or diffusion"
+            )
         if self.grid % LEVELS:
             raise UsageError(f"the grid is {self.grid}; it must be a multiple of {LEVELS}")
         if wrong := [width for width in self.widths if width < GROUPS or width % GROUPS]:
@@ -89,5 +102,5 @@ class ClassPromptConfig:
 
 FULL = ClassPromptConfig()
 COMPACT = ClassPromptConfig(image_size=256, grid=32, channels=128, widths=(32, 48, 64))
-LEGACY = ClassPromptConfig(legacy=True, presence=False, noise="seeded")
+LEGACY = ClassPromptConfig(legacy=True, presence=False, readout=False, noise="seeded")
 PRESETS = {"class": FULL, "class-compact": COMPACT, "class-legacy": LEGACY}

@@ -8,14 +8,19 @@ References:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.class_prompt.config import GROUPS, ClassPromptConfig
+from ProxyPromptSegmentLib.networks.class_prompt.readout import ClassReadout
+from ProxyPromptSegmentLib.networks.devices import without_autocast
 
 NOISE_SEED = 20502
+ATTRACTION = 3.0  # how much the reading of a class draws its tokens, at first
+MOST_LOGIT = 8.0  # of the mask prompt, as in the training of the compact SAM
 MAP_SIDE = 8  # positions of the map of where a class usually lies
 
 
@@ -25,6 +30,23 @@ def time_embedding(step: torch.Tensor, channels: int, steps: int) -> torch.Tenso
     rates = torch.exp(-math.log(1000.0) * torch.arange(half, device=step.device) / half)
     angles = step.float().unsqueeze(1) / steps * 1000.0 * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassPrompts:
+    """The prompts of ``N`` classes on ``B`` images.
+
+    Attributes:
+        sparse: Tokens ``(B, N, T, C)``.
+        dense: ``(B, N, C, g, g)``; None where a mask prompt takes its place.
+        presence: Logits ``(B, N)``; None where it is not predicted.
+        mask: Logits ``(B, N, 4g, 4g)`` of a mask prompt; None without a reading of the classes.
+    """
+
+    sparse: torch.Tensor
+    dense: torch.Tensor | None = None
+    presence: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
 
 
 class ConditionedBlock(nn.Module):
@@ -92,7 +114,7 @@ class DiffusionClassEncoder(nn.Module):
         self.condition = nn.Sequential(nn.Linear(condition, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.place = nn.Linear(config.embedding, MAP_SIDE * MAP_SIDE)
         self.stem = nn.Conv2d(channels, fine, 3, padding=1)
-        self.fine = ConditionedBlock(fine + 1, fine, condition)
+        self.fine = ConditionedBlock(fine + 1 + config.readout, fine, condition)
         self.to_middle = nn.Conv2d(fine, middle, 3, stride=2, padding=1)
         self.middle = ConditionedBlock(middle, middle, condition)
         self.to_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
@@ -104,6 +126,12 @@ class DiffusionClassEncoder(nn.Module):
         self.sparse_gate = nn.Linear(middle + config.embedding, middle)
         self.pointers = nn.Conv2d(middle, config.tokens, 1)
         self.token_out = nn.Linear(middle, config.tokens * channels)
+        self.readout = ClassReadout(len(config.classes), channels) if config.readout else None
+        self.correction = nn.Conv2d(fine, 1, 1) if config.readout else None
+        self.attraction = nn.Parameter(torch.tensor(ATTRACTION)) if config.readout else None
+        if self.correction is not None:
+            nn.init.zeros_(self.correction.weight)
+            nn.init.zeros_(self.correction.bias)
         self.presence = None
         if config.presence:
             seen = 2 * coarse + 2 * channels + config.embedding
@@ -116,7 +144,7 @@ class DiffusionClassEncoder(nn.Module):
         classes: torch.Tensor,
         drawn: int | None = None,
         steps: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    ) -> ClassPrompts:
         """Return the prompts of ``N`` classes on each of ``B`` images.
 
         Args:
@@ -125,9 +153,6 @@ class DiffusionClassEncoder(nn.Module):
             classes: Classes asked for on each image, ``(B, N)``.
             drawn: How many of the classes get a prompt, the first ones; presence is computed for all. None means all.
             steps: Time step of each image, ``(B,)``; by default 0, or in training a random one.
-
-        Returns:
-            Sparse tokens ``(B, drawn, T, C)``, dense ``(B, drawn, C, g, g)`` and presence ``(B, N)`` or None.
         """
         batch, number = classes.shape
         noised, steps = self._diffused(top, steps)
@@ -137,7 +162,14 @@ class DiffusionClassEncoder(nn.Module):
         place = self.place(known).view(-1, 1, MAP_SIDE, MAP_SIDE)
         place = functional.interpolate(place, size=top.shape[-2:], mode="bilinear", align_corners=False)
         fine = self.stem(noised).repeat_interleave(number, 0)
-        fine = self.fine(torch.cat([fine, place.to(fine.dtype)], 1), condition)
+        read, seen = None, None
+        maps = [place]
+        if self.readout is not None:
+            with without_autocast(top.device):  # sums of many terms, which bfloat16 cannot hold
+                read, seen = self.readout(noised.float(), classes)
+            read = read.flatten(0, 1).unsqueeze(1)
+            maps.append(torch.tanh(read / 4))
+        fine = self.fine(torch.cat([fine, *(one.to(fine.dtype) for one in maps)], 1), condition)
         middle = self.middle(self.to_middle(fine), condition)
         coarse = self.to_coarse(middle)
         for block in self.coarse:
@@ -145,16 +177,28 @@ class DiffusionClassEncoder(nn.Module):
         presence = None
         if self.presence is not None:
             pooled = torch.cat([noised.mean((2, 3)), noised.flatten(2).std(2)], 1).repeat_interleave(number, 0)
-            seen = torch.cat([coarse.mean((2, 3)), coarse.amax((2, 3)), pooled.to(coarse.dtype), known], 1)
-            presence = self.presence(seen).view(batch, number)
+            features = torch.cat([coarse.mean((2, 3)), coarse.amax((2, 3)), pooled.to(coarse.dtype), known], 1)
+            presence = self.presence(features).view(batch, number)
+            presence = presence if seen is None else presence + seen
         parts = [fine, middle, coarse, condition, place, known]
+        parts += [] if read is None else [read]
         if drawn is not None and drawn < number:
             parts = [part.unflatten(0, (batch, number))[:, :drawn].flatten(0, 1) for part in parts]
-        fine, middle, coarse, condition, place, known = parts
+        fine, middle, coarse, condition, place, known = parts[:6]
+        read = parts[6] if len(parts) > 6 else None
         levels = (fine, middle, coarse)
-        dense = self._dense(levels, condition, place).unflatten(0, (batch, -1))
-        sparse = self._sparse(levels, condition, known, positions).unflatten(0, (batch, -1))
-        return sparse, dense, presence
+        dense, correction = self._dense(levels, condition, place)
+        sparse = self._sparse(levels, condition, known, positions, read)
+        mask = None
+        if read is not None and correction is not None:
+            mask = functional.interpolate((read + correction).float(), scale_factor=4.0, mode="bilinear")
+            mask = mask.clamp(-MOST_LOGIT, MOST_LOGIT)[:, 0].unflatten(0, (batch, -1))
+        return ClassPrompts(
+            sparse=sparse.unflatten(0, (batch, -1)),
+            dense=dense.unflatten(0, (batch, -1)),
+            presence=presence,
+            mask=mask,
+        )
 
     def _diffused(self, top: torch.Tensor, steps: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the embeddings at their time steps, and the steps."""
@@ -175,10 +219,14 @@ class DiffusionClassEncoder(nn.Module):
 
     def _dense(
         self, levels: tuple[torch.Tensor, torch.Tensor, torch.Tensor], condition: torch.Tensor, place: torch.Tensor
-    ) -> torch.Tensor:
-        """Return the dense embedding ``(M, C, g, g)``, gated by its features and the map of the class."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the dense embedding ``(M, C, g, g)``, gated by its features and the map of the class.
+
+        The second is what is added to the reading of the class, ``(M, 1, g, g)``.
+        """
         x = self.dense(levels, condition)
-        return self.dense_out(x * self.dense_gate(torch.cat([x, place.to(x.dtype)], 1)).sigmoid())
+        x = x * self.dense_gate(torch.cat([x, place.to(x.dtype)], 1)).sigmoid()
+        return self.dense_out(x), None if self.correction is None else self.correction(x)
 
     def _sparse(
         self,
@@ -186,16 +234,21 @@ class DiffusionClassEncoder(nn.Module):
         condition: torch.Tensor,
         known: torch.Tensor,
         positions: torch.Tensor,
+        read: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return tokens ``(M, T, C)``: what a token says, and the encoding of where it points, as SAM's own clicks."""
         x = self.sparse(levels, condition)
         gate = self.sparse_gate(torch.cat([x.mean((2, 3)), known.to(x.dtype)], 1)).sigmoid()
         x = x * gate[..., None, None]
-        where = self.pointers(x).flatten(2).softmax(2)
+        pointed = self.pointers(x)
+        if read is not None and self.attraction is not None:
+            pointed = pointed + self.attraction * functional.avg_pool2d(read.clamp(-MOST_LOGIT, MOST_LOGIT), 2)
+        where = pointed.flatten(2).softmax(2)
         said = torch.einsum("mtp,mcp->mtc", where, x.flatten(2))
         weights = self.token_out.weight.view(self.config.tokens, -1, x.shape[1])
         said = torch.einsum("mtc,tdc->mtd", said, weights) + self.token_out.bias.view(1, self.config.tokens, -1)
-        half = functional.avg_pool2d(positions.unsqueeze(0).to(x.dtype), 2)[0].flatten(1)
+        said, where = said.float(), where.float()
+        half = functional.avg_pool2d(positions.unsqueeze(0).float(), 2)[0].flatten(1)
         return said + torch.einsum("mtp,cp->mtc", where, half)
 
 

@@ -13,8 +13,9 @@ from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.class_prompt.config import ClassPromptConfig
-from ProxyPromptSegmentLib.networks.class_prompt.diffusion import DiffusionClassEncoder
+from ProxyPromptSegmentLib.networks.class_prompt.diffusion import ClassPrompts, DiffusionClassEncoder
 from ProxyPromptSegmentLib.networks.class_prompt.legacy import LegacyClassEncoder
+from ProxyPromptSegmentLib.networks.class_prompt.reading import ReadingClassEncoder
 from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedClasses, Prompt
 from ProxyPromptSegmentLib.networks.vocabulary import VocabularyModule
 
@@ -41,7 +42,10 @@ class ClassPromptGenerator(VocabularyModule):
         if not config.classes:
             raise UsageError("a class prompt generator needs at least one class; its vocabulary is empty")
         self.class_encoder: nn.Module
-        self.class_encoder = LegacyClassEncoder(config) if config.legacy else DiffusionClassEncoder(config)
+        if config.legacy:
+            self.class_encoder = LegacyClassEncoder(config)
+        else:
+            self.class_encoder = DiffusionClassEncoder(config) if config.diffusion else ReadingClassEncoder(config)
 
     def prompt(self, features: ImageFeatures, prepared: PreparedClasses) -> Prompt:
         """Compute the prompt of ``B`` targets and ``N`` classes; the same image and class give the same prompt."""
@@ -59,29 +63,38 @@ class ClassPromptGenerator(VocabularyModule):
             names: Names of the ``N`` objects.
             drawn: How many of the classes are drawn, the first ones; of the others presence is known. None means all.
         """
-        sparse, dense, presence = self.class_encoder(features.top, features.positions, classes, drawn)
+        found: ClassPrompts = self.class_encoder(features.top, features.positions, classes, drawn)
         branches = self.config.branches
         return Prompt(
-            sparse=None if branches == "dense" else sparse,
-            dense=None if branches == "sparse" else dense,
-            presence=presence,
+            sparse=None if branches == "dense" else found.sparse,
+            dense=None if branches == "sparse" else found.dense,
+            mask=None if branches == "sparse" else found.mask,
+            presence=found.presence,
             names=names,
         )
 
-    def begin_as_box(self, corners: torch.Tensor, no_mask: torch.Tensor) -> None:
-        """Let random weights begin as SAM's own prompts: tokens as corners of a box, and a dense one that says nothing.
+    def begin(self, kinds: torch.Tensor, no_mask: torch.Tensor) -> None:
+        """Let random weights begin as SAM's own prompts: tokens as a click or a box, and a dense one that says nothing.
 
         The decoder then knows from the first step what it is told; only where the tokens point is to be learned.
 
         Args:
-            corners: SAM's embeddings of the kinds of both corners, ``(2, C)``.
+            kinds: SAM's embeddings of the kinds of its prompt points: none, outside, inside, and both corners of a
+                box, ``(5, C)``.
             no_mask: SAM's dense embedding where there is no mask, ``(C,)``.
         """
         encoder = self.class_encoder
-        if not isinstance(encoder, DiffusionClassEncoder) or self.config.tokens != len(corners):
+        if isinstance(encoder, ReadingClassEncoder):
+            with torch.no_grad():
+                encoder.corners.copy_(kinds[3:5])
+        if not isinstance(encoder, DiffusionClassEncoder):
             return
         with torch.no_grad():
             encoder.token_out.weight.mul_(SMALL)
-            encoder.token_out.bias.copy_(corners.flatten())
             encoder.dense_out.weight.mul_(SMALL)
-            encoder.dense_out.bias.copy_(no_mask.flatten())
+            if self.config.tokens == 2:
+                # The reading of the classes draws the tokens into the object: clicks. Without it they learn corners.
+                first = kinds[[2, 2]] if self.config.readout else kinds[[3, 4]]
+                encoder.token_out.bias.copy_(first.flatten())
+            nothing = torch.zeros_like(no_mask) if self.config.readout else no_mask
+            encoder.dense_out.bias.copy_(nothing.flatten())

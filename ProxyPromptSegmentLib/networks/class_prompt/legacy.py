@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.class_prompt.config import ClassPromptConfig
-from ProxyPromptSegmentLib.networks.class_prompt.diffusion import seeded_noise
+from ProxyPromptSegmentLib.networks.class_prompt.diffusion import ClassPrompts, seeded_noise
 
 FINE, MIDDLE, COARSE = 64, 128, 256
 
@@ -65,7 +65,7 @@ class LegacyClassEncoder(nn.Module):
         positions: torch.Tensor,  # noqa: ARG002 - the other encoder's signature
         classes: torch.Tensor,
         drawn: int | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    ) -> ClassPrompts:
         """Return the prompts of ``N`` classes on each of ``B`` images; see `DiffusionClassEncoder.forward`.
 
         Args:
@@ -73,9 +73,6 @@ class LegacyClassEncoder(nn.Module):
             positions: Not read.
             classes: Numbers of the classes, ``(B, N)``.
             drawn: How many of the classes get a prompt, the first ones; None means all.
-
-        Returns:
-            Sparse tokens ``(B, N, 2, C)``, dense ``(B, N, C, g, g)``, and None for presence.
         """
         classes = classes if drawn is None else classes[:, :drawn]
         batch, number = classes.shape
@@ -91,4 +88,4 @@ class LegacyClassEncoder(nn.Module):
         pooled = functional.adaptive_avg_pool2d(known, 1)
         sparse = self.sparse(coarse * self.sparse.gate(pooled).sigmoid(), fine, middle)
         tokens = functional.adaptive_avg_pool2d(sparse, (2, 1)).flatten(2).transpose(1, 2)
-        return tokens.unflatten(0, (batch, number)), dense.unflatten(0, (batch, number)), None
+        return ClassPrompts(sparse=tokens.unflatten(0, (batch, number)), dense=dense.unflatten(0, (batch, number)))

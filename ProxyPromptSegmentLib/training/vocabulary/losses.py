@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 SOFTNESS = 2.0  # temperature of the softened masks
+BORDER, LEAST = 7, 1e-3  # of a mask prompt: side in pixels of its border, and its least probability
 EDGE = 3  # side in pixels over which the border of the truth is softened
 
 
@@ -97,6 +98,16 @@ def transfer_loss(tokens: torch.Tensor, box_tokens: torch.Tensor, there: torch.T
     """
     each = (tokens.float() - box_tokens).square().mean(dim=(-2, -1))
     return (each * there).sum() / there.sum().clamp(min=1)
+
+
+def soft_mask_logits(truth: torch.Tensor) -> torch.Tensor:
+    """Return the logits of a mask prompt as a hand or a registration gives it: the truth with a soft border.
+
+    Args:
+        truth: 0..1, ``(..., h, w)``.
+    """
+    soft = functional.avg_pool2d(truth.flatten(0, -3).unsqueeze(1), BORDER, 1, BORDER // 2, count_include_pad=False)
+    return torch.logit(soft[:, 0].clamp(LEAST, 1 - LEAST)).view(truth.shape)
 
 
 class UncertaintyWeighting(nn.Module):

@@ -37,6 +37,7 @@ class LossSwitches:
         dice: Dice of the region, with squares in the denominator.
         distribution: Divergence of softened masks (``kl``), distance to the border (``sdf``), or none.
         transfer: Distance of the sparse tokens to the backbone's own embedding of a box around the object.
+        mask_transfer: Distance of the dense embedding to the backbone's own of a soft mask, as a part of ``transfer``.
         weighting: ``uncertainty``: each loss has a learned weight; ``equal``: all count alike.
         presence: Weight of the loss of presence.
     """
@@ -45,6 +46,7 @@ class LossSwitches:
     dice: bool = True
     distribution: Literal["kl", "sdf", "none"] = "kl"
     transfer: bool = True
+    mask_transfer: bool = False
     weighting: Literal["uncertainty", "equal"] = "uncertainty"
     presence: float = 0.5
 
@@ -73,6 +75,8 @@ class VocabularyRecipe(BroadRecipe):
         others: Data sets whose images surely show none of the classes; kinds of images that a user may confuse.
         foreign: Share of images that are of these.
         losses: The losses.
+        decode_from: Share of the time from which the mask decoder runs. Before it only ``transfer`` and presence are
+            learned, which takes half of the computation of a step.
     """
 
     training: Literal["vocabulary"] = "vocabulary"  # type: ignore[assignment]
@@ -94,6 +98,7 @@ class VocabularyRecipe(BroadRecipe):
     foreign: float = 0.2
     trunk_rate: float = 0.0
     losses: LossSwitches = LossSwitches()
+    decode_from: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     ema: float = 0.998
@@ -135,6 +140,11 @@ def read_vocabulary_recipe(path: Path) -> VocabularyRecipe:
     losses = recipe.losses
     if not (losses.bce or losses.dice or losses.distribution != "none"):
         raise UsageError(f"the recipe {path} leaves out every loss of the mask; keep bce, dice or distribution")
+    if not 0 <= recipe.decode_from < 1 or (recipe.decode_from and not losses.transfer):
+        raise UsageError(
+            f"the recipe {path} has decode_from {recipe.decode_from:g}; it must be at least 0 and below 1, and above 0 "
+            "it needs the loss transfer"
+        )
     return recipe
 
 

@@ -19,8 +19,10 @@ from ProxyPromptSegmentLib.networks.generators import read_config
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.networks.official import OfficialWeights, load_base
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.training.broad.trainer import STATE
 from ProxyPromptSegmentLib.training.memory.run import copy_base
 from ProxyPromptSegmentLib.training.vocabulary.features import embed
+from ProxyPromptSegmentLib.training.vocabulary.readout_fit import fit_readout
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe, classes_of
 from ProxyPromptSegmentLib.training.vocabulary.sampler import ClassSampler
 from ProxyPromptSegmentLib.training.vocabulary.trainer import VocabularyTrainer
@@ -78,12 +80,12 @@ def model_on(
 
 
 def _begin(model: ProxyPromptModel) -> None:
-    """Let a class prompt generator begin as a box of the backbone's own prompt encoder."""
+    """Let a class prompt generator begin as the backbone's own prompts."""
     if not isinstance(model.generator, ClassPromptGenerator) or not isinstance(model.backbone, SamBackbone):
         return
     encoder = model.backbone.sam.prompt_encoder
-    corners = torch.cat([encoder.point_embeddings[kind].weight for kind in (2, 3)])
-    model.generator.begin_as_box(corners, encoder.no_mask_embed.weight)
+    kinds = torch.cat([encoder.not_a_point_embed.weight, *(kind.weight for kind in encoder.point_embeddings)])
+    model.generator.begin(kinds, encoder.no_mask_embed.weight)
 
 
 def train_vocabulary(
@@ -129,6 +131,11 @@ def train_vocabulary(
     kept = embed(recipe, data, out / FEATURES, model.backbone, whole.sha256, cancel, say, read)
     if not kept:
         raise UsageError("the training was stopped before its images were embedded; run the same command to resume.")
+    readout = getattr(getattr(model.generator, "class_encoder", None), "readout", None)
+    if readout is not None and initial is None and not (out / STATE).is_file():
+        if say:
+            say("fitting the linear readings of the classes")
+        fit_readout(readout, kept, recipe)
     return VocabularyTrainer(model, whole, ClassSampler(kept, recipe, torch.device(device)), recipe, out).run(
         cancel, report
     )

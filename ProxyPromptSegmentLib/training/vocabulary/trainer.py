@@ -54,6 +54,7 @@ class VocabularyTrainer(BroadTrainer):
             UsageError: If the folder holds the state of another recipe or base.
         """
         self.base = base
+        self._decoding = True
         # How many classes an image has, and so the shape of a step, depends on the data.
         super().__init__(model, sampler, recipe, out, half, graph=False)
 
@@ -93,7 +94,12 @@ class VocabularyTrainer(BroadTrainer):
     def _loss(self, episode: TrainingEpisode) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of an episode and its `parts`, as one vector without gradient."""
         assert isinstance(episode, ClassEpisode)
-        return class_loss(self.model, self.weighting, episode, self.recipe.losses)
+        return class_loss(self.model, self.weighting, episode, self.recipe.losses, self._decoding)
+
+    def _set_rate(self, done: float) -> None:
+        """Set the learning rate, and whether the decoder runs, for a share of the training time."""
+        super()._set_rate(done)
+        self._decoding = done >= self.recipe.decode_from
 
     def _identity(self) -> dict[str, object]:
         """Return what must be equal to resume: the settings but time and variants, and the base."""

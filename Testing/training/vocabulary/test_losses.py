@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from ProxyPromptSegmentLib.training.vocabulary.losses import (  # noqa: E402
     UncertaintyWeighting,
     signed_distance_loss,
+    soft_mask_logits,
     softened_divergence,
     squared_dice_loss,
     transfer_loss,
@@ -108,3 +109,13 @@ def test_uncertainty_weighting_is_its_formula_and_learns_its_weights():
     found.backward()
     literal = [-losses[n] / s**3 + 2 * s / (1 + s**2) for n, s in (("bce", 0.5), ("dice", 1.0), ("transfer", 2.0))]
     np.testing.assert_allclose(weighting.uncertainty.grad.numpy(), literal, rtol=1e-4)
+
+
+def test_a_soft_mask_is_the_truth_with_a_border_as_logits():
+    truth = torch.zeros(1, 1, 20, 20)
+    truth[..., 5:15, 5:15] = 1
+    logits = soft_mask_logits(truth)
+    near = truth[0, 0, 2:9, 7:14].mean()
+    assert logits[0, 0, 5, 10].item() == pytest.approx(math.log(near / (1 - near)), abs=1e-4)
+    assert logits[0, 0, 10, 10].item() == pytest.approx(math.log(999), abs=1e-3)
+    assert logits[0, 0, 0, 0].item() == pytest.approx(-math.log(999), abs=1e-3)

@@ -20,6 +20,7 @@ from ProxyPromptSegmentLib.progress import CancelToken  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary import run as running  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary.features import LEAST_PIXELS, KeptImages, embed  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary.losses import UncertaintyWeighting  # noqa: E402
+from ProxyPromptSegmentLib.training.vocabulary.readout_fit import fit_readout  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary.recipe import (  # noqa: E402
     LossSwitches,
     TaughtClass,
@@ -177,11 +178,39 @@ def test_each_loss_can_be_left_out_and_the_rest_teaches_the_generator_alone(kept
     assert (weighting.uncertainty.grad is not None) == (switches.weighting == "uncertainty")
 
 
+def test_the_linear_readings_find_bright_discs(kept):
+    torch.manual_seed(0)
+    model = build_model("sam-compact", running.generator_config(RECIPE, True)).eval()
+    readout = model.generator.class_encoder.readout
+    fit_readout(readout, kept, dataclasses.replace(RECIPE, alike=(("discs", "balls"),)))  # the same images
+    one = kept[0]
+    top = torch.stack([one.get("top", index) for index in range(3)]).float()
+    maps, presence = readout(top, torch.tensor([[0, 1]]).expand(3, 2))
+    truth = torch.stack([one.get("masks", index)[0] for index in range(3)]).float() / 255
+    small = torch.nn.functional.adaptive_avg_pool2d(truth, 32) > 0.5
+    inside = maps[:, 0] > 0
+    assert float(2 * (inside & small).sum() / (inside.sum() + small.sum())) > 0.7
+    assert presence.shape == (3, 2) and torch.isfinite(presence).all()
+
+
+def test_before_the_decoder_runs_the_prompts_of_the_backbone_are_learned(kept):
+    switches = LossSwitches(mask_transfer=True)
+    torch.manual_seed(0)
+    model = build_model("sam-compact", running.generator_config(RECIPE, True))
+    weighting = UncertaintyWeighting(weighted_losses(switches))
+    episode = ClassSampler(kept, RECIPE, torch.device("cpu")).draw(np.random.default_rng(1))
+    loss, parts = class_loss(model, weighting, episode, switches, decoding=False)
+    loss.backward()
+    assert not parts[1:4].any() and float(parts[4]) > 0
+    assert model.generator.class_encoder.correction.weight.grad.any()
+    assert all(parameter.grad is None for parameter in model.backbone.sam.mask_decoder.parameters())
+
+
 def test_a_training_learns_is_resumed_and_its_file_holds_the_generator_alone(data, tmp_path):
     said: list[str] = []
     recipe = dataclasses.replace(RECIPE, minutes=0.1)
     path = train_vocabulary(recipe, data, tmp_path, say=said.append)
-    assert len(said) == 4
+    assert len(said) == 5 and "linear readings" in said[-1]
     tensors, metadata = read_checkpoint(path)
     assert all(name.startswith("generator.") for name in tensors)
     assert metadata["model"]["generator_kind"] == "class" and set(metadata["uncertainty"]) == set(
@@ -219,8 +248,9 @@ def test_a_folder_that_describes_nothing_is_rejected(tmp_path):
 
 
 def test_recipes_of_the_program_are_read_and_the_compact_one_has_what_is_promised():
-    read_vocabulary_recipe(RECIPES / "automedsam.json")
-    recipe = read_vocabulary_recipe(RECIPES / "automedsam-compact.json")
+    for path in RECIPES.glob("auto*.json"):
+        read_vocabulary_recipe(path)
+    recipe = read_vocabulary_recipe(RECIPES / "classes-compact.json")
     assert len(recipe.classes) >= 20
     assert len({kind for one in recipe.classes for kind in one.about.modalities}) >= 5
     assert "msd_spleen_ct" not in recipe.datasets
@@ -230,6 +260,8 @@ def test_recipes_of_the_program_are_read_and_the_compact_one_has_what_is_promise
     ("changes", "text"),
     [
         ({"images": 0}, "images 0"),
+        ({"decode_from": 1.0}, "decode_from 1"),
+        ({"decode_from": 0.5, "losses": {"transfer": False}}, "needs the loss transfer"),
         ({"losses": {"bce": False, "dice": False, "distribution": "none"}}, "every loss"),
         ({"classes": [{"about": {"name": "a"}, "sets": {}}, {"about": {"name": "A"}, "sets": {}}]}, "'a' twice"),
     ],
