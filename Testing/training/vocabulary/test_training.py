@@ -31,6 +31,7 @@ from ProxyPromptSegmentLib.training.vocabulary.recipe import (  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary.run import train_vocabulary  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary.sampler import ClassSampler  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary.step import class_loss, weighted_losses  # noqa: E402
+from ProxyPromptSegmentLib.training.vocabulary.trainer import VocabularyTrainer  # noqa: E402
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass  # noqa: E402
 
 RECIPES = Path(__file__).parents[3] / "Resources" / "recipes"
@@ -122,7 +123,9 @@ def test_images_of_other_sets_show_none_of_the_classes_and_are_learned_from(data
     assert episode.counted[foreign].all()
 
 
-def test_a_generator_that_reads_images_learns_with_its_preview_and_keeps_the_trunk_of_its_base(data, tmp_path):
+def test_a_generator_that_reads_images_learns_with_its_preview_and_keeps_the_trunk_of_its_base(
+    data, tmp_path, monkeypatch
+):
     losses = LossSwitches(distribution="none", transfer=False, weighting="equal")
     recipe = dataclasses.replace(
         RECIPE,
@@ -135,7 +138,7 @@ def test_a_generator_that_reads_images_learns_with_its_preview_and_keeps_the_tru
         losses=losses,
         minutes=0.03,
     )
-    path = train_vocabulary(recipe, data, tmp_path)
+    path = train(recipe, data, tmp_path, 1, monkeypatch)
     tensors, _ = read_checkpoint(path)
     assert any("surrogate" in name for name in tensors) and not any("trunk" in name for name in tensors)
     model, _ = load_model(path)
@@ -206,23 +209,43 @@ def test_before_the_decoder_runs_the_prompts_of_the_backbone_are_learned(kept):
     assert all(parameter.grad is None for parameter in model.backbone.sam.mask_decoder.parameters())
 
 
-def test_a_training_learns_is_resumed_and_its_file_holds_the_generator_alone(data, tmp_path):
+def train(recipe, data, out, steps, monkeypatch, **options):
+    """Train so many steps, whatever their time."""
+    cancel, count, loss = CancelToken(), [], VocabularyTrainer._loss
+
+    def counted(self, episode):
+        count.append(1)
+        if len(count) == steps:
+            cancel.cancel()
+        return loss(self, episode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VocabularyTrainer, "_loss", counted)
+        return train_vocabulary(dataclasses.replace(recipe, minutes=60), data, out, cancel=cancel, **options)
+
+
+def test_a_training_learns_is_resumed_and_its_file_holds_the_generator_alone(data, tmp_path, monkeypatch):
     said: list[str] = []
-    recipe = dataclasses.replace(RECIPE, minutes=0.1)
-    path = train_vocabulary(recipe, data, tmp_path, say=said.append)
-    assert len(said) == 5 and "linear readings" in said[-1]
+    recipe = dataclasses.replace(RECIPE, variants=0)
+    path = train(recipe, data, tmp_path, 2, monkeypatch, say=said.append)
+    assert len(said) == 3 and "linear readings" in said[-1]
     tensors, metadata = read_checkpoint(path)
     assert all(name.startswith("generator.") for name in tensors)
-    assert metadata["model"]["generator_kind"] == "class" and set(metadata["uncertainty"]) == set(
-        weighted_losses(recipe.losses)
-    )
+    assert metadata["model"]["generator_kind"] == "class"
+    assert set(metadata["uncertainty"]) == set(weighted_losses(recipe.losses))
     model, _ = load_model(path)
     assert [one.name for one in model.generator.vocabulary] == ["disc", "ball"]
     said.clear()
-    again = train_vocabulary(dataclasses.replace(recipe, minutes=0.13), data, tmp_path, say=said.append)
-    assert read_checkpoint(again)[1]["steps"] > metadata["steps"] and said == []
+    again = train(recipe, data, tmp_path, 1, monkeypatch, say=said.append)
+    assert (metadata["steps"], read_checkpoint(again)[1]["steps"], said) == (2, 3, [])
     with pytest.raises(UsageError, match="another recipe"):
         train_vocabulary(dataclasses.replace(recipe, images=3), data, tmp_path)
+
+
+def test_without_time_the_readings_are_fitted_and_nothing_is_trained(data, tmp_path):
+    path = train_vocabulary(dataclasses.replace(RECIPE, variants=0, minutes=0.0), data, tmp_path)
+    tensors, metadata = read_checkpoint(path)
+    assert metadata["steps"] == 0 and tensors["generator.class_encoder.readout.maps"].any()
 
 
 def test_a_cancelled_embedding_says_how_it_continues(data, tmp_path):
