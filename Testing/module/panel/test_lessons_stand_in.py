@@ -92,6 +92,8 @@ def test_cancel_in_any_phase_keeps_what_was_found_and_continues_there(school, st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Verdict, "better", property(lambda self: True))
         ui = school.ui
+        if stage == "embedding variants":  # they are stored where the image encoder stays as it is
+            school.chosen.lesson.more["trained"] = "all"
         ui.teachStartButton.click()
         lesson = school.state.lesson
         if stage != "Waiting":
