@@ -109,7 +109,7 @@ class Walk(Walking):
         truth = sample_data.target_truth() > 0
         dice = 2 * (self.first & truth).sum() / (self.first.sum() + truth.sum())
         print(f"Dice of the sample case: {dice:.3f}")
-        assert dice > 0.5
+        assert dice > 0.8
         self.open_only("resultButton")
         run.segmentation.CreateClosedSurfaceRepresentation()  # what the button Show 3D does
         self.wait(1.0)

@@ -170,3 +170,21 @@ def test_a_run_that_fails_fails_the_self_test_with_its_sentence_and_ends_the_log
     with pytest.raises(RuntimeError, match="no device"):
         sample_data.dice_of_sample_case(logic)
     assert logic.ended
+
+
+def test_the_sample_case_is_one_that_the_embedded_model_segments_well():
+    """What a stranger sees first: the prostate, and nothing of the bladder above it."""
+    pytest.importorskip("torch")
+    from ProxyPromptSegmentLib import Segmentation, SupportCase, load_model
+
+    support, marks = pelvis_phantom(sample_data.SUPPORT_SEED)
+    target, truth = pelvis_phantom(sample_data.TARGET_SEED)
+    shown = SupportCase(support, Segmentation(marks.segments[:1], marks.geometry))
+    found = load_model(device="cpu").segment([shown], target).segmentation.segments[0].mask > 0
+    real = truth.segments[0].mask > 0
+    assert 2 * (found & real).sum() / (found.sum() + real.sum()) > 0.85
+    outside = found & ~real
+    assert outside.sum() < 0.15 * found.sum()
+    k = np.flatnonzero(real.any(axis=(1, 2)))
+    beyond = outside.any(axis=(1, 2)).nonzero()[0]
+    assert beyond.size == 0 or (beyond.min() >= k.min() - 2 and beyond.max() <= k.max() + 2), "it lies in another organ"
