@@ -8,7 +8,10 @@ __version__ = "0.1.0"
 
 # The same as in `api`, which a test compares.
 __all__ = [
+    "ByHand",
     "CancelToken",
+    "EverythingChoice",
+    "EverythingResult",
     "FrameSource",
     "FramesResult",
     "Model",
@@ -23,6 +26,9 @@ __all__ = [
     "Volume",
     "VolumeGeometry",
     "VolumeResult",
+    "VoxelBox",
+    "VoxelMask",
+    "VoxelPoint",
     "dice",
     "load_model",
     "open_frames",
@@ -31,6 +37,7 @@ __all__ = [
     "read_volume",
     "write_dicom_seg",
     "write_frames",
+    "write_labels",
     "write_segmentation",
     "write_volume",
 ]

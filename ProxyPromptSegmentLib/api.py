@@ -16,13 +16,23 @@ from ProxyPromptSegmentLib.frames import FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.imaging.dicom_seg import write_dicom_seg
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.label_files import write_labels
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
+from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
+from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand, VoxelBox, VoxelMask, VoxelPoint
+from ProxyPromptSegmentLib.inference.by_hand.result import EverythingResult
 from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.inference.job_by_hand import (
+    plan_by_hand,
+    plan_everything,
+    plan_tracked_by_hand,
+    with_hand,
+)
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, ModelFacts
 from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
@@ -38,10 +48,13 @@ from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.vocabulary import chosen_classes, vocabulary_in
 from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.events import Event, SliceReady
-from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask, TaskEngine
+from ProxyPromptSegmentLib.worker.tasks import EverythingTask, FramesTask, SegmentTask, TaskEngine
 
 __all__ = [
+    "ByHand",
     "CancelToken",
+    "EverythingChoice",
+    "EverythingResult",
     "FrameSource",
     "FramesResult",
     "Model",
@@ -56,6 +69,9 @@ __all__ = [
     "Volume",
     "VolumeGeometry",
     "VolumeResult",
+    "VoxelBox",
+    "VoxelMask",
+    "VoxelPoint",
     "dice",
     "load_model",
     "open_frames",
@@ -64,6 +80,7 @@ __all__ = [
     "read_volume",
     "write_dicom_seg",
     "write_frames",
+    "write_labels",
     "write_segmentation",
     "write_volume",
 ]
@@ -216,6 +233,81 @@ class Model:
             surrogate=surrogate,
         )
         return task(self._engine, _context(progress, cancel, on_slice))
+
+    def mark(
+        self,
+        target: Volume,
+        said: ByHand,
+        supports: Sequence[SupportCase] = (),
+        objects: Sequence[str] | str | None = None,
+        *,
+        axis: str = "auto",
+        slices: Sequence[int] | None = None,
+        threshold: float = THRESHOLD,
+        follow: bool = False,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+        on_slice: OnSlice | None = None,
+    ) -> VolumeResult:
+        """Segment what is pointed at by hand, alone or as corrections of what supports prompt.
+
+        A slice that was segmented before is not embedded again, so that one more click costs a decoding only.
+
+        Args:
+            target: The volume.
+            said: Points, boxes and masks, in voxels of the target.
+            supports: Annotated cases whose result is corrected; none for what is said alone.
+            objects: Names of segments of the supports; by default all that every support has.
+            axis: Slicing axis of the target: ``k``, ``j``, ``i`` or ``auto``.
+            slices: 0-based indices of the slices; by default all with supports or ``follow``, else those prompted.
+            threshold: Voxels of higher probability belong to the object, 0..1.
+            follow: Whether what is said is carried on to the other slices with the memory of a SAM 2 model.
+            progress: Informed of each slice.
+            cancel: Cancels between two slices; finished slices are kept.
+            on_slice: Called with the masks of each slice.
+
+        Raises:
+            ProxyPromptError: As its subclasses say.
+        """
+        _check(threshold, None)
+        if supports:
+            names = _names(objects)
+            job = with_hand(plan(supports, target, names, axis, slices, register=False, reslice=False), said)
+        else:
+            job = (plan_tracked_by_hand if follow else plan_by_hand)(target, said, axis, slices)
+        task = SegmentTask(job, model=self._model, device=self._device, threshold=threshold, follow=follow)
+        return task(self._engine, _context(progress, cancel, on_slice))
+
+    def everything(
+        self,
+        target: Volume,
+        choice: EverythingChoice | None = None,
+        *,
+        axis: str = "auto",
+        slices: Sequence[int] | None = None,
+        progress: Progress | None = None,
+        cancel: CancelToken | None = None,
+    ) -> EverythingResult:
+        """Segment everything that the slices of a target show, as labels without a meaning.
+
+        Args:
+            target: The volume.
+            choice: Which masks are kept.
+            axis: Slicing axis of the target: ``k``, ``j``, ``i`` or ``auto``.
+            slices: 0-based indices of the slices along that axis; all by default.
+            progress: Informed of each point of the grid.
+            cancel: Cancels between two batches of points; finished slices are kept.
+
+        Raises:
+            ProxyPromptError: As its subclasses say.
+        """
+        task = EverythingTask(
+            plan_everything(target, axis, slices),
+            choice=choice or EverythingChoice(),
+            model=self._model,
+            device=self._device,
+        )
+        return task(self._engine, _context(progress, cancel, None))
 
     def follow(
         self,
