@@ -31,15 +31,17 @@ class Course:
     Attributes:
         dice: Dice after 0, 1, 2, ... clicks, until it is good or the user gives up.
         points: The clicks.
+        good: Dice that was wanted.
     """
 
     dice: tuple[float, ...]
     points: tuple[Point, ...]
+    good: float = GOOD
 
     @property
     def clicks(self) -> int | None:
         """Number of clicks until the mask was good; None if it never was."""
-        return len(self.dice) - 1 if self.dice[-1] >= GOOD else None
+        return len(self.dice) - 1 if self.dice[-1] >= self.good else None
 
 
 def next_click(truth: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> Point | None:
@@ -95,7 +97,7 @@ def corrected_by_clicks(
         said = said.and_point(click)
         now = corrected(encoder, encoded, {number: said}, start, prompt, known)
         scores.append(dice(truth, _mask(now, number)))
-    return Course(tuple(scores), said.points)
+    return Course(tuple(scores), said.points, good)
 
 
 def _mask(prediction: SlicePrediction, number: int) -> npt.NDArray[np.uint8]:
