@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, BOX, DICE, 
 from ProxyPromptSegmentLib.imaging.metrics import Summary, summarize
 
 DRAWS = 2000
+LEAST = 3  # patients from which an interval says something
 HEAD = (
     "class",
     "set",
@@ -41,7 +42,7 @@ def classes_table(records: Sequence[Record]) -> str:
         }
         model = found[DICE, MODEL]
         gain = difference(model, found[DICE, MEAN_MASK])
-        if gain is not None and gain.low > 0:
+        if gain is not None and gain.low > 0 and gain.count >= LEAST:
             above.add(name)
         cells = [
             name,
@@ -58,7 +59,11 @@ def classes_table(records: Sequence[Record]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     names = list(dict.fromkeys(name for name, _ in rows))
-    lines += ["", f"{len(above)} of {len(names)} classes are above the mean mask with the whole interval on a set."]
+    lines += [
+        "",
+        f"{len(above)} of {len(names)} classes are above the mean mask with the whole interval on a set of "
+        f"{LEAST} patients or more.",
+    ]
     absent = _by_patient(r for r in records if r.measure == ABSENT)
     if absent:
         lines += ["", f"Classes that the image cannot show stay empty: {_cell(_summary(absent))} of those asked for."]
@@ -100,4 +105,6 @@ def _mean(scores: ByPatient) -> str:
 def _cell(summary: Summary | None, form: str = ".3f") -> str:
     if summary is None:
         return "-"
+    if summary.count < LEAST:
+        return f"{summary.mean:{form}}"
     return f"{summary.mean:{form}} [{summary.low:{form}}, {summary.high:{form}}]"
