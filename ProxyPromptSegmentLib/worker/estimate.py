@@ -287,7 +287,7 @@ def estimate(
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is estimated as ``cpu``.
         slices: Number of slices to segment.
         slice_shape: Rows and columns of a slice.
-        support_pairs: Number of support slices.
+        support_pairs: Number of support slices; 0 for a model that needs none.
         objects: Number of objects.
         encoded: Number of slices whose embeddings are cached.
         tiles: The part of the run in tiles, if any.
@@ -299,10 +299,10 @@ def estimate(
         UsageError: If a number is out of range.
         CheckpointError: If the model is unknown.
     """
-    if slices < 0 or support_pairs < 1 or objects < 1 or min(slice_shape) < 1 or not encoded >= 0:
+    if slices < 0 or support_pairs < 0 or objects < 1 or min(slice_shape) < 1 or not encoded >= 0:
         raise UsageError(
             f"{slices} slices of {slice_shape} pixels with {support_pairs} support slices and {objects} objects cannot "
-            "be estimated; all but the slices must be at least 1"
+            "be estimated; objects and pixels must be at least 1, nothing below 0"
         )
     architecture = architecture_of(entry_or_name)
     name = entry_or_name if isinstance(entry_or_name, str) else entry_or_name.name

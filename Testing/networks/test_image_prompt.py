@@ -9,8 +9,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import engine_doubles  # noqa: F401 - skips where a package is missing
+from optional_packages import skip_without
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.networks.checkpoints import load_model, save_checkpoint
+from ProxyPromptSegmentLib.networks.checkpoints import (
+    load_base_model,
+    load_model,
+    read_checkpoint,
+    save_addition,
+    save_checkpoint,
+)
 from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.image_prompt.config import COMPACT, OFFICIAL, ImagePromptConfig, legacy
 from ProxyPromptSegmentLib.networks.image_prompt.encoder import ImagePromptEncoder, take_trunk
@@ -184,3 +191,24 @@ def test_on_official_architectures_two_steps_train_g_alone(backbone):
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert any(name.startswith("generator.encoder.trunk") for name in changed)
     assert not any(name.startswith("backbone.") for name in changed)
+
+
+def test_a_file_holds_g_and_h_alone_where_the_compact_sam_is_on_this_machine(tmp_path):
+    skip_without("sam-compact")
+    base, _ = load_base_model("sam-compact")
+    model = a_model()
+    model.backbone.load_state_dict({k[9:]: v for k, v in base.tensors.items() if k.startswith("backbone.")})
+    path = tmp_path / "discs.safetensors"
+    save_addition(path, model, base, {"name": "discs"}, eight_bit=True)
+    tensors, metadata = read_checkpoint(path)
+    assert all(name.startswith("generator.") for name in tensors) and path.stat().st_size < 2_000_000
+    assert metadata["format"] == 4 and metadata["base"]["name"] == "sam-compact"
+    again = load_model(path)[0]
+    assert torch.equal(
+        again.backbone.sam.mask_decoder.iou_token.weight, model.backbone.sam.mask_decoder.iou_token.weight
+    )
+    prepared = again.generator.prepare_classes([])
+    with torch.inference_mode():
+        decoded = again.predict(again.encode(images(1)), prepared)[0].logits
+        first = model.predict(model.encode(images(1)), prepared)[0].logits
+    assert torch.corrcoef(torch.stack([decoded.flatten(), first.flatten()]))[0, 1] > 0.99

@@ -203,7 +203,12 @@ def test_a_checkpoint_by_its_path_is_known_by_its_header(tmp_path):
         an_estimate(replace(find("sam-compact"), name="odd", fits="other"))
 
 
-@pytest.mark.parametrize("wrong", [{"slices": -1}, {"pairs": 0}, {"objects": 0}, {"encoded": -1}])
+def test_a_run_without_a_support_takes_less_time_than_one_with_a_support():
+    entry = find("sam-compact")
+    assert 0 < an_estimate(entry, pairs=0).seconds < an_estimate(entry).seconds
+
+
+@pytest.mark.parametrize("wrong", [{"slices": -1}, {"pairs": -1}, {"objects": 0}, {"encoded": -1}])
 def test_numbers_that_are_none_are_refused(wrong):
     with pytest.raises(UsageError, match="cannot be estimated"):
         an_estimate(**wrong)
