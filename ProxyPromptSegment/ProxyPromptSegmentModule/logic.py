@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import slicer
 
-from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
+from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
@@ -23,11 +24,13 @@ from ProxyPromptSegmentModule.runs.lesson import Lesson, LessonRequest, Teacher
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump, rest_timer
 from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, SuggestAnswer, WhyAnswer
-from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
+from ProxyPromptSegmentModule.runs.request import Output, Request, Settings, check_request
 from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
 from ProxyPromptSegmentModule.scene import nodes, result_nodes
+from ProxyPromptSegmentModule.scene.masks import segmentation_of
+from ProxyPromptSegmentModule.scene.pieces import WaitingWork
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.translation import _
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.worker.estimate import Estimate
     from ProxyPromptSegmentLib.worker.thread import Ticket
+    from ProxyPromptSegmentModule.scene.pieces import Pieces
 
     Support = SupportCase | tuple[slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode]
 
@@ -69,6 +73,7 @@ class SegmentationLogic:
         self.teacher = Teacher(lambda task, label: self._submit(task, label))
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
+        self._pieces = WaitingWork()
         self._learned: Run | None = None
         self._folder = slicer.mrmlScene.GetRootDirectory() or ""
         self._scene_tags: list[tuple[slicer.vtkMRMLScene, int]] = []
@@ -88,7 +93,9 @@ class SegmentationLogic:
         Raises:
             UsageError: If something is missing; the sentence says what.
         """
-        kind: Callable[[Request, Submit], Run] = SequenceRun if request.browser is not None else VolumeRun
+        kind: Callable[[Request, Submit], Run] = SequenceRun
+        if request.browser is None:
+            kind = partial(VolumeRun, states=self.results.states)
         run = self._begin(kind, request)
         run.observe(self._when_ended)
         return run
@@ -103,7 +110,7 @@ class SegmentationLogic:
         self.pump.start()
 
     def _begin(self, kind: Callable[[Request, Submit], R], request: Request) -> R:
-        _check(request)
+        check_request(request)
         for other in self._runs:
             if not other.ended:
                 other.cancel()
@@ -248,6 +255,11 @@ class SegmentationLogic:
         self.pump.start()
         return lesson
 
+    def in_pieces(self, work: Pieces[None]) -> None:
+        """Do work on the main thread a few milliseconds at a time; it is closed when the scene or the module is."""
+        self._pieces.add(work)
+        self.pump.start()
+
     def _is_written(self, segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
         """Return whether a run is writing into a segmentation."""
         return any(not run.ended and run.segmentation is segmentation for run in self._runs)
@@ -279,8 +291,11 @@ class SegmentationLogic:
             run.flush(deadline)
             run.advance()
         self.teacher.advance()
+        left = self._pieces.do_some(deadline)
         self.results.tick()
-        return self.worker.busy or self.teacher.busy or not all(run.idle and not run.pending for run in self._runs)
+        return (
+            left or self.worker.busy or self.teacher.busy or not all(run.idle and not run.pending for run in self._runs)
+        )
 
     def _when_ended(self, run: Run) -> None:
         """Store what a finished run has found out in the scene; restore what was there before if it was undone."""
@@ -301,7 +316,7 @@ class SegmentationLogic:
         elif run.undone:
             take_back(run, node)
         else:
-            store(run, node)
+            store(run, node, self.results.states)
         self.results.update(node)
         if not run.undone and self._learned is not run:  # not again after a redo
             self._learned = run
@@ -342,6 +357,7 @@ class SegmentationLogic:
 
     def abandon(self, sentence: str) -> None:
         """End all runs immediately; later events of the worker about them are ignored."""
+        self._pieces.close()
         for run in self._runs:
             run.abandon(sentence)
             run.destination.close()
@@ -369,17 +385,5 @@ def _case(support: Support) -> SupportCase:
 
     volume_node, segmentation_node = support
     volume, _notes = nodes.volume_of(volume_node)
-    segmentation, _more = nodes.segmentation_of(segmentation_node, volume_node)
+    segmentation, _more = segmentation_of(segmentation_node, volume_node)
     return SupportCase(volume, segmentation)
-
-
-def _check(request: Request) -> None:
-    """Check that a run can start.
-
-    Raises:
-        UsageError: If the target or the supports are missing.
-    """
-    if request.target is None or request.target.GetScene() is None:
-        raise UsageError(_("There is no volume to segment; choose one under Target."))
-    if not request.cases:
-        raise UsageError(_("There is no support; add an annotated case and tick it."))

@@ -1,12 +1,17 @@
-"""Measures inside a real Slicer how well window and worker thread get along; prints JSON and asserts nothing.
+"""Measures inside a real Slicer how long the window stands still; prints JSON and asserts nothing.
 
-    Slicer --no-splash --additional-module-paths ProxyPromptSegment --python-script Testing/Slicer/measure.py
+    Slicer --no-splash --disable-settings --additional-module-paths ProxyPromptSegment \
+        --python-script Testing/Slicer/measure.py
 
-What is measured on a drawn volume of 300 slices of 512x512 voxels:
+What is measured through the panel, on drawn volumes of 300 slices of 512x512 voxels:
 
-* how late a timer of the window comes while the volume is segmented, first with the views drawn, then without;
-* how long the worker takes beside the window, and beside a main thread that only waits;
-* how long writing one slice takes.
+* how late a timer of the window comes while a support with five segments is added;
+* the same while a target is segmented, first with the views drawn, then without;
+* for both, the longest work of the main thread, in time on the clock and in processor time. On a machine with other
+  work the clock also counts the time for which the system had given the processor to somebody else;
+* as a comparison, how late the timer comes in an idle window.
+
+The variable RUNS is the number of runs of each kind, 2 by default.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ import qt
 import slicer
 
 SIZE = (300, 512, 512)
+SEGMENTS = 5
+RUNS = int(os.environ.get("RUNS", "2"))
 
 
 class Lateness:
@@ -47,11 +54,58 @@ class Lateness:
 
     def milliseconds(self):
         late = np.array(self.late or [0.0]) * 1000
-        return {"longest": round(float(late.max()), 1), "99 %": round(float(np.percentile(late, 99)), 1)}
+        shares = {f"{share} %": round(float(np.percentile(late, share)), 1) for share in (50, 99)}
+        return {**shares, "longest": round(float(late.max()), 1)}
+
+
+class Turns:
+    """The turns of the pump by stage: the longest on the clock and in processor time."""
+
+    def __init__(self, logic, stage):
+        self._logic, self._stage, self._work = logic, stage, logic.pump._work
+        self.clock, self.processor = {}, {}
+
+    def __enter__(self):
+        self._logic.pump._work = self._turn
+        return self
+
+    def __exit__(self, *_error):
+        self._logic.pump._work = self._work
+
+    def _turn(self):
+        stage, clock, processor = self._stage(), time.perf_counter(), time.thread_time()
+        try:
+            return self._work()
+        finally:
+            for found, begun, now in (
+                (self.clock, clock, time.perf_counter()),
+                (self.processor, processor, time.thread_time()),
+            ):
+                found.setdefault(f"{stage} -> {self._stage()}", []).append((now - begun) * 1000)
+
+    def milliseconds(self):
+        def summary(found):
+            every = np.concatenate([np.array(one) for one in found.values()]) if found else np.zeros(1)
+            return {
+                "50 %": round(float(np.median(every)), 1),
+                "99 %": round(float(np.percentile(every, 99)), 1),
+                "longest": round(float(every.max()), 1),
+                "longest by stage": {name: round(max(one), 1) for name, one in found.items()},
+            }
+
+        return {"clock": summary(self.clock), "processor": summary(self.processor)}
+
+
+def live(until, seconds=1200):
+    """Lets the window's own loop run, as when somebody watches."""
+    end = time.monotonic() + seconds
+    while not until() and time.monotonic() < end:
+        slicer.app.processEvents(qt.QEventLoop.WaitForMoreEvents, 50)
+    assert until(), "waited in vain"
 
 
 def make_nodes():
-    """Support and target."""
+    """A large support with five segments, a small one, and a large target."""
     from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 
     def volume(seed, size, repeat=1, name=""):
@@ -61,82 +115,105 @@ def make_nodes():
         i, j, k = drawn.geometry.spacing_mm
         node.SetSpacing(i, j, k / repeat)
         node.CreateDefaultDisplayNodes()
-        return node, marked
+        return node, np.repeat(marked.segments[0].mask, repeat, axis=0)
 
-    support, marked = volume(1, (28, 160, 160), name="support")
-    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "support segmentation")
-    segmentation.CreateDefaultDisplayNodes()
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(support)
-    segmentation.GetSegmentation().AddEmptySegment("prostate", "prostate")
-    slicer.util.updateSegmentBinaryLabelmapFromArray(marked.segments[0].mask, segmentation, "prostate", support)
+    def annotation(node, masks):
+        made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{node.GetName()} annotation")
+        made.CreateDefaultDisplayNodes()
+        made.SetReferenceImageGeometryParameterFromVolumeNode(node)
+        for name, mask in masks.items():
+            made.GetSegmentation().AddEmptySegment(name, name)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, made, name, node)
+        return made
+
+    large, mask = volume(3, (SIZE[0] // 10, *SIZE[1:]), 10, "large")
+    moved = {f"part {n}": np.roll(mask, 40 * n, axis=2) for n in range(SEGMENTS)}
+    small, mask = volume(1, (28, 160, 160), name="small")
     target, _ = volume(2, (SIZE[0] // 10, *SIZE[1:]), 10, "target")
     slicer.util.setSliceViewerLayers(background=target, fit=True)
-    return support, segmentation, target
+    return (large, annotation(large, moved)), (small, annotation(small, {"prostate": mask})), target
 
 
-def until_ended(run):
-    """Lets the window's own loop run, as when somebody watches."""
-    while not run.ended:
-        slicer.app.processEvents(qt.QEventLoop.WaitForMoreEvents, 50)
-    return run
+class Panel:
+    """The panel and what a user does with it."""
 
+    def __init__(self):
+        slicer.util.selectModule("ProxyPromptSegment")
+        self.panel = slicer.modules.ProxyPromptSegmentWidget.panel
+        self.ui, self.logic = self.panel.ui, self.panel.host.logic
+        self.large, self.small, self.target = make_nodes()
+        live(lambda: True)
 
-def in_the_window(logic, request, label, results):
-    """One run beside the window."""
-    logic.pump.longest = 0.0
-    begun = time.perf_counter()
-    with Lateness() as lateness:
-        run = until_ended(logic.start(request))
-    results[label] = {
-        "state": run.state,
-        "seconds": round(time.perf_counter() - begun, 2),
-        "segmenting_seconds": round(run.result.seconds["segmentation"], 2),
-        "timer_late_ms": lateness.milliseconds(),
-        "longest_turn_of_the_pump_ms": round(logic.pump.longest * 1000, 1),
-    }
-    return run
+    def stage(self):
+        """What the panel is doing."""
+        run = self.panel.state.run
+        return "no run" if run is None else str(run.state) if run.ended else run.what
+
+    def _measured(self, begin, until):
+        """Presses a button and waits: how long the press took, how late the timer came, the turns of the pump."""
+        load = os.getloadavg()[0]
+        with Lateness() as lateness, Turns(self.logic, self.stage) as turns:
+            clock, processor = time.perf_counter(), time.thread_time()
+            begin()
+            press = [time.perf_counter() - clock, time.thread_time() - processor]
+            live(until)
+            seconds = time.perf_counter() - clock
+            end = time.monotonic() + 0.5  # what the end brings about
+            live(lambda: time.monotonic() > end)
+        return {
+            "seconds": round(seconds, 2),
+            "press_ms": {"clock": round(press[0] * 1000, 1), "processor": round(press[1] * 1000, 1)},
+            "timer_late_ms": lateness.milliseconds(),
+            "turns_ms": turns.milliseconds(),
+            "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        }
+
+    def idle(self):
+        """A window in which nothing happens."""
+        end = time.monotonic() + 5
+        with Lateness() as lateness:
+            live(lambda: time.monotonic() > end)
+        return {"timer_late_ms": lateness.milliseconds(), "load": round(os.getloadavg()[0], 1)}
+
+    def add(self, case, remove=False):
+        """Adds a support, and removes it again if wanted."""
+        volume, segmentation = case
+        rows = self.ui.supportTable.rowCount
+        self.ui.supportSegmentationSelector.setCurrentNode(segmentation)
+        self.ui.supportVolumeSelector.setCurrentNode(volume)
+        live(lambda: self.ui.addSupportButton.enabled)
+        found = self._measured(self.ui.addSupportButton.click, lambda: self.ui.supportTable.rowCount > rows)
+        if remove:
+            self.ui.removeSupportButton.click()
+            live(lambda: self.ui.supportTable.rowCount == rows)
+        return found
+
+    def run(self):
+        """Presses Apply and waits for the end."""
+        if self.panel.state.parameters.targetVolume is not self.target:
+            self.ui.targetSelector.setCurrentNode(self.target)
+        live(lambda: self.ui.applyButton.enabled)
+        found = self._measured(self.ui.applyButton.click, lambda: self.panel.state.run.ended)
+        run = self.panel.state.run
+        assert run.state == "finished", run.error
+        return {**found, "slices": len(run.written)}
 
 
 def main():
     """Prints everything."""
-    import ProxyPromptSegment
-    from ProxyPromptSegmentModule.logic import _case
-    from ProxyPromptSegmentModule.runs.request import Request, Settings
-
-    logic = ProxyPromptSegment.ProxyPromptSegmentLogic()
     results = {"processors": os.cpu_count(), "size": SIZE, "slicer": slicer.app.applicationVersion}
-    support, segmentation, target = make_nodes()
-    request = Request(target=target, cases=(_case((support, segmentation)),), settings=Settings(device="cpu"))
-    first = in_the_window(logic, request, "first run, torch is loaded on the way", results)
-    run = in_the_window(logic, request, "views drawn", results)
+    panel = Panel()
+    results["idle window"] = panel.idle()
+    results["adding a support, views drawn"] = [panel.add(panel.large, remove=True) for _ in range(RUNS)]
     with slicer.util.RenderBlocker():
-        run = in_the_window(logic, request, "views not drawn", results)
-    with slicer.util.RenderBlocker():
-        begun = time.perf_counter()
-        alone = logic.start(request)
-        while not alone.ended:  # the window's loop does not run at all
-            logic.pump.turn()
-        results["main thread waits in Python"] = {
-            "seconds": round(time.perf_counter() - begun, 2),
-            "segmenting_seconds": round(alone.result.seconds["segmentation"], 2),
-        }
-    waits = results["main thread waits in Python"]["segmenting_seconds"]
-    beside = results["views not drawn"]["segmenting_seconds"]
-    results["worker beside the window, times slower"] = round(beside / waits, 2)
-    view = run.job.view
-    masks = np.zeros((1, *view.take(np.zeros((1, 1, 1))).shape[1:]), np.uint8)
-    shape = view.take(np.empty(SIZE, np.uint8)).shape[1:]
-    masks = (np.random.default_rng(0).random((1, *shape)) > 0.5).astype(np.uint8)
-    times = []
-    with slicer.util.RenderBlocker():
-        for index in range(50):
-            begun = time.perf_counter()
-            run.destination.write([(index * 5, masks)])
-            times.append((time.perf_counter() - begun) * 1000)
-    results["writing_one_slice_ms"] = {"median": round(float(np.median(times)), 2), "longest": round(max(times), 2)}
-    results["states"] = [first.state, run.state, alone.state]
-    print(json.dumps(results, indent=2))
-    return 0 if logic.shutdown() else 1
+        results["adding a support, views not drawn"] = [panel.add(panel.large, remove=True) for _ in range(RUNS)]
+        panel.add(panel.small)
+        results["first run, torch is loaded on the way"] = panel.run()
+        results["views not drawn"] = [panel.run() for _ in range(RUNS)]
+    results["views drawn"] = [panel.run()]
+    results["idle window at the end"] = panel.idle()
+    print("MEASURED " + json.dumps(results, indent=1))
+    return 0 if panel.logic.shutdown() else 1
 
 
 if __name__ == "__main__":

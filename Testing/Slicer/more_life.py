@@ -98,9 +98,8 @@ class Life:
         self.wait(0.2)
         self.press("recordButton")
         self.wait(0.3)
-        assert slicer.util.selectedModule() == "Texts", slicer.util.selectedModule()
         self.picture("record", narrow=False)
-        slicer.util.selectModule("ProxyPromptSegment")
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
         self.wait(0.2)
         assert self.ui.show3DButton.enabled
         self.ui.show3DButton.checked = True  # a click by a program would open its menu

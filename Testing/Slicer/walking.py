@@ -190,11 +190,14 @@ class Walking:
         return volume_node, segmentation
 
     def fresh(self, parent=None):
-        """An empty scene, one support in the table, and a target, shown in its own planes."""
+        """An empty scene, one support in the table, and a target, shown in its own planes.
+
+        ``parent`` is the transform of the target, or a function that makes it in the empty scene.
+        """
         slicer.mrmlScene.Clear(0)
         self.wait(0.1)
         self.support, self.annotation = self.case(1)
-        self.target, truth = self.case(2, parent=parent)
+        self.target, truth = self.case(2, parent=parent() if callable(parent) else parent)
         slicer.mrmlScene.RemoveNode(truth)
         self.add_case(self.support, self.annotation)
         self.aim(self.target)

@@ -88,7 +88,7 @@ class RecordedLogic:
         self.results = types.SimpleNamespace(observe=lambda told: None, states=SegmentStates())
         self.questions = types.SimpleNamespace(refine=self.refine, unsure=self.unsure)
         self.is_shut = False
-        self.warmed = 0
+        self.warmed, self.pieces = 0, []
 
     def getParameterNode(self):  # noqa: N802
         import slicer
@@ -136,6 +136,9 @@ class RecordedLogic:
 
     def unsure(self, run, on_answer):
         self.asked.append(("unsure", run, on_answer))
+
+    def in_pieces(self, work):
+        self.pieces.append(work)
 
     def shutdown(self):
         self.is_shut = True

@@ -146,7 +146,7 @@ def build(
     sections = Sections(
         install=InstallSection(top, state, chosen.model, Requirements()),
         hint=HintSection(top, state),
-        support=SupportSection(support, state),
+        support=SupportSection(support, state, logic),
         supports_table=SupportsTable(support, state, settings, logic),
         objects=ObjectsSection(support, state, chosen.objects),
         library=LibrarySection(widgets(LibraryWidgets), state, settings, logic),

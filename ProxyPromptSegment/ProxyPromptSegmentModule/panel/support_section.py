@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import slicer
 import slicer.util
@@ -17,20 +17,34 @@ from ProxyPromptSegmentModule.parameters import names_of, text_of
 from ProxyPromptSegmentModule.scene.nodes import check_volume, nodes_of
 from ProxyPromptSegmentModule.scene.owners import is_ours
 from ProxyPromptSegmentModule.scene.pairing import doubts_about, image_for
+from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
 from ProxyPromptSegmentModule.states import SlicesHow
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
+if TYPE_CHECKING:
+    from ProxyPromptSegmentModule.supports.saved import SupportRow
+
 _HOW = tuple(SlicesHow)
+_AT_ONCE = 16 << 20
+"""Bytes of image and masks up to which a case is read at once; larger ones would make the window wait."""
+
+
+class InPieces(Protocol):
+    """The part of `SegmentationLogic` that does work of the main thread a little at a time."""
+
+    def in_pieces(self, work: Pieces[None]) -> None:
+        """Do work; it is closed when the scene or the module is."""
 
 
 class SupportSection(Section):
     """The selectors of annotation and image, the options, and the button."""
 
-    def __init__(self, widgets: SupportWidgets, state: PanelState) -> None:
+    def __init__(self, widgets: SupportWidgets, state: PanelState, logic: InPieces) -> None:
         """Connect the widgets."""
         self._ui, self._state = widgets, state
         self._asked: tuple[str, ...] = ()
+        self._logic, self._adding, self._waiting = logic, False, False
         ui = widgets
         ui.supportSegmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_segmentation)
         ui.supportVolumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_volume)
@@ -59,6 +73,9 @@ class SupportSection(Section):
     def refresh(self) -> None:
         """Show the choices."""
         parameters, ui = self._state.parameters, self._ui
+        if self._waiting and not self._adding:  # the scene was closed meanwhile
+            self._waiting = False
+            say(ui.supportMessageLabel, "")
         ui.supportSegmentationSelector.setCurrentNode(parameters.supportSegmentation)
         ui.supportVolumeSelector.setCurrentNode(parameters.supportVolume)
         how = parameters.supportSlicesHow
@@ -75,6 +92,8 @@ class SupportSection(Section):
         parameters = self._state.parameters
         if self._state.table is None:
             return self._state.obstacle or _("Some packages are not installed yet.")
+        if self._adding:
+            return _("A support is being read.")
         if parameters.supportSegmentation is None:
             return _("Select the segmentation of an annotated case.")
         if parameters.supportVolume is None:
@@ -135,26 +154,42 @@ class SupportSection(Section):
     def on_add(self) -> None:
         """Add the case as a support; errors are shown below the button."""
         parameters, table = self._state.parameters, self._state.table
-        added = False
-        if table is None:
+        if table is None or self._adding:
             return
         if self._ask_about_pair():
             return
         say(self._ui.supportMessageLabel, "")
         with said_in(self._ui.supportMessageLabel):
-            row = table.add_nodes(
-                parameters.supportVolume,
-                parameters.supportSegmentation,
-                segments=names_of(parameters.supportSegments),
-                slices=self._slices(),
-                title=self._ui.supportTitleEdit.text.strip(),
-            )
-            added = True
-            self._state.selected = row.key
-            self._ui.supportTitleEdit.text = ""
+            image, annotation = parameters.supportVolume, parameters.supportSegmentation
+            segments = names_of(parameters.supportSegments)
+            title = self._ui.supportTitleEdit.text.strip()
+            work = self._add(table.adding(image, annotation, segments, self._slices(), title))
+            if image is None or _bytes_of(image, segments_of(annotation)) <= _AT_ONCE:
+                at_once(work)
+                return
+            say(self._ui.supportMessageLabel, _("Reading ‘{image}’…").format(image=image.GetName()))
+            self._adding = self._waiting = True
+            if next(work, self) is None:  # not ended at once; only what has begun can tidy up when it is closed
+                self._logic.in_pieces(work)
+                self._state.changed.emit()
+
+    def _add(self, adding: Pieces[SupportRow]) -> Pieces[None]:
+        """Add the case a little at a time; errors are shown below the button."""
+        added = False
+        try:
+            with said_in(self._ui.supportMessageLabel):
+                row = yield from adding
+                added = True
+                self._state.selected = row.key
+                self._ui.supportTitleEdit.text = ""
+                say(self._ui.supportMessageLabel, "")
+        finally:  # also where the scene was closed meanwhile
+            waited, self._adding = self._adding, False
+        self._waiting = False
+        if added or waited:
+            self._state.changed.emit()
         if added:
             self._state.support_added.emit()
-            self._state.changed.emit()
             self._state.choice_changed.emit()
 
     def _ask_about_pair(self) -> bool:
@@ -196,3 +231,9 @@ def segments_of(
     found = segmentation.GetSegmentation()
     segments = [(found.GetNthSegmentID(n), found.GetNthSegment(n)) for n in range(found.GetNumberOfSegments())]
     return [(identifier, one.GetName(), one.GetColor()) for identifier, one in segments]
+
+
+def _bytes_of(volume: slicer.vtkMRMLVolumeNode, segments: Sequence[object]) -> int:
+    """Return the bytes of an image in float32 and of the masks of its segments."""
+    i, j, k = check_volume(volume).GetDimensions()
+    return i * j * k * (4 + len(segments))

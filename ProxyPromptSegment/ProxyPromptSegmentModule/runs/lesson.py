@@ -17,6 +17,7 @@ from ProxyPromptSegmentModule.runs.chain import Chain, Task, outcome_of
 from ProxyPromptSegmentModule.runs.chained import Chained, Submit
 from ProxyPromptSegmentModule.runs.lesson_tasks import CheckLessonTask, ReadCase
 from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.masks import segmentation_of
 from ProxyPromptSegmentModule.scene.pairing import doubts_about
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.states import RunState
@@ -199,7 +200,7 @@ class Lesson(Chained):
         while not reading.step():
             yield None
             _check_there(case)
-        annotation, notes = nodes.segmentation_of(case.segmentation, case.volume, [case.segment_id])
+        annotation, notes = segmentation_of(case.segmentation, case.volume, [case.segment_id])
         doubts = doubts_about(case.volume, case.segmentation) or list(notes)
         self.said += [(case.title, one) for one in (*reading.notes, *doubts)]
         return ReadCase(

@@ -1,4 +1,4 @@
-"""Immutable description of a run: nodes, settings, output."""
+"""Immutable description of a run: nodes, settings, output; and its check."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     import slicer
@@ -102,3 +104,15 @@ class Request:
     output: Output = Output()
     browser: slicer.vtkMRMLSequenceBrowserNode | None = None
     items: Sequence[int] | None = None
+
+
+def check_request(request: Request) -> None:
+    """Check that a run can start.
+
+    Raises:
+        UsageError: If the target or the supports are missing.
+    """
+    if request.target is None or request.target.GetScene() is None:
+        raise UsageError(_("There is no volume to segment; choose one under Target."))
+    if not request.cases:
+        raise UsageError(_("There is no support; add an annotated case and tick it."))

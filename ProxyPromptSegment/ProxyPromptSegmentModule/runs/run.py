@@ -17,6 +17,7 @@ from ProxyPromptSegmentModule.runs.destinations import Destination, SegmentDesti
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
 from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.states import RunState
 from ProxyPromptSegmentModule.translation import _
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import slicer
 
+    from ProxyPromptSegmentLib.imaging.geometry import Axis
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.reports.doubts import Doubt
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.tasks import LiveSlice, SegmentTask
     from ProxyPromptSegmentModule.runs.refining import Refined
     from ProxyPromptSegmentModule.runs.tasks import Summary
+    from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
+
+_MOMENT = 0.01
+"""Seconds for which the segments are read before the window is drawn again."""
 
 
 class Run(Chained):
@@ -295,9 +301,17 @@ class Run(Chained):
 class VolumeRun(Run):
     """A run on one volume."""
 
-    def __init__(self, request: Request, submit: Submit) -> None:
-        """Prepare to write into segments of the request's output."""
+    def __init__(self, request: Request, submit: Submit, states: SegmentStates | None = None) -> None:
+        """Prepare to write into segments of the request's output.
+
+        Args:
+            request: The description of the run.
+            submit: Submits a task and its label to the worker thread; returns the ticket.
+            states: What the segments of the scene hold; those of the result are read before the end, a little at a
+                time, so that its tables can be made at once.
+        """
         self._segments = SegmentDestination(request.target, request.output)
+        self._states = states
         super().__init__(request, submit, self._segments)
 
     def _open(self, job: Job) -> None:
@@ -312,6 +326,16 @@ class VolumeRun(Run):
         self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
         self.sentences += [result.helps.sentence] if result.helps.names else []
         self.take((yield from outcome_of(self._summary(job, result))))
+        yield from self._counted(job.view.axis)
+
+    def _counted(self, axis: Axis) -> Chain[None]:
+        """Read what is in the segments now, a little at a time."""
+        node, target = self.segmentation, self.request.target
+        if self._states is None or node is None:
+            return
+        for segment_id in result_segments(node, target):
+            while not self._states.read_some(node, segment_id, target, axis, time.perf_counter() + _MOMENT):
+                yield None
 
     def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
         """See `Run.masks`."""

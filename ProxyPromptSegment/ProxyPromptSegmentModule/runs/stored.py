@@ -15,15 +15,22 @@ if TYPE_CHECKING:
     import slicer
 
     from ProxyPromptSegmentModule.runs.run import Run
+    from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 
 
-def store(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
-    """Store facts and record of a run on a volume; slices of other weights that it left are named to the user."""
+def store(run: Run, node: slicer.vtkMRMLSegmentationNode, known: SegmentStates) -> None:
+    """Store facts and record of a run on a volume; slices of other weights that it left are named to the user.
+
+    Args:
+        run: The run.
+        node: The segmentation that it wrote into.
+        known: What its segments hold.
+    """
     target = run.request.target
     record = result_nodes.record_of(node, target)
     if run.before is None:
         run.before = (text_of_facts(node, target), (record.GetText() or "") if record is not None else "")
-        run.record, said = with_earlier(run.record, node, target, _left(run, node))
+        run.record, said = with_earlier(run.record, node, target, _left(run, node, known))
         run.record_text = record_text(run.record)
         run.sentences += [said] if said else []
     if run.job is None:  # released since, and restored by a redo
@@ -71,10 +78,10 @@ def _name(run: Run, node: slicer.vtkMRMLSegmentationNode) -> None:
         name_algorithm(node, run.segment_ids.values(), algorithm_name(made.name, made.sha256))
 
 
-def _left(run: Run, node: slicer.vtkMRMLSegmentationNode) -> set[int]:
+def _left(run: Run, node: slicer.vtkMRMLSegmentationNode, known: SegmentStates) -> set[int]:
     """Return the slices that show something which the run did not write, also in segments of other objects."""
     mine = set(run.segment_ids.values())
-    states = result_now(node, run.request.target).states
+    states = result_now(node, run.request.target, known).states
     return {
         index for one, state in states.items() for index in state.pixels if one not in mine or index not in run.written
     }

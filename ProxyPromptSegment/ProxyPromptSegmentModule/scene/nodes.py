@@ -14,13 +14,12 @@ import numpy.typing as npt
 import slicer
 import slicer.util
 
-from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
+from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number
 from ProxyPromptSegmentLib.imaging.mending import mended
-from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.terminology import object_name, terminology_of_segment
+from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once, slices_at_once
 
 if TYPE_CHECKING:
     import vtk
@@ -122,15 +121,42 @@ def volume_of(volume_node: slicer.vtkMRMLVolumeNode) -> tuple[Volume, Notes]:
             unusable intensities (NaN, infinite, all equal).
         GeometryError: If it has no regular grid.
     """
-    geometry, notes = placed_geometry(volume_node)
-    array = stored_voxels(volume_node)
-    if check_volume(volume_node).GetNumberOfScalarComponents() == 4:
+    return at_once(volume_in_pieces(volume_node))
+
+
+def volume_in_pieces(volume_node: slicer.vtkMRMLVolumeNode) -> Pieces[tuple[Volume, Notes]]:
+    """Return what `volume_of` returns, in pieces; begins again if the volume is changed meanwhile.
+
+    Raises:
+        InputError, GeometryError: As `volume_of`.
+    """
+    while True:
+        geometry, notes = placed_geometry(volume_node)
+        image = check_volume(volume_node)
+        changed, shape = image.GetMTime(), stored_voxels(volume_node).shape
+        copied = np.empty(shape, np.float32)
+        lowest, highest = [], []
+        start, step = 0, slices_at_once(copied[0].nbytes)
+        while start < shape[0]:
+            piece = copied[start : start + step]
+            with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become infinite: refused below
+                piece[...] = stored_voxels(volume_node)[start : start + step]
+                lowest.append(piece.min())
+                highest.append(piece.max())
+            start += step
+            yield
+            if volume_node.GetImageData() is not image or image.GetMTime() != changed:
+                break
+        else:
+            break
+    if image.GetNumberOfScalarComponents() == 4:
         notes = (*notes, f"The transparency of {name_of(volume_node)} is ignored.")
-    with np.errstate(over="ignore", invalid="ignore"):  # values too large for float32 become infinite and are refused
-        copied = np.array(array, dtype=np.float32, order="C")
-    copied, mending = mended(copied, name_of(volume_node))
-    notes = (*notes, mending) if mending else notes
-    check_intensities(copied, name_of(volume_node))
+    if not np.isfinite([*lowest, *highest]).all():
+        copied, mending = mended(copied, name_of(volume_node))
+        notes = (*notes, mending) if mending else notes
+        check_intensities(copied, name_of(volume_node))
+    elif min(lowest) == max(highest):
+        check_intensities(copied, name_of(volume_node))
     return Volume(copied, geometry, volume_node.GetName() or "volume"), notes
 
 
@@ -156,154 +182,6 @@ def _is_color(volume_node: slicer.vtkMRMLVolumeNode, components: int) -> bool:
         return False
     spatial = (volume_node.VoxelVectorTypeSpatial, volume_node.VoxelVectorTypeSpatialCovariant)
     return volume_node.GetVoxelVectorType() not in spatial
-
-
-# --- segmentations ------------------------------------------------------------------------------------------
-
-
-def segmentation_of(
-    segmentation_node: slicer.vtkMRMLSegmentationNode,
-    volume_node: slicer.vtkMRMLVolumeNode,
-    segment_ids: Sequence[str] | None = None,
-) -> tuple[Segmentation, Notes]:
-    """Return segments on exactly the lattice of a volume, and notes for the user.
-
-    Transforms of both nodes are respected. If the segmentation has the volume's lattice (also flipped, with exchanged
-    axes, cropped or extended), voxels are copied. Otherwise, also under a non-linear transform, the nearest voxel is
-    used and a note says so. Surfaces are converted on a copy.
-
-    Args:
-        segmentation_node: A vtkMRMLSegmentationNode.
-        volume_node: The volume that defines the lattice.
-        segment_ids: The segments to read, in this order; all by default.
-
-    Raises:
-        InputError: If a node is missing or the volume has no image data.
-        SupportError: If a segment does not exist, there are none, or one cannot be converted to a labelmap.
-        GeometryError: If the volume has no regular grid.
-    """
-    geometry = geometry_of(volume_node)
-    ids = _wanted_ids(segmentation_node, segment_ids)
-    source = _with_labelmaps(segmentation_node, volume_node, ids)
-    notes: list[str] = []
-    planes: dict[slicer.vtkOrientedImageData, lattices.Labels] = {}
-    segments = []
-    names = [object_name(segmentation_node.GetSegmentation().GetSegment(one)).casefold() for one in ids]
-    for segment_id, name in zip(ids, names, strict=True):
-        segment = source.GetSegment(segment_id)
-        labelmap = segment.GetRepresentation(BINARY_LABELMAP)
-        if labelmap not in planes:
-            planes[labelmap] = _on_lattice(labelmap, segmentation_node, volume_node, notes)
-        mask = (planes[labelmap] == segment.GetLabelValue()).view(np.uint8)
-        original = segmentation_node.GetSegmentation().GetSegment(segment_id)
-        red, green, blue = original.GetColor()
-        segments.append(
-            Segment(
-                (object_name(original) if names.count(name) == 1 else original.GetName()) or segment_id,
-                mask,
-                (red, green, blue),
-                terminology_of_segment(original),
-                {"id": segment_id},
-            )
-        )
-    return Segmentation(segments, geometry), tuple(dict.fromkeys(notes))
-
-
-def _wanted_ids(
-    segmentation_node: slicer.vtkMRMLSegmentationNode | None, segment_ids: Sequence[str] | None
-) -> list[str]:
-    """Return the ids of the segments to read, after checking that they exist."""
-    if segmentation_node is None or not segmentation_node.IsA("vtkMRMLSegmentationNode"):
-        raise InputError("no segmentation was given; choose a segmentation.")
-    there = list(segmentation_node.GetSegmentation().GetSegmentIDs())
-    wanted = there if segment_ids is None else [str(one) for one in segment_ids]
-    missing = [one for one in wanted if one not in there]
-    if missing or not wanted:
-        problem = f"has no segment with the id '{missing[0]}'" if missing else "has no segments"
-        raise SupportError(
-            f"the segmentation {name_of(segmentation_node)} {problem}; choose a segment, or draw one in the module "
-            "Segment Editor."
-        )
-    return wanted
-
-
-def _with_labelmaps(
-    segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLVolumeNode, ids: list[str]
-) -> slicer.vtkSegmentation:
-    """Return the node's vtkSegmentation, or a copy of the segments converted to labelmaps."""
-    segmentation = segmentation_node.GetSegmentation()
-    if segmentation.GetSourceRepresentationName() == BINARY_LABELMAP:
-        return segmentation
-    copy = slicer.vtkSegmentation()
-    copy.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
-    for segment_id in ids:
-        copy.CopySegmentFromSegmentation(segmentation, segment_id)
-    matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
-    if matrix is not None:
-        extent = lattices.full_extent(lattices.size_kji(volume_node))
-        converter = slicer.vtkSegmentationConverter
-        text = converter.SerializeImageGeometry(lattices.vtk_matrix_of(matrix), extent)
-        copy.SetConversionParameter(converter.GetReferenceImageGeometryParameterName(), text)
-        copy.SetConversionParameter("Oversampling factor", "1")
-    if not copy.CreateRepresentation(BINARY_LABELMAP, True):
-        raise SupportError(
-            f"the segments of {name_of(segmentation_node)} ({segmentation.GetSourceRepresentationName()}) cannot be "
-            "converted to labelmaps. Create the binary labelmap in the module Segmentations, under Representations."
-        )
-    return copy
-
-
-def _on_lattice(
-    labelmap: slicer.vtkOrientedImageData | None,
-    segmentation_node: slicer.vtkMRMLSegmentationNode,
-    volume_node: slicer.vtkMRMLVolumeNode,
-    notes: list[str],
-) -> lattices.Labels:
-    """Return the values of a labelmap on the volume's lattice, ``(K, J, I)``, as a new array."""
-    shape = lattices.size_kji(volume_node)
-    if labelmap is None or lattices.is_empty(labelmap):
-        return np.zeros(shape, np.uint8)
-    matrix = lattices.ijk_to_segmentation(volume_node, segmentation_node)
-    lattice = None
-    if matrix is not None:
-        lattice = lattices.relate(lattices.labelmap_matrix(labelmap), labelmap.GetExtent(), matrix, shape)
-    if lattice is not None:
-        return lattice.apply(lattices.labelmap_array(labelmap))
-    notes.append(
-        f"{name_of(segmentation_node)} lies on another grid than {name_of(volume_node)}; each voxel of the volume "
-        "takes the value that is nearest to it."
-    )
-    reference, result = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
-    reference.SetExtent(*lattices.full_extent(shape))
-    reference.SetGeometryFromImageToWorldMatrix(lattices.vtk_matrix_of(lattices.ijk_to_ras(volume_node)))
-    reference.AllocateScalars(labelmap.GetScalarType(), 1)
-    transform = lattices.transform_between(
-        segmentation_node.GetParentTransformNode(), volume_node.GetParentTransformNode()
-    )
-    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
-        labelmap, reference, result, False, False, transform
-    )
-    return lattices.labelmap_array(result).copy()
-
-
-def annotated_slices(
-    segmentation_node: slicer.vtkMRMLSegmentationNode,
-    volume_node: slicer.vtkMRMLVolumeNode,
-    axis: str = "k",
-    segment_ids: Sequence[str] | None = None,
-) -> dict[str, tuple[int, ...]]:
-    """Return the annotated slices of each segment along an axis of a volume: ``{segment id: (slice, ...)}``.
-
-    Raises:
-        InputError, SupportError, GeometryError: As `segmentation_of`.
-    """
-    number = axis_number(axis)
-    others = tuple(n for n in range(3) if n != number)
-    segmentation, _ = segmentation_of(segmentation_node, volume_node, segment_ids)
-    return {
-        segment.metadata["id"]: tuple(int(n) for n in np.flatnonzero(segment.mask.any(axis=others)))
-        for segment in segmentation.segments
-    }
 
 
 # --- places -------------------------------------------------------------------------------------------------

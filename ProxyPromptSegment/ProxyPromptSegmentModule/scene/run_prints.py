@@ -59,6 +59,8 @@ class RunPrints:
         self._expected = SlicePrints(axis, expected)
         self._accepted = {index for index, word in self._before.items() if word == OWN} if free else set()
         self._replaceable = set(self._accepted)
+        self._mine: dict[int, str] = {}
+        self._read: tuple[str, Mapping[int, str]] | None = None
 
     def is_users(self, index: int, now: Plane, written: Plane | None) -> bool:
         """Return whether a slice was accepted, or changed by anything but runs.
@@ -81,12 +83,17 @@ class RunPrints:
         if not planes:
             return
         self._replaceable -= set(planes)
-        self._save({**self._stored(), **{index: print_of(plane) for index, plane in planes.items()}})
+        words = {index: print_of(plane) for index, plane in planes.items()}
+        self._mine.update(words)
+        self._save({**self._stored(), **words})
 
-    def sign(self, planes: Mapping[int, Plane]) -> None:
-        """Store the prints of all slices of the run, except where the user has accepted a slice since."""
+    def sign(self) -> None:
+        """Store the prints of all slices that the run wrote, except where the user has accepted a slice since."""
         stored = self._stored()
-        self.wrote({index: plane for index, plane in planes.items() if stored.get(index) != OWN})
+        words = {index: word for index, word in self._mine.items() if stored.get(index) != OWN}
+        if words:
+            self._replaceable -= set(words)
+            self._save({**stored, **words})
 
     def undone(self, indices: Collection[int]) -> None:
         """Store what the tag said before the run about slices whose voxels were restored."""
@@ -108,8 +115,11 @@ class RunPrints:
     def _stored(self) -> dict[int, str]:
         """Return the prints in the segment's tag now; those of another axis are not known along this one."""
         segment = self._inside.GetSegment(self._id)
-        found = SlicePrints.read(segment) if segment is not None else None
-        return dict(self._before) if found is None or found.axis != self.axis else dict(found.prints)
+        text = tag_of(segment, WRITTEN_TAG) if segment is not None else ""
+        if segment is None or self._read is None or self._read[0] != text:  # asked for every slice that is written
+            found = SlicePrints.read(segment) if segment is not None else None
+            self._read = (text, self._before if found is None or found.axis != self.axis else found.prints)
+        return dict(self._read[1])
 
     def _save(self, prints: dict[int, str]) -> None:
         segment = self._inside.GetSegment(self._id)

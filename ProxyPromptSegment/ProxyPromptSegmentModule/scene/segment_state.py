@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +17,8 @@ from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.nodes import check_volume, geometry_of, name_of
 from ProxyPromptSegmentModule.scene.segment_layers import Layers
-from ProxyPromptSegmentModule.scene.slice_prints import EMPTY, OWN, WRITTEN_TAG, SlicePrints, print_of
-from ProxyPromptSegmentModule.scene.stamps import Stamp, place_stamp, segmentation_stamp
-from ProxyPromptSegmentModule.scene.terminology import tag_of
+from ProxyPromptSegmentModule.scene.slice_prints import EMPTY, OWN, SlicePrints, print_of
+from ProxyPromptSegmentModule.scene.stamps import Stamp, labelmap_stamp, place_stamp
 
 if TYPE_CHECKING:
     import slicer
@@ -55,11 +56,11 @@ class SegmentState:
 
 
 class SegmentStates:
-    """What segments hold, read again only after a change; one for all that show or use it."""
+    """What segments hold, read again only after a change of voxels; one for all that show or use it."""
 
     def __init__(self) -> None:
         """Know no segment yet."""
-        self._known: dict[tuple[str, str, str], tuple[Stamp, SegmentState | None]] = {}
+        self._known: dict[tuple[str, str, str], _Reading] = {}
 
     def of(
         self,
@@ -72,21 +73,98 @@ class SegmentStates:
         segment = segmentation.GetSegmentation().GetSegment(segment_id)
         if segment is None:
             return None
+        prints = SlicePrints.read(segment)
+        reading = self._reading(segmentation, segment_id, volume, axis if prints is None else prints.axis)
+        reading.go_on()
+        return reading.state(prints)
+
+    def read_some(
+        self,
+        segmentation: slicer.vtkMRMLSegmentationNode,
+        segment_id: str,
+        volume: slicer.vtkMRMLVolumeNode,
+        axis: Axis,
+        until: float,
+    ) -> bool:
+        """Read slices of a segment until a time (`time.perf_counter`); return whether `of` is immediate now."""
+        segment = segmentation.GetSegmentation().GetSegment(segment_id)
+        if segment is None:
+            return True
+        prints = SlicePrints.read(segment)
+        return self._reading(segmentation, segment_id, volume, axis if prints is None else prints.axis).go_on(until)
+
+    def _reading(
+        self,
+        segmentation: slicer.vtkMRMLSegmentationNode,
+        segment_id: str,
+        volume: slicer.vtkMRMLVolumeNode,
+        axis: Axis,
+    ) -> _Reading:
         place = (segmentation.GetID(), segment_id, volume.GetID())
-        stamp = (
-            segmentation_stamp(segmentation, [segment_id]),
-            tag_of(segment, WRITTEN_TAG),
-            place_stamp(volume),
-            axis,
-        )
+        stamp = (labelmap_stamp(segmentation, segment_id), place_stamp(volume), axis)
         known = self._known.get(place)
-        if known is None or known[0] != stamp:
-            known = self._known[place] = (stamp, state_of(segmentation, segment_id, volume, axis))
-        return known[1]
+        if known is None or known.stamp != stamp:
+            known = self._known[place] = _Reading(stamp, axis, volume, _planes(segmentation, segment_id, volume, axis))
+        return known
 
     def forget(self) -> None:
         """Forget all segments, because their scene is closed."""
         self._known.clear()
+
+
+class _Reading:
+    """The slices of a segment, read one after another.
+
+    Attributes:
+        stamp: Another one after any change of the voxels, or of the grid on which they are counted.
+    """
+
+    def __init__(self, stamp: Stamp, axis: Axis, volume: slicer.vtkMRMLVolumeNode, planes: Iterator[Plane]) -> None:
+        """Read nothing yet."""
+        self.stamp, self._axis = stamp, axis
+        self._volume: slicer.vtkMRMLVolumeNode | None = volume
+        self._planes: Iterator[Plane] | None = planes
+        self._count = 0
+        self._pixels: dict[int, int] = {}
+        self._words: dict[int, str] = {}
+        self._voxel_mm3: float | None = None  # None: on another grid
+
+    def go_on(self, until: float = math.inf) -> bool:
+        """Read until a time; return whether everything is read."""
+        if self._planes is None:
+            return True
+        try:
+            for plane in self._planes:  # one at a time in memory
+                count = int(np.count_nonzero(plane))
+                if count:
+                    self._pixels[self._count], self._words[self._count] = count, print_of(plane)
+                self._count += 1
+                if time.perf_counter() > until:
+                    return False
+            self._voxel_mm3 = float(np.prod(geometry_of(self._volume).spacing_mm)) if self._volume is not None else None
+        except ProxyPromptError:
+            self._voxel_mm3 = None
+        self._planes = self._volume = None
+        return True
+
+    def state(self, prints: SlicePrints | None) -> SegmentState | None:
+        """Return what was read, beside what runs wrote there; None if the segment lies on another grid."""
+        if self._voxel_mm3 is None:
+            return None
+        content = hashlib.blake2b(digest_size=8)
+        for index, word in self._words.items():
+            content.update(f"{index} {word} ".encode())
+        changed: tuple[int, ...] = ()
+        if prints is not None:
+            pairs = ((n, self._words.get(n, EMPTY), prints.prints.get(n, EMPTY)) for n in range(self._count))
+            changed = tuple(index for index, word, written in pairs if word != written)
+        return SegmentState(
+            axis=self._axis,
+            pixels=dict(self._pixels),
+            changed=changed,
+            voxel_mm3=self._voxel_mm3,
+            content=content.hexdigest(),
+        )
 
 
 def state_of(
@@ -103,33 +181,7 @@ def state_of(
     Returns:
         None if there is no such segment, or it lies on another grid.
     """
-    segment = segmentation.GetSegmentation().GetSegment(segment_id)
-    if segment is None:
-        return None
-    prints = SlicePrints.read(segment)
-    along = axis if prints is None else prints.axis
-    pixels: dict[int, int] = {}
-    changed: list[int] = []
-    content = hashlib.blake2b(digest_size=8)
-    try:
-        for index, plane in enumerate(_planes(segmentation, segment_id, volume, along)):  # one at a time in memory
-            count = int(np.count_nonzero(plane))
-            word = print_of(plane) if count else EMPTY
-            if count:
-                pixels[index] = count
-                content.update(f"{index} {word} ".encode())
-            if prints is not None and word != prints.prints.get(index, EMPTY):
-                changed.append(index)
-        spacing = geometry_of(volume).spacing_mm
-    except ProxyPromptError:
-        return None
-    return SegmentState(
-        axis=along,
-        pixels=pixels,
-        changed=tuple(changed),
-        voxel_mm3=float(np.prod(spacing)),
-        content=content.hexdigest(),
-    )
+    return SegmentStates().of(segmentation, segment_id, volume, axis)
 
 
 def changed_slices(

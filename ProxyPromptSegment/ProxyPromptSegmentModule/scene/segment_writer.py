@@ -245,7 +245,7 @@ class SegmentWriter:
         segmentation = self._node.GetSegmentation()
         for segment_id, prints in self._prints.items():
             if segmentation.GetSegment(segment_id) is not None:
-                prints.sign(self._written_in(segment_id, self._step.written.bits))
+                prints.sign()
                 claim(self._node, segment_id, self._volume)
 
     def _editable(self, index: int) -> npt.NDArray[np.bool_] | None:

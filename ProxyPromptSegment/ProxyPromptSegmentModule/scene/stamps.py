@@ -37,6 +37,16 @@ def segmentation_stamp(node: slicer.vtkMRMLSegmentationNode, segment_ids: Iterab
     return (node.GetID(), source, tuple(stamps), _transform_stamp(node))
 
 
+def labelmap_stamp(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Stamp:
+    """Return a value that changes with the voxels of a segment, but not with its name, colour or tags."""
+    segmentation = node.GetSegmentation()
+    segment = segmentation.GetSegment(segment_id)
+    source = segmentation.GetSourceRepresentationName()
+    voxels = segment.GetRepresentation(source)
+    changed = voxels.GetMTime() if voxels else 0
+    return (node.GetID(), source, segment_id, changed, segment.GetLabelValue(), _transform_stamp(node))
+
+
 def _transform_stamp(node: slicer.vtkMRMLTransformableNode) -> Stamp:
     parent = node.GetParentTransformNode()
     if parent is None:

@@ -14,7 +14,8 @@ from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError, SupportEr
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, axis_number
 from ProxyPromptSegmentLib.library.entry import CASE_FILE
 from ProxyPromptSegmentLib.support.matching import axis_of_counts
-from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene import masks, nodes
+from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once, slices_at_once
 from ProxyPromptSegmentModule.scene.stamps import place_stamp, segmentation_stamp, voxels_stamp
 from ProxyPromptSegmentModule.supports.segment_lookup import kept_ids
 from ProxyPromptSegmentModule.translation import _
@@ -61,6 +62,10 @@ class Remembered(Generic[T]):
             raise self._error.with_traceback(None)
         assert self._value is not None  # ``read`` never returns None
         return self._value
+
+    def put(self, stamp: Stamp, value: T) -> None:
+        """Store a result that was found otherwise."""
+        self._stamp, self._value, self._error = stamp, value, None
 
     def refusal(self, stamp: Stamp) -> str:
         """Return the cached error for this stamp; "" if there is none."""
@@ -113,13 +118,24 @@ class Annotation:
 
 def annotation_of(segmentation: Segmentation, notes: Sequence[str] = ()) -> Annotation:
     """Return where the objects of a segmentation are annotated."""
+    return at_once(annotation_in_pieces(segmentation, notes))
+
+
+def annotation_in_pieces(segmentation: Segmentation, notes: Sequence[str] = ()) -> Pieces[Annotation]:
+    """Return what `annotation_of` returns, in pieces."""
     marked = []
     for segment in segmentation.segments:
-        k = np.any(segment.mask, axis=(1, 2))
+        shape, mask = segment.mask.shape, segment.mask.view(bool)
+        k, plane = np.zeros(shape[0], bool), np.zeros(shape[1:], bool)
+        step = slices_at_once(mask[0].nbytes)
+        for start in range(0, shape[0], step):
+            piece = mask[start : start + step]
+            k[start : start + step] = piece.any(axis=(1, 2))
+            for number in np.flatnonzero(k[start : start + step]):
+                plane |= piece[number]
+            yield
         if not k.any():
             continue
-        first, last = np.flatnonzero(k)[[0, -1]]
-        plane = np.any(segment.mask[first : last + 1], axis=0)
         lines = (k, np.any(plane, axis=1), np.any(plane, axis=0))
         numbers: dict[Axis, tuple[int, ...]] = {
             axis: tuple(int(n) for n in np.flatnonzero(line)) for axis, line in zip(AXES, lines, strict=True)
@@ -153,14 +169,20 @@ class NodeSource:
             SupportError: If none of the segments exists any more.
         """
         self.volume_node, self.segmentation_node, self.memory = volume, segmentation, memory
+        self._segments = segments
         self.ids = kept_ids(segmentation, segments)
         if not self.ids:
             told = _("The segments of '{name}' that were used as a support no longer exist; add the support again.")
             if segments is None:
                 told = _("'{name}' has no segments; draw one in the Segment Editor.")
             raise SupportError(told.format(name=segmentation.GetName()))
-        self.marks_stamp = (place_stamp(volume), segmentation_stamp(segmentation, self.ids))
-        self.image_stamp = (place_stamp(volume), voxels_stamp(volume))
+        self.marks_stamp, self.image_stamp = self._stamps()
+
+    def _stamps(self) -> tuple[Stamp, Stamp]:
+        """Return values that change with the annotation, and with the image."""
+        place = place_stamp(self.volume_node)
+        marks = segmentation_stamp(self.segmentation_node, self.ids)
+        return (place, marks), (place, voxels_stamp(self.volume_node))
 
     @property
     def name(self) -> str:
@@ -186,9 +208,36 @@ class NodeSource:
         volume = self.memory.image.get(self.image_stamp, lambda: nodes.volume_of(self.volume_node)[0])
         return volume, self._masks()[0]
 
+    def read_in_pieces(self) -> Pieces[None]:
+        """Read image and annotation a little at a time; afterwards `read` and `annotation` are immediate.
+
+        Raises:
+            ProxyPromptError: If one cannot be read, or was removed from the scene meanwhile.
+        """
+        for _piece in self._reading():
+            yield
+            gone = next((one for one in (self.volume_node, self.segmentation_node) if not nodes.in_scene(one)), None)
+            if gone is not None:
+                told = _("‘{name}’ was removed while it was read; choose another one.")
+                raise InputError(told.format(name=gone.GetName()))
+
+    def _reading(self) -> Pieces[None]:
+        """Read everything, again where something is changed meanwhile."""
+        while True:
+            volume, _notes = yield from nodes.volume_in_pieces(self.volume_node)
+            read = yield from masks.segmentation_in_pieces(self.segmentation_node, self.volume_node, self.ids)
+            marks = yield from annotation_in_pieces(*read)
+            if self._stamps() == (self.marks_stamp, self.image_stamp):
+                break
+            self.ids = kept_ids(self.segmentation_node, self._segments)
+            self.marks_stamp, self.image_stamp = self._stamps()
+        self.memory.image.put(self.image_stamp, volume)
+        self.memory.masks.put(self.marks_stamp, read)
+        self.memory.marks.put(self.marks_stamp, marks)
+
     def _masks(self) -> tuple[Segmentation, tuple[str, ...]]:
         return self.memory.masks.get(
-            self.marks_stamp, lambda: nodes.segmentation_of(self.segmentation_node, self.volume_node, self.ids)
+            self.marks_stamp, lambda: masks.segmentation_of(self.segmentation_node, self.volume_node, self.ids)
         )
 
 

@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.scene.annotated import identity_of
+from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
 from ProxyPromptSegmentModule.supports.rows import (
     chosen_slices,
     number_titles,
@@ -23,7 +24,7 @@ from ProxyPromptSegmentModule.supports.rows import (
 from ProxyPromptSegmentModule.supports.saved import ObjectChoice, ObjectInfo, SavedRow, SavedRows, SupportRow
 from ProxyPromptSegmentModule.supports.segment_lookup import segment_ids_of
 from ProxyPromptSegmentModule.supports.sources import LibrarySource, Memory, NodeSource, keep_objects
-from ProxyPromptSegmentModule.supports.thumbnails import blank, case_picture, picture_of_file
+from ProxyPromptSegmentModule.supports.thumbnails import blank, case_picture, case_picture_in_pieces, picture_of_file
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["ObjectChoice", "ObjectInfo", "SupportRow", "SupportTable"]
 
 Slices = Sequence[int] | Literal["all"] | None
+_PICTURE = 96
+"""Side of a thumbnail in pixels."""
 
 
 class SupportTable:
@@ -98,6 +101,21 @@ class SupportTable:
             SupportError: If nothing is annotated, on these slices or at all, or a segment does not exist.
             InputError, GeometryError: If the nodes cannot be read, or do not have a regular grid.
         """
+        return at_once(self.adding(volume, segmentation, segments, slices, title))
+
+    def adding(
+        self,
+        volume: slicer.vtkMRMLVolumeNode | None,
+        segmentation: slicer.vtkMRMLSegmentationNode | None,
+        segments: Iterable[str] | None = None,
+        slices: Slices = None,
+        title: str = "",
+    ) -> Pieces[SupportRow]:
+        """Do what `add_nodes` does a little at a time, also the picture; the row is there at the end.
+
+        Raises:
+            SupportError, InputError, GeometryError: As `add_nodes`.
+        """
         if volume is None or segmentation is None:
             raise SupportError(_("Choose a volume and a segmentation in which the object is marked."))
         ids = None if segments is None else tuple(segment_ids_of(segmentation, segments))
@@ -107,10 +125,15 @@ class SupportTable:
                     return self._change(replace(old, used=True), slices)
                 return self._change(replace(old, used=True), [*old.slices, *slices])
         row = SavedRow(key=uuid.uuid4().hex[:12], title=title.strip(), segments=ids, name=volume.GetName() or "")
-        self._memory[row.key] = memory = Memory()
+        memory = Memory()
         source = NodeSource(volume, segmentation, ids, memory)
-        source.read()
+        yield from source.read_in_pieces()
         row = self._chosen(row, source, slices)
+        shown = self._shown(row, source, (volume.GetID(), segmentation.GetID()))
+        if not shown.problem:
+            picture = yield from case_picture_in_pieces(_case_of(shown, source), shown.axis, _PICTURE)
+            memory.picture.put((shown.picture, _PICTURE), picture)
+        self._memory[row.key] = memory
         self._state.add(row, volume.GetID(), segmentation.GetID())
         return self.row(row.key)
 
@@ -171,14 +194,8 @@ class SupportTable:
             raise SupportError(row.problem)
         source, memory = self._source(self._state.row(key)), self._memory[key]
 
-        def read() -> SupportCase:
-            volume, segmentation = source.read()
-            axis = row.axis if row.slices is not None else None
-            return SupportCase(
-                replace(volume, name=row.title), keep_objects(segmentation, row.objects), row.slices, axis=axis
-            )
-
-        return memory.case.get((source.marks_stamp, source.image_stamp, row.title, row.slices), read)
+        stamp = (source.marks_stamp, source.image_stamp, row.title, row.slices)
+        return memory.case.get(stamp, lambda: _case_of(row, source))
 
     def cases(self, objects: Sequence[str] | None = None) -> list[SupportCase]:
         """Return the cases of the rows in use.
@@ -204,7 +221,7 @@ class SupportTable:
         """Return the objects of the rows in use, ordered by the number of rows that have them."""
         return objects_of([row for row in self.rows() if row.ready])
 
-    def thumbnail(self, key: str, size: int = 96) -> npt.NDArray[np.uint8]:
+    def thumbnail(self, key: str, size: int = _PICTURE) -> npt.NDArray[np.uint8]:
         """Return a picture of the slice that shows most; uint8 ``(size, size, 3)``, blank if it cannot be read."""
         row, memory = self.row(key), self._memory[key]
 
@@ -278,12 +295,17 @@ class SupportTable:
         ids = (volume.GetID() if volume else None, segmentation.GetID() if segmentation else None)
         try:
             source = self._source(saved)
-            row = row_of(saved, source.name, ids, source.annotation())
-            stamp = hash((source.marks_stamp, source.image_stamp, row.slices))
-            return replace(row, picture=stamp, problem=row.problem or repeated_name(row))
+            return self._shown(saved, source, ids)
         except ProxyPromptError as error:
             name = volume.GetName() if volume else saved.name
             return row_of(saved, name, ids, None, worded(error))
+
+    def _shown(
+        self, saved: SavedRow, source: NodeSource | LibrarySource, ids: tuple[str | None, str | None]
+    ) -> SupportRow:
+        row = row_of(saved, source.name, ids, source.annotation())
+        stamp = hash((source.marks_stamp, source.image_stamp, row.slices))
+        return replace(row, picture=stamp, problem=row.problem or repeated_name(row))
 
     def _source(self, saved: SavedRow) -> NodeSource | LibrarySource:
         memory = self._memory.setdefault(saved.key, Memory())
@@ -298,3 +320,14 @@ class SupportTable:
                 told = _("The volume '{name}' is not in the scene any more; undo the deletion, or remove this row.")
             raise SupportError(told.format(name=saved.title or saved.name))
         return NodeSource(volume, segmentation, saved.segments, memory)
+
+
+def _case_of(row: SupportRow, source: NodeSource | LibrarySource) -> SupportCase:
+    """Return image, annotation and slices of a row, without objects that are not on the chosen slices.
+
+    Raises:
+        ProxyPromptError: If one cannot be read.
+    """
+    volume, segmentation = source.read()
+    axis = row.axis if row.slices is not None else None
+    return SupportCase(replace(volume, name=row.title), keep_objects(segmentation, row.objects), row.slices, axis=axis)

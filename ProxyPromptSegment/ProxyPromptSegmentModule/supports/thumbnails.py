@@ -11,10 +11,11 @@ import numpy.typing as npt
 import vtk
 
 from ProxyPromptSegmentLib.imaging.drawing import bright, inner_border
-from ProxyPromptSegmentLib.imaging.geometry import slice_view
+from ProxyPromptSegmentLib.imaging.geometry import slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_unit
 from ProxyPromptSegmentLib.support.pairs import slice_that_shows_most
 from ProxyPromptSegmentModule.scene.images import picture_of, vtk_image_of
+from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
@@ -47,16 +48,40 @@ def case_picture(case: SupportCase, axis: str = "k", size: int = 96) -> U8:
     Raises:
         InputError: If the image has only one intensity.
     """
+    return at_once(case_picture_in_pieces(case, axis, size))
+
+
+def case_picture_in_pieces(case: SupportCase, axis: str = "k", size: int = 96) -> Pieces[U8]:
+    """Return what `case_picture` returns, in pieces.
+
+    Raises:
+        InputError: As `case_picture`.
+    """
     view = slice_view(case.volume.geometry, axis)
     segments = case.segmentation.segments
-    stacks = [view.take(segment.mask) for segment in segments]
-    number = best_slice(stacks, case.slices if isinstance(case.slices, (list, tuple)) else None)
+    among = case.slices if isinstance(case.slices, (list, tuple)) else None
+    counts = []
+    for segment in segments:
+        counts.append(_areas(take_slices(segment.mask, view.axis), among))
+        yield
+    number = slice_that_shows_most(np.stack(counts, axis=1), among) if counts else None
     images = view.take(case.volume.array)
     if number is None:
         number = len(images) // 2
+    stacks = [view.take(segment.mask) for segment in segments]
     masks = np.stack([stack[number] for stack in stacks]) if stacks else np.zeros((0, *images.shape[1:3]), np.uint8)
     window = intensity_window(case.volume.array)
+    yield
     return thumbnail_of(images[number], masks, [one.color_rgb for one in segments], window, view.spacing_mm, size)
+
+
+def _areas(stack: U8, among: Sequence[int] | None) -> npt.NDArray[np.int64]:
+    """Return the pixels of an object on each slice, ``(S,)``; 0 on those that are not asked for."""
+    found = np.zeros(len(stack), np.int64)
+    for number in range(len(stack)) if among is None else among:
+        if 0 <= number < len(stack):
+            found[number] = np.count_nonzero(stack[number].view(bool))
+    return found
 
 
 def picture_of_file(path: Path | None, size: int = 96) -> U8 | None:
@@ -82,7 +107,7 @@ def best_slice(stacks: Sequence[U8], among: Sequence[int] | None = None) -> int 
     """
     if not stacks:
         return None
-    return slice_that_shows_most(np.stack([np.count_nonzero(stack, axis=(1, 2)) for stack in stacks], axis=1), among)
+    return slice_that_shows_most(np.stack([_areas(stack, among) for stack in stacks], axis=1), among)
 
 
 def thumbnail_of(

@@ -80,3 +80,44 @@ def test_a_doubtful_pair_is_added_only_after_a_second_press(make_panel):
     assert "Do ‘case A’ and ‘case B annotation’ belong together?" in said
     panel.ui.addSupportButton.click()
     assert [row.title for row in panel.state.table.rows()] == ["case A"]
+
+
+def test_a_large_support_is_read_while_the_window_lives(make_panel, monkeypatch):
+    from ProxyPromptSegmentModule.panel import support_section
+
+    monkeypatch.setattr(support_section, "_AT_ONCE", 0)
+    add_case("case 1", objects=("prostate",))
+    panel = make_panel()
+    panel.choose_defaults()
+    panel.ui.addSupportButton.click()
+    (work,) = panel.host.logic.pieces
+    assert panel.ui.supportTable.rowCount == 0 and not panel.ui.addSupportButton.enabled
+    assert panel.ui.addSupportButton.toolTip == "A support is being read."
+    assert text_of(panel.ui.supportMessageLabel) == "Reading ‘case 1’…"
+    next(work)
+    assert panel.ui.supportTable.rowCount == 0
+    for _piece in work:
+        pass
+    assert panel.ui.supportTable.rowCount == 1 and panel.ui.addSupportButton.enabled
+    assert not text_of(panel.ui.supportMessageLabel)
+
+
+def test_a_support_that_cannot_be_read_or_whose_scene_is_closed_leaves_the_button_free(make_panel, monkeypatch):
+    from ProxyPromptSegmentModule.panel import support_section
+
+    monkeypatch.setattr(support_section, "_AT_ONCE", 0)
+    image, _annotation = add_case("case 1", objects=("prostate",))
+    panel = make_panel()
+    panel.choose_defaults()
+    panel.ui.addSupportButton.click()
+    panel.host.logic.pieces.pop().close()  # as when the scene is closed
+    panel.refresh()
+    assert panel.ui.addSupportButton.enabled and not text_of(panel.ui.supportMessageLabel)
+    panel.ui.addSupportButton.click()
+    work = panel.host.logic.pieces.pop()
+    next(work)
+    image.GetScene().RemoveNode(image)
+    for _piece in work:
+        pass
+    assert "was removed while it was read" in text_of(panel.ui.supportMessageLabel)
+    assert panel.ui.supportTable.rowCount == 0

@@ -176,3 +176,28 @@ def test_what_is_known_about_a_result_is_there_again_after_loading(logic, two_ca
         assert np.array_equal(after[list(changed)], mask[list(changed)]) and not np.array_equal(after, mask)
     finally:
         assert again.shutdown()
+
+
+def test_what_a_run_has_written_is_read_once_and_a_little_at_a_time(logic, two_cases, monkeypatch):
+    from ProxyPromptSegmentModule.runs import run as running
+    from ProxyPromptSegmentModule.scene import segment_state
+
+    support, (target, _truth) = two_cases
+    monkeypatch.setattr(running, "_MOMENT", -1.0)  # one slice, then the window again
+    read = []
+    planes = segment_state._planes
+
+    def counted(*arguments):
+        for plane in planes(*arguments):
+            read[-1] += 1
+            yield plane
+
+    monkeypatch.setattr(segment_state, "_planes", counted)
+    run = logic.segment(target, [support], settings=CPU, wait=False)
+    while not run.ended:
+        read.append(0)
+        logic._work()
+    assert run.state == "finished", run.error
+    depth = target.GetImageData().GetDimensions()[2]
+    assert max(read) == 1 and sum(read) == depth, "the segment was read in one go, or twice"
+    check_numbers(run.segmentation, target)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mrml_scene import add_segmentation, add_transform, add_volume, segment_array
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentModule.scene import lattices, nodes
+from ProxyPromptSegmentModule.scene.masks import segmentation_of
 from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentWriter, create_segmentation
 
 pytestmark = pytest.mark.usefixtures("scene")
@@ -106,7 +107,7 @@ def test_slices_written_anywhere_are_read_back_exactly(matrix, shape, chain, axi
     writer.write_many([(n, turned[n]) for n in rng.permutation(len(turned))])
     for segment_id, mask in zip(writer.segment_ids.values(), masks, strict=True):
         np.testing.assert_array_equal(segment_array(node, segment_id, volume), mask)
-    found, notes = nodes.segmentation_of(node, volume)
+    found, notes = segmentation_of(node, volume)
     assert notes == ()
     np.testing.assert_array_equal(np.stack([one.mask for one in found.segments]), masks)
 
@@ -133,7 +134,7 @@ def test_voxels_that_coincide_in_the_world_are_moved_not_resampled(matrix, shape
         i, j, k = np.round(relation[:3, :3] @ kji[::-1] + relation[:3, 3]).astype(int)
         if 0 <= k < shape[0] and 0 <= j < shape[1] and 0 <= i < shape[2]:
             expected[k, j, i] = 1
-    found, notes = nodes.segmentation_of(node, volume)
+    found, notes = segmentation_of(node, volume)
     assert notes == ()
     np.testing.assert_array_equal(found.segments[0].mask, expected)
 
@@ -143,7 +144,7 @@ def test_voxels_that_coincide_in_the_world_are_moved_not_resampled(matrix, shape
     index = int(rng.integers(shape[0]))
     writer.write(index, view.take(new)[index][None])
     expected[index] = new[index]
-    found, _ = nodes.segmentation_of(node, volume)
+    found, _ = segmentation_of(node, volume)
     np.testing.assert_array_equal(found.segments[0].mask, expected)
 
 
@@ -176,7 +177,7 @@ def test_an_ellipsoid_in_patient_space_comes_back_within_a_voxel(matrix, other, 
     paper = add_volume(np.zeros(drawn_shape, np.int16), other, parent=below)
     node = add_segmentation(paper, {"a": mask}, parent=below)
 
-    found = nodes.segmentation_of(node, volume)[0].segments[0].mask.astype(bool)
+    found = segmentation_of(node, volume)[0].segments[0].mask.astype(bool)
     places = voxels_ras(world, shape)
     # half a voxel of the drawing along each axis is the most that "nearest" may be off
     reach = 0.5 * np.linalg.norm(spacing) * 1.01 / radii.min()
@@ -212,7 +213,7 @@ def test_header_noise_of_float32_does_not_make_another_grid():
     volume = add_volume(np.arange(6 * 512 * 4.0).reshape(4, 6, 512), matrix)
     rounded = add_volume(np.zeros((4, 6, 512), np.int16), matrix.astype(np.float32))
     mask = (np.random.default_rng(0).random((4, 6, 512)) > 0.5).astype(np.uint8)
-    found, notes = nodes.segmentation_of(add_segmentation(rounded, {"a": mask}), volume)
+    found, notes = segmentation_of(add_segmentation(rounded, {"a": mask}), volume)
     assert notes == ()
     np.testing.assert_array_equal(found.segments[0].mask, mask)
 

@@ -17,6 +17,7 @@ from mrml_scene import add_bend, add_segmentation, add_transform, add_volume, se
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.masks import annotated_slices, segmentation_of
 from ProxyPromptSegmentModule.scene.terminology import TISSUE, terminology_from_text, terminology_to_text
 
 SHAPE = (5, 6, 7)
@@ -144,7 +145,7 @@ def test_segments_come_with_name_color_terminology_and_id():
     node = add_segmentation(volume, {"liver": box()})
     segment = node.GetSegmentation().GetSegment("liver")
     segment.SetColor(0.25, 0.5, 0.75)
-    found, notes = nodes.segmentation_of(node, volume)
+    found, notes = segmentation_of(node, volume)
     assert notes == () and found.geometry == nodes.geometry_of(volume)
     (one,) = found.segments
     np.testing.assert_array_equal(one.mask, box())
@@ -159,7 +160,7 @@ def test_a_node_and_its_saved_file_are_read_alike(tmp_path):
     storage.SetFileName(str(tmp_path / "x.seg.nrrd"))
     assert storage.WriteData(node)
     file = read_segmentation(tmp_path / "x.seg.nrrd", nodes.geometry_of(volume))
-    for here, there in zip(nodes.segmentation_of(node, volume)[0].segments, file.segments, strict=True):
+    for here, there in zip(segmentation_of(node, volume)[0].segments, file.segments, strict=True):
         np.testing.assert_array_equal(here.mask, there.mask)
         assert (here.name, here.terminology) == (there.name, there.terminology)
 
@@ -168,7 +169,7 @@ def test_equal_transforms_cancel_out_even_if_they_bend_or_shear():
     for parent in (add_bend(30.0), add_transform(SHEARED)):
         volume = add_volume(ramp(), np.diag([1.0, 2, 3, 1]), parent=parent)
         node = add_segmentation(volume, {"one": box()}, parent=parent)
-        found, notes = nodes.segmentation_of(node, volume)
+        found, notes = segmentation_of(node, volume)
         assert notes == ()
         np.testing.assert_array_equal(found.segments[0].mask, box())
 
@@ -180,7 +181,7 @@ def test_another_grid_is_resampled_as_slicer_does_and_a_note_tells_it(kind):
     volume = add_volume(ramp(), np.diag([2.0, 2, 3, 1]))
     node = add_segmentation(volume, {"one": box()})
     node.SetAndObserveTransformNodeID(parent.GetID())
-    found, notes = nodes.segmentation_of(node, volume)
+    found, notes = segmentation_of(node, volume)
     assert "another grid" in notes[0]
     np.testing.assert_array_equal(found.segments[0].mask, segment_array(node, "one", volume))
     assert found.segments[0].mask.any()
@@ -190,7 +191,7 @@ def test_a_whole_voxel_of_shift_is_copied_not_resampled():
     volume = add_volume(ramp(), np.diag([2.0, 2, 3, 1]))
     node = add_segmentation(volume, {"one": box()})
     node.SetAndObserveTransformNodeID(add_transform([[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, -3], [0, 0, 0, 1]]).GetID())
-    found, notes = nodes.segmentation_of(node, volume)
+    found, notes = segmentation_of(node, volume)
     expected = np.zeros(SHAPE, np.uint8)
     expected[0:2, 2:5, 2:5] = 1
     np.testing.assert_array_equal(found.segments[0].mask, expected)
@@ -205,7 +206,7 @@ def test_surfaces_are_converted_on_a_copy():
     node = add_segmentation(volume, {"ball": ball})
     assert node.CreateClosedSurfaceRepresentation() and node.SetSourceRepresentationToClosedSurface()
     node.RemoveBinaryLabelmapRepresentation()
-    found, _ = nodes.segmentation_of(node, volume)
+    found, _ = segmentation_of(node, volume)
     mask = found.segments[0].mask
     assert 2 * (mask & ball).sum() / (mask.sum() + ball.sum()) > 0.85  # Slicer smoothes surfaces
     assert not node.GetSegmentation().ContainsRepresentation("Binary labelmap")
@@ -214,22 +215,22 @@ def test_surfaces_are_converted_on_a_copy():
 def test_chosen_segments_come_in_the_chosen_order_and_unknown_ones_are_refused():
     volume = add_volume(ramp())
     node = add_segmentation(volume, {"a": box(), "b": np.roll(box(), 1, 0), "none": np.zeros(SHAPE)})
-    assert nodes.segmentation_of(node, volume, ["b", "a"])[0].names == ["b", "a"]
-    assert nodes.annotated_slices(node, volume, "k") == {"a": (1, 2), "b": (2, 3), "none": ()}
-    assert nodes.annotated_slices(node, volume, "i", ["a"]) == {"a": (1, 2, 3)}
+    assert segmentation_of(node, volume, ["b", "a"])[0].names == ["b", "a"]
+    assert annotated_slices(node, volume, "k") == {"a": (1, 2), "b": (2, 3), "none": ()}
+    assert annotated_slices(node, volume, "i", ["a"]) == {"a": (1, 2, 3)}
     with pytest.raises(SupportError, match="no segment with the id 'c'"):
-        nodes.segmentation_of(node, volume, ["c"])
+        segmentation_of(node, volume, ["c"])
     with pytest.raises(SupportError, match="has no segments"):
-        nodes.segmentation_of(add_segmentation(volume), volume)
+        segmentation_of(add_segmentation(volume), volume)
     with pytest.raises(InputError, match="no segmentation"):
-        nodes.segmentation_of(None, volume)
+        segmentation_of(None, volume)
 
 
 def test_a_segment_that_nothing_was_drawn_in_is_empty():
     volume = add_volume(ramp())
     node = add_segmentation(volume)
     node.GetSegmentation().AddEmptySegment("new", "new")
-    assert not nodes.segmentation_of(node, volume)[0].segments[0].mask.any()
+    assert not segmentation_of(node, volume)[0].segments[0].mask.any()
 
 
 def test_reading_changes_nothing_and_tells_nobody():
@@ -248,9 +249,9 @@ def test_reading_changes_nothing_and_tells_nobody():
     for one in [*watched, slicer.mrmlScene]:
         one.AddObserver("AnyEvent", lambda caller, event: events.append((caller.GetClassName(), event)))
     nodes.volume_of(volume)
-    nodes.segmentation_of(node, volume)
-    nodes.segmentation_of(surfaces, volume)
-    nodes.annotated_slices(node, volume, "j")
+    segmentation_of(node, volume)
+    segmentation_of(surfaces, volume)
+    annotated_slices(node, volume, "j")
     nodes.slice_index_at(volume, "k", nodes.slice_ras(volume, "k", 1))
     assert events == [] and [one.GetMTime() for one in watched] == before
 

@@ -29,7 +29,7 @@ from mrml_writing import (
 )
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
-from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.masks import segmentation_of
 from ProxyPromptSegmentModule.scene.segment_writer import SegmentWriter, create_segmentation
 from ProxyPromptSegmentModule.scene.terminology import TISSUE, tag_of, terminology_from_text
 
@@ -116,7 +116,7 @@ def test_slices_come_back_voxel_for_voxel(volume, axis):
     write_all(writer, volume, masks, axis)
     for segment_id, mask in zip(writer.segment_ids.values(), masks, strict=True):
         np.testing.assert_array_equal(segment_array(node, segment_id, volume), mask)
-    found, notes = nodes.segmentation_of(node, volume)
+    found, notes = segmentation_of(node, volume)
     assert notes == ()
     np.testing.assert_array_equal(np.stack([one.mask for one in found.segments]), masks)
 

@@ -24,6 +24,7 @@ from mrml_writing import (
 )
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.masks import segmentation_of
 from ProxyPromptSegmentModule.scene.segment_writer import SegmentNames, SegmentWriter, create_segmentation
 from ProxyPromptSegmentModule.scene.terminology import terminology_from_text
 
@@ -188,7 +189,7 @@ def test_a_saved_scene_bundle_has_the_same_voxels_and_place(volume, tmp_path):
     slicer.mrmlScene.Clear(False)
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "x.mrb"), True)
     volume, node = slicer.util.getNode("MR"), slicer.util.getNode("seg")
-    found, notes = nodes.segmentation_of(node, volume)
+    found, notes = segmentation_of(node, volume)
     assert notes == () and found.names == ["a", "b"]
     np.testing.assert_array_equal(np.stack([one.mask for one in found.segments]), masks)
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume

@@ -55,12 +55,13 @@ def test_a_support_is_read_exactly_and_the_nodes_stay_as_they_are(table) -> None
 
 
 def test_reading_is_done_again_only_after_a_change(table, monkeypatch) -> None:
-    from ProxyPromptSegmentModule.scene import nodes
+    from ProxyPromptSegmentModule.scene import masks, nodes
 
     reads = []
-    for name in ("volume_of", "segmentation_of"):
-        original = getattr(nodes, name)
-        monkeypatch.setattr(nodes, name, lambda *a, name=name, original=original: reads.append(name) or original(*a))
+    for place, kind in ((nodes, "volume"), (masks, "segmentation")):
+        name = f"{kind}_in_pieces"
+        original = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *a, kind=kind, old=original: reads.append(f"{kind}_of") or old(*a))
     volume, segmentation = a_case()
     key = table.add_nodes(volume, segmentation).key
     first, picture = table.case(key), table.row(key).picture
@@ -80,6 +81,66 @@ def test_reading_is_done_again_only_after_a_change(table, monkeypatch) -> None:
 
     slicer.util.updateVolumeFromArray(volume, image(1))
     assert np.array_equal(table.case(key).volume.array, image(1)) and reads.count("volume_of") == 2
+
+
+def test_a_support_is_added_in_pieces_of_a_bounded_size(table, monkeypatch) -> None:
+    from ProxyPromptSegmentModule.scene import pieces
+
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)  # a slice at a time
+    volume, segmentation = a_case()
+    work = table.adding(volume, segmentation)
+    steps = 0
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            row = end.value
+            break
+        steps += 1
+        assert table.rows() == [], "a row that cannot be shown yet"
+    # The image, each mask, and the search for annotated slices of each: one slice each time.
+    assert steps >= SHAPE[0] * 3, steps
+    assert [one.key for one in table.rows()] == [row.key]
+    added, same = table.case(row.key), table.case(table.add_nodes(volume, segmentation, title="at once").key)
+    assert np.array_equal(added.volume.array, same.volume.array)
+    assert added.segmentation.names == same.segmentation.names
+
+
+def test_voxels_changed_while_a_support_is_read_are_read_again(table, monkeypatch) -> None:
+    import slicer.util
+
+    from ProxyPromptSegmentModule.scene import pieces
+
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
+    volume, segmentation = a_case()
+    work = table.adding(volume, segmentation)
+    for _ in range(3):
+        next(work)
+    slicer.util.updateVolumeFromArray(volume, image(1))
+    for _ in range(SHAPE[0]):
+        next(work)
+    paint(volume, segmentation, "cyst", box(slice(6, 8)))
+    row = pieces.at_once(work)
+    case = table.case(row.key)
+    assert np.array_equal(case.volume.array, image(1))
+    assert np.array_equal(case.segmentation.segments[1].mask, box(slice(6, 8)))
+    assert row.annotated == (2, 3, 4, 5, 6, 7)
+
+
+def test_a_case_that_is_removed_while_it_is_read_is_refused_in_words(table, monkeypatch) -> None:
+    import slicer
+
+    from ProxyPromptSegmentModule.scene import pieces
+
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
+    for gone in (0, 1):
+        nodes = a_case()
+        work = table.adding(*nodes)
+        next(work)
+        slicer.mrmlScene.RemoveNode(nodes[gone])
+        with pytest.raises(InputError, match="was removed while it was read"):
+            pieces.at_once(work)
+        assert table.rows() == []
 
 
 def test_places_are_followed(table) -> None:

@@ -1,0 +1,55 @@
+"""Work of the main thread in pieces of a few milliseconds, between which the window lives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Pieces = Generator[None, None, T]
+"""Yields after every piece of work; returns the outcome."""
+
+PIECE_BYTES = 4 << 20
+"""Written into new memory in about 10 ms, most of which goes into its pages."""
+
+
+def at_once(work: Pieces[T]) -> T:
+    """Do all pieces and return the outcome."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            outcome: T = end.value
+            return outcome
+
+
+def slices_at_once(slice_bytes: int) -> int:
+    """Return how many slices make a piece."""
+    return max(1, PIECE_BYTES // max(1, slice_bytes))
+
+
+class WaitingWork:
+    """Pieces of work that wait for the main thread."""
+
+    def __init__(self) -> None:
+        """Have nothing to do."""
+        self._works: list[Pieces[None]] = []
+
+    def add(self, work: Pieces[None]) -> None:
+        """Add work, which must not raise; errors are its own to show."""
+        self._works.append(work)
+
+    def do_some(self, deadline: float) -> bool:
+        """Do pieces until ``deadline`` (`time.perf_counter`), at least one of each; return whether some are left."""
+        for work in list(self._works):
+            if all(time.perf_counter() <= deadline for _piece in work):
+                self._works.remove(work)
+        return bool(self._works)
+
+    def close(self) -> None:
+        """End all work where it is."""
+        works, self._works = self._works, []
+        for work in works:
+            work.close()
