@@ -24,6 +24,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentModule.scene import lattices, nodes
+from ProxyPromptSegmentModule.scene.masks import segmentation_of
 from ProxyPromptSegmentModule.scene.terminology import tag_of
 from ProxyPromptSegmentModule.translation import _
 
@@ -75,7 +76,7 @@ def export_results(
     check_output_path(path, (DICOM_SEG_SUFFIX,))
     _refuse_existing(path)
     files = dicom_files_of(volume)
-    whole, notes = nodes.segmentation_of(segmentation, volume, segment_ids)
+    whole, notes = segmentation_of(segmentation, volume, segment_ids)
     marked = [one for one in whole.segments if one.mask.any()]
     if not marked:
         raise OutputError(_("nothing is marked in the result of {name}.").format(name=nodes.name_of(volume)))

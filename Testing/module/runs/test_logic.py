@@ -200,7 +200,7 @@ def test_the_next_run_writes_the_same_segment_again_except_where_it_was_correcte
 
 
 def test_a_result_that_was_numbered_still_prompts_for_its_object(logic, two_cases):
-    from ProxyPromptSegmentModule.scene.nodes import segmentation_of
+    from ProxyPromptSegmentModule.scene.masks import segmentation_of
 
     support, (target, truth) = two_cases
     run = logic.segment(target, [support], segmentation=truth, settings=CPU)
