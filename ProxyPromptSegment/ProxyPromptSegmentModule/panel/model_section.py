@@ -289,7 +289,7 @@ class ModelSection(Section):
         with said_in(self._ui.modelMessageLabel):
             rows = [row, *[one for one in catalog.needed(row.name) if not one.here]]
             listed = "\n".join(
-                _("{name}: {size}, licence {licence}").format(
+                _("“{name}”: {size}, licence {licence}").format(
                     name=one.name, size=size(one.bytes) if one.bytes else _("size unknown"), licence=one.licence
                 )
                 for one in rows
