@@ -62,7 +62,8 @@ class Segment:
     def __post_init__(self) -> None:
         """Validate the mask and convert it to uint8."""
         mask = np.asarray(self.mask)
-        if mask.ndim != 3 or (mask.size and (mask.min() < 0 or mask.max() > 1)):
+        below = mask.size and mask.dtype.kind not in "ub" and mask.min() < 0
+        if mask.ndim != 3 or below or (mask.size and mask.max() > 1):
             raise InputError(
                 f"the mask of segment '{self.name}' has shape {mask.shape} and values up to "
                 f"{mask.max() if mask.size else 0}; it must be (K, J, I) with 0 outside and 1 inside."

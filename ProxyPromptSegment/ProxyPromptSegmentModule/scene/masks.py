@@ -66,7 +66,8 @@ def segmentation_in_pieces(
             if not reading.is_current():
                 break
         else:
-            return Segmentation(reading.segments(), geometry), tuple(dict.fromkeys(reading.notes))
+            segments = yield from reading.segments()
+            return Segmentation(segments, geometry), tuple(dict.fromkeys(reading.notes))
 
 
 class _Masks:
@@ -128,12 +129,12 @@ class _Masks:
             np.equal(values, label, out=mask[low:high, rows, columns].view(bool))
             yield
 
-    def segments(self) -> list[Segment]:
-        """Return the segments with their masks."""
+    def segments(self) -> Pieces[list[Segment]]:
+        """Return the segments with their masks, which are checked one after another."""
         inside, result = self._node.GetSegmentation(), []
-        names = [object_name(inside.GetSegment(one)).casefold() for one in self._ids]
-        for segment_id, name in zip(self._ids, names, strict=True):
-            original = inside.GetSegment(segment_id)
+        originals = [inside.GetSegment(one) for one in self._ids]
+        names = [object_name(one).casefold() for one in originals]
+        for segment_id, original, name in zip(self._ids, originals, names, strict=True):
             red, green, blue = original.GetColor()
             result.append(
                 Segment(
@@ -144,6 +145,7 @@ class _Masks:
                     {"id": segment_id},
                 )
             )
+            yield
         return result
 
 

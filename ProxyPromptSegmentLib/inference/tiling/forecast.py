@@ -60,8 +60,12 @@ def forecast(
     for case in cases:
         view = slice_view(case.volume.geometry, case.axis or auto_axis(case.volume.geometry))
         masks = [view.take(segment.mask) for segment in select_segments(case.segmentation, names)]
-        shown = np.flatnonzero(np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0))
-        chosen = slice_numbers(case.slices, len(masks[0])) or shown.tolist()
+        chosen = slice_numbers(case.slices, len(masks[0])) or [
+            # Ends at the first marked row of the first object: an estimate is made while a user waits.
+            place
+            for place in range(len(masks[0]))
+            if any(mask[place].view(bool).any() for mask in masks)
+        ]
         share = max(1, most // len(cases))
         places = (
             chosen if len(chosen) <= share else [chosen[int((n + 0.5) * len(chosen) / share)] for n in range(share)]
