@@ -268,3 +268,17 @@ def test_the_slices_of_a_result_are_read_once_after_a_change(finished, monkeypat
     finished.refresh()
     finished.chosen.requests.request()
     assert len(read) == len(set(read)) and "prostate" in read
+
+
+def test_a_view_that_has_to_be_turned_is_said_with_the_button_that_turns_it(finished):
+    """No scrolling of a view in another plane reaches the slices of the target."""
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.slice_views import slice_nodes
+
+    for node in slice_nodes(slicer.mrmlScene):
+        node.SetOrientation("Coronal")
+    finished.ui.useCorrectedButton.click()
+    said = text_of(finished.ui.resultMessageLabel)
+    assert "No slice view shows a slice of the target: turn one to its plane" in said
+    assert "Rotate to volume plane" in said
