@@ -23,7 +23,9 @@ from ProxyPromptSegmentLib.weights.own import register
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 CLASSES = (
-    PromptClass("gland", code="41216001", meaning="Prostate", color_rgb=(0.9, 0.6, 0.3), synonyms=("prostate",)),
+    PromptClass(
+        "gland", code="41216001", meaning="Prostate", color_rgb=(0.9, 0.6, 0.3), synonyms=("prostate", "salivary gland")
+    ),
     PromptClass("polyp", modalities=("endoscopy",)),
 )
 
@@ -98,8 +100,10 @@ def test_the_model_that_knows_a_class_is_found_and_an_unknown_class_lists_the_ne
 ):
     register(weights, "glands")
     output = tmp_path / "a.seg.nrrd"
-    assert main(words(target, output, "--class", "prostate", "--slices", "2", "--json")) in DONE
-    assert json.loads(capsys.readouterr().out)["model"]["name"] == "glands"
+    asked = ("--slices", "2", "--json", "--force")
+    for name, model in (("salivary gland", "glands"), ("prostate", "classes-compact")):  # the program's own comes first
+        assert main(words(target, output, "--class", name, *asked)) in (*DONE, EXIT_NOTHING_FOUND)
+        assert json.loads(capsys.readouterr().out)["model"]["name"] == model
     assert main(words(target, tmp_path / "b.seg.nrrd", "--class", "glans")) == 2
     said = capsys.readouterr().err
     assert "knows the class 'glans'" in said and "gland" in said
