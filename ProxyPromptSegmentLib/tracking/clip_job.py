@@ -68,10 +68,7 @@ def plan_clip_by_hand(said: ByHand, source: FrameSource) -> Job:
         UsageError: If nothing is said, an object is nowhere said to be there, or something lies outside.
     """
     if not said:
-        raise UsageError(
-            "a support is missing: give an annotated case with --support IMAGE SEGMENTATION, or mark the object on a "
-            "frame with --point or --box."
-        )
+        raise UsageError("nothing is prompted by hand; give a point or a box on a frame, or an annotated case.")
     asked = AskedObjects(said.objects, by_hand=True)
     job = clip_with_hand(plan_without_support(_still(source, ()), asked), said, source)
     missing = only_outside(job.by_hand, job.support.objects)
