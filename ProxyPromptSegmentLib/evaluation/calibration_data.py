@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.imaging.metrics import dice_per_slice
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
     from ProxyPromptSegmentLib.support.pairs import SupportSet
 
 MOST_SLICES = 16

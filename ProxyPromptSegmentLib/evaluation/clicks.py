@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.inference.by_hand.decode import HandAnswer, corrected
 from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt, Point
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, SlicePrediction
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 
 GOOD = 0.9
 """Dice that the user wants."""

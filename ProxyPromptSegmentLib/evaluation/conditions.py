@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.support.pairs import SupportSet
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 
 def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSupport:
@@ -28,7 +28,7 @@ def prepare_emptied(segmenter: Segmenter, support: SupportSet) -> PreparedSuppor
     """
     import torch
 
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
     backbone, parts = segmenter.model.backbone, []
     with torch.inference_mode():

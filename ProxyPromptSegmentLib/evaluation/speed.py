@@ -13,7 +13,7 @@ import numpy as np
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ def measure_speed(segmenter: Segmenter, supports: int = 4, repeats: int = 7) -> 
     backbone, batch = segmenter.model.backbone, segmenter.batch
     box = segmenter.letterbox((images.shape[1], images.shape[2]))
     tensors = images_to_tensor(images, window, box).to(segmenter.device)
-    corners = torch.tensor([[[32.0, 32.0], [96.0, 96.0]]], device=segmenter.device) * backbone.image_size / 128
+    corners = torch.tensor([[32.0, 32.0, 96.0, 96.0]], device=segmenter.device) * backbone.image_size / 128
     prepared = segmenter.prepare(support)
 
     def frozen() -> None:
         with torch.inference_mode():
-            token = backbone.prompt_points(corners, torch.tensor([[2, 3]], device=segmenter.device))[:, :2]
+            token = backbone.prompt_points(None, None, corners)
             for part in tensors.split(batch):
                 prompt = Prompt(sparse=token.unsqueeze(0).expand(len(part), -1, -1, -1))
                 backbone.decode(backbone.encode(part), prompt)

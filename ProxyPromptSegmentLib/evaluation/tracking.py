@@ -34,7 +34,7 @@ from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 SWEEPS = ("ccaus_video",)
 FOREIGN = "drishti_gs"

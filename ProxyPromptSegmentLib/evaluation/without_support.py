@@ -204,7 +204,7 @@ def boxed_masks(segmenter: Segmenter, case: Case, encoded: Encoded) -> np.ndarra
     """Decode a box around the truth on every slice that shows it; uint8 ``(S, H, W)``."""
     import torch
 
-    from ProxyPromptSegmentLib.networks.protocols import Prompt
+    from ProxyPromptSegmentLib.networks.values import Prompt
 
     backbone, window, spacing = segmenter.model.backbone, intensity_window(case.images), _spacing(case)
     masks = np.zeros_like(case.masks[:, 0])

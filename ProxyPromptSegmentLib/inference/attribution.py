@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job, SupportSlice
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 MOST_NAMED = 3
 """Largest number of cases, and of slices, that the sentence names."""

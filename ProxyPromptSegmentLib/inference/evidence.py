@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, Calibration
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prompt, presence_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import math
 import torch
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport
 
 CELLS = 8
 _EPSILON = 1e-6

@@ -31,7 +31,7 @@ from ProxyPromptSegmentLib.networks.letterbox import (
     valid_tokens,
 )
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import (
+from ProxyPromptSegmentLib.networks.values import (
     Decoded,
     ImageFeatures,
     Prepared,

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor, valid_tokens
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
+from ProxyPromptSegmentLib.networks.values import ImageFeatures
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 logger = logging.getLogger(__name__)

@@ -22,18 +22,9 @@ from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import COMPACT_NAME as COMPACT_SAM2
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import SAM2_NAMES
 from ProxyPromptSegmentLib.networks.generators import KINDS, kind_of_config
-from ProxyPromptSegmentLib.networks.protocols import (
-    AnyGenerator,
-    Backbone,
-    Decoded,
-    GeneratorConfig,
-    ImageFeatures,
-    Prepared,
-    PreparedSupport,
-    Prompt,
-    VocabularyGenerator,
-)
+from ProxyPromptSegmentLib.networks.protocols import AnyGenerator, Backbone, GeneratorConfig, VocabularyGenerator
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT, COMPACT_MEMORY, PRESETS, ProxyPromptConfig
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prepared, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.weights.vocabulary import PROXY
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ProxyPromptSegmentLib.networks.protocols import Decoded, GeneratorConfig, ImageFeatures, PreparedClasses
+from ProxyPromptSegmentLib.networks.protocols import GeneratorConfig
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, PreparedClasses
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass, chosen_classes
 
 

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, ImageFeatures, Prompt, presence_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank

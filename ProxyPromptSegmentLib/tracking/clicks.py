@@ -13,7 +13,8 @@ from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, SlicePrediction
 from ProxyPromptSegmentLib.inference.slice_encoder import SliceEncoder
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory, MemoryBackbone, Prompt
+from ProxyPromptSegmentLib.networks.protocols import MemoryBackbone
+from ProxyPromptSegmentLib.networks.values import FrameMemory, Prompt
 from ProxyPromptSegmentLib.tracking.memory_bank import track_of
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, Present, answer_of, unchecked
 

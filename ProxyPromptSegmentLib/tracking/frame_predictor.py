@@ -10,13 +10,8 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.likeness import distances, most_alike
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-from ProxyPromptSegmentLib.networks.protocols import (
-    FrameMemory,
-    ImageFeatures,
-    MemoryBackbone,
-    PreparedSupport,
-    Prompt,
-)
+from ProxyPromptSegmentLib.networks.protocols import MemoryBackbone
+from ProxyPromptSegmentLib.networks.values import FrameMemory, ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.tracking.agreement import AgreementCheck, decoded_in_groups
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.memory_bank import joined, track_of

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory
+from ProxyPromptSegmentLib.networks.values import FrameMemory
 
 MEMORIES, POINTERS = 6, 16  # SAM 2's own numbers
 MAX_CONDITIONING = 4

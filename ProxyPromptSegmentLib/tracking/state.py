@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.inference.evidence import Judgement, judge
 from ProxyPromptSegmentLib.inference.results import THRESHOLD, FrameResult, confidence_of
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, Prompt
 from ProxyPromptSegmentLib.tracking.agreement import Agreement
 from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 

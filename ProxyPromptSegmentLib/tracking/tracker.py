@@ -22,7 +22,8 @@ from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
 from ProxyPromptSegmentLib.networks.devices import memory_may_end
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory, PreparedSupport, has_memory
+from ProxyPromptSegmentLib.networks.protocols import has_memory
+from ProxyPromptSegmentLib.networks.values import FrameMemory, PreparedSupport
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracking.agreement import EXACT, AgreementCheck, prompt_of
 from ProxyPromptSegmentLib.tracking.choices import DISAGREEMENT, TrackingMode

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt, has_memory
+from ProxyPromptSegmentLib.networks.protocols import has_memory
+from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.training.augment import middle_of, random_affine, random_intensity, valid_positions
 from ProxyPromptSegmentLib.training.losses import prediction_loss
 from ProxyPromptSegmentLib.training.recipe import ClipRecipe, Recipe

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt, presence_of
+from ProxyPromptSegmentLib.networks.values import Decoded, Prompt, presence_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.training.recipe import LossWeights

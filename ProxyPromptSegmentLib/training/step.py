@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport
 from ProxyPromptSegmentLib.training.augment import valid_positions
 from ProxyPromptSegmentLib.training.clips import click_tokens
 from ProxyPromptSegmentLib.training.episodes import Episode

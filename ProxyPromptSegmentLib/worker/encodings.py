@@ -11,7 +11,7 @@ import torch
 
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import DEFAULT_BATCH, EncodedSlices
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
+from ProxyPromptSegmentLib.networks.values import ImageFeatures
 
 __all__ = ["ByteLru", "Encodings", "EncodingStore", "bytes_of"]
 

@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.tracking.state import FramePrediction
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.networks.protocols import Prepared
+    from ProxyPromptSegmentLib.networks.values import Prepared
 
 
 class FrameByFrame:

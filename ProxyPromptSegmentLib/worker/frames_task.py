@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.inference.gaps import frame_names, notes_on_gaps
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
-from ProxyPromptSegmentLib.networks.protocols import Prepared
+from ProxyPromptSegmentLib.networks.values import Prepared
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.asked import AskedObjects
 from ProxyPromptSegmentLib.tracking.beginning import begin_by_hand

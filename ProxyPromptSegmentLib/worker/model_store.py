@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.inference.loading import LoadedModel
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import fingerprint
 from ProxyPromptSegmentLib.networks.devices import choose_device
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+from ProxyPromptSegmentLib.networks.values import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.asked import Asked
 from ProxyPromptSegmentLib.support.pairs import Marked, SupportSet

@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.inference.results import SegmentResult
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+from ProxyPromptSegmentLib.networks.values import PreparedSupport
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.asked import AskedObjects, support_of
 from ProxyPromptSegmentLib.support.matching import slice_names

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
-    from ProxyPromptSegmentLib.networks.protocols import Prepared
+    from ProxyPromptSegmentLib.networks.values import Prepared
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.model_store import ModelStore
 

@@ -14,7 +14,7 @@ pytest.importorskip("sam2")
 from ProxyPromptSegmentLib.evaluation import tracking_memory, tracking_speed
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.model import build_model
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory
+from ProxyPromptSegmentLib.networks.values import FrameMemory
 from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from engine_doubles import EchoModel
-from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, Prompt
 
 
 class CopyingModel(EchoModel):

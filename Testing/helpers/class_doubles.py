@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.inference.classes import asked_classes
 from ProxyPromptSegmentLib.inference.job import plan_without_support
 from ProxyPromptSegmentLib.networks import generators
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.networks.vocabulary import VocabularyModule
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 

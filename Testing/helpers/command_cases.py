@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prompt
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE, COUNT = 64, 6

@@ -17,9 +17,9 @@ if importlib.util.find_spec("segment_anything") is None:
 from ProxyPromptSegmentLib.networks.backbones.compact_encoder import CompactImageEncoder
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, PreparedSupport, Prompt
 
 TINY = {
     "image_size": 64,

@@ -14,7 +14,7 @@ from torch.nn import functional
 pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory, Prompt
+from ProxyPromptSegmentLib.networks.values import FrameMemory, Prompt
 
 CHANNELS, NARROW, GRID, TOKENS = 128, 32, 16, 64  # of the compact SAM 2 and its proxy prompt
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}  # for values of order 1 that went another way through float32

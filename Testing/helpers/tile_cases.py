@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.job import plan
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from command_cases import InContextModel
 from engine_doubles import EchoBackbone, EchoGenerator
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, Prompt
 
 SIDE, COUNT = 64, 6
 SEEN = {"label 1": 160, "label 2": 90}

@@ -26,8 +26,8 @@ from ProxyPromptSegmentLib.inference.feature_tiles import Tiles, index_ijk
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, valid_tokens
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.values import ImageFeatures
 from ProxyPromptSegmentLib.support.case import SupportCase
 
 FAR = 30.0  # so that the nearest patch gets all

@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.inference.calibration import EVIDENCE, PRESENCE, QUAL
 from ProxyPromptSegmentLib.inference.evidence import evidence_of, expected_dice, prior_agreement
 from ProxyPromptSegmentLib.inference.likeness import coarse, distances
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, PreparedSupport, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from ProxyPromptSegmentLib.weights import registry
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from engine_doubles import tiny_model
 from ProxyPromptSegmentLib.inference.likeness import most_alike
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+from ProxyPromptSegmentLib.networks.values import PreparedSupport
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 
 

@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch")
 from engine_doubles import tiny_backbone
 from ProxyPromptSegmentLib.networks.backbones import sam, sam2_architectures
 from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint, save_checkpoint
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt, has_memory
+from ProxyPromptSegmentLib.networks.protocols import has_memory
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prompt
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
 TOKENS = 5

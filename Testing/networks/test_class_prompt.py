@@ -15,7 +15,8 @@ from ProxyPromptSegmentLib.networks.class_prompt.reading import corners_of  # no
 from ProxyPromptSegmentLib.networks.class_prompt.readout import HIDDEN, number_of_readings, readings  # noqa: E402
 from ProxyPromptSegmentLib.networks.generators import read_config  # noqa: E402
 from ProxyPromptSegmentLib.networks.model import build_model  # noqa: E402
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedClasses, VocabularyGenerator  # noqa: E402
+from ProxyPromptSegmentLib.networks.protocols import VocabularyGenerator
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedClasses
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass  # noqa: E402
 
 CLASSES = (PromptClass("prostate", code="41216001"), PromptClass("optic disc"), PromptClass("polyp"))

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_config, tiny_model
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport, Prompt
 
 SIDE = 64
 

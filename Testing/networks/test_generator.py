@@ -13,9 +13,9 @@ from engine_doubles import EVERYTHING, random_features, random_support, tiny_con
 from optional_packages import skip_without_peft
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.networks.model import build_model
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT, PRESETS, ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+from ProxyPromptSegmentLib.networks.values import PreparedSupport
 from ProxyPromptSegmentLib.training.episodes import Episode
 from ProxyPromptSegmentLib.training.recipe import Recipe
 from ProxyPromptSegmentLib.training.trainer import episode_loss

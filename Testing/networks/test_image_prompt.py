@@ -24,7 +24,8 @@ from ProxyPromptSegmentLib.networks.image_prompt.encoder import ImagePromptEncod
 from ProxyPromptSegmentLib.networks.image_prompt.generator import min_max_logits
 from ProxyPromptSegmentLib.networks.image_prompt.surrogate import ChannelNorm, SurrogateBackbone, SurrogateDecoder
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel, build_model
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, VocabularyGenerator
+from ProxyPromptSegmentLib.networks.protocols import VocabularyGenerator
+from ProxyPromptSegmentLib.networks.values import ImageFeatures
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 DISC_AND_CUP = (PromptClass("optic disc"), PromptClass("optic cup"))

@@ -23,8 +23,8 @@ from ProxyPromptSegmentLib.networks.backbones.lora import (
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import build_sam2_modules
 from ProxyPromptSegmentLib.networks.model import build_model
-from ProxyPromptSegmentLib.networks.protocols import Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import PRESETS
+from ProxyPromptSegmentLib.networks.values import Prompt
 from sam2_package import Sam2Backbone, clouds, discs, without_weights
 
 KINDS = ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")

@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.backbones.memory_bridge import BRIDGES, MemoryBridge
 from ProxyPromptSegmentLib.networks.model import build_model
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT_MEMORY, PRESETS, ProxyPromptConfig
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, Prompt
 from sam2_package import (
     CHANNELS,
     GRID,

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import EVERYTHING, random_features, tiny_generator
 from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint, save_checkpoint
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 PARTS = ("sparse", "dense", "memory", "presence", "prior")
 NAMES = ("one", "two", "three")
@@ -195,6 +195,6 @@ class TestWithoutColorization(GeneratorContract):
 
 
 def test_a_prompt_has_no_other_parts():
-    from ProxyPromptSegmentLib.networks.protocols import Prompt
+    from ProxyPromptSegmentLib.networks.values import Prompt
 
     assert {item.name for item in dataclasses.fields(Prompt)} == {*PARTS, "mask", "names"}

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.inference.by_hand.decode import COMPACT_LIMIT, decode
 from ProxyPromptSegmentLib.inference.by_hand.local import changed_at
 from ProxyPromptSegmentLib.inference.by_hand.prompts import Box, HandPrompt, Point
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, Prompt
 from torchvision_guard import ensure_torchvision_importable
 
 ensure_torchvision_importable()

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import (
     SAM2_NAMES,
     build_sam2_modules,
 )
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 from sam2_package import Sam2Backbone, without_weights
 
 ROOT = Path(__file__).resolve().parents[2]

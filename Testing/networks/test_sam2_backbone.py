@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.backbones.sam2 import SAM2_MEAN, SAM2_STD, Sam2Backbone
-from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, Prompt
 from sam2_package import (
     CHANNELS,
     CLOSE,

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
-from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, Prompt
 from sam2_package import (
     CHANNELS,
     CLOSE,

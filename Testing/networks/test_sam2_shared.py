@@ -12,7 +12,7 @@ pytest.importorskip("sam2")
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.backbones.sam2_shared import name_in_base
 from ProxyPromptSegmentLib.networks.model import build_model
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 from sam2_package import PackageTracker, add_to_score, clouds, discs, enliven
 from shared_models import base_of, shared_model, small_base
 

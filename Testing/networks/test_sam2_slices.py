@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.model import build_model
-from ProxyPromptSegmentLib.networks.protocols import presence_of
+from ProxyPromptSegmentLib.networks.values import presence_of
 from sam2_package import add_to_score, enliven
 from slice_cases import stack, support
 

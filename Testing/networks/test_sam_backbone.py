@@ -12,7 +12,7 @@ from engine_doubles import EchoBackbone, EchoModel, tiny_backbone
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_MEAN, SAM_STD, SamBackbone, build_sam_modules
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, Prompt
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet
 from torchvision_guard import ensure_torchvision_importable
 

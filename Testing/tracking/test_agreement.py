@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, ImageFeatures, Prompt
 from ProxyPromptSegmentLib.tracking import agreement
 from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 from tracking_doubles import (

@@ -10,7 +10,7 @@ pytest.importorskip("sam2")
 
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.networks.letterbox import masks_to_tensor
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from tracking_doubles import WINDOW, difference, follow, support, sweep
 

@@ -13,7 +13,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ProxyPromptSegmentLib.networks.protocols import FrameMemory
+from ProxyPromptSegmentLib.networks.values import FrameMemory
 from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank, joined, track_of
 
 

@@ -13,7 +13,7 @@ from engine_doubles import EchoModel, tiny_model
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, Prompt
 from ProxyPromptSegmentLib.training.augment import middle_of, random_affine
 from ProxyPromptSegmentLib.training.episodes import EpisodeSampler, build_pool
 from ProxyPromptSegmentLib.training.losses import prediction_loss

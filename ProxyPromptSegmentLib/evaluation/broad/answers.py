@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 IN_TIME = ("ccaus_video",)  # frames of a clip: an object can leave, so no gap is filled
 Encoded = MutableMapping[int, "EncodedSlices"]

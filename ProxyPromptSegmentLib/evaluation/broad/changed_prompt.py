@@ -13,7 +13,8 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.networks.protocols import Prompt, PromptGenerator
+    from ProxyPromptSegmentLib.networks.protocols import PromptGenerator
+    from ProxyPromptSegmentLib.networks.values import Prompt
 
 NOISE_SEED = 0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.data.cases import Case
     from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
     from ProxyPromptSegmentLib.inference.segmenter import EncodedSlices, Segmenter
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 NAME = "memory"
 WITH, PROGRAM, WITHOUT = "with memory", "with memory, re-anchored", "without memory"

@@ -22,7 +22,8 @@ from ProxyPromptSegmentLib.inference.results import THRESHOLD, SegmentResult, Sl
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice, points_to_square
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES
-from ProxyPromptSegmentLib.networks.protocols import Backbone, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Backbone
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, Prompt
 
 COMPACT_LIMIT = 8.0
 """Largest logit of a mask prompt of the compact models, as in their training."""

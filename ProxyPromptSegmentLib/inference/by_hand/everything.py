@@ -22,7 +22,7 @@ from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice, Foun
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
 from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice, points_to_square
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 

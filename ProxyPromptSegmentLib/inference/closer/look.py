@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.results import SegmentResult
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-    from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 
 @dataclass(frozen=True, eq=False)

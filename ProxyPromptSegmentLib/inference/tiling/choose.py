@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
-    from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
+    from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport
 
 PLACE_WEIGHT = 1.0
 """Weight of the distance between two tiles' places, in sides of a slice, against the cosine of their features."""

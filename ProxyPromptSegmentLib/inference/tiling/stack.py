@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan
-    from ProxyPromptSegmentLib.networks.protocols import Prepared
+    from ProxyPromptSegmentLib.networks.values import Prepared
     from ProxyPromptSegmentLib.support.pairs import SupportSet
 
     Encoded = MutableMapping[int, EncodedSlices]

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
     from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
     from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
-    from ProxyPromptSegmentLib.networks.protocols import Backbone, PreparedSupport
+    from ProxyPromptSegmentLib.networks.protocols import Backbone
+    from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 
 def logit_side(backbone: Backbone) -> int:

@@ -16,7 +16,7 @@ from torch import nn
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
 from ProxyPromptSegmentLib.networks.devices import without_autocast
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prompt
 
 # name: (embed_dim, depth, heads, global attention blocks), from segment_anything/build_sam.py
 VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {

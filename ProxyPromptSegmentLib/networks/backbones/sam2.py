@@ -21,7 +21,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.networks.backbones.memory_bridge import MemoryBridge
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import COMPACT_NAME, SAM2_CONFIGS, build_sam2_modules
 from ProxyPromptSegmentLib.networks.devices import without_autocast
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, ImageFeatures, Prompt
 
 # ImageNet's statistics, on 0..1: those of the official weights.
 SAM2_MEAN, SAM2_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

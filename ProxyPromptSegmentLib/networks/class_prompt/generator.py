@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.networks.class_prompt.config import ClassPromptConfig
 from ProxyPromptSegmentLib.networks.class_prompt.diffusion import ClassPrompts, DiffusionClassEncoder
 from ProxyPromptSegmentLib.networks.class_prompt.legacy import LegacyClassEncoder
 from ProxyPromptSegmentLib.networks.class_prompt.reading import ReadingClassEncoder
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedClasses, Prompt
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedClasses, Prompt
 from ProxyPromptSegmentLib.networks.vocabulary import VocabularyModule
 
 SMALL = 0.1  # factor of random weights beside an embedding that is known

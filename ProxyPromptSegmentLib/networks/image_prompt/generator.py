@@ -10,7 +10,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.networks.image_prompt.config import ImagePromptConfig
 from ProxyPromptSegmentLib.networks.image_prompt.encoder import ImagePromptEncoder
 from ProxyPromptSegmentLib.networks.image_prompt.surrogate import SurrogateDecoder
-from ProxyPromptSegmentLib.networks.protocols import Decoded, ImageFeatures, PreparedClasses, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, PreparedClasses, Prompt
 from ProxyPromptSegmentLib.networks.vocabulary import VocabularyModule
 
 _LEAST = 1e-4  # of a scaled logit, so that its log odds are finite

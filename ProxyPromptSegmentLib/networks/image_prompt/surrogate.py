@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.networks.protocols import Backbone, Decoded, ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Backbone
+from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prompt
 
 
 class ChannelNorm(nn.Module):

@@ -11,13 +11,13 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.networks.proxy_prompt.bridge import BridgeUnit
 from ProxyPromptSegmentLib.networks.proxy_prompt.colorization import ContextualColorization
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import build_contextual_encoder
 from ProxyPromptSegmentLib.networks.proxy_prompt.kinship import Kinship, statistics
 from ProxyPromptSegmentLib.networks.proxy_prompt.support_reading import SupportReading
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport, Prompt
 
 
 class DensePrompt(nn.Module):

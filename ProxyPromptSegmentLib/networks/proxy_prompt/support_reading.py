@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from einops import rearrange
 
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.merged_keys import MergedKeys
 from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support
+from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 
 @dataclass(frozen=True, kw_only=True)

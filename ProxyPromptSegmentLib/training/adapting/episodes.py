@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.networks.protocols import Backbone, ImageFeatures
+from ProxyPromptSegmentLib.networks.protocols import Backbone
+from ProxyPromptSegmentLib.networks.values import ImageFeatures
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore, Variant, shown_by

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import PreparedSupport, presence_of
+from ProxyPromptSegmentLib.networks.values import PreparedSupport, presence_of
 from ProxyPromptSegmentLib.training.adapting.episodes import Drawn
 from ProxyPromptSegmentLib.training.adapting.weights import is_official
 from ProxyPromptSegmentLib.training.broad.losses import WEIGHTS, full_size, mask_loss, prior_loss, quality_loss

@@ -26,7 +26,7 @@ from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ as TILES_READ
 from ProxyPromptSegmentLib.inference.tiling.cut import support_tiles
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler, plan_for
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pairs import MOST_READ, Marked, SupportSet
 from ProxyPromptSegmentLib.training.adapting.calibrating import Row, rows_of

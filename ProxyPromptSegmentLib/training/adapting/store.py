@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor, masks_to_tensor, valid_tokens
-from ProxyPromptSegmentLib.networks.protocols import Backbone, ImageFeatures
+from ProxyPromptSegmentLib.networks.protocols import Backbone
+from ProxyPromptSegmentLib.networks.values import ImageFeatures
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.adapting.sheets import Sheet
 from ProxyPromptSegmentLib.training.adapting.variants import vary

@@ -15,7 +15,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, Prompt
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, Prompt
 from ProxyPromptSegmentLib.training.broad.episodes import BroadEpisode
 from ProxyPromptSegmentLib.training.broad.losses import (
     WEIGHTS,

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import Decoded, FrameMemory, ImageFeatures, PreparedSupport, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, ImageFeatures, PreparedSupport, Prompt
 from ProxyPromptSegmentLib.training.broad.losses import WEIGHTS, full_size, mask_loss, prior_loss, quality_loss
 from ProxyPromptSegmentLib.training.broad.manual import NONE, embed_prompts, first_clicks
 from ProxyPromptSegmentLib.training.broad.step import Switches

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.class_prompt.diffusion import MOST_LOGIT
-from ProxyPromptSegmentLib.networks.protocols import Backbone, ImageFeatures, PreparedClasses, Prompt
+from ProxyPromptSegmentLib.networks.protocols import Backbone
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedClasses, Prompt
 from ProxyPromptSegmentLib.training.broad.manual import boxes
 from ProxyPromptSegmentLib.training.losses import binary_cross_entropy, gate_by_presence, intersection_over_union
 from ProxyPromptSegmentLib.training.vocabulary.losses import (

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.evaluation.broad.rows import SHARE, rows_of
 from ProxyPromptSegmentLib.evaluation.broad.tasks import Task
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.protocols import Decoded, Prompt
+from ProxyPromptSegmentLib.networks.values import Decoded, Prompt
 
 
 def a_case(number: int) -> Case:

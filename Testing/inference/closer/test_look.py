@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.inference.helps import Helps
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.tiling.stack import segment_stack
-from ProxyPromptSegmentLib.networks.protocols import Prompt
+from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.pairs import SupportPair, SupportSet

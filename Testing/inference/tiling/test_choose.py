@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib.inference.tiling.choose import TileChooser
 from ProxyPromptSegmentLib.inference.tiling.cut import SupportTile
-from ProxyPromptSegmentLib.networks.protocols import ImageFeatures, PreparedSupport
+from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport
 
 SIDE, CHANNELS = 4, 6
 
