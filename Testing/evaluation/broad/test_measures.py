@@ -67,7 +67,8 @@ def test_in_context_scores_each_target_and_keeps_its_slices(folder):
 def test_objects_of_a_small_set_are_asked_for_one_by_one(folder):
     found = measured(InContextModel(), folder, measures=["context"], sets=["toy"], supports=(1,))
     assert [record.object for record in found] == ["cell"] * 3 + ["core"] * 3
-    assert min(record.score for record in found) > 0.95
+    # The closer look at so few pixels blurs the intensities by which this double knows them.
+    assert min(record.score for record in found) > 0.9
 
 
 def test_objects_that_are_asked_for_at_once_are_scored_one_by_one(folder):

@@ -78,7 +78,7 @@ def test_what_a_run_says_names_its_image_while_another_is_selected(finished):
     run = finished.host.logic.runs[-1]
     ui.targetSelector.setCurrentNode(third)
     finish(run, finished.new_case)
-    assert text_of(ui.runLabel).startswith("New: Finished; slices written: 8.")
+    assert text_of(ui.runLabel).startswith("“new”: Finished; slices written: 8.")
     ui.targetSelector.setCurrentNode(finished.new_case)
     assert text_of(ui.runLabel) == "Finished; slices written: 8."
 

@@ -257,7 +257,7 @@ def official(tmp_path_factory):
         settings = replace(QUICK, model="our-vit-b", steps=2, trained=ENCODER, encoder_rank=2)
         result = adapt(cases, "mine", settings, "cpu", keep_anyway=True)
         yield {"weights": weights, "path": result.path, "model": load_model("mine")[0], "settings": settings,
-               "again": adapt(cases, "next", replace(settings, model="mine"), "cpu", keep_anyway=True),
+               "again": adapt(cases, "next", replace(settings, model="mine", encoder_rank=0), "cpu", keep_anyway=True),
                "first": begin("our-vit-b", encoder_rank=2).model.state_dict()}  # fmt: skip
 
 
