@@ -50,6 +50,7 @@ def kill_after(process: subprocess.Popen, state: Path, saves: int) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
 def test_a_command_that_is_killed_three_times_gives_the_weights_of_one_that_is_not(home):
     register_small_model(home)

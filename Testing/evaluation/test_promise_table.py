@@ -59,6 +59,7 @@ def test_the_slices_are_those_with_the_gland_and_their_neighbours_on_both_sides(
     assert len(pairs) == 15 and all(pair.masks.any() for pair in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["paper", "robust"])
 def test_a_training_that_was_stopped_continues_to_the_same_weights_and_leaves_the_encoder(
     table, tmp_path, monkeypatch, name

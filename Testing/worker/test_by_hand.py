@@ -116,6 +116,7 @@ def test_a_click_inside_says_that_the_object_is_there_where_the_support_sees_not
     assert found.masks[empty, 0].any()
 
 
+@pytest.mark.slow
 def test_the_order_of_slices_and_batches_changes_nothing(model):
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from worker_doubles import an_engine
@@ -179,6 +180,7 @@ def test_a_click_on_a_slice_that_is_not_asked_for_is_refused():
         with_hand(a_job(slices=[1, 2]), ByHand((VoxelPoint((3, 3, 3)),)))
 
 
+@pytest.mark.slow
 def test_an_object_in_tiles_is_not_corrected(engine):
     job = with_hand(a_job(), ByHand((VoxelPoint(middle_of_organ()),)))
     with pytest.raises(UsageError, match="'prostate' is segmented in tiles, which prompts by hand do not correct"):

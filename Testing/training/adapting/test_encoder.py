@@ -104,7 +104,7 @@ class _KilledError(BaseException):
     """The end of a process: nothing is caught, nothing is cleaned up."""
 
 
-@pytest.mark.parametrize("stage", ["training fold 1 of 2", "training fold 2 of 2", "training on all cases"])
+@pytest.mark.parametrize("stage", ["training fold 2 of 2", "training on all cases"])
 def test_after_a_kill_the_same_call_gives_the_same_weights(clinic, adapted, monkeypatch, stage):
     monkeypatch.setattr(running, "SAVE_SECONDS", -1.0)
 
@@ -261,6 +261,7 @@ def official(tmp_path_factory):
                "first": begin("our-vit-b", encoder_rank=2).model.state_dict()}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_official_weights_stay_and_adapters_in_their_image_encoder_learn(official):
     assert_unchanged(official["weights"], official["model"].state_dict())
     tensors = read_checkpoint(official["path"])[0]
@@ -272,12 +273,14 @@ def test_official_weights_stay_and_adapters_in_their_image_encoder_learn(officia
     assert "adapters in image encoder and mask decoder were trained" in official["path"].with_suffix(".md").read_text()
 
 
+@pytest.mark.slow
 def test_a_generator_with_adapters_in_the_image_encoder_is_a_start_itself(official):
     before, after = read_checkpoint(official["path"])[0], read_checkpoint(official["again"].path)[0]
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before if "image_encoder" in name)
 
 
+@pytest.mark.slow
 def test_without_adapters_in_the_image_encoder_of_official_weights_its_features_are_kept(home, monkeypatch):
     make_small(monkeypatch)
     imported_official(home)
