@@ -8,7 +8,7 @@ What is measured through the panel, on drawn volumes of 300 slices of 512x512 vo
 * how late a timer of the window comes while a support with five segments is added;
 * the same while a target is segmented, first with the views drawn, then without;
 * for both, the longest work of the main thread, in time on the clock and in processor time. On a machine with other
-  work the clock also counts the time for which the system had given the processor to somebody else;
+  work the clock also counts the time that the system gave to other processes;
 * as a comparison, how late the timer comes in an idle window.
 
 The variable RUNS is the number of runs without drawing, 2 by default; DRAWN=0 leaves out what needs drawn views.
@@ -97,7 +97,7 @@ class Turns:
 
 
 def live(until, seconds=1200):
-    """Lets the window's own loop run, as when somebody watches."""
+    """Lets the window's own loop run, as it does while a user watches."""
     end = time.monotonic() + seconds
     while not until() and time.monotonic() < end:
         slicer.app.processEvents(qt.QEventLoop.WaitForMoreEvents, 50)

@@ -132,7 +132,7 @@ class WalkDefects(WalkTargets):
         assert "Checking" not in self.ui.supportMessageLabel.text, self.ui.supportMessageLabel.text
 
     def refused_suggestion(self):
-        """Defect 10: a target that cannot be compared with the library does not disable the button for good."""
+        """Defect 10: a target that cannot be compared with the library does not disable the button permanently."""
         os.environ["PROXYPROMPT_LIBRARY"] = str(Path(tempfile.mkdtemp()) / "library")
         try:
             self.fresh()

@@ -76,7 +76,7 @@ class ClassPromptGenerator(VocabularyModule):
     def begin(self, kinds: torch.Tensor, no_mask: torch.Tensor) -> None:
         """Let random weights begin as SAM's own prompts: tokens as a click or a box, and a dense one that says nothing.
 
-        The decoder then knows from the first step what it is told; only where the tokens point is to be learned.
+        The decoder understands these tokens from the first step; only where they point remains to be learned.
 
         Args:
             kinds: SAM's embeddings of the kinds of its prompt points: none, outside, inside, and both corners of a
