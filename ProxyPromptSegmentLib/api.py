@@ -6,10 +6,7 @@ may change from one version to the next. Docs/api.md has examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
 from ProxyPromptSegmentLib.frames import FrameSource, open_frames
@@ -46,8 +43,7 @@ from ProxyPromptSegmentLib.tracking.result import FramesResult, frames_of_volume
 from ProxyPromptSegmentLib.tracking.result_file import write_frames
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.vocabulary import chosen_classes, vocabulary_in
-from ProxyPromptSegmentLib.worker.context import Context
-from ProxyPromptSegmentLib.worker.events import Event, SliceReady
+from ProxyPromptSegmentLib.worker.for_scripts import OnSlice, check_settings, context_of, names_of
 from ProxyPromptSegmentLib.worker.tasks import EverythingTask, FramesTask, SegmentTask, TaskEngine
 
 __all__ = [
@@ -84,9 +80,6 @@ __all__ = [
     "write_segmentation",
     "write_volume",
 ]
-
-OnSlice = Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None]
-"""Called with each segmented slice or frame: 0-based index, masks ``(N, H, W)`` and confidences ``(N,)``."""
 
 
 class Model:
@@ -151,11 +144,11 @@ class Model:
         Raises:
             ProxyPromptError: As its subclasses say.
         """
-        _check(threshold, most_read)
+        check_settings(threshold, most_read)
         job = plan(
             supports,
             target,
-            _names(objects),
+            names_of(objects),
             axis,
             slices,
             register=register and not follow,
@@ -176,7 +169,7 @@ class Model:
             closer=closer,
             tiles=TileChoice.of(tiles),
         )
-        return task(self._engine, _context(progress, cancel, on_slice))
+        return task(self._engine, context_of(progress, cancel, on_slice))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -218,11 +211,11 @@ class Model:
         Raises:
             UsageError: If the model knows no classes, or not these; the nearest ones are named.
         """
-        _check(threshold, None)
+        check_settings(threshold, None)
         known = vocabulary_in(self.facts.metadata)
         if not known:
             raise UsageError(f"'{self.facts.name}' knows no classes; give it annotated cases with `segment`.")
-        chosen = chosen_classes(known, _names(classes) or (), f"'{self.facts.name}'")
+        chosen = chosen_classes(known, names_of(classes) or (), f"'{self.facts.name}'")
         task = SegmentTask(
             plan_classes(chosen, target, axis, slices, any_modality),
             model=self._model,
@@ -232,7 +225,7 @@ class Model:
             fill_gaps=fill_gaps,
             surrogate=surrogate,
         )
-        return task(self._engine, _context(progress, cancel, on_slice))
+        return task(self._engine, context_of(progress, cancel, on_slice))
 
     def mark(
         self,
@@ -269,14 +262,14 @@ class Model:
         Raises:
             ProxyPromptError: As its subclasses say.
         """
-        _check(threshold, None)
+        check_settings(threshold, None)
         if supports:
-            names = _names(objects)
+            names = names_of(objects)
             job = with_hand(plan(supports, target, names, axis, slices, register=False, reslice=False), said)
         else:
             job = (plan_tracked_by_hand if follow else plan_by_hand)(target, said, axis, slices)
         task = SegmentTask(job, model=self._model, device=self._device, threshold=threshold, follow=follow)
-        return task(self._engine, _context(progress, cancel, on_slice))
+        return task(self._engine, context_of(progress, cancel, on_slice))
 
     def everything(
         self,
@@ -307,7 +300,7 @@ class Model:
             model=self._model,
             device=self._device,
         )
-        return task(self._engine, _context(progress, cancel, None))
+        return task(self._engine, context_of(progress, cancel, None))
 
     def follow(
         self,
@@ -343,8 +336,8 @@ class Model:
         Raises:
             ProxyPromptError: As its subclasses say.
         """
-        _check(threshold, most_read)
-        objects, context = _names(objects), _context(progress, cancel, on_frame)
+        check_settings(threshold, most_read)
+        objects, context = names_of(objects), context_of(progress, cancel, on_frame)
         if frames.volume is not None:
             job = plan(supports, frames.volume, objects, frames.view.axis, numbers, reslice=False)
             found = SegmentTask(
@@ -387,30 +380,3 @@ def load_model(model: str = DEFAULT_MODEL, device: str = "auto") -> Model:
 
     engine = Engine()
     return Model(engine, engine.open(model, str(choose_device(device))).facts, model, device)
-
-
-def _names(objects: Sequence[str] | str | None) -> Sequence[str] | None:
-    """Return names as a list; a single name is one object, not its letters."""
-    return [objects] if isinstance(objects, str) else objects
-
-
-def _check(threshold: float, most_read: int | None) -> None:
-    """Refuse a threshold that no probability can be compared with, and slices that read no support.
-
-    Raises:
-        UsageError: If the threshold is not between 0 and 1, or the number of supports is below 1.
-    """
-    if not 0 < threshold < 1:
-        raise UsageError(f"the threshold is {threshold:g}; give a probability between 0 and 1")
-    if most_read is not None and most_read < 1:
-        raise UsageError(f"{most_read} supports per slice were requested; give at least 1, or None for all")
-
-
-def _context(progress: Progress | None, cancel: CancelToken | None, on_slice: OnSlice | None) -> Context:
-    """Return a context that forwards slices to ``on_slice`` and ignores all other events."""
-
-    def emit(event: Event) -> None:
-        if on_slice is not None and isinstance(event, SliceReady):
-            on_slice(event.index, event.masks, event.confidence)
-
-    return Context(0, cancel or CancelToken(), emit, progress=progress or Progress())

@@ -27,7 +27,7 @@ def table(monkeypatch):
     import promise_table
 
     yield promise_table
-    for name in ("promise_table", "adapt_trials"):
+    for name in ("promise_table", "promise_training", "adapt_trials"):
         sys.modules.pop(name, None)
 
 
@@ -65,8 +65,10 @@ def test_a_training_that_was_stopped_continues_to_the_same_weights_and_leaves_th
     table, tmp_path, monkeypatch, name
 ):
     ticks = itertools.count()
-    monkeypatch.setattr(table.time, "process_time", lambda: float(next(ticks)))
-    monkeypatch.setattr(table, "TARGETS", 2)
+    import promise_training
+
+    monkeypatch.setattr(promise_training.time, "process_time", lambda: float(next(ticks)))
+    monkeypatch.setattr(promise_training, "TARGETS", 2)
     leftout = build_model("sam-compact", "robust").eval()
     sheets = table.sheets_of([case(n, 1, 3, slices=4) for n in range(3)])
     recipe = read_recipe(resource_path(f"recipes/{name}.json"))
