@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import device_of
 
@@ -12,6 +13,15 @@ def add_device(to: argparse._ActionsContainer) -> None:
     to.add_argument(
         "--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="device to compute on (auto)"
     )
+
+
+def add_base_and_device(to: argparse._ActionsContainer) -> None:
+    """Add the official weights below a prompt generator, and the device to compute on."""
+    to.add_argument(
+        "--base", type=Path, metavar="FILE",
+        help="official weights that the model's prompt generator was trained on (default: as installed)",
+    )  # fmt: skip
+    add_device(to)
 
 
 def add_threads(to: argparse._ActionsContainer, default: int, more: str = "") -> None:

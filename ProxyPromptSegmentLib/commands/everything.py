@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.commands.checks import (
     refuse_existing,
     share_of,
 )
-from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
+from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.remedies import worded
@@ -112,11 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
-    engine.add_argument(
-        "--base", type=Path, metavar="FILE",
-        help="official weights that the model's prompt generator was trained on (default: as installed)",
-    )  # fmt: skip
-    add_device(engine)
+    add_base_and_device(engine)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

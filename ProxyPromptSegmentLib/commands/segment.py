@@ -8,7 +8,7 @@ from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import threshold_of, tiles_of
 from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
-from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
+from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.hand_options import add_hand_options
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
@@ -154,11 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL}; with --class, the first "
         "that knows it)",
     )  # fmt: skip
-    engine.add_argument(
-        "--base", type=Path, metavar="FILE",
-        help="official weights that the model's prompt generator was trained on (default: as installed)",
-    )  # fmt: skip
-    add_device(engine)
+    add_base_and_device(engine)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

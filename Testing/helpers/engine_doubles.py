@@ -48,6 +48,17 @@ def tiny_backbone():
     return backbone
 
 
+def decided_backbone(seed=0):
+    """The thin backbone with random weights, whose decoder's answers differ clearly from each other."""
+    torch.manual_seed(seed)
+    made = tiny_backbone().eval()
+    with torch.no_grad():
+        for parameter in made.sam.mask_decoder.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(2)
+    return made
+
+
 def tiny_model(seed=0, **changes):
     """A model with random weights on 64 pixels, large enough that its answers differ from each other."""
     torch.manual_seed(seed)

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine_doubles import tiny_backbone
+from engine_doubles import decided_backbone
 from ProxyPromptSegmentLib.inference.by_hand.decode import COMPACT_LIMIT, decoded_by_hand
 from ProxyPromptSegmentLib.inference.by_hand.local import changed_at
 from ProxyPromptSegmentLib.inference.by_hand.prompts import Box, HandPrompt, Point
@@ -31,13 +31,7 @@ SAID = {
 
 @pytest.fixture(scope="module")
 def sam():
-    torch.manual_seed(0)
-    made = tiny_backbone().eval()
-    with torch.no_grad():
-        for parameter in made.sam.mask_decoder.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(2)
-    return made
+    return decided_backbone()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 import numpy as np
 
-from engine_doubles import EchoBackbone, EchoModel, tiny_backbone
+from engine_doubles import EchoBackbone, EchoModel, decided_backbone, tiny_backbone
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.backbones.sam import SAM_MEAN, SAM_STD, SamBackbone, build_sam_modules
@@ -22,13 +22,7 @@ CHANNELS, GRID = 32, 8
 
 @pytest.fixture(scope="module")
 def backbone():
-    torch.manual_seed(0)
-    made = tiny_backbone().eval()
-    with torch.no_grad():
-        for parameter in made.sam.mask_decoder.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(2)
-    return made
+    return decided_backbone()
 
 
 def features(backbone, count, seed=0):
