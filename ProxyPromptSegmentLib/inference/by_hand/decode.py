@@ -154,11 +154,11 @@ def corrected(
                 so_far = mask_logits(prediction.probability[None, [number]], box, 4 * backbone.grid)
                 before = so_far[0, 0].to(encoder.device)
             answer = decoded_by_hand(backbone, features, box, hand, base, before, (known or {}).get(number))
-            drawn_anew = torch.sigmoid(logits_to_slice(answer.logits, box)).cpu().numpy()
+            redrawn = torch.sigmoid(logits_to_slice(answer.logits, box)).cpu().numpy()
             if before is not None:  # what a click leaves as it is keeps the detail that the decoder's grid has not
                 touched = logits_to_slice((answer.logits != before).float(), box).cpu().numpy() > 0
-                drawn_anew = np.where(touched, drawn_anew, probability[number])
-            probability[number] = drawn_anew
+                redrawn = np.where(touched, redrawn, probability[number])
+            probability[number] = redrawn
             if hand.says_there:
                 presence[number] = 1.0
             # The calibration knows prompts of generators alone, so that the estimate is the network's own.
