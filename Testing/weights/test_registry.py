@@ -246,3 +246,19 @@ def test_a_damaged_or_missing_registry_is_a_sentence(tmp_path) -> None:
     (tmp_path / "registry.json").write_text("[]")
     with pytest.raises(CheckpointError, match="damaged"):
         resolve("m", tmp_path)
+
+
+def test_an_unchanged_list_of_models_is_checked_once_and_a_changed_one_again(tmp_path, monkeypatch) -> None:
+    from ProxyPromptSegmentLib.weights import catalogue
+
+    checked = []
+    from_dict = ModelEntry.from_dict
+    monkeypatch.setattr(catalogue.ModelEntry, "from_dict", lambda *what: checked.append(1) or from_dict(*what))
+    file = tmp_path / "registry.json"
+    text = (registry.models_folder() / "registry.json").read_text(encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    first = read_entries(file)
+    first.pop()  # the list is the caller's
+    assert len(read_entries(file)) == len(first) + 1 == len(checked)
+    file.write_text(text.replace("sam-compact", "sam-small"), encoding="utf-8")
+    assert "sam-small" in [entry.name for entry in read_entries(file)]
