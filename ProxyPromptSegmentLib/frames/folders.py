@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.frames.dicom_cine import dicom_header, is_cine, is_dicom, open_dicom
+from ProxyPromptSegmentLib.frames.dicom_cine import is_cine, open_dicom
 from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, Frame, FrameSource, spread
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
+from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom, is_image, read_dataset
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES, image_to_array, read_image
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
@@ -93,6 +94,17 @@ def open_folder(folder: Path, axis: str) -> FrameSource:
         )
     if len(dicom) == 1:
         return open_dicom(dicom[0], axis)
-    if any(is_cine(dicom_header(file)) for file in dicom[:2]):
+    images = [file for file in dicom if _is_image(file)]  # a DICOMDIR or a report may lie beside them
+    if len(images) == 1:
+        return open_dicom(images[0], axis)
+    if any(is_cine(read_dataset(file), file.name) for file in images[:2]):
         raise InputError(f"The folder {folder} contains {len(dicom)} DICOM clips, e.g. {dicom[0].name}; give one file.")
     return VolumeSlices(folder, axis)
+
+
+def _is_image(file: Path) -> bool:
+    """Return whether a DICOM file is an image."""
+    try:
+        return is_image(read_dataset(file))
+    except InputError:
+        return False

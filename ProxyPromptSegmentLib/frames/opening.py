@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.frames.dicom_cine import is_dicom, open_dicom
+from ProxyPromptSegmentLib.frames.dicom_cine import open_dicom
 from ProxyPromptSegmentLib.frames.folders import open_folder
 from ProxyPromptSegmentLib.frames.nrrd_sequence import open_sequence
 from ProxyPromptSegmentLib.frames.source import FrameSource
 from ProxyPromptSegmentLib.frames.video import VIDEO_SUFFIXES, VideoSource
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
+from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
 from ProxyPromptSegmentLib.imaging.geometry import axis_number
 from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd
 

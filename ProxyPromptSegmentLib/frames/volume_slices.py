@@ -9,8 +9,6 @@ import numpy as np
 from ProxyPromptSegmentLib.frames.source import BadFrame, Frame, FrameSource
 from ProxyPromptSegmentLib.imaging.geometry import auto_axis, axis_number
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
-from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
 
 
@@ -23,7 +21,7 @@ class VolumeSlices(FrameSource):
         super().__init__(path, "volume", volume.geometry, volume.array.shape[axis_number(chosen)], chosen)
         self.volume, self._slices = volume, self.view.take(volume.array)
         self.rgb, self.eight_bit = volume.is_rgb, False
-        self.has_spacing = suffix_of(path) not in PICTURE_SUFFIXES
+        self.has_spacing = volume.has_spacing
 
     def frame(self, index: int) -> Frame | BadFrame:
         """Return one oriented slice; float32."""

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
-from ProxyPromptSegmentLib.imaging.dicom_series import series_files
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 
@@ -26,30 +25,35 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Pictures have no position in the body: pixel size 1 mm, origin 0; their dots per inch are ignored."""
 
 
+def check_readable(path: Path) -> None:
+    """Refuse a path that cannot be read.
+
+    Raises:
+        InputError: If it does not exist, may not be read, or is empty.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} may not be read by this user; change its permissions.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path.name} is empty (0 bytes); the file was not completely written or copied.")
+
+
 def read_image(path: Path) -> sitk.Image:
-    """Read a file or DICOM series with SimpleITK; failures become readable messages.
+    """Read a file with SimpleITK; failures become readable messages. DICOM is read elsewhere.
 
     Raises:
         InputError: If it cannot be read.
     """
     import SimpleITK as sitk
 
-    if not path.exists():
-        raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path} may not be read by this user; change its permissions.")
+    check_readable(path)
     with quiet_itk():
-        if path.is_dir():
-            return _read_series(path, None)
-        if path.stat().st_size == 0:
-            raise InputError(f"{path.name} is empty (0 bytes); the file was not completely written or copied.")
         _check_complete(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         try:
             reader.ReadImageInformation()
-            if "GDCM" in (reader.GetImageIO() or sitk.ImageFileReader.GetImageIOFromFileName(str(path))):
-                return _read_series(path.parent, path)
             return _collapse(reader, path)
         except RuntimeError as error:
             raise InputError(_reading_failed(path, error)) from None
@@ -66,24 +70,6 @@ def _collapse(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
             )
         reader.SetExtractSize(size[:3] + [0] * (len(size) - 3))
     return reader.Execute()
-
-
-def _read_series(folder: Path, member: Path | None) -> sitk.Image:
-    """Read a folder's only DICOM series, or the series that a file belongs to."""
-    import SimpleITK as sitk
-
-    try:
-        files = series_files(folder, member)
-        if len(files) == 1:
-            single = sitk.ImageFileReader()
-            single.SetFileName(files[0])
-            single.ReadImageInformation()
-            return _collapse(single, Path(files[0]))
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames(files)
-        return reader.Execute()
-    except RuntimeError as error:
-        raise InputError(_reading_failed(member or folder, error)) from None
 
 
 def _check_complete(path: Path) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.errors import InputError, OutputError
-from ProxyPromptSegmentLib.imaging.dicom_planes import dicom_files
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 KINDS = {
@@ -41,19 +39,7 @@ _MOST_PIXELS = 250_000
 
 def modality_of(volume: Volume) -> str | None:
     """Return the kind of a volume that was read from DICOM, one of `KINDS`; None if its file does not say it."""
-    import SimpleITK as sitk
-
-    try:
-        files = dicom_files(volume.source)
-    except (OutputError, InputError):
-        return None
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(files[0])
-    try:
-        reader.ReadImageInformation()
-        return _DICOM.get(reader.GetMetaData("0008|0060").strip())
-    except RuntimeError:  # the tag is missing
-        return None
+    return _DICOM.get(volume.modality)
 
 
 def shows_colour(array: npt.NDArray[np.float32]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
+from ProxyPromptSegmentLib.imaging.dicom.reading import read_dicom
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.itk_images import (
     PICTURE_SUFFIXES,
     array_to_image,
+    check_readable,
     image_to_array,
     read_image,
     write_image,
@@ -37,6 +41,8 @@ __all__ = [
     "write_volume",
 ]
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass
 class Volume:
@@ -47,6 +53,9 @@ class Volume:
         geometry: The voxel grid; its shape equals the first three axes of the array.
         name: Name for messages, usually the file name without suffix.
         source: The file or folder it was read from, if any.
+        has_spacing: Whether the pixel size is known; if not, that of the geometry has the right ratio at most.
+        has_depth: Whether the distance of slices is, so that volumes can be stated in ml.
+        modality: DICOM's word for the kind of image, as ``"CT"``; "" if the file does not say it.
 
     Raises:
         InputError: If array and geometry have different shapes.
@@ -56,6 +65,9 @@ class Volume:
     geometry: VolumeGeometry
     name: str = "volume"
     source: Path | None = None
+    has_spacing: bool = True
+    has_depth: bool = True
+    modality: str = ""
 
     def __post_init__(self) -> None:
         """Validate the shape and convert the array to float32."""
@@ -102,11 +114,26 @@ def read_volume(path: Path | str) -> Volume:
             intensity; or if a folder holds several series or none.
     """
     path = Path(path)
-    image = read_image(path)
-    array, geometry = image_to_array(image, path)
+    check_readable(path)
     name = path.resolve().name if path.is_dir() else stem_of(path)
     with np.errstate(over="ignore"):  # values beyond float32 become infinite and are rejected
-        volume = Volume(array.astype(np.float32), geometry, name, path)
+        if path.is_dir() or is_dicom(path):
+            found = read_dicom(path)
+            volume = Volume(
+                found.array.astype(np.float32),
+                found.geometry,
+                name,
+                path,
+                has_spacing=found.has_spacing,
+                has_depth=found.has_depth,
+                modality=found.modality,
+            )
+            for note in found.notes:
+                _log.warning("%s", note)
+        else:
+            array, geometry = image_to_array(read_image(path), path)
+            measured = suffix_of(path) not in PICTURE_SUFFIXES
+            volume = Volume(array.astype(np.float32), geometry, name, path, has_spacing=measured, has_depth=measured)
     check_intensities(volume.array, path.name)
     return volume
 

@@ -43,7 +43,7 @@ _PLANES = ("sagittal", "coronal", "axial")  # by the world axis (L, P, S) along 
 
 def has_place(volume: Volume) -> bool:
     """Return whether a volume's spacing and directions are meaningful; those of a picture are not."""
-    return volume.source is None or suffix_of(volume.source) not in PICTURE_SUFFIXES
+    return volume.has_spacing and (volume.source is None or suffix_of(volume.source) not in PICTURE_SUFFIXES)
 
 
 def slice_names(volume: Volume, axis: str) -> SliceNames:

@@ -152,20 +152,20 @@ def test_the_times_of_a_clip(tmp_path, timing, times):
     assert source.times_s is None if times is None else np.allclose(source.times_s, times)
 
 
-def test_a_clip_of_16_bits_and_one_written_by_simpleitk(tmp_path):
+def test_a_clip_of_16_bits_keeps_them(tmp_path):
     deep = noise(5, 12, 10, dtype="uint16", top=4000)
     source = open_frames(write_clip(tmp_path / "a.dcm", deep, sop="1.2.840.10008.5.1.4.1.1.12.1"))
     np.testing.assert_array_equal(np.stack(read_all(source)), deep)
     assert source.window() == intensity_window(deep)
-    sitk.WriteImage(sitk.GetImageFromArray(noise(5, 12, 10)), str(tmp_path / "b.dcm"))
-    source = open_frames(tmp_path / "b.dcm")
-    assert source.kind == "dicom-cine" and not source.has_spacing
-    np.testing.assert_array_equal(np.stack(read_all(source)), noise(5, 12, 10))
 
 
-def test_slices_in_one_file_are_a_volume_and_not_a_clip(tmp_path):
-    source = open_frames(write_clip(tmp_path / "x.dcm", noise(5, 40, 50), spacing=(1, 1), sop=ENHANCED_MR), axis="k")
+def test_frames_with_places_of_their_own_are_a_volume_and_others_a_clip_whatever_their_class(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(noise(5, 12, 10)), str(tmp_path / "b.dcm"))  # it writes a place for each
+    source = open_frames(tmp_path / "b.dcm", axis="k")
     assert (source.kind, source.count) == ("volume", 5)
+    np.testing.assert_array_equal(np.stack(read_all(source)), noise(5, 12, 10))
+    source = open_frames(write_clip(tmp_path / "x.dcm", noise(5, 40, 50), spacing=(1, 1), sop=ENHANCED_MR), axis="k")
+    assert (source.kind, source.count) == ("dicom-cine", 5)
 
 
 def test_a_folder_of_clips_needs_a_choice_and_one_clip_does_not(tmp_path):

@@ -18,7 +18,8 @@ import slicer
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.errors import InputError, OutputError
-from ProxyPromptSegmentLib.imaging.dicom_planes import dicom_files, is_dicom
+from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
+from ProxyPromptSegmentLib.imaging.dicom_planes import dicom_files
 from ProxyPromptSegmentLib.imaging.dicom_seg import DICOM_SEG_SUFFIX, NAME_TAG, TYPE_TAG, write_dicom_seg
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path

@@ -1,0 +1,66 @@
+"""Packed pixels for which pydicom has no decoder here (lossless JPEG), through GDCM, which ITK brings along.
+
+GDCM sees a file with nothing in it but the pixels and their form, so that none of its assumptions about geometry,
+values
+and colours apply.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.dicom.header import frame_count
+
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_FORM = (
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+)  # fmt: skip
+
+
+def decode_with_itk(dataset: Any, name: str) -> npt.NDArray[Any]:
+    """Return the stored values ``(F, rows, columns[, 3])``.
+
+    Raises:
+        InputError: If GDCM cannot decode them, or returns another shape than declared.
+    """
+    import SimpleITK as sitk
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import UID, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(_CAPTURE), generate_uid()
+    meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    plain = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    plain.SOPClassUID, plain.SOPInstanceUID = _CAPTURE, meta.MediaStorageSOPInstanceUID
+    plain.Modality = "OT"
+    for key in (*_FORM, "PixelData"):
+        if key in dataset:
+            plain[key] = dataset[key]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pixels.dcm"
+        plain.save_as(file)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(file))
+        before = sitk.ProcessObject.GetGlobalWarningDisplay()
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        try:
+            array = sitk.GetArrayFromImage(reader.Execute())
+        except RuntimeError:
+            raise InputError(
+                f"the pixels of {name} cannot be decoded ({meta.TransferSyntaxUID.name}); it may be damaged or cut "
+                "short. "
+                "Export it uncompressed."
+            ) from None
+        finally:
+            sitk.ProcessObject.SetGlobalWarningDisplay(before)
+    shape = (frame_count(dataset), int(dataset.Rows), int(dataset.Columns))
+    if array.size != np.prod(shape) * int(dataset.SamplesPerPixel):
+        raise InputError(f"{name} holds {array.shape} pixels where its header declares {shape}. Export it again.")
+    return array

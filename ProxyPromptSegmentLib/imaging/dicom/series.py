@@ -1,0 +1,139 @@
+"""DICOM series: a folder is scanned once, and what belongs to one image is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.dicom.header import (
+    check_image,
+    frame_count,
+    is_dicom,
+    is_image,
+    needs_pydicom,
+    numbers,
+    read_dataset,
+    word,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The files of one series with their headers, without pixels.
+
+    Attributes:
+        uid: Series Instance UID.
+        files: Its image files, in the order of their names.
+        headers: Their headers.
+    """
+
+    uid: str
+    files: list[Path] = field(default_factory=list)
+    headers: list[Any] = field(default_factory=list)
+
+    def described(self) -> str:
+        """Return description, number of files and a file, for messages."""
+        words = next((w for key in ("SeriesDescription", "ProtocolName") if (w := word(self.headers[0], key))), "")
+        named = f'"{words[:60]}"' if words else "unnamed"
+        return f"{named} ({len(self.files)} files, e.g. {self.files[0].name})"
+
+
+def scan(files: Iterable[Path]) -> dict[str, Series]:
+    """Return the series of images among files; whatever is no DICOM image is skipped."""
+    found: dict[str, Series] = {}
+    for file in files:
+        if not is_dicom(file):
+            continue
+        try:
+            header = read_dataset(file)
+        except InputError:
+            continue
+        if is_image(header):
+            uid = word(header, "SeriesInstanceUID")
+            series = found.setdefault(uid, Series(uid=uid))
+            series.files.append(file)
+            series.headers.append(header)
+    return found
+
+
+def series_of(source: Path) -> Series:
+    """Return the image in a folder, or the one that a file belongs to.
+
+    A file with many frames, and one without a place in the patient, is an image of its own.
+
+    Raises:
+        InputError: If a folder has no series or several, or a file is not an image.
+    """
+    needs_pydicom(source)
+    if source.is_dir():
+        found = scan(_files_of(source))
+        if not found:
+            raise InputError(
+                f"The folder {source} contains no DICOM series; give the folder that directly contains the DICOM files."
+            )
+        if len(found) > 1:
+            listed = "; ".join(one.described() for one in list(found.values())[:12])
+            more = "; and more" if len(found) > 12 else ""
+            raise InputError(
+                f"The folder {source} contains {len(found)} DICOM series: {listed}{more}. Give one file of the "
+                "series you want."
+            )
+        return _without_copies(next(iter(found.values())))
+    header = read_dataset(source)
+    check_image(header, source.name)
+    alone = Series(uid=word(header, "SeriesInstanceUID"), files=[source], headers=[header])
+    if not alone.uid or frame_count(header) > 1 or not numbers(header, "ImagePositionPatient"):
+        return alone
+    wanted = [file for file in _files_of(source.parent) if file != source]
+    found = scan([source, *wanted])
+    return _without_copies(found.get(alone.uid, alone))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return the files directly in a folder, in the order of their names."""
+    try:
+        return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be read ({error.strerror or error}); change its permissions."
+        ) from None
+
+
+def _without_copies(series: Series) -> Series:
+    """Return a series without files that repeat an image (same SOP Instance UID), as some discs have them."""
+    seen: set[str] = set()
+    kept: list[int] = []
+    for n, header in enumerate(series.headers):
+        uid = word(header, "SOPInstanceUID")
+        if not uid or uid not in seen:
+            kept.append(n)
+            seen.add(uid)
+    return Series(uid=series.uid, files=[series.files[n] for n in kept], headers=[series.headers[n] for n in kept])
+
+
+def check_sizes(series: Series, where: str) -> None:
+    """Refuse a series whose images differ in size or colour.
+
+    Raises:
+        InputError: Saying that it mixes them.
+    """
+    forms = {
+        (*numbers(one, "Rows"), *numbers(one, "Columns"), *(numbers(one, "SamplesPerPixel") or [1]))
+        for one in series.headers
+    }
+    if len(forms) > 1:
+        raise InputError(
+            f"{where} mixes slices of several orientations or sizes (a localizer?); a volume has one. Export the "
+            "stack that "
+            "you mean as a volume of its own."
+        )
+
+
+def in_time_order(headers: Sequence[Any]) -> list[int]:
+    """Return the order of images by their numbers."""
+    return [int(n) for n in np.argsort([(numbers(one, "InstanceNumber") or [0])[0] for one in headers], kind="stable")]

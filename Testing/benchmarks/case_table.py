@@ -1,0 +1,109 @@
+"""What the program does with a folder of troublesome inputs: one line a command, its exit status and its last words.
+
+    python Testing/benchmarks/case_table.py CASES_FOLDER DEMO_FOLDER [NAME ...]
+
+``CASES_FOLDER`` has a folder for each case, with ``make.py`` (writes the input, from the images of ``proxyprompt
+demo`` in
+``DEMO_FOLDER``), ``command.txt`` (what to run) and ``expected.txt``. Everything happens in a copy. A crash, a
+traceback and
+a command without end are marked; whether what was read is right, is for the reader, and for the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S, LIMIT_KIB = 90, 8 << 20
+
+
+def environment(demo: Path, commands: Path) -> dict[str, str]:
+    """Returns the surroundings of a command: this checkout's program under the name that users call."""
+    commands.mkdir(exist_ok=True)
+    for name, rest in (("proxyprompt", "-m ProxyPromptSegmentLib "), ("python", "")):
+        script = commands / name
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {rest}"$@"\n')
+        script.chmod(0o755)
+    path = f"{commands}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "DEMO": str(demo), "OMP_NUM_THREADS": "1"}
+
+
+def run(command: str, folder: Path, surroundings: dict[str, str]) -> tuple[int, str]:
+    """Runs a command with limits of time and memory; returns its exit status and what it wrote."""
+    limited = f"ulimit -v {LIMIT_KIB}; {command}"
+    try:
+        done = subprocess.run(
+            ["bash", "-c", limited], cwd=folder, env=surroundings, capture_output=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {LIMIT_S} s"
+    return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+def verdict(status: int, said: str) -> str:
+    """Returns a word for the exit status."""
+    if status == -1:
+        return "HANGS"
+    if status in (132, 134, 136, 137, 139) or "terminate called" in said:
+        return "ABORTS"
+    if "Traceback" in said or "fault of the program" in said:
+        return "TRACEBACK"
+    return "accepted" if status in (0, 9) else "refused"
+
+
+def commands_of(text: str) -> list[str]:
+    """Returns the commands of a command.txt: one a line, continued where a line starts like no command."""
+    found: list[str] = []
+    for line in text.splitlines():
+        if re.match(r"(proxyprompt|python|for|timeout|env)\b", line):
+            found += [line]
+        elif found:
+            found[-1] += "\n" + line
+    return [re.sub(r"\s{2,}#.*|\s{2,}\(.*|;\s*(the )?same for .*", "", one) for one in found]
+
+
+def main() -> None:
+    """Prints the table."""
+    cases, demo, wanted = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3:]
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "cases"
+        shutil.copytree(cases, copy)
+        for script in copy.glob("*.py"):
+            script.write_text(
+                script.read_text()
+                .replace("ProxyPromptSegmentLib.volumes", "ProxyPromptSegmentLib.imaging.volumes")
+                .replace("ProxyPromptSegmentLib.library_zip", "ProxyPromptSegmentLib.library.archive")
+                .replace("ProxyPromptSegmentLib.library import", "ProxyPromptSegmentLib.library.store import")
+            )
+        surroundings = environment(demo, Path(scratch) / "bin")
+        for folder in sorted(path.parent for path in copy.glob("*/make.py")):
+            if wanted and not any(word in folder.name for word in wanted):
+                continue
+            for file in (folder / "make.py", folder / "command.txt"):
+                file.write_text(
+                    file.read_text()
+                    .replace("'PROJECT/", f"'{ROOT}/")
+                    .replace("ProxyPromptSegmentLib.volumes", "ProxyPromptSegmentLib.imaging.volumes")
+                    .replace("ProxyPromptSegmentLib.segmentations", "ProxyPromptSegmentLib.imaging.segmentations")
+                    .replace("ProxyPromptSegmentLib.library import", "ProxyPromptSegmentLib.library.store import")
+                )
+            (folder / "scratch").mkdir(exist_ok=True)
+            status, said = run("python make.py", folder, surroundings)
+            if status and "command.txt" not in said:
+                print(f"{folder.name}: make.py failed: {said[-200:]}")
+            for command in commands_of((folder / "command.txt").read_text()):
+                status, said = run(command, folder, surroundings)
+                words = [line for line in said.splitlines() if line.strip()]
+                print(f"{folder.name} | {command[:150]!r}\n    {verdict(status, said)} ({status})", flush=True)
+                for line in words[-12:]:
+                    print(f"      {line[:260]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
