@@ -24,7 +24,7 @@ from ProxyPromptSegmentModule.runs.lesson import Lesson, LessonRequest, Teacher
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump, rest_timer
 from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, SuggestAnswer, WhyAnswer
-from ProxyPromptSegmentModule.runs.request import Output, Request, Settings, check_request
+from ProxyPromptSegmentModule.runs.request import Output, Request, Settings, check_request, class_choice
 from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
@@ -184,6 +184,70 @@ class SegmentationLogic:
             output=output,
             browser=browser,
         )
+        return self._carried_out(request, wait, on_change)
+
+    def segment_by_class(
+        self,
+        target: slicer.vtkMRMLVolumeNode,
+        classes: Sequence[str] | str = (),
+        model: str = "",
+        segmentation: slicer.vtkMRMLSegmentationNode | None = None,
+        slices: Sequence[int] | None = None,
+        settings: Settings | None = None,
+        output: Output | None = None,
+        browser: slicer.vtkMRMLSequenceBrowserNode | None = None,
+        any_modality: bool = False,
+        wait: bool = True,
+        on_change: Callable[[Run], None] | None = None,
+    ) -> Run:
+        """Segment structures that a model knows by name, without a support; the entry point for scripts.
+
+        Args:
+            target: See `segment`.
+            classes: Names, synonyms or SNOMED CT codes; by default all of a model that knows few, such as a structure
+                model.
+            model: Name of the model; by default the first one on this machine that knows the classes.
+            segmentation: See `segment`.
+            slices: See `segment`.
+            settings: Device, threshold and so on; ``model`` overrides its own.
+            output: See `segment`.
+            browser: See `segment`.
+            any_modality: Whether a class is also looked for in an image of a modality that cannot show it. Otherwise
+                its segment stays empty, and ``run.sentences`` says why.
+            wait: See `segment`.
+            on_change: See `segment`.
+
+        Raises:
+            ProxyPromptError: If no model knows the classes (the nearest ones are named), or, with ``wait``, if the run
+                fails.
+
+        Example::
+
+            logic = slicer.util.getModuleLogic("ProxyPromptSegment")
+            run = logic.segment_by_class(new_case, "prostate")
+        """
+        output = output or Output()
+        if segmentation is not None:
+            output = replace(output, segmentation=segmentation)
+        model, found = class_choice((classes,) if isinstance(classes, str) else classes, model)
+        request = Request(
+            target=target,
+            classes=found,
+            objects=tuple(one.name for one in found),
+            slices=slices,
+            settings=replace(settings or Settings(), model=model),
+            output=output,
+            browser=browser,
+            any_modality=any_modality,
+        )
+        return self._carried_out(request, wait, on_change)
+
+    def _carried_out(self, request: Request, wait: bool, on_change: Callable[[Run], None] | None) -> Run:
+        """Start a run for a script and, if asked for, wait for its end.
+
+        Raises:
+            ProxyPromptError: If the request is not usable, or, with ``wait``, if the run fails.
+        """
         run = self.start(request)
         if on_change is not None:
             run.observe(on_change)

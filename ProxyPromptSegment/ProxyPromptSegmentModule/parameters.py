@@ -12,7 +12,7 @@ from slicer.parameterNodeWrapper import parameterNodeWrapper
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentModule.states import Scope, SlicesHow
+from ProxyPromptSegmentModule.states import PromptBy, Scope, SlicesHow
 
 if TYPE_CHECKING:
     Volume = slicer.vtkMRMLVolumeNode | None
@@ -30,6 +30,12 @@ class ProxyPromptParameters:
     """The choices of the panel. The table of supports keeps its own in the same node, see `SupportTable`.
 
     Attributes:
+        promptBy: What tells the model what to segment, a `PromptBy`.
+        classes: Names of the classes to segment, see `names_of`; empty means none.
+        classModel: Model that knows classes by name; empty is the first that knows the chosen ones.
+        structures: Names of the structures that the structure model is to look for; empty means all of a model that
+            knows few.
+        structureModel: Model that prompts by the image alone; empty is the first one.
         supportVolume: Image of the case that is to be added as a support.
         supportSegmentation: Its annotation.
         supportSegments: Identifiers of the segments that are used, see `names_of`; empty means all.
@@ -63,6 +69,11 @@ class ProxyPromptParameters:
         teachMinutes: Time for a lesson.
     """
 
+    promptBy: str = PromptBy.SUPPORT.value
+    classes: str = ""
+    classModel: str = ""
+    structures: str = ""
+    structureModel: str = ""
     supportVolume: Volume
     supportSegmentation: Segmentation
     supportSegments: str = ""

@@ -72,6 +72,20 @@ class Scope(Word):
     SEQUENCE = "sequence"
 
 
+class PromptBy(Word):
+    """What tells the model what to segment, in the order of the combo box."""
+
+    SUPPORT = "support"
+    CLASS = "class"
+    STRUCTURE = "structure"
+    HAND = "hand"
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether the model knows what is asked for by its name."""
+        return self in (PromptBy.CLASS, PromptBy.STRUCTURE)
+
+
 class SlicesHow(Word):
     """The annotated slices of a support to use, in the order of the combo box."""
 
@@ -95,3 +109,11 @@ class CaseState(Word):
     SEGMENTED = "segmented"
     CORRECTED = "corrected"
     ACCEPTED = "accepted"
+
+
+class Mark(Word):
+    """What a mark by hand says of an object."""
+
+    INSIDE = "inside"
+    OUTSIDE = "outside"
+    BOX = "box"

@@ -10,10 +10,7 @@ from ProxyPromptSegmentLib.inference.tiling.choice import ON
 from ProxyPromptSegmentLib.weights.classes import models_knowing
 from ProxyPromptSegmentLib.weights.publish import read_metadata
 from ProxyPromptSegmentLib.weights.registry import resolve
-from ProxyPromptSegmentLib.weights.vocabulary import PromptClass, chosen_classes, vocabulary_in
-
-FEW = 4
-"""A model with so many classes or fewer looks for all of them unless some are named."""
+from ProxyPromptSegmentLib.weights.vocabulary import FEW, PromptClass, chosen_classes, vocabulary_in
 
 NO_SUPPORT = (
     "a support is missing: give an annotated case with --support IMAGE SEGMENTATION, or name what the model knows by "

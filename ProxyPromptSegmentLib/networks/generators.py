@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.networks.image_prompt.generator import ImagePromptGen
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 from ProxyPromptSegmentLib.typed_json import read_object
-from ProxyPromptSegmentLib.weights.vocabulary import PROXY
+from ProxyPromptSegmentLib.weights.vocabulary import IMAGE, PROXY
 
 __all__ = ["KINDS", "GeneratorKind", "kind_of_config", "read_config"]
 
@@ -35,7 +35,7 @@ class GeneratorKind:
 KINDS: dict[str, GeneratorKind] = {
     PROXY: GeneratorKind(ProxyPromptConfig, ProxyPromptGenerator),
     "class": GeneratorKind(ClassPromptConfig, ClassPromptGenerator),
-    "image": GeneratorKind(ImagePromptConfig, ImagePromptGenerator),
+    IMAGE: GeneratorKind(ImagePromptConfig, ImagePromptGenerator),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import struct
@@ -13,7 +14,7 @@ from typing import Any
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
 from ProxyPromptSegmentLib.weights.entry import ModelEntry, ModelKind
 from ProxyPromptSegmentLib.weights.registry import all_entries, location
-from ProxyPromptSegmentLib.weights.vocabulary import PromptClass, nearest_names, vocabulary_in
+from ProxyPromptSegmentLib.weights.vocabulary import PromptClass, generator_kind, nearest_names, vocabulary_in
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +38,42 @@ class Knowing:
         return all(any(one.is_called(name) for one in self.classes) for name in names)
 
 
-def classes_of(entry: ModelEntry) -> tuple[PromptClass, ...]:
-    """Return the classes of a registered model; none if it is not on this machine or reads supports."""
+@dataclass(frozen=True)
+class Prompting:
+    """How a model is prompted.
+
+    Attributes:
+        kind: Kind of its prompt generator, see `vocabulary.generator_kind`; "" if it is not known.
+        classes: The classes that it knows.
+    """
+
+    kind: str = ""
+    classes: tuple[PromptClass, ...] = ()
+
+
+def prompting_of(entry: ModelEntry) -> Prompting:
+    """Return how a registered model is prompted; nothing is known of one that is not on this machine."""
+    if entry.kind == ModelKind.BACKBONE:
+        return Prompting()
     path = location(entry)
-    if entry.kind == ModelKind.BACKBONE or not path.is_file():
-        return ()
     try:
-        return vocabulary_in(_metadata(path))
+        stat = path.stat()
+        return _prompting_in(path, stat.st_size, stat.st_mtime_ns)
     except (CheckpointError, OSError, ValueError, KeyError, struct.error) as error:  # reported where it is used
         logger.info("the classes of %s: %s", entry.name, error)
-        return ()
+        return Prompting()
+
+
+@functools.lru_cache(maxsize=64)
+def _prompting_in(path: Path, size: int, changed_ns: int) -> Prompting:
+    """Read the header of a file, again only after it was replaced; lists of models are made at every look."""
+    metadata = _metadata(path)
+    return Prompting(generator_kind(metadata), vocabulary_in(metadata))
+
+
+def classes_of(entry: ModelEntry) -> tuple[PromptClass, ...]:
+    """Return the classes of a registered model; none if it is not on this machine or reads supports."""
+    return prompting_of(entry).classes
 
 
 def _metadata(path: Path) -> dict[str, Any]:

@@ -19,6 +19,12 @@ from ProxyPromptSegmentLib.weights.registry import resolve
 PROXY = "proxy"
 """The kind of generator that reads supports and knows no classes; files of earlier versions name no kind."""
 
+IMAGE = "image"
+"""The kind of generator that prompts by the image alone, for the structures that it was trained on (AutoSAM)."""
+
+FEW = 4
+"""A model with so many classes or fewer looks for all of them unless some are named."""
+
 MOST_NEAREST = 3
 
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.availability import newer_torch_for, torch_version
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries
+from ProxyPromptSegmentLib.weights.classes import Prompting, prompting_of
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.registry import ModelEntry
+from ProxyPromptSegmentLib.weights.vocabulary import IMAGE, PROXY
 from ProxyPromptSegmentLib.wording import size_text
+from ProxyPromptSegmentModule.states import PromptBy
 from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 # Prefix of all SAM 2 backbones; the full list is in a module that imports torch.
 _WITH_MEMORY = "sam2"
@@ -41,6 +48,8 @@ class ModelRow:
         base: Name of the weights that a generator needs; "" for none.
         package: Python package that it needs; "" for none.
         citation: What to cite.
+        prompts: Kind of its prompt generator, see `vocabulary.generator_kind`; "" if it is not known.
+        classes: The classes that it knows by name.
     """
 
     name: str
@@ -60,6 +69,20 @@ class ModelRow:
     base: str = ""
     package: str = ""
     citation: str = ""
+    prompts: str = ""
+    classes: tuple[PromptClass, ...] = ()
+
+    def answers(self, prompt_by: PromptBy) -> bool:
+        """Return whether it can be prompted like this; one that is not on this machine is taken to read supports."""
+        if prompt_by == PromptBy.STRUCTURE:
+            return self.prompts == IMAGE
+        if prompt_by == PromptBy.CLASS:
+            return bool(self.classes) and self.prompts != IMAGE
+        return self.prompts in ("", PROXY)
+
+    def knows(self, name: str) -> bool:
+        """Return whether a text is the name, a synonym or the code of one of its classes."""
+        return any(one.is_called(name) for one in self.classes)
 
 
 def known_entries() -> list[ModelEntry]:
@@ -124,6 +147,7 @@ def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None)
             "These are the weights of an image backbone only; to segment, choose a prompt generator that was trained "
             "on them."
         )
+    prompting = prompting_of(entry) if here else Prompting()
     return ModelRow(
         name=entry.name,
         kind=ModelKind(entry.kind),
@@ -142,6 +166,8 @@ def row_of(entry: ModelEntry, base: ModelEntry | None, cache: ModelCache | None)
         base=entry.base,
         package=package,
         citation=entry.citation,
+        prompts=prompting.kind,
+        classes=prompting.classes,
     )
 
 

@@ -149,7 +149,7 @@ class ApplySection(Section):
             tuple((row.key, row.slices) for row in self._state.used_rows()),
             self._objects.names(),
             self._target.slices(),
-            (parameters.model, parameters.device, parameters.axis, parameters.tiles, parameters.followMemory),
+            (self._state.prompt_by, self._requests.settings()),
             id(self._state.run),
         )
         if self._estimated[0] != key:

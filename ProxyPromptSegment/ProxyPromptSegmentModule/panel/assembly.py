@@ -10,6 +10,7 @@ from ProxyPromptSegmentModule.install.installer import Requirements
 from ProxyPromptSegmentModule.models.own_models import OwnModels
 from ProxyPromptSegmentModule.panel.apply_section import ApplySection
 from ProxyPromptSegmentModule.panel.cases_section import CasesSection
+from ProxyPromptSegmentModule.panel.chosen_classes import ChosenClasses
 from ProxyPromptSegmentModule.panel.chosen_lesson import ChosenLesson
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
@@ -23,6 +24,7 @@ from ProxyPromptSegmentModule.panel.library_section import LibrarySection
 from ProxyPromptSegmentModule.panel.model_section import ModelSection
 from ProxyPromptSegmentModule.panel.objects_section import ObjectsSection
 from ProxyPromptSegmentModule.panel.own_models_section import OwnModelsSection
+from ProxyPromptSegmentModule.panel.prompt_section import PromptSection
 from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.result_section import ResultSection
 from ProxyPromptSegmentModule.panel.review_section import ReviewSection
@@ -40,6 +42,7 @@ from ProxyPromptSegmentModule.panel.widgets import (
     CasesWidgets,
     LibraryWidgets,
     ModelWidgets,
+    PromptWidgets,
     ResultWidgets,
     ReviewWidgets,
     SupportWidgets,
@@ -60,6 +63,7 @@ W = TypeVar("W", bound=Widgets)
 
 FILES: tuple[type[Widgets], ...] = (
     TopWidgets,
+    PromptWidgets,
     SupportWidgets,
     TargetWidgets,
     ApplyWidgets,
@@ -78,6 +82,7 @@ FILES: tuple[type[Widgets], ...] = (
 class Chosen:
     """The choices that are derived from the state."""
 
+    classes: ChosenClasses
     objects: ChosenObjects
     target: ChosenTarget
     model: ChosenModel
@@ -92,6 +97,7 @@ class Sections:
 
     install: InstallSection
     hint: HintSection
+    prompt: PromptSection
     support: SupportSection
     supports_table: SupportsTable
     objects: ObjectsSection
@@ -116,11 +122,19 @@ class Sections:
 
 def choose(state: PanelState) -> Chosen:
     """Create the derived choices."""
-    objects, target, model = ChosenObjects(state), ChosenTarget(state), ChosenModel(state)
-    requests = Requests(state, objects, target, model)
+    target, model = ChosenTarget(state), ChosenModel(state)
+    classes = ChosenClasses(state, model)
+    objects = ChosenObjects(state, classes)
+    requests = Requests(state, objects, target, model, classes)
     lesson = ChosenLesson(state, model)
     return Chosen(
-        objects=objects, target=target, model=model, requests=requests, lesson=lesson, result=ShownResult(state)
+        classes=classes,
+        objects=objects,
+        target=target,
+        model=model,
+        requests=requests,
+        lesson=lesson,
+        result=ShownResult(state),
     )
 
 
@@ -146,6 +160,7 @@ def build(
     sections = Sections(
         install=InstallSection(top, state, chosen.model, Requirements()),
         hint=HintSection(top, state),
+        prompt=PromptSection(widgets(PromptWidgets), state, chosen.model, chosen.classes),
         support=SupportSection(support, state, logic),
         supports_table=SupportsTable(support, state, settings, logic),
         objects=ObjectsSection(support, state, chosen.objects),

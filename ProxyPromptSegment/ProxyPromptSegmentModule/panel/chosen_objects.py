@@ -1,9 +1,10 @@
-"""The chosen objects: those of the supports that are segmented in the target."""
+"""The chosen objects: what is segmented in the target, of supports, or of the classes that a model knows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentModule.panel.chosen_classes import ChosenClasses
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.parameters import names_of
 from ProxyPromptSegmentModule.translation import _
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class ChosenObjects:
-    """The objects that the ticked supports have, and those of them that are ticked."""
+    """The objects that the ticked supports have, and those of them that are ticked; or the ticked classes."""
 
-    def __init__(self, state: PanelState) -> None:
-        """Derive everything from the panel's state."""
-        self._state = state
+    def __init__(self, state: PanelState, classes: ChosenClasses) -> None:
+        """Derive everything from the panel's state and the chosen classes."""
+        self._state, self._classes = state, classes
 
     def choices(self) -> list[ObjectChoice]:
         """Return the objects that can be segmented, ordered by the number of supports that have them."""
@@ -25,6 +26,8 @@ class ChosenObjects:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the objects to segment."""
+        if self._state.prompt_by.names_classes:
+            return tuple(one.name for one in self._classes.chosen())
         choices, chosen = self.choices(), names_of(self._state.parameters.objects)
         if chosen is not None:
             folded = {name.casefold() for name in chosen}
@@ -35,6 +38,8 @@ class ChosenObjects:
 
     def reason(self) -> str:
         """Return why no object can be segmented; "" if one can."""
+        if self._state.prompt_by.names_classes:
+            return self._classes.reason()
         if self.choices() and not self.names():
             if names_of(self._state.parameters.objects) == ():
                 return _("Tick at least one object to segment.")

@@ -13,7 +13,7 @@ from ProxyPromptSegmentModule.scene.owners import is_ours, results_of, volumes_o
 from ProxyPromptSegmentModule.scene.pairing import image_for
 from ProxyPromptSegmentModule.scene.sequence_reader import browsers_of
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slices_in_box, slicing_axis
-from ProxyPromptSegmentModule.states import Scope
+from ProxyPromptSegmentModule.states import PromptBy, Scope
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import explained
 
@@ -177,7 +177,8 @@ class ChosenTarget:
     def _support_geometry(self) -> tuple[VolumeGeometry | None, Axis]:
         """Return geometry and axis of the first support in use whose geometry can be read."""
         table = self._state.table
-        for row in self._state.used_rows() if table is not None else []:
+        prompted = table is not None and self._state.prompt_by == PromptBy.SUPPORT
+        for row in self._state.used_rows() if prompted else []:
             assert table is not None
             node: slicer.vtkMRMLVolumeNode | None = None
             if row.volume_id:

@@ -18,6 +18,7 @@ from ProxyPromptSegmentModule.panel.lesson_words import words_of_end, words_of_s
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import TeachWidgets
+from ProxyPromptSegmentModule.states import PromptBy
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, duration, explained, said_in, say
 
@@ -217,6 +218,7 @@ class LessonSection(Section):
             return
         said: list[str] = []
         state.models_changed.emit()
+        state.parameters.promptBy = PromptBy.SUPPORT.value
         state.parameters.model = lesson.result.name
         if not state.used_rows():
             said.append(self._add_supports(lesson))

@@ -16,6 +16,7 @@ from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import LibraryWidgets
 from ProxyPromptSegmentModule.runs.request import Settings
+from ProxyPromptSegmentModule.states import PromptBy
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -110,6 +111,7 @@ class LibrarySection(Section):
     def refresh(self) -> None:
         """Show which actions are possible."""
         ui, chosen = self._ui, self.selected()
+        ui.libraryButton.setVisible(self._state.prompt_by == PromptBy.SUPPORT)
         here = self._state.obstacle if self._state.library is None else ""
         if not self._read and not ui.libraryButton.collapsed:
             self.look_again()

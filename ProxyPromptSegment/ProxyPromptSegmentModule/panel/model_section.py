@@ -20,7 +20,7 @@ from ProxyPromptSegmentModule.panel.widgets import ModelWidgets
 from ProxyPromptSegmentModule.runs.pump import Pump
 from ProxyPromptSegmentModule.scene.nodes import geometry_of
 from ProxyPromptSegmentModule.scene.slice_views import slice_count
-from ProxyPromptSegmentModule.states import TransferState
+from ProxyPromptSegmentModule.states import PromptBy, TransferState
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, duration, said_in, say, size
 
@@ -41,6 +41,7 @@ class ModelSection(Section):
         self._transfer: Transfer | None = None
         self._pump = Pump(self._poll)
         self._axes: list[str] = []
+        self._listed: list[str] = []
         self._terms_of, self._terms = "", ""  # the model whose terms are shown, and these
         ui = widgets
         for name in (_("Automatic"), _("Processor (CPU)"), _("NVIDIA graphics card (CUDA)"), _("Apple graphics (MPS)")):
@@ -73,9 +74,16 @@ class ModelSection(Section):
             if not self._model.look_again():
                 return
         with self._state.quiet():
+            self._show_models()
+
+    def _show_models(self) -> None:
+        """Show the models that can be prompted as it is chosen."""
+        titles = [self._title(row) for row in self._model.fitting] if self._state.has_scene else []
+        if titles != self._listed:
+            self._listed = titles
             self._ui.modelCombo.clear()
-            for row in self._model.rows:
-                self._ui.modelCombo.addItem(self._title(row))
+            for title in titles:
+                self._ui.modelCombo.addItem(title)
 
     def _title(self, row: ModelRow) -> str:
         amount = _(", {size}").format(size=size(row.bytes)) if row.bytes else ""
@@ -89,7 +97,9 @@ class ModelSection(Section):
         if not self._model.rows:
             self.look_again()
             row = self._model.row
-        ui.modelCombo.currentIndex = self._model.rows.index(row) if row is not None else -1
+        self._show_models()
+        ui.modelCombo.currentIndex = self._model.fitting.index(row) if row is not None else -1
+        self._show_what_applies()
         ui.deviceCombo.currentIndex = _DEVICES.index(parameters.device) if parameters.device in _DEVICES else 0
         ui.thresholdSlider.value = parameters.threshold
         ui.tilesCombo.currentIndex = _TILES.index(parameters.tiles) if parameters.tiles in _TILES else -1
@@ -139,6 +149,14 @@ class ModelSection(Section):
         self._show_axes()
         self._show_about(row)
         self._show_buttons(row)
+
+    def _show_what_applies(self) -> None:
+        """Show the settings that matter to what prompts."""
+        ui, by_support = self._ui, self._state.prompt_by == PromptBy.SUPPORT
+        of_supports = (ui.followMemoryBox, ui.chooseSupportsBox, ui.usePositionBox, ui.registerSupportsBox)
+        for widget in (ui.tilesCaption, ui.tilesCombo, ui.lookCloserBox, *of_supports):
+            widget.setVisible(by_support)
+        ui.fillGapsBox.setVisible(self._state.prompt_by != PromptBy.HAND)
 
     @property
     def _follows(self) -> bool:
@@ -228,8 +246,8 @@ class ModelSection(Section):
 
     def on_model(self, index: int) -> None:
         """Store the model."""
-        if self._state.listening and 0 <= index < len(self._model.rows):
-            self._state.parameters.model = self._model.rows[index].name
+        if self._state.listening and 0 <= index < len(self._model.fitting):
+            self._model.choose(self._model.fitting[index].name)
 
     def on_axis(self, index: int) -> None:
         """Store the axis."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import slicer
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, axis_number
+from ProxyPromptSegmentModule.panel.chosen_classes import ChosenClasses
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
@@ -17,22 +19,33 @@ from ProxyPromptSegmentModule.scene.editor_history import open_history
 from ProxyPromptSegmentModule.scene.new_segments import reusable_segments
 from ProxyPromptSegmentModule.scene.segment_state import changed_slices
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
-from ProxyPromptSegmentModule.states import Scope
+from ProxyPromptSegmentModule.states import PromptBy, Scope
 from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentModule.supports.table import SupportTable
 
 
 class Requests:
     """The builder of requests from the choices."""
 
-    def __init__(self, state: PanelState, objects: ChosenObjects, target: ChosenTarget, model: ChosenModel) -> None:
+    def __init__(
+        self,
+        state: PanelState,
+        objects: ChosenObjects,
+        target: ChosenTarget,
+        model: ChosenModel,
+        classes: ChosenClasses,
+    ) -> None:
         """Derive everything from the state and the choices."""
         self._state, self._objects, self._target, self._model = state, objects, target, model
+        self._classes = classes
 
     def settings(self) -> Settings:
         """Return the settings: model, device, threshold, axis, tiles, memory, gaps, helps."""
         parameters, defaults = self._state.parameters, Settings()
         return Settings(
-            model=parameters.model or defaults.model,
+            model=self._model.name or defaults.model,
             device=parameters.device,
             threshold=round(parameters.threshold, 2),
             axis=parameters.axis,
@@ -50,18 +63,23 @@ class Requests:
         state = self._state
         if state.obstacle or state.teaching or state.table is None:
             return state.obstacle or state.teaching or _("Some packages are not installed yet.")
-        rows = state.table.rows()
-        if not rows:
-            return _("Add a support first: select an annotated case above and press “Add as support”.")
-        if not state.used_rows():
-            problem = next((row.problem for row in rows if row.used and row.problem), "")
-            return problem or _("Tick at least one support in the table.")
         return (
-            self._objects.reason()
+            (self._support_reason(state.table) if state.prompt_by == PromptBy.SUPPORT else "")
+            or self._objects.reason()
             or (_("Select the volume to segment.") if state.parameters.targetVolume is None else "")
             or self._target.reason()
             or self._model.reason()
         )
+
+    def _support_reason(self, table: SupportTable) -> str:
+        """Return why no support can prompt; "" if one can."""
+        rows = table.rows()
+        if not rows:
+            return _("Add a support first: select an annotated case above and press “Add as support”.")
+        if not self._state.used_rows():
+            problem = next((row.problem for row in rows if row.used and row.problem), "")
+            return problem or _("Tick at least one support in the table.")
+        return ""
 
     def request(self) -> Request:
         """Return the request that Apply starts; only valid if `reason` returns "".
@@ -82,10 +100,11 @@ class Requests:
         first = None if scope == Scope.SEQUENCE else slice_on_screen(slicer.mrmlScene, target, axis)
         if first is not None and (first in kept or (slices is not None and first not in slices)):
             first = None
-        objects = self._objects.names()
+        objects, by_support = self._objects.names(), self._state.prompt_by == PromptBy.SUPPORT
         return Request(
             target=target,
-            cases=tuple(table.cases(objects)),
+            cases=tuple(table.cases(objects)) if by_support else (),
+            classes=self._classes.chosen(),
             objects=objects,
             slices=slices,
             first=first,

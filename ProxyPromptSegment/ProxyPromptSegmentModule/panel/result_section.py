@@ -21,6 +21,7 @@ from ProxyPromptSegmentModule.scene.last_view import LastView
 from ProxyPromptSegmentModule.scene.made_with import earlier_models, made_with
 from ProxyPromptSegmentModule.scene.segment_state import accept_slice
 from ProxyPromptSegmentModule.scene.slice_views import layout_manager, named_interactors, show_slice
+from ProxyPromptSegmentModule.states import PromptBy
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -150,6 +151,7 @@ class ResultSection(Section):
         allow(ui.undoButton, nothing or unknown or gone, tip)
         kept = "" if undone else _("Nothing was undone.")
         allow(ui.redoButton, nothing or unknown or kept or sequence, _("Restores what was undone."))
+        ui.useCorrectedButton.setVisible(self._state.prompt_by == PromptBy.SUPPORT)
         allow(
             ui.useCorrectedButton,
             empty or sequence,

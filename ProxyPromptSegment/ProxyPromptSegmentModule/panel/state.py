@@ -15,6 +15,7 @@ from ProxyPromptSegmentModule.parameters import ProxyPromptParameters
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 from ProxyPromptSegmentModule.scene.owners import result_segments, results_of
 from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
+from ProxyPromptSegmentModule.states import PromptBy
 from ProxyPromptSegmentModule.supports.table import SupportTable
 from ProxyPromptSegmentModule.translation import _
 
@@ -108,6 +109,12 @@ class PanelState:
         if self._parameters is None:
             raise RuntimeError("the scene is being closed and has no parameter node")
         return self._parameters
+
+    @property
+    def prompt_by(self) -> PromptBy:
+        """What tells the model what to segment; a scene of a later version may say what is not known here."""
+        chosen = self.parameters.promptBy
+        return PromptBy(chosen) if chosen in tuple(PromptBy) else PromptBy.SUPPORT
 
     def use(self, parameters: ProxyPromptParameters) -> None:
         """Use the choices of a scene."""

@@ -18,7 +18,7 @@ from ProxyPromptSegmentModule.scene.nodes import check_volume, nodes_of
 from ProxyPromptSegmentModule.scene.owners import is_ours
 from ProxyPromptSegmentModule.scene.pairing import doubts_about, image_for
 from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
-from ProxyPromptSegmentModule.states import SlicesHow
+from ProxyPromptSegmentModule.states import PromptBy, SlicesHow
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -73,6 +73,7 @@ class SupportSection(Section):
     def refresh(self) -> None:
         """Show the choices."""
         parameters, ui = self._state.parameters, self._ui
+        ui.supportButton.setVisible(self._state.prompt_by == PromptBy.SUPPORT)
         if self._waiting and not self._adding:  # the scene was closed meanwhile
             self._waiting = False
             say(ui.supportMessageLabel, "")

@@ -14,6 +14,7 @@ from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import WhyWidgets
 from ProxyPromptSegmentModule.scene.point_mark import mark_point, unmark_point
 from ProxyPromptSegmentModule.scene.slice_views import Clicks, crosshair_ras, slice_interactors
+from ProxyPromptSegmentModule.states import PromptBy
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -50,10 +51,12 @@ class WhySection(Section):
         self._empty()
 
     def refresh(self) -> None:
-        """Show whether a point can be explained."""
+        """Show whether a point can be explained: only what supports prompt reads them."""
+        self._ui.whyButton.setVisible(self._state.prompt_by == PromptBy.SUPPORT)
         run = self._state.result
         film = run is not None and run.request.browser is not None
         job = run.job if run is not None and not film else None
+        job = job if job is not None and job.support.pairs else None
         if run is not self._run:
             self._run = run
             self._empty()

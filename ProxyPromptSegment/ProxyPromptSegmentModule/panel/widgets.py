@@ -39,11 +39,25 @@ class TopWidgets(Widgets):
     firstRunButton: qt.QPushButton
 
 
+class PromptWidgets(Widgets):
+    """What tells the model what to segment, and the classes that it knows."""
+
+    FILE = "PromptSection"
+
+    promptByCombo: qt.QComboBox
+    classFrame: qt.QFrame
+    structureModelCombo: qt.QComboBox
+    classSearchEdit: qt.QLineEdit
+    classList: qt.QListWidget
+    classLabel: qt.QLabel
+
+
 class SupportWidgets(Widgets):
     """The widgets of the supports: selectors, table, objects."""
 
     FILE = "SupportSection"
 
+    supportButton: ctk.ctkCollapsibleButton
     supportSegmentationSelector: slicer.qMRMLNodeComboBox
     supportVolumeSelector: slicer.qMRMLNodeComboBox
     supportTitleEdit: qt.QLineEdit
@@ -123,6 +137,7 @@ class ModelWidgets(Widgets):
     axisCombo: qt.QComboBox
     deviceCombo: qt.QComboBox
     thresholdSlider: ctk.ctkSliderWidget
+    tilesCaption: qt.QLabel
     tilesCombo: qt.QComboBox
     followMemoryBox: qt.QCheckBox
     chooseSupportsBox: qt.QCheckBox
@@ -200,6 +215,7 @@ class WhyWidgets(Widgets):
 
     FILE = "WhySection"
 
+    whyButton: ctk.ctkCollapsibleButton
     whyObjectCombo: qt.QComboBox
     whyPointButton: qt.QPushButton
     whyCrosshairButton: qt.QPushButton

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from ProxyPromptSegmentModule.runs.request import Output
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import slicer
 
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.support.pairs import SupportSet
+    from ProxyPromptSegmentLib.support.asked import Asked
     from ProxyPromptSegmentModule.scene.sequence_reader import Frames
 
     Slices = list[tuple[int, npt.NDArray[np.uint8]]]
@@ -139,6 +140,11 @@ class SegmentDestination:
         taken = self._writer.left if self._writer.can_redo else self._writer.kept
         return [said.format(name=name, slices=ranges(sorted(slices))) for name, slices in taken.items()]
 
+    def restore(self, indices: Collection[int]) -> None:
+        """Put slices back as they were before the run."""
+        if self._writer is not None:
+            self._writer.restore(indices)
+
     def undo(self) -> bool:
         """Undo what was written; return whether it was possible."""
         return self._writer is not None and self._writer.undo()
@@ -174,7 +180,7 @@ class SequenceDestination:
         """Whether the nodes are still in the scene."""
         return in_scene(self._browser) and (self._writer is None or self._writer.usable)
 
-    def open(self, frames: Frames, support: SupportSet) -> None:
+    def open(self, frames: Frames, support: Asked) -> None:
         """Create the sequence and its proxy node."""
         self._writer = sequence_writer.SegmentationSequenceWriter(
             self._browser, frames, support.objects, support.colors, support.terminologies, self._output.name

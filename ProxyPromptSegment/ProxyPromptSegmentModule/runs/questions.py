@@ -173,6 +173,11 @@ class Questions:
         if request.slices is not None:
             count = max(1, len(request.slices))
         objects = len(request.objects) if request.objects else 1
+        if not request.cases:
+            size = (shape[0], shape[1])
+            return estimate(
+                settings.model, settings.device, count, size, 0, objects, measured=self.speeds(), voxels=voxels
+            )
         found = forecast(
             request.cases,
             request.objects,

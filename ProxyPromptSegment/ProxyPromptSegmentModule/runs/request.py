@@ -11,13 +11,16 @@ from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
+from ProxyPromptSegmentLib.weights.classes import models_knowing
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
+from ProxyPromptSegmentLib.weights.vocabulary import FEW, chosen_classes, vocabulary_of
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     import slicer
 
     from ProxyPromptSegmentLib.support.case import SupportCase
+    from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
     from ProxyPromptSegmentModule.scene.segment_writer import EditorHistory
 
 
@@ -85,7 +88,9 @@ class Request:
 
     Attributes:
         target: Volume node, or the proxy volume node of a sequence.
-        cases: Supports, as returned by `SupportTable.cases`.
+        cases: Supports, as returned by `SupportTable.cases`; none if the model is asked for classes.
+        classes: The classes that the model is asked for.
+        any_modality: Whether they are looked for in an image whose modality cannot show them, too.
         objects: Names of the objects to segment; None means all that every support has.
         slices: Slices of the target, counted from 0 along the axis; None means all.
         first: The slice to start with, usually the one on screen.
@@ -96,7 +101,9 @@ class Request:
     """
 
     target: slicer.vtkMRMLVolumeNode
-    cases: tuple[SupportCase, ...]
+    cases: tuple[SupportCase, ...] = ()
+    classes: tuple[PromptClass, ...] = ()
+    any_modality: bool = False
     objects: tuple[str, ...] | None = None
     slices: Sequence[int] | None = None
     first: int | None = None
@@ -106,13 +113,42 @@ class Request:
     items: Sequence[int] | None = None
 
 
+def class_choice(names: Sequence[str], model: str = "") -> tuple[str, tuple[PromptClass, ...]]:
+    """Return the model to use for some classes, and the classes.
+
+    Args:
+        names: Names, synonyms or codes; none means all of a model that knows few.
+        model: Name of a model; "" for the first one that knows the classes.
+
+    Raises:
+        UsageError: If none is named and the model knows many, or one is unknown; the nearest ones are named.
+        CheckpointError: If the model is unknown or not on this machine.
+    """
+    if not model and not names:
+        raise UsageError(_("There is no class to segment; name one, or a model that knows few."))
+    chosen = model or models_knowing(names)[0]
+    known = vocabulary_of(chosen)
+    if not known:
+        raise UsageError(_("“{model}” knows no classes: it is prompted by a support.").format(model=chosen))
+    if not names and len(known) > FEW:
+        listed = ", ".join(one.name for one in known)
+        raise UsageError(
+            _("“{model}” knows {count} classes; name those to segment: {names}.").format(
+                model=chosen, count=len(known), names=listed
+            )
+        )
+    return chosen, chosen_classes(known, names, f"'{chosen}'")
+
+
 def check_request(request: Request) -> None:
     """Check that a run can start.
 
     Raises:
-        UsageError: If the target or the supports are missing.
+        UsageError: If the target or what prompts is missing, or supports and classes are mixed.
     """
     if request.target is None or request.target.GetScene() is None:
         raise UsageError(_("There is no volume to segment; choose one under Target."))
-    if not request.cases:
+    if request.cases and request.classes:
+        raise UsageError(_("Supports show what to segment, and classes name it; give one of the two."))
+    if not request.cases and not request.classes:
         raise UsageError(_("There is no support; add an annotated case and tick it."))

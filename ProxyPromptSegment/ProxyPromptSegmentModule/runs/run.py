@@ -17,6 +17,7 @@ from ProxyPromptSegmentModule.runs.destinations import Destination, SegmentDesti
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
 from ProxyPromptSegmentModule.scene import nodes
+from ProxyPromptSegmentModule.scene.modality import modality_of
 from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.states import RunState
@@ -271,6 +272,9 @@ class Run(Chained):
             slices=request.slices,
             settings=request.settings,
             reslice=reslice,
+            classes=request.classes,
+            modality=modality_of(request.target),
+            any_modality=request.any_modality,
         )
         return (yield from outcome_of(plan))
 

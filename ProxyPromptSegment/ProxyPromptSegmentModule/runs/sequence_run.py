@@ -17,6 +17,7 @@ from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.run import Run
 from ProxyPromptSegmentModule.runs.tasks import CineTask, PlanTask
 from ProxyPromptSegmentModule.scene import sequence_reader
+from ProxyPromptSegmentModule.scene.modality import modality_of
 from ProxyPromptSegmentModule.scene.sequence_reader import Frames
 from ProxyPromptSegmentModule.states import ItemKind, RunState
 from ProxyPromptSegmentModule.translation import _
@@ -76,6 +77,9 @@ class SequenceRun(Run):
             objects=request.objects,
             slices=request.slices,
             settings=request.settings,
+            classes=request.classes,
+            modality=modality_of(request.target),
+            any_modality=request.any_modality,
         )
 
     def _cine(self, frames: Frames, images: npt.NDArray[np.float32]) -> Chain[None]:
@@ -85,7 +89,7 @@ class SequenceRun(Run):
         stored = np.empty((*frames.geometries[0].shape_kji, *images.shape[3:]), np.float32)
         frames.view.take(stored)[0] = images[0]
         self.job = job = yield from outcome_of(self._plan(frames, stored, 0))
-        self._sequence.open(frames, job.support_set)
+        self._sequence.open(frames, job.support)
         self.result = result = yield from outcome_of(CineTask(job=job, frames=images, settings=settings))
         self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
         mode = TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY
@@ -99,7 +103,7 @@ class SequenceRun(Run):
                 break
             self.job = job = yield from outcome_of(self._plan(frames, voxels, number))
             if number == 0:
-                self._sequence.open(frames, job.support_set)
+                self._sequence.open(frames, job.support)
             self.result = result = yield from outcome_of(self._task(job))
             self._pending.clear()  # an item is written as a whole
             if not result.cancelled:

@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.mending import mended
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
+from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.review.suggest import Suggestion
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.tracking.result import FramesResult
+    from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.engine import Engine
     from ProxyPromptSegmentLib.worker.model_store import LoadedModel
@@ -64,6 +66,9 @@ class PlanTask:
         slices: Slices of the target, or None.
         settings: Axis and number of support slices.
         reslice: Whether a tilted target may be resampled in the plane of the supports.
+        classes: Without a support: the classes that the model is asked for.
+        modality: DICOM's word for the target's modality; "" if it is not known.
+        any_modality: Whether classes are looked for whatever kind of image it is.
     """
 
     cases: Sequence[SupportCase]
@@ -74,15 +79,25 @@ class PlanTask:
     slices: Sequence[int] | None
     settings: Settings
     reslice: bool = True
+    classes: Sequence[PromptClass] = ()
+    modality: str = ""
+    any_modality: bool = False
 
     def __call__(self, engine: Engine, context: Context) -> Job:
         """Do the work on the worker thread."""
-        context.progress.start(1, "reading support and target")
+        context.progress.start(1, "reading support and target" if self.cases else "reading the target")
         array, mending = mended(self.voxels.astype(np.float32), f"'{self.name}'")
-        volume = Volume(array, self.geometry, self.name)
+        volume = Volume(array, self.geometry, self.name, modality=self.modality)
         check_intensities(volume.array, self.name)
+        job = self._planned(volume, context)
+        context.progress.step()
+        return replace(job, notes=(*job.notes, Note(mending))) if mending else job
+
+    def _planned(self, volume: Volume, context: Context) -> Job:
         settings = self.settings
-        job = plan(
+        if self.classes:
+            return plan_classes(self.classes, volume, settings.axis, self.slices, self.any_modality)
+        return plan(
             list(self.cases),
             volume,
             self.objects,
@@ -93,8 +108,6 @@ class PlanTask:
             reslice=self.reslice and not settings.follow,
             cancel=context.cancel,
         )
-        context.progress.step()
-        return replace(job, notes=(*job.notes, Note(mending))) if mending else job
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

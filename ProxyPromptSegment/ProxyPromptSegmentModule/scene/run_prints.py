@@ -99,6 +99,7 @@ class RunPrints:
         """Store what the tag said before the run about slices whose voxels were restored."""
         stored = self._stored()
         for index in indices:
+            self._mine.pop(index, None)
             stored.pop(index, None)
             if index in self._before:
                 stored[index] = self._before[index]

@@ -278,6 +278,25 @@ class SegmentWriter:
         if lost.any() or held.any():
             self._step.taken.put(place, lost | (held & claimed))
 
+    def restore(self, indices: Collection[int]) -> None:
+        """Put slices back as they were before the run, unless they were changed by hand since."""
+        if not self.valid or self._step.removed is not None:
+            return
+        layers, step = self._layers, self._step
+        assert layers is not None
+        for place in [one for one in step.before.bits if one[1] in indices]:
+            if not layers.has(place[0]) or self._is_users(*place, layers.read(*place)):
+                continue
+            layers.write(*place, step.before.get(place))
+            self._prints[place[0]].undone({place[1]})
+            del step.before.bits[place]
+            step.written.bits.pop(place, None)
+        for place in [one for one in step.taken.bits if one[1] in indices]:
+            if layers.has(place[0]):
+                layers.give(*place, step.taken.get(place))
+            del step.taken.bits[place]
+        layers.announce()
+
     # --- undo -------------------------------------------------------------------------------------------------
 
     @property

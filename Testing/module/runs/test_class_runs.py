@@ -1,0 +1,89 @@
+"""Runs without a support on real MRML: the model knows the structure by its name."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
+
+from mrml_scene import segment_array
+from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentModule.runs.request import Request, Settings
+from ProxyPromptSegmentModule.scene.modality import MODALITY
+from ProxyPromptSegmentModule.scene.owners import result_segments
+from ProxyPromptSegmentModule.scene.terminology import TAG, tag_of
+
+CPU = Settings(device="cpu")
+
+
+@pytest.fixture
+def target(two_cases):
+    return two_cases[1][0]
+
+
+def test_a_class_is_segmented_with_its_code_and_slicers_colour(logic, target):
+    run = logic.segment_by_class(target, "prostate", settings=CPU, slices=range(4, 8))
+    assert run.state == "finished" and run.request.settings.model == "classes-compact"
+    segment = run.segmentation.GetSegmentation().GetSegment(run.segment_ids["prostate"])
+    assert "SCT^41216001^Prostate" in tag_of(segment, TAG)
+    assert np.allclose(segment.GetColor(), [230 / 255, 158 / 255, 140 / 255], atol=0.002)
+    assert list(result_segments(run.segmentation, target).values()) == ["prostate"]
+    assert run.record["inputs"]["supports"] == [] and run.rows and run.record_text
+    again = logic.segment_by_class(target, "41216001", settings=CPU, slices=[5])  # its code
+    mask = segment_array(again.segmentation, again.segment_ids["prostate"], target)
+    assert mask[5].any() or again.nothing_found
+
+
+def test_a_class_that_the_image_cannot_show_is_answered_with_nothing_and_a_sentence(logic, target):
+    target.SetAttribute(MODALITY, "MR")
+    run = logic.segment_by_class(target, ["polyp", "prostate"], settings=CPU, slices=[4, 5])
+    (said,) = [one for one in run.sentences if "'polyp' shows in endoscopy" in one]
+    assert "is MRI" in said and "Choose a structure that this kind of image shows." in said
+    assert not segment_array(run.segmentation, run.segment_ids["polyp"], target).any()
+    asked = logic.segment_by_class(target, "polyp", settings=CPU, slices=[4], any_modality=True)
+    assert not any("shows in endoscopy" in one for one in asked.sentences)
+
+
+def test_a_class_that_nobody_knows_names_the_nearest(logic, target):
+    with pytest.raises(ProxyPromptError, match="does not know|knows the class 'prostat'.*prostate"):
+        logic.segment_by_class(target, "prostat", settings=CPU)
+    with pytest.raises(ProxyPromptError, match="knows 24 classes; name those to segment: prostate,"):
+        logic.segment_by_class(target, model="classes-compact")
+    with pytest.raises(ProxyPromptError, match="knows no classes"):
+        logic.segment_by_class(target, "prostate", model="sam-compact")
+    with pytest.raises(ProxyPromptError, match="no class to segment"):
+        logic.segment_by_class(target)
+
+
+def test_the_live_preview_of_a_class_and_its_estimate_need_no_support(logic, target):
+    from ProxyPromptSegmentModule.runs.request import class_choice
+
+    model, found = class_choice(["prostate"])
+    request = Request(target=target, classes=found, objects=("prostate",), settings=Settings(model=model, device="cpu"))
+    assert logic.estimate(request).seconds > 0
+    live = logic.live(Request(**{**vars(request), "first": 5}))
+    until = time.monotonic() + 60
+    while live.last_index is None and time.monotonic() < until:
+        logic.pump.turn()
+    live.close()
+    assert logic.wait(live, 60) and live.state == "finished" and live.written == {5}
+
+
+def test_a_run_of_a_class_is_undone_and_hand_work_in_it_stays(logic, target):
+    run = logic.segment_by_class(target, "prostate", settings=CPU, slices=[4, 5])
+    segment_id = run.segment_ids["prostate"]
+    mask = segment_array(run.segmentation, segment_id, target)
+    mask[5] = 0
+    mask[5, 10:14, 10:14] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, run.segmentation, segment_id, target)
+    from ProxyPromptSegmentModule.runs.request import Output
+
+    output = Output(segmentation=run.segmentation, reuse=True)
+    again = logic.segment_by_class(target, "prostate", settings=CPU, slices=[4, 5], output=output)
+    assert again.segment_ids == run.segment_ids
+    assert np.array_equal(segment_array(again.segmentation, segment_id, target)[5], mask[5])
+    assert any("Changed by hand and left as they are" in one for one in again.sentences)
+    assert again.undo() and np.array_equal(segment_array(again.segmentation, segment_id, target)[5], mask[5])
