@@ -108,6 +108,7 @@ def test_every_class_and_method_of_the_stubs_is_real(package) -> None:
 
 
 def test_every_member_of_a_widget_in_the_stubs_is_one_that_slicer_named() -> None:
+    pytest.importorskip("PySide6")
     from slicer_stand_ins import API, COMMON
 
     checked = 0

@@ -11,7 +11,8 @@ from hypothesis import strategies as some
 
 from mrml_scene import REASON, has_mrml, make_scene
 
-pytestmark = pytest.mark.skipif(not has_mrml(), reason=REASON)
+if not has_mrml():
+    pytest.skip(REASON, allow_module_level=True)
 
 from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.library.store import SupportLibrary

@@ -14,7 +14,8 @@ from hypothesis import strategies as some
 
 from mrml_scene import REASON, add_segmentation, add_transform, add_volume, has_mrml, matrix_of
 
-pytestmark = pytest.mark.skipif(not has_mrml(), reason=REASON)
+if not has_mrml():
+    pytest.skip(REASON, allow_module_level=True)
 
 from ProxyPromptSegmentLib.errors import InputError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
