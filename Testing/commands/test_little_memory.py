@@ -52,6 +52,7 @@ def many_objects() -> Segmentation:
     return Segmentation(segments, GRID)
 
 
+@pytest.mark.slow  # the steps themselves are tested in Testing/worker/test_memory_ladder.py
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is bounded and measured as Linux does it")
 def test_with_too_little_memory_fewer_support_slices_are_used_and_the_run_finishes(tmp_path) -> None:
     random = np.random.default_rng(0)
@@ -68,6 +69,8 @@ def test_with_too_little_memory_fewer_support_slices_are_used_and_the_run_finish
         "--slices",
         "4",
         "--all-supports",
+        "--no-register",
+        "--no-closer",
     ]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), *words, "--device", "cpu"],

@@ -255,8 +255,8 @@ def segmenter():
 
 @pytest.fixture(scope="module")
 def pelves() -> list[SupportCase]:
-    """Four volumes of the prostate with few slices."""
-    return [as_support(prostate(seed), f"pelvis {seed}", ("prostate",)) for seed in (11, 12, 13, 14)]
+    """Three volumes of the prostate with few slices."""
+    return [as_support(prostate(seed), f"pelvis {seed}", ("prostate",)) for seed in (11, 12, 13)]
 
 
 def with_masks(case: SupportCase, **masks: np.ndarray) -> SupportCase:
@@ -270,7 +270,7 @@ def mask_of(case: SupportCase) -> np.ndarray:
 
 def test_each_support_is_segmented_with_the_others(segmenter, pelves) -> None:
     answers = leave_one_out(segmenter, pelves)
-    assert [(a.case, a.object) for a in answers] == [(n, "prostate") for n in range(4)]
+    assert [(a.case, a.object) for a in answers] == [(n, "prostate") for n in range(3)]
     assert min(a.dice for a in answers) > 0.6 and trial_findings(answers) == []
     for answer in answers:
         assert answer.slices == tuple(np.flatnonzero(mask_of(pelves[answer.case]).any(axis=(1, 2))))
@@ -278,8 +278,8 @@ def test_each_support_is_segmented_with_the_others(segmenter, pelves) -> None:
 
 def test_a_support_that_is_marked_wrongly_stands_out(segmenter, pelves) -> None:
     wrong = with_masks(pelves[2], prostate=np.roll(mask_of(pelves[2]), 40, axis=1))
-    answers = leave_one_out(segmenter, [*pelves[:2], wrong, pelves[3]])
-    findings = trial_findings(answers, ["A", "B", "C", "D"])
+    answers = leave_one_out(segmenter, [*pelves[:2], wrong])
+    findings = trial_findings(answers, ["A", "B", "C"])
     assert len(findings) == 1 and findings[0].level == "warning" and findings[0].object == "prostate"
     assert "'C' cannot be reproduced" in findings[0].text
 
