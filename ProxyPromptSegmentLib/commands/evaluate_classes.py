@@ -7,6 +7,7 @@ import sys
 
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile
+from ProxyPromptSegmentLib.evaluation.left_empty import measure_empty
 from ProxyPromptSegmentLib.evaluation.without_support import ClassPlan, Lesson, measure_classes
 from ProxyPromptSegmentLib.evaluation.without_support_table import classes_table
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
@@ -42,6 +43,8 @@ def run_classes(args: argparse.Namespace) -> int:
     file = ScoreFile(args.out.with_name(args.out.name + ".jsonl") if args.out else None, facts)
     lesson = Lesson.of(loaded.facts.metadata)
     measure_classes(loaded.segmenter, lesson, plan, file, beside.segmenter.reading(MOST_READ), _tell)
+    if lesson.others:
+        measure_empty(loaded.segmenter, lesson, plan, file, _tell)
     sys.stderr.write("\n")
     text = classes_table(file.scores.records)
     sys.stdout.write(text)

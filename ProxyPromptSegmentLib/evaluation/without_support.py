@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MODEL, PROXY, BOX = "model", "proxy prompt", "box around the truth"
 DICE, SURFACE, ABSENT = "Dice", "NSD", "absent"
+STRANGE = "classes of other images"
 SUPPORTS = 4
 TOLERANCE = 64  # of the longer side of an image, one such part is the tolerance of the surface Dice
 STRANGERS = 4  # classes asked for on each target of which its image surely shows nothing
@@ -56,10 +57,12 @@ class Lesson:
     Attributes:
         classes: Its classes.
         alike: Data sets whose images may show each other's classes.
+        others: Data sets of other kinds of images, which it learned to leave empty.
     """
 
     classes: tuple[Taught, ...]
     alike: tuple[tuple[str, ...], ...]
+    others: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Lesson:
@@ -74,12 +77,18 @@ class Lesson:
                 Taught(name=one["about"]["name"], sets={name: tuple(objects) for name, objects in one["sets"].items()})
                 for one in recipe["classes"]
             )
-            return cls(classes=classes, alike=tuple(tuple(names) for names in recipe["alike"]))
+            alike = tuple(tuple(names) for names in recipe["alike"])
+            return cls(classes=classes, alike=alike, others=tuple(recipe.get("others", ())))
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"the file of this model does not say on which data its classes were trained ({error!r}); give a model "
                 "that 'train' made with a recipe that names its classes."
             ) from None
+
+    def of_set(self, dataset: str) -> list[Taught]:
+        """Return the classes that a data set marks; those of a set that taught nothing are found by their names."""
+        own = [one for one in self.classes if dataset in one.sets]
+        return own or [replace(one, sets={**one.sets, dataset: (one.name,)}) for one in self.classes]
 
     def strangers(self, dataset: str) -> list[str]:
         """Return the classes of which an image of a data set surely shows nothing."""
@@ -127,19 +136,22 @@ def measure_classes(
         on_case: Called after each target with its set's name, the number of targets done and of the set's.
     """
     known = {one.name for one in segmenter.model.generator.vocabulary}
-    names = dict.fromkeys(name for one in lesson.classes for name in one.sets)
-    for dataset in [name for name in names if not plan.sets or name in plan.sets]:
+    names = plan.sets or tuple(dict.fromkeys(name for one in lesson.classes for name in one.sets))
+    for dataset in names:
         parts = load_parts(plan.data, dataset)
         targets = spread(getattr(parts, plan.part), plan.limit)
-        taught = [one for one in lesson.classes if dataset in one.sets and one.name in known]
+        taught = [one for one in lesson.of_set(dataset) if one.name in known]
+        lent = _lent(plan.data, dataset, taught) if not parts.train else []
         for number, case in enumerate(targets):
             encoded: Encoded = {}
             for one in taught:
                 unit = (dataset, one.name, case.name, case.patient)
+                if not set(one.sets[dataset]) <= set(case.objects):
+                    continue
                 truth = as_class(case, one)
                 if not truth.masks.any() or file.has(unit):
                     continue
-                pool = [as_class(other, one) for other in parts.train]
+                pool = [as_class(other, one) for other in parts.train or lent]
                 file.add(unit, list(_scored(segmenter, truth, pool, proxy if plan.beside else None, encoded)))
             unit = (ABSENT, dataset, case.name, case.patient)
             if not file.has(unit):
@@ -147,6 +159,12 @@ def measure_classes(
                 file.add(unit, _strangers(segmenter, case, asked, encoded))
             if on_case:
                 on_case(dataset, number + 1, len(targets))
+
+
+def _lent(data: Path, dataset: str, taught: list[Taught]) -> list[Case]:
+    """Return training cases of the first other set of a class, as supports for a set that has none of its own."""
+    other = next((name for one in taught for name in one.sets if name != dataset), None)
+    return load_parts(data, other).train if other else []
 
 
 def as_class(case: Case, taught: Taught) -> Case:
@@ -173,7 +191,7 @@ def _scored(
                 method=method,
                 supports=SUPPORTS if method in (MEAN_MASK, PROXY) else 0,
                 case=case.name,
-                patient=_unit(case),
+                patient=unit_of(case),
                 score=score,
             )
 
@@ -195,7 +213,7 @@ def _answers(
 def class_masks(segmenter: Segmenter, case: Case, encoded: Encoded) -> np.ndarray:
     """Segment the class that a case has as its only object, as the program does; uint8 ``(S, H, W)``."""
     prepared = segmenter.model.generator.prepare_classes(case.objects)
-    result = segmenter.segment(case.images, prepared, spacing_mm=_spacing(case), encoded=encoded)
+    result = segmenter.segment(case.images, prepared, spacing_mm=spacing_of(case), encoded=encoded)
     result.fill_gaps = case.dataset not in IN_TIME
     return result.masks()[:, 0]
 
@@ -206,7 +224,7 @@ def boxed_masks(segmenter: Segmenter, case: Case, encoded: Encoded) -> np.ndarra
 
     from ProxyPromptSegmentLib.networks.values import Prompt
 
-    backbone, window, spacing = segmenter.model.backbone, intensity_window(case.images), _spacing(case)
+    backbone, window, spacing = segmenter.model.backbone, intensity_window(case.images), spacing_of(case)
     masks = np.zeros_like(case.masks[:, 0])
     for index in np.flatnonzero(case.masks[:, 0].any(axis=(1, 2))):
         known = segmenter.embedded(case.images, [int(index)], window, spacing, encoded)
@@ -227,7 +245,7 @@ def _strangers(segmenter: Segmenter, case: Case, names: list[str], encoded: Enco
     asked = [str(name) for name in rng.permutation(names)[:STRANGERS]]
     prepared = segmenter.model.generator.prepare_classes(asked)
     middle = len(case.images) // 2
-    window, spacing = intensity_window(case.images), _spacing(case)
+    window, spacing = intensity_window(case.images), spacing_of(case)
     known = segmenter.embedded(case.images, [middle], window, spacing, encoded)
     answer = segmenter.predict(known, prepared)[0]
     drawn = (answer.probability * answer.presence[:, None, None] > 0.5).any(axis=(1, 2))
@@ -235,19 +253,21 @@ def _strangers(segmenter: Segmenter, case: Case, names: list[str], encoded: Enco
         Record(
             measure=ABSENT,
             dataset=case.dataset,
-            object="classes of other images",
+            object=STRANGE,
             method=MODEL,
             supports=0,
             case=case.name,
-            patient=_unit(case),
+            patient=unit_of(case),
             score=float(1 - np.mean(drawn)),
         )
     ]
 
 
-def _spacing(case: Case) -> tuple[float, float]:
+def spacing_of(case: Case) -> tuple[float, float]:
+    """Return the spacing of a case's slices in mm, 1 where it is not known."""
     return (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
 
 
-def _unit(case: Case) -> str:
+def unit_of(case: Case) -> str:
+    """Return whom a case counts for: its patient, or itself where patients are unknown."""
     return case.name if case.dataset in PATIENTS_UNKNOWN else case.patient

@@ -8,10 +8,11 @@ import numpy as np
 
 from ProxyPromptSegmentLib.evaluation.broad.baselines import MEAN_MASK
 from ProxyPromptSegmentLib.evaluation.broad.records import Record
-from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, BOX, DICE, MODEL, PROXY, SURFACE
+from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, BOX, DICE, MODEL, PROXY, STRANGE, SURFACE
 from ProxyPromptSegmentLib.imaging.metrics import Summary, summarize
 
 DRAWS = 2000
+ALL = "all of them"
 LEAST = 3  # patients from which an interval says something
 HEAD = (
     "class",
@@ -64,10 +65,28 @@ def classes_table(records: Sequence[Record]) -> str:
         f"{len(above)} of {len(names)} classes are above the mean mask with the whole interval on a set of "
         f"{LEAST} patients or more.",
     ]
-    absent = _by_patient(r for r in records if r.measure == ABSENT)
-    if absent:
-        lines += ["", f"Classes that the image cannot show stay empty: {_cell(_summary(absent))} of those asked for."]
+    lines += _absences([r for r in records if r.measure == ABSENT])
     return "\n".join(lines) + "\n"
+
+
+def _absences(records: Sequence[Record]) -> list[str]:
+    """Return sentences and rows on images that cannot show what is asked for."""
+    mine = [r for r in records if r.object == STRANGE]
+    lines = []
+    if mine:
+        share = _cell(_summary(_by_patient(mine)))
+        lines += ["", f"Classes that the image cannot show stay empty: {share} of those asked for."]
+    others = [r for r in records if r.object != STRANGE]
+    if others:
+        methods = list(dict.fromkeys(r.method for r in others))
+        lines += ["", "| images without the structure | n | " + " | ".join(f"{m}, left empty" for m in methods) + " |"]
+        lines.append("|" + "---|" * (2 + len(methods)))
+        for kind in [*dict.fromkeys(r.object for r in others), ALL]:
+            rows = [r for r in others if kind in (r.object, ALL)]
+            cells = [_summary(_by_patient(r for r in rows if r.method == method)) for method in methods]
+            count = cells[0].count if cells[0] else 0
+            lines.append(f"| {kind} | {count} | " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return lines
 
 
 def scores_of(records: Iterable[Record], measure: str, method: str, name: str, dataset: str) -> ByPatient:

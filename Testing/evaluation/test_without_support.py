@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.evaluation.without_support import (  # noqa: E402
     BOX,
     DICE,
     MODEL,
+    STRANGE,
     ClassPlan,
     Lesson,
     boxed_masks,
@@ -97,7 +98,7 @@ def record(method: str, patient: int, score: float, measure: str = DICE) -> Reco
     return Record(
         measure=measure,
         dataset="discs",
-        object="prostate",
+        object=STRANGE if measure == ABSENT else "prostate",
         method=method,
         supports=0,
         case=f"c{patient}",

@@ -57,14 +57,14 @@ def test_the_norm_over_channels_is_a_layer_norm_of_each_position():
     torch.testing.assert_close(norm(x), expected.permute(0, 3, 1, 2))
 
 
-def test_the_prompt_is_dense_alone_bounded_by_tanh_and_one_for_each_class():
+def test_the_prompt_is_dense_alone_bounded_by_its_reach_and_one_for_each_class():
     model = a_model()
     with torch.inference_mode():
         features = model.encode(images(2))
         decoded, prompt = model.predict(features, model.generator.prepare_classes([]))
     assert isinstance(model.generator, VocabularyGenerator) and not model.needs_support
     assert prompt.sparse is None and prompt.mask is None and prompt.names == ("optic disc", "optic cup")
-    assert prompt.dense.shape == (2, 2, 128, 32, 32) and prompt.dense.abs().max() <= 1
+    assert prompt.dense.shape == (2, 2, 128, 32, 32) and prompt.dense.abs().max() <= COMPACT.reach
     assert prompt.presence.shape == (2, 2) and decoded.logits.shape == (2, 2, 128, 128)
     assert not torch.equal(prompt.dense[0], prompt.dense[1]) and not torch.equal(prompt.dense[:, 0], prompt.dense[:, 1])
 
@@ -213,3 +213,30 @@ def test_a_file_holds_g_and_h_alone_where_the_compact_sam_is_on_this_machine(tmp
         decoded = again.predict(again.encode(images(1)), prepared)[0].logits
         first = model.predict(model.encode(images(1)), prepared)[0].logits
     assert torch.corrcoef(torch.stack([decoded.flatten(), first.flatten()]))[0, 1] > 0.99
+
+
+def test_what_the_frozen_trunk_makes_is_kept_and_gives_the_same_prompt():
+    generator = a_model().generator
+    with torch.inference_mode():
+        kept = generator.keep(images(2))
+        assert kept.dtype == torch.float16 and kept.shape == (2, 24 * 64**2 + 40 * 32**2 + 112 * 16**2)
+        torch.testing.assert_close(generator.embed_kept(kept), generator.embed(images(2)), atol=2e-2, rtol=2e-2)
+
+
+def test_random_weights_begin_as_sams_prompt_without_a_mask():
+    generator, no_mask = a_model().generator, torch.linspace(-2.5, 2.5, 128)
+    generator.begin(no_mask)
+    with torch.inference_mode():
+        dense = generator.embed(images(1))[0, :, :-1].mean((2, 3))
+    for one in dense:
+        assert torch.corrcoef(torch.stack([one, no_mask]))[0, 1] > 0.98 and one.max() > 2
+
+
+def test_presence_is_shifted_by_a_number_of_each_class():
+    model = a_model()
+    state = model.generator.shift_presence(model.state_dict(), "generator.", torch.tensor([1.0, -2.0]))
+    with torch.inference_mode():
+        before = model.generator.embed(images(1))[0, :, -1, 0, 0]
+        model.load_state_dict(state)
+        after = model.generator.embed(images(1))[0, :, -1, 0, 0]
+    torch.testing.assert_close(after - before, torch.tensor([1.0, -2.0]), atol=1e-4, rtol=0)

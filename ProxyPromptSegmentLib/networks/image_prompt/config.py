@@ -24,6 +24,8 @@ class ImagePromptConfig:
         classes: The structures that it finds, each with ``C`` channels of the output.
         read_size: Side in pixels of the square that the generator reads; the image is scaled to it.
         width: Channels of the finest level on the way up; the level below has twice as many.
+        reach: Largest value of the dense prompt. The paper's tanh reaches 1, which is enough for official SAM; the mask
+            prompts of the compact decoder reach 2.8.
         min_max: Whether logits are scaled to 0..1 between their extremes in each image, as in the paper's code, so that
             every image shows something; otherwise an object is where logits are above 0.
         presence: Whether a presence logit is predicted; not with ``min_max``, which leaves no image empty.
@@ -36,6 +38,7 @@ class ImagePromptConfig:
     classes: tuple[PromptClass, ...] = ONE_OBJECT
     read_size: int = 256
     width: int = 64
+    reach: float = 1.0
     min_max: bool = False
     presence: bool = True
     surrogate: bool = True
@@ -55,6 +58,8 @@ class ImagePromptConfig:
             raise UsageError(f"read_size is {self.read_size}; it must be a multiple of {TRUNK_STRIDE} pixels")
         if self.width < 8 or self.width % 8 or self.channels % 16:
             raise UsageError(f"width is {self.width}, channels {self.channels}; multiples of 8 and 16 are needed")
+        if self.reach <= 0:
+            raise UsageError(f"reach is {self.reach:g}; it must be above 0")
         if self.min_max and self.presence:
             raise UsageError(
                 "presence says that an image may show nothing, which min_max excludes; ask for one of them."
@@ -65,7 +70,7 @@ class ImagePromptConfig:
         return dataclasses.asdict(self)
 
 
-COMPACT = ImagePromptConfig()
+COMPACT = ImagePromptConfig(width=32, reach=3.0)
 """For `sam-compact`, and SAM 2 around its encoder."""
 
 OFFICIAL = ImagePromptConfig(image_size=1024, grid=64, channels=256, read_size=352, width=96)

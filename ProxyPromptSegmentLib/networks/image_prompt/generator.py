@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.image_prompt.config import ImagePromptConfig
-from ProxyPromptSegmentLib.networks.image_prompt.encoder import ImagePromptEncoder
+from ProxyPromptSegmentLib.networks.image_prompt.encoder import ImagePromptEncoder, begin_as
 from ProxyPromptSegmentLib.networks.image_prompt.surrogate import SurrogateDecoder
 from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, PreparedClasses, Prompt
 from ProxyPromptSegmentLib.networks.vocabulary import VocabularyModule
@@ -35,6 +35,29 @@ class ImagePromptGenerator(VocabularyModule):
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return the prompts and presence logits of all classes, ``(B, classes, C + 1, g, g)``."""
         return self.encoder(images)
+
+    def keep(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what a frozen trunk makes of images, to be kept through a training: ``(B, F)``, half precision."""
+        return self.encoder.pack(images)
+
+    def embed_kept(self, kept: torch.Tensor) -> torch.Tensor:
+        """Return what `embed` returns, of what `keep` returned."""
+        return self.encoder.prompt_of(self.encoder.unpack(kept))
+
+    def begin(self, no_mask: torch.Tensor) -> None:
+        """Let random weights begin as SAM's own prompt without a mask, ``(C,)``."""
+        begin_as(self.encoder, no_mask)
+
+    def shift_presence(self, state: dict[str, torch.Tensor], prefix: str, by: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return weights whose presence logits are larger by a number for each class, ``(N,)``.
+
+        Args:
+            state: Weights of a model.
+            prefix: What stands before this generator's names in them.
+            by: What is added.
+        """
+        name = f"{prefix}encoder.presence.2.bias"
+        return {**state, name: state[name] + by.to(state[name])}
 
     def prompt(self, features: ImageFeatures, prepared: PreparedClasses) -> Prompt:
         """Return the dense prompts of some classes, without sparse tokens; see `VocabularyGenerator.prompt`."""

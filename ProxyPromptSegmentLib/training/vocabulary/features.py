@@ -18,6 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.data.bare import bare_square
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.parts import load_parts
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import InputError
@@ -31,10 +33,13 @@ from ProxyPromptSegmentLib.training.recipe import TaskRecipe
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe
 
 TOGETHER = 4  # images that are embedded at once
-MOST_OTHERS = 24  # images of a set that marks no class
+OTHER_VARIANTS = 1  # of a set that marks no class
 LEAST_PIXELS = 12  # that an image must show of an object for it to be there
 
 Reader = Callable[[Path, str], Split]
+Sheet = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # image, masks, content
+Keeper = Callable[[torch.Tensor], torch.Tensor]
+IMAGE, LEVELS = "image", "levels"  # what is kept of the image itself: all of it, or what a frozen trunk makes of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +58,33 @@ class KeptImages:
     _file: safe_open
 
     @classmethod
-    def read(cls, path: Path, dataset: str) -> KeptImages:
+    def open(cls, path: Path, dataset: str) -> KeptImages:
         """Open a file that `embed` wrote."""
         file = safe_open(path, "pt")
         about = json.loads(file.metadata()["about"])
         return cls(dataset, tuple(about["objects"]), file.get_tensor("shown").numpy(), file)
 
     def get(self, name: str, index: int) -> torch.Tensor:
-        """Return ``top`` (C, g, g), ``valid`` (g, g), ``masks`` (O, 4g, 4g) or ``image`` (3, s, s) of an image."""
+        """Return ``top`` (C, g, g), ``valid`` (g, g) or ``masks`` (O, 4g, 4g) of an image."""
         found: torch.Tensor = self._file.get_slice(name)[index : index + 1][0]
         return found
 
+    def read(self, index: int) -> torch.Tensor:
+        """Return what a generator reads of the image beside its embedding.
 
-def identity(recipe: VocabularyRecipe, dataset: str, sha256: str) -> str:
+        ``(3, s, s)`` in 0..1, or ``(F,)`` of what a frozen trunk makes of it, or nothing, ``(0,)``.
+        """
+        names = set(self._file.keys())
+        if LEVELS in names:
+            return self.get(LEVELS, index).float()
+        return self.get(IMAGE, index).float() / 255 if IMAGE in names else torch.zeros(0)
+
+
+def identity(recipe: VocabularyRecipe, dataset: str, sha256: str, reads: str = "", part: str = "train") -> str:
     """Return what must be equal for kept embeddings to be used again."""
-    said = [sha256, dataset, recipe.seed, recipe.most_slices, recipe.empty_slices, dataset in recipe.sided]
-    return hashlib.sha256(json.dumps([*said, recipe.kind != "class"]).encode()).hexdigest()[:16]
+    said = [sha256, dataset, recipe.seed, dataset in recipe.sided, reads, part]
+    own = [recipe.most_slices, recipe.empty_slices, recipe.bare] if dataset in recipe.datasets else recipe.most_others
+    return hashlib.sha256(json.dumps([*said, own]).encode()).hexdigest()[:16]
 
 
 def embed(
@@ -80,6 +96,8 @@ def embed(
     cancel: CancelToken | None = None,
     say: Callable[[str], None] | None = None,
     read: Reader | None = None,
+    keep: Keeper | None = None,
+    part: str = "train",
 ) -> list[KeptImages]:
     """Embed what is not kept yet, one variant of every data set after another; return what there is.
 
@@ -92,31 +110,38 @@ def embed(
         cancel: Stops after the current file.
         say: Called with a line about each file.
         read: Reads a data set by folder and name; by default `load_parts`.
+        keep: What a frozen trunk of the generator makes of images, see `ImagePromptGenerator.keep`; by default a
+            generator that reads images gets these themselves.
+        part: ``train``, or ``validation``, of which no variants are made and sets without cases are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = recipe.embedded
     chosen: dict[str, tuple[TaskPool, np.ndarray]] = {}
     kept = []
-    for variant in range(recipe.variants + 1):
+    reads = "" if recipe.kind == "class" else IMAGE if keep is None else LEVELS
+    for variant in range(1 + (recipe.variants if part == "train" else 0)):
         for name in names:
-            path = folder / f"{name}-{variant}-{identity(recipe, name, sha256)}.safetensors"
+            if variant > OTHER_VARIANTS and name not in recipe.datasets:
+                continue
+            path = folder / f"{name}-{variant}-{identity(recipe, name, sha256, reads, part)}.safetensors"
             if not path.is_file():
                 if cancel and cancel.cancelled:
                     continue
                 if name not in chosen:
-                    chosen[name] = _chosen(recipe, data, name, backbone, read or load_parts)
-                _write(path, recipe, *chosen[name], variant, backbone)
+                    cases = getattr((read or load_parts)(data, name), part)
+                    if not cases and part != "train":
+                        continue
+                    chosen[name] = _chosen(recipe, cases, name, backbone)
+                _write(path, recipe, *chosen[name], variant, backbone, (reads, keep))
                 if say:
                     say(f"{name}, variant {variant}: {len(chosen[name][1])} images embedded")
-            kept.append(KeptImages.read(path, name))
+            kept.append(KeptImages.open(path, name))
     return kept
 
 
-def _chosen(
-    recipe: VocabularyRecipe, data: Path, name: str, backbone: Backbone, read: Reader
-) -> tuple[TaskPool, np.ndarray]:
+def _chosen(recipe: VocabularyRecipe, cases: list[Case], name: str, backbone: Backbone) -> tuple[TaskPool, np.ndarray]:
     """Return the pool of a data set and the numbers of its images that are embedded."""
-    pool = build_pool(TaskRecipe(dataset=name), read(data, name).train, backbone.image_size, backbone.keeps_aspect)
+    pool = build_pool(TaskRecipe(dataset=name), cases, backbone.image_size, backbone.keeps_aspect)
     wanted = {one for taught in recipe.classes for one in taught.sets.get(name, ())}
     if unknown := sorted(wanted - set(pool.objects)):
         raise InputError(
@@ -124,7 +149,7 @@ def _chosen(
             "recipe."
         )
     if not wanted:
-        return pool, _spread(np.arange(len(pool.images)), MOST_OTHERS)
+        return pool, _spread(np.arange(len(pool.images)), recipe.most_others)
     mine = [number for number, one in enumerate(pool.objects) if one in wanted]
     shows = (pool.masks[:, mine].flatten(2).sum(2) >= LEAST_PIXELS).any(1).numpy()
     full = _spread(np.flatnonzero(shows), recipe.most_slices)
@@ -139,40 +164,66 @@ def _spread(numbers: np.ndarray, most: int) -> np.ndarray:
 
 
 def _write(
-    path: Path, recipe: VocabularyRecipe, pool: TaskPool, index: np.ndarray, variant: int, backbone: Backbone
+    path: Path,
+    recipe: VocabularyRecipe,
+    pool: TaskPool,
+    index: np.ndarray,
+    variant: int,
+    backbone: Backbone,
+    reading: tuple[str, Keeper | None],
 ) -> None:
-    """Embed one variant of the images of a data set into a file."""
+    """Embed one variant of the images of a data set into a file, and then of their parts that show nothing."""
     mirrored = variant % 2 == 1 and pool.name not in recipe.sided
     parts: dict[str, list[torch.Tensor]] = {"top": [], "valid": [], "masks": [], "shown": []}
-    small = 4 * backbone.grid
-    for start in range(0, len(index), TOGETHER):
-        part = index[start : start + TOGETHER]
-        made = [_drawn(recipe, pool, int(number), variant, mirrored) for number in part]
-        images, masks, content = (torch.stack([one[n] for one in made]) for n in range(3))
+    small, (reads, keep) = 4 * backbone.grid, reading
+    sheets = [_drawn(recipe, pool, int(number), variant, mirrored) for number in index]
+    if recipe.bare and pool.name in recipe.datasets:
+        sheets += _bare(recipe, pool.name, sheets, variant)
+    for start in range(0, len(sheets), TOGETHER):
+        images, masks, content = (torch.stack(each) for each in zip(*sheets[start : start + TOGETHER], strict=True))
         valid = valid_positions(content, backbone.grid)
         with torch.inference_mode():
             found = backbone.encode(images, valid)
+            if reads:
+                seen = (images * 255).round().to(torch.uint8) if keep is None else keep(images)
+                parts.setdefault(reads, []).append(seen)
         parts["top"].append(found.top.half())
         parts["valid"].append(valid)
         parts["masks"].append((functional.adaptive_avg_pool2d(masks, small) * 255).round().to(torch.uint8))
         parts["shown"].append(masks.flatten(2).sum(2) >= LEAST_PIXELS)
-        if recipe.kind != "class":
-            parts.setdefault("image", []).append((images * 255).round().to(torch.uint8))
     tensors = {name: torch.cat(values).contiguous() for name, values in parts.items()}
     with safe_output(path) as temporary:
         save_file(tensors, temporary, {"about": json.dumps({"objects": list(pool.objects)})})
 
 
-def _drawn(
-    recipe: VocabularyRecipe, pool: TaskPool, number: int, variant: int, mirrored: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _bare(recipe: VocabularyRecipe, dataset: str, sheets: list[Sheet], variant: int) -> list[Sheet]:
+    """Return squares of some images that show no object, at the size of the images."""
+    found: list[Sheet] = []
+    chance = np.random.default_rng((recipe.seed, _number(dataset), variant, len(sheets)))
+    for image, masks, content in sheets:
+        forbidden = masks.amax(0) > 0
+        if chance.random() >= recipe.bare or not forbidden.any():
+            continue
+        square = bare_square(forbidden.numpy(), content.numpy(), chance)
+        if square is not None:
+            cut = image[(slice(None), *square)].unsqueeze(0)
+            larger = functional.interpolate(cut, size=image.shape[-2:], mode="bilinear", align_corners=False)[0]
+            found.append((larger, torch.zeros_like(masks), torch.ones_like(content)))
+    return found
+
+
+def _number(dataset: str) -> int:
+    """Return a number of a data set's name, for seeds."""
+    return int(hashlib.sha256(dataset.encode()).hexdigest()[:8], 16)
+
+
+def _drawn(recipe: VocabularyRecipe, pool: TaskPool, number: int, variant: int, mirrored: bool) -> Sheet:
     """Return image ``(3, s, s)``, masks ``(O, s, s)`` and content ``(s, s)`` of a variant; 0 is the image itself."""
     image = pool.pictures([number])[0].expand(3, -1, -1)
     masks, content = pool.masks[number].float(), pool.content([number])[0, 0]
     if not variant:
         return image, masks, content
-    place = int(hashlib.sha256(pool.name.encode()).hexdigest()[:8], 16)
-    return vary(image, masks, content, mirrored, (recipe.seed, place, number, variant))
+    return vary(image, masks, content, mirrored, (recipe.seed, _number(pool.name), number, variant))
 
 
 def newest(kept: Sequence[KeptImages], dataset: str) -> list[KeptImages]:

@@ -74,6 +74,10 @@ class VocabularyRecipe(BroadRecipe):
         sided: Data sets whose images are never mirrored.
         others: Data sets whose images surely show none of the classes; kinds of images that a user may confuse.
         foreign: Share of images that are of these.
+        most_others: Most images of each of them.
+        bare: Share of images of which a square that shows no object is learned from as well, as an image without it.
+        kept_empty: Share of validation images without a class that must stay empty, from which the threshold of its
+            presence is fitted after the training; 0 leaves it as it was learned.
         losses: The losses.
         decode_from: Share of the time from which the mask decoder runs. Before it only ``transfer`` and presence are
             learned, which takes half of the computation of a step.
@@ -96,6 +100,9 @@ class VocabularyRecipe(BroadRecipe):
     sided: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     foreign: float = 0.2
+    most_others: int = 24
+    bare: float = 0.0
+    kept_empty: float = 0.0
     trunk_rate: float = 0.0
     losses: LossSwitches = LossSwitches()
     decode_from: float = 0.0

@@ -11,17 +11,20 @@ import torch
 
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
-from ProxyPromptSegmentLib.networks.additions import BaseModel, taken_from
+from ProxyPromptSegmentLib.networks.additions import TRUNK, BaseModel, taken_from
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.checkpoints import load_base_model
 from ProxyPromptSegmentLib.networks.class_prompt.generator import ClassPromptGenerator
 from ProxyPromptSegmentLib.networks.generators import read_config
+from ProxyPromptSegmentLib.networks.image_prompt.encoder import take_trunk
+from ProxyPromptSegmentLib.networks.image_prompt.generator import ImagePromptGenerator
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, ProxyPromptModel, build_model
 from ProxyPromptSegmentLib.networks.official import OfficialWeights, load_base
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.broad.trainer import STATE
 from ProxyPromptSegmentLib.training.memory.run import copy_base
 from ProxyPromptSegmentLib.training.vocabulary.features import embed
+from ProxyPromptSegmentLib.training.vocabulary.presence_fit import fit_presence
 from ProxyPromptSegmentLib.training.vocabulary.readout_fit import fit_readout
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe, classes_of
 from ProxyPromptSegmentLib.training.vocabulary.sampler import ClassSampler
@@ -31,7 +34,7 @@ from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 FEATURES = "features"
 COMPACT_SIZES = {"image_size": 256, "grid": 32, "channels": 128}
-SMALL: dict[str, dict[str, Any]] = {"class": {"widths": [32, 48, 64]}}
+SMALL: dict[str, dict[str, Any]] = {"class": {"widths": [32, 48, 64]}, "image": {"width": 32, "reach": 3.0}}
 """What a generator of a kind has on the compact SAM, beside the sizes of that backbone."""
 
 
@@ -69,6 +72,8 @@ def model_on(
     if backbone not in COMPACT_NAMES:
         weights = load_base(base or recipe.base, backbone)
         model = build_model(backbone, generator_config(recipe, False), (0, 0), weights.tensors)
+        if isinstance(model.generator, ImagePromptGenerator):  # official weights have no trunk for it
+            take_trunk(model.generator.encoder, load_base_model(DEFAULT_MODEL)[0].tensors, TRUNK)
         _begin(model)
         return model, dataclasses.replace(weights, tensors={}), None
     path = base or resolve(recipe.base)[0]
@@ -80,10 +85,14 @@ def model_on(
 
 
 def _begin(model: ProxyPromptModel) -> None:
-    """Let a class prompt generator begin as the backbone's own prompts."""
-    if not isinstance(model.generator, ClassPromptGenerator) or not isinstance(model.backbone, SamBackbone):
+    """Let a generator begin as the backbone's own prompts."""
+    if not isinstance(model.backbone, SamBackbone):
         return
     encoder = model.backbone.sam.prompt_encoder
+    if isinstance(model.generator, ImagePromptGenerator):
+        model.generator.begin(encoder.no_mask_embed.weight)
+    if not isinstance(model.generator, ClassPromptGenerator):
+        return
     kinds = torch.cat([encoder.not_a_point_embed.weight, *(kind.weight for kind in encoder.point_embeddings)])
     model.generator.begin(kinds, encoder.no_mask_embed.weight)
 
@@ -128,7 +137,10 @@ def train_vocabulary(
     if path is not None:
         copy_base(path, out / f"{whole.name}.safetensors", whole.sha256, recipe.name)
     model.to(device).eval()
-    kept = embed(recipe, data, out / FEATURES, model.backbone, whole.sha256, cancel, say, read)
+    # What a trunk that is neither trained nor changed makes of an image is kept instead of the image.
+    frozen = path is not None and not recipe.trunk_rate and hasattr(model.generator, "keep")
+    keep = model.generator.keep if frozen else None
+    kept = embed(recipe, data, out / FEATURES, model.backbone, whole.sha256, cancel, say, read, keep)
     if not kept:
         raise UsageError("the training was stopped before its images were embedded; run the same command to resume.")
     readout = getattr(getattr(model.generator, "class_encoder", None), "readout", None)
@@ -136,9 +148,21 @@ def train_vocabulary(
         if say:
             say("fitting the linear readings of the classes")
         fit_readout(readout, kept, recipe)
-    return VocabularyTrainer(model, whole, ClassSampler(kept, recipe, torch.device(device)), recipe, out).run(
-        cancel, report
-    )
+    trainer = VocabularyTrainer(model, whole, ClassSampler(kept, recipe, torch.device(device)), recipe, out)
+    written = trainer.run(cancel, report)
+    if not recipe.kept_empty or not hasattr(model.generator, "shift_presence") or (cancel and cancel.cancelled):
+        return written
+    held = embed(recipe, data, out / FEATURES, model.backbone, whole.sha256, cancel, say, read, keep, part="validation")
+    fits = fit_presence(trainer.averaged(), held, recipe)
+    if say:
+        for one in fits:
+            say(
+                f"{one.name}: shown from a presence of {one.threshold:.2f}, by which {one.shown:.0%} of "
+                f"{one.images[0]} validation images with it and {one.empty:.0%} of {one.images[1]} without it are "
+                "answered rightly"
+            )
+    trainer.presence = fits
+    return trainer.save()
 
 
 def _start_from(model: ProxyPromptModel, weights: dict[str, torch.Tensor]) -> None:

@@ -25,7 +25,8 @@ class ClassEpisode:
         there: Whether the image shows each, 0 or 1, ``(B, A + S)``.
         counted: Whether presence is learned from each, 0 or 1, ``(B, A + S)``: a class that is asked for twice, or a
             stranger where there is none, counts once or not at all.
-        images: The images ``(B, 3, s, s)`` in 0..1 for generators that read them; else empty.
+        images: The images ``(B, 3, s, s)`` in 0..1 for generators that read them, or what their frozen trunk makes of
+            them, ``(B, F)``; else empty.
     """
 
     top: torch.Tensor
@@ -89,7 +90,7 @@ class ClassSampler:
             truth=truth.float() / 255,
             there=there,
             counted=counted,
-            images=images.float() / 255,
+            images=images,
         )
 
     def _one(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
@@ -116,7 +117,7 @@ class ClassSampler:
             truth,
             torch.tensor([*there, *[0.0] * recipe.strangers]),
             torch.tensor([*counted, *[1.0] * len(strangers), *[0.0] * missing]),
-            kept.get("image", index) if recipe.kind != "class" else torch.zeros(0, dtype=torch.uint8),
+            kept.read(index),
         )
 
     def _other(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
@@ -133,7 +134,7 @@ class ClassSampler:
             torch.zeros(recipe.asked, *masks.shape[1:], dtype=torch.uint8),
             torch.zeros(count),
             torch.ones(count),
-            kept.get("image", index) if recipe.kind != "class" else torch.zeros(0, dtype=torch.uint8),
+            kept.read(index),
         )
 
     def _image(self, number: int, rng: np.random.Generator) -> tuple[KeptImages, int]:

@@ -127,7 +127,8 @@ def _prompt_each(generator: Any, features: ImageFeatures, episode: ClassEpisode)
         prompt: Prompt = generator.prompt_each(features, episode.classes, drawn=episode.truth.shape[1])
         return prompt
     if generator.embeds:
-        features = dataclasses.replace(features, seen=generator.embed(episode.images))
+        embed = generator.embed if episode.images.ndim == 4 else generator.embed_kept
+        features = dataclasses.replace(features, seen=embed(episode.images))
     everything = PreparedClasses(classes=torch.arange(len(generator.vocabulary), device=features.top.device))
     whole = generator.prompt(features, everything)
     rows = torch.arange(len(features.top), device=features.top.device).unsqueeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ProxyPromptSegmentLib.networks.official import OfficialWeights
 from ProxyPromptSegmentLib.training.broad.episodes import TrainingEpisode
 from ProxyPromptSegmentLib.training.broad.trainer import BroadTrainer
 from ProxyPromptSegmentLib.training.vocabulary.losses import UncertaintyWeighting
+from ProxyPromptSegmentLib.training.vocabulary.presence_fit import PresenceFit
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe
 from ProxyPromptSegmentLib.training.vocabulary.sampler import ClassEpisode, ClassSampler
 from ProxyPromptSegmentLib.training.vocabulary.step import PARTS, class_loss, weighted_losses
@@ -25,9 +27,14 @@ WEIGHTING_RATE = 10.0  # factor of the rate for the uncertainties, which are a f
 
 
 class VocabularyTrainer(BroadTrainer):
-    """Trains the generator of a model, and nothing else; see `BroadTrainer`."""
+    """Trains the generator of a model, and nothing else; see `BroadTrainer`.
+
+    Attributes:
+        presence: Thresholds of presence, by which the written weights are shifted; none before they are fitted.
+    """
 
     parts = PARTS
+    presence: tuple[PresenceFit, ...]
     recipe: VocabularyRecipe
     sampler: ClassSampler
 
@@ -55,6 +62,7 @@ class VocabularyTrainer(BroadTrainer):
         """
         self.base = base
         self._decoding = True
+        self.presence: tuple[PresenceFit, ...] = ()
         # How many classes an image has, and so the shape of a step, depends on the data.
         super().__init__(model, sampler, recipe, out, half, graph=False)
 
@@ -111,10 +119,19 @@ class VocabularyTrainer(BroadTrainer):
         state = {**self.model.state_dict(), **self.average}
         state = {name: value for name, value in state.items() if not name.startswith(WEIGHTING)}
         metadata = {**metadata, "uncertainty": self._uncertainties()}
+        if self.presence:
+            by = torch.tensor([-one.threshold for one in self.presence])
+            state = self.model.generator.shift_presence(state, "generator.", by)
+            metadata["presence"] = [dataclasses.asdict(one) for one in self.presence]
         if isinstance(self.base, OfficialWeights):
             save_generator(path, self.model, self.base, metadata, state)
         else:
             save_addition(path, self.model, self.base, metadata, state, eight_bit=True)
+
+    def averaged(self) -> ProxyPromptModel:
+        """Return the model with the averaged weights, which are those that are written, in evaluation mode."""
+        self._load(self.average)
+        return self.model.eval()
 
     def _uncertainties(self) -> dict[str, float]:
         values = self.average[f"{WEIGHTING}uncertainty"].tolist()
