@@ -11,8 +11,12 @@ torch = pytest.importorskip("torch")
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError  # noqa: E402
 from ProxyPromptSegmentLib.networks.class_prompt.config import COMPACT, FULL, LEGACY, ClassPromptConfig  # noqa: E402
 from ProxyPromptSegmentLib.networks.class_prompt.generator import ClassPromptGenerator  # noqa: E402
-from ProxyPromptSegmentLib.networks.class_prompt.reading import corners_of  # noqa: E402
-from ProxyPromptSegmentLib.networks.class_prompt.readout import HIDDEN, number_of_readings, readings  # noqa: E402
+from ProxyPromptSegmentLib.networks.class_prompt.readout import (  # noqa: E402
+    HIDDEN,
+    corners_of,
+    number_of_readings,
+    readings,
+)
 from ProxyPromptSegmentLib.networks.generators import read_config  # noqa: E402
 from ProxyPromptSegmentLib.networks.model import build_model  # noqa: E402
 from ProxyPromptSegmentLib.networks.protocols import VocabularyGenerator
@@ -50,7 +54,11 @@ def test_the_noise_of_the_legacy_encoder_has_the_variance_of_all_its_steps():
     assert generator(LEGACY).class_encoder.noise_variance() == pytest.approx(0.635, abs=5e-4)
 
 
-@pytest.mark.parametrize("config", [COMPACT, LEGACY], ids=["default", "legacy"])
+@pytest.mark.parametrize(
+    "config",
+    [COMPACT, dataclasses.replace(COMPACT, corrects=True), LEGACY],
+    ids=["default", "corrects the reading", "legacy"],
+)
 def test_the_same_image_and_class_give_the_same_bits_twice(config):
     made, seen = generator(config), features(1, config)
     asked = made.prepare_classes(["polyp"])
@@ -151,6 +159,29 @@ def test_the_reading_alone_is_a_box_around_what_it_finds_and_a_mask_prompt():
     torch.testing.assert_close(prompt.sparse[0, 0, 0], 3.0 + seen.positions[:, row[0, 0], column[0, 0]])
     torch.testing.assert_close(prompt.sparse[0, 0, 1], 4.0 + seen.positions[:, last_row[0, 0], last_column[0, 0]])
     assert (prompt.mask > 0).any() == (maps > 0).any()
+
+
+def test_an_encoder_that_corrects_begins_as_the_reading_alone_and_learns_all_three_of_its_prompts():
+    reading = generator(diffusion=False)
+    torch.manual_seed(1)
+    made = ClassPromptGenerator(dataclasses.replace(COMPACT, classes=CLASSES, corrects=True)).eval()
+    kinds = torch.randn(5, 128)
+    reading.begin(kinds, torch.zeros(1, 128))
+    made.load_state_dict(reading.state_dict(), strict=False)
+    made.begin(kinds, torch.zeros(1, 128))
+    seen, asked = features(2), made.prepare_classes([])
+    before, wanted = made.prompt(seen, asked), reading.prompt(seen, asked)
+    assert not before.dense.any()
+    for name in ("sparse", "mask", "presence"):
+        torch.testing.assert_close(getattr(before, name), getattr(wanted, name), atol=1e-5, rtol=1e-5)
+    optimiser = torch.optim.Adam(made.parameters(), 1e-2)
+    (before.sparse.sum() + before.mask.sum() + before.presence.sum() + before.dense.sum()).backward()
+    optimiser.step()
+    after = made.prompt(seen, asked)
+    for name in ("sparse", "mask", "presence", "dense"):
+        assert not torch.equal(getattr(after, name), getattr(before, name))
+    with pytest.raises(UsageError, match="corrects needs"):
+        dataclasses.replace(COMPACT, corrects=True, readout=False)
 
 
 def test_without_a_reading_the_tokens_begin_as_corners_and_with_one_as_clicks():

@@ -38,6 +38,8 @@ class ClassPromptConfig:
         readout: Whether each class has a linear reading of the embedding beside the encoder, which is fitted at once
             before the training and gives a mask prompt to begin with; not of ``legacy``.
         diffusion: Whether there is the diffusion-based encoder at all; without it the reading alone makes the prompt.
+        corrects: Whether the encoder corrects the box, mask prompt and presence of the reading, as which it begins; else
+            it makes prompts of its own, of which the reading is an input.
     """
 
     classes: tuple[PromptClass, ...] = ()
@@ -55,6 +57,7 @@ class ClassPromptConfig:
     presence: bool = True
     readout: bool = True
     diffusion: bool = True
+    corrects: bool = False
 
     def __post_init__(self) -> None:
         """Reject sizes that do not fit each other.
@@ -69,6 +72,11 @@ class ClassPromptConfig:
                     "readout so"
                 )
             return
+        if self.corrects and not (self.diffusion and self.readout and self.presence and self.tokens == 2):
+            raise UsageError(
+                "corrects needs what it corrects, the readout, its presence and the 2 corners of a box, and the "
+                "diffusion-based encoder that does so; set diffusion, readout, presence and tokens so"
+            )
         if not self.diffusion and not (self.readout and self.presence and self.tokens == 2):
             raise UsageError(
                 "without diffusion the readout, its presence and the 2 corners of a box are all there is; set readout, "

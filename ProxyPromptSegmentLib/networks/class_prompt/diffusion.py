@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.class_prompt.config import GROUPS, ClassPromptConfig
-from ProxyPromptSegmentLib.networks.class_prompt.readout import ClassReadout
+from ProxyPromptSegmentLib.networks.class_prompt.readout import ClassReadout, places_of_corners
 from ProxyPromptSegmentLib.networks.devices import without_autocast
 
 NOISE_SEED = 20502
@@ -136,6 +136,14 @@ class DiffusionClassEncoder(nn.Module):
         if config.presence:
             seen = 2 * coarse + 2 * channels + config.embedding
             self.presence = nn.Sequential(nn.Linear(seen, coarse), nn.SiLU(), nn.Linear(coarse, 1))
+        self.corners: nn.Parameter | None = None
+        self.pointing: nn.Parameter | None = None
+        if config.corrects:
+            assert self.presence is not None
+            self.corners, self.pointing = nn.Parameter(torch.zeros(2, channels)), nn.Parameter(torch.zeros(()))
+            for last in (self.dense_out, self.token_out, self.presence[-1]):  # which add nothing to begin with
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
     def forward(
         self,
@@ -166,7 +174,8 @@ class DiffusionClassEncoder(nn.Module):
         maps = [place]
         if self.readout is not None:
             with without_autocast(top.device):  # sums of many terms, which bfloat16 cannot hold
-                read, seen = self.readout(noised.float(), classes)
+                # What is corrected is the reading of the image itself, which is also what was fitted.
+                read, seen = self.readout((top if self.config.corrects else noised).float(), classes)
             read = read.flatten(0, 1).unsqueeze(1)
             maps.append(torch.tanh(read / 4))
         fine = self.fine(torch.cat([fine, *(one.to(fine.dtype) for one in maps)], 1), condition)
@@ -191,6 +200,7 @@ class DiffusionClassEncoder(nn.Module):
         sparse = self._sparse(levels, condition, known, positions, read)
         mask = None
         if read is not None and correction is not None:
+            read = read.clamp(-MOST_LOGIT, MOST_LOGIT) if self.config.corrects else read
             mask = functional.interpolate((read + correction).float(), scale_factor=4.0, mode="bilinear")
             mask = mask.clamp(-MOST_LOGIT, MOST_LOGIT)[:, 0].unflatten(0, (batch, -1))
         return ClassPrompts(
@@ -249,7 +259,11 @@ class DiffusionClassEncoder(nn.Module):
         said = torch.einsum("mtc,tdc->mtd", said, weights) + self.token_out.bias.view(1, self.config.tokens, -1)
         said, where = said.float(), where.float()
         half = functional.avg_pool2d(positions.unsqueeze(0).float(), 2)[0].flatten(1)
-        return said + torch.einsum("mtp,cp->mtc", where, half)
+        pointed = torch.einsum("mtp,cp->mtc", where, half)
+        if self.corners is None or self.pointing is None or read is None:
+            return said + pointed
+        box = self.corners + places_of_corners(read.detach().clamp(-MOST_LOGIT, MOST_LOGIT) > 0, positions)[:, 0]
+        return box + said + self.pointing * pointed
 
 
 def seeded_noise(like: torch.Tensor) -> torch.Tensor:

@@ -84,11 +84,11 @@ class ClassPromptGenerator(VocabularyModule):
             no_mask: SAM's dense embedding where there is no mask, ``(C,)``.
         """
         encoder = self.class_encoder
-        if isinstance(encoder, ReadingClassEncoder):
+        if (corners := getattr(encoder, "corners", None)) is not None:
             with torch.no_grad():
-                encoder.corners.copy_(kinds[3:5])
-        if not isinstance(encoder, DiffusionClassEncoder):
-            return
+                corners.copy_(kinds[3:5])
+        if corners is not None or not isinstance(encoder, DiffusionClassEncoder):
+            return  # the rest begins as the reading does
         with torch.no_grad():
             encoder.token_out.weight.mul_(SMALL)
             encoder.dense_out.weight.mul_(SMALL)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.class_prompt.config import ClassPromptConfig
 from ProxyPromptSegmentLib.networks.class_prompt.diffusion import MOST_LOGIT, ClassPrompts
-from ProxyPromptSegmentLib.networks.class_prompt.readout import ClassReadout
+from ProxyPromptSegmentLib.networks.class_prompt.readout import ClassReadout, places_of_corners
 from ProxyPromptSegmentLib.networks.devices import without_autocast
 
 
@@ -34,27 +34,6 @@ class ReadingClassEncoder(nn.Module):
             maps, presence = self.readout(top.float(), classes)
             maps = maps if drawn is None else maps[:, :drawn]
             maps = maps.clamp(-MOST_LOGIT, MOST_LOGIT)
-            low, high = corners_of(maps > 0)
-            places = torch.stack([positions[:, y, x].permute(1, 2, 0) for y, x in (low, high)], 2)
+            places = places_of_corners(maps > 0, positions)
             mask = functional.interpolate(maps, scale_factor=4.0, mode="bilinear")
-        return ClassPrompts(sparse=self.corners + places.float(), presence=presence, mask=mask)
-
-
-def corners_of(
-    inside: torch.Tensor,
-) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """Return row and column of the first and of the last corner of a box around each mask.
-
-    Args:
-        inside: bool ``(B, N, g, g)``; the box of an empty one is the whole grid.
-
-    Returns:
-        Two pairs of int64 ``(B, N)``.
-    """
-    side = inside.shape[-1]
-    nothing = ~inside.flatten(2).any(2)
-    ends = []
-    for axis in (3, 2):
-        some = (inside.any(axis) | nothing.unsqueeze(2)).long()
-        ends.append((some.argmax(2), side - 1 - some.flip(2).argmax(2)))
-    return (ends[0][0], ends[1][0]), (ends[0][1], ends[1][1])
+        return ClassPrompts(sparse=self.corners + places, presence=presence, mask=mask)

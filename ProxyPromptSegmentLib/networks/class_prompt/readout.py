@@ -94,3 +94,29 @@ class ClassReadout(nn.Module):
         maps = torch.einsum("bdp,bnd->bnp", self.read(top), self.maps[classes])
         presence = torch.einsum("bnd,bnd->bn", statistics(top, maps), self.presence[classes])
         return maps.unflatten(2, top.shape[-2:]), presence
+
+
+def corners_of(
+    inside: torch.Tensor,
+) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """Return row and column of the first and of the last corner of a box around each mask.
+
+    Args:
+        inside: bool ``(B, N, g, g)``; the box of an empty one is the whole grid.
+
+    Returns:
+        Two pairs of int64 ``(B, N)``.
+    """
+    side = inside.shape[-1]
+    nothing = ~inside.flatten(2).any(2)
+    ends = []
+    for axis in (3, 2):
+        some = (inside.any(axis) | nothing.unsqueeze(2)).long()
+        ends.append((some.argmax(2), side - 1 - some.flip(2).argmax(2)))
+    return (ends[0][0], ends[1][0]), (ends[0][1], ends[1][1])
+
+
+def places_of_corners(inside: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return the encodings of both corners of a box around each mask ``(B, N, g, g)``, ``(B, N, 2, C)``."""
+    low, high = corners_of(inside)
+    return torch.stack([positions[:, y, x].permute(1, 2, 0) for y, x in (low, high)], 2).float()

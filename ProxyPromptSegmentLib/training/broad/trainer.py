@@ -160,6 +160,12 @@ class BroadTrainer:
                 group["lr"] = torch.tensor(1e-6, device=self.device)
         return optimizer
 
+    @property
+    def done(self) -> float:
+        """The share of the training that is done, by its time; from 1 on it is complete."""
+        limit = 60 * self.recipe.minutes
+        return self.seconds / limit if limit else 1.0
+
     def _set_rate(self, done: float) -> None:
         """Set the learning rate for a share of the training time."""
         recipe = self.recipe
@@ -215,12 +221,12 @@ class BroadTrainer:
         floats = [name for name, value in self.average.items() if value.is_floating_point()]
         live = self._changing()
         averaged, current = [self.average[name] for name in floats], [live[name] for name in floats]
-        limit, total, count = 60 * self.recipe.minutes, None, 0
+        total, count = None, 0
         saved = reported = time.monotonic()
         drawn = _Drawer(self.sampler, rng, self.device)
         begin, before = time.monotonic(), self.seconds
-        while self.seconds < limit and not (cancel and cancel.cancelled):
-            self._set_rate(self.seconds / limit)
+        while self.done < 1 and not (cancel and cancel.cancelled):
+            self._set_rate(self.done)
             self.switches.late.fill_(float(self.step_count >= self.recipe.empty_from_step))
             numbers = runner(drawn())
             self.step_count += 1

@@ -168,7 +168,10 @@ def train_vocabulary(
 def _start_from(model: ProxyPromptModel, weights: dict[str, torch.Tensor]) -> None:
     """Load the weights of an earlier generator."""
     own = {name: value for name, value in model.state_dict().items() if name.startswith("generator.")}
-    other = sorted(own.keys() ^ weights.keys())
+    # The readings of the classes alone may be given, to be corrected, or to be an input; the rest begins at random.
+    readings = {name for name in own if ".readout." in name or name.endswith(".corners")}
+    expected = readings if weights and weights.keys() <= readings else own.keys()
+    other = sorted(expected ^ weights.keys())
     other += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if other:
         raise CheckpointError(

@@ -81,6 +81,9 @@ class VocabularyTrainer(BroadTrainer):
         trunk = getattr(getattr(generator, "encoder", None), "trunk", None)
         if trunk is not None and not self.recipe.trunk_rate:
             trunk.requires_grad_(False)
+        readout = getattr(getattr(generator, "class_encoder", None), "readout", None)
+        if readout is not None:
+            readout.hidden.requires_grad_(False)  # its weights are random, and the fit of the maps is on them
         self.weighting = UncertaintyWeighting(weighted_losses(self.recipe.losses)).to(self.device)
         self.weighting.requires_grad_(self.recipe.losses.weighting == "uncertainty")
         self.model.add_module(WEIGHTING.rstrip("."), self.weighting)
@@ -109,9 +112,14 @@ class VocabularyTrainer(BroadTrainer):
         super()._set_rate(done)
         self._decoding = done >= self.recipe.decode_from
 
+    @property
+    def done(self) -> float:
+        """The share of the training that is done, by steps where these count, else by time."""
+        return self.step_count / self.recipe.steps if self.recipe.steps else super().done
+
     def _identity(self) -> dict[str, object]:
-        """Return what must be equal to resume: the settings but time and variants, and the base."""
-        said = {key: value for key, value in super()._identity().items() if key != "variants"}
+        """Return what must be equal to resume: the settings but time, steps and variants, and the base."""
+        said = {key: value for key, value in super()._identity().items() if key not in ("variants", "steps")}
         return {**said, "base_sha256": self.base.sha256}
 
     def _write(self, path: Path, metadata: dict[str, object]) -> None:

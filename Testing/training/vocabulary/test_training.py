@@ -242,6 +242,20 @@ def test_a_training_learns_is_resumed_and_its_file_holds_the_generator_alone(dat
         train_vocabulary(dataclasses.replace(recipe, images=3), data, tmp_path)
 
 
+def test_the_readings_of_another_training_are_corrected_for_so_many_steps(data, tmp_path):
+    first = train_vocabulary(
+        dataclasses.replace(RECIPE, variants=0, minutes=0.0, generator={"diffusion": False}), data, tmp_path / "a"
+    )
+    readings = {name: value.float() for name, value in read_checkpoint(first)[0].items()}
+    recipe = dataclasses.replace(RECIPE, variants=0, steps=1, generator={**SMALL, "corrects": True})
+    said: list[str] = []
+    path = train_vocabulary(recipe, data, tmp_path / "b", initial=readings, say=said.append)
+    tensors, metadata = read_checkpoint(path)
+    assert metadata["steps"] == 1 and not any("linear readings" in one for one in said)
+    place = "generator.class_encoder.readout.hidden.weight"
+    torch.testing.assert_close(tensors[place].float(), readings[place], atol=1e-3, rtol=1e-2)
+
+
 def test_without_time_the_readings_are_fitted_and_nothing_is_trained(data, tmp_path):
     path = train_vocabulary(dataclasses.replace(RECIPE, variants=0, minutes=0.0), data, tmp_path)
     tensors, metadata = read_checkpoint(path)
