@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.checkpoints import load_base_model
 from ProxyPromptSegmentLib.networks.class_prompt.generator import ClassPromptGenerator
 from ProxyPromptSegmentLib.networks.generators import read_config
+from ProxyPromptSegmentLib.networks.image_prompt.config import COMPACT, OFFICIAL
 from ProxyPromptSegmentLib.networks.image_prompt.encoder import take_trunk
 from ProxyPromptSegmentLib.networks.image_prompt.generator import ImagePromptGenerator
 from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES, ProxyPromptModel, build_model
@@ -34,8 +35,15 @@ from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
 FEATURES = "features"
 COMPACT_SIZES = {"image_size": 256, "grid": 32, "channels": 128}
-SMALL: dict[str, dict[str, Any]] = {"class": {"widths": [32, 48, 64]}, "image": {"width": 32, "reach": 3.0}}
+SMALL: dict[str, dict[str, Any]] = {
+    "class": {"widths": [32, 48, 64]},
+    "image": {"width": COMPACT.width, "reach": COMPACT.reach},
+}
 """What a generator of a kind has on the compact SAM, beside the sizes of that backbone."""
+LARGE: dict[str, dict[str, Any]] = {
+    "image": {key: getattr(OFFICIAL, key) for key in ("image_size", "grid", "channels", "read_size", "width")}
+}
+"""What a generator of a kind has on official backbones, where its defaults are those of the compact SAM."""
 
 
 def generator_config(recipe: VocabularyRecipe, compact: bool) -> Any:
@@ -44,10 +52,10 @@ def generator_config(recipe: VocabularyRecipe, compact: bool) -> Any:
     Raises:
         UsageError: If a setting does not fit.
     """
-    small = {**COMPACT_SIZES, **SMALL.get(recipe.kind, {})} if compact else {}
+    sizes = {**COMPACT_SIZES, **SMALL.get(recipe.kind, {})} if compact else LARGE.get(recipe.kind, {})
     classes = [dataclasses.asdict(one.about) for one in recipe.classes]
     try:
-        return read_config(recipe.kind, {**small, **recipe.generator, "classes": classes})
+        return read_config(recipe.kind, {**sizes, **recipe.generator, "classes": classes})
     except (CheckpointError, JsonError) as error:
         raise UsageError(f"the recipe {recipe.name} does not fit: {error}") from error
 
