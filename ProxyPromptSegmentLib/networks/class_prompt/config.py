@@ -38,8 +38,8 @@ class ClassPromptConfig:
         readout: Whether each class has a linear reading of the embedding beside the encoder, which is fitted at once
             before the training and gives a mask prompt to begin with; not of ``legacy``.
         diffusion: Whether there is the diffusion-based encoder at all; without it the reading alone makes the prompt.
-        corrects: Whether the encoder corrects the box, mask prompt and presence of the reading, as which it begins; else
-            it makes prompts of its own, of which the reading is an input.
+        corrects: Whether the encoder corrects the box, mask prompt and presence of the reading, as which it begins;
+            else it makes prompts of its own, of which the reading is an input.
     """
 
     classes: tuple[PromptClass, ...] = ()

@@ -140,7 +140,8 @@ def read_vocabulary_recipe(path: Path) -> VocabularyRecipe:
         UsageError: As `read_recipe_of`, or if a number is not possible or two classes have one name.
     """
     recipe = read_recipe_of(VocabularyRecipe, path)
-    for key, least in (("images", 1), ("asked", 1), ("strangers", 0), ("steps", 0), ("variants", 0), ("most_slices", 1)):
+    least_of = {"images": 1, "asked": 1, "strangers": 0, "steps": 0, "variants": 0, "most_slices": 1}
+    for key, least in least_of.items():
         if getattr(recipe, key) < least:
             raise UsageError(f"the recipe {path} has {key} {getattr(recipe, key)}; it must be at least {least}")
     names = [one.about.name.casefold() for one in recipe.classes]
