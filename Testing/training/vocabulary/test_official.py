@@ -62,6 +62,7 @@ def the_whole_way(home, kind: str) -> None:
     assert (home / "found.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_a_small_network_goes_the_whole_way(kind, home, monkeypatch):
     monkeypatch.setattr(sam, "OFFICIAL_SIZE", 256)

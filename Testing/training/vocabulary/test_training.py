@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError  # noqa: E402
 from ProxyPromptSegmentLib.networks.checkpoints import load_model, read_checkpoint  # noqa: E402
+from ProxyPromptSegmentLib.networks.image_prompt.config import COMPACT, OFFICIAL  # noqa: E402
 from ProxyPromptSegmentLib.networks.model import build_model  # noqa: E402
 from ProxyPromptSegmentLib.progress import CancelToken  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary import run as running  # noqa: E402
@@ -282,6 +283,13 @@ def test_without_classes_each_described_object_is_one(data):
 def test_a_folder_that_describes_nothing_is_rejected(tmp_path):
     with pytest.raises(UsageError, match=r"dataset\.json"):
         classes_of(dataclasses.replace(RECIPE, classes=()), tmp_path)
+
+
+def test_a_generator_on_an_official_backbone_has_the_sizes_of_that_and_on_the_compact_one_its():
+    recipe = dataclasses.replace(RECIPE, kind="image", generator={})
+    for compact, wanted in ((False, OFFICIAL), (True, COMPACT)):
+        found = running.generator_config(recipe, compact)
+        assert found == dataclasses.replace(wanted, classes=found.classes)
 
 
 def test_recipes_of_the_program_are_read_and_the_compact_one_has_what_is_promised():
