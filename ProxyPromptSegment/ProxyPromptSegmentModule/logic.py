@@ -20,6 +20,7 @@ from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.chained import Submit
+from ProxyPromptSegmentModule.runs.estimates import EstimateAnswer, Estimates
 from ProxyPromptSegmentModule.runs.lesson import Lesson, LessonRequest, Teacher
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump, rest_timer
@@ -60,7 +61,8 @@ class SegmentationLogic:
     Attributes:
         worker: The GPU worker thread.
         pump: The timer that handles events and gives the worker thread time to run.
-        questions: Questions that are not runs: why, check, suggest, estimate.
+        questions: Questions that are not runs: why, check, suggest.
+        estimates: Estimates of time and memory.
         teacher: The lessons, in which a model learns a structure.
         results: The tables of results, which follow what is in the segments.
     """
@@ -70,6 +72,7 @@ class SegmentationLogic:
         self.worker = Worker()
         self.pump = Pump(self._work)
         self.questions = Questions(self._submit)
+        self.estimates = Estimates()
         self.teacher = Teacher(lambda task, label: self._submit(task, label))
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
@@ -310,8 +313,13 @@ class SegmentationLogic:
         self.pump.start()
 
     def estimate(self, request: Request) -> Estimate:
-        """Estimate time and memory of a run in advance; fast, and does not import torch."""
-        return self.questions.estimate(request)
+        """Estimate time and memory of a run in advance and wait for it; does not import torch."""
+        return self.estimates.task(request)()
+
+    def estimate_later(self, request: Request, on_answer: EstimateAnswer) -> None:
+        """Estimate beside the main thread; calls ``on_answer(estimate, error)`` unless a newer question is asked."""
+        self.estimates.ask(request, on_answer)
+        self.pump.start()
 
     def teach(self, request: LessonRequest) -> Lesson:
         """Let a model learn a structure from annotated cases; scripts call `pump.turn` until the lesson has ended."""
@@ -355,11 +363,11 @@ class SegmentationLogic:
             run.flush(deadline)
             run.advance()
         self.teacher.advance()
+        self.estimates.receive()
         left = self._pieces.do_some(deadline)
         self.results.tick()
-        return (
-            left or self.worker.busy or self.teacher.busy or not all(run.idle and not run.pending for run in self._runs)
-        )
+        working = left or self.worker.busy or self.teacher.busy or self.estimates.busy
+        return working or not all(run.idle and not run.pending for run in self._runs)
 
     def _when_ended(self, run: Run) -> None:
         """Store what a finished run has found out in the scene; restore what was there before if it was undone."""
@@ -384,7 +392,7 @@ class SegmentationLogic:
         self.results.update(node)
         if not run.undone and self._learned is not run:  # not again after a redo
             self._learned = run
-            self.questions.learn(run)
+            self.estimates.learn(run)
 
     # --- the scene ----------------------------------------------------------------------------------------------
 
@@ -430,6 +438,7 @@ class SegmentationLogic:
         self.teacher.abandon(sentence)
         self.worker.cancel_all()
         self.questions.forget(sentence)
+        self.estimates.forget()
 
     def shutdown(self, timeout: float = 10.0) -> bool:
         """Cancel all runs, end the worker thread, stop observing the scene; return whether the thread has ended."""
@@ -439,7 +448,8 @@ class SegmentationLogic:
         for scene, tag in self._scene_tags:
             scene.RemoveObserver(tag)
         self._scene_tags.clear()
-        return self.worker.stop(timeout)
+        estimated = self.estimates.stop(timeout)
+        return self.worker.stop(timeout) and estimated
 
 
 def _case(support: Support) -> SupportCase:

@@ -24,6 +24,7 @@ from ProxyPromptSegmentModule.wording import duration, explained, ranges, said_i
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.estimate import Estimate
+    from ProxyPromptSegmentModule.runs.estimates import EstimateAnswer
     from ProxyPromptSegmentModule.runs.live_run import LiveRun
     from ProxyPromptSegmentModule.runs.pump import Pump
     from ProxyPromptSegmentModule.runs.run import Run
@@ -36,8 +37,8 @@ class Runs(Protocol):
 
     pump: Pump
 
-    def estimate(self, request: Request) -> Estimate:
-        """Estimate time and memory of a run."""
+    def estimate_later(self, request: Request, on_answer: EstimateAnswer) -> None:
+        """Estimate time and memory of a run; the answer comes when there is one, and only to the newest question."""
 
     def start(self, request: Request) -> Run:
         """Start a run."""
@@ -138,7 +139,7 @@ class ApplySection(Section):
         button.toolTip = reason or _("Segments {objects} in {target}.").format(objects=names, target=where)
 
     def _estimate(self) -> str:
-        """Return time and memory in words; computed again only if the choices have changed."""
+        """Return time and memory in words; asked for again only if the choices have changed."""
         if self._target.scope() in (Scope.LIVE, Scope.SEQUENCE):
             return ""
         parameters = self._state.parameters
@@ -153,13 +154,24 @@ class ApplySection(Section):
             id(self._state.run),
         )
         if self._estimated[0] != key:
+            self._estimated = (key, _("Estimating time and memory…"))  # never the words of other choices meanwhile
+            first = self._state.run is None
             try:
-                text = _words_of(self._logic.estimate(self._requests.request()), self._state.run is None)
+                self._logic.estimate_later(
+                    self._requests.request(), lambda found, _error: self._on_estimate(key, found, first)
+                )
             except Exception as error:  # the estimate is optional; Apply will report the error
                 explained(error)
-                text = ""
-            self._estimated = (key, text)
+                self._estimated = (key, "")
         return self._estimated[1]
+
+    def _on_estimate(self, key: object, found: Estimate | None, first: bool) -> None:
+        """Show an estimate, unless other choices were made meanwhile."""
+        if self._estimated[0] != key:
+            return
+        text = "" if found is None else _words_of(found, first)
+        self._estimated = (key, text)
+        say(self._ui.estimateLabel, "" if self._state.running or self._requests.reason() else text)
 
     # --- what the user does -----------------------------------------------------------------------------------
 

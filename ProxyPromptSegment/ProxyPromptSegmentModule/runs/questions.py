@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import slicer
 
-from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis, slice_spacing_mm
-from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
-from ProxyPromptSegmentLib.inference.tiling.forecast import forecast
+from ProxyPromptSegmentLib.inference.tiling.choice import OFF
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.worker import events
-from ProxyPromptSegmentLib.worker.estimate import SpeedRecord, architecture_of, estimate
 from ProxyPromptSegmentLib.worker.tasks import WhyTask
-from ProxyPromptSegmentLib.worker.tile_work import TileWork
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.chained import sentence_of
 from ProxyPromptSegmentModule.runs.refining import Refinement, RefineTask, UnsureTask
-from ProxyPromptSegmentModule.runs.request import Request, Settings
+from ProxyPromptSegmentModule.runs.request import Settings
 from ProxyPromptSegmentModule.runs.run import Run
 from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
-from ProxyPromptSegmentModule.states import RunState
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -37,13 +30,10 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.review.findings import Finding
     from ProxyPromptSegmentLib.review.suggest import Suggestion
     from ProxyPromptSegmentLib.support.case import SupportCase
-    from ProxyPromptSegmentLib.worker.estimate import Estimate, SpeedRecord
     from ProxyPromptSegmentLib.worker.thread import Ticket
     from ProxyPromptSegmentModule.runs.refining import Refined
 
 T = TypeVar("T")
-
-SPEEDS_SETTING = "ProxyPromptSegment/speeds"
 
 WhyAnswer = Callable[["Why | None", str], None]
 """Called on the main thread with the explanation and "", or with None and the reason."""
@@ -61,13 +51,12 @@ class SubmitQuestion(Protocol):
 
 
 class Questions:
-    """The pending questions and their callbacks, and the measured speeds for estimates."""
+    """The pending questions and their callbacks."""
 
     def __init__(self, submit: SubmitQuestion) -> None:
         """Submit tasks through ``submit``, see `SubmitQuestion`."""
         self._submit = submit
         self._waiting: dict[int, tuple[str, Callable[..., None]]] = {}  # each takes the outcome of its own task
-        self._speeds: SpeedRecord | None = None
 
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
         """Ask which support patches drove the prediction at a world position; replaces an earlier question."""
@@ -157,76 +146,6 @@ class Questions:
         """Load torch and a model in advance; errors are ignored, because the run will report them."""
         self._submit(WarmUpTask(settings=settings), _("Warming up"), "warm up")
 
-    def estimate(self, request: Request) -> Estimate:
-        """Estimate time and memory of a run, based on earlier runs on this machine if there are any.
-
-        Raises:
-            ProxyPromptError: If the model is unknown.
-        """
-        settings, target = request.settings, request.target
-        axis = settings.axis if settings.axis in AXES else auto_axis(nodes.geometry_of(target))
-        shape = list(nodes.check_volume(target).GetDimensions()[::-1])
-        voxels = math.prod(shape)
-        if settings.register and not settings.follow:
-            voxels += sum(math.prod(case.volume.geometry.size_ijk) for case in request.cases)
-        count = shape.pop(AXES.index(axis))
-        if request.slices is not None:
-            count = max(1, len(request.slices))
-        objects = len(request.objects) if request.objects else 1
-        if not request.cases:
-            size = (shape[0], shape[1])
-            return estimate(
-                settings.model, settings.device, count, size, 0, objects, measured=self.speeds(), voxels=voxels
-            )
-        found = forecast(
-            request.cases,
-            request.objects,
-            (shape[0], shape[1]),
-            slice_spacing_mm(nodes.geometry_of(target), axis),
-            architecture_of(settings.model).logits,
-            TileChoice.of(OFF if settings.follow else settings.tiles),
-            settings.max_slices,
-            settings.closer and not settings.follow,
-        )
-        return estimate(
-            settings.model,
-            settings.device,
-            count,
-            (shape[0], shape[1]),
-            settings.max_slices,
-            objects,
-            tiles=TileWork.planned(found.tiles, settings.max_slices),
-            measured=self.speeds(),
-            closer=len(found.closer),
-            voxels=voxels,
-        )
-
-    def speeds(self) -> SpeedRecord:
-        """Return the measured speeds of this machine."""
-        if self._speeds is None:
-            self._speeds = SpeedRecord.from_dict(_read_setting())
-        return self._speeds
-
-    def learn(self, run: Run) -> None:
-        """Store the speed of a finished run for estimates, also of later sessions."""
-        found = run.result
-        if run.state != RunState.FINISHED or not isinstance(found, VolumeResult):
-            return  # a cancelled run is not representative, and a cine is measured differently
-        if run.job is not None and run.job.reslicing is not None:
-            return  # other slices were segmented than those of the result
-        self._speeds = self.speeds().learned(
-            run.request.settings.model,
-            found.device,
-            found.seconds["segmentation"],
-            found.slices,
-            found.embedded,
-            found.pairs,
-            len(found.objects),
-            TileWork.done(found.tiles),
-            len(found.helps.closer),
-        )
-        _write_setting(self._speeds.to_dict())
-
     def receive(self, event: events.Event) -> None:
         """Pass an answer to its callback; answers without one are ignored."""
         if not isinstance(event, (events.Finished, events.Failed)):
@@ -251,19 +170,3 @@ class Questions:
     def _ask(self, task: Task[T], label: str, on_answer: Callable[[T | None, str], None], replaces: str) -> None:
         ticket = self._submit(task, label, replaces)
         self._waiting[ticket.number] = (replaces, on_answer)
-
-
-def _read_setting() -> object:
-    """Return the stored speeds of earlier sessions; None without settings (scripts, tests)."""
-    try:
-        return json.loads(slicer.app.userSettings().value(SPEEDS_SETTING, "{}"))
-    except (AttributeError, TypeError, ValueError):
-        return None
-
-
-def _write_setting(values: dict[str, object]) -> None:
-    try:
-        settings = slicer.app.userSettings()
-    except AttributeError:  # a script without an application object
-        return
-    settings.setValue(SPEEDS_SETTING, json.dumps(values))

@@ -44,7 +44,8 @@ def test_apply_writes_results_and_the_why_view_answers(working, stand_ins):
     import slicer
 
     ui = working.ui
-    assert text_of(ui.estimateLabel).startswith("About ")
+    assert text_of(ui.estimateLabel) == "Estimating time and memory…"
+    _until(stand_ins, lambda: text_of(ui.estimateLabel).startswith("About "))
     ui.applyButton.click()
     _until(stand_ins, lambda: working.state.run.ended)
     assert working.state.run.state == "finished", working.state.run.error

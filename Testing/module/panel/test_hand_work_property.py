@@ -229,8 +229,8 @@ def session(make_panel, stand_ins, tmp_path):
             super().__init__()
             self.worker = ScriptedWorker()
 
-        def estimate(self, request):
-            return RecordedLogic.estimate(self, request)
+        def estimate_later(self, request, on_answer):
+            RecordedLogic.estimate_later(self, request, on_answer)
 
         def warm_up(self, settings=None):
             """Load nothing."""

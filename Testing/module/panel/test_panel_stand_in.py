@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
-from widget_cases import RecordedLogic, add_case, text_of
+from widget_cases import RecordedLogic, add_case, estimate_of, text_of
 
 
 def test_an_empty_scene_shows_a_panel_that_says_what_to_do_first(panel):
@@ -48,6 +48,24 @@ def test_adding_a_support_fills_the_table_and_allows_apply(ready):
     assert ready.ui.applyButton.enabled and ready.ui.reasonLabel.real.isHidden()
     assert ready.ui.applyButton.toolTip == "Segments prostate, tumour in new."
     assert ready.ui.estimateLabel.text == "About 12 s, 550 MB of memory."
+
+
+def test_no_estimate_of_earlier_choices_is_shown_while_another_is_made(ready):
+    answers, ui = [], ready.ui
+    ready.host.logic.estimate_later = lambda request, on_answer: answers.append(on_answer)
+    ready.state.parameters.tiles = "4"
+    assert ui.estimateLabel.text == "Estimating time and memory…"
+    ready.state.parameters.tiles = "6"
+    answers[0](estimate_of(tiles=4), "")  # of choices that were changed meanwhile
+    assert ui.estimateLabel.text == "Estimating time and memory…" and len(answers) == 2
+    answers[1](estimate_of(tiles=9), "")
+    assert ui.estimateLabel.text == "About 12 s, 550 MB of memory. Each slice is cut into 9 tiles."
+    ready.state.parameters.tiles = "8"
+    ui.applyButton.click()
+    answers[2](estimate_of(tiles=16), "")
+    assert ui.estimateLabel.real.isHidden()  # the run is in progress
+    ready.host.logic.runs[0].end()
+    assert "16 tiles" not in ui.estimateLabel.text  # the first run loaded the model, so it is estimated again
 
 
 def test_a_support_that_cannot_be_used_is_refused_in_words(make_panel):

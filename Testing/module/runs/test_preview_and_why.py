@@ -79,3 +79,40 @@ def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
     assert fewer.seconds < after.seconds
     larger = logic.estimate(replace(request, settings=Settings(device="cpu", tiles="4")))
     assert after.tiles == 0 and larger.tiles == 25 and larger.seconds > 5 * after.seconds
+
+
+def test_an_estimate_is_made_beside_the_main_thread(logic, two_cases):
+    """300 slices with five structures took it half a second."""
+    import threading
+
+    from ProxyPromptSegmentModule.logic import _case
+
+    support, (target, _truth) = two_cases
+    request = Request(target=target, cases=(_case(support),), settings=CPU)
+    answers, main = [], threading.get_ident()
+    made_on = []
+
+    class Cases(tuple):
+        def __len__(self):
+            made_on.append(threading.get_ident())
+            return super().__len__()
+
+    logic.estimate_later(request, lambda found, error: answers.append(("old", found, error)))
+    logic.estimate_later(
+        replace(request, cases=Cases(request.cases)), lambda found, error: answers.append(("new", found, error))
+    )
+    until = time.monotonic() + 60
+    while not answers and time.monotonic() < until:
+        logic.pump.turn()
+    assert answers == [("new", logic.estimate(request), "")]  # the older question is not answered any more
+    assert made_on and main not in made_on
+    assert not logic.estimates.busy
+    logic.estimate_later(replace(request, settings=Settings(model="none such")), lambda *found: answers.append(found))
+    while len(answers) < 2 and time.monotonic() < until:
+        logic.pump.turn()
+    assert answers[1][0] is None and "none such" in answers[1][1]
+    logic.estimate_later(request, lambda *found: answers.append(found))
+    logic.abandon("closed")
+    for _turn in range(20):
+        logic.pump.turn()
+    assert len(answers) == 2
