@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import slicer
 
-from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.chained import Submit
 from ProxyPromptSegmentModule.runs.estimates import EstimateAnswer, Estimates
+from ProxyPromptSegmentModule.runs.everything_run import EverythingRun
+from ProxyPromptSegmentModule.runs.for_scripts import ForScripts
+from ProxyPromptSegmentModule.runs.hand_run import HandRun, Said
 from ProxyPromptSegmentModule.runs.lesson import Lesson, LessonRequest, Teacher
 from ProxyPromptSegmentModule.runs.live_run import LiveRun
 from ProxyPromptSegmentModule.runs.pump import Pump, rest_timer
 from ProxyPromptSegmentModule.runs.questions import CheckAnswer, Questions, SuggestAnswer, WhyAnswer
-from ProxyPromptSegmentModule.runs.request import Output, Request, Settings, check_request, class_choice
+from ProxyPromptSegmentModule.runs.request import Request, Settings, check_request
 from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
-from ProxyPromptSegmentModule.scene import nodes, result_nodes
-from ProxyPromptSegmentModule.scene.masks import segmentation_of
+from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.pieces import WaitingWork
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.translation import _
@@ -38,6 +38,7 @@ from ProxyPromptSegmentModule.translation import _
 if TYPE_CHECKING:
     import vtk
 
+    from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.worker.estimate import Estimate
@@ -55,7 +56,7 @@ TICK_SECONDS = 0.020
 """Time per tick for writing slices; even if the last slice exceeds it, a tick takes less than 50 ms."""
 
 
-class SegmentationLogic:
+class SegmentationLogic(ForScripts):
     """Logic that runs jobs on the worker thread and writes their results into the scene.
 
     Attributes:
@@ -103,6 +104,29 @@ class SegmentationLogic:
         run.observe(self._when_ended)
         return run
 
+    def hand(self, request: Request, said: Said) -> HandRun:
+        """Start to answer marks by hand, as corrections if the request has supports or classes; `look` after changes.
+
+        Args:
+            request: The description of the run.
+            said: Returns what the marks say now.
+
+        Raises:
+            UsageError: If the target is missing.
+        """
+        run = self._begin(partial(HandRun, said=said), request, alone=True)
+        run.observe(self._when_ended)
+        return run
+
+    def look(self, run: HandRun) -> None:
+        """Answer marks that were made, moved or removed."""
+        run.look()
+        self.pump.start()
+
+    def everything(self, request: Request, choice: EverythingChoice | None = None) -> EverythingRun:
+        """Start to look for everything that the slices of a request show."""
+        return self._begin(partial(EverythingRun, choice=choice), request, alone=True)
+
     def live(self, request: Request) -> LiveRun:
         """Start a live preview of the slice on screen; `show` requests another slice, and the latest request wins."""
         return self._begin(LiveRun, request)
@@ -112,8 +136,8 @@ class SegmentationLogic:
         run.show(index)
         self.pump.start()
 
-    def _begin(self, kind: Callable[[Request, Submit], R], request: Request) -> R:
-        check_request(request)
+    def _begin(self, kind: Callable[[Request, Submit], R], request: Request, alone: bool = False) -> R:
+        check_request(request, alone)
         for other in self._runs:
             if not other.ended:
                 other.cancel()
@@ -134,141 +158,6 @@ class SegmentationLogic:
                 self._runs.remove(run)
             elif run is not ended[-1]:
                 run.release()
-
-    def segment(
-        self,
-        target: slicer.vtkMRMLVolumeNode,
-        supports: Sequence[Support],
-        objects: Sequence[str] | None = None,
-        segmentation: slicer.vtkMRMLSegmentationNode | None = None,
-        slices: Sequence[int] | None = None,
-        settings: Settings | None = None,
-        output: Output | None = None,
-        browser: slicer.vtkMRMLSequenceBrowserNode | None = None,
-        wait: bool = True,
-        on_change: Callable[[Run], None] | None = None,
-    ) -> Run:
-        """Segment a volume with annotated cases as supports; the entry point for scripts.
-
-        Args:
-            target: Volume node, or the proxy volume of a sequence, with its ``browser``.
-            supports: Pairs (volume node, segmentation node), or `SupportCase` of the library.
-            objects: Names of the objects to segment; by default all that every support has.
-            segmentation: Segmentation node to add segments to; a new one by default.
-            slices: Slices of the target, counted from 0; all by default.
-            settings: Model, device, threshold and so on.
-            output: Masking, segments that may be replaced, a name; ``segmentation`` overrides its own.
-            browser: Sequence browser node: every item of the sequence is segmented, into a sequence of segmentations.
-            wait: Whether to return only when the run has ended. Otherwise the window's timer continues the run; a
-                script without a window calls `wait`.
-            on_change: Called with the run after every change.
-
-        Returns:
-            The run: ``state`` is its outcome, ``segmentation`` and ``segment_ids`` identify the result.
-
-        Raises:
-            ProxyPromptError: If a support or the request is not usable, or, with ``wait``, if the run fails.
-
-        Example::
-
-            logic = slicer.util.getModuleLogic("ProxyPromptSegment")
-            run = logic.segment(new_case, [(earlier_case, earlier_segmentation)], ["prostate"])
-            slicer.util.saveNode(run.segmentation, "new_case.seg.nrrd")
-        """
-        output = output or Output()
-        if segmentation is not None:
-            output = replace(output, segmentation=segmentation)
-        request = Request(
-            target=target,
-            cases=tuple(_case(support) for support in supports),
-            objects=tuple(objects) if objects else None,
-            slices=slices,
-            settings=settings or Settings(),
-            output=output,
-            browser=browser,
-        )
-        return self._carried_out(request, wait, on_change)
-
-    def segment_by_class(
-        self,
-        target: slicer.vtkMRMLVolumeNode,
-        classes: Sequence[str] | str = (),
-        model: str = "",
-        segmentation: slicer.vtkMRMLSegmentationNode | None = None,
-        slices: Sequence[int] | None = None,
-        settings: Settings | None = None,
-        output: Output | None = None,
-        browser: slicer.vtkMRMLSequenceBrowserNode | None = None,
-        any_modality: bool = False,
-        wait: bool = True,
-        on_change: Callable[[Run], None] | None = None,
-    ) -> Run:
-        """Segment structures that a model knows by name, without a support; the entry point for scripts.
-
-        Args:
-            target: See `segment`.
-            classes: Names, synonyms or SNOMED CT codes; by default all of a model that knows few, such as a structure
-                model.
-            model: Name of the model; by default the first one on this machine that knows the classes.
-            segmentation: See `segment`.
-            slices: See `segment`.
-            settings: Device, threshold and so on; ``model`` overrides its own.
-            output: See `segment`.
-            browser: See `segment`.
-            any_modality: Whether a class is also looked for in an image of a modality that cannot show it. Otherwise
-                its segment stays empty, and ``run.sentences`` says why.
-            wait: See `segment`.
-            on_change: See `segment`.
-
-        Raises:
-            ProxyPromptError: If no model knows the classes (the nearest ones are named), or, with ``wait``, if the run
-                fails.
-
-        Example::
-
-            logic = slicer.util.getModuleLogic("ProxyPromptSegment")
-            run = logic.segment_by_class(new_case, "prostate")
-        """
-        output = output or Output()
-        if segmentation is not None:
-            output = replace(output, segmentation=segmentation)
-        model, found = class_choice((classes,) if isinstance(classes, str) else classes, model)
-        request = Request(
-            target=target,
-            classes=found,
-            objects=tuple(one.name for one in found),
-            slices=slices,
-            settings=replace(settings or Settings(), model=model),
-            output=output,
-            browser=browser,
-            any_modality=any_modality,
-        )
-        return self._carried_out(request, wait, on_change)
-
-    def _carried_out(self, request: Request, wait: bool, on_change: Callable[[Run], None] | None) -> Run:
-        """Start a run for a script and, if asked for, wait for its end.
-
-        Raises:
-            ProxyPromptError: If the request is not usable, or, with ``wait``, if the run fails.
-        """
-        run = self.start(request)
-        if on_change is not None:
-            run.observe(on_change)
-        if wait:
-            self.wait(run)
-            if run.error:
-                raise ProxyPromptError(run.error)
-        return run
-
-    def wait(self, run: Run, seconds: float | None = None) -> bool:
-        """Block until a run has ended and write its slices; for scripts. Return False after a timeout."""
-        until = None if seconds is None else time.monotonic() + seconds
-        while not run.ended:
-            if until is not None and time.monotonic() > until:
-                return False
-            self.pump.turn()
-            slicer.app.processEvents()
-        return True
 
     def cancel(self) -> None:
         """Cancel the run in progress, between two slices."""
@@ -450,14 +339,3 @@ class SegmentationLogic:
         self._scene_tags.clear()
         estimated = self.estimates.stop(timeout)
         return self.worker.stop(timeout) and estimated
-
-
-def _case(support: Support) -> SupportCase:
-    """Return the support case of two nodes, or the given case itself."""
-    if not isinstance(support, (tuple, list)):
-        return support
-
-    volume_node, segmentation_node = support
-    volume, _notes = nodes.volume_of(volume_node)
-    segmentation, _more = segmentation_of(segmentation_node, volume_node)
-    return SupportCase(volume, segmentation)

@@ -36,6 +36,7 @@ class ProxyPromptParameters:
         structures: Names of the structures that the structure model is to look for; empty means all of a model that
             knows few.
         structureModel: Model that prompts by the image alone; empty is the first one.
+        handObject: Name of the structure that is marked by hand next; empty is ``object``.
         supportVolume: Image of the case that is to be added as a support.
         supportSegmentation: Its annotation.
         supportSegments: Identifiers of the segments that are used, see `names_of`; empty means all.
@@ -74,6 +75,7 @@ class ProxyPromptParameters:
     classModel: str = ""
     structures: str = ""
     structureModel: str = ""
+    handObject: str = ""
     supportVolume: Volume
     supportSegmentation: Segmentation
     supportSegments: str = ""

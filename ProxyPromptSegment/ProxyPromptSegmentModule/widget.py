@@ -17,6 +17,7 @@ from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.target_section import Observers
 from ProxyPromptSegmentModule.parameters import ProxyPromptParameters
+from ProxyPromptSegmentModule.scene.hand_marks import forget_lost
 from ProxyPromptSegmentModule.wording import explained, say
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ class ModuleWidget:
         self._end_watching()
         if self.sections is not None:
             self.sections.correct.forget()
+            self.sections.hand.close()
         self._cases.stop()
         self.state.run = None
         self.chosen.lesson.forget()
@@ -249,4 +251,5 @@ class ModuleWidget:
         if not state.has_scene or slicer.mrmlScene.IsBatchProcessing() or slicer.mrmlScene.IsClosing():
             return
         state.forget_removed()
+        forget_lost(slicer.mrmlScene)
         self.refresh()

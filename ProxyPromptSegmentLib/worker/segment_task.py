@@ -263,8 +263,10 @@ def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
             result.cancelled = True
             return result
         encodings = engine.embedded(segmenter, image, job.window, job.view.spacing_mm)
-        depths = _depths(job, task.position, segmenter)
-        planned.segment(image, [0], result, encodings, Helps(depths=depths).at([task.index]), first=task.index)
+        helps = Helps(depths=_depths(job, task.position, segmenter))
+        if task.register and job.volumes and planned.plan is not None and planned.plan.in_whole:
+            helps = replace(helps, prior=engine.priors.of(job, context.progress, context.cancel).masks)
+        planned.segment(image, [0], result, encodings, helps.at([task.index]), first=task.index)
         steps.check(result.probability, result.presence)
         return result
 

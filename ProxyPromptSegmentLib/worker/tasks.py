@@ -163,6 +163,10 @@ class LiveTask:
 
     With a job that has prompts by hand on the slice, it answers them: its embedding is cached, so that a further click
     needs a decoding only.
+
+    Attributes:
+        register: Whether the job's volumes are registered to the target and joined with the prediction, so that it is
+            that of the run before smoothing; for corrections of its result, for which they are registered already.
     """
 
     job: Job
@@ -176,6 +180,7 @@ class LiveTask:
     most_read: int | None = MOST_READ
     closer: bool = USE_CLOSER
     surrogate: bool = False
+    register: bool = False
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Carry out the task."""

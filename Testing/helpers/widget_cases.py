@@ -25,7 +25,8 @@ class RecordedRun:
         self.sentences, self.table, self.doubts, self.record_text = [], None, [], ""
         self.written, self.segment_ids, self.segmentation = set(), {}, None
         self.left = []
-        self.refined, self.keeps_masks = None, True
+        self.refined, self.keeps_masks, self.makes_result = None, True, True
+        self.idle = False
         self.cancelled = self.closed = self.undone = self.nothing_found = False
         self.found = {}  # masks by object name
         self.taken_back = []
@@ -34,6 +35,10 @@ class RecordedRun:
     @property
     def ended(self):
         return self.state.ended
+
+    @property
+    def closing(self):
+        return self.closed or self.cancelled
 
     def masks(self):
         return self.found
@@ -95,7 +100,7 @@ class RecordedLogic:
         self.results = types.SimpleNamespace(observe=lambda told: None, states=SegmentStates())
         self.questions = types.SimpleNamespace(refine=self.refine, unsure=self.unsure)
         self.is_shut = False
-        self.warmed, self.pieces = 0, []
+        self.warmed, self.pieces, self.looked = 0, [], []
 
     def getParameterNode(self):  # noqa: N802
         import slicer
@@ -118,6 +123,19 @@ class RecordedLogic:
 
     def show(self, run, index):
         self.shown.append(index)
+
+    def hand(self, request, said):
+        self.runs.append(RecordedRun(request, live=True))
+        self.runs[-1].said = said
+        return self.runs[-1]
+
+    def look(self, run):
+        self.looked.append((run, run.said()))
+
+    def everything(self, request, choice=None):
+        self.runs.append(RecordedRun(request))
+        self.runs[-1].makes_result = False
+        return self.runs[-1]
 
     def warm_up(self, settings=None):
         self.warmed += 1

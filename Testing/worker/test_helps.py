@@ -141,3 +141,11 @@ def test_a_live_slice_and_the_why_view_know_the_position(engine, model, monkeypa
     seen.clear()
     Talk().do(LiveTask(job, 4, position=False), engine)
     assert seen == [None]
+
+
+def test_a_preview_of_one_slice_joins_the_registered_supports_if_it_corrects_their_result(engine, registrations):
+    job = volume_job()
+    whole = Talk().do(SegmentTask(job, across_slices=False), engine)
+    plain, joined = (Talk().do(LiveTask(job, 5, register=register), engine) for register in (False, True))
+    np.testing.assert_array_equal(joined.masks, whole.masks[5])
+    assert len(registrations) == 1 and (plain.masks != joined.masks).any()

@@ -10,6 +10,7 @@ from ProxyPromptSegmentLib.imaging.geometry import AXES, axis_number
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.live_watch import LiveWatch
+from ProxyPromptSegmentModule.panel.marking import Marking
 from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
@@ -18,7 +19,7 @@ from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.scene.facts import result_now
 from ProxyPromptSegmentModule.scene.nodes import check_volume
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_only_own, show_slice, volume_on_screen
-from ProxyPromptSegmentModule.states import RunState, Scope
+from ProxyPromptSegmentModule.states import PromptBy, RunState, Scope
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import duration, explained, ranges, said_in, say, sentence, size
 
@@ -60,9 +61,11 @@ class ApplySection(Section):
         objects: ChosenObjects,
         target: ChosenTarget,
         requests: Requests,
+        marking: Marking,
         logic: Runs,
     ) -> None:
         """Connect the widgets."""
+        self._marking = marking
         self._ui, self._state, self._objects, self._target = widgets, state, objects, target
         self._requests, self._logic = requests, logic
         self._preview: LiveRun | None = None
@@ -93,7 +96,7 @@ class ApplySection(Section):
         say(ui.reasonLabel, reason)
         self._show_button(reason)
         say(ui.estimateLabel, "" if reason or self._state.running else self._estimate())
-        ui.progressBar.setVisible(self._state.running and not self.live)
+        ui.progressBar.setVisible(self._state.running and not self.live and not self._marking.answering)
         self._show_changed("" if reason or self._state.running else self._changed_words())
         self._show_words_of_target()
 
@@ -128,6 +131,10 @@ class ApplySection(Section):
         if self._state.running:
             button.text = _("Stop the live preview") if self.live else _("Cancel")
             button.enabled = not self._cancelling
+            if self._marking.answering:
+                button.text = _("Finish marking")
+                button.toolTip = _("Ends the marks on this image; the result can then be undone and corrected.")
+                return
             button.toolTip = _("Stops after the slice that is being computed; finished slices are kept.")
             return
         self._cancelling = False
@@ -140,7 +147,7 @@ class ApplySection(Section):
 
     def _estimate(self) -> str:
         """Return time and memory in words; asked for again only if the choices have changed."""
-        if self._target.scope() in (Scope.LIVE, Scope.SEQUENCE):
+        if self._target.scope() in (Scope.LIVE, Scope.SEQUENCE) or self._state.prompt_by == PromptBy.HAND:
             return ""
         parameters = self._state.parameters
         assert parameters.targetVolume is not None  # otherwise there is a reason
@@ -177,7 +184,7 @@ class ApplySection(Section):
 
     def on_apply(self) -> None:
         """Start a run, or cancel the one in progress."""
-        if self.live:
+        if self.live or self._marking.answering:
             self.end_live()
         elif self._again:  # between two live previews
             self._again = False
@@ -223,8 +230,21 @@ class ApplySection(Section):
         elif self._state.result is run and not run.undone:
             self.start()
 
+    def on_run_began(self) -> None:
+        """Show a run that another section has started."""
+        run = self._state.run
+        if run is None:
+            return
+        say(self._ui.runLabel, "")
+        self._cancelling, self._seen, self._written, self._preview = False, None, None, None
+        self._said_of = run.request.target
+        run.observe(self.on_run_changed)
+        self.show_run(run)
+        self._state.changed.emit()
+
     def end_live(self) -> None:
-        """End a live preview; its slices are kept."""
+        """End a live preview, or the answers to marks; their slices are kept."""
+        self._marking.stop()
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -262,7 +282,7 @@ class ApplySection(Section):
         parameters = self._state.parameters
         if run.segmentation is not None and run.segmentation is not self._written:
             self._written = run.segmentation
-            if run.request.target is parameters.targetVolume:
+            if run.request.target is parameters.targetVolume and run.makes_result:
                 parameters.outputSegmentation = run.segmentation
             shown = volume_on_screen(slicer.mrmlScene) or parameters.targetVolume
             if shown is not None:  # another case may have been selected meanwhile
@@ -276,6 +296,8 @@ class ApplySection(Section):
     def _show_largest(self, run: Run) -> None:
         """Show the slice with the largest section, once after the end of a run on the selected target."""
         if run is self._largest_of or run.job is None or run.request.browser is not None or self._preview is run:
+            return
+        if run is self._marking.run or not run.makes_result:  # the user looks at the slice
             return
         self._largest_of = run
         target, node = run.request.target, run.segmentation
@@ -306,7 +328,7 @@ class ApplySection(Section):
             say(self._ui.runLabel, said)
         if run.last_index is not None and run.last_index != self._seen:
             self._seen = run.last_index
-            if self._state.parameters.followView and not run.ended and not self.live:
+            if self._state.parameters.followView and not (run.ended or self.live or run is self._marking.run):
                 self._follow(run)
         self._go_on(run)
 

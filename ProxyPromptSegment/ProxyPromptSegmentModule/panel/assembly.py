@@ -17,10 +17,12 @@ from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.correct_section import CorrectSection
 from ProxyPromptSegmentModule.panel.export_section import ExportSection
+from ProxyPromptSegmentModule.panel.hand_section import HandSection
 from ProxyPromptSegmentModule.panel.hint_section import HintSection
 from ProxyPromptSegmentModule.panel.install_section import InstallSection
 from ProxyPromptSegmentModule.panel.lesson_section import LessonSection
 from ProxyPromptSegmentModule.panel.library_section import LibrarySection
+from ProxyPromptSegmentModule.panel.marking import Marking
 from ProxyPromptSegmentModule.panel.model_section import ModelSection
 from ProxyPromptSegmentModule.panel.objects_section import ObjectsSection
 from ProxyPromptSegmentModule.panel.own_models_section import OwnModelsSection
@@ -40,6 +42,7 @@ from ProxyPromptSegmentModule.panel.why_section import WhySection
 from ProxyPromptSegmentModule.panel.widgets import (
     ApplyWidgets,
     CasesWidgets,
+    HandWidgets,
     LibraryWidgets,
     ModelWidgets,
     PromptWidgets,
@@ -65,6 +68,7 @@ FILES: tuple[type[Widgets], ...] = (
     TopWidgets,
     PromptWidgets,
     SupportWidgets,
+    HandWidgets,
     TargetWidgets,
     ApplyWidgets,
     CasesWidgets,
@@ -98,6 +102,7 @@ class Sections:
     install: InstallSection
     hint: HintSection
     prompt: PromptSection
+    hand: HandSection
     support: SupportSection
     supports_table: SupportsTable
     objects: ObjectsSection
@@ -157,21 +162,25 @@ def build(
     top, result, review = widgets(TopWidgets), widgets(ResultWidgets), widgets(ReviewWidgets)
     support, target, teach = widgets(SupportWidgets), widgets(TargetWidgets), widgets(TeachWidgets)
     settings = chosen.requests.settings
+    marking = Marking(state, chosen.requests, chosen.target, logic)
     sections = Sections(
         install=InstallSection(top, state, chosen.model, Requirements()),
         hint=HintSection(top, state),
         prompt=PromptSection(widgets(PromptWidgets), state, chosen.model, chosen.classes),
+        hand=HandSection(widgets(HandWidgets), state, chosen.objects, chosen.requests, marking, logic),
         support=SupportSection(support, state, logic),
         supports_table=SupportsTable(support, state, settings, logic),
         objects=ObjectsSection(support, state, chosen.objects),
         library=LibrarySection(widgets(LibraryWidgets), state, settings, logic),
         target=TargetSection(target, state, chosen.target, observers),
         model=ModelSection(widgets(ModelWidgets), state, chosen.model, chosen.target),
-        apply=ApplySection(widgets(ApplyWidgets), state, chosen.objects, chosen.target, chosen.requests, logic),
+        apply=ApplySection(
+            widgets(ApplyWidgets), state, chosen.objects, chosen.target, chosen.requests, marking, logic
+        ),
         result=ResultSection(result, state, chosen.result),
         export=ExportSection(result, state, chosen.result),
         review=ReviewSection(review, state, chosen.result),
-        correct=CorrectSection(review, state, chosen.result, logic.questions, HandEditor()),
+        correct=CorrectSection(review, state, chosen.result, logic.questions, HandEditor(), marking, chosen.requests),
         cases=CasesSection(widgets(CasesWidgets), target, state, chosen.target),
         why=WhySection(widgets(WhyWidgets), state, logic),
         teach=TeachSection(teach, state, chosen.lesson, logic),
@@ -179,6 +188,7 @@ def build(
         own_models=OwnModelsSection(teach, state, OwnModels()),
     )
     state.choice_changed.connect(sections.apply.update_at_once)
+    state.run_began.connect(sections.apply.on_run_began)
     state.scope_leaving.connect(sections.apply.end_live)
     state.support_added.connect(chosen.target.leave_support_alone)
     state.support_selected.connect(sections.library.refresh)

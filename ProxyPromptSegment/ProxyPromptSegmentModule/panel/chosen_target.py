@@ -112,7 +112,9 @@ class ChosenTarget:
     # --- what is chosen ---------------------------------------------------------------------------------------
 
     def possible_scopes(self) -> list[Scope]:
-        """Return the scopes that the target allows, in the order of the combo box."""
+        """Return the scopes that the target allows, in the order of the combo box; marks by hand say it themselves."""
+        if self._state.prompt_by == PromptBy.HAND:
+            return [Scope.WHOLE]
         return [scope for scope in Scope if scope != Scope.SEQUENCE or self.browser() is not None]
 
     def scope(self) -> Scope:

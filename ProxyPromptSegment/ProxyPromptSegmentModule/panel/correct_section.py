@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from ProxyPromptSegmentModule.panel.marking import Marking
+from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.shown_result import ShownResult
 from ProxyPromptSegmentModule.panel.state import PanelState
@@ -11,8 +13,9 @@ from ProxyPromptSegmentModule.panel.widgets import ReviewWidgets
 from ProxyPromptSegmentModule.runs.refining import Refinement
 from ProxyPromptSegmentModule.scene.hand_editor import HandEditor
 from ProxyPromptSegmentModule.scene.overlay import Overlay
+from ProxyPromptSegmentModule.states import Mark, PromptBy
 from ProxyPromptSegmentModule.translation import _
-from ProxyPromptSegmentModule.wording import allow, say
+from ProxyPromptSegmentModule.wording import allow, said_in, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +43,14 @@ class CorrectSection(Section):
     """Strokes, refinements and the overlay of the result of the selected target."""
 
     def __init__(
-        self, widgets: ReviewWidgets, state: PanelState, found: ShownResult, questions: Refinements, editor: HandEditor
+        self,
+        widgets: ReviewWidgets,
+        state: PanelState,
+        found: ShownResult,
+        questions: Refinements,
+        editor: HandEditor,
+        marking: Marking,
+        requests: Requests,
     ) -> None:
         """Connect the widgets.
 
@@ -50,7 +60,10 @@ class CorrectSection(Section):
             found: The result of the selected target.
             questions: Refines runs, and says where they were not sure.
             editor: The effects of the Segment Editor.
+            marking: The marks on the target.
+            requests: What the marks correct.
         """
+        self._marking, self._requests = marking, requests
         self._ui, self._state, self._found, self._editor = widgets, state, found, editor
         self._questions = questions
         self._overlay = Overlay()
@@ -61,6 +74,8 @@ class CorrectSection(Section):
             (widgets.paintButton, self.on_paint),
             (widgets.eraseButton, self.on_erase),
             (widgets.undoStrokeButton, self.on_undo_stroke),
+            (widgets.clickInsideButton, lambda: self.on_click(Mark.INSIDE)),
+            (widgets.clickOutsideButton, lambda: self.on_click(Mark.OUTSIDE)),
         ):
             button.connect("clicked()", called)
         widgets.strokeObjectCombo.connect("currentIndexChanged(int)", self.on_object)
@@ -111,7 +126,24 @@ class CorrectSection(Section):
         no_stroke = "" if self._editor.edits(node) else _("Nothing was drawn here.")
         allow(ui.undoStrokeButton, nothing or running or no_stroke, _("Takes the last stroke back."))
         self._show_effect()
+        self._show_clicks(nothing or ("" if self._marking.answering else running))
         self._show_run(run, nothing or running)
+
+    def _show_clicks(self, nothing: str) -> None:
+        """Show whether clicks can correct the result: only as it was prompted."""
+        ui, placed = self._ui, self._marking.placed
+        number = self._chosen()
+        reason = nothing or self._requests.reason_to_mark()
+        if not reason and number is not None and not self._requests.asks_for(self._names[number][1]):
+            reason = _("What is chosen above does not prompt this structure, so that clicks cannot correct it.")
+        tips = {
+            Mark.INSIDE: _("Corrects the slice on screen: click where the structure is missing."),
+            Mark.OUTSIDE: _("Corrects the slice on screen: click where it is too large."),
+        }
+        for kind, button in ((Mark.INSIDE, ui.clickInsideButton), (Mark.OUTSIDE, ui.clickOutsideButton)):
+            button.setVisible(self._state.prompt_by != PromptBy.HAND)
+            allow(button, reason, tips[kind])
+            button.checked = placed is not None and placed[0] == kind
 
     def _show_effect(self) -> None:
         self._ui.paintButton.checked = self._editor.effect == PAINT
@@ -138,6 +170,15 @@ class CorrectSection(Section):
         tip = _("Shows where the model was not sure as colours over the image; red where it could be either.")
         allow(ui.overlayBox, nothing or gone, tip)
         ui.overlayBox.checked = self._overlay.is_shown
+
+    def on_click(self, kind: Mark) -> None:
+        """Begin or end correcting by clicks."""
+        number = self._chosen()
+        if number is not None:
+            self._editor.forget()  # its states hold the masks as they are now
+            with said_in(self._ui.reviewMessageLabel):
+                self._marking.start(kind, self._names[number][1])
+        self._state.changed.emit()
 
     # --- strokes ----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from ProxyPromptSegmentModule.wording import say
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
-_OFFERED = (PromptBy.SUPPORT, PromptBy.CLASS, PromptBy.STRUCTURE)
 _LINE_HEIGHT, _MOST_HEIGHT = 22, 150
 """In pixels; longer lists are scrolled, so that Apply stays in sight."""
 
@@ -38,7 +37,7 @@ class PromptSection(Section):
             PromptBy.STRUCTURE: _("Structure model"),
             PromptBy.HAND: _("Hand: points, boxes, masks"),
         }
-        for one in _OFFERED:
+        for one in PromptBy:
             widgets.promptByCombo.addItem(names[one])
         widgets.promptByCombo.connect("currentIndexChanged(int)", self.on_prompt_by)
         widgets.structureModelCombo.connect("currentIndexChanged(int)", self.on_model)

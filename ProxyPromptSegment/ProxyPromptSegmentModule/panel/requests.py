@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import slicer
 
-from ProxyPromptSegmentLib.errors import ProxyPromptError
+from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, axis_number
+from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand
 from ProxyPromptSegmentModule.panel.chosen_classes import ChosenClasses
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
@@ -16,6 +18,7 @@ from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene.editor_history import open_history
+from ProxyPromptSegmentModule.scene.hand_marks import only_on, painted_masks, said_by
 from ProxyPromptSegmentModule.scene.new_segments import reusable_segments
 from ProxyPromptSegmentModule.scene.segment_state import changed_slices
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
@@ -92,10 +95,12 @@ class Requests:
         assert target is not None and table is not None  # otherwise there is a reason
         axis, settings, slices = self._target.axis(), self.settings(), self._target.slices()
         kept = () if scope == Scope.SEQUENCE else self.kept_slices(axis)
-        if kept and scope != Scope.LIVE:
+        by_hand = self._state.prompt_by == PromptBy.HAND
+        if kept and scope != Scope.LIVE and not by_hand:
             every = range(slice_count(target, axis)) if slices is None else slices
             slices = tuple(index for index in every if index not in kept) or slices
-        if slices is not None or scope in (Scope.SLICES, Scope.BOX, Scope.LIVE):
+        said = ByHand() if scope in (Scope.LIVE, Scope.SEQUENCE) else self.said(slices)
+        if slices is not None or said or scope in (Scope.SLICES, Scope.BOX, Scope.LIVE):
             settings = replace(settings, axis=axis)  # slice numbers are only valid along this axis
         first = None if scope == Scope.SEQUENCE else slice_on_screen(slicer.mrmlScene, target, axis)
         if first is not None and (first in kept or (slices is not None and first not in slices)):
@@ -110,8 +115,78 @@ class Requests:
             first=first,
             settings=settings,
             output=self._output(),
+            by_hand=said,
             browser=self._target.browser() if scope == Scope.SEQUENCE else None,
         )
+
+    def marking(self) -> Request:
+        """Return the request of a run that answers marks by hand while they are made; errors as of `request`."""
+        axis, names = self._target.axis(), self.names_to_mark()
+        request = self.request()
+        target = request.target
+        return replace(
+            request,
+            objects=names,
+            slices=None,
+            first=slice_on_screen(slicer.mrmlScene, target, axis),
+            settings=replace(request.settings, axis=axis, follow=False, tiles="off"),
+            browser=None,
+            by_hand=ByHand(),
+        )
+
+    def names_to_mark(self) -> tuple[str, ...]:
+        """Return the names of the objects that can be marked by hand now."""
+        if self._state.prompt_by != PromptBy.HAND:
+            return self._objects.names()
+        return tuple(dict.fromkeys([*self._objects.by_hand(), self._objects.named]))
+
+    def reason_to_mark(self) -> str:
+        """Return why nothing can be marked by hand; "" if it can."""
+        state = self._state
+        if state.prompt_by != PromptBy.HAND and (reason := self.reason()):
+            return reason
+        return (
+            state.obstacle
+            or state.teaching
+            or (_("Select the volume to segment.") if state.parameters.targetVolume is None else "")
+            or self._model.reason()
+        )
+
+    def asks_for(self, name: str) -> bool:
+        """Return whether the choices prompt an object."""
+        return name.casefold() in {one.casefold() for one in self._objects.names()}
+
+    def everything(self) -> Request:
+        """Return the request to find everything on the slice on screen.
+
+        Raises:
+            UsageError: If no view shows a slice of the target.
+        """
+        target, axis = self._state.parameters.targetVolume, self._target.axis()
+        assert target is not None  # otherwise there is a reason
+        index = slice_on_screen(slicer.mrmlScene, target, axis)
+        if index is None:
+            raise UsageError(_("No slice view shows a slice of the target; scroll one to it."))
+        settings = replace(self.settings(), axis=axis, follow=False)
+        return Request(target=target, slices=(index,), first=index, settings=settings)
+
+    def said(self, slices: Sequence[int] | None = None) -> ByHand:
+        """Return what the marks on the target say of the chosen objects.
+
+        Args:
+            slices: The slices to segment; marks on others are left out. None means all.
+
+        Raises:
+            ProxyPromptError: If a painted mask cannot be read.
+        """
+        target, axis = self._state.parameters.targetVolume, self._target.axis()
+        if target is None:
+            return ByHand()
+        painted = painted_masks(slicer.mrmlScene, target) if self._state.prompt_by == PromptBy.HAND else []
+        said = said_by(slicer.mrmlScene, target, axis, painted)
+        if self._state.prompt_by == PromptBy.HAND:
+            return said
+        return only_on(said, axis, slices, self._objects.names())
 
     def changed_slices(self, axis: Axis) -> dict[str, tuple[int, ...]]:
         """Return the slices of each object's earlier result that were changed by hand; runs leave them as they are."""

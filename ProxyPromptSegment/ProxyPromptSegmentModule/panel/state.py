@@ -61,6 +61,7 @@ class PanelState:
         choice_changed: Other objects or supports were chosen; the result may be updated.
         support_added: A support was added.
         support_selected: Another support was selected in the table.
+        run_began: A run that answers marks, or finds everything, has begun; it is `run`.
         scope_leaving: Another scope is about to be chosen.
         models_changed: A model was made, imported, renamed or removed.
         apply_wanted: Something else than the button asks for a run.
@@ -83,6 +84,7 @@ class PanelState:
         self.choice_changed = Signal()
         self.support_added = Signal()
         self.support_selected = Signal()
+        self.run_began = Signal()
         self.scope_leaving = Signal()
         self.installed = Signal()
         self.models_changed = Signal()

@@ -16,7 +16,7 @@ from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import TargetWidgets
 from ProxyPromptSegmentModule.parameters import LAST
 from ProxyPromptSegmentModule.scene.slice_views import fit_box, show_case, show_slice
-from ProxyPromptSegmentModule.states import Scope
+from ProxyPromptSegmentModule.states import PromptBy, Scope
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import say
 
@@ -71,6 +71,8 @@ class TargetSection(Section):
             (ui.roiCaption, Scope.BOX),
         ):
             widget.setVisible(scope == wanted)
+        for part in (ui.scopeCombo, ui.scopeCaption):
+            part.setVisible(self._state.prompt_by != PromptBy.HAND)
         ui.sliceRange.setRange(0, max(0, count - 1))
         if scope == Scope.SLICES and count:
             chosen = self._target.slices() or (0,)
@@ -106,6 +108,8 @@ class TargetSection(Section):
             return _("Press Apply, then scroll: each slice that comes on screen is segmented.")
         if scope == Scope.SEQUENCE:
             return _("Every item of the sequence; the result is a sequence of segmentations.")
+        if self._state.prompt_by == PromptBy.HAND:
+            return _("The slices that are marked.")
         slices = self._target.slices()
         if slices is not None:
             return _("{some} of {count} slices.").format(some=len(slices), count=count)

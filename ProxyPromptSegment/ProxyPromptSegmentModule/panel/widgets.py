@@ -52,6 +52,23 @@ class PromptWidgets(Widgets):
     classLabel: qt.QLabel
 
 
+class HandWidgets(Widgets):
+    """Marks by hand."""
+
+    FILE = "HandSection"
+
+    handFrame: qt.QFrame
+    handNameEdit: qt.QLineEdit
+    insideButton: qt.QPushButton
+    outsideButton: qt.QPushButton
+    boxButton: qt.QPushButton
+    handMaskCombo: qt.QComboBox
+    takeBackButton: qt.QPushButton
+    clearMarksButton: qt.QPushButton
+    everythingButton: qt.QPushButton
+    handLabel: qt.QLabel
+
+
 class SupportWidgets(Widgets):
     """The widgets of the supports: selectors, table, objects."""
 
@@ -107,6 +124,7 @@ class TargetWidgets(Widgets):
     targetSelector: slicer.qMRMLNodeComboBox
     previousCaseButton: qt.QPushButton
     nextCaseButton: qt.QPushButton
+    scopeCaption: qt.QLabel
     scopeCombo: qt.QComboBox
     rangeCaption: qt.QLabel
     sliceRange: ctk.ctkRangeWidget
@@ -204,6 +222,8 @@ class ReviewWidgets(Widgets):
     paintButton: qt.QPushButton
     eraseButton: qt.QPushButton
     undoStrokeButton: qt.QPushButton
+    clickInsideButton: qt.QPushButton
+    clickOutsideButton: qt.QPushButton
     piecesBox: qt.QCheckBox
     smoothBox: qt.QCheckBox
     acceptButton: qt.QPushButton

@@ -140,6 +140,10 @@ class SegmentDestination:
         taken = self._writer.left if self._writer.can_redo else self._writer.kept
         return [said.format(name=name, slices=ranges(sorted(slices))) for name, slices in taken.items()]
 
+    def has_kept(self, index: int) -> bool:
+        """Return whether a slice was not written in some object, because the user had changed it."""
+        return self._writer is not None and any(index in slices for slices in self._writer.kept.values())
+
     def restore(self, indices: Collection[int]) -> None:
         """Put slices back as they were before the run."""
         if self._writer is not None:

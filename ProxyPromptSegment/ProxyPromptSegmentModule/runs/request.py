@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
@@ -91,6 +92,7 @@ class Request:
         cases: Supports, as returned by `SupportTable.cases`; none if the model is asked for classes.
         classes: The classes that the model is asked for.
         any_modality: Whether they are looked for in an image whose modality cannot show them, too.
+        by_hand: What the user says by hand: alone, or as corrections of what supports or classes prompt.
         objects: Names of the objects to segment; None means all that every support has.
         slices: Slices of the target, counted from 0 along the axis; None means all.
         first: The slice to start with, usually the one on screen.
@@ -104,6 +106,7 @@ class Request:
     cases: tuple[SupportCase, ...] = ()
     classes: tuple[PromptClass, ...] = ()
     any_modality: bool = False
+    by_hand: ByHand = ByHand()
     objects: tuple[str, ...] | None = None
     slices: Sequence[int] | None = None
     first: int | None = None
@@ -140,8 +143,12 @@ def class_choice(names: Sequence[str], model: str = "") -> tuple[str, tuple[Prom
     return chosen, chosen_classes(known, names, f"'{chosen}'")
 
 
-def check_request(request: Request) -> None:
+def check_request(request: Request, alone: bool = False) -> None:
     """Check that a run can start.
+
+    Args:
+        request: The description of the run.
+        alone: Whether it needs no prompt to start, because marks are made later, or everything is looked for.
 
     Raises:
         UsageError: If the target or what prompts is missing, or supports and classes are mixed.
@@ -150,5 +157,5 @@ def check_request(request: Request) -> None:
         raise UsageError(_("There is no volume to segment; choose one under Target."))
     if request.cases and request.classes:
         raise UsageError(_("Supports show what to segment, and classes name it; give one of the two."))
-    if not request.cases and not request.classes:
+    if not (request.cases or request.classes or request.by_hand or alone):
         raise UsageError(_("There is no support; add an annotated case and tick it."))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import slicer
 
     from ProxyPromptSegmentLib.imaging.geometry import Axis
+    from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.reports.doubts import Doubt
@@ -122,6 +123,11 @@ class Run(Chained):
     def keeps_masks(self) -> bool:
         """Whether the masks and probabilities of a volume are still there, so that they can be refined and shown."""
         return isinstance(self.result, VolumeResult)
+
+    @property
+    def makes_result(self) -> bool:
+        """Whether what it writes is the result of its target, which later runs write again."""
+        return True
 
     @property
     def pending(self) -> bool:
@@ -233,8 +239,10 @@ class Run(Chained):
     def _was_cancelled(self) -> bool:
         return self._stopping or (self.result is not None and self.result.cancelled)
 
-    def _summary(self, job: Job, result: VolumeResult | FramesResult, mode: str = "") -> SummaryTask:
-        """Return the task that summarises the result, also of a cancelled run."""
+    def _summary(
+        self, job: Job, result: VolumeResult | FramesResult, mode: str = "", said: ByHand | None = None
+    ) -> SummaryTask:
+        """Return the task that summarises the result, also of a cancelled run; ``said`` by hand, if it changed."""
         self._counting = True
         return SummaryTask(
             job=job,
@@ -245,6 +253,7 @@ class Run(Chained):
             started=self._started,
             sentences=tuple(self.sentences),
             mode=mode,
+            by_hand=self.request.by_hand if said is None else said,
         )
 
     def take(self, summary: Summary) -> None:
@@ -275,6 +284,7 @@ class Run(Chained):
             classes=request.classes,
             modality=modality_of(request.target),
             any_modality=request.any_modality,
+            by_hand=request.by_hand,
         )
         return (yield from outcome_of(plan))
 

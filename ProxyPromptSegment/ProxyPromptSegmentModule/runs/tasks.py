@@ -18,8 +18,10 @@ from ProxyPromptSegmentLib.imaging.geometry import SliceView, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.mending import mended
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
+from ProxyPromptSegmentLib.inference.by_hand.prompts import DEFAULT_OBJECT, ByHand
 from ProxyPromptSegmentLib.inference.classes import plan_classes
-from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.inference.job import plan, plan_without_support
+from ProxyPromptSegmentLib.inference.job_by_hand import plan_by_hand, with_hand
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, object_table
@@ -28,6 +30,7 @@ from ProxyPromptSegmentLib.review.check import check_case
 from ProxyPromptSegmentLib.review.findings import Finding
 from ProxyPromptSegmentLib.review.leave_one_out import leave_one_out, trial_findings
 from ProxyPromptSegmentLib.review.suggest import rank, warning
+from ProxyPromptSegmentLib.support.asked import AskedObjects
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.result import frames_of_volume
 from ProxyPromptSegmentLib.weights.earlier import MadeWith
@@ -69,6 +72,7 @@ class PlanTask:
         classes: Without a support: the classes that the model is asked for.
         modality: DICOM's word for the target's modality; "" if it is not known.
         any_modality: Whether classes are looked for whatever kind of image it is.
+        by_hand: What is said by hand, see `Request`.
     """
 
     cases: Sequence[SupportCase]
@@ -82,6 +86,7 @@ class PlanTask:
     classes: Sequence[PromptClass] = ()
     modality: str = ""
     any_modality: bool = False
+    by_hand: ByHand = ByHand()
 
     def __call__(self, engine: Engine, context: Context) -> Job:
         """Do the work on the worker thread."""
@@ -96,8 +101,14 @@ class PlanTask:
     def _planned(self, volume: Volume, context: Context) -> Job:
         settings = self.settings
         if self.classes:
-            return plan_classes(self.classes, volume, settings.axis, self.slices, self.any_modality)
-        return plan(
+            job = plan_classes(self.classes, volume, settings.axis, self.slices, self.any_modality)
+            return with_hand(job, self.by_hand)
+        if not self.cases and self.by_hand:
+            return plan_by_hand(volume, self.by_hand, settings.axis, self.slices)
+        if not self.cases:  # marks are made later
+            asked = AskedObjects(self.objects or (DEFAULT_OBJECT,), by_hand=True)
+            return plan_without_support(volume, asked, settings.axis, self.slices)
+        job = plan(
             list(self.cases),
             volume,
             self.objects,
@@ -108,6 +119,7 @@ class PlanTask:
             reslice=self.reslice and not settings.follow,
             cancel=context.cancel,
         )
+        return with_hand(job, self.by_hand)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -234,6 +246,7 @@ class SummaryTask:
     started: datetime
     sentences: tuple[str, ...]
     mode: str = ""
+    by_hand: ByHand = ByHand()
 
     def __call__(self, engine: Engine, context: Context) -> Summary:
         """Do the work on the worker thread."""
@@ -255,6 +268,7 @@ class SummaryTask:
                 "closer": self.settings.closer,
                 "max_slices": self.settings.max_slices,
                 **({"mode": self.mode} if self.mode else {}),
+                **_settings_of(self.by_hand),
             },
             self.result.device,
             self.cases,
@@ -272,6 +286,16 @@ class SummaryTask:
             notes=indistinct.sentences(self.job.support, arrays.masks),
             confidence=confidence_by_slice(arrays),
         )
+
+
+def _settings_of(said: ByHand) -> dict[str, object]:
+    """Return what was said by hand as the command line's options have it; of masks only the objects."""
+    options = {
+        "point": [str(one) for one in said.points],
+        "box": [str(one) for one in said.boxes],
+        "mask": [one.object for one in said.masks],
+    }
+    return {name: listed for name, listed in options.items() if listed}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

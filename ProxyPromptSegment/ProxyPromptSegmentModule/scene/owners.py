@@ -22,6 +22,9 @@ TARGET_TAG = "ProxyPromptSegment.Target"
 FILM = "ProxyPrompt.sequence"
 """Reference role of a segmentation that shows the results of a sequence, to the volume that shows its images."""
 
+WHOLE = "ProxyPrompt.everything"
+"""Reference role of a segmentation of everything that slices show, to their volume."""
+
 
 def claim(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode) -> None:
     """Store that a segment is a result of a volume."""
@@ -76,6 +79,21 @@ def is_film(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
 def film_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLVolumeNode | None:
     """Return the volume that shows the sequence whose results a segmentation shows; None for others."""
     return _referred(segmentation, FILM)
+
+
+def claim_whole(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> None:
+    """Store that a segmentation holds everything that slices of a volume show; it is shown with that volume only."""
+    segmentation.SetNodeReferenceID(WHOLE, volume.GetID())
+
+
+def is_whole(segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
+    """Return whether a segmentation holds everything that slices show, also of a volume that was removed."""
+    return WHOLE in _roles(segmentation)
+
+
+def whole_of(segmentation: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLVolumeNode | None:
+    """Return the volume that a segmentation of everything belongs to; None for others."""
+    return _referred(segmentation, WHOLE)
 
 
 def claim_earlier(segmentation: slicer.vtkMRMLSegmentationNode) -> None:

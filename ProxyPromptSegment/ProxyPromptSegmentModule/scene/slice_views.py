@@ -12,9 +12,10 @@ import vtk
 
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
 from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
+from ProxyPromptSegmentModule.scene.hand_marks import show_marks
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
 from ProxyPromptSegmentModule.scene.overlay import take_off
-from ProxyPromptSegmentModule.scene.owners import film_of, is_film, is_result, volume_of_segment
+from ProxyPromptSegmentModule.scene.owners import film_of, is_film, is_result, is_whole, volume_of_segment, whole_of
 
 Vector = npt.NDArray[np.float64]
 """A position or a direction, RAS in mm, ``(3,)``."""
@@ -208,7 +209,7 @@ def show_case(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows
 
 
 def show_only_own(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, rows: Sequence[Case]) -> None:
-    """Hide results, supports and overlays of other volumes; show those of the volume that were hidden for that reason.
+    """Hide results, supports, marks and overlays of other volumes; show those of this one that were hidden therefore.
 
     Two patients overlap in world coordinates, and the contour of one on the image of the other could be mistaken for a
     result. What the user has hidden, and segmentations that are neither results nor supports, do not change.
@@ -219,6 +220,7 @@ def show_only_own(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, 
         rows: The supports (`SupportRow`).
     """
     take_off(scene, volume)
+    show_marks(scene, volume)
     supports: dict[str, set[str | None]] = {}
     for row in rows:
         if row.segmentation_id and row.volume_id:
@@ -244,6 +246,8 @@ def _is_foreign(
     """Return whether a segment is a result or a support of another volume only."""
     if is_film(node):
         return film_of(node) is not volume
+    if is_whole(node):
+        return whole_of(node) is not volume
     if is_result(node, segment_id):
         return volume_of_segment(node, segment_id) is not volume
     return bool(pairs) and volume.GetID() not in pairs

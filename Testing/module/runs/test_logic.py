@@ -26,7 +26,7 @@ def expected_masks(target, support, objects=None):
     from ProxyPromptSegmentLib.inference.job import plan
     from ProxyPromptSegmentLib.inference.loading import load
     from ProxyPromptSegmentLib.support.pairs import MOST_READ
-    from ProxyPromptSegmentModule.logic import _case
+    from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
     from ProxyPromptSegmentModule.scene.nodes import volume_of
 
     job = plan([_case(support)], volume_of(target)[0], objects, register=REGISTER)

@@ -18,7 +18,7 @@ CPU = Settings(device="cpu")
 
 
 def test_the_live_preview_writes_the_newest_slice_and_can_be_taken_back(logic, two_cases):
-    from ProxyPromptSegmentModule.logic import _case
+    from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
 
     support, (target, _truth) = two_cases
     live = logic.live(Request(target=target, cases=(_case(support),), settings=CPU, first=5))
@@ -65,7 +65,7 @@ def test_the_why_of_a_point_comes_from_the_support(logic, two_cases):
 
 
 def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
-    from ProxyPromptSegmentModule.logic import _case
+    from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
 
     support, (target, _truth) = two_cases
     request = Request(target=target, cases=(_case(support),), settings=CPU)

@@ -45,7 +45,7 @@ def test_a_dropped_question_is_answered_unless_the_same_was_asked_again(asked):
 
 
 def test_the_scene_s_end_answers_a_check_that_is_still_computed(logic, two_cases, scene):
-    from ProxyPromptSegmentModule.logic import _case
+    from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
 
     answers = []
     logic.check([_case(two_cases[0])], lambda found, sentence: answers.append(sentence))

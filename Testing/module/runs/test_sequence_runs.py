@@ -11,7 +11,8 @@ from mrml_scene import add_volume, segment_array
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
 
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
-from ProxyPromptSegmentModule.logic import SegmentationLogic, _case
+from ProxyPromptSegmentModule.logic import SegmentationLogic
+from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
 from ProxyPromptSegmentModule.runs.request import Request, Settings
 
 SIZE = (12, 48, 48)

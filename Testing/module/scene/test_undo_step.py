@@ -193,3 +193,22 @@ def test_a_saved_scene_bundle_has_the_same_voxels_and_place(volume, tmp_path):
     assert notes == () and found.names == ["a", "b"]
     np.testing.assert_array_equal(np.stack([one.mask for one in found.segments]), masks)
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
+
+
+def test_a_slice_that_is_restored_is_as_before_the_run_and_neither_written_nor_undone_since(volume):
+    node = add_segmentation(volume, {"mine": random_masks(1)[0]})
+    writer = writer_for(node, volume, ["gland"], segment_ids={"gland": "mine"})
+    before = segment_array(node, "mine", volume)
+    write_all(writer, volume, random_masks(3), indices=[1, 2, 3])
+    writer.restore([2])
+    now = segment_array(node, "mine", volume)
+    assert np.array_equal(now[2], before[2]) and not np.array_equal(now[1], before[1])
+    writer.sign()
+    drawn = segment_array(node, "mine", volume)
+    drawn[1] = 1  # by the user
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, "mine", volume)
+    writer.restore([1, 3])
+    now = segment_array(node, "mine", volume)
+    assert now[1].all() and np.array_equal(now[3], before[3])
+    assert writer.undo() or not writer.can_undo
+    assert segment_array(node, "mine", volume)[1].all()
