@@ -21,6 +21,7 @@ WRITES = re.compile(
     r"|ModifySegmentByLabelmap|updateVolumeFromArray|AddRepresentation|InvokeEvent|numpy_to_vtk"
 )
 WRITERS = {
+    "labelled",
     "lattices",
     "segment_writer",
     "segment_layers",

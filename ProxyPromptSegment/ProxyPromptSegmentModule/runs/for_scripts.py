@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,18 +28,18 @@ if TYPE_CHECKING:
     Support = SupportCase | tuple[slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode]
 
 
-class ForScripts(ABC):
+class ForScripts:
     """The part of the logic that scripts call; the panel builds its own requests."""
 
     pump: Pump
 
-    @abstractmethod
     def start(self, request: Request) -> Run:
         """Start a run."""
+        raise NotImplementedError
 
-    @abstractmethod
     def everything(self, request: Request, choice: EverythingChoice | None = None) -> EverythingRun:
         """Start to look for everything."""
+        raise NotImplementedError
 
     def segment(
         self,
