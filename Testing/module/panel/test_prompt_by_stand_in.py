@@ -132,15 +132,11 @@ def test_a_second_class_model_is_used_for_what_only_it_knows(ready):
 
 @pytest.fixture
 def with_structure_models(ready):
-    """Two models of AutoSAM's kind beside the others."""
+    """Two models of AutoSAM's kind, one of which comes with the program."""
     model = ready.chosen.model
     (row,) = [row for row in model.rows if row.name == "classes-compact"]
-    polyp = [one for one in row.classes if one.name == "polyp"]
-    made = [
-        dataclasses.replace(row, name="autosam-polyp", prompts="image", classes=tuple(polyp)),
-        dataclasses.replace(row, name="autosam-organs", prompts="image", classes=row.classes[:6]),
-    ]
-    model.rows = [*model.rows, *made]
+    model.rows = [one for one in model.rows if one.prompts != "image" or one.name == "autosam-polyp"]
+    model.rows.append(dataclasses.replace(row, name="autosam-organs", prompts="image", classes=row.classes[:6]))
     ready.ui.promptByCombo.currentIndex = STRUCTURE
     return ready
 

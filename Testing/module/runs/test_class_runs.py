@@ -58,6 +58,12 @@ def test_a_class_that_nobody_knows_names_the_nearest(logic, target):
         logic.segment_by_class(target)
 
 
+def test_a_structure_model_is_named_and_needs_nothing_else(logic, target):
+    run = logic.segment_by_class(target, model="autosam-polyp", settings=CPU, slices=[5], any_modality=True)
+    assert run.state == "finished" and list(run.segment_ids) == ["polyp"]
+    assert run.request.settings.model == "autosam-polyp" and run.record["model"]["name"] == "autosam-polyp"
+
+
 def test_the_live_preview_of_a_class_and_its_estimate_need_no_support(logic, target):
     from ProxyPromptSegmentModule.runs.request import class_choice
 

@@ -85,7 +85,7 @@ def test_an_estimate_is_made_beside_the_main_thread(logic, two_cases):
     """300 slices with five structures took it half a second."""
     import threading
 
-    from ProxyPromptSegmentModule.logic import _case
+    from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
 
     support, (target, _truth) = two_cases
     request = Request(target=target, cases=(_case(support),), settings=CPU)
