@@ -30,8 +30,8 @@ from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import auto_axis, slice_view
-from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES, image_to_array, read_image
-from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.paths import stem_of
+from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object, read_value
@@ -287,7 +287,7 @@ def _segments(folder: Path, pair: Pair, volume: Volume) -> Segmentation:
     try:
         return read_segmentation(path, volume.geometry)
     except InputError:
-        if path.is_file() and not image_to_array(read_image(path), path)[0].any():
+        if path.is_file() and not read_stored(path).array.any():
             return Segmentation([], volume.geometry)
         raise
     except GeometryError as error:
@@ -312,7 +312,7 @@ def _read(folder: Path, said: Description, pair: Pair, dataset: str, names: tupl
         )
     axis = auto_axis(volume.geometry) if said.axis == "auto" else said.axis
     view = slice_view(volume.geometry, axis)
-    placed = suffix_of(folder / pair.image) not in PICTURE_SUFFIXES
+    placed = volume.has_spacing
     images, cut = view.take(volume.array), np.stack([view.take(mask) for mask in masks], axis=1)
     if placed and _runs_backwards(volume, axis):
         images, cut = images[::-1], cut[::-1]

@@ -6,16 +6,16 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames.dicom_cine import is_cine, open_dicom
 from ProxyPromptSegmentLib.frames.source import COLOUR_FRAMES, Frame, FrameSource, spread
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
 from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom, is_image, read_dataset
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES, image_to_array, read_image
+from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES, check_readable
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
+from ProxyPromptSegmentLib.imaging.readers.intensities import as_image
 
 
 class PictureFolder(FrameSource):
@@ -44,29 +44,11 @@ class PictureFolder(FrameSource):
 
 def _read_picture(path: Path) -> Frame:
     """Read a picture ``(1, H, W[, 3])`` in its stored type, without transparency."""
-    if path.suffix.lower() == ".bmp":  # ITK reads a truncated file and leaves the rest black
-        head = path.read_bytes()[:6]
-        if head[:2] == b"BM" and int.from_bytes(head[2:6], "little") > path.stat().st_size:
-            raise InputError(f"{path.name} is cut short; copy or export it again.")
-    try:
-        array, _ = image_to_array(read_image(path), path)
-    except InputError:
-        if (grey := _grey_of_transparent(path)) is None:
-            raise
-        return grey
+    check_readable(path)
+    array = as_image(read_stored(path), path.name, picture=True)
     if len(array) != 1:
         raise InputError(f"{path.name} has {len(array)} pages; a frame is one picture.")
     return array
-
-
-def _grey_of_transparent(path: Path) -> Frame | None:
-    """Read a grey PNG with transparency ``(1, H, W)``, which SimpleITK cannot; None if it is another kind of file."""
-    from PIL import Image
-
-    with suppress(OSError, ValueError, SyntaxError), Image.open(path) as picture:
-        if picture.mode == "LA":
-            return np.asarray(picture)[None, ..., 0]
-    return None
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:

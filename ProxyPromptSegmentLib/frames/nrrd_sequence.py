@@ -14,19 +14,7 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames.source import Frame, FrameSource, numbers_of
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
-
-NRRD_TYPES = {
-    name: code
-    for code, names in {
-        "i1": "signed char,int8,int8_t", "u1": "uchar,unsigned char,uint8,uint8_t",
-        "i2": "short,short int,signed short,signed short int,int16,int16_t",
-        "u2": "ushort,unsigned short,unsigned short int,uint16,uint16_t",
-        "i4": "int,signed int,int32,int32_t", "u4": "uint,unsigned int,uint32,uint32_t",
-        "i8": "longlong,long long,long long int,signed long long,signed long long int,int64,int64_t",
-        "u8": "ulonglong,unsigned long long,unsigned long long int,uint64,uint64_t", "f4": "float", "f8": "double",
-    }.items()
-    for name in names.split(",")
-}  # fmt: skip
+from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES
 
 
 def open_sequence(path: Path) -> FrameSource | None:

@@ -16,6 +16,11 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_MAY_BE_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+"""What DICOM wants in every file, empty if it is not known, and highdicom repeats."""
 _ELSE = "Write the result as .seg.nrrd instead, or segment the series as the scanner stored it."
 
 
@@ -93,6 +98,9 @@ def read_planes(files: Sequence[str | Path]) -> DicomPlanes:
     for one in datasets:
         if not getattr(one, "SliceThickness", None):  # may be missing, and highdicom reads it
             one.SliceThickness = f"{thickness:.10g}"
+        for name in _MAY_BE_EMPTY:
+            if name not in one:
+                setattr(one, name, None)
     return DicomPlanes(datasets=tuple(datasets), order=grid.order, geometry=grid.geometry, thickness_mm=thickness)
 
 

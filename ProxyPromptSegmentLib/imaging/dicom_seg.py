@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.imaging.dicom_planes import DicomPlanes, dicom_files, read_planes
 from ProxyPromptSegmentLib.imaging.geometry import match_lattice
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
-from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
+from ProxyPromptSegmentLib.imaging.segmentations import NAME_TAG, TYPE_TAG, Segment, Segmentation
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DICOM_SEG_SUFFIX = ".dcm"
 ALGORITHM = "Proxy Prompt"
-NAME_TAG, TYPE_TAG = "DICOM.SegmentAlgorithmName", "DICOM.SegmentAlgorithmType"
 _TISSUE = ("85756007", "SCT", "Tissue")
 _LONGEST = 64
 """Characters of a DICOM long string."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.readers.nrrd import read_axes
 
 Layers = npt.NDArray[Any]
 
@@ -37,8 +38,8 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
     if not path.is_file():
         raise InputError(f"{path} does not exist; give a segmentation file.")
     try:
-        content = slicerio.read_segmentation(str(path))
-        voxels = np.asarray(content["voxels"])
+        voxels = read_axes(path)[0].T  # its checks come before slicerio reads the header
+        content = slicerio.read_segmentation(str(path), skip_voxels=True)
         layers = voxels if voxels.ndim == 4 else voxels[None]
         if layers.ndim != 4 or not np.issubdtype(layers.dtype, np.integer):
             raise InputError(
@@ -47,9 +48,9 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
             )
         geometry = VolumeGeometry.from_affine(content["ijkToLPS"], (layers.shape[1], layers.shape[2], layers.shape[3]))
         infos = [dict(info) for info in content["segments"]]
-        for info, name in zip(infos, _names_in_header(path), strict=True):
+        for number, (info, name) in enumerate(zip(infos, _names_in_header(path), strict=True)):
             info["name"] = name
-            layers[int(info.get("layer", 0))]  # a missing layer fails here
+            _complete(info, number, len(layers), path.name)
     except GeometryError as error:
         raise InputError(f"{path.name}: {error}") from None
     except (InputError, MemoryError):
@@ -62,6 +63,27 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
     if not infos:
         raise InputError(f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again.")
     return layers, geometry, infos
+
+
+def _complete(info: dict[str, Any], number: int, layers: int, name: str) -> None:
+    """Fill in what old files lack, as Slicer does: layer n is that of segment n, and the value is 1.
+
+    Raises:
+        InputError: If the layer does not exist, or the value is that of the background.
+    """
+    if "layer" not in info:  # Slicer up to 4.10 wrote a layer for each segment; one layer can only be meant for all
+        info["layer"] = number if layers > 1 or "labelValue" not in info else 0
+    info.setdefault("labelValue", 1)
+    if not 0 <= int(info["layer"]) < layers:
+        raise InputError(
+            f"{name}: segment '{info['name']}' should be in layer {info['layer']} of {layers}; save it again in Slicer."
+        )
+    if int(info["labelValue"]) < 1:
+        raise InputError(
+            f"{name}: segment '{info['name']}' has the label value {info['labelValue']}; 0 is the background. Save "
+            "it again in "
+            "Slicer."
+        )
 
 
 def write_layers(partial: Path, layers: Layers, geometry: VolumeGeometry, infos: list[dict[str, Any]]) -> None:

@@ -13,20 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError
+from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
+from ProxyPromptSegmentLib.imaging.dicom.segmentation import read_dicom_segments
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, match_lattice
 from ProxyPromptSegmentLib.imaging.itk_images import (
     PICTURE_SUFFIXES,
     array_to_image,
-    image_to_array,
-    read_image,
+    check_readable,
     write_image,
 )
+from ProxyPromptSegmentLib.imaging.labels import labels_of
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd, read_layers, write_layers
 
 OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
-MOST_LABELS = 255
 
 # Slicer's generic anatomy colours 1-12, the defaults for segments without a colour
 _COLORS = (
@@ -34,6 +36,7 @@ _COLORS = (
     (0.87, 0.51, 0.40), (0.56, 0.93, 0.56), (0.75, 0.40, 0.34), (0.86, 0.96, 0.08), (0.31, 0.25, 0.00),
     (1.00, 0.98, 0.86), (0.90, 0.86, 0.27),
 )  # fmt: skip
+NAME_TAG, TYPE_TAG = "DICOM.SegmentAlgorithmName", "DICOM.SegmentAlgorithmType"
 _log = logging.getLogger(__name__)
 
 
@@ -109,8 +112,9 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
     """Read a segmentation, placed on the grid of a volume if one is given.
 
     Args:
-        path: ``.seg.nrrd``; a label map as NRRD, NIfTI or MHA (one segment per value, named ``label 1`` and
-            so on); or a picture (one segment per grey value or colour; of a JPEG the bright half).
+        path: ``.seg.nrrd``; DICOM SEG; a label map as NRRD, NIfTI or MHA (one segment per value, named ``label 1``
+            and so on); or a picture (one segment per grey value, palette index or colour, which is then its name as
+            ``#ff0000``; of a JPEG and of soft edges the bright half).
         reference: The volume's geometry. The file may be flipped, permuted, cropped or extended relative to it;
             voxels are moved, never resampled. A picture has no position, so only its size must match.
 
@@ -119,13 +123,8 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
         GeometryError: If its voxels do not lie on the reference's lattice.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() in (".dcm", ".ima"):
-        raise InputError(
-            f"{path.name} is DICOM; segmentations are read from .seg.nrrd, .nii.gz, .nrrd, .mha and .png. Load the "
-            "DICOM segmentation in Slicer and save it as .seg.nrrd."
-        )
     is_picture = suffix_of(path) in PICTURE_SUFFIXES
-    found = _read_slicer(path) if is_seg_nrrd(path) else _read_labels(path)
+    found = _read_any(path)
     if reference is None or found.geometry == reference:
         return found
     if is_picture:
@@ -151,6 +150,27 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
     return Segmentation(placed, reference)
 
 
+def _read_any(path: Path) -> Segmentation:
+    """Read a file by what it is."""
+    check_readable(path)
+    if path.is_dir() or is_dicom(path):
+        return _read_dicom(path)
+    return _read_slicer(path) if is_seg_nrrd(path) else _read_labels(path)
+
+
+def _read_dicom(path: Path) -> Segmentation:
+    """Read DICOM SEG."""
+    found, geometry = read_dicom_segments(path)
+    segments = []
+    for n, one in enumerate(found):
+        metadata: dict[str, Any] = {"label_value": one.number}
+        if any(one.algorithm):
+            tags = zip((NAME_TAG, TYPE_TAG), one.algorithm, strict=True)
+            metadata["tags"] = {key: value for key, value in tags if value}
+        segments.append(Segment(one.name, one.mask, one.color or default_color(n), one.terminology, metadata))
+    return Segmentation(segments, geometry)
+
+
 def _read_slicer(path: Path) -> Segmentation:
     """Read ``.seg.nrrd``."""
     layers, geometry, infos = read_layers(path)
@@ -159,7 +179,7 @@ def _read_slicer(path: Path) -> Segmentation:
 
 def _segment_of(index: int, info: dict[str, Any], layers: npt.NDArray[Any]) -> Segment:
     """Build a segment from slicerio's description and the layers ``(L, I, J, K)``."""
-    value, layer = int(info.get("labelValue", 1)), int(info.get("layer", 0))
+    value, layer = int(info["labelValue"]), int(info["layer"])
     mask = np.ascontiguousarray((layers[layer] == value).T, dtype=np.uint8)
     color = tuple(float(c) for c in info.get("color", default_color(index)))
     kept: dict[str, Any] = {
@@ -171,63 +191,21 @@ def _segment_of(index: int, info: dict[str, Any], layers: npt.NDArray[Any]) -> S
 
 
 def _read_labels(path: Path) -> Segmentation:
-    """Read a label map or picture: one segment per value."""
-    array, geometry = image_to_array(read_image(path), path)
-    if suffix_of(path) in (".jpg", ".jpeg"):  # lossy: edges contain all grey values
-        grey = array.max(axis=-1) if array.ndim == 4 else array
-        return Segmentation([Segment("label 1", (grey > 127).astype(np.uint8), default_color(0))], geometry)
-    colors: list[tuple[float, float, float]] | None = None
-    if array.ndim == 4:
-        array, colors = _colors_to_labels(array, path)
-    if not np.issubdtype(array.dtype, np.integer):
-        if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
-            raise InputError(
-                f"{path.name} has fractional or NaN voxel values; a label map has one integer per object. Threshold "
-                "it first, or give the segmentation instead of the image."
-            )
-        array = array.astype(np.int64)
-    values = [int(v) for v in np.unique(array)]
-    if values[0] < 0 or len(values) > MOST_LABELS + 1:
-        raise InputError(
-            f"{path.name} has {len(values)} different values from {values[0]} to {values[-1]}; a label map has 0 "
-            f"outside and at most {MOST_LABELS} objects. Is this the image instead of the segmentation?"
+    """Read a label map or picture: one segment per value or colour."""
+    stored = read_stored(path)
+    for note in stored.notes:
+        if stored.has_spacing or "orientation tag" in note:  # that a mask has no lengths does not matter
+            _log.warning("%s", note)
+    segments = [
+        Segment(
+            label.name,
+            label.mask,
+            label.color or default_color(n),
+            metadata={} if label.value is None else {"label_value": label.value},
         )
-    values = [v for v in values if v]
-    if not values:
-        raise InputError(f"{path.name} is empty: every voxel is 0. Give a mask with at least one object in it.")
-    return Segmentation(
-        [
-            Segment(
-                f"label {value}",
-                (array == value).astype(np.uint8),
-                colors[value - 1] if colors else default_color(n),
-                metadata={"label_value": value},
-            )
-            for n, value in enumerate(values)
-        ],
-        geometry,
-    )
-
-
-def _colors_to_labels(
-    array: npt.NDArray[Any], path: Path
-) -> tuple[npt.NDArray[Any], list[tuple[float, float, float]] | None]:
-    """Convert RGB to labels: grey pictures to their values, coloured ones to 1, 2, ... in order of colour."""
-    if np.array_equal(array[..., 0], array[..., 1]) and np.array_equal(array[..., 0], array[..., 2]):
-        return array[..., 0], None
-    wide = array.astype(np.int64)
-    codes = (wide[..., 0] << 32) | (wide[..., 1] << 16) | wide[..., 2]
-    unique = np.unique(codes)
-    unique = unique[unique > 0]
-    if len(unique) > MOST_LABELS:
-        raise InputError(
-            f"{path.name} has {len(unique)} colours; a mask has one colour per object, on black. Is this the image "
-            "instead of the mask?"
-        )
-    labels = np.where(codes > 0, np.searchsorted(unique, codes) + 1, 0)
-    top = float(np.iinfo(array.dtype).max)
-    colors = [((c >> 32) / top, ((c >> 16) & 0xFFFF) / top, (c & 0xFFFF) / top) for c in unique.tolist()]
-    return labels, colors
+        for n, label in enumerate(labels_of(stored, path.name, suffix_of(path), suffix_of(path) in PICTURE_SUFFIXES))
+    ]
+    return Segmentation(segments, stored.geometry)
 
 
 def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -> Segmentation:
@@ -250,7 +228,8 @@ def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str
     Args:
         path: ``.seg.nrrd`` keeps names, colours, terminology and overlaps; ``.nii.gz``, ``.nii``, ``.nrrd``
             and ``.mha`` become a label map with the values 1, 2, ... in the order of the segments (or the
-            values read from the file, if they are distinct); ``.png`` the same, for one slice.
+            values read from the file or said by names such as ``label 3``, if they are distinct); ``.png`` the same,
+            for one slice.
         segmentation: The segmentation to write.
 
     Returns:
@@ -280,8 +259,14 @@ def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str
 
 def label_values(segments: Iterable[Segment]) -> list[int]:
     """Return the values for a label map: those read from the file if they are distinct, otherwise 1, 2, ..."""
-    values = [int(segment.metadata.get("label_value", 0)) for segment in segments]
+    values = [int(segment.metadata.get("label_value", 0)) or _value_in(segment.name) for segment in segments]
     return values if len(set(values)) == len(values) and min(values) > 0 else list(range(1, len(values) + 1))
+
+
+def _value_in(name: str) -> int:
+    """Return the value that a name such as ``label 3`` says; 0 if it says none."""
+    words = name.split()
+    return int(words[1]) if len(words) == 2 and words[0] == "label" and words[1].isdecimal() else 0
 
 
 def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str]]:

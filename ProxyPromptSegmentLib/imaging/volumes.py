@@ -18,12 +18,12 @@ from ProxyPromptSegmentLib.imaging.itk_images import (
     PICTURE_SUFFIXES,
     array_to_image,
     check_readable,
-    image_to_array,
-    read_image,
     write_image,
 )
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
+from ProxyPromptSegmentLib.imaging.readers.intensities import as_image
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -31,8 +31,7 @@ __all__ = [
     "array_to_image",
     "check_intensities",
     "check_output_path",
-    "image_to_array",
-    "read_image",
+    "read_stored",
     "read_volume",
     "safe_output",
     "stem_of",
@@ -128,12 +127,20 @@ def read_volume(path: Path | str) -> Volume:
                 has_depth=found.has_depth,
                 modality=found.modality,
             )
-            for note in found.notes:
-                _log.warning("%s", note)
+            notes = found.notes
         else:
-            array, geometry = image_to_array(read_image(path), path)
-            measured = suffix_of(path) not in PICTURE_SUFFIXES
-            volume = Volume(array.astype(np.float32), geometry, name, path, has_spacing=measured, has_depth=measured)
+            stored = read_stored(path)
+            volume = Volume(
+                as_image(stored, path.name, suffix_of(path) in PICTURE_SUFFIXES).astype(np.float32),
+                stored.geometry,
+                name,
+                path,
+                has_spacing=stored.has_spacing,
+                has_depth=stored.has_spacing,
+            )
+            notes = stored.notes
+        for note in notes:
+            _log.warning("%s", note)
     check_intensities(volume.array, path.name)
     return volume
 

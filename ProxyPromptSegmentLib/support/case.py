@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import Axis
-from ProxyPromptSegmentLib.imaging.itk_images import image_to_array, read_image
+from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
@@ -62,7 +62,7 @@ def read_support_case(image: Path, segmentation: Path, slices: Slices = None) ->
 def _is_all_zero(path: Path) -> bool:
     """Return whether a mask file is a readable label map in which every voxel is 0."""
     try:
-        return not image_to_array(read_image(path), path)[0].any()
+        return not read_stored(path).array.any()
     except InputError:
         return False
 

@@ -71,7 +71,7 @@ def series_of(source: Path) -> Series:
     """
     needs_pydicom(source)
     if source.is_dir():
-        found = scan(_files_of(source))
+        found = scan(files_of(source))
         if not found:
             raise InputError(
                 f"The folder {source} contains no DICOM series; give the folder that directly contains the DICOM files."
@@ -89,12 +89,12 @@ def series_of(source: Path) -> Series:
     alone = Series(uid=word(header, "SeriesInstanceUID"), files=[source], headers=[header])
     if not alone.uid or frame_count(header) > 1 or not numbers(header, "ImagePositionPatient"):
         return alone
-    wanted = [file for file in _files_of(source.parent) if file != source]
+    wanted = [file for file in files_of(source.parent) if file != source]
     found = scan([source, *wanted])
     return _without_copies(found.get(alone.uid, alone))
 
 
-def _files_of(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
     """Return the files directly in a folder, in the order of their names."""
     try:
         return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))

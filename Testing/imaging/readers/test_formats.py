@@ -1,0 +1,300 @@
+"""NRRD, MetaImage and NIfTI by their own headers: the same as ITK reads of good files, and what is damaged is "
+"refused."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import struct
+import time
+import zlib
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
+
+TURN = [[1, 0, 0], [0, 0.9526614854740363, 0.3040330598026857], [0, -0.3040330598026857, 0.9526614854740363]]
+GRID = VolumeGeometry((16, 15, 14), (0.5, 0.7, 3.1), (1, -2, 33.25), TURN)
+
+
+def an_array(dtype: str = "i2") -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 120, GRID.shape_kji).astype(dtype)
+
+
+def as_itk(array: np.ndarray) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(GRID.spacing_mm)
+    image.SetOrigin(GRID.origin_lps)
+    image.SetDirection(np.array(TURN).ravel())
+    return image
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(name: str, packed: bool = True) -> Path:
+        sitk.WriteImage(as_itk(an_array()), str(tmp_path / name), packed)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"])
+def test_what_itk_writes_is_read_as_itk_reads_it(tmp_path, suffix) -> None:
+    kinds = ("u1", "i1", "i2", "u2", "i4", "u4", "i8", "f4", "f8")
+    for kind, packed in product(kinds, (True, False)):
+        path = tmp_path / f"{kind}{packed}{suffix}"
+        sitk.WriteImage(as_itk(an_array(kind)), str(path), packed)
+        found = read_stored(path)
+        back = sitk.ReadImage(str(path))
+        np.testing.assert_array_equal(found.array, sitk.GetArrayFromImage(back))
+        np.testing.assert_allclose(found.geometry.spacing_mm, back.GetSpacing(), rtol=1e-6)
+        np.testing.assert_allclose(found.geometry.origin_lps, back.GetOrigin(), atol=1e-5)
+        np.testing.assert_allclose(found.geometry.direction.ravel(), back.GetDirection(), atol=1e-6)
+        assert found.has_spacing
+
+
+def test_in_a_locale_with_commas_numbers_stay_what_they_are(written) -> None:
+    import locale
+
+    path, before = written("x.nrrd"), locale.setlocale(locale.LC_ALL)
+    try:
+        try:
+            locale.setlocale(locale.LC_ALL, "de_DE.UTF-8")
+        except locale.Error:
+            pytest.skip("the locale de_DE.UTF-8 is not installed")
+        assert read_stored(path).geometry.spacing_mm == GRID.spacing_mm
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.parametrize("name", ["x.nrrd", "x.mha", "x.nii.gz"])
+def test_one_flipped_bit_of_packed_voxels_is_noticed(written, name) -> None:
+    path = written(name)
+    good = path.read_bytes()
+    for at in range(len(good) // 2, len(good) - 1, len(good) // 12):
+        for bit in range(8):
+            damaged = bytearray(good)
+            damaged[at] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                found = read_stored(path).array
+            except InputError as error:
+                assert "damaged" in str(error) or "cut short" in str(error) or "hold" in str(error)
+            else:  # bits that mean nothing, behind the end of the last block
+                np.testing.assert_array_equal(found, an_array())
+
+
+@pytest.mark.parametrize("name", ["x.nrrd", "x.mha", "x.nii", "x.nii.gz"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_file_that_is_cut_short_is_refused_wherever_it_ends(written, name, packed) -> None:
+    path = written(name, packed)
+    good = path.read_bytes()
+    for part in (0.05, 0.3, 0.7, 0.999):
+        path.write_bytes(good[: int(len(good) * part)])
+        with pytest.raises(InputError, match=r"x\.(nrrd|mha|nii)"):
+            read_volume(path)
+
+
+def header(encoding: str, extra: str = "") -> bytes:
+    return (
+        "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\nspace directions: (1,0,0) "
+        f"(0,1,0) (0,0,1)\nkinds: domain domain domain\nencoding: {encoding}\nspace origin: (0,0,0)\n{extra}\n"
+    ).encode()
+
+
+NUMBERS = " ".join(str(n % 50) for n in range(64)).encode()
+
+
+def test_numbers_as_text_are_read(tmp_path) -> None:
+    (tmp_path / "x.nrrd").write_bytes(header("ascii") + NUMBERS + b"\n")
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.nrrd").array.ravel(), np.arange(64) % 50)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header("ascii") + b"7" * 5000 + b" " + NUMBERS,
+        header("ascii") + b"\0" * 100_000,
+        header("ascii") + b"\xff" * 1000,
+        header("ascii") + b"1 2 3",
+        header("ascii", "data file: /dev/zero\n"),
+        header("raw", "data file:/dev/zero\n"),
+        header("raw", "data file: " + "a" * 2000 + "\n"),
+        header("raw", "data file: s%03d.raw 1 4 1\n"),
+        header("raw", "byte skip: -5\n") + bytes(128),
+        header("raw", "A" * 5000 + "\n") + bytes(128),
+        header("raw", 'space units: "' + "A" * 100_000 + '" "b" "c"\n') + bytes(128),
+        header("raw") + bytes(4096),
+        header("raw").replace(b"4 4 4", b"4 4 99999999999") + bytes(128),
+        header("raw").replace(b"4 4 4", b"4 4 -4") + bytes(128),
+        header("raw").replace(b"(0,0,1)", b"(0,0,0)") + bytes(128),
+        header("raw").replace(b"(0,0,1)", b"(0,nan,1)") + bytes(128),
+        header("raw").replace(b"(0,0,1)", b"(0,1,1)") + bytes(128),
+    ],
+)  # fmt: skip
+def test_a_nrrd_file_that_is_none_is_refused_at_once(tmp_path, content) -> None:
+    (tmp_path / "x.nrrd").write_bytes(content)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"x\.nrrd") as caught:
+        read_volume(tmp_path / "x.nrrd")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert time.monotonic() - begun < 2
+
+
+def test_many_keys_take_no_time(tmp_path) -> None:
+    keys = "".join(f"key{n}:=v\n" for n in range(50_000))
+    (tmp_path / "x.nrrd").write_bytes(header("raw", keys) + np.arange(64, dtype="<i2").tobytes())
+    begun = time.monotonic()
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.nrrd").array.ravel(), np.arange(64))
+    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_as_the_file_of_the_voxels_is_refused_and_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "x.nrrd").write_bytes(header("raw", "data file: pipe\n"))
+    (tmp_path / "x.mha").write_bytes(META % b"pipe")
+    for path in (tmp_path / "x.nrrd", tmp_path / "x.mha", tmp_path / "pipe"):
+        with pytest.raises(InputError, match="no file|no ordinary file"):
+            read_volume(path)
+
+
+META = (
+    b"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = "
+    b"False\nTransformMatrix"
+    b" = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 1\nDimSize = 4 4 4\nElementType = "
+    b"MET_SHORT\nElementDataFile"
+    b" = %s\n"
+)
+
+
+@pytest.mark.parametrize("words", [b"%s%s%n%n 1 3 1", b"%s 1 4 1", b"LIST", b"A" * 3000, b"/dev/zero"])
+def test_a_meta_image_refers_to_nothing_but_one_file(tmp_path, words) -> None:
+    (tmp_path / "x.mha").write_bytes(META % words)
+    with pytest.raises(InputError, match="in several files|which is no file"):
+        read_volume(tmp_path / "x.mha")
+
+
+@pytest.mark.parametrize("words", [b"ElementSpacing = 0 1 1", b"ElementSpacing = nan 1 1", b"ElementType = MET_%n"])
+def test_numbers_of_a_meta_image_that_are_none_are_refused(tmp_path, words) -> None:
+    (tmp_path / "x.mha").write_bytes(META % b"LOCAL" + bytes(126) + b"\1\0")
+    assert read_volume(tmp_path / "x.mha").has_spacing
+    text = (META % b"LOCAL").replace(b"ElementSpacing = 1 1 1" if b"Sp" in words else b"ElementType = MET_SHORT", words)
+    (tmp_path / "x.mha").write_bytes(text + bytes(128))
+    with pytest.raises(InputError, match="spacing|allowed types"):
+        read_volume(tmp_path / "x.mha")
+
+
+# --- NIfTI --------------------------------------------------------------------------------------------------
+
+
+def nifti(
+    dims, kind: int, bits: int, voxels: bytes, *, slope=0.0, offset=352.0, pixdim=(1, 1, 1), codes=(0, 1), shift=0.0
+):
+    head = bytearray(352)
+    struct.pack_into("<i", head, 0, 348)
+    struct.pack_into("<8h", head, 40, len(dims), *dims, *[1] * (7 - len(dims)))
+    struct.pack_into("<hh", head, 70, kind, bits)
+    struct.pack_into("<4f", head, 76, 1.0, *pixdim)
+    struct.pack_into("<fff", head, 108, offset, slope, 0.0)
+    head[123] = 2
+    struct.pack_into("<hh", head, 252, *codes)
+    for n in range(3):
+        struct.pack_into("<4f", head, 280 + 16 * n, *[float(n == m) for m in range(3)], shift)
+    head[344:348] = b"n+1\0"
+    return bytes(head) + voxels
+
+
+VALUES = np.arange(60, dtype=np.int16)
+
+
+@pytest.mark.parametrize("offset", [float("nan"), float("inf"), 0.0, -5.0, 352.5, 1e30])
+def test_voxels_begin_behind_the_header_or_not_at_all(tmp_path, offset) -> None:
+    (tmp_path / "x.nii").write_bytes(nifti((3, 4, 5), 4, 16, VALUES.tobytes(), offset=offset))
+    with pytest.raises(InputError, match="voxels begin at byte|cut short"):
+        read_volume(tmp_path / "x.nii")
+
+
+@pytest.mark.parametrize("length", [0.0, float("nan"), float("inf"), -1.0])
+def test_no_length_is_made_up(tmp_path, length) -> None:
+    for codes in ((0, 0), (1, 0)):
+        (tmp_path / "x.nii").write_bytes(nifti((3, 4, 5), 4, 16, VALUES.tobytes(), pixdim=(length, 1, 1), codes=codes))
+        with pytest.raises(InputError, match="lengths above 0 are needed"):
+            read_volume(tmp_path / "x.nii")
+
+
+def test_the_sform_counts_and_a_qform_that_differs_is_reported(tmp_path, caplog) -> None:
+    (tmp_path / "x.nii").write_bytes(nifti((3, 4, 5), 4, 16, VALUES.tobytes(), codes=(1, 2), shift=10.0))
+    with caplog.at_level(logging.WARNING):
+        volume = read_volume(tmp_path / "x.nii")
+    assert volume.geometry.origin_lps == (-10, -10, 10)
+    assert "two matrices that differ by up to 17.3 mm" in caplog.text
+    np.testing.assert_array_equal(volume.array.ravel(), VALUES)
+
+
+def test_colours_keep_their_values_and_vectors_are_refused(tmp_path) -> None:
+    colours = (np.arange(180) % 200).astype(np.uint8)
+    (tmp_path / "rgb.nii").write_bytes(nifti((3, 4, 5), 128, 24, colours.tobytes(), slope=0.5))
+    np.testing.assert_array_equal(read_volume(tmp_path / "rgb.nii").array.ravel(), colours)
+    (tmp_path / "v.nii").write_bytes(nifti((3, 4, 5, 1, 3), 2, 8, colours.tobytes(), slope=0.5))
+    with pytest.raises(InputError, match="3 values per voxel"):
+        read_volume(tmp_path / "v.nii")
+
+
+def test_values_are_scaled(tmp_path) -> None:
+    (tmp_path / "x.nii").write_bytes(nifti((3, 4, 5), 4, 16, VALUES.tobytes(), slope=0.5))
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.nii").array.ravel(), VALUES * 0.5)
+
+
+def test_the_voxels_are_those_of_the_file_even_beside_one_of_the_same_name_unpacked(tmp_path) -> None:
+    (tmp_path / "x.nii").write_bytes(nifti((3, 4, 5), 4, 16, VALUES.tobytes()))
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(nifti((3, 4, 5), 4, 16, (VALUES + 7).astype("<i2").tobytes())))
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.nii.gz").array.ravel(), VALUES + 7)  # ITK reads x.nii
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("x.hdr", nifti((3, 4, 5), 4, 16, b"").replace(b"n+1", b"ni1"), "half of a pair"),
+        ("x.nii", nifti((3, 4, 5), 4, 16, VALUES.tobytes()).replace(b"n+1", b"ni1"), "half of a pair"),
+        ("x.hdr", nifti((3, 4, 5), 4, 16, b"").replace(b"n+1", b"\0\0\0"), "Analyze"),
+        ("x.vtk", b"# vtk DataFile Version 3.0\n" + bytes(500), "is a VTK file"),
+        ("x.gipl", bytes(800), "not a supported image; supported are NRRD, NIfTI, MHA, DICOM, PNG"),
+        ("x.mnc", b"\x89HDF\r\n\x1a\n" + bytes(100), "MINC"),
+        ("x.gif", b"GIF89a" + bytes(100), "is a GIF picture"),
+        ("x.tar.gz", gzip.compress(bytes(1000), mtime=0), "holds no NIfTI"),
+        ("x.zip", b"PK\3\4" + bytes(100), "is a zip archive"),
+    ],
+)
+def test_what_is_not_named_among_the_formats_is_refused_by_name(tmp_path, name, content, words) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_volume(tmp_path / name)
+    with pytest.raises(InputError, match=words):
+        read_segmentation(tmp_path / name)
+
+
+def test_without_a_voxel_size_a_volume_has_none(tmp_path, caplog) -> None:
+    text = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n\n"
+    (tmp_path / "x.nrrd").write_bytes(text + np.arange(64, dtype="<i2").tobytes())
+    with caplog.at_level(logging.WARNING):
+        assert not read_volume(tmp_path / "x.nrrd").has_spacing
+    assert "does not say how large its voxels are" in caplog.text
+    write_volume(tmp_path / "y.nrrd", Volume(an_array(), GRID))
+    assert read_volume(tmp_path / "y.nrrd").has_spacing
+
+
+def test_packed_voxels_need_no_more_memory_than_declared(tmp_path) -> None:
+    bomb = zlib.compressobj(9, wbits=31)
+    (tmp_path / "x.nrrd").write_bytes(header("gzip") + bomb.compress(bytes(200 << 20)) + bomb.flush())
+    with pytest.raises(InputError, match="declares 128 bytes of voxels and holds more"):
+        read_volume(tmp_path / "x.nrrd")

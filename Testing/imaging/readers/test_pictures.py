@@ -1,0 +1,165 @@
+"""Pictures: upright, with their palette, without what is transparent, and never half of one."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import read_volume
+
+GREY = np.add.outer(np.arange(24), 3 * np.arange(32)).astype(np.uint8)
+ORGAN = np.zeros((24, 32), bool)
+ORGAN[4:12, 5:20] = True
+BLOCK = np.zeros((24, 32), bool)
+BLOCK[15:20, 22:30] = True
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_orientation_is_applied_as_viewers_do_and_noted(tmp_path, orientation, caplog) -> None:
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[274] = orientation
+    for suffix in ("png", "tif", "jpg"):
+        path = tmp_path / f"x.{suffix}"
+        Image.fromarray(GREY).save(path, exif=exif)
+        with Image.open(path) as picture:
+            expected = np.asarray(ImageOps.exif_transpose(picture))
+        with caplog.at_level(logging.WARNING):
+            np.testing.assert_array_equal(read_volume(path).array[0], expected)
+        assert ("is turned as its orientation tag" in caplog.text) == (orientation != 1)
+        caplog.clear()
+
+
+def test_the_index_of_a_palette_is_the_label_and_the_image_its_colours(tmp_path) -> None:
+    index = np.where(BLOCK, 2, np.where(ORGAN, 1, 0)).astype(np.uint8)
+    picture = Image.fromarray(index)
+    # VOC's colours, whose order is not that of the values
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 759)
+    picture.save(tmp_path / "p.png")
+    found = read_segmentation(tmp_path / "p.png")
+    assert found.names == ["label 1", "label 2"]
+    np.testing.assert_array_equal(found.segments[0].mask[0], ORGAN)
+    np.testing.assert_array_equal(found.segments[1].mask[0], BLOCK)
+    np.testing.assert_allclose(found.segments[0].color_rgb, (128 / 255, 0, 0))
+    np.testing.assert_array_equal(read_volume(tmp_path / "p.png").array[0, 5, 6], (128, 0, 0))
+
+
+def test_a_colour_is_one_object_whatever_else_the_picture_shows(tmp_path) -> None:
+    both = np.zeros((24, 32, 3), np.uint8)
+    both[ORGAN], both[BLOCK] = (255, 0, 0), (0, 0, 255)
+    red = np.where(ORGAN[..., None], both, 0).astype(np.uint8)
+    for name, picture in (("both", both), ("red", red)):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    masks = {one.name: one.mask[0] for one in read_segmentation(tmp_path / "both.png").segments}
+    assert set(masks) == {"#ff0000", "#0000ff"}
+    np.testing.assert_array_equal(masks["#ff0000"], read_segmentation(tmp_path / "red.png").segments[0].mask[0])
+    assert read_segmentation(tmp_path / "red.png").names == ["#ff0000"]
+
+
+def test_what_is_transparent_is_outside(tmp_path) -> None:
+    drawn = np.zeros((24, 32, 4), np.uint8)
+    drawn[ORGAN] = (255, 255, 255, 255)
+    drawn[~ORGAN] = (255, 255, 255, 0)  # white, and transparent around the organ
+    Image.fromarray(drawn).save(tmp_path / "a.png")
+    found = read_segmentation(tmp_path / "a.png").segments
+    assert len(found) == 1
+    np.testing.assert_array_equal(found[0].mask[0], ORGAN)
+    drawn[BLOCK] = (0, 255, 0, 200)
+    Image.fromarray(drawn).save(tmp_path / "b.png")
+    masks = {one.name: one.mask[0] for one in read_segmentation(tmp_path / "b.png").segments}
+    np.testing.assert_array_equal(masks["#00ff00"], BLOCK)
+    np.testing.assert_array_equal(masks["#ffffff"], ORGAN)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "jpg"])
+def test_soft_edges_are_cut_at_half_in_every_format(tmp_path, suffix, caplog) -> None:
+    large = np.zeros((96, 128), np.float32)
+    large[20:70, 30:90] = 255
+    soft = large.copy()
+    for axis in (0, 1):
+        soft = (np.roll(soft, 1, axis) + 2 * soft + np.roll(soft, -1, axis)) / 4
+    soft += (soft > 0) * (soft < 255) * np.random.default_rng(0).uniform(-9, 9, soft.shape)
+    Image.fromarray(np.clip(soft, 0, 255).astype(np.uint8)).save(tmp_path / f"x.{suffix}", quality=95)
+    with caplog.at_level(logging.WARNING):
+        found = read_segmentation(tmp_path / f"x.{suffix}").segments
+    assert len(found) == 1
+    assert np.count_nonzero(found[0].mask[0] != (large > 0)) < 8  # the corners
+    assert suffix == "jpg" or "soft edges" in caplog.text
+
+
+def test_colours_of_16_bits_stay(tmp_path) -> None:
+    import SimpleITK as sitk
+
+    deep = (np.arange(24 * 32 * 3).reshape(24, 32, 3) * 27).astype(np.uint16)
+    for suffix in ("png", "tif"):
+        sitk.WriteImage(sitk.GetImageFromArray(deep, isVector=True), str(tmp_path / f"x.{suffix}"))
+        np.testing.assert_array_equal(read_volume(tmp_path / f"x.{suffix}").array[0], deep)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+def test_a_picture_that_is_cut_short_is_refused(tmp_path, suffix) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"x.{suffix}")
+    good = (tmp_path / f"x.{suffix}").read_bytes()
+    for part in (0.3, 0.6, 0.95):
+        (tmp_path / f"x.{suffix}").write_bytes(good[: int(len(good) * part)])
+        with pytest.raises(InputError, match="cut short|damaged"):
+            read_volume(tmp_path / f"x.{suffix}")
+
+
+def test_pages_of_a_tiff_are_slices_and_must_not_run_in_a_circle(tmp_path) -> None:
+    pages = [Image.fromarray(GREY + np.uint8(n)) for n in range(3)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.tif").array, [GREY + np.uint8(n) for n in range(3)])
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    at = struct.unpack_from("<I", data, 4)[0]
+    count = struct.unpack_from("<H", data, at)[0]
+    struct.pack_into("<I", data, at + 2 + 12 * count, at)
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(InputError, match="in a circle"):
+        read_volume(tmp_path / "x.tif")
+
+
+def test_half_floats_are_refused_and_floats_are_read(tmp_path) -> None:
+    values = np.linspace(-1, 1, 24 * 32, dtype=np.float32).reshape(24, 32)
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.tif").array[0], values)
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    at = struct.unpack_from("<I", data, 4)[0]
+    for n in range(struct.unpack_from("<H", data, at)[0]):
+        if struct.unpack_from("<H", data, at + 2 + 12 * n)[0] == 258:
+            struct.pack_into("<H", data, at + 2 + 12 * n + 8, 16)
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(InputError, match="floating-point pixels of 16 bits"):
+        read_volume(tmp_path / "x.tif")
+
+
+def test_a_picture_of_billions_of_pixels_is_refused_before_memory_is_taken(tmp_path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 65536, 65536, 8, 4, 0, 0, 0)
+    (tmp_path / "x.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(InputError, match="65536|exceeds"):
+        read_volume(tmp_path / "x.png")
+
+
+def test_a_label_keeps_its_value_in_the_result(tmp_path) -> None:
+    Image.fromarray((ORGAN * 3).astype(np.uint8)).save(tmp_path / "x.png")
+    found = read_segmentation(tmp_path / "x.png")
+    assert found.names == ["label 3"]
+    for segment in found.segments:
+        segment.metadata.clear()  # as of a result, which has the name alone
+    write_segmentation(tmp_path / "y.png", found)
+    np.testing.assert_array_equal(read_stored(tmp_path / "y.png").array[0], ORGAN * 3)
