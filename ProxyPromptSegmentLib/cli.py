@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import io
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands import adapt, demo, evaluate, everything, models, segment, track, train
-from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.console import Console, no_stream
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
 
@@ -91,6 +92,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _as_in_json(error: UnicodeError) -> tuple[str, int]:
+    r"""Return characters that a stream cannot encode as JSON writes them: ``\\u00f6``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2)), error.end
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -100,10 +109,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, see `errors`.
     """
-    for stream in (sys.stdout, sys.stderr):
+    codecs.register_error("as-in-json", _as_in_json)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; what is opened next must not become it
+            setattr(sys, name, no_stream())
+        stream = getattr(sys, name)
         # A segment's name may contain characters that the terminal cannot encode.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="as-in-json")
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console()
     debug = "--debug" in words

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
+from ProxyPromptSegmentLib.imaging.paths import same_place
 from ProxyPromptSegmentLib.inference.tiling.choice import LARGEST_MAGNIFICATION, TileChoice
 
 
@@ -38,12 +39,12 @@ def check_outputs(
         UsageError: If two outputs are the same file, or one is an input or lies in an input folder.
         OutputError: If a suffix is unknown, a folder is missing or not writable, or a file exists.
     """
-    seen = {path.resolve(): "an input" for path in inputs}
+    seen = {same_place(path): "an input" for path in inputs}
     folders = [path for path in seen if path.is_dir()]
     for option, path, suffixes in outputs:
         if path is None:
             continue
-        place = path.resolve()
+        place = same_place(path)
         if place in seen:
             raise UsageError(f"{option} {path} is also {seen[place]}; choose another name.")
         if place.parent in folders:

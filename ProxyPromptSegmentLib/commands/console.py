@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -34,7 +35,7 @@ class Console:
     ) -> None:
         """Prefix messages with ``command``; by default, show progress only on a terminal and unless ``quiet``."""
         self.command, self.quiet, self.json = command, quiet, json
-        self.out, self.err = out or sys.stdout, err or sys.stderr
+        self.out, self.err = out or sys.stdout or no_stream(), err or sys.stderr or no_stream()
         if progress is None:
             progress = not quiet and self.err.isatty()
         self.progress: Progress = ConsoleProgress(self.err, unit) if progress else Progress()
@@ -42,13 +43,11 @@ class Console:
     def say(self, text: str) -> None:
         """Print a result or an explanation, unless ``quiet`` or ``json`` is set."""
         if not (self.quiet or self.json):
-            self.out.write(text + "\n")
-            self.out.flush()
+            self.out = written(self.out, text + "\n")
 
     def result(self, text: str) -> None:
         """Print the requested output of a command on stdout, even if ``quiet`` or ``json`` is set."""
-        self.out.write(text if text.endswith("\n") else text + "\n")
-        self.out.flush()
+        self.out = written(self.out, text if text.endswith("\n") else text + "\n")
 
     def warn(self, text: str) -> None:
         """Print a warning; the command continues."""
@@ -64,8 +63,7 @@ class Console:
 
     def _to_err(self, line: str) -> None:
         self.progress.close()
-        self.err.write(line + "\n")
-        self.err.flush()
+        self.err = written(self.err, " ".join(line.splitlines()) + "\n")
 
     @contextmanager
     def listening(self) -> Iterator[list[str]]:
@@ -78,6 +76,36 @@ class Console:
             yield heard
         finally:
             logger.removeHandler(handler)
+
+
+def no_stream() -> TextIO:
+    """Return a stream that leads nowhere, for programs without a terminal."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as long as the program runs
+
+
+def written(stream: TextIO, text: str) -> TextIO:
+    """Write a text at once; return the stream, or one that leads nowhere if the stream's disk is full or it is closed.
+
+    Raises:
+        BrokenPipeError: If whoever read it has stopped.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):  # what waits in its buffer would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return no_stream()
+    return stream
+
+
+def _as_sentence(text: str) -> str:
+    """Return a warning with a capital and a stop; the name of a file at its beginning stays as it is."""
+    first = text.split(" ", 1)[0].rstrip(":,")
+    start = text[:1] if "." in first.rstrip(".") or "/" in first else text[:1].upper()
+    return start + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def nothing_found(output: Path) -> str:
@@ -94,7 +122,6 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record as a warning and keep its text."""
-        text = record.getMessage()
-        text = text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+        text = _as_sentence(record.getMessage())
         self.heard.append(text)
         self.console.warn(text)

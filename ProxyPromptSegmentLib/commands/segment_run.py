@@ -205,7 +205,7 @@ def _write(
             version=__version__,
         )
     else:
-        warnings = write_segmentation(request.output, found.segmentation)
+        warnings = write_segmentation(request.output, found.segmentation, request.target)
     for warning in warnings:
         console.warn(warning)
     if request.preview:

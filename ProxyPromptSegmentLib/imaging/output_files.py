@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -10,7 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import OutputError
-from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.paths import is_utf8, shortened, stem_of, suffix_of
+
+_LONGEST_NAME = 255  # bytes, of nearly every file system
 
 
 def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
@@ -21,12 +24,29 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
     """
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has no supported suffix for a result; allowed: {', '.join(suffixes)}.")
+    if not is_utf8(path.parent):
+        raise OutputError(f"the folder {path.parent} has a name that is not UTF-8; rename it, or choose another one.")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"{path.name[:40]}... has a name of more than {_LONGEST_NAME} bytes; choose a shorter one.")
+    if path.is_symlink() and not path.exists() and _runs_in_a_circle(path):
+        raise OutputError(f"{path} is a link that leads to itself; remove it, or choose another name.")
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file in it.")
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist; create it or choose another one for {path.name}.")
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"{path} may not be written by this user; change the permissions or choose another folder.")
+
+
+def _runs_in_a_circle(path: Path) -> bool:
+    """Return whether a link leads back to itself."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    except RuntimeError:
+        return True
+    return False
 
 
 @contextmanager
@@ -38,7 +58,8 @@ def safe_output(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: If the block or the move raises OSError; an existing file at ``path`` is then unchanged.
     """
-    partial = path.with_name(f".{stem_of(path)[:60]}.partial-{uuid.uuid4().hex[:8]}{suffix_of(path)}")
+    stem = shortened(stem_of(path), 60)
+    partial = path.with_name(f".{stem}.partial-{uuid.uuid4().hex[:8]}{suffix_of(path)}")
     try:
         yield partial
         with partial.open("rb+") as file:

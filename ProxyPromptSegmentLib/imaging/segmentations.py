@@ -26,6 +26,7 @@ from ProxyPromptSegmentLib.imaging.labels import labels_of
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
+from ProxyPromptSegmentLib.imaging.readers.nifti import copy_forms
 from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd, read_layers, write_layers
 
 OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
@@ -222,7 +223,7 @@ def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str]:
+def write_segmentation(path: Path | str, segmentation: Segmentation, like: Path | None = None) -> list[str]:
     """Write a segmentation with exactly its geometry (NIfTI stores it in float32: errors of about 1e-6).
 
     Args:
@@ -231,6 +232,7 @@ def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str
             values read from the file or said by names such as ``label 3``, if they are distinct); ``.png`` the same,
             for one slice.
         segmentation: The segmentation to write.
+        like: The image that was segmented. If it and the result are NIfTI, the result has its sform and qform.
 
     Returns:
         Warnings as sentences, e.g. that a label map keeps only the last of overlapping segments.
@@ -254,6 +256,8 @@ def write_segmentation(path: Path | str, segmentation: Segmentation) -> list[str
     image = array_to_image(labels, segmentation.geometry)
     with safe_output(path) as partial:
         write_image(partial, image[:, :, 0] if suffix_of(path) == ".png" else image)
+        if like is not None and suffix_of(path) in (".nii", ".nii.gz") and suffix_of(like) in (".nii", ".nii.gz"):
+            copy_forms(partial, like, segmentation.geometry)
     return [f"{path.name}: {warning}" for warning in warnings]
 
 

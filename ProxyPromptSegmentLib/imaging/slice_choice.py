@@ -46,6 +46,10 @@ class SliceChoice:
                     f"{option} is '{text}'; write slices as 12, as 5:20 (from 5 to 20, both included, counted from "
                     "0), or several joined by commas."
                 )
+            if max(len(found[1]), len(found[3])) > len(str(MOST_SLICES)):
+                raise UsageError(
+                    f"{option} has a number of more than {len(str(MOST_SLICES))} digits; no volume has so many slices."
+                )
             first = int(found[1]) if found[1] else None
             last = int(found[3]) if found[3] else (None if found[2] else first)
             if max(first or 0, last or 0) > MOST_SLICES:

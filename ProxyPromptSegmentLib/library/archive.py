@@ -6,6 +6,7 @@ again, so that nothing else from the file enters the library.
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import zipfile
@@ -175,6 +176,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         InputError: If it is missing or not a zip file.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no ordinary file; give a zip file of support cases.")
     try:
         source = zipfile.ZipFile(path)
     except FileNotFoundError:
@@ -278,9 +281,11 @@ def _unpack(source: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> Non
     try:
         with source.open(info) as member, target.open("wb") as file:
             _copy(member, file, info)
-    except OSError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise InputError(f"{target.name} cannot be unpacked (it is damaged); export or copy the file again.") from None
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
         reason = "it is encrypted" if info.flag_bits & 1 else str(error).split("'")[0].strip() or "it is cut short"
         raise InputError(f"{target.name} cannot be unpacked ({reason}); export or copy the file again.") from None
 

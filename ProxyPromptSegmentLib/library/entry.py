@@ -27,6 +27,9 @@ _LONGEST_TITLE = 200
 _OWN_FILE = re.compile(r"embedding-[0-9A-Za-z_.-]+\.npz|\..*\.partial-[0-9a-f]{8}(\.[a-z]+)*")
 
 
+_ADDED_LATER = ("notes", "annotator", "modality", "saved")  # texts that the first versions did not write
+
+
 @dataclass(frozen=True)
 class LibraryObject:
     """An annotated object of a case.
@@ -190,6 +193,8 @@ def _entry_of(folder: Path, content: Any) -> LibraryEntry:
         )
 
     def value(key: str, kind: Any) -> Any:
+        if key not in content and key in _ADDED_LATER:
+            return ""
         if key not in content:
             raise JsonError(f"{key} is missing")
         return read_value(kind, content[key], key)

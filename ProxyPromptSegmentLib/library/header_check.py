@@ -6,17 +6,11 @@ import zlib
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES, read_header
 
-_MOST_HEADER = 4 << 20
 _BLOCK = 1 << 20
-_BYTES = {
-    1: ("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"),
-    2: ("short", "short int", "signed short", "signed short int", "int16", "int16_t", "ushort", "unsigned short",
-        "unsigned short int", "uint16", "uint16_t"),
-    4: ("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"),
-}  # fmt: skip
-_SIZE_OF = {name: size for size, names in _BYTES.items() for name in names}
-_ELSEWHERE = ("data file", "datafile", "line skip", "lineskip", "byte skip", "byteskip")
+_SIZE_OF = {name: int(code[1]) for name, code in NRRD_TYPES.items()}
+_ELSEWHERE = ("data file", "line skip", "byte skip")
 
 
 def check_nrrd(path: Path, size_ijk: tuple[int, int, int], most_bytes: int) -> None:
@@ -33,18 +27,11 @@ def check_nrrd(path: Path, size_ijk: tuple[int, int, int], most_bytes: int) -> N
     Raises:
         InputError: If it is damaged, has another size, is too large, or refers to another file.
     """
+    header = read_header(path)
+    fields = header.fields
+    expected = _expected_bytes(path, fields, size_ijk, most_bytes)
     with path.open("rb") as file:
-        head = file.read(_MOST_HEADER)
-        text, gap, _ = head.partition(b"\n\n")
-        if not head.startswith(b"NRRD000") or not gap:
-            raise InputError(f"{path.name} is not a NRRD file, or is cut short; export or copy the file again.")
-        fields: dict[str, str] = {}
-        for line in text.decode("utf-8", "replace").splitlines()[1:]:
-            name, colon, value = line.partition(": ")
-            if colon and not line.startswith("#") and ":=" not in line.split(": ")[0]:
-                fields[name.strip().lower()] = value.strip()
-        expected = _expected_bytes(path, fields, size_ijk, most_bytes)
-        file.seek(len(text) + len(gap))
+        file.seek(header.end)
         packed = fields.get("encoding", "").lower() in ("gzip", "gz")
         unpack = zlib.decompressobj(wbits=31) if packed else None
         found = 0
@@ -80,7 +67,7 @@ def _expected_bytes(path: Path, fields: dict[str, str], size_ijk: tuple[int, int
         raise InputError(f"{path.name} has the encoding {packed!r}; allowed are gzip and raw.")
     try:
         sizes = [int(n) for n in fields["sizes"].split()]
-        width = _SIZE_OF.get(fields["type"].lower(), 0) or {"double": 8}[fields["type"].lower()]
+        width = _SIZE_OF[fields["type"].lower()]
     except (KeyError, ValueError):
         raise InputError(f"{path.name} is damaged: its header has no valid size. Export or copy it again.") from None
     extra = 1

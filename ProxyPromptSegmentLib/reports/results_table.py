@@ -105,6 +105,7 @@ def arrays_of(
         spacing_mm: Pixel size (row, column) of frames in mm, if known; by default the job's.
     """
     placed = job is None or has_place(job.target)
+    deep = job is None or job.target.has_depth  # of a radiograph nobody knows how thick its one slice is
     if isinstance(found, FramesResult):
         if spacing_mm is None and job is not None and placed:
             spacing_mm = job.view.spacing_mm
@@ -124,7 +125,7 @@ def arrays_of(
         confidence=found.confidence,
         presence=found.result.presence,
         done=found.result.done,
-        voxel_mm3=math.prod(found.segmentation.geometry.spacing_mm) if placed else None,
+        voxel_mm3=math.prod(found.segmentation.geometry.spacing_mm) if placed and deep else None,
         pixel_mm2=math.prod(job.view.spacing_mm) if job is not None and placed else None,
         names=SliceNames() if job is None else slice_names(job.target, job.view.axis),
         filled=found.filled,

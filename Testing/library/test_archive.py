@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import struct
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -217,6 +219,15 @@ def elsewhere(data: bytes) -> bytes:
     return head + b"\ndata file: /etc/passwd" + gap
 
 
+def elsewhere_without_a_blank(data: bytes) -> bytes:
+    head, gap, _ = data.partition(b"\n\n")
+    return head + b"\nData File:/etc/passwd" + gap
+
+
+def added(line: bytes) -> Callable[[bytes], bytes]:
+    return lambda data: data.replace(b"\n\n", b"\n" + line + b"\n\n", 1)
+
+
 def swollen(data: bytes) -> bytes:
     head, gap, packed = data.partition(b"\n\n")
     return head + gap + gzip.compress(gzip.decompress(packed) + bytes(64 << 20))
@@ -241,6 +252,10 @@ def huge(data: bytes) -> bytes:
         ("image.nrrd", lambda d: b"\x89PNG", "is not a NRRD file"),
         ("image.nrrd", elsewhere, "refers to voxels in another file"),
         ("masks.seg.nrrd", elsewhere, "refers to voxels in another file"),
+        ("image.nrrd", elsewhere_without_a_blank, "refers to voxels in another file"),
+        ("masks.seg.nrrd", elsewhere_without_a_blank, "refers to voxels in another file"),
+        ("image.nrrd", added(b"A" * 5000), "a line of it is too long"),
+        ("image.nrrd", added(b'space units: "' + b"A" * 100_000 + b'" "b" "c"'), "a line of it is too long"),
         ("image.nrrd", swollen, "but has more"),
         ("masks.seg.nrrd", swollen, "but has more"),
         ("image.nrrd", huge, "has 99999x99999x99999 voxels"),
@@ -265,6 +280,38 @@ def test_a_member_with_a_damaged_byte_is_refused(other, exported) -> None:
     exported.write_bytes(bytes(data))
     bad, good = import_zip(other, exported)
     assert "cannot be unpacked" in bad.refusal and good.entry
+
+
+def test_a_hundred_thousand_keys_in_a_header_take_no_time(other, exported) -> None:
+    keys = b"\n".join(b"key%d:=v" % n for n in range(100_000))
+    begun = time.monotonic()
+    import_zip(other, rewritten(exported, changed("image.nrrd", added(keys))))
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_damage_is_named_whatever_the_packing(other, exported, packing) -> None:
+    with zipfile.ZipFile(exported) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    path = exported.with_name("packed.zip")
+    with zipfile.ZipFile(path, "w", packing) as target:
+        for name, data in content.items():
+            target.writestr(name, data)
+    with zipfile.ZipFile(path) as file:
+        info = file.getinfo("cases/case-0001/image.nrrd")
+    data = bytearray(path.read_bytes())
+    for n in range(12, 40):
+        data[info.header_offset + 30 + len(info.filename) + n] ^= 0xA5
+    path.write_bytes(bytes(data))
+    bad, good = import_zip(other, path)
+    assert "image.nrrd cannot be unpacked" in bad.refusal and good.entry
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_no_zip_file(other, tmp_path) -> None:
+    os.mkfifo(tmp_path / "x.zip")
+    with pytest.raises(InputError, match="no ordinary file"):
+        import_zip(other, tmp_path / "x.zip")
 
 
 def test_a_zip_bomb_is_refused(other, exported, monkeypatch) -> None:

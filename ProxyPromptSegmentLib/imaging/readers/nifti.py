@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.errors import GeometryError, InputError
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.readers.stored import Stored, grid_from, too_many_axes, wrong_channels
 from ProxyPromptSegmentLib.imaging.readers.voxels import declared_bytes, read_voxels
 
@@ -78,7 +80,8 @@ def read_header(path: Path) -> tuple[NiftiHeader, bool]:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
+        opened = gzip.open if packed else open
+        with opened(path, "rb") as file:  # type: ignore[operator]
             head = file.read(560)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{name} is damaged: it cannot be unpacked. Copy or export it again.") from None
@@ -254,3 +257,26 @@ def _from_quaternion(header: NiftiHeader, lengths: Matrix) -> Matrix:
     matrix[:3, :3] = turn * (lengths * np.array([1.0, 1.0, sign]))
     matrix[:3, 3] = header.quaternion[3:]
     return matrix
+
+
+def copy_forms(result: Path, like: Path, geometry: VolumeGeometry) -> None:
+    """Give a NIfTI-1 file that was just written the sform and qform of another one on the same grid, with their codes.
+
+    Nothing happens if the other is no NIfTI file, lies elsewhere, or gives lengths in another unit than mm.
+    """
+    try:
+        header, _ = read_header(like)
+        matrix, _ = matrix_of(header, like.name)
+        size = (header.dims[0], header.dims[1], header.dims[2])
+        if not VolumeGeometry.from_affine(_LPS @ matrix, size).is_close(geometry) or header.unit not in (0, 2):
+            return
+    except (InputError, GeometryError, OSError, IndexError):
+        return
+    packed = result.read_bytes()[:2] == b"\x1f\x8b"
+    data = bytearray(gzip.decompress(result.read_bytes()) if packed else result.read_bytes())
+    order = "<" if int.from_bytes(data[:4], "little") == 348 else ">"
+    struct.pack_into(f"{order}4f", data, 76, *header.pixdim)
+    struct.pack_into(f"{order}hh", data, 252, header.qform_code, header.sform_code)
+    struct.pack_into(f"{order}6f", data, 256, *header.quaternion)
+    struct.pack_into(f"{order}12f", data, 280, *header.rows.ravel())
+    result.write_bytes(gzip.compress(bytes(data), 6, mtime=0) if packed else bytes(data))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.paths import is_utf8
 from ProxyPromptSegmentLib.imaging.readers.stored import Stored, wrong_channels
 from ProxyPromptSegmentLib.imaging.readers.tiff import check_tiff
 
@@ -121,6 +122,8 @@ def _deep_colours(path: Path, page: int) -> npt.NDArray[Any]:
     """Return colours of 16 bits, which ITK keeps."""
     import SimpleITK as sitk
 
+    if not is_utf8(path):
+        raise InputError(f"{path.name} has a name that is not UTF-8; rename it.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     before = sitk.ProcessObject.GetGlobalWarningDisplay()

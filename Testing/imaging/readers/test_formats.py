@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
-from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume, write_volume
 
 TURN = [[1, 0, 0], [0, 0.9526614854740363, 0.3040330598026857], [0, -0.3040330598026857, 0.9526614854740363]]
@@ -239,6 +239,21 @@ def test_the_sform_counts_and_a_qform_that_differs_is_reported(tmp_path, caplog)
     assert volume.geometry.origin_lps == (-10, -10, 10)
     assert "two matrices that differ by up to 17.3 mm" in caplog.text
     np.testing.assert_array_equal(volume.array.ravel(), VALUES)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_result_has_the_matrices_of_its_target_and_their_codes(tmp_path, suffix) -> None:
+    content = nifti((3, 4, 5), 4, 16, VALUES.tobytes(), codes=(1, 2), shift=10.0)
+    target = tmp_path / f"t{suffix}"
+    target.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    mask = np.zeros((5, 4, 3), np.uint8)
+    mask[1:3] = 1
+    result = Segmentation([Segment("label 3", mask)], read_volume(target).geometry)
+    write_segmentation(tmp_path / f"r{suffix}", result, target)
+    written = (tmp_path / f"r{suffix}").read_bytes()
+    written = gzip.decompress(written) if suffix == ".nii.gz" else written
+    assert written[252:328] == content[252:328] and written[76:92] == content[76:92]
+    np.testing.assert_array_equal(read_stored(tmp_path / f"r{suffix}").array, mask * 3)
 
 
 def test_colours_keep_their_values_and_vectors_are_refused(tmp_path) -> None:
