@@ -134,7 +134,9 @@ class VocabularyTrainer(BroadTrainer):
         if isinstance(self.base, OfficialWeights):
             save_generator(path, self.model, self.base, metadata, state)
         else:
-            save_addition(path, self.model, self.base, metadata, state, eight_bit=True)
+            # The readings were fitted on their random combinations as they are; 8 bits would change both.
+            read = any(".readout." in name for name in state)
+            save_addition(path, self.model, self.base, metadata, state, eight_bit=not read)
 
     def averaged(self) -> ProxyPromptModel:
         """Return the model with the averaged weights, which are those that are written, in evaluation mode."""
