@@ -110,6 +110,8 @@ def measure(options: argparse.Namespace) -> None:
 
     if READING not in stored:
         keep(READING, scores(reading.eval(), held, recipe))
+    for file in options.trained:
+        keep(f"trained: {file.stem}", scores(load_model(file)[0].eval(), held, recipe))
     for name, changes in TRIALS.items():
         if name in stored or (options.only and name not in options.only):
             continue
@@ -146,6 +148,7 @@ def main() -> None:
     measuring.add_argument("--out", type=Path, required=True)
     measuring.add_argument("--steps", type=int, default=60)
     measuring.add_argument("--only", nargs="+", help="some of the trials")
+    measuring.add_argument("--trained", nargs="+", type=Path, default=[], help="models to score as well")
     measuring.set_defaults(run=measure)
     listing = commands.add_parser("table")
     listing.add_argument("out", type=Path)
