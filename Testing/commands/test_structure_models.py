@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.weights.classes import models_with_classes
 from ProxyPromptSegmentLib.weights.registry import checkpoint_of, read_registry
 
-MODELS = {"autosam-polyp": "kvasir_polyp"}
+MODELS = {"autosam-polyp": "kvasir_polyp", "autosam-fundus": "drishti_gs", "autosam-nuclei": "dsb2018_nuclei"}
 MOST_BYTES = 4_000_000  # of all embedded models that need no support
 
 
