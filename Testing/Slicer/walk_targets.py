@@ -303,7 +303,7 @@ class WalkTargets(Walking):
             self.window.grab().save(str(self.pictures / "narrow.png"))
         overlapping = self.overlaps()
         assert not overlapping, overlapping
-        lowest = min(615, area.viewport().height)
+        lowest = min(666, area.viewport().height)
         assert place.y() + button.height <= lowest, "Apply is below the visible part of the panel"
         self.ui.outputBox.collapsed = False
         self.wait(0.3)

@@ -42,7 +42,6 @@ from ProxyPromptSegmentModule.panel.why_section import WhySection
 from ProxyPromptSegmentModule.panel.widgets import (
     ApplyWidgets,
     CasesWidgets,
-    HandWidgets,
     LibraryWidgets,
     ModelWidgets,
     PromptWidgets,
@@ -68,7 +67,6 @@ FILES: tuple[type[Widgets], ...] = (
     TopWidgets,
     PromptWidgets,
     SupportWidgets,
-    HandWidgets,
     TargetWidgets,
     ApplyWidgets,
     CasesWidgets,
@@ -160,14 +158,15 @@ def build(
         return kind(found[kind.FILE])
 
     top, result, review = widgets(TopWidgets), widgets(ResultWidgets), widgets(ReviewWidgets)
+    prompt = widgets(PromptWidgets)
     support, target, teach = widgets(SupportWidgets), widgets(TargetWidgets), widgets(TeachWidgets)
     settings = chosen.requests.settings
     marking = Marking(state, chosen.requests, chosen.target, logic)
     sections = Sections(
         install=InstallSection(top, state, chosen.model, Requirements()),
         hint=HintSection(top, state),
-        prompt=PromptSection(widgets(PromptWidgets), state, chosen.model, chosen.classes),
-        hand=HandSection(widgets(HandWidgets), state, chosen.objects, chosen.requests, marking, logic),
+        prompt=PromptSection(prompt, state, chosen.model, chosen.classes),
+        hand=HandSection(prompt, state, chosen.objects, chosen.requests, marking, logic),
         support=SupportSection(support, state, logic),
         supports_table=SupportsTable(support, state, settings, logic),
         objects=ObjectsSection(support, state, chosen.objects),

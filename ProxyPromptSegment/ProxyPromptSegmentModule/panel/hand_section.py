@@ -11,7 +11,7 @@ from ProxyPromptSegmentModule.panel.marking import Marking
 from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
-from ProxyPromptSegmentModule.panel.widgets import HandWidgets
+from ProxyPromptSegmentModule.panel.widgets import PromptWidgets
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.scene.hand_marks import (
     choose_painting,
@@ -43,7 +43,7 @@ class HandSection(Section):
 
     def __init__(
         self,
-        widgets: HandWidgets,
+        widgets: PromptWidgets,
         state: PanelState,
         objects: ChosenObjects,
         requests: Requests,

@@ -129,7 +129,7 @@ class Requests:
             objects=names,
             slices=None,
             first=slice_on_screen(slicer.mrmlScene, target, axis),
-            settings=replace(request.settings, axis=axis, follow=False, tiles="off"),
+            settings=replace(request.settings, axis=axis, follow=False),
             browser=None,
             by_hand=ByHand(),
         )

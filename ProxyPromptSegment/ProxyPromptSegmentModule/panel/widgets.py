@@ -40,7 +40,7 @@ class TopWidgets(Widgets):
 
 
 class PromptWidgets(Widgets):
-    """What tells the model what to segment, and the classes that it knows."""
+    """What tells the model what to segment: the classes that it knows, and marks by hand."""
 
     FILE = "PromptSection"
 
@@ -50,13 +50,6 @@ class PromptWidgets(Widgets):
     classSearchEdit: qt.QLineEdit
     classList: qt.QListWidget
     classLabel: qt.QLabel
-
-
-class HandWidgets(Widgets):
-    """Marks by hand."""
-
-    FILE = "HandSection"
-
     handFrame: qt.QFrame
     handNameEdit: qt.QLineEdit
     insideButton: qt.QPushButton

@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand, HandPrompt, OnSlice
 from ProxyPromptSegmentLib.inference.job_by_hand import with_hand
 from ProxyPromptSegmentLib.support.asked import AskedObjects
-from ProxyPromptSegmentLib.worker.tasks import LiveTask
+from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.chained import Submit
@@ -126,6 +126,7 @@ class HandRun(LiveRun):
             self.what = _("Slice {number}").format(number=index)
             self.result = yield from outcome_of(self._live(replace(job, by_hand={index: asked[index]}), index))
             self._answered[index] = dict(asked[index])
+            self._say_empty(job, index, asked[index])
             self._say_kept(index)
 
     def _live(self, job: Job, index: int) -> LiveTask:
@@ -142,6 +143,14 @@ class HandRun(LiveRun):
             closer=settings.closer,
             register=settings.register,
         )
+
+    def _say_empty(self, job: Job, index: int, said: OnSlice) -> None:
+        """Say that the model drew nothing where something is marked."""
+        masks = self.result.masks if isinstance(self.result, LiveSlice) else None
+        for number, hand in said.items():
+            if masks is not None and hand.says_there and not masks[number].any():
+                text = _("On slice {number} the model draws nothing of “{name}” there; add a point, or draw a box.")
+                self._complain(text.format(number=index, name=job.support.objects[number]))
 
     def _say_kept(self, index: int) -> None:
         """Say that a slice stays as it is, because the user has changed it."""

@@ -22,6 +22,8 @@ from ProxyPromptSegmentLib.inference.by_hand.prompts import DEFAULT_OBJECT, ByHa
 from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.job import plan, plan_without_support
 from ProxyPromptSegmentLib.inference.job_by_hand import plan_by_hand, with_hand
+from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+from ProxyPromptSegmentLib.inference.tiling.forecast import forecast
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, object_table
@@ -34,6 +36,7 @@ from ProxyPromptSegmentLib.support.asked import AskedObjects
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.result import frames_of_volume
 from ProxyPromptSegmentLib.weights.earlier import MadeWith
+from ProxyPromptSegmentLib.worker.estimate import architecture_of
 from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs import indistinct
@@ -119,7 +122,31 @@ class PlanTask:
             reslice=self.reslice and not settings.follow,
             cancel=context.cancel,
         )
-        return with_hand(job, self.by_hand)
+        return self._left_to_tiles(with_hand(job, self.by_hand)) if self.by_hand else job
+
+    def _left_to_tiles(self, job: Job) -> Job:
+        """Return a job without the marks on objects that will be segmented in tiles, which marks do not correct."""
+        settings, target = self.settings, job.target
+        images = job.view.take(target.array)
+        planned = forecast(
+            self.cases,
+            job.support.objects,
+            (images.shape[1], images.shape[2]),
+            job.view.spacing_mm,
+            architecture_of(settings.model).logits,
+            TileChoice.of(settings.tiles),
+            settings.max_slices,
+            closer=False,
+        )
+        tiled = set(planned.tiles.in_tiles)
+        names = sorted(
+            {job.support.objects[number] for said in job.by_hand.values() for number in said if number in tiled}
+        )
+        if not names:
+            return job
+        kept = {index: {n: one for n, one in said.items() if n not in tiled} for index, said in job.by_hand.items()}
+        note = Note(f"Marks on {', '.join(names)} were left out: it is segmented in tiles, which they do not correct.")
+        return replace(job, by_hand={index: said for index, said in kept.items() if said}, notes=(*job.notes, note))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -64,6 +64,16 @@ def test_a_structure_model_is_named_and_needs_nothing_else(logic, target):
     assert run.request.settings.model == "autosam-polyp" and run.record["model"]["name"] == "autosam-polyp"
 
 
+def test_a_model_that_was_removed_meanwhile_ends_the_run_with_a_sentence(logic, target):
+    from ProxyPromptSegmentModule.runs.request import class_choice
+
+    _model, found = class_choice(["prostate"])
+    gone = Settings(model="my-removed-model", device="cpu")
+    run = logic.start(Request(target=target, classes=found, objects=("prostate",), settings=gone))
+    assert logic.wait(run, 60) and run.state == "failed" and "there is no model 'my-removed-model'" in run.error
+    assert logic.segment_by_class(target, "prostate", settings=CPU, slices=[5]).state == "finished"
+
+
 def test_the_live_preview_of_a_class_and_its_estimate_need_no_support(logic, target):
     from ProxyPromptSegmentModule.runs.request import class_choice
 

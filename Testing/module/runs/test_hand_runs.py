@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,23 @@ def test_clicks_correct_the_result_of_a_support_on_one_slice(logic, two_cases, t
     run.close()
     assert logic.wait(run, 60) and run.undo()
     assert np.array_equal(segment_array(base.segmentation, base.segment_ids["prostate"], target), before)
+
+
+def test_marks_on_what_is_segmented_in_tiles_are_left_out_of_a_run_and_that_is_said(logic, two_cases, target, organ):
+    click(target, middle_of(organ, MIDDLE), "outside", "prostate")
+    tiled = replace(CPU, tiles="2")
+    said = logic.said_by_marks(target)
+    run = logic.segment_by_hand(target, said, supports=[two_cases[0]], slices=[MIDDLE], settings=tiled)
+    assert run.state == "finished" and any("Marks on prostate were left out" in one for one in run.sentences)
+
+
+def test_what_is_marked_and_not_drawn_is_said(logic, target, organ):
+    click(target, middle_of(organ, MIDDLE))
+    request = Request(target=target, objects=("object",), settings=replace(CPU, threshold=0.9999), first=MIDDLE)
+    run = logic.hand(request, lambda: hand_marks.said_by(slicer.mrmlScene, target, "k"))
+    answer(logic, run)
+    assert not mask_of(run, target).any()
+    assert f"On slice {MIDDLE} the model draws nothing of “object” there" in run.sentences[-1]
 
 
 def test_clicks_correct_the_result_of_a_class(logic, target, organ):

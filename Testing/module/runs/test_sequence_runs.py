@@ -120,3 +120,11 @@ def test_the_browser_is_deleted_in_the_middle(logic, scene):
     run.observe(lambda seen: scene.RemoveNode(browser) if seen.written and browser.GetScene() else None)
     assert logic.wait(run, 120)
     assert run.state == "cancelled"
+
+
+def test_a_class_is_looked_for_in_each_frame_of_a_cine_without_a_support(logic, scene):
+    volume, _marks = pelvis_phantom(2, SIZE)
+    browser, proxy = add_sequence([volume.array[number : number + 1] for number in (4, 5)], volume.geometry)
+    run = logic.segment_by_class(proxy, "prostate", settings=Settings(device="cpu"), browser=browser)
+    assert run.state == "finished" and run.written == {0, 1} and list(run.segment_ids) == ["prostate"]
+    assert run.record["inputs"]["supports"] == [] and run.record["model"]["name"] == "classes-compact"
