@@ -22,6 +22,7 @@ from ProxyPromptSegmentLib.networks.official import OfficialWeights, read_offici
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.hashing import sha256, weights_sha256
+from ProxyPromptSegmentLib.weights.plausible import check_described
 from ProxyPromptSegmentLib.weights.registry import base_file, resolve
 from ProxyPromptSegmentLib.weights.vocabulary import PROXY, generator_kind
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 
 logger = logging.getLogger(__name__)
+
+# What layers raise for sizes that do not fit together.
+_CANNOT_BE_BUILT = (AttributeError, TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError)
 
 # 2: tensors may be stored in 8 bits; 3: a model may be completed by another; 4: its generator may need no support
 FORMAT = 4
@@ -112,9 +116,15 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
                 raise CheckpointError(f"{path} is not a checkpoint of ProxyPromptSegment: its metadata is invalid")
             if metadata.get("format", 0) > FORMAT:
                 raise CheckpointError(f"{path} was written by a newer version; update ProxyPromptSegment")
+            check_described(metadata, path.name)
             tensors = from_eight_bit({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_complex() or (tensor.is_floating_point() and not tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{path} has weights that are complex, NaN or infinite ({name}); its training failed, or it is damaged"
+            )
     return tensors, metadata
 
 
@@ -252,7 +262,7 @@ def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] |
         return build_model(described["backbone"], config, described["lora_rank"], base)
     except KeyError as error:
         raise CheckpointError(f"{path} lacks the setting {error}; it is not a model checkpoint") from error
-    except (UsageError, AttributeError, TypeError, ValueError) as error:
+    except (UsageError, *_CANNOT_BE_BUILT) as error:
         raise CheckpointError(f"the model that {path} describes cannot be built: {error}") from error
 
 

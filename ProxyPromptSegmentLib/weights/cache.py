@@ -20,8 +20,9 @@ from ProxyPromptSegmentLib.user_folders import cache_folder
 from ProxyPromptSegmentLib.weights.checking import check_file
 from ProxyPromptSegmentLib.weights.connection import RefusedError
 from ProxyPromptSegmentLib.weights.download import Manner, fetch
-from ProxyPromptSegmentLib.weights.entry import ModelEntry
+from ProxyPromptSegmentLib.weights.entry import ModelEntry, ModelKind
 from ProxyPromptSegmentLib.weights.hashing import sha256
+from ProxyPromptSegmentLib.weights.plausible import says_no_model
 from ProxyPromptSegmentLib.weights.transfer import Part, cannot_write, copy_file
 
 _RESERVE = 1 << 20
@@ -121,6 +122,9 @@ class ModelCache:
             OutputError: If the cache cannot be written, or the disk is full.
         """
         progress, cancel = progress or Progress(), cancel or CancelToken()
+        own = entry.kind in (ModelKind.MODEL, ModelKind.GENERATOR)
+        if own and not entry.sha256 and (reason := says_no_model(source)):
+            raise CheckpointError(f"{source} is not the file of '{entry.name}': {reason}.")
         with self._locked(entry, cancel, progress) as held:
             if not held:
                 return None

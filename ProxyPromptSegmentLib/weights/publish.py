@@ -196,5 +196,5 @@ def read_metadata(checkpoint: Path) -> dict[str, Any]:
         if not isinstance(said, dict):
             raise TypeError("its metadata is invalid")
         return said
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint} is not a checkpoint of ProxyPromptSegment ({error}).") from None

@@ -50,7 +50,7 @@ def verdict(status: int, said: str) -> str:
     """Returns a word for the exit status."""
     if status == -1:
         return "HANGS"
-    if status in (132, 134, 136, 137, 139) or "terminate called" in said:
+    if status in (132, 134, 136, 137, 139) or -32 < status < -1 or "terminate called" in said:
         return "ABORTS"
     if "Traceback" in said or "fault of the program" in said:
         return "TRACEBACK"

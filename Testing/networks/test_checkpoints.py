@@ -189,6 +189,47 @@ def test_a_description_that_cannot_be_followed_is_refused(compact_checkpoint, tm
         load_model(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ccm_heads", 7), ("image_size", 0), ("vim_dim", -1), ("vim_depth", 10**7), ("vim_dim", 10**6),
+        ("ccm_blocks", 10**8), ("temperature", 0.0), ("temperature", float("nan")), ("temperature", "x"),
+        ("ccm_heads", 2.0), ("channels", 10**400),
+    ],
+)  # fmt: skip
+def test_sizes_that_no_network_has_are_refused_before_one_is_built(compact_checkpoint, tmp_path, key, value):
+    described = json.loads(json.dumps(compact_checkpoint[0].describe()))
+    described["generator"][key] = value
+    path = write_with_metadata(
+        tmp_path / "x.safetensors", {"proxyprompt": json.dumps({"format": 1, "model": described})}
+    )
+    with pytest.raises(CheckpointError, match=r"x\.safetensors"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '{"name": "a\\nb"}',
+        json.dumps({"name": "A" * 5000}),
+        '{"name": "\\ud800"}',
+        '{"name": 7}',
+    ],
+)
+def test_a_name_is_a_line_of_text(tmp_path, metadata):
+    path = write_with_metadata(tmp_path / "x.safetensors", {"proxyprompt": metadata})
+    with pytest.raises(CheckpointError, match="cannot be read|not one line|metadata is invalid"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("wrong", [torch.full((2, 3), float("nan")), torch.full((2, 3), 1j)])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, wrong):
+    path = write_with_metadata(tmp_path / "x.safetensors", {"proxyprompt": "{}"}, {**TENSORS, "c": wrong})
+    with pytest.raises(CheckpointError, match="complex, NaN or infinite .c"):
+        read_checkpoint(path)
+
+
 def test_tensors_without_a_model_are_refused(tmp_path):
     path = tmp_path / "tensors.safetensors"
     save_checkpoint(path, TENSORS, {})
