@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.frames.source import FrameSource
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
 from ProxyPromptSegmentLib.imaging.dicom.frames import frame_groups
-from ProxyPromptSegmentLib.imaging.dicom.header import check_image, frame_count, numbers, read_dataset
+from ProxyPromptSegmentLib.imaging.dicom.header import check_image, damage_in_words, frame_count, numbers, read_dataset
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.dicom.places import are_at_one_place, grid_of, places_of
 from ProxyPromptSegmentLib.imaging.dicom.spacing import pixel_size
@@ -28,6 +28,12 @@ def is_cine(header: Any, name: str) -> bool:
 
 def open_dicom(path: Path, axis: str) -> FrameSource:
     """Open the cine clip in a file, or the volume that the file belongs to."""
+    with damage_in_words(path.name):
+        return _opened(path, axis)
+
+
+def _opened(path: Path, axis: str) -> FrameSource:
+    """Return a file's frames."""
     header = read_dataset(path)
     check_image(header, path.name)
     if not is_cine(header, path.name):

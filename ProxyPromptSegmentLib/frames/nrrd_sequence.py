@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames.source import Frame, FrameSource, numbers_of
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
-from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES
+from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES, read_axes
 
 
 def open_sequence(path: Path) -> FrameSource | None:
@@ -91,18 +91,12 @@ def _nrrd_data(
     path: Path, header: dict[str, Any], offset: int, dtype: np.dtype[Any], sizes: list[int], time_last: bool
 ) -> Frame:
     """Return the voxels, slowest axis first, mapped from a file; fewer frames if a file with time last is truncated."""
-    import nrrd
-
     if header.get("endian") == "big":
         dtype = dtype.newbyteorder(">")
     encoding = str(header.get("encoding", "raw")).lower()
     elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"}
     if elsewhere & header.keys() or encoding not in ("raw", "gzip", "gz"):
-        try:
-            return np.asarray(nrrd.read(str(path), index_order="C")[0])
-        except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds
-            reason = " ".join(str(error).split())[:120].rstrip(".")
-            raise InputError(f"{path.name} cannot be read as a sequence ({reason}). Save it again.") from None
+        return read_axes(path)[0]
     whole = math.prod(sizes) * dtype.itemsize
     part = whole // sizes[-1] if time_last else whole
     if encoding == "raw":

@@ -216,6 +216,7 @@ def test_sizes_that_no_network_has_are_refused_before_one_is_built(compact_check
         '{"name": "\\ud800"}',
         '{"name": 7}',
     ],
+    ids=("nested", "two lines", "long", "half a letter", "a number"),
 )
 def test_a_name_is_a_line_of_text(tmp_path, metadata):
     path = write_with_metadata(tmp_path / "x.safetensors", {"proxyprompt": metadata})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import struct
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 if TYPE_CHECKING:
@@ -106,6 +107,21 @@ def _assumed_syntax(found: Any) -> str:
     if implicit:
         return "1.2.840.10008.1.2"
     return "1.2.840.10008.1.2.1" if little or little is None else "1.2.840.10008.1.2.2"
+
+
+@contextmanager
+def damage_in_words(name: str) -> Iterator[None]:
+    """Turn whatever a damaged attribute leads pydicom to, which reads each when it is asked for, into a sentence.
+
+    Raises:
+        InputError: If the block raises something that is none of ours.
+    """
+    try:
+        yield
+    except (ProxyPromptError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # a damaged attribute can lead anywhere
+        raise InputError(f"{name} is damaged ({reason_of(error)}). Copy or export it again.") from None
 
 
 def reason_of(error: Exception) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.imaging.dicom.header import check_image, frame_count, read_dataset, word
+from ProxyPromptSegmentLib.imaging.dicom.header import check_image, damage_in_words, frame_count, read_dataset, word
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.dicom.places import Grid, are_at_one_place, grid_of, places_of
 from ProxyPromptSegmentLib.imaging.dicom.series import Series, check_sizes, series_of
@@ -45,7 +45,12 @@ def read_dicom(source: Path) -> DicomImage:
     Raises:
         InputError: If there is none or several, it is a clip, or its slices form no volume.
     """
-    series = series_of(source)
+    with damage_in_words(source.name):
+        return _read(series_of(source))
+
+
+def _read(series: Series) -> DicomImage:
+    """Return the image of a series."""
     for file, header in zip(series.files, series.headers, strict=True):
         check_image(header, file.name)
     title = series.files[0].name if len(series.files) == 1 else f"The DICOM series in {series.files[0].parent}"

@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.dicom.frames import frame_groups
-from ProxyPromptSegmentLib.imaging.dicom.header import SEGMENTATION_CLASSES, class_name, numbers, read_dataset, word
+from ProxyPromptSegmentLib.imaging.dicom.header import (
+    SEGMENTATION_CLASSES,
+    class_name,
+    damage_in_words,
+    numbers,
+    read_dataset,
+    word,
+)
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.dicom.places import UNEVEN, Place, grid_of, places_of
 from ProxyPromptSegmentLib.imaging.dicom.series import files_of, scan
@@ -56,7 +63,12 @@ def read_dicom_segments(source: Path) -> tuple[list[DicomSegment], VolumeGeometr
         InputError: If it is no segmentation, is damaged, or its frames form no grid.
     """
     path = _the_file(source)
-    dataset, name = read_dataset(path, pixels=True), path.name
+    with damage_in_words(path.name):
+        return _read(read_dataset(path, pixels=True), path.name)
+
+
+def _read(dataset: Any, name: str) -> tuple[list[DicomSegment], VolumeGeometry]:
+    """Return the segments of a file."""
     kind = word(dataset, "SOPClassUID")
     if kind == _CONTOURS:
         raise InputError(
