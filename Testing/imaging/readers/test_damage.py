@@ -1,5 +1,4 @@
 """A few damaged files of every format: a sentence or the file. `Testing/benchmarks/fuzz.py` has many more."""
-more."""
 
 from __future__ import annotations
 
