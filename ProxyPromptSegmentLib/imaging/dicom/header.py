@@ -162,6 +162,14 @@ def is_image(dataset: Any) -> bool:
     return all(numbers(dataset, name) for name in ("Rows", "Columns"))
 
 
+def lacks_its_image(dataset: Any) -> bool:
+    """Return whether a header is of a class of images, or of none, and ends before the size of its image."""
+    from pydicom.uid import UID
+
+    kind = word(dataset, "SOPClassUID") or word(getattr(dataset, "file_meta", None) or {}, "MediaStorageSOPClassUID")
+    return not is_image(dataset) and (not kind or UID(kind).name.endswith("Image Storage"))
+
+
 def check_image(dataset: Any, name: str) -> None:
     """Refuse what is not an image, or one that is not read.
 

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.imaging.dicom.header import (
     frame_count,
     is_dicom,
     is_image,
+    lacks_its_image,
     needs_pydicom,
     numbers,
     read_dataset,
@@ -43,17 +44,27 @@ class Series:
         return f"{named} ({len(self.files)} files, e.g. {self.files[0].name})"
 
 
-def scan(files: Iterable[Path]) -> dict[str, Series]:
-    """Return the series of images among files; whatever is no DICOM image is skipped."""
+def scan(files: Iterable[Path], damaged: list[Path] | None = None) -> dict[str, Series]:
+    """Return the series of images among files; whatever is no DICOM image is skipped.
+
+    Args:
+        files: The files.
+        damaged: Receives those that are DICOM and cannot be read, or lack the size of their image.
+    """
     found: dict[str, Series] = {}
+    damaged = [] if damaged is None else damaged
     for file in files:
         if not is_dicom(file):
             continue
         try:
             header = read_dataset(file)
         except InputError:
+            damaged.append(file)
             continue
-        if is_image(header):
+        if not is_image(header):
+            if lacks_its_image(header):
+                damaged.append(file)
+        else:
             uid = word(header, "SeriesInstanceUID")
             series = found.setdefault(uid, Series(uid=uid))
             series.files.append(file)
@@ -71,7 +82,9 @@ def series_of(source: Path) -> Series:
     """
     needs_pydicom(source)
     if source.is_dir():
-        found = scan(files_of(source))
+        damaged: list[Path] = []
+        found = scan(files_of(source), damaged)
+        _check_damaged(damaged, source)
         if not found:
             raise InputError(
                 f"The folder {source} contains no DICOM series; give the folder that directly contains the DICOM files."
@@ -90,8 +103,24 @@ def series_of(source: Path) -> Series:
     if not alone.uid or frame_count(header) > 1 or not numbers(header, "ImagePositionPatient"):
         return alone
     wanted = [file for file in files_of(source.parent) if file != source]
-    found = scan([source, *wanted])
+    damaged = []
+    found = scan([source, *wanted], damaged)
+    _check_damaged(damaged, source.parent)
     return _without_copies(found.get(alone.uid, alone))
+
+
+def _check_damaged(damaged: Sequence[Path], folder: Path) -> None:
+    """Refuse a folder with damaged files: each may be a slice that the volume would lack.
+
+    Raises:
+        InputError: Naming them.
+    """
+    if damaged:
+        names = ", ".join(file.name for file in damaged[:5]) + (" and more" if len(damaged) > 5 else "")
+        raise InputError(
+            f"{len(damaged)} DICOM file{'s' * (len(damaged) > 1)} of the folder {folder} cannot be read ({names}), so "
+            "that the volume may lack slices. Copy or export the series again, or move what does not belong to it."
+        )
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -154,6 +154,28 @@ def test_a_copy_of_a_slice_under_another_name_is_left_out(tmp_path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path).array, stack())
 
 
+@pytest.mark.parametrize("named", ["the folder", "a file"])
+@pytest.mark.parametrize("kept", [0, 140, 400, 700])
+def test_a_volume_never_lacks_its_last_slice_because_the_file_was_cut(tmp_path, kept, named) -> None:
+    folder = write_series(tmp_path / "series", stack(), along())
+    last = next(folder.glob("*_8")).rename(folder / "IM8_8.dcm")
+    assert len(read_volume(folder).array) == 9
+    last.write_bytes(last.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"IM8_8\.dcm.* lack slices|IM8_8\.dcm is cut short"):
+        read_volume(folder if named == "the folder" else folder / "IM0_0")
+
+
+def test_what_is_no_image_may_lie_beside_a_series(tmp_path) -> None:
+    write_series(tmp_path, stack(), along())
+    plan = dataset(stack(1)[0], "7")
+    plan.SOPClassUID = plan.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+    for key in ("Rows", "Columns", "PixelData"):
+        delattr(plan, key)
+    save(plan, tmp_path / "report.dcm")
+    (tmp_path / "notes.txt").write_text("prostate")
+    np.testing.assert_array_equal(read_volume(tmp_path).array, stack())
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
