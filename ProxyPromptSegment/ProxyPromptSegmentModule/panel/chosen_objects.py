@@ -10,7 +10,8 @@ from ProxyPromptSegmentLib.inference.by_hand.prompts import DEFAULT_OBJECT
 from ProxyPromptSegmentModule.panel.chosen_classes import ChosenClasses
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.parameters import names_of
-from ProxyPromptSegmentModule.scene.hand_marks import marked_objects, painted_masks
+from ProxyPromptSegmentModule.scene.hand_marks import marked_objects
+from ProxyPromptSegmentModule.scene.painted_masks import painted_masks
 from ProxyPromptSegmentModule.states import PromptBy
 from ProxyPromptSegmentModule.translation import _
 

@@ -13,15 +13,8 @@ from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import PromptWidgets
 from ProxyPromptSegmentModule.runs.request import Request
-from ProxyPromptSegmentModule.scene.hand_marks import (
-    choose_painting,
-    count_of,
-    kind_of,
-    marks_of,
-    painted_masks,
-    paintings,
-    remove_last,
-)
+from ProxyPromptSegmentModule.scene.hand_marks import count_of, kind_of, marks_of, remove_last
+from ProxyPromptSegmentModule.scene.painted_masks import choose_painting, painted_masks, paintings
 from ProxyPromptSegmentModule.states import Mark, PromptBy
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say

@@ -15,13 +15,13 @@ from ProxyPromptSegmentModule.scene.hand_marks import (
     answered_by,
     count_of,
     kind_of,
-    lay_on_slice,
     marks_of,
     new_mark,
     number_marks,
     object_of,
     remove_marks,
 )
+from ProxyPromptSegmentModule.scene.mark_boxes import lay_on_slice
 from ProxyPromptSegmentModule.scene.placing import Placing
 from ProxyPromptSegmentModule.scene.slice_views import slice_on_screen
 from ProxyPromptSegmentModule.states import Mark

@@ -18,8 +18,9 @@ from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene.editor_history import open_history
-from ProxyPromptSegmentModule.scene.hand_marks import only_on, painted_masks, said_by
+from ProxyPromptSegmentModule.scene.marks_said import only_on, said_by
 from ProxyPromptSegmentModule.scene.new_segments import reusable_segments
+from ProxyPromptSegmentModule.scene.painted_masks import painted_masks
 from ProxyPromptSegmentModule.scene.segment_state import changed_slices
 from ProxyPromptSegmentModule.scene.slice_views import slice_count, slice_on_screen
 from ProxyPromptSegmentModule.states import PromptBy, Scope

@@ -16,7 +16,7 @@ from ProxyPromptSegmentModule.runs.everything_run import EverythingRun
 from ProxyPromptSegmentModule.runs.pump import Pump
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings, class_choice
 from ProxyPromptSegmentModule.runs.run import Run
-from ProxyPromptSegmentModule.scene import hand_marks, nodes
+from ProxyPromptSegmentModule.scene import hand_marks, marks_said, nodes
 from ProxyPromptSegmentModule.scene.masks import segmentation_of
 from ProxyPromptSegmentModule.states import Mark
 
@@ -230,7 +230,7 @@ class ForScripts:
 
     def said_by_marks(self, target: slicer.vtkMRMLVolumeNode, axis: Axis = "k") -> ByHand:
         """Return what the marks on a target say that the panel, or `new_mark`, has made."""
-        return hand_marks.said_by(slicer.mrmlScene, target, axis)
+        return marks_said.said_by(slicer.mrmlScene, target, axis)
 
     def new_mark(
         self, target: slicer.vtkMRMLVolumeNode, kind: Mark | str, name: str = DEFAULT_OBJECT

@@ -14,8 +14,9 @@ from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.chained import Chained, Submit
 from ProxyPromptSegmentModule.runs.destinations import Destination, SegmentDestination
+from ProxyPromptSegmentModule.runs.plan_task import PlanTask
 from ProxyPromptSegmentModule.runs.request import Request
-from ProxyPromptSegmentModule.runs.tasks import PlanTask, SummaryTask
+from ProxyPromptSegmentModule.runs.tasks import SummaryTask
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.modality import modality_of
 from ProxyPromptSegmentModule.scene.owners import result_segments

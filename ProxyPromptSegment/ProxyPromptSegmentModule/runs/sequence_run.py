@@ -13,9 +13,10 @@ from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.chained import Submit
 from ProxyPromptSegmentModule.runs.destinations import SequenceDestination
+from ProxyPromptSegmentModule.runs.plan_task import PlanTask
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.run import Run
-from ProxyPromptSegmentModule.runs.tasks import CineTask, PlanTask
+from ProxyPromptSegmentModule.runs.tasks import CineTask
 from ProxyPromptSegmentModule.scene import sequence_reader
 from ProxyPromptSegmentModule.scene.modality import modality_of
 from ProxyPromptSegmentModule.scene.sequence_reader import Frames

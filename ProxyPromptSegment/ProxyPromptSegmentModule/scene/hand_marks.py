@@ -7,19 +7,13 @@ read for another image. Marks of a result go with it: if the segmentation is rem
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import slicer
 
-from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
-from ProxyPromptSegmentLib.inference.by_hand.prompts import DEFAULT_OBJECT, ByHand, VoxelBox, VoxelMask, VoxelPoint
-from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.masks import segmentation_of
-from ProxyPromptSegmentModule.scene.nodes import add_node, check_volume, geometry_of, in_scene, nodes_of
-from ProxyPromptSegmentModule.scene.owners import is_result, is_whole
-from ProxyPromptSegmentModule.scene.terminology import tag_of
+from ProxyPromptSegmentLib.inference.by_hand.prompts import DEFAULT_OBJECT
+from ProxyPromptSegmentModule.scene.mark_boxes import corners_of_box
+from ProxyPromptSegmentModule.scene.nodes import add_node, in_scene, nodes_of
 from ProxyPromptSegmentModule.states import Mark
 from ProxyPromptSegmentModule.translation import _
 
@@ -70,7 +64,7 @@ def count_of(node: slicer.vtkMRMLMarkupsNode) -> int:
     """Return the number of clicks of a mark, or 1 for a box that is drawn."""
     if kind_of(node) != Mark.BOX:
         return node.GetNumberOfDefinedControlPoints()
-    return int(_corners_of_box(node) is not None)
+    return int(corners_of_box(node) is not None)
 
 
 def new_mark(target: slicer.vtkMRMLVolumeNode, kind: Mark, name: str) -> slicer.vtkMRMLMarkupsNode:
@@ -124,7 +118,7 @@ def remove_last(scene: slicer.vtkMRMLScene, target: slicer.vtkMRMLVolumeNode) ->
         if kind_of(node) == Mark.BOX:
             found = [(_number(node.GetAttribute(_ORDER)), -1)] if count_of(node) else []
         else:
-            found = [(_order_of(node, place), place) for place in _defined(node)]
+            found = [(order_of(node, place), place) for place in defined_in(node)]
         for order, place in found:
             if latest is None or order > latest[0]:
                 latest = (order, node, place)
@@ -161,122 +155,13 @@ def show_marks(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> 
             display.SetVisibility(False)
 
 
-# --- painted masks ------------------------------------------------------------------------------------------------
-
-PAINTED = "ProxyPromptSegment.Mask"
-"""Tag of a segment that was chosen as a prompt: the name of the object."""
-
-
-def paintings(
-    scene: slicer.vtkMRMLScene, target: slicer.vtkMRMLVolumeNode | None
-) -> list[tuple[slicer.vtkMRMLSegmentationNode, str]]:
-    """Return the segments that the user has drawn on a target; results are not among them."""
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    found = []
-    for node in nodes_of(scene, slicer.vtkMRMLSegmentationNode):
-        if target is not None and node.GetNodeReference(role) is target and not is_whole(node):
-            ids = node.GetSegmentation().GetSegmentIDs()
-            found += [(node, one) for one in ids if not is_result(node, one)]
-    return found
-
-
-def painted_masks(
-    scene: slicer.vtkMRMLScene, target: slicer.vtkMRMLVolumeNode | None
-) -> list[tuple[slicer.vtkMRMLSegmentationNode, str, str]]:
-    """Return the drawn segments that were chosen as prompts, with the names of their objects."""
-    found = []
-    for node, segment_id in paintings(scene, target):
-        name = tag_of(node.GetSegmentation().GetSegment(segment_id), PAINTED)
-        if name:
-            found.append((node, segment_id, name))
-    return found
-
-
-def choose_painting(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, name: str) -> None:
-    """Choose a drawn segment as the prompt of an object; "" for no longer."""
-    segment = segmentation.GetSegmentation().GetSegment(segment_id)
-    if name:
-        segment.SetTag(PAINTED, name)
-    else:
-        segment.RemoveTag(PAINTED)
-
-
-# --- what they say ------------------------------------------------------------------------------------------------
-
-
-def said_by(
-    scene: slicer.vtkMRMLScene,
-    target: slicer.vtkMRMLVolumeNode,
-    axis: Axis,
-    masks: Sequence[tuple[slicer.vtkMRMLSegmentationNode, str, str]] = (),
-) -> ByHand:
-    """Return what the marks on a target say, in voxels; what lies outside of the image is left out.
-
-    Args:
-        scene: The scene.
-        target: The volume.
-        axis: Axis across its slices; a box that was drawn on a slice stays on it.
-        masks: Painted masks: segmentation, segment id and name of the object.
-
-    Raises:
-        ProxyPromptError: If a mask cannot be read.
-    """
-    points: list[tuple[int, VoxelPoint]] = []
-    boxes: list[VoxelBox] = []
-    for node in marks_of(scene, target):
-        name, kind = object_of(node), kind_of(node)
-        if kind == Mark.BOX:
-            box = _voxel_box(node, target, axis)
-            boxes += [box] if box is not None else []
-            continue
-        for place in _defined(node):
-            ijk = ijk_of(target, node.GetNthControlPointPositionWorld(place))
-            if _lies_inside(target, ijk):
-                points.append((_order_of(node, place), VoxelPoint(ijk, kind == Mark.INSIDE, name)))
-    painted: list[VoxelMask] = []
-    for segmentation, segment_id, name in masks:
-        read, _notes = segmentation_of(segmentation, target, [segment_id])
-        if read.segments[0].mask.any():
-            painted.append(VoxelMask(read.segments[0].mask, name))
-    points.sort(key=lambda one: one[0])
-    return ByHand(tuple(point for _order, point in points), tuple(boxes), tuple(painted))
-
-
-def only_on(said: ByHand, axis: Axis, slices: Sequence[int] | None, names: Sequence[str]) -> ByHand:
-    """Return what is said of some objects on some slices; of a box it needs all of its slices.
-
-    Args:
-        said: What is said.
-        axis: Axis across the slices.
-        slices: The slices; None means all.
-        names: Names of the objects.
-    """
-    across, known = 2 - axis_number(axis), {name.casefold() for name in names}
-    wanted = None if slices is None else set(slices)
-
-    def is_wanted(first: float, last: float, name: str | None) -> bool:
-        spanned = range(math.floor(first + 0.5), math.floor(last + 0.5) + 1)
-        return (name or "").casefold() in known and (wanted is None or wanted.issuperset(spanned))
-
-    return ByHand(
-        tuple(one for one in said.points if is_wanted(one.ijk[across], one.ijk[across], one.object)),
-        tuple(one for one in said.boxes if is_wanted(one.first[across], one.last[across], one.object)),
-        tuple(one for one in said.masks if wanted is None and one.object.casefold() in known),
-    )
-
-
-def ijk_of(volume: slicer.vtkMRMLVolumeNode, ras: Sequence[float]) -> tuple[float, float, float]:
-    """Return the voxel at a world position with its fractions; also outside of the volume."""
-    from_world = lattices.transform_between(None, volume.GetParentTransformNode())
-    local = np.append(from_world.TransformPoint([float(x) for x in ras]), 1.0)
-    i, j, k = (np.linalg.inv(lattices.ijk_to_ras(volume)) @ local)[:3].tolist()
-    return i, j, k
+# --- their order --------------------------------------------------------------------------------------------------
 
 
 def number_marks(scene: slicer.vtkMRMLScene, target: slicer.vtkMRMLVolumeNode) -> None:
     """Give the new marks on a target numbers, in the order in which they were made."""
     nodes = marks_of(scene, target)
-    known = [_order_of(node, place) for node in nodes if kind_of(node) != Mark.BOX for place in _defined(node)]
+    known = [order_of(node, place) for node in nodes if kind_of(node) != Mark.BOX for place in defined_in(node)]
     known += [_number(node.GetAttribute(_ORDER)) for node in nodes if kind_of(node) == Mark.BOX]
     following = itertools.count(max(known, default=0) + 1)
     for node in nodes:
@@ -284,15 +169,15 @@ def number_marks(scene: slicer.vtkMRMLScene, target: slicer.vtkMRMLVolumeNode) -
             if not node.GetAttribute(_ORDER) and count_of(node):
                 node.SetAttribute(_ORDER, str(next(following)))
             continue
-        for place in _defined(node):
-            if not _order_of(node, place):
+        for place in defined_in(node):
+            if not order_of(node, place):
                 node.SetNthControlPointDescription(place, str(next(following)))
 
 
 _ORDER = "ProxyPrompt.order"
 
 
-def _order_of(node: slicer.vtkMRMLMarkupsNode, place: int) -> int:
+def order_of(node: slicer.vtkMRMLMarkupsNode, place: int) -> int:
     """Return the number of a click among all marks on its target; 0 if it has none yet."""
     return _number(node.GetNthControlPointDescription(place))
 
@@ -301,77 +186,7 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isdecimal() else 0
 
 
-def _defined(node: slicer.vtkMRMLMarkupsNode) -> list[int]:
+def defined_in(node: slicer.vtkMRMLMarkupsNode) -> list[int]:
     """Return the places of clicks that were made, without the one that follows the mouse."""
     places = range(node.GetNumberOfControlPoints())
     return [place for place in places if node.GetNthControlPointPositionStatus(place) == node.PositionDefined]
-
-
-def _lies_inside(volume: slicer.vtkMRMLVolumeNode, ijk: Sequence[float]) -> bool:
-    sizes = check_volume(volume).GetDimensions()
-    return all(-0.5 <= value < size - 0.5 for value, size in zip(ijk, sizes, strict=True))
-
-
-def _corners_of_box(node: slicer.vtkMRMLMarkupsNode) -> list[tuple[float, float, float]] | None:
-    """Return the corners of a box in the world, RAS mm; None before it is drawn."""
-    bounds = [0.0] * 6
-    node.GetRASBounds(bounds)
-    if bounds[0] > bounds[1] or not isinstance(node, slicer.vtkMRMLMarkupsROINode):
-        return None
-    to_world, half = node.GetObjectToWorldMatrix(), [size / 2 for size in node.GetSize()]
-    if sum(size > 0 for size in half) < 2:  # a corner only
-        return None
-    corners = [
-        to_world.MultiplyPoint([x * half[0], y * half[1], z * half[2], 1.0])[:3]
-        for x, y, z in itertools.product((-1, 1), repeat=3)
-    ]
-    return [(r, a, s) for r, a, s in corners]
-
-
-def _voxel_box(node: slicer.vtkMRMLMarkupsNode, volume: slicer.vtkMRMLVolumeNode, axis: Axis) -> VoxelBox | None:
-    """Return a box in voxels, as far as it lies in the image; None if it does not, or has no area on a slice."""
-    corners = _corners_of_box(node)
-    if corners is None:
-        return None
-    places = np.array([ijk_of(volume, corner) for corner in corners])
-    sizes = np.array(check_volume(volume).GetDimensions())
-    low, high = places.min(axis=0), places.max(axis=0)
-    if (high < -0.5).any() or (low >= sizes - 0.5).any():
-        return None
-    across = 2 - axis_number(axis)
-    middle = (low[across] + high[across]) / 2
-    # half a voxel at each end belongs to the slices beside it: a thin box stays on its slice
-    low[across], high[across] = min(low[across] + 0.49, middle), max(high[across] - 0.49, middle)
-    low, high = np.clip(low, 0, sizes - 1), np.clip(high, 0, sizes - 1)
-    if any(low[n] >= high[n] for n in range(3) if n != across):
-        return None
-    (i, j, k), (to_i, to_j, to_k) = low.tolist(), high.tolist()
-    return VoxelBox((i, j, k), (to_i, to_j, to_k), object_of(node))
-
-
-def lay_on_slice(node: slicer.vtkMRMLMarkupsNode, volume: slicer.vtkMRMLVolumeNode, axis: Axis, index: int) -> None:
-    """Make a box that was just drawn as thin as a slice, along the axes of the volume; later changes of it stay."""
-    corners = _corners_of_box(node)
-    if corners is None or node.GetAttribute(_LAID) or not isinstance(node, slicer.vtkMRMLMarkupsROINode):
-        return
-    places = np.array([ijk_of(volume, corner) for corner in corners])
-    across = 2 - axis_number(axis)
-    low, high = places.min(axis=0), places.max(axis=0)
-    low[across], high[across] = index - _THIN / 2, index + _THIN / 2
-    geometry = geometry_of(volume)
-    directions = np.diag([-1.0, -1.0, 1.0]) @ np.asarray(geometry.direction)
-    if np.linalg.det(directions) < 0:  # a box is rotated, never mirrored
-        directions[:, 2] *= -1
-    matrix = np.eye(4)
-    matrix[:3, :3] = directions
-    middle = np.array([-1.0, -1.0, 1.0]) * np.asarray(geometry.index_to_lps((low + high) / 2))
-    node.SetAttribute(_LAID, "1")
-    node.SetAndObserveObjectToNodeMatrix(lattices.vtk_matrix_of(matrix))
-    node.SetCenterWorld(*middle.tolist())
-    node.SetSizeWorld(*((high - low) * np.asarray(geometry.spacing_mm)).tolist())
-
-
-_LAID = "ProxyPrompt.laid"
-"""Attribute of a box that was laid on a slice."""
-_THIN = 0.9
-"""Thickness of a box on a slice, in slices."""

@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
 from ProxyPromptSegmentModule.runs.for_scripts import case_of
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene import hand_marks
+from ProxyPromptSegmentModule.scene.marks_said import said_by
 from ProxyPromptSegmentModule.scene.owners import result_segments
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own
 
@@ -37,7 +38,7 @@ def organ(two_cases):
 
 def start(logic, target, objects=("object",), **more):
     request = Request(target=target, objects=objects, settings=CPU, first=MIDDLE, **more)
-    run = logic.hand(request, lambda: hand_marks.said_by(slicer.mrmlScene, target, "k"))
+    run = logic.hand(request, lambda: said_by(slicer.mrmlScene, target, "k"))
     return run
 
 
@@ -169,7 +170,7 @@ def test_marks_on_what_is_segmented_in_tiles_are_left_out_of_a_run_and_that_is_s
 def test_what_is_marked_and_not_drawn_is_said(logic, target, organ):
     click(target, middle_of(organ, MIDDLE))
     request = Request(target=target, objects=("object",), settings=replace(CPU, threshold=0.9999), first=MIDDLE)
-    run = logic.hand(request, lambda: hand_marks.said_by(slicer.mrmlScene, target, "k"))
+    run = logic.hand(request, lambda: said_by(slicer.mrmlScene, target, "k"))
     answer(logic, run)
     assert not mask_of(run, target).any()
     assert f"On slice {MIDDLE} the model draws nothing of “object” there" in run.sentences[-1]
@@ -183,7 +184,7 @@ def test_clicks_correct_the_result_of_a_class(logic, target, organ):
     click(target, (i, j, k), "inside", "prostate")
     settings = Settings(device="cpu", model=model)
     request = Request(target=target, classes=classes, objects=("prostate",), settings=settings, first=MIDDLE)
-    run = logic.hand(request, lambda: hand_marks.said_by(slicer.mrmlScene, target, "k"))
+    run = logic.hand(request, lambda: said_by(slicer.mrmlScene, target, "k"))
     answer(logic, run)
     found = segment_array(run.segmentation, run.segment_ids["prostate"], target)
     assert found[MIDDLE, int(j), int(i)] == 1 and run.written == {MIDDLE}

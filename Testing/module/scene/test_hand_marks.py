@@ -11,6 +11,9 @@ from mark_cases import click, draw_box, ras_of
 from mrml_cases import turned
 from mrml_scene import add_segmentation, add_transform, add_volume
 from ProxyPromptSegmentModule.scene import hand_marks
+from ProxyPromptSegmentModule.scene.mark_boxes import ijk_of
+from ProxyPromptSegmentModule.scene.marks_said import said_by
+from ProxyPromptSegmentModule.scene.nodes import nodes_of
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own
 from ProxyPromptSegmentModule.states import Mark
 
@@ -29,7 +32,7 @@ def test_clicks_are_voxels_in_the_order_in_which_they_were_made(scene, moved):
     places = [(4.0, 7.0, 2.0), (9.0, 3.0, 2.0), (5.0, 8.0, 3.0)]
     for place, kind in zip(places, ("inside", "outside", "inside"), strict=True):
         click(volume, place, kind, "gland")
-    said = hand_marks.said_by(scene, volume, "k")
+    said = said_by(scene, volume, "k")
     assert [one.inside for one in said.points] == [True, False, True]
     assert [one.object for one in said.points] == ["gland"] * 3
     assert np.allclose([one.ijk for one in said.points], places, atol=1e-3)
@@ -39,7 +42,7 @@ def test_clicks_are_voxels_in_the_order_in_which_they_were_made(scene, moved):
 def test_marks_are_of_one_target_and_shown_with_it_alone(scene):
     one, other = a_volume("one"), a_volume("other")
     node = click(one, (4, 7, 2))
-    assert hand_marks.said_by(scene, other, "k").points == () and hand_marks.marked_objects(scene, one) == ["object"]
+    assert said_by(scene, other, "k").points == () and hand_marks.marked_objects(scene, one) == ["object"]
     display = node.GetDisplayNode()
     show_only_own(scene, other, [])
     assert not display.GetVisibility()
@@ -54,11 +57,11 @@ def test_marks_are_of_one_target_and_shown_with_it_alone(scene):
 def test_a_thin_box_stays_on_its_slice_and_a_thick_one_spans_several(scene):
     volume = a_volume()
     draw_box(volume, (4, 5, 2), (12, 9, 2))
-    (box,) = hand_marks.said_by(scene, volume, "k").boxes
+    (box,) = said_by(scene, volume, "k").boxes
     assert np.allclose(box.first, (4, 5, 2), atol=1e-3) and np.allclose(box.last, (12, 9, 2), atol=1e-3)
     hand_marks.remove_marks(scene, volume)
     draw_box(volume, (4, 5, 0.8), (12, 9, 3.2))
-    (box,) = hand_marks.said_by(scene, volume, "k").boxes
+    (box,) = said_by(scene, volume, "k").boxes
     assert round(box.first[2]) == 1 and round(box.last[2]) == 3
 
 
@@ -66,12 +69,12 @@ def test_what_lies_outside_of_the_image_is_left_out(scene):
     volume = a_volume()
     click(volume, (4, 7, 20))
     draw_box(volume, (40, 5, 2), (60, 9, 2))
-    assert not hand_marks.said_by(scene, volume, "k")
+    assert not said_by(scene, volume, "k")
     draw_box(volume, (20, 5, 2), (60, 9, 2))
-    (box,) = hand_marks.said_by(scene, volume, "k").boxes
+    (box,) = said_by(scene, volume, "k").boxes
     assert np.allclose(box.last, (29, 9, 2), atol=1e-3)
     hand_marks.new_mark(volume, Mark.BOX, "not drawn yet")
-    assert len(hand_marks.said_by(scene, volume, "k").boxes) == 1
+    assert len(said_by(scene, volume, "k").boxes) == 1
 
 
 def test_a_painted_segment_is_a_mask(scene):
@@ -79,7 +82,7 @@ def test_a_painted_segment_is_a_mask(scene):
     mask = np.zeros((6, 20, 30), np.uint8)
     mask[2, 4:9, 5:15] = 1
     node = add_segmentation(volume, {"rough": mask, "empty": np.zeros_like(mask)})
-    said = hand_marks.said_by(scene, volume, "k", [(node, "rough", "gland"), (node, "empty", "nothing")])
+    said = said_by(scene, volume, "k", [(node, "rough", "gland"), (node, "empty", "nothing")])
     (one,) = said.masks
     assert one.object == "gland" and np.array_equal(one.voxels, mask)
 
@@ -92,7 +95,7 @@ def test_the_last_mark_is_removed_first(scene):
     click(volume, (5, 7, 2))
     left = []
     while hand_marks.remove_last(scene, volume):
-        said = hand_marks.said_by(scene, volume, "k")
+        said = said_by(scene, volume, "k")
         left.append((len(said.points), len(said.boxes)))
     assert left == [(2, 1), (2, 0), (1, 0), (0, 0)]
 
@@ -114,20 +117,20 @@ def test_marks_are_saved_with_the_scene_and_are_still_those_of_their_target(scen
     volume = a_volume()
     click(volume, (4, 7, 2))
     click(volume, (6, 8, 2), "outside")
-    expected = hand_marks.said_by(scene, volume, "k")
+    expected = said_by(scene, volume, "k")
     path = str(tmp_path / "scene.mrb")
     assert scene.WriteToMRB(path)
     scene.Clear(False)
     scene.ReadFromMRB(path)
-    (volume,) = [node for node in hand_marks.nodes_of(scene, slicer.vtkMRMLScalarVolumeNode)]
-    found = hand_marks.said_by(scene, volume, "k")
+    (volume,) = [node for node in nodes_of(scene, slicer.vtkMRMLScalarVolumeNode)]
+    found = said_by(scene, volume, "k")
     assert [one.inside for one in found.points] == [True, False]
     assert np.allclose([one.ijk for one in found.points], [one.ijk for one in expected.points], atol=1e-3)
     click(volume, (7, 8, 2))
-    assert len(hand_marks.said_by(scene, volume, "k").points) == 3  # in the same nodes
+    assert len(said_by(scene, volume, "k").points) == 3  # in the same nodes
     assert len(hand_marks.marks_of(scene, volume)) == 2
 
 
 def test_a_world_position_and_its_voxel_agree(scene):
     volume = a_volume(parent=add_transform(turned(40), "askew"))
-    assert np.allclose(hand_marks.ijk_of(volume, ras_of(volume, (3.25, 4.5, 1.0))), (3.25, 4.5, 1.0), atol=1e-4)
+    assert np.allclose(ijk_of(volume, ras_of(volume, (3.25, 4.5, 1.0))), (3.25, 4.5, 1.0), atol=1e-4)
