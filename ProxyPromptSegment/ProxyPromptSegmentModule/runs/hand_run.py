@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand, HandPrompt, OnSlice
 from ProxyPromptSegmentLib.inference.job_by_hand import with_hand
 from ProxyPromptSegmentLib.support.asked import AskedObjects
-from ProxyPromptSegmentLib.worker.tasks import LiveSlice, LiveTask
+from ProxyPromptSegmentLib.worker.tasks import LiveSlice
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.chained import Submit
@@ -124,25 +124,11 @@ class HandRun(LiveRun):
             if self._news or self._stopping:
                 return
             self.what = _("Slice {number}").format(number=index)
-            self.result = yield from outcome_of(self._live(replace(job, by_hand={index: asked[index]}), index))
+            one = replace(job, by_hand={index: asked[index]})
+            self.result = yield from outcome_of(self._slice_task(one, index, self.request.settings.register))
             self._answered[index] = dict(asked[index])
             self._say_empty(job, index, asked[index])
             self._say_kept(index)
-
-    def _live(self, job: Job, index: int) -> LiveTask:
-        settings = self.request.settings
-        return LiveTask(
-            job=job,
-            index=index,
-            model=settings.model,
-            device=settings.device,
-            threshold=settings.threshold,
-            tiles=settings.tiles,
-            most_read=settings.most_read,
-            position=settings.position,
-            closer=settings.closer,
-            register=settings.register,
-        )
 
     def _say_empty(self, job: Job, index: int, said: OnSlice) -> None:
         """Say that the model drew nothing where something is marked."""

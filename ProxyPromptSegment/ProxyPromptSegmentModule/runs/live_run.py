@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ProxyPromptSegmentLib.worker.tasks import LiveTask
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
 from ProxyPromptSegmentModule.runs.chained import Submit
 from ProxyPromptSegmentModule.runs.request import Request
 from ProxyPromptSegmentModule.runs.run import VolumeRun
 from ProxyPromptSegmentModule.translation import _
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.job import Job
 
 
 class LiveRun(VolumeRun):
@@ -45,7 +50,6 @@ class LiveRun(VolumeRun):
     def _steps(self) -> Chain[None]:
         self.job = job = yield from self._planned(reslice=False)  # single slices are shown as they are stored
         self._open(job)
-        settings = self.request.settings
         while not self._closing:
             if self._wanted is None:
                 yield None
@@ -54,16 +58,20 @@ class LiveRun(VolumeRun):
             if not 0 <= index < len(job.view.take(job.target.array)):
                 continue
             self.what = _("Slice {number}").format(number=index)
-            self.result = yield from outcome_of(
-                LiveTask(
-                    job=job,
-                    index=index,
-                    model=settings.model,
-                    device=settings.device,
-                    threshold=settings.threshold,
-                    tiles=settings.tiles,
-                    most_read=settings.most_read,
-                    position=settings.position,
-                    closer=settings.closer,
-                )
-            )
+            self.result = yield from outcome_of(self._slice_task(job, index))
+
+    def _slice_task(self, job: Job, index: int, register: bool = False) -> LiveTask:
+        """Return the task that segments one slice; ``register`` as of `LiveTask`."""
+        settings = self.request.settings
+        return LiveTask(
+            job=job,
+            index=index,
+            model=settings.model,
+            device=settings.device,
+            threshold=settings.threshold,
+            tiles=settings.tiles,
+            most_read=settings.most_read,
+            position=settings.position,
+            closer=settings.closer,
+            register=register,
+        )

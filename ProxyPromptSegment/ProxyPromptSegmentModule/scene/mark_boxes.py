@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 import slicer
@@ -11,7 +10,7 @@ import slicer
 from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
 from ProxyPromptSegmentLib.inference.by_hand.prompts import VoxelBox
 from ProxyPromptSegmentModule.scene import lattices
-from ProxyPromptSegmentModule.scene.nodes import check_volume, geometry_of
+from ProxyPromptSegmentModule.scene.nodes import check_volume, exact_ijk, geometry_of
 
 _LAID = "ProxyPrompt.laid"
 """Attribute of a box that was laid on a slice."""
@@ -19,16 +18,8 @@ _THIN = 0.9
 """Thickness of a box on a slice, in slices."""
 
 
-def ijk_of(volume: slicer.vtkMRMLVolumeNode, ras: Sequence[float]) -> tuple[float, float, float]:
-    """Return the voxel at a world position with its fractions; also outside of the volume."""
-    from_world = lattices.transform_between(None, volume.GetParentTransformNode())
-    local = np.append(from_world.TransformPoint([float(x) for x in ras]), 1.0)
-    i, j, k = (np.linalg.inv(lattices.ijk_to_ras(volume)) @ local)[:3].tolist()
-    return i, j, k
-
-
 def corners_of_box(node: slicer.vtkMRMLMarkupsNode) -> list[tuple[float, float, float]] | None:
-    """Return the corners of a box in the world, RAS mm; None before it is drawn."""
+    """Return the corners of a box in the world, RAS mm, also of a turned one; None before it is drawn."""
     bounds = [0.0] * 6
     node.GetRASBounds(bounds)
     if bounds[0] > bounds[1] or not isinstance(node, slicer.vtkMRMLMarkupsROINode):
@@ -50,7 +41,7 @@ def voxel_box(
     corners = corners_of_box(node)
     if corners is None:
         return None
-    places = np.array([ijk_of(volume, corner) for corner in corners])
+    places = np.array([exact_ijk(volume, corner) for corner in corners])
     sizes = np.array(check_volume(volume).GetDimensions())
     low, high = places.min(axis=0), places.max(axis=0)
     if (high < -0.5).any() or (low >= sizes - 0.5).any():
@@ -71,7 +62,7 @@ def lay_on_slice(node: slicer.vtkMRMLMarkupsNode, volume: slicer.vtkMRMLVolumeNo
     corners = corners_of_box(node)
     if corners is None or node.GetAttribute(_LAID) or not isinstance(node, slicer.vtkMRMLMarkupsROINode):
         return
-    places = np.array([ijk_of(volume, corner) for corner in corners])
+    places = np.array([exact_ijk(volume, corner) for corner in corners])
     across = 2 - axis_number(axis)
     low, high = places.min(axis=0), places.max(axis=0)
     low[across], high[across] = index - _THIN / 2, index + _THIN / 2

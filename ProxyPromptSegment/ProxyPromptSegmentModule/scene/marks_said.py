@@ -10,9 +10,9 @@ import slicer
 from ProxyPromptSegmentLib.imaging.geometry import Axis, axis_number
 from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand, VoxelBox, VoxelMask, VoxelPoint
 from ProxyPromptSegmentModule.scene.hand_marks import defined_in, kind_of, marks_of, object_of, order_of
-from ProxyPromptSegmentModule.scene.mark_boxes import ijk_of, voxel_box
+from ProxyPromptSegmentModule.scene.mark_boxes import voxel_box
 from ProxyPromptSegmentModule.scene.masks import segmentation_of
-from ProxyPromptSegmentModule.scene.nodes import check_volume
+from ProxyPromptSegmentModule.scene.nodes import check_volume, exact_ijk
 from ProxyPromptSegmentModule.states import Mark
 
 
@@ -42,7 +42,7 @@ def said_by(
             boxes += [box] if box is not None else []
             continue
         for place in defined_in(node):
-            ijk = ijk_of(target, node.GetNthControlPointPositionWorld(place))
+            ijk = exact_ijk(target, node.GetNthControlPointPositionWorld(place))
             if _lies_inside(target, ijk):
                 points.append((order_of(node, place), VoxelPoint(ijk, kind == Mark.INSIDE, name)))
     painted: list[VoxelMask] = []

@@ -194,12 +194,17 @@ def ijk_at(volume_node: slicer.vtkMRMLVolumeNode, ras: Sequence[float]) -> tuple
         InputError: If the node is not a volume or has no image data.
     """
     image = check_volume(volume_node)
-    from_world = lattices.transform_between(None, volume_node.GetParentTransformNode())
-    local = np.append(from_world.TransformPoint([float(x) for x in ras]), 1.0)
-    exact = (np.linalg.inv(lattices.ijk_to_ras(volume_node)) @ local)[:3]
-    i, j, k = (int(n) for n in np.floor(exact + 0.5))
+    i, j, k = (int(np.floor(n + 0.5)) for n in exact_ijk(volume_node, ras))
     sizes = image.GetDimensions()
     return (i, j, k) if all(0 <= n < size for n, size in zip((i, j, k), sizes, strict=True)) else None
+
+
+def exact_ijk(volume_node: slicer.vtkMRMLVolumeNode, ras: Sequence[float]) -> tuple[float, float, float]:
+    """Return the voxel ``(i, j, k)`` at a world position in mm with its fractions, also outside of the volume."""
+    from_world = lattices.transform_between(None, volume_node.GetParentTransformNode())
+    local = np.append(from_world.TransformPoint([float(x) for x in ras]), 1.0)
+    i, j, k = (np.linalg.inv(lattices.ijk_to_ras(volume_node)) @ local)[:3].tolist()
+    return i, j, k
 
 
 def slice_index_at(volume_node: slicer.vtkMRMLVolumeNode, view_axis: str, ras: Sequence[float]) -> int | None:

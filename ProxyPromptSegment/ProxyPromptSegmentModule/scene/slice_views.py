@@ -13,6 +13,7 @@ import vtk
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, VolumeGeometry, auto_axis, axis_number
 from ProxyPromptSegmentLib.support.matching import is_sliceable, parallel_axis
 from ProxyPromptSegmentModule.scene.hand_marks import show_marks
+from ProxyPromptSegmentModule.scene.mark_boxes import corners_of_box
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, nodes_of, slice_ras
 from ProxyPromptSegmentModule.scene.overlay import take_off
 from ProxyPromptSegmentModule.scene.owners import film_of, is_film, is_result, is_whole, volume_of_segment, whole_of
@@ -114,22 +115,11 @@ def jump_to(scene: slicer.vtkMRMLScene, ras: tuple[float, float, float]) -> None
 
 def slices_in_box(volume: slicer.vtkMRMLVolumeNode, axis: Axis, box: slicer.vtkMRMLMarkupsROINode) -> range:
     """Return the slices along an axis that a box intersects; empty if it does not intersect the volume."""
-    bounds = [0.0] * 6
-    box.GetRASBounds(bounds)
-    if bounds[0] > bounds[1]:  # nothing is drawn yet
+    corners = corners_of_box(box)
+    if corners is None:  # nothing is drawn yet
         return range(0)
-    # Not the corners of its bounds, which are larger if the box is rotated.
-    to_world, half = box.GetObjectToWorldMatrix(), [size / 2 for size in box.GetSize()]
-    corners = np.array(
-        [
-            to_world.MultiplyPoint([x * half[0], y * half[1], z * half[2], 1.0])[:3]
-            for x in (-1, 1)
-            for y in (-1, 1)
-            for z in (-1, 1)
-        ]
-    )
     first, step = stack_line(volume, axis)
-    along = (corners - first) @ step / float(step @ step)
+    along = (np.array(corners) - first) @ step / float(step @ step)
     count = slice_count(volume, axis)
     return range(max(0, int(np.ceil(along.min() - 0.5))), min(count - 1, int(np.floor(along.max() + 0.5))) + 1)
 

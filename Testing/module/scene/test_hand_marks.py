@@ -11,9 +11,8 @@ from mark_cases import click, draw_box, ras_of
 from mrml_cases import turned
 from mrml_scene import add_segmentation, add_transform, add_volume
 from ProxyPromptSegmentModule.scene import hand_marks
-from ProxyPromptSegmentModule.scene.mark_boxes import ijk_of
 from ProxyPromptSegmentModule.scene.marks_said import said_by
-from ProxyPromptSegmentModule.scene.nodes import nodes_of
+from ProxyPromptSegmentModule.scene.nodes import exact_ijk, nodes_of
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own
 from ProxyPromptSegmentModule.states import Mark
 
@@ -133,4 +132,4 @@ def test_marks_are_saved_with_the_scene_and_are_still_those_of_their_target(scen
 
 def test_a_world_position_and_its_voxel_agree(scene):
     volume = a_volume(parent=add_transform(turned(40), "askew"))
-    assert np.allclose(ijk_of(volume, ras_of(volume, (3.25, 4.5, 1.0))), (3.25, 4.5, 1.0), atol=1e-4)
+    assert np.allclose(exact_ijk(volume, ras_of(volume, (3.25, 4.5, 1.0))), (3.25, 4.5, 1.0), atol=1e-4)
