@@ -70,6 +70,7 @@ class SegmentDestination:
         segmentation: The segmentation node; None before `open` unless an existing one is used.
         segment_ids: Segment id of each object.
         notes: Notes of the writer for the user.
+        only: By slice, the objects that are written; the others stay there. Other slices are written as a whole.
     """
 
     def __init__(self, target: slicer.vtkMRMLVolumeNode, output: Output) -> None:
@@ -77,6 +78,7 @@ class SegmentDestination:
         self.segmentation: slicer.vtkMRMLSegmentationNode | None = output.segmentation
         self.segment_ids: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
+        self.only: dict[int, tuple[str, ...]] = {}
         self._target, self._output = target, output
         self._writer: segment_writer.SegmentWriter | None = None
 
@@ -114,7 +116,7 @@ class SegmentDestination:
     def write(self, slices: Slices) -> None:
         """Replace slices, with one event for all."""
         if self._writer is not None:
-            self._writer.write_many(slices)
+            self._writer.write_many(slices, self.only)
 
     def finish(self) -> None:
         """Store what was written, to detect later corrections."""
@@ -144,10 +146,10 @@ class SegmentDestination:
         """Return whether a slice was not written in some object, because the user had changed it."""
         return self._writer is not None and any(index in slices for slices in self._writer.kept.values())
 
-    def restore(self, indices: Collection[int]) -> None:
-        """Put slices back as they were before the run."""
+    def restore(self, indices: Collection[int], names: Collection[str] | None = None) -> None:
+        """Put slices back as they were before the run, of some objects or all."""
         if self._writer is not None:
-            self._writer.restore(indices)
+            self._writer.restore(indices, names)
 
     def undo(self) -> bool:
         """Undo what was written; return whether it was possible."""

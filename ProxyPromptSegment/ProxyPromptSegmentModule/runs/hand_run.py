@@ -117,6 +117,11 @@ class HandRun(LiveRun):
                 del self._answered[index]
                 self.written.discard(index)
             self._tell()
+        objects = job.support.objects
+        for index in [one for one in self._answered if one in asked]:
+            names = [objects[number] for number in self._answered[index] if number not in asked[index]]
+            if names:
+                self._segments.restore([index], names)
         changed = [index for index, said in asked.items() if not _same(self._answered.get(index), said)]
         first = self.request.first
         changed.sort(key=lambda index: (index != first, index))
@@ -124,6 +129,7 @@ class HandRun(LiveRun):
             if self._news or self._stopping:
                 return
             self.what = _("Slice {number}").format(number=index)
+            self._segments.only[index] = tuple(objects[number] for number in asked[index])
             one = replace(job, by_hand={index: asked[index]})
             self.result = yield from outcome_of(self._slice_task(one, index, self.request.settings.register))
             self._answered[index] = dict(asked[index])

@@ -7,7 +7,7 @@ but a run, before this run or during it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -176,8 +176,12 @@ class SegmentWriter:
         """
         self.write_many([(index, masks)])
 
-    def write_many(self, slices: Slices) -> None:
+    def write_many(self, slices: Slices, only: Mapping[int, Collection[str]] | None = None) -> None:
         """Replace several slices, with one event for all; see `write`.
+
+        Args:
+            slices: Numbers of slices, and their masks.
+            only: By slice, the objects that are written; the others stay there. Other slices are written as a whole.
 
         Raises:
             InputError: As `write`; nothing is written then.
@@ -190,18 +194,20 @@ class SegmentWriter:
         fresh: set[Place] = set()
         try:
             for index, planes in checked:
-                self._replace(index, planes, fresh)
+                self._replace(index, planes, fresh, (only or {}).get(index))
         finally:
             self._store(fresh)
             self._layers.announce()
 
-    def _replace(self, index: int, planes: npt.NDArray[np.bool_], fresh: set[Place]) -> None:
+    def _replace(
+        self, index: int, planes: npt.NDArray[np.bool_], fresh: set[Place], only: Collection[str] | None = None
+    ) -> None:
         """Replace a slice and remember its previous content; what was written is added to ``fresh``."""
         layers, step = self._layers, self._step
         assert layers is not None
         mine = []
         for (name, segment_id), plane in zip(self.segment_ids.items(), planes, strict=True):
-            if not layers.has(segment_id):
+            if not layers.has(segment_id) or (only is not None and name not in only):
                 continue
             now = layers.read(segment_id, index)
             if self._is_users(segment_id, index, now):
@@ -278,20 +284,26 @@ class SegmentWriter:
         if lost.any() or held.any():
             self._step.taken.put(place, lost | (held & claimed))
 
-    def restore(self, indices: Collection[int]) -> None:
-        """Put slices back as they were before the run, unless they were changed by hand since."""
+    def restore(self, indices: Collection[int], names: Collection[str] | None = None) -> None:
+        """Put slices back as they were before the run, unless they were changed by hand since.
+
+        Args:
+            indices: The slices.
+            names: The objects; all by default.
+        """
         if not self.valid or self._step.removed is not None:
             return
         layers, step = self._layers, self._step
         assert layers is not None
-        for place in [one for one in step.before.bits if one[1] in indices]:
+        ids = {one for name, one in self.segment_ids.items() if names is None or name in names}
+        for place in [one for one in step.before.bits if one[1] in indices and one[0] in ids]:
             if not layers.has(place[0]) or self._is_users(*place, layers.read(*place)):
                 continue
             layers.write(*place, step.before.get(place))
             self._prints[place[0]].undone({place[1]})
             del step.before.bits[place]
             step.written.bits.pop(place, None)
-        for place in [one for one in step.taken.bits if one[1] in indices]:
+        for place in [one for one in step.taken.bits if one[1] in indices and names is None]:
             if layers.has(place[0]):
                 layers.give(*place, step.taken.get(place))
             del step.taken.bits[place]

@@ -107,6 +107,29 @@ def test_a_slice_without_marks_becomes_what_it_was_before(logic, target, organ):
     assert logic.wait(run, 60) and run.state == "finished" and run.table is None
 
 
+def test_a_click_on_one_object_leaves_the_others_on_its_slice(logic, target, organ):
+    i, j, k = middle_of(organ, MIDDLE)
+    run = start(logic, target, ("a", "b"))
+    first = click(target, (i, j, k), name="a")
+    other = click(target, (4, 4, k), name="b")
+    answer(logic, run)
+    run.close()
+    assert logic.wait(run, 60)
+    shown = mask_of(run, target, "b")
+    assert shown[MIDDLE].any()
+    slicer.mrmlScene.RemoveNode(other)  # the marks of b are cleared, and its result is kept
+    again = start(logic, target, ("a", "b"), output=Output(segmentation=run.segmentation, reuse=True))
+    click(target, (i + 2, j, k), "outside", "a")
+    answer(logic, again)
+    assert again.segment_ids == run.segment_ids and np.array_equal(mask_of(again, target, "b"), shown)
+    added = click(target, (40, 40, k), name="b")
+    answer(logic, again)
+    assert not np.array_equal(mask_of(again, target, "b"), shown)
+    slicer.mrmlScene.RemoveNode(added)
+    answer(logic, again)
+    assert np.array_equal(mask_of(again, target, "b"), shown) and first.GetNumberOfControlPoints() == 1
+
+
 def test_only_outside_is_not_answered_and_said(logic, target, organ):
     run = start(logic, target)
     click(target, middle_of(organ, MIDDLE), "outside")
