@@ -41,8 +41,11 @@ def user_registry() -> Path:
 def install_folders() -> list[Path]:
     """Return the folders of the program and of Python, except those that contain the user's home folder."""
     package = Path(__file__).resolve().parent
-    home = Path.home().resolve()
     roots = [package.parent, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+    try:
+        home = Path.home().resolve()
+    except (RuntimeError, OSError):  # a user without an entry and without HOME, as in containers
+        return [package, *roots]
     return [package, *(root for root in roots if not home.is_relative_to(root))]
 
 

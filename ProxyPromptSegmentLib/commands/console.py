@@ -14,6 +14,9 @@ from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.progress import Progress
 
+# Texts of files and registries may hold anything; sequences that steer a terminal are shown instead of obeyed.
+_CONTROLS = {number: "\ufffd" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
+
 
 class Console:
     """The output of one command.
@@ -90,7 +93,7 @@ def written(stream: TextIO, text: str) -> TextIO:
         BrokenPipeError: If whoever read it has stopped.
     """
     try:
-        stream.write(text)
+        stream.write(text.translate(_CONTROLS))
         stream.flush()
     except BrokenPipeError:
         raise

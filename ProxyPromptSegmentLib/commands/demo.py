@@ -84,17 +84,20 @@ def claim_folder(folder: Path) -> None:
 def _former(folder: Path) -> dict[str, str]:
     """Return names and SHA-256 hashes of the files that the last demo wrote into the folder."""
     try:
-        written = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
-        return {str(name): str(value) for name, value in written.items()}
+        said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        if said.get("unfinished"):  # a demo that was killed; what it left is its own
+            return {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
+        return {str(name): str(value) for name, value in said["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _mark(folder: Path) -> None:
-    """Record names and hashes of the demo's files in the folder."""
-    files = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
+def _mark(folder: Path, finished: bool = True) -> None:
+    """Record names and hashes of the demo's files in the folder; before the work that they are going to be its own."""
+    files = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()} if finished else {}
+    content = {"files": files} if finished else {"files": {}, "unfinished": True}
     try:
-        (folder / MARKER).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
+        (folder / MARKER).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{folder / MARKER} cannot be written: {error.strerror}; free some space.") from None
 
@@ -104,6 +107,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     folder: Path = args.output
     resolve(args.model)
     claim_folder(folder)
+    _mark(folder, finished=False)
     with stop_on_signals(console.status) as cancel:
         console.say("creating two artificial cases")
         try:

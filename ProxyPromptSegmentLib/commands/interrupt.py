@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first requests a stop between two slices, the second aborts immediately."""
+"""SIGINT, SIGTERM and SIGHUP: the first requests a stop between two slices, the second aborts immediately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.progress import CancelToken
 
 @contextmanager
 def stop_on_signals(say: Callable[[str], None], what: str = "the slice") -> Iterator[CancelToken]:
-    """Yield a token that SIGINT and SIGTERM cancel; restore the former signal handlers afterwards.
+    """Yield a token that SIGINT, SIGTERM and SIGHUP cancel; restore the former signal handlers afterwards.
 
     Args:
         say: Called once with a message for the user, at the first signal.
@@ -33,7 +33,10 @@ def stop_on_signals(say: Callable[[str], None], what: str = "the slice") -> Iter
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
         yield cancel
         return
-    former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
+    former = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield cancel
     finally:

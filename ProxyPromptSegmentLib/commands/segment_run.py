@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
+from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, claimed, refuse_existing
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
@@ -194,18 +194,18 @@ def _write(
     references: Mapping[str, Masks] | None,
 ) -> list[str]:
     """Write segmentation and picture; return warnings."""
-    refuse_existing("--output", request.output, request.force)  # another program may have written it meanwhile
-    if suffix_of(request.output) == DICOM_SEG_SUFFIX:
-        warnings = write_dicom_seg(
-            request.output,
-            found.segmentation,
-            request.target,
-            replace=request.force,
-            algorithm=algorithm_name(found.model.name, found.model.sha256),
-            version=__version__,
-        )
-    else:
-        warnings = write_segmentation(request.output, found.segmentation, request.target)
+    with claimed("--output", request.output, request.force):  # another program may have written it meanwhile
+        if suffix_of(request.output) == DICOM_SEG_SUFFIX:
+            warnings = write_dicom_seg(
+                request.output,
+                found.segmentation,
+                request.target,
+                replace=True,
+                algorithm=algorithm_name(found.model.name, found.model.sha256),
+                version=__version__,
+            )
+        else:
+            warnings = write_segmentation(request.output, found.segmentation, request.target)
     for warning in warnings:
         console.warn(warning)
     if request.preview:

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
+from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.mask_files import TRACKED_SUFFIXES
 from ProxyPromptSegmentLib.frames.timing import time_of
@@ -32,7 +33,6 @@ from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameSource
     from ProxyPromptSegmentLib.inference.job import Job
-    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
     from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
 
@@ -93,6 +93,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
             refuse_existing("--report", request.report, request.force)
             write_report(request.report, report)
             written.append(request.report)
+        if table and table.failed:
+            raise table.failed
         return report
 
 
@@ -114,20 +116,48 @@ def _check(request: TrackRequest) -> tuple[PromptClass, ...]:
 
 
 @contextmanager
-def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> Iterator[TrackTable | None]:
+def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> Iterator[_Table | None]:
     """Open the table if one is requested; rows reach the disk one by one, so an aborted run keeps them."""
     if request.table is None:
         yield None
         return
     refuse_existing("--table", request.table, request.force)
+    table = _Table(request.table, source.spacing_mm if source.has_spacing else None)
+    followed = False
     try:
-        with TrackTable(request.table, source.spacing_mm if source.has_spacing else None) as table:
+        with table:
             yield table
+            followed = True
+            if table.failed:
+                raise table.failed  # removes what was written of it
             refuse_existing("--table", request.table, request.force)  # another program may have written it meanwhile
     except KeyboardInterrupt:
         written.append(request.table)
         raise
+    except OutputError as error:
+        if not followed:
+            raise
+        table.failed = error
+        return
     written.append(request.table)
+
+
+class _Table(TrackTable):
+    """A table whose disk may fill up without the masks being lost, which come after it.
+
+    Attributes:
+        failed: The first error; reported after everything else was written.
+    """
+
+    failed: OutputError | None = None
+
+    def add(self, *row: Any, **more: Any) -> None:
+        """Write a row, unless one before could not be written."""
+        if self.failed is None:
+            try:
+                super().add(*row, **more)
+            except OutputError as error:
+                self.failed = error
 
 
 def _follow(

@@ -24,14 +24,16 @@ class PictureFolder(FrameSource):
     def __init__(self, folder: Path, files: list[Path]) -> None:
         self._files = files
         first: Frame | None = None
+        turned: list[str] = []
         for file in files:
             with suppress(InputError):
-                first = _read_picture(file)
+                first, turned = _read_picture(file), list(read_stored(file).notes)
                 break
         if first is None:
             raise InputError(f"none of the {len(files)} pictures in {folder} can be read; copy or export them again.")
         super().__init__(folder, "folder", VolumeGeometry((first.shape[2], first.shape[1], 1)), len(files))
         self.labels = [file.stem for file in files]
+        self.notes += turned
         samples = [first]
         for n in spread(len(files), COLOUR_FRAMES):
             with suppress(InputError):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number, slice_view
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.imaging.paths import stem_of
+from ProxyPromptSegmentLib.imaging.paths import one_line, stem_of
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 Kind = Literal["video", "folder", "dicom-cine", "sequence", "volume"]
@@ -144,9 +144,9 @@ class FrameSource:
     def __init__(self, path: Path, kind: Kind, geometry: VolumeGeometry, count: int | None, axis: str = "k") -> None:
         """Set the common attributes; ``axis`` is the axis across the frames."""
         self.path, self.kind, self.geometry, self.count = path, kind, geometry, count
-        name = path.resolve().name if path.is_dir() else stem_of(path)
+        name = one_line(path.resolve().name if path.is_dir() else stem_of(path))
         self.name = name[:-4] if name.lower().endswith(".seq") else name
-        self.title = path.name
+        self.title = one_line(path.name)
         self.view = slice_view(geometry, axis)
         turned = self.view.take(np.broadcast_to(np.uint8(0), geometry.shape_kji)).shape
         self.shape: tuple[int, int] = (turned[1], turned[2])

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 
 if TYPE_CHECKING:
@@ -59,12 +60,18 @@ def write_image(partial: Path, image: sitk.Image) -> None:
     with quiet_itk():
         try:
             sitk.WriteImage(image, str(partial), useCompression=True)
-            found = read_stored(partial).array
+            back = read_stored(partial)
         except (RuntimeError, InputError) as error:
             raise OSError(f"the image writer failed ({_reason(error)})") from None
     expected = sitk.GetArrayViewFromImage(image)
-    if found.size != expected.size or not np.array_equal(found.reshape(expected.shape), expected):
+    if back.array.size != expected.size or not np.array_equal(back.array.reshape(expected.shape), expected):
         raise OSError("the file on the disk differs from what was written")
+    if image.GetDimension() == 3 and suffix_of(partial) not in PICTURE_SUFFIXES:
+        size, spacing, origin = image.GetSize(), image.GetSpacing(), image.GetOrigin()
+        grid = VolumeGeometry((size[0], size[1], size[2]), (spacing[0], spacing[1], spacing[2]),
+                              (origin[0], origin[1], origin[2]), np.array(image.GetDirection()))  # fmt: skip
+        if not back.geometry.is_close(grid):  # as a host program's locale with commas makes the writer do
+            raise OSError("the image writer stored another spacing or place")
 
 
 def _reason(error: Exception) -> str:

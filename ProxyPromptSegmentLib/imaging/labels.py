@@ -18,8 +18,8 @@ from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.readers.stored import Stored
 
 MOST_LABELS = 255
-_SOFT_VALUES = 16  # more values than that, nearly all at both ends: the edges are soft
-_HARD_SHARE = 0.9
+_SOFT_VALUES = 16  # more values than that may be soft edges
+_MOST_INSIDE = 0.1  # of the pixels of soft edges that are surrounded by their own value
 _log = logging.getLogger(__name__)
 
 Color = tuple[float, float, float]
@@ -97,13 +97,28 @@ def _opaque(stored: Stored, name: str, picture: bool) -> tuple[npt.NDArray[Any],
 
 
 def _soft(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8] | None:
-    """Return the brighter half of a mask whose edges are soft; None if it has none."""
+    """Return the brighter half of a mask whose edges are soft; None if it has none.
+
+    It shows one object at full brightness, and the values between lie in thin seams. Of many labels, each has pixels
+    with
+    nothing but itself around them.
+    """
     if array.dtype.kind != "u":
         return None
     values, counts = np.unique(array, return_counts=True)
-    if len(values) <= _SOFT_VALUES or values[0] != 0 or counts[[0, -1]].sum() < _HARD_SHARE * array.size:
+    if len(values) <= _SOFT_VALUES or values[0] != 0 or counts[-1] < counts[1:].sum() / 2:
         return None
-    return (array > int(values[-1]) / 2).astype(np.uint8)
+    between = (array > 0) & (array < values[-1])
+    return (array > int(values[-1]) / 2).astype(np.uint8) if _inside_share(array, between) < _MOST_INSIDE else None
+
+
+def _inside_share(values: npt.NDArray[Any], among: npt.NDArray[np.bool_]) -> float:
+    """Return the share of some pixels ``(K, J, I)`` that have their own value on all four sides."""
+    inside = among.copy()
+    for axis in (1, 2):
+        for step in (1, -1):
+            inside &= np.roll(values, step, axis) == values
+    return float(np.count_nonzero(inside)) / max(1, int(np.count_nonzero(among)))
 
 
 def _by_value(array: npt.NDArray[Any], name: str, palette: npt.NDArray[np.uint8] | None) -> list[Label]:
@@ -149,8 +164,9 @@ def _by_colour(array: npt.NDArray[Any], name: str) -> list[Label]:
     codes = (eight[..., 0] << 16) | (eight[..., 1] << 8) | eight[..., 2]
     unique, counts = np.unique(codes, return_counts=True)
     counts, unique = counts[unique > 0], unique[unique > 0]
-    rare = int(np.count_nonzero(counts < 1e-3 * codes.size))
-    if len(unique) > MOST_LABELS or (len(unique) > _SOFT_VALUES and rare > len(unique) / 2):
+    rare = np.isin(codes, unique[counts < 1e-3 * codes.size])
+    soft = len(unique) > _SOFT_VALUES and rare.any() and _inside_share(codes, rare) < _MOST_INSIDE
+    if len(unique) > MOST_LABELS or soft:
         raise InputError(
             f"{name} has {len(unique)} colours; a mask has one colour per object, on black, with hard edges. Is "
             "this the image "

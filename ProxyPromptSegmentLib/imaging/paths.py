@@ -28,6 +28,11 @@ def is_utf8(path: Path) -> bool:
     return True
 
 
+def one_line(name: str) -> str:
+    """Return a name for messages and pictures: line breaks and what cannot be shown become question marks."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
 def shortened(name: str, most_bytes: int) -> str:
     """Return the beginning of a name in at most so many bytes of UTF-8; what is not UTF-8 is left out."""
     return name.encode("utf-8", "ignore")[:most_bytes].decode("utf-8", "ignore")

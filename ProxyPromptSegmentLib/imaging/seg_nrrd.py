@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.readers.nrrd import read_axes
 
+_MOST_BYTES = 32 << 30  # of all masks together
 Layers = npt.NDArray[Any]
 
 
@@ -60,6 +61,12 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
         raise InputError(
             f"{path.name} cannot be read as a segmentation; it may be damaged or cut short ({reason}). Save it again."
         ) from None
+    if len(infos) * layers[0].size > _MOST_BYTES:
+        raise InputError(
+            f"{path.name} has {len(infos)} segments of {layers[0].size} voxels, more than are held in memory; save "
+            "those that "
+            "you need as a file of their own."
+        )
     if not infos:
         raise InputError(f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again.")
     return layers, geometry, infos

@@ -21,7 +21,7 @@ from ProxyPromptSegmentLib.imaging.itk_images import (
     write_image,
 )
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
-from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.paths import one_line, stem_of, suffix_of
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.readers.intensities import as_image
 
@@ -71,6 +71,7 @@ class Volume:
     def __post_init__(self) -> None:
         """Validate the shape and convert the array to float32."""
         self.array = np.asarray(self.array, dtype=np.float32)
+        self.name = one_line(self.name)
         shape = self.array.shape
         if shape[:3] != self.geometry.shape_kji or shape[3:] not in ((), (3,)):
             raise InputError(

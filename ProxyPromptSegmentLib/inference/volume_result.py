@@ -90,7 +90,9 @@ def put_back(masks: npt.NDArray[np.uint8], support: Asked, view: SliceView, geom
     for n, name in enumerate(support.objects):
         volume = np.zeros(geometry.shape_kji, np.uint8)
         view.take(volume)[...] = masks[:, n]
-        segments.append(Segment(name, volume, support.colors[n], support.terminologies[n]))
+        value = support.values[n] if support.values else 0
+        kept = {"label_value": value} if value else {}
+        segments.append(Segment(name, volume, support.colors[n], support.terminologies[n], kept))
     return Segmentation(segments, geometry)
 
 

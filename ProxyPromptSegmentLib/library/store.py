@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -269,7 +268,7 @@ class SupportLibrary:
     def _install(self, partial: Path, entry: LibraryEntry) -> LibraryEntry:
         """Name a written case and move it into place, unless another program has saved the same one meanwhile."""
         with self._locked():
-            self._sweep()
+            self._sweep(partial)
             if known := self._same(entry):
                 return known
             name = uuid.uuid4().hex[:12]
@@ -311,6 +310,8 @@ class SupportLibrary:
 
         try:
             with FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS):
+                with suppress(OSError):  # whoever may write to the folder may write to the library
+                    (self.folder / ".lock").chmod(self.folder.stat().st_mode & 0o666 | 0o600)
                 yield
         except Timeout:
             raise OutputError(
@@ -320,14 +321,16 @@ class SupportLibrary:
         except OSError as error:
             raise OutputError(self._writing_failed(error)) from None
 
-    def _sweep(self) -> None:
-        """Remove the leftovers of programs that were killed."""
+    def _sweep(self, own: Path) -> None:
+        """Remove the leftovers of programs that were killed; ``own`` is new and tells the time of the file server."""
         for path in self.folder.glob(".removed-*"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in self.folder.glob(".partial-*"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                    shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            now = own.stat().st_mtime
+            for path in self.folder.glob(".partial-*"):
+                with suppress(OSError):
+                    if path != own and now - path.stat().st_mtime > _STALE_SECONDS:
+                        shutil.rmtree(path, ignore_errors=True)
 
     def _writing_failed(self, error: OSError) -> str:
         free = ""

@@ -293,7 +293,12 @@ def _with_axes(cases: Sequence[SupportCase], job: Job) -> list[tuple[SupportCase
 
 def to_text(report: Mapping[str, Any]) -> str:
     """Return the report as JSON text; reject NaN, which JSON does not allow."""
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file's name that is not UTF-8
+        return json.dumps(report, indent=2, allow_nan=False) + "\n"
+    return text
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -69,6 +69,11 @@ class AskedObjects:
         object.__setattr__(self, "one_piece", pieces)
 
     @property
+    def values(self) -> tuple[int, ...]:
+        """Values in a label map: none."""
+        return ()
+
+    @property
     def pairs(self) -> tuple[SupportPair, ...]:
         """The support's pairs: none."""
         return ()

@@ -124,6 +124,7 @@ class SupportSet:
         objects: Name of each object, in the order of the masks.
         colors: Red, green, blue in 0..1 per object; Slicer's default colours if none are given.
         terminologies: Slicer's terminology entry per object, or None.
+        values: Value of each object in its label map, 0 if it has none; kept in results.
 
     Raises:
         SupportError: If there is no pair or object, names repeat, counts differ, or an object is on no pair.
@@ -133,6 +134,7 @@ class SupportSet:
     objects: tuple[str, ...]
     colors: tuple[tuple[float, float, float], ...] = ()
     terminologies: tuple[dict[str, Any] | None, ...] = ()
+    values: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Validate the counts and that every object is shown."""
@@ -232,6 +234,7 @@ def support_from_volume(
         tuple(s.name for s in chosen),
         tuple(s.color_rgb for s in chosen),
         tuple(s.terminology for s in chosen),
+        tuple(int(s.metadata.get("label_value") or 0) for s in chosen),
     )
 
 
@@ -375,7 +378,7 @@ def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
             )
         order = [own.index(name) for name in names]
         pairs += [replace(pair, masks=pair.masks[order]) for pair in support.pairs]
-    return SupportSet(tuple(pairs), first.objects, first.colors, first.terminologies)
+    return SupportSet(tuple(pairs), first.objects, first.colors, first.terminologies, first.values)
 
 
 def slice_that_shows_most(areas: npt.NDArray[np.integer], among: Sequence[int] | None = None) -> int | None:

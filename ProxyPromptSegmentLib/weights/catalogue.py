@@ -82,7 +82,11 @@ def with_users_own(shipped: list[ModelEntry], file: Path) -> list[ModelEntry]:
     Errors in the user's file are logged and its entries ignored, because they must not affect the shipped models. An
     entry with the name of a shipped one is ignored as well, so that it cannot silently replace it.
     """
-    if not file.is_file():
+    try:
+        if not file.is_file():
+            return shipped
+    except OSError as error:  # a home folder that may not be entered, as after sudo
+        logger.warning("the list of your models %s cannot be read (%s); it is ignored", file, error.strerror or error)
         return shipped
     try:
         own = read_entries(file, str(file))

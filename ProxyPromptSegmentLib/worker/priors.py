@@ -61,6 +61,6 @@ def _key(job: Job) -> str:
 
 
 def _add(digest: hashlib._Hash, volume: Volume) -> None:
-    digest.update(f"{volume.array.shape} {volume.source}".encode())
+    digest.update(f"{volume.array.shape} {volume.source}".encode("utf-8", "surrogateescape"))
     digest.update(volume.geometry.affine.tobytes())
     digest.update(np.ascontiguousarray(volume.array).data)

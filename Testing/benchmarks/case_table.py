@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S, LIMIT_KIB = 90, 8 << 20
+LIMIT_S, LIMIT_KIB = 240, 8 << 20
 
 
 def environment(demo: Path, commands: Path) -> dict[str, str]:

@@ -115,3 +115,122 @@ def test_a_warning_begins_with_a_capital_unless_it_begins_with_a_file(capsys) ->
         for words in ("truth.seg.nrrd: 3 voxels are cropped", "the image is dark", "scans/a is cut."):
             logging.getLogger("ProxyPromptSegmentLib.x").warning(words)
     assert heard == ["truth.seg.nrrd: 3 voxels are cropped.", "The image is dark.", "scans/a is cut."]
+
+
+def test_a_disk_that_is_full_for_the_table_costs_the_table_and_not_the_masks(track_desk, monkeypatch, capsys) -> None:
+    import errno
+
+    from ProxyPromptSegmentLib.reports.frame_table import TrackTable
+
+    write, rows = TrackTable._write, []
+
+    def full(self, values) -> None:
+        rows.append(values)
+        if len(rows) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, values)
+
+    monkeypatch.setattr(TrackTable, "_write", full)
+    assert main(track_desk.all_words()) == 6
+    assert "No space left" in capsys.readouterr().err
+    assert track_desk.output.is_file() and track_desk.report.is_file() and not track_desk.table.exists()
+    assert not list(track_desk.folder.glob(".*"))
+
+
+def test_a_home_that_may_not_be_entered_is_no_obstacle(monkeypatch, tmp_path, caplog) -> None:
+    from ProxyPromptSegmentLib import user_folders
+    from ProxyPromptSegmentLib.weights.registry import all_entries
+
+    def refused(self, *_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    class Closed(type(tmp_path)):
+        is_file = refused
+
+    monkeypatch.setattr("ProxyPromptSegmentLib.weights.registry.user_registry", lambda: Closed(tmp_path / "own.json"))
+    assert all_entries() and "cannot be read (Permission denied)" in caplog.text
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(user_folders.Path, "home", staticmethod(nobody))
+    assert user_folders.install_folders()
+
+
+def test_a_demo_that_was_killed_is_repeated(tmp_path, model) -> None:
+    from ProxyPromptSegmentLib.commands import demo
+
+    folder = tmp_path / "demo"
+    demo.claim_folder(folder)
+    demo._mark(folder, finished=False)
+    (folder / demo.FILES[0]).write_bytes(b"half a file")
+    demo.claim_folder(folder)  # is not in the way
+    demo._mark(folder)
+    (folder / demo.FILES[0]).write_bytes(b"changed by hand")
+    with pytest.raises(OutputError, match="was changed since"):
+        demo.claim_folder(folder)
+
+
+@pytest.mark.skipif(not hasattr(__import__("signal"), "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_closed_terminal_stops_as_ctrl_c_does() -> None:
+    import signal
+
+    from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+
+    with stop_on_signals(lambda words: None) as cancel:
+        signal.raise_signal(signal.SIGHUP)
+        assert cancel.cancelled
+
+
+def test_the_lock_of_a_library_is_for_all_who_may_write_to_it_and_clocks_may_differ(tmp_path, monkeypatch) -> None:
+    import time
+
+    from library_cases import a_case
+    from ProxyPromptSegmentLib.library.store import SupportLibrary
+
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library").chmod(0o777)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 90_000)  # a day ahead of the file server's
+    library = SupportLibrary(tmp_path / "library")
+    library.save(*a_case(), title="x")
+    assert [entry.title for entry in library.entries()] == ["x"]
+    assert (tmp_path / "library" / ".lock").stat().st_mode & 0o777 == 0o666
+
+
+def test_what_would_steer_a_terminal_is_not_written_to_it(capsys) -> None:
+    Console().say("a model named \x1b[2Jx\x07 and two\nlines")
+    assert capsys.readouterr().out == "a model named \ufffd[2Jx\ufffd and two\nlines\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names have no line breaks there")
+def test_a_line_break_in_a_name_gets_neither_into_messages_nor_pictures(desk, capsys) -> None:
+    target = desk.folder / "a\nb.nrrd"
+    target.write_bytes(Path(desk.target).read_bytes())
+    assert main(desk.words("--preview", desk.folder / "look.png", target=target)) == 0
+    assert (desk.folder / "look.png").is_file()
+
+
+def test_of_several_programs_one_gets_the_name_of_an_output(tmp_path) -> None:
+    from ProxyPromptSegmentLib.commands.checks import claimed
+
+    path = tmp_path / "x.nrrd"
+    with claimed("--output", path, force=False):
+        with pytest.raises(OutputError, match="already exists and is not overwritten"):
+            with claimed("--output", path, force=False):
+                pass
+        write_segmentation(path, a_mask())
+    assert read_segmentation(path).names == ["label 1"]
+    with pytest.raises(RuntimeError), claimed("--output", tmp_path / "y.nrrd", force=False):
+        raise RuntimeError
+    assert not (tmp_path / "y.nrrd").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
+def test_a_whole_run_with_names_that_are_not_utf_8(desk, capsys) -> None:
+    target = desk.folder / f"{LATIN_1}.nrrd"
+    target.write_bytes(Path(desk.target).read_bytes())
+    output, report = desk.folder / f"{LATIN_1}.seg.nrrd", desk.folder / "r.json"
+    words = desk.words("--report", report, "--preview", desk.folder / "p.png", target=target, output=output)
+    assert main(words) == 0
+    assert read_segmentation(output).segments and json.loads(report.read_text())

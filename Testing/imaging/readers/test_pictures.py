@@ -96,6 +96,30 @@ def test_soft_edges_are_cut_at_half_in_every_format(tmp_path, suffix, caplog) ->
     assert suffix == "jpg" or "soft edges" in caplog.text
 
 
+def test_many_small_objects_stay_apart_in_values_and_in_colours(tmp_path) -> None:
+    labels = np.zeros((120, 160), np.uint8)
+    for n in range(60):
+        row, column = divmod(n, 10)
+        labels[20 * row + 2 : 20 * row + 7, 16 * column + 3 : 16 * column + 9] = n + 1
+    colours = np.random.default_rng(0).integers(40, 255, (61, 3)).astype(np.uint8)
+    colours[0] = 0
+    Image.fromarray(labels).save(tmp_path / "grey.png")
+    Image.fromarray(colours[labels]).save(tmp_path / "colour.png")
+    for name in ("grey", "colour"):
+        found = read_segmentation(tmp_path / f"{name}.png").segments
+        assert len(found) == 60 and {int(one.mask.sum()) for one in found} == {30}
+
+
+def test_colours_with_soft_edges_are_refused(tmp_path) -> None:
+    from PIL import ImageFilter
+
+    both = np.zeros((96, 128, 3), np.uint8)
+    both[10:60, 10:60], both[30:80, 70:120] = (255, 0, 0), (0, 120, 255)
+    Image.fromarray(both).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "x.png")
+    with pytest.raises(InputError, match="with hard edges"):
+        read_segmentation(tmp_path / "x.png")
+
+
 def test_colours_of_16_bits_stay(tmp_path) -> None:
     import SimpleITK as sitk
 
