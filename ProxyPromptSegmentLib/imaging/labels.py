@@ -127,16 +127,14 @@ def _by_value(array: npt.NDArray[Any], name: str, palette: npt.NDArray[np.uint8]
         if not np.all(np.isfinite(array)) or np.any(array != np.round(array)):
             raise InputError(
                 f"{name} has fractional or NaN voxel values; a label map has one integer per object. Threshold it "
-                "first, or "
-                "give the segmentation instead of the image."
+                "first, or give the segmentation instead of the image."
             )
         array = array.astype(np.int64)
     values = [int(v) for v in np.unique(array)]
     if values[0] < 0 or len(values) > MOST_LABELS + 1:
         raise InputError(
             f"{name} has {len(values)} different values from {values[0]} to {values[-1]}; a label map has 0 outside "
-            "and at "
-            f"most {MOST_LABELS} objects. Is this the image instead of the segmentation?"
+            f"and at most {MOST_LABELS} objects. Is this the image instead of the segmentation?"
         )
     values = [v for v in values if v]
     if not values:
@@ -168,9 +166,8 @@ def _by_colour(array: npt.NDArray[Any], name: str) -> list[Label]:
     soft = len(unique) > _SOFT_VALUES and rare.any() and _inside_share(codes, rare) < _MOST_INSIDE
     if len(unique) > MOST_LABELS or soft:
         raise InputError(
-            f"{name} has {len(unique)} colours; a mask has one colour per object, on black, with hard edges. Is "
-            "this the image "
-            "instead of the mask, or was it compressed with losses?"
+            f"{name} has {len(unique)} colours; a mask has one colour per object, on black, with hard edges. Is this "
+            "the image instead of the mask, or was it compressed with losses?"
         )
     return [
         Label(

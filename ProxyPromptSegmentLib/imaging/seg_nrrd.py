@@ -64,8 +64,7 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
     if len(infos) * layers[0].size > _MOST_BYTES:
         raise InputError(
             f"{path.name} has {len(infos)} segments of {layers[0].size} voxels, more than are held in memory; save "
-            "those that "
-            "you need as a file of their own."
+            "those that you need as a file of their own."
         )
     if not infos:
         raise InputError(f"{path.name} has no segments; add one in Slicer's Segment Editor and save it again.")
@@ -87,9 +86,8 @@ def _complete(info: dict[str, Any], number: int, layers: int, name: str) -> None
         )
     if int(info["labelValue"]) < 1:
         raise InputError(
-            f"{name}: segment '{info['name']}' has the label value {info['labelValue']}; 0 is the background. Save "
-            "it again in "
-            "Slicer."
+            f"{name}: segment '{info['name']}' has the label value {info['labelValue']}; 0 is the background. Save it "
+            "again in Slicer."
         )
 
 

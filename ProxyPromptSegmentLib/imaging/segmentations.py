@@ -91,8 +91,8 @@ class Segmentation:
         for segment in self.segments:
             if segment.mask.shape != self.geometry.shape_kji:
                 raise GeometryError(
-                    f"segment '{segment.name}' has shape {segment.mask.shape}, the geometry "
-                    f"{self.geometry.shape_kji}; both must be the same (K, J, I)."
+                    f"segment '{segment.name}' has shape {segment.mask.shape}, the geometry {self.geometry.shape_kji}; "
+                    "both must be the same (K, J, I)."
                 )
 
     @property

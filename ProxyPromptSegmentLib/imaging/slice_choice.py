@@ -43,8 +43,8 @@ class SliceChoice:
             found = re.fullmatch(r"\s*([0-9]*)\s*(:?)\s*([0-9]*)\s*", part)
             if not found or not (found[1] or found[2]) or (found[3] and not found[2]):
                 raise UsageError(
-                    f"{option} is '{text}'; write slices as 12, as 5:20 (from 5 to 20, both included, counted from "
-                    "0), or several joined by commas."
+                    f"{option} is '{text}'; write slices as 12, as 5:20 (from 5 to 20, both included, counted from 0), "
+                    "or several joined by commas."
                 )
             if max(len(found[1]), len(found[3])) > len(str(MOST_SLICES)):
                 raise UsageError(

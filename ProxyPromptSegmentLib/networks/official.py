@@ -36,7 +36,7 @@ def read_official(path: Path, expected_sha256: str | None = None) -> dict[str, t
     damaged = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (*damaged, TypeError) as error:
+    except (*damaged, TypeError, AssertionError) as error:  # the last one of old pickles with damaged storages
         raise CheckpointError(f"{path} is not a file of tensors and was not executed: {error}") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]

@@ -123,8 +123,7 @@ class SupportSet:
         pairs: At least one pair; sizes may differ between pairs.
         objects: Name of each object, in the order of the masks.
         colors: Red, green, blue in 0..1 per object; Slicer's default colours if none are given.
-        terminologies: Slicer's terminology entry per object, or None.
-        values: Value of each object in its label map, 0 if it has none; kept in results.
+        terminologies: Slicer's terminology entry per object, or None; ``values``: its value in a label map, or 0.
 
     Raises:
         SupportError: If there is no pair or object, names repeat, counts differ, or an object is on no pair.

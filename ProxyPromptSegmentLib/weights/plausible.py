@@ -31,8 +31,7 @@ def check_described(metadata: dict[str, Any], file: str) -> None:
     if not isinstance(name, str) or len(name) > LONGEST_NAME or (name and not name.isprintable()):
         raise CheckpointError(
             f"{file} gives a name that is not one line of at most {LONGEST_NAME} printable letters; this program "
-            "writes none "
-            "of the kind"
+            "writes none of the kind"
         )
     for key, value in _numbers(metadata.get("model"), "", 0, file):
         most, least = _MOST.get(key, _MOST_OTHERS), 1 if key in _AT_LEAST_ONE else 0
@@ -40,9 +39,8 @@ def check_described(metadata: dict[str, Any], file: str) -> None:
         if (whole and not least <= value <= most) or (not whole and not abs(value) <= most):
             said = str(value) if not whole or abs(value) < 10**12 else "a number of more than 12 digits"
             raise CheckpointError(
-                f"{file} describes a network with {key} = {said}; {least} to {most} is possible. It is damaged, or "
-                "was not "
-                "written by this program"
+                f"{file} describes a network with {key} = {said}; {least} to {most} is possible. It is damaged, or was "
+                "not written by this program"
             )
         if key == "temperature" and value <= 0:
             raise CheckpointError(f"{file} describes a network with temperature = {value}; it must be above 0")

@@ -65,7 +65,9 @@ def commands_of(text: str) -> list[str]:
             found += [line]
         elif found:
             found[-1] += "\n" + line
-    return [re.sub(r"\s{2,}#.*|\s{2,}\(.*|;\s*(the )?same for .*", "", one) for one in found]
+    found = [one if not one.startswith("for ") or "done" in one else f"{one}; done" for one in found]
+    found = [one.replace(": python", "; do python") for one in found]
+    return [re.sub(r"\s{2,}#.*|\s{2,}\(.*|;\s*(the )?same for [a-z]+$", "", one) for one in found]
 
 
 def main() -> None:
@@ -98,7 +100,10 @@ def main() -> None:
             if status and "command.txt" not in said:
                 print(f"{folder.name}: make.py failed: {said[-200:]}")
             for command in commands_of((folder / "command.txt").read_text()):
-                status, said = run(command, folder, surroundings)
+                own = {"PROXYPROMPT_REGISTRY": "registry.json", "PROXYPROMPT_CACHE": "cache"}
+                status, said = run(
+                    command, folder, surroundings | (own if (folder / "registry.json").is_file() else {})
+                )
                 words = [line for line in said.splitlines() if line.strip()]
                 print(f"{folder.name} | {command[:150]!r}\n    {verdict(status, said)} ({status})", flush=True)
                 for line in words[-12:]:

@@ -284,9 +284,9 @@ def test_a_member_with_a_damaged_byte_is_refused(other, exported) -> None:
 
 def test_a_hundred_thousand_keys_in_a_header_take_no_time(other, exported) -> None:
     keys = b"\n".join(b"key%d:=v" % n for n in range(100_000))
-    begun = time.monotonic()
+    begun = time.process_time()
     import_zip(other, rewritten(exported, changed("image.nrrd", added(keys))))
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])

@@ -326,3 +326,18 @@ def test_a_pickle_in_place_of_an_official_checkpoint_is_not_executed(tmp_path):
     with pytest.raises(CheckpointError, match="not executed"):
         read_official(tmp_path / "sam.pth")
     assert not (tmp_path / "executed").exists()
+
+
+def test_an_old_pickle_with_a_damaged_storage_is_refused(tmp_path):
+    import io
+    import re
+
+    from ProxyPromptSegmentLib.networks.official import read_official
+
+    written = io.BytesIO()
+    torch.save({"a": torch.zeros(30), "model": 1}, written, _use_new_zipfile_serialization=False)
+    data = bytearray(written.getvalue())
+    data[list(re.finditer(rb"\d{12,}", bytes(data)))[-1].start()] ^= 1
+    (tmp_path / "b.pth").write_bytes(data)
+    with pytest.raises(CheckpointError, match="b.pth"):
+        read_official(tmp_path / "b.pth")

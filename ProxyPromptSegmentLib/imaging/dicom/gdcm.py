@@ -55,8 +55,7 @@ def decode_with_itk(dataset: Any, name: str) -> npt.NDArray[Any]:
         except RuntimeError:
             raise InputError(
                 f"the pixels of {name} cannot be decoded ({meta.TransferSyntaxUID.name}); it may be damaged or cut "
-                "short. "
-                "Export it uncompressed."
+                "short. Export it uncompressed."
             ) from None
         finally:
             sitk.ProcessObject.SetGlobalWarningDisplay(before)

@@ -189,9 +189,8 @@ def check_image(dataset: Any, name: str) -> None:
     if "MOSAIC" in word(dataset, "ImageType").upper():
         count = f" of {slices.value} slices" if slices is not None and isinstance(slices.value, int) else ""
         raise InputError(
-            f"{name} is a mosaic{count} in one picture, as Siemens scanners write them; convert the series to "
-            "NIfTI, for "
-            "example with dcm2niix, and give one volume of that."
+            f"{name} is a mosaic{count} in one picture, as Siemens scanners write them; convert the series to NIfTI, "
+            "for example with dcm2niix, and give one volume of that."
         )
     if kind == _WHOLE_SLIDE and frame_count(dataset) > 1:
         raise InputError(

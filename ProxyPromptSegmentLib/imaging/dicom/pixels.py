@@ -84,8 +84,7 @@ def _check_length(dataset: Any, name: str, shape: tuple[int, int, int, int]) -> 
     if found < -(-declared // 8):
         raise InputError(
             f"{name} is cut short: its header declares {shape[2]}x{shape[1]} pixels in {shape[0]} frames, "
-            f"{-(-declared // 8)} "
-            f"bytes, and it has {found}. Copy or export it again."
+            f"{-(-declared // 8)} bytes, and it has {found}. Copy or export it again."
         )
 
 
@@ -111,9 +110,8 @@ def _decoded(dataset: Any, name: str) -> npt.NDArray[Any]:
             raise
         except Exception as error:  # noqa: BLE001  # decoders of six packages raise what they like
             raise InputError(
-                f"the pixels of {name} cannot be decoded; it may be damaged or cut short ({reason_of(error)}). Copy "
-                "or export it "
-                "again."
+                f"the pixels of {name} cannot be decoded; it may be damaged or cut short ({reason_of(error)}). Copy or "
+                "export it again."
             ) from None
 
 

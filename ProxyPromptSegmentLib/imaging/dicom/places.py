@@ -88,8 +88,7 @@ def places_of(dataset: Any, name: str) -> list[Place] | None:
         if len(dataset.PerFrameFunctionalGroupsSequence) < frames:
             raise InputError(
                 f"{name} declares {frames} frames and describes {len(dataset.PerFrameFunctionalGroupsSequence)}; "
-                "export it "
-                "again."
+                "export it again."
             )
         places = [_place(frame_groups(dataset, n, PLACE_GROUPS), dataset, name) for n in range(frames)]
         if all(place is None for place in places):
@@ -150,8 +149,7 @@ def _place(plane: Any, whole: Any, name: str) -> Place | None:
         if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(float(right @ down)) > 0.01:
             raise InputError(
                 f"{name} has an orientation ({', '.join(f'{x:g}' for x in cosines)}) that is not two directions at "
-                "right "
-                "angles; export it again."
+                "right angles; export it again."
             )
         right = right / lengths[0]
         down = down - (down @ right) * right
@@ -190,16 +188,14 @@ def grid_of(places: Sequence[Place], size: tuple[int, int], what: str, noun: str
         if max(np.abs(one.right - first.right).max(), np.abs(one.down - first.down).max()) > _TURNED:
             raise InputError(
                 f"{what} mixes {noun} of several orientations (several stacks, or a localizer?); a volume has one. "
-                "Export the "
-                "stack that you mean as a volume of its own."
+                "Export the stack that you mean as a volume of its own."
             )
         if not np.allclose(
             (one.size.row_mm, one.size.column_mm), (first.size.row_mm, first.size.column_mm), rtol=1e-3, atol=0
         ):
             raise InputError(
                 f"{what} mixes {noun} of several pixel sizes; a volume has one. Export the stack that you mean as a "
-                "volume of "
-                "its own."
+                "volume of its own."
             )
     order, start, step = _fitted(places, what, noun)
     affine = np.eye(4)
@@ -235,9 +231,8 @@ def _fitted(places: Sequence[Place], what: str, noun: str) -> tuple[tuple[int, .
         stacks = sorted({one.stack for one in places if one.stack})
         which = f", of the stacks and times {', '.join(stacks[:6])}" if len(stacks) > 1 else ""
         raise InputError(
-            f"{what} has several images at the same place ({len(places)} {'files' if noun == 'slices' else noun}, "
-            f"{at} places{which}): a sequence in time or "
-            "several contrasts. Export one of them as a volume of its own."
+            f"{what} has several images at the same place ({len(places)} {'files' if noun == 'slices' else noun}, {at} "
+            f"places{which}): a sequence in time or several contrasts. Export one of them as a volume of its own."
         )
     counted = np.arange(len(places))
     centred = counted - counted.mean()
@@ -249,10 +244,9 @@ def _fitted(places: Sequence[Place], what: str, noun: str) -> tuple[tuple[int, .
     if lengthwise.max() > UNEVEN * apart or np.abs(gaps - typical).max() > 2 * UNEVEN * typical:
         place = int(np.abs(gaps - typical).argmax())
         raise InputError(
-            f"The {noun} of {inside} are not evenly spaced: "
-            f"{typical:.3g} mm usually, {gaps[place]:.3g} mm after {noun[:-1]} {place + 1} of {len(places)}. Some "
-            "are missing, "
-            "or the stack has to be resampled to even distances."
+            f"The {noun} of {inside} are not evenly spaced: {typical:.3g} mm usually, {gaps[place]:.3g} mm after "
+            f"{noun[:-1]} {place + 1} of {len(places)}. Some are missing, or the stack has to be resampled to even "
+            "distances."
         )
     pixel = min(first.size.row_mm, first.size.column_mm)
     sideways = step - apart * normal
@@ -261,13 +255,12 @@ def _fitted(places: Sequence[Place], what: str, noun: str) -> tuple[tuple[int, .
     if np.linalg.norm(sideways) > _TILTED * apart and drift > SAME_GRID_VOXELS * pixel:
         degrees = float(np.degrees(np.arctan2(np.linalg.norm(sideways), apart)))
         raise InputError(
-            f"The {noun} of {inside} are not stacked at right angles: "
-            f"each lies further to the side, by {degrees:.3g} degrees (tilted gantry). Resample the stack to a "
-            "regular grid."
+            f"The {noun} of {inside} are not stacked at right angles: each lies further to the side, by {degrees:.3g} "
+            "degrees (tilted gantry). Resample the stack to a regular grid."
         )
     if shifted > max(0.5 * pixel, _SAME_MM):
         raise InputError(
-            f"The {noun} of {inside} are shifted against each other by "
-            f"{shifted:.3g} mm within their planes; a volume has one grid. Export the stack that you mean as a volume."
+            f"The {noun} of {inside} are shifted against each other by {shifted:.3g} mm within their planes; a volume "
+            "has one grid. Export the stack that you mean as a volume."
         )
     return tuple(int(n) for n in order), origins[0], normal * apart if drift <= SAME_GRID_VOXELS * pixel else step

@@ -64,8 +64,7 @@ def _read(series: Series) -> DicomImage:
         without = sum(place is None for place in places)
         raise InputError(
             f"{title} has {without} of {len(places)} images without a position in the patient, so that they form no "
-            "volume; "
-            "give one image, or track them as a folder of pictures."
+            "volume; give one of them."
         )
     grid = grid_of([place[0] for place in places if place], _size(series.headers[0]), title)
     array = np.stack([_one(series.files[n]) for n in grid.order])
@@ -84,9 +83,8 @@ def _of_one_file(series: Series, title: str) -> DicomImage:
     places = places_of(header, title)
     if frames > 1 and (places is None or are_at_one_place(places)):
         raise InputError(
-            f"{title} has {frames} frames without places of their own: a clip, or several images of one slice. "
-            "Track it as "
-            "frames, or export one image of it."
+            f"{title} has {frames} frames without places of their own: a clip, or several images of one slice. Track "
+            "it as frames, or export one image of it."
         )
     grid = None if places is None else grid_of(places, _size(header), title, "slices" if frames == 1 else "frames")
     array = read_pixels(read_dataset(series.files[0], pixels=True), title)

@@ -77,8 +77,7 @@ def _read(dataset: Any, name: str) -> tuple[list[DicomSegment], VolumeGeometry]:
     if kind not in SEGMENTATION_CLASSES:
         raise InputError(
             f"{name} is DICOM, but no segmentation ({class_name(dataset)}); segmentations are read from DICOM SEG, "
-            ".seg.nrrd, "
-            ".nii.gz, .nrrd, .mha and pictures."
+            ".seg.nrrd, .nii.gz, .nrrd, .mha and pictures."
         )
     items = dataset.get("SegmentSequence")
     if not items:

@@ -93,8 +93,8 @@ def series_of(source: Path) -> Series:
             listed = "; ".join(one.described() for one in list(found.values())[:12])
             more = "; and more" if len(found) > 12 else ""
             raise InputError(
-                f"The folder {source} contains {len(found)} DICOM series: {listed}{more}. Give one file of the "
-                "series you want."
+                f"The folder {source} contains {len(found)} DICOM series: {listed}{more}. Give one file of the series "
+                "you want."
             )
         return _without_copies(next(iter(found.values())))
     header = read_dataset(source)
@@ -157,9 +157,8 @@ def check_sizes(series: Series, where: str) -> None:
     }
     if len(forms) > 1:
         raise InputError(
-            f"{where} mixes slices of several orientations or sizes (a localizer?); a volume has one. Export the "
-            "stack that "
-            "you mean as a volume of its own."
+            f"{where} mixes slices of several orientations or sizes (a localizer?); a volume has one. Export the stack "
+            "that you mean as a volume of its own."
         )
 
 

@@ -77,9 +77,8 @@ def _second(found: list[float], name: str, keyword: str) -> float:
     """Return the second of two lengths after checking both."""
     if len(found) != 2 or not all(math.isfinite(x) and 0 < x <= _MOST_MM for x in found):
         raise InputError(
-            f"{name} gives a pixel size ({keyword}) of {' x '.join(f'{x:g}' for x in found)} mm; two numbers above "
-            "0 and up to "
-            f"{_MOST_MM:.0f} are needed. Correct it, or export the image again."
+            f"{name} gives a pixel size ({keyword}) of {' x '.join(f'{x:g}' for x in found)} mm; two numbers above 0 "
+            f"and up to {_MOST_MM:.0f} are needed. Correct it, or export the image again."
         )
     return found[1]
 

@@ -41,6 +41,15 @@ def read_stored(path: Path) -> Stored:
     Raises:
         InputError: If it is another kind of file, damaged or cut short.
     """
+    try:
+        return _read(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path.name} cannot be read ({reason}); check the disk and the file's permissions.") from None
+
+
+def _read(path: Path) -> Stored:
+    """Read a file by its first bytes."""
     if not path.is_file():
         raise InputError(f"{path} is no ordinary file; give an image file or a folder with a DICOM series.")
     with path.open("rb") as file:

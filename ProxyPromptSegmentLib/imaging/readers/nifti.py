@@ -117,9 +117,8 @@ def read_header(path: Path) -> tuple[NiftiHeader, bool]:
     least = 352 if size == 348 else 544
     if not math.isfinite(found.offset) or not least - 4 <= found.offset < 1 << 40 or found.offset != int(found.offset):
         raise InputError(
-            f"{name} says that its voxels begin at byte {found.offset:g}; its header ends at {least}. It is "
-            "damaged; export "
-            "it again."
+            f"{name} says that its voxels begin at byte {found.offset:g}; its header ends at {least}. It is damaged; "
+            "export it again."
         )
     return found, packed
 
@@ -181,8 +180,8 @@ def _gunzipped(path: Path, offset: int, dtype: np.dtype, sizes: list[int], name:
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(
-            f"{name} is cut short or damaged: voxels are missing at its end, or its checksum is wrong. Copy or "
-            "export it again."
+            f"{name} is cut short or damaged: voxels are missing at its end, or its checksum is wrong. Copy or export "
+            "it again."
         ) from None
     if len(whole) < total:
         raise InputError(f"{name} is cut short: voxels are missing at its end. Copy or export it again.")
@@ -223,8 +222,7 @@ def matrix_of(header: NiftiHeader, name: str) -> tuple[Matrix, tuple[str, ...]]:
     elif not usable:
         raise InputError(
             f"{name} gives voxels of {' x '.join(f'{x:g}' for x in header.pixdim[1:4])} mm and no matrix; lengths "
-            "above 0 are "
-            "needed. Correct it, or export the image again."
+            "above 0 are needed. Correct it, or export the image again."
         )
     else:
         matrix = np.diag([*lengths, 1.0])

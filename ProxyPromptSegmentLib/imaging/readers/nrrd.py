@@ -258,9 +258,8 @@ def _from_text(source: Path, offset: int, dtype: np.dtype[Any], sizes: list[int]
         raise InputError(f"{name} is damaged: what should be numbers are none. Copy or export it again.") from None
     if found.size != math.prod(sizes) or (dtype.kind in "iu" and not np.array_equal(found.astype(dtype), found)):
         raise InputError(
-            f"{name} declares {math.prod(sizes)} voxels and has {found.size} numbers, or some do not fit their "
-            "type. Export it "
-            "again."
+            f"{name} declares {math.prod(sizes)} voxels and has {found.size} numbers, or some do not fit their type. "
+            "Export it again."
         )
     return found.astype(dtype).reshape(sizes[::-1])
 

@@ -56,8 +56,8 @@ def read_picture(path: Path, kind: str) -> Stored:
                 width, height = picture.size
                 if width * height * pages > MOST_PIXELS:
                     raise InputError(
-                        f"{name} has {width}x{height} pixels; up to {MOST_PIXELS / 1e6:.0f} million are read. "
-                        "Export a part."
+                        f"{name} has {width}x{height} pixels; up to {MOST_PIXELS / 1e6:.0f} million are read. Export a "
+                        "part."
                     )
                 frames, palette, turned = [], None, 1
                 for page in range(pages):

@@ -46,9 +46,8 @@ def grid_from(affine: npt.NDArray[np.float64], size_ijk: tuple[int, int, int], n
 def too_many_axes(name: str, sizes: list[int]) -> InputError:
     """Return the error for a file of more than one volume."""
     return InputError(
-        f"{name} has {len(sizes)} dimensions ({'x'.join(map(str, sizes))}); a volume has three. Export one time "
-        "point or "
-        "channel as a volume of its own."
+        f"{name} has {len(sizes)} dimensions ({'x'.join(map(str, sizes))}); a volume has three. Export one time point "
+        "or channel as a volume of its own."
     )
 
 
@@ -56,6 +55,5 @@ def wrong_channels(name: str, channels: int, kind: Any) -> InputError:
     """Return the error for values that are neither an intensity nor a colour."""
     return InputError(
         f"{name} has {channels} values per voxel ({kind}); one intensity or the three colours of 8 or 16 bits are "
-        "allowed. "
-        "Export the one channel to be segmented."
+        "allowed. Export the one channel to be segmented."
     )

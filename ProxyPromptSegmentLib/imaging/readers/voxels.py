@@ -29,9 +29,8 @@ def declared_bytes(sizes: list[int], dtype: np.dtype[Any], name: str) -> int:
     total = math.prod(sizes) * dtype.itemsize
     if total > MOST_BYTES:
         raise InputError(
-            f"{name} declares {'x'.join(map(str, sizes))} voxels, {total / 2**30:.0f} GiB; that is more than is "
-            "read. It may "
-            "be damaged."
+            f"{name} declares {'x'.join(map(str, sizes))} voxels, {total / 2**30:.0f} GiB; that is more than is read. "
+            "It may be damaged."
         )
     return total
 
@@ -62,8 +61,7 @@ def read_voxels(
             if exact and left > total + _SPARE:
                 raise InputError(
                     f"{name} declares {total} bytes of voxels and has {left}; header and voxels do not belong "
-                    "together. "
-                    "Export it again."
+                    "together. Export it again."
                 )
             file.seek(offset)
             found = np.fromfile(file, dtype, total // dtype.itemsize)
@@ -75,8 +73,8 @@ def read_voxels(
 def cut_short(name: str, total: int, found: int) -> InputError:
     """Return the error for missing voxels."""
     return InputError(
-        f"{name} is cut short: voxels are missing at its end ({found} of {total} bytes are there). Copy or export "
-        "it again."
+        f"{name} is cut short: voxels are missing at its end ({found} of {total} bytes are there). Copy or export it "
+        "again."
     )
 
 
@@ -113,8 +111,7 @@ def _unpacked(file: IO[bytes], offset: int, packing: str, total: int, name: str)
             if found > total:
                 raise InputError(
                     f"{name} declares {total} bytes of voxels and holds more; header and voxels do not belong "
-                    "together. Export "
-                    "it again."
+                    "together. Export it again."
                 )
     except (zlib.error, OSError, EOFError, ValueError):
         raise InputError(

@@ -143,19 +143,19 @@ def test_numbers_as_text_are_read(tmp_path) -> None:
 )  # fmt: skip
 def test_a_nrrd_file_that_is_none_is_refused_at_once(tmp_path, content) -> None:
     (tmp_path / "x.nrrd").write_bytes(content)
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(InputError, match=r"x\.nrrd") as caught:
         read_volume(tmp_path / "x.nrrd")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_many_keys_take_no_time(tmp_path) -> None:
     keys = "".join(f"key{n}:=v\n" for n in range(50_000))
     (tmp_path / "x.nrrd").write_bytes(header("raw", keys) + np.arange(64, dtype="<i2").tobytes())
-    begun = time.monotonic()
+    begun = time.process_time()
     np.testing.assert_array_equal(read_volume(tmp_path / "x.nrrd").array.ravel(), np.arange(64))
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
