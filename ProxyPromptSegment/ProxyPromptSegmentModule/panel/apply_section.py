@@ -92,6 +92,7 @@ class ApplySection(Section):
         """Show whether Apply can be pressed, and if not, why."""
         ui = self._ui
         ui.followViewBox.checked = self._state.parameters.followView
+        ui.followViewBox.setVisible(self._state.prompt_by != PromptBy.HAND)
         reason = "" if self._state.running else self._requests.reason()
         say(ui.reasonLabel, reason)
         self._show_button(reason)
