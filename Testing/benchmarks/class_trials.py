@@ -18,18 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ProxyPromptSegmentLib.imaging.metrics import summarize
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedClasses
 from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentLib.training.vocabulary.features import KeptImages, embed
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe, read_vocabulary_recipe
 from ProxyPromptSegmentLib.training.vocabulary.run import FEATURES, model_on, train_vocabulary
+from ProxyPromptSegmentLib.training.vocabulary.validation import validation_scores
 
 READING, ALL = "the readings alone, without a training", "all losses, uncertainty, both branches"
 TRIALS: dict[str, dict] = {
@@ -44,8 +43,6 @@ TRIALS: dict[str, dict] = {
     "the dense branch alone": {"generator": {"branches": "dense"}},
     "the encoder without the readings": {"generator": {"corrects": False, "readout": False}},
 }
-MOST = 8  # validation images of each set that show a class
-TOGETHER = 8
 
 
 def changed(recipe: VocabularyRecipe, changes: dict, steps: int) -> VocabularyRecipe:
@@ -57,39 +54,10 @@ def changed(recipe: VocabularyRecipe, changes: dict, steps: int) -> VocabularyRe
 
 def scores(model: ProxyPromptModel, kept: list[KeptImages], recipe: VocabularyRecipe) -> dict[str, dict[str, float]]:
     """Mean Dice of each class and set, and the share of classes of other images that stay empty."""
-    found: dict[str, list[float]] = {}
-    empty: list[float] = []
-    for one in kept:
-        marked, strange = recipe.marked(one.dataset), recipe.strangers_of(one.dataset)[:4]
-        shown = one.shown.any(axis=1).nonzero()[0][:MOST].tolist()
-        for start in range(0, len(shown), TOGETHER):
-            part = shown[start : start + TOGETHER]
-            features = ImageFeatures(
-                top=torch.stack([one.get("top", index) for index in part]).float(),
-                positions=model.backbone.positions(),
-                valid=torch.stack([one.get("valid", index) for index in part]),
-            )
-            with torch.inference_mode():
-                asked = PreparedClasses(classes=torch.tensor([*marked, *strange]))
-                decoded, prompt = model.predict(features, asked)
-                there = torch.sigmoid(prompt.presence)[..., None, None]
-                side = one.get("masks", part[0]).shape[-1]
-                logits = functional.interpolate(decoded.logits, size=(side, side), mode="bilinear")
-                drawn = torch.sigmoid(logits) * there > 0.5
-            for row, index in enumerate(part):
-                masks = one.get("masks", index).float() / 255 > 0.5
-                for place, number in enumerate(marked):
-                    taught = recipe.classes[number]
-                    mine = [one.objects.index(name) for name in taught.sets[one.dataset]]
-                    truth, mask = masks[mine].any(0), drawn[row, place]
-                    if truth.any():
-                        dice = 2 * float((truth & mask).sum()) / float(truth.sum() + mask.sum())
-                        found.setdefault(f"{taught.about.name} / {one.dataset}", []).append(dice)
-                empty += (~drawn[row, len(marked) :].flatten(1).any(1)).float().tolist()
-    return {
-        "dice": {name: float(np.mean(values)) for name, values in found.items()},
-        "empty": {"": float(np.mean(empty))},
-    }
+    found = validation_scores(model, kept, recipe)
+    names = {key: f"{recipe.classes[key[0]].about.name} / {key[1]}" for key in found.dice}
+    dice = {names[key]: float(np.mean(values)) for key, values in found.dice.items() if values}
+    return {"dice": dice, "empty": {"": float(np.mean(found.empty))}}
 
 
 def measure(options: argparse.Namespace) -> None:

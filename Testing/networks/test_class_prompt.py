@@ -161,6 +161,12 @@ def test_the_reading_alone_is_a_box_around_what_it_finds_and_a_mask_prompt():
     assert (prompt.mask > 0).any() == (maps > 0).any()
 
 
+def reading_of(made: ClassPromptGenerator, seen: ImageFeatures) -> torch.Tensor:
+    """The mask prompt of the first class's reading alone."""
+    maps, _ = made.class_encoder.readout(seen.top, torch.zeros(len(seen.top), 1, dtype=torch.long))
+    return torch.nn.functional.interpolate(maps.clamp(-8, 8), scale_factor=4.0, mode="bilinear")[:, 0]
+
+
 def test_an_encoder_that_corrects_begins_as_the_reading_alone_and_learns_all_three_of_its_prompts():
     reading = generator(diffusion=False)
     torch.manual_seed(1)
@@ -180,6 +186,12 @@ def test_an_encoder_that_corrects_begins_as_the_reading_alone_and_learns_all_thr
     after = made.prompt(seen, asked)
     for name in ("sparse", "mask", "presence", "dense"):
         assert not torch.equal(getattr(after, name), getattr(before, name))
+    made.class_encoder.trust.copy_(torch.tensor([0.0, 1.0, 1.0]))
+    kept = made.prompt(seen, made.prepare_classes(["polyp", "prostate"]))
+    for name in ("sparse", "mask", "presence", "dense"):
+        torch.testing.assert_close(getattr(kept, name)[:, 0], getattr(after, name)[:, 2], atol=1e-4, rtol=1e-3)
+    assert not kept.dense[:, 1].any()  # a class that is not trusted stays as it is read
+    torch.testing.assert_close(kept.mask[:, 1], reading_of(made, seen), atol=1e-4, rtol=1e-3)
     with pytest.raises(UsageError, match="corrects needs"):
         dataclasses.replace(COMPACT, corrects=True, readout=False)
 

@@ -101,6 +101,10 @@ class DiffusionClassEncoder(nn.Module):
     The forward diffusion adds noise whose variance grows evenly with the time step. One pass reverses it, told the step
     and the class. In use the step is 0, so that there is nothing to reverse; in training it is drawn, and the noise
     keeps the encoder from learning the few images by heart.
+
+    Attributes:
+        trust: Where readings are corrected (``corrects``): whether those of each class are, 1 or 0; fitted on
+            validation images after the training.
     """
 
     def __init__(self, config: ClassPromptConfig) -> None:
@@ -141,6 +145,7 @@ class DiffusionClassEncoder(nn.Module):
         if config.corrects:
             assert self.presence is not None
             self.corners, self.pointing = nn.Parameter(torch.zeros(2, channels)), nn.Parameter(torch.zeros(()))
+            self.register_buffer("trust", torch.ones(len(config.classes)))
             for last in (self.dense_out, self.token_out, self.presence[-1]):  # which add nothing to begin with
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
@@ -188,7 +193,7 @@ class DiffusionClassEncoder(nn.Module):
             pooled = torch.cat([noised.mean((2, 3)), noised.flatten(2).std(2)], 1).repeat_interleave(number, 0)
             features = torch.cat([coarse.mean((2, 3)), coarse.amax((2, 3)), pooled.to(coarse.dtype), known], 1)
             presence = self.presence(features).view(batch, number)
-            presence = presence if seen is None else presence + seen
+            presence = presence if seen is None else self._trusted(presence.flatten(), classes).view_as(seen) + seen
         parts = [fine, middle, coarse, condition, place, known]
         parts += [] if read is None else [read]
         if drawn is not None and drawn < number:
@@ -196,11 +201,14 @@ class DiffusionClassEncoder(nn.Module):
         fine, middle, coarse, condition, place, known = parts[:6]
         read = parts[6] if len(parts) > 6 else None
         levels = (fine, middle, coarse)
+        drawn_classes = classes[:, : drawn if drawn is not None else number]
         dense, correction = self._dense(levels, condition, place)
-        sparse = self._sparse(levels, condition, known, positions, read)
+        dense = self._trusted(dense, drawn_classes)
+        sparse = self._sparse(levels, condition, known, positions, read, drawn_classes)
         mask = None
         if read is not None and correction is not None:
-            read = read.clamp(-MOST_LOGIT, MOST_LOGIT) if self.config.corrects else read
+            if self.config.corrects:
+                read, correction = read.clamp(-MOST_LOGIT, MOST_LOGIT), self._trusted(correction, drawn_classes)
             mask = functional.interpolate((read + correction).float(), scale_factor=4.0, mode="bilinear")
             mask = mask.clamp(-MOST_LOGIT, MOST_LOGIT)[:, 0].unflatten(0, (batch, -1))
         return ClassPrompts(
@@ -209,6 +217,13 @@ class DiffusionClassEncoder(nn.Module):
             presence=presence,
             mask=mask,
         )
+
+    def _trusted(self, change: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the reading of some classes ``(M, ...)``, none of those that are not corrected."""
+        if not self.config.corrects:
+            return change
+        trust: torch.Tensor = self.trust
+        return change * trust[classes.flatten()].view(-1, *[1] * (change.ndim - 1))
 
     def _diffused(self, top: torch.Tensor, steps: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the embeddings at their time steps, and the steps."""
@@ -245,6 +260,7 @@ class DiffusionClassEncoder(nn.Module):
         known: torch.Tensor,
         positions: torch.Tensor,
         read: torch.Tensor | None,
+        classes: torch.Tensor,
     ) -> torch.Tensor:
         """Return tokens ``(M, T, C)``: what a token says, and the encoding of where it points, as SAM's own clicks."""
         x = self.sparse(levels, condition)
@@ -263,7 +279,7 @@ class DiffusionClassEncoder(nn.Module):
         if self.corners is None or self.pointing is None or read is None:
             return said + pointed
         box = self.corners + places_of_corners(read.detach().clamp(-MOST_LOGIT, MOST_LOGIT) > 0, positions)[:, 0]
-        return box + said + self.pointing * pointed
+        return box + self._trusted(said + self.pointing * pointed, classes)
 
 
 def seeded_noise(like: torch.Tensor) -> torch.Tensor:

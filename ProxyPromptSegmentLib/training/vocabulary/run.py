@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from ProxyPromptSegmentLib.training.vocabulary.readout_fit import fit_readout
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe, classes_of
 from ProxyPromptSegmentLib.training.vocabulary.sampler import ClassSampler
 from ProxyPromptSegmentLib.training.vocabulary.trainer import VocabularyTrainer
+from ProxyPromptSegmentLib.training.vocabulary.validation import fit_trust
 from ProxyPromptSegmentLib.typed_json import JsonError
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
@@ -152,15 +154,26 @@ def train_vocabulary(
     if not kept:
         raise UsageError("the training was stopped before its images were embedded; run the same command to resume.")
     readout = getattr(getattr(model.generator, "class_encoder", None), "readout", None)
-    if readout is not None and initial is None and not (out / STATE).is_file():
+    new = not (out / STATE).is_file()
+    if readout is not None and initial is None and new:
         if say:
             say("fitting the linear readings of the classes")
         fit_readout(readout, kept, recipe)
+    first = copy.deepcopy(readout) if initial is not None or new else None  # as they are without a training
     trainer = VocabularyTrainer(model, whole, ClassSampler(kept, recipe, torch.device(device)), recipe, out)
     written = trainer.run(cancel, report)
-    if not recipe.kept_empty or not hasattr(model.generator, "shift_presence") or (cancel and cancel.cancelled):
+    shifts = recipe.kept_empty and hasattr(model.generator, "shift_presence")
+    corrects = hasattr(getattr(model.generator, "class_encoder", None), "trust") and trainer.step_count
+    if not (shifts or corrects) or (cancel and cancel.cancelled):
         return written
     held = embed(recipe, data, out / FEATURES, model.backbone, whole.sha256, cancel, say, read, keep, part="validation")
+    if corrects:
+        trust = fit_trust(trainer.averaged(), held, recipe, first)
+        trainer.average = {name: value.clone() for name, value in trainer.averaged_state().items()}
+        if say:
+            names = [one.about.name for one, mine in zip(recipe.classes, trust.tolist(), strict=True) if mine]
+            say(f"better than the readings alone on validation images, and kept: {', '.join(names) or 'no class'}")
+        return trainer.save()
     fits = fit_presence(trainer.averaged(), held, recipe)
     if say:
         for one in fits:

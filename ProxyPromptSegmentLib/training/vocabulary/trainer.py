@@ -143,6 +143,10 @@ class VocabularyTrainer(BroadTrainer):
         self._load(self.average)
         return self.model.eval()
 
+    def averaged_state(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of what is trained, after `averaged` was changed."""
+        return self._changing()
+
     def _uncertainties(self) -> dict[str, float]:
         values = self.average[f"{WEIGHTING}uncertainty"].tolist()
         return {name: round(value, 4) for name, value in zip(self.weighting.names, values, strict=True)}

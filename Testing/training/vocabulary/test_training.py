@@ -254,6 +254,9 @@ def test_the_readings_of_another_training_are_corrected_for_so_many_steps(data, 
     path = train_vocabulary(recipe, data, tmp_path / "b", initial=readings, say=said.append)
     tensors, metadata = read_checkpoint(path)
     assert metadata["steps"] == 1 and not any("linear readings" in one for one in said)
+    assert any("better than the readings alone" in one for one in said)
+    place = "generator.class_encoder.trust"
+    assert tensors[place].tolist() in ([0, 0], [1, 0])  # what no validation image shows is not corrected
     place = "generator.class_encoder.readout.hidden.weight"
     torch.testing.assert_close(tensors[place].float(), readings[place], atol=1e-3, rtol=1e-2)
 
