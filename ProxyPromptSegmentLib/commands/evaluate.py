@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beside",
         help="second model to compare with under --protocol track, slice by slice on the same draws; under classes the "
-        f"one that reads supports ({DEFAULT_MODEL})",
+        f"one that reads supports ({DEFAULT_MODEL}), or 'none' for the copied mean mask alone",
     )
     parser.add_argument("--unet", type=Path, help="weights of a U-Net to compare with")
     parser.add_argument(

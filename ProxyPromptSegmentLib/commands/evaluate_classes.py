@@ -14,6 +14,9 @@ from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
 
+NONE = "none"  # for --beside: the model and the copied mean mask alone
+
+
 def run_classes(args: argparse.Namespace) -> int:
     """Measure a model; return the exit code.
 
@@ -29,20 +32,21 @@ def run_classes(args: argparse.Namespace) -> int:
             f"'{loaded.facts.name}' is prompted by supports and knows no classes; give --model one that does, such as "
             "classes-compact."
         )
-    beside = load(args.beside or DEFAULT_MODEL, args.device)
+    beside = None if args.beside == NONE else load(args.beside or DEFAULT_MODEL, args.device)
     plan = ClassPlan(data=args.data, part=args.part or "validation", limit=args.limit, sets=tuple(args.sets or ()))
     facts = {
         "model": loaded.facts.name,
         "sha256": loaded.facts.sha256,
         "steps": loaded.facts.metadata.get("steps"),
-        "beside": beside.facts.name,
-        "beside_sha256": beside.facts.sha256,
+        "beside": beside.facts.name if beside else NONE,
+        "beside_sha256": beside.facts.sha256 if beside else "",
         "part": plan.part,
         "limit": plan.limit,
     }
     file = ScoreFile(args.out.with_name(args.out.name + ".jsonl") if args.out else None, facts)
     lesson = Lesson.of(loaded.facts.metadata)
-    measure_classes(loaded.segmenter, lesson, plan, file, beside.segmenter.reading(MOST_READ), _tell)
+    proxy = beside.segmenter.reading(MOST_READ) if beside else None
+    measure_classes(loaded.segmenter, lesson, plan, file, proxy, _tell)
     if lesson.others:
         measure_empty(loaded.segmenter, lesson, plan, file, _tell)
     sys.stderr.write("\n")
