@@ -13,7 +13,6 @@ from ProxyPromptSegmentLib.evaluation.without_support_table import classes_table
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 
-
 NONE = "none"  # for --beside: the model and the copied mean mask alone
 
 
