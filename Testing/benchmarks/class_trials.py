@@ -1,6 +1,8 @@
 """The ablations of AutoMedSAM's class prompt encoder, in short equal trainings: Docs/results/automedsam.md.
 
-    python Testing/benchmarks/class_trials.py measure DATA_FOLDER --out runs/trials --steps 60
+    proxyprompt train --recipe classes-compact --data DATA_FOLDER --out runs/readings
+    python Testing/benchmarks/class_trials.py measure DATA_FOLDER --out runs/trials --steps 60 \
+        --readings runs/readings/classes-compact.safetensors
     python Testing/benchmarks/class_trials.py table runs/trials
 
 Each trial is the recipe automedsam-compact with one change, from the same readings of the classes, on the same embedded
@@ -64,7 +66,7 @@ def measure(options: argparse.Namespace) -> None:
     """Train and score what is not there yet."""
     torch.set_num_threads(1)
     recipe = read_vocabulary_recipe(resource_path("recipes/automedsam-compact.json"))
-    reading = load_model("classes-compact")[0]
+    reading = load_model(options.readings)[0]
     readings = {k: v for k, v in reading.state_dict().items() if k.startswith("generator.") and "_place" not in k}
     features = options.out / FEATURES
     model, whole, _ = model_on(recipe)
@@ -114,6 +116,7 @@ def main() -> None:
     measuring = commands.add_parser("measure")
     measuring.add_argument("data", type=Path)
     measuring.add_argument("--out", type=Path, required=True)
+    measuring.add_argument("--readings", type=Path, required=True, help="the readings alone, which trials begin from")
     measuring.add_argument("--steps", type=int, default=60)
     measuring.add_argument("--only", nargs="+", help="some of the trials")
     measuring.add_argument("--trained", nargs="+", type=Path, default=[], help="models to score as well")

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.weights.earlier import MadeWith, note_on
 from ProxyPromptSegmentLib.weights.terms import terms_of
 
 ROOT = Path(__file__).parents[2]
-OLD = ("sam-compact-v1", "sam-compact-v2", "sam-compact-v3", "sam2-compact-v1", "sam2-compact-v2")
+OLD = ("sam-compact-v1", "sam-compact-v2", "sam-compact-v3", "sam2-compact-v1", "sam2-compact-v2", "classes-compact-v1")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_file_is_in_the_history_with_the_hash_of_the_entry(name):
     assert len(found) == entry.bytes
 
 
-@pytest.mark.parametrize("name", ["sam-compact", "sam2-compact"])
+@pytest.mark.parametrize("name", ["sam-compact", "sam2-compact", "classes-compact"])
 def test_weights_that_the_present_ones_replaced_are_not_forgotten(name):
     git, file = shutil.which("git"), f"Resources/models/{name}.safetensors"
     if git is None or not (ROOT / ".git").exists():
