@@ -51,7 +51,7 @@ def changed(recipe: VocabularyRecipe, changes: dict, steps: int) -> VocabularyRe
     """The recipe of a trial."""
     losses = dataclasses.replace(recipe.losses, **changes.get("losses", {}))
     generator = {**recipe.generator, **changes.get("generator", {})}
-    return dataclasses.replace(recipe, losses=losses, generator=generator, steps=steps)
+    return dataclasses.replace(recipe, losses=losses, generator=generator, steps=steps, only_better=False)
 
 
 def scores(model: ProxyPromptModel, kept: list[KeptImages], recipe: VocabularyRecipe) -> dict[str, dict[str, float]]:

@@ -75,6 +75,7 @@ class VocabularyRecipe(BroadRecipe):
         sided: Data sets whose images are never mirrored.
         others: Data sets whose images surely show none of the classes; kinds of images that a user may confuse.
         foreign: Share of images that are of these.
+        only_better: Whether a class whose correction is not better on validation images keeps its reading as it was.
         most_others: Most images of each of them.
         bare: Share of images of which a square that shows no object is learned from as well, as an image without it.
         kept_empty: Share of validation images without a class that must stay empty, from which the threshold of its
@@ -105,6 +106,7 @@ class VocabularyRecipe(BroadRecipe):
     most_others: int = 24
     bare: float = 0.0
     kept_empty: float = 0.0
+    only_better: bool = True
     trunk_rate: float = 0.0
     losses: LossSwitches = LossSwitches()
     decode_from: float = 0.0

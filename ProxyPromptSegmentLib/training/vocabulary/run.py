@@ -163,8 +163,8 @@ def train_vocabulary(
     trainer = VocabularyTrainer(model, whole, ClassSampler(kept, recipe, torch.device(device)), recipe, out)
     written = trainer.run(cancel, report)
     shifts = recipe.kept_empty and hasattr(model.generator, "shift_presence")
-    corrects = hasattr(getattr(model.generator, "class_encoder", None), "trust") and trainer.step_count
-    if not (shifts or corrects) or (cancel and cancel.cancelled):
+    corrects = recipe.only_better and hasattr(getattr(model.generator, "class_encoder", None), "trust")
+    if not (shifts or corrects) or not trainer.step_count or (cancel and cancel.cancelled):
         return written
     held = embed(recipe, data, out / FEATURES, model.backbone, whole.sha256, cancel, say, read, keep, part="validation")
     if corrects:
