@@ -119,8 +119,8 @@ def _middle(images: np.ndarray) -> np.ndarray:
 
 def _without(case: Case) -> np.ndarray | None:
     """Return a square of the first slice of a case that shows an object, and none of it; None if there is none."""
-    marked = case.masks.any(axis=1)
-    index = int(marked.any(axis=(1, 2)).argmax())
+    marked: np.ndarray = np.any(case.masks, axis=1)
+    index = int(np.argmax(marked.reshape(len(marked), -1).any(axis=1)))
     if not marked[index].any():
         return None
     chance = np.random.default_rng([0, *case.name.encode()])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -68,6 +69,7 @@ def fit_presence(
 def presence_logits(model: ProxyPromptModel, kept: KeptImages) -> torch.Tensor:
     """Return the presence logit of every class on every image of a set, ``(M, N)``."""
     generator, count = model.generator, len(kept.shown)
+    backbone: Any = model.backbone
     everything = PreparedClasses(classes=torch.arange(len(generator.vocabulary)))
     found = []
     with torch.inference_mode():
@@ -75,8 +77,7 @@ def presence_logits(model: ProxyPromptModel, kept: KeptImages) -> torch.Tensor:
             part = range(start, min(count, start + TOGETHER))
             top = torch.stack([kept.get("top", index) for index in part]).float()
             valid = torch.stack([kept.get("valid", index) for index in part])
-            positions = model.backbone.positions()
-            features = ImageFeatures(top=top, positions=positions, valid=valid)
+            features = ImageFeatures(top=top, positions=backbone.positions(), valid=valid)
             if generator.embeds:
                 read = torch.stack([kept.read(index) for index in part])
                 embed = generator.embed if read.ndim == 4 else generator.embed_kept

@@ -49,7 +49,8 @@ def validation_scores(
         recipe: The classes and where they are marked.
         strangers: How many classes of other images are asked for on each.
     """
-    found, empty = {}, []
+    found: dict[tuple[int, str], list[float]] = {}
+    empty: list[float] = []
     backbone: Any = model.backbone
     for one in kept:
         marked, strange = recipe.marked(one.dataset), recipe.strangers_of(one.dataset)[:strangers]
