@@ -298,7 +298,7 @@ class WalkDefects(WalkTargets):
             for section in SECTIONS:
                 self.open_only(section)
                 self.unfold(getattr(self.ui, section), False)
-                self.wait(0.3)
+                self.settle()
                 area = self.panel_scroll()
                 assert area.widget().width <= area.viewport().width + 1, (width, section, "wider than its place")
                 faults += [(width, section, *one) for one in self.overlaps()]
@@ -310,6 +310,18 @@ class WalkDefects(WalkTargets):
         for fault in faults:
             print("fault:", *fault)
         assert not faults, faults
+
+    def settle(self):
+        """Waits until the panel is laid out: its boxes unfold with an animation, and a busy machine takes longer."""
+        before = None
+        while (places := self.places()) != before:
+            before = places
+            self.wait(1.0)
+
+    def places(self):
+        """Position and size of every visible widget of the panel."""
+        shown = [one for one in vars(self.ui).values() if hasattr(one, "isVisible") and one.isVisible()]
+        return [(one.x, one.y, one.width, one.height) for one in shown]
 
     def unfold(self, section, collapsed):
         """Opens or closes all boxes in a section."""
@@ -324,7 +336,7 @@ class WalkDefects(WalkTargets):
                 continue
             if one.inherits("QAbstractButton") or (one.inherits("QLabel") and not one.wordWrap):
                 needed = one.minimumSizeHint
-                if one.width < needed.width() - 1 or one.height < needed.height() - 1:
+                if one.width < min(needed.width(), one.maximumWidth) - 1 or one.height < needed.height() - 1:
                     found.append((name, "is cut", one.width, one.height, needed.width(), needed.height()))
             elif one.inherits("QLabel") and one.height < one.heightForWidth(one.width) - 1:
                 found.append((name, "is cut", one.height, one.heightForWidth(one.width)))
