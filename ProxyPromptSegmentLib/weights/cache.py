@@ -123,8 +123,8 @@ class ModelCache:
         """
         progress, cancel = progress or Progress(), cancel or CancelToken()
         own = entry.kind in (ModelKind.MODEL, ModelKind.GENERATOR)
-        if own and not entry.sha256 and (reason := says_no_model(source)):
-            raise CheckpointError(f"{source} is not the file of '{entry.name}': {reason}.")
+        if own and not entry.sha256 and (unlike := says_no_model(source)):
+            raise CheckpointError(f"{source} is not the file of '{entry.name}': {unlike}.")
         with self._locked(entry, cancel, progress) as held:
             if not held:
                 return None

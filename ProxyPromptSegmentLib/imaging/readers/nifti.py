@@ -81,8 +81,8 @@ def read_header(path: Path) -> tuple[NiftiHeader, bool]:
         packed = file.read(2) == b"\x1f\x8b"
     try:
         opened = gzip.open if packed else open
-        with opened(path, "rb") as file:  # type: ignore[operator]
-            head = file.read(560)
+        with opened(path, "rb") as unpacked:  # type: ignore[operator]
+            head = unpacked.read(560)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{name} is damaged: it cannot be unpacked. Copy or export it again.") from None
     order = next((o for o, n in (("<", "little"), (">", "big")) if int.from_bytes(head[:4], n) in (348, 540)), "")  # type: ignore[arg-type]
