@@ -233,7 +233,7 @@ class Shelves:
             assert self.ui.firstRunButton.enabled
         finally:
             installer.Requirements.missing, installer.Requirements._run = kept, run
-        slicer.util.selectModule("Welcome")
+        slicer.util.selectModule("Data")
         slicer.util.selectModule("ProxyPromptSegment")
         self.wait(0.3)
         assert not self.ui.firstRunFrame.visible, self.ui.firstRunLabel.text
