@@ -62,8 +62,7 @@ def the_whole_way(home, kind: str) -> None:
     assert (home / "found.png").is_file()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", GENERATORS)
+@pytest.mark.parametrize("kind", [pytest.param("automedsam", marks=pytest.mark.slow), "autosam"])
 def test_a_small_network_goes_the_whole_way(kind, home, monkeypatch):
     monkeypatch.setattr(sam, "OFFICIAL_SIZE", 256)
     monkeypatch.setitem(sam.VIT_SIZES, "sam-vit-b", (32, 2, 2, (1,)))
