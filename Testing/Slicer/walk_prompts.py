@@ -315,7 +315,7 @@ class WalkPrompts(WalkCases):
         self.wait(0.5)
         target = self.panel.state.parameters.targetVolume
         assert target is not None and len(marks_of(slicer.mrmlScene, target)) == 1
-        assert self.ui.promptByCombo.currentIndex == HAND and "1 inside" in self.ui.handLabel.text
+        assert self.ui.promptByCombo.currentIndex == HAND and "inside 1" in self.ui.handLabel.text
         again = self.run_it()
         assert again.written == {6} and again.segmentation.GetSegmentation().GetNumberOfSegments() == 1
 

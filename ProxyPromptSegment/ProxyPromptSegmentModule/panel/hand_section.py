@@ -95,7 +95,7 @@ class HandSection(Section):
             _("Segments everything on the slice on screen, into a segmentation of its own; press again to remove it."),
         )
         ui.everythingButton.checked = self._is_there(self._everything)
-        said = _("{inside} inside, {outside} outside, {boxes} boxes on this image.").format(
+        said = _("On this image: inside {inside}, outside {outside}, boxes {boxes}.").format(
             inside=counts[Mark.INSIDE], outside=counts[Mark.OUTSIDE], boxes=counts[Mark.BOX]
         )
         say(ui.handLabel, self._marking.problem or ("" if nothing else said))

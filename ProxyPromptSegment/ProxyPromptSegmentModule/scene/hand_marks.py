@@ -92,6 +92,7 @@ def new_mark(target: slicer.vtkMRMLVolumeNode, kind: Mark, name: str) -> slicer.
         display.SetColor(*_COLORS[kind])
         if kind == Mark.BOX:
             display.SetFillVisibility(False)
+            display.SetPropertiesLabelVisibility(False)
         else:
             display.SetPointLabelsVisibility(False)
     return made

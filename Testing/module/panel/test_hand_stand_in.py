@@ -61,7 +61,7 @@ def test_pressing_inside_places_points_of_the_named_structure_and_each_is_answer
     settle(marked)
     asked, said = marked.host.logic.looked[-1]
     assert asked is run and [point.ijk[2] for point in said.points] == [3, 3]
-    assert "2 inside, 0 outside" in text_of(marked.ui.handLabel)
+    assert "inside 2, outside 0" in text_of(marked.ui.handLabel)
     marked.ui.applyButton.click()
     assert run.closed and interaction.GetCurrentInteractionMode() != interaction.Place
     assert marked.ui.applyButton.text == "Apply" and not marked.ui.insideButton.checked
@@ -97,7 +97,7 @@ def test_marks_are_never_carried_to_the_next_target(marked):
     assert not node.GetDisplayNode().GetVisibility()
     assert not text_of(marked.ui.handLabel) and text_of(marked.ui.reasonLabel).startswith("Press Inside")
     marked.ui.targetSelector.setCurrentNode(marked.new_case)
-    assert node.GetDisplayNode().GetVisibility() and "1 inside" in text_of(marked.ui.handLabel)
+    assert node.GetDisplayNode().GetVisibility() and "inside 1" in text_of(marked.ui.handLabel)
     request = marked.chosen.requests.request()
     assert len(request.by_hand.points) == 1 and request.objects == ("object",) and request.slices is None
 
