@@ -342,6 +342,7 @@ class WalkPrompts(WalkCases):
         self.wait(0.5)
         assert not self.ui.insideButton.checked
         self.alone()
+        self.prompt_by(HAND)
         self.press("insideButton")
         self.click_at(self.target, self.middle(6))
         slicer.mrmlScene.Clear(0)

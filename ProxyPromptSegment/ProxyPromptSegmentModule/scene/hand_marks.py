@@ -90,6 +90,7 @@ def new_mark(target: slicer.vtkMRMLVolumeNode, kind: Mark, name: str) -> slicer.
     if display is not None:
         display.SetSelectedColor(*_COLORS[kind])
         display.SetColor(*_COLORS[kind])
+        display.SetActiveColor(*_COLORS[kind])  # under the mouse; Slicer's is green, as inside
         if kind == Mark.BOX:
             display.SetFillVisibility(False)
             display.SetPropertiesLabelVisibility(False)
