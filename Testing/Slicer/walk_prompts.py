@@ -140,7 +140,7 @@ class WalkPrompts(WalkCases):
         logic = slicer.modules.terminologies.logic()
         assert logic.DeserializeTerminologyEntry(str(tag), entry), str(tag)
         assert entry.GetTypeObject().GetCodeValue() == "41216001", str(tag)
-        folder = slicer.app.applicationLogic().GetModuleShareDirectory("Terminologies")
+        folder = logic.GetModuleShareDirectory()
         files = [os.path.join(folder, name) for name in os.listdir(folder) if "GeneralAnatomy" in name]
         kinds = [kind for file in files for kind in self.kinds_in(file) if kind["CodeValue"] == "41216001"]
         assert [230, 158, 140] in [kind.get("recommendedDisplayRGBValue") for kind in kinds], kinds
