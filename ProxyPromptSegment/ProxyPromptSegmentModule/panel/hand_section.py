@@ -50,18 +50,18 @@ class HandSection(Section):
         self._paintings: list[tuple[slicer.vtkMRMLSegmentationNode, str]] = []
         self._listed: list[str] = []
         self._places = {
-            Mark.INSIDE: widgets.insideButton,
-            Mark.OUTSIDE: widgets.outsideButton,
-            Mark.BOX: widgets.boxButton,
+            Mark.INSIDE: self._ui.insideButton,
+            Mark.OUTSIDE: self._ui.outsideButton,
+            Mark.BOX: self._ui.boxButton,
         }
-        widgets.insideButton.connect("clicked()", lambda: self.on_place(Mark.INSIDE))
-        widgets.outsideButton.connect("clicked()", lambda: self.on_place(Mark.OUTSIDE))
-        widgets.boxButton.connect("clicked()", lambda: self.on_place(Mark.BOX))
-        widgets.handNameEdit.connect("editingFinished()", self.on_name)
-        widgets.handMaskCombo.connect("currentIndexChanged(int)", self.on_mask)
-        widgets.takeBackButton.connect("clicked()", self.on_take_back)
-        widgets.clearMarksButton.connect("clicked()", self.on_clear)
-        widgets.everythingButton.connect("clicked()", self.on_everything)
+        self._ui.insideButton.connect("clicked()", lambda: self.on_place(Mark.INSIDE))
+        self._ui.outsideButton.connect("clicked()", lambda: self.on_place(Mark.OUTSIDE))
+        self._ui.boxButton.connect("clicked()", lambda: self.on_place(Mark.BOX))
+        self._ui.handNameEdit.connect("editingFinished()", self.on_name)
+        self._ui.handMaskCombo.connect("currentIndexChanged(int)", self.on_mask)
+        self._ui.takeBackButton.connect("clicked()", self.on_take_back)
+        self._ui.clearMarksButton.connect("clicked()", self.on_clear)
+        self._ui.everythingButton.connect("clicked()", self.on_everything)
 
     # --- showing it -------------------------------------------------------------------------------------------
 

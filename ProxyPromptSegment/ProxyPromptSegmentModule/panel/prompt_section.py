@@ -78,7 +78,7 @@ class PromptSection(Section):
     def _line(self, number: int, one: PromptClass) -> Line:
         kinds = ", ".join(KINDS.get(kind, kind) for kind in one.modalities)
         code = _("{meaning}, {scheme} {code}.").format(
-            meaning=one.meaning or one.name, scheme=_SCHEMES.get(one.scheme, one.scheme), code=one.code
+            meaning=one.meaning or one.name, scheme=_terminology(one.scheme), code=one.code
         )
         said = [code if one.code else "", _("Shown by {kinds}.").format(kinds=kinds) if kinds else ""]
         return Line(
@@ -132,5 +132,6 @@ class PromptSection(Section):
             self._classes.tick(self._list.ticked())
 
 
-_SCHEMES = {"SCT": "SNOMED CT"}
-"""Words for the user by DICOM's names of terminologies."""
+def _terminology(scheme: str) -> str:
+    """Return the user's word for DICOM's name of a terminology."""
+    return _("SNOMED CT") if scheme == "SCT" else scheme

@@ -8,6 +8,7 @@ import pytest
 
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
+from ProxyPromptSegmentModule.states import PromptBy
 from widget_cases import add_case, add_views, text_of
 
 
@@ -153,6 +154,7 @@ def _model(name, usable, **more):
     fields.update(description="A network.", trained_on="images", follows=False, can_download=False, can_remove=False)
     fields.update(more)
     reason = "" if usable else f"{name} is not on this computer; download it."
+    fields.update(answers=lambda prompt_by: prompt_by == PromptBy.SUPPORT)
     return types.SimpleNamespace(name=name, kind="model", usable=usable, here=usable, reason=reason, **fields)
 
 

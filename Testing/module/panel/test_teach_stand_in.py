@@ -135,21 +135,21 @@ def test_a_case_of_the_library_and_an_image_of_the_scene_may_be_of_one_patient(m
 
     panel = make_school()
     table = panel.state.table
-    for seed, number in ((1, "4711"), (2, "4712")):
+    for seed, number in ((1, "patient 4711"), (2, "patient 4712")):
         volume, node = add_taught_case(seed, "earlier")
         of_patient(number, volume)
         row = table.add_nodes(volume, node)
-        entry = table.save_to_library(row.key, title=f"Case {number}")
+        entry = table.save_to_library(row.key, title=f"Case {seed}")
         assert len(entry.patient) == 24 and number not in (entry.folder / "case.json").read_text().replace(
             entry.title, ""
         )
         table.remove(row.key)
         for gone in (node, volume):
             slicer.mrmlScene.RemoveNode(gone)
-    of_patient("4711", add_taught_case(0, "later")[0])
+    of_patient("patient 4711", add_taught_case(0, "later")[0])
     panel.chosen.lesson.look_again()
     rows = panel.chosen.lesson.rows()
-    assert [row.case.title for row in rows] == ["later", "Case 4711", "Case 4712"]
+    assert [row.case.title for row in rows] == ["later", "Case 1", "Case 2"]
     patients = [row.case.patient for row in rows]
     assert patients[0] == patients[1] != patients[2] and all(patients)
     panel.chosen.lesson.tick([row.key for row in rows])
