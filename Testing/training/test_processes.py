@@ -78,6 +78,7 @@ def launch(data: Path, out: Path, *more: str) -> list[dict[str, torch.Tensor]]:
     return [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow  # each process imports PyTorch and accelerate for itself
 def test_two_processes_make_the_steps_of_one_with_twice_as_many_episodes_and_stop_together(data, recipe, tmp_path):
     """The second process is stopped after two of three steps; the first one stops with it."""
     first, second = launch(data, tmp_path / "two", "stop")
