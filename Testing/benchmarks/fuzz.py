@@ -65,7 +65,7 @@ def read(path: Path, kind: str) -> str:
 
 
 def work(listed: Path) -> None:
-    """Reads the files of a list, one after the other, and says after each what came of it."""
+    """Reads the files of a list, one after the other, and reports the outcome of each."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     signal.signal(signal.SIGALRM, lambda *_: os._exit(99))
     warnings.simplefilter("ignore")
@@ -81,7 +81,7 @@ def work(listed: Path) -> None:
 
 
 def all_read(files: list[dict[str, str]], folder: Path) -> dict[str, str]:
-    """Returns what came of each file; a process that dies is followed by another."""
+    """Returns the outcome of each file; a process that dies is replaced."""
     said: dict[str, str] = {}
     while left := [one for one in files if one["path"] not in said]:
         listed = folder / "list.json"

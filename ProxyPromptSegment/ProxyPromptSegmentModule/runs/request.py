@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
-    from ProxyPromptSegmentModule.scene.segment_writer import EditorHistory
+    from ProxyPromptSegmentModule.scene.editor_history import EditorHistory
 
 
 @dataclass(frozen=True, kw_only=True)

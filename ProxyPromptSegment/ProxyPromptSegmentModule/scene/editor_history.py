@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import slicer
 
-if TYPE_CHECKING:
-    from ProxyPromptSegmentModule.scene.segment_writer import EditorHistory
+
+class EditorHistory(Protocol):
+    """The part of a vtkSlicerSegmentEditorLogic that remembers states for the Segment Editor's undo."""
+
+    def GetSegmentationNode(self) -> slicer.vtkMRMLSegmentationNode | None:  # noqa: N802, D102
+        ...
+
+    def SaveStateForUndo(self) -> bool:  # noqa: N802, D102
+        ...
 
 
 class OpenEditor:

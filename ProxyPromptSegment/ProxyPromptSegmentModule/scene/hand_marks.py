@@ -70,7 +70,7 @@ def count_of(node: slicer.vtkMRMLMarkupsNode) -> int:
 def new_mark(target: slicer.vtkMRMLVolumeNode, kind: Mark, name: str) -> slicer.vtkMRMLMarkupsNode:
     """Return the node for further clicks on an object of a target, or a new one for a box."""
     scene = target.GetScene()
-    assert scene is not None  # somebody is looking at it
+    assert scene is not None  # a node that is shown has a scene
     if kind != Mark.BOX:
         for node in marks_of(scene, target):
             if kind_of(node) == kind and object_of(node).casefold() == name.casefold():

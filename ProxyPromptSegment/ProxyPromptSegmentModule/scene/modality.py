@@ -7,7 +7,7 @@ import slicer
 from ProxyPromptSegmentModule.scene.dicom_export import INSTANCES
 
 MODALITY = "DICOM.Modality"
-"""Attribute of a series in the subject hierarchy; also that of a volume, if somebody has set it."""
+"""Attribute of a series in the subject hierarchy; also that of a volume, where it is set."""
 _MODALITY_TAG = "0008,0060"
 
 

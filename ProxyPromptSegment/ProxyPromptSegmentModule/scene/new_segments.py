@@ -270,3 +270,11 @@ def _has_right_angles(matrix: lattices.Matrix) -> bool:
     except GeometryError:
         return False
     return True
+
+
+def note_on_name(segmentation: slicer.vtkSegmentation, name: str, segment_id: str) -> tuple[str, ...]:
+    """Return a note if a new segment has another name; the node's is left out, as it can be a patient's."""
+    made = segmentation.GetSegment(segment_id).GetName()
+    if made == name:
+        return ()
+    return (f"The segmentation already has a segment '{name}'; the result goes into '{made}'.",)

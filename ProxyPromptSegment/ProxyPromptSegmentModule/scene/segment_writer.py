@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.imaging.geometry import SliceView, axis_number
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.edit_rules import IntensityMask, rules_of
+from ProxyPromptSegmentModule.scene.editor_history import EditorHistory
 from ProxyPromptSegmentModule.scene.new_segments import (
     SegmentNames,
     adopt_reference,
@@ -24,6 +25,7 @@ from ProxyPromptSegmentModule.scene.new_segments import (
     create_segmentation,
     known_segments,
     make_segment,
+    note_on_name,
     reusable_segments,
 )
 from ProxyPromptSegmentModule.scene.nodes import check_volume, in_scene, name_of
@@ -42,16 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["SegmentNames", "SegmentWriter", "create_segmentation"]
 
 CLOSED_SURFACE = "Closed surface"
-
-
-class EditorHistory(Protocol):
-    """The part of a vtkSlicerSegmentEditorLogic that remembers states for the Segment Editor's undo."""
-
-    def GetSegmentationNode(self) -> slicer.vtkMRMLSegmentationNode | None:  # noqa: N802, D102
-        ...
-
-    def SaveStateForUndo(self) -> bool:  # noqa: N802, D102
-        ...
 
 
 Slices = Sequence[tuple[int, npt.NDArray[np.uint8]]]
@@ -133,7 +125,7 @@ class SegmentWriter:
                 created.append(found)
                 SlicePrints(view.axis).save(segmentation.GetSegment(found))
                 claim(segmentation_node, found, volume_node)
-                self._note_name(name, found)
+                self.notes += note_on_name(segmentation, name, found)
             self.segment_ids[name] = found
         self._layers.prepare(known.values())
         self._depth = shape[self._axis]
@@ -351,7 +343,7 @@ class SegmentWriter:
         layers.announce()
         segmentation = self._node.GetSegmentation()
         there = {one: segmentation.GetSegment(one) for one in step.created if layers.has(one)}
-        there = {one: segment for one, segment in there.items() if not self._has_voxels(one)}
+        there = {one: segment for one, segment in there.items() if not self._shown(one)}
         for name, segment_id in self.segment_ids.items():
             mine = {index for one, index in step.written.bits if one == segment_id}
             self._prints[segment_id].undone(mine - self.left.get(name, set()))
@@ -359,11 +351,6 @@ class SegmentWriter:
             segmentation.RemoveSegment(segment_id)
         step.removed = Removed(there, order)
         return True
-
-    def _has_voxels(self, segment_id: str) -> bool:
-        """Return whether a segment has voxels on any slice."""
-        assert self._layers is not None
-        return any(self._layers.read(segment_id, index).any() for index in range(self._depth))
 
     def redo(self) -> bool:
         """Redo what `undo` has reverted, except on slices that were changed since.
@@ -411,11 +398,3 @@ class SegmentWriter:
             self._layers.forget()
         self._layers = None
         self._step = Step((1, 1), ())
-
-    # --- before the first slice -------------------------------------------------------------------------------
-
-    def _note_name(self, name: str, segment_id: str) -> None:
-        """Add a note if a new segment has another name; the node's is left out, as it can be a patient's."""
-        made = self._node.GetSegmentation().GetSegment(segment_id).GetName()
-        if made != name:
-            self.notes += (f"The segmentation already has a segment '{name}'; the result goes into '{made}'.",)
