@@ -192,17 +192,16 @@ def _changed(recipe: Recipe | BroadRecipe, args: argparse.Namespace) -> Recipe |
     named = {key: getattr(args, key) for key in ("backbone", "name") if getattr(args, key)}
     if args.minutes and args.steps:
         raise UsageError("--minutes and --steps both say how long to train; give one of them.")
-    if isinstance(recipe, VocabularyRecipe):
-        recipe = dataclasses.replace(recipe, **named)
-        if args.backbone:  # the official weights of this name, unless --base gives a file
-            recipe = dataclasses.replace(recipe, base=args.backbone)
+    if not isinstance(recipe, Recipe):
+        if isinstance(recipe, VocabularyRecipe):
+            recipe = dataclasses.replace(recipe, **named)
+            if args.backbone:  # the official weights of this name, unless --base gives a file
+                recipe = dataclasses.replace(recipe, base=args.backbone)
+        elif named:
+            option = next(iter(named))
+            raise UsageError(f"--{option} is for recipes without 'training'; {args.recipe} is a recipe of its own.")
         steps = 0 if args.minutes else args.steps or recipe.steps
         return dataclasses.replace(recipe, minutes=args.minutes or recipe.minutes, steps=steps)
-    if not isinstance(recipe, Recipe):
-        for option in ("backbone", "name", "steps"):
-            if getattr(args, option):
-                raise UsageError(f"--{option} is for recipes without 'training'; {args.recipe} is a recipe of its own.")
-        return dataclasses.replace(recipe, minutes=args.minutes or recipe.minutes)
     changes: dict[str, Any] = dict(named)
     if args.minutes:
         changes |= {"minutes": args.minutes, "steps": 0, "epochs": 0.0}
@@ -254,7 +253,7 @@ class _Reporter:
     def __init__(self, console: Console, recipe: Recipe | BroadRecipe) -> None:
         self.console = console
         self.total = 60 * recipe.minutes
-        self.steps = recipe.steps if isinstance(recipe, Recipe | VocabularyRecipe) else 0
+        self.steps = recipe.steps
         epochs = recipe.epochs if isinstance(recipe, Recipe) else 0.0
         self.length = f"{epochs:g} epochs" if epochs else self._amount
         self.step, self.seconds = 0, 0.0

@@ -20,6 +20,7 @@ class BroadRecipe:
         name: Name of the resulting model.
         seed: Seed of initial weights, episodes and augmentation.
         minutes: Training time, which the schedule of the learning rate spans.
+        steps: Steps of the training, which count instead of its time; 0 for the time.
         groups: Groups of images of different patients in each step; every image is a target and a support.
         group_size: Images of such a group.
         region_groups: Groups of views of one image whose masks are random regions of it.
@@ -56,6 +57,7 @@ class BroadRecipe:
     name: str = "sam-compact"
     seed: int = 1
     minutes: float = 10.0
+    steps: int = 0
     groups: int = 9
     group_size: int = 9
     region_groups: int = 5
@@ -121,14 +123,17 @@ def read_recipe_of(kind: type[AnyRecipe], path: Path) -> AnyRecipe:
         path: The file.
 
     Raises:
-        UsageError: If the file is missing or not JSON, or has an unknown key or a value of the wrong type.
+        UsageError: If the file is missing or not JSON, or has an unknown key, a value of the wrong type or a negative
+            number of steps.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return read_object(kind, values)
+        recipe = read_object(kind, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"the recipe {path} cannot be read: {error}") from error
     except JsonError as error:
         raise UsageError(f"the recipe {path} is invalid: {error}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the recipe {path} is not valid JSON: {error}") from error
+    if recipe.steps < 0:
+        raise UsageError(f"the recipe {path} has steps {recipe.steps}; it must be at least 0")
+    return recipe

@@ -134,9 +134,9 @@ class BroadTrainer:
         self.model.load_state_dict(tensors)
 
     def _identity(self) -> dict[str, object]:
-        """Return the settings that must be equal to resume: all but the time."""
+        """Return the settings that must be equal to resume: all but the time and the steps."""
         values = json.loads(json.dumps(self.recipe.to_dict()))
-        return {key: value for key, value in values.items() if key != "minutes"}
+        return {key: value for key, value in values.items() if key not in ("minutes", "steps")}
 
     def _write(self, path: Path, metadata: dict[str, object]) -> None:
         """Write the averaged weights."""
@@ -162,12 +162,14 @@ class BroadTrainer:
 
     @property
     def done(self) -> float:
-        """The share of the training that is done, by its time; from 1 on it is complete."""
+        """The share of the training that is done, by steps where these count, else by time; complete from 1 on."""
+        if self.recipe.steps:
+            return self.step_count / self.recipe.steps
         limit = 60 * self.recipe.minutes
         return self.seconds / limit if limit else 1.0
 
     def _set_rate(self, done: float) -> None:
-        """Set the learning rate for a share of the training time."""
+        """Set the learning rate for a share of the training."""
         recipe = self.recipe
         warm = min(1.0, (self.step_count + 1) / max(1, recipe.warmup_steps))
         cosine = recipe.end + (recipe.begin - recipe.end) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
@@ -201,7 +203,7 @@ class BroadTrainer:
         report: Callable[[dict[str, float]], None] | None = None,
         every: int = 50,
     ) -> Path:
-        """Train until the time is used up or the training is cancelled.
+        """Train until the time or the steps are used up or the training is cancelled.
 
         Args:
             cancel: Stops after the current step; the state is saved.

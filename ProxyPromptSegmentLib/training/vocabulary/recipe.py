@@ -65,7 +65,6 @@ class VocabularyRecipe(BroadRecipe):
         generator: Its settings that differ from those for the backbone.
         classes: The classes; none means each object of every data set that the folder describes.
         images: Images of a step.
-        steps: Steps of the training, which count instead of its time; 0 for the time.
         asked: Classes whose masks are decoded on each image.
         strangers: Classes asked for on each image of which it surely shows nothing, for presence alone.
         absent: Share of images that do not show the class that was drawn.
@@ -93,7 +92,6 @@ class VocabularyRecipe(BroadRecipe):
     generator: dict[str, Any] = field(default_factory=dict)
     classes: tuple[TaughtClass, ...] = ()
     images: int = 20
-    steps: int = 0
     asked: int = 1
     strangers: int = 1
     absent: float = 0.15
@@ -142,7 +140,7 @@ def read_vocabulary_recipe(path: Path) -> VocabularyRecipe:
         UsageError: As `read_recipe_of`, or if a number is not possible or two classes have one name.
     """
     recipe = read_recipe_of(VocabularyRecipe, path)
-    least_of = {"images": 1, "asked": 1, "strangers": 0, "steps": 0, "variants": 0, "most_slices": 1}
+    least_of = {"images": 1, "asked": 1, "strangers": 0, "variants": 0, "most_slices": 1}
     for key, least in least_of.items():
         if getattr(recipe, key) < least:
             raise UsageError(f"the recipe {path} has {key} {getattr(recipe, key)}; it must be at least {least}")

@@ -112,14 +112,9 @@ class VocabularyTrainer(BroadTrainer):
         super()._set_rate(done)
         self._decoding = done >= self.recipe.decode_from
 
-    @property
-    def done(self) -> float:
-        """The share of the training that is done, by steps where these count, else by time."""
-        return self.step_count / self.recipe.steps if self.recipe.steps else super().done
-
     def _identity(self) -> dict[str, object]:
-        """Return what must be equal to resume: the settings but time, steps and variants, and the base."""
-        said = {key: value for key, value in super()._identity().items() if key not in ("variants", "steps")}
+        """Return what must be equal to resume: the settings but the length and the variants, and the base."""
+        said = {key: value for key, value in super()._identity().items() if key != "variants"}
         return {**said, "base_sha256": self.base.sha256}
 
     def _write(self, path: Path, metadata: dict[str, object]) -> None:

@@ -206,13 +206,13 @@ def test_one_step_reaches_every_parameter_also_those_of_sams_own_prompts():
 
 def test_a_training_is_resumed_where_it_stopped_and_its_result_is_a_model(tmp_path):
     sampler = BroadSampler([pool(volumes=True)], SMALL)
-    recipe = dataclasses.replace(SMALL, minutes=0.02)
+    recipe = dataclasses.replace(SMALL, steps=1)
     reports = []
     trainer = BroadTrainer(small_model(), sampler, recipe, tmp_path, half=False)
     path = trainer.run(report=reports.append, every=1)
-    assert reports and reports[-1]["step"] == trainer.step_count >= 1
-    again = BroadTrainer(small_model(), sampler, dataclasses.replace(recipe, minutes=9.0), tmp_path, half=False)
-    assert (again.step_count, again.targets) == (trainer.step_count, trainer.targets)
+    assert reports and reports[-1]["step"] == trainer.step_count == 1 and trainer.done == 1
+    again = BroadTrainer(small_model(), sampler, dataclasses.replace(recipe, steps=4), tmp_path, half=False)
+    assert (again.step_count, again.targets, again.done) == (1, trainer.targets, 0.25)
     for name, value in trainer.model.state_dict().items():
         torch.testing.assert_close(again.model.state_dict()[name], value)
     first = next(p for p in trainer.trainable if trainer.optimizer.state.get(p))
