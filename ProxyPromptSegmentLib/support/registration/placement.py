@@ -158,15 +158,17 @@ def _gradients(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _correlation(seen: npt.NDArray[np.float32], template: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return the correlation of gradients for every place where the template fits."""
-    from scipy import ndimage, signal
+    from scipy import fft, ndimage  # scipy.signal, which has such a function, takes two seconds to import
 
-    turned = template[:, ::-1, ::-1, ::-1]
-    both = [signal.fftconvolve(image, one, mode="valid") for image, one in zip(seen, turned, strict=True)]
-    shape = template.shape[1:]
+    shape, size = template.shape[1:], seen.shape[1:]
+    padded = [fft.next_fast_len(n, real=True) for n in size]  # what wraps around lies beyond the places that fit
+    image, one = (fft.rfftn(array, padded, axes=(1, 2, 3)) for array in (seen, template))
+    fitting = tuple(slice(n - m + 1) for n, m in zip(size, shape, strict=True))
+    product = fft.irfftn((image * one.conj()).sum(axis=0), padded)[fitting]
     strength = ndimage.uniform_filter(np.square(seen).sum(axis=0), shape, mode="constant") * np.prod(shape)
-    inner = tuple(slice(n // 2, n // 2 + m) for n, m in zip(shape, both[0].shape, strict=True))
+    inner = tuple(slice(n // 2, n // 2 + m) for n, m in zip(shape, product.shape, strict=True))
     strength = strength[inner]
     weakest = 0.01 * float(strength.max())  # where there is nothing, noise must not win
     scale = np.sqrt(np.maximum(strength, weakest) * np.square(template).sum()) + 1e-9
-    result: npt.NDArray[np.float64] = (both[0] + both[1]) / scale
+    result: npt.NDArray[np.float64] = product / scale
     return result

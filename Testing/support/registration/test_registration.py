@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.support.registration import deformation, prior
+from ProxyPromptSegmentLib.support.registration import deformation, placement, prior
 from ProxyPromptSegmentLib.support.registration.filling import fill_between
 from ProxyPromptSegmentLib.support.registration.placement import Placement
 from ProxyPromptSegmentLib.support.registration.prior import MarkedStack, register
@@ -34,6 +34,17 @@ def target() -> MarkedStack:
 def overlap(found, truth: MarkedStack) -> float:
     assert found.masks is not None
     return dice(truth.masks[:, 0], found.masks[:, 0] > 0.5)
+
+
+def test_the_correlation_is_the_sum_of_products_at_every_place_where_the_template_fits():
+    draw = np.random.default_rng(4)
+    seen, template = (draw.normal(size=size).astype(np.float32) for size in ((2, 6, 11, 10), (2, 3, 4, 5)))
+    windows = np.lib.stride_tricks.sliding_window_view(seen, (3, 4, 5), axis=(1, 2, 3))
+    products = np.einsum("cxyzijk,cijk->xyz", windows, template)
+    strength = np.square(windows).sum(axis=(0, 4, 5, 6)) * np.square(template).sum()
+    found = placement._correlation(seen, template)
+    assert found.shape == (4, 8, 6)
+    np.testing.assert_allclose(found, products / np.sqrt(strength), atol=1e-5)
 
 
 def test_the_mask_of_another_patient_lies_on_the_organ_of_the_target(target):
