@@ -86,3 +86,38 @@ def encode_calls(segmenter, monkeypatch):
 
     monkeypatch.setattr(segmenter.model.backbone, "encode", counting)
     return calls
+
+
+CACHES = ("_models", "_marks", "encodings", "priors", "_supports")
+
+
+@pytest.fixture(scope="session")
+def kept_caches() -> dict:
+    """The caches of an engine that outlive a test; empty at first."""
+    return {}
+
+
+@pytest.fixture
+def warm_engine(kept_caches, monkeypatch, request):
+    """Engines share one engine's caches, as the tasks of a worker thread do, unless a test is marked ``cold``.
+
+    So no test waits for what an earlier one has loaded or embedded. The caches are keyed by content: results are the same.
+    """
+    if request.node.get_closest_marker("cold"):
+        return
+    from ProxyPromptSegmentLib.worker.engine import Engine
+
+    create, forget = Engine.__init__, Engine.forget
+
+    def begin(engine, *args, **keywords) -> None:
+        create(engine, *args, **keywords)
+        if not args and not keywords:  # else a test's own models or limits
+            kept_caches.update({name: vars(engine)[name] for name in CACHES if name not in kept_caches})
+            vars(engine).update(kept_caches)
+
+    def end(engine) -> None:
+        if engine.encodings is not kept_caches.get("encodings"):
+            forget(engine)
+
+    monkeypatch.setattr(Engine, "__init__", begin)
+    monkeypatch.setattr(Engine, "forget", end)

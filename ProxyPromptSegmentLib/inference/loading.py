@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.networks.devices import choose_device
+from ProxyPromptSegmentLib.networks.folding import fold_norms
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 from ProxyPromptSegmentLib.weights.registry import all_entries, registered_name, resolve
 
@@ -39,6 +40,7 @@ def load(model: str, device: str = "auto", base: Path | None = None) -> LoadedMo
     path, expected = resolve(model)
     chosen = choose_device(device)
     network, metadata = checkpoints.load_model(path, expected, *([base] if base else []))
+    fold_norms(network)
     # On a CPU a batch of one slice is hardly slower, and lets Ctrl-C and progress act on every slice.
     batch = 1 if chosen.type == "cpu" else None
     facts = ModelFacts(

@@ -105,3 +105,8 @@ def following(tmp_path, monkeypatch, model_double) -> str:
 @pytest.fixture
 def track_desk(tmp_path, following) -> TrackDesk:
     return TrackDesk(tmp_path, following)
+
+
+@pytest.fixture(autouse=True)
+def warm(warm_engine):
+    """Engines keep what earlier tests have loaded and embedded."""

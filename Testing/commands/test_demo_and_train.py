@@ -204,8 +204,8 @@ def test_steps_count_instead_of_the_time_and_backbone_and_name_may_be_others(
     fake_training["at"] = 4
     assert main(_train(tmp_path, recipe, *more)) == 130
     assert "6 steps left" in capsys.readouterr().err
-    assert main(_train(tmp_path, "memory", "--steps", "3")) == 2
-    assert "--steps is for recipes without 'training'" in capsys.readouterr().err
+    assert main(_train(tmp_path, "memory", "--backbone", "sam-vit-b")) == 2
+    assert "--backbone is for recipes without 'training'" in capsys.readouterr().err
 
 
 def test_memory_that_runs_out_is_a_sentence_and_exit_8(tmp_path, recipe, monkeypatch, capsys) -> None:

@@ -25,3 +25,8 @@ def volume(scene):
     from mrml_writing import AFFINE, SHAPE
 
     return add_volume(np.random.default_rng(9).normal(size=SHAPE).astype(np.float32), AFFINE, "MR")
+
+
+@pytest.fixture(autouse=True)
+def warm(warm_engine):
+    """Engines keep what earlier tests have loaded and embedded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -44,21 +45,29 @@ def test_the_embedded_model_segments_without_torchvision_transformers_and_matplo
 
 
 def test_segment_anything_can_be_imported_as_usual_afterwards_and_has_the_same_networks():
+    """LoRA beside it, in the same process: a start of PyTorch and peft takes seconds."""
+    skip_without_peft()
     guard = f"sys.path.append({str(ROOT / 'Testing' / 'helpers')!r}); import torchvision_guard as guard"
     lines = output_of(f"""
-import sys
+import importlib.util, sys
 from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
+from ProxyPromptSegmentLib.networks.model import build_model
 ours = segment_anything_modeling()
 assert ours is segment_anything_modeling()
 print([name for name in sys.modules if name.startswith("segment_anything")])
+build_model("sam-compact", lora_rank=2)
+print(sorted(name for name in sys.modules if name.partition(".")[0] == "torchvision"))
+print(importlib.util.find_spec("torchvision") is not None)
 {guard}
 guard.ensure_torchvision_importable()
-import segment_anything
-sam = segment_anything.sam_model_registry["vit_b"]()
+import torch, segment_anything
+with torch.device("meta"):
+    sam = segment_anything.sam_model_registry["vit_b"]()
 print(type(sam) is segment_anything.modeling.Sam, segment_anything.SamPredictor(sam).model is sam)
 print(ours.Sam.__init__.__code__ == segment_anything.modeling.Sam.__init__.__code__)
 """)
-    assert lines == ["[]", "True True", "True"]
+    there = importlib.util.find_spec("torchvision") is not None
+    assert lines == ["[]", "[]", str(there), "True True", "True"]
 
 
 def test_without_segment_anything_the_package_is_named(monkeypatch):
@@ -69,19 +78,6 @@ def test_without_segment_anything_the_package_is_named(monkeypatch):
     with pytest.raises(ModuleNotFoundError) as error:
         network_packages.segment_anything_modeling()
     assert error.value.name == "segment_anything"
-
-
-def test_lora_imports_no_torchvision_and_hides_it_from_nobody():
-    skip_without_peft()
-    lines = output_of("""
-import importlib.util, sys
-from ProxyPromptSegmentLib.networks.model import build_model
-build_model("sam-compact", lora_rank=2)
-print(sorted(name for name in sys.modules if name.partition(".")[0] == "torchvision"))
-print(importlib.util.find_spec("torchvision") is not None)
-""")
-    there = output_of("import importlib.util; print(importlib.util.find_spec('torchvision') is not None)")
-    assert lines == ["[]", *there]
 
 
 @pytest.mark.parametrize(

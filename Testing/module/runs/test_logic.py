@@ -109,6 +109,7 @@ def test_supports_are_chosen_for_each_slice_and_the_run_says_so(logic, two_cases
     assert np.abs(chosen.result.result.probability - every.result.result.probability).max() > 1e-4
 
 
+@pytest.mark.cold
 def test_an_image_that_resembles_no_support_is_said_with_what_to_do(logic, two_cases, monkeypatch):
     from ProxyPromptSegmentLib.inference import loading
     from ProxyPromptSegmentLib.inference.calibration import PRESENCE, QUALITY, Calibration
@@ -165,6 +166,7 @@ def test_only_the_slices_asked_for_are_written(logic, two_cases):
     assert run.written == {5, 6}
 
 
+@pytest.mark.cold
 def test_another_support_runs_on_what_is_embedded(logic, two_cases, scene):
     support, (target, _truth) = two_cases
     other = add_case(3, segment="gland")

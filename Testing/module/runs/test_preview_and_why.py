@@ -64,6 +64,7 @@ def test_the_why_of_a_point_comes_from_the_support(logic, two_cases):
     assert slicer.mrmlScene is not None
 
 
+@pytest.mark.cold
 def test_the_estimate_learns_from_a_finished_run(logic, two_cases):
     from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
 
