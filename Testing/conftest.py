@@ -101,7 +101,8 @@ def kept_caches() -> dict:
 def warm_engine(kept_caches, monkeypatch, request):
     """Engines share one engine's caches, as the tasks of a worker thread do, unless a test is marked ``cold``.
 
-    So no test waits for what an earlier one has loaded or embedded. The caches are keyed by content: results are the same.
+    So no test waits for what an earlier one has loaded or embedded. The caches are keyed by content: results stay the
+    same.
     """
     if request.node.get_closest_marker("cold"):
         return

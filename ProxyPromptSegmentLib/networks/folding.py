@@ -1,9 +1,9 @@
 """The trunk of a model that only predicts: norms folded into convolutions, channels last in memory.
 
-A norm with stored statistics is a scale and a shift of each channel, which a convolution before it can hold (Jacob et al.,
-Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018, Eq. 14). The result
-equals the trunk's up to rounding; `Docs/results/speed.md` has what it saves. A folded trunk has other tensors than a
-checkpoint, and cannot be trained or stored: a model is folded after it was loaded, and by nothing that writes it.
+A norm with stored statistics is a scale and a shift of each channel, which the convolution before it can hold (Jacob et
+al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018, Eq. 14). The
+result is the trunk's up to rounding, in less time (`Docs/results/speed.md`). A folded trunk has other tensors than a
+checkpoint and cannot be trained or stored: a model is folded after it was loaded, and by nothing that writes it.
 """
 
 from __future__ import annotations

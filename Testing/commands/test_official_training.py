@@ -144,6 +144,7 @@ def test_a_maintainer_trains_publishes_and_enters_a_generator_that_everybody_can
 
 
 @pytest.mark.slow
+@pytest.mark.cold
 def test_a_user_goes_the_same_way_with_vit_b_itself(home, http_folder, trainers, capsys):
     """Without adapters in the encoder, to save time: the fast test has both. It takes up to 8 GB of memory."""
     the_whole_way(home, http_folder, trainers, {}, lora_encoder=0)
