@@ -220,4 +220,4 @@ class Walk(Walking):
 
 
 if __name__ == "__main__":
-    start(lambda pictures: Walk(pictures).all())
+    start(Walk)

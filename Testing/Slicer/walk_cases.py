@@ -275,18 +275,18 @@ class WalkCases(WalkTargets):
 
     def all(self):
         """The steps in their order."""
-        steps = [
-            self.apply_is_in_sight,
-            self.empty_scene,
-            self.states_follow_the_work,
-            self.keys_and_strip,
-            self.strokes,
-            self.refined_live,
-            self.overlay,
-        ]
-        wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
-        self.walk([step for step in steps if not wanted or step.__name__ in wanted])
+        self.walk(
+            [
+                self.apply_is_in_sight,
+                self.empty_scene,
+                self.states_follow_the_work,
+                self.keys_and_strip,
+                self.strokes,
+                self.refined_live,
+                self.overlay,
+            ]
+        )
 
 
 if __name__ == "__main__":
-    start(lambda pictures: WalkCases(pictures).all())
+    start(WalkCases)

@@ -344,25 +344,25 @@ class WalkDefects(WalkTargets):
 
     def all(self):
         """The steps in their order."""
-        steps = [
-            self.annotation_of_another_case,
-            self.annotation_on_another_grid,
-            self.tilted,
-            self.closed_during_a_check,
-            self.refused_suggestion,
-            self.own_data,
-            self.plain_views_of_a_tilted_image,
-            self.voxels_without_a_number,
-            self.said_after_undo,
-            self.names_as_written,
-            self.explained_point,
-            self.readable_record,
-            self.row_of_a_support,
-            self.sections_one_by_one,
-        ]
-        wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
-        self.walk([step for step in steps if not wanted or step.__name__ in wanted])
+        self.walk(
+            [
+                self.annotation_of_another_case,
+                self.annotation_on_another_grid,
+                self.tilted,
+                self.closed_during_a_check,
+                self.refused_suggestion,
+                self.own_data,
+                self.plain_views_of_a_tilted_image,
+                self.voxels_without_a_number,
+                self.said_after_undo,
+                self.names_as_written,
+                self.explained_point,
+                self.readable_record,
+                self.row_of_a_support,
+                self.sections_one_by_one,
+            ]
+        )
 
 
 if __name__ == "__main__":
-    start(lambda pictures: WalkDefects(pictures).all())
+    start(WalkDefects)

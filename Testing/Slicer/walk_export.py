@@ -111,4 +111,4 @@ class WalkExport(WalkCases):
 
 
 if __name__ == "__main__":
-    start(lambda pictures: WalkExport(pictures).all())
+    start(WalkExport)

@@ -53,9 +53,8 @@ class WalkMore(Runs, Sequences, Shelves, Life, Walking):
         if slicer.app.testingEnabled():  # dialogs answer themselves then, and nothing is installed or asked
             steps = [step for step in steps if step not in (self.library, self.models, self.first_run)]
             print("testing mode: library, models and first_run are left out")
-        wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
-        self.walk([step for step in steps if not wanted or step.__name__ in wanted])
+        self.walk(steps)
 
 
 if __name__ == "__main__":
-    start(lambda pictures: WalkMore(pictures).all())
+    start(WalkMore)

@@ -350,23 +350,23 @@ class WalkPrompts(WalkCases):
         self.prompt_by(SUPPORT)
 
     def all(self):
-        """All of them, or those that are named."""
-        steps = [
-            self.apply_is_in_sight_whatever_prompts,
-            self.class_by_its_name,
-            self.class_that_cannot_be_shown,
-            self.class_cancelled_and_another_patient,
-            self.points_by_hand,
-            self.boxes_by_hand,
-            self.painted_mask,
-            self.everything_on_a_slice,
-            self.corrected_by_clicks,
-            self.saved_and_loaded,
-            self.deleted_meanwhile,
-        ]
-        wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
-        self.walk([step for step in steps if not wanted or step.__name__ in wanted])
+        """The steps in their order."""
+        self.walk(
+            [
+                self.apply_is_in_sight_whatever_prompts,
+                self.class_by_its_name,
+                self.class_that_cannot_be_shown,
+                self.class_cancelled_and_another_patient,
+                self.points_by_hand,
+                self.boxes_by_hand,
+                self.painted_mask,
+                self.everything_on_a_slice,
+                self.corrected_by_clicks,
+                self.saved_and_loaded,
+                self.deleted_meanwhile,
+            ]
+        )
 
 
 if __name__ == "__main__":
-    start(lambda pictures: WalkPrompts(pictures).all())
+    start(WalkPrompts)

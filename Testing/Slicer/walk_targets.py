@@ -331,23 +331,23 @@ class WalkTargets(Walking):
 
     def all(self):
         """The steps in their order."""
-        steps = [
-            self.results_belong_to_a_target,
-            self.writing_into_another_patient_s_result,
-            self.corrected_while_it_runs,
-            self.numbers_follow_corrections,
-            self.undo_keeps_hand_work,
-            self.editor_undo,
-            self.table_at_the_first_press,
-            self.largest_section,
-            self.deleted_while_it_runs,
-            self.saved_and_loaded,
-            self.two_axial_views,
-            self.apply_is_in_sight,
-        ]
-        wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
-        self.walk([step for step in steps if not wanted or step.__name__ in wanted])
+        self.walk(
+            [
+                self.results_belong_to_a_target,
+                self.writing_into_another_patient_s_result,
+                self.corrected_while_it_runs,
+                self.numbers_follow_corrections,
+                self.undo_keeps_hand_work,
+                self.editor_undo,
+                self.table_at_the_first_press,
+                self.largest_section,
+                self.deleted_while_it_runs,
+                self.saved_and_loaded,
+                self.two_axial_views,
+                self.apply_is_in_sight,
+            ]
+        )
 
 
 if __name__ == "__main__":
-    start(lambda pictures: WalkTargets(pictures).all())
+    start(WalkTargets)

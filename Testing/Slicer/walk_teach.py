@@ -188,17 +188,17 @@ class WalkTeach(Walking):
 
     def all(self):
         """The steps in their order."""
-        steps = [
-            self.the_cases_are_listed_and_checked,
-            self.a_name_with_slashes_and_umlauts,
-            self.cancelled_in_the_middle,
-            self.continued_to_the_end_kept_and_used,
-            self.renamed_exported_removed_imported,
-            self.closed_in_the_middle,
-        ]
-        wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
-        self.walk([step for step in steps if not wanted or step.__name__ in wanted])
+        self.walk(
+            [
+                self.the_cases_are_listed_and_checked,
+                self.a_name_with_slashes_and_umlauts,
+                self.cancelled_in_the_middle,
+                self.continued_to_the_end_kept_and_used,
+                self.renamed_exported_removed_imported,
+                self.closed_in_the_middle,
+            ]
+        )
 
 
 if __name__ == "__main__":
-    start(lambda pictures: WalkTeach(pictures).all())
+    start(WalkTeach)

@@ -240,20 +240,23 @@ class Walking:
         return run
 
     def walk(self, steps):
-        """The steps in their order."""
+        """The steps in their order: all, or those that the variable STEPS names, with commas between them."""
+        wanted = [name for name in os.environ.get("STEPS", "").split(",") if name]
         for step in steps:
+            if wanted and step.__name__ not in wanted:
+                continue
             begun = time.monotonic()
             step()
             print(f"{step.__name__}: done in {time.monotonic() - begun:.1f} s", flush=True)
 
 
-def start(walk):
-    """Calls ``walk(FOLDER FOR PICTURES)`` when the window is there, and exits with 1 where it fails."""
+def start(kind):
+    """Walks all steps of a subclass of `Walking` when the window is there, and exits with 1 where one fails."""
 
     def go():
         pictures = next((word for word in sys.argv[1:] if not word.startswith("-")), os.environ.get("PICTURES", ""))
         try:
-            walk(pictures)
+            kind(pictures).all()
             code = 0
         except BaseException:
             traceback.print_exc()

@@ -86,4 +86,13 @@ def scene_state(scene, leaving_out=()):
     return state
 
 
-__all__ = ["add_case", "load_prostate", "load_volume", "matrix_of", "scene_state", "turned"]
+def cells(segmentation):
+    """The table of the results in a segmentation: rows as dictionaries of texts."""
+    from ProxyPromptSegmentModule.scene.result_nodes import table_of
+
+    table = table_of(segmentation)
+    names = [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]
+    return [{name: table.GetCellText(row, n) for n, name in enumerate(names)} for row in range(table.GetNumberOfRows())]
+
+
+__all__ = ["add_case", "cells", "load_prostate", "load_volume", "matrix_of", "scene_state", "turned"]

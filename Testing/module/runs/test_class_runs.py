@@ -9,11 +9,13 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
 
+from mrml_cases import cells, scene_state
 from mrml_scene import segment_array
 from ProxyPromptSegmentLib.errors import ProxyPromptError
-from ProxyPromptSegmentModule.runs.request import Request, Settings
+from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene.modality import MODALITY
 from ProxyPromptSegmentModule.scene.owners import result_segments
+from ProxyPromptSegmentModule.scene.result_nodes import table_of
 from ProxyPromptSegmentModule.scene.terminology import TAG, tag_of
 
 CPU = Settings(device="cpu")
@@ -95,11 +97,38 @@ def test_a_run_of_a_class_is_undone_and_hand_work_in_it_stays(logic, target):
     mask[5] = 0
     mask[5, 10:14, 10:14] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, run.segmentation, segment_id, target)
-    from ProxyPromptSegmentModule.runs.request import Output
-
     output = Output(segmentation=run.segmentation, reuse=True)
     again = logic.segment_by_class(target, "prostate", settings=CPU, slices=[4, 5], output=output)
     assert again.segment_ids == run.segment_ids
     assert np.array_equal(segment_array(again.segmentation, segment_id, target)[5], mask[5])
     assert any("Changed by hand and left as they are" in one for one in again.sentences)
     assert again.undo() and np.array_equal(segment_array(again.segmentation, segment_id, target)[5], mask[5])
+
+
+def test_cancel_keeps_what_a_class_run_has_done_and_touches_no_other_patient(logic, two_cases, scene):
+    (other, truth), (target, _truth) = two_cases
+    earlier = logic.segment_by_class(other, "prostate", settings=CPU, slices=[4, 5])
+    mask = segment_array(earlier.segmentation, earlier.segment_ids["prostate"], other)
+    mask[4, 2:6, 2:6] = 1  # and something by hand
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, earlier.segmentation, earlier.segment_ids["prostate"], other)
+    logic.results.refresh()
+    table = table_of(earlier.segmentation)  # it may be written again, with the same rows
+    rows, before = cells(earlier.segmentation), scene_state(scene, leaving_out=(table.GetID(),))
+    run = logic.segment_by_class(target, "prostate", settings=CPU, wait=False)
+    run.observe(lambda seen: seen.cancel() if len(seen.written) >= 4 and not seen.ended else None)
+    assert logic.wait(run, 60) and run.state == "cancelled" and not run.error
+    assert 4 <= len(run.written) < 12 and run.rows and run.record["inputs"]["supports"] == []
+    found = segment_array(run.segmentation, run.segment_ids["prostate"], target)
+    assert found.any() and not np.delete(found, sorted(run.written), axis=0).any()
+    assert run.segmentation is not earlier.segmentation and result_segments(run.segmentation, other) == {}
+    after = scene_state(scene)
+    assert {one: after[one] for one in before} == before, "something of another patient was touched"
+    assert cells(earlier.segmentation) == rows
+    assert np.array_equal(segment_array(earlier.segmentation, earlier.segment_ids["prostate"], other), mask)
+    output = Output(segmentation=run.segmentation, reuse=True)
+    whole = logic.segment_by_class(target, "prostate", settings=CPU, output=output)
+    assert whole.segment_ids == run.segment_ids and len(whole.written) == 12
+    complete = segment_array(whole.segmentation, whole.segment_ids["prostate"], target)
+    done = sorted(run.written)
+    inner = [index for index in done if {index - 1, index + 1} <= set(done)]
+    assert inner and np.array_equal(found[inner], complete[inner])

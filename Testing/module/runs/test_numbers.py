@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mrml_cases import add_case
+from mrml_cases import add_case, cells
 from mrml_scene import make_scene, segment_array
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
@@ -18,13 +18,6 @@ from ProxyPromptSegmentModule.scene.facts import CHANGED, result_now
 from ProxyPromptSegmentModule.scene.owners import results_of, volume_of_segment
 
 CPU = Settings(device="cpu")
-
-
-def cells(segmentation):
-    """The table node of a segmentation: rows as dictionaries of texts."""
-    table = result_nodes.table_of(segmentation)
-    names = [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]
-    return [{name: table.GetCellText(row, n) for n, name in enumerate(names)} for row in range(table.GetNumberOfRows())]
 
 
 def check_numbers(segmentation, target):
