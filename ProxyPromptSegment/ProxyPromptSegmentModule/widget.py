@@ -12,6 +12,7 @@ import vtk
 
 from ProxyPromptSegmentModule.panel.assembly import FILES, Sections, build, choose
 from ProxyPromptSegmentModule.panel.case_watch import CaseWatch
+from ProxyPromptSegmentModule.panel.fitted_frame import FittedFrame
 from ProxyPromptSegmentModule.panel.lesson_words import words_of_end
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
@@ -78,6 +79,7 @@ class ModuleWidget:
         self.chosen = choose(self.state)
         self.sections: Sections | None = None
         self._cases = CaseWatch(self.state)
+        self._frame: FittedFrame | None = None
         self._entered = False
         self._changed = False
 
@@ -86,14 +88,16 @@ class ModuleWidget:
     def setup(self) -> None:
         """Load the .ui files and connect everything; called once."""
         found: dict[str, SimpleNamespace] = {}
+        self._frame = FittedFrame()
         for kind in FILES:
             part = slicer.util.loadUI(self.host.resourcePath(f"UI/{kind.FILE}.ui"))
-            self.host.layout.addWidget(part)
+            self._frame.layout.addWidget(part)
             found[kind.FILE] = slicer.util.childWidgetVariables(part)
             vars(self.ui).update(vars(found[kind.FILE]))
             with self.state.quiet():  # selectors select a node on their own as soon as they have a scene
                 part.setMRMLScene(slicer.mrmlScene)
-        self.host.layout.addStretch(1)
+        self._frame.layout.addStretch(1)
+        self.host.layout.addWidget(self._frame.frame)
         self.sections = build(found, self.state, self.chosen, self.host.logic, self.host)
         self.state.changed.connect(self.refresh)
         scene, event = slicer.mrmlScene, slicer.vtkMRMLScene
@@ -111,6 +115,8 @@ class ModuleWidget:
         for section in self.sections or ():
             section.close()
         self.sections = None
+        if self._frame is not None:
+            self._frame.close()
         self._cases.stop()
         self.host.removeObservers()
         if self.state.catalog is not None:

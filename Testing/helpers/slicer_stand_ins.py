@@ -59,7 +59,7 @@ class StandIn:
         if name == "name":  # PythonQt's other word for objectName
             return real.objectName()
         if api is None:
-            if name in ("children", "addWidget", "addStretch", "property"):
+            if name in ("children", "addWidget", "addStretch", "property", "setContentsMargins"):
                 return _call(getattr(real, name))
             raise AttributeError(f"{type(real).__name__}.{name} was not looked up in Slicer")
         if name in api["properties"] or name in COMMON["properties"]:
@@ -250,7 +250,7 @@ def make_qt():
     QtCore.qInstallMessageHandler(lambda *ignored: None)  # Qt says that it does not know vtkMRMLScene*
     module = types.ModuleType("qt")
     module.Qt = QtCore.Qt
-    for name in ("QFile", "QByteArray", "QSize"):
+    for name in ("QFile", "QByteArray", "QSize", "QObject", "QEvent"):
         setattr(module, name, getattr(QtCore, name))
     for name in ("QPixmap", "QIcon", "QColor", "QBrush", "QKeySequence"):
         setattr(module, name, getattr(QtGui, name))
@@ -258,6 +258,8 @@ def make_qt():
         setattr(module, name, getattr(QtWidgets, name))
     for name in ("QLabel", "QPushButton", "QTableWidget", "QListWidget", "QCheckBox", "QComboBox", "QLineEdit"):
         setattr(module, name, _maker(name, getattr(QtWidgets, name)))
+    module.QWidget = lambda *parent: StandIn(QtWidgets.QWidget(*map(unwrapped, parent)))
+    module.QVBoxLayout = lambda parent: StandIn(QtWidgets.QVBoxLayout(parent.real))
     module.QShortcut = _maker("QShortcut", QtGui.QShortcut)
     module.QTimer, module.QUiLoader, module.QFileDialog = _Timer(), _Loader, Dialogs
     module.QFile.ReadOnly = QtCore.QIODevice.OpenModeFlag.ReadOnly
