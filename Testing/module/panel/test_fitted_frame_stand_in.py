@@ -55,7 +55,7 @@ def area(stand_ins):
 
 
 def settle(area):
-    for _ in range(4):
+    for _ in range(12):  # each layout around asks the next one in an event of its own
         area.process()
 
 
