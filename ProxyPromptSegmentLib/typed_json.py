@@ -8,6 +8,7 @@ installed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -84,7 +85,7 @@ def read_object(
     """
     if not isinstance(values, dict):
         raise _wrong(place or "the whole", values, _WORDS[dict])
-    keys, hints = keys or {}, get_type_hints(kind)
+    keys, hints = keys or {}, _hints(kind)
     fields = {keys.get(item.name, item.name): item for item in dataclasses.fields(kind) if item.init}  # type: ignore[arg-type]
     allowed = fields.keys() if known is None else known
     start = f"{place}." if place else ""
@@ -98,6 +99,12 @@ def read_object(
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             raise JsonError(f"{start}{key} is missing")
     return kind(**found)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the annotations of a data class; resolving them takes longer than reading an object."""
+    return get_type_hints(kind)
 
 
 def _read_tuple(parts: tuple[Any, ...], value: Any, place: str) -> tuple[Any, ...]:

@@ -351,6 +351,7 @@ class VolumeRun(Run):
         for segment_id in result_segments(node, target):
             while not self._states.read_some(node, segment_id, target, axis, time.perf_counter() + _MOMENT):
                 yield None
+        yield None  # the end, which stores the result and shows it everywhere, has a turn of its own
 
     def masks(self) -> dict[str, npt.NDArray[np.uint8]]:
         """See `Run.masks`."""

@@ -6,6 +6,7 @@ Numbers that the segment itself has (volume, slices) are always computed from it
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -146,7 +147,11 @@ def restore_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.v
 
 def read_facts(segmentation: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode) -> Facts:
     """Return the stored facts of a volume; a damaged text, or one of a later version, is ignored with a warning."""
-    text = text_of_facts(segmentation, volume)
+    return _facts_of(text_of_facts(segmentation, volume))
+
+
+@functools.lru_cache(maxsize=32)  # every section of the panel asks, and a text of 300 slices takes a millisecond
+def _facts_of(text: str) -> Facts:
     if not text:
         return Facts()
     try:

@@ -128,6 +128,7 @@ class _Reading:
         self._pixels: dict[int, int] = {}
         self._words: dict[int, str] = {}
         self._voxel_mm3: float | None = None  # None: on another grid
+        self._state: tuple[dict[int, str] | None, SegmentState] | None = None  # the last one, and its prints
 
     def go_on(self, until: float = math.inf) -> bool:
         """Read until a time; return whether everything is read."""
@@ -151,18 +152,24 @@ class _Reading:
         """Return what was read, beside what runs wrote there; None if the segment lies on another grid."""
         if self._voxel_mm3 is None:
             return None
+        written = None if prints is None else prints.prints
+        if self._state is None or self._state[0] != written:
+            self._state = (None if written is None else dict(written), self._compared(written, self._voxel_mm3))
+        return self._state[1]
+
+    def _compared(self, written: dict[int, str] | None, voxel_mm3: float) -> SegmentState:
         content = hashlib.blake2b(digest_size=8)
         for index, word in self._words.items():
             content.update(f"{index} {word} ".encode())
         changed: tuple[int, ...] = ()
-        if prints is not None:
-            pairs = ((n, self._words.get(n, EMPTY), prints.prints.get(n, EMPTY)) for n in range(self._count))
-            changed = tuple(index for index, word, written in pairs if word != written)
+        if written is not None:
+            pairs = ((n, self._words.get(n, EMPTY), written.get(n, EMPTY)) for n in range(self._count))
+            changed = tuple(index for index, word, of_run in pairs if word != of_run)
         return SegmentState(
             axis=self._axis,
             pixels=dict(self._pixels),
             changed=changed,
-            voxel_mm3=self._voxel_mm3,
+            voxel_mm3=voxel_mm3,
             content=content.hexdigest(),
         )
 

@@ -6,6 +6,7 @@ voxels without a print, was changed by something other than a run, and belongs t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -51,10 +52,8 @@ class SlicePrints:
     @classmethod
     def read(cls, segment: slicer.vtkSegment) -> SlicePrints | None:
         """Return the prints in a segment's tag; None if it has none, or a damaged one."""
-        axis, *words = tag_of(segment, WRITTEN_TAG).split(" ")
-        if axis not in AXES or not all(_WORD.fullmatch(word) for word in words):
-            return None
-        return cls(axis, {index: word for index, word in enumerate(words) if word != NEVER})
+        found = _read(tag_of(segment, WRITTEN_TAG))
+        return None if found is None else cls(found[0], dict(found[1]))
 
     def save(self, segment: slicer.vtkSegment) -> None:
         """Store the prints in the segment's tag, unless it has them already."""
@@ -66,3 +65,12 @@ class SlicePrints:
     def is_users(self, index: int, plane: Plane) -> bool:
         """Return whether a slice was changed by something other than a run, or accepted by the user."""
         return print_of(plane) != self.prints.get(index, EMPTY)
+
+
+@functools.lru_cache(maxsize=64)  # asked for by every section of the panel
+def _read(text: str) -> tuple[Axis, dict[int, str]] | None:
+    """Return axis and prints of a tag; None if it is damaged."""
+    axis, *words = text.split(" ")
+    if axis not in AXES or not all(_WORD.fullmatch(word) for word in words):
+        return None
+    return AXES[AXES.index(axis)], {index: word for index, word in enumerate(words) if word != NEVER}
