@@ -54,6 +54,7 @@ Ctrl-C stops before the next points and keeps the finished slices.
 Research use only. Not for diagnosis.
 """
 _CHOICE = EverythingChoice()
+_COMPACT, _OFFICIAL = _CHOICE.of_model(compact=True), _CHOICE.of_model(compact=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,11 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     kept.add_argument(
         "--quality", type=share_of, default=_CHOICE.quality, metavar="P",
-        help=f"least overlap with the truth that the model itself expects ({_CHOICE.quality})",
+        help="least overlap with the truth that the model itself expects "
+        f"({_COMPACT.quality}; official weights: {_OFFICIAL.quality})",
     )  # fmt: skip
     kept.add_argument(
         "--stability", type=share_of, default=_CHOICE.stability, metavar="P",
-        help=f"least overlap of a mask's narrow and wide version ({_CHOICE.stability})",
+        help=f"least overlap of a mask's narrow and wide version ({_COMPACT.stability}; {_OFFICIAL.stability})",
     )  # fmt: skip
     kept.add_argument(
         "--least-pixels", type=int, default=_CHOICE.least_pixels, metavar="N",
@@ -148,7 +150,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     notes = [worded(note) for note in found.notes]
     for note in notes:
         console.warn(note)
-    return _finish(args, console, job, found, choice, notes, time.perf_counter() - begun)
+    return _finish(args, console, job, found, notes, time.perf_counter() - begun)
 
 
 def _finish(
@@ -156,7 +158,6 @@ def _finish(
     console: Console,
     job: Job,
     found: EverythingResult,
-    choice: EverythingChoice,
     notes: list[str],
     seconds: float,
 ) -> int:
@@ -167,7 +168,7 @@ def _finish(
         return EXIT_INTERRUPTED if found.cancelled else EXIT_NOTHING_FOUND
     refuse_existing("--output", args.output, args.force)
     write_labels(args.output, found.labels, found.geometry, found.names)
-    report = _report(args, job, found, choice, notes)
+    report = _report(args, job, found, notes)
     if args.report:
         refuse_existing("--report", args.report, args.force)
         write_report(args.report, report)
@@ -184,9 +185,7 @@ def _finish(
     return EXIT_OK
 
 
-def _report(
-    args: argparse.Namespace, job: Job, found: EverythingResult, choice: EverythingChoice, notes: list[str]
-) -> dict[str, Any]:
+def _report(args: argparse.Namespace, job: Job, found: EverythingResult, notes: list[str]) -> dict[str, Any]:
     """Return what was done and found as JSON values."""
     labels, counts = np.unique(found.labels, return_counts=True)
     voxels = dict(zip(labels.tolist(), counts.tolist(), strict=True))
@@ -197,11 +196,11 @@ def _report(
         "inputs": {"target": describe_target(job)},
         "model": describe_model(found.model),
         "settings": {
-            "points": choice.points,
-            "quality": choice.quality,
-            "stability": choice.stability,
-            "least_pixels": choice.least_pixels,
-            "most": choice.most,
+            "points": found.choice.points,
+            "quality": found.choice.quality,
+            "stability": found.choice.stability,
+            "least_pixels": found.choice.least_pixels,
+            "most": found.choice.most,
             "most_labels": args.most_labels,
             "slices": args.slices,
             "axis": args.axis,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.inference.by_hand.everything import everything_on
+from ProxyPromptSegmentLib.inference.by_hand.everything import everything_on, of_model
 from ProxyPromptSegmentLib.inference.by_hand.labels import LinkedLabels
 from ProxyPromptSegmentLib.inference.by_hand.result import EverythingResult
 from ProxyPromptSegmentLib.remedies import Note
@@ -32,6 +32,8 @@ def everything(task: EverythingTask, engine: ModelStore, context: Context) -> Ev
     start = time.perf_counter()
 
     def work(segmenter: Segmenter) -> bool:
+        nonlocal choice
+        choice = of_model(segmenter, choice)
         left = [index for index in order if not labels.done[index]]
         context.progress.start(len(left) * choice.points**2, "finding everything")
         encodings = engine.embedded(segmenter, images, job.window, job.view.spacing_mm)
@@ -74,6 +76,7 @@ def everything(task: EverythingTask, engine: ModelStore, context: Context) -> Ev
         cancelled=cancelled,
         notes=notes,
         seconds=steps.seconds,
+        choice=choice,
         model=steps.facts(),
         device=steps.ladder.footing.device,
     )

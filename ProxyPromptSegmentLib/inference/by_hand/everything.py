@@ -22,6 +22,7 @@ from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice, Foun
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
 from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, logits_to_slice, points_to_square
+from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES
 from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
@@ -49,6 +50,11 @@ def grid_points(side: int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
     return np.stack([np.tile(columns, side), np.repeat(rows, side)], axis=1)
 
 
+def of_model(encoder: SliceEncoder, choice: EverythingChoice) -> EverythingChoice:
+    """Return a choice with the limits of the model where it has none of its own."""
+    return choice.of_model(encoder.model.backbone.name in COMPACT_NAMES)
+
+
 def everything_on(
     encoder: SliceEncoder,
     encoded: EncodedSlices,
@@ -71,7 +77,7 @@ def everything_on(
     Raises:
         DeviceError: If even one point does not fit into memory.
     """
-    choice, box = choice or EverythingChoice(), encoded.box
+    choice, box = of_model(encoder, choice or EverythingChoice()), encoded.box
     points, kept = grid_points(choice.points, box.shape), list[_Kept]()
     done, batch = 0, choice.batch
     while done < len(points):
@@ -108,6 +114,7 @@ def _passing(
     tokens = backbone.prompt_points(places, inside).unsqueeze(0)
     logits, quality = backbone.decode_masks(encoded.features, Prompt(sparse=tokens), READINGS)
     flat, scores = logits[0].flatten(0, 1), quality[0].flatten().float()
+    assert choice.quality is not None and choice.stability is not None  # `of_model`
     good = torch.nonzero(scores > choice.quality).flatten()
     if not len(good):
         return

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
 from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.remedies import Note
 
@@ -24,6 +25,7 @@ class EverythingResult:
         cancelled: Whether the run was cancelled; finished slices are kept.
         notes: Notes for the user.
         seconds: Seconds of each stage.
+        choice: Which masks were kept, with the limits of the model.
         model: The model's weights.
         device: Device that computed the last slices.
     """
@@ -35,6 +37,7 @@ class EverythingResult:
     cancelled: bool
     notes: list[Note]
     seconds: dict[str, float]
+    choice: EverythingChoice
     model: ModelFacts
     device: str
 
