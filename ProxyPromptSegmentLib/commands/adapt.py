@@ -161,7 +161,7 @@ def _end(args: argparse.Namespace, console: Console, result: AdaptResult) -> int
     """Say what came out; return the exit code."""
     described = describe(result)
     if args.report:
-        with safe_output(args.report) as partial:
+        with safe_output(args.report, args.force) as partial:
             partial.write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if args.json:
         console.result(json.dumps(described, indent=1, ensure_ascii=False))

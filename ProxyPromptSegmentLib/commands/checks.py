@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
@@ -66,31 +64,6 @@ def refuse_existing(option: str, path: Path, force: bool) -> None:
         raise OutputError(
             f"{option} {path} already exists and is not overwritten; choose another name, or add --force to replace it."
         )
-
-
-@contextmanager
-def claimed(option: str, path: Path, force: bool) -> Iterator[None]:
-    """Hold the name of an output while it is written, so that of several programs one gets it.
-
-    Raises:
-        OutputError: If the file exists and ``force`` is not set, or cannot be created.
-    """
-    if force:
-        yield
-        return
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except FileExistsError:
-        refuse_existing(option, path, force)
-        raise OutputError(f"{option} {path} exists already; choose another name.") from None
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}; choose another folder.") from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if path.stat().st_size == 0:  # nothing was written
-                path.unlink()
 
 
 def threshold_of(text: str) -> float:

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ProxyPromptSegmentLib.commands.checks import (
-    check_inputs,
-    check_outputs,
-    count_of,
-    refuse_existing,
-    share_of,
-)
+from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, count_of, share_of
 from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
@@ -166,12 +160,10 @@ def _finish(
     if not count:
         console.status("nothing was found, so that nothing was written.")
         return EXIT_INTERRUPTED if found.cancelled else EXIT_NOTHING_FOUND
-    refuse_existing("--output", args.output, args.force)
-    write_labels(args.output, found.labels, found.geometry, found.names)
+    write_labels(args.output, found.labels, found.geometry, found.names, replace=args.force)
     report = _report(args, job, found, notes)
     if args.report:
-        refuse_existing("--report", args.report, args.force)
-        write_report(args.report, report)
+        write_report(args.report, report, replace=args.force)
     if args.json:
         console.result(to_text(report))
     things = "1 thing" if count == 1 else f"{count} things"

@@ -246,7 +246,7 @@ def _export(args: argparse.Namespace, console: Console) -> int:
     entry = registry.find(args.name)
     check_output_path(args.out, (".safetensors",))
     refuse_existing("--out", args.out, force=False)
-    export(entry, args.out)
+    export(entry, args.out, replace=False)
     console.say(f"{entry.name}: {args.out}, {size_text(args.out.stat().st_size)}, SHA-256 {entry.sha256}")
     if entry.base:
         console.say(f"It is completed by '{entry.base}', which the other machine needs too.")

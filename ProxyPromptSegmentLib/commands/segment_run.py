@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, claimed, refuse_existing
+from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
@@ -194,24 +194,22 @@ def _write(
     references: Mapping[str, Masks] | None,
 ) -> list[str]:
     """Write segmentation and picture; return warnings."""
-    with claimed("--output", request.output, request.force):  # another program may have written it meanwhile
-        if suffix_of(request.output) == DICOM_SEG_SUFFIX:
-            warnings = write_dicom_seg(
-                request.output,
-                found.segmentation,
-                request.target,
-                replace=True,
-                algorithm=algorithm_name(found.model.name, found.model.sha256),
-                version=__version__,
-            )
-        else:
-            warnings = write_segmentation(request.output, found.segmentation, request.target)
+    if suffix_of(request.output) == DICOM_SEG_SUFFIX:
+        warnings = write_dicom_seg(
+            request.output,
+            found.segmentation,
+            request.target,
+            replace=request.force,
+            algorithm=algorithm_name(found.model.name, found.model.sha256),
+            version=__version__,
+        )
+    else:
+        warnings = write_segmentation(request.output, found.segmentation, request.target, replace=request.force)
     for warning in warnings:
         console.warn(warning)
     if request.preview:
-        refuse_existing("--preview", request.preview, request.force)
         stacked = None if references is None else np.stack(list(references.values()))
-        write_preview(request.preview, job, found, stacked, found.model.name)
+        write_preview(request.preview, job, found, stacked, found.model.name, replace=request.force)
     return warnings
 
 
@@ -232,6 +230,5 @@ def _report(
     }
     report = build_report(job, found, cases, request.settings, seconds, request.truth, scores, notes)
     if request.report:
-        refuse_existing("--report", request.report, request.force)
-        write_report(request.report, report)
+        write_report(request.report, report, replace=request.force)
     return report

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.commands.checks import refuse_existing
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
@@ -135,11 +134,9 @@ def write_results(request: TrackRequest, source: FrameSource, found: FramesResul
     Raises:
         OutputError: If a file cannot be written, or another program has written it meanwhile.
     """
-    refuse_existing("--output", request.output, request.force)
-    notes = write_frames(request.output, found, source)
+    notes = write_frames(request.output, found, source, replace=request.force)
     written.append(request.output)
     if request.overlay:
-        refuse_existing("--overlay", request.overlay, request.force)
         shown = found.seen
         notes += write_overlay(
             request.overlay,
@@ -149,6 +146,7 @@ def write_results(request: TrackRequest, source: FrameSource, found: FramesResul
             frames_per_second(source, shown),
             found.window,
             source.spacing_mm,
+            replace=request.force,
         )
         written.append(request.overlay)
     return notes

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, refuse_existing
+from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand
@@ -90,8 +90,7 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         }
         report = build_track_report(source, job, found, cases, request.settings, seconds, [*known, *notes, *heard])
         if request.report:
-            refuse_existing("--report", request.report, request.force)
-            write_report(request.report, report)
+            write_report(request.report, report, replace=request.force)
             written.append(request.report)
         if table and table.failed:
             raise table.failed
@@ -121,8 +120,7 @@ def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> I
     if request.table is None:
         yield None
         return
-    refuse_existing("--table", request.table, request.force)
-    table = _Table(request.table, source.spacing_mm if source.has_spacing else None)
+    table = _Table(request.table, source.spacing_mm if source.has_spacing else None, replace=request.force)
     followed = False
     try:
         with table:
@@ -130,7 +128,6 @@ def _table(request: TrackRequest, source: FrameSource, written: list[Path]) -> I
             followed = True
             if table.failed:
                 raise table.failed  # removes what was written of it
-            refuse_existing("--table", request.table, request.force)  # another program may have written it meanwhile
     except KeyboardInterrupt:
         written.append(request.table)
         raise

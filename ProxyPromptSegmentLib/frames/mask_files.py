@@ -7,7 +7,9 @@ Masks are received and written frame by frame. Formats for frames in time:
   format for sequences of segmentations); it can be played together with the image sequence.
 * ``.seg.nrrd``: one segmentation with the frames as slices 1 mm apart; keeps names, colours and overlaps.
 * ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``: the same as a label map, held in memory (a byte per pixel).
-* a folder (a name without suffix): a PNG for each frame, with 0 outside and 1, 2, ... in the order of the objects.
+* a folder (a name without suffix): a PNG for each frame.
+
+Label maps have 0 outside, and the values that the support has, or 1, 2, ... in the order of the objects.
 """
 
 from __future__ import annotations
@@ -17,27 +19,33 @@ import os
 import re
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import FrameSource
+from ProxyPromptSegmentLib.frames.kept_masks import KeptMasks, Masks, kept_masks
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number
 from ProxyPromptSegmentLib.imaging.itk_images import array_to_image, write_image
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.partial_files import held, partial_of, partial_pattern, remove_abandoned
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
-from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color, write_segmentation
+from ProxyPromptSegmentLib.imaging.segmentations import (
+    Segment,
+    Segmentation,
+    default_color,
+    distinct_values,
+    write_segmentation,
+)
 
 TRACKED_SUFFIXES = (".seq.nrrd", ".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
 MOST_OBJECTS = 255
 _INDEX_TOLERANCE = 0.001  # Slicer treats index values closer than this as the same item
-Masks = npt.NDArray[np.uint8]
 
 
 def check_tracked_path(path: Path, source: FrameSource) -> None:
@@ -68,6 +76,9 @@ def write_tracked(
     terminologies: Sequence[dict[str, Any] | None] | None = None,
     done: npt.NDArray[np.bool_] | Sequence[bool] | None = None,
     numbers: Sequence[int] | None = None,
+    values: Sequence[int] | None = None,
+    *,
+    replace: bool = True,
 ) -> list[str]:
     """Write the masks of all frames, completely or not at all.
 
@@ -82,6 +93,8 @@ def write_tracked(
         terminologies: Slicer's terminology entry of each object, or None.
         done: Whether each frame was computed, ``(T,)``; the masks of the others count as empty.
         numbers: Indices of the frames in the source, ascending; 0, 1, ... by default.
+        values: Value of each object in a label map, as its support has it; 0 if it has none.
+        replace: Whether a file of this name may be replaced.
 
     Returns:
         Notes for the user, as sentences.
@@ -97,7 +110,7 @@ def write_tracked(
     done = None if done is None else np.asarray(done, dtype=bool)
     count = None if done is None else len(done)
     with ExitStack() as stack:
-        kept = stack.enter_context(_kept(masks, (len(names), *source.shape), done, path))
+        kept = stack.enter_context(kept_masks(masks, (len(names), *source.shape), done, path))
         if count is not None and len(kept) != count:
             raise GeometryError(f"there are masks of {len(kept)} frames, but {count} frames were tracked.")
         where = list(range(len(kept))) if numbers is None else [int(n) for n in numbers]
@@ -105,22 +118,22 @@ def write_tracked(
             raise GeometryError(f"there are masks of {len(kept)} frames, but numbers of {len(where)}.")
         shades = [default_color(n) for n in range(len(names))] if colors is None else list(colors)
         terms = list(terminologies or [None] * len(names))
-        objects = _Objects([str(name) for name in names], shades, terms)
+        objects = _Objects([str(name) for name in names], shades, terms, list(values or [0] * len(names)))
         notes = []
         if done is not None and not done.all():
             notes.append(f"{path.name}: {int((~done).sum())} of {count} frames were not computed and are empty.")
         if source.kind == "volume":
-            return notes + _write_volume(path, kept, source, objects, where)
+            return notes + _write_volume(path, kept, source, objects, where, replace)
         if _is_folder_name(path):
-            _write_folder(path, kept, source, where)
+            _write_folder(path, kept, source, objects, where)
         elif _is_seq(path):
-            _write_sequence(path, kept, source, objects, where, done)
+            _write_sequence(path, kept, source, objects, where, done, replace)
         elif suffix_of(path) == ".seg.nrrd":
-            _write_stacked(path, kept, source, objects)
+            _write_stacked(path, kept, source, objects, replace)
             return notes
         else:
-            labels = np.stack([_labels(source.as_stored(frame)) for frame in kept])
-            with safe_output(path) as partial:
+            labels = np.stack([objects.labels(source.as_stored(frame)) for frame in kept])
+            with safe_output(path, replace) as partial:
                 write_image(partial, array_to_image(labels, stacked_geometry(source, len(kept))))
         if kept.overlap:
             notes.append(
@@ -141,73 +154,34 @@ def stacked_geometry(source: FrameSource, count: int) -> VolumeGeometry:
 
 
 class _Objects:
-    """Names, colours and terminology of the objects."""
+    """Names, colours, terminology and label values of the objects."""
 
     def __init__(
-        self, names: list[str], colors: list[tuple[float, float, float]], terms: list[dict[str, Any] | None]
+        self,
+        names: list[str],
+        colors: list[tuple[float, float, float]],
+        terms: list[dict[str, Any] | None],
+        given: list[int],
     ) -> None:
-        if not len(names) == len(colors) == len(terms):
-            raise GeometryError(f"{len(names)} names, {len(colors)} colours and {len(terms)} terms do not match.")
-        self.names, self.colors, self.terms = names, colors, terms
+        if not len(names) == len(colors) == len(terms) == len(given):
+            raise GeometryError(
+                f"{len(names)} names, {len(colors)} colours, {len(terms)} terms and {len(given)} values do not match."
+            )
+        self.names, self.colors, self.terms, self._given = names, colors, terms, given
+        self.values = distinct_values(names, given)
+
+    def labels(self, masks: Masks) -> npt.NDArray[Any]:
+        """Return a label map from ``(N, H, W)``, uint8 or uint16; the last one wins overlaps."""
+        labels = np.zeros(masks.shape[1:], np.uint8 if max(self.values) <= MOST_OBJECTS else np.uint16)
+        for value, mask in zip(self.values, masks, strict=True):
+            labels[mask > 0] = value
+        return labels
 
     def segmentation(self, masks: Sequence[Masks], geometry: VolumeGeometry) -> Segmentation:
         """Build a segmentation of these objects from masks ``(K, J, I)``."""
-        each = zip(self.names, masks, self.colors, self.terms, strict=True)
+        known = [{"label_value": value} if value else {} for value in self._given]
+        each = zip(self.names, masks, self.colors, self.terms, known, strict=True)
         return Segmentation([Segment(*values) for values in each], geometry)
-
-
-class _Kept:
-    """Masks that can be iterated several times, stored as packed bits in a file.
-
-    Attributes:
-        overlap: Number of pixels that belong to more than one object, over all frames.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], file: IO[bytes], done: Sequence[bool] | None) -> None:
-        self.overlap, self._shape, self._file, self._count = 0, shape, file, 0
-        self._size = -(-int(np.prod(shape)) // 8)
-        self._done = done
-
-    def fill(self, masks: Iterable[Masks]) -> None:
-        """Store the masks, one after another."""
-        for mask in masks:
-            found = np.asarray(mask)
-            if found.shape != self._shape:
-                raise GeometryError(
-                    f"the masks of frame {self._count} have shape {found.shape}; (objects, rows, columns) of the "
-                    f"frames are {self._shape}."
-                )
-            inside = found > 0
-            if self._done is not None and self._count < len(self._done) and not self._done[self._count]:
-                inside = np.zeros_like(inside)
-            self.overlap += int(np.count_nonzero(inside.sum(axis=0, dtype=np.uint8) > 1)) if len(inside) > 1 else 0
-            self._file.write(np.packbits(inside).data)
-            self._count += 1
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Masks]:
-        """Yield the masks ``(N, H, W)`` of each frame."""
-        self._file.seek(0)
-        for _ in range(self._count):
-            bits = np.frombuffer(self._file.read(self._size), np.uint8)
-            yield np.unpackbits(bits, count=int(np.prod(self._shape))).reshape(self._shape)
-
-
-@contextmanager
-def _kept(masks: Iterable[Masks], shape: tuple[int, int, int], done: Any, path: Path) -> Iterator[_Kept]:
-    """Yield the masks packed into a temporary file of an eighth of their size, removed afterwards."""
-    with tempfile.TemporaryFile() as file:
-        kept = _Kept(shape, file, done)
-        try:
-            kept.fill(masks)
-        except OSError as error:
-            raise OutputError(
-                f"The masks for {path.name} could not be kept in {tempfile.gettempdir()}: {error.strerror or error}. "
-                "Free up space there, or name another folder in the environment variable TMPDIR."
-            ) from None
-        yield kept
 
 
 def _is_seq(path: Path) -> bool:
@@ -218,15 +192,9 @@ def _is_folder_name(path: Path) -> bool:
     return path.is_dir() or not path.suffix
 
 
-def _labels(masks: Masks) -> Masks:
-    """Return a label map from ``(N, H, W)``: 1, 2, ... in the order of the objects; the last one wins overlaps."""
-    labels = np.zeros(masks.shape[1:], np.uint8)
-    for n, mask in enumerate(masks):
-        labels[mask > 0] = n + 1
-    return labels
-
-
-def _write_volume(path: Path, kept: _Kept, source: FrameSource, objects: _Objects, where: list[int]) -> list[str]:
+def _write_volume(
+    path: Path, kept: KeptMasks, source: FrameSource, objects: _Objects, where: list[int], replace: bool
+) -> list[str]:
     """Write the masks of a volume's slices as a segmentation in its geometry."""
     if min(where) < 0 or max(where) >= (source.count or 0):
         raise GeometryError(
@@ -237,33 +205,34 @@ def _write_volume(path: Path, kept: _Kept, source: FrameSource, objects: _Object
     for number, masks in zip(where, kept, strict=True):
         for target, mask in zip(slices, masks, strict=True):
             target[number] = mask
-    return write_segmentation(path, objects.segmentation(volumes, source.geometry))
+    return write_segmentation(path, objects.segmentation(volumes, source.geometry), source.path, replace=replace)
 
 
-def _write_folder(path: Path, kept: _Kept, source: FrameSource, where: list[int]) -> None:
+def _write_folder(path: Path, kept: KeptMasks, source: FrameSource, objects: _Objects, where: list[int]) -> None:
     """Write one PNG per frame into a temporary folder that is renamed when all are written."""
     from PIL import Image
 
     labels = source.labels if source.labels and len(set(source.labels)) == len(source.labels) else None
-    partial = path.with_name(f".{path.name[:60]}.partial-{uuid.uuid4().hex[:8]}")
+    partial = partial_of(path)
     try:
-        partial.mkdir()
-        for number, masks in zip(where, kept, strict=True):
-            name = labels[number] if labels else f"frame_{number:05d}"
-            Image.fromarray(_labels(source.as_stored(masks))).save(partial / f"{name}.png")
+        with held(partial, folder=True):
+            remove_abandoned(path.parent, partial_pattern(path))
+            for number, masks in zip(where, kept, strict=True):
+                name = labels[number] if labels else f"frame_{number:05d}"
+                Image.fromarray(objects.labels(source.as_stored(masks))).save(partial / f"{name}.png")
         if path.is_dir():
             path.rmdir()
-        partial.rename(path)
+        partial.rename(path)  # fails if another program has written it meanwhile
     except OSError as error:
         raise OutputError(
-            f"The folder {path} could not be written: {error.strerror or error}. Free up space."
+            f"The folder {path} could not be written: {error.strerror or error}. Free up space, or choose another one."
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_sequence(
-    path: Path, kept: _Kept, source: FrameSource, objects: _Objects, where: list[int], done: Any
+    path: Path, kept: KeptMasks, source: FrameSource, objects: _Objects, where: list[int], done: Any, replace: bool
 ) -> None:
     """Write a sequence of label maps, frame by frame."""
     geometry = source.geometry
@@ -273,8 +242,9 @@ def _write_sequence(
     vectors = " ".join("(" + ",".join(f"{x:.17g}" for x in matrix[:3, n]) + ")" for n in range(3))
     lines = [
         "NRRD0005",
-        "# A sequence of label maps; values are 1, 2, ... in the order of the objects named below.",
-        "type: unsigned char",
+        "# A sequence of label maps; the values are those of the objects named below.",
+        f"type: {'unsigned char' if max(objects.values) <= MOST_OBJECTS else 'unsigned short'}",
+        "endian: little",
         "dimension: 4",
         "space: left-posterior-superior",
         f"sizes: {' '.join(str(n) for n in geometry.size_ijk)} {len(kept)}",
@@ -288,17 +258,18 @@ def _write_sequence(
         "axis 3 index type:=numeric",
         f"axis 3 index values:={' '.join(values)}",
     ]
-    for n, (title, color) in enumerate(zip(objects.names, objects.colors, strict=True), 1):
+    for n, title, color in zip(objects.values, objects.names, objects.colors, strict=True):
         lines.append(f"Label{n}_Name:={' '.join(title.split())}")
         lines.append(f"Label{n}_Color:={' '.join(f'{c:.6g}' for c in color)}")
     for n, whole in enumerate([] if done is None else done):
         if not whole:
             lines.append(f"axis 3 item {n:04d} ProxyPromptState:=not done")
-    with safe_output(path) as partial, partial.open("wb") as file:
+    with safe_output(path, replace) as partial, partial.open("wb") as file:
         file.write(("\n".join(lines) + "\n\n").encode())
         with gzip.GzipFile("", "wb", 6, file, 0) as packed:
             for masks in kept:
-                packed.write(_labels(source.as_stored(masks)).data)
+                labels = objects.labels(source.as_stored(masks))
+                packed.write(labels.astype(labels.dtype.newbyteorder("<")).data)
 
 
 def _index_values(source: FrameSource, where: list[int]) -> tuple[str, str, list[str]]:
@@ -312,7 +283,7 @@ def _index_values(source: FrameSource, where: list[int]) -> tuple[str, str, list
     return "frame", "", [str(n) for n in where]
 
 
-def _write_stacked(path: Path, kept: _Kept, source: FrameSource, objects: _Objects) -> None:
+def _write_stacked(path: Path, kept: KeptMasks, source: FrameSource, objects: _Objects, replace: bool) -> None:
     """Write one segmentation with all frames as slices, frame by frame.
 
     The header is that of a one-slice segmentation, made by `write_segmentation`, with the number of slices
@@ -326,15 +297,17 @@ def _write_stacked(path: Path, kept: _Kept, source: FrameSource, objects: _Objec
         one = Path(folder) / "one.seg.nrrd"
         write_segmentation(one, objects.segmentation([blank] * len(objects.names), geometry))
         header = one.read_bytes().partition(b"\n\n")[0].decode("utf-8")
+    values = [int(value) for value in re.findall(r"(?m)^Segment\d+_LabelValue:=(\d+)$", header)]
+    kind = np.uint8 if max(values) <= MOST_OBJECTS else np.dtype("<u2")
     front = f"{layers} " if layers > 1 else ""
     header, sizes = re.subn(rf"(?m)^sizes: {front}{size} 1$", f"sizes: {front}{size} {len(kept)}", header)
     header, extents = re.subn(r"(?m)^(Segment\d+_Extent:=.*) 0$", rf"\1 {len(kept) - 1}", header)
-    if (sizes, extents) != (1, len(objects.names)) or "encoding: gzip" not in header:
+    if (sizes, extents, len(values)) != (1, *[len(objects.names)] * 2) or "encoding: gzip" not in header:
         raise OutputError(f"{path.name} could not be written: slicerio made an unexpected header. Write .seq.nrrd.")
-    with safe_output(path) as partial, partial.open("wb") as file:
+    with safe_output(path, replace) as partial, partial.open("wb") as file:
         file.write(header.encode() + b"\n\n")
         with gzip.GzipFile("", "wb", 6, file, 0) as packed:
             for masks in kept:
                 stored = source.as_stored(masks)
-                frame = np.moveaxis(stored, 0, -1) if layers > 1 else _labels(stored)
-                packed.write(np.ascontiguousarray(frame).data)
+                frame = np.moveaxis(stored, 0, -1) * np.array(values) if layers > 1 else objects.labels(stored)
+                packed.write(np.ascontiguousarray(frame.astype(kind)).data)

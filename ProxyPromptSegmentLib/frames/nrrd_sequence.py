@@ -16,6 +16,8 @@ from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES, read_axes
 
+_PIECE = 1 << 13  # bytes that are unpacked together, and lost together where the file is damaged
+
 
 def open_sequence(path: Path) -> FrameSource | None:
     """Open a NRRD sequence as written by Slicer and ITK; return None if the file is a single volume."""
@@ -42,20 +44,28 @@ def open_sequence(path: Path) -> FrameSource | None:
             "voxels; a sequence of single slices or one volume is needed. Save the volume of one time in Slicer and "
             "give that."
         )
-    raw = _nrrd_data(path, header, offset, dtype, sizes, time == len(sizes) - 1)
+    raw, damaged = _nrrd_data(path, header, offset, dtype, sizes, time == len(sizes) - 1)
     order = [len(sizes) - 1 - n for n in (time, *reversed(space), *([] if colour is None else [colour]))]
     array = raw.transpose(order)
     if len(shape) == 2:
         array = array[:, None]
     array = array if colour is None else array[..., :3]
     if not array.size:
-        raise InputError(f"{path.name} is cut short: none of its {sizes[time]} frames is complete. Copy it again.")
+        how = "damaged" if damaged else "cut short"
+        raise InputError(f"{path.name} is {how}: none of its {sizes[time]} frames is complete. Copy it again.")
     geometry, measured = _nrrd_geometry(header, space, size, path)
     source = FrameStack(path, "sequence", array, geometry, sizes[time])
     source.has_spacing, source.index = measured, _nrrd_index(header, time, sizes[time])
     source.times_s = _index_times(source.index)
-    if len(array) < sizes[time]:
-        source.notes.append(f"{path.name} is cut short: frames {len(array)} and later are missing.")
+    missing = f"frames {len(array)} and later are missing" if len(array) < sizes[time] else ""
+    if damaged:
+        more = f", and {missing}" if missing else ""
+        source.notes.append(
+            f"{path.name} is damaged: its packed voxels differ from their checksum, so that any frame may be wrong"
+            f"{more}. Copy it again, or check every frame."
+        )
+    elif missing:
+        source.notes.append(f"{path.name} is cut short: {missing}.")
     return source
 
 
@@ -89,22 +99,33 @@ def _is_vector(row: Any) -> bool:
 
 def _nrrd_data(
     path: Path, header: dict[str, Any], offset: int, dtype: np.dtype[Any], sizes: list[int], time_last: bool
-) -> Frame:
-    """Return the voxels, slowest axis first, mapped from a file; fewer frames if a file with time last is truncated."""
+) -> tuple[Frame, bool]:
+    """Return the voxels, slowest axis first, mapped from a file, and whether what packs them is damaged.
+
+    A file with time last that is cut short or damaged has as many frames as could be unpacked.
+
+    Raises:
+        InputError: If a damaged file has another axis last, so that the damage may be in every frame.
+    """
     if header.get("endian") == "big":
         dtype = dtype.newbyteorder(">")
     encoding = str(header.get("encoding", "raw")).lower()
     elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"}
     if elsewhere & header.keys() or encoding not in ("raw", "gzip", "gz"):
-        return read_axes(path)[0]
+        return read_axes(path)[0], False
     whole = math.prod(sizes) * dtype.itemsize
     part = whole // sizes[-1] if time_last else whole
     if encoding == "raw":
         usable = min(whole, path.stat().st_size - offset) // part * part
-        return _mapped(path.open("rb"), dtype, usable, offset, sizes)
+        return _mapped(path.open("rb"), dtype, usable, offset, sizes), False
     with temporary_file(path) as file:
-        usable = _gunzip(path, offset, file, whole) // part * part
-        return _mapped(file, dtype, usable, 0, sizes)
+        done, damaged = _gunzip(path, offset, file, whole)
+        if damaged and not time_last:
+            raise InputError(
+                f"{path.name} is damaged: its packed voxels differ from their checksum, and each frame has some of "
+                "them. Copy it again."
+            )
+        return _mapped(file, dtype, done // part * part, 0, sizes), damaged
 
 
 def _mapped(file: IO[bytes], dtype: np.dtype[Any], usable: int, offset: int, sizes: list[int]) -> Frame:
@@ -116,22 +137,24 @@ def _mapped(file: IO[bytes], dtype: np.dtype[Any], usable: int, offset: int, siz
         return np.memmap(file, dtype, "r", offset, shape) if usable else np.empty(shape, dtype)
 
 
-def _gunzip(path: Path, offset: int, target: IO[bytes], most: int) -> int:
-    """Decompress up to ``most`` bytes, as far as the file is intact; return the number of bytes."""
+def _gunzip(path: Path, offset: int, target: IO[bytes], most: int) -> tuple[int, bool]:
+    """Decompress up to ``most`` bytes; return how many, and whether they are damaged (not: cut short)."""
     unpacker, done = zlib.decompressobj(31), 0
     with path.open("rb") as packed:
         packed.seek(offset)
-        while done < most and not unpacker.eof:
-            block = unpacker.unconsumed_tail or packed.read(1 << 18)
+        while not unpacker.eof:
+            block = unpacker.unconsumed_tail or packed.read(_PIECE)
             if not block:
                 break
             try:
-                plain = unpacker.decompress(block, min(most - done, 1 << 24))
+                plain = unpacker.decompress(block, max(1, min(most - done, 1 << 24)))  # 0 would have no limit
             except zlib.error:
+                return done, True
+            if done + len(plain) > most:
                 break
             target.write(plain)
             done += len(plain)
-    return done
+    return done, False
 
 
 def _nrrd_geometry(

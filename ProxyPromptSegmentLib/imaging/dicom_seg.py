@@ -113,10 +113,9 @@ def write_dicom_seg(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about values of the source that highdicom repeats as they are
         made = _build(planes, masks, described, description, version)
-        with safe_output(path) as partial:
+        with safe_output(path, replace) as partial:
             made.save_as(partial)
             _verify(partial, masks, planes)
-            _refuse_existing(path, replace)  # another program may have written it meanwhile
     empty = [segment.name for segment in segmentation.segments if not segment.mask.any()]
     return [f"{path.name}: nothing is marked in '{name}'." for name in empty]
 

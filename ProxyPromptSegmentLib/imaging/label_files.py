@@ -27,7 +27,9 @@ def distinct_color(number: int) -> tuple[float, float, float]:
     return round(red, 4), round(green, 4), round(blue, 4)
 
 
-def write_labels(path: Path, labels: npt.NDArray[Any], geometry: VolumeGeometry, names: Sequence[str]) -> None:
+def write_labels(
+    path: Path, labels: npt.NDArray[Any], geometry: VolumeGeometry, names: Sequence[str], *, replace: bool = True
+) -> None:
     """Write a label map with exactly its geometry.
 
     Args:
@@ -35,6 +37,7 @@ def write_labels(path: Path, labels: npt.NDArray[Any], geometry: VolumeGeometry,
         labels: 0 outside, else 1, 2, ... in the order of the names, ``(K, J, I)``.
         geometry: Its grid.
         names: A name for each label.
+        replace: Whether a file of this name may be replaced.
 
     Raises:
         OutputError: If the file cannot be written; no partial file is left and an existing file is kept.
@@ -59,7 +62,7 @@ def write_labels(path: Path, labels: npt.NDArray[Any], geometry: VolumeGeometry,
             }
             for number, name in enumerate(names)
         ]
-        with safe_output(path) as partial:
+        with safe_output(path, replace) as partial:
             write_layers(partial, np.ascontiguousarray(values.T)[None], geometry, infos)
         return
     if suffix_of(path) == ".png" and len(values) != 1:
@@ -67,5 +70,5 @@ def write_labels(path: Path, labels: npt.NDArray[Any], geometry: VolumeGeometry,
             f"{path.name} can hold one slice, the labels have {len(values)}; write .seg.nrrd or .nii.gz instead."
         )
     image = array_to_image(values, geometry)
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         write_image(partial, image[:, :, 0] if suffix_of(path) == ".png" else image)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import OutputError
-from ProxyPromptSegmentLib.imaging.paths import is_utf8, shortened, stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.partial_files import held, partial_of, partial_pattern, remove_abandoned
+from ProxyPromptSegmentLib.imaging.paths import is_utf8, suffix_of
 
 _LONGEST_NAME = 255  # bytes, of nearly every file system
 
@@ -50,26 +50,52 @@ def _runs_in_a_circle(path: Path) -> bool:
 
 
 @contextmanager
-def safe_output(path: Path) -> Iterator[Path]:
+def safe_output(path: Path, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to ``path``; move it into place if the block succeeds, otherwise remove it.
 
-    The temporary file has the same suffix, because writers choose the format by it.
+    The temporary file has the same suffix, because writers choose the format by it. What a run that was killed left of
+    the same output is removed.
+
+    Args:
+        path: The file.
+        replace: Whether a file of this name may be replaced. If not, of several programs only one gets the name.
 
     Raises:
-        OutputError: If the block or the move raises OSError; an existing file at ``path`` is then unchanged.
+        OutputError: If the block or the move raises OSError, or the file exists; what was there is then unchanged.
     """
-    stem = shortened(stem_of(path), 60)
-    partial = path.with_name(f".{stem}.partial-{uuid.uuid4().hex[:8]}{suffix_of(path)}")
+    partial = partial_of(path)
     try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with held(partial):
+            remove_abandoned(path.parent, partial_pattern(path))
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+        if replace:
+            os.replace(partial, path)
+        else:
+            _place(partial, path)
+    except FileExistsError:
+        raise OutputError(f"{path} already exists and is not overwritten; choose another name.") from None
     except OSError as error:
         raise OutputError(_writing_failed(path, error)) from None
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _place(partial: Path, path: Path) -> None:
+    """Give a file its name unless another file has it.
+
+    Raises:
+        FileExistsError: If one has.
+    """
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except (OSError, AttributeError):  # file systems without links: the name is taken by an empty file first
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        os.replace(partial, path)
 
 
 def _writing_failed(path: Path, error: OSError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,9 @@ def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def write_segmentation(path: Path | str, segmentation: Segmentation, like: Path | None = None) -> list[str]:
+def write_segmentation(
+    path: Path | str, segmentation: Segmentation, like: Path | None = None, *, replace: bool = True
+) -> list[str]:
     """Write a segmentation with exactly its geometry (NIfTI stores it in float32: errors of about 1e-6).
 
     Args:
@@ -236,6 +238,7 @@ def write_segmentation(path: Path | str, segmentation: Segmentation, like: Path 
             for one slice.
         segmentation: The segmentation to write.
         like: The image that was segmented. If it and the result are NIfTI, the result has its sform and qform.
+        replace: Whether a file of this name may be replaced.
 
     Returns:
         Warnings as sentences, e.g. that a label map keeps only the last of overlapping segments.
@@ -248,7 +251,7 @@ def write_segmentation(path: Path | str, segmentation: Segmentation, like: Path 
     if not segmentation.segments:
         raise OutputError(f"there is no segment to write to {path.name}; a segmentation needs at least one.")
     if suffix_of(path) == ".seg.nrrd":
-        with safe_output(path) as partial:
+        with safe_output(path, replace) as partial:
             _write_slicer(partial, segmentation)
         return []
     labels, warnings = to_label_map(segmentation)
@@ -257,7 +260,7 @@ def write_segmentation(path: Path | str, segmentation: Segmentation, like: Path 
             f"{path.name} can hold one slice, the segmentation has {len(labels)}; write .seg.nrrd or .nii.gz instead."
         )
     image = array_to_image(labels, segmentation.geometry)
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         write_image(partial, image[:, :, 0] if suffix_of(path) == ".png" else image)
         if like is not None and suffix_of(path) in (".nii", ".nii.gz") and suffix_of(like) in (".nii", ".nii.gz"):
             copy_forms(partial, like, segmentation.geometry)
@@ -266,8 +269,23 @@ def write_segmentation(path: Path | str, segmentation: Segmentation, like: Path 
 
 def label_values(segments: Iterable[Segment]) -> list[int]:
     """Return the values for a label map: those read from the file if they are distinct, otherwise 1, 2, ..."""
-    values = [int(segment.metadata.get("label_value", 0)) or _value_in(segment.name) for segment in segments]
-    return values if len(set(values)) == len(values) and min(values) > 0 else list(range(1, len(values) + 1))
+    known = [(segment.name, int(segment.metadata.get("label_value", 0))) for segment in segments]
+    return distinct_values([name for name, _ in known], [value for _, value in known])
+
+
+def distinct_values(names: Sequence[str], given: Sequence[int]) -> list[int]:
+    """Return the values of objects in a label map, 1 to 65535.
+
+    Args:
+        names: Their names, of which ``label 3`` says a value.
+        given: The values that are known from a file; 0 if none.
+
+    Returns:
+        The values if they are distinct, otherwise 1, 2, ...
+    """
+    values = [value or _value_in(name) for name, value in zip(names, given, strict=True)]
+    right = len(set(values)) == len(values) and min(values) > 0 and max(values) <= np.iinfo(np.uint16).max
+    return values if right else list(range(1, len(values) + 1))
 
 
 def _value_in(name: str) -> int:
@@ -280,8 +298,6 @@ def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str
     """Return a label map ``(K, J, I)``, uint8 or uint16, and warnings: where segments overlap, the last one wins."""
     values = label_values(segmentation.segments)
     labels = np.zeros(segmentation.geometry.shape_kji, np.uint8 if max(values) <= 255 else np.uint16)
-    if max(values) > np.iinfo(labels.dtype).max:
-        values = list(range(1, len(values) + 1))
     overlap = 0
     for segment, value in zip(segmentation.segments, values, strict=True):
         inside = segment.mask > 0
@@ -297,21 +313,24 @@ def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str
 def _layers_of(segments: list[Segment]) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
     """Distribute segments greedily over layers without overlaps; each gets a ``(layer, value)``.
 
-    The layers have shape ``(L, I, J, K)``, in the order that NRRD stores.
+    The layers have shape ``(L, I, J, K)``, in the order that NRRD stores. The values are those read from a file, else
+    1, 2, ... in each layer.
     """
     layers: list[npt.NDArray[Any]] = []
     counts: list[int] = []
     places: list[tuple[int, int]] = []
-    kind = np.uint8 if len(segments) <= 255 else np.uint16
-    for segment in segments:
+    known = label_values(segments)
+    numbered = known == list(range(1, len(known) + 1))
+    kind = np.uint8 if max(known) <= 255 else np.uint16
+    for segment, value in zip(segments, known, strict=True):
         inside = segment.mask > 0
         n = next((n for n, layer in enumerate(layers) if not layer[inside].any()), len(layers))
         if n == len(layers):
             layers.append(np.zeros(segment.mask.shape, kind))
             counts.append(0)
         counts[n] += 1
-        layers[n][inside] = counts[n]
-        places.append((n, counts[n]))
+        layers[n][inside] = counts[n] if numbered else value
+        places.append((n, counts[n] if numbered else value))
     return np.stack([layer.T for layer in layers]), places
 
 

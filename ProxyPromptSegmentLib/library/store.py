@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.imaging.partial_files import held, remove_abandoned
 from ProxyPromptSegmentLib.library.entry import (
     CASE_FILE,
     LibraryEntry,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["LIBRARY_VARIABLE", "SupportLibrary", "library_folder"]
 
 _LOCK_SECONDS = 60.0
-_STALE_SECONDS = 24 * 3600.0
+_PARTIAL = ".partial-*"
 
 
 class SupportLibrary:
@@ -75,7 +76,11 @@ class SupportLibrary:
                 )
 
     def entries(self) -> list[LibraryEntry]:
-        """Return all cases, oldest first, without reading images; a damaged case has a ``problem``. Never raises."""
+        """Return all cases, oldest first, without reading images; a damaged case has a ``problem``. Never raises.
+
+        What a program that was killed left of a case, an image of a patient, is removed.
+        """
+        remove_abandoned(self.folder, _PARTIAL)
         try:
             folders = [path for path in self.folder.iterdir() if is_case_folder(path)]
         except FileNotFoundError:
@@ -229,8 +234,8 @@ class SupportLibrary:
         partial = self.folder / f".partial-{uuid.uuid4().hex[:12]}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial.mkdir()
-            yield partial
+            with held(partial, folder=True):
+                yield partial
         except OSError as error:
             raise OutputError(self._writing_failed(error)) from None
         except OutputError as error:
@@ -326,11 +331,7 @@ class SupportLibrary:
         for path in self.folder.glob(".removed-*"):
             shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):
-            now = own.stat().st_mtime
-            for path in self.folder.glob(".partial-*"):
-                with suppress(OSError):
-                    if path != own and now - path.stat().st_mtime > _STALE_SECONDS:
-                        shutil.rmtree(path, ignore_errors=True)
+            remove_abandoned(self.folder, _PARTIAL, own.stat().st_mtime)
 
     def _writing_failed(self, error: OSError) -> str:
         free = ""

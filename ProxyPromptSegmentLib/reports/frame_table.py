@@ -35,8 +35,11 @@ class TrackTable:
 
     COLUMNS = ("frame", "time_s", "object", "area_px", "area_mm2", "confidence", "agreement", "state", "note")
 
-    def __init__(self, path: Path | str, spacing_mm: tuple[float, float] | None = None) -> None:
-        """Set the output path and the pixel size; ``spacing_mm`` is None if it is not known."""
+    def __init__(
+        self, path: Path | str, spacing_mm: tuple[float, float] | None = None, *, replace: bool = True
+    ) -> None:
+        """Set the output path and the pixel size, None if not known, and whether an existing file may be replaced."""
+        self._replace = replace
         self.path = Path(path)
         self._pixel_mm2 = None if spacing_mm is None else spacing_mm[0] * spacing_mm[1]
         self._stack = ExitStack()
@@ -49,7 +52,7 @@ class TrackTable:
             OutputError: If it cannot be written.
         """
         check_output_path(self.path, (".csv",))
-        partial = self._stack.enter_context(safe_output(self.path))
+        partial = self._stack.enter_context(safe_output(self.path, self._replace))
         with self._failures():
             self._file = self._stack.enter_context(partial.open("w", encoding="utf-8", newline=""))
             self._write(self.COLUMNS)

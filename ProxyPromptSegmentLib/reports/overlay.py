@@ -31,6 +31,8 @@ def write_overlay(
     fps: float,
     window: tuple[float, float] = (0.0, 255.0),
     spacing_mm: tuple[float, float] = (1.0, 1.0),
+    *,
+    replace: bool = True,
 ) -> list[str]:
     """Draw contours on the frames and write a video, frame by frame.
 
@@ -43,6 +45,7 @@ def write_overlay(
         fps: Frame rate in frames per second, constant.
         window: Intensities shown as black and white.
         spacing_mm: Pixel size (row, column) in mm, for the physical aspect ratio.
+        replace: Whether a file of this name may be replaced.
 
     Returns:
         Notes for the user, as sentences.
@@ -57,7 +60,7 @@ def write_overlay(
         raise OutputError(f"{path.name} cannot have {fps:g} frames per second; allowed are rates above 0, up to 1000.")
     side = _GIF_SIDE if path.suffix.lower() == ".gif" else _MP4_SIDE
     pictures = _drawn(frames, masks, [bright(color) for color in colors], window, spacing_mm, side)
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         if path.suffix.lower() == ".gif":
             return _write_gif(partial, path, pictures, fps, [bright(color) for color in colors])
         _write_mp4(partial, path, pictures, fps)

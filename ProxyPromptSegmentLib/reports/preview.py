@@ -230,13 +230,19 @@ def _target_rows(
 
 
 def write_preview(
-    path: Path, job: Job, found: VolumeResult, truth: npt.NDArray[np.uint8] | None = None, model: str = ""
+    path: Path,
+    job: Job,
+    found: VolumeResult,
+    truth: npt.NDArray[np.uint8] | None = None,
+    model: str = "",
+    *,
+    replace: bool = True,
 ) -> None:
-    """Write the preview of a result as a PNG, completely or not at all.
+    """Write the preview of a result as a PNG, completely or not at all; ``replace`` an existing one or not.
 
     Raises:
         OutputError: If it cannot be written.
     """
     picture = draw_preview(job, found, truth, model)
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         picture.save(partial, format="PNG")

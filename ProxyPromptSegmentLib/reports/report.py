@@ -301,12 +301,12 @@ def to_text(report: Mapping[str, Any]) -> str:
     return text
 
 
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Write the report, completely or not at all.
+def write_report(path: Path, report: Mapping[str, Any], *, replace: bool = True) -> None:
+    """Write the report, completely or not at all; ``replace`` an existing one or not.
 
     Raises:
         OutputError: If it cannot be written.
     """
     text = to_text(report)
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -27,6 +27,7 @@ class FramesResult:
         shape: Rows and columns of a frame.
         colors: Red, green, blue in 0..1 of each object, as in the support.
         terminologies: Slicer's terminology entry of each object, or None.
+        values: Value of each object in a label map, as its support has it; 0 if it has none.
         count: Number of frames of the target; None if unknown.
         wanted: Number of requested frames; None if the target's number of frames is unknown.
         done: Results of the segmented frames, by frame index.
@@ -46,6 +47,7 @@ class FramesResult:
     shape: tuple[int, int]
     colors: tuple[tuple[float, float, float], ...] = ()
     terminologies: tuple[dict[str, Any] | None, ...] = ()
+    values: tuple[int, ...] = ()
     count: int | None = None
     wanted: int | None = None
     done: dict[int, FrameResult] = field(default_factory=dict)
@@ -144,6 +146,7 @@ def frames_of_volume(found: VolumeResult, slices: Sequence[int], window: tuple[f
         shape=(found.masks.shape[2], found.masks.shape[3]),
         colors=tuple(segment.color_rgb for segment in found.segmentation.segments),
         terminologies=tuple(segment.terminology for segment in found.segmentation.segments),
+        values=tuple(int(segment.metadata.get("label_value", 0)) for segment in found.segmentation.segments),
         count=len(found.masks),
         wanted=len(slices),
         window=window,

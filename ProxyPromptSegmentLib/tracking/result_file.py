@@ -10,13 +10,14 @@ from ProxyPromptSegmentLib.frames.mask_files import write_tracked
 from ProxyPromptSegmentLib.tracking.result import FramesResult
 
 
-def write_frames(path: Path | str, found: FramesResult, source: FrameSource) -> list[str]:
+def write_frames(path: Path | str, found: FramesResult, source: FrameSource, *, replace: bool = True) -> list[str]:
     """Write the masks of a clip, a sequence or the slices of a volume, completely or not at all.
 
     Args:
         path: Output path; its suffix selects the format, see `mask_files`.
         found: The masks, with names and colours of the objects.
         source: The tracked frames.
+        replace: Whether a file of this name may be replaced.
 
     Returns:
         Notes for the user, as sentences.
@@ -36,6 +37,8 @@ def write_frames(path: Path | str, found: FramesResult, source: FrameSource) -> 
         found.terminologies or None,
         [index in found.done for index in numbers],
         numbers,
+        found.values or None,
+        replace=replace,
     )
 
 

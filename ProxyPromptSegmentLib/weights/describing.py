@@ -46,13 +46,13 @@ def revised(said: dict[str, Any], name: str, words: str) -> dict[str, Any]:
     return {**said, "name": name, "described": words, "card": card, "entry": entry}
 
 
-def with_metadata(source: Path, target: Path, said: dict[str, Any]) -> None:
-    """Copy a checkpoint with other metadata; its tensors are copied byte by byte.
+def with_metadata(source: Path, target: Path, said: dict[str, Any], *, replace: bool = True) -> None:
+    """Copy a checkpoint with other metadata, its tensors byte by byte; ``replace`` an existing file or not.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    with source.open("rb") as file, safe_output(target) as partial, partial.open("wb") as out:
+    with source.open("rb") as file, safe_output(target, replace) as partial, partial.open("wb") as out:
         header = json.loads(file.read(_length(file)))
         header["__metadata__"] = {**header.get("__metadata__", {}), "proxyprompt": json.dumps(said)}
         text = json.dumps(header).encode("utf-8")

@@ -181,8 +181,13 @@ def card_of(entry: ModelEntry, cache: ModelCache | None = None) -> Path:
     return (cache or ModelCache()).path_of(entry).with_suffix(".md")
 
 
-def export(entry: ModelEntry, path: Path) -> None:
+def export(entry: ModelEntry, path: Path, *, replace: bool = True) -> None:
     """Copy a model's file, which says everything of itself, with the name and the words that it has here.
+
+    Args:
+        entry: The model.
+        path: The new file.
+        replace: Whether a file of this name may be replaced.
 
     Raises:
         CheckpointError: If it is not on this machine.
@@ -196,9 +201,9 @@ def export(entry: ModelEntry, path: Path) -> None:
         )
     said = _said_of(entry, source) if is_own(entry) else None
     if said is not None and said != read_metadata(source):
-        with_metadata(source, path, {**said, TENSORS_OF: said.get(TENSORS_OF) or entry.sha256})
+        with_metadata(source, path, {**said, TENSORS_OF: said.get(TENSORS_OF) or entry.sha256}, replace=replace)
         return
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         shutil.copyfile(source, partial)
 
 

@@ -115,6 +115,7 @@ class _Clip:
             shape=source.shape,
             colors=tuple(task.support.colors),
             terminologies=tuple(task.support.terminologies),
+            values=tuple(task.support.values),
             count=source.count,
             wanted=task.choice.total(source.count),
             window=task.window or (0.0, 1.0),

@@ -2,17 +2,16 @@
 
     python Testing/benchmarks/case_table.py CASES_FOLDER DEMO_FOLDER [NAME ...]
 
-``CASES_FOLDER`` has a folder for each case, with ``make.py`` (writes the input, from the images of ``proxyprompt
-demo`` in
-``DEMO_FOLDER``), ``command.txt`` (what to run) and ``expected.txt``. Everything happens in a copy. A crash, a
-traceback and
-a command without end are marked; whether what was read is right, is for the reader, and for the tests.
+``CASES_FOLDER`` has a folder for each case, with ``make.py`` (writes the input, from the images of ``proxyprompt demo``
+in ``DEMO_FOLDER``), ``command.txt`` (what to run) and ``expected.txt``. Everything happens in a copy. A crash, a
+traceback and a command without end are marked; whether what was read is right, is for the reader, and for the tests.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -65,9 +64,22 @@ def commands_of(text: str) -> list[str]:
             found += [line]
         elif found:
             found[-1] += "\n" + line
-    found = [one if not one.startswith("for ") or "done" in one else f"{one}; done" for one in found]
-    found = [one.replace(": python", "; do python") for one in found]
-    return [re.sub(r"\s{2,}#.*|\s{2,}\(.*|;\s*(the )?same for [a-z]+$", "", one) for one in found]
+    return [_in_shell(one) for one in found]
+
+
+def _in_shell(words: str) -> str:
+    """Returns a command as a shell wants it: without remarks, lists in full, names with line breaks quoted."""
+    words = re.sub(r"\s{2,}#.*", "", words)
+    words = re.sub(r"\s{2,}\([^;\n]*", "", words)  # a remark between two commands
+    words = re.sub(r"(\S+)\n(\S+)", lambda found: shlex.quote(found[0]), words)
+    if same := re.search(r";\s*(?:the )?same for (.+)$", words):
+        first = words[: same.start()]
+        rest = [] if same[1] == "each" else re.split(r",\s*|\s+and\s+", same[1])
+        named = re.findall(r"\S+", first)[-1]
+        words = "; ".join([first, *(first.replace(named, name) for name in rest)])
+    if words.startswith("for ") and " do " not in words:
+        words = words.replace(": ", "; do ", 1) + "; done"
+    return words
 
 
 def main() -> None:
@@ -99,6 +111,9 @@ def main() -> None:
             status, said = run("python make.py", folder, surroundings)
             if status and "command.txt" not in said:
                 print(f"{folder.name}: make.py failed: {said[-200:]}")
+            for name, given in (("image.nrrd", "support.nrrd"), ("mask.nrrd", "support.seg.nrrd")):
+                if not (folder / name).exists():  # "any support"
+                    shutil.copy(demo / given, folder / name)
             for command in commands_of((folder / "command.txt").read_text()):
                 own = {"PROXYPROMPT_REGISTRY": "registry.json", "PROXYPROMPT_CACHE": "cache"}
                 status, said = run(

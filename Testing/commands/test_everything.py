@@ -47,6 +47,21 @@ def test_a_slice_becomes_a_segmentation_on_the_targets_grid(target, tmp_path, ca
     assert "on 1 slice" in out and "Research use only" in out
 
 
+def test_nothing_that_appeared_meanwhile_is_replaced(target, tmp_path, monkeypatch):
+    from ProxyPromptSegmentLib.commands import everything as command
+
+    output, run = tmp_path / "all.seg.nrrd", command.run_task
+
+    def slow(*words, **more):
+        found = run(*words, **more)
+        output.write_bytes(b"of another program")
+        return found
+
+    monkeypatch.setattr(command, "run_task", slow)
+    assert everything("--target", target, "--slices", "4", "--output", output, *LOOSE) == 6
+    assert output.read_bytes() == b"of another program"
+
+
 def test_nothing_good_enough_writes_nothing_and_says_so(target, tmp_path, capsys):
     output = tmp_path / "none.nii.gz"
     words = ["--points", "2", "--quality", "0.9999", "--device", "cpu"]

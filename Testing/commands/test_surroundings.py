@@ -211,21 +211,6 @@ def test_a_line_break_in_a_name_gets_neither_into_messages_nor_pictures(desk, ca
     assert (desk.folder / "look.png").is_file()
 
 
-def test_of_several_programs_one_gets_the_name_of_an_output(tmp_path) -> None:
-    from ProxyPromptSegmentLib.commands.checks import claimed
-
-    path = tmp_path / "x.nrrd"
-    with claimed("--output", path, force=False):
-        with pytest.raises(OutputError, match="already exists and is not overwritten"):
-            with claimed("--output", path, force=False):
-                pass
-        write_segmentation(path, a_mask())
-    assert read_segmentation(path).names == ["label 1"]
-    with pytest.raises(RuntimeError), claimed("--output", tmp_path / "y.nrrd", force=False):
-        raise RuntimeError
-    assert not (tmp_path / "y.nrrd").exists()
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
 def test_a_whole_run_with_names_that_are_not_utf_8(desk, capsys) -> None:
     target = desk.folder / f"{LATIN_1}.nrrd"

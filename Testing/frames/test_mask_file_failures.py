@@ -70,13 +70,13 @@ def test_a_failing_disk_leaves_the_old_file_and_nothing_half_written(tmp_path, n
     before = sorted(os.listdir(tmp_path))
     calls = []
 
-    def labels(masks: np.ndarray) -> np.ndarray:
+    def labels(self, masks: np.ndarray) -> np.ndarray:
         calls.append(1)
         if len(calls) > 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return labels_of(masks[None])[0]
 
-    monkeypatch.setattr(mask_files, "_labels", labels)
+    monkeypatch.setattr(mask_files._Objects, "labels", labels)
     with pytest.raises(OutputError, match="could not be written: No space left"):
         write_tracked(tmp_path / name, some_masks(5, 1, source.shape), source, ["a"])
     assert sorted(os.listdir(tmp_path)) == before

@@ -257,6 +257,26 @@ def test_of_a_sequence_that_is_cut_short_the_whole_frames_are_read(tmp_path, enc
     assert "frames 4 and later are missing" in source.notes[0]
 
 
+def test_one_flipped_bit_in_a_packed_sequence_costs_few_frames_and_is_reported(tmp_path):
+    frames = noise(6, 1, 80, 50)
+    path = write_nrrd(tmp_path / "a.seq.nrrd", frames, "gzip", **LIST_LAST)
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 4  # in the checksum: every voxel is right, but nothing says so
+    path.write_bytes(data)
+    source = open_frames(path)
+    found = read_all(source)
+    np.testing.assert_array_equal(np.stack(found[:3]), frames[:3, 0])
+    assert "is damaged" in source.notes[0] and "any frame may be wrong" in source.notes[0]
+    first = LIST_LAST | {"space_directions": "none (0.3,0,0) (0,0.4,0) (0,0,1)", "kinds": "list domain domain domain"}
+    across = np.ascontiguousarray(np.moveaxis(frames, 0, -1))  # every frame has a voxel of every piece
+    path = write_nrrd(tmp_path / "b.seq.nrrd", across, "gzip", **first)
+    data = bytearray(path.read_bytes())
+    data[-6] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="b.seq.nrrd is damaged"):
+        open_frames(path)
+
+
 def test_frames_with_nan_are_bad(tmp_path):
     frames = noise(4, 1, 8, 5).astype(np.float32)
     frames[2, 0, 3, 3] = np.nan

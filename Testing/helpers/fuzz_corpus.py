@@ -11,7 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
-from dicom_made import AXIAL, dataset, enhanced, save, segmentation, stack
+from dicom_made import AXIAL, dataset, enhanced, save, segmentation
+from frame_cases import LIST_LAST, write_nrrd
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
@@ -46,7 +47,9 @@ def write_corpus(folder: Path) -> list[Seed]:
     """Writes the files into a folder; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    array = rng.integers(0, 900, GRID.shape_kji).astype(np.int16)
+    mask = np.zeros(GRID.shape_kji, np.uint8)
+    mask[1:4, 3:10, 4:12] = 1
+    array = rng.integers(0, 300, GRID.shape_kji).astype(np.int16) + 900 * mask.astype(np.int16)
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(GRID.spacing_mm)
     image.SetOrigin(GRID.origin_lps)
@@ -58,25 +61,29 @@ def write_corpus(folder: Path) -> list[Seed]:
         sitk.WriteImage(image, str(folder / name), packed)
         seeds.append(Seed(path=folder / name, kind="image", checked=packed, header=500 if packed else 0))
     seeds[5] = Seed(path=folder / "f.nii.gz", kind="image", checked=True, header=10)
-    mask = np.zeros(GRID.shape_kji, np.uint8)
-    mask[1:4, 3:10, 4:12] = 1
     marked = Segmentation([Segment("prostate", mask), Segment("other", 1 - mask)], GRID)
     for name in ("m.seg.nrrd", "m.nii.gz", "m.mha"):
         write_segmentation(folder / name, marked)
         seeds.append(Seed(path=folder / name, kind="mask"))
-    picture = (rng.integers(0, 255, (24, 30, 3))).astype(np.uint8)
+    picture = (rng.integers(0, 80, (24, 30, 3))).astype(np.uint8)
+    picture[6:16, 8:20] += 150
     for suffix in ("png", "jpg", "tif", "bmp"):
         Image.fromarray(picture).save(folder / f"p.{suffix}")
         seeds.append(Seed(path=folder / f"p.{suffix}", kind="image", checked=suffix == "png", header=33))
+    Image.fromarray((picture[..., 0] > 90).astype(np.uint8)).save(folder / "p_label.png")  # beside p.png, not mutated
+    Image.fromarray((array[2] // 6).astype(np.uint8)).save(folder / "still.png")  # beside label.png, not mutated
     Image.fromarray(mask[2] * 3).save(folder / "label.png")
     seeds.append(Seed(path=folder / "label.png", kind="mask"))
     placed = {"PixelSpacing": [0.7, 0.7], "ImageOrientationPatient": AXIAL, "ImagePositionPatient": [0, 0, 0]}
     save(dataset(array[0], **placed), folder / "one.dcm")
     save(enhanced(array, [(0, 0, 3.0 * n) for n in range(5)]), folder / "many.dcm")
-    save(dataset(stack(5).astype(np.uint8), kind="3.1", FrameTime="40", Modality="US"), folder / "clip.dcm")
+    save(dataset((array // 6).astype(np.uint8), kind="3.1", FrameTime="40", Modality="US"), folder / "clip.dcm")
     save(segmentation([(1, (0, 0, 3.0 * n), mask[n]) for n in range(5)], ["prostate"]), folder / "seg.dcm")
     seeds += [Seed(path=folder / f"{name}.dcm", kind="image") for name in ("one", "many")]
     seeds += [Seed(path=folder / "clip.dcm", kind="frames"), Seed(path=folder / "seg.dcm", kind="mask")]
+    for name, encoding in (("s.seq.nrrd", "gzip"), ("t.seq.nrrd", "raw")):
+        write_nrrd(folder / name, (array[:, None] // 6).astype(np.uint8), encoding, **LIST_LAST)
+        seeds.append(Seed(path=folder / name, kind="frames"))
     library = SupportLibrary(folder / "library")
     library.save(Volume(array.astype(np.float32), GRID), marked, "case")
     export_zip(library, library.entries(), folder / "cases.zip")
