@@ -147,7 +147,7 @@ SLICE_OVERHEAD = 0.01
 READING = 400e6  # bytes per second of loading a checkpoint, including its hash and building the network
 WARM_UP = {"cpu": 2.0, "cuda": 8.0, "mps": 5.0}
 """Additional seconds of the first run: importing torch, and initialising the device."""
-LIBRARIES = 250_000_000  # bytes that torch, SciPy and SimpleITK take when they are imported
+LIBRARIES = 180_000_000  # bytes that torch, SciPy and SimpleITK take when they are imported
 COPIED = 8  # bytes of each voxel: volumes are held in float32, and once more while they are registered
 KEPT_BYTES = 1 << 30  # the engine's limit for cached embeddings in main memory
 

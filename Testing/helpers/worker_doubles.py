@@ -20,6 +20,7 @@ from ProxyPromptSegmentLib.inference.loading import LoadedModel
 from ProxyPromptSegmentLib.inference.results import ModelFacts
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.checkpoints import load_model
+from ProxyPromptSegmentLib.networks.folding import fold_norms
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.weights.registry import resolve
@@ -58,9 +59,11 @@ def half_precision():
 
 
 def embedded(name="sam-compact"):
-    """The weights that come with the program."""
+    """The weights that come with the program, as `inference.loading` prepares them."""
     skip_without(name)
-    return load_model(*resolve(name))[0]
+    model = load_model(*resolve(name))[0]
+    fold_norms(model)
+    return model
 
 
 def loaded(segmenter, name="sam-compact"):

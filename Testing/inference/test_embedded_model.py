@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch")
@@ -13,6 +15,7 @@ from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
 from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.networks.checkpoints import load_model, sha256
 from ProxyPromptSegmentLib.support.pairs import support_from_volume
 from ProxyPromptSegmentLib.weights.registry import checkpoint_of, models_folder, read_registry, resolve
@@ -20,9 +23,7 @@ from ProxyPromptSegmentLib.weights.registry import checkpoint_of, models_folder,
 
 @pytest.fixture(scope="module")
 def segmenter():
-    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-
-    return Segmenter(load_model(*resolve("sam-compact"))[0])
+    return load("sam-compact", "cpu").segmenter
 
 
 def test_every_entry_of_the_registry_has_its_file_its_hash_its_size_and_its_card():
@@ -56,7 +57,8 @@ def test_the_prompt_decides(segmenter, source, request):
     else:
         parts = split(load_dataset(request.getfixturevalue("shared_data"), "promise12"), "promise12")
     scores, emptied = [], []
-    for case in parts.test[:3]:
+    for case in parts.test[:1]:
+        case = replace(case, images=case.images[::2], masks=case.masks[::2])
         support, _ = draw_supports(parts.train, case, 4, seed=7)
         encoded = {}
         found = segmenter.segment(case.images, support, encoded=encoded).masks()

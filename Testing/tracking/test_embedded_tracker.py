@@ -17,18 +17,16 @@ from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, pair_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
-from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-from ProxyPromptSegmentLib.networks.checkpoints import load_model
+from ProxyPromptSegmentLib.inference.loading import load
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
-from ProxyPromptSegmentLib.weights.registry import resolve
 
 FRAMES = 8
 
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return Segmenter(load_model(*resolve("sam2-compact"))[0])
+    return load("sam2-compact", "cpu").segmenter
 
 
 def drawn() -> Split:

@@ -123,8 +123,9 @@ def test_sets_that_may_show_each_others_objects_are_never_unrelated():
     kin = dataclasses.replace(recipe, alike=(("something", "second"), ("drawn", "second")))
     assert kin.kin("drawn", "second") and kin.kin("second", "drawn") and kin.kin("x", "x")
     assert not kin.kin("something", "drawn")
-    for seed in range(3):
-        assert draw(kin, seed).related.all() and (draw(kin, seed).foreign < 0).all()
+    for seed in range(2):
+        episode = draw(kin, seed)
+        assert episode.related.all() and (episode.foreign < 0).all()
     torch.manual_seed(1)
     sampler = BroadSampler([pool(), pool("second"), pool("third")], recipe)
     groups = sampler._groups(np.random.default_rng(1))
