@@ -211,12 +211,16 @@ def _describe(number: int, segment: Segment, algorithm: str) -> highdicom.seg.Se
             family=hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"),
             version="1",
         )
-    region = _code(terms.get("anatomicRegion"))
+    region, kind_of = _code(terms.get("anatomicRegion")), _code(terms.get("type"))
+    if region is not None and (modifier := _code(terms.get("anatomicRegionModifier"))) is not None:
+        region.AnatomicRegionModifierSequence = [modifier]
+    if kind_of is not None and (modifier := _code(terms.get("typeModifier"))) is not None:
+        kind_of.SegmentedPropertyTypeModifierCodeSequence = [modifier]
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=_long_string(segment.name) or f"segment {number}",
         segmented_property_category=_code(terms.get("category")) or hd.sr.CodedConcept(*_TISSUE),
-        segmented_property_type=_code(terms.get("type")) or hd.sr.CodedConcept(*_TISSUE),
+        segmented_property_type=kind_of or hd.sr.CodedConcept(*_TISSUE),
         algorithm_type=kind,
         algorithm_identification=identified,
         tracking_uid=hd.UID(),
@@ -241,7 +245,7 @@ def _code(parts: Sequence[str] | None) -> highdicom.sr.CodedConcept | None:
     if not parts or len(parts) < 3 or not all(parts[:3]):
         return None
     scheme, value, meaning = parts[:3]
-    if len(value) > 16 or len(scheme) > 16:
+    if len(value) > _LONGEST or len(scheme) > 16:
         return None
     return hd.sr.CodedConcept(value, scheme, _long_string(meaning))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 PLACE_GROUPS = (
     "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "FrameContentSequence",
-    "PlanePositionVolumeSequence", "PlaneOrientationVolumeSequence",
+    "PlanePositionVolumeSequence", "PlaneOrientationVolumeSequence", "MRDiffusionSequence", "MREchoSequence",
 )  # fmt: skip
 
 

@@ -1,8 +1,7 @@
 """Packed pixels for which pydicom has no decoder here (lossless JPEG), through GDCM, which ITK brings along.
 
 GDCM sees a file with nothing in it but the pixels and their form, so that none of its assumptions about geometry,
-values
-and colours apply.
+values and colours apply.
 """
 
 from __future__ import annotations

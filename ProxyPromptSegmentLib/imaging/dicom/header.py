@@ -20,7 +20,7 @@ SUFFIXES = (".dcm", ".ima")
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-_SLICES_IN_MOSAIC = (0x0019, 0x100A)  # of Siemens, where (0019,0010) is "SIEMENS MR HEADER"
+_SIEMENS, _SLICES_IN_MOSAIC = (0x0019, 0x0010), (0x0019, 0x100A)  # the first is the name "SIEMENS MR HEADER"
 _FIRST_GROUPS = (0x0002, 0x0008)
 
 
@@ -126,7 +126,8 @@ def damage_in_words(name: str) -> Iterator[None]:
 
 def reason_of(error: Exception) -> str:
     """Return an error's words in one line of at most 160 characters, without a stop at the end."""
-    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+    words = " ".join(str(error).split()).rpartition("raised by all available plugins: ")[2]
+    return words[:160].rstrip(".") or type(error).__name__
 
 
 def word(dataset: Any, name: str) -> str:
@@ -149,6 +150,32 @@ def numbers(dataset: Any, name: str) -> list[float]:
         )
         return [float(one) for one in (value if several else [value])]
     return []
+
+
+def checked_numbers(dataset: Any, keyword: str, name: str) -> list[float]:
+    """Return an attribute's numbers; [] if it is missing or empty.
+
+    Args:
+        dataset: The attributes.
+        keyword: The attribute.
+        name: Name of the file, for messages.
+
+    Raises:
+        InputError: If it is there and holds no numbers, as lengths with a decimal comma.
+    """
+    found = numbers(dataset, keyword)
+    try:
+        empty = keyword not in dataset or dataset[keyword].value in (None, "", b"") or not len(dataset[keyword].value)
+    except TypeError:  # a single number
+        empty = False
+    except Exception:  # noqa: BLE001  # pydicom converts a value when it is asked for, and raises what it likes
+        empty = False
+    if not found and not empty:
+        raise InputError(
+            f"{name} has no readable number in {keyword}; numbers have a decimal point. Correct it, or export the "
+            "image again."
+        )
+    return found
 
 
 def frame_count(dataset: Any) -> int:
@@ -185,18 +212,34 @@ def check_image(dataset: Any, name: str) -> None:
         raise InputError(f"{name} is a DICOM segmentation; give the images that are to be segmented.")
     if not is_image(dataset):
         raise InputError(f"{name} is DICOM without an image ({class_name(dataset)}); give the images of a series.")
-    slices = dataset.get(_SLICES_IN_MOSAIC)
-    if "MOSAIC" in word(dataset, "ImageType").upper():
-        count = f" of {slices.value} slices" if slices is not None and isinstance(slices.value, int) else ""
+    slices = _slices_in_mosaic(dataset)
+    if slices > 1 or "MOSAIC" in word(dataset, "ImageType").upper():
+        count = f" of {slices} slices" if slices > 1 else ""
         raise InputError(
             f"{name} is a mosaic{count} in one picture, as Siemens scanners write them; convert the series to NIfTI, "
             "for example with dcm2niix, and give one volume of that."
+        )
+    parts = (numbers(dataset, "InConcatenationTotalNumber") or [1.0])[0]
+    if parts > 1:
+        part = (numbers(dataset, "InConcatenationNumber") or [0.0])[0]
+        raise InputError(
+            f"{name} is part {part:.0f} of {parts:.0f} of an image that was divided over several files (a "
+            "concatenation); export it in one file."
         )
     if kind == _WHOLE_SLIDE and frame_count(dataset) > 1:
         raise InputError(
             f"{name} is a whole-slide image in {frame_count(dataset)} tiles; export the region that you mean as a "
             "picture."
         )
+
+
+def _slices_in_mosaic(dataset: Any) -> int:
+    """Return how many slices a picture of a Siemens scanner shows side by side; 0 if it does not say it."""
+    with suppress(Exception):
+        if "SIEMENS" in str(dataset[_SIEMENS].value).upper():
+            value = dataset[_SLICES_IN_MOSAIC].value
+            return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
+    return 0
 
 
 def class_name(dataset: Any) -> str:

@@ -16,11 +16,13 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.dicom.frames import frame_groups
 from ProxyPromptSegmentLib.imaging.dicom.gdcm import decode_with_itk
-from ProxyPromptSegmentLib.imaging.dicom.header import frame_count, numbers, reason_of, word
+from ProxyPromptSegmentLib.imaging.dicom.header import checked_numbers, frame_count, numbers, reason_of, word
+from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 _KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _MOST_BYTES = 32 << 30
 _EXTENDED = "1.2.840.10008.1.2.4.51"
+_HIGH_THROUGHPUT = tuple(f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3))
 _PHYSICAL = ("CT", "MR", "PT", "NM", "RTDOSE")  # modalities whose values mean the same however they are shown
 _HALVED = ("YBR_FULL_422", "YBR_PARTIAL_422")  # two pixels share their chroma: two thirds of the bytes, if not packed
 
@@ -45,8 +47,15 @@ def read_pixels(dataset: Any, name: str) -> npt.NDArray[Any]:
         raise InputError(f"{name} declares {columns}x{rows} pixels; an image needs at least one. Export it again.")
     if samples not in (1, 3):
         raise InputError(f"{name} has {samples} values per pixel; one, or three colours, are allowed.")
+    _check_form(dataset, name, samples)
     _check_length(dataset, name, (frames, rows, columns, samples))
-    array = _decoded(dataset, name).reshape((frames, rows, columns, 3) if samples == 3 else (frames, rows, columns))
+    array = _decoded(dataset, name)
+    if array.size != frames * rows * columns * samples:
+        raise InputError(
+            f"{name} holds {array.size / (rows * columns * samples):g} frames where its header declares {frames}; "
+            "they do not belong together. Export it again."
+        )
+    array = array.reshape((frames, rows, columns, 3) if samples == 3 else (frames, rows, columns))
     photometric = word(dataset, "PhotometricInterpretation").upper()
     if photometric == "PALETTE COLOR":
         return _through_palette(array, dataset, name)
@@ -59,6 +68,41 @@ def read_pixels(dataset: Any, name: str) -> npt.NDArray[Any]:
     if photometric == "MONOCHROME1" and word(dataset, "Modality").upper() not in _PHYSICAL:
         array = _inverted(array, dataset)
     return _rescaled(array, dataset, name)
+
+
+def _check_form(dataset: Any, name: str, samples: int) -> None:
+    """Refuse values in other bits than the lowest, and colours that do not go with their number."""
+    checked_numbers(dataset, "NumberOfFrames", name)
+    stored, high = (numbers(dataset, key) for key in ("BitsStored", "HighBit"))
+    if stored and high and high[0] != stored[0] - 1:
+        raise InputError(
+            f"{name} keeps its {stored[0]:.0f} bits below bit {high[0]:.0f}; only values in the lowest bits are read. "
+            "Export it again."
+        )
+    photometric = word(dataset, "PhotometricInterpretation").upper()
+    if (photometric == "RGB" or photometric.startswith("YBR")) != (samples == 3):
+        raise InputError(
+            f"{name} says that it is {photometric or 'of no kind (Photometric Interpretation)'} with {samples} "
+            f"value{'s' * (samples > 1)} per pixel, which contradict each other. Export it again."
+        )
+
+
+def _is_packed(dataset: Any, name: str) -> bool:
+    """Return whether pixels are packed.
+
+    Raises:
+        InputError: If the transfer syntax is not one of the standard.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        return bool(syntax.is_compressed and not syntax.is_deflated)
+    except ValueError:
+        raise _unknown_packing(name, f"{syntax}, a private transfer syntax") from None
+
+
+def _unknown_packing(name: str, syntax: str) -> InputError:
+    """Return the error for pixels that nothing here unpacks."""
+    return InputError(f"{name} is packed as {syntax}, which is not read. Export the series uncompressed.")
 
 
 def _check_length(dataset: Any, name: str, shape: tuple[int, int, int, int]) -> None:
@@ -76,7 +120,7 @@ def _check_length(dataset: Any, name: str, shape: tuple[int, int, int, int]) -> 
         raise InputError(
             f"{name} declares {declared / 8 / 2**30:.0f} GiB of pixels, more than are read. Export a part."
         )
-    if dataset.file_meta.TransferSyntaxUID.is_compressed and not dataset.file_meta.TransferSyntaxUID.is_deflated:
+    if _is_packed(dataset, name):
         return
     if word(dataset, "PhotometricInterpretation").upper() in _HALVED:
         declared = declared * 2 // 3
@@ -86,6 +130,12 @@ def _check_length(dataset: Any, name: str, shape: tuple[int, int, int, int]) -> 
             f"{name} is cut short: its header declares {shape[2]}x{shape[1]} pixels in {shape[0]} frames, "
             f"{-(-declared // 8)} bytes, and it has {found}. Copy or export it again."
         )
+    if found * 8 >= declared + math.prod(shape[1:]) * bits:
+        raise InputError(
+            f"{name} holds {found} bytes of pixels where its header declares {shape[2]}x{shape[1]} pixels in "
+            f"{shape[0]} frame{'s' * (shape[0] > 1)}, {-(-declared // 8)} bytes; they do not belong together. "
+            "Export it again."
+        )
 
 
 def _decoded(dataset: Any, name: str) -> npt.NDArray[Any]:
@@ -93,16 +143,20 @@ def _decoded(dataset: Any, name: str) -> npt.NDArray[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            syntax = dataset.file_meta.TransferSyntaxUID
-            if syntax.is_compressed and not syntax.is_deflated:
+            if _is_packed(dataset, name):
+                syntax = dataset.file_meta.TransferSyntaxUID
                 from pydicom.pixels import get_decoder
 
                 try:
                     available = get_decoder(syntax).is_available
                 except NotImplementedError:
+                    raise _unknown_packing(name, syntax.name) from None
+                if not available and syntax in _HIGH_THROUGHPUT:
                     raise InputError(
-                        f"{name} is packed as {syntax.name}, which is not read. Export the series uncompressed."
-                    ) from None
+                        f"{name} is packed as {syntax.name}, which needs the Python packages pylibjpeg and "
+                        "pylibjpeg-openjpeg; they are not installed here.",
+                        Remedy(kind=RemedyKind.INSTALL_PACKAGE, package="pylibjpeg pylibjpeg-openjpeg"),
+                    )
                 if not available or _is_deep_jpeg(dataset):
                     return decode_with_itk(dataset, name)
             return np.asarray(dataset.pixel_array)
@@ -157,10 +211,10 @@ def _rescaled(array: npt.NDArray[Any], dataset: Any, name: str) -> npt.NDArray[A
     scales = []
     for number in range(len(array)):
         groups = frame_groups(dataset, number, ("PixelValueTransformationSequence",))
-        source = groups if numbers(groups, "RescaleSlope") else dataset
-        dose = numbers(dataset, "DoseGridScaling")
-        slope = (dose or numbers(source, "RescaleSlope") or [1.0])[0]
-        intercept = (numbers(source, "RescaleIntercept") or [0.0])[0]
+        source = groups if checked_numbers(groups, "RescaleSlope", name) else dataset
+        dose = checked_numbers(dataset, "DoseGridScaling", name)
+        slope = (dose or checked_numbers(source, "RescaleSlope", name) or [1.0])[0]
+        intercept = (checked_numbers(source, "RescaleIntercept", name) or [0.0])[0]
         if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
             raise InputError(
                 f"{name} rescales its values by {slope:g} and {intercept:g}; a slope that is finite and not 0 is "

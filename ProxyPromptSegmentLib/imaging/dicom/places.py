@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.dicom.frames import PLACE_GROUPS, frame_groups
-from ProxyPromptSegmentLib.imaging.dicom.header import frame_count, numbers, word
+from ProxyPromptSegmentLib.imaging.dicom.header import checked_numbers, frame_count, numbers, word
 from ProxyPromptSegmentLib.imaging.dicom.spacing import PixelSize, pixel_size, slice_distance
 from ProxyPromptSegmentLib.imaging.geometry import SAME_GRID_VOXELS, VolumeGeometry
 
@@ -26,6 +26,10 @@ UNEVEN = 0.1
 _TURNED = 1e-3  # of the direction cosines
 _TILTED = 1e-3  # of the distance of slices, sideways
 _SAME_MM = 1e-3
+_CONTENTS = (
+    ("StackID", "stack"), ("TemporalPositionIndex", "time"), ("TemporalPositionIdentifier", "time"),
+    ("DiffusionBValue", "b-value"), ("EchoNumbers", "echo"), ("EffectiveEchoTime", "echo time"), ("KVP", "kV"),
+)  # fmt: skip
 _NUCLEAR = "1.2.840.10008.5.1.4.1.1.20"
 
 Vector = npt.NDArray[np.float64]
@@ -41,7 +45,7 @@ class Place:
         down: Direction in which the rows follow each other.
         size: Size of a pixel.
         distance: Distance of slices or thickness as the header says; None if it does not.
-        stack: Name of the stack or time that the frame belongs to, for messages.
+        stack: The stack, time or contrast that the plane belongs to, in words for messages.
     """
 
     origin: Vector
@@ -137,7 +141,7 @@ def _place(plane: Any, whole: Any, name: str) -> Place | None:
         ("ImagePositionPatient", "ImageOrientationPatient"),
         ("ImagePositionVolume", "ImageOrientationVolume"),
     ):
-        origin, cosines = (np.array(numbers(plane, key)) for key in (position, turn))
+        origin, cosines = (np.array(checked_numbers(plane, key, name)) for key in (position, turn))
         if not origin.size or not cosines.size:
             continue
         if origin.shape != (3,) or cosines.shape != (6,) or not np.isfinite([*origin, *cosines]).all():
@@ -159,9 +163,18 @@ def _place(plane: Any, whole: Any, name: str) -> Place | None:
             down=down / np.linalg.norm(down),
             size=pixel_size(plane, whole, name),
             distance=slice_distance(plane, whole),
-            stack=" ".join(filter(None, (word(plane, "StackID"), word(plane, "TemporalPositionIndex")))),
+            stack=_contents(plane),
         )
     return None
+
+
+def _contents(plane: Any) -> str:
+    """Return the stack, time and contrast of a plane in words, as ``b-value 500``; "" if nothing says them."""
+    found = []
+    for keyword, said in _CONTENTS:
+        if value := word(plane, keyword):
+            found.append(f"{said} {value[:20]}")
+    return ", ".join(found)
 
 
 def are_at_one_place(places: Sequence[Place]) -> bool:
@@ -229,7 +242,7 @@ def _fitted(places: Sequence[Place], what: str, noun: str) -> tuple[tuple[int, .
     if np.any(gaps <= same):
         at = int(np.count_nonzero(gaps > same)) + 1
         stacks = sorted({one.stack for one in places if one.stack})
-        which = f", of the stacks and times {', '.join(stacks[:6])}" if len(stacks) > 1 else ""
+        which = f": {'; '.join(stacks[:6])}{'; and more' * (len(stacks) > 6)}" if len(stacks) > 1 else ""
         raise InputError(
             f"{what} has several images at the same place ({len(places)} {'files' if noun == 'slices' else noun}, {at} "
             f"places{which}): a sequence in time or several contrasts. Export one of them as a volume of its own."

@@ -11,6 +11,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.dicom.header import (
+    SEGMENTATION_CLASSES,
     check_image,
     frame_count,
     is_dicom,
@@ -42,6 +43,10 @@ class Series:
         words = next((w for key in ("SeriesDescription", "ProtocolName") if (w := word(self.headers[0], key))), "")
         named = f'"{words[:60]}"' if words else "unnamed"
         return f"{named} ({len(self.files)} files, e.g. {self.files[0].name})"
+
+    def holds_masks(self) -> bool:
+        """Return whether it is a segmentation."""
+        return all(word(header, "SOPClassUID") in SEGMENTATION_CLASSES for header in self.headers)
 
 
 def scan(files: Iterable[Path], damaged: list[Path] | None = None) -> dict[str, Series]:
@@ -85,6 +90,8 @@ def series_of(source: Path) -> Series:
         damaged: list[Path] = []
         found = scan(files_of(source), damaged)
         _check_damaged(damaged, source)
+        images = {uid: one for uid, one in found.items() if not one.holds_masks()}
+        found = images or found  # a segmentation of the series may lie beside it
         if not found:
             raise InputError(
                 f"The folder {source} contains no DICOM series; give the folder that directly contains the DICOM files."
@@ -96,7 +103,7 @@ def series_of(source: Path) -> Series:
                 f"The folder {source} contains {len(found)} DICOM series: {listed}{more}. Give one file of the series "
                 "you want."
             )
-        return _without_copies(next(iter(found.values())))
+        return _of_one_patient(_without_copies(next(iter(found.values()))), source)
     header = read_dataset(source)
     check_image(header, source.name)
     alone = Series(uid=word(header, "SeriesInstanceUID"), files=[source], headers=[header])
@@ -106,7 +113,7 @@ def series_of(source: Path) -> Series:
     damaged = []
     found = scan([source, *wanted], damaged)
     _check_damaged(damaged, source.parent)
-    return _without_copies(found.get(alone.uid, alone))
+    return _of_one_patient(_without_copies(found.get(alone.uid, alone)), source.parent)
 
 
 def _check_damaged(damaged: Sequence[Path], folder: Path) -> None:
@@ -134,15 +141,46 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def _without_copies(series: Series) -> Series:
-    """Return a series without files that repeat an image (same SOP Instance UID), as some discs have them."""
-    seen: set[str] = set()
+    """Return a series without files that repeat an image, as some discs have them.
+
+    Copies have one SOP Instance UID, place and pixels; the UID alone may be that of all images of a series from which
+    names were removed.
+    """
+    seen: dict[tuple[str, ...], list[int]] = {}
     kept: list[int] = []
     for n, header in enumerate(series.headers):
-        uid = word(header, "SOPInstanceUID")
-        if not uid or uid not in seen:
+        key = tuple(word(header, name) for name in ("SOPInstanceUID", "ImagePositionPatient", "InstanceNumber"))
+        same = seen.setdefault(key, [])
+        if not key[0] or not any(_same_pixels(series.files[n], series.files[m]) for m in same):
             kept.append(n)
-            seen.add(uid)
+            same.append(n)
     return Series(uid=series.uid, files=[series.files[n] for n in kept], headers=[series.headers[n] for n in kept])
+
+
+def _same_pixels(one: Path, other: Path) -> bool:
+    """Return whether two files hold the same pixel data."""
+    first, second = (read_dataset(file, pixels=True).get("PixelData") for file in (one, other))
+    return bool(first == second)
+
+
+def _of_one_patient(series: Series, folder: Path) -> Series:
+    """Return a series after comparing whom its images show.
+
+    Raises:
+        InputError: If they are of several patients, studies or frames of reference, whatever their series is called.
+    """
+    for name, said in (
+        ("PatientID", "patients (Patient ID)"),
+        ("StudyInstanceUID", "studies (Study Instance UID)"),
+        ("FrameOfReferenceUID", "frames of reference (Frame of Reference UID)"),
+    ):
+        found = {word(header, name) for header in series.headers} - {""}
+        if len(found) > 1:
+            raise InputError(
+                f"The DICOM series in {folder} mixes images of {len(found)} {said}, although they name one series. "
+                "Move the files of each into a folder of its own."
+            )
+    return series
 
 
 def check_sizes(series: Series, where: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.imaging.dicom.header import numbers
+from ProxyPromptSegmentLib.imaging.dicom.header import checked_numbers, numbers
 
 _MOST_MM = 1000.0
 _CENTIMETRES = 3  # Physical Units of an ultrasound region
@@ -41,12 +41,12 @@ def pixel_size(plane: Any, whole: Any, name: str) -> PixelSize:
         name: Its name, for messages.
 
     Raises:
-        InputError: If a size is not a length: 0, negative, NaN or beyond a metre.
+        InputError: If a size is not a length: no number, 0, negative, NaN or beyond a metre.
     """
     for source in (plane, whole):
-        if found := numbers(source, "PixelSpacing"):
+        if found := checked_numbers(source, "PixelSpacing", name):
             return PixelSize(row_mm=found[0], column_mm=_second(found, name, "PixelSpacing"), known=True)
-    if found := numbers(whole, "ImagerPixelSpacing"):
+    if found := checked_numbers(whole, "ImagerPixelSpacing", name):
         row, column = found[0], _second(found, name, "ImagerPixelSpacing")
         factor = (numbers(whole, "EstimatedRadiographicMagnificationFactor") or [0.0])[0]
         if math.isfinite(factor) and 1.0 <= factor < 10.0:
@@ -57,7 +57,7 @@ def pixel_size(plane: Any, whole: Any, name: str) -> PixelSize:
             known=True,
             note="gives the pixel size at the detector only; in the patient, lengths are shorter by the magnification",
         )
-    if found := numbers(whole, "NominalScannedPixelSpacing"):
+    if found := checked_numbers(whole, "NominalScannedPixelSpacing", name):
         return PixelSize(
             row_mm=found[0],
             column_mm=_second(found, name, "NominalScannedPixelSpacing"),

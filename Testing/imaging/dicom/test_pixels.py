@@ -110,7 +110,7 @@ def test_each_frame_has_its_own_scale(tmp_path) -> None:
 
 def test_what_is_shown_inverted_is_inverted_unless_its_values_are_physical(tmp_path) -> None:
     pixels = ONE.astype(np.uint16)
-    shown = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12}
+    shown = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}
     got = read_volume(save(dataset(pixels, kind="1", Modality="CR", **shown), tmp_path / "x.dcm")).array[0]
     np.testing.assert_array_equal(got, 4095.0 - pixels)
     got = read_volume(save(dataset(pixels, kind="128", Modality="PT", **shown), tmp_path / "p.dcm")).array[0]

@@ -1,0 +1,291 @@
+"""What picture archives, anonymisers and discs make of a series: read right, or refused in words."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
+
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from dicom_made import AXIAL, dataset, enhanced, group, save, segmentation, stack, write_series
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.frames import open_frames
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import read_volume
+
+STEP = 3.3
+SLICES = stack()
+PLACED = {"PixelSpacing": [1.1, 1.1], "ImageOrientationPatient": AXIAL}
+
+
+def along(count: int = 9, first: float = 0.0) -> list[tuple[float, float, float]]:
+    return [(0.0, 0.0, round(first + STEP * n, 4)) for n in range(count)]
+
+
+def joined(folder: Path, *parts: Path) -> Path:
+    """Moves the files of several folders into one."""
+    folder.mkdir(exist_ok=True)
+    for part in parts:
+        for file in part.iterdir():
+            file.rename(folder / f"{part.name}_{file.name}")
+    return folder
+
+
+def test_one_identifier_for_all_images_of_a_series_costs_no_slice(tmp_path) -> None:
+    write_series(tmp_path, SLICES, along(), SOPInstanceUID="1.2.3")
+    np.testing.assert_array_equal(read_volume(tmp_path).array, SLICES)
+    shutil.copy(tmp_path / "IM0_0", tmp_path / "copy")
+    np.testing.assert_array_equal(read_volume(tmp_path).array, SLICES)
+
+
+def test_a_second_image_under_the_identifier_and_at_the_place_of_another_is_no_copy(tmp_path) -> None:
+    write_series(tmp_path, SLICES, along())
+    other = pydicom.dcmread(tmp_path / "IM0_0")
+    other.PixelData = (SLICES[0] + 1).tobytes()
+    other.save_as(tmp_path / "other")
+    with pytest.raises(InputError, match=r"several images at the same place \(10 files, 9 places\)"):
+        read_volume(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("PatientID", "2 patients"), ("StudyInstanceUID", "2 studies"), ("FrameOfReferenceUID", "2 frames of reference")],
+)
+def test_images_of_two_patients_under_one_series_are_never_stacked(tmp_path, name, words) -> None:
+    first = write_series(tmp_path / "a", SLICES[:5], along(5))
+    second = write_series(tmp_path / "b", SLICES[5:], along(4, 5 * STEP), **{name: "1.2.77"})
+    folder = joined(tmp_path / "s", first, second)
+    for path in (folder, folder / "a_IM0_0"):
+        with pytest.raises(InputError, match=f"mixes images of {words}.*folder of its own"):
+            read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("DiffusionBValue", "b-value"), ("EchoNumbers", "echo"), ("KVP", "kV"), ("TemporalPositionIdentifier", "time")],
+)
+def test_contrasts_echoes_energies_and_times_of_one_folder_are_named(tmp_path, name, said) -> None:
+    parts = []
+    for n in (1, 2):
+        parts.append(write_series(tmp_path / str(n), SLICES + np.int16(n), along(), **{name: 40 * n}))
+        for file in parts[-1].iterdir():
+            found = pydicom.dcmread(file)
+            found.SOPInstanceUID += f".{n}"
+            found.save_as(file)
+    folder = joined(tmp_path / "s", *parts)
+    with pytest.raises(InputError, match=rf"\(18 files, 9 places: {said} 40(\.0)?; {said} 80(\.0)?\).*Export one"):
+        read_volume(folder)
+
+
+def test_b_values_within_one_file_are_named(tmp_path) -> None:
+    frames = [{"MRDiffusionSequence": group(DiffusionBValue=500.0 * (n // 4))} for n in range(8)]
+    path = save(enhanced(SLICES[:8], along(4) * 2, frames=frames), tmp_path / "a.dcm")
+    with pytest.raises(InputError, match=r"\(8 frames, 4 places: b-value 0.0; b-value 500.0\)"):
+        read_volume(path)
+
+
+def test_a_mosaic_is_known_by_its_private_count_too(tmp_path) -> None:
+    made = dataset(SLICES[0], ImagePositionPatient=[0, 0, 0], **PLACED)
+    made.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
+    made.add_new(0x0019100A, "US", 9)
+    with pytest.raises(InputError, match="a mosaic of 9 slices"):
+        read_volume(save(made, tmp_path / "a.dcm"))
+    made[0x0019, 0x0010].value = "GEMS_ACQU_01"  # of another maker, where the number means something else
+    np.testing.assert_array_equal(read_volume(save(made, tmp_path / "a.dcm")).array, SLICES[:1])
+
+
+def test_a_localizer_is_left_out_only_if_it_is_another_series(tmp_path) -> None:
+    write_series(tmp_path, SLICES, along())
+    turned = {**PLACED, "ImageOrientationPatient": [0, 1, 0, 0, 0, -1], "ImagePositionPatient": [0, 0, 0]}
+    save(dataset(SLICES[0], "77", 99, **turned), tmp_path / "scout")
+    np.testing.assert_array_equal(read_volume(tmp_path / "IM0_0").array, SLICES)
+    with pytest.raises(InputError, match="contains 2 DICOM series.*Give one file of the series you want"):
+        read_volume(tmp_path)
+    save(dataset(SLICES[0], "1", 99, **turned), tmp_path / "scout")
+    for path in (tmp_path, tmp_path / "IM0_0"):
+        with pytest.raises(InputError, match="mixes slices of several orientations"):
+            read_volume(path)
+
+
+def test_matrix_sizes_are_not_mixed(tmp_path) -> None:
+    write_series(tmp_path, SLICES, along())
+    large = dataset(stack(1, (20, 20))[0], number=99, ImagePositionPatient=[0, 0, 9 * STEP], **PLACED)
+    save(large, tmp_path / "large")
+    with pytest.raises(InputError, match="several orientations or sizes"):
+        read_volume(tmp_path)
+
+
+def test_what_belongs_to_a_series_and_is_no_image_of_it_may_lie_beside_it(tmp_path) -> None:
+    write_series(tmp_path, SLICES, along())
+    kinds = {"88.11": "SR", "11.1": "PR", "88.59": "KO", "481.3": "RTSTRUCT", "104.1": "PDF", "9.1.1": "ECG"}
+    for number, (kind, name) in enumerate(kinds.items()):
+        made = dataset(SLICES[0], f"9{number}", kind=kind)
+        for keyword in ("Rows", "Columns", "PixelData", "BitsAllocated", "SamplesPerPixel"):
+            delattr(made, keyword)
+        save(made, tmp_path / name)
+    directory = dataset(SLICES[0])
+    directory.SOPClassUID = directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(directory, keyword)
+    save(directory, tmp_path / "DICOMDIR")
+    mask = SLICES[0] > 9
+    save(segmentation([(1, (0, 0, 0), mask)], ["prostate"]), tmp_path / "result.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path).array, SLICES)
+    assert open_frames(tmp_path).count == 9
+    found = read_segmentation(tmp_path, read_volume(tmp_path).geometry)
+    assert found.names == ["prostate"] and np.array_equal(found.segments[0].mask[0], mask)
+    for name in ("SR", "PR", "KO", "PDF", "ECG", "DICOMDIR", "RTSTRUCT"):
+        with pytest.raises(InputError, match="without an image|the directory of a DICOM medium"):
+            read_volume(tmp_path / name)
+        with pytest.raises(InputError, match="no segmentation|holds contours"):
+            read_segmentation(tmp_path / name)
+
+
+def test_every_slice_has_its_own_scale(tmp_path) -> None:
+    for k in range(9):
+        more = {**PLACED, "ImagePositionPatient": [0, 0, STEP * k], "Modality": "PT"}
+        made = dataset(SLICES[k].astype("u2"), number=k + 1, kind="128", RescaleSlope=str(k + 1), **more)
+        save(made, tmp_path / f"{k}")
+    expected = SLICES * np.arange(1.0, 10.0)[:, None, None]
+    np.testing.assert_array_equal(read_volume(tmp_path).array, expected)
+
+
+def test_directions_that_were_rounded_are_still_a_volume(tmp_path) -> None:
+    cosine, sine = np.cos(np.deg2rad(20)), np.sin(np.deg2rad(20))
+    places = [tuple(np.round(k * STEP * np.array([0, -sine, cosine]), 2)) for k in range(9)]
+    rounded = [1, 0, 0, 0, round(cosine, 3), round(sine, 3)]
+    volume = read_volume(write_series(tmp_path / "s", SLICES, places, ImageOrientationPatient=rounded))
+    np.testing.assert_array_equal(volume.array, SLICES)
+    np.testing.assert_allclose(volume.geometry.spacing_mm, (1.1, 1.1, STEP), rtol=2e-3)
+    assert abs(volume.geometry.affine[:3, :3] @ [0, 0, 8] - places[8]).max() < 0.05
+
+
+def test_a_part_of_an_image_in_several_files_is_not_taken_for_the_whole(tmp_path) -> None:
+    made = enhanced(SLICES[:5], along(5), InConcatenationNumber=1, InConcatenationTotalNumber=2)
+    with pytest.raises(InputError, match=r"part 1 of 2 of an image.*\(a concatenation\)"):
+        read_volume(save(made, tmp_path / "a.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("RescaleSlope", b"1,5 "),
+        ("RescaleIntercept", b"-10,5"),
+        ("NumberOfFrames", b"two "),
+        ("PixelSpacing", b"0,5\\0,5 "),
+        ("ImagePositionPatient", b"0,5\\0,5\\1 "),
+    ],
+)
+def test_numbers_with_a_comma_are_never_taken_for_missing(tmp_path, keyword, value) -> None:
+    made = dataset(SLICES[0], ImagePositionPatient=[0, 0, 0], **PLACED)
+    tag = Tag(keyword)
+    made[tag] = RawDataElement(tag, "IS" if keyword == "NumberOfFrames" else "DS", len(value), value, 0, False, True)
+    with pytest.raises(InputError, match=f"no readable number in {keyword}"):
+        read_volume(save(made, tmp_path / "a.dcm"))
+
+
+def encoded(made, path: Path, syntax: str) -> Path:
+    """Writes a file in another transfer syntax, with private attributes of a known and of an unknown kind."""
+    if syntax == ExplicitVRBigEndian:
+        made.PixelData = SLICES[0].astype(">i2").tobytes()
+    made.add_new(0x00990010, "LO", "ACME")
+    made.add_new(0x00991001, "UN", b"\1\2\3\4")
+    made.add_new(0x00991002, "DS", "1.5")
+    made.file_meta.TransferSyntaxUID = syntax
+    little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
+    pydicom.dcmwrite(path, made, little_endian=little, implicit_vr=implicit, force_encoding=True)
+    return path
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_values_are_the_same_in_every_encoding_and_without_the_header_that_names_it(tmp_path, syntax) -> None:
+    path = encoded(dataset(SLICES[0], ImagePositionPatient=[0, 0, 0], **PLACED), tmp_path / "a.dcm", syntax)
+    np.testing.assert_array_equal(read_volume(path).array[0], SLICES[0])
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return  # nothing but its header says that it is packed
+    whole = path.read_bytes()
+    first = b"\0\x08\0\x16" if syntax == ExplicitVRBigEndian else b"\x08\0\x16\0"
+    body = whole[whole.index(first, 132) :]
+    for start in (b"", bytes(128) + b"DICM"):
+        (tmp_path / "IM1").write_bytes(start + body)
+        np.testing.assert_array_equal(read_volume(tmp_path / "IM1").array[0], SLICES[0])
+
+
+def test_what_an_overlay_keeps_in_the_upper_bits_is_no_value(tmp_path) -> None:
+    signed = (np.arange(168).reshape(12, 14) - 80).astype("i2")
+    for kind, values in (("i2", signed), ("u2", SLICES[0])):
+        stored = ((values & 0x0FFF).astype("u2") | 0x5000).view(kind)
+        made = dataset(stored, BitsStored=12, HighBit=11)
+        made.add_new(0x60000010, "US", 12)
+        made.add_new(0x60000011, "US", 14)
+        made.add_new(0x60000102, "US", 12)
+        np.testing.assert_array_equal(read_volume(save(made, tmp_path / "a.dcm")).array[0], values)
+    made = dataset((SLICES[0] << 4).astype("u2"), BitsStored=12, HighBit=15)
+    with pytest.raises(InputError, match="keeps its 12 bits below bit 15"):
+        read_volume(save(made, tmp_path / "a.dcm"))
+
+
+def test_an_overlay_of_its_own_is_not_drawn_into_the_image(tmp_path) -> None:
+    made = dataset(SLICES[0])
+    for element, kind, value in ((0x10, "US", 12), (0x11, "US", 14), (0x40, "CS", "G"), (0x100, "US", 1)):
+        made.add_new(0x60000000 + element, kind, value)
+    made.add_new(0x60003000, "OW", b"\xff" * 22)
+    np.testing.assert_array_equal(read_volume(save(made, tmp_path / "a.dcm")).array[0], SLICES[0])
+
+
+def test_colours_by_planes_and_a_contradiction(tmp_path) -> None:
+    colours = np.stack([SLICES[0], SLICES[0] // 2, 255 - SLICES[0]]).astype("u1")
+    made = dataset(colours[0], kind="7", PhotometricInterpretation="RGB")
+    with pytest.raises(InputError, match="says that it is RGB with 1 value per pixel"):
+        read_volume(save(made, tmp_path / "a.dcm"))
+    made.SamplesPerPixel, made.PlanarConfiguration, made.PixelData = 3, 1, colours.tobytes()
+    volume = read_volume(save(made, tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(volume.array[0], colours.transpose(1, 2, 0))
+
+
+def test_captures_with_places_are_a_volume_in_colour(tmp_path) -> None:
+    for k in range(5):
+        colours = np.stack([SLICES[k] % 256, SLICES[k] % 99, SLICES[k] % 7], -1).astype("u1")
+        more = {**PLACED, "ImagePositionPatient": [0, 0, STEP * k], "BurnedInAnnotation": "YES"}
+        made = dataset(colours[..., 0], number=k + 1, kind="7", SamplesPerPixel=3, PlanarConfiguration=0, **more)
+        made.PhotometricInterpretation, made.PixelData = "RGB", colours.tobytes()
+        save(made, tmp_path / f"{k}")
+    volume = read_volume(tmp_path)
+    assert volume.is_rgb and volume.geometry.spacing_mm == pytest.approx((1.1, 1.1, STEP))
+    np.testing.assert_array_equal(volume.array[..., 1], SLICES[:5] % 99)
+
+
+def test_a_clip_in_colour_is_for_track(tmp_path) -> None:
+    colours = np.stack([SLICES % 256, SLICES % 99, SLICES % 7], -1).astype("u1")
+    made = dataset(colours[..., 0], kind="3.1", SamplesPerPixel=3, PlanarConfiguration=0, Modality="US")
+    made.PhotometricInterpretation, made.PixelData = "RGB", colours.tobytes()
+    path = save(made, tmp_path / "a.dcm")
+    with pytest.raises(InputError, match="9 frames without places of their own.*Track it"):
+        read_volume(path)
+    source = open_frames(path)
+    assert source.rgb and source.count == 9
+    np.testing.assert_array_equal(source.frame(4), colours[4])
+
+
+def test_pixels_for_more_frames_than_declared_are_refused(tmp_path) -> None:
+    made = dataset(SLICES)
+    del made.NumberOfFrames
+    with pytest.raises(InputError, match="holds 3024 bytes.*declares 14x12 pixels in 1 frame, 336 bytes"):
+        read_volume(save(made, tmp_path / "a.dcm"))
+    made = dataset(SLICES[0])
+    made.PixelData += bytes(20)  # some programs fill up a block
+    np.testing.assert_array_equal(read_volume(save(made, tmp_path / "a.dcm")).array[0], SLICES[0])
+
+
+def test_a_series_of_one_slice_has_its_thickness(tmp_path) -> None:
+    write_series(tmp_path, SLICES[:1], [(3, 4, 5)], SliceThickness="2.5")
+    volume = read_volume(tmp_path)
+    assert volume.geometry.spacing_mm == (1.1, 1.1, 2.5) and volume.has_depth
+    assert volume.geometry.origin_lps == (3, 4, 5)
