@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands import adapt, demo, evaluate, everything, models, segment, track, train
+from ProxyPromptSegmentLib.commands import adapt, cohort, demo, evaluate, everything, models, segment, track, train
 from ProxyPromptSegmentLib.commands.console import Console, no_stream
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
@@ -37,13 +37,14 @@ getting started:
 exit codes: 0 success, 1 internal error (a bug; please report it), 2 invalid option, 3 unusable image,
   4 unusable support, 5 grids do not match, 6 result cannot be written, 7 unusable model,
   8 unusable device, 9 done, but nothing was found (the result is written, and empty),
-  or an adapted model is not better (and is not kept),
+  or an adapted model is not better (and is not kept), 10 some studies of a cohort failed (and are listed),
   130 stopped by Ctrl-C (finished slices and frames are kept)
 
 Research use only. Not for diagnosis.
 """
 _COMMANDS = {
     "segment": (segment, "segment a new case from an annotated one"),
+    "cohort": (cohort, "segment many studies alike, resumable, by one process or many"),
     "track": (track, "track objects through a clip or a volume"),
     "everything": (everything, "segment everything that an image shows, without a support"),
     "demo": (demo, "segment an artificial case in a few seconds, without data"),
@@ -58,6 +59,7 @@ _UNITS = {
     "track": "frame",
     "adapt": "step",
     "everything": "point",
+    "cohort": "study",
 }  # the name of one step in the progress line
 
 

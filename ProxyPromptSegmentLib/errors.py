@@ -13,6 +13,9 @@ EXIT_INTERNAL = 1
 EXIT_NOTHING_FOUND = 9
 """The result was written, but every object is empty on every requested slice or frame; not an error."""
 
+EXIT_SOME_FAILED = 10
+"""Of many studies, some failed; they are listed with their reasons, and the others are done."""
+
 EXIT_INTERRUPTED = 130
 
 

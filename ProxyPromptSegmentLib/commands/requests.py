@@ -20,8 +20,6 @@ from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 
 if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
     Masks = npt.NDArray[np.uint8]
 
 
@@ -54,6 +52,7 @@ class Request:
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
+    thumbnail: Path | None = None
     classes: tuple[str, ...] = ()
     any_modality: bool = False
     surrogate: bool = False

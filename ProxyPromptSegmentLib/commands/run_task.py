@@ -31,8 +31,9 @@ def run_task(
     cancel: CancelToken,
     on_event: Callable[[Event], None] | None = None,
     base: Path | None = None,
+    engine: TaskEngine | None = None,
 ) -> R:
-    """Carry out a task with a new engine; print its messages to the user as warnings.
+    """Carry out a task; print its messages to the user as warnings.
 
     Args:
         task: The task.
@@ -40,12 +41,11 @@ def run_task(
         cancel: Stops the task between two slices or frames.
         on_event: Called with every event of the task.
         base: File of the weights that the task's model was trained on, if it does not hold them.
+        engine: The engine of earlier tasks with the same base; by default a new one.
 
     Raises:
         ProxyPromptError: As the library's errors say.
     """
-    from ProxyPromptSegmentLib.inference.loading import load
-    from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
 
     def emit(event: Event) -> None:
         if isinstance(event, Said):
@@ -53,5 +53,12 @@ def run_task(
         if on_event:
             on_event(event)
 
-    engine = Engine(load=partial(load, base=base)) if base else Engine()
-    return task(engine, Context(0, cancel, emit, progress=console.progress))
+    return task(engine or new_engine(base), Context(0, cancel, emit, progress=console.progress))
+
+
+def new_engine(base: Path | None = None) -> TaskEngine:
+    """Return an engine without models, whose generators are loaded on the weights of ``base`` if it is given."""
+    from ProxyPromptSegmentLib.inference.loading import load
+    from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
+
+    return Engine(load=partial(load, base=base)) if base else Engine()

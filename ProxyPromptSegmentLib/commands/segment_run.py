@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.commands.requests import Request
-from ProxyPromptSegmentLib.commands.run_task import run_task
+from ProxyPromptSegmentLib.commands.run_task import new_engine, run_task
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.dicom_seg import (
     DICOM_SEG_SUFFIX,
@@ -40,6 +41,7 @@ from ProxyPromptSegmentLib.inference.job_by_hand import plan_by_hand, with_hand
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES, write_preview
 from ProxyPromptSegmentLib.reports.report import build_report, write_report
+from ProxyPromptSegmentLib.reports.thumbnail import THUMBNAIL_SUFFIXES, write_thumbnail
 from ProxyPromptSegmentLib.support.case import read_support_case
 from ProxyPromptSegmentLib.support.pairs import select_segments
 from ProxyPromptSegmentLib.weights.registry import resolve
@@ -51,23 +53,48 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
+    from ProxyPromptSegmentLib.worker.tasks import TaskEngine
 
     Masks = npt.NDArray[np.uint8]
 
 
-def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str, Any] | None:
+@dataclass
+class Kept:
+    """What a process keeps between requests that differ only in their targets and outputs.
+
+    Attributes:
+        cases: The supports; None until they are read.
+        engine: The engine with its model and the prepared supports; None until the first request is carried out.
+    """
+
+    cases: list[SupportCase] | None = None
+    engine: TaskEngine | None = None
+
+
+def perform(
+    request: Request, console: Console, cancel: CancelToken, kept: Kept | None = None, whole: bool = False
+) -> dict[str, Any] | None:
     """Carry out a request and write its files; wrong options and inputs raise before torch is loaded.
 
+    Args:
+        request: The request.
+        console: Where warnings and progress go.
+        cancel: Stops between two slices.
+        kept: What earlier requests with the same supports and model left; it is filled.
+        whole: Whether a result without all of its slices is discarded.
+
     Returns:
-        The report; None if the run was cancelled before the first slice, in which case nothing is written.
+        The report; None if the run was cancelled before the first slice (with ``whole``, before the last one), in which
+        case nothing is written.
 
     Raises:
         ProxyPromptError: As the library's errors say.
     """
+    kept = kept or Kept()
     with console.listening() as heard:
         begun = time.perf_counter()
         classes = _check(request)
-        cases, job, references = _read(request, classes, cancel)
+        job, references = _read(request, classes, kept, cancel)
         told = [worded(note) for note in job.notes]
         for sentence in told:
             console.warn(sentence)
@@ -89,8 +116,9 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
             closer=request.closer,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )
-        found = run_task(task, console, cancel, base=request.base)
-        if not found.result.done.any():
+        kept.engine = kept.engine or new_engine(request.base)
+        found = run_task(task, console, cancel, engine=kept.engine)
+        if not found.result.done.any() or (whole and found.cancelled):
             return None
         notes = [worded(note) for note in found.notes]
         for sentence in notes:
@@ -100,7 +128,7 @@ def perform(request: Request, console: Console, cancel: CancelToken) -> dict[str
         heard += _write(request, console, job, found, references)
         now = time.perf_counter()
         seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
-        return _report(request, cases, job, found, seconds, references, [*notes, *heard])
+        return _report(request, kept.cases or [], job, found, seconds, references, [*notes, *heard])
 
 
 def _check(request: Request) -> tuple[PromptClass, ...]:
@@ -113,6 +141,7 @@ def _check(request: Request) -> tuple[PromptClass, ...]:
         ("--output", request.output, (*OUTPUT_SUFFIXES, DICOM_SEG_SUFFIX)),
         ("--report", request.report, (".json",)),
         ("--preview", request.preview, PREVIEW_SUFFIXES),
+        ("thumbnail", request.thumbnail, THUMBNAIL_SUFFIXES),
     )
     check_outputs(outputs, request.inputs, request.force)
     if suffix_of(request.output) == DICOM_SEG_SUFFIX:
@@ -121,9 +150,19 @@ def _check(request: Request) -> tuple[PromptClass, ...]:
     return asked_by_name(request)
 
 
+def read_supports(request: Request) -> list[SupportCase]:
+    """Read the supports of a request.
+
+    Raises:
+        ProxyPromptError: If one cannot be used.
+    """
+    chosen = zip(request.supports, request.support_choices(), strict=True)
+    return [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
+
+
 def _read(
-    request: Request, classes: tuple[PromptClass, ...], cancel: CancelToken
-) -> tuple[list[SupportCase], Job, dict[str, Masks] | None]:
+    request: Request, classes: tuple[PromptClass, ...], kept: Kept, cancel: CancelToken
+) -> tuple[Job, dict[str, Masks] | None]:
     """Read the inputs and plan the job."""
     target = read_volume(request.target)
     if suffix_of(request.output) == ".png" and target.array.shape[0] != 1:
@@ -131,8 +170,9 @@ def _read(
             f"{request.output.name} can hold only one slice, but the target has {target.array.shape[0]}; write "
             ".seg.nrrd or .nii.gz instead."
         )
-    chosen = zip(request.supports, request.support_choices(), strict=True)
-    cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
+    if kept.cases is None:
+        kept.cases = read_supports(request)
+    cases = kept.cases
     truth = read_segmentation(request.truth, target.geometry) if request.truth else None
     chosen_slices = SliceChoice.parse(request.slices, "--slices")
     said = with_masks(said_by_hand(request.points, request.boxes), request.masks, target.geometry)
@@ -148,7 +188,7 @@ def _read(
     references = None
     if truth:
         references = match_truth(truth, job.support.objects, str(request.truth), request.objects)
-    return cases, job, references
+    return job, references
 
 
 def match_truth(
@@ -210,6 +250,8 @@ def _write(
     if request.preview:
         stacked = None if references is None else np.stack(list(references.values()))
         write_preview(request.preview, job, found, stacked, found.model.name, replace=request.force)
+    if request.thumbnail:
+        write_thumbnail(request.thumbnail, job, found)
     return warnings
 
 

@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import label_values
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.gaps import left_empty
+from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, measure
 from ProxyPromptSegmentLib.support.matching import has_place, plane_of, slice_names
 from ProxyPromptSegmentLib.weights.hashing import sha256
@@ -96,6 +97,7 @@ def describe_object(
         "slices_filled": [] if found.filled is None else np.flatnonzero(found.filled[:, number]).tolist(),
         "slices_left_empty": left_empty(np.asarray(found.masks[:, number].any(axis=(1, 2))), found.result.done),
         "highest_presence": _rounded(measured.highest_presence, 4),
+        "mean_confidence": _rounded(measured.mean, 4),
         "lowest_confidence": [
             {"slice": n, "position": names.position(n) or None, "confidence": round(value, 4)}
             for n, value in measured.least
@@ -241,7 +243,16 @@ def describe_result(job: Job, found: VolumeResult, dice: Mapping[str, float] | N
         "objects": [
             describe_object(job, found, n, labels[n], scores.get(name)) for n, name in enumerate(job.support.objects)
         ],
+        "review": describe_review(job, found),
     }
+
+
+def describe_review(job: Job, found: VolumeResult) -> list[dict[str, Any]]:
+    """Describe the slices to review first, the least sure first; see `doubts.slices_to_look_at`."""
+    return [
+        {"slice": one.index, "object": one.name, "confidence": round(one.confidence, 4), "why": one.reason}
+        for one in slices_to_look_at(found, job=job)
+    ]
 
 
 def describe_tiles(use: TileUse | None) -> dict[str, Any] | None:

@@ -147,6 +147,7 @@ class Found:
         slices: Indices of the slices that show it.
         least: The slices of lowest confidence as ``(slice, confidence)``, lowest first.
         highest_presence: Highest presence on any slice; None if none was computed.
+        mean: Mean confidence of the slices that show it; None where none does.
     """
 
     voxels: int
@@ -154,6 +155,7 @@ class Found:
     slices: list[int]
     least: list[tuple[int, float]]
     highest_presence: float | None
+    mean: float | None = None
 
 
 def measure(arrays: ResultArrays, number: int, least: int = 1) -> Found:
@@ -175,6 +177,7 @@ def measure(arrays: ResultArrays, number: int, least: int = 1) -> Found:
         slices,
         [(n, float(confidence[n])) for n in ordered],
         float(presence.max()) if presence.size else None,
+        float(np.mean(confidence[slices])) if slices else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def read_case_list(path: Path) -> list[CaseFiles]:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError("it is far too long for a list of files")
         text = path.read_text(encoding="utf-8-sig")
-        rows = _json_rows(text) if path.suffix.lower() == ".json" else _csv_rows(text)
+        rows = _json_rows(text) if path.suffix.lower() == ".json" else csv_rows(text)
     except OSError as error:
         raise InputError(f"the list of cases {path} cannot be read: {error}") from None
     except (ValueError, RecursionError, csv.Error) as error:
@@ -40,11 +41,21 @@ def read_case_list(path: Path) -> list[CaseFiles]:
     return found
 
 
-def _csv_rows(text: str) -> list[dict[str, Any]]:
-    lines = text.splitlines()
-    dialect = csv.Sniffer().sniff(lines[0], ",;\t") if lines and any(mark in lines[0] for mark in ",;\t") else csv.excel
-    reader = csv.DictReader(lines, dialect=dialect)
-    return [{(key or "").strip().lower(): (value or "") for key, value in row.items() if key} for row in reader]
+def csv_rows(text: str) -> list[dict[str, Any]]:
+    """Return the rows of a table with a header, by the names of its columns in lower case; cells are texts.
+
+    Separators are commas, semicolons or tabs, as the header has them. A cell in quotation marks may hold line breaks.
+
+    Raises:
+        ValueError: If it is not such a table.
+    """
+    header = next(iter(text.splitlines()), "")
+    dialect = csv.Sniffer().sniff(header, ",;\t") if any(mark in header for mark in ",;\t") else csv.excel
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)
+    try:
+        return [{(key or "").strip().lower(): (value or "") for key, value in row.items() if key} for row in reader]
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
 
 
 def _json_rows(text: str) -> list[dict[str, Any]]:
