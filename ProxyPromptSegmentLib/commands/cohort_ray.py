@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.commands.console import Console
 
 LOCAL = "local"
-"""Starts a cluster on this machine, whatever others there are."""
+"""The address that starts a cluster on this machine, whatever others there are."""
+
+_STORE_BYTES = 100 << 20
+"""Memory for objects that actors share; paths and outcomes are all there is."""
 
 _MOST_STARTS = 10
 """So many actors may die for each that was asked for, before the cluster counts as unusable."""
@@ -118,12 +121,11 @@ class _Pool:
         """Free the claims of an actor that died, and start another; one that could not begin ends all.
 
         Raises:
-            ProxyPromptError: Why it could not begin.
+            DeviceError: Why it could not begin.
         """
         declare_dead(self._order.folder.folder(CLAIMS), self._tokens.pop(actor))
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, Exception):
-            raise cause from None
+        if getattr(error, "actor_init_failed", False):
+            raise DeviceError(f"an actor could not begin: {' '.join(str(error).split())[-300:]}")
         self._console.warn("an actor died; its study is computed by another one.")
         self.start()
 
@@ -155,17 +157,30 @@ def run_with_ray(
         reporter: Informed of each study.
         cancel: Stops when the studies being computed are done.
         console: Where it is said that an actor died.
-        address: Of a running cluster; `LOCAL` starts one here, and "" too unless ``RAY_ADDRESS`` names one.
+        address: Of a running cluster, or ``auto`` for one that runs here; "" takes that of ``RAY_ADDRESS``, or starts a
+            cluster on this machine.
         actors: Their number; by default one for each GPU, or for each core where there is none.
+
+    Raises:
+        DeviceError: If no cluster can be reached, or it has too few cores.
+        ProxyPromptError: As `StudyWorker.do`.
     """
     import ray
 
-    here = {"address": LOCAL} if address == LOCAL else {"address": address} if address else {}
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **here)
+    where = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    begun = {"object_store_memory": _STORE_BYTES} if where == LOCAL else {}
+    if where == LOCAL and actors:
+        begun["num_cpus"] = max(actors, os.cpu_count() or 1)
+    try:
+        ray.init(where, log_to_driver=False, logging_level="ERROR", **begun)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise DeviceError(f"the Ray cluster '{where}' cannot be used: {' '.join(str(error).split())[:300]}") from None
     try:
         has = ray.cluster_resources()
         gpus, cores = int(has.get("GPU", 0)), int(has.get("CPU", 1))
         count = actors or gpus or cores
+        if not gpus and count > cores:
+            raise DeviceError(f"{count} actors were asked for, and the Ray cluster has {cores} cores; ask for fewer.")
         pool = _Pool(ray, order, count, _options(count, gpus, cores), console)
         console.say(f"{count} Ray actors on {'GPUs' if gpus else 'processor cores'}")
         try:

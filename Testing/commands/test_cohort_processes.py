@@ -1,4 +1,4 @@
-"""Real processes on one cohort: killed at any moment, and two at once. They are forked, so that none has to import torch."""
+"""Real processes on one cohort: killed at any moment, and two at once; forked, so that none has to import torch."""
 
 from __future__ import annotations
 
