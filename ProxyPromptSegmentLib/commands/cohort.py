@@ -142,13 +142,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         try:
             held = _compute(args, console, order, still_open, more, reporter, cancel, cases) if still_open else 0
         except ProxyPromptError:
-            console.progress.close()
+            reporter.close()
             with suppress(OutputError):
                 cohort.write()
             _say_kept(console, reporter)
             raise
         finally:
-            console.progress.close()
+            reporter.close()
         rows = cohort.write()
     _say_end(console, reporter, rows, held, args)
     return _exit_code(rows, cancel.cancelled)
@@ -255,12 +255,11 @@ def _say_end(console: Console, reporter: Reporter, rows: Sequence[Row], held: in
         console.warn(f"{_count(reporter.twice)} computed by two processes at once; the first result was kept.")
     if held:
         console.say(f"{_count(held)} being computed by other processes that use this folder")
-    before = [row for row in rows if row.state is State.FAILED]
-    if before and len(before) > counts[Kind.FAILED]:
-        for row in before[:_MOST_LISTED]:
-            console.status(f"failed before: {shown(row.study.name)}: {shown(row.reason)}")
-        if len(before) > _MOST_LISTED:
-            console.status(f"and {len(before) - _MOST_LISTED} more, see {SUMMARY}")
+    before = [row for row in rows if row.state is State.FAILED and row.study.name not in reporter.failed]
+    for row in before[:_MOST_LISTED]:
+        console.status(f"failed before: {shown(row.study.name)}: {shown(row.reason)}")
+    if len(before) > _MOST_LISTED:
+        console.status(f"and {len(before) - _MOST_LISTED} more, see {SUMMARY}")
     left = sum(row.state is State.OPEN for row in rows)
     if left:
         console.say(f"{_count(left)} not done yet; the same command resumes there")

@@ -124,7 +124,7 @@ class _Pool:
             DeviceError: Why it could not begin.
         """
         declare_dead(self._order.folder.folder(CLAIMS), self._tokens.pop(actor))
-        if getattr(error, "actor_init_failed", False):
+        if getattr(error, "_actor_init_failed", False):
             raise DeviceError(f"an actor could not begin: {' '.join(str(error).split())[-300:]}")
         self._console.warn("an actor died; its study is computed by another one.")
         self.start()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 More = Callable[[], list[Study]]
 """Returns further studies that became this process's, when it has no others."""
 
+_STAGE = "segmenting studies"
 SUMMARY_SECONDS, LINE_SECONDS, POLL_SECONDS = 120.0, 30.0, 1.0
 
 
@@ -28,16 +29,21 @@ class Reporter:
     Attributes:
         counts: Studies by how they were left.
         twice: Studies that two processes did.
+        failed: Names of the studies that failed.
         seconds: Time since the beginning.
     """
 
     def __init__(self, console: Console, total: int, write_summary: Callable[[], None]) -> None:
         """Begin to report on so many studies; ``write_summary`` is called from time to time."""
         self._console, self._total, self._write = console, total, write_summary
+        self._bar = type(console.progress) is not Progress
+        self._later: list[str] = []
         self._begun = self._written = self._said = time.monotonic()
         self.counts: Counter[Kind] = Counter()
         self.twice = 0
-        console.progress.start(total, "segmenting studies")
+        self.failed: set[str] = set()
+        if total:
+            console.progress.start(total, _STAGE)
 
     @property
     def seconds(self) -> float:
@@ -49,9 +55,30 @@ class Reporter:
         """Studies that this process computed."""
         return sum(self.counts[kind] for kind in (Kind.DONE, Kind.EMPTY, Kind.FAILED))
 
+    @property
+    def _ended(self) -> int:
+        return sum(count for kind, count in self.counts.items() if kind is not Kind.STOPPED)
+
     def add(self, studies: int) -> None:
         """Report on more studies."""
-        self._total += studies
+        if studies:
+            self._total += studies
+            self._console.progress.start(self._total, _STAGE)
+            self._console.progress.step(self._ended)
+
+    def close(self) -> None:
+        """Remove the bar and print what it would have been in the way of."""
+        self._console.progress.close()
+        for line in self._later:
+            self._console.warn(line)
+        self._later.clear()
+
+    def _warn(self, line: str) -> None:
+        """Print a warning: at once, or after the bar, which it would break."""
+        if self._bar:
+            self._later.append(line)
+        else:
+            self._console.warn(line)
 
     def ended(self, study: Study, outcome: Outcome) -> None:
         """Report how a study was left."""
@@ -59,28 +86,31 @@ class Reporter:
         self.twice += outcome.twice
         name = shown(study.name)
         if outcome.kind is Kind.FAILED:
-            self._console.warn(f"{name} failed: {shown(outcome.reason)}")
+            self.failed.add(study.name)
+            self._warn(f"{name} failed: {shown(outcome.reason)}")
         elif outcome.kind is Kind.CHANGED:
-            self._console.warn(f"{name} changed while it was being computed; it is still to be done.")
+            self._warn(f"{name} changed while it was being computed; it is still to be done.")
         elif outcome.kind is Kind.SUPPORT:
-            self._console.say(f"{name} has the content of a support; it is not segmented.")
+            self._warn(f"{name} has the content of a support; it is not segmented.")
         if outcome.kind is Kind.STOPPED:
             return
-        self._console.progress.step(1, f", {name[-40:]}")
+        self._console.progress.step(1, self._failed)
         now = time.monotonic()
         if now - self._written > SUMMARY_SECONDS:
             self._written = now
             self._write()
-        if type(self._console.progress) is Progress and now - self._said > LINE_SECONDS:
+        if not self._bar and now - self._said > LINE_SECONDS:
             self._said = now
             self._line()
 
+    @property
+    def _failed(self) -> str:
+        return f", {self.counts[Kind.FAILED]} failed" if self.counts[Kind.FAILED] else ""
+
     def _line(self) -> None:
         """Print how far it is, where no bar is shown."""
-        done = sum(count for kind, count in self.counts.items() if kind not in (Kind.HELD, Kind.STOPPED))
-        left = self.seconds / max(1, self.computed) * (self._total - done)
-        failed = f", {self.counts[Kind.FAILED]} failed" if self.counts[Kind.FAILED] else ""
-        self._console.say(f"{done} of {self._total} studies{failed}; about {duration(left)} left")
+        left = self.seconds / max(1, self._ended) * (self._total - self._ended)
+        self._console.say(f"{self._ended} of {self._total} studies{self._failed}; about {duration(left)} left")
 
 
 def run_here(
