@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ SUMMARY, PAGE = "summary.csv", "index.html"
 _MOST_TIMES = 20  # where studies end faster than this is written, another process writes it later anyway
 
 
-def state_of(folder: CohortFolder, study: Study, supports: Iterable[str] = ()) -> Row:
+def state_of(folder: CohortFolder, study: Study, supports: Collection[str | None] = ()) -> Row:
     """Return what became of a study, as far as it is known without reading its images.
 
     Args:
@@ -71,7 +71,7 @@ def write_summary(
     Raises:
         OutputError: If a file cannot be written.
     """
-    supports = {str(one.get("image_sha256")) for one in about["supports"]}
+    supports: set[str | None] = {str(one.get("image_sha256")) for one in about["supports"]}
     known = list(known)
     for _ in range(_MOST_TIMES if last else 1):
         seen = _marks(folder)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,18 @@ PARTIAL = ".partial-"
 """What the names of files contain that are not complete yet."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, in place of an earlier one.
+def write_text(path: Path, text: str, replace: bool = True) -> None:
+    """Write a text in UTF-8.
+
+    Args:
+        path: The file.
+        text: The text.
+        replace: Whether an earlier file is replaced.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or must not be replaced.
     """
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
@@ -41,30 +44,12 @@ def publish_json(path: Path, content: dict[str, Any]) -> bool:
     Raises:
         OutputError: If it cannot be written.
     """
-    partial = path.with_name(f".{path.stem}{PARTIAL}{uuid.uuid4().hex[:8]}")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(as_json(content))
-            file.flush()
-            os.fsync(file.fileno())
-        return _linked(partial, path)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}.") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _linked(partial: Path, path: Path) -> bool:
-    """Give a complete file its name unless another has it."""
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
+        write_text(path, as_json(content), replace=False)
+    except OutputError:
         if path.exists():
             return False
-        os.replace(partial, path)
+        raise
     return True
 
 

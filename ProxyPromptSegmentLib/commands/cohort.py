@@ -136,7 +136,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if args.shard:
         still_open, more = _shared(folder, args.shard, still_open, cohort)
         console.say(f"share {args.shard[0]} of {args.shard[1]}: {len(still_open)} to do")
-    order = Order(request, folder, frozenset(cohort.support_hashes), args.library, retry)
+    order = Order(request, folder, cohort.support_hashes, args.library, retry)
     reporter = Reporter(console, len(still_open), lambda: cohort.write(last=False))
     with stop_on_signals(console.status, "the slice" if args.ray is None else "the studies") as cancel:
         try:
@@ -164,9 +164,9 @@ class _Cohort:
     supports: Sequence[Row]
 
     @property
-    def support_hashes(self) -> set[str]:
+    def support_hashes(self) -> frozenset[str]:
         """Hashes of the supports' images."""
-        return {str(one["image_sha256"]) for one in self.about["supports"]}
+        return frozenset(str(one["image_sha256"]) for one in self.about["supports"])
 
     def write(self, last: bool = True) -> list[Row]:
         """Write table and page; return the rows."""

@@ -33,7 +33,7 @@ class Reporter:
         seconds: Time since the beginning.
     """
 
-    def __init__(self, console: Console, total: int, write_summary: Callable[[], None]) -> None:
+    def __init__(self, console: Console, total: int, write_summary: Callable[[], object]) -> None:
         """Begin to report on so many studies; ``write_summary`` is called from time to time."""
         self._console, self._total, self._write = console, total, write_summary
         self._bar = type(console.progress) is not Progress

@@ -266,8 +266,8 @@ def test_the_support_among_the_studies_is_not_segmented_also_as_a_copy(archive, 
     words = archive.words()
     words[words.index(str(archive.marks)) + 1 : 0] = ["--support", str(inside), str(marks)]
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert "copy.nrrd has the content of a support" in said and "2 files are taken for annotations" in said
+    said = capsys.readouterr()
+    assert "copy.nrrd has the content of a support" in said.err and "2 files are taken for annotations" in said.out
     assert sorted(computed) == ["case0.nrrd", "case1.nrrd", "case2.nrrd"]
     states = {row["study"]: row["state"] for row in archive.rows()}
     assert states["copy.nrrd"] == states["inside.nrrd"] == "is a support"
