@@ -94,8 +94,12 @@ def say(text, end="\n"):
 
 
 def clean_environ(**more):
-    """Return the process's variables without those that would let in another Python's packages."""
-    environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX")}
+    """Return the process's variables without those that would let in another Python's packages, or keep out bytecode.
+
+    Packages are installed without bytecode; where none may be written, every start would compile them for seconds.
+    """
+    hidden = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PYTHONDONTWRITEBYTECODE")
+    environ = {k: v for k, v in os.environ.items() if k not in hidden}
     return dict(environ, PYTHONNOUSERSITE="1", PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", **more)
 
 

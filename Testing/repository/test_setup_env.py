@@ -180,10 +180,11 @@ def test_options_that_do_not_fit_end_with_2(words, capsys):
     assert stop.value.code == 2 and "usage" in capsys.readouterr().err
 
 
-def test_a_child_sees_no_packages_of_another_python(monkeypatch):
-    for name in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET"):
+def test_a_child_sees_no_packages_of_another_python_and_keeps_its_bytecode(monkeypatch):
+    hidden = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PYTHONDONTWRITEBYTECODE"}
+    for name in hidden:
         monkeypatch.setenv(name, "elsewhere")
-    assert not {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET"} & set(setup_env.clean_environ())
+    assert not hidden & set(setup_env.clean_environ())
 
 
 def test_the_second_readme_command_is_what_ci_runs():
