@@ -1,4 +1,4 @@
-"""The panel has the height that it needs after a visit to another module; Qt's layouts are real, the module qt is not."""
+"""The panel has the height it needs after a visit to another module; Qt's layouts are real, the module qt is not."""
 
 from __future__ import annotations
 
