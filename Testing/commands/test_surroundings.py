@@ -218,4 +218,23 @@ def test_a_whole_run_with_names_that_are_not_utf_8(desk, capsys) -> None:
     output, report = desk.folder / f"{LATIN_1}.seg.nrrd", desk.folder / "r.json"
     words = desk.words("--report", report, "--preview", desk.folder / "p.png", target=target, output=output)
     assert main(words) == 0
-    assert read_segmentation(output).segments and json.loads(report.read_text())
+    assert json.loads(report.read_text())
+    assert main(desk.words()) == 0
+    same_masks(output, desk.output)
+
+
+def same_masks(found: Path, expected: Path) -> None:
+    one, other = read_segmentation(found), read_segmentation(expected)
+    assert one.names == other.names and any(segment.mask.any() for segment in other.segments)
+    for first, second in zip(one.segments, other.segments, strict=True):
+        np.testing.assert_array_equal(first.mask, second.mask)
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_without_a_stream_the_masks_are_the_same(desk, monkeypatch, closed) -> None:
+    assert main(desk.words()) == 0
+    output = desk.folder / "other.seg.nrrd"
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, closed, None)  # as in pythonw, in services, and where the descriptor was closed
+        assert main(desk.words(output=output)) == 0
+    same_masks(output, desk.output)

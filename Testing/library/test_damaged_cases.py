@@ -44,6 +44,25 @@ def test_a_damaged_case_is_listed_with_its_problem_and_can_be_removed(library, d
     assert [e.id for e in library.entries()] == [good.id]
 
 
+OF_ANOTHER_KIND = [
+    ("identifying", [[1], "x", 5, {"a": 1}]), ("objects", [[5], [[1]], {"a": 1}]), ("window", [5, None]),
+    ("terminology", [5]), ("slices", [{"a": 1}]), ("axis", [[], {}]), ("size_ijk", [None]), ("title", [{"a": 1}]),
+    ("notes", [5]), ("saved", [None]), ("voxels_sha256", [5]), ("format_version", [[]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "values"), OF_ANOTHER_KIND)
+def test_values_of_another_kind_never_hide_the_other_cases(library, key, values) -> None:
+    entry, good = library.save(*a_case()), library.save(*a_case(1))
+    whole = (entry.folder / "case.json").read_text(encoding="utf-8")
+    for value in values:
+        edit(entry.folder, **{key: value})
+        listed = {e.id: e for e in library.entries()}
+        assert set(listed) == {entry.id, good.id} and not listed[good.id].problem
+        assert listed[entry.id].problem or key == "terminology", (key, value)  # which a case itself has not
+        (entry.folder / "case.json").write_text(whole, encoding="utf-8")
+
+
 def edit(folder: Path, **changes: object) -> None:
     path = folder / "case.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")

@@ -166,6 +166,10 @@ def test_a_pipe_as_the_file_of_the_voxels_is_refused_and_not_waited_for(tmp_path
     for path in (tmp_path / "x.nrrd", tmp_path / "x.mha", tmp_path / "pipe"):
         with pytest.raises(InputError, match="no file|no ordinary file"):
             read_volume(path)
+    segments = "Segment0_ID:=a\nSegment0_Name:=a\nSegment0_LabelValue:=1\nSegment0_Layer:=0\ndata file: pipe\n"
+    (tmp_path / "x.seg.nrrd").write_bytes(header("raw", segments))
+    with pytest.raises(InputError, match="no file|no ordinary file"):
+        read_segmentation(tmp_path / "x.seg.nrrd")
 
 
 META = (

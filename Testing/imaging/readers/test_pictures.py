@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.frames import BadFrame, open_frames
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
@@ -177,6 +178,9 @@ def test_a_picture_of_billions_of_pixels_is_refused_before_memory_is_taken(tmp_p
     )
     with pytest.raises(InputError, match="65536|exceeds"):
         read_volume(tmp_path / "x.png")
+    Image.fromarray(GREY).save(tmp_path / "y.png")  # beside it in a folder that is tracked
+    frames = [frame for _, frame in open_frames(tmp_path)]
+    assert isinstance(frames[0], BadFrame) and np.array_equal(frames[1], GREY)
 
 
 def test_a_label_keeps_its_value_in_the_result(tmp_path) -> None:
