@@ -85,7 +85,7 @@ def read_object(
     """
     if not isinstance(values, dict):
         raise _wrong(place or "the whole", values, _WORDS[dict])
-    keys, hints = keys or {}, _hints(kind)
+    keys, hints = keys or {}, _hints(kind)  # type: ignore[arg-type]
     fields = {keys.get(item.name, item.name): item for item in dataclasses.fields(kind) if item.init}  # type: ignore[arg-type]
     allowed = fields.keys() if known is None else known
     start = f"{place}." if place else ""

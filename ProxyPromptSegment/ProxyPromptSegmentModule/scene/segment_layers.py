@@ -62,6 +62,10 @@ class Layers:
         """Return whether the segment still exists."""
         return self._segmentation.GetSegment(segment_id) is not None
 
+    def is_empty(self, segment_id: str) -> bool:
+        """Return whether the segment has no voxels at all."""
+        return self._look(segment_id) is None
+
     def read(self, segment_id: str, index: int) -> Plane:
         """Return a slice of a segment, True inside, with the volume's axes."""
         found = self._look(segment_id)

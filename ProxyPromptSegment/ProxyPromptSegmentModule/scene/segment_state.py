@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Plane = npt.NDArray[np.bool_]
 
+_NOTHING = np.zeros((0, 0), bool)
+"""A slice of a segment that has no voxels: a run begins with one, and 300 slices of nothing take 10 ms to read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentState:
@@ -237,5 +240,6 @@ def _planes(
         return
     shape, number = lattices.size_kji(volume), axis_number(axis)
     layers = Layers(segmentation.GetSegmentation(), matrix, shape, number, matrix)
+    empty = layers.is_empty(segment_id)  # a change makes another reading
     for index in range(shape[number]):
-        yield layers.read(segment_id, index)
+        yield _NOTHING if empty else layers.read(segment_id, index)
