@@ -53,8 +53,8 @@ def nodes_of(scene: slicer.vtkMRMLScene, kind: type[N]) -> list[N]:
 
 
 def add_node(scene: slicer.vtkMRMLScene, kind: type[N], name: str) -> N:
-    """Add a node of a class."""
-    node: N = scene.AddNewNodeByClass(kind.__name__, name)
+    """Add a node of a class; a scene with an ``&`` in the name of a node is saved, and Slicer cannot load it again."""
+    node: N = scene.AddNewNodeByClass(kind.__name__, name.replace("&", "+"))
     return node
 
 

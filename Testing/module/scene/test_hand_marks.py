@@ -112,20 +112,21 @@ def test_marks_go_with_their_target_and_with_their_result(scene):
     assert not scene.IsNodePresent(second) and scene.IsNodePresent(third)
 
 
-def test_marks_are_saved_with_the_scene_and_are_still_those_of_their_target(scene, tmp_path):
+@pytest.mark.parametrize("name", ["gland", "liver & spleen", "<1 cm", "Простата", "前立腺", 'the "left" one/two'])
+def test_marks_are_saved_with_the_scene_and_are_still_those_of_their_target(scene, tmp_path, name):
     volume = a_volume()
-    click(volume, (4, 7, 2))
-    click(volume, (6, 8, 2), "outside")
+    click(volume, (4, 7, 2), name=name)
+    click(volume, (6, 8, 2), "outside", name)
     expected = said_by(scene, volume, "k")
     path = str(tmp_path / "scene.mrb")
     assert scene.WriteToMRB(path)
     scene.Clear(False)
-    scene.ReadFromMRB(path)
+    assert scene.ReadFromMRB(path)
     (volume,) = [node for node in nodes_of(scene, slicer.vtkMRMLScalarVolumeNode)]
     found = said_by(scene, volume, "k")
-    assert [one.inside for one in found.points] == [True, False]
+    assert [one.inside for one in found.points] == [True, False] and {one.object for one in found.points} == {name}
     assert np.allclose([one.ijk for one in found.points], [one.ijk for one in expected.points], atol=1e-3)
-    click(volume, (7, 8, 2))
+    click(volume, (7, 8, 2), name=name)
     assert len(said_by(scene, volume, "k").points) == 3  # in the same nodes
     assert len(hand_marks.marks_of(scene, volume)) == 2
 
