@@ -191,6 +191,7 @@ def _report(args: argparse.Namespace, job: Job, found: EverythingResult, notes: 
             "points": found.choice.points,
             "quality": found.choice.quality,
             "stability": found.choice.stability,
+            "apart": found.choice.apart,
             "least_pixels": found.choice.least_pixels,
             "most": found.choice.most,
             "most_labels": args.most_labels,

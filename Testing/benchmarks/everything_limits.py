@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ProxyPromptSegmentLib.evaluation.broad.tasks import TEST, VALIDATION, set_names, tasks_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.by_hand import everything
-from ProxyPromptSegmentLib.inference.by_hand.duplicates import distinct
+from ProxyPromptSegmentLib.inference.by_hand.duplicates import apart, distinct
 from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
 from ProxyPromptSegmentLib.inference.by_hand.labels import LinkedLabels
 from ProxyPromptSegmentLib.inference.loading import load
@@ -59,12 +59,15 @@ def candidates(segmenter: Segmenter, case, index: int, points: int) -> list[ever
     return [(one, everything._unpacked(one, encoded.box)) for one in kept]
 
 
-def drawn(masks, quality: float, stability: float, shape: tuple[int, int]) -> np.ndarray:
+def drawn(masks, quality: float, stability: float, shape: tuple[int, int], pieces: bool) -> np.ndarray:
     """The label map that these limits give."""
     good = [one for one in masks if one[0].quality > quality and one[0].stability >= stability]
     best = distinct([one[0].box for one in good], [one[0].quality for one in good], everything.MOST_OVERLAP)
-    labels = LinkedLabels(1, shape)
-    return labels.add(0, [good[number][1] for number in best[: EverythingChoice().most]])
+    found = [good[number][1] for number in best[: EverythingChoice().most]]
+    if pieces:
+        return LinkedLabels(1, shape).add(0, found)
+    chosen = apart([one.mask for one in found], [one.quality * one.stability for one in found])
+    return LinkedLabels(1, shape).add(0, [found[number] for number in chosen])
 
 
 def best_dice(labels: np.ndarray, truth: np.ndarray) -> float:
@@ -83,6 +86,7 @@ def main() -> None:
     parser.add_argument("--model", default="sam-compact")
     parser.add_argument("--cases", type=int, default=1, help="patients of each set and object")
     parser.add_argument("--slices", type=int, default=2, help="slices of each set")
+    parser.add_argument("--pieces", action="store_true", help="keep masks that cut each other")
     parser.add_argument("--points", type=int, default=EverythingChoice().points)
     options = parser.parse_args()
     segmenter = load(options.model).segmenter
@@ -92,7 +96,7 @@ def main() -> None:
         for case, index, truths in slices(options, name):
             masks = candidates(segmenter, case, index, options.points)
             for pair in dice:
-                labels = drawn(masks, *pair, case.images.shape[1:3])
+                labels = drawn(masks, *pair, case.images.shape[1:3], options.pieces)
                 count[pair].append(int(labels.max()))
                 dice[pair] += [best_dice(labels, truth) for truth in truths]
     print("| quality | stability | mean best Dice | Dice >= 0.5 | things, median (most) | slices with nothing |")

@@ -59,6 +59,7 @@ class EverythingRun(Run):
         self.found, self.nothing_found = len(found.names), not found.names
         if found.names:
             self._labelled.write_all(found, self.request.output.name)
+            self.written = {index for index, done in enumerate(found.done) if done}
             self.sentences.append(_("Found: {count} things.").format(count=self.found))
 
     def _was_cancelled(self) -> bool:

@@ -1,4 +1,4 @@
-"""Masks that show the same thing: the better one is kept."""
+"""Masks that show the same thing, or cut each other into pieces: the better one is kept."""
 
 from __future__ import annotations
 
@@ -38,4 +38,30 @@ def distinct(boxes: Sequence[BoxEnds], scores: Sequence[float], most_overlap: fl
         with np.errstate(invalid="ignore"):  # two boxes without an area do not overlap
             overlap = both / (areas[best] + areas[order] - both)
         order = order[~(overlap > most_overlap)]
+    return kept
+
+
+MOST_SHARED, LEAST_INSIDE, SAME = 0.2, 0.9, 0.5
+"""Share of the smaller of two masks up to which they lie beside each other, and from which one is a part of the other;
+intersection over union from which they are the same. Chosen on validation images, see Docs/results/clicks.md."""
+
+
+def apart(masks: Sequence[npt.NDArray[np.bool_]], scores: Sequence[float]) -> list[int]:
+    """Return the numbers of the masks that lie beside each better kept one, or are parts of each other, best first.
+
+    Args:
+        masks: Masks of one slice, each with at least one pixel.
+        scores: Higher is better; equal ones keep their order.
+    """
+    areas = [int(mask.sum()) for mask in masks]
+    kept: list[int] = []
+    for number in np.argsort(-np.asarray(scores, np.float64), kind="stable").tolist():
+        for other in kept:
+            both = int(np.count_nonzero(masks[number] & masks[other]))
+            inside = both / min(areas[number], areas[other])
+            union = areas[number] + areas[other] - both
+            if inside > MOST_SHARED and (inside < LEAST_INSIDE or both >= SAME * union):
+                break
+        else:
+            kept.append(number)
     return kept

@@ -2,8 +2,8 @@
 
 The steps and their order are those of segment-anything's ``SamAutomaticMaskGenerator`` on the whole image, for every
 SAM and SAM 2: three readings of each click, a least estimated IoU, a least stability, and of masks with nearly the same
-box the best. Masks that are kept until the end of a slice are kept as bits, and only those that the estimated IoU lets
-through are enlarged at all.
+box the best. Of the compact models' masks, those that cut better ones into pieces are left out as well. Masks that are
+kept until the end of a slice are kept as bits, and only those that the estimated IoU lets through are enlarged at all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError
 from ProxyPromptSegmentLib.inference.by_hand.decode import READINGS
-from ProxyPromptSegmentLib.inference.by_hand.duplicates import box_of, distinct
+from ProxyPromptSegmentLib.inference.by_hand.duplicates import apart, box_of, distinct
 from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice, FoundMask
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices, SliceEncoder
 from ProxyPromptSegmentLib.networks.devices import is_out_of_memory
@@ -101,7 +101,11 @@ def everything_on(
         if on_points is not None:
             on_points(len(part))
     best = distinct([one.box for one in kept], [one.quality for one in kept], MOST_OVERLAP)[: choice.most]
-    return [_unpacked(kept[number], box) for number in best]
+    found = [_unpacked(kept[number], box) for number in best]
+    if choice.apart:
+        chosen = apart([one.mask for one in found], [one.quality * one.stability for one in found])
+        found = [found[number] for number in chosen]
+    return found
 
 
 def _passing(

@@ -17,7 +17,7 @@ MOST_LABELS = 2000
 QUALITY, STABILITY = 0.7, 0.9
 """Least quality and stability of the masks of official weights."""
 
-COMPACT_QUALITY, COMPACT_STABILITY = 0.1, 0.55
+COMPACT_QUALITY, COMPACT_STABILITY = 0.1, 0.5
 """The same of the compact models, whose estimates are lower and whose edges are softer; see Docs/results/clicks.md."""
 
 
@@ -29,6 +29,8 @@ class EverythingChoice:
         points: Points along each side of the grid.
         quality: Least estimated intersection over union, 0..1; None for that of the model, see `of_model`.
         stability: Least intersection over union of the masks at logits of 1 and -1, 0..1; None likewise.
+        apart: Whether only the best of masks that cut each other into pieces is kept; None: for the compact models,
+            whose masks of one thing differ more than those of official weights.
         least_pixels: Least area in pixels.
         most: Largest number of masks on a slice; the best ones are kept.
         batch: Points that are decoded together; halved when memory runs out.
@@ -40,6 +42,7 @@ class EverythingChoice:
     points: int = 16
     quality: float | None = None
     stability: float | None = None
+    apart: bool | None = None
     least_pixels: int = 20
     most: int = 100
     batch: int = 64
@@ -64,6 +67,7 @@ class EverythingChoice:
             self,
             quality=quality if self.quality is None else self.quality,
             stability=stability if self.stability is None else self.stability,
+            apart=compact if self.apart is None else self.apart,
         )
 
 

@@ -13,7 +13,7 @@ import engine_doubles  # noqa: F401 - skips where a package is missing
 from ProxyPromptSegmentLib.errors import DeviceError, UsageError
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.inference.by_hand import everything
-from ProxyPromptSegmentLib.inference.by_hand.duplicates import box_of, distinct
+from ProxyPromptSegmentLib.inference.by_hand.duplicates import apart, box_of, distinct
 from ProxyPromptSegmentLib.inference.by_hand.everything import everything_on, grid_points
 from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice, FoundMask
 from ProxyPromptSegmentLib.inference.by_hand.labels import LinkedLabels
@@ -22,7 +22,7 @@ from torchvision_guard import ensure_torchvision_importable, plain_nms
 
 ensure_torchvision_importable()
 
-LOOSE = EverythingChoice(points=8, quality=0.3, stability=0.5, least_pixels=1)
+LOOSE = EverythingChoice(points=8, quality=0.3, stability=0.5, least_pixels=1, apart=False)
 SIDE = 256
 
 
@@ -144,6 +144,18 @@ def test_values_that_cannot_be_are_refused(wrong):
 
 def test_the_grid_has_the_middles_of_equal_parts_of_the_slice():
     np.testing.assert_allclose(grid_points(2, (4, 8)), [(1.5, 0.5), (5.5, 0.5), (1.5, 2.5), (5.5, 2.5)])
+
+
+def test_of_masks_that_cut_each_other_the_best_is_kept_and_parts_stay(encoder, encoded):
+    whole, part, across, beside, again = (np.zeros((20, 20), bool) for _ in range(5))
+    whole[2:14, 2:14], part[4:8, 4:8], across[10:18, 8:18], beside[16:19, 1:6] = True, True, True, True
+    again[2:14, 2:13] = True
+    masks, scores = [across, whole, again, part, beside], [0.5, 0.9, 0.8, 0.3, 0.2]
+    assert apart(masks, scores) == [1, 3, 4]
+    assert apart(masks, [0.9, 0.5, 0.8, 0.3, 0.2]) == [0, 3, 4]
+    found = everything_on(encoder, encoded, replace(LOOSE, apart=True))
+    every = everything_on(encoder, encoded, LOOSE)
+    assert 0 < len(found) < len(every) and {one.quality for one in found} < {one.quality for one in every}
 
 
 @pytest.mark.parametrize("seed", range(5))

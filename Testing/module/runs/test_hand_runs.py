@@ -251,7 +251,7 @@ LOOSE = EverythingChoice(points=6, quality=0.3, stability=0.5)
 
 def test_everything_is_a_segmentation_of_its_own_that_is_shown_with_its_image_and_undone(logic, two_cases, target):
     run = logic.find_everything(target, slices=[MIDDLE], choice=LOOSE, settings=CPU)
-    assert run.state == "finished" and run.found == len(run.segment_ids) > 0
+    assert run.state == "finished" and run.found == len(run.segment_ids) > 0 and run.written == {MIDDLE}
     ids = list(run.segment_ids.values())
     masks = [segment_array(run.segmentation, one, target) for one in ids]
     assert all(mask[MIDDLE].any() and not np.delete(mask, MIDDLE, 0).any() for mask in masks)
@@ -272,3 +272,27 @@ def test_everything_that_finds_nothing_makes_nothing_and_says_so(logic, target):
     run = logic.find_everything(target, slices=[MIDDLE], choice=strict, settings=CPU)
     assert run.state == "finished" and run.nothing_found and run.segmentation is None
     assert any("Nothing was found" in one for one in run.sentences)
+
+
+def test_everything_that_is_cancelled_keeps_the_slices_that_are_done(logic, target):
+    request = Request(target=target, slices=range(4, 8), settings=CPU, first=MIDDLE)
+    run = logic.everything(request, replace(LOOSE, quality=0.1))
+    run.observe(lambda seen: seen.cancel() if seen.done > LOOSE.points**2 and not seen.ended else None)
+    assert logic.wait(run, 60) and run.state == "cancelled" and not run.error
+    assert MIDDLE in run.written and len(run.written) < 4 and run.found == len(run.segment_ids) > 0
+    shown = sum(segment_array(run.segmentation, one, target).any(axis=(1, 2)) for one in run.segment_ids.values())
+    assert set(np.flatnonzero(shown)) <= run.written
+
+
+@pytest.mark.parametrize("what", ["target", "scene"])
+def test_what_is_deleted_while_everything_is_looked_for_ends_it_with_a_sentence(logic, target, what):
+    run = logic.everything(Request(target=target, settings=CPU), LOOSE)
+    while not run.done and not run.ended:
+        logic.pump.turn()
+    if what == "scene":
+        slicer.mrmlScene.Clear(False)
+    else:
+        slicer.mrmlScene.RemoveNode(target)
+    there = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
+    assert logic.wait(run, 60) and run.state == "cancelled" and run.sentences and not run.error
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == there
