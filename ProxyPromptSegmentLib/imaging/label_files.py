@@ -28,7 +28,7 @@ def distinct_color(number: int) -> tuple[float, float, float]:
 
 
 def write_labels(
-    path: Path, labels: npt.NDArray[Any], geometry: VolumeGeometry, names: Sequence[str], *, replace: bool = True
+    path: Path | str, labels: npt.NDArray[Any], geometry: VolumeGeometry, names: Sequence[str], *, replace: bool = True
 ) -> None:
     """Write a label map with exactly its geometry.
 
@@ -42,6 +42,7 @@ def write_labels(
     Raises:
         OutputError: If the file cannot be written; no partial file is left and an existing file is kept.
     """
+    path = Path(path)
     check_output_path(path, LABEL_SUFFIXES)
     values = labels.astype(np.uint8 if len(names) <= 255 else np.uint16, copy=False)
     if suffix_of(path) == ".seg.nrrd":

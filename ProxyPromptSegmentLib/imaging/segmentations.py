@@ -227,7 +227,7 @@ def _place_picture(found: Segmentation, reference: VolumeGeometry, path: Path) -
 
 
 def write_segmentation(
-    path: Path | str, segmentation: Segmentation, like: Path | None = None, *, replace: bool = True
+    path: Path | str, segmentation: Segmentation, like: Path | str | None = None, *, replace: bool = True
 ) -> list[str]:
     """Write a segmentation with exactly its geometry (NIfTI stores it in float32: errors of about 1e-6).
 
@@ -262,6 +262,7 @@ def write_segmentation(
     image = array_to_image(labels, segmentation.geometry)
     with safe_output(path, replace) as partial:
         write_image(partial, image[:, :, 0] if suffix_of(path) == ".png" else image)
+        like = None if like is None else Path(like)
         if like is not None and suffix_of(path) in (".nii", ".nii.gz") and suffix_of(like) in (".nii", ".nii.gz"):
             copy_forms(partial, like, segmentation.geometry)
     return [f"{path.name}: {warning}" for warning in warnings]

@@ -33,7 +33,7 @@ class SupportCase:
     axis: Axis | None = None
 
 
-def read_support_case(image: Path, segmentation: Path, slices: Slices = None) -> SupportCase:
+def read_support_case(image: Path | str, segmentation: Path | str, slices: Slices = None) -> SupportCase:
     """Read one annotated case.
 
     Raises:
@@ -41,6 +41,7 @@ def read_support_case(image: Path, segmentation: Path, slices: Slices = None) ->
         SupportError: If the annotation is empty or differs in size from the image.
         GeometryError: If it lies on another grid.
     """
+    image, segmentation = Path(image), Path(segmentation)
     volume = read_volume(image)
     try:
         marked = read_segmentation(segmentation, volume.geometry)

@@ -120,3 +120,26 @@ def test_the_api_loads_no_torch_until_a_model_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_files_are_named_by_texts_too() -> None:
+    import inspect
+
+    listed = {name: getattr(package, name) for name in package.__all__}
+    functions = [one for one in listed.values() if inspect.isfunction(one)]
+    functions += [one for kind in listed.values() if inspect.isclass(kind) for one in vars(kind).values()]
+    files = [
+        (one.__qualname__, each)
+        for one in functions
+        if inspect.isfunction(one) and not one.__name__.startswith("_")
+        for each in inspect.signature(one).parameters.values()
+        if "Path" in str(each.annotation)
+    ]
+    assert len(files) > 8 and [one for one in files if "str" not in str(one[1].annotation)] == []
+
+
+def test_what_a_wrong_support_is_refused_with_names_the_file_given_as_text(cases) -> None:
+    volume = package.read_volume("new_case.nrrd")
+    package.write_volume("empty.nrrd", package.Volume(np.zeros_like(volume.array), volume.geometry))
+    with pytest.raises(package.ProxyPromptError, match="mask empty.nrrd is empty"):
+        package.read_support_case("new_case.nrrd", "empty.nrrd")
