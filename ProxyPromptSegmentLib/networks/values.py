@@ -6,8 +6,8 @@ feature grid, ``P = g * g`` positions in row-major order, ``T`` prompt tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import torch
 
@@ -163,6 +163,7 @@ class PreparedSupport:
         depth: Position of each support along its volume, -1 to 1, ``(K,)``; None where one is not known.
         names: The ``N`` objects.
         one_piece: For each object whether the supports show it in one piece; empty where nobody looked.
+        kept: What a generator has computed from these very supports and reads again for every target; not copied.
     """
 
     features: torch.Tensor
@@ -172,6 +173,7 @@ class PreparedSupport:
     depth: torch.Tensor | None = None
     names: tuple[str, ...] = ()
     one_piece: tuple[bool, ...] = ()
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def objects(self, index: list[int]) -> PreparedSupport:
         """Select some objects."""

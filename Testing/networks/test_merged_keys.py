@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -97,6 +99,24 @@ def test_each_target_reads_its_own_choice_of_supports():
             alone = model.generator.context(features.select([target]), supports.supports(row))
             for one, other in zip(together, alone, strict=True):
                 torch.testing.assert_close(one[target : target + 1], other, rtol=1e-4, atol=1e-5)
+
+
+def test_supports_are_merged_once_for_all_targets_and_a_selection_of_them_begins_with_nothing(monkeypatch):
+    merged, merge = [], MergedKeys.of
+    monkeypatch.setattr(MergedKeys, "of", lambda *words: merged.append(len(words[0])) or merge(*words))
+    model = tiny_model(merge_keys=True)
+    with torch.inference_mode():
+        supports = model.prepare(*pictures(3), ("a", "b"))
+        features = model.backbone.encode(pictures(2, 5)[0])
+        first = model.generator.context(features, supports)[0]
+        assert merged == [1, 1, 1]
+        again = model.generator.context(features, supports, torch.tensor([[0, 1, 2], [2, -1, -1]]))[0]
+        assert merged == [1, 1, 1]
+        torch.testing.assert_close(again[0], first[0])
+        changed = replace(supports, occupancy=1 - supports.occupancy)
+        assert not changed.kept and not supports.supports([0]).kept and not supports.objects([0]).kept
+        inside, outside = (model.generator.context(features, one)[1] for one in (supports, changed))
+        torch.testing.assert_close(inside + outside, torch.ones_like(inside))  # the weights of each position sum to 1
 
 
 def test_training_reads_every_key():

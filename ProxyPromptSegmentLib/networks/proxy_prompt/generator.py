@@ -198,7 +198,9 @@ class ProxyPromptGenerator(nn.Module):
         """Return the logit ``(B,)`` of kinship; arguments as in `context`."""
         assert self.kinship is not None
         target = statistics(features.top.flatten(2), features.valid.flatten(1))
-        supports = statistics(support.features, support.valid)
+        if "statistics" not in support.kept:
+            support.kept["statistics"] = statistics(support.features, support.valid)
+        supports = support.kept["statistics"]
         if chosen is None:
             chosen = torch.arange(len(supports), device=supports.device).expand(len(target), -1)
         return self.kinship(target, supports[chosen], chosen >= 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -11,6 +11,23 @@ from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.merged_keys import MergedKeys
 from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support
 from ProxyPromptSegmentLib.networks.values import PreparedSupport
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Merged:
+    """One support with merged keys.
+
+    Attributes:
+        keys: Features, ``(C, M)``.
+        values: What is read, ``(M, N (C + 1))``.
+        allowed: Keys that show the image, bool ``(M,)``.
+        counts: How many keys each of them stands for, ``(M,)``.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    allowed: torch.Tensor
+    counts: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +57,11 @@ class SupportReading:
         """
         if chosen is None:
             return self._read_all(target)
-        if self.training or not self.config.merge_keys:
+        if not self._merges:
             return self._read_chosen(target, chosen)
         # The number of merged keys differs, so that targets with other supports are read one after the other.
         rows, which = torch.unique(chosen, dim=0, return_inverse=True)
-        parts = [self._some(row[row >= 0])._read_all(target[which == n]) for n, row in enumerate(rows)]
+        parts = [self._read_merged(target[which == n], row[row >= 0].tolist()) for n, row in enumerate(rows)]
         order = torch.cat([torch.nonzero(which == n)[:, 0] for n in range(len(rows))])
         return torch.cat(parts)[order.argsort()]
 
@@ -69,18 +86,42 @@ class SupportReading:
         return merged.spread(map_at(target, keys, allowed, positions, temperature, self.width, merged.counts()))
 
     def _read_all(self, target: torch.Tensor) -> torch.Tensor:
-        values, valid = self._values(), self.support.valid
-        merged, counts = self._merged(), None
-        if merged is None:
-            keys, allowed = rearrange(self.keys, "k c p -> c (k p)"), valid.flatten()
-            flat = rearrange(values, "k v p -> (k p) v")
-        else:
-            keys, counts = merged.join(self.keys), merged.counts()
-            allowed = merged.join(valid.unsqueeze(1).float())[0] > 0
-            flat = merged.join(values).transpose(0, 1)
+        if self._merges:
+            return self._read_merged(target, list(range(len(self.keys))))
+        keys, allowed = rearrange(self.keys, "k c p -> c (k p)"), self.support.valid.flatten()
+        flat = rearrange(self._values(), "k v p -> (k p) v")
         if self.config.selection == "mean":
             return self._mean(flat, allowed.expand(len(target), -1))
-        return read_support(target, keys, flat, allowed, self.config.temperature, channels=self.width, counts=counts)
+        return read_support(target, keys, flat, allowed, self.config.temperature, channels=self.width)
+
+    def _read_merged(self, target: torch.Tensor, index: list[int]) -> torch.Tensor:
+        """Read some of the supports, whose keys are merged once for all targets."""
+        kept = self.support.kept
+        if "merged" not in kept:
+            kept["merged"] = [self._merge(number) for number in range(len(self.keys))]
+        merged: list[_Merged] = [kept["merged"][number] for number in index]
+        keys = torch.cat([one.keys for one in merged], dim=1)
+        if self.keys.shape[1] > len(keys):  # coordinates of this target, the same at all positions of a support
+            there = [
+                self.keys[k, len(keys) :, :1].expand(-1, m.keys.shape[1]) for k, m in zip(index, merged, strict=True)
+            ]
+            keys = torch.cat([keys, torch.cat(there, dim=1)])
+        values, allowed, counts = (
+            torch.cat([getattr(one, name) for one in merged]) for name in ("values", "allowed", "counts")
+        )
+        return read_support(target, keys, values, allowed, self.config.temperature, channels=self.width, counts=counts)
+
+    def _merge(self, number: int) -> _Merged:
+        """Return one support with merged keys."""
+        one = slice(number, number + 1)
+        support, side = self.support, self.config.grid // self.config.key_pool
+        merged = MergedKeys.of(support.occupancy[one], support.valid[one], side)
+        return _Merged(
+            keys=merged.join(support.features[one]),
+            values=merged.join(self._values()[one]).transpose(0, 1).contiguous(),
+            allowed=merged.join(support.valid[one].unsqueeze(1).float())[0] > 0,
+            counts=merged.counts(),
+        )
 
     def _read_chosen(self, target: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         keys = rearrange(self.keys[chosen], "b k c p -> b c (k p)")
@@ -102,11 +143,12 @@ class SupportReading:
         support = self.support
         return torch.cat([support.aggregated, support.occupancy.unsqueeze(2)], dim=2).flatten(1, 2)
 
+    @property
+    def _merges(self) -> bool:
+        return self.config.merge_keys and not self.training and self.config.selection != "mean"
+
     def _merged(self) -> MergedKeys | None:
         """Return which keys are averaged; None where all are read."""
-        if not self.config.merge_keys or self.training or self.config.selection == "mean":
+        if not self._merges:
             return None
         return MergedKeys.of(self.support.occupancy, self.support.valid, self.config.grid // self.config.key_pool)
-
-    def _some(self, index: torch.Tensor) -> SupportReading:
-        return replace(self, keys=self.keys[index], support=self.support.supports(index.tolist()))
