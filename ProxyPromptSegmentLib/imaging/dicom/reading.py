@@ -57,7 +57,7 @@ def _read(series: Series) -> DicomImage:
     if len(series.files) == 1:
         return _of_one_file(series, title)
     if any(frame_count(header) > 1 for header in series.headers):
-        raise InputError(f"{title} has {len(series.files)} files with several frames each; give one of them.")
+        raise InputError(f"{title} has {len(series.files)} files, some of several frames; give one of them.")
     check_sizes(series, title)
     places = [places_of(header, file.name) for file, header in zip(series.files, series.headers, strict=True)]
     if any(place is None for place in places):

@@ -44,6 +44,14 @@ class Series:
         named = f'"{words[:60]}"' if words else "unnamed"
         return f"{named} ({len(self.files)} files, e.g. {self.files[0].name})"
 
+    def of_single_frames(self) -> Series:
+        """Return the series without files of many frames, each of which is an image of its own."""
+        return self.part([n for n, header in enumerate(self.headers) if frame_count(header) == 1])
+
+    def part(self, kept: Sequence[int]) -> Series:
+        """Return the series with some of its files, by their place in it."""
+        return Series(uid=self.uid, files=[self.files[n] for n in kept], headers=[self.headers[n] for n in kept])
+
     def holds_masks(self) -> bool:
         """Return whether it is a segmentation."""
         return all(word(header, "SOPClassUID") in SEGMENTATION_CLASSES for header in self.headers)
@@ -113,7 +121,7 @@ def series_of(source: Path) -> Series:
     damaged = []
     found = scan([source, *wanted], damaged)
     _check_damaged(damaged, source.parent)
-    return _of_one_patient(_without_copies(found.get(alone.uid, alone)), source.parent)
+    return _of_one_patient(_without_copies(found.get(alone.uid, alone).of_single_frames()), source.parent)
 
 
 def _check_damaged(damaged: Sequence[Path], folder: Path) -> None:
@@ -154,7 +162,7 @@ def _without_copies(series: Series) -> Series:
         if not key[0] or not any(_same_pixels(series.files[n], series.files[m]) for m in same):
             kept.append(n)
             same.append(n)
-    return Series(uid=series.uid, files=[series.files[n] for n in kept], headers=[series.headers[n] for n in kept])
+    return series.part(kept)
 
 
 def _same_pixels(one: Path, other: Path) -> bool:

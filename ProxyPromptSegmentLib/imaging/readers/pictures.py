@@ -24,6 +24,7 @@ from ProxyPromptSegmentLib.imaging.readers.tiff import check_tiff
 MOST_PIXELS = 1 << 28
 _ORIENTATION = 274
 _MINISWHITE = 0
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 
 
 def read_picture(path: Path, kind: str) -> Stored:
@@ -111,6 +112,8 @@ def _values(picture: Any, path: Path, kind: str, page: int, turned: int) -> npt.
     array = np.asarray(picture)
     if mode == "I" and kind == "PNG":
         array = array.astype(np.uint16)
+    if kind == "TIFF" and array.dtype == np.uint8 and picture.tag_v2.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED:
+        array = array.view(np.int8)  # Pillow has no such mode
     if kind == "TIFF" and picture.tag_v2.get(262) == _MINISWHITE and array.dtype == np.uint16:
         array = np.uint16(0xFFFF) - array  # Pillow turns 8 bits only
     if array.ndim not in (2, 3) or array.dtype.kind not in "uif":

@@ -12,7 +12,9 @@ _MOST_PAGES, _MOST_ENTRIES, _MOST_VALUES = 65_536, 4096, 1 << 22
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _WIDTH, _HEIGHT, _BITS, _STRIPS, _COUNTS, _TILES, _TILE_COUNTS, _FORMAT = 256, 257, 258, 273, 279, 324, 325, 339
-_FLOAT = 3
+_SAMPLES, _PLANAR = 277, 284
+_UNSIGNED, _SIGNED, _FLOAT, _APART = 1, 2, 3, 2
+_GREY_BITS, _SIGNED_BITS = (1, 2, 4, 8, 12, 16, 32), (8, 16, 32)
 
 
 def check_tiff(path: Path) -> int:
@@ -71,10 +73,19 @@ def _directory(file: IO[bytes], at: int, order: str, big: bool, size: int) -> tu
 
 
 def _check_page(tags: dict[int, list[Any]], size: int, name: str) -> None:
-    """Refuse a page whose pixels lie outside the file, or whose numbers are of half precision."""
-    bits, form = tags.get(_BITS, [1]), tags.get(_FORMAT, [1])
-    if form[0] == _FLOAT and bits[0] not in (32, 64) or form[0] > _FLOAT:
-        raise InputError(f"{name} has floating-point pixels of {bits[0]} bits; 32 and 64 are read. Export it with 32.")
+    """Refuse a page whose pixels lie outside the file, or are of a kind that no decoder here reads rightly."""
+    bits, form = tags.get(_BITS, [1])[0], tags.get(_FORMAT, [1])[0]
+    samples, apart = tags.get(_SAMPLES, [1])[0], tags.get(_PLANAR, [1])[0] == _APART
+    if form >= _FLOAT and bits != 32 or form > _FLOAT:
+        raise InputError(f"{name} has floating-point pixels of {bits} bits; 32 are read. Export it with 32.")
+    grey = form == _FLOAT or bits in (_SIGNED_BITS if form == _SIGNED else _GREY_BITS)
+    colours = form == _UNSIGNED and (bits == 8 or bits == 16 and samples in (3, 4) and not apart)
+    if not (grey if samples == 1 else colours):
+        said = f"{'signed ' * (form == _SIGNED)}number{'s' * (samples > 1)}"
+        raise InputError(
+            f"{name} has pixels of {samples} {said} of {bits} bits{' in planes of their own' * apart}; one of up to 32 "
+            "bits, or colours of 8 or 16 bits pixel by pixel, are read. Export it so."
+        )
     if min(tags[_WIDTH][0], tags[_HEIGHT][0]) < 1:
         raise ValueError
     for places, counts in ((_STRIPS, _COUNTS), (_TILES, _TILE_COUNTS)):

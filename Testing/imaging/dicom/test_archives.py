@@ -114,6 +114,14 @@ def test_a_localizer_is_left_out_only_if_it_is_another_series(tmp_path) -> None:
             read_volume(path)
 
 
+def test_a_clip_within_a_series_of_slices_is_an_image_of_its_own(tmp_path) -> None:
+    write_series(tmp_path, SLICES, along())
+    save(dataset(SLICES, number=99), tmp_path / "clip.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path / "IM0_0").array, SLICES)
+    with pytest.raises(InputError, match="10 files, some of several frames; give one of them"):
+        read_volume(tmp_path)
+
+
 def test_matrix_sizes_are_not_mixed(tmp_path) -> None:
     write_series(tmp_path, SLICES, along())
     large = dataset(stack(1, (20, 20))[0], number=99, ImagePositionPatient=[0, 0, 9 * STEP], **PLACED)

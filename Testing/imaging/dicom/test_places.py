@@ -101,7 +101,7 @@ def test_of_two_multi_frame_files_of_a_series_the_one_that_is_named_is_read(tmp_
         volume = read_volume(tmp_path / f"{number}.dcm")
         np.testing.assert_array_equal(volume.array, stack() + number)
         assert volume.geometry.origin_lps[2] == first
-    with pytest.raises(InputError, match="2 files with several frames each; give one of them"):
+    with pytest.raises(InputError, match="2 files, some of several frames; give one of them"):
         read_volume(tmp_path)
 
 

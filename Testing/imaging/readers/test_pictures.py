@@ -168,6 +168,39 @@ def test_half_floats_are_refused_and_floats_are_read(tmp_path) -> None:
         read_volume(tmp_path / "x.tif")
 
 
+NUMBERS = np.arange(480).reshape(20, 24)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", ">u2", ">i2", ">f4"])
+def test_the_numbers_of_a_tiff_keep_their_sign_and_byte_order(tmp_path, kind) -> None:
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    values = (NUMBERS - (0 if "u" in kind else 100)).astype(kind)
+    order = ">" if kind.startswith(">") else "<"
+    tifffile.imwrite(tmp_path / "x.tif", values, byteorder=order, photometric="minisblack")
+    np.testing.assert_array_equal(read_stored(tmp_path / "x.tif").array[0], values)
+
+
+def test_colours_and_tiles_of_a_tiff_are_those_of_tifffile_or_refused_by_their_kind(tmp_path) -> None:
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    colours = np.stack([NUMBERS, NUMBERS // 2, NUMBERS // 3])
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, colours.astype("u1"), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_stored(path).array[0], colours.astype("u1").transpose(1, 2, 0))
+    tifffile.imwrite(path, np.tile(NUMBERS, (4, 4)).astype("u2"), tile=(32, 32), compression="zlib", predictor=True)
+    np.testing.assert_array_equal(read_stored(path).array[0], np.tile(NUMBERS, (4, 4)))
+    for values, words in (
+        (NUMBERS.astype("f8"), "floating-point pixels of 64 bits"),
+        (NUMBERS.astype("u8"), "1 number of 64 bits"),
+        (colours.astype("u2"), "3 numbers of 16 bits in planes of their own"),
+        (colours.astype("i2").transpose(1, 2, 0), "3 signed numbers of 16 bits"),
+    ):
+        photometric = "minisblack" if values.ndim == 2 else "rgb"
+        planes = "separate" if values.shape[0] == 3 else None
+        tifffile.imwrite(path, values, photometric=photometric, planarconfig=planes)
+        with pytest.raises(InputError, match=words):
+            read_stored(path)
+
+
 def test_a_picture_of_billions_of_pixels_is_refused_before_memory_is_taken(tmp_path) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
