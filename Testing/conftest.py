@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -93,31 +94,34 @@ CACHES = ("_models", "_marks", "encodings", "priors", "_supports")
 
 @pytest.fixture(scope="session")
 def kept_caches() -> dict:
-    """The caches of an engine that outlive a test; empty at first."""
-    return {}
+    """The caches of an engine that outlive a test: empty at first, and bounded, because there are several workers."""
+    from ProxyPromptSegmentLib.worker.model_store import ModelStore
+
+    store = ModelStore(embedding_bytes=256 << 20, support_bytes=64 << 20)
+    return {name: vars(store)[name] for name in CACHES}
 
 
 @pytest.fixture
-def warm_engine(kept_caches, monkeypatch, request):
+def warm_engine(monkeypatch, request):
     """Engines share one engine's caches, as the tasks of a worker thread do, unless a test is marked ``cold``.
 
     So no test waits for what an earlier one has loaded or embedded. The caches are keyed by content: results stay the
     same.
     """
-    if request.node.get_closest_marker("cold"):
+    if request.node.get_closest_marker("cold") or importlib.util.find_spec("torch") is None:
         return
     from ProxyPromptSegmentLib.worker.engine import Engine
 
+    kept_caches = request.getfixturevalue("kept_caches")
     create, forget = Engine.__init__, Engine.forget
 
     def begin(engine, *args, **keywords) -> None:
         create(engine, *args, **keywords)
         if not args and not keywords:  # else a test's own models or limits
-            kept_caches.update({name: vars(engine)[name] for name in CACHES if name not in kept_caches})
             vars(engine).update(kept_caches)
 
     def end(engine) -> None:
-        if engine.encodings is not kept_caches.get("encodings"):
+        if engine.encodings is not kept_caches["encodings"]:
             forget(engine)
 
     monkeypatch.setattr(Engine, "__init__", begin)
