@@ -85,7 +85,7 @@ def as_user_error(error: BaseException) -> ProxyPromptError | None:
     """
     if isinstance(error, ProxyPromptError):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _says_no_memory(error):
         return DeviceError("memory ran out", Remedy(kind=RemedyKind.SAVE_MEMORY))
     if isinstance(error, ImportError) and not (error.name or "").startswith("ProxyPromptSegment"):
         package = (error.name or "").partition(".")[0]
@@ -94,6 +94,42 @@ def as_user_error(error: BaseException) -> ProxyPromptError | None:
         else:
             said = f"a Python package cannot be loaded ({error})"
         return ProxyPromptError(said, Remedy(kind=RemedyKind.INSTALL_REQUIREMENTS))
+    if isinstance(error, PermissionError) and error.filename:
+        return InputError(f"{error.filename} may not be read by this user; change its permissions.")
     if isinstance(error, OSError):
         return OutputError(f"a file could not be read or written: {error}; check the disk and its permissions.")
     return None
+
+
+# What libraries in C say where memory ran out: the loader, the operating system, oneDNN, PyTorch's allocators.
+_NO_MEMORY = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+)
+_NEARLY = 0.7
+"""Share of the address space above which errors of libraries that name no cause come from its limit."""
+
+
+def _says_no_memory(error: BaseException) -> bool:
+    """Return whether an error of a library comes from a lack of memory, although it is no MemoryError."""
+    if not isinstance(error, ImportError | OSError | RuntimeError | SystemError):
+        return False
+    return any(words in str(error).lower() for words in _NO_MEMORY) or (
+        isinstance(error, SystemError) and _address_space_used() > _NEARLY
+    )
+
+
+def _address_space_used() -> float:
+    """Return the share of this process's address space that is used; 0 if it has no limit, or none is known."""
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError):
+        return 0.0
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return used / limit if limit > 0 else 0.0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
+from ProxyPromptSegmentLib.errors import DeviceError, InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
 from ProxyPromptSegmentLib.imaging.paths import same_place
 from ProxyPromptSegmentLib.inference.tiling.choice import LARGEST_MAGNIFICATION, TileChoice
@@ -16,12 +17,35 @@ def check_inputs(paths: Iterable[Path]) -> None:
     """Raise an error for inputs that do not exist.
 
     Raises:
-        InputError: If one is missing.
+        InputError: If one is missing, or may not be read.
     """
     for path in paths:
-        if not path.exists():
+        try:
+            there = path.exists()
+            readable = not there or os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
+        except PermissionError:  # a folder above it is closed
+            there, readable = True, False
+        if not readable:
+            raise InputError(f"{path} may not be read by this user; change its permissions.")
+        if not there:
             raise InputError(
                 f"{path} does not exist; give an image or segmentation file, or a folder with a DICOM series."
+            )
+
+
+def check_torch_settings() -> None:
+    """Refuse a setting of PyTorch's allocator that would end the process without a word; call this before torch loads.
+
+    Raises:
+        DeviceError: If a variable of the environment is not a list of keys and values.
+    """
+    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+        said = os.environ.get(name, "")
+        items = re.sub(r"\[[^\]]*\]", "[]", said).split(",")
+        if said.strip() and not all(re.fullmatch(r"\s*[a-z_0-9]+\s*:\s*\S+\s*", item) for item in items):
+            raise DeviceError(
+                f"the environment variable {name} is '{said[:60]}', which PyTorch cannot read; it is a list such as "
+                "expandable_segments:True,max_split_size_mb:128. Correct it, or unset it."
             )
 
 

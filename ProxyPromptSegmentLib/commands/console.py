@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.progress import Progress
 
 # Texts of files and registries may hold anything; sequences that steer a terminal are shown instead of obeyed.
-_CONTROLS = {number: "\ufffd" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
+_CONTROLS = {number: "\ufffd" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\r\t"}
 
 
 class Console:
@@ -63,6 +63,10 @@ class Console:
     def status(self, text: str) -> None:
         """Print how the command reacts to a signal."""
         self._to_err(f"{self.command}: {text}")
+
+    def counted(self, text: str) -> None:
+        """Print a number that grows in place, where the text begins with a carriage return, on stderr."""
+        self.err = written(self.err, text)
 
     def _to_err(self, line: str) -> None:
         self.progress.close()

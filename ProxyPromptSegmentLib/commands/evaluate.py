@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_classes
+from ProxyPromptSegmentLib.commands.checks import check_torch_settings
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.benchmark import run_table
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
@@ -76,43 +78,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, help="also write OUT.json and OUT.md; broad and classes resume from OUT.jsonl"
     )
+    parser.add_argument("--force", action="store_true", help="replace existing tables of --out")
     evaluate_broad.add_arguments(parser)
 
 
-def _tell(done: int, total: int) -> None:
-    sys.stderr.write(f"\r{done}/{total} targets")
+def _counting(console: Console) -> Callable[[int, int], None]:
+    """Return what shows the number of targets that are done."""
+    return lambda done, total: console.counted(f"\r{done}/{total} targets")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
     if args.what == COMPARE:
-        return evaluate_broad.run_compare(args)
+        return evaluate_broad.run_compare(args, console)
     _check(args)
+    check_torch_settings()
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.what == BROAD:
-        return evaluate_broad.run_broad(args)
+        return evaluate_broad.run_broad(args, console)
     if args.what == CLASSES:
-        return evaluate_classes.run_classes(args)
+        return evaluate_classes.run_classes(args, console)
+    check_tables(args.out, (".json", ".md"), args.force)
     segmenter, metadata = _load(args.model, args.device)
     if args.what == SPEED:
         result = _speed(segmenter, args.supports[0])
         text = json.dumps(result, indent=1)
     else:
-        table = _track(args, segmenter) if args.protocol == TRACK else _slices(args, segmenter)
-        sys.stderr.write("\n")
+        table = (_track if args.protocol == TRACK else _slices)(args, segmenter, console)
+        console.counted("\n")
         text, result = table.to_markdown(), table.to_dict()
     result = {"model": metadata.get("name"), "steps": metadata.get("steps"), **result}
-    sys.stdout.write(text + "\n")
     if args.out:
-        try:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            args.out.with_suffix(".md").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"the table cannot be written to {args.out}: {error}; choose another --out") from error
+        write_table(args.out, ".json", json.dumps(result, indent=1) + "\n", args.force)
+        write_table(args.out, ".md", text, args.force)
+    console.result(text)
     return 0
 
 
@@ -159,7 +161,7 @@ def _speed(segmenter: Segmenter, supports: int) -> dict[str, Any]:
     return result
 
 
-def _slices(args: argparse.Namespace, segmenter: Segmenter) -> Table:
+def _slices(args: argparse.Namespace, segmenter: Segmenter, console: Console) -> Table:
     return run_table(
         segmenter,
         args.data,
@@ -170,11 +172,11 @@ def _slices(args: argparse.Namespace, segmenter: Segmenter) -> Table:
         args.unet,
         args.part or "test",
         args.limit,
-        _tell,
+        _counting(console),
     )
 
 
-def _track(args: argparse.Namespace, segmenter: Segmenter) -> TrackTable:
+def _track(args: argparse.Namespace, segmenter: Segmenter, console: Console) -> TrackTable:
     from ProxyPromptSegmentLib.evaluation.tracking import check_memory, run_tracking
 
     check_memory(segmenter)
@@ -188,6 +190,6 @@ def _track(args: argparse.Namespace, segmenter: Segmenter) -> TrackTable:
         args.seed,
         args.part or "test",
         args.limit,
-        _tell,
+        _counting(console),
         beside,
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, measured_alone, write_table
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile, Scores
 from ProxyPromptSegmentLib.evaluation.broad.run import MEASURES, QUICK, Plan, measure
 from ProxyPromptSegmentLib.evaluation.broad.table import table_dict, to_markdown
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_broad(args: argparse.Namespace) -> int:
+def run_broad(args: argparse.Namespace, console: Console) -> int:
     """Measure a model; return the exit code."""
     from ProxyPromptSegmentLib.inference.loading import load
 
@@ -60,17 +62,20 @@ def run_broad(args: argparse.Namespace) -> int:
         "most_read": MOST_READ,
         "calibration": None if calibration is None else calibration.to_dict(),
     }
-    file = ScoreFile(args.out.with_name(args.out.name + ".jsonl") if args.out else None, facts)
-    measure(loaded.segmenter.reading(MOST_READ), plan, file, _tell)  # as every run of the program
-    sys.stderr.write("\n")
-    text = to_markdown([file.scores])
-    sys.stdout.write(text)
-    if args.out:
-        _write(args.out, {**file.scores.to_dict(), **table_dict(file.scores)}, text)
+    with measured_alone(args.out, args.force) as path:
+        file = ScoreFile(path, facts)
+        measure(loaded.segmenter.reading(MOST_READ), plan, file, counting(console))  # as every run of the program
+        console.counted("\n")
+        text = to_markdown([file.scores])
+        if args.out:
+            values = {**file.scores.to_dict(), **table_dict(file.scores)}
+            write_table(args.out, ".json", json.dumps(values, indent=1) + "\n", True)
+            write_table(args.out, ".md", text, True)
+    console.result(text)
     return 0
 
 
-def run_compare(args: argparse.Namespace) -> int:
+def run_compare(args: argparse.Namespace, console: Console) -> int:
     """Put the scores of several models side by side; return the exit code.
 
     Raises:
@@ -78,24 +83,14 @@ def run_compare(args: argparse.Namespace) -> int:
     """
     if not args.tables:
         raise UsageError("--tables is missing; give one or more files that 'evaluate broad' wrote")
+    check_tables(args.out, (".md",), args.force)
     text = to_markdown([Scores.read(path) for path in args.tables])
-    sys.stdout.write(text)
     if args.out:
-        try:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.with_name(args.out.name + ".md").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"the table cannot be written to {args.out}: {error}; choose another --out") from error
+        write_table(args.out, ".md", text, args.force)
+    console.result(text)
     return 0
 
 
-def _tell(dataset: str, done: int, total: int) -> None:
-    sys.stderr.write(f"\r{dataset}: {done}/{total} targets        ")
-
-
-def _write(out: Path, values: dict, text: str) -> None:
-    try:
-        out.with_name(out.name + ".json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        out.with_name(out.name + ".md").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"the table cannot be written to {out}: {error}; choose another --out") from error
+def counting(console: Console) -> Callable[[str, int, int], None]:
+    """Return what shows how many targets of a data set are done."""
+    return lambda dataset, done, total: console.counted(f"\r{dataset}: {done}/{total} targets        ")

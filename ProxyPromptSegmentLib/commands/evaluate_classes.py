@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.evaluate_broad import counting
+from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, write_table
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile
 from ProxyPromptSegmentLib.evaluation.left_empty import measure_empty
 from ProxyPromptSegmentLib.evaluation.without_support import ClassPlan, Lesson, measure_classes
@@ -16,7 +18,7 @@ from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 NONE = "none"  # for --beside: the model and the copied mean mask alone
 
 
-def run_classes(args: argparse.Namespace) -> int:
+def run_classes(args: argparse.Namespace, console: Console) -> int:
     """Measure a model; return the exit code.
 
     Raises:
@@ -42,22 +44,17 @@ def run_classes(args: argparse.Namespace) -> int:
         "part": plan.part,
         "limit": plan.limit,
     }
-    file = ScoreFile(args.out.with_name(args.out.name + ".jsonl") if args.out else None, facts)
-    lesson = Lesson.of(loaded.facts.metadata)
-    proxy = beside.segmenter.reading(MOST_READ) if beside else None
-    measure_classes(loaded.segmenter, lesson, plan, file, proxy, _tell)
-    if lesson.others:
-        measure_empty(loaded.segmenter, lesson, plan, file, _tell)
-    sys.stderr.write("\n")
-    text = classes_table(file.scores.records)
-    sys.stdout.write(text)
-    if args.out:
-        try:
-            args.out.with_name(args.out.name + ".md").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"the table cannot be written to {args.out}: {error}; choose another --out") from error
+    tell = counting(console)
+    with measured_alone(args.out, args.force) as path:
+        file = ScoreFile(path, facts)
+        lesson = Lesson.of(loaded.facts.metadata)
+        proxy = beside.segmenter.reading(MOST_READ) if beside else None
+        measure_classes(loaded.segmenter, lesson, plan, file, proxy, tell)
+        if lesson.others:
+            measure_empty(loaded.segmenter, lesson, plan, file, tell)
+        console.counted("\n")
+        text = classes_table(file.scores.records)
+        if args.out:
+            write_table(args.out, ".md", text, True)
+    console.result(text)
     return 0
-
-
-def _tell(dataset: str, done: int, total: int) -> None:
-    sys.stderr.write(f"\r{dataset}: {done}/{total} targets        ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -197,6 +198,8 @@ def _import(args: argparse.Namespace, console: Console) -> int:
                 chosen.append((found.entry, found.path))
             elif says_what_it_is(found.path):
                 adapted.append(found.path)
+            elif not os.access(found.path, os.R_OK):
+                console.warn(f"{found.path} may not be read by this user and is skipped; change its permissions.")
             else:
                 console.warn(f"{found.path} does not match any known weights and is skipped.")
     if not chosen and not adapted:

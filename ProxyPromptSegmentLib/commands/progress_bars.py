@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, TextIO
 
 from tqdm import tqdm
+from tqdm.utils import disp_trim
 
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING, SEGMENTING
 from ProxyPromptSegmentLib.progress import Progress
@@ -18,6 +20,15 @@ class _Bar(tqdm):  # type: ignore[type-arg]
     """A tqdm bar with the extra format fields ``{done}``, ``{of}``, ``{left}``, ``{speed}`` and ``{each}``."""
 
     monitor_interval = 0  # tqdm's monitoring thread is not needed
+
+    def __str__(self) -> str:
+        """Return the line, cut to the width of the terminal, where a longer one would begin a new line each time."""
+        line = super().__str__()
+        try:
+            columns = os.get_terminal_size(self.fp.fileno()).columns
+        except (OSError, ValueError, AttributeError):
+            columns = 0
+        return disp_trim(line, columns - 1) if columns > 1 else line
 
     @property
     def format_dict(self) -> dict[str, Any]:

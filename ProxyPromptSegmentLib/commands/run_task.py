@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ProxyPromptSegmentLib.commands.checks import check_torch_settings
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.worker.context import Context
@@ -58,6 +59,7 @@ def run_task(
 
 def new_engine(base: Path | None = None) -> TaskEngine:
     """Return an engine without models, whose generators are loaded on the weights of ``base`` if it is given."""
+    check_torch_settings()
     from ProxyPromptSegmentLib.inference.loading import load
     from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
 

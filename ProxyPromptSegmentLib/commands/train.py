@@ -6,10 +6,11 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.commands.checks import count_of, minutes_of
+from ProxyPromptSegmentLib.commands.checks import check_torch_settings, count_of, minutes_of
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display, add_threads
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
@@ -159,6 +160,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for option, path in (("--initial checkpoint", args.initial), ("--base checkpoint", args.base)):
         if path and not path.is_file():
             raise InputError(f"the {option} {path} does not exist; give a file of weights.")
+    check_torch_settings()
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         from ProxyPromptSegmentLib.networks.devices import choose_device, memory_may_end
         from ProxyPromptSegmentLib.training.run import NO_MEMORY
@@ -171,7 +173,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             console.status("stopped before the first step.")
             return EXIT_INTERRUPTED
         try:
-            with memory_may_end(device, NO_MEMORY.format(device=device)):
+            with _alone(args.out), memory_may_end(device, NO_MEMORY.format(device=device)):
                 checkpoint = _train(recipe, args, str(device), cancel, reporter, console)
         finally:
             console.progress.close()
@@ -181,6 +183,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.status(f"stopped; the state is kept in {args.out}. Run the same command again to resume ({left} left).")
         return EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _alone(out: Path) -> AbstractContextManager[None]:
+    """Keep other trainings out of the folder, but not the other processes of this one."""
+    from ProxyPromptSegmentLib.training.state_files import training_alone
+
+    return training_alone(out) if os.environ.get("RANK", "0") == "0" else nullcontext()
 
 
 def _changed(recipe: Recipe | BroadRecipe, args: argparse.Namespace) -> Recipe | BroadRecipe:

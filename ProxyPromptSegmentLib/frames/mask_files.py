@@ -18,9 +18,7 @@ import gzip
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, OutputError
 from ProxyPromptSegmentLib.frames import FrameSource
-from ProxyPromptSegmentLib.frames.kept_masks import KeptMasks, Masks, kept_masks
+from ProxyPromptSegmentLib.frames.kept_masks import KeptMasks, Masks
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry, axis_number
 from ProxyPromptSegmentLib.imaging.itk_images import array_to_image, write_image
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
@@ -109,38 +107,37 @@ def write_tracked(
         raise OutputError(f"{len(names)} objects cannot be written to {path.name}; allowed are 1 to {MOST_OBJECTS}.")
     done = None if done is None else np.asarray(done, dtype=bool)
     count = None if done is None else len(done)
-    with ExitStack() as stack:
-        kept = stack.enter_context(kept_masks(masks, (len(names), *source.shape), done, path))
-        if count is not None and len(kept) != count:
-            raise GeometryError(f"there are masks of {len(kept)} frames, but {count} frames were tracked.")
-        where = list(range(len(kept))) if numbers is None else [int(n) for n in numbers]
-        if len(where) != len(kept) or not where:
-            raise GeometryError(f"there are masks of {len(kept)} frames, but numbers of {len(where)}.")
-        shades = [default_color(n) for n in range(len(names))] if colors is None else list(colors)
-        terms = list(terminologies or [None] * len(names))
-        objects = _Objects([str(name) for name in names], shades, terms, list(values or [0] * len(names)))
-        notes = []
-        if done is not None and not done.all():
-            notes.append(f"{path.name}: {int((~done).sum())} of {count} frames were not computed and are empty.")
-        if source.kind == "volume":
-            return notes + _write_volume(path, kept, source, objects, where, replace)
-        if _is_folder_name(path):
-            _write_folder(path, kept, source, objects, where)
-        elif _is_seq(path):
-            _write_sequence(path, kept, source, objects, where, done, replace)
-        elif suffix_of(path) == ".seg.nrrd":
-            _write_stacked(path, kept, source, objects, replace)
-            return notes
-        else:
-            labels = np.stack([objects.labels(source.as_stored(frame)) for frame in kept])
-            with safe_output(path, replace) as partial:
-                write_image(partial, array_to_image(labels, stacked_geometry(source, len(kept))))
-        if kept.overlap:
-            notes.append(
-                f"{path.name}: {kept.overlap} pixels belong to several objects; a label map keeps the last one. Write "
-                ".seg.nrrd to keep all."
-            )
+    kept = KeptMasks(masks, (len(names), *source.shape), done)
+    if count is not None and len(kept) != count:
+        raise GeometryError(f"there are masks of {len(kept)} frames, but {count} frames were tracked.")
+    where = list(range(len(kept))) if numbers is None else [int(n) for n in numbers]
+    if len(where) != len(kept) or not where:
+        raise GeometryError(f"there are masks of {len(kept)} frames, but numbers of {len(where)}.")
+    shades = [default_color(n) for n in range(len(names))] if colors is None else list(colors)
+    terms = list(terminologies or [None] * len(names))
+    objects = _Objects([str(name) for name in names], shades, terms, list(values or [0] * len(names)))
+    notes = []
+    if done is not None and not done.all():
+        notes.append(f"{path.name}: {int((~done).sum())} of {count} frames were not computed and are empty.")
+    if source.kind == "volume":
+        return notes + _write_volume(path, kept, source, objects, where, replace)
+    if _is_folder_name(path):
+        _write_folder(path, kept, source, objects, where)
+    elif _is_seq(path):
+        _write_sequence(path, kept, source, objects, where, done, replace)
+    elif suffix_of(path) == ".seg.nrrd":
+        _write_stacked(path, kept, source, objects, replace)
         return notes
+    else:
+        labels = np.stack([objects.labels(source.as_stored(frame)) for frame in kept])
+        with safe_output(path, replace) as partial:
+            write_image(partial, array_to_image(labels, stacked_geometry(source, len(kept))))
+    if kept.overlap:
+        notes.append(
+            f"{path.name}: {kept.overlap} pixels belong to several objects; a label map keeps the last one. Write "
+            ".seg.nrrd to keep all."
+        )
+    return notes
 
 
 def stacked_geometry(source: FrameSource, count: int) -> VolumeGeometry:
@@ -293,10 +290,14 @@ def _write_stacked(path: Path, kept: KeptMasks, source: FrameSource, objects: _O
     layers = len(objects.names) if kept.overlap else 1
     blank = np.full(geometry.shape_kji, int(layers > 1), np.uint8)
     size = " ".join(str(n) for n in geometry.size_ijk[:2])
-    with tempfile.TemporaryDirectory() as folder:
-        one = Path(folder) / "one.seg.nrrd"
+    one = partial_of(path)  # there is space where the result goes
+    try:
         write_segmentation(one, objects.segmentation([blank] * len(objects.names), geometry))
         header = one.read_bytes().partition(b"\n\n")[0].decode("utf-8")
+    except OutputError as error:
+        raise OutputError(str(error).replace(one.name, path.name)) from None
+    finally:
+        one.unlink(missing_ok=True)
     values = [int(value) for value in re.findall(r"(?m)^Segment\d+_LabelValue:=(\d+)$", header)]
     kind = np.uint8 if max(values) <= MOST_OBJECTS else np.dtype("<u2")
     front = f"{layers} " if layers > 1 else ""

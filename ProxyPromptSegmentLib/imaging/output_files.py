@@ -24,6 +24,8 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
     """
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has no supported suffix for a result; allowed: {', '.join(suffixes)}.")
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {path.parent} may not be written by this user; choose another one.")
     if not is_utf8(path.parent):
         raise OutputError(f"the folder {path.parent} has a name that is not UTF-8; rename it, or choose another one.")
     if len(os.fsencode(path.name)) > _LONGEST_NAME:

@@ -34,6 +34,21 @@ def _beginning(path: Path) -> str:
 
 
 @contextmanager
+def alone_in(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder that exists; where there are no such locks, nothing is held.
+
+    Raises:
+        BlockingIOError: If another program holds it.
+    """
+    handle = _locked(path)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+@contextmanager
 def held(path: Path, folder: bool = False) -> Iterator[None]:
     """Create a file or folder, and hold a lock on it as long as the block runs, which says that its writer lives.
 
@@ -44,12 +59,8 @@ def held(path: Path, folder: bool = False) -> Iterator[None]:
         path.mkdir()
     else:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    handle = _locked(path)
-    try:
+    with alone_in(path):
         yield
-    finally:
-        if handle:
-            os.close(handle)
 
 
 def remove_abandoned(folder: Path, pattern: str, now: float | None = None) -> None:

@@ -119,6 +119,8 @@ def read_checkpoint(path: Path, expected_sha256: str | None = None) -> tuple[dic
             check_described(metadata, path.name)
             tensors = from_eight_bit({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise CheckpointError(f"{path} may not be read by this user; change its permissions.") from None
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
     for name, tensor in tensors.items():
         if tensor.is_complex() or (tensor.is_floating_point() and not tensor.isfinite().all()):

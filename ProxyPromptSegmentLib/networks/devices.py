@@ -48,7 +48,9 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 # Messages of PyTorch's allocators and CUDA's libraries that have no exception of their own: MPS, CPUs, cuBLAS.
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
+_OUT_OF_MEMORY = (
+    "out of memory", "not enough memory", "can't allocate memory", "_alloc_failed", "could not create a primitive",
+)  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -34,6 +34,7 @@ from ProxyPromptSegmentLib.training.optimising import learning_rate, new_optimiz
 from ProxyPromptSegmentLib.training.pools import TaskPool, build_pool
 from ProxyPromptSegmentLib.training.processes import Processes
 from ProxyPromptSegmentLib.training.recipe import LENGTH, Recipe, TaskRecipe
+from ProxyPromptSegmentLib.training.state_files import reading_state, writing_state
 from ProxyPromptSegmentLib.training.step import episode_loss, half_precision
 from ProxyPromptSegmentLib.training.target_episodes import TargetSampler
 from ProxyPromptSegmentLib.typed_json import JsonError, read_object
@@ -146,7 +147,8 @@ class Trainer:
                 )
             self.clips = ClipSampler(pools, recipe.seed, recipe.clips, recipe.zoom)
         if (out / "state.pt").is_file():
-            self._resume()
+            with reading_state(out / "state.pt"):
+                self._resume()
 
     @property
     def steps(self) -> int:
@@ -198,7 +200,6 @@ class Trainer:
     def _save(self) -> None:
         if not self.processes.first:
             return
-        temporary = self.out / "state.pt.part"
         kept: dict[str, Any] = {
             "recipe": repr(self.recipe.to_dict()),
             "model": self._own(self.model.state_dict()),
@@ -211,8 +212,8 @@ class Trainer:
             kept["base"] = self.base.sha256
         if self._scaler is not None:
             kept["scaler"] = self._scaler.state_dict()
-        torch.save(kept, temporary)
-        temporary.replace(self.out / "state.pt")
+        with writing_state(self.out / "state.pt") as partial:
+            torch.save(kept, partial)
 
     def _rate(self) -> float:
         """Return the learning rate of the next step."""

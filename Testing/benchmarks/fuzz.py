@@ -54,13 +54,19 @@ def read(path: Path, kind: str) -> str:
                 return "refused"
             digest.update(b"taken")
         elif kind == "mask":
-            for segment in read_segmentation(path).segments:
+            marked = read_segmentation(path)
+            digest.update(repr((marked.geometry, marked.names)).encode())
+            for segment in marked.segments:
                 digest.update(segment.mask.tobytes())
         elif kind == "frames":
-            for _, frame in open_frames(path):
+            source = open_frames(path)
+            digest.update(repr((source.geometry, source.index)).encode())
+            for _, frame in source:
                 digest.update(getattr(frame, "tobytes", lambda: b"bad")())
         else:
-            digest.update(read_volume(path).array.tobytes())
+            volume = read_volume(path)
+            digest.update(repr(volume.geometry).encode())
+            digest.update(volume.array.tobytes())
     except ProxyPromptError as error:
         said = str(error)
         return "refused" if said and "\n" not in said else "refused without a sentence"

@@ -42,6 +42,28 @@ def test_a_model_is_measured_written_and_put_beside_another(folder, tmp_path, ca
     assert "+0.000 [+0.000, +0.000]" in capsys.readouterr().out
 
 
+def test_tables_of_others_are_not_replaced_and_nobody_else_measures_into_a_file(folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "mine"
+    words = ["evaluate", "broad", "--data", str(folder.path), "--device", "cpu", "--out", str(out)]
+
+    def measured(*_):
+        pytest.importorskip("fcntl")
+        monkeypatch.setattr(evaluate_broad, "measure", lambda *_: None)
+        assert main(words) == 6  # a second program, while the first one measures
+        assert "another program is measuring" in capsys.readouterr().err
+
+    monkeypatch.setattr(evaluate_broad, "measure", measured)
+    (tmp_path / "mine.md").write_text("theirs")
+    assert main(words) == 6 and "already exists" in capsys.readouterr().err
+    assert (tmp_path / "mine.md").read_text() == "theirs" and not (tmp_path / "mine.jsonl").exists()
+    (tmp_path / "mine.md").unlink()
+    assert main(words) == 0
+    assert main(words) == 0  # it resumes, and writes its own table again
+    table = [str(tmp_path / "mine.json")]
+    assert main(["evaluate", "compare", "--tables", *table, "--out", str(out)]) == 6
+    assert main(["evaluate", "compare", "--tables", *table, "--out", str(out), "--force"]) == 0
+
+
 def test_each_slice_reads_as_many_supports_as_in_every_run_of_the_program(folder, monkeypatch):
     read = []
     monkeypatch.setattr(evaluate_broad, "measure", lambda segmenter, *rest: read.append(segmenter.most_read))

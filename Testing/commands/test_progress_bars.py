@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 
 import pytest
 
@@ -77,3 +79,23 @@ def test_a_step_without_a_stage_draws_nothing() -> None:
     stream = io.StringIO()
     ConsoleProgress(stream).step()
     assert stream.getvalue() == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a terminal that can be made")
+@pytest.mark.parametrize("columns", [80, 40, 20])
+def test_a_line_is_never_longer_than_the_terminal_is_wide(columns) -> None:
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    reader, writer = os.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    with open(writer, "w", encoding="utf-8") as stream:
+        for made, amount in ((ConsoleProgress(stream), 1), (ByteProgress(stream), 10**9)):
+            made.start(40 * amount, "segmenting a structure with a long name")
+            made.step(amount)
+            made.step(amount, "a note that takes a lot of room beside the bar and the time that is left")
+            made.start(0, "searching for what is like the support in a clip without a length")
+            made.step(1)
+            made.close()
+        stream.flush()
+        said = os.read(reader, 1 << 16).decode("utf-8")
+    os.close(reader)
+    assert "segmenting" in said and max(len(line.strip("\n")) for line in said.split("\r")) < columns

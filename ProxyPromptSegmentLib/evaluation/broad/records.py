@@ -108,7 +108,7 @@ class ScoreFile:
         facts = json.loads(json.dumps(facts))  # as they are read back, lists for tuples
         self.path, self.scores = path, Scores(facts=facts)
         self._units: set[str] = set()
-        if path is not None and path.exists():
+        if path is not None and path.exists() and path.stat().st_size:
             self._resume(path)
         elif path is not None:
             self._write({"format": FORMAT, "facts": facts}, "w")

@@ -30,7 +30,12 @@ _PACKINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2"
 _TEXTS = ("txt", "text", "ascii")
 _MOST_HEADER, _MOST_LINE, _MOST_LINES = 16 << 20, 4096, 200_000
 _SAME = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins"}
-_SPACES = {"right-anterior-superior": (-1, -1), "ras": (-1, -1), "left-anterior-superior": (1, -1), "las": (1, -1)}
+_SPACES = {
+    "right-anterior-superior": (-1, -1), "ras": (-1, -1), "left-anterior-superior": (1, -1), "las": (1, -1),
+    "left-posterior-superior": (1, 1), "lps": (1, 1), "scanner-xyz": (1, 1), "3d-right-handed": (1, 1),
+    "3d-left-handed": (1, 1), "": (1, 1),
+}  # fmt: skip
+"""Signs of the first two axes in LPS; those of no body are read as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +106,15 @@ def _vectors(text: str, name: str) -> list[list[float] | None]:
             found.append(None)
             continue
         if not (part.startswith("(") and part.endswith(")")):
-            return [_one(word, name) for word in _split_vectors(text)]
+            return [_one(word, name) for word in _split_vectors(text, name)]
         found.append(_one(part, name))
     return found
 
 
-def _split_vectors(text: str) -> list[str]:
+def _split_vectors(text: str, name: str) -> list[str]:
     """Return the vectors of a field that has blanks inside the brackets."""
+    if text.count("(") != text.count(")"):
+        raise InputError(f"{name} has '{text[:40]}' as its directions or origin. Export it again.")
     parts, depth, word = [], 0, ""
     for letter in text + " ":
         depth += (letter == "(") - (letter == ")")
@@ -286,6 +293,8 @@ def _affine(fields: dict[str, str], space: list[int], name: str) -> tuple[npt.ND
     affine = np.eye(4)
     if "space directions" in fields:
         vectors = _vectors(fields["space directions"], name)
+        if len(vectors) <= max(space):
+            raise InputError(f"{name} gives no direction for one of its axes in space; export it again.")
         for column, axis in enumerate(space):
             vector = vectors[axis]
             while vector is not None and len(vector) > 3 and vector[-1] == 0:  # of a space with time
@@ -294,7 +303,10 @@ def _affine(fields: dict[str, str], space: list[int], name: str) -> tuple[npt.ND
                 raise InputError(f"{name} gives no direction for one of its axes in space; export it again.")
             affine[:3, column] = 0
             affine[: len(vector), column] = vector
-        signs = _SPACES.get(fields.get("space", "").lower().removesuffix("-time"), (1, 1))
+        called = fields.get("space", "").lower().removesuffix("-time")
+        if called not in _SPACES and called.removesuffix("t") not in _SPACES:  # RAST and the like have a time
+            raise InputError(f"{name} has '{called[:40]}' as its space, which NRRD does not know. Export it again.")
+        signs = _SPACES.get(called) or _SPACES[called.removesuffix("t")]
         origin = _vectors(fields.get("space origin", "none"), name)
         if origin and origin[0] is not None:
             start = origin[0][:3]

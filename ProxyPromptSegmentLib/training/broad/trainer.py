@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
-from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.networks.backbones.pyramid_encoder import PyramidImageEncoder
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
@@ -27,6 +26,7 @@ from ProxyPromptSegmentLib.training.broad.graph import StepRunner
 from ProxyPromptSegmentLib.training.broad.precision import keep_norms_in_full_precision, plain_attention
 from ProxyPromptSegmentLib.training.broad.recipe import BroadRecipe
 from ProxyPromptSegmentLib.training.broad.step import PARTS, Switches, step_loss
+from ProxyPromptSegmentLib.training.state_files import reading_state, writing_state
 from ProxyPromptSegmentLib.training.trainer import parameter_groups
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,8 @@ class BroadTrainer:
         self._good: dict[str, torch.Tensor] | None = None
         self._graph = graph and self.cuda
         if (out / STATE).is_file():
-            self._resume()
+            with reading_state(out / STATE):
+                self._resume()
 
     def _prepare(self) -> nn.Module:
         """Prepare the model; return its image encoder, or whatever has convolutions to be computed channels last.
@@ -284,7 +285,7 @@ class BroadTrainer:
             "rate": self.rate_factor,
             "recipe": self._identity(),
         }
-        with safe_output(self.out / STATE) as part:
+        with writing_state(self.out / STATE) as part:
             save_file(
                 {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, part, {"about": json.dumps(about)}
             )

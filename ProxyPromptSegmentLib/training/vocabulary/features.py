@@ -23,13 +23,13 @@ from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.parts import load_parts
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.networks.protocols import Backbone
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.adapting.variants import vary
 from ProxyPromptSegmentLib.training.broad.step import valid_positions
 from ProxyPromptSegmentLib.training.pools import TaskPool, build_pool
 from ProxyPromptSegmentLib.training.recipe import TaskRecipe
+from ProxyPromptSegmentLib.training.state_files import writing_state
 from ProxyPromptSegmentLib.training.vocabulary.recipe import VocabularyRecipe
 
 TOGETHER = 4  # images that are embedded at once
@@ -192,7 +192,7 @@ def _write(
         parts["masks"].append((functional.adaptive_avg_pool2d(masks, small) * 255).round().to(torch.uint8))
         parts["shown"].append(masks.flatten(2).sum(2) >= LEAST_PIXELS)
     tensors = {name: torch.cat(values).contiguous() for name, values in parts.items()}
-    with safe_output(path) as temporary:
+    with writing_state(path) as temporary:
         save_file(tensors, temporary, {"about": json.dumps({"objects": list(pool.objects)})})
 
 

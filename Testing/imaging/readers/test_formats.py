@@ -150,6 +150,21 @@ def test_a_nrrd_file_that_is_none_is_refused_at_once(tmp_path, content) -> None:
     assert time.process_time() - begun < 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: 1,2,3)\n",
+        "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0 (0,0,1)\n",
+        "space: left-posterior-superior\nspace directions: (1,0,0)\n",
+        "space: rXght-anterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n",
+    ],
+)
+def test_a_damaged_place_of_a_nrrd_file_is_not_replaced_by_another(tmp_path, words) -> None:
+    (tmp_path / "x.nrrd").write_bytes(header("raw", words) + np.arange(64, dtype="<i2").tobytes())
+    with pytest.raises(InputError, match=r"x\.nrrd (has|gives no direction)"):
+        read_volume(tmp_path / "x.nrrd")
+
+
 def test_many_keys_take_no_time(tmp_path) -> None:
     keys = "".join(f"key{n}:=v\n" for n in range(50_000))
     (tmp_path / "x.nrrd").write_bytes(header("raw", keys) + np.arange(64, dtype="<i2").tobytes())

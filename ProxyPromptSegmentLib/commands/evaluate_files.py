@@ -1,0 +1,71 @@
+"""The files of ``evaluate --out``: checked before the work, kept from other programs, written after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ProxyPromptSegmentLib.commands.checks import refuse_existing
+from ProxyPromptSegmentLib.errors import OutputError
+from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.partial_files import alone_in
+
+
+def table_file(out: Path, suffix: str) -> Path:
+    """Return the path of a table, ``OUT.json`` or ``OUT.md``."""
+    return out.with_name(out.name + suffix)
+
+
+def check_tables(out: Path | None, suffixes: tuple[str, ...], force: bool) -> None:
+    """Reject tables that cannot be written, before anything is measured.
+
+    Args:
+        out: The value of ``--out``, if it was given; its folder is created.
+        suffixes: Suffixes of the tables.
+        force: Whether existing tables may be replaced.
+
+    Raises:
+        OutputError: If one exists, or the folder cannot be written.
+    """
+    if out is None:
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out.parent} cannot be created: {error.strerror}; choose another --out.") from None
+    for suffix in suffixes:
+        check_output_path(table_file(out, suffix), (suffix,))
+        refuse_existing("--out", table_file(out, suffix), force)
+
+
+@contextmanager
+def measured_alone(out: Path | None, force: bool) -> Iterator[Path | None]:
+    """Yield the file of scores of ``--out``, OUT.jsonl, which no other program measures into while the block runs.
+
+    Tables beside it are replaced where the file exists, because the same measurement then resumes.
+
+    Raises:
+        OutputError: If another program holds it, or a table exists that belongs to no such file.
+    """
+    if out is None:
+        yield None
+        return
+    path = table_file(out, ".jsonl")
+    check_tables(out, (".md",), force or path.is_file())
+    try:
+        path.touch()
+        with alone_in(path):
+            yield path
+    except BlockingIOError:
+        raise OutputError(f"another program is measuring into {path}; wait for it, or choose another --out.") from None
+
+
+def write_table(out: Path, suffix: str, text: str, replace: bool) -> None:
+    """Write a table, completely or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with safe_output(table_file(out, suffix), replace) as partial:
+        partial.write_text(text, encoding="utf-8")
