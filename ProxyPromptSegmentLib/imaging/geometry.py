@@ -76,8 +76,8 @@ class VolumeGeometry:
             )
         if np.abs(direction.T @ direction - np.eye(3)).max() > _ORTHONORMAL_TOLERANCE:
             raise GeometryError(
-                f"the axes of the volume are not at right angles (direction {np.round(direction, 4).tolist()}); "
-                "tilted or sheared grids are not supported. Resample the volume to a regular grid first."
+                f"the axes of the volume are not at right angles (direction {np.round(direction, 4).tolist()}); tilted "
+                "or sheared grids are not supported. Resample the volume to a regular grid first."
             )
         direction.setflags(write=False)
         object.__setattr__(self, "size_ijk", size)

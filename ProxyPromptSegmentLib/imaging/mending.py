@@ -42,8 +42,8 @@ def mended(array: npt.NDArray[Any], name: str) -> tuple[npt.NDArray[Any], str]:
     if inside.any():
         k, j, i = (int(n[0]) for n in np.nonzero(inside))
         raise InputError(
-            f"{name} has NaN or infinite intensity in {int(inside.sum())} voxels inside the body, the first at "
-            f"({i}, {j}, {k}). Replace them by numbers, for example with the values around them, and try again."
+            f"{name} has NaN or infinite intensity in {int(inside.sum())} voxels inside the body, the first at ({i}, "
+            f"{j}, {k}). Replace them by numbers, for example with the values around them, and try again."
         )
     result = array.copy()
     result[bad] = finite.min()

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -76,11 +75,13 @@ def test_sigint_from_outside_keeps_the_slices_of_a_running_process(tmp_path, ran
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    seen, end = "", time.monotonic() + 60
-    while not re.search("segmenting .*slice [1-9]", seen[-90:]) and time.monotonic() < end:
-        seen += process.stderr.read(1)
+    seen = ""
+    while not re.search("segmenting .*slice [1-9]", seen[-90:]):  # however long that takes on a busy machine
+        more = process.stderr.read(1)
+        assert more, f"it ended before the first slice: {seen}"
+        seen += more
     process.send_signal(signal.SIGINT)
-    rest = process.communicate(timeout=60)[1]
+    rest = process.communicate(timeout=600)[1]
     assert process.returncode == 130, seen + rest
     assert "of 900 slices that were finished" in rest
     assert read_segmentation(desk.output).geometry.size_ijk == (64, 64, 900)

@@ -60,8 +60,7 @@ def needs_pydicom(path: Path) -> None:
     if importlib.util.find_spec("pydicom") is None:
         raise InputError(
             f"{path.name} is DICOM; reading it needs the Python package pydicom, which is not installed here. In "
-            "Slicer, "
-            "load it with Slicer's DICOM module.",
+            "Slicer, load it with Slicer's DICOM module.",
             Remedy(kind=RemedyKind.INSTALL_PACKAGE, package="pydicom"),
         )
 

@@ -52,8 +52,8 @@ def read_pixels(dataset: Any, name: str) -> npt.NDArray[Any]:
     array = _decoded(dataset, name)
     if array.size != frames * rows * columns * samples:
         raise InputError(
-            f"{name} holds {array.size / (rows * columns * samples):g} frames where its header declares {frames}; "
-            "they do not belong together. Export it again."
+            f"{name} holds {array.size / (rows * columns * samples):g} frames where its header declares {frames}; they "
+            "do not belong together. Export it again."
         )
     array = array.reshape((frames, rows, columns, 3) if samples == 3 else (frames, rows, columns))
     photometric = word(dataset, "PhotometricInterpretation").upper()
@@ -133,8 +133,8 @@ def _check_length(dataset: Any, name: str, shape: tuple[int, int, int, int]) -> 
     if found * 8 >= declared + math.prod(shape[1:]) * bits:
         raise InputError(
             f"{name} holds {found} bytes of pixels where its header declares {shape[2]}x{shape[1]} pixels in "
-            f"{shape[0]} frame{'s' * (shape[0] > 1)}, {-(-declared // 8)} bytes; they do not belong together. "
-            "Export it again."
+            f"{shape[0]} frame{'s' * (shape[0] > 1)}, {-(-declared // 8)} bytes; they do not belong together. Export "
+            "it again."
         )
 
 

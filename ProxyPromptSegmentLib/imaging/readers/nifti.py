@@ -214,8 +214,7 @@ def matrix_of(header: NiftiHeader, name: str) -> tuple[Matrix, tuple[str, ...]]:
             if beside > _BESIDE * float(lengths.min()):
                 notes = (
                     f"{name} has two matrices that differ by up to {beside * scale:.3g} mm (sform and qform); the "
-                    "sform is used, "
-                    "as by most programs.",
+                    "sform is used, as by most programs.",
                 )
     elif qform is not None:
         matrix = qform
