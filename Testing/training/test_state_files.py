@@ -28,7 +28,7 @@ def test_a_damaged_state_is_refused_in_words(data, tiny, clock, tmp_path, damage
     elif damage == "of another kind":
         torch.save([1, 2], path)
     else:
-        torch.save({**state, "model": {name: tensor[..., :1] for name, tensor in state["model"].items()}}, path)
+        torch.save({**state, "model": {name: tensor[None] for name, tensor in state["model"].items()}}, path)
     with pytest.raises(CheckpointError, match=r"state\.pt is damaged, or not the state of this training"):
         Trainer(recipe(steps=1), data, tmp_path)
 
