@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ _PACKINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2"
 _TEXTS = ("txt", "text", "ascii")
 _MOST_HEADER, _MOST_LINE, _MOST_LINES = 16 << 20, 4096, 200_000
 _SAME = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins"}
+_LENGTHS = ("um", "µm", "micron", "microns", "micrometer", "micrometers", "nm", "cm", "m", "in", "inch", "inches")
 _SPACES = {
     "right-anterior-superior": (-1, -1), "ras": (-1, -1), "left-anterior-superior": (1, -1), "las": (1, -1),
     "left-posterior-superior": (1, 1), "lps": (1, 1), "scanner-xyz": (1, 1), "3d-right-handed": (1, 1),
@@ -185,6 +187,7 @@ def read_nrrd(path: Path) -> Stored:
     shape = [sizes[n] for n in reversed(space)]
     array = array.reshape([1] * (3 - len(space)) + shape + ([] if channel is None else [sizes[channel]]))
     affine, known = _affine(fields, space, name)
+    _check_units(fields, name)
     size = (array.shape[2], array.shape[1], array.shape[0])
     notes = () if known else (f"{name} does not say how large its voxels are; results are in voxels, not in mm.",)
     return Stored(array=array, geometry=grid_from(affine, size, name), has_spacing=known, notes=notes)
@@ -219,6 +222,11 @@ def _read(path: Path, header: NrrdHeader, dtype: np.dtype[Any], sizes: list[int]
     """Return the voxels, slowest axis first."""
     fields, name = header.fields, path.name
     encoding = fields.get("encoding", "raw").lower()
+    if dtype.itemsize > 1 and "endian" not in fields and encoding not in _TEXTS:
+        raise InputError(
+            f"{path.name} does not say in which order the bytes of its values lie (endian); save it again with a "
+            "program that writes it."
+        )
     if fields.get("endian", "little").lower() == "big":
         dtype = dtype.newbyteorder(">")
     source, offset = path, header.end
@@ -286,6 +294,13 @@ def _detached(path: Path, text: str) -> Path:
             f"the voxels of {path.name} should be in {text[:100]}, which is no file; copy it to the same place."
         )
     return source
+
+
+def _check_units(fields: dict[str, str], name: str) -> None:
+    """Refuse lengths in another unit than mm: other programs take them for mm, so that results would not fit."""
+    for unit in re.findall(r'"([^"]*)"', fields.get("space units", "")):
+        if unit.strip().lower() in _LENGTHS:
+            raise InputError(f"{name} gives lengths in {unit.strip()}; mm are read. Convert its directions to mm.")
 
 
 def _affine(fields: dict[str, str], space: list[int], name: str) -> tuple[npt.NDArray[np.float64], bool]:

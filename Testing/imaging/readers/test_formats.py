@@ -107,11 +107,27 @@ def test_a_file_that_is_cut_short_is_refused_wherever_it_ends(written, name, pac
 def header(encoding: str, extra: str = "") -> bytes:
     return (
         "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\nspace directions: (1,0,0) "
-        f"(0,1,0) (0,0,1)\nkinds: domain domain domain\nencoding: {encoding}\nspace origin: (0,0,0)\n{extra}\n"
+        f"(0,1,0) (0,0,1)\nkinds: domain domain domain\nencoding: {encoding}\nendian: little\n"
+        f"space origin: (0,0,0)\n{extra}\n"
     ).encode()
 
 
 NUMBERS = " ".join(str(n % 50) for n in range(64)).encode()
+
+
+def test_the_order_of_bytes_is_not_guessed_and_lengths_are_in_mm(tmp_path) -> None:
+    values = np.arange(64, dtype="<i2")
+    path = tmp_path / "x.nrrd"
+    path.write_bytes(header("raw").replace(b"little", b"big") + values.astype(">i2").tobytes())
+    np.testing.assert_array_equal(read_volume(path).array.ravel(), values)
+    path.write_bytes(header("raw").replace(b"endian: little\n", b"") + values.tobytes())
+    with pytest.raises(InputError, match="does not say in which order the bytes"):
+        read_volume(path)
+    path.write_bytes(header("raw", 'space units: "mm" "mm" "mm"\n') + values.tobytes())
+    assert read_volume(path).geometry.spacing_mm == (1, 1, 1)
+    path.write_bytes(header("raw", 'space units: "um" "um" "um"\n') + values.tobytes())
+    with pytest.raises(InputError, match="gives lengths in um; mm are read"):
+        read_volume(path)
 
 
 def test_numbers_as_text_are_read(tmp_path) -> None:
@@ -318,7 +334,7 @@ def test_what_is_not_named_among_the_formats_is_refused_by_name(tmp_path, name, 
 
 
 def test_without_a_voxel_size_a_volume_has_none(tmp_path, caplog) -> None:
-    text = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n\n"
+    text = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\nendian: little\n\n"
     (tmp_path / "x.nrrd").write_bytes(text + np.arange(64, dtype="<i2").tobytes())
     with caplog.at_level(logging.WARNING):
         assert not read_volume(tmp_path / "x.nrrd").has_spacing
