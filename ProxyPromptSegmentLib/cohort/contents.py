@@ -27,6 +27,8 @@ def content_sha256(path: Path) -> str:
     Raises:
         InputError: If it cannot be read.
     """
+    if path.exists() and not (path.is_dir() or path.is_file()):  # a pipe, which would be waited for
+        raise InputError(f"{path.name} is no ordinary file; give an image file or a folder with a DICOM series.")
     try:
         files = _files(path)
         if len(files) == 1 and not path.is_dir():

@@ -173,10 +173,14 @@ class CohortFolder:
         places = [self.path, *(self.path / name for name in _FOLDERS)]
         return [file for place in places for file in place.glob(f".*{PARTIAL}*") if file.is_file()]
 
+    def keys(self, name: str) -> dict[str, Path]:
+        """Return the files of the records or failures by their keys, without those that are being written."""
+        return {path.stem: path for path in (self.path / name).glob("*.json") if not path.name.startswith(".")}
+
     def open_failures(self) -> dict[str, str]:
         """Return the failures there are now: when each was written, by key."""
         found = {}
-        for path in (self.path / FAILED).glob("*.json"):
+        for path in self.keys(FAILED).values():
             failure = read_json(path)
             if failure is not None:
                 found[path.stem] = str(failure.get("created"))

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ProxyPromptSegmentLib.cohort.contents import Inputs, place_id
-from ProxyPromptSegmentLib.cohort.folder import FAILED, INPUTS, RECORDS, CohortFolder
+from ProxyPromptSegmentLib.cohort.folder import INPUTS, RECORDS, CohortFolder
 from ProxyPromptSegmentLib.cohort.page import page_of
 from ProxyPromptSegmentLib.cohort.rows import Row, State, done_row, in_order, table_of
 from ProxyPromptSegmentLib.cohort.studies import Study
@@ -32,7 +32,7 @@ def state_of(folder: CohortFolder, study: Study, supports: Collection[str | None
     except InputError:
         content = None
     if content in supports:
-        return Row(study, State.SUPPORT, "it is itself a support, and is not segmented.")
+        return Row(study, State.SUPPORT)
     # A study whose content cannot be read is known by its path.
     key = unreadable_key(folder, study) if content is None else folder.key_of(content)
     record = folder.record(key)
@@ -85,6 +85,5 @@ def write_summary(
 
 
 def _marks(folder: CohortFolder) -> set[str]:
-    """Return the names of all records, and the failures with their times."""
-    records = {path.name for path in folder.folder(RECORDS).glob("*.json")}
-    return records | {f"{key} {written}" for key, written in folder.open_failures().items()} | {FAILED}
+    """Return the keys of all records, and of the failures with their times."""
+    return {*folder.keys(RECORDS), *(f"{key} {written}" for key, written in folder.open_failures().items())}

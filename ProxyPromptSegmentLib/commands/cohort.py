@@ -210,7 +210,7 @@ def _shared(
 
 
 def _support_row(study: Study) -> Row:
-    return Row(study, State.SUPPORT, "it is itself a support, and is not segmented.")
+    return Row(study, State.SUPPORT)
 
 
 def _say_begin(
@@ -263,7 +263,9 @@ def _say_end(console: Console, reporter: Reporter, rows: Sequence[Row], held: in
     left = sum(row.state is State.OPEN for row in rows)
     if left:
         console.say(f"{_count(left)} not done yet; the same command resumes there")
-    console.say(f"look first at the top of {args.output / PAGE}; all numbers are in {args.output / SUMMARY}")
+    console.say(
+        f"open {args.output / PAGE}: what to look at first is at its top; the numbers are in {args.output / SUMMARY}"
+    )
     console.say("Research use only. Not for diagnosis.")
 
 

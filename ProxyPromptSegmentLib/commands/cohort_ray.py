@@ -112,7 +112,7 @@ class _Pool:
                 self.idle.append(actor)
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
-            except self._ray.exceptions.RayActorError as error:
+            except self._ray.exceptions.RayError as error:  # it died, or could not be started in its place
                 self._buried(actor, error)
                 found.append((study, None))
         return found
@@ -187,6 +187,8 @@ def run_with_ray(
             return _share_out(pool, deque(studies), more, reporter, cancel)
         finally:
             pool.end()
+            with StudyWorker(order):  # alone now, it removes what actors that died were writing
+                pass
     finally:
         ray.shutdown()
 

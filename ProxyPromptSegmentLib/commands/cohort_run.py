@@ -99,7 +99,7 @@ class Reporter:
         if now - self._written > SUMMARY_SECONDS:
             self._written = now
             self._write()
-        if not self._bar and now - self._said > LINE_SECONDS:
+        if not self._bar and now - self._said > LINE_SECONDS and self._ended < self._total:
             self._said = now
             self._line()
 

@@ -113,18 +113,23 @@ class StudyWorker:
         self._console = _Silent()
 
     def __enter__(self) -> StudyWorker:
-        """Begin; what killed processes were writing is removed if nobody else works here."""
-        partials = self._folder.partials()  # seen before the others are counted: their writers are among them or dead
+        """Begin."""
         self.claims.__enter__()
-        if not self.claims.others():
-            for path in partials:
-                with suppress(OSError):
-                    path.unlink()
+        self._sweep()
         return self
 
     def __exit__(self, *_: object) -> None:
         """End."""
+        self._sweep()
         self.claims.__exit__()
+
+    def _sweep(self) -> None:
+        """Remove what killed processes were writing, if nobody else works here."""
+        partials = self._folder.partials()  # seen before the others are counted: their writers are among them or dead
+        if not self.claims.others():
+            for path in partials:
+                with suppress(OSError):
+                    path.unlink()
 
     def do(self, study: Study, cancel: CancelToken) -> Outcome:
         """Segment a study unless it is done, failed before or is in other hands.

@@ -111,6 +111,13 @@ def test_the_hash_of_a_content_follows_every_file_that_belongs_to_it(tmp_path) -
     assert content_sha256(tmp_path / "a.nhdr") != before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_no_study(tmp_path) -> None:
+    os.mkfifo(tmp_path / "a.nrrd")
+    with pytest.raises(InputError, match=r"a\.nrrd is no ordinary file"):
+        content_sha256(tmp_path / "a.nrrd")
+
+
 def test_contents_are_read_once_as_long_as_files_look_the_same(tmp_path, monkeypatch) -> None:
     from ProxyPromptSegmentLib.cohort import contents
 

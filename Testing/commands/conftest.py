@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
+from cohort_cases import Archive
 from command_cases import Desk, InContextModel
+from ProxyPromptSegmentLib.commands import cohort_worker, segment_run
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.networks import checkpoints
@@ -110,3 +112,22 @@ def track_desk(tmp_path, following) -> TrackDesk:
 @pytest.fixture(autouse=True)
 def warm(warm_engine):
     """Engines keep what earlier tests have loaded and embedded."""
+
+
+# --- cohort ---
+@pytest.fixture
+def archive(tmp_path, model) -> Archive:
+    return Archive(tmp_path, model)
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[str]:
+    """The names of the studies that are segmented, in order."""
+    found: list[str] = []
+
+    def perform(request, *more, **named):
+        found.append(request.target.name)
+        return segment_run.perform(request, *more, **named)
+
+    monkeypatch.setattr(cohort_worker, "perform", perform)
+    return found

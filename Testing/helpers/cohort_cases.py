@@ -39,7 +39,7 @@ class Archive:
         return main(self.words(*more, **changed))
 
     def records(self, name: str = "records") -> list[dict]:
-        return [json.loads(path.read_text()) for path in sorted((self.output / name).glob("*.json"))]
+        return [json.loads(path.read_text()) for path in sorted((self.output / name).glob("[!.]*.json"))]
 
     @property
     def results(self) -> list[str]:
