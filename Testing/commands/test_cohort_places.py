@@ -97,7 +97,7 @@ def test_shares_split_what_is_open_in_any_order(archive, computed, capsys) -> No
 def test_supports_come_from_the_library(archive, monkeypatch, capsys) -> None:
     monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(archive.folder / "library"))
     words = ["cohort", archive.studies, "--library", "--object", "gland", "--model", archive.model]
-    words = [str(word) for word in (*words, "--output", archive.output, "--device", "cpu", "--each-slice-alone")]
+    words = [str(word) for word in (*words, "--output", archive.output, "--device", "cpu", "--no-register")]
     assert main(words) == 4
     assert "has no case that can be used" in capsys.readouterr().err
     library = SupportLibrary()
