@@ -170,7 +170,7 @@ def test_what_was_written_before_the_disk_was_full_is_whole(track_desk, monkeypa
         monkeypatch.setattr(output_files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
 
     drawn = track_files.write_overlay
-    monkeypatch.setattr(track_files, "write_overlay", lambda *words: [full(), drawn(*words)][1])
+    monkeypatch.setattr(track_files, "write_overlay", lambda *words, **more: [full(), drawn(*words, **more)][1])
     assert main(track_desk.all_words()) == 6
     assert "No space left" in capsys.readouterr().err
     assert len(read_frames(track_desk.output)) == COUNT

@@ -81,11 +81,16 @@ def test_a_target_that_was_taught_is_named_when_the_model_is_used(school, stand_
 # --- stopped ----------------------------------------------------------------------------------------------------------
 
 
+OTHER_PHASES = ("checking", "testing before", "embedding variants", "testing fold 1")
+
+
 @pytest.mark.parametrize(
     "stage",
-    ["Waiting", "checking", "embedding", "testing before", "embedding variants", "training fold 2", "testing fold 1",
-     "training on all"],
-)  # fmt: skip
+    [
+        *("Waiting", "embedding", "training fold 2", "training on all"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_PHASES),
+    ],
+)
 def test_cancel_in_any_phase_keeps_what_was_found_and_continues_there(school, stand_ins, home, stage):
     from ProxyPromptSegmentLib.training.adapting.result import Verdict
 

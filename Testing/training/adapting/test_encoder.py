@@ -104,7 +104,9 @@ class _KilledError(BaseException):
     """The end of a process: nothing is caught, nothing is cleaned up."""
 
 
-@pytest.mark.parametrize("stage", ["training fold 2 of 2", "training on all cases"])
+@pytest.mark.parametrize(
+    "stage", [pytest.param("training fold 2 of 2", marks=pytest.mark.slow), "training on all cases"]
+)
 def test_after_a_kill_the_same_call_gives_the_same_weights(clinic, adapted, monkeypatch, stage):
     monkeypatch.setattr(running, "SAVE_SECONDS", -1.0)
 

@@ -93,7 +93,12 @@ class _KilledError(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("stage", "done"), [("testing before", 1), ("training fold 1 of 2", 2), ("training on all cases", 2)]
+    ("stage", "done"),
+    [
+        pytest.param("testing before", 1, marks=pytest.mark.slow),
+        ("training fold 1 of 2", 2),
+        pytest.param("training on all cases", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_after_a_kill_the_same_call_gives_the_same_weights(clinic, uninterrupted, monkeypatch, stage, done):
     monkeypatch.setattr(running, "SAVE_SECONDS", -1.0)
