@@ -93,6 +93,18 @@ def say(text, end="\n"):
     sys.stdout.flush()
 
 
+def cache_works(environ):
+    """Whether pip's cache can be written: a home folder may be missing, or on a disk that is read-only."""
+    home = os.path.join(os.path.expanduser("~"), "Library", "Caches") if sys.platform == "darwin" else (
+        environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"))
+    folder = environ.get("PIP_CACHE_DIR") or os.path.join(home, "pip")
+    if os.name == "nt":
+        return True
+    while not os.path.exists(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def clean_environ(**more):
     """Return the process's variables without those that would let in another Python's packages, or keep out bytecode.
 
@@ -100,6 +112,8 @@ def clean_environ(**more):
     """
     hidden = ("PYTHONHOME", "PYTHONPATH", "PIP_TARGET", "PIP_PREFIX", "PYTHONDONTWRITEBYTECODE")
     environ = {k: v for k, v in os.environ.items() if k not in hidden}
+    if not cache_works(environ):  # pip notices the folders of other users, but none that cannot be written
+        environ["PIP_NO_CACHE_DIR"] = "1"
     return dict(environ, PYTHONNOUSERSITE="1", PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", **more)
 
 

@@ -25,7 +25,9 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has no supported suffix for a result; allowed: {', '.join(suffixes)}.")
     if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {path.parent} may not be written by this user; choose another one.")
+        raise OutputError(
+            f"the folder {path.parent} may not be written by this user; change its permissions or choose another."
+        )
     if not is_utf8(path.parent):
         raise OutputError(f"the folder {path.parent} has a name that is not UTF-8; rename it, or choose another one.")
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
@@ -38,6 +40,14 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
         raise OutputError(f"The folder {path.parent} does not exist; create it or choose another one for {path.name}.")
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"{path} may not be written by this user; change the permissions or choose another folder.")
+    probe = partial_of(path)
+    try:  # permissions do not say everything: quotas, disks of a server that are read-only for this user
+        with held(probe):
+            probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"the folder {path.parent} cannot be written ({error.strerror or error}); choose another one."
+        ) from None
 
 
 def _runs_in_a_circle(path: Path) -> bool:

@@ -76,3 +76,26 @@ def test_a_setting_of_the_allocator_that_ends_the_process_is_refused(monkeypatch
         check_torch_settings()
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True,roundup_power2_divisions:[256:1,>:4]")
     check_torch_settings()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that takes no files")
+def test_a_folder_that_takes_no_files_is_refused_before_the_work() -> None:
+    from ProxyPromptSegmentLib.errors import OutputError
+    from ProxyPromptSegmentLib.imaging.output_files import check_output_path
+
+    with pytest.raises(OutputError, match="/proc (cannot|may not) be written"):
+        check_output_path(Path("/proc/x.nrrd"), (".nrrd",))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pip's cache is elsewhere there")
+def test_the_set_up_does_without_a_cache_where_none_can_be_written(tmp_path, monkeypatch) -> None:
+    from setup_cases import setup_env
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PIP_CACHE_DIR", raising=False)
+    monkeypatch.delenv("PIP_NO_CACHE_DIR", raising=False)
+    assert "PIP_NO_CACHE_DIR" not in setup_env.clean_environ()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as on a disk that is read-only
+    assert setup_env.clean_environ()["PIP_NO_CACHE_DIR"] == "1"
+    assert not list(tmp_path.iterdir())
