@@ -20,7 +20,9 @@ class KeptMasks:
         overlap: Number of pixels that belong to more than one object, over all frames.
     """
 
-    def __init__(self, masks: Iterable[Masks], shape: tuple[int, int, int], done: Sequence[bool] | None) -> None:
+    def __init__(
+        self, masks: Iterable[Masks], shape: tuple[int, int, int], done: Sequence[bool] | npt.NDArray[np.bool_] | None
+    ) -> None:
         """Store masks, one after another.
 
         Args:
