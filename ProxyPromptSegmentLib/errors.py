@@ -6,6 +6,8 @@ it is a `Remedy`, which each user interface puts into its own words.
 
 from __future__ import annotations
 
+import os
+
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 EXIT_OK = 0
@@ -77,6 +79,11 @@ class DeviceError(ProxyPromptError):
     exit_code = 8
 
 
+def _is_unreadable(path: object) -> bool:
+    """Return whether a file exists that may not be read; else writing it was refused, or nobody knows."""
+    return isinstance(path, str | os.PathLike) and os.path.exists(path) and not os.access(path, os.R_OK)
+
+
 def as_user_error(error: BaseException) -> ProxyPromptError | None:
     """Translate Python exceptions with external causes (memory, packages, files) into an error for the user.
 
@@ -94,7 +101,7 @@ def as_user_error(error: BaseException) -> ProxyPromptError | None:
         else:
             said = f"a Python package cannot be loaded ({error})"
         return ProxyPromptError(said, Remedy(kind=RemedyKind.INSTALL_REQUIREMENTS))
-    if isinstance(error, PermissionError) and error.filename:
+    if isinstance(error, PermissionError) and _is_unreadable(error.filename):
         return InputError(f"{error.filename} may not be read by this user; change its permissions.")
     if isinstance(error, OSError):
         return OutputError(f"a file could not be read or written: {error}; check the disk and its permissions.")

@@ -26,6 +26,7 @@ def folder(tmp_path, monkeypatch) -> BroadFolder:
     return made
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_written_and_put_beside_another(folder, tmp_path, capsys):
     out = tmp_path / "results" / "mine"
     words = ["evaluate", "broad", "--data", str(folder.path), "--supports", "1", "2", "--device", "cpu", "--part"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_torch_settings
-from ProxyPromptSegmentLib.errors import DeviceError, InputError, as_user_error
+from ProxyPromptSegmentLib.errors import DeviceError, InputError, OutputError, as_user_error
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +51,10 @@ def test_what_may_not_be_read_is_named_as_such(tmp_path, monkeypatch) -> None:
         check_inputs([path])
     found = as_user_error(PermissionError(13, "Permission denied", str(path)))
     assert isinstance(found, InputError) and found.exit_code == 3 and "x.nrrd may not be read" in str(found)
+    monkeypatch.undo()
+    for name in ("x.nrrd", "new.nrrd"):  # what may be read could not be written, whether it exists or not
+        refused = as_user_error(PermissionError(13, "Permission denied", str(tmp_path / name)))
+        assert isinstance(refused, OutputError) and name in str(refused)
 
 
 @pytest.mark.parametrize(

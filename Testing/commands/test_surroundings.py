@@ -177,9 +177,13 @@ def test_a_closed_terminal_stops_as_ctrl_c_does() -> None:
 
     from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 
-    with stop_on_signals(lambda words: None) as cancel:
-        signal.raise_signal(signal.SIGHUP)
-        assert cancel.cancelled
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run without a terminal, and ignore it
+    try:
+        with stop_on_signals(lambda words: None) as cancel:
+            signal.raise_signal(signal.SIGHUP)
+            assert cancel.cancelled
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_lock_of_a_library_is_for_all_who_may_write_to_it_and_clocks_may_differ(tmp_path, monkeypatch) -> None:

@@ -28,6 +28,7 @@ def drawn(number, shape=(28, 32), channels=None):
     return AnnotatedSlice(image=image.astype(np.float32), masks=masks, window=(0.0, 200.0))
 
 
+@pytest.mark.slow
 def test_it_learns_objects_inside_of_one_another_from_a_few_slices(monkeypatch):
     ticks = iter(range(1000))
     monkeypatch.setattr(module, "training_clock", lambda device: next(ticks) / 2)  # a step takes half a second

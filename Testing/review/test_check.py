@@ -268,6 +268,7 @@ def mask_of(case: SupportCase) -> np.ndarray:
     return case.segmentation.segments[0].mask
 
 
+@pytest.mark.slow
 def test_each_support_is_segmented_with_the_others(segmenter, pelves) -> None:
     answers = leave_one_out(segmenter, pelves)
     assert [(a.case, a.object) for a in answers] == [(n, "prostate") for n in range(3)]

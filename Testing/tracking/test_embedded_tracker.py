@@ -82,6 +82,7 @@ def test_a_given_mask_is_read_from_the_memory(segmenter, sweeps):
     assert scores[1] < 0.1
 
 
+@pytest.mark.slow
 def test_another_segment_of_the_support_is_another_object(segmenter, shared_data):
     """Pubic symphysis and fetal head of the same images, asked for one at a time and together."""
     parts = split(load_dataset(shared_data, "psfhs"), "psfhs")

@@ -208,6 +208,7 @@ def test_a_click_is_inside_where_it_says_so(model):
     assert labels == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_few_steps_on_one_clip_lower_its_loss(model):
     recipe = Recipe(name="clips", clips=ClipRecipe(frames=FRAMES))
     episode = dataclasses.replace(sampler().draw(1), begin=PROXY)

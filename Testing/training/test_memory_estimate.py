@@ -67,6 +67,7 @@ def test_the_scans_sizes_are_those_of_the_scan(grad):
     assert peaks[1] == pytest.approx(peaks[0], rel=0.2)
 
 
+@pytest.mark.slow
 def test_more_supports_objects_and_kept_activations_take_more_and_sgd_less():
     recipe = Recipe(name="x", backbone="sam-compact", episodes=TARGETS)
     config = dataclasses.replace(PRESETS["compact"], vim_depth=1)

@@ -256,6 +256,7 @@ print((peak[0] - before) / (made.memory_bytes + made.first_time_bytes))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_the_memory_that_is_said_before_a_first_run_is_about_what_it_takes():
     pytest.importorskip("torch")

@@ -191,6 +191,7 @@ def test_slices_that_are_done_are_kept_on_the_way_down(model, expected):
     np.testing.assert_array_equal(talk.masks(expected.shape), found.masks)
 
 
+@pytest.mark.slow
 def test_a_slice_whose_closer_look_does_not_fit_is_segmented_again_as_a_whole(model):
     job = few()
     expected = Talk().do(SegmentTask(job), an_engine(Segmenter(model, "cpu", 1)))
@@ -205,6 +206,7 @@ def test_a_slice_whose_closer_look_does_not_fit_is_segmented_again_as_a_whole(mo
         np.testing.assert_array_equal(found.masks, expected.masks)
 
 
+@pytest.mark.slow
 def test_following_begins_anew_and_finishes():
     pytest.importorskip("sam2")
     machine = Machine(embedded("sam2-compact"), {"small": PLENTY, "cpu": PLENTY}, batch=1)

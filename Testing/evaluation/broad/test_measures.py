@@ -151,6 +151,7 @@ def test_a_target_that_is_its_own_support_is_found_whatever_its_brightness(folde
     assert dim[mask_followed.NAME] == 0 and dim[mask_followed.OWN] == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_measures_only_the_rest(folder, tmp_path, monkeypatch):
     plan = Plan(data=folder.path, part="test", sets=["promise12", "toy"], supports=(1, 2))
     segmenter = Segmenter(InContextModel(), "cpu")

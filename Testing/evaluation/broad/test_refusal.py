@@ -95,6 +95,7 @@ def test_emptied_masks_are_refused_by_the_program_and_answered_by_the_model(fold
     assert [(record.score, record.note) for record in program] == [(1, "refused")] * 2
 
 
+@pytest.mark.slow
 def test_no_set_meets_an_organ_that_it_may_show(shared_data):
     small = small_set_names(shared_data)
     names = {*small, *(one.dataset for one in FIRST_SETS)}

@@ -155,6 +155,7 @@ def test_closing_the_module_while_a_model_is_taught_ends_the_thread(school, stan
     assert lesson.state == "cancelled" and (home / "cache" / "adapting" / "my-gland" / "state.json").is_file()
 
 
+@pytest.mark.slow
 def test_other_cases_under_the_same_name_are_refused_until_it_begins_again(school, stand_ins):
     import slicer
 

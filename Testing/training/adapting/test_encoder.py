@@ -207,6 +207,7 @@ def test_features_of_a_step_are_those_of_its_images_with_a_gradient(parts):
     assert torch.equal(drawn.features.top, expected.top)
 
 
+@pytest.mark.slow
 def test_a_left_out_case_is_embedded_by_the_model_that_is_tested(parts):
     model, sheets, store = parts
     stage, _ = trained(parts, 3, learning_rate=3e-2)

@@ -252,6 +252,7 @@ def test_a_first_model_that_is_not_registered_is_stored_whole(clinic, uninterrup
     assert "base" not in load_model("mine")[1] and kept.kept
 
 
+@pytest.mark.slow
 def test_a_start_that_is_not_registered_keeps_its_own_calibration_and_licence(clinic, uninterrupted, monkeypatch):
     monkeypatch.setattr(running, "refitted", lambda *_: None)  # the parent's calibration is better
     cases = checked(uninterrupted["cases"])

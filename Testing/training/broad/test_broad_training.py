@@ -142,6 +142,7 @@ def test_sets_that_may_show_each_others_objects_are_never_unrelated():
         assert foreign < 0 or (source[foreign] and source[foreign] != source[target])
 
 
+@pytest.mark.slow
 def test_tokens_of_another_image_are_answered_by_nothing():
     """After some steps on this loss alone, noise and foreign tokens draw less than the target's own did."""
     model, parts = small_model().train(), []
@@ -225,6 +226,7 @@ def test_a_training_is_resumed_where_it_stopped_and_its_result_is_a_model(tmp_pa
         BroadTrainer(small_model(), sampler, dataclasses.replace(recipe, groups=2), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_training_whose_gradients_are_not_finite_stops_and_says_so(tmp_path):
     model = small_model()
     with torch.no_grad():
