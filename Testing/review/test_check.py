@@ -277,6 +277,7 @@ def test_each_support_is_segmented_with_the_others(segmenter, pelves) -> None:
         assert answer.slices == tuple(np.flatnonzero(mask_of(pelves[answer.case]).any(axis=(1, 2))))
 
 
+@pytest.mark.slow
 def test_a_support_that_is_marked_wrongly_stands_out(segmenter, pelves) -> None:
     wrong = with_masks(pelves[2], prostate=np.roll(mask_of(pelves[2]), 40, axis=1))
     answers = leave_one_out(segmenter, [*pelves[:2], wrong])

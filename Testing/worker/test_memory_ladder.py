@@ -141,6 +141,7 @@ def test_an_encoder_that_runs_out_of_memory_walks_too(model, expected):
     assert_nearly(found, expected, 0)
 
 
+@pytest.mark.slow
 def test_when_the_processor_cannot_either_it_is_an_error_that_says_so(model):
     machine = Machine(model, {"small": 0.4, "cpu": 0.4})
     with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu") as caught:

@@ -46,7 +46,7 @@ def dice(one, two):
     return 2 * (one & two).sum() / (one.sum() + two.sum())
 
 
-@pytest.mark.parametrize("prostates", ["drawn", "public"], indirect=True)
+@pytest.mark.parametrize("prostates", ["drawn", pytest.param("public", marks=pytest.mark.slow)], indirect=True)
 def test_segment_save_load_switch_and_undo(session, tmp_path):
     scene, logic, support, target, truth = session
     before = scene_state(scene)

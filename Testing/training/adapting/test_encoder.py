@@ -130,6 +130,7 @@ def test_one_marked_picture_of_one_patient_is_enough(clinic):
     assert adapt(cases, "mine", replace(WHOLE, allow_single=True, steps=1), "cpu").kept
 
 
+@pytest.mark.slow
 def test_what_is_drawn_in_tiles_is_learned_and_tested_with_the_image_encoder(clinic):
     cases = check_cases([thin(seed) for seed in range(2)])
     events = []

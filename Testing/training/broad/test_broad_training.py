@@ -206,6 +206,7 @@ def test_one_step_reaches_every_parameter_also_those_of_sams_own_prompts():
     assert still == set()
 
 
+@pytest.mark.slow
 def test_a_training_is_resumed_where_it_stopped_and_its_result_is_a_model(tmp_path):
     sampler = BroadSampler([pool(volumes=True)], SMALL)
     recipe = dataclasses.replace(SMALL, steps=1)
