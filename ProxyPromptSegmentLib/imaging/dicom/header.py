@@ -20,7 +20,7 @@ SUFFIXES = (".dcm", ".ima")
 SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-_SIEMENS, _SLICES_IN_MOSAIC = (0x0019, 0x0010), (0x0019, 0x100A)  # the first is the name "SIEMENS MR HEADER"
+_MAKER, _SLICES_IN_MOSAIC = (0x0019, 0x0010), (0x0019, 0x100A)
 _FIRST_GROUPS = (0x0002, 0x0008)
 
 
@@ -235,7 +235,7 @@ def check_image(dataset: Any, name: str) -> None:
 def _slices_in_mosaic(dataset: Any) -> int:
     """Return how many slices a picture of a Siemens scanner shows side by side; 0 if it does not say it."""
     with suppress(Exception):
-        if "SIEMENS" in str(dataset[_SIEMENS].value).upper():
+        if str(dataset[_MAKER].value).strip().upper() == "SIEMENS MR HEADER":  # angiographs have a filter's size there
             value = dataset[_SLICES_IN_MOSAIC].value
             return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
     return 0

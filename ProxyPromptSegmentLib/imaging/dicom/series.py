@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from ProxyPromptSegmentLib.imaging.dicom.header import (
     read_dataset,
     word,
 )
+from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,24 +153,23 @@ def files_of(folder: Path) -> list[Path]:
 def _without_copies(series: Series) -> Series:
     """Return a series without files that repeat an image, as some discs have them.
 
-    Copies have one SOP Instance UID, place and pixels; the UID alone may be that of all images of a series from which
-    names were removed.
+    Copies have one SOP Instance UID, place and values, whatever packs them; the UID alone may be that of all images of
+    a series from which names were removed.
     """
-    seen: dict[tuple[str, ...], list[int]] = {}
-    kept: list[int] = []
+    alike: dict[tuple[Any, ...], list[int]] = {}
     for n, header in enumerate(series.headers):
-        key = tuple(word(header, name) for name in ("SOPInstanceUID", "ImagePositionPatient", "InstanceNumber"))
-        same = seen.setdefault(key, [])
-        if not key[0] or not any(_same_pixels(series.files[n], series.files[m]) for m in same):
-            kept.append(n)
-            same.append(n)
-    return series.part(kept)
+        place = (*numbers(header, "ImagePositionPatient"), *numbers(header, "InstanceNumber"))
+        alike.setdefault((word(header, "SOPInstanceUID") or n, *place), []).append(n)
+    kept: list[int] = []
+    for same in alike.values():
+        kept += {_print_of(series.files[n]): n for n in reversed(same)}.values() if len(same) > 1 else same
+    return series.part(sorted(kept))
 
 
-def _same_pixels(one: Path, other: Path) -> bool:
-    """Return whether two files hold the same pixel data."""
-    first, second = (read_dataset(file, pixels=True).get("PixelData") for file in (one, other))
-    return bool(first == second)
+def _print_of(file: Path) -> bytes:
+    """Return a fingerprint of a file's values, the same for packed and unpacked ones."""
+    values = read_pixels(read_dataset(file, pixels=True), file.name)
+    return hashlib.blake2b(np.ascontiguousarray(values, np.float64).data, digest_size=16).digest()
 
 
 def _of_one_patient(series: Series, folder: Path) -> Series:

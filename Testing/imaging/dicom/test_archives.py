@@ -12,11 +12,13 @@ pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
 
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from dicom_made import AXIAL, dataset, enhanced, group, save, segmentation, stack, write_series
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames import open_frames
+from ProxyPromptSegmentLib.imaging.dicom import series
+from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
 
@@ -52,6 +54,25 @@ def test_a_second_image_under_the_identifier_and_at_the_place_of_another_is_no_c
     other.save_as(tmp_path / "other")
     with pytest.raises(InputError, match=r"several images at the same place \(10 files, 9 places\)"):
         read_volume(tmp_path)
+
+
+def test_a_copy_may_be_packed_and_write_its_numbers_otherwise(tmp_path) -> None:
+    write_series(tmp_path, SLICES, along())
+    for file in sorted(tmp_path.iterdir()):
+        packed = pydicom.dcmread(file)
+        packed.compress(RLELossless, generate_instance_uid=False)
+        packed.ImagePositionPatient = [f"{float(x):.6f}" for x in packed.ImagePositionPatient]
+        packed.save_as(tmp_path / f"packed_{file.name}")
+    np.testing.assert_array_equal(read_volume(tmp_path).array, SLICES)
+
+
+def test_each_of_many_images_alike_is_read_once_to_tell_copies(tmp_path, monkeypatch) -> None:
+    write_series(tmp_path, SLICES, [(0, 0, 0)] * 9, SOPInstanceUID="1.2.3", InstanceNumber=1)
+    read = []
+    monkeypatch.setattr(series, "read_pixels", lambda *args: read.append(args[1]) or read_pixels(*args))
+    with pytest.raises(InputError, match="several images at the same place"):
+        read_volume(tmp_path)
+    assert len(read) == len(set(read)) == 9
 
 
 @pytest.mark.parametrize(
@@ -97,8 +118,9 @@ def test_a_mosaic_is_known_by_its_private_count_too(tmp_path) -> None:
     made.add_new(0x0019100A, "US", 9)
     with pytest.raises(InputError, match="a mosaic of 9 slices"):
         read_volume(save(made, tmp_path / "a.dcm"))
-    made[0x0019, 0x0010].value = "GEMS_ACQU_01"  # of another maker, where the number means something else
-    np.testing.assert_array_equal(read_volume(save(made, tmp_path / "a.dcm")).array, SLICES[:1])
+    for block in ("GEMS_ACQU_01", "SIEMENS SMS-AX  VIEW 1.0"):  # where the number means something else
+        made[0x0019, 0x0010].value = block
+        np.testing.assert_array_equal(read_volume(save(made, tmp_path / "a.dcm")).array, SLICES[:1])
 
 
 def test_a_localizer_is_left_out_only_if_it_is_another_series(tmp_path) -> None:
