@@ -62,7 +62,7 @@ def run_broad(args: argparse.Namespace, console: Console) -> int:
         "most_read": MOST_READ,
         "calibration": None if calibration is None else calibration.to_dict(),
     }
-    with measured_alone(args.out, args.force) as path:
+    with measured_alone(args.out, (".json", ".md"), args.force) as path:
         file = ScoreFile(path, facts)
         measure(loaded.segmenter.reading(MOST_READ), plan, file, counting(console))  # as every run of the program
         console.counted("\n")

@@ -45,7 +45,7 @@ def run_classes(args: argparse.Namespace, console: Console) -> int:
         "limit": plan.limit,
     }
     tell = counting(console)
-    with measured_alone(args.out, args.force) as path:
+    with measured_alone(args.out, (".md",), args.force) as path:
         file = ScoreFile(path, facts)
         lesson = Lesson.of(loaded.facts.metadata)
         proxy = beside.segmenter.reading(MOST_READ) if beside else None

@@ -40,10 +40,10 @@ def check_tables(out: Path | None, suffixes: tuple[str, ...], force: bool) -> No
 
 
 @contextmanager
-def measured_alone(out: Path | None, force: bool) -> Iterator[Path | None]:
+def measured_alone(out: Path | None, suffixes: tuple[str, ...], force: bool) -> Iterator[Path | None]:
     """Yield the file of scores of ``--out``, OUT.jsonl, which no other program measures into while the block runs.
 
-    Tables beside it are replaced where the file exists, because the same measurement then resumes.
+    Tables beside it, of these suffixes, are replaced where the file exists, because the same measurement then resumes.
 
     Raises:
         OutputError: If another program holds it, or a table exists that belongs to no such file.
@@ -52,7 +52,7 @@ def measured_alone(out: Path | None, force: bool) -> Iterator[Path | None]:
         yield None
         return
     path = table_file(out, ".jsonl")
-    check_tables(out, (".md",), force or path.is_file())
+    check_tables(out, suffixes, force or path.is_file())
     try:
         path.touch()
         with alone_in(path):

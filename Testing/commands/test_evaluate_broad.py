@@ -54,10 +54,11 @@ def test_tables_of_others_are_not_replaced_and_nobody_else_measures_into_a_file(
         assert "another program is measuring" in capsys.readouterr().err
 
     monkeypatch.setattr(evaluate_broad, "measure", measured)
-    (tmp_path / "mine.md").write_text("theirs")
-    assert main(words) == 6 and "already exists" in capsys.readouterr().err
-    assert (tmp_path / "mine.md").read_text() == "theirs" and not (tmp_path / "mine.jsonl").exists()
-    (tmp_path / "mine.md").unlink()
+    for theirs in (tmp_path / "mine.md", tmp_path / "mine.json"):
+        theirs.write_text("theirs")
+        assert main(words) == 6 and "already exists" in capsys.readouterr().err
+        assert theirs.read_text() == "theirs" and not (tmp_path / "mine.jsonl").exists()
+        theirs.unlink()
     assert main(words) == 0
     assert main(words) == 0  # it resumes, and writes its own table again
     table = [str(tmp_path / "mine.json")]
