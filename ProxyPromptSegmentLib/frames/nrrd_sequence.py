@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames.source import Frame, FrameSource, numbers_of
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
-from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES, read_axes
+from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES, ordered, read_axes, read_header, signs_to_lps
 
 _PIECE = 1 << 13  # bytes that are unpacked together, and lost together where the file is damaged
 
@@ -107,12 +107,11 @@ def _nrrd_data(
     Raises:
         InputError: If a damaged file has another axis last, so that the damage may be in every frame.
     """
-    if header.get("endian") == "big":
-        dtype = dtype.newbyteorder(">")
     encoding = str(header.get("encoding", "raw")).lower()
     elsewhere = {"data file", "datafile", "byte skip", "byteskip", "line skip", "lineskip"}
     if elsewhere & header.keys() or encoding not in ("raw", "gzip", "gz"):
         return read_axes(path)[0], False
+    dtype = ordered(dtype, read_header(path).fields, path.name)
     whole = math.prod(sizes) * dtype.itemsize
     part = whole // sizes[-1] if time_last else whole
     if encoding == "raw":
@@ -161,12 +160,7 @@ def _nrrd_geometry(
     header: dict[str, Any], space: list[int], size: tuple[int, ...], path: Path
 ) -> tuple[VolumeGeometry, bool]:
     """Return the LPS geometry of one frame of ``(K, J, I)`` voxels, and whether the file gives its spacing."""
-    signs = np.ones(3)
-    named = str(header.get("space", "")).lower()
-    if named.startswith(("right-anterior", "ras", "rast")):
-        signs[:2] = -1
-    elif named.startswith(("left-anterior", "las")):
-        signs[1] = -1
+    signs = np.array([*signs_to_lps(read_header(path).fields, path.name), 1])
     rows, spacings = header.get("space directions"), header.get("spacings")
     columns = [np.zeros(3)] * 3
     measured = False

@@ -235,6 +235,18 @@ def test_sequences_of_two_dimensions_of_colours_of_itk_and_of_another_byte_order
     np.testing.assert_array_equal(np.stack(read_all(open_frames(path))), other[:, 0])
 
 
+def test_what_a_volume_is_refused_for_a_sequence_is_refused_for_too(tmp_path):
+    frames = noise(6, 1, 8, 5, dtype="int16", top=900)
+    path = write_nrrd(tmp_path / "a.seq.nrrd", frames, **LIST_LAST)
+    path.write_bytes(path.read_bytes().replace(b"endian: little\n", b""))
+    with pytest.raises(InputError, match="in which order the bytes"):
+        open_frames(path)
+    with pytest.raises(InputError, match="gives lengths in um"):
+        open_frames(write_nrrd(path, frames, space_units='"um" "um" "um"', **LIST_LAST))
+    with pytest.raises(InputError, match="has 'left-up' as its space"):
+        open_frames(write_nrrd(path, frames, **LIST_LAST | {"space": "left-up"}))
+
+
 def test_a_sequence_written_by_pynrrd_with_a_header_of_its_own(tmp_path):
     nrrd = pytest.importorskip("nrrd")
     frames = noise(6, 1, 8, 5)

@@ -130,6 +130,7 @@ def write_nrrd(path: Path, voxels: np.ndarray, encoding: str = "raw", **fields: 
     """A NRRD file of voxels with the fastest axis last; fields as they stand in the header."""
     kind = {"uint8": "uchar", "uint16": "ushort", "int16": "short", "float32": "float"}[voxels.dtype.name]
     lines = ["NRRD0005", f"type: {kind}", f"dimension: {voxels.ndim}"]
+    fields = {"endian": "little"} | fields
     lines += [f"{key.replace('_', ' ')}: {value}" for key, value in fields.items() if "index" not in key]
     lines += [f"sizes: {' '.join(str(n) for n in reversed(voxels.shape))}", f"encoding: {encoding}"]
     lines += [f"{key.replace('_', ' ')}:={value}" for key, value in fields.items() if "index" in key]

@@ -187,7 +187,6 @@ def read_nrrd(path: Path) -> Stored:
     shape = [sizes[n] for n in reversed(space)]
     array = array.reshape([1] * (3 - len(space)) + shape + ([] if channel is None else [sizes[channel]]))
     affine, known = _affine(fields, space, name)
-    _check_units(fields, name)
     size = (array.shape[2], array.shape[1], array.shape[0])
     notes = () if known else (f"{name} does not say how large its voxels are; results are in voxels, not in mm.",)
     return Stored(array=array, geometry=grid_from(affine, size, name), has_spacing=known, notes=notes)
@@ -222,13 +221,8 @@ def _read(path: Path, header: NrrdHeader, dtype: np.dtype[Any], sizes: list[int]
     """Return the voxels, slowest axis first."""
     fields, name = header.fields, path.name
     encoding = fields.get("encoding", "raw").lower()
-    if dtype.itemsize > 1 and "endian" not in fields and encoding not in _TEXTS:
-        raise InputError(
-            f"{path.name} does not say in which order the bytes of its values lie (endian); save it again with a "
-            "program that writes it."
-        )
-    if fields.get("endian", "little").lower() == "big":
-        dtype = dtype.newbyteorder(">")
+    if encoding not in _TEXTS:
+        dtype = ordered(dtype, fields, name)
     source, offset = path, header.end
     if "data file" in fields:
         source, offset = _detached(path, fields["data file"]), 0
@@ -258,6 +252,20 @@ def _read(path: Path, header: NrrdHeader, dtype: np.dtype[Any], sizes: list[int]
         if offset < 0:
             raise cut_short(name, total, source.stat().st_size)
     return read_voxels(source, offset + max(0, skip), packing, dtype, sizes, name)
+
+
+def ordered(dtype: np.dtype[Any], fields: dict[str, str], name: str) -> np.dtype[Any]:
+    """Return a type of voxels in the byte order of a header.
+
+    Raises:
+        InputError: If it gives none, and values have several bytes.
+    """
+    if dtype.itemsize > 1 and "endian" not in fields:
+        raise InputError(
+            f"{name} does not say in which order the bytes of its values lie (endian); save it again with a program "
+            "that writes it."
+        )
+    return dtype.newbyteorder(">") if fields.get("endian", "little").lower() == "big" else dtype
 
 
 def _from_text(source: Path, offset: int, dtype: np.dtype[Any], sizes: list[int], name: str) -> npt.NDArray[Any]:
@@ -296,11 +304,21 @@ def _detached(path: Path, text: str) -> Path:
     return source
 
 
-def _check_units(fields: dict[str, str], name: str) -> None:
-    """Refuse lengths in another unit than mm: other programs take them for mm, so that results would not fit."""
+def signs_to_lps(fields: dict[str, str], name: str) -> tuple[int, int]:
+    """Return the signs of the first two axes of a header's space in LPS.
+
+    Raises:
+        InputError: If its space is unknown, or in another unit than mm: other programs take those for mm, so that
+            results would not fit.
+    """
     for unit in re.findall(r'"([^"]*)"', fields.get("space units", "")):
         if unit.strip().lower() in _LENGTHS:
             raise InputError(f"{name} gives lengths in {unit.strip()}; mm are read. Convert its directions to mm.")
+    called = fields.get("space", "").lower().removesuffix("-time")
+    found = _SPACES.get(called) or _SPACES.get(called.removesuffix("t"))  # RAST and the like have a time
+    if found is None:
+        raise InputError(f"{name} has '{called[:40]}' as its space, which NRRD does not know. Export it again.")
+    return found
 
 
 def _affine(fields: dict[str, str], space: list[int], name: str) -> tuple[npt.NDArray[np.float64], bool]:
@@ -308,8 +326,6 @@ def _affine(fields: dict[str, str], space: list[int], name: str) -> tuple[npt.ND
     affine = np.eye(4)
     if "space directions" in fields:
         vectors = _vectors(fields["space directions"], name)
-        if len(vectors) <= max(space):
-            raise InputError(f"{name} gives no direction for one of its axes in space; export it again.")
         for column, axis in enumerate(space):
             vector = vectors[axis]
             while vector is not None and len(vector) > 3 and vector[-1] == 0:  # of a space with time
@@ -318,10 +334,7 @@ def _affine(fields: dict[str, str], space: list[int], name: str) -> tuple[npt.ND
                 raise InputError(f"{name} gives no direction for one of its axes in space; export it again.")
             affine[:3, column] = 0
             affine[: len(vector), column] = vector
-        called = fields.get("space", "").lower().removesuffix("-time")
-        if called not in _SPACES and called.removesuffix("t") not in _SPACES:  # RAST and the like have a time
-            raise InputError(f"{name} has '{called[:40]}' as its space, which NRRD does not know. Export it again.")
-        signs = _SPACES.get(called) or _SPACES[called.removesuffix("t")]
+        signs = signs_to_lps(fields, name)
         origin = _vectors(fields.get("space origin", "none"), name)
         if origin and origin[0] is not None:
             start = origin[0][:3]
