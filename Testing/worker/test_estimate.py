@@ -106,7 +106,7 @@ def test_from_what_a_real_run_counted_the_next_one_is_estimated_within_a_factor(
     from ProxyPromptSegmentLib.worker.tasks import SegmentTask
     from worker_doubles import SIZE, Talk, a_job, an_engine, embedded
 
-    engine, job = an_engine(Segmenter(embedded(), "cpu", 1)), a_job()
+    engine, job = an_engine(Segmenter(embedded(remember=False), "cpu", 1)), a_job()
     done = Talk().do(SegmentTask(job, keep=False), engine)
     seconds = 12.0  # whatever it took
     record = SpeedRecord().learned(
@@ -142,7 +142,7 @@ def test_embeddings_of_the_compact_models_are_right_to_the_byte(name):
     from ProxyPromptSegmentLib.worker.encodings import EncodingStore
     from worker_doubles import embedded
 
-    segmenter, store = Segmenter(embedded(name), "cpu", 1), EncodingStore()
+    segmenter, store = Segmenter(embedded(name, remember=False), "cpu", 1), EncodingStore()
     images = np.random.default_rng(0).uniform(0, 1, (3, 40, 56)).astype(np.float32)
     for image in images:
         store.put("cpu", segmenter.encode(image[None], (0.0, 1.0)))
@@ -161,7 +161,7 @@ def test_what_is_counted_is_what_the_compact_model_computes():
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from worker_doubles import a_job, embedded
 
-    segmenter, job = Segmenter(embedded(), "cpu", 1), a_job(objects=("prostate", "front"))
+    segmenter, job = Segmenter(embedded(remember=False), "cpu", 1), a_job(objects=("prostate", "front"))
     own, images = architecture_of("sam-compact"), job.view.take(job.target.array)[5:6]
     prepared = segmenter.prepare(job.support)
     counts = {}

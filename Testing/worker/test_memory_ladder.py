@@ -141,7 +141,6 @@ def test_an_encoder_that_runs_out_of_memory_walks_too(model, expected):
     assert_nearly(found, expected, 0)
 
 
-@pytest.mark.slow
 def test_when_the_processor_cannot_either_it_is_an_error_that_says_so(model):
     machine = Machine(model, {"small": 0.4, "cpu": 0.4})
     with pytest.raises(DeviceError, match="one slice does not fit into the memory of cpu") as caught:
@@ -192,7 +191,6 @@ def test_slices_that_are_done_are_kept_on_the_way_down(model, expected):
     np.testing.assert_array_equal(talk.masks(expected.shape), found.masks)
 
 
-@pytest.mark.slow
 def test_a_slice_whose_closer_look_does_not_fit_is_segmented_again_as_a_whole(model):
     job = few()
     expected = Talk().do(SegmentTask(job), an_engine(Segmenter(model, "cpu", 1)))
@@ -207,7 +205,6 @@ def test_a_slice_whose_closer_look_does_not_fit_is_segmented_again_as_a_whole(mo
         np.testing.assert_array_equal(found.masks, expected.masks)
 
 
-@pytest.mark.slow
 def test_following_begins_anew_and_finishes():
     pytest.importorskip("sam2")
     machine = Machine(embedded("sam2-compact"), {"small": PLENTY, "cpu": PLENTY}, batch=1)

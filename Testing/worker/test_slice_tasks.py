@@ -145,7 +145,6 @@ def test_on_the_worker_thread_it_is_the_same(segmenter):
 # --- following --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_following_gives_what_track_volume_gives(sam2_model, monkeypatch):
     from ProxyPromptSegmentLib.tracking.volume import track_volume
 

@@ -290,7 +290,6 @@ def test_tiles_that_are_computed_again_are_counted_once(segmenter, engine, monke
     assert min(counted) > 0
 
 
-@pytest.mark.slow
 def test_where_no_tile_fits_the_processor_goes_on(segmenter):
     job = vessel_job()
     machine = SmallMachine(None, {"small": 0, "cpu": 1000}, batch=2)
