@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.cohort.studies import MARK, Study, shown
+from ProxyPromptSegmentLib.cohort.studies import FORMAT, MARK, RECORDS, Study, holds_cohort, shown
 from ProxyPromptSegmentLib.cohort.writing import PARTIAL, publish_json, read_json, readable_folder, write_json
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.paths import shortened, stem_of
 
-FORMAT = "ProxyPromptSegment cohort"
-RESULTS, REPORTS, THUMBNAILS, RECORDS, FAILED = "results", "reports", "thumbnails", "records", "failed"
+SUMMARY, PAGE = "summary.csv", "index.html"
+RESULTS, REPORTS, THUMBNAILS, FAILED = "results", "reports", "thumbnails", "failed"
 INPUTS, CLAIMS, SHARDS = "inputs", "claims", "shards"
 _FOLDERS = (RESULTS, REPORTS, THUMBNAILS, RECORDS, FAILED, INPUTS, CLAIMS, SHARDS)
 _LONGEST_NAME = 80  # bytes of a study's own name in the names of its files
@@ -75,18 +75,21 @@ class CohortFolder:
         work = work_of(about)
         with readable_folder(path):
             path.mkdir(parents=True, exist_ok=True)
-            others = [one.name for one in path.iterdir() if not one.name.startswith(".")]
+            others = {one.name for one in path.iterdir() if not one.name.startswith(".")}
         if MARK not in others:
-            if others:
+            # Of a cohort whose damaged file was removed, all else may be there; what is done is found by its keys.
+            if others and not (RECORDS in others and others <= {*_FOLDERS, SUMMARY, PAGE}):
                 raise OutputError(
                     f"the folder {path} is not empty and holds no cohort ({shown(min(others))}, ...); choose a new or "
                     "empty folder."
                 )
             publish_json(path / MARK, {"format": FORMAT, "version": 1, "program": __version__, "work": work, **about})
         there = read_json(path / MARK)
-        if there is None or there.get("format") != FORMAT:
+        if there is None or not _is_whole(there):
+            if not holds_cohort(path):
+                raise OutputError(f"{path / MARK} is another program's; choose a new or empty folder.")
             raise OutputError(
-                f"{path / MARK} is damaged; choose another folder, or remove the file to begin a cohort there again."
+                f"{path / MARK} is damaged; remove the file, so that the cohort resumes, or choose another folder."
             )
         if there.get("work") != work:
             raise UsageError(
@@ -199,6 +202,13 @@ def work_of(about: Mapping[str, Any]) -> str:
         "settings": about["settings"],
     }
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _is_whole(there: Mapping[str, Any]) -> bool:
+    """Return whether what a folder says of its cohort has all parts."""
+    supports = there.get("supports")
+    parts = (there.get("model"), there.get("settings"), *(supports if isinstance(supports, list) else [None]))
+    return there.get("format") == FORMAT and all(isinstance(part, dict) for part in parts)
 
 
 def _hashes(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ProxyPromptSegmentLib.cohort.writing import read_json
 from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.dicom.header import SUFFIXES as DICOM_SUFFIXES
 from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
@@ -19,8 +20,9 @@ from ProxyPromptSegmentLib.support.name_pairing import is_annotation
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 PATH_COLUMNS = ("path", "image", "study", "file", "target")
 ID_COLUMN = "id"
-MARK = "cohort.json"
-"""The file by which a folder is known to hold a cohort; such folders are never searched for studies."""
+FORMAT = "ProxyPromptSegment cohort"
+MARK, RECORDS = "cohort.json", "records"
+"""The file by which a folder is known to hold a cohort, and the folder beside it; see `holds_cohort`."""
 _DIRECTORY = "dicomdir"
 
 
@@ -54,6 +56,17 @@ class Listed:
     repeated: int = 0
 
 
+def holds_cohort(folder: Path) -> bool:
+    """Return whether a folder holds a cohort, which is never searched for studies; other programs' files do not count.
+
+    A file that is damaged counts if records lie beside it.
+    """
+    content = read_json(folder / MARK)
+    if content is None:
+        return (folder / MARK).exists() and (folder / RECORDS).is_dir()
+    return content.get("format") == FORMAT
+
+
 def list_studies(place: Path) -> Listed:
     """List the studies of a folder or a table.
 
@@ -63,7 +76,7 @@ def list_studies(place: Path) -> Listed:
     """
     if not place.exists():
         raise InputError(f"{place} does not exist; give a folder with studies, or a table (CSV) of their paths.")
-    if (place / MARK).exists():
+    if holds_cohort(place):
         raise InputError(f"{place} holds the results of a cohort; give the folder that holds its studies.")
     if place.is_dir():
         listed = _in_folder(place)
@@ -122,7 +135,7 @@ def _walk(root: Path, listed: Listed) -> Iterator[tuple[Path, list[Path]]]:
     for folder, inner, names in os.walk(root, onerror=unreadable, followlinks=True):
         here = Path(folder)
         place = same_place(here)
-        if place in seen or MARK in names:
+        if place in seen or (MARK in names and holds_cohort(here)):
             inner.clear()
             continue
         seen.add(place)

@@ -7,15 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from ProxyPromptSegmentLib.cohort.contents import Inputs, place_id
-from ProxyPromptSegmentLib.cohort.folder import INPUTS, RECORDS, CohortFolder
+from ProxyPromptSegmentLib.cohort.folder import INPUTS, PAGE, SUMMARY, CohortFolder
 from ProxyPromptSegmentLib.cohort.page import page_of
 from ProxyPromptSegmentLib.cohort.rows import Row, State, done_row, in_order, table_of
-from ProxyPromptSegmentLib.cohort.studies import Study
+from ProxyPromptSegmentLib.cohort.studies import RECORDS, Study
 from ProxyPromptSegmentLib.cohort.writing import write_text
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.reports.results_table import csv_text
 
-SUMMARY, PAGE = "summary.csv", "index.html"
 _MOST_TIMES = 20  # where studies end faster than this is written, another process writes it later anyway
 
 

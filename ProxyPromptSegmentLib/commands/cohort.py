@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.cohort.contents import place_id
-from ProxyPromptSegmentLib.cohort.folder import SHARDS, CohortFolder
+from ProxyPromptSegmentLib.cohort.folder import PAGE, SHARDS, SUMMARY, CohortFolder
 from ProxyPromptSegmentLib.cohort.rows import Row, State
 from ProxyPromptSegmentLib.cohort.shards import Shards
 from ProxyPromptSegmentLib.cohort.studies import Listed, Study, list_studies, shown, without
-from ProxyPromptSegmentLib.cohort.summary import PAGE, SUMMARY, state_of, write_summary
+from ProxyPromptSegmentLib.cohort.summary import state_of, write_summary
 from ProxyPromptSegmentLib.commands.checks import count_of
 from ProxyPromptSegmentLib.commands.cohort_ray import check_ray, run_with_ray
 from ProxyPromptSegmentLib.commands.cohort_run import Reporter, run_here

@@ -35,6 +35,17 @@ def test_images_and_dicom_folders_below_a_folder_are_studies_and_annotations_are
     assert [study.name for study in without(found.studies, [tmp_path / "b/../a.nii.gz"])[1]] == ["a.nii.gz"]
 
 
+def test_a_file_of_another_program_that_is_called_as_that_of_a_cohort_hides_no_study(tmp_path) -> None:
+    for name in ("a.nrrd", "inner/b.nrrd", "cohort/c.nrrd", "damaged/records/d.nrrd"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for folder in (".", "inner"):
+        (tmp_path / folder / "cohort.json").write_text('{"patients": 3}')
+    (tmp_path / "cohort" / "cohort.json").write_text('{"format": "ProxyPromptSegment cohort"}')
+    (tmp_path / "damaged" / "cohort.json").write_text('{"for')
+    assert names(list_studies(tmp_path)) == ["a.nrrd", "inner/b.nrrd"]
+
+
 def test_links_are_followed_and_circles_are_not(tmp_path) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "a.nrrd").touch()

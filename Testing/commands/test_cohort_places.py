@@ -49,6 +49,25 @@ def test_the_support_among_the_studies_is_not_segmented_also_as_a_copy(archive, 
     assert states["copy.nrrd"] == states["inside.nrrd"] == "is a support"
 
 
+def test_a_cohort_whose_file_is_damaged_resumes_without_it_and_a_file_of_others_is_left_alone(
+    archive, computed, capsys
+) -> None:
+    assert archive.run() == 0
+    file = archive.output / "cohort.json"
+    for damaged in ('{"for', file.read_text().replace('"supports": [', '"supports": [3, ')):
+        file.write_text(damaged)
+        assert archive.run() == 6
+        assert "is damaged; remove the file, so that the cohort resumes" in capsys.readouterr().err
+    file.unlink()
+    assert archive.run() == 0
+    assert len(computed) == 3 and "3 done before" in capsys.readouterr().out
+    theirs = archive.folder / "theirs"
+    theirs.mkdir()
+    (theirs / "cohort.json").write_text('{"patients": 3}')
+    assert archive.run(output=theirs) == 6
+    assert "is another program's" in capsys.readouterr().err and len(list(theirs.iterdir())) == 1
+
+
 def test_the_output_folder_may_lie_among_the_studies_and_is_never_searched(archive, computed, capsys) -> None:
     inside = archive.studies / "results of today"
     assert archive.run(output=inside) == 0
