@@ -175,6 +175,9 @@ def _print_of(file: Path) -> bytes:
 def _of_one_patient(series: Series, folder: Path) -> Series:
     """Return a series after comparing whom its images show.
 
+    A study or frame of reference of its own for each image says nothing: ITK and SimpleITK make up a new one for each
+    file that they write, unless they are given one.
+
     Raises:
         InputError: If they are of several patients, studies or frames of reference, whatever their series is called.
     """
@@ -184,7 +187,7 @@ def _of_one_patient(series: Series, folder: Path) -> Series:
         ("FrameOfReferenceUID", "frames of reference (Frame of Reference UID)"),
     ):
         found = {word(header, name) for header in series.headers} - {""}
-        if len(found) > 1:
+        if len(found) > 1 and (name == "PatientID" or len(found) < len(series.headers)):
             raise InputError(
                 f"The DICOM series in {folder} mixes images of {len(found)} {said}, although they name one series. "
                 "Move the files of each into a folder of its own."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
 
@@ -86,6 +87,20 @@ def test_images_of_two_patients_under_one_series_are_never_stacked(tmp_path, nam
     for path in (folder, folder / "a_IM0_0"):
         with pytest.raises(InputError, match=f"mixes images of {words}.*folder of its own"):
             read_volume(path)
+
+
+def test_slices_written_by_simpleitk_each_have_a_study_of_their_own(tmp_path) -> None:
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for n, pixels in enumerate(SLICES):
+        one = sitk.GetImageFromArray(pixels)
+        tags = {"0008|0060": "CT", "0020|000e": "1.2.3", "0020|0013": str(n), "0020|0037": "1\\0\\0\\0\\1\\0"}
+        for tag, value in {**tags, "0020|0032": f"0\\0\\{STEP * n:.4f}"}.items():
+            one.SetMetaData(tag, value)
+        writer.SetFileName(str(tmp_path / f"{n}.dcm"))
+        writer.Execute(one)
+    assert len({pydicom.dcmread(file).StudyInstanceUID for file in tmp_path.iterdir()}) == 9
+    np.testing.assert_array_equal(read_volume(tmp_path).array, SLICES)
 
 
 @pytest.mark.parametrize(
