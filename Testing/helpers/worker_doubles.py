@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,9 @@ from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.engine import Engine
 from ProxyPromptSegmentLib.worker.events import SliceReady
 from ProxyPromptSegmentLib.worker.tasks import LiveTask, SegmentTask
+from remembered import half_precision, remember_embeddings
 
 SIZE = (10, 40, 40)
-ANSWERS = {}
 SUPPORTS = (3, 4, 5)  # slices
 
 # Drawn once; no task may change it, and a test sees to that.
@@ -52,34 +51,12 @@ def a_job(seed=12, support=11, objects=("prostate",), slices=None, support_slice
     return plan([a_support_case(support, objects, support_slices)], phantom(seed)[0], slices=slices)
 
 
-def half_precision():
-    """Whether the processor's autocast is on."""
-    try:
-        return torch.is_autocast_enabled("cpu")
-    except TypeError:  # before PyTorch 2.4
-        return torch.is_autocast_cpu_enabled()
-
-
 def embedded(name="sam-compact", remember=True):
     """The weights that come with the program, as `inference.loading` prepares them; what was embedded is remembered."""
     skip_without(name)
     model = load_model(*resolve(name))[0]
     fold_norms(model)
-    if not remember:
-        return model
-    encode = model.backbone.encode
-
-    def remembered(images, valid=None):
-        """What the image encoder answers; the same phantoms are embedded in many tests, whose subject is another."""
-        parts = (images, *([] if valid is None else [valid]))
-        words = b"".join(part.contiguous().numpy().tobytes() for part in parts)
-        key = (name, images.shape, hashlib.sha256(words).digest(), half_precision(), torch.is_inference_mode_enabled())
-        if key not in ANSWERS:
-            ANSWERS[key] = encode(images, valid)
-        return ANSWERS[key]
-
-    model.backbone.encode = remembered
-    return model
+    return remember_embeddings(model, name) if remember else model
 
 
 def loaded(segmenter, name="sam-compact"):

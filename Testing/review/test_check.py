@@ -249,8 +249,11 @@ def segmenter():
     """The compact model that comes with the program."""
     pytest.importorskip("torch")
     from ProxyPromptSegmentLib.inference.loading import load
+    from remembered import remember_embeddings
 
-    return load("sam-compact", "cpu").segmenter
+    segmenter = load("sam-compact", "cpu").segmenter
+    remember_embeddings(segmenter.model, "sam-compact")
+    return segmenter
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +271,6 @@ def mask_of(case: SupportCase) -> np.ndarray:
     return case.segmentation.segments[0].mask
 
 
-@pytest.mark.slow
 def test_each_support_is_segmented_with_the_others(segmenter, pelves) -> None:
     answers = leave_one_out(segmenter, pelves)
     assert [(a.case, a.object) for a in answers] == [(n, "prostate") for n in range(3)]
@@ -277,7 +279,6 @@ def test_each_support_is_segmented_with_the_others(segmenter, pelves) -> None:
         assert answer.slices == tuple(np.flatnonzero(mask_of(pelves[answer.case]).any(axis=(1, 2))))
 
 
-@pytest.mark.slow
 def test_a_support_that_is_marked_wrongly_stands_out(segmenter, pelves) -> None:
     wrong = with_masks(pelves[2], prostate=np.roll(mask_of(pelves[2]), 40, axis=1))
     answers = leave_one_out(segmenter, [*pelves[:2], wrong])

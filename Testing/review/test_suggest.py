@@ -22,12 +22,15 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review import likeness
 from ProxyPromptSegmentLib.review.suggest import RESEMBLES, Suggestion, rank, warning
 from ProxyPromptSegmentLib.support.case import SupportCase
+from remembered import remember_embeddings
 
 
 @pytest.fixture(scope="module")
 def segmenter():
     """The compact model that comes with the program."""
-    return load("sam-compact", "cpu").segmenter
+    segmenter = load("sam-compact", "cpu").segmenter
+    remember_embeddings(segmenter.model, "sam-compact")
+    return segmenter
 
 
 def real(root: Path, name: str, item: str) -> SupportCase:
