@@ -275,6 +275,8 @@ def test_what_an_overlay_keeps_in_the_upper_bits_is_no_value(tmp_path) -> None:
     made = dataset((SLICES[0] << 4).astype("u2"), BitsStored=12, HighBit=15)
     with pytest.raises(InputError, match="keeps its 12 bits below bit 15"):
         read_volume(save(made, tmp_path / "a.dcm"))
+    made = dataset(SLICES[0], HighBit=11)  # of 16 bits, left behind when values became wider
+    np.testing.assert_array_equal(read_volume(save(made, tmp_path / "a.dcm")).array[0], SLICES[0])
 
 
 def test_an_overlay_of_its_own_is_not_drawn_into_the_image(tmp_path) -> None:
