@@ -74,7 +74,7 @@ def _check_form(dataset: Any, name: str, samples: int) -> None:
     """Refuse values in other bits than the lowest, and colours that do not go with their number."""
     checked_numbers(dataset, "NumberOfFrames", name)
     stored, high = (numbers(dataset, key) for key in ("BitsStored", "HighBit"))
-    if stored and high and high[0] > stored[0] - 1:  # a lower one contradicts itself, and every program ignores it
+    if stored and high and high[0] > stored[0] - 1:  # a lower one contradicts itself; all stored bits count
         raise InputError(
             f"{name} keeps its {stored[0]:.0f} bits below bit {high[0]:.0f}; only values in the lowest bits are read. "
             "Export it again."
