@@ -28,8 +28,9 @@ from typing import Any
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.cohort.studies import FORMAT, MARK, RECORDS, Study, holds_cohort, shown
-from ProxyPromptSegmentLib.cohort.writing import PARTIAL, publish_json, read_json, readable_folder, write_json
+from ProxyPromptSegmentLib.cohort.writing import publish_json, read_json, readable_folder, write_json
 from ProxyPromptSegmentLib.errors import OutputError, UsageError
+from ProxyPromptSegmentLib.imaging.partial_files import ANY_PARTIAL
 from ProxyPromptSegmentLib.imaging.paths import shortened, stem_of
 
 SUMMARY, PAGE = "summary.csv", "index.html"
@@ -172,9 +173,12 @@ class CohortFolder:
         return {**about, "work": self.work, "study": study.name, "path": str(study.path)}
 
     def partials(self) -> list[Path]:
-        """Return the files that are being written now, or were when a process was killed."""
-        places = [self.path, *(self.path / name for name in _FOLDERS)]
-        return [file for place in places for file in place.glob(f".*{PARTIAL}*") if file.is_file()]
+        """Return the files of studies that are being written now, or were when a process was killed.
+
+        The summary and shares are not among them: a process that has no claims, or no longer, may be writing them.
+        """
+        places = [self.path / name for name in (RESULTS, REPORTS, THUMBNAILS, RECORDS, FAILED, INPUTS)]
+        return [file for place in places for file in place.glob(ANY_PARTIAL) if file.is_file()]
 
     def keys(self, name: str) -> dict[str, Path]:
         """Return the files of the records or failures by their keys, without those that are being written."""

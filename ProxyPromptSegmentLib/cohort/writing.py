@@ -11,9 +11,6 @@ from typing import Any
 from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 
-PARTIAL = ".partial-"
-"""What the names of files contain that are not complete yet."""
-
 
 def write_text(path: Path, text: str, replace: bool = True) -> None:
     """Write a text in UTF-8.

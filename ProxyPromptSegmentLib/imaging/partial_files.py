@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.imaging.paths import shortened, stem_of, suffix_of
 
+ANY_PARTIAL = f".*.partial-{'[0-9a-f]' * 8}*"
+"""Pattern of the hidden paths of all outputs, see `partial_of`."""
+
 _QUIET_SECONDS = 600.0
 """For so long nothing has been written to what a killed run left, and nobody holds its lock."""
 _STALE_SECONDS = 24 * 3600.0

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["LIBRARY_VARIABLE", "SupportLibrary", "library_folder"]
 
 _LOCK_SECONDS = 60.0
-_PARTIAL = ".partial-*"
+_PARTIAL = f".partial-{'[0-9a-f]' * 12}"
 
 
 class SupportLibrary:

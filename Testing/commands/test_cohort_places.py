@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from command_cases import a_case, write_case
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import EXIT_SOME_FAILED
+from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 
 
@@ -66,6 +67,20 @@ def test_a_cohort_whose_file_is_damaged_resumes_without_it_and_a_file_of_others_
     (theirs / "cohort.json").write_text('{"patients": 3}')
     assert archive.run(output=theirs) == 6
     assert "is another program's" in capsys.readouterr().err and len(list(theirs.iterdir())) == 1
+
+
+def test_only_what_was_left_of_studies_is_removed_and_nothing_that_another_process_writes(archive) -> None:
+    assert archive.run() == 0
+    left = archive.output / "results" / ".case2.partial-12345678.seg.nrrd"
+    theirs = archive.output / "results" / ".notes.partial-copy"
+    for path in (left, theirs):
+        path.write_text("half")
+    with safe_output(archive.output / "summary.csv") as partial:  # a process that is done with its studies
+        partial.write_text("whole")
+        archive.add("case9.nrrd", 30)
+        assert archive.run() == 0
+    assert (archive.output / "summary.csv").read_text() == "whole"
+    assert theirs.exists() and not left.exists()
 
 
 def test_the_output_folder_may_lie_among_the_studies_and_is_never_searched(archive, computed, capsys) -> None:
