@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.progress import Progress
 
 # Texts of files and registries may hold anything; sequences that steer a terminal are shown instead of obeyed.
-_CONTROLS = {number: "\ufffd" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\r\t"}
+_CONTROLS = {number: "\ufffd" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
 
 
 class Console:
@@ -66,7 +66,8 @@ class Console:
 
     def counted(self, text: str) -> None:
         """Print a number that grows in place, where the text begins with a carriage return, on stderr."""
-        self.err = written(self.err, text)
+        start = "\r" if text.startswith("\r") else ""  # the only one that is obeyed: a name may hold others
+        self.err = written(self.err, text.removeprefix(start), start)
 
     def _to_err(self, line: str) -> None:
         self.progress.close()
@@ -90,14 +91,19 @@ def no_stream() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as long as the program runs
 
 
-def written(stream: TextIO, text: str) -> TextIO:
+def written(stream: TextIO, text: str, start: str = "") -> TextIO:
     """Write a text at once; return the stream, or one that leads nowhere if the stream's disk is full or it is closed.
+
+    Args:
+        stream: The stream.
+        text: The text; what would steer a terminal is replaced.
+        start: What is written before it, as it is.
 
     Raises:
         BrokenPipeError: If whoever read it has stopped.
     """
     try:
-        stream.write(text.translate(_CONTROLS))
+        stream.write(start + text.translate(_CONTROLS))
         stream.flush()
     except BrokenPipeError:
         raise

@@ -205,6 +205,10 @@ def test_the_lock_of_a_library_is_for_all_who_may_write_to_it_and_clocks_may_dif
 def test_what_would_steer_a_terminal_is_not_written_to_it(capsys) -> None:
     Console().say("a model named \x1b[2Jx\x07 and two\nlines")
     assert capsys.readouterr().out == "a model named \ufffd[2Jx\ufffd and two\nlines\n"
+    Console().say("x.nrrd\rdone, all well")
+    assert capsys.readouterr().out == "x.nrrd\ufffddone, all well\n"
+    Console().counted("\rx\ry: 1/2")
+    assert capsys.readouterr().err == "\rx\ufffdy: 1/2"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names have no line breaks there")
