@@ -1,0 +1,1 @@
+"""Scores of masks, their summaries, intervals and paired tests."""
