@@ -21,8 +21,9 @@ from ProxyPromptSegmentLib.evaluation.broad.baselines import MEAN_MASK, copied_m
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, support_set
 from ProxyPromptSegmentLib.evaluation.broad.tasks import PATIENTS_UNKNOWN, spread
+from ProxyPromptSegmentLib.evaluation.statistics.surfaces import surface_dice
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.imaging.metrics import dice, surface_dice
+from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice, masks_to_tensor
 
 if TYPE_CHECKING:

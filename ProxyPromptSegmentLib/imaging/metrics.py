@@ -124,35 +124,3 @@ def summarize(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Su
         count=int(finite.size),
         missing=int(given.size - finite.size),
     )
-
-
-def surface_dice(truth: np.ndarray, predicted: np.ndarray, tolerance: float) -> float:
-    """Return the normalised surface Dice: the share of both borders that lies near the other one.
-
-    Borders are those within each slice, so that volumes of unknown spacing can be measured as well.
-
-    Args:
-        truth: Reference mask, 0 or 1, ``(S, H, W)``.
-        predicted: Mask of the same shape.
-        tolerance: Largest distance in pixels that still counts as near.
-
-    Returns:
-        0..1; 1 if both are empty, and 0 on slices on which one of both is.
-
-    Raises:
-        InputError: If the shapes differ.
-
-    References:
-        Nikolov et al., Deep learning to achieve clinically applicable segmentation of head and neck anatomy, 2018.
-    """
-    from scipy.ndimage import binary_erosion, distance_transform_edt
-
-    near = total = 0
-    for a, b in zip(*_pair(truth, predicted, ndim=3), strict=True):
-        borders = [mask & ~binary_erosion(mask) for mask in (a, b)]
-        total += sum(int(np.count_nonzero(border)) for border in borders)
-        if not (a.any() and b.any()):
-            continue
-        for mine, other in (borders, borders[::-1]):
-            near += int(np.count_nonzero(distance_transform_edt(~other)[mine] <= tolerance))
-    return near / total if total else 1.0

@@ -14,6 +14,7 @@ from engine_doubles import tiny_backbone  # noqa: E402
 from ProxyPromptSegmentLib.data.parts import load_parts  # noqa: E402
 from ProxyPromptSegmentLib.errors import CheckpointError  # noqa: E402
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile  # noqa: E402
+from ProxyPromptSegmentLib.evaluation.statistics.surfaces import surface_dice  # noqa: E402
 from ProxyPromptSegmentLib.evaluation.without_support import (  # noqa: E402
     ABSENT,
     BOX,
@@ -26,7 +27,6 @@ from ProxyPromptSegmentLib.evaluation.without_support import (  # noqa: E402
     measure_classes,
 )
 from ProxyPromptSegmentLib.evaluation.without_support_table import classes_table  # noqa: E402
-from ProxyPromptSegmentLib.imaging.metrics import surface_dice  # noqa: E402
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter  # noqa: E402
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel  # noqa: E402
 
