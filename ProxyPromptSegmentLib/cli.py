@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands import adapt, cohort, demo, evaluate, everything, models, segment, track, train
+from ProxyPromptSegmentLib.commands import (
+    adapt,
+    benchmark,
+    cohort,
+    demo,
+    evaluate,
+    everything,
+    models,
+    segment,
+    track,
+    train,
+)
 from ProxyPromptSegmentLib.commands.console import Console, no_stream
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
@@ -52,6 +63,7 @@ _COMMANDS = {
     "adapt": (adapt, "teach a model your own structure from a few annotated cases"),
     "train": (train, "train a model from a recipe"),
     "evaluate": (evaluate, "evaluate a model on public data"),
+    "benchmark": (benchmark, "measure speed on this machine, as ratios"),
 }
 
 _UNITS = {
@@ -60,6 +72,7 @@ _UNITS = {
     "adapt": "step",
     "everything": "point",
     "cohort": "study",
+    "benchmark": "row",
 }  # the name of one step in the progress line
 
 

@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Evaluate a model on public data: Dice tables with the same supports for every method, tracking of
-sweeps and volumes with SAM 2's memory, speed, and the measurements of a model that reads its support.
+sweeps and volumes with SAM 2's memory, and the measurements of a model that reads its support.
 """
 EXAMPLES = """\
 examples:
   proxyprompt evaluate promise12 --data DATA --out results/promise12
   proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
-  proxyprompt evaluate speed
   proxyprompt evaluate broad --data DATA --sets first small --limit 3 --out results/mine
   proxyprompt evaluate classes --data DATA --model classes-compact --part test --out results/classes
   proxyprompt evaluate compare --tables results/before.json results/mine.json
@@ -44,7 +43,7 @@ DRAWS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
-    parser.add_argument("what", help="a data set (promise12, psfhs, ...), or speed, broad, compare or classes")
+    parser.add_argument("what", help="a data set (promise12, psfhs, ...), or broad, compare or classes")
     parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model or path of a checkpoint")
     parser.add_argument(
@@ -103,14 +102,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return evaluate_classes.run_classes(args, console)
     check_tables(args.out, (".json", ".md"), args.force)
     segmenter, metadata = _load(args.model, args.device)
-    if args.what == SPEED:
-        result = _speed(segmenter, args.supports[0])
-        text = json.dumps(result, indent=1)
-    else:
-        table = (_track if args.protocol == TRACK else _slices)(args, segmenter, console)
-        console.counted("\n")
-        text, result = table.to_markdown(), table.to_dict()
-    result = {"model": metadata.get("name"), "steps": metadata.get("steps"), **result}
+    table = (_track if args.protocol == TRACK else _slices)(args, segmenter, console)
+    console.counted("\n")
+    text = table.to_markdown()
+    result = {"model": metadata.get("name"), "steps": metadata.get("steps"), **table.to_dict()}
     if args.out:
         write_table(args.out, ".json", json.dumps(result, indent=1) + "\n", args.force)
         write_table(args.out, ".md", text, args.force)
@@ -124,14 +119,16 @@ def _check(args: argparse.Namespace) -> None:
     Raises:
         UsageError: If they do.
     """
-    if args.what != SPEED and args.data is None:
+    if args.what == SPEED:
+        raise UsageError("speed is measured by 'proxyprompt benchmark' now; see 'proxyprompt benchmark --help'")
+    if args.data is None:
         raise UsageError("--data is missing; give the folder that holds manifest.csv")
     for option, value in (("--supports", min(args.supports)), ("--draws", args.draws), ("--limit", args.limit)):
         if value is not None and value < 1:
             raise UsageError(f"{option} is {value}; at least 1 is needed")
     if len(args.supports) > 1 and args.what != BROAD:
         raise UsageError(f"--supports has {len(args.supports)} numbers; only 'evaluate broad' takes more than one")
-    if args.beside and args.what != CLASSES and (args.what == SPEED or args.protocol != TRACK):
+    if args.beside and args.what != CLASSES and args.protocol != TRACK:
         raise UsageError(
             "--beside compares a second model with one that tracks; add --protocol track and name a data set"
         )
@@ -146,19 +143,6 @@ def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:
     path, expected = resolve(model)
     loaded, metadata = checkpoints.load_model(path, expected)
     return Segmenter(loaded, device), metadata
-
-
-def _speed(segmenter: Segmenter, supports: int) -> dict[str, Any]:
-    """Measure the speed of segmenting, and of tracking if the model has a memory."""
-    from ProxyPromptSegmentLib.evaluation.speed import measure_speed
-    from ProxyPromptSegmentLib.networks.protocols import has_memory
-
-    result = measure_speed(segmenter, supports)
-    if has_memory(segmenter.model.backbone):
-        from ProxyPromptSegmentLib.evaluation.tracking_speed import measure_tracking_speed
-
-        result["tracking"] = measure_tracking_speed(segmenter)
-    return result
 
 
 def _slices(args: argparse.Namespace, segmenter: Segmenter, console: Console) -> Table:

@@ -1,4 +1,4 @@
-"""Speed and memory of tracking: every field is there, and the sam2 package runs on our weights."""
+"""The sam2 package runs on our weights, and the rows of tracking have every field."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sam2")
 
-from ProxyPromptSegmentLib.evaluation import tracking_memory, tracking_speed
+from ProxyPromptSegmentLib.evaluation import tracking_memory
+from ProxyPromptSegmentLib.evaluation.speed_table import propagation, tracker_rows
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.networks.model import build_model
 from ProxyPromptSegmentLib.networks.values import FrameMemory
@@ -19,18 +20,17 @@ from ProxyPromptSegmentLib.tracking.memory_bank import MemoryBank
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 
 
-def test_the_speed_of_a_short_sweep_has_every_field(segmenter):
-    result = tracking_speed.measure_tracking_speed(segmenter, 3, 1, 6, 2, 40)
-    json.dumps(result, allow_nan=False)
-    for clock in (result, result["processor_time"]):
-        assert clock["ours_over_sam2"] > 0 and clock["ours_unchecked_over_sam2"] > 0
-    assert all(rate > 0 for rate in result["frames_per_second"].values()) and len(result["frames_per_second"]) == 3
-    memory = result["memory"]
-    assert memory["looks_at"] == [2, 4, 6]
-    assert memory["bank_bytes"]["last"] >= memory["bank_bytes"]["first"] > 0
-    if memory["resident_mib"] is not None:
-        assert len(memory["resident_mib"]["values"]) == 3
-        assert memory["resident_mib"]["peak"] >= memory["resident_mib"]["last"]
+def test_a_short_sweep_gives_a_row_with_and_without_the_check_and_one_of_memory(segmenter):
+    rows = tracker_rows.tracker_rows(segmenter, 2, 3, 40)
+    assert [len(row.ratios) for row in rows] == [2, 2] and all(row.ratio > 0 for row in rows)
+    assert rows[0].goal.most == 1.1
+    (memory,) = tracker_rows.memory_rows(segmenter, 6, 2, 40)
+    json.dumps([row.to_dict() for row in (*rows, memory)], allow_nan=False)
+    course = memory.more["memory"]
+    assert course["looks_at"] == [2, 4, 6]
+    assert course["bank_bytes"]["last"] >= course["bank_bytes"]["first"] > 0
+    assert len(course["resident_mib"]["values"]) == 3
+    assert course["resident_mib"]["peak"] >= course["resident_mib"]["last"]
 
 
 def test_the_package_propagates_with_our_weights_what_our_memory_alone_predicts():
@@ -57,7 +57,7 @@ def test_the_package_propagates_with_our_weights_what_our_memory_alone_predicts(
     ours = Segmenter(model, "cpu")
     frames = [tracking_memory.sweep_frame(n, 128) for n in range(16)]
     images = np.stack([image for image, _ in frames])
-    package = tracking_speed.PackagePropagation(ours, 16, 128)
+    package = propagation.PackagePropagation(ours, 16, 128)
     model.backbone.remember = rounding(model.backbone.remember)
     model.backbone.remember_mask = rounding(model.backbone.remember_mask)
     whole = np.ones_like(frames[0][1])
@@ -73,7 +73,7 @@ def test_the_package_propagates_with_our_weights_what_our_memory_alone_predicts(
 
 def test_the_package_answers_with_masks_of_the_frames_size(segmenter):
     image, mask = tracking_memory.sweep_frame(0, 40)
-    package = tracking_speed.PackagePropagation(segmenter, 2, 40)
+    package = propagation.PackagePropagation(segmenter, 2, 40)
     masks = package.run(np.stack([image, image]), mask)
     assert [one.shape for one in masks] == [(1, 40, 40)] * 2
     assert (masks[0] == mask).mean() > 0.97
@@ -81,7 +81,7 @@ def test_the_package_answers_with_masks_of_the_frames_size(segmenter):
 
 def test_the_package_reads_the_weights_and_leaves_ours_alone(segmenter):
     before = type(segmenter.model.backbone.sam2)
-    predictor = tracking_speed.PackagePropagation(segmenter, 2, 32).predictor
+    predictor = propagation.PackagePropagation(segmenter, 2, 32).predictor
     assert type(segmenter.model.backbone.sam2) is before and type(predictor) is not before
     own = segmenter.model.backbone.sam2.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in predictor.state_dict().items())
@@ -106,12 +106,6 @@ def test_the_slope_of_memory_is_per_hundred_frames():
     assert course["slope_per_100_frames"] == pytest.approx(4)
     assert tracking_memory._course([50, 100], [None, None]) is None
     assert tracking_memory._course([50], [3.0])["slope_per_100_frames"] is None
-
-
-def test_a_ratio_is_the_median_of_the_rounds_and_above_one_where_we_are_faster():
-    theirs, ours = np.array([[4.0, 2.0], [6.0, 2.0], [1.0, 2.0]]), np.array([[2.0, 4.0]] * 3)
-    assert tracking_speed._ratios(theirs, ours) == [2.0, 0.5]
-    assert tracking_speed._rate(10, theirs) == 2.5
 
 
 def test_a_drawn_sweep_moves_slowly_and_its_frames_do_not_depend_on_each_other():

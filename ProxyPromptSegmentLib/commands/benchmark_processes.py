@@ -1,0 +1,208 @@
+"""Rows of the table of speed about whole processes: the start of a command, and a cohort by one or two Ray actors."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.evaluation.speed_table.row import Goal, Row
+from ProxyPromptSegmentLib.evaluation.speed_table.timing import PROCESSOR
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import write_volume
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.evaluation.speed_table.table import Plan
+
+PROGRAM = (sys.executable, "-m", "ProxyPromptSegmentLib")
+SMALL = (12, 64, 64)  # slices, rows and columns of a study
+STUDIES = 24  # of a cohort
+STARTED = 2.0  # processor seconds of a start, at most
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+NO_PROCESS_TIMES = "the system does not say how much processor time a process took"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process took.
+
+    Attributes:
+        seconds: Processor time.
+        peak_bytes: Largest resident memory.
+    """
+
+    seconds: float
+    peak_bytes: int
+
+
+def took(words: Sequence[object], environ: dict[str, str] | None = None) -> Usage:
+    """Run a process to its end; return what it took.
+
+    Raises:
+        InputError: If it failed.
+    """
+    process = subprocess.Popen(
+        [str(word) for word in words],
+        env={**os.environ, **(environ or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 9):  # 9: done, and nothing was found
+        raise InputError(f"a measured process ended with {process.returncode}: {' '.join(map(str, words))[:300]}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+
+
+def write_case(folder: Path, name: str, seed: int, size: tuple[int, int, int] = SMALL) -> tuple[Path, Path]:
+    """Write a drawn image and its segmentation; return their paths."""
+    image, marks = folder / f"{name}.nrrd", folder / f"{name}.seg.nrrd"
+    volume, segmentation = pelvis_phantom(seed, size)
+    write_volume(image, volume)
+    write_segmentation(marks, segmentation)
+    return image, marks
+
+
+def start_rows(plan: Plan) -> list[Row]:
+    """Return the rows of ``segment`` on one slice of a small image, against the import of PyTorch alone."""
+    what, against = "segment on one slice of a small image, a whole process", "a process that imports PyTorch alone"
+    if not hasattr(os, "wait4"):
+        return [Row(what=what, against=against, device="cpu", skipped=NO_PROCESS_TIMES)]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        support, new = write_case(folder, "old", 1), write_case(folder, "new", 2)[0]
+        middle = SMALL[0] // 2
+        words = [
+            *PROGRAM, "segment", "--support", *support, "--target", new, "--slices", str(middle), "--device", "cpu",
+            "--model", plan.model, "--output", folder / "out.seg.nrrd", "--force", "--quiet",
+        ]  # fmt: skip
+        imports = [sys.executable, "-c", "import torch"]
+        kept = {"PROXYPROMPT_CACHE": str(folder / "cache")}
+        took(words, kept), took(imports)
+        pairs = [(took(words, kept).seconds, took(imports).seconds) for _ in range(plan.repeats)]
+    whole, alone = (tuple(column) for column in zip(*pairs, strict=True))
+    return [
+        Row(
+            what=what,
+            against=against,
+            device="cpu",
+            ratios=tuple(one / other for one, other in pairs),
+            seconds=(statistics.median(whole), statistics.median(alone)),
+            clock=PROCESSOR,
+        ),
+        Row(
+            what=what,
+            against=f"{STARTED:g} seconds of processor time",
+            device="cpu",
+            goal=Goal(most=1.0),
+            ratios=tuple(one / STARTED for one in whole),
+            seconds=(statistics.median(whole), STARTED),
+            clock=PROCESSOR,
+        ),
+    ]
+
+
+class Watched(threading.Thread):
+    """Notes the processor time of each process that works on a cohort, and that at its first claim."""
+
+    def __init__(self, output: Path) -> None:
+        super().__init__(daemon=True)
+        self._output, self.ending = output, threading.Event()
+        self._times: dict[int, list[float]] = defaultdict(list)
+        self._first: dict[int, float] = {}
+        self._ticks = os.sysconf("SC_CLK_TCK")
+
+    def run(self) -> None:
+        """Look five times a second until the end is set."""
+        while not self.ending.wait(0.2):
+            for path in (self._output / "claims").glob("*.worker"):
+                with suppress(OSError, ValueError, IndexError, KeyError):
+                    pid = json.loads(path.read_text(encoding="utf-8"))["pid"]
+                    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+                    facts = stat.rpartition(")")[2].split()
+                    used = (int(facts[11]) + int(facts[12])) / self._ticks
+                    self._times[pid].append(used)
+                    token = path.name.removesuffix(".worker")
+                    if any(claim.read_text(encoding="utf-8") == token for claim in path.parent.glob("*.[0-9]")):
+                        self._first.setdefault(pid, used)
+
+    def busiest(self) -> float:
+        """Return the processor time of the busiest process since its first claim."""
+        return max((times[-1] - self._first.get(pid, times[-1]) for pid, times in self._times.items()), default=0.0)
+
+
+def cohort_rows(plan: Plan) -> list[Row]:
+    """Return the rows of a cohort: one Ray actor against two, and one process against a call for each study.
+
+    Of Ray's actors, the time of the busiest one counts from its first claim on: with a core for each actor, that is how
+    long a cohort takes, loading included and imports left out.
+    """
+    apart = Row(
+        what=f"cohort of {STUDIES} studies, one Ray actor", against="two actors, one thread each", device="cpu",
+        goal=Goal(least=1.8), clock=PROCESSOR,
+    )  # fmt: skip
+    together = Row(
+        what=f"cohort of {STUDIES} studies, one process", against="segment called for each", device="cpu",
+        clock=PROCESSOR,
+    )  # fmt: skip
+    if not Path("/proc/self/stat").exists():
+        return [replace(row, skipped=NO_PROCESS_TIMES) for row in (apart, together)]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        shared = ["--support", *write_case(folder, "old", 1), "--model", plan.model, "--device", "cpu", "--quiet"]
+        (folder / "studies").mkdir()
+        studies = [folder / "studies" / f"case{number:03d}.nrrd" for number in range(STUDIES)]
+        for number, path in enumerate(studies):
+            write_volume(path, pelvis_phantom(10 + number, SMALL)[0])
+        calls, whole = [], []
+        for turn in range(plan.repeats):
+            one = ["segment", *shared, "--target", studies[turn % STUDIES], "--output", folder / f"{turn}.seg.nrrd"]
+            calls.append(STUDIES * took([*PROGRAM, *one], ONE_THREAD).seconds)
+            many = ["cohort", folder / "studies", *shared, "--output", folder / f"alone{turn}"]
+            whole.append(took([*PROGRAM, *many], ONE_THREAD).seconds)
+        together = _compared(together, whole, calls)
+        if importlib.util.find_spec("ray") is None:
+            return [replace(apart, skipped="Ray is not installed"), together]
+        busiest: dict[int, list[float]] = {1: [], 2: []}
+        for turn in range(plan.repeats):
+            for actors in (1, 2):
+                busiest[actors].append(_busiest(folder / f"out{actors}-{turn}", folder / "studies", shared, actors))
+    return [_compared(apart, busiest[1], busiest[2]), together]
+
+
+def _busiest(output: Path, studies: Path, shared: Sequence[object], actors: int) -> float:
+    """Return the processor time of the busiest of some actors on a cohort."""
+    watched = Watched(output)
+    watched.start()
+    try:
+        took(
+            [*PROGRAM, "cohort", studies, *shared, "--output", output, "--ray", "local", "--actors", actors], ONE_THREAD
+        )
+    finally:
+        watched.ending.set()
+        watched.join()
+    return watched.busiest()
+
+
+def _compared(row: Row, first: Sequence[float], second: Sequence[float]) -> Row:
+    """Return a row with the ratios of what was measured in turns."""
+    ratios = tuple(one / other for one, other in zip(first, second, strict=True))
+    return replace(row, ratios=ratios, seconds=(statistics.median(first), statistics.median(second)))
+
+
+ROWS: dict[str, Callable[[Plan], list[Row]]] = {"start": start_rows, "cohort": cohort_rows}
+DEFAULT_ROWS = ("start",)
