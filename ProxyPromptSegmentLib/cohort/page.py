@@ -10,17 +10,13 @@ from urllib.parse import quote
 
 from ProxyPromptSegmentLib.cohort.rows import WORDS, Row, State
 from ProxyPromptSegmentLib.cohort.studies import shown
+from ProxyPromptSegmentLib.reports.html_page import document, table
 
 _STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #1c1c1e; background: #fff; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .45em .7em; border-bottom: 1px solid #ddd; }
-th { position: sticky; top: 0; background: #f4f4f6; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 img { height: 110px; background: #18181a; }
-.failed td:nth-child(2) { color: #b00020; } .warn td:nth-child(2) { color: #9a5b00; }
-.small { color: #666; font-size: 13px; overflow-wrap: anywhere; }
+.failed td:nth-child(2) { color: var(--bad); } .warn td:nth-child(2) { color: var(--warn); }
 """
+_COLUMNS = ("Picture", "Study", "Structure", "Volume", "Slices", "Mean confidence", "To review")
 _CLASSES = {State.FAILED: "failed", State.EMPTY: "warn", State.INCOMPLETE: "warn"}
 _MOST_REASONS = 2
 
@@ -34,28 +30,17 @@ def page_of(title: str, about: Mapping[str, Any], rows: Sequence[Row], written: 
         rows: The studies, in the order in which they are shown.
         written: When, as text.
     """
-    name = escape(shown(title))
-    head = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-    )
     counts = Counter(row.state for row in rows)
     counted = ", ".join(f"{counts[state]} {WORDS[state]}" for state in State if counts[state])
     made = _made_by(about)
     lines = [
-        head,
-        f"<h1>{name}</h1>",
-        "<p><b>Research use only. Not for diagnosis.</b> Every contour must be checked by a qualified person.</p>",
         f"<p>{len(rows)} studies: {escape(counted)}. Written on {escape(written)}. {made}</p>",
         "<p>In the order to look at: failed, nothing found, not everything found, then the least sure first. Each "
         "picture shows the slice that shows most and, beside it, the least sure one. Numbers for other programs: "
         '<a href="summary.csv">summary.csv</a>.</p>',
-        "<table><thead><tr><th>Picture</th><th>Study</th><th>Structure</th><th>Volume</th><th>Slices</th>"
-        "<th>Mean confidence</th><th>To review</th></tr></thead><tbody>",
-        *(_row(row) for row in rows),
-        "</tbody></table></body></html>\n",
+        *table(_COLUMNS, (_row(row) for row in rows)),
     ]
-    return "\n".join(lines)
+    return document(shown(title), lines, _STYLE)
 
 
 def _made_by(about: Mapping[str, Any]) -> str:
