@@ -377,6 +377,7 @@ def load_model(model: str = DEFAULT_MODEL, device: str = "auto") -> Model:
     """
     from ProxyPromptSegmentLib.networks.devices import choose_device
     from ProxyPromptSegmentLib.worker.engine import Engine
+    from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
-    engine = Engine()
+    engine = Engine(kept=KeptSupports.of_user())
     return Model(engine, engine.open(model, str(choose_device(device))).facts, model, device)

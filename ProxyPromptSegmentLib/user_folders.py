@@ -1,4 +1,4 @@
-"""Folders of the cache, the support library and the user's registry: outside the installation, the same everywhere."""
+"""Folders of caches, the support library and the user's registry: outside the installation, the same everywhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 CACHE_VARIABLE = "PROXYPROMPT_CACHE"
 LIBRARY_VARIABLE = "PROXYPROMPT_LIBRARY"
 REGISTRY_VARIABLE = "PROXYPROMPT_REGISTRY"
+SUPPORTS_VARIABLE, OFF = "PROXYPROMPT_SUPPORTS", "off"
 _APPLICATION = "proxypromptsegment"
 
 
@@ -27,6 +28,18 @@ def library_folder() -> Path:
     It is the one that ``PROXYPROMPT_LIBRARY`` names, or one in the system's folder for a user's data.
     """
     return _named(LIBRARY_VARIABLE) or Path(_platformdirs().user_data_dir(_APPLICATION, appauthor=False)) / "library"
+
+
+def supports_folder() -> Path | None:
+    """Return the folder of prepared supports, see `worker.kept_supports`; None where none are kept.
+
+    It is the one that ``PROXYPROMPT_SUPPORTS`` names, which may be ``off``, or one in the user's own folder for caches,
+    even where weights are shared: it holds what was computed from a patient's images.
+    """
+    if os.environ.get(SUPPORTS_VARIABLE, "").strip().lower() == OFF:
+        return None
+    own = Path(_platformdirs().user_cache_dir(_APPLICATION, appauthor=False)) / "supports"
+    return _named(SUPPORTS_VARIABLE) or own
 
 
 def user_registry() -> Path:

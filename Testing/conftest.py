@@ -8,6 +8,7 @@ from pathlib import Path
 
 # Before torch is imported: each worker of the tests has one core, and threads that wait for each other burn the others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PROXYPROMPT_SUPPORTS"] = "off"  # nothing is read from the user's own folder, nor left there
 
 import pytest
 

@@ -91,7 +91,7 @@ def start_rows(plan: Plan) -> list[Row]:
             "--model", plan.model, "--output", folder / "out.seg.nrrd", "--force", "--quiet",
         ]  # fmt: skip
         imports = [sys.executable, "-c", "import torch"]
-        kept = {"PROXYPROMPT_CACHE": str(folder / "cache")}
+        kept = {"PROXYPROMPT_SUPPORTS": str(folder / "supports")}
         took(words, kept), took(imports)
         pairs = [(took(words, kept).seconds, took(imports).seconds) for _ in range(plan.repeats)]
     whole, alone = (tuple(column) for column in zip(*pairs, strict=True))

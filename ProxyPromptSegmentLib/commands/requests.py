@@ -60,6 +60,7 @@ class Request:
     boxes: tuple[str, ...] = ()
     masks: tuple[Path, ...] = ()
     force: bool = False
+    keep_supports: bool = True
 
     @property
     def inputs(self) -> list[Path]:

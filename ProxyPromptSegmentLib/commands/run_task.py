@@ -57,10 +57,17 @@ def run_task(
     return task(engine or new_engine(base), Context(0, cancel, emit, progress=console.progress))
 
 
-def new_engine(base: Path | None = None) -> TaskEngine:
-    """Return an engine without models, whose generators are loaded on the weights of ``base`` if it is given."""
+def new_engine(base: Path | None = None, keep_supports: bool = True) -> TaskEngine:
+    """Return an engine without models.
+
+    Args:
+        base: Official weights on which generators are loaded; by default as installed.
+        keep_supports: Whether prepared supports are read from disk and kept there.
+    """
     check_torch_settings()
     from ProxyPromptSegmentLib.inference.loading import load
     from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
+    from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
-    return Engine(load=partial(load, base=base)) if base else Engine()
+    kept = KeptSupports.of_user() if keep_supports else None
+    return Engine(load=partial(load, base=base) if base else None, kept=kept)

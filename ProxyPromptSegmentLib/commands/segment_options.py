@@ -91,6 +91,11 @@ def add_computing(engine: argparse._ArgumentGroup) -> None:
         help="segment small structures a second time, enlarged, around where they were found; up to twice the time",
     )  # fmt: skip
     engine.add_argument(
+        "--keep-supports", action=argparse.BooleanOptionalAction, default=True,
+        help="keep what networks computed of the supports in the user's cache folder, without names, so that the next "
+        "run with them starts at once",
+    )  # fmt: skip
+    engine.add_argument(
         "--model", metavar="NAME|FILE",
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL}; with --class, the first "
         "that knows it)",
@@ -125,4 +130,5 @@ def request_of(args: argparse.Namespace, target: Path, output: Path) -> Request:
         classes=tuple(args.classes),
         any_modality=args.any_modality,
         surrogate=args.surrogate,
+        keep_supports=args.keep_supports,
     )

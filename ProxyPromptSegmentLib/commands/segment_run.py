@@ -116,7 +116,7 @@ def perform(
             closer=request.closer,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
         )
-        kept.engine = kept.engine or new_engine(request.base)
+        kept.engine = kept.engine or new_engine(request.base, request.keep_supports)
         found = run_task(task, console, cancel, engine=kept.engine)
         if not found.result.done.any() or (whole and found.cancelled):
             return None

@@ -6,7 +6,6 @@ previewed, segmented, or a support. Another support or object therefore reuses t
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,7 +22,6 @@ from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.inference.loading import LoadedModel
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import fingerprint
-from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.values import PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.support.asked import Asked
@@ -32,6 +30,8 @@ from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
 from ProxyPromptSegmentLib.weights.registry import find, location
 from ProxyPromptSegmentLib.worker.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
+from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
+from ProxyPromptSegmentLib.worker.machine import devices_to_try, empty_cache, half_type_of
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder
 from ProxyPromptSegmentLib.worker.priors import PriorStore
 
@@ -80,6 +80,7 @@ class ModelStore:
         load: Callable[[str, str], LoadedModel] | None = None,
         devices: Callable[[str], tuple[str, ...]] | None = None,
         half_type: Callable[[str], torch.dtype | None] | None = None,
+        kept: KeptSupports | None = None,
     ) -> None:
         """Create an empty store.
 
@@ -90,6 +91,7 @@ class ModelStore:
             load: Loads a model by name or path onto a device; `loading.load` by default.
             devices: Returns the devices to try for a requested one, in order; by default that one, then the CPU.
             half_type: Returns the half precision type of a device, or None; by default the one that PyTorch supports.
+            kept: Prepared supports on disk; None keeps none there.
         """
         self._most, self._load = models, load or loading.load
         self._models: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
@@ -97,7 +99,9 @@ class ModelStore:
         self.encodings = EncodingStore(embedding_bytes)
         self.priors = PriorStore()
         self._supports: ByteLru[PreparedSupport] = ByteLru(lambda device, held: support_bytes)
-        self._devices, self._half = devices or _devices, half_type or _half_type
+        self._devices, self._half = devices or devices_to_try, half_type or half_type_of
+        self._kept = kept
+        self._files: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 
     def ladder(
         self,
@@ -149,6 +153,7 @@ class ModelStore:
             while len(self._models) >= self._most:
                 self._models.popitem(last=False)
             loaded = self._models[key] = self._load(model, device)
+            self._files[loaded.segmenter.model.generator] = loaded.facts.sha256
         self._models.move_to_end(key)
         if not half:
             return loaded
@@ -206,17 +211,42 @@ class ModelStore:
             key = (image, self._mark(segmenter), _hash_of(pair.masks), names, pair.depth)
             part = self._supports.get(device, key)
             if part is None:
-                encoded = self.encodings.get(device, image)
-                if encoded is None:
-                    encoded = segmenter.encode(pair.image[None], pair.window, pair.spacing_mm)
-                    encoded = self.encodings.put(device, encoded)
-                part = segmenter.prepare_embedded(pair, names, encoded)
+                part = self._prepared_part(segmenter, pair, names, image, key)
                 size = sum(t.numel() * t.element_size() for t in (part.features, part.aggregated, part.occupancy))
                 self._supports.put(device, key, part, size)
             parts.append(part)
             progress.step()
         progress.close()
+        if self._kept is not None:
+            self._kept.tidy()
         return PreparedSupport.concatenate(parts)
+
+    def _prepared_part(
+        self, segmenter: Segmenter, pair: Marked, names: tuple[str, ...], image: str, key: tuple[Any, ...]
+    ) -> PreparedSupport:
+        """Prepare one pair or tile, or read it from disk.
+
+        Args:
+            segmenter: The segmenter.
+            pair: The pair.
+            names: Names of the objects.
+            image: Key of the pair's image.
+            key: What the result depends on.
+        """
+        device, weights = str(segmenter.device), self._files.get(segmenter.model.generator)
+        kept = self._kept if weights else None  # a model of an unknown file has no place on disk
+        # Names are in the key of the memory alone; kinds of devices differ in the last digits.
+        said = (*(part for part in key if part is not names), weights, segmenter.device.type, torch.__version__)
+        if kept is not None and (found := kept.get(said, names, segmenter.device)) is not None:
+            return found
+        encoded = self.encodings.get(device, image)
+        if encoded is None:
+            encoded = segmenter.encode(pair.image[None], pair.window, pair.spacing_mm)
+            encoded = self.encodings.put(device, encoded)
+        part = segmenter.prepare_embedded(pair, names, encoded)
+        if kept is not None:
+            kept.put(said, part)
+        return part
 
     def embedded(
         self, segmenter: Segmenter, images: np.ndarray, window: tuple[float, float], spacing_mm: tuple[float, float]
@@ -227,7 +257,7 @@ class ModelStore:
     def release(self, device: str) -> int:
         """Free the caches and PyTorch's reserve on a device, but no models; return the bytes of the caches."""
         freed = self.encodings.forget(device) + self._supports.forget(device)
-        _empty_cache(device)
+        empty_cache(device)
         return freed
 
     def leave(self, device: str) -> None:
@@ -244,7 +274,7 @@ class ModelStore:
         self.priors.forget()
         self._supports.forget()
         for device in used:
-            _empty_cache(device)
+            empty_cache(device)
 
     def _mark(self, segmenter: Segmenter) -> str:
         """Return a hash of the prompt generator's weights, since two models may share a backbone."""
@@ -252,28 +282,6 @@ class ModelStore:
         if generator not in self._marks:
             self._marks[generator] = fingerprint(generator)
         return self._marks[generator]
-
-
-def _devices(device: str) -> tuple[str, ...]:
-    chosen = str(choose_device(device))
-    return (chosen,) if chosen == "cpu" else (chosen, "cpu")
-
-
-def _half_type(device: str) -> torch.dtype | None:
-    kind = torch.device(device).type
-    if kind == "cuda":
-        # bfloat16 has the range of float32; large encoders sometimes exceed the range of float16.
-        return torch.bfloat16 if _has_bfloat16() else torch.float16
-    available = getattr(torch.amp, "is_autocast_available", None)  # since PyTorch 2.4; before, MPS had no autocast
-    return torch.float16 if kind == "mps" and available is not None and available("mps") else None
-
-
-def _has_bfloat16() -> bool:
-    """Return whether the GPU itself computes in bfloat16."""
-    try:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    except TypeError:  # before PyTorch 2.5, which counts no emulation either
-        return torch.cuda.is_bf16_supported()
 
 
 def _stamp(model: str) -> tuple[Any, ...]:
@@ -288,13 +296,3 @@ def _stamp(model: str) -> tuple[Any, ...]:
 
 def _hash_of(masks: np.ndarray) -> str:
     return hashlib.sha256(repr(masks.shape).encode() + np.packbits(masks > 0).tobytes()).hexdigest()
-
-
-def _empty_cache(device: str) -> None:
-    """Return PyTorch's reserved memory to the GPU."""
-    gc.collect()
-    kind = device.split(":", maxsplit=1)[0]
-    if kind == "cuda" and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif kind == "mps":
-        torch.mps.empty_cache()

@@ -277,8 +277,9 @@ def _make_engine(desk: _Desk) -> Any:
     if desk.engine_factory is not None:
         return desk.engine_factory()
     from ProxyPromptSegmentLib.worker.engine import Engine
+    from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
-    return Engine()
+    return Engine(kept=KeptSupports.of_user())
 
 
 def _forget_frames(error: BaseException) -> None:

@@ -9,7 +9,6 @@ from ProxyPromptSegmentLib.evaluation.speed_table import subjects
 from ProxyPromptSegmentLib.evaluation.speed_table.row import NONE, Goal, Row
 from ProxyPromptSegmentLib.evaluation.speed_table.timing import clock_of, in_turns
 from ProxyPromptSegmentLib.networks.letterbox import images_to_tensor
-from ProxyPromptSegmentLib.networks.values import Prompt
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.speed_table.subjects import Target
@@ -26,6 +25,8 @@ def frozen(segmenter: Segmenter, target: Target, objects: int) -> Callable[[], N
     Slices are windowed and enlarged before it, and the same number of them is computed together.
     """
     import torch
+
+    from ProxyPromptSegmentLib.networks.values import Prompt
 
     backbone, device = segmenter.model.backbone, segmenter.device
     box = segmenter.letterbox((target.images.shape[1], target.images.shape[2]))

@@ -12,7 +12,9 @@ import numpy as np
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-from ProxyPromptSegmentLib.support.pairs import SupportSet, merge_supports, support_from_volume
+from ProxyPromptSegmentLib.networks import checkpoints
+from ProxyPromptSegmentLib.support.pairs import MOST_READ, SupportSet, merge_supports, support_from_volume
+from ProxyPromptSegmentLib.weights.registry import resolve
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.volumes import Volume
@@ -88,7 +90,6 @@ def _divided(annotation: Segmentation, objects: int) -> Segmentation:
 def as_loaded(model: str, device: str) -> Segmenter:
     """Return a model as a run uses it, reading the supports most like a slice."""
     from ProxyPromptSegmentLib.inference.loading import load
-    from ProxyPromptSegmentLib.support.pairs import MOST_READ
 
     return load(model, device).segmenter.reading(MOST_READ)
 
@@ -99,7 +100,6 @@ def with_random_weights(backbone: str, device: str) -> Segmenter:
 
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.networks.model import build_model
-    from ProxyPromptSegmentLib.support.pairs import MOST_READ
 
     torch.manual_seed(1)
     batch = 1 if device == "cpu" else None
@@ -111,8 +111,6 @@ def plain(model: str, device: str) -> Segmenter:
     import torch
 
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-    from ProxyPromptSegmentLib.networks import checkpoints
-    from ProxyPromptSegmentLib.weights.registry import resolve
 
     network, _ = checkpoints.load_model(*resolve(model))
     config = network.generator.config

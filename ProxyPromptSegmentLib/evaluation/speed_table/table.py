@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.evaluation.speed_table import prompt_rows, subjects, tracker_rows
+from ProxyPromptSegmentLib.evaluation.speed_table import prompt_rows, subjects
 from ProxyPromptSegmentLib.evaluation.speed_table.row import Goal, Row
 from ProxyPromptSegmentLib.evaluation.speed_table.timing import load
 
@@ -84,10 +84,14 @@ def _half(plan: Plan, device: str) -> list[Row]:
 
 
 def _tracker(plan: Plan, device: str) -> list[Row]:
+    from ProxyPromptSegmentLib.evaluation.speed_table import tracker_rows
+
     return tracker_rows.tracker_rows(subjects.as_loaded(plan.tracking, device), plan.repeats)
 
 
 def _tracker_memory(plan: Plan, device: str) -> list[Row]:
+    from ProxyPromptSegmentLib.evaluation.speed_table import tracker_rows
+
     return tracker_rows.memory_rows(subjects.as_loaded(plan.tracking, device))
 
 
