@@ -79,6 +79,12 @@ class DeviceError(ProxyPromptError):
     exit_code = 8
 
 
+class CancelledError(ProxyPromptError):
+    """A training that was cancelled before it had a result, at the user's own request."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
 def _is_unreadable(path: object) -> bool:
     """Return whether a file exists that may not be read; else writing it was refused, or nobody knows."""
     return isinstance(path, str | os.PathLike) and os.path.exists(path) and not os.access(path, os.R_OK)

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.data.cases import Case, load_dataset
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
-from ProxyPromptSegmentLib.evaluation.in_context import Drawn, draw_supports
+from ProxyPromptSegmentLib.evaluation.in_context import Drawn, draw_supports, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.imaging.metrics import dice, foreground_dice, inconsistent_slices, summarize
 
@@ -171,7 +171,7 @@ def _methods(
     segmenter: Segmenter, case: Case, support: SupportSet, wrong: SupportSet, encoded: dict[int, EncodedSlices]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the masks uint8 ``(S, N, H, W)`` of each method on one target with one draw."""
-    spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
+    spacing = spacing_of(case)
     if len({pair.masks.shape for pair in support.pairs} | {(len(case.objects), *case.images.shape[1:3])}) == 1:
         copied = predict_mean_mask(np.stack([pair.masks for pair in support.pairs]), len(case.images))
         yield MEAN, copied

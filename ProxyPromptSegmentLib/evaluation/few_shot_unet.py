@@ -8,7 +8,7 @@ than 256 pixels are learned in patches at full resolution, and segmented whole.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.errors import CancelledError, InputError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.evaluation.unet_baseline import EMA_DECAY, WEIGHT_DECAY, augment, build_unet, learning_rate
+from ProxyPromptSegmentLib.progress import CancelToken
 
 MULTIPLE = 16  # sides are halved four times
 LARGEST = 256  # side of what is learned from at once, in pixels
@@ -93,15 +94,23 @@ class FewShotUnet:
         return masks
 
 
-def train_few_shot(slices: Sequence[AnnotatedSlice], recipe: FewShotRecipe) -> FewShotUnet:
+def train_few_shot(
+    slices: Sequence[AnnotatedSlice],
+    recipe: FewShotRecipe,
+    progress: Callable[[float], None] | None = None,
+    cancel: CancelToken | None = None,
+) -> FewShotUnet:
     """Train on a few slices until the processor seconds are used up; at least one step is made.
 
     Args:
         slices: The slices, all with the same objects and either all grey or all in colour.
         recipe: The settings.
+        progress: Called with the share of the time that is used, 0 to 1.
+        cancel: Checked before each step.
 
     Raises:
         InputError: If there is no slice, or they differ in their objects or channels.
+        CancelledError: If it was cancelled.
     """
     if not slices:
         raise InputError("there is no slice to learn from; give at least one.")
@@ -121,6 +130,8 @@ def train_few_shot(slices: Sequence[AnnotatedSlice], recipe: FewShotRecipe) -> F
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
     steps, seconds, clock = 0, 0.0, torch.device("cpu")
     while seconds < recipe.seconds or not steps:
+        if cancel is not None and cancel.cancelled:
+            raise CancelledError("the training of the U-Net was cancelled")
         began = training_clock(clock)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(steps, seconds / max(1e-9, recipe.seconds))
@@ -140,6 +151,8 @@ def train_few_shot(slices: Sequence[AnnotatedSlice], recipe: FewShotRecipe) -> F
         steps += 1
         _follow(average, network, min(EMA_DECAY, (1 + steps) / (10 + steps)))
         seconds += training_clock(clock) - began
+        if progress is not None:
+            progress(min(1.0, seconds / max(1e-9, recipe.seconds)))
     return FewShotUnet(network=average, steps=steps, seconds=seconds)
 
 

@@ -24,6 +24,11 @@ class Drawn:
     slice_index: int
 
 
+def spacing_of(case: Case) -> tuple[float, float]:
+    """Return the pixel size (row, column) in mm; 1 x 1 if the publisher removed it."""
+    return (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
+
+
 def marked_cases(pool: list[Case], target: Case) -> dict[str, list[Case]]:
     """Return the cases that can support a target, by patient: annotated, and of other patients than the target's."""
     found: dict[str, list[Case]] = {}
@@ -69,13 +74,16 @@ def draw_supports(pool: list[Case], target: Case, count: int, seed: int) -> tupl
 
 def pair_of(case: Case, index: int) -> SupportPair:
     """Return one slice of a case as a support pair, with the window of the whole case."""
-    spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
     return SupportPair(
-        case.images[index], case.masks[index], spacing, intensity_window(case.images), f"{case.name}:{index}", index
+        case.images[index],
+        case.masks[index],
+        spacing_of(case),
+        intensity_window(case.images),
+        f"{case.name}:{index}",
+        index,
     )
 
 
 def segment_case(segmenter: Segmenter, case: Case, support: SupportSet) -> np.ndarray:
     """Segment every slice of a case; uint8 ``(S, N, H, W)``."""
-    spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
-    return segmenter.segment(case.images, support, spacing_mm=spacing).masks()
+    return segmenter.segment(case.images, support, spacing_mm=spacing_of(case)).masks()

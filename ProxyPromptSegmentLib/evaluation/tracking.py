@@ -21,10 +21,10 @@ from ProxyPromptSegmentLib.data.cases import Case, load_dataset
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
-from ProxyPromptSegmentLib.evaluation.in_context import pair_of
+from ProxyPromptSegmentLib.evaluation.in_context import pair_of, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FRAMES, FUNDUS, TrackTable
-from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes, spacing_of
+from ProxyPromptSegmentLib.evaluation.tracking_volumes import follow_volumes
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.networks.protocols import has_memory
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind

@@ -10,7 +10,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
-from ProxyPromptSegmentLib.evaluation.in_context import draw_supports
+from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
 from ProxyPromptSegmentLib.evaluation.tracking_table import EMPTIED, FUNDUS, VOLUMES, TrackTable
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
@@ -113,8 +113,3 @@ def _segmented(
     for name, other in beside.items():
         theirs = encoded.setdefault(name, {})
         yield f"{name}, slice by slice", other.segment(case.images, support, window, spacing, encoded=theirs), None
-
-
-def spacing_of(case: Case) -> tuple[float, float]:
-    """Return the pixel size (row, column) in mm; 1 x 1 if the publisher removed it."""
-    return (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])

@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.evaluation.broad.baselines import MEAN_MASK, copied_m
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, support_set
 from ProxyPromptSegmentLib.evaluation.broad.tasks import PATIENTS_UNKNOWN, spread
+from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.evaluation.statistics.surfaces import surface_dice
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.metrics import dice
@@ -262,11 +263,6 @@ def _strangers(segmenter: Segmenter, case: Case, names: list[str], encoded: Enco
             score=float(1 - np.mean(drawn)),
         )
     ]
-
-
-def spacing_of(case: Case) -> tuple[float, float]:
-    """Return the spacing of a case's slices in mm, 1 where it is not known."""
-    return (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
 
 
 def unit_of(case: Case) -> str:

@@ -6,14 +6,15 @@ supports' labels with weights from a softmax.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.letterbox import (
     Letterbox,
     images_to_tensor,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.pairs import SupportPair
 
 SIZE, GRID, TEMPERATURE = 256, 32, 0.03
+_TOGETHER = 512  # positions of a target that are compared at once
+
+Trunk = Callable[[torch.Tensor], Sequence[torch.Tensor]]
+"""Makes levels ``(S, C, h, w)``, of which the last three are compared, of images ``(S, 3, size, size)`` in -1..1."""
 
 
 class TrunkMatching:
@@ -36,9 +41,16 @@ class TrunkMatching:
         trunk: The trunk.
     """
 
-    def __init__(self, trunk: EfficientNetLite0) -> None:
-        """Keep the trunk; embeddings of the last target are kept until the next."""
-        self.trunk = trunk
+    def __init__(self, trunk: Trunk, size: int = SIZE, grid: int = GRID, keep_aspect: bool = True) -> None:
+        """Keep the trunk; embeddings of the last target are kept until the next.
+
+        Args:
+            trunk: The trunk.
+            size: Side of its input in pixels.
+            grid: Side of the largest level that is compared.
+            keep_aspect: Whether images are letterboxed; else they are squashed to the square.
+        """
+        self.trunk, self._size, self._grid, self._keep_aspect = trunk, size, grid, keep_aspect
         self._embedded: tuple[Case, torch.Tensor] | None = None
 
     def segment(self, case: Case, pairs: list[SupportPair]) -> np.ndarray:
@@ -46,16 +58,18 @@ class TrunkMatching:
         with torch.inference_mode():
             keys, labels = [], []
             for pair in pairs:
-                box = Letterbox(SIZE, (pair.image.shape[0], pair.image.shape[1]), pair.spacing_mm)
-                valid = valid_tokens(box, GRID).flatten()
+                box = self._box(pair.image, pair.spacing_mm)
+                valid = valid_tokens(box, self._grid).flatten()
                 keys.append(self._features(pair.image[None], pair.window, box)[0][:, valid])
-                filled = functional.adaptive_avg_pool2d(masks_to_tensor(pair.masks[None], box), GRID)
+                filled = functional.adaptive_avg_pool2d(masks_to_tensor(pair.masks[None], box), self._grid)
                 labels.append(filled[0].flatten(1)[:, valid])
-            spacing = (1.0, 1.0) if case.spacing_mm is None else (case.spacing_mm[1], case.spacing_mm[2])
-            box = Letterbox(SIZE, (case.images.shape[1], case.images.shape[2]), spacing)
+            box = self._box(case.images[0], spacing_of(case))
             found = [transfer(one, torch.cat(keys, 1), torch.cat(labels, 1)) for one in self._target(case, box)]
-            maps = logits_to_slice(torch.stack(found).unflatten(-1, (GRID, GRID)), box)
+            maps = logits_to_slice(torch.stack(found).unflatten(-1, (self._grid, self._grid)), box)
         return (maps > 0.5).to(torch.uint8).numpy()
+
+    def _box(self, image: np.ndarray, spacing_mm: tuple[float, float]) -> Letterbox:
+        return Letterbox(self._size, (image.shape[0], image.shape[1]), spacing_mm, self._keep_aspect)
 
     def _target(self, case: Case, box: Letterbox) -> torch.Tensor:
         """Return the features of a target, computed once for all draws of supports."""
@@ -76,5 +90,5 @@ class TrunkMatching:
 
 def transfer(features: torch.Tensor, keys: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return labels ``(N, P)`` for target features ``(C, P)`` from keys ``(C, M)`` and their labels ``(N, M)``."""
-    weight = (features.T @ keys / TEMPERATURE).softmax(dim=1)
-    return labels @ weight.T
+    parts = [labels @ (part.T @ keys / TEMPERATURE).softmax(dim=1).T for part in features.split(_TOGETHER, dim=1)]
+    return torch.cat(parts, dim=1)

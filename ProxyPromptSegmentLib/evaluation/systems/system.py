@@ -62,17 +62,19 @@ class Fitted(Protocol):
 
 
 class System(Protocol):
-    """One compared system.
+    """One compared system."""
 
-    Attributes:
-        name: Its name in the tables, such as ``"PerSAM-F"``.
-        kind: How it knows what to segment.
-        source: Where its method is published, with a note on whatever stands in for what cannot be had.
-    """
+    @property
+    def name(self) -> str:
+        """Its name in the tables, such as ``"PerSAM-F"``."""
 
-    name: str
-    kind: Kind
-    source: str
+    @property
+    def kind(self) -> Kind:
+        """How it knows what to segment."""
+
+    @property
+    def source(self) -> str:
+        """Where its method is published, with a note on whatever stands in for what cannot be had."""
 
     def fit(
         self, lesson: Lesson, progress: Callable[[float], None] | None = None, cancel: CancelToken | None = None

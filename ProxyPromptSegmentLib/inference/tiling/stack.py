@@ -201,11 +201,30 @@ def segment_stack(
     Returns:
         The predictions; its notes say whether tiles were used.
     """
-    window, shape = window or intensity_window(images), (images.shape[1], images.shape[2])
+    shape = (images.shape[1], images.shape[2])
+    planned = planned_for(segmenter, support, shape, spacing_mm, choice, closer)
+    return segment_planned(planned, images, support, window, spacing_mm, slices, cancel, helps)
+
+
+def planned_for(
+    segmenter: Segmenter,
+    support: SupportSet,
+    shape: tuple[int, int],
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+    choice: TileChoice | None = None,
+    closer: bool = USE_CLOSER,
+) -> Planned:
+    """Plan and prepare everything that depends on the support and on the size of slices alone.
+
+    Args:
+        segmenter: Model and device.
+        support: The support set.
+        shape: Rows and columns of the slices.
+        spacing_mm: Their pixel size (row, column).
+        choice: Whether tiles are used; by default the support decides.
+        closer: Whether small structures are looked at closer.
+    """
     plan = plan_for(segmenter, support, shape, spacing_mm, choice)
-    pieces = one_piece(support)
-    result = empty_result(support.objects, len(images), shape, pieces, segmenter.across_slices, plan.thin)
-    result.notes += plan.notes()
     tiler = None
     if plan.in_tiles:
         tiles = support_tiles(support, plan.in_tiles, plan.magnification)
@@ -218,7 +237,27 @@ def segment_stack(
     whole = segmenter.prepare(support) if asks_whole(segmenter, plan) else None
     numbers = closer_for(segmenter, support, plan) if closer else ()
     look = CloserLook(segmenter, numbers, segmenter.prepare(enlarged(support, numbers))) if numbers else None
-    planned = Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler, closer=look)
+    return Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler, closer=look)
+
+
+def segment_planned(
+    planned: Planned,
+    images: np.ndarray,
+    support: SupportSet,
+    window: tuple[float, float] | None = None,
+    spacing_mm: tuple[float, float] = (1.0, 1.0),
+    slices: Sequence[int] | None = None,
+    cancel: CancelToken | None = None,
+    helps: Helps | None = None,
+) -> SegmentResult:
+    """Segment a stack by what `planned_for` prepared of the same support, for slices of this size.
+
+    Arguments and result as of `segment_stack`.
+    """
+    window, shape = window or intensity_window(images), (images.shape[1], images.shape[2])
+    pieces, across = one_piece(support), planned.segmenter.across_slices
+    result = empty_result(support.objects, len(images), shape, pieces, across, planned.plan.thin)
+    result.notes += planned.plan.notes()
     wanted = list(range(len(images)) if slices is None else slices)
     planned.segment(images, wanted, window, spacing_mm, result, cancel=cancel, helps=helps)
     return result

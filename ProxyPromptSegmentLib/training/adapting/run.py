@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.inference.loading import calibration_of
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.threads import computing_with
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.calibrating import Row, refitted
@@ -33,7 +34,7 @@ from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets, supports_
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, locked, remove_state
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
-from ProxyPromptSegmentLib.training.adapting.surroundings import computing_with, enough_memory
+from ProxyPromptSegmentLib.training.adapting.surroundings import enough_memory
 from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
 from ProxyPromptSegmentLib.training.adapting.weights import between, of_encoder, put, trained_names, twin
 from ProxyPromptSegmentLib.weights.own import check_free

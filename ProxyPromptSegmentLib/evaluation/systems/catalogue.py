@@ -1,0 +1,123 @@
+"""The compared systems by name; nothing is loaded before a system is asked for.
+
+Each has the name of its row, and a short one for the command line. Systems of trainings that live above the evaluation
+are added by whoever may import them, see `systems_for`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
+from ProxyPromptSegmentLib.evaluation.systems.system import Kind, System
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A system that can be asked for.
+
+    Attributes:
+        key: Its name on the command line.
+        kind: How it knows what to segment.
+        about: What it is, in a line.
+        make: Makes it for a frozen model.
+    """
+
+    key: str
+    kind: Kind
+    about: str
+    make: Callable[[Frozen], System]
+
+
+def offers(trunk: Path | None = None) -> tuple[Offer, ...]:
+    """Return all systems of this package, in the order of a table.
+
+    Args:
+        trunk: File of the ImageNet weights of the matched features; None for those of the model.
+    """
+    return (
+        Offer(key="proxy-prompt", kind=Kind.FREE, about="the model as given, in context", make=_proxy_prompt),
+        Offer(key="mean-mask", kind=Kind.FREE, about="the mean of the supports' masks, copied", make=_mean_mask),
+        Offer(key="registration-affine", kind=Kind.FREE, about="affine label transfer", make=_affine),
+        Offer(key="registration-deformable", kind=Kind.FREE, about="deformable label transfer", make=_deformable),
+        Offer(
+            key="matching",
+            kind=Kind.FREE,
+            about="matching of pretrained features",
+            make=lambda frozen: _matching(frozen, trunk),
+        ),
+        Offer(key="unet", kind=Kind.FEW, about="MONAI's U-Net on the few cases", make=lambda _: _unet(False)),
+        Offer(key="unet-all", kind=Kind.FULL, about="MONAI's U-Net on all training cases", make=lambda _: _unet(True)),
+    )
+
+
+def names(more: Iterable[Offer] = ()) -> tuple[str, ...]:
+    """Return the names of all systems for the command line."""
+    return tuple(one.key for one in (*offers(), *more))
+
+
+def systems_for(
+    model: str | Path | Frozen,
+    chosen: Iterable[str] | None = None,
+    device: str = "cpu",
+    trunk: Path | None = None,
+    more: Iterable[Offer] = (),
+) -> dict[str, System]:
+    """Return systems on a frozen model, by the name of their command line; the model is loaded when one needs it.
+
+    Args:
+        model: Name or path of the model or of official weights, or the model itself.
+        chosen: Names of the systems, in the order of the table; all by default.
+        device: The device to compute on.
+        trunk: File of the ImageNet weights of the matched features; None for those of the model.
+        more: Systems of other packages.
+
+    Raises:
+        UsageError: If there is no system of a name.
+    """
+    frozen = model if isinstance(model, Frozen) else Frozen(str(model), device)
+    known: Mapping[str, Offer] = {one.key: one for one in (*offers(trunk), *more)}
+    wanted = list(known if chosen is None else chosen)
+    for key in wanted:
+        if key not in known:
+            raise UsageError(f"there is no system '{key}' to compare with; choose from {', '.join(known)}.")
+    return {key: known[key].make(frozen) for key in wanted}
+
+
+def _proxy_prompt(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.proxy_prompt import InContext
+
+    return InContext(frozen)
+
+
+def _mean_mask(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.copied import CopiedMeanMask
+
+    return CopiedMeanMask()
+
+
+def _affine(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.registered import LabelTransfer
+
+    return LabelTransfer()
+
+
+def _deformable(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.registered import LabelTransfer
+
+    return LabelTransfer(deforms=True)
+
+
+def _matching(frozen: Frozen, trunk: Path | None) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.matching import FeatureMatching
+
+    return FeatureMatching(frozen, trunk)
+
+
+def _unet(full: bool) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.unet import UnetSystem
+
+    return UnetSystem(full)

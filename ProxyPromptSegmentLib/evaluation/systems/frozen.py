@@ -1,0 +1,79 @@
+"""The model whose weights the compared systems share: loaded once, when the first of them needs it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ProxyPromptSegmentLib.weights.entry import ModelKind
+from ProxyPromptSegmentLib.weights.registry import all_entries
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+
+OFFICIAL_SUFFIXES = (".pth", ".pt")
+
+
+class Frozen:
+    """Weights that no system changes: a model of this project, or official weights without a prompt generator.
+
+    Attributes:
+        name: Name or path by which they were asked for.
+    """
+
+    def __init__(self, model: str, device: str = "cpu", base: Path | None = None, fits: str = "") -> None:
+        """Remember what to load.
+
+        Args:
+            model: Name or path of a model, or name or ``.pth`` file of official weights.
+            device: The device to compute on.
+            base: File of the official weights below a prompt generator, if the registry has it elsewhere.
+            fits: Backbone that a file of official weights fits.
+        """
+        self.name, self._device, self._base, self._fits = model, device, base, fits
+
+    @classmethod
+    def of(cls, segmenter: Segmenter, name: str = "model") -> Frozen:
+        """Return a model that is loaded already."""
+        made = cls(name)
+        made.__dict__["segmenter"] = segmenter
+        return made
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """The loaded model; whoever trains copies its network first.
+
+        Raises:
+            CheckpointError: If there is no such model, or its file is damaged.
+        """
+        from ProxyPromptSegmentLib.inference.loading import load
+
+        official = next(
+            (one for one in all_entries() if one.name == self.name and one.kind == ModelKind.BACKBONE), None
+        )
+        if official is None and not self.name.lower().endswith(OFFICIAL_SUFFIXES):
+            return load(self.name, self._device, self._base).segmenter
+        from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+        from ProxyPromptSegmentLib.networks.model import build_model
+        from ProxyPromptSegmentLib.networks.official import load_base
+
+        weights = load_base(self.name if official else Path(self.name), official.fits if official else self._fits)
+        backbone = official.fits if official else self._fits
+        return Segmenter(build_model(backbone, lora_rank=0, base=weights.tensors), self._device)
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone's architecture."""
+        return self.segmenter.model.backbone.name
+
+    @property
+    def compact(self) -> bool:
+        """Whether it is one of this project's own small backbones."""
+        from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES
+
+        return self.backbone in COMPACT_NAMES
+
+    def stands_in(self, published: str) -> str:
+        """Return a note for `System.source` where other weights stand in for those that a method is published with."""
+        return f"; {self.name} stands in for {published}" if self.compact else ""
