@@ -30,6 +30,9 @@ from ProxyPromptSegmentModule.runs.request import Request, Settings, check_reque
 from ProxyPromptSegmentModule.runs.run import Run, VolumeRun
 from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
+from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
+from ProxyPromptSegmentModule.runs.study_desk import StudyDesk
+from ProxyPromptSegmentModule.runs.study_run import Judge, StudyRun
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.pieces import WaitingWork
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
@@ -65,6 +68,7 @@ class SegmentationLogic(ForScripts):
         questions: Questions that are not runs: why, check, suggest.
         estimates: Estimates of time and memory.
         teacher: The lessons, in which a model learns a structure.
+        desk: The studies that are segmented together.
         results: The tables of results, which follow what is in the segments.
     """
 
@@ -75,6 +79,7 @@ class SegmentationLogic(ForScripts):
         self.questions = Questions(self._submit)
         self.estimates = Estimates()
         self.teacher = Teacher(lambda task, label: self._submit(task, label))
+        self.desk = StudyDesk(self._submit, self._start_study, lambda: all(run.ended for run in self._runs))
         self._runs: list[Run] = []
         self._by_ticket: dict[int, Run] = {}
         self._pieces = WaitingWork()
@@ -135,6 +140,28 @@ class SegmentationLogic(ForScripts):
         """Segment another slice in a live preview."""
         run.show(index)
         self.pump.start()
+
+    def segment_all(self, request: StudiesRequest) -> Studies:
+        """Start to segment many studies of the scene alike; a run in progress is cancelled first.
+
+        Raises:
+            UsageError: If something is missing; the sentence says what.
+        """
+        self.cancel()
+        studies = self.desk.start(request)
+        self.pump.start()
+        return studies
+
+    def _start_study(self, request: Request, judge: Judge) -> StudyRun:
+        run = self._begin(partial(StudyRun, states=self.results.states, judge=judge), request)
+        run.observe(self._when_ended)
+        run.observe(self._forget_left_out)
+        return run
+
+    def _forget_left_out(self, run: StudyRun) -> None:
+        """Forget a run that has written nothing, so that the run before it on this result can still be undone."""
+        if run.ended and run.left_out is not None and run in self._runs:
+            self._runs.remove(run)
 
     def _begin(self, kind: Callable[[Request, Submit], R], request: Request, alone: bool = False) -> R:
         check_request(request, alone)
@@ -246,16 +273,17 @@ class SegmentationLogic(ForScripts):
                 run.receive(event)
                 if isinstance(event, (Finished, Failed)):
                     del self._by_ticket[event.ticket]
-            elif not self.teacher.receive(event):
+            elif not (self.teacher.receive(event) or self.desk.receive(event)):
                 self.questions.receive(event)
         for run in list(self._runs):
             run.flush(deadline)
             run.advance()
         self.teacher.advance()
+        self.desk.advance()
         self.estimates.receive()
         left = self._pieces.do_some(deadline)
         self.results.tick()
-        working = left or self.worker.busy or self.teacher.busy or self.estimates.busy
+        working = left or self.worker.busy or self.teacher.busy or self.desk.busy or self.estimates.busy
         return working or not all(run.idle and not run.pending for run in self._runs)
 
     def _when_ended(self, run: Run) -> None:
@@ -319,6 +347,7 @@ class SegmentationLogic(ForScripts):
     def abandon(self, sentence: str) -> None:
         """End all runs immediately; later events of the worker about them are ignored."""
         self._pieces.close()
+        self.desk.abandon(sentence)
         for run in self._runs:
             run.abandon(sentence)
             run.destination.close()

@@ -111,6 +111,24 @@ class CaseState(Word):
     ACCEPTED = "accepted"
 
 
+class StudyState(Word):
+    """What became of a study that is segmented together with others."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    EMPTY = "empty"
+    FAILED = "failed"
+    BEFORE = "before"
+    LEFT_OUT = "left out"
+
+    @property
+    def open(self) -> bool:
+        """Whether it is still to be done."""
+        return self in (StudyState.WAITING, StudyState.RUNNING)
+
+
 class Mark(Word):
     """What a mark by hand says of an object."""
 

@@ -221,7 +221,9 @@ class ModuleWidget:
         self._cases.stop()
         self.state.run = None
         self.chosen.lesson.forget()
-        for label in (self.ui.runLabel, self.ui.supportMessageLabel):  # they describe nodes that are removed
+        self.chosen.cases.forget()
+        # they describe nodes that are removed
+        for label in (self.ui.runLabel, self.ui.supportMessageLabel, self.ui.casesMessageLabel):
             say(label, "")
         self._leave_lesson()
         self.leave_parameter_node()

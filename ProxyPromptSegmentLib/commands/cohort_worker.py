@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.cohort.claims import Claim, DiedTooOften, Worker
 from ProxyPromptSegmentLib.cohort.contents import Inputs, stamp_of
+from ProxyPromptSegmentLib.cohort.endings import ends_all
 from ProxyPromptSegmentLib.cohort.folder import CLAIMS, INPUTS, CohortFolder, Files
 from ProxyPromptSegmentLib.cohort.rows import facts_of
 from ProxyPromptSegmentLib.cohort.summary import unreadable_key
@@ -22,21 +22,15 @@ from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_run import Kept, perform
 from ProxyPromptSegmentLib.errors import (
     EXIT_INTERNAL,
-    CheckpointError,
     DeviceError,
     InputError,
-    OutputError,
-    ProxyPromptError,
     as_user_error,
 )
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.remedies import RemedyKind
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.cohort.studies import Study
     from ProxyPromptSegmentLib.support.case import SupportCase
-
-_ENDS_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Kind(Enum):
@@ -239,15 +233,6 @@ class StudyWorker:
         self._folder.fail(key, study, reason, DeviceError.exit_code)
         self.claims.forget(key)
         return Outcome(Kind.FAILED, reason, key)
-
-
-def ends_all(error: Exception) -> bool:
-    """Return whether an error is not one study's: results cannot be written, or model or device cannot be used."""
-    if isinstance(error, DeviceError):
-        return error.remedy is None or error.remedy.kind is not RemedyKind.SAVE_MEMORY
-    if isinstance(error, OSError):
-        return error.errno in _ENDS_ALL
-    return isinstance(error, (OutputError, CheckpointError)) or type(as_user_error(error)) is ProxyPromptError
 
 
 def _changed(study: Study, stamp: str) -> bool:

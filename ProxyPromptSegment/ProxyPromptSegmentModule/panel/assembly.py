@@ -10,6 +10,7 @@ from ProxyPromptSegmentModule.install.installer import Requirements
 from ProxyPromptSegmentModule.models.own_models import OwnModels
 from ProxyPromptSegmentModule.panel.apply_section import ApplySection
 from ProxyPromptSegmentModule.panel.cases_section import CasesSection
+from ProxyPromptSegmentModule.panel.chosen_cases import ChosenCases
 from ProxyPromptSegmentModule.panel.chosen_classes import ChosenClasses
 from ProxyPromptSegmentModule.panel.chosen_lesson import ChosenLesson
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
@@ -34,6 +35,7 @@ from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.shortcuts import Key, add_shortcuts
 from ProxyPromptSegmentModule.panel.shown_result import ShownResult
 from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.panel.studies_section import StudiesSection
 from ProxyPromptSegmentModule.panel.support_section import SupportSection
 from ProxyPromptSegmentModule.panel.supports_table import SupportsTable
 from ProxyPromptSegmentModule.panel.target_section import Observers, TargetSection
@@ -84,6 +86,7 @@ FILES: tuple[type[Widgets], ...] = (
 class Chosen:
     """The choices that are derived from the state."""
 
+    cases: ChosenCases
     classes: ChosenClasses
     objects: ChosenObjects
     target: ChosenTarget
@@ -113,6 +116,7 @@ class Sections:
     review: ReviewSection
     correct: CorrectSection
     cases: CasesSection
+    studies: StudiesSection
     why: WhySection
     teach: TeachSection
     lesson: LessonSection
@@ -131,6 +135,7 @@ def choose(state: PanelState) -> Chosen:
     requests = Requests(state, objects, target, model, classes)
     lesson = ChosenLesson(state, model)
     return Chosen(
+        cases=ChosenCases(state, target),
         classes=classes,
         objects=objects,
         target=target,
@@ -158,7 +163,7 @@ def build(
         return kind(found[kind.FILE])
 
     top, result, review = widgets(TopWidgets), widgets(ResultWidgets), widgets(ReviewWidgets)
-    prompt = widgets(PromptWidgets)
+    prompt, cases = widgets(PromptWidgets), widgets(CasesWidgets)
     support, target, teach = widgets(SupportWidgets), widgets(TargetWidgets), widgets(TeachWidgets)
     settings = chosen.requests.settings
     marking = Marking(state, chosen.requests, chosen.target, logic)
@@ -180,7 +185,8 @@ def build(
         export=ExportSection(result, state, chosen.result),
         review=ReviewSection(review, state, chosen.result),
         correct=CorrectSection(review, state, chosen.result, logic.questions, HandEditor(), marking, chosen.requests),
-        cases=CasesSection(widgets(CasesWidgets), target, state, chosen.target),
+        cases=CasesSection(cases, target, state, chosen.cases),
+        studies=StudiesSection(cases, state, chosen.cases, chosen.requests, logic),
         why=WhySection(widgets(WhyWidgets), state, logic),
         teach=TeachSection(teach, state, chosen.lesson, logic),
         lesson=LessonSection(teach, state, chosen.lesson, logic, chosen.requests.reason),

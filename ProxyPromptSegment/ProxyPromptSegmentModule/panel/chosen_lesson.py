@@ -307,6 +307,8 @@ class ChosenLesson:
             return state.obstacle or _("Some packages are not installed yet.")
         if state.running:
             return _("A segmentation is in progress; wait for it or cancel it.")
+        if state.segmenting:
+            return state.segmenting
         if not self.structure():
             return _("Nothing is annotated: load annotated cases, or draw a structure in the Segment Editor.")
         if not self.cases():

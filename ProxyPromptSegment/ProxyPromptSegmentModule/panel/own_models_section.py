@@ -75,13 +75,14 @@ class OwnModelsSection(Section):
 
     def _show_buttons(self) -> None:
         ui, row = self._ui, self.selected
-        select = self._state.teaching or ("" if row is not None else _("Select a model in the list."))
+        busy = self._state.teaching or self._state.segmenting
+        select = busy or ("" if row is not None else _("Select a model in the list."))
         used = ""
         if row is not None and row.completes:
             used = _("Other models need it: {names}.").format(names=", ".join(row.completes))
         allow(ui.ownSaveButton, select or used, _("Stores the name and the words above in the model's file and card."))
         allow(ui.ownExportButton, select, _("Writes the model with its card into one file, for another computer."))
-        allow(ui.ownImportButton, self._state.teaching, _("Imports a model that was exported on another computer."))
+        allow(ui.ownImportButton, busy, _("Imports a model that was exported on another computer."))
         allow(
             ui.ownRemoveButton, select or used, _("Removes the model from this computer; asks for confirmation first.")
         )

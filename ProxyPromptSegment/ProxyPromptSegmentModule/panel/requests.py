@@ -65,14 +65,54 @@ class Requests:
     def reason(self) -> str:
         """Return why Apply cannot be pressed, as a sentence that says what to do; "" if it can."""
         state = self._state
-        if state.obstacle or state.teaching or state.table is None:
-            return state.obstacle or state.teaching or _("Some packages are not installed yet.")
+        if reason := self._obstacle():
+            return reason
+        assert state.table is not None  # otherwise there is a reason
         return (
             (self._support_reason(state.table) if state.prompt_by == PromptBy.SUPPORT else "")
             or self._objects.reason()
             or (_("Select the volume to segment.") if state.parameters.targetVolume is None else "")
             or self._target.reason()
             or self._model.reason()
+        )
+
+    def _obstacle(self) -> str:
+        """Return why nothing at all can be segmented now; "" if something can."""
+        state = self._state
+        lacking = _("Some packages are not installed yet.") if state.table is None else ""
+        return state.obstacle or state.teaching or state.segmenting or lacking
+
+    def reason_for_studies(self) -> str:
+        """Return why several cases cannot be segmented alike; "" if they can."""
+        state = self._state
+        if reason := self._obstacle():
+            return reason
+        assert state.table is not None  # otherwise there is a reason
+        if state.prompt_by == PromptBy.HAND:
+            return _("Marks by hand are of one image; choose supports or classes to segment several.")
+        if state.running:
+            return _("A segmentation is in progress; wait for it or cancel it.")
+        return (
+            (self._support_reason(state.table) if state.prompt_by == PromptBy.SUPPORT else "")
+            or self._objects.reason()
+            or self._model.reason()
+        )
+
+    def for_studies(self, target: slicer.vtkMRMLVolumeNode) -> Request:
+        """Return the request of each of several cases, of which this is one; only if `reason_for_studies` is "".
+
+        Raises:
+            ProxyPromptError: If a support cannot be read.
+        """
+        table, objects = self._state.table, self._objects.names()
+        assert table is not None  # otherwise there is a reason
+        return Request(
+            target=target,
+            cases=tuple(table.cases(objects)) if self._state.prompt_by == PromptBy.SUPPORT else (),
+            classes=self._classes.chosen(),
+            objects=objects,
+            settings=self.settings(),
+            output=Output(editor=self._editor(), reuse=True),
         )
 
     def _support_reason(self, table: SupportTable) -> str:
@@ -149,6 +189,7 @@ class Requests:
         return (
             state.obstacle
             or state.teaching
+            or state.segmenting
             or (_("Select the volume to segment.") if state.parameters.targetVolume is None else "")
             or self._model.reason()
         )
@@ -220,14 +261,19 @@ class Requests:
 
     def _output(self) -> Output:
         """Return the output: segmentation, whether earlier results are written again, the Segment Editor's rules."""
-        parameters, editor = self._state.parameters, None
-        if parameters.honourEditor:
-            scene, kind = slicer.mrmlScene, "vtkMRMLSegmentEditorNode"
-            editor = scene.GetSingletonNode("SegmentEditor", kind) or scene.GetFirstNodeByClass(kind)
+        parameters = self._state.parameters
         return Output(
             segmentation=parameters.outputSegmentation,
-            editor=editor,
+            editor=self._editor(),
             reuse=True,
             replace_changed=self._state.replace_changed,
             history=open_history(parameters.outputSegmentation),
         )
+
+    def _editor(self) -> slicer.vtkMRMLSegmentEditorNode | None:
+        """Return the Segment Editor's node if its masking is to be respected, or None."""
+        if not self._state.parameters.honourEditor:
+            return None
+        scene, kind = slicer.mrmlScene, "vtkMRMLSegmentEditorNode"
+        node: slicer.vtkMRMLSegmentEditorNode | None = scene.GetSingletonNode("SegmentEditor", kind)
+        return node or scene.GetFirstNodeByClass(kind)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentModule.models.catalog import ModelCatalog
     from ProxyPromptSegmentModule.runs.lesson import Lesson
     from ProxyPromptSegmentModule.runs.run import Run
+    from ProxyPromptSegmentModule.runs.studies import Studies
     from ProxyPromptSegmentModule.supports.saved import SupportRow
     from ProxyPromptSegmentModule.supports.table import SupportTable
 
@@ -67,6 +68,7 @@ class PanelState:
         apply_wanted: Something else than the button asks for a run.
         lesson_changed: The lesson has advanced or ended.
         lesson: The latest lesson; None before the first and after a scene was closed.
+        studies: The latest studies that are segmented together; None before, and after a scene was closed.
         installed: Packages were installed.
     """
 
@@ -91,6 +93,7 @@ class PanelState:
         self.apply_wanted = Signal()
         self.lesson_changed = Signal()
         self.lesson: Lesson | None = None
+        self.studies: Studies | None = None
         self._parameters: ProxyPromptParameters | None = None
         self._quiet = 0
 
@@ -125,7 +128,7 @@ class PanelState:
 
     def leave(self) -> None:
         """Forget the choices and everything that belongs to their scene."""
-        self._parameters, self.table, self.lesson = None, None, None
+        self._parameters, self.table, self.lesson, self.studies = None, None, None, None
 
     def equip(self) -> None:
         """Create table, library and catalogue as far as their packages are installed; called again after installing."""
@@ -154,6 +157,13 @@ class PanelState:
         if self.lesson is None or self.lesson.ended:
             return ""
         return _("A model is being taught; wait for it, or cancel it under Teach.")
+
+    @property
+    def segmenting(self) -> str:
+        """Why nothing else can be segmented while many studies are; "" if none are."""
+        if self.studies is None or self.studies.ended:
+            return ""
+        return _("Several cases are being segmented; wait for them, or cancel them under Cases.")
 
     # --- an answer of the user --------------------------------------------------------------------------------
 
@@ -221,6 +231,13 @@ class PanelState:
             return
         # Only the last run of a segmentation can be undone.
         self._runs = [one for one in self._runs if one is not run and in_scene(one.segmentation)] + [run]
+
+    def learn_run(self, run: Run) -> bool:
+        """Add a run that has ended, if its result is in the scene; return whether it was not known."""
+        if run in self._runs or not in_scene(run.segmentation):
+            return False
+        self.run = run
+        return True
 
     def forget_removed(self) -> None:
         """Forget the runs that have ended and whose result was removed from the scene."""

@@ -136,6 +136,9 @@ class CasesWidgets(Widgets):
 
     casesButton: ctk.ctkCollapsibleButton
     casesList: qt.QListWidget
+    segmentCasesButton: qt.QPushButton
+    casesProgressBar: qt.QProgressBar
+    casesMessageLabel: qt.QLabel
 
 
 class ModelWidgets(Widgets):

@@ -48,6 +48,7 @@ class Chained(ABC):
         seconds_left: Estimated remaining time; None while unknown.
         sentences: Notes for the user.
         error: The sentence of a failure; "" if there is none.
+        fault: The error itself; None if there is none.
         ticket: The task on the worker thread; None between two.
     """
 
@@ -59,6 +60,7 @@ class Chained(ABC):
         """
         self.state, self.what, self.error = RunState.WAITING, _("Waiting"), ""
         self.done = self.total = 0
+        self.fault: BaseException | None = None
         self.seconds_left: float | None = None
         self.sentences: list[str] = []
         self.ticket: Ticket | None = None
@@ -142,7 +144,7 @@ class Chained(ABC):
 
     def _fail(self, error: BaseException, trace: str = "") -> None:
         """End with the sentence of an error."""
-        self.error = sentence_of(error, trace)
+        self.error, self.fault = sentence_of(error, trace), error
         self._end(RunState.FAILED)
 
     def _end(self, state: RunState, tidy: bool = True) -> None:

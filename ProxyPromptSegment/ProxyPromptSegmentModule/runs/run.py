@@ -266,12 +266,20 @@ class Run(Chained):
 
     def _planned(self, reslice: bool = True) -> Chain[Job]:
         """Copy the target from the scene and plan the job; see `PlanTask.reslice`."""
+        return (yield from self._planned_on((yield from self._copied()), reslice))
+
+    def _copied(self) -> Chain[VolumeReading]:
+        """Copy the target from the scene."""
         self.state, self.what = RunState.READING, _("Reading the volume")
         reading = VolumeReading(self.request.target)
         while not reading.step():
             yield None
         self.sentences += reading.notes
         self.state = RunState.RUNNING
+        return reading
+
+    def _planned_on(self, reading: VolumeReading, reslice: bool = True) -> Chain[Job]:
+        """Plan the job on a target that was copied; see `PlanTask.reslice`."""
         request = self.request
         plan = PlanTask(
             cases=request.cases,
@@ -335,7 +343,11 @@ class VolumeRun(Run):
         self.sentences += self._segments.notes
 
     def _steps(self) -> Chain[None]:
-        self.job = job = yield from self._planned()
+        yield from self._segmented((yield from self._copied()))
+
+    def _segmented(self, reading: VolumeReading) -> Chain[None]:
+        """Segment the target that was copied."""
+        self.job = job = yield from self._planned_on(reading)
         self._open(job)
         self.result = result = yield from outcome_of(self._task(job))
         self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]

@@ -80,6 +80,12 @@ def patient_of(volume: slicer.vtkMRMLVolumeNode) -> str:
     return next((f"{level} {item}" for level, _hierarchy, item in _above(volume)), "")
 
 
+def patient_name_of(volume: slicer.vtkMRMLVolumeNode) -> str:
+    """Return the name of an image's patient as the subject hierarchy shows it; "" if it has none."""
+    above = ((hierarchy, item) for level, hierarchy, item in _above(volume) if level == _PATIENT)
+    return next((str(hierarchy.GetItemName(item)) for hierarchy, item in above), "")
+
+
 def _above(volume: slicer.vtkMRMLVolumeNode) -> Iterator[tuple[str, slicer.vtkMRMLSubjectHierarchyNode, int]]:
     """Yield level, hierarchy and item of an image's patient and study, as far as the subject hierarchy has them."""
     scene = volume.GetScene()

@@ -11,6 +11,7 @@ import slicer
 import vtk
 
 from ProxyPromptSegmentModule.scene import result_nodes
+from ProxyPromptSegmentModule.scene.case_briefs import update_briefs
 from ProxyPromptSegmentModule.scene.case_states import update_states
 from ProxyPromptSegmentModule.scene.dicom_tags import update_types
 from ProxyPromptSegmentModule.scene.facts import table_of_all
@@ -81,6 +82,7 @@ class ResultWatch:
         if volumes_of(segmentation):
             result_nodes.write_table(segmentation, table_of_all(segmentation, self.states))
             update_states(segmentation, self.states)
+            update_briefs(segmentation, self.states)
             update_types(segmentation, self.states)
 
     def _at_rest(self) -> None:

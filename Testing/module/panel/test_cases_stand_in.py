@@ -8,7 +8,7 @@ from widget_cases import add_case
 
 def lines(panel):
     listed = panel.ui.casesList
-    return [listed.item(number).text() for number in range(listed.count)]
+    return [listed.item(number).text().split("\n")[0] for number in range(listed.count)]
 
 
 def test_an_empty_scene_has_no_cases(panel):

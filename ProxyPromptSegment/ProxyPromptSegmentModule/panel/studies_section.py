@@ -1,0 +1,137 @@
+"""The button that segments the ticked cases alike, and how far that is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import slicer
+
+from ProxyPromptSegmentModule.panel.case_words import progress_words, words_of_end
+from ProxyPromptSegmentModule.panel.chosen_cases import ChosenCases
+from ProxyPromptSegmentModule.panel.requests import Requests
+from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.panel.widgets import CasesWidgets
+from ProxyPromptSegmentModule.runs.pump import Pump
+from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
+from ProxyPromptSegmentModule.scene.slice_views import show_only_own, volume_on_screen
+from ProxyPromptSegmentModule.translation import _
+from ProxyPromptSegmentModule.wording import allow, said_in, say
+
+
+class SegmentsStudies(Protocol):
+    """The part of `SegmentationLogic` that segments many studies."""
+
+    pump: Pump
+
+    def segment_all(self, request: StudiesRequest) -> Studies:
+        """Begin."""
+
+
+class StudiesSection(Section):
+    """The button below the list of cases, which becomes Cancel, and the progress of the studies."""
+
+    def __init__(
+        self,
+        widgets: CasesWidgets,
+        state: PanelState,
+        chosen: ChosenCases,
+        requests: Requests,
+        logic: SegmentsStudies,
+    ) -> None:
+        """Connect the widgets.
+
+        Args:
+            widgets: The widgets below the list of cases.
+            state: The shared state.
+            chosen: The cases.
+            requests: The requests that the choices make.
+            logic: The logic.
+        """
+        self._ui, self._state, self._chosen, self._requests, self._logic = widgets, state, chosen, requests, logic
+        self._seen: tuple[object, ...] = ()
+        self._cancelling = False
+        widgets.segmentCasesButton.connect("clicked()", self.on_button)
+        say(widgets.casesMessageLabel, "")
+        widgets.casesProgressBar.setVisible(False)
+
+    # --- showing it -------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Show whether the ticked cases can be segmented, and how far that is."""
+        ui, studies, going = self._ui, self._state.studies, bool(self._state.segmenting)
+        self._cancelling = self._cancelling and going
+        ui.casesProgressBar.setVisible(going)
+        button = ui.segmentCasesButton
+        if going:
+            button.text = _("Cancel")
+            button.enabled = not self._cancelling
+            button.toolTip = _("Stops after the slice that is being computed; what is done is kept.")
+            return
+        count = len(self._chosen.ticked())
+        button.text = _("Segment 1 case") if count == 1 else _("Segment {count} cases").format(count=count)
+        if studies is not None and studies.open:
+            button.text = _("Continue: {count} to do").format(count=studies.open)
+        reason = self._requests.reason_for_studies()
+        reason = reason or ("" if count else _("Tick at least one case in the list."))
+        tip = _(
+            "Segments the ticked cases one after another with the supports or classes, the model and the settings "
+            "above. Accepted results and what you have changed stay as they are."
+        )
+        supports = self._chosen.supports()
+        if supports:
+            tip += " " + _("Supports are not segmented: {names}.").format(names=", ".join(supports))
+        allow(button, reason, tip)
+
+    # --- what the user does -----------------------------------------------------------------------------------
+
+    def on_button(self) -> None:
+        """Begin, or cancel what is in progress."""
+        studies = self._state.studies
+        if self._state.segmenting and studies is not None:
+            self._cancelling = True
+            studies.cancel()
+            self._logic.pump.start()
+            say(self._ui.casesMessageLabel, _("Stopping after this slice…"))
+            self._state.changed.emit()
+            return
+        say(self._ui.casesMessageLabel, "")
+        with said_in(self._ui.casesMessageLabel):
+            studies = self._logic.segment_all(self._chosen.request(self._requests.for_studies))
+            self._state.studies, self._seen = studies, ()
+            studies.observe(self.on_studies)
+            self.on_studies(studies)
+        self._state.changed.emit()
+
+    def on_studies(self, studies: Studies) -> None:
+        """Show a change of the studies; called many times a second, so it has to be fast."""
+        if studies is not self._state.studies or not self._state.has_scene:
+            return
+        bar = self._ui.casesProgressBar
+        bar.maximum, bar.value = max(1, studies.total), studies.done
+        bar.format = progress_words(studies).replace("%", "%%")
+        run = studies.current.run if studies.current is not None else None
+        written = run.segmentation if run is not None else None
+        seen = (tuple(study.state for study in studies.studies), written, studies.ended)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        if written is not None:  # the result of another case is not to lie over the one on screen
+            shown = volume_on_screen(slicer.mrmlScene) or self._state.parameters.targetVolume
+            if shown is not None:
+                show_only_own(slicer.mrmlScene, shown, self._state.support_rows())
+        self._know_results(studies)
+        self._chosen.sort()
+        if studies.ended:
+            say(self._ui.casesMessageLabel, words_of_end(studies))
+        self._state.changed.emit()
+
+    def _know_results(self, studies: Studies) -> None:
+        """Make the results of studies that are done known to the sections that review and undo results."""
+        parameters = self._state.parameters
+        for study in studies.studies:
+            run = study.run
+            if run is None or not run.ended or run.left_out is not None or run.segmentation is None:
+                continue
+            if self._state.learn_run(run) and study.node is parameters.targetVolume:
+                parameters.outputSegmentation = run.segmentation
