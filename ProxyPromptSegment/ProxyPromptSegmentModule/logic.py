@@ -148,7 +148,7 @@ class SegmentationLogic(ForScripts):
             UsageError: If something is missing; the sentence says what.
         """
         self.cancel()
-        studies = self.desk.start(request)
+        studies = self.desk.begin(request)
         self.pump.start()
         return studies
 

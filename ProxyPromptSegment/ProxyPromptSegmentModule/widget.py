@@ -14,6 +14,7 @@ from ProxyPromptSegmentModule.panel.assembly import FILES, Sections, build, choo
 from ProxyPromptSegmentModule.panel.case_watch import CaseWatch
 from ProxyPromptSegmentModule.panel.fitted_frame import FittedFrame
 from ProxyPromptSegmentModule.panel.lesson_words import words_of_end
+from ProxyPromptSegmentModule.panel.name_watch import NameWatch
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.target_section import Observers
@@ -78,7 +79,7 @@ class ModuleWidget:
         self.state = PanelState(host.logic.results.states)
         self.chosen = choose(self.state)
         self.sections: Sections | None = None
-        self._cases = CaseWatch(self.state)
+        self._cases, self._names = CaseWatch(self.state), NameWatch(self.state)
         self._frame: FittedFrame | None = None
         self._entered = False
         self._changed = False
@@ -118,6 +119,7 @@ class ModuleWidget:
         if self._frame is not None:
             self._frame.close()
         self._cases.stop()
+        self._names.stop()
         self.host.removeObservers()
         if self.state.catalog is not None:
             self.state.catalog.close()
@@ -198,6 +200,7 @@ class ModuleWidget:
                 break
         if not slicer.mrmlScene.IsBatchProcessing():
             self._cases.look_again()
+            self._names.look_again()
 
     def _refresh(self, section: Section) -> None:
         """Refresh one section; an error in it leaves the others usable."""
@@ -219,6 +222,7 @@ class ModuleWidget:
             self.sections.correct.forget()
             self.sections.hand.close()
         self._cases.stop()
+        self._names.stop()
         self.state.run = None
         self.chosen.lesson.forget()
         self.chosen.cases.forget()

@@ -10,6 +10,7 @@
            failed/KEY.json    a study that failed, with the reason
            inputs/            hashes of the studies' contents, so that they are read once
            claims/, shards/   who computes what, see `claims` and `shards`
+           supports/          supports that were in no file, if a face without files began the cohort
 
 KEY is a hash of the study's content and of `work`: supports, weights and settings.
 """
@@ -35,7 +36,7 @@ from ProxyPromptSegmentLib.imaging.paths import shortened, stem_of
 
 SUMMARY, PAGE = "summary.csv", "index.html"
 RESULTS, REPORTS, THUMBNAILS, FAILED = "results", "reports", "thumbnails", "failed"
-INPUTS, CLAIMS, SHARDS = "inputs", "claims", "shards"
+INPUTS, CLAIMS, SHARDS, SUPPORTS = "inputs", "claims", "shards", "supports"
 _FOLDERS = (RESULTS, REPORTS, THUMBNAILS, RECORDS, FAILED, INPUTS, CLAIMS, SHARDS)
 _LONGEST_NAME = 80  # bytes of a study's own name in the names of its files
 
@@ -79,7 +80,7 @@ class CohortFolder:
             others = {one.name for one in path.iterdir() if not one.name.startswith(".")}
         if MARK not in others:
             # Of a cohort whose damaged file was removed, all else may be there; what is done is found by its keys.
-            if others and not (RECORDS in others and others <= {*_FOLDERS, SUMMARY, PAGE}):
+            if others and not (RECORDS in others and others <= {*_FOLDERS, SUPPORTS, SUMMARY, PAGE}):
                 raise OutputError(
                     f"the folder {path} is not empty and holds no cohort ({shown(min(others))}, ...); choose a new or "
                     "empty folder."
@@ -101,6 +102,14 @@ class CohortFolder:
             for name in _FOLDERS:
                 (path / name).mkdir(exist_ok=True)
         return CohortFolder(path, work)
+
+    @staticmethod
+    def existing(path: Path) -> tuple[CohortFolder, dict[str, Any]] | None:
+        """Return the cohort that a folder holds and what makes it, to look at; None if there is none that is whole."""
+        there = read_json(path / MARK)
+        if there is None or not _is_whole(there) or not isinstance(there.get("work"), str):
+            return None
+        return CohortFolder(path, there["work"]), there
 
     def folder(self, name: str) -> Path:
         """Return one of the folders."""

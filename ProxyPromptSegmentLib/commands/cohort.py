@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.cohort.contents import place_id
 from ProxyPromptSegmentLib.cohort.folder import PAGE, SHARDS, SUMMARY, CohortFolder
+from ProxyPromptSegmentLib.cohort.process import Kind
 from ProxyPromptSegmentLib.cohort.rows import Row, State
 from ProxyPromptSegmentLib.cohort.shards import Shards
 from ProxyPromptSegmentLib.cohort.studies import Listed, Study, list_studies, shown, without
@@ -20,7 +21,7 @@ from ProxyPromptSegmentLib.commands.checks import count_of
 from ProxyPromptSegmentLib.commands.cohort_ray import check_ray, run_with_ray
 from ProxyPromptSegmentLib.commands.cohort_run import Reporter, run_here
 from ProxyPromptSegmentLib.commands.cohort_supports import prepare
-from ProxyPromptSegmentLib.commands.cohort_worker import Kind, Order
+from ProxyPromptSegmentLib.commands.cohort_worker import Order
 from ProxyPromptSegmentLib.commands.common_options import add_display
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.cohort.claims import declare_dead
 from ProxyPromptSegmentLib.cohort.folder import CLAIMS
+from ProxyPromptSegmentLib.cohort.process import POLL_SECONDS, Kind, More, Outcome
 from ProxyPromptSegmentLib.cohort.studies import Study
-from ProxyPromptSegmentLib.commands.cohort_run import POLL_SECONDS, More, Reporter
-from ProxyPromptSegmentLib.commands.cohort_worker import Kind, Order, Outcome, StudyWorker
+from ProxyPromptSegmentLib.commands.cohort_run import Reporter
+from ProxyPromptSegmentLib.commands.cohort_worker import Order, StudyWorker
 from ProxyPromptSegmentLib.errors import DeviceError, UsageError
 from ProxyPromptSegmentLib.progress import CancelToken
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.cohort.process import Kind, More, Outcome, run_all
 from ProxyPromptSegmentLib.cohort.studies import Study, shown
-from ProxyPromptSegmentLib.commands.cohort_worker import Kind, Order, Outcome, StudyWorker
+from ProxyPromptSegmentLib.commands.cohort_worker import Order, StudyWorker
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.wording import duration
@@ -16,11 +17,8 @@ from ProxyPromptSegmentLib.wording import duration
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
 
-More = Callable[[], list[Study]]
-"""Returns further studies that became this process's, when it has no others."""
-
 _STAGE = "segmenting studies"
-SUMMARY_SECONDS, LINE_SECONDS, POLL_SECONDS = 120.0, 30.0, 1.0
+SUMMARY_SECONDS, LINE_SECONDS = 120.0, 30.0
 
 
 class Reporter:
@@ -112,6 +110,9 @@ class Reporter:
         left = self.seconds / max(1, self._ended) * (self._total - self._ended)
         self._console.say(f"{self._ended} of {self._total} studies{self._failed}; about {duration(left)} left")
 
+    def begins(self, study: Study) -> None:
+        """Do nothing: the bar shows how many have ended."""
+
 
 def run_here(
     order: Order,
@@ -121,59 +122,15 @@ def run_here(
     cancel: CancelToken,
     cases: list[SupportCase] | None = None,
 ) -> int:
-    """Segment studies in this process.
+    """Segment studies in this process; see `process.run_all`.
 
     Args:
         order: The order.
         studies: The studies, in their order.
         more: See `More`.
         reporter: Informed of each study.
-        cancel: Stops between two slices; the study that is not finished is computed again the next time.
+        cancel: Stops between two slices.
         cases: The supports, if they were read already.
-
-    Returns:
-        The number of studies that other processes are computing.
-
-    Raises:
-        ProxyPromptError: If something is wrong that fails every study, such as a full disk.
     """
     with StudyWorker(order, cases=cases) as worker:
-        left = _from_own_place(list(studies), worker)
-        while left and not cancel.cancelled:
-            held: list[tuple[Study, str]] = []
-            for study in left:
-                if cancel.cancelled:
-                    return len(held)
-                outcome = worker.do(study, cancel)
-                if outcome.kind is Kind.HELD:
-                    held.append((study, outcome.key))
-                else:
-                    reporter.ended(study, outcome)
-            left = more()
-            reporter.add(len(left))
-            if not left:
-                left = _freed(held, worker, cancel)
-                if not left:
-                    return len(held)
-            else:
-                left += [study for study, _ in held]
-    return 0
-
-
-def _from_own_place(studies: list[Study], worker: StudyWorker) -> list[Study]:
-    """Return the studies from another place on than other processes, so that they meet seldom; alone, as they are."""
-    if len(studies) < 2 or not worker.claims.others():
-        return studies
-    start = int(worker.claims.token, 16) % len(studies)
-    return studies[start:] + studies[:start]
-
-
-def _freed(held: Sequence[tuple[Study, str]], worker: StudyWorker, cancel: CancelToken) -> list[Study]:
-    """Return the studies whose process has died; wait as long as it is not clear whether one has.
-
-    What a process that is alive computes is left to it.
-    """
-    waiting = [study for study, key in held if worker.claims.seems_dead(key)]
-    if waiting and not cancel.cancelled:
-        time.sleep(POLL_SECONDS)
-    return waiting
+        return run_all(worker, studies, more, reporter, cancel)

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.cohort.contents import content_sha256
+from ProxyPromptSegmentLib.cohort.about import about_of, describe_files
 from ProxyPromptSegmentLib.commands.checks import check_inputs
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_options import request_of
 from ProxyPromptSegmentLib.commands.segment_run import read_supports
-from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
+from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, LibraryEntry
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.support.case import shared_objects
@@ -24,9 +24,6 @@ from ProxyPromptSegmentLib.weights.registry import resolve
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
-
-_NOT_COUNTED = ("device", "output")
-"""Settings that do not make another cohort: where it is computed, and where it is written."""
 
 
 def prepare(args: argparse.Namespace, console: Console) -> tuple[Request, dict[str, Any], list[SupportCase]]:
@@ -53,16 +50,13 @@ def prepare(args: argparse.Namespace, console: Console) -> tuple[Request, dict[s
     asked_by_name(request)
     cases = read_cases(request, args.library)
     _check_objects(request, cases)
-    settings = {key: value for key, value in request.settings.items() if key not in _NOT_COUNTED}
-    about = {
-        "supports": [_of_entry(one) for one in entries] if args.library else _of_files(request),
-        "model": {
-            "name": request.model,
-            "sha256": expected or weights_sha256(weights),
-            "base_sha256": weights_sha256(request.base) if request.base else None,
-        },
-        "settings": settings,
-    }
+    about = about_of(
+        [_of_entry(one) for one in entries] if args.library else describe_files(request.supports),
+        request.model,
+        expected or weights_sha256(weights),
+        weights_sha256(request.base) if request.base else None,
+        request.settings,
+    )
     return request, about, cases
 
 
@@ -132,19 +126,3 @@ def _of_entry(entry: LibraryEntry) -> dict[str, Any]:
         "segmentation_sha256": entry.masks_sha256,
         "slices": None if entry.slices is None else list(entry.slices),
     }
-
-
-def _of_files(request: Request) -> list[dict[str, Any]]:
-    """Describe supports of files."""
-    try:
-        return [
-            {
-                "image": str(image),
-                "segmentation": str(mask),
-                "image_sha256": content_sha256(image),
-                "segmentation_sha256": content_sha256(mask),
-            }
-            for image, mask in request.supports
-        ]
-    except ProxyPromptError as error:
-        raise SupportError(str(error)) from None

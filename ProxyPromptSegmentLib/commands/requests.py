@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+from ProxyPromptSegmentLib.reports.settings import named_settings, settings_of_classes
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
@@ -71,33 +72,24 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that determine the result together with inputs and model, for the report."""
-        return {
-            "objects": list(self.objects) or None,
-            "axis": self.axis,
-            "slices": self.slices,
-            "support_slices": list(self.support_slices) or None,
-            "threshold": self.threshold,
-            "across_slices": self.across_slices,
-            "fill_gaps": self.fill_gaps,
-            "most_read": self.most_read,
-            "tiles": str(self.tiles),
-            "position": self.position,
-            "register": self.register,
-            "closer": self.closer,
-            "device": self.device,
-            "output": str(self.output),
-            **({} if self.supports else self._named),
-            **self._hand_settings,
-        }
-
-    @property
-    def _named(self) -> dict[str, Any]:
-        """The settings of a segmentation without a support."""
-        return {
-            "classes": list(self.classes) or None,
-            "any_modality": self.any_modality,
-            "surrogate": self.surrogate,
-        }
+        named = named_settings(
+            objects=self.objects,
+            axis=self.axis,
+            slices=self.slices,
+            support_slices=self.support_slices,
+            threshold=self.threshold,
+            across_slices=self.across_slices,
+            fill_gaps=self.fill_gaps,
+            most_read=self.most_read,
+            tiles=str(self.tiles),
+            position=self.position,
+            register=self.register,
+            closer=self.closer,
+            device=self.device,
+            output=str(self.output),
+        )
+        classes = {} if self.supports else settings_of_classes(self.classes, self.any_modality, self.surrogate)
+        return {**named, **classes, **self._hand_settings}
 
     @property
     def by_hand(self) -> bool:

@@ -30,7 +30,7 @@ class WalkCases(WalkTargets):
     def cases(self):
         """The lines of the list of cases."""
         listed = self.ui.casesList
-        return [listed.item(number).text() for number in range(listed.count)]
+        return [listed.item(number).text().split("\n")[0] for number in range(listed.count)]
 
     def narrow(self, name, *sections):
         """A picture at the width and height that Slicer opens with."""

@@ -21,6 +21,7 @@ WRITES = re.compile(
     r"|ModifySegmentByLabelmap|updateVolumeFromArray|AddRepresentation|InvokeEvent|numpy_to_vtk"
 )
 WRITERS = {
+    "loaded_study",
     "labelled",
     "lattices",
     "segment_writer",

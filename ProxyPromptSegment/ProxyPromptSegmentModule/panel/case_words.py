@@ -10,8 +10,11 @@ from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import duration, sentence
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentModule.runs.studies import Studies
+    from ProxyPromptSegmentModule.runs.study_list import StudyList
     from ProxyPromptSegmentModule.scene.case_briefs import Found
+
+_LONGEST_NAME = 18
+"""Letters of a name that fit into the progress bar beside the numbers."""
 
 
 def word_of(state: CaseState) -> str:
@@ -49,22 +52,21 @@ def words_of_found(found: Sequence[Found]) -> str:
     return "; ".join(parts)
 
 
-def progress_words(studies: Studies) -> str:
+def progress_words(studies: StudyList) -> str:
     """Return in one line how far studies are."""
-    current = studies.current
-    if current is None:
+    how = studies.how_far()
+    if how is None:
         return sentence(studies.what)
-    number = studies.studies.index(current) + 1
-    text = _("Study {number} of {total}, {name}").format(number=number, total=len(studies.studies), name=current.name)
-    run = current.run
-    if run is not None and run.total:
-        text += _(": {done} of {all} slices").format(done=run.done, all=run.total)
+    name = how.name if len(how.name) <= _LONGEST_NAME else how.name[: _LONGEST_NAME - 1] + "…"
+    text = _("{number} of {total}, {name}").format(number=how.number, total=how.total, name=name)
+    if how.slices:
+        text += _(": slice {done} of {all}").format(done=how.done, all=how.slices)
     if studies.seconds_left is not None:
-        text += _(", about {time} left").format(time=duration(studies.seconds_left))
+        text += _(", {time} left").format(time=duration(studies.seconds_left))
     return text
 
 
-def words_of_end(studies: Studies) -> str:
+def words_of_end(studies: StudyList) -> str:
     """Return the sentences for the end of studies."""
     done = studies.count(StudyState.DONE, StudyState.INCOMPLETE, StudyState.EMPTY)
     counted = [_("{count} segmented").format(count=done)]

@@ -30,6 +30,19 @@ _COLORS_OF_STUDIES = {
     StudyState.INCOMPLETE: (0.9, 0.45, 0.1),
 }
 
+_TITLE_ORDER = (
+    StudyState.FAILED,
+    StudyState.EMPTY,
+    StudyState.INCOMPLETE,
+    StudyState.RUNNING,
+    StudyState.WAITING,
+    StudyState.LEFT_OUT,
+)
+_LONGEST_TITLE, _LETTERS_OF_A_LINE = 36, 46
+"""What fits into the panel at the width that Slicer opens with: a longer title would widen it."""
+_LEAST_HEIGHT, _MOST_HEIGHT = 60, 260
+"""Of the list, in pixels."""
+
 
 class CasesSection(Section):
     """The cases of the scene; a click, or one of the two buttons beside the target, makes a case the target."""
@@ -47,8 +60,9 @@ class CasesSection(Section):
         self._cases: list[Case] = []
         self._list = TickList(widgets.casesList, self.on_ticks)
         widgets.casesList.connect("itemClicked(QListWidgetItem*)", self.on_case)
-        beside.previousCaseButton.connect("clicked()", self.on_previous)
-        beside.nextCaseButton.connect("clicked()", self.on_next)
+        ui = beside
+        ui.previousCaseButton.connect("clicked()", self.on_previous)
+        ui.nextCaseButton.connect("clicked()", self.on_next)
 
     # --- showing it -------------------------------------------------------------------------------------------
 
@@ -60,7 +74,9 @@ class CasesSection(Section):
         if node is not None and not self._state.running and not self._state.segmenting:
             update_states(node, self._state.states)
         self._cases = self._chosen.cases()
-        self._list.show([_line(case) for case in self._cases])
+        lines = [_line(case) for case in self._cases]
+        self._list.show(lines)
+        self._ui.casesList.minimumHeight = _height(lines)
         self._ui.casesButton.text = _title(self._cases)
         place = self._place()
         self._ui.casesList.currentRow = -1 if place is None else place
@@ -132,9 +148,22 @@ def _line(case: Case) -> Line:
 
 
 def _title(cases: Sequence[Case]) -> str:
-    """Return the title of the section: how many cases are in which state."""
+    """Return the title of the section: how many cases are in which state, as far as there is room."""
     words = [_word(case) for case in cases]
-    part = _("{count} {state}")
-    order = [word_of_study(one) for one in StudyState] + [word_of(one) for one in CaseState]
-    parts = [part.format(count=words.count(word), state=word) for word in order if word and word in words]
-    return _("Cases: {counts}").format(counts=", ".join(parts)) if parts else _("Cases")
+    part, title = _("{count} {state}"), ""
+    order = [word_of_study(one) for one in _TITLE_ORDER] + [word_of(one) for one in CaseState]
+    for word in order:
+        if word and word in words:
+            more = part.format(count=words.count(word), state=word)
+            if title and len(title) + len(more) > _LONGEST_TITLE:
+                title += ", …"
+                break
+            title = f"{title}, {more}" if title else more
+    return _("Cases: {counts}").format(counts=title) if title else _("Cases")
+
+
+def _height(cases: Sequence[Line]) -> int:
+    """Return the height at which all lines are seen, in pixels, within limits."""
+    rows = [part for case in cases for part in case.text.split("\n")]
+    count = sum(1 + len(row) // _LETTERS_OF_A_LINE for row in rows)
+    return max(_LEAST_HEIGHT, min(_MOST_HEIGHT, 17 * count + 4 * len(cases) + 6))

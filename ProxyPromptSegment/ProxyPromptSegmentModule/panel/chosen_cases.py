@@ -10,7 +10,7 @@ import slicer
 
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.state import PanelState
-from ProxyPromptSegmentModule.runs.studies import StudiesRequest
+from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
 from ProxyPromptSegmentModule.scene.annotated import patient_name_of
 from ProxyPromptSegmentModule.scene.case_briefs import Found, briefs_in
 from ProxyPromptSegmentModule.scene.case_states import states_in
@@ -110,7 +110,8 @@ class ChosenCases:
     ) -> Case:
         key = node.GetID()
         state = states.get(key, CaseState.NEW)
-        study = self._state.studies.of(key) if self._state.studies is not None else None
+        together = self._state.studies
+        study = together.of(key) if isinstance(together, Studies) else None
         seen = state in (CaseState.CORRECTED, CaseState.ACCEPTED) and study is not None and not study.state.open
         return Case(
             key=key,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentModule.models.catalog import ModelCatalog
     from ProxyPromptSegmentModule.runs.lesson import Lesson
     from ProxyPromptSegmentModule.runs.run import Run
-    from ProxyPromptSegmentModule.runs.studies import Studies
+    from ProxyPromptSegmentModule.runs.study_list import StudyList
     from ProxyPromptSegmentModule.supports.saved import SupportRow
     from ProxyPromptSegmentModule.supports.table import SupportTable
 
@@ -93,7 +93,7 @@ class PanelState:
         self.apply_wanted = Signal()
         self.lesson_changed = Signal()
         self.lesson: Lesson | None = None
-        self.studies: Studies | None = None
+        self.studies: StudyList | None = None
         self._parameters: ProxyPromptParameters | None = None
         self._quiet = 0
 

@@ -14,6 +14,7 @@ from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import CasesWidgets
 from ProxyPromptSegmentModule.runs.pump import Pump
 from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
+from ProxyPromptSegmentModule.runs.study_list import StudyList
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own, volume_on_screen
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
@@ -103,16 +104,15 @@ class StudiesSection(Section):
             self.on_studies(studies)
         self._state.changed.emit()
 
-    def on_studies(self, studies: Studies) -> None:
+    def on_studies(self, studies: StudyList) -> None:
         """Show a change of the studies; called many times a second, so it has to be fast."""
         if studies is not self._state.studies or not self._state.has_scene:
             return
-        bar = self._ui.casesProgressBar
-        bar.maximum, bar.value = max(1, studies.total), studies.done
+        bar, how = self._ui.casesProgressBar, studies.how_far()
+        bar.maximum, bar.value = (how.total, how.number - 1) if how is not None else (1, 0)
         bar.format = progress_words(studies).replace("%", "%%")
-        run = studies.current.run if studies.current is not None else None
-        written = run.segmentation if run is not None else None
-        seen = (tuple(study.state for study in studies.studies), written, studies.ended)
+        written = studies.written if isinstance(studies, Studies) else None
+        seen = (tuple(studies.states()), written, studies.ended)
         if seen == self._seen:
             return
         self._seen = seen
@@ -120,7 +120,8 @@ class StudiesSection(Section):
             shown = volume_on_screen(slicer.mrmlScene) or self._state.parameters.targetVolume
             if shown is not None:
                 show_only_own(slicer.mrmlScene, shown, self._state.support_rows())
-        self._know_results(studies)
+        if isinstance(studies, Studies):
+            self._know_results(studies)
         self._chosen.sort()
         if studies.ended:
             say(self._ui.casesMessageLabel, words_of_end(studies))

@@ -14,11 +14,9 @@ from ProxyPromptSegmentLib.imaging.geometry import AXES, auto_axis, slice_spacin
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.forecast import forecast
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
-from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentLib.worker.estimate import SpeedRecord, architecture_of, estimate
-from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentLib.worker.tile_work import TileWork
-from ProxyPromptSegmentModule.runs.chained import sentence_of
+from ProxyPromptSegmentModule.runs.beside import Beside
 from ProxyPromptSegmentModule.runs.request import Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run
 from ProxyPromptSegmentModule.scene import nodes
@@ -105,19 +103,13 @@ class EstimateTask:
         )
 
 
-class Estimates:
+class Estimates(Beside):
     """Estimates on a thread of their own: neither a run nor the import of torch delays them. Main thread only."""
 
     def __init__(self) -> None:
         """Have no thread; it starts with the first question."""
-        self._worker = Worker(lambda: None, "ProxyPromptEstimates")
-        self._waiting: dict[int, EstimateAnswer] = {}
+        super().__init__("ProxyPromptEstimates")
         self._speeds: SpeedRecord | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether an estimate is being made, or was not handed over yet."""
-        return self._worker.busy
 
     def task(self, request: Request) -> EstimateTask:
         """Return the task for a request, with what is read from nodes."""
@@ -141,30 +133,7 @@ class Estimates:
 
     def ask(self, request: Request, on_answer: EstimateAnswer) -> None:
         """Ask for an estimate; a newer question replaces an older one, which then gets no answer."""
-        self._waiting.clear()
-        ticket = self._worker.submit(self.task(request), _("Estimate"), "estimate")
-        self._waiting[ticket.number] = on_answer
-
-    def receive(self) -> None:
-        """Hand over what was estimated."""
-        for event in self._worker.drain():
-            on_answer = self._waiting.pop(event.ticket, None)
-            if on_answer is None:
-                continue
-            if isinstance(event, events.Failed):
-                on_answer(None, sentence_of(event.error, event.trace))
-            elif isinstance(event, events.Finished):
-                on_answer(event.outcome, "")
-
-    def forget(self) -> None:
-        """Answer no question any more that was asked before."""
-        self._waiting.clear()
-        self._worker.cancel_all()
-
-    def stop(self, timeout: float) -> bool:
-        """End the thread; return whether it has ended."""
-        self.forget()
-        return self._worker.stop(timeout)
+        self.put(self.task(request), _("Estimate"), "estimate", on_answer)
 
     def speeds(self) -> SpeedRecord:
         """Return the measured speeds of this machine."""

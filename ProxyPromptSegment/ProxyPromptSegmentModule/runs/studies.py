@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ProxyPromptSegmentLib.cohort.endings import ends_all
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
-from ProxyPromptSegmentModule.runs.chained import Chained, Submit, sentence_of
+from ProxyPromptSegmentModule.runs.chained import Submit, sentence_of
 from ProxyPromptSegmentModule.runs.request import Request
+from ProxyPromptSegmentModule.runs.study_list import HowFar, StudyList
 from ProxyPromptSegmentModule.runs.study_run import Judge, Reason, StudyRun, work_of
 from ProxyPromptSegmentModule.runs.study_tasks import Work, WorkTask
 from ProxyPromptSegmentModule.scene.editor_history import open_history
@@ -70,14 +71,13 @@ class Study:
         return self.node.GetName() or self.identifier
 
 
-class Studies(Chained):
+class Studies(StudyList):
     """The state of many studies; used from the main thread only.
 
     Attributes:
         request: What is to be segmented.
         studies: The studies, in the order in which they are segmented.
         current: The study that is being segmented; None between two.
-        abandoned: Whether it was ended by something else than the user's cancel, such as a scene that was closed.
     """
 
     def __init__(self, request: StudiesRequest, submit: Submit, start: Start, is_free: Callable[[], bool]) -> None:
@@ -93,7 +93,6 @@ class Studies(Chained):
         self.request = request
         self.studies = [Study(node) for node in request.targets]
         self.current: Study | None = None
-        self.abandoned = False
         self._start, self._is_free = start, is_free
         self._contents: dict[str, Study] = {}
         self._begun, self._computed = time.monotonic(), 0
@@ -101,14 +100,24 @@ class Studies(Chained):
             if reason := request.left_out.get(study.identifier):
                 study.state, study.reason = StudyState.LEFT_OUT, reason
 
-    def count(self, *states: StudyState) -> int:
-        """Return how many studies are in one of some states."""
-        return sum(study.state in states for study in self.studies)
+    def states(self) -> list[StudyState]:
+        """See `StudyList.states`."""
+        return [study.state for study in self.studies]
 
     @property
-    def open(self) -> int:
-        """How many studies are still to be done."""
-        return self.count(StudyState.WAITING, StudyState.RUNNING)
+    def written(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The segmentation that is being written into; None before it is made."""
+        run = self.current.run if self.current is not None else None
+        return run.segmentation if run is not None else None
+
+    def how_far(self) -> HowFar | None:
+        """See `StudyList.how_far`."""
+        current = self.current
+        if current is None:
+            return None
+        done, slices = (current.run.done, current.run.total) if current.run is not None else (0, 0)
+        number = self.studies.index(current) + 1
+        return HowFar(number=number, total=len(self.studies), name=current.name, done=done, slices=slices)
 
     def of(self, identifier: str) -> Study | None:
         """Return the study of a volume, or None."""
@@ -127,15 +136,6 @@ class Studies(Chained):
         super().cancel()
         if self.current is not None and self.current.run is not None:
             self.current.run.cancel()
-
-    def abandon(self, sentence: str) -> None:
-        """End immediately, for example because the scene is closed."""
-        if not self.ended:
-            self._stopping = self.abandoned = True
-            if self.ticket is not None:
-                self.ticket.cancel()
-            self.sentences.append(sentence)
-            self._end(RunState.CANCELLED)
 
     # --- the steps --------------------------------------------------------------------------------------------
 
@@ -231,9 +231,6 @@ class Studies(Chained):
             study.state = StudyState.DONE if all(found) else StudyState.INCOMPLETE
             if not any(found):
                 study.state = StudyState.EMPTY
-
-    def _was_cancelled(self) -> bool:
-        return self._stopping and self.open > 0
 
     def _tidy(self) -> None:
         if self.current is not None:

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 from ProxyPromptSegmentLib.weights.registry import resolve
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.worker.context import Context
     from ProxyPromptSegmentLib.worker.engine import Engine
@@ -99,10 +100,9 @@ def content_of(voxels: npt.NDArray[np.number], geometry: VolumeGeometry) -> str:
 
 
 def _described(case: SupportCase) -> dict[str, object]:
-    masks = [{"name": one.name, "mask": _hash(one.mask)} for one in case.segmentation.segments]
     slices = None if case.slices is None else _numbers(case.slices)
     image = content_of(case.volume.array, case.volume.geometry)
-    return {"image": image, "masks": masks, "slices": slices, "axis": case.axis}
+    return {"image": image, "masks": masks_of(case.segmentation), "slices": slices, "axis": case.axis}
 
 
 def _numbers(slices: object) -> list[int] | str:
@@ -110,5 +110,10 @@ def _numbers(slices: object) -> list[int] | str:
     return [int(one) for one in slices] if isinstance(slices, Iterable) else str(slices)
 
 
-def _hash(mask: npt.NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(mask).data).hexdigest()
+def masks_of(segmentation: Segmentation) -> str:
+    """Return the SHA-256 of an annotation: names and masks of its segments."""
+    digest = hashlib.sha256()
+    for one in segmentation.segments:
+        digest.update(f"{one.name}\n{one.mask.shape}".encode())
+        digest.update(np.ascontiguousarray(one.mask).data)
+    return digest.hexdigest()

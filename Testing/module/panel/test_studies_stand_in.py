@@ -64,7 +64,7 @@ def test_all_cases_are_segmented_those_to_look_at_first_are_on_top_and_a_click_s
     assert ui.segmentCasesButton.text == "Cancel" and not ui.casesProgressBar.real.isHidden()
     assert not ui.applyButton.enabled and "cancel them under Cases" in text_of(ui.reasonLabel)
     until(stand_ins, lambda: studies.current is studies.studies[2])
-    assert ui.casesProgressBar.format.startswith("Study 3 of 3, three")
+    assert ui.casesProgressBar.format.startswith("3 of 3, three")
     assert rows(ward) == ["damaged: failed", "one: segmented", "three: being segmented"]
     until(stand_ins, lambda: studies.ended)
     assert rows(ward)[0] == "damaged: failed" and "has the same intensity (0) everywhere" in below(ward, 0)
@@ -144,3 +144,8 @@ def test_what_cannot_be_segmented_together_says_why(ward):
     assert button.enabled
     ward.ui.applyButton.click()
     assert not button.enabled and button.toolTip == "A segmentation is in progress; wait for it or cancel it."
+
+
+def test_a_case_that_is_renamed_has_its_new_name_in_the_list(ward):
+    ward.one.SetName("other name")
+    assert rows(ward) == ["other name: new", "damaged: new", "three: new"]
