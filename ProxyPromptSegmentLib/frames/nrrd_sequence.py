@@ -14,7 +14,9 @@ from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.frames.source import Frame, FrameSource, numbers_of
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
-from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES, ordered, read_axes, read_header, signs_to_lps
+from ProxyPromptSegmentLib.imaging.readers.nrrd import signs_to_lps
+from ProxyPromptSegmentLib.imaging.readers.nrrd_header import NRRD_TYPES, read_header
+from ProxyPromptSegmentLib.imaging.readers.nrrd_voxels import ordered, read_axes
 
 _PIECE = 1 << 13  # bytes that are unpacked together, and lost together where the file is damaged
 

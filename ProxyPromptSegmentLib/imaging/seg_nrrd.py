@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
-from ProxyPromptSegmentLib.imaging.readers.nrrd import read_axes
+from ProxyPromptSegmentLib.imaging.readers.nrrd_voxels import read_axes
 
 _MOST_BYTES = 32 << 30  # of all masks together
 Layers = npt.NDArray[Any]

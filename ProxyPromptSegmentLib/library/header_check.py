@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.imaging.readers.nrrd import NRRD_TYPES, read_header
+from ProxyPromptSegmentLib.imaging.readers.nrrd_header import NRRD_TYPES, read_header
 
 _BLOCK = 1 << 20
 _SIZE_OF = {name: int(code[1]) for name, code in NRRD_TYPES.items()}
