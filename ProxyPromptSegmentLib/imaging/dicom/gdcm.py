@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.dicom.header import frame_count
+from ProxyPromptSegmentLib.imaging.readers.jpeg import cut_short, lengthened
 
+_JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _FORM = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
@@ -26,9 +28,24 @@ _FORM = (
 def decode_with_itk(dataset: Any, name: str) -> npt.NDArray[Any]:
     """Return the stored values ``(F, rows, columns[, 3])``.
 
+    GDCM fills what is missing of a JPEG, so that it decodes a second time with more bytes behind each part.
+
     Raises:
-        InputError: If GDCM cannot decode them, or returns another shape than declared.
+        InputError: If GDCM cannot decode them, returns another shape than declared, or a JPEG is cut short.
     """
+    from pydicom.encaps import encapsulate, generate_frames
+
+    array = _decoded(dataset, dataset.PixelData, name)
+    if dataset.file_meta.TransferSyntaxUID in _JPEG:
+        frames = list(generate_frames(dataset.PixelData, number_of_frames=frame_count(dataset)))
+        longer = encapsulate([lengthened(one, name) for one in frames])
+        if not np.array_equal(array, _decoded(dataset, longer, name)):
+            raise cut_short(name)
+    return array
+
+
+def _decoded(dataset: Any, data: bytes, name: str) -> npt.NDArray[Any]:
+    """Return the values of packed pixels with the form that a file gives them."""
     import SimpleITK as sitk
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import UID, generate_uid
@@ -39,9 +56,11 @@ def decode_with_itk(dataset: Any, name: str) -> npt.NDArray[Any]:
     plain = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     plain.SOPClassUID, plain.SOPInstanceUID = _CAPTURE, meta.MediaStorageSOPInstanceUID
     plain.Modality = "OT"
-    for key in (*_FORM, "PixelData"):
+    for key in _FORM:
         if key in dataset:
             plain[key] = dataset[key]
+    plain.PixelData = data
+    plain["PixelData"].is_undefined_length = True
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pixels.dcm"
         plain.save_as(file)

@@ -17,10 +17,12 @@ from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.dicom.frames import frame_groups
 from ProxyPromptSegmentLib.imaging.dicom.gdcm import decode_with_itk
 from ProxyPromptSegmentLib.imaging.dicom.header import checked_numbers, frame_count, numbers, reason_of, word
+from ProxyPromptSegmentLib.imaging.readers.jpeg import check_jpeg
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 
 _KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _MOST_BYTES = 32 << 30
+_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 _EXTENDED = "1.2.840.10008.1.2.4.51"
 _HIGH_THROUGHPUT = tuple(f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3))
 _PHYSICAL = ("CT", "MR", "PT", "NM", "RTDOSE")  # modalities whose values mean the same however they are shown
@@ -159,7 +161,13 @@ def _decoded(dataset: Any, name: str) -> npt.NDArray[Any]:
                     )
                 if not available or _is_deep_jpeg(dataset):
                     return decode_with_itk(dataset, name)
-            return np.asarray(dataset.pixel_array)
+            array = np.asarray(dataset.pixel_array)
+            if dataset.file_meta.TransferSyntaxUID in _JPEG:
+                from pydicom.encaps import generate_frames
+
+                for packed in generate_frames(dataset.PixelData, number_of_frames=frame_count(dataset)):
+                    check_jpeg(packed, name)
+            return array
         except (InputError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # decoders of six packages raise what they like

@@ -1,8 +1,7 @@
 """Pictures: PNG, JPEG, TIFF and BMP, upright as viewers show them, with what their palette and transparency mean.
 
-Pillow decodes; ITK only what Pillow would reduce to 8 bits (colours of 16 bits). A picture has no place: pixels of 1
-mm,
-origin 0; its dots per inch are ignored.
+Pillow decodes; ITK only what Pillow would reduce to 8 bits (colours of 16 bits). A picture has no place: pixels of
+1 mm, origin 0; its dots per inch are ignored.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.paths import is_utf8
+from ProxyPromptSegmentLib.imaging.readers.jpeg import check_jpeg
 from ProxyPromptSegmentLib.imaging.readers.stored import Stored, wrong_channels
 from ProxyPromptSegmentLib.imaging.readers.tiff import check_tiff
 
@@ -71,6 +71,8 @@ def read_picture(path: Path, kind: str) -> Stored:
                     )  # of a TIFF, Pillow has done it
                     if picture.mode == "P":
                         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        if kind == "JPEG":
+            check_jpeg(path.read_bytes(), name)
     except InputError:
         raise
     except UnidentifiedImageError:

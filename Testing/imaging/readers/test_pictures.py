@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import struct
 import zlib
 
@@ -139,6 +141,27 @@ def test_a_picture_that_is_cut_short_is_refused(tmp_path, suffix) -> None:
         (tmp_path / f"x.{suffix}").write_bytes(good[: int(len(good) * part)])
         with pytest.raises(InputError, match="cut short|damaged"):
             read_volume(tmp_path / f"x.{suffix}")
+
+
+@pytest.mark.parametrize("colour", [True, False])
+@pytest.mark.parametrize(
+    "saved", [{}, {"progressive": True}, {"restart_marker_blocks": 3}, {"progressive": True, "restart_marker_rows": 1}]
+)
+def test_a_jpeg_that_ends_early_is_refused_even_with_a_mark_of_its_end(tmp_path, saved, colour) -> None:
+    y, x = np.mgrid[:61, :83]
+    values = np.stack([(x + y) % 256, x * 2, y * 3], -1).astype(np.uint8)
+    packed = io.BytesIO()
+    Image.fromarray(values if colour else values[..., 0]).save(packed, "JPEG", quality=90, **saved)
+    data, path = packed.getvalue(), tmp_path / "a.jpg"
+    path.write_bytes(data + b"what a camera puts behind")
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(read_stored(path).array[0], expected)
+    first = data.index(b"\xff\xda") + 16
+    restarts = [one.start() for one in re.finditer(rb"\xff[\xd0-\xd7\xda\xc4]", data) if one.start() > first]
+    for at in [*range(first, len(data) - 4, 97), *restarts, len(data) - 4]:
+        path.write_bytes(data[:at] + b"\xff\xd9")
+        with pytest.raises(InputError, match="cut short|damaged"):
+            read_stored(path)
 
 
 def test_pages_of_a_tiff_are_slices_and_must_not_run_in_a_circle(tmp_path) -> None:
