@@ -9,11 +9,12 @@ import hashlib
 import io
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +44,20 @@ class Outcome:
 def words_for(kind: str, path: Path, corpus: Path, output: Path) -> list[str]:
     """Returns the command that reads a file of a kind of `fuzz_corpus.Seed`."""
     quick = ["--device", "cpu", "--force"]
+    if kind == "registry":
+        return ["models", "list", "mine", "sam-compact"] if len(path.read_bytes()) % 2 else ["models", "list", "--json"]
+    if kind == "taken":
+        return ["models", "import", str(path), "--as", "mine"]
+    if kind == "model" and path.stem == "added":  # needs no support
+        named = ["--model", str(path), "--target", str(corpus / "p.png")]
+        return ["segment", *named, "--class", "polyp", "--any-modality", "--output", str(output), *quick]
     alone = [*quick, "--each-slice-alone", "--no-register", "--no-closer", "--tiles", "off"]
     one = [] if kind == "mask" else ["--support-slices", "2"]
     picture = path.suffix in (".png", ".jpg", ".tif", ".bmp")
     support = [str(corpus / name) for name in ("a.nrrd", "m.seg.nrrd")]
+    if kind == "model":
+        target = ["--support-slices", "2", "--slices", "2", "--target", str(corpus / "a.nrrd"), "--model", str(path)]
+        return ["segment", "--support", *support, *target, "--output", str(output), *alone]
     if kind == "frames":
         pair = [str(corpus / name) for name in ("still.png", "label.png")]
         return ["track", "--support", *pair, "--target", str(path), "--output", str(output), "--frames", "0:1", *quick]
@@ -86,8 +97,16 @@ def result_of(path: Path) -> str:
     return hashlib.sha256("".join(grid).encode() + array.tobytes()).hexdigest()
 
 
-def run_forked(words: Sequence[str], output: Path) -> Outcome:
-    """Runs a command in a forked process with limits of memory and time."""
+def surroundings(kind: str, path: Path, corpus: Path, scratch: Path) -> dict[str, str]:
+    """Returns the variables of a command: a list of models and a cache of its own."""
+    own = path if kind == "registry" else scratch / "list.json"
+    if kind == "taken":
+        shutil.copy(corpus / "free.json", own)
+    return {"PROXYPROMPT_REGISTRY": str(own), "PROXYPROMPT_CACHE": str(scratch / "cache")}
+
+
+def run_forked(words: Sequence[str], output: Path, variables: Mapping[str, str]) -> Outcome:
+    """Runs a command in a forked process with limits of memory and time, and variables of its own."""
     from ProxyPromptSegmentLib.cli import main
 
     output.unlink(missing_ok=True)
@@ -95,6 +114,7 @@ def run_forked(words: Sequence[str], output: Path) -> Outcome:
         child = os.fork()
         if child == 0:
             status = 1
+            os.environ |= variables
             try:
                 resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -120,7 +140,11 @@ def run_forked(words: Sequence[str], output: Path) -> Outcome:
     )
 
 
-def verdict(outcome: Outcome) -> str:
+ALLOWED = {"model": (7,), "taken": (7,), "registry": (2, 7)}
+"""Exit statuses of a refusal, by what is read; those of images and supports are 3, 4 and 5."""
+
+
+def verdict(outcome: Outcome, kind: str) -> str:
     """Returns ``read`` or ``refused``, or in capital letters what must not be."""
     if outcome.status in (-signal.SIGALRM, -signal.SIGXCPU):
         return "HANGS"
@@ -131,8 +155,8 @@ def verdict(outcome: Outcome) -> str:
     if outcome.most_bytes > MOST_BYTES or outcome.status == 8:
         return "MEMORY"
     if outcome.status in (0, 9):
-        return "read" if outcome.result else "WORDLESS"
-    if outcome.status not in (3, 4, 5):
-        return "STATUS"  # another one than the README has for images and supports
+        return "read" if outcome.result or kind in ("taken", "registry") else "WORDLESS"
+    if outcome.status not in ALLOWED.get(kind, (3, 4, 5)):
+        return "STATUS"  # another one than the README has for what is read
     last = outcome.said.strip().splitlines()[-1:] or [""]
     return "refused" if last[0].startswith("proxyprompt ") and not outcome.result else "WORDLESS"

@@ -1,7 +1,9 @@
-"""Small valid files of every format, and mutations of them, for fuzzing."""
+"""Small valid files of every format, models among them, and mutations of them, for fuzzing."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, w
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.library.archive import export_zip
 from ProxyPromptSegmentLib.library.store import SupportLibrary
+from ProxyPromptSegmentLib.resources import resource_path
 
 GRID = VolumeGeometry((16, 14, 5), (0.7, 0.7, 3.0), (1, 2, 3))
 NASTY = (
@@ -32,15 +35,18 @@ class Seed:
 
     Attributes:
         path: The file.
-        kind: What reads it: ``image``, ``mask``, ``frames`` or ``zip``.
+        kind: What reads it: ``image``, ``mask``, ``frames``, ``zip``, ``model`` (a checkpoint), ``taken`` (the same,
+            imported) or ``registry``.
         checked: Whether the format has a checksum over its voxels, so that damage behind the header never passes.
         header: Where its header ends at the latest.
+        reach: Only so many first bytes are damaged; 0 for all.
     """
 
     path: Path
     kind: str
     checked: bool = False
     header: int = 0
+    reach: int = 0
 
 
 def write_corpus(folder: Path) -> list[Seed]:
@@ -87,11 +93,36 @@ def write_corpus(folder: Path) -> list[Seed]:
     library = SupportLibrary(folder / "library")
     library.save(Volume(array.astype(np.float32), GRID), marked, "case")
     export_zip(library, library.entries(), folder / "cases.zip")
-    return [*seeds, Seed(path=folder / "cases.zip", kind="zip", checked=True)]
+    return [*seeds, Seed(path=folder / "cases.zip", kind="zip", checked=True), *_models(folder)]
 
 
-def mutated(data: bytes, random: Random) -> tuple[bytes, int]:
-    """Returns damaged bytes, and the first place that differs."""
+def _models(folder: Path) -> list[Seed]:
+    """Writes checkpoints, whose headers say what is built of them, and a user's list of models."""
+    seeds = []
+    for name, file, kind in (
+        ("whole", "sam-compact", "model"), ("added", "autosam-polyp", "model"), ("words", "autosam-polyp", "taken"),
+    ):  # fmt: skip
+        path = folder / f"{name}.safetensors"
+        shutil.copy(resource_path("models") / f"{file}.safetensors", path)
+        with path.open("rb") as opened:
+            seeds.append(Seed(path=path, kind=kind, reach=8 + int.from_bytes(opened.read(8), "little")))
+    entry = {"name": "mine", "kind": "model", "file": "mine.safetensors", "bytes": 254548, "sha256": "ab" * 32}
+    entry |= {
+        "description": "of a colleague",
+        "licence": "Apache-2.0",
+        "urls": ["https://example.org/mine.safetensors"],
+    }
+    (folder / "list.json").write_text(json.dumps({"format": 2, "models": [entry]}, indent=1), encoding="utf-8")
+    free = {name: value for name, value in entry.items() if name not in ("sha256", "bytes", "urls")}
+    (folder / "free.json").write_text(json.dumps({"format": 2, "models": [free]}), encoding="utf-8")  # any file fits
+    return [*seeds, Seed(path=folder / "list.json", kind="registry")]
+
+
+def mutated(data: bytes, random: Random, reach: int = 0) -> tuple[bytes, int]:
+    """Returns bytes damaged in one place (among the first ``reach``), and the first place that differs."""
+    if reach:
+        begun, first = mutated(data[:reach], random)
+        return begun + data[reach:], first
 
     def flip(old: bytearray) -> int:
         at = random.randrange(len(old))
@@ -120,7 +151,7 @@ def mutated(data: bytes, random: Random) -> tuple[bytes, int]:
         return at
 
     def number(old: bytearray) -> int:
-        places = [n for n, letter in enumerate(old[:700]) if 48 <= letter <= 57]
+        places = [n for n, letter in enumerate(old[: max(700, len(old) // 3)]) if 48 <= letter <= 57]
         at = random.choice(places) if places else random.randrange(len(old))
         old[at : at + 1] = random.choice((b"0", b"-9", b"99999999", b"nan", b"%n"))
         return at

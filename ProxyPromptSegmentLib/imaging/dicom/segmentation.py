@@ -157,7 +157,10 @@ def _grid(places: Sequence[Place], size: tuple[int, int], name: str) -> tuple[li
             break
     else:
         raise InputError(f"the frames of {name} do not lie at even distances; resample the segmentation to even ones.")
-    rows = [int(n) for n in np.round((along - start) / step)]
+    counted = np.round((along - start) / step)
+    rows = [int(n) for n in counted]
+    if max(rows):  # where the frames lie counts, not what the header says of their distance
+        step = float((along - start) @ counted) / float(counted @ counted)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = first.right * first.size.column_mm, first.down * first.size.row_mm
     affine[:3, 2], affine[:3, 3] = first.normal * step, places[int(along.argmin())].origin

@@ -44,6 +44,15 @@ def test_empty_slices_that_the_file_leaves_out_are_put_back(tmp_path) -> None:
     assert read_segmentation(tmp_path / "x").geometry.size_ijk == (14, 12, 9)
 
 
+def test_the_places_of_the_frames_count_and_not_the_distance_in_the_header(tmp_path) -> None:
+    for distance, slices in ((3.0, (0, 1)), (3.3, (0, 1)), (3.3, (0, 1, 2, 5)), (2.8, (4, 6))):  # 3.3 is what it says
+        made = segmentation([(1, (0.0, 0.0, distance * k), ORGAN[k]) for k in slices], ["a"])
+        found = read_segmentation(save(made, tmp_path / f"{distance}-{len(slices)}"))
+        k = found.geometry.shape_kji[0] - 1
+        corner = found.geometry.affine @ [0, 0, k, 1]
+        np.testing.assert_allclose(corner[2], distance * slices[-1], atol=1e-6)
+
+
 def test_of_a_fractional_one_the_upper_half_counts(tmp_path) -> None:
     made = segmentation(frames(1, ORGAN), ["a"], SegmentationType="FRACTIONAL", MaximumFractionalValue=200)
     values = np.where(ORGAN, 150, 60).astype(np.uint8)
