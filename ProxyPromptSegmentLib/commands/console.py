@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.progress import Progress
 
 # Texts of files and registries may hold anything; sequences that steer a terminal are shown instead of obeyed.
+_HALVES = re.compile("[\udc80-\udcff]")
 _CONTROLS = {number: "\ufffd" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
 
 
@@ -103,7 +105,7 @@ def written(stream: TextIO, text: str, start: str = "") -> TextIO:
         BrokenPipeError: If whoever read it has stopped.
     """
     try:
-        stream.write(start + text.translate(_CONTROLS))
+        stream.write(start + _shown(text).translate(_CONTROLS))
         stream.flush()
     except BrokenPipeError:
         raise
@@ -112,6 +114,14 @@ def written(stream: TextIO, text: str, start: str = "") -> TextIO:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return no_stream()
     return stream
+
+
+def _shown(text: str) -> str:
+    """Return a text whose names are read as UTF-8, also where the language of the system has no such letters.
+
+    Python keeps each byte of such a name as a half of a pair of surrogates, which no terminal can show.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if _HALVES.search(text) else text
 
 
 def _as_sentence(text: str) -> str:

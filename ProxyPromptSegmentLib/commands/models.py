@@ -19,7 +19,7 @@ from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
-from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
+from ProxyPromptSegmentLib.networks.checkpoints import check_fits
 from ProxyPromptSegmentLib.networks.official import check_official
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights import registry
@@ -209,6 +209,7 @@ def _import(args: argparse.Namespace, console: Console) -> int:
         )
     done = []
     for source in adapted:
+        check_fits(source)
         entry = register(source, args.name or "")
         done.append({"name": entry.name, "path": str(location(entry)), "sha256": entry.sha256})
         console.say(f"{entry.name}: {location(entry)}, SHA-256 {entry.sha256}")
@@ -241,7 +242,7 @@ def _named(args: argparse.Namespace) -> ModelEntry:
     if entry.kind == ModelKind.BACKBONE:
         check_official(args.places[0], entry.fits)
     else:
-        read_checkpoint(args.places[0])
+        check_fits(args.places[0])
     return entry
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.tasks import TaskEngine
 
     Masks = npt.NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -156,8 +160,13 @@ def read_supports(request: Request) -> list[SupportCase]:
     Raises:
         ProxyPromptError: If one cannot be used.
     """
-    chosen = zip(request.supports, request.support_choices(), strict=True)
-    return [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
+    chosen: list[tuple[Path, Path, SliceChoice | None]] = []
+    for (image, mask), slices in zip(request.supports, request.support_choices(), strict=True):
+        if (image, mask, slices) in chosen:
+            _log.warning("the support %s with %s is given twice; it counts once", image.name, mask.name)
+        else:
+            chosen.append((image, mask, slices))
+    return [read_support_case(*one) for one in chosen]
 
 
 def _read(

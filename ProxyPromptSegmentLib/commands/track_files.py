@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
+from ProxyPromptSegmentLib.commands.segment_run import read_supports
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.frames import BadFrame, Frame, FrameSource, open_frames
 from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
@@ -20,7 +21,7 @@ from ProxyPromptSegmentLib.inference.job import Job, plan
 from ProxyPromptSegmentLib.inference.job_by_hand import plan_tracked_by_hand, with_hand
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.overlay import write_overlay
-from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
+from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.matching import has_place
 from ProxyPromptSegmentLib.tracking.clip_job import (
     clip_with_hand,
@@ -57,8 +58,7 @@ def read_inputs(
     """
     source = open_frames(request.target, request.axis)
     check_tracked_path(request.output, source)
-    chosen = zip(request.supports, request.support_choices(), strict=True)
-    cases = [read_support_case(image, mask, slices) for (image, mask), slices in chosen]
+    cases = read_supports(request)
     if source.volume is not None and classes:
         raise UsageError(
             f"{request.target.name} is a volume, and without a support its slices are not tracked; use `proxyprompt "

@@ -11,7 +11,14 @@ from ProxyPromptSegmentLib.frames.source import FrameSource
 from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
 from ProxyPromptSegmentLib.imaging.dicom.frames import frame_groups
-from ProxyPromptSegmentLib.imaging.dicom.header import check_image, damage_in_words, frame_count, numbers, read_dataset
+from ProxyPromptSegmentLib.imaging.dicom.header import (
+    burned_in,
+    check_image,
+    damage_in_words,
+    frame_count,
+    numbers,
+    read_dataset,
+)
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.dicom.places import are_at_one_place, grid_of, places_of
 from ProxyPromptSegmentLib.imaging.dicom.spacing import pixel_size
@@ -54,6 +61,8 @@ def _opened(path: Path, axis: str) -> FrameSource:
     del array
     source = FrameStack(path, "dicom-cine", frames, geometry, len(frames))
     source.has_spacing, source.times_s = size.known, _times(header, len(frames))
+    if note := burned_in([header], path.name):
+        source.notes.append(note)
     if size.note:
         source.notes.append(f"{path.name} {size.note}.")
     return source

@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.readers.nrrd import signs_to_lps
 from ProxyPromptSegmentLib.imaging.readers.nrrd_header import NRRD_TYPES, read_header
 from ProxyPromptSegmentLib.imaging.readers.nrrd_voxels import ordered, read_axes
+from ProxyPromptSegmentLib.imaging.readers.voxels import check_exact
 
 _PIECE = 1 << 13  # bytes that are unpacked together, and lost together where the file is damaged
 
@@ -30,8 +31,10 @@ def open_sequence(path: Path) -> FrameSource | None:
             header: dict[str, Any] = dict(nrrd.read_header(file))
             offset = file.tell()
             sizes = [int(n) for n in header["sizes"]]
-            time, colour, space = _axes_of(header, len(sizes), path.name.lower())
+            time, colour, space = _axes_of(header, len(sizes), path.name)
             dtype = np.dtype(NRRD_TYPES[str(header["type"]).lower()])
+        except InputError:
+            raise
         except Exception:  # noqa: BLE001  # a damaged header can fail anywhere in pynrrd; the volume reader reports the reason
             return None
     if time is None or min(sizes) < 1:
@@ -75,7 +78,7 @@ def _axes_of(header: dict[str, Any], dimension: int, name: str) -> tuple[int | N
     """Return the axes of a NRRD file that are time (None for a volume), colour and space, fastest first."""
     kinds = [str(kind).lower() for kind in header.get("kinds") or ["???"] * dimension]
     directions = header.get("space directions")
-    nowhere = [] if directions is None else [n for n, row in enumerate(directions) if not _is_vector(row)]
+    nowhere = [] if directions is None else [n for n, row in enumerate(directions) if not _is_vector(row, name)]
     times = [n for n, kind in enumerate(kinds) if kind in ("list", "time")]
     colours = [n for n, kind in enumerate(kinds) if kind.endswith("-color")]
     if dimension == 5 or times:  # a vector axis next to a time axis contains colours
@@ -83,7 +86,7 @@ def _axes_of(header: dict[str, Any], dimension: int, name: str) -> tuple[int | N
     rest = [n for n in range(dimension) if n not in colours]
     if not times and len(rest) == 4:
         vectors = [n for n in rest if kinds[n] == "vector"]
-        if vectors and ".seq." not in name:
+        if vectors and ".seq." not in name.lower():
             return None, None, []  # a volume of vectors
         times = vectors or [n for n in nowhere if n in rest] or rest[-1:]
     space = [n for n in rest if n not in times]
@@ -94,9 +97,21 @@ def _axes_of(header: dict[str, Any], dimension: int, name: str) -> tuple[int | N
     return times[0], colours[0] if colours else None, space
 
 
-def _is_vector(row: Any) -> bool:
-    """Return whether a row of ``space directions`` is not ``none``."""
-    return row is not None and bool(np.isfinite(np.asarray(row, dtype=float)).all())
+def _is_vector(row: Any, name: str) -> bool:
+    """Return whether a row of ``space directions`` is not ``none``.
+
+    Raises:
+        InputError: If it holds numbers that are not finite.
+    """
+    numbers = np.full(1, np.nan) if row is None else np.asarray(row, dtype=float)
+    if np.isfinite(numbers).all():
+        return True
+    if not np.isnan(numbers).all():
+        raise InputError(
+            f"{name} has a direction or origin that is not finite ({', '.join(f'{x:g}' for x in numbers)}). Export it "
+            "again."
+        )
+    return False
 
 
 def _nrrd_data(
@@ -117,7 +132,9 @@ def _nrrd_data(
     whole = math.prod(sizes) * dtype.itemsize
     part = whole // sizes[-1] if time_last else whole
     if encoding == "raw":
-        usable = min(whole, path.stat().st_size - offset) // part * part
+        left = path.stat().st_size - offset
+        check_exact(path.name, whole, left)
+        usable = min(whole, left) // part * part
         return _mapped(path.open("rb"), dtype, usable, offset, sizes), False
     with temporary_file(path) as file:
         done, damaged = _gunzip(path, offset, file, whole)
@@ -167,7 +184,7 @@ def _nrrd_geometry(
     columns = [np.zeros(3)] * 3
     measured = False
     for n, axis in enumerate(space):
-        if rows is not None and _is_vector(rows[axis]):
+        if rows is not None and _is_vector(rows[axis], path.name):
             vector: FloatArray = np.zeros(3)
             vector[: min(3, len(rows[axis]))] = np.asarray(rows[axis], dtype=float)[:3]
             columns[n] = vector * signs
@@ -186,7 +203,7 @@ def _nrrd_geometry(
     affine = np.eye(4)
     affine[:3, :3] = np.stack(columns, axis=1)
     origin = header.get("space origin")
-    if origin is not None and _is_vector(origin):
+    if origin is not None and _is_vector(origin, path.name):
         affine[: min(3, len(origin)), 3] = np.asarray(origin, dtype=float)[:3]
         affine[:3, 3] *= signs
     try:

@@ -27,6 +27,7 @@ from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_o
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.readers.nifti import copy_forms
+from ProxyPromptSegmentLib.imaging.readers.unchanged import unchanged
 from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd, read_layers, write_layers
 
 OUTPUT_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
@@ -125,7 +126,8 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
     """
     path = Path(path)
     is_picture = suffix_of(path) in PICTURE_SUFFIXES
-    found = _read_any(path)
+    with unchanged([path], path.name):
+        found = _read_any(path)
     if reference is None or found.geometry == reference:
         return found
     if is_picture:
@@ -198,7 +200,7 @@ def _read_labels(path: Path) -> Segmentation:
     """Read a label map or picture: one segment per value or colour."""
     stored = read_stored(path)
     for note in stored.notes:
-        if stored.has_spacing or "orientation tag" in note:  # that a mask has no lengths does not matter
+        if stored.has_spacing or " not say how large " not in note:  # that a mask has no lengths does not matter
             _log.warning("%s", note)
     segments = [
         Segment(

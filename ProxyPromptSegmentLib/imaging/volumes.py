@@ -24,6 +24,7 @@ from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_o
 from ProxyPromptSegmentLib.imaging.paths import one_line, stem_of, suffix_of
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.readers.intensities import as_image
+from ProxyPromptSegmentLib.imaging.readers.unchanged import unchanged
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -116,7 +117,10 @@ def read_volume(path: Path | str) -> Volume:
     path = Path(path)
     check_readable(path)
     name = path.resolve().name if path.is_dir() else stem_of(path)
-    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are rejected
+    with (
+        unchanged([path], path.name),
+        np.errstate(over="ignore"),
+    ):  # values beyond float32 become infinite and are rejected
         if path.is_dir() or is_dicom(path):
             found = read_dicom(path)
             volume = Volume(

@@ -268,6 +268,27 @@ def _build(path: Path, metadata: dict[str, Any], base: dict[str, torch.Tensor] |
         raise CheckpointError(f"the model that {path} describes cannot be built: {error}") from error
 
 
+def check_fits(path: Path) -> None:
+    """Compare a file's tensors with the model that it describes, by name and shape; base weights are not needed.
+
+    Raises:
+        CheckpointError: As `read_checkpoint`, or if they differ.
+    """
+    tensors, metadata = read_checkpoint(path)
+    state = _build(path, metadata).state_dict()
+    if metadata.get("kind") == ModelKind.GENERATOR:
+        state = own_tensors(state)
+    missing = (
+        [] if "base" in metadata and metadata.get("kind") != ModelKind.GENERATOR else state.keys() - tensors.keys()
+    )
+    unlike = sorted(name for name, value in tensors.items() if name not in state or state[name].shape != value.shape)
+    if missing or unlike or not tensors:
+        raise CheckpointError(
+            f"{path} does not fit its own description: {len(missing)} of {len(state)} tensors are missing, "
+            f"{len(unlike)} are unknown or have another shape (first {unlike[:1]})"
+        )
+
+
 def _fill_generator(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], base: Path | None
 ) -> ProxyPromptModel:

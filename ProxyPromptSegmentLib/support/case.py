@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import Axis
+from ProxyPromptSegmentLib.imaging.paths import same_place
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices
@@ -42,6 +43,11 @@ def read_support_case(image: Path | str, segmentation: Path | str, slices: Slice
         GeometryError: If it lies on another grid.
     """
     image, segmentation = Path(image), Path(segmentation)
+    if segmentation.is_file() and same_place(image) == same_place(segmentation):
+        raise SupportError(
+            f"{image.name} is given both as the image and as the annotation of a support; give the file in which the "
+            "object is marked."
+        )
     volume = read_volume(image)
     try:
         marked = read_segmentation(segmentation, volume.geometry)

@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.support.case_files import CaseFiles
 SUFFIXES = (".csv", ".json")
 ANNOTATION_KEYS = ("annotation", "segmentation", "mask", "label")
 _MOST_BYTES = 1 << 24
+_SEPARATORS = (",", ";", "\t")
 
 
 def read_case_list(path: Path) -> list[CaseFiles]:
@@ -49,13 +50,22 @@ def csv_rows(text: str) -> list[dict[str, Any]]:
     Raises:
         ValueError: If it is not such a table.
     """
-    header = next(iter(text.splitlines()), "")
-    dialect = csv.Sniffer().sniff(header, ",;\t") if any(mark in header for mark in ",;\t") else csv.excel
-    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect)
+    mark, text = _separator(text)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
     try:
         return [{(key or "").strip().lower(): (value or "") for key, value in row.items() if key} for row in reader]
     except csv.Error as error:
         raise ValueError(str(error)) from None
+
+
+def _separator(text: str) -> tuple[str, str]:
+    """Return what separates the cells of a table, and the table without a first line that says it, as Excel has it."""
+    first, end, rest = text.partition("\n")
+    said = first.strip().strip('"')
+    if said.lower().startswith("sep=") and said[4:] in ("", *_SEPARATORS):
+        return said[4:] or "\t", rest
+    outside = "".join(first.split('"')[::2])  # a name in quotation marks may hold any of them
+    return max(_SEPARATORS, key=outside.count), text
 
 
 def _json_rows(text: str) -> list[dict[str, Any]]:

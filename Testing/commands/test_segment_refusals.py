@@ -265,3 +265,12 @@ def test_memory_that_runs_out_is_exit_code_8(desk, monkeypatch, capsys) -> None:
     monkeypatch.setattr(segment_task, "segment", hungry)
     assert main(desk.words()) == 8
     assert "memory ran out" in capsys.readouterr().err
+
+
+def test_an_image_given_as_its_own_annotation_is_refused_and_a_support_given_twice_counts_once(desk, capsys) -> None:
+    assert main(desk.words(support=(desk.support, desk.support))) == 4
+    assert "is given both as the image and as the annotation of a support" in capsys.readouterr().err
+    again = ["--support", str(desk.support), str(desk.marks), "--report", str(desk.folder / "r.json")]
+    assert main(desk.words(*again)) == 0
+    assert "is given twice; it counts once" in capsys.readouterr().err
+    assert len(json.loads((desk.folder / "r.json").read_text("utf-8"))["inputs"]["supports"]) == 1

@@ -211,6 +211,14 @@ def test_what_would_steer_a_terminal_is_not_written_to_it(capsys) -> None:
     assert capsys.readouterr().err == "\rx\ufffdy: 1/2"
 
 
+def test_a_name_in_utf_8_is_shown_as_such_where_the_system_knows_only_ascii(capsys) -> None:
+    name = "M\u00fcller \u80be.nrrd".encode().decode("ascii", "surrogateescape")  # as Python then has it
+    Console().say(name)
+    assert capsys.readouterr().out == "M\u00fcller \u80be.nrrd\n"
+    Console().warn("latin-1 \udcfc.nrrd is empty")
+    assert "latin-1 \ufffd.nrrd is empty" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="names have no line breaks there")
 def test_a_line_break_in_a_name_gets_neither_into_messages_nor_pictures(desk, capsys) -> None:
     target = desk.folder / "a\nb.nrrd"

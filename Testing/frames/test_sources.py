@@ -247,6 +247,16 @@ def test_what_a_volume_is_refused_for_a_sequence_is_refused_for_too(tmp_path):
         open_frames(write_nrrd(path, frames, **LIST_LAST | {"space": "left-up"}))
 
 
+def test_more_voxels_than_declared_and_numbers_that_are_none_are_refused_in_a_sequence(tmp_path) -> None:
+    path = write_nrrd(tmp_path / "a.seq.nrrd", noise(4, 1, 8, 5), **LIST_LAST)
+    path.write_bytes(path.read_bytes().replace(b"\n\n", b"\n\ninf", 1))
+    with pytest.raises(InputError, match="declares 160 bytes of voxels and has 163"):
+        open_frames(path)
+    for name, value in (("space_directions", "(0.3,0,nan) (0,0.4,0) (0,0,1) none"), ("space_origin", "(1,inf,3)")):
+        with pytest.raises(InputError, match=r"a.seq.nrrd has a direction or origin that is not finite"):
+            open_frames(write_nrrd(path, noise(4, 1, 8, 5), **LIST_LAST | {name: value}))
+
+
 def test_a_sequence_written_by_pynrrd_with_a_header_of_its_own(tmp_path):
     nrrd = pytest.importorskip("nrrd")
     frames = noise(6, 1, 8, 5)

@@ -180,3 +180,20 @@ def test_a_list_that_is_not_understood_is_refused(tmp_path, name, text, said):
         read_case_list(tmp_path / name)
     with pytest.raises(InputError, match="cannot be read"):
         read_case_list(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'image;annotation\n"a ""b"".nrrd";"c;d.nrrd"\n',
+        'sep=;\nimage;annotation\n"a ""b"".nrrd";"c;d.nrrd"\n',
+        '"image"\t"annotation"\n"a ""b"".nrrd"\tc;d.nrrd\n',
+        'image, annotation\n"a ""b"".nrrd", c;d.nrrd\n',
+        '\ufeffimage,annotation\r\n"a ""b"".nrrd","c;d.nrrd"\r\n',
+    ],
+)
+def test_names_in_quotation_marks_and_a_line_that_says_what_separates_are_read(tmp_path, text) -> None:
+    table = tmp_path / "cases.csv"
+    table.write_text(text, encoding="utf-8", newline="")
+    (found,) = read_case_list(table)
+    assert (found.image.name, found.annotation.name) == ('a "b".nrrd', "c;d.nrrd")

@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from download_cases import CONTENT, HASH, files, own_entry, write_own
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.weights.cache import ModelCache
-from ProxyPromptSegmentLib.weights.registry import find
+from ProxyPromptSegmentLib.weights.registry import find, models_folder
 from ProxyPromptSegmentLib.wording import size_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +188,34 @@ def test_tensors_of_another_architecture_are_refused_although_no_hash_is_known(h
     assert main(["models", "import", str(home / "w.pth"), "--as", "sam-vit-b"]) == 7
     assert "the hash of 'sam-vit-b' is known" in capsys.readouterr().err
     assert main(["models", "import", str(home), "--as", "mine"]) == 2
+    assert not (home / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ("{}", "lacks the setting"),
+        ("[" * 100_000, "cannot be read as a checkpoint"),
+        (None, "does not fit its own description"),  # the words of an embedded model around other tensors
+    ],
+    ids=("junk", "nested", "another model's words"),
+)
+def test_import_as_compares_tensors_of_our_own_kinds_with_what_the_file_describes(home, capsys, described, words):
+    pytest.importorskip("torch")
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    write_own(home, own_entry(kind="model", file="mine.safetensors", fits="", sha256=None, bytes=None, urls=[]))
+    with safe_open(models_folder() / "sam-compact.safetensors", "np") as file:
+        whole = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        said = {"proxyprompt": described or file.metadata()["proxyprompt"]}
+    name = next(name for name, value in whole.items() if value.ndim == 4)
+    for n, tensors in enumerate(
+        ({"a": np.zeros(1, np.float32)}, whole | {name: whole[name][..., :1]}, whole | {"more": np.ones(1, np.float32)})
+    ):
+        save_file(tensors, home / f"{n}.safetensors", said)
+        assert main(["models", "import", str(home / f"{n}.safetensors"), "--as", "mine"]) == 7
+        assert words in capsys.readouterr().err
     assert not (home / "cache").exists()
 
 

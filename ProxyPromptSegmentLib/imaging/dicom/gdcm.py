@@ -7,6 +7,8 @@ values and colours apply.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,24 @@ def decode_with_itk(dataset: Any, name: str) -> npt.NDArray[Any]:
     return array
 
 
+@contextmanager
+def _temporary_folder(name: str) -> Iterator[Path]:
+    """Yield a folder that is removed afterwards.
+
+    Raises:
+        InputError: If nothing can be written there.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise InputError(
+            f"the pixels of {name} are unpacked in a temporary folder, which cannot be written "
+            f"({error.strerror or error}). Free up space there, or name another folder in the environment variable "
+            "TMPDIR."
+        ) from None
+
+
 def _decoded(dataset: Any, data: bytes, name: str) -> npt.NDArray[Any]:
     """Return the values of packed pixels with the form that a file gives them."""
     import SimpleITK as sitk
@@ -61,8 +81,8 @@ def _decoded(dataset: Any, data: bytes, name: str) -> npt.NDArray[Any]:
             plain[key] = dataset[key]
     plain.PixelData = data
     plain["PixelData"].is_undefined_length = True
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pixels.dcm"
+    with _temporary_folder(name) as folder:
+        file = folder / "pixels.dcm"
         plain.save_as(file)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -218,12 +218,11 @@ def check_image(dataset: Any, name: str) -> None:
             f"{name} is a mosaic{count} in one picture, as Siemens scanners write them; convert the series to NIfTI, "
             "for example with dcm2niix, and give one volume of that."
         )
-    parts = (numbers(dataset, "InConcatenationTotalNumber") or [1.0])[0]
-    if parts > 1:
-        part = (numbers(dataset, "InConcatenationNumber") or [0.0])[0]
+    part, parts = (numbers(dataset, f"InConcatenation{key}") for key in ("Number", "TotalNumber"))
+    if parts and parts[0] > 1 or (part or word(dataset, "ConcatenationUID")) and not parts:  # the total may be missing
         raise InputError(
-            f"{name} is part {part:.0f} of {parts:.0f} of an image that was divided over several files (a "
-            "concatenation); export it in one file."
+            f"{name} is part {f'{part[0]:.0f}' if part else '?'} of {f'{parts[0]:.0f}' if parts else 'some'} of an "
+            "image that was divided over several files (a concatenation); export it in one file."
         )
     if kind == _WHOLE_SLIDE and frame_count(dataset) > 1:
         raise InputError(
@@ -239,6 +238,16 @@ def _slices_in_mosaic(dataset: Any) -> int:
             value = dataset[_SLICES_IN_MOSAIC].value
             return int.from_bytes(value[:2], "little") if isinstance(value, bytes) else int(value)
     return 0
+
+
+def burned_in(headers: Iterable[Any], name: str) -> str:
+    """Return a note on text in the pixels themselves; "" if no header says that there is any."""
+    if not any(word(header, "BurnedInAnnotation").upper() == "YES" for header in headers):
+        return ""
+    return (
+        f"{name} has text in its pixels (Burned In Annotation), which may name the patient and may be taken for a "
+        "structure."
+    )
 
 
 def class_name(dataset: Any) -> str:

@@ -10,12 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
-from ProxyPromptSegmentLib.imaging.dicom.header import check_image, damage_in_words, frame_count, read_dataset, word
+from ProxyPromptSegmentLib.imaging.dicom.header import (
+    burned_in,
+    check_image,
+    damage_in_words,
+    frame_count,
+    is_dicom,
+    read_dataset,
+    word,
+)
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.dicom.places import Grid, are_at_one_place, grid_of, places_of
-from ProxyPromptSegmentLib.imaging.dicom.series import Series, check_sizes, series_of
+from ProxyPromptSegmentLib.imaging.dicom.series import Series, check_sizes, files_of, series_of
 from ProxyPromptSegmentLib.imaging.dicom.spacing import PixelSize, pixel_size, slice_distance
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+from ProxyPromptSegmentLib.imaging.readers.unchanged import changed, unchanged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +55,13 @@ def read_dicom(source: Path) -> DicomImage:
         InputError: If there is none or several, it is a clip, or its slices form no volume.
     """
     with damage_in_words(source.name):
-        return _read(series_of(source))
+        there = files_of(source) if source.is_dir() else []
+        series = series_of(source)
+        with unchanged(series.files, source.name):
+            found = _read(series)
+        if source.is_dir() and any(is_dicom(file) for file in files_of(source) if file not in there):
+            raise changed(source.name)  # slices still arrive
+        return found
 
 
 def _read(series: Series) -> DicomImage:
@@ -98,7 +113,7 @@ def _of_one_file(series: Series, title: str) -> DicomImage:
         geometry=geometry,
         has_spacing=size.known,
         has_depth=size.known and depth is not None,
-        notes=_notes(size, title),
+        notes=_notes(size, series, title),
         modality=word(header, "Modality").upper(),
     )
 
@@ -110,7 +125,7 @@ def _image(array: npt.NDArray[Any], grid: Grid, series: Series, title: str) -> D
         geometry=grid.geometry,
         has_spacing=grid.size.known,
         has_depth=grid.has_depth,
-        notes=_notes(grid.size, title),
+        notes=_notes(grid.size, series, title),
         modality=word(series.headers[0], "Modality").upper(),
     )
 
@@ -120,10 +135,11 @@ def _size(header: Any) -> tuple[int, int]:
     return int(header.Columns), int(header.Rows)
 
 
-def _notes(size: PixelSize, title: str) -> tuple[str, ...]:
-    """Return what there is to say about the pixel size."""
+def _notes(size: PixelSize, series: Series, title: str) -> tuple[str, ...]:
+    """Return what there is to say about the pixels and their size."""
+    notes = [note for note in [burned_in(series.headers, title)] if note]
     if size.note:
-        return (f"{title} {size.note}.",)
-    if not size.known:
-        return (f"{title} does not say how large its pixels are; results are in pixels, not in mm.",)
-    return ()
+        notes.append(f"{title} {size.note}.")
+    elif not size.known:
+        notes.append(f"{title} does not say how large its pixels are; results are in pixels, not in mm.")
+    return tuple(notes)

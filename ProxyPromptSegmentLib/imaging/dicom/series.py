@@ -25,6 +25,9 @@ from ProxyPromptSegmentLib.imaging.dicom.header import (
 )
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 
+_ITK_ROOT = "1.2.826.0.1.3680043.2.1125."
+_OF_A_STUDY = ("StudyDate", "AccessionNumber", "StudyID", "StudyDescription")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
@@ -187,12 +190,21 @@ def _of_one_patient(series: Series, folder: Path) -> Series:
         ("FrameOfReferenceUID", "frames of reference (Frame of Reference UID)"),
     ):
         found = {word(header, name) for header in series.headers} - {""}
-        if len(found) > 1 and (name == "PatientID" or len(found) < len(series.headers)):
+        if len(found) > 1 and (name == "PatientID" or not _made_up(series, found)):
             raise InputError(
                 f"The DICOM series in {folder} mixes images of {len(found)} {said}, although they name one series. "
                 "Move the files of each into a folder of its own."
             )
     return series
+
+
+def _made_up(series: Series, found: set[str]) -> bool:
+    """Return whether identifiers that should be alike say nothing: each image has its own, and nothing else differs."""
+    if len(found) < len(series.headers):
+        return False
+    if len(found) == 2 and not all(uid.startswith(_ITK_ROOT) for uid in found):  # as likely two studies
+        return False
+    return all(len({word(header, key) for header in series.headers} - {""}) < 2 for key in _OF_A_STUDY)
 
 
 def check_sizes(series: Series, where: str) -> None:

@@ -20,9 +20,10 @@ from ProxyPromptSegmentLib.errors import InputError
 
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")
 _BEHIND = b"\x5a\xc3\x17\x99" * 64  # no marker, and unlike the zeros that decoders assume
+_SPARE = 16  # bytes at the end of a scan that a picture always needs
 _SEQUENTIAL, _PROGRESSIVE, _LOSSLESS = (0xC0, 0xC1), 0xC2, 0xC3
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
-_SOS, _EOI, _DRI, _FIRST_RESTART = 0xDA, 0xD9, 0xDD, 0xD0
+_SOS, _EOI, _DRI, _DHT, _FIRST_RESTART = 0xDA, 0xD9, 0xDD, 0xC4, 0xD0
 _MOST_SCANS = 1000
 _COEFFICIENTS = 64
 
@@ -66,19 +67,29 @@ class _Picture:
     scans: list[_Scan] = field(default_factory=list)
 
 
-def check_jpeg(data: bytes, name: str) -> None:
+def check_jpeg(data: bytes, name: str) -> str:
     """Refuse a JPEG of 8 bits that lacks a part of its picture, after it was decoded without an error.
 
     Args:
         data: The picture.
         name: Its name, for messages.
 
+    Returns:
+        A note if it has more data than its picture needs, as after damage in their middle; "" if not.
+
     Raises:
         InputError: If it is cut short.
     """
     longer = lengthened(data, name)
-    if longer != data and not np.array_equal(_decoded(data), _decoded(longer)):
+    if longer == data:
+        return ""
+    picture = _decoded(data)
+    if not np.array_equal(picture, _decoded(longer)):
         raise cut_short(name)
+    end = _markers(data).scans[-1].end
+    if np.array_equal(picture, _decoded(data[: end - _SPARE] + _BEHIND[:_SPARE] + data[end:])):
+        return f"{name} may be damaged: its JPEG data hold more than its picture. Compare it with the original."
+    return ""
 
 
 def lengthened(data: bytes, name: str) -> bytes:
@@ -148,6 +159,8 @@ def _markers(data: bytes) -> _Picture:
             for n in range(count):
                 own, factors = content[6 + 3 * n], content[7 + 3 * n]
                 found.sampling[own] = (factors >> 4, factors & 15)
+        elif kind == _DHT:
+            _check_tables(content)
         elif kind == _DRI:
             interval = struct.unpack_from(">H", content)[0]
         elif kind == _SOS:
@@ -162,6 +175,21 @@ def _markers(data: bytes) -> _Picture:
     if scan is not None:
         scan.end = len(data)
     return found
+
+
+def _check_tables(content: bytes) -> None:
+    """Refuse tables of codes that give two codes to one value, as no encoder does.
+
+    Raises:
+        ValueError: If there is one, or it is cut short.
+    """
+    at = 0
+    while at < len(content):
+        count = sum(content[at + 1 : at + 17])
+        values = content[at + 17 : at + 17 + count]
+        if len(values) != count or len(set(values)) != count:
+            raise ValueError
+        at += 17 + count
 
 
 def _all_there(found: _Picture) -> bool:

@@ -71,8 +71,7 @@ def read_picture(path: Path, kind: str) -> Stored:
                     )  # of a TIFF, Pillow has done it
                     if picture.mode == "P":
                         palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        if kind == "JPEG":
-            check_jpeg(path.read_bytes(), name)
+        notes = [note for note in [check_jpeg(path.read_bytes(), name) if kind == "JPEG" else ""] if note]
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -89,9 +88,10 @@ def read_picture(path: Path, kind: str) -> Stored:
     if len({(frame.shape, frame.dtype) for frame in frames}) > 1:
         raise InputError(f"the pages of {name} differ in size or kind; save one of them as a picture of its own.")
     array = np.stack(frames)
-    notes = () if turned == 1 else (f"{name} is turned as its orientation tag ({turned}) says, as viewers show it.",)
+    if turned != 1:
+        notes.append(f"{name} is turned as its orientation tag ({turned}) says, as viewers show it.")
     geometry = VolumeGeometry((array.shape[2], array.shape[1], array.shape[0]))
-    return Stored(array=array, geometry=geometry, has_spacing=False, notes=notes, palette=palette)
+    return Stored(array=array, geometry=geometry, has_spacing=False, notes=tuple(notes), palette=palette)
 
 
 def _values(picture: Any, path: Path, kind: str, page: int, turned: int) -> npt.NDArray[Any]:

@@ -58,16 +58,26 @@ def read_voxels(
             left = path.stat().st_size - offset
             if left < total:
                 raise cut_short(name, total, max(0, left))
-            if exact and left > total + _SPARE:
-                raise InputError(
-                    f"{name} declares {total} bytes of voxels and has {left}; header and voxels do not belong "
-                    "together. Export it again."
-                )
+            if exact:
+                check_exact(name, total, left)
             file.seek(offset)
             found = np.fromfile(file, dtype, total // dtype.itemsize)
         else:
             found = _unpacked(file, offset, packing, total, name).view(dtype)
     return found.reshape(sizes[::-1])
+
+
+def check_exact(name: str, total: int, found: int) -> None:
+    """Refuse more voxels than declared.
+
+    Raises:
+        InputError: If there are.
+    """
+    if found > total + _SPARE:
+        raise InputError(
+            f"{name} declares {total} bytes of voxels and has {found}; header and voxels do not belong together. "
+            "Export it again."
+        )
 
 
 def cut_short(name: str, total: int, found: int) -> InputError:

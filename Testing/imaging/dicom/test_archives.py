@@ -18,7 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from dicom_made import AXIAL, dataset, enhanced, group, save, segmentation, stack, write_series
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.frames import open_frames
-from ProxyPromptSegmentLib.imaging.dicom import series
+from ProxyPromptSegmentLib.imaging.dicom import reading, series
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
@@ -87,6 +87,53 @@ def test_images_of_two_patients_under_one_series_are_never_stacked(tmp_path, nam
     for path in (folder, folder / "a_IM0_0"):
         with pytest.raises(InputError, match=f"mixes images of {words}.*folder of its own"):
             read_volume(path)
+
+
+def test_two_images_of_two_studies_are_not_a_volume_of_two_slices(tmp_path) -> None:
+    first = write_series(tmp_path / "a", SLICES[:1], along(1), StudyInstanceUID="1.2.1")
+    second = write_series(tmp_path / "b", SLICES[1:2], along(1, STEP), StudyInstanceUID="1.2.2")
+    with pytest.raises(InputError, match="mixes images of 2 studies"):
+        read_volume(joined(tmp_path / "s", first, second))
+    parts = [
+        write_series(
+            tmp_path / f"c{n}", SLICES[n : n + 1], along(1, n * STEP), StudyInstanceUID=f"1.2.{n}", StudyDate=date
+        )
+        for n, date in enumerate(("20200101", "20200101", "20240607"))
+    ]
+    with pytest.raises(InputError, match="mixes images of 3 studies"):
+        read_volume(joined(tmp_path / "t", *parts))
+
+
+def test_text_in_the_pixels_is_noted(tmp_path, caplog) -> None:
+    read_volume(write_series(tmp_path / "s", SLICES, along(), BurnedInAnnotation="NO"))
+    assert not caplog.text
+    read_volume(write_series(tmp_path / "t", SLICES, along(), BurnedInAnnotation="YES"))
+    assert "has text in its pixels (Burned In Annotation), which may name the patient" in caplog.text
+    clip = dataset(SLICES, FrameTime="40", BurnedInAnnotation="YES")
+    assert "may name the patient" in open_frames(save(clip, tmp_path / "clip.dcm")).notes[0]
+
+
+def test_slices_that_still_arrive_or_change_while_they_are_read_are_no_volume(tmp_path, monkeypatch) -> None:
+    folder = write_series(tmp_path / "s", SLICES[:8], along(8))
+    late = write_series(tmp_path / "late", SLICES[8:], along(1, 8 * STEP)) / "IM0_0"
+    read = reading._one
+
+    def and_then(change):
+        def one(file):
+            values = read(file)
+            if file.name.startswith("IM0_"):
+                change()
+            return values
+
+        monkeypatch.setattr(reading, "_one", one)
+        with pytest.raises(InputError, match="was changed while it was read; wait until it is completely"):
+            read_volume(folder)
+
+    and_then(lambda: shutil.copy(late, folder / "IM8"))
+    and_then(lambda: (folder / "IM8").touch())
+    (folder / "IM8").unlink()
+    monkeypatch.setattr(reading, "_one", lambda file: (folder / "notes.txt").write_text("x") and read(file))
+    assert read_volume(folder).geometry.size_ijk[2] == 8  # what is no image of it may come and go
 
 
 def test_slices_written_by_simpleitk_each_have_a_study_of_their_own(tmp_path) -> None:
@@ -216,6 +263,11 @@ def test_a_part_of_an_image_in_several_files_is_not_taken_for_the_whole(tmp_path
     made = enhanced(SLICES[:5], along(5), InConcatenationNumber=1, InConcatenationTotalNumber=2)
     with pytest.raises(InputError, match=r"part 1 of 2 of an image.*\(a concatenation\)"):
         read_volume(save(made, tmp_path / "a.dcm"))
+    made = enhanced(SLICES[:5], along(5), InConcatenationNumber=2, ConcatenationUID="1.2.3")
+    with pytest.raises(InputError, match=r"part 2 of some of an image.*\(a concatenation\)"):
+        read_volume(save(made, tmp_path / "b.dcm"))
+    whole = enhanced(SLICES, along(), InConcatenationNumber=1, InConcatenationTotalNumber=1, ConcatenationUID="1.2.3")
+    np.testing.assert_array_equal(read_volume(save(whole, tmp_path / "c.dcm")).array, SLICES)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,17 @@ def test_packed_pixels_that_end_early_are_refused_even_with_a_mark_of_their_end(
         read_volume(save(made, tmp_path / "a.dcm"))
 
 
+def test_without_a_temporary_folder_the_disk_is_blamed_and_not_the_image(tmp_path, monkeypatch) -> None:
+    made = save(lossless_jpeg(tmp_path), tmp_path / "a.dcm")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(InputError, match="temporary folder, which cannot be written .No space.*TMPDIR"):
+        read_volume(made)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_packed_frames_are_as_many_as_declared(tmp_path, count) -> None:
     made = with_data(np.stack([DEEP] * 2), [jpeg_2000()] * count, uid.JPEG2000Lossless)

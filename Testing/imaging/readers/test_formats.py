@@ -7,6 +7,7 @@ import gzip
 import logging
 import os
 import struct
+import sys
 import time
 import zlib
 from itertools import product
@@ -341,6 +342,22 @@ def test_without_a_voxel_size_a_volume_has_none(tmp_path, caplog) -> None:
     assert "does not say how large its voxels are" in caplog.text
     write_volume(tmp_path / "y.nrrd", Volume(an_array(), GRID))
     assert read_volume(tmp_path / "y.nrrd").has_spacing
+
+
+@pytest.mark.parametrize("read", [read_volume, read_segmentation])
+def test_a_file_that_is_written_while_it_is_read_is_refused(written, monkeypatch, read) -> None:
+    path = written("a.nrrd")
+    module = sys.modules[read.__module__]
+    stored = module.read_stored
+
+    def and_written(file):
+        found = stored(file)
+        os.utime(file, ns=(1, 1))
+        return found
+
+    monkeypatch.setattr(module, "read_stored", and_written)
+    with pytest.raises(InputError, match=r"a\.nrrd was changed while it was read"):
+        read(path)
 
 
 def test_packed_voxels_need_no_more_memory_than_declared(tmp_path) -> None:

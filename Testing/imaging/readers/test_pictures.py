@@ -164,6 +164,23 @@ def test_a_jpeg_that_ends_early_is_refused_even_with_a_mark_of_its_end(tmp_path,
             read_stored(path)
 
 
+def test_damaged_tables_and_superfluous_data_of_a_jpeg_are_noticed(tmp_path, caplog) -> None:
+    y, x = np.mgrid[:61, :83]
+    packed = io.BytesIO()
+    Image.fromarray(((x + y) % 256).astype(np.uint8)).save(packed, "JPEG", quality=90)
+    data, path = packed.getvalue(), tmp_path / "a.jpg"
+    path.write_bytes(data)
+    read_volume(path)
+    assert "may be damaged" not in caplog.text
+    path.write_bytes(data[:-2] + b"\x12" * 40 + data[-2:])
+    read_volume(path)
+    assert "a.jpg may be damaged: its JPEG data hold more than its picture" in caplog.text
+    table = data.index(b"\xff\xc4", data.index(b"\xff\xc4") + 2) + 21  # the second: of what varies
+    path.write_bytes(data[:table] + data[table + 1 : table + 2] + data[table + 1 :])  # two codes for one value
+    with pytest.raises(InputError, match="its JPEG markers are none"):
+        read_volume(path)
+
+
 def test_pages_of_a_tiff_are_slices_and_must_not_run_in_a_circle(tmp_path) -> None:
     pages = [Image.fromarray(GREY + np.uint8(n)) for n in range(3)]
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
