@@ -187,7 +187,9 @@ def test_every_parameter_of_an_encoder_is_moved(encoder):
     assert not still
 
 
-@pytest.mark.parametrize("encoder", sorted(COMPACT_WIDTHS))
+@pytest.mark.parametrize(
+    "encoder", [pytest.param(name, marks=pytest.mark.slow if name == "vit_b" else ()) for name in sorted(COMPACT_WIDTHS)]
+)
 def test_the_compact_model_runs_with_each_encoder(encoder):
     torch.manual_seed(0)
     model = build_model("sam-compact", dataclasses.replace(COMPACT, encoder=encoder)).eval()

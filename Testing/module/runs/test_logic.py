@@ -166,6 +166,7 @@ def test_only_the_slices_asked_for_are_written(logic, two_cases):
     assert run.written == {5, 6}
 
 
+@pytest.mark.slow  # the engine's own test, worker/test_engine.py, runs each time
 @pytest.mark.cold
 def test_another_support_runs_on_what_is_embedded(logic, two_cases, scene):
     support, (target, _truth) = two_cases
