@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.frames.stack import FrameStack, temporary_file
 from ProxyPromptSegmentLib.imaging.geometry import FloatArray, VolumeGeometry
 from ProxyPromptSegmentLib.imaging.readers.nrrd import signs_to_lps
 from ProxyPromptSegmentLib.imaging.readers.nrrd_header import NRRD_TYPES, read_header
-from ProxyPromptSegmentLib.imaging.readers.nrrd_voxels import ordered, read_axes
+from ProxyPromptSegmentLib.imaging.readers.nrrd_voxels import form_of, ordered, read_axes
 from ProxyPromptSegmentLib.imaging.readers.voxels import check_exact
 
 _PIECE = 1 << 13  # bytes that are unpacked together, and lost together where the file is damaged
@@ -28,6 +28,7 @@ def open_sequence(path: Path) -> FrameSource | None:
 
     with path.open("rb") as file:
         try:
+            form_of(read_header(path), path.name)  # pynrrd compares neither numbers nor the header's end
             header: dict[str, Any] = dict(nrrd.read_header(file))
             offset = file.tell()
             sizes = [int(n) for n in header["sizes"]]
@@ -133,7 +134,7 @@ def _nrrd_data(
     part = whole // sizes[-1] if time_last else whole
     if encoding == "raw":
         left = path.stat().st_size - offset
-        check_exact(path.name, whole, left)
+        check_exact(path, offset, whole, path.name)
         usable = min(whole, left) // part * part
         return _mapped(path.open("rb"), dtype, usable, offset, sizes), False
     with temporary_file(path) as file:

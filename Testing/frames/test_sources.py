@@ -252,6 +252,11 @@ def test_more_voxels_than_declared_and_numbers_that_are_none_are_refused_in_a_se
     path.write_bytes(path.read_bytes().replace(b"\n\n", b"\n\ninf", 1))
     with pytest.raises(InputError, match="declares 160 bytes of voxels and has 163"):
         open_frames(path)
+    whole = write_nrrd(path, noise(4, 1, 8, 5), **LIST_LAST).read_bytes()
+    for at in range(whole.index(b"sizes") + 9, whole.index(b"encoding")):  # no size may be made up
+        path.write_bytes(whole[:at])
+        with pytest.raises(InputError, match="that fit together|has no end|is cut short"):
+            open_frames(path)
     for name, value in (("space_directions", "(0.3,0,nan) (0,0.4,0) (0,0,1) none"), ("space_origin", "(1,inf,3)")):
         with pytest.raises(InputError, match=r"a.seq.nrrd has a direction or origin that is not finite"):
             open_frames(write_nrrd(path, noise(4, 1, 8, 5), **LIST_LAST | {name: value}))

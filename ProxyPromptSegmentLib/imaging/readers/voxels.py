@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.errors import InputError
 
 MOST_BYTES = 64 << 30
 _BLOCK = 1 << 20
-_SPARE = 2  # bytes that may follow raw voxels: an end of line
+_SPARE = (b"", b"\n", b"\r\n")  # what may follow raw voxels: an end of line
 
 
 def declared_bytes(sizes: list[int], dtype: np.dtype[Any], name: str) -> int:
@@ -59,7 +59,7 @@ def read_voxels(
             if left < total:
                 raise cut_short(name, total, max(0, left))
             if exact:
-                check_exact(name, total, left)
+                check_exact(path, offset, total, name)
             file.seek(offset)
             found = np.fromfile(file, dtype, total // dtype.itemsize)
         else:
@@ -67,13 +67,23 @@ def read_voxels(
     return found.reshape(sizes[::-1])
 
 
-def check_exact(name: str, total: int, found: int) -> None:
-    """Refuse more voxels than declared.
+def check_exact(path: Path, offset: int, total: int, name: str) -> None:
+    """Refuse more raw voxels than declared.
+
+    Args:
+        path: The file that holds them.
+        offset: Where they begin.
+        total: Declared bytes.
+        name: Name for messages.
 
     Raises:
         InputError: If there are.
     """
-    if found > total + _SPARE:
+    found = path.stat().st_size - offset
+    with path.open("rb") as file:
+        file.seek(offset + total)
+        rest = file.read(3)
+    if rest not in _SPARE:
         raise InputError(
             f"{name} declares {total} bytes of voxels and has {found}; header and voxels do not belong together. "
             "Export it again."

@@ -131,6 +131,19 @@ def test_the_order_of_bytes_is_not_guessed_and_lengths_are_in_mm(tmp_path) -> No
         read_volume(path)
 
 
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_nothing_but_an_end_of_line_may_follow_raw_voxels(written, name) -> None:
+    path = written(name, packed=False)
+    whole, expected = path.read_bytes(), read_stored(path).array
+    for end in (b"\n", b"\r\n"):
+        path.write_bytes(whole + end)
+        np.testing.assert_array_equal(read_stored(path).array, expected)
+    for put in (b"\0", b"\n\n"):  # between the voxels: all behind would be shifted
+        path.write_bytes(whole[:-20] + put + whole[-20:])
+        with pytest.raises(InputError, match="header and voxels do not belong together"):
+            read_stored(path)
+
+
 def test_numbers_as_text_are_read(tmp_path) -> None:
     (tmp_path / "x.nrrd").write_bytes(header("ascii") + NUMBERS + b"\n")
     np.testing.assert_array_equal(read_volume(tmp_path / "x.nrrd").array.ravel(), np.arange(64) % 50)
