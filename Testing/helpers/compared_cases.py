@@ -52,3 +52,17 @@ def tiny_frozen(seed: int = 0):
 def check_masks(masks: np.ndarray, case: Case) -> None:
     """Check that masks are what a system promises."""
     assert masks.shape == case.masks.shape and masks.dtype == np.uint8 and set(np.unique(masks)) <= {0, 1}
+
+
+def tiny_tracking():
+    """A model with a memory and random weights."""
+    pytest.importorskip("sam2")
+    import torch
+
+    from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.networks.model import build_model
+    from shared_models import SMALL_SHARED
+
+    torch.manual_seed(3)
+    return Frozen.of(Segmenter(build_model("sam2-compact", SMALL_SHARED), "cpu"), "tiny SAM 2")

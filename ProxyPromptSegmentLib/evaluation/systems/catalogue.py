@@ -14,6 +14,13 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind, System
 
+TRUTHS = {
+    "point": "a point in the truth",
+    "box": "a box around the truth",
+    "mask": "the true mask",
+    "everything": "a grid of points; what overlaps most with the truth",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
@@ -40,6 +47,11 @@ def offers(trunk: Path | None = None) -> tuple[Offer, ...]:
     """
     return (
         Offer(key="proxy-prompt", kind=Kind.FREE, about="the model as given, in context", make=_proxy_prompt),
+        *(
+            Offer(key=f"sam-{key}", kind=Kind.TRUTH, about=f"SAM or SAM 2 prompted with {about}", make=_truth(key))
+            for key, about in TRUTHS.items()
+        ),
+        Offer(key="medsam-box", kind=Kind.TRUTH, about="MedSAM with a box around the truth", make=_medsam),
         Offer(key="mean-mask", kind=Kind.FREE, about="the mean of the supports' masks, copied", make=_mean_mask),
         Offer(key="registration-affine", kind=Kind.FREE, about="affine label transfer", make=_affine),
         Offer(key="registration-deformable", kind=Kind.FREE, about="deformable label transfer", make=_deformable),
@@ -49,6 +61,9 @@ def offers(trunk: Path | None = None) -> tuple[Offer, ...]:
             about="matching of pretrained features",
             make=lambda frozen: _matching(frozen, trunk),
         ),
+        Offer(key="persam", kind=Kind.FREE, about="PerSAM, on SAM", make=_persam),
+        Offer(key="persam-f", kind=Kind.FEW, about="PerSAM-F, on SAM", make=_persam_f),
+        Offer(key="first-frame", kind=Kind.FREE, about="SAM 2 with the supports as first frames", make=_first_frame),
         Offer(key="unet", kind=Kind.FEW, about="MONAI's U-Net on the few cases", make=lambda _: _unet(False)),
         Offer(key="unet-all", kind=Kind.FULL, about="MONAI's U-Net on all training cases", make=lambda _: _unet(True)),
     )
@@ -91,6 +106,39 @@ def _proxy_prompt(frozen: Frozen) -> System:
     from ProxyPromptSegmentLib.evaluation.systems.proxy_prompt import InContext
 
     return InContext(frozen)
+
+
+def _truth(key: str) -> Callable[[Frozen], System]:
+    def make(frozen: Frozen) -> System:
+        from ProxyPromptSegmentLib.evaluation.systems.truth import Said, TruthPrompted
+
+        return TruthPrompted(frozen, Said[key.upper()])
+
+    return make
+
+
+def _medsam(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.truth import MEDSAM, Said, TruthPrompted
+
+    return TruthPrompted(frozen, Said.BOX, MEDSAM)
+
+
+def _persam(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.persam import PerSam
+
+    return PerSam(frozen)
+
+
+def _persam_f(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.persam_f import PerSamF
+
+    return PerSamF(frozen)
+
+
+def _first_frame(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.first_frame import FirstFrame
+
+    return FirstFrame(frozen)
 
 
 def _mean_mask(frozen: Frozen) -> System:
