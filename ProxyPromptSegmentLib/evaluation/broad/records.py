@@ -1,21 +1,16 @@
-"""The scores of single cases, in a file that grows while they are measured, so that an interrupted run resumes.
-
-The file has a JSON value per line: first the facts that every score in it shares, then one line for each unit of work.
-A line that was cut off is measured again.
-"""
+"""The scores of single cases, in a file that grows while they are measured, so that an interrupted run resumes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ProxyPromptSegmentLib.errors import InputError, OutputError
+from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.evaluation.growing_file import FORMAT, GrowingFile, whole_lines
 
 SliceScores = dict[str, list]
-FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +87,7 @@ class Scores:
             raise InputError(f"{path} holds no scores: {error!r}; give a file of 'evaluate broad'") from error
 
 
-class ScoreFile:
+class ScoreFile(GrowingFile[Record]):
     """A growing file of scores; without a path they are only kept in memory.
 
     Attributes:
@@ -105,71 +100,14 @@ class ScoreFile:
         Raises:
             OutputError: If the file holds scores of another model or part, or cannot be written.
         """
-        facts = json.loads(json.dumps(facts))  # as they are read back, lists for tuples
-        self.path, self.scores = path, Scores(facts=facts)
-        self._units: set[str] = set()
-        if path is not None and path.exists() and path.stat().st_size:
-            self._resume(path)
-        elif path is not None:
-            self._write({"format": FORMAT, "facts": facts}, "w")
-
-    def has(self, unit: Iterable[object]) -> bool:
-        """Return whether a unit of work is done."""
-        return _key(unit) in self._units
-
-    def add(self, unit: Iterable[object], records: list[Record]) -> None:
-        """Keep the records of a unit of work, and write them.
-
-        Raises:
-            OutputError: If the file cannot be written.
-        """
-        self._units.add(_key(unit))
-        self.scores.records += records
-        self._write({"unit": _key(unit), "records": [asdict(record) for record in records]}, "a")
+        super().__init__(path, facts, _record)
+        self.scores = Scores(facts=self.facts, records=self.records)
 
     @staticmethod
     def parse(text: str) -> Scores:
         """Return the scores of a growing file's text; a last line that was cut off is dropped."""
-        lines = list(_lines(text))
+        lines = list(whole_lines(text))
         return Scores(facts=lines[0]["facts"], records=[_record(one) for line in lines[1:] for one in line["records"]])
-
-    def _resume(self, path: Path) -> None:
-        try:
-            lines = list(_lines(path.read_text(encoding="utf-8")))
-            facts, units = lines[0]["facts"], [str(line["unit"]) for line in lines[1:]]
-            records = [_record(one) for line in lines[1:] for one in line["records"]]
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise OutputError(f"{path} is no file of scores: {error!r}; choose another file") from error
-        other = [key for key in sorted({*facts, *self.scores.facts}) if facts.get(key) != self.scores.facts.get(key)]
-        if other:
-            raise OutputError(
-                f"{path} holds scores with {other[0]} {facts.get(other[0])!r}, not "
-                f"{self.scores.facts.get(other[0])!r}; "
-                "choose another file, or remove this one"
-            )
-        self._units, self.scores.records = set(units), records
-        # The whole lines only: what a stopped run left of its last one would spoil the next.
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-    def _write(self, line: dict[str, Any], mode: str) -> None:
-        if self.path is None:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open(mode, encoding="utf-8") as lines:
-                lines.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise OutputError(f"scores cannot be written to {self.path}: {error}; choose another file") from error
-
-
-def _key(unit: Iterable[object]) -> str:
-    return json.dumps([str(part) for part in unit])
-
-
-def _lines(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON values of whole lines."""
-    whole, _, _ = text.rpartition("\n")
-    yield from (json.loads(line) for line in whole.splitlines())
 
 
 def _record(stored: dict[str, Any]) -> Record:
