@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_classes
+from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_classes, evaluate_paper
 from ProxyPromptSegmentLib.commands.checks import check_torch_settings
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.benchmark import run_table
+from ProxyPromptSegmentLib.evaluation.paper.catalogue import is_protocol
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Evaluate a model on public data: Dice tables with the same supports for every method, tracking of
-sweeps and volumes with SAM 2's memory, and the measurements of a model that reads its support.
+sweeps and volumes with SAM 2's memory, the measurements of a model that reads its support, and every table and figure
+of the papers with all of its systems.
 """
 EXAMPLES = """\
 examples:
@@ -32,6 +34,8 @@ examples:
   proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
   proxyprompt evaluate broad --data DATA --sets first small --limit 3 --out results/mine
   proxyprompt evaluate classes --data DATA --model classes-compact --part test --out results/classes
+  proxyprompt evaluate --list --data DATA
+  proxyprompt evaluate T2 --data DATA --seconds 900 --out results/T2
   proxyprompt evaluate compare --tables results/before.json results/mine.json
 """
 
@@ -43,7 +47,13 @@ DRAWS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
-    parser.add_argument("what", help="a data set (promise12, psfhs, ...), or broad, compare or classes")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="",
+        help="a data set (promise12, psfhs, ...), broad, compare or classes, or a table or figure of a paper such as "
+        "T2, see --list",
+    )
     parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model or path of a checkpoint")
     parser.add_argument(
@@ -75,10 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="device to compute on (auto)")
     parser.add_argument("--threads", type=int, help="processor threads")
     parser.add_argument(
-        "--out", type=Path, help="also write OUT.json and OUT.md; broad and classes resume from OUT.jsonl"
+        "--out",
+        type=Path,
+        help="also write OUT.json and OUT.md; broad, classes, tables and figures resume from OUT.jsonl",
     )
     parser.add_argument("--force", action="store_true", help="replace existing tables of --out")
     evaluate_broad.add_arguments(parser)
+    evaluate_paper.add_arguments(parser)
 
 
 def _counting(console: Console) -> Callable[[int, int], None]:
@@ -88,6 +101,8 @@ def _counting(console: Console) -> Callable[[int, int], None]:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
+    if args.list:
+        return evaluate_paper.run_list(args, console)
     if args.what == COMPARE:
         return evaluate_broad.run_compare(args, console)
     _check(args)
@@ -100,6 +115,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return evaluate_broad.run_broad(args, console)
     if args.what == CLASSES:
         return evaluate_classes.run_classes(args, console)
+    if is_protocol(args.what):
+        return evaluate_paper.run_paper(args, console)
     check_tables(args.out, (".json", ".md"), args.force)
     segmenter, metadata = _load(args.model, args.device)
     table = (_track if args.protocol == TRACK else _slices)(args, segmenter, console)
@@ -119,6 +136,8 @@ def _check(args: argparse.Namespace) -> None:
     Raises:
         UsageError: If they do.
     """
+    if not args.what:
+        raise UsageError("say what to evaluate: a data set, a measurement, or a table or figure; see evaluate --list")
     if args.what == SPEED:
         raise UsageError("speed is measured by 'proxyprompt benchmark' now; see 'proxyprompt benchmark --help'")
     if args.data is None:

@@ -35,8 +35,9 @@ def check_tables(out: Path | None, suffixes: tuple[str, ...], force: bool) -> No
     except OSError as error:
         raise OutputError(f"{out.parent} cannot be created: {error.strerror}; choose another --out.") from None
     for suffix in suffixes:
-        check_output_path(table_file(out, suffix), (suffix,))
-        refuse_existing("--out", table_file(out, suffix), force)
+        path = table_file(out, suffix)
+        check_output_path(path, (path.suffix,))
+        refuse_existing("--out", path, force)
 
 
 @contextmanager

@@ -49,9 +49,10 @@ class GrowingFile(Generic[Item]):
         """Return whether a unit of work is done."""
         return _key(unit) in self._units
 
-    def about(self, unit: Iterable[object]) -> Mapping[str, Any]:
-        """Return what was noted with a unit of work beside its scores; empty if it is not done."""
-        return self._units.get(_key(unit), {})
+    def units(self) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+        """Yield each unit of work that is done, with what was noted of it."""
+        for key, about in self._units.items():
+            yield json.loads(key), about
 
     def add(self, unit: Iterable[object], records: list[Item], **about: object) -> None:
         """Keep the scores of a unit of work, and write them.

@@ -94,15 +94,34 @@ def cut_sheets(checked: CheckedCases, logit_side: int, keep_aspect: bool = True)
     """
     each = int(np.clip(MOST_SHEETS // len(checked.cases), LEAST_EACH, MOST_EACH))
     slices = [sheet for number, case in enumerate(checked.cases) for sheet in _slices_of(case, number, each)]
-    plan = _plan(checked.objects, slices, logit_side, keep_aspect)
+    patients = tuple(case.patient for case in checked.cases)
+    return with_tiles(checked.objects, slices, patients, logit_side, keep_aspect)
+
+
+def with_tiles(
+    objects: tuple[str, ...],
+    slices: Sequence[Sheet],
+    patients: tuple[int, ...],
+    logit_side: int,
+    keep_aspect: bool = True,
+) -> Sheets:
+    """Cut tiles of what is too thin for whole slices, as a segmentation does.
+
+    Args:
+        objects: Names of the ``N`` objects.
+        slices: Slices of all cases, in the order of the cases.
+        patients: Number of the patient of each case.
+        logit_side: Side of the square of logits of the model's decoder.
+        keep_aspect: Whether the model letterboxes slices.
+    """
+    plan = _plan(objects, slices, logit_side, keep_aspect)
     tiles: list[Sheet] = []
     if plan.in_tiles:
-        most = int(np.clip(MOST_TILES // len(checked.cases), LEAST_EACH, TILES_EACH))
-        for number in range(len(checked.cases)):
+        most = int(np.clip(MOST_TILES // len(patients), LEAST_EACH, TILES_EACH))
+        for number in range(len(patients)):
             shown = [sheet for sheet in slices if sheet.case == number and sheet.shown[list(plan.in_tiles)].any()]
-            tiles += _tiles_of(shown, checked.objects, plan, most)
-    patients = tuple(case.patient for case in checked.cases)
-    return Sheets(checked.objects, tuple(slices), tuple(tiles), plan.in_whole, plan.in_tiles, patients)
+            tiles += _tiles_of(shown, objects, plan, most)
+    return Sheets(objects, tuple(slices), tuple(tiles), plan.in_whole, plan.in_tiles, patients)
 
 
 def _plan(objects: tuple[str, ...], slices: Sequence[Sheet], side: int, keep_aspect: bool) -> TilePlan:

@@ -1,0 +1,177 @@
+"""``evaluate T2`` and the like: one table or figure of the papers, and ``evaluate --list``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, table_file, write_table
+from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.paper import selective_maps, table
+from ProxyPromptSegmentLib.evaluation.paper.catalogue import measured_as, protocol_of
+from ProxyPromptSegmentLib.evaluation.paper.counts import counts
+from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget
+from ProxyPromptSegmentLib.evaluation.paper.listing import listing
+from ProxyPromptSegmentLib.evaluation.paper.loading import load, what_is_there
+from ProxyPromptSegmentLib.evaluation.paper.panels import KeptMasks
+from ProxyPromptSegmentLib.evaluation.paper.protocol import Measure, Protocol
+from ProxyPromptSegmentLib.evaluation.paper.run import Plan, chosen_rows, run_protocol, score_file
+from ProxyPromptSegmentLib.evaluation.paper.systems import PROXY_PROMPT
+from ProxyPromptSegmentLib.evaluation.report.page import Chapter, Words, page
+from ProxyPromptSegmentLib.evaluation.report.standard import chapters_of
+from ProxyPromptSegmentLib.evaluation.statistics.tables import table_of, to_csv
+from ProxyPromptSegmentLib.weights.hashing import weights_sha256
+from ProxyPromptSegmentLib.weights.registry import all_entries, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ProxyPromptSegmentLib.evaluation.report.page import Panels
+    from ProxyPromptSegmentLib.evaluation.statistics.score import Score
+
+SECONDS = 900.0
+DEFAULT_PART = "test"
+SPLITS, WEIGHTS, MASKS = ".splits.json", ".weights", ".masks"
+PANELS = 1  # targets of each data set in the report of a table
+TEXTS = (".md", ".json", ".csv", ".html", SPLITS)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tables and figures of the papers alone take."""
+    group = parser.add_argument_group("tables and figures of the papers")
+    group.add_argument("--list", action="store_true", help="list them with the data that each needs")
+    group.add_argument("--rows", nargs="+", metavar="ROW", help="some of the rows, by title or by system")
+    group.add_argument(
+        "--seconds", type=float, default=SECONDS, help=f"processor seconds that each training may take ({SECONDS:g})"
+    )
+
+
+def run_list(args: argparse.Namespace, console: Console) -> int:
+    """List all tables and figures; return the exit code."""
+    console.result(listing(args.data))
+    return 0
+
+
+def run_paper(args: argparse.Namespace, console: Console) -> int:
+    """Measure a table or figure; return the exit code.
+
+    Raises:
+        UsageError: If an option does not fit it.
+    """
+    shown = protocol_of(args.what)
+    if args.seconds <= 0:
+        raise UsageError(f"--seconds is {args.seconds:g}; a training needs more than 0")
+    if shown.measure is Measure.COUNTS:
+        return _counts(shown, args, console)
+    if shown.measure is Measure.MAP:
+        return _maps(shown, args, console)
+    return _systems(shown, args, console)
+
+
+def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
+    """Measure the rows of a protocol on the same targets."""
+    from ProxyPromptSegmentLib.commands.paper_systems import PaperSystems
+
+    protocol, part = measured_as(shown), args.part or DEFAULT_PART
+    chosen_rows(protocol, args.rows or ())
+    facts = {
+        "table": protocol.id,
+        "model": Path(args.model).stem,
+        "sha256": digest(args.model),
+        "part": part,
+        "seconds": args.seconds,
+        "seed": args.seed,
+    }
+    plan = Plan(
+        data=args.data,
+        part=part,
+        rows=args.rows or (),
+        limit=args.limit,
+        draws=args.draws,
+        budget=Budget(args.seconds, args.seed, args.threads or 1),
+    )
+    with measured_alone(args.out, TEXTS, args.force) as path:
+        file = score_file(path, facts)
+        masks = KeptMasks(_beside(args.out, MASKS))
+        make = PaperSystems(args.model, args.device, args.data, _beside(args.out, WEIGHTS))
+        outcome = run_protocol(protocol, plan, make, file, _counting(console), masks.keep)
+        console.counted("\n")
+        text = table.to_markdown(shown, outcome, file, _start(args, part))
+        if args.out:
+            columns = table.columns_of(shown, outcome.sets)
+            own = [score for score in file.records if score.table == protocol.id]
+            values = {"id": shown.id, "facts": facts, "rows": table.rows_as_values(shown, own, columns)}
+            write_table(args.out, ".json", json.dumps(values, indent=1) + "\n", True)
+            write_table(args.out, ".csv", to_csv(table_of(own)) if own else "", True)
+            write_table(args.out, SPLITS, json.dumps(outcome.splits, indent=1) + "\n", True)
+            write_table(args.out, ".md", text, True)
+            pictures = masks.shown([row.title for row in shown.rows], shown.panels or PANELS)
+            write_table(args.out, ".html", _page(shown, own, pictures, text), True)
+    console.result(text)
+    return 0
+
+
+def _counts(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
+    """Count the samples of each data set."""
+    text = counts(shown, args.data, args.seed)
+    if args.out:
+        write_table(args.out, ".md", text, args.force)
+    console.result(text)
+    return 0
+
+
+def _maps(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
+    """Draw the selective map for several supports."""
+    from ProxyPromptSegmentLib.inference.loading import load as load_model
+
+    segmenter = load_model(args.model, args.device).segmenter
+    segmenter.check_reads_supports()
+    sets = [load(need, args.data, 16, args.seed) for need in shown.sets if what_is_there(need, args.data)]
+    part = args.part or DEFAULT_PART
+    rows = selective_maps.measure_maps(shown, segmenter, sets, part)
+    text = selective_maps.to_markdown(shown, rows, _start(args, part))
+    if args.out:
+        write_table(args.out, ".md", text, args.force)
+        pictures = selective_maps.panels_of(rows)
+        write_table(args.out, ".html", page(f"{shown.paper}, {shown.id}", [Chapter(shown.title, pictures)]), args.force)
+    console.result(text)
+    return 0
+
+
+def _page(shown: Protocol, scores: Sequence[Score], pictures: Sequence[Panels], text: str) -> str:
+    """Return the report: the table's words, every measure with its spread, and the masks side by side."""
+    reference = next((row.title for row in shown.rows if row.system == PROXY_PROMPT), None)
+    said = [line.removeprefix("* ") for line in text.splitlines() if line and not line.startswith(("|", "#"))]
+    chapters = [Chapter("", [Words(said)]), *(chapters_of(scores, reference) if scores else [])]
+    return page(f"{shown.paper}, {shown.id}: {shown.title}", [*chapters, Chapter("Masks", pictures)])
+
+
+def _beside(out: Path | None, suffix: str) -> Path | None:
+    return None if out is None else table_file(out, suffix)
+
+
+def _start(args: argparse.Namespace, part: str) -> str:
+    """Return a sentence about the frozen start and the budget."""
+    official = any(entry.name == args.model and not entry.embedded for entry in all_entries())
+    stands = "" if official else ", which stands for the papers' SAM ViT-H and MedSAM"
+    return (
+        f"Frozen start: {Path(args.model).stem}{stands}. Part: {part}. Each training may take {args.seconds:g} "
+        f"processor seconds; seed {args.seed}."
+    )
+
+
+def digest(model: str) -> str:
+    """Return the SHA-256 of a model's weights, from the registry where it is known."""
+    for entry in all_entries():
+        if entry.name == model and entry.sha256:
+            return entry.sha256.lower()
+    path, expected = resolve(model)
+    return expected or weights_sha256(path)
+
+
+def _counting(console: Console) -> Any:
+    """Return what shows how many targets of a row are done."""
+    return lambda row, dataset, done, total: console.counted(f"\r{row}, {dataset}: {done}/{total} targets        ")

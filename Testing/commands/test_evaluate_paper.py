@@ -1,0 +1,103 @@
+"""``evaluate T2`` and ``evaluate --list`` from the command line, with drawn data and systems of a test."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+pytest.importorskip("torch")
+
+from paper_cases import ToyMaker, toy_folder
+from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.commands import evaluate_paper, paper_systems
+from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.evaluation.paper import systems as named
+from ProxyPromptSegmentLib.evaluation.paper.catalogue import protocols
+
+SYSTEMS = {value for key, value in vars(named).items() if key.isupper()}
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setitem(splits.COUNTS, "promise12", (4, 1))
+    return toy_folder(tmp_path / "data", 7)
+
+
+@pytest.fixture
+def maker(monkeypatch):
+    """Toys in the place of all systems; the frozen start is not loaded."""
+    made = ToyMaker()
+    monkeypatch.setattr(paper_systems, "PaperSystems", lambda *_: made)
+    return made
+
+
+def test_a_table_is_written_with_its_splits_and_resumed_with_more_rows(data, maker, tmp_path, capsys):
+    out = tmp_path / "results" / "T2"
+    words = ["evaluate", "t2", "--data", str(data), "--seconds", "1", "--limit", "2", "--out", str(out)]
+    assert main([*words, "--rows", "U-Net"]) == 0
+    first = capsys.readouterr().out
+    assert "| U-Net | 58 |" in first and "| MLB-Seg | 58 + 1076 unlabelled | - (0.783) |" in first
+    assert list(maker.made) == ["U-Net"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert (tmp_path / "results" / "T2.md").read_text(encoding="utf-8") == shown
+    assert len(maker.made["U-Net"].lessons) == 1  # its row was not measured again
+    assert len(maker.made) == 9 and len(maker.makings) == 10
+    values = json.loads((tmp_path / "results" / "T2.json").read_text(encoding="utf-8"))
+    assert values["facts"]["model"] == "sam-compact" and len(values["facts"]["sha256"]) == 64
+    said = json.loads((tmp_path / "results" / "T2.splits.json").read_text(encoding="utf-8"))["promise12"]
+    assert not set(said["train"]) & set(said["test"]) and len(said["few"]["draw 0"]) == 3
+    with (tmp_path / "results" / "T2.csv").open(encoding="utf-8") as lines:
+        assert {row["system"] for row in csv.DictReader(lines)} >= {"U-Net", "Proxy Prompt"}
+
+
+def test_another_view_shows_the_scores_of_its_table_and_draws_panels(data, maker, tmp_path, capsys):
+    out = tmp_path / "T2"
+    words = ["--data", str(data), "--seconds", "1", "--limit", "2", "--out", str(out)]
+    assert main(["evaluate", "T2", *words]) == 0
+    before = {name: len(toy.segmented) for name, toy in maker.made.items()}
+    assert main(["evaluate", "F7", *words]) == 0
+    assert {name: len(toy.segmented) for name, toy in maker.made.items()} == before
+    assert "Panels of the comparison on prostate MRI" in capsys.readouterr().out
+    page = (tmp_path / "T2.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 2 * (1 + 10) and "Spread over patients" in page
+    assert main(["evaluate", "T12", *words]) == 6  # scores of another table
+    assert "T2.jsonl holds scores with table 'T2', not 'T12'" in capsys.readouterr().err
+
+
+def test_all_tables_are_listed_with_the_data_that_are_there(data, capsys):
+    assert main(["evaluate", "--list", "--data", str(data)]) == 0
+    text = capsys.readouterr().out
+    assert all(f"| {one.id} | {one.paper} |" in text for one in protocols())
+    assert "REFUGE2 or drishti_gs: missing" in text and "PROMISE12: stand-in promise12" in text
+    assert main(["evaluate", "T8", "--data", str(data)]) == 0
+    assert "| PROMISE12 | prostate | 50 volumes | promise12 | 7 | 7 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "say what to evaluate"),
+        (["T2"], "--data is missing"),
+        (["T2", "--data", "DATA", "--seconds", "0"], "--seconds is 0; a training needs more than 0"),
+        (["T2", "--data", "DATA", "--rows", "DTC"], "T2 has no row 'DTC' that is run here; choose some of: specialist"),
+        (["T1", "--data", "DATA"], "holds no data of T1, which needs REFUGE2 (drishti_gs), STARE (drive), FH-PS-AOP"),
+        (["F10", "--data", "DATA"], "F10 needs both of its data sets"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(data, maker, capsys, words, sentence):
+    assert main(["evaluate", *(str(data) if word == "DATA" else word for word in words)]) in (2, 3)
+    assert sentence in capsys.readouterr().err
+
+
+def test_every_system_of_the_tables_has_a_maker():
+    wanted = {row.system for one in protocols() for row in one.run_rows}
+    assert wanted <= SYSTEMS
+    own = {
+        named.PROXY_PROMPT, named.IMAGE_PROMPT, named.CLASS_PROMPT, named.SURROGATE, named.MASK_OF_IMAGE_PROMPT,
+        named.MASK_OF_TRUTH, named.CLASS_TRAINED,
+    }  # fmt: skip
+    assert wanted <= own | set(paper_systems.KEYS)
+    assert evaluate_paper.DEFAULT_PART == "test"

@@ -1,0 +1,180 @@
+"""Proxy Prompt learned from a few images on a frozen backbone: what is trained, kept, continued and changed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engine_doubles import TINY, tiny_model  # noqa: E402
+from ProxyPromptSegmentLib.data.cases import Case  # noqa: E402
+from ProxyPromptSegmentLib.errors import CancelledError, InputError, UsageError  # noqa: E402
+from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen  # noqa: E402
+from ProxyPromptSegmentLib.evaluation.systems.system import Lesson  # noqa: E402
+from ProxyPromptSegmentLib.imaging.metrics import dice  # noqa: E402
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter  # noqa: E402
+from ProxyPromptSegmentLib.progress import CancelToken  # noqa: E402
+from ProxyPromptSegmentLib.training.few_images import building, training  # noqa: E402
+from ProxyPromptSegmentLib.training.few_images.mask_quality import changed_masks, moved_edges  # noqa: E402
+from ProxyPromptSegmentLib.training.few_images.sheets import learned_of  # noqa: E402
+from ProxyPromptSegmentLib.training.few_images.system import Choices, FewImages, Trainings  # noqa: E402
+
+SIDE = 64
+ROOMY = {key: value for key, value in TINY.items() if key not in ("image_size", "grid", "channels", "reduce")}
+
+
+def disc(number: int, dataset: str = "discs", patient: str = "") -> Case:
+    """A picture with a bright disc, somewhere."""
+    rng = np.random.default_rng(number)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    middle = rng.uniform(22, 42, 2)
+    inside = (rows - middle[0]) ** 2 + (columns - middle[1]) ** 2 < 144
+    image = (rng.normal(60, 6, (SIDE, SIDE)) + 90 * inside).astype(np.float32)
+    return Case(
+        dataset=dataset,
+        patient=patient or f"p{number}",
+        images=image[None],
+        masks=inside[None, None].astype(np.uint8),
+        objects=("disc",),
+        spacing_mm=None,
+        name=f"{dataset}{number}",
+    )
+
+
+@pytest.fixture
+def ticks(monkeypatch):
+    """A clock of which each look costs a second, so that trainings have as many steps on every machine."""
+    now = iter(range(10**6))
+    monkeypatch.setattr(training, "training_clock", lambda _: float(next(now)))
+
+
+@pytest.fixture(scope="module")
+def frozen() -> Frozen:
+    return Frozen.of(Segmenter(tiny_model(), "cpu"), "tiny")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Networks of the size of a test."""
+    monkeypatch.setattr(building, "COMPACT", dataclasses.replace(building.COMPACT, **ROOMY))
+    monkeypatch.setattr(training, "MOST_VARIANTS", 1)
+
+
+def lesson(count: int = 4, seconds: float = 6.0, **more) -> Lesson:
+    return Lesson(few=tuple(disc(n) for n in range(count)), seconds=seconds, threads=1, **more)
+
+
+def test_generator_and_decoder_learn_and_the_image_encoder_stays(frozen, ticks):
+    before = {name: one.clone() for name, one in frozen.segmenter.model.state_dict().items()}
+    trainings = Trainings()
+    fitted = FewImages(frozen=frozen, trainings=trainings).fit(lesson(3, 3.0))
+    masks = fitted.segment(disc(9))
+    assert masks.shape == (1, 1, SIDE, SIDE) and masks.dtype == np.uint8
+    after = trainings.last[1].state_dict()
+    encoder = [name for name in before if ".image_encoder." in name]
+    decoder = [name for name in before if ".mask_decoder." in name and before[name].ndim > 1]
+    assert encoder and all(torch.equal(before[name], after[name]) for name in encoder)
+    assert any(not torch.equal(before[name], after[name]) for name in decoder)
+    now = frozen.segmenter.model.state_dict()
+    assert all(torch.equal(before[name], now[name]) for name in before)  # the frozen model itself is not touched
+
+
+@pytest.mark.slow
+def test_it_learns_what_the_masks_show(frozen, ticks, monkeypatch):
+    losses: list[float] = []
+    advance = training.PromptTraining.advance
+    monkeypatch.setattr(training.PromptTraining, "advance", lambda self: losses.append(advance(self)))
+    choices = Choices(preset="robust", generator={"prompt": "both", "mask_prior": True})
+    FewImages(frozen=frozen, choices=choices).fit(lesson(4, 40.0))
+    assert np.mean(losses[-8:]) < np.mean(losses[:4]) - 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choices",
+    [
+        Choices(generator={"ccm": False}),
+        Choices(generator={"selection": "mean"}),
+        Choices(encoder="vit"),
+        Choices(encoder="resnet", preset="robust"),
+    ],
+)
+def test_each_ablation_is_built_and_trained(frozen, ticks, choices):
+    fitted = FewImages(frozen=frozen, choices=choices).fit(lesson(3, 4.0))
+    assert fitted.segment(disc(9)).shape == (1, 1, SIDE, SIDE)
+    config = fitted.segmenter.model.generator.config
+    assert config.ccm is choices.generator.get("ccm", True)
+    assert config.encoder == {"vit": "vit_compact", "resnet": "resnet_compact", "": "vim"}[choices.encoder]
+
+
+def test_a_training_is_kept_shared_and_continued_after_a_stop(frozen, ticks, tmp_path, monkeypatch):
+    trainings = Trainings(tmp_path / "w")
+    whole = FewImages(frozen=frozen, trainings=trainings).fit(lesson(3, 3.0)).segmenter.model
+    steps = []
+    monkeypatch.setattr(training.PromptTraining, "advance", lambda self: steps.append(1))
+    again = FewImages(frozen=frozen, trainings=Trainings(tmp_path / "w")).fit(lesson(3, 3.0)).segmenter.model
+    changed = FewImages(frozen=frozen, choices=Choices(masks="empty"), trainings=trainings).fit(lesson(3, 3.0))
+    assert not steps and len(list((tmp_path / "w").iterdir())) == 1
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    assert changed.segmenter.model is whole
+
+
+def test_what_was_learned_before_a_cancel_is_not_lost(frozen, ticks, tmp_path, monkeypatch):
+    cancel, steps = CancelToken(), []
+    advance = training.PromptTraining.advance
+
+    def counted(self):
+        steps.append(self.step)
+        if len(steps) == 2:
+            cancel.cancel()
+        return advance(self)
+
+    monkeypatch.setattr(training.PromptTraining, "advance", counted)
+    system = FewImages(frozen=frozen, trainings=Trainings(tmp_path))
+    with pytest.raises(CancelledError, match="the same call continues it"):
+        system.fit(lesson(3, 8.0), cancel=cancel)
+    system.fit(lesson(3, 8.0))
+    assert steps[:3] == [0, 1, 2] and steps == sorted(set(steps))
+
+
+def test_other_sets_are_learned_together_and_supports_may_be_others_than_what_is_learned(frozen, ticks):
+    other = tuple(disc(n, "rings") for n in range(20, 23))
+    one = FewImages(frozen=frozen, others={"rings": other}, trainings=Trainings())
+    one.fit(lesson(3, 2.0))
+    full = Lesson(few=(disc(50),), full=tuple(disc(n) for n in range(3)), seconds=2.0, threads=1)
+    fitted = FewImages(frozen=frozen, choices=Choices(learns_from="full")).fit(full)
+    assert len(fitted.support.pairs) == 1
+    with pytest.raises(InputError, match="the annotated slices are of 1 patient"):
+        FewImages(frozen=frozen).fit(Lesson(few=(disc(1), disc(2, patient="p1")), seconds=2.0, threads=1))
+
+
+def test_objects_too_thin_for_whole_slices_are_learned_in_tiles():
+    thin = np.zeros((1, 1, 512, 512), np.uint8)
+    thin[..., ::16, 4:-4] = 1
+    images = np.random.default_rng(0).normal(0, 1, (1, 512, 512)).astype(np.float32)
+    cases = [
+        dataclasses.replace(disc(n), images=images, masks=thin, objects=("vessel",), patient=f"p{n}") for n in range(3)
+    ]
+    parts = learned_of(cases, 32)
+    assert len(parts) == 1 and all(max(sheet.image.shape) < 512 for sheet in parts[0].sheets)
+    assert set(parts[0].patients) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("wanted", [0.75, 0.88])
+def test_edges_are_moved_until_the_mask_has_the_dice_that_is_wanted(wanted):
+    truth = disc(3).masks[0, 0]
+    moved = moved_edges(truth, wanted, 5)
+    assert dice(truth, moved) == pytest.approx(wanted, abs=0.03)
+    assert np.array_equal(moved, moved_edges(truth, wanted, 5)) and not moved_edges(np.zeros_like(truth), 0.5, 0).any()
+
+
+def test_levels_of_masks_are_empty_drawn_from_boxes_or_the_truth(frozen):
+    case = disc(4)
+    assert not changed_masks(frozen.segmenter, case, "empty", 0, 0).any()
+    assert np.array_equal(changed_masks(frozen.segmenter, case, "truth", 0, 0), case.masks)
+    assert changed_masks(frozen.segmenter, case, "box", 0, 0).shape == case.masks.shape
+    with pytest.raises(UsageError, match="masks of the quality 'drawn' do not exist"):
+        changed_masks(frozen.segmenter, case, "drawn", 0, 0)
