@@ -188,7 +188,8 @@ def test_every_parameter_of_an_encoder_is_moved(encoder):
 
 
 @pytest.mark.parametrize(
-    "encoder", [pytest.param(name, marks=pytest.mark.slow if name == "vit_b" else ()) for name in sorted(COMPACT_WIDTHS)]
+    "encoder",
+    [pytest.param(name, marks=pytest.mark.slow if name == "vit_b" else ()) for name in sorted(COMPACT_WIDTHS)],
 )
 def test_the_compact_model_runs_with_each_encoder(encoder):
     torch.manual_seed(0)
