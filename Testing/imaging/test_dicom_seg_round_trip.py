@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from dicom_made import AXIAL, enhanced, group, save, stack, write_series
 from dicom_points import points_in_dicom, world_points
+from mrml_scene import REASON, has_mrml, make_scene
 from ProxyPromptSegmentLib.imaging.dicom_seg import write_dicom_seg
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
@@ -87,16 +88,21 @@ def test_every_reader_finds_every_voxel_and_every_code(tmp_path, place, frames) 
         assert [code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning] == TERMS[key]
 
 
-def test_slicers_reader_finds_the_codes_and_the_tilted_voxels_of_one_file_with_many_frames(tmp_path) -> None:
+def unpacked_as_by_slicer(folder: Path) -> tuple[Segmentation, list]:
+    """Writes a segmentation and unpacks it with dcmqi, as Slicer does; returns it and what dcmqi says of it."""
     dcmqi = pytest.importorskip("dcmqi", reason="dcmqi is not installed")
-    images, path = source(tmp_path, "tilted", True), tmp_path / "x.dcm"
+    images, path = source(folder, "tilted", True), folder / "x.dcm"
     written = lopsided(images)
     del written.segments[1]
     write_dicom_seg(path, written, images)
     program = Path(dcmqi.__file__).parent / "bin" / "segimage2itkimage"
-    options = ["--inputDICOM", str(path), "--outputDirectory", str(tmp_path), "-t", "nrrd"]
+    options = ["--inputDICOM", str(path), "--outputDirectory", str(folder), "-t", "nrrd"]
     subprocess.run([str(program), *options], check=True, capture_output=True)
-    described = json.loads((tmp_path / "meta.json").read_text("utf-8"))["segmentAttributes"]
+    return written, json.loads((folder / "meta.json").read_text("utf-8"))["segmentAttributes"]
+
+
+def test_slicers_reader_finds_the_codes_and_the_tilted_voxels_of_one_file_with_many_frames(tmp_path) -> None:
+    written, described = unpacked_as_by_slicer(tmp_path)
     for number, segment in enumerate(written.segments):
         image = sitk.ReadImage(str(tmp_path / f"{number + 1}.nrrd"))
         inside = np.argwhere(sitk.GetArrayFromImage(image))[:, ::-1]
@@ -113,6 +119,36 @@ def test_slicers_reader_finds_the_codes_and_the_tilted_voxels_of_one_file_with_m
     ):
         code = described[0][0][said]
         assert [code["CodingSchemeDesignator"], code["CodeValue"], code["CodeMeaning"]] == TERMS[key]
+
+
+@pytest.mark.skipif(not has_mrml(), reason=REASON)
+def test_segments_in_slicers_scene_lie_where_they_were_written(tmp_path) -> None:
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    written, described = unpacked_as_by_slicer(tmp_path)
+    scene = make_scene()
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    for number, segment in enumerate(written.segments):  # from here on, Slicer's own libraries alone
+        labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", described[number][0]["SegmentLabel"])
+        storage = scene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+        storage.SetFileName(str(tmp_path / f"{number + 1}.nrrd"))
+        assert storage.ReadData(labels)
+        assert slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, node)
+        identity = node.GetSegmentation().GetNthSegmentID(number)
+        image, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+        assert node.GetBinaryLabelmapRepresentation(identity, image)
+        image.GetImageToWorldMatrix(matrix)
+        to_ras = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+        extent = image.GetExtent()
+        shape = (extent[5] - extent[4] + 1, extent[3] - extent[2] + 1, extent[1] - extent[0] + 1)
+        marked = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+        inside = np.argwhere(marked)[:, ::-1] + np.array(extent[::2])
+        found = (inside @ to_ras[:3, :3].T + to_ras[:3, 3]) * [-1, -1, 1]
+        expected = written.geometry.index_to_lps(np.argwhere(segment.mask)[:, ::-1])
+        places = [{tuple(one) for one in (np.round(each, 2) + 0.0).tolist()} for each in (found, expected)]
+        assert places[0] == places[1]
 
 
 def test_a_result_that_was_read_is_written_with_the_same_codes_and_voxels_again(tmp_path) -> None:
