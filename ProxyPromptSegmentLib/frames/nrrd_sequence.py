@@ -67,8 +67,8 @@ def open_sequence(path: Path) -> FrameSource | None:
     if damaged:
         more = f", and {missing}" if missing else ""
         source.notes.append(
-            f"{path.name} is damaged: its packed voxels differ from their checksum, so that any frame may be wrong"
-            f"{more}. Copy it again, or check every frame."
+            f"{path.name} is damaged: its packed voxels differ from their checksum, or lack it, so that any frame may be "
+            f"wrong{more}. Copy it again, or check every frame."
         )
     elif missing:
         source.notes.append(f"{path.name} is cut short: {missing}.")
@@ -170,10 +170,13 @@ def _gunzip(path: Path, offset: int, target: IO[bytes], most: int) -> tuple[int,
             except zlib.error:
                 return done, True
             if done + len(plain) > most:
-                break
+                raise InputError(
+                    f"{path.name} declares {most} bytes of voxels and holds more; header and voxels do not belong "
+                    "together. Export it again."
+                )
             target.write(plain)
             done += len(plain)
-    return done, False
+    return done, done == most and not unpacker.eof  # complete, and nothing to compare it with
 
 
 def _nrrd_geometry(

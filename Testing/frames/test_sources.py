@@ -257,6 +257,14 @@ def test_more_voxels_than_declared_and_numbers_that_are_none_are_refused_in_a_se
         path.write_bytes(whole[:at])
         with pytest.raises(InputError, match="that fit together|has no end|is cut short"):
             open_frames(path)
+    for encoding, words in (("gzip", "declares 120 bytes of voxels and holds more"), ("raw", "and has 160")):
+        packed = write_nrrd(path, noise(4, 1, 8, 5), encoding, **LIST_LAST).read_bytes()
+        path.write_bytes(packed.replace(b"sizes: 5 8 1 4", b"sizes: 5 8 1 3"))
+        with pytest.raises(InputError, match=words):
+            open_frames(path)
+    packed = write_nrrd(path, noise(4, 1, 8, 5), "gzip", **LIST_LAST).read_bytes()
+    path.write_bytes(packed[:-6])
+    assert "differ from their checksum, or lack it" in open_frames(path).notes[0]
     for name, value in (("space_directions", "(0.3,0,nan) (0,0.4,0) (0,0,1) none"), ("space_origin", "(1,inf,3)")):
         with pytest.raises(InputError, match=r"a.seq.nrrd has a direction or origin that is not finite"):
             open_frames(write_nrrd(path, noise(4, 1, 8, 5), **LIST_LAST | {name: value}))

@@ -140,7 +140,7 @@ def run_forked(words: Sequence[str], output: Path, variables: Mapping[str, str])
     )
 
 
-ALLOWED = {"model": (7,), "taken": (7,), "registry": (2, 7)}
+ALLOWED = {"model": (2, 7), "taken": (7,), "registry": (2, 7)}
 """Exit statuses of a refusal, by what is read; those of images and supports are 3, 4 and 5."""
 
 
