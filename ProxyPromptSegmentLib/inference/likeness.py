@@ -42,7 +42,10 @@ def distances(features: ImageFeatures, support: PreparedSupport) -> torch.Tensor
     """
     side = math.isqrt(support.features.shape[-1])  # smaller than the targets' where a generator pools its keys
     own, covered = coarse(features.top, features.valid)
-    others, seen = coarse(support.features.unflatten(-1, (side, side)), support.valid.unflatten(-1, (side, side)))
+    if "coarse" not in support.kept:
+        maps = support.features.unflatten(-1, (side, side)), support.valid.unflatten(-1, (side, side))
+        support.kept["coarse"] = coarse(*maps)
+    others, seen = support.kept["coarse"]
     own = own[:, covered[0]]  # slices that are embedded together have the same size
     spread = own.std(dim=1, correction=0, keepdim=True) + _EPSILON
     found = []

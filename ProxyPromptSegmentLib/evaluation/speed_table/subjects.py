@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SIDE = 256  # pixels of a slice
 SLICES = 24
 FROM_ONE = 8  # most support slices of one drawn case
-PLAIN = "norms not folded, channels first, every key of the map read"
+PLAIN = "norms not folded, channels first, every key of the map read, the package's decoder, single slices on a CPU"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +102,17 @@ def with_random_weights(backbone: str, device: str) -> Segmenter:
     from ProxyPromptSegmentLib.networks.model import build_model
 
     torch.manual_seed(1)
-    batch = 1 if device == "cpu" else None
-    return Segmenter(build_model(backbone).eval(), device, batch, most_read=MOST_READ)
+    return Segmenter(build_model(backbone).eval(), device, most_read=MOST_READ)
 
 
 def plain(model: str, device: str) -> Segmenter:
-    """Return a model without what was done for speed: norms of their own, channels first, every key of the map read."""
-    import torch
-
+    """Return a model without what was done for its speed, see `PLAIN`."""
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
     network, _ = checkpoints.load_model(*resolve(model))
     config = network.generator.config
     if getattr(config, "merge_keys", False):
         network.generator.config = dataclasses.replace(config, merge_keys=False)
-    batch = 1 if torch.device(device).type == "cpu" else None
-    return Segmenter(network, device, batch)
+    if hasattr(network.backbone, "few_tokens"):
+        network.backbone.few_tokens = False
+    return Segmenter(network, device, 1 if device == "cpu" else None)

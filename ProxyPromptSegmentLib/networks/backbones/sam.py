@@ -15,6 +15,7 @@ from torch import nn
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.backbones.network_packages import segment_anything_modeling
+from ProxyPromptSegmentLib.networks.backbones.token_decoder import can_decode, decode_tokens
 from ProxyPromptSegmentLib.networks.devices import without_autocast
 from ProxyPromptSegmentLib.networks.values import Decoded, ImageFeatures, Prompt
 
@@ -126,6 +127,7 @@ class SamBackbone(nn.Module):
         grid: Side of the feature grid.
         channels: Channels of the embedding.
         sam: The package's own module, whose state dict is the official checkpoint's.
+        few_tokens: Whether `token_decoder` decodes where it can; False to compare its speed with the package's.
     """
 
     def __init__(self, name: str, compact: dict[str, Any] | None = None) -> None:
@@ -133,6 +135,7 @@ class SamBackbone(nn.Module):
         super().__init__()
         self.sam = build_sam_modules(name, compact)
         self.name = name
+        self.few_tokens = True
         self.image_size = int(self.sam.image_encoder.img_size)
         self.grid = int(self.sam.prompt_encoder.image_embedding_size[0])
         self.channels = int(self.sam.mask_decoder.transformer_dim)
@@ -219,14 +222,17 @@ class SamBackbone(nn.Module):
             image = image + encoder.mask_downscaling(prompt.mask.flatten(0, 1).unsqueeze(1))
         if prompt.dense is None and prompt.mask is None:
             image = image + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        positions = features.positions.unsqueeze(0).expand(count, -1, -1, -1)
-        hidden, image_out = decoder.transformer(image, positions, tokens)
-        grid = image.shape[-1]
-        image_out = image_out.transpose(1, 2).reshape(count, -1, grid, grid)
-        upscaled = decoder.output_upscaling(image_out)
-        kernels = torch.stack([decoder.output_hypernetworks_mlps[n](hidden[:, 1 + n]) for n in outputs], dim=1)
-        logits = torch.einsum("bmc,bchw->bmhw", kernels, upscaled)
-        scores = decoder.iou_prediction_head(hidden[:, 0])
+        if self.few_tokens and can_decode(decoder, tokens.shape[1], image.device):
+            logits, summary = decode_tokens(decoder, image, features.positions, tokens, outputs)
+        else:
+            positions = features.positions.unsqueeze(0).expand(count, -1, -1, -1)
+            hidden, image_out = decoder.transformer(image, positions, tokens)
+            grid, summary = image.shape[-1], hidden[:, 0]
+            image_out = image_out.transpose(1, 2).reshape(count, -1, grid, grid)
+            upscaled = decoder.output_upscaling(image_out)
+            kernels = torch.stack([decoder.output_hypernetworks_mlps[n](hidden[:, 1 + n]) for n in outputs], dim=1)
+            logits = torch.einsum("bmc,bchw->bmhw", kernels, upscaled)
+        scores = decoder.iou_prediction_head(summary)
         quality = torch.stack([scores[:, n] for n in outputs], dim=1)  # a list as an index would wait for the host
         return logits.unflatten(0, (batch, objects)), quality.unflatten(0, (batch, objects))
 

@@ -32,8 +32,26 @@ class DensePrompt(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, features: torch.Tensor, context: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
-        """Map three ``(B, ., g, g)`` maps to ``(B, C, g, g)``."""
-        return self.out(functional.gelu(self.mix(torch.cat([features, context, prior], dim=1))))
+        """Compute the dense prompt of ``B`` targets and ``N`` objects.
+
+        The first convolution is one of single positions, so that its three inputs are projected apart: the features
+        once for all objects, the context as the rows that it is read as.
+
+        Args:
+            features: F_x, ``(B, C, g, g)``.
+            context: E_ctx, ``(B, N, P, C)``.
+            prior: The mask prior, ``(B, N, P)``.
+
+        Returns:
+            ``(B, N, C, g, g)``.
+        """
+        channels, side = features.shape[1], features.shape[-1]
+        weight = self.mix.weight[:, :, 0, 0]
+        own, read, prior_weight = weight[:, :channels], weight[:, channels:-1], weight[:, -1]
+        seen = functional.linear(features.flatten(2).transpose(1, 2), own, self.mix.bias).unsqueeze(1)
+        mixed = functional.linear(context, read) + seen + prior.unsqueeze(-1) * prior_weight
+        maps = functional.gelu(mixed).flatten(0, 1).unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        return self.out(maps).unflatten(0, tuple(context.shape[:2]))
 
 
 class ProxyPromptGenerator(nn.Module):
@@ -170,12 +188,7 @@ class ProxyPromptGenerator(nn.Module):
         prior_seen = prior_map if self.config.mask_prior else torch.zeros_like(prior_map)
         dense = None
         if self.dense is not None:
-            to_map = "b n (h w) c -> (b n) c h w"
-            dense = self.dense(
-                features.top.repeat_interleave(objects, dim=0),
-                rearrange(context, to_map, h=side),
-                prior_seen.flatten(0, 1).unsqueeze(1),
-            ).unflatten(0, (batch, objects))
+            dense = self.dense(features.top, context, prior_seen.flatten(2))
         presence = None
         if self.presence is not None:
             seen = torch.cat([tokens_x.mean(1), tokens_x.amax(1)], dim=-1).unsqueeze(1).expand(-1, objects, -1)

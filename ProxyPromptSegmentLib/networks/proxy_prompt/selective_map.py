@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ProxyPromptSegmentLib.networks.devices import without_autocast
 
-QUERY_CHUNK = 512
+QUERY_CHUNK = 256  # whose weights stay in a core's cache
 LARGEST_MAP = 1 << 29  # weights that are computed at once on a graphics card
 
 
