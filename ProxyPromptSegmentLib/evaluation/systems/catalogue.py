@@ -43,7 +43,7 @@ def offers(trunk: Path | None = None) -> tuple[Offer, ...]:
     """Return all systems of this package, in the order of a table.
 
     Args:
-        trunk: File of the ImageNet weights of the matched features; None for those of the model.
+        trunk: File of ImageNet weights, for matched features and AutoSAM; None for those of the model.
     """
     return (
         Offer(key="proxy-prompt", kind=Kind.FREE, about="the model as given, in context", make=_proxy_prompt),
@@ -52,6 +52,17 @@ def offers(trunk: Path | None = None) -> tuple[Offer, ...]:
             for key, about in TRUTHS.items()
         ),
         Offer(key="medsam-box", kind=Kind.TRUTH, about="MedSAM with a box around the truth", make=_medsam),
+        Offer(key="med-sa-point", kind=Kind.TRUTH, about="Med-SA with a point in the truth", make=_med_sa("point")),
+        Offer(key="med-sa-box", kind=Kind.TRUTH, about="Med-SA with a box around the truth", make=_med_sa("box")),
+        Offer(key="samed", kind=Kind.FEW, about="SAMed, without a prompt", make=_samed),
+        Offer(
+            key="autosam",
+            kind=Kind.FEW,
+            about="AutoSAM, which prompts by the image",
+            make=lambda frozen: _auto_sam(frozen, trunk),
+        ),
+        Offer(key="autosam-all", kind=Kind.FULL, about="our AutoSAM models, by name of the class", make=_auto_sam_all),
+        Offer(key="automedsam", kind=Kind.FULL, about="our AutoMedSAM model, by name of the class", make=_auto_med_sam),
         Offer(key="mean-mask", kind=Kind.FREE, about="the mean of the supports' masks, copied", make=_mean_mask),
         Offer(key="registration-affine", kind=Kind.FREE, about="affine label transfer", make=_affine),
         Offer(key="registration-deformable", kind=Kind.FREE, about="deformable label transfer", make=_deformable),
@@ -87,7 +98,7 @@ def systems_for(
         model: Name or path of the model or of official weights, or the model itself.
         chosen: Names of the systems, in the order of the table; all by default.
         device: The device to compute on.
-        trunk: File of the ImageNet weights of the matched features; None for those of the model.
+        trunk: File of ImageNet weights, for matched features and AutoSAM; None for those of the model.
         more: Systems of other packages.
 
     Raises:
@@ -121,6 +132,40 @@ def _medsam(frozen: Frozen) -> System:
     from ProxyPromptSegmentLib.evaluation.systems.truth import MEDSAM, Said, TruthPrompted
 
     return TruthPrompted(frozen, Said.BOX, MEDSAM)
+
+
+def _med_sa(key: str) -> Callable[[Frozen], System]:
+    def make(frozen: Frozen) -> System:
+        from ProxyPromptSegmentLib.evaluation.systems.med_sa import MedSa
+        from ProxyPromptSegmentLib.evaluation.systems.truth import Said
+
+        return MedSa(frozen, Said[key.upper()])
+
+    return make
+
+
+def _samed(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.samed import Samed
+
+    return Samed(frozen)
+
+
+def _auto_sam(frozen: Frozen, trunk: Path | None) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.auto_sam import AutoSam
+
+    return AutoSam(frozen, trunk)
+
+
+def _auto_sam_all(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.known_classes import AUTO_SAM, IMAGE_MODELS, KnownClasses
+
+    return KnownClasses(AUTO_SAM, IMAGE_MODELS, frozen.device)
+
+
+def _auto_med_sam(frozen: Frozen) -> System:
+    from ProxyPromptSegmentLib.evaluation.systems.known_classes import KnownClasses
+
+    return KnownClasses(device=frozen.device)
 
 
 def _persam(frozen: Frozen) -> System:

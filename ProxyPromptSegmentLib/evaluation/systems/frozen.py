@@ -20,6 +20,7 @@ class Frozen:
 
     Attributes:
         name: Name or path by which they were asked for.
+        device: The device to compute on.
     """
 
     def __init__(self, model: str, device: str = "cpu", base: Path | None = None, fits: str = "") -> None:
@@ -31,7 +32,7 @@ class Frozen:
             base: File of the official weights below a prompt generator, if the registry has it elsewhere.
             fits: Backbone that a file of official weights fits.
         """
-        self.name, self._device, self._base, self._fits = model, device, base, fits
+        self.name, self.device, self._base, self._fits = model, device, base, fits
 
     @classmethod
     def of(cls, segmenter: Segmenter, name: str = "model") -> Frozen:
@@ -53,14 +54,14 @@ class Frozen:
             (one for one in all_entries() if one.name == self.name and one.kind == ModelKind.BACKBONE), None
         )
         if official is None and not self.name.lower().endswith(OFFICIAL_SUFFIXES):
-            return load(self.name, self._device, self._base).segmenter
+            return load(self.name, self.device, self._base).segmenter
         from ProxyPromptSegmentLib.inference.segmenter import Segmenter
         from ProxyPromptSegmentLib.networks.model import build_model
         from ProxyPromptSegmentLib.networks.official import load_base
 
         weights = load_base(self.name if official else Path(self.name), official.fits if official else self._fits)
         backbone = official.fits if official else self._fits
-        return Segmenter(build_model(backbone, lora_rank=0, base=weights.tensors), self._device)
+        return Segmenter(build_model(backbone, lora_rank=0, base=weights.tensors), self.device)
 
     @property
     def backbone(self) -> str:
