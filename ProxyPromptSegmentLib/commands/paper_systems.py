@@ -13,6 +13,7 @@ from ProxyPromptSegmentLib.evaluation.paper.run import Making
 from ProxyPromptSegmentLib.evaluation.systems.catalogue import names, systems_for
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
 from ProxyPromptSegmentLib.evaluation.systems.system import System
+from ProxyPromptSegmentLib.networks.protocols import has_memory
 from ProxyPromptSegmentLib.training.few_images.system import Choices, FewImages, Trainings
 from ProxyPromptSegmentLib.training.vocabulary.system import TrainedClasses
 
@@ -31,11 +32,14 @@ KEYS = {
     named.MED_SA_BOX: "med-sa-box",
     named.SAMED: "samed",
     named.AUTOSAM: "autosam",
-    named.SAM2_MASK: "sam2-mask",
-    named.SAM2_BOX: "sam2-box",
-    named.SAM2_POINT: "sam2-point",
-    named.MEDICAL_SAM2: "sam2-template",
+    named.SAM2_MASK: "sam-mask",
+    named.SAM2_BOX: "sam-box",
+    named.SAM2_POINT: "sam-point",
+    named.MEDICAL_SAM2: "first-frame",
 }
+REMEMBERS = (named.SAM2_MASK, named.SAM2_BOX, named.SAM2_POINT, named.MEDICAL_SAM2)
+MEMORY = "sam2-compact"
+"""The frozen start of systems that need a memory, where the one that is given has none."""
 OWN = ("preset", "generator", "encoder", "learns_from", "masks", "dice")
 
 
@@ -111,4 +115,7 @@ class PaperSystems:
         key = KEYS.get(wanted, wanted)
         if key not in names():
             raise UsageError(f"the system '{wanted}' is not a part of this version")
-        return systems_for(self.frozen(model), [key], self._device)[key]
+        frozen = self.frozen(model)
+        if wanted in REMEMBERS and not has_memory(frozen.segmenter.model.backbone):
+            frozen = self.frozen(MEMORY)
+        return systems_for(frozen, [key], self._device)[key]

@@ -13,9 +13,13 @@ from paper_cases import ToyMaker, toy_folder
 from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.commands import evaluate_paper, paper_systems
 from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.paper import systems as named
 from ProxyPromptSegmentLib.evaluation.paper.catalogue import protocols
+from ProxyPromptSegmentLib.evaluation.paper.protocol import Row
+from ProxyPromptSegmentLib.evaluation.paper.run import Making
 
+REAL = paper_systems.PaperSystems
 SYSTEMS = {value for key, value in vars(named).items() if key.isupper()}
 
 
@@ -101,3 +105,34 @@ def test_every_system_of_the_tables_has_a_maker():
     }  # fmt: skip
     assert wanted <= own | set(paper_systems.KEYS)
     assert evaluate_paper.DEFAULT_PART == "test"
+
+
+def test_rows_get_systems_on_the_start_that_they_name_and_memories_where_they_need_one(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(paper_systems, "systems_for", lambda frozen, keys, device: {keys[0]: asked.append(frozen.name)})
+    monkeypatch.setattr(paper_systems, "has_memory", lambda backbone: False)
+    make = REAL("sam-compact", "cpu", tmp_path, None)
+    monkeypatch.setattr(type(make.frozen()), "segmenter", property(lambda self: Loaded()))
+
+    def made(system, **options):
+        return make(Making(row=Row(title="row", system=system, options=options), dataset="toy", objects=("o",)))
+
+    proxy = made(named.PROXY_PROMPT, generator={"ccm": False}, encoder="vit", together="all")
+    assert proxy.choices.generator == {"ccm": False} and proxy.choices.encoder == "vit"
+    assert proxy.frozen is make.frozen() and proxy.trainings is made(named.PROXY_PROMPT).trainings
+    assert made(named.PROXY_PROMPT, model="sam-vit-b").frozen.name == "sam-vit-b"
+    assert made(named.SURROGATE, model="autosam-polyp").frozen.name == "autosam-polyp"
+    assert made(named.MASK_OF_TRUTH).by is None and made(named.MASK_OF_IMAGE_PROMPT, model="m").by.frozen.name == "m"
+    assert made(named.CLASS_TRAINED, trial={"losses": {"bce": False}}).changes == {"losses": {"bce": False}}
+    for system in (named.SAM_BOX, named.SAM2_BOX):
+        made(system)
+    assert asked == ["sam-compact", "sam2-compact"]
+    with pytest.raises(UsageError, match="the system 'DTC' is not a part of this version"):
+        made("DTC")
+
+
+class Loaded:
+    """A loaded model of which nothing but its backbone is looked at."""
+
+    class model:
+        backbone = None

@@ -87,11 +87,13 @@ class Outcome:
         sets: Data sets, as they were found.
         missing: Title of a row -> why it has no scores, by data set.
         splits: What goes into the file of splits.
+        empty: Data sets without targets in the part.
     """
 
     sets: list[Loaded] = field(default_factory=list)
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     splits: dict[str, Any] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
 
 
 OnCase = Callable[[str, str, int, int], None]
@@ -158,6 +160,8 @@ def run_protocol(
         outcome.sets.append(one)
         outcome.splits[one.name] = _split(one, lessons[one.name], protocol, plan)
         targets = limited(one.parts[plan.part], plan.limit)
+        if not targets:
+            outcome.empty.append(one.title)
         for row in rows:
             making = Making(
                 row=row,
@@ -186,30 +190,31 @@ def _run_row(
     cancel: CancelToken | None,
 ) -> None:
     """Measure one row on one data set."""
-    row, name, system = making.row, making.dataset, None
+    row, name = making.row, making.dataset
+    system: System | None = None
     few = row.few or protocol.few
     for draw in range(plan.draws or protocol.draws):
-        if system is not None and system.kind in (Kind.TRUTH, Kind.FULL) and not (few.frames or few.support):
-            break  # no draw changes what it knows
         todo = [item for item in targets if not file.has((row.title, name, draw, item.name))]
-        if todo:
-            system = system or make(making)
-            began = time.process_time()
-            fitted = system.fit(lessons.lesson(few, system.kind, draw), None, cancel)
-            file.add((TRAINED, row.title, name, draw, todo[0].name), [], seconds=time.process_time() - began)
-            for item in todo:
-                case = item.read()
-                began = time.process_time()
-                masks = fitted.segment(case)
-                spent = time.process_time() - began
-                records = list(_scored(protocol, row, case, masks, draw, spent))
-                file.add((row.title, name, draw, item.name), records, seconds=spent)
-                if keep_masks and not draw:
-                    keep_masks(row, case, targets.index(item), masks)
-                if on_case:
-                    on_case(row.title, name, targets.index(item) + 1, len(targets))
-        if system is None and draw:
+        if not todo:
             continue
+        system = system or make(making)
+        if draw and system.kind in (Kind.TRUTH, Kind.FULL):
+            break  # no draw changes what it knows
+        began = time.process_time()
+        fitted = system.fit(lessons.lesson(few, system.kind, draw), None, cancel)
+        about = {"seconds": time.process_time() - began, "source": system.source}
+        file.add((TRAINED, row.title, name, draw, todo[0].name), [], **about)
+        for item in todo:
+            case = item.read()
+            began = time.process_time()
+            masks = fitted.segment(case)
+            spent = time.process_time() - began
+            records = list(_scored(protocol, row, case, masks, draw, spent))
+            file.add((row.title, name, draw, item.name), records, seconds=spent)
+            if keep_masks and not draw:
+                keep_masks(row, case, targets.index(item), masks)
+            if on_case:
+                on_case(row.title, name, targets.index(item) + 1, len(targets))
 
 
 def _scored(

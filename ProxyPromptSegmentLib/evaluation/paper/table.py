@@ -69,7 +69,7 @@ def to_markdown(protocol: Protocol, outcome: Outcome, file: GrowingFile[Score], 
     slices = [score for score in file.records if score.table == name + BY_SLICE]
     if slices and protocol.view is View.OBJECTS:
         lines += ["", "By slice, all slices of each volume:", "", *_objects(protocol, slices, columns, None)]
-    return "\n".join([*lines, "", *_notes(protocol, outcome, start)]) + "\n"
+    return "\n".join([*lines, "", *_notes(protocol, outcome, start, sources_of(file))]) + "\n"
 
 
 def minutes_of(file: GrowingFile[Score]) -> dict[str, float]:
@@ -79,6 +79,11 @@ def minutes_of(file: GrowingFile[Score]) -> dict[str, float]:
         row = unit[1] if unit[0] == TRAINED else unit[0]
         spent[row] = spent.get(row, 0.0) + float(about.get("seconds", 0.0)) / 60
     return spent
+
+
+def sources_of(file: GrowingFile[Score]) -> dict[str, str]:
+    """Return row -> where its method is published, with what stands in for what."""
+    return {unit[1]: str(about["source"]) for unit, about in file.units() if unit[0] == TRAINED and "source" in about}
 
 
 def _objects(
@@ -173,7 +178,7 @@ def _spread(protocol: Protocol, scores: Sequence[Score], minutes: Mapping[str, f
         yield _line([row.title, str(len(values)), *(f"{value:.3f}" for value in numbers), spent])
 
 
-def _notes(protocol: Protocol, outcome: Outcome, start: str) -> Iterator[str]:
+def _notes(protocol: Protocol, outcome: Outcome, start: str, sources: Mapping[str, str]) -> Iterator[str]:
     """Yield what a reader has to know."""
     yield (
         "Dice of all voxels of a case: mean over patients [95 % bootstrap interval]; in brackets behind it the "
@@ -188,12 +193,15 @@ def _notes(protocol: Protocol, outcome: Outcome, start: str) -> Iterator[str]:
     absent = [need.title for need in protocol.sets if need.title not in {one.need.title for one in outcome.sets}]
     if absent:
         yield f"Not there, and not measured: {', '.join(absent)}."
+    if outcome.empty:
+        yield f"Without targets in this part: {', '.join(outcome.empty)}."
     yield start
     if protocol.note:
         yield protocol.note
     for row in protocol.rows:
-        if row.note:
-            yield f"* {row.title}: {row.note}."
+        said = [part for part in (row.note, sources.get(row.title, "")) if part]
+        if said:
+            yield f"* {row.title}: {'. '.join(said)}."
     for row_title, sets in outcome.missing.items():
         for reason in dict.fromkeys(sets.values()):
             names = ", ".join(name for name, said in sets.items() if said == reason)

@@ -95,6 +95,9 @@ def test_each_draw_has_supports_of_its_own_and_what_needs_none_is_drawn_once(dat
     assert {tuple(case.name for case in one.full) for one in lessons} == {tuple(c.name for c in lessons[0].full)}
     assert len(make.made["truth"].lessons) == 1
     assert set(by_draw(file.records, "few")) == {0, 1, 2} and set(by_draw(file.records, "truth")) == {0}
+    again = ToyMaker(truth=Kind.TRUTH)
+    run_protocol(drawn, Plan(data=data, limit=1), again, file)
+    assert not again.made["truth"].lessons and "few" not in again.made
     for view, words in ((View.SPREAD, "| few | 3 |"), (View.DRAWS, "S3, Dice / IoU")):
         outcome = run_protocol(drawn, Plan(data=data, limit=1), make, file)
         assert words in to_markdown(protocol(rows=rows, draws=3, view=view), outcome, file, "")
