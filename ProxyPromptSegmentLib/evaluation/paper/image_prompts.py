@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
+from ProxyPromptSegmentLib.evaluation.systems.known_classes import Knowing
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
-from ProxyPromptSegmentLib.evaluation.without_support import class_masks, spacing_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.by_hand.decode import corrected, nothing_yet
 from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt
@@ -60,21 +61,8 @@ class ClassModel:
             UsageError: If the model reads supports, does not know one of the objects, or has no small decoder.
         """
         segmenter = self.frozen.segmenter
-        segmenter.prepare_classes(AskedObjects(lesson.few[0].objects))
-        return _ByClass(segmenter if self.drawn is Drawn.MODEL else segmenter.with_surrogate())
-
-
-@dataclass(frozen=True, eq=False)
-class _ByClass:
-    segmenter: Segmenter
-
-    def segment(self, case: Case) -> np.ndarray:
-        encoded: dict = {}
-        parts = [
-            class_masks(self.segmenter, replace(case, masks=case.masks[:, [n]], objects=(name,)), encoded)
-            for n, name in enumerate(case.objects)
-        ]
-        return np.stack(parts, axis=1)
+        prepared = segmenter.prepare_classes(AskedObjects(lesson.few[0].objects))
+        return Knowing(segmenter if self.drawn is Drawn.MODEL else segmenter.with_surrogate(), prepared)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -58,13 +58,21 @@ class KnownClasses:
                 "objects as the model does."
             )
         segmenter = Frozen(able[0], self.device).segmenter
-        return _Knowing(segmenter, segmenter.model.generator.prepare_classes(names))
+        return Knowing(segmenter, segmenter.model.generator.prepare_classes(names))
 
 
 @dataclass(frozen=True, eq=False)
-class _Knowing:
+class Knowing:
+    """A model with the classes that it is asked for.
+
+    Attributes:
+        segmenter: The model.
+        prepared: The classes.
+    """
+
     segmenter: Segmenter
     prepared: PreparedClasses
 
     def segment(self, case: Case) -> np.ndarray:
+        """Segment every slice; uint8 ``(S, N, H, W)``."""
         return self.segmenter.segment(case.images, self.prepared, spacing_mm=spacing_of(case)).masks()
