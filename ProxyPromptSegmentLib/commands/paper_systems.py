@@ -38,6 +38,7 @@ KEYS = {
     named.MEDICAL_SAM2: "first-frame",
 }
 REMEMBERS = (named.SAM2_MASK, named.SAM2_BOX, named.SAM2_POINT, named.MEDICAL_SAM2)
+MEDSAM = "medsam-vit-b"
 MEMORY = "sam2-compact"
 """The frozen start of systems that need a memory, where the one that is given has none."""
 OWN = ("preset", "generator", "encoder", "learns_from", "masks", "dice")
@@ -115,7 +116,8 @@ class PaperSystems:
         key = KEYS.get(wanted, wanted)
         if key not in names():
             raise UsageError(f"the system '{wanted}' is not a part of this version")
-        frozen = self.frozen(model)
+        # No other weights are given MedSAM's name: the row needs them.
+        frozen = self.frozen(model or (MEDSAM if wanted == named.MEDSAM_BOX else ""))
         if wanted in REMEMBERS and not has_memory(frozen.segmenter.model.backbone):
             frozen = self.frozen(MEMORY)
         return systems_for(frozen, [key], self._device)[key]

@@ -124,9 +124,9 @@ def test_rows_get_systems_on_the_start_that_they_name_and_memories_where_they_ne
     assert made(named.SURROGATE, model="autosam-polyp").frozen.name == "autosam-polyp"
     assert made(named.MASK_OF_TRUTH).by is None and made(named.MASK_OF_IMAGE_PROMPT, model="m").by.frozen.name == "m"
     assert made(named.CLASS_TRAINED, trial={"losses": {"bce": False}}).changes == {"losses": {"bce": False}}
-    for system in (named.SAM_BOX, named.SAM2_BOX):
+    for system in (named.SAM_BOX, named.SAM2_BOX, named.MEDSAM_BOX):
         made(system)
-    assert asked == ["sam-compact", "sam2-compact"]
+    assert asked == ["sam-compact", "sam2-compact", "medsam-vit-b"]  # a stand-in is never called MedSAM
     with pytest.raises(UsageError, match="the system 'DTC' is not a part of this version"):
         made("DTC")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.original.items import Item
-from ProxyPromptSegmentLib.errors import CheckpointError, InputError, UsageError
+from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, InputError, SupportError, UsageError
 from ProxyPromptSegmentLib.evaluation.growing_file import GrowingFile
 from ProxyPromptSegmentLib.evaluation.paper import protocol as paper
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget, Lessons, patients_needed
@@ -22,6 +22,7 @@ from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind, System
 from ProxyPromptSegmentLib.progress import CancelToken
 
+REASONS = (UsageError, CheckpointError, InputError, SupportError, DeviceError)  # for which a row has no figure
 TRAINED, BY_SLICE = "trained", ", by slice"
 TOLERANCE = 64  # of the longer side of an image, one such part is the tolerance of the surface Dice
 
@@ -172,7 +173,7 @@ def run_protocol(
             )
             try:
                 _run_row(protocol, plan, make, making, lessons[one.name], targets, file, on_case, keep_masks, cancel)
-            except (UsageError, CheckpointError) as error:
+            except REASONS as error:
                 outcome.missing.setdefault(row.title, {})[one.name] = str(error)
     return outcome
 

@@ -24,6 +24,7 @@ from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import build_contextual_encoder
 from ProxyPromptSegmentLib.networks.threads import computing_with
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.resources import resource_path
@@ -99,7 +100,16 @@ class FewImages:
             if self.frozen.compact
             else "; adapters in the mask decoder alone"
         )
-        return "Proxy Prompt, arXiv:2502.03501" + adapters + self.frozen.stands_in("SAM ViT-H")
+        return "Proxy Prompt, arXiv:2502.03501" + adapters + self._encoder() + self.frozen.stands_in("SAM ViT-H")
+
+    def _encoder(self) -> str:
+        """Return the size of a contextual encoder that a row asks for."""
+        if not self.choices.encoder:
+            return ""
+        choices = self.choices
+        config = building.generator_config(self.frozen, choices.preset, choices.generator, choices.encoder)
+        count = sum(one.numel() for one in build_contextual_encoder(config).parameters())
+        return f"; contextual encoder of {count:,} parameters"
 
     def fit(
         self, lesson: Lesson, progress: Callable[[float], None] | None = None, cancel: CancelToken | None = None

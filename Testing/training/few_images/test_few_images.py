@@ -110,6 +110,12 @@ def test_each_ablation_is_built_and_trained(frozen, ticks, choices):
     assert config.encoder == {"vit": "vit_compact", "resnet": "resnet_compact", "": "vim"}[choices.encoder]
 
 
+def test_a_row_of_encoders_says_how_large_each_is(frozen):
+    sizes = {one: FewImages(frozen=frozen, choices=Choices(encoder=one)).source for one in ("vim", "vit", "resnet")}
+    assert len({text.split("encoder of ")[1] for text in sizes.values()}) == 3
+    assert "parameters" not in FewImages(frozen=frozen).source
+
+
 def test_a_training_is_kept_shared_and_continued_after_a_stop(frozen, ticks, tmp_path, monkeypatch):
     trainings = Trainings(tmp_path / "w")
     whole = FewImages(frozen=frozen, trainings=trainings).fit(lesson(3, 3.0)).segmenter.model
