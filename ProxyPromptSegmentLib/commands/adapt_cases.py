@@ -12,8 +12,13 @@ from ProxyPromptSegmentLib.support.case_lists import SUFFIXES, read_case_list
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, CheckedCases, check_cases, read_cases
 
 
-def gather(args: argparse.Namespace, console: Console) -> CheckedCases:
+def gather(args: argparse.Namespace, console: Console, doing: str = "learning") -> CheckedCases:
     """Find, read and check the cases; name what is left out.
+
+    Args:
+        args: ``cases``, ``support``, ``library``, ``object`` and ``allow_single``.
+        console: Where what is left out is named.
+        doing: What the cases are for, in sentences.
 
     Raises:
         UsageError: If no case was asked for.
@@ -35,7 +40,7 @@ def gather(args: argparse.Namespace, console: Console) -> CheckedCases:
     if args.library:
         saved, damaged = _of_library()
         cases, unusable = cases + saved, unusable + damaged
-    checked = check_cases(cases, args.object or None, unusable, args.allow_single)
+    checked = check_cases(cases, args.object or None, unusable, args.allow_single, doing)
     for one in checked.unusable:
         console.warn(f"{one.name} is left out: {one.reason.rstrip('.')}.")
     return checked

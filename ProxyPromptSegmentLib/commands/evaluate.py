@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_classes, evaluate_paper
+from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_cases, evaluate_classes, evaluate_paper
 from ProxyPromptSegmentLib.commands.checks import check_torch_settings
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
@@ -37,6 +37,8 @@ examples:
   proxyprompt evaluate --list --data DATA
   proxyprompt evaluate T2 --data DATA --seconds 900 --out results/T2
   proxyprompt evaluate compare --tables results/before.json results/mine.json
+  which model, and how many supports, for annotated cases of your own
+    proxyprompt evaluate --cases my_cases --models sam-compact sam2-compact --supports 1 4 8 --out results/mine
 """
 
 
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="",
         help="a data set (promise12, psfhs, ...), broad, compare or classes, or a table or figure of a paper such as "
-        "T2, see --list",
+        "T2, see --list; or give --cases",
     )
     parser.add_argument("--data", type=Path, help="folder of the data sets, with manifest.csv")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model or path of a checkpoint")
@@ -72,11 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--supports",
         type=int,
         nargs="+",
-        default=[4],
         metavar="K",
-        help="support slices, each of another patient (4); broad takes several numbers, such as 1 4 8",
+        help="support slices, each of another patient (4); broad and --cases take several numbers, such as 1 4 8",
     )
-    parser.add_argument("--draws", type=int, help="draws of supports per target (5; broad: 1)")
+    parser.add_argument("--draws", type=int, help="draws of supports per target (5; broad: 1; --cases: 3)")
     parser.add_argument("--limit", type=int, help="largest number of targets, evenly spread (default: all)")
     parser.add_argument(
         "--part", choices=("test", "validation"), help="part of the data set (test; broad, to choose by: validation)"
@@ -87,11 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="also write OUT.json and OUT.md; broad, classes, tables and figures resume from OUT.jsonl",
+        help="also write OUT.json and OUT.md; broad, classes, --cases, tables and figures resume from OUT.jsonl",
     )
     parser.add_argument("--force", action="store_true", help="replace existing tables of --out")
     evaluate_broad.add_arguments(parser)
     evaluate_paper.add_arguments(parser)
+    evaluate_cases.add_arguments(parser)
 
 
 def _counting(console: Console) -> Callable[[int, int], None]:
@@ -103,6 +105,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
     if args.list:
         return evaluate_paper.run_list(args, console)
+    if args.cases:
+        return evaluate_cases.run_cases(args, console)
+    args.supports = args.supports or [4]
     if args.what == COMPARE:
         return evaluate_broad.run_compare(args, console)
     _check(args)
@@ -137,7 +142,10 @@ def _check(args: argparse.Namespace) -> None:
         UsageError: If they do.
     """
     if not args.what:
-        raise UsageError("say what to evaluate: a data set, a measurement, or a table or figure; see evaluate --list")
+        raise UsageError(
+            "say what to evaluate: a data set, a measurement, or a table or figure; see evaluate --list. Or give "
+            "--cases FOLDER"
+        )
     if args.what == SPEED:
         raise UsageError("speed is measured by 'proxyprompt benchmark' now; see 'proxyprompt benchmark --help'")
     if args.data is None:

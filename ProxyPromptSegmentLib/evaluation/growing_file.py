@@ -40,6 +40,7 @@ class GrowingFile(Generic[Item]):
         self.path, self.facts, self._read = path, json.loads(json.dumps(facts)), read  # as they are read back
         self.records: list[Item] = []
         self._units: dict[str, dict[str, Any]] = {}
+        self._of: dict[str, list[Item]] = {}
         if path is not None and path.exists() and path.stat().st_size:
             self._resume(path)
         elif path is not None:
@@ -54,13 +55,21 @@ class GrowingFile(Generic[Item]):
         for key, about in self._units.items():
             yield json.loads(key), about
 
+    def of(self, unit: Iterable[object]) -> list[Item]:
+        """Return the scores of a unit of work; none if it is not done."""
+        return self._of.get(_key(unit), [])
+
+    def about(self, unit: Iterable[object]) -> Mapping[str, Any]:
+        """Return what was noted of a unit of work; nothing if it is not done."""
+        return self._units.get(_key(unit), {})
+
     def add(self, unit: Iterable[object], records: list[Item], **about: object) -> None:
         """Keep the scores of a unit of work, and write them.
 
         Raises:
             OutputError: If the file cannot be written.
         """
-        self._units[_key(unit)] = about
+        self._units[_key(unit)], self._of[_key(unit)] = about, records
         self.records += records
         line = {"unit": _key(unit), "records": [asdict(record) for record in records]}  # type: ignore[call-overload]
         self._write({**line, **({"about": about} if about else {})}, "a")
@@ -70,7 +79,7 @@ class GrowingFile(Generic[Item]):
             lines = list(whole_lines(path.read_text(encoding="utf-8")))
             facts = lines[0]["facts"]
             units = {str(line["unit"]): dict(line.get("about", {})) for line in lines[1:]}
-            records = [self._read(one) for line in lines[1:] for one in line["records"]]
+            read = {str(line["unit"]): [self._read(one) for one in line["records"]] for line in lines[1:]}
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise OutputError(f"{path} is no file of scores: {error!r}; choose another file") from error
         other = [key for key in sorted({*facts, *self.facts}) if facts.get(key) != self.facts.get(key)]
@@ -79,8 +88,8 @@ class GrowingFile(Generic[Item]):
                 f"{path} holds scores with {other[0]} {facts.get(other[0])!r}, not {self.facts.get(other[0])!r}; "
                 "choose another file, or remove this one"
             )
-        self._units = units
-        self.records += records
+        self._units, self._of = units, read
+        self.records += [one for records in read.values() for one in records]
         # The whole lines only: what a stopped run left of its last one would spoil the next.
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY, MODULE = ROOT / "ProxyPromptSegmentLib", ROOT / "ProxyPromptSegment" / "ProxyPromptSegmentModule"
-OPTION = re.compile(r"(?<![\w-])--[a-z]")
+# Not the variables of a style sheet: "--ink: #fff" and "var(--ink)".
+OPTION = re.compile(r"(?<![\w-])(?<!var\()--[a-z][a-z-]*(?![a-z:-])")
 COMMAND = re.compile(r"`proxyprompt |pip install |setup_env\.py")
 
 

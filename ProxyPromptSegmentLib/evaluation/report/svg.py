@@ -97,8 +97,7 @@ def color_class(place: int) -> str:
 def styles() -> str:
     """Return the CSS of all charts."""
     systems = "\n".join(
-        f".c{name} {{ --own: var(--{name}); }} .c{name}.dot, .c{name}.fill {{ fill: var(--{name}); }}"
-        f" .c{name}.edge {{ stroke: var(--{name}); }}"
+        f".c{name}.dot, .c{name}.fill {{ fill: var(--{name}); }} .c{name}.edge {{ stroke: var(--{name}); }}"
         for name in COLORS
     )
     return f"""

@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, pl
 from ProxyPromptSegmentLib.support.pairs import select_segments
 
 MOST_NAMED = 6  # cases with the same objects, in one sentence
+LEARNING = "learning"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +107,16 @@ def check_cases(
     objects: Sequence[str] | None = None,
     unusable: Sequence[Unusable] = (),
     allow_single: bool = False,
+    doing: str = LEARNING,
 ) -> CheckedCases:
-    """Check what is to be learned from.
+    """Check what is to be learned from, or measured on.
 
     Args:
         cases: The cases that could be read.
         objects: Names of the objects as `select_segments` takes them; by default all that every case has.
         unusable: What could not be read, to be named with the rest.
         allow_single: Whether one patient is enough.
+        doing: What the cases are for, in sentences.
 
     Raises:
         SupportError: If fewer than two patients are left, an object is in no case or in one only, or no object is in
@@ -123,7 +126,7 @@ def check_cases(
     some, twins = _without_twins(cases)
     left_out += twins
     if not some:
-        raise SupportError(f"no case can be learned from.{_named(left_out)}")
+        raise SupportError(f"no case can be used for {doing}.{_named(left_out)}")
     names = list(objects) if objects else _shared(some, left_out)
     chosen: list[tuple[AnnotatedCase, tuple[Segment, ...]]] = []
     having: dict[str, list[str]] = {name: [] for name in names}
@@ -138,9 +141,9 @@ def check_cases(
     if patients < (1 if allow_single else 2):
         why = "; cases of one folder, or of one name in the column patient, are of one patient"
         raise SupportError(
-            f"{patients or 'no'} patient is left, of whom the others' result could be tested: learning needs at least "
+            f"{patients or 'no'} patient is left, of whom the others' result could be tested: {doing} needs at least "
             f"two{why if len(usable) > 1 else ''}.{_named(left_out)}",
-            Remedy(kind=RemedyKind.ALLOW_SINGLE) if usable else None,
+            Remedy(kind=RemedyKind.ALLOW_SINGLE) if usable and doing == LEARNING else None,
         )
     return CheckedCases(tuple(segment.name for segment in usable[0].segments), tuple(usable), tuple(left_out))
 
@@ -181,7 +184,7 @@ def _shared(cases: Sequence[AnnotatedCase], left_out: Sequence[Unusable]) -> lis
         said = "; ".join(f"{what}: {_some(names)}" for what, names in rarest[:MOST_NAMED])
         raise SupportError(
             f"no object is annotated in every case ({said}). Give the object the same name in all of them, leave those "
-            f"without it out, or name the object that is to be learned.{_named(left_out)}"
+            f"without it out, or name the object that is wanted.{_named(left_out)}"
         ) from None
 
 
