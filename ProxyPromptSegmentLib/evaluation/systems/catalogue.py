@@ -76,7 +76,9 @@ def offers(trunk: Path | None = None) -> tuple[Offer, ...]:
         Offer(key="persam-f", kind=Kind.FEW, about="PerSAM-F, on SAM", make=_persam_f),
         Offer(key="first-frame", kind=Kind.FREE, about="SAM 2 with the supports as first frames", make=_first_frame),
         Offer(key="unet", kind=Kind.FEW, about="MONAI's U-Net on the few cases", make=lambda _: _unet(False)),
+        Offer(key="nnunet", kind=Kind.FEW, about="nnU-Net v2, if it is installed", make=_nnunet(False)),
         Offer(key="unet-all", kind=Kind.FULL, about="MONAI's U-Net on all training cases", make=lambda _: _unet(True)),
+        Offer(key="nnunet-all", kind=Kind.FULL, about="nnU-Net v2 on all training cases", make=_nnunet(True)),
     )
 
 
@@ -208,6 +210,15 @@ def _matching(frozen: Frozen, trunk: Path | None) -> System:
     from ProxyPromptSegmentLib.evaluation.systems.matching import FeatureMatching
 
     return FeatureMatching(frozen, trunk)
+
+
+def _nnunet(full: bool) -> Callable[[Frozen], System]:
+    def make(frozen: Frozen) -> System:
+        from ProxyPromptSegmentLib.evaluation.systems.nnunet import NnUnet
+
+        return NnUnet(full, device=frozen.device)
+
+    return make
 
 
 def _unet(full: bool) -> System:
