@@ -34,7 +34,7 @@ from ProxyPromptSegmentLib.inference.by_hand.decode import tokens_of
 from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.slice_encoder import EncodedSlices
-from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice
+from ProxyPromptSegmentLib.networks.letterbox import logits_to_slice, masks_to_tensor
 from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pairs import SupportPair
@@ -92,13 +92,19 @@ class PerSamF:
 def drawn_readings(
     segmenter: Segmenter, pair: SupportPair, number: int, feature: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the logits of the three readings on a support's pixels, ``(3, H * W)``, and its truth, ``(H * W)``."""
+    """Return the logits of the three readings of a support, ``(3, positions)``, and its truth, ``(positions)``.
+
+    The positions are those of the decoder's own grid that show the image. The public code has the image's pixels, to
+    which the logits are only interpolated; on a processor a thousand steps over them would take an hour.
+    """
     with torch.inference_mode():
         encoded = segmenter.encode(pair.image[None], pair.window, pair.spacing_mm)
         _, logits = three_readings(segmenter, encoded, feature)
-        fine = logits_to_slice(logits, encoded.box).flatten(1)
-    truth = torch.from_numpy(pair.masks[number].astype(np.float32)).flatten()
-    return fine.clone().to(truth), truth
+        rows, columns = (-(-side * logits.shape[-1] // encoded.box.size) for side in encoded.box.valid)
+        whole = masks_to_tensor(pair.masks[None, [number]], encoded.box)
+        truth = functional.adaptive_avg_pool2d(whole, logits.shape[-2:])[0, 0, :rows, :columns].flatten()
+        inside = logits[:, :rows, :columns].flatten(1).float().cpu()
+    return inside.clone(), truth.clone()
 
 
 def three_readings(
