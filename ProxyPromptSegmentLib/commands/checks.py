@@ -25,6 +25,8 @@ def check_inputs(paths: Iterable[Path]) -> None:
             readable = not there or os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
         except PermissionError:  # a folder above it is closed
             there, readable = True, False
+        except OSError as error:
+            raise InputError(f"{path} cannot be opened ({error.strerror or error}); check its name.") from None
         if not readable:
             raise InputError(f"{path} may not be read by this user; change its permissions.")
         if not there:

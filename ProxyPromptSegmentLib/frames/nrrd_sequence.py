@@ -67,8 +67,8 @@ def open_sequence(path: Path) -> FrameSource | None:
     if damaged:
         more = f", and {missing}" if missing else ""
         source.notes.append(
-            f"{path.name} is damaged: its packed voxels differ from their checksum, or lack it, so that any frame may be "
-            f"wrong{more}. Copy it again, or check every frame."
+            f"{path.name} is damaged: its packed voxels differ from their checksum, or lack it, so that any frame may "
+            f"be wrong{more}. Copy it again, or check every frame."
         )
     elif missing:
         source.notes.append(f"{path.name} is cut short: {missing}.")

@@ -30,7 +30,11 @@ def check_readable(path: Path) -> None:
     Raises:
         InputError: If it does not exist, may not be read, or is empty.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise InputError(f"{path.name[:80]} cannot be opened ({error.strerror or error}); check its name.") from None
+    if not there:
         raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} may not be read by this user; change its permissions.")

@@ -43,7 +43,7 @@ class Label:
 
 
 def labels_of(stored: Stored, name: str, suffix: str, picture: bool) -> list[Label]:
-    """Return the objects of a file.
+    """Return the objects of a file; one that looks like the background is reported.
 
     Args:
         stored: Its content.
@@ -54,6 +54,27 @@ def labels_of(stored: Stored, name: str, suffix: str, picture: bool) -> list[Lab
     Raises:
         InputError: If it is empty, or an image rather than a mask.
     """
+    found = _found(stored, name, suffix, picture)
+    for label in found:
+        if _surrounds(label.mask):
+            _log.warning(
+                "%s: '%s' is on every border of the image and covers most of it; if it is the background, give it the "
+                "value 0, or black",
+                name,
+                label.name,
+            )
+    return found
+
+
+def _surrounds(mask: npt.NDArray[np.uint8]) -> bool:
+    """Return whether a mask ``(K, J, I)`` covers the border of every slice, and more than half of them, but not all."""
+    edges = (mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1])
+    inside = int(np.count_nonzero(mask))
+    return mask.size < 2 * inside < 2 * mask.size and all(bool(edge.all()) for edge in edges)
+
+
+def _found(stored: Stored, name: str, suffix: str, picture: bool) -> list[Label]:
+    """Return the objects of a file, see `labels_of`."""
     array, visible = _opaque(stored, name, picture)
     if visible is not None:
         return [Label(name="label 1", mask=visible, value=1)]

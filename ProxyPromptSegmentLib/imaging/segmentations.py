@@ -39,6 +39,7 @@ _COLORS = (
     (1.00, 0.98, 0.86), (0.90, 0.86, 0.27),
 )  # fmt: skip
 NAME_TAG, TYPE_TAG = "DICOM.SegmentAlgorithmName", "DICOM.SegmentAlgorithmType"
+_MOST_VALUE = 65535  # of label maps that are written
 _log = logging.getLogger(__name__)
 
 
@@ -287,7 +288,7 @@ def distinct_values(names: Sequence[str], given: Sequence[int]) -> list[int]:
         The values if they are distinct, otherwise 1, 2, ...
     """
     values = [value or _value_in(name) for name, value in zip(names, given, strict=True)]
-    right = len(set(values)) == len(values) and min(values) > 0 and max(values) <= np.iinfo(np.uint16).max
+    right = len(set(values)) == len(values) and min(values) > 0 and max(values) <= _MOST_VALUE
     return values if right else list(range(1, len(values) + 1))
 
 
@@ -300,17 +301,28 @@ def _value_in(name: str) -> int:
 def to_label_map(segmentation: Segmentation) -> tuple[npt.NDArray[Any], list[str]]:
     """Return a label map ``(K, J, I)``, uint8 or uint16, and warnings: where segments overlap, the last one wins."""
     values = label_values(segmentation.segments)
+    changed = [
+        f"{given} is {value}"
+        for given, value in zip((one.metadata.get("label_value") for one in segmentation.segments), values, strict=True)
+        if given and int(given) != value
+    ]
+    notes = []
+    if changed:
+        notes.append(
+            f"not all objects keep their label values, since those are not distinct or above {_MOST_VALUE}: "
+            f"{', '.join(changed[:8])}{' and more' * (len(changed) > 8)}."
+        )
     labels = np.zeros(segmentation.geometry.shape_kji, np.uint8 if max(values) <= 255 else np.uint16)
     overlap = 0
     for segment, value in zip(segmentation.segments, values, strict=True):
         inside = segment.mask > 0
         overlap += int(np.count_nonzero(labels[inside]))
         labels[inside] = value
-    if not overlap:
-        return labels, []
-    return labels, [
-        f"{overlap} voxels belong to several segments; a label map keeps the last one. Write .seg.nrrd to keep all."
-    ]
+    if overlap:
+        notes.append(
+            f"{overlap} voxels belong to several segments; a label map keeps the last one. Write .seg.nrrd to keep all."
+        )
+    return labels, notes
 
 
 def _layers_of(segments: list[Segment]) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:

@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_EXACT = 1 << 24
+"""Whole numbers up to here are exact in float32."""
 
 
 @dataclass
@@ -117,14 +119,13 @@ def read_volume(path: Path | str) -> Volume:
     path = Path(path)
     check_readable(path)
     name = path.resolve().name if path.is_dir() else stem_of(path)
-    with (
-        unchanged([path], path.name),
-        np.errstate(over="ignore"),
-    ):  # values beyond float32 become infinite and are rejected
+    # Values beyond float32 become infinite and are rejected.
+    with unchanged([path], path.name), np.errstate(over="ignore"):
         if path.is_dir() or is_dicom(path):
             found = read_dicom(path)
+            stored_values = found.array
             volume = Volume(
-                found.array.astype(np.float32),
+                stored_values.astype(np.float32),
                 found.geometry,
                 name,
                 path,
@@ -135,8 +136,9 @@ def read_volume(path: Path | str) -> Volume:
             notes = found.notes
         else:
             stored = read_stored(path)
+            stored_values = as_image(stored, path.name, suffix_of(path) in PICTURE_SUFFIXES)
             volume = Volume(
-                as_image(stored, path.name, suffix_of(path) in PICTURE_SUFFIXES).astype(np.float32),
+                stored_values.astype(np.float32),
                 stored.geometry,
                 name,
                 path,
@@ -147,7 +149,26 @@ def read_volume(path: Path | str) -> Volume:
         for note in notes:
             _log.warning("%s", note)
     check_intensities(volume.array, path.name)
+    if steps := _rounded_to(stored_values, volume.array):
+        _log.warning(
+            "%s has values up to %.3g, which are rounded to steps of %.3g; subtract a constant first to keep all",
+            path.name,
+            float(volume.array.max()),
+            steps,
+        )
     return volume
+
+
+def _rounded_to(stored: npt.NDArray[Any], values: npt.NDArray[np.float32]) -> float:
+    """Return the steps to which float32 rounds whole numbers; 0 if it keeps all."""
+    if stored.dtype.kind not in "iu" or stored.dtype.itemsize < 4:
+        return 0.0
+    highest = np.float32(max(abs(int(stored.min())), abs(int(stored.max()))))
+    if highest <= _EXACT or all(
+        np.array_equal(one.astype(stored.dtype), other) for one, other in zip(values, stored, strict=True)
+    ):
+        return 0.0
+    return float(np.spacing(highest))
 
 
 def write_volume(path: Path | str, volume: Volume) -> None:

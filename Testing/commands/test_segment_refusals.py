@@ -267,6 +267,12 @@ def test_memory_that_runs_out_is_exit_code_8(desk, monkeypatch, capsys) -> None:
     assert "memory ran out" in capsys.readouterr().err
 
 
+def test_a_name_that_no_file_can_have_is_a_sentence(desk, capsys) -> None:
+    for changed in ({"target": "n" * 300 + ".png"}, {"support": ("n" * 300 + ".nrrd", desk.marks)}):
+        assert main(desk.words(**changed)) == 3
+        assert "cannot be opened (File name too long); check its name" in capsys.readouterr().err
+
+
 def test_an_image_given_as_its_own_annotation_is_refused_and_a_support_given_twice_counts_once(desk, capsys) -> None:
     assert main(desk.words(support=(desk.support, desk.support))) == 4
     assert "is given both as the image and as the annotation of a support" in capsys.readouterr().err

@@ -397,3 +397,16 @@ def test_a_disk_that_is_really_full_leaves_nothing_half_written(a_tiny_disk: Pat
     with pytest.raises(OutputError, match=r"could not be written.*MiB are free"):
         write_segmentation(a_tiny_disk / f"x{suffix}", Segmentation([Segment("a", noise)], grid))
     assert os.listdir(a_tiny_disk) == []
+
+
+def test_label_values_that_a_label_map_cannot_keep_are_reported(tmp_path: Path) -> None:
+    geometry = VolumeGeometry((6, 5, 4), (1, 1, 1))
+    masks = [np.zeros(geometry.shape_kji, np.uint8) for _ in range(2)]
+    masks[0][1], masks[1][2] = 1, 1
+    for values, said in (((3, 7), ""), ((3, 70000), "3 is 1, 70000 is 2"), ((5, 5), "5 is 1, 5 is 2")):
+        segments = [
+            Segment(f"s{n}", mask, metadata={"label_value": v})
+            for n, (mask, v) in enumerate(zip(masks, values, strict=True))
+        ]
+        warnings = write_segmentation(tmp_path / "m.nii.gz", Segmentation(segments, geometry))
+        assert len(warnings) == bool(said) and said in "".join(warnings)

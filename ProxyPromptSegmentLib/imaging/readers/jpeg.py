@@ -14,7 +14,6 @@ import struct
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 
@@ -36,14 +35,15 @@ class _Scan:
         components: Numbers of its components.
         first: First coefficient, and ``last``.
         exact: Whether the coefficients have their last bit (only progressive pictures have scans without).
+        begin: Where its data begin, and ``end``.
         restarts: Numbers 0 to 7 of the restart markers in it.
-        end: Where its data end.
     """
 
     components: list[int]
     first: int
     last: int
     exact: bool
+    begin: int
     restarts: list[int] = field(default_factory=list)
     end: int = 0
 
@@ -83,11 +83,11 @@ def check_jpeg(data: bytes, name: str) -> str:
     longer = lengthened(data, name)
     if longer == data:
         return ""
-    picture = _decoded(data)
-    if not np.array_equal(picture, _decoded(longer)):
+    if not _alike(data, longer):
         raise cut_short(name)
-    end = _markers(data).scans[-1].end
-    if np.array_equal(picture, _decoded(data[: end - _SPARE] + _BEHIND[:_SPARE] + data[end:])):
+    last = _markers(data).scans[-1]
+    spare = data[: last.end - _SPARE] + _BEHIND[:_SPARE] + data[last.end :]
+    if last.end - last.begin > 2 * _SPARE and _alike(data, spare):
         return f"{name} may be damaged: its JPEG data hold more than its picture. Compare it with the original."
     return ""
 
@@ -128,12 +128,18 @@ def cut_short(name: str) -> InputError:
     )
 
 
-def _decoded(data: bytes) -> npt.NDArray[np.uint8]:
-    """Return the values of a picture."""
+def _alike(data: bytes, changed: bytes) -> bool:
+    """Return whether a picture stays the same with other data, which may be none."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-        return np.asarray(picture)
+    pictures = []
+    for one in (data, changed):
+        try:
+            with Image.open(io.BytesIO(one), formats=["JPEG"]) as picture:
+                pictures.append(np.asarray(picture))
+        except (OSError, SyntaxError, ValueError):
+            return False
+    return np.array_equal(*pictures)
 
 
 def _markers(data: bytes) -> _Picture:
@@ -166,7 +172,7 @@ def _markers(data: bytes) -> _Picture:
         elif kind == _SOS:
             count = content[0]
             first, last, bits = content[1 + 2 * count : 4 + 2 * count]
-            scan = _Scan([content[1 + 2 * n] for n in range(count)], first, last, not bits & 15)
+            scan = _Scan([content[1 + 2 * n] for n in range(count)], first, last, not bits & 15, at + length)
             found.scans.append(scan)
             found.interval.append(interval)
             if len(found.scans) > _MOST_SCANS:

@@ -158,6 +158,7 @@ def read_nifti(path: Path) -> Stored:
         array = _gunzipped(path, int(header.offset), dtype, stored, name)
     else:
         array = read_voxels(path, int(header.offset), "raw", dtype, stored, name, exact=False)
+        _check_surplus(path.stat().st_size - int(header.offset) - array.nbytes, array, name)
     slope, intercept = header.slope, header.intercept
     usable = slope != 0 and math.isfinite(slope) and math.isfinite(intercept)
     if usable and (slope, intercept) != (1.0, 0.0) and not channels:  # the standard does not scale colours
@@ -176,8 +177,9 @@ def _gunzipped(path: Path, offset: int, dtype: np.dtype, sizes: list[int], name:
             if len(file.read(offset)) < offset:
                 raise EOFError
             whole = file.read(total)
-            while file.read(1 << 20):  # to the end, where the checksum is
-                pass
+            surplus = 0
+            while more := file.read(1 << 20):  # to the end, where the checksum is
+                surplus += len(more)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(
             f"{name} is cut short or damaged: voxels are missing at its end, or its checksum is wrong. Copy or export "
@@ -185,7 +187,22 @@ def _gunzipped(path: Path, offset: int, dtype: np.dtype, sizes: list[int], name:
         ) from None
     if len(whole) < total:
         raise InputError(f"{name} is cut short: voxels are missing at its end. Copy or export it again.")
-    return np.frombuffer(whole, dtype).reshape(sizes[::-1])
+    array = np.frombuffer(whole, dtype).reshape(sizes[::-1])
+    _check_surplus(surplus, array, name)
+    return array
+
+
+def _check_surplus(surplus: int, array: npt.NDArray, name: str) -> None:
+    """Refuse a file with so much behind its voxels that its header may be that of another image.
+
+    Raises:
+        InputError: If it is another slice at least.
+    """
+    if surplus >= array.nbytes // len(array):
+        raise InputError(
+            f"{name} declares {array.nbytes} bytes of voxels and has {array.nbytes + surplus}; header and voxels do "
+            "not belong together. Export it again."
+        )
 
 
 def matrix_of(header: NiftiHeader, name: str) -> tuple[Matrix, tuple[str, ...]]:

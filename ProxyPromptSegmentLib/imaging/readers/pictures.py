@@ -60,6 +60,12 @@ def read_picture(path: Path, kind: str) -> Stored:
                         f"{name} has {width}x{height} pixels; up to {MOST_PIXELS / 1e6:.0f} million are read. Export a "
                         "part."
                     )
+                moving = getattr(picture, "n_frames", 1)
+                if kind == "PNG" and moving > 1:
+                    raise InputError(
+                        f"{name} is an animation of {moving} pictures; save the one that you mean as a "
+                        "picture of its own, or track them as a video or a folder."
+                    )
                 frames, palette, turned = [], None, 1
                 for page in range(pages):
                     if page:

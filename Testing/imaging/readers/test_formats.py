@@ -144,6 +144,26 @@ def test_nothing_but_an_end_of_line_may_follow_raw_voxels(written, name) -> None
             read_stored(path)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_nifti_file_with_another_slice_behind_its_voxels_is_refused(written, packed) -> None:
+    path = written("a.nii")
+    whole, expected = path.read_bytes(), read_stored(path).array
+    pack = gzip.compress if packed else bytes
+    path.write_bytes(pack(whole + b"\0" * 16))  # what fills a block of a disk
+    np.testing.assert_array_equal(read_stored(path).array, expected)
+    path.write_bytes(pack(whole + whole[-expected[0].nbytes :]))
+    with pytest.raises(InputError, match="header and voxels do not belong together"):
+        read_stored(path)
+
+
+def test_whole_numbers_that_are_rounded_are_reported(tmp_path, caplog) -> None:
+    for name, first, said in (("a", 0, False), ("b", 4_000_000_000, True)):
+        array = np.uint32(first) + an_array().astype("u4") % 1000 * 9
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nrrd"))
+        read_volume(tmp_path / f"{name}.nrrd")
+        assert ("rounded to steps of 256" in caplog.text) == said
+
+
 def test_numbers_as_text_are_read(tmp_path) -> None:
     (tmp_path / "x.nrrd").write_bytes(header("ascii") + NUMBERS + b"\n")
     np.testing.assert_array_equal(read_volume(tmp_path / "x.nrrd").array.ravel(), np.arange(64) % 50)

@@ -172,6 +172,10 @@ def test_damaged_tables_and_superfluous_data_of_a_jpeg_are_noticed(tmp_path, cap
     path.write_bytes(data)
     read_volume(path)
     assert "may be damaged" not in caplog.text
+    for size in ((8, 8), (64, 64)):  # hardly any data
+        Image.fromarray(np.pad(np.full(size, 200, np.uint8), 8)).save(tmp_path / "small.jpg")
+        assert read_volume(tmp_path / "small.jpg").array.max() > 190
+    assert "may be damaged" not in caplog.text
     path.write_bytes(data[:-2] + b"\x12" * 40 + data[-2:])
     read_volume(path)
     assert "a.jpg may be damaged: its JPEG data hold more than its picture" in caplog.text
@@ -179,6 +183,21 @@ def test_damaged_tables_and_superfluous_data_of_a_jpeg_are_noticed(tmp_path, cap
     path.write_bytes(data[:table] + data[table + 1 : table + 2] + data[table + 1 :])  # two codes for one value
     with pytest.raises(InputError, match="its JPEG markers are none"):
         read_volume(path)
+
+
+def test_an_animation_is_refused_and_a_background_that_is_an_object_reported(tmp_path, caplog) -> None:
+    first = Image.fromarray(GREY)
+    first.save(tmp_path / "a.png", save_all=True, append_images=[Image.fromarray(GREY[::-1])])
+    with pytest.raises(InputError, match="a.png is an animation of 2 pictures"):
+        read_volume(tmp_path / "a.png")
+    Image.fromarray(np.where(ORGAN, 255, 0).astype(np.uint8)).save(tmp_path / "m.png")
+    read_segmentation(tmp_path / "m.png")
+    assert not caplog.text
+    on_white = np.where(ORGAN[..., None], (255, 0, 0), (255, 255, 255)).astype(np.uint8)
+    for name, values in (("inverted", np.where(ORGAN, 0, 255).astype(np.uint8)), ("white", on_white)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+        read_segmentation(tmp_path / f"{name}.png")
+        assert f"{name}.png: '" in caplog.text and "is on every border of the image" in caplog.text
 
 
 def test_pages_of_a_tiff_are_slices_and_must_not_run_in_a_circle(tmp_path) -> None:
