@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import importlib
 import io
 import os
 import sys
@@ -11,18 +12,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands import (
-    adapt,
-    benchmark,
-    cohort,
-    demo,
-    evaluate,
-    everything,
-    models,
-    segment,
-    track,
-    train,
-)
 from ProxyPromptSegmentLib.commands.console import Console, no_stream
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
@@ -54,16 +43,16 @@ exit codes: 0 success, 1 internal error (a bug; please report it), 2 invalid opt
 Research use only. Not for diagnosis.
 """
 _COMMANDS = {
-    "segment": (segment, "segment a new case from an annotated one"),
-    "cohort": (cohort, "segment many studies alike, resumable, by one process or many"),
-    "track": (track, "track objects through a clip or a volume"),
-    "everything": (everything, "segment everything that an image shows, without a support"),
-    "demo": (demo, "segment an artificial case in a few seconds, without data"),
-    "models": (models, "list, download, verify and publish models and weights"),
-    "adapt": (adapt, "teach a model your own structure from a few annotated cases"),
-    "train": (train, "train a model from a recipe"),
-    "evaluate": (evaluate, "evaluate a model on public data"),
-    "benchmark": (benchmark, "measure speed on this machine, as ratios"),
+    "segment": "segment a new case from an annotated one",
+    "cohort": "segment many studies alike, resumable, by one process or many",
+    "track": "track objects through a clip or a volume",
+    "everything": "segment everything that an image shows, without a support",
+    "demo": "segment an artificial case in a few seconds, without data",
+    "models": "list, download, verify and publish models and weights",
+    "adapt": "teach a model your own structure from a few annotated cases",
+    "train": "train a model from a recipe",
+    "evaluate": "evaluate a model on public data",
+    "benchmark": "measure speed on this machine, as ratios",
 }
 
 _UNITS = {
@@ -83,8 +72,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see '{self.prog} --help'.")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with all subcommands."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the program.
+
+    Args:
+        command: The subcommand whose options are wanted; the modules of the others are not imported, which would take
+            half as long as PyTorch's at each start. None means all of them.
+    """
     parser = _Parser(
         prog="proxyprompt",
         description=DESCRIPTION,
@@ -93,7 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"proxyprompt {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    for name, (module, short) in _COMMANDS.items():
+    for name, short in _COMMANDS.items():
+        if command not in (None, name):
+            commands.add_parser(name, help=short)
+            continue
+        module = importlib.import_module(f"ProxyPromptSegmentLib.commands.{name}")
         sub = commands.add_parser(
             name,
             help=short,
@@ -105,6 +103,12 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="print the full traceback of an error")
         sub.set_defaults(run=module.run)
     return parser
+
+
+def _command_in(words: Sequence[str]) -> str:
+    """Return the subcommand that words ask for: the first that is no option, since none before it has a value."""
+    named = next((word for word in words if not word.startswith("-")), "")
+    return named if named in _COMMANDS else ""
 
 
 def _as_in_json(error: UnicodeError) -> tuple[str, int]:
@@ -137,9 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         if not words:
-            build_parser().print_help()
+            build_parser("").print_help()
             return 0
-        args = build_parser().parse_args(words)
+        args = build_parser(_command_in(words)).parse_args(words)
         console = Console(
             f"proxyprompt {args.command}",
             quiet=getattr(args, "quiet", False),

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.evaluation.speed_table.row import Goal, Row
-from ProxyPromptSegmentLib.evaluation.speed_table.timing import PROCESSOR
+from ProxyPromptSegmentLib.evaluation.speed_table.subjects import SIDE
+from ProxyPromptSegmentLib.evaluation.speed_table.timing import PROCESSOR, WALL
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import write_volume
@@ -116,6 +117,32 @@ def start_rows(plan: Plan) -> list[Row]:
     ]
 
 
+def estimate_rows(plan: Plan) -> list[Row]:
+    """Return the rows of what a run was estimated to take after its first batches, against what it took."""
+    what = f"{{}} of a run over {plan.slices} slices, estimated after its first batches"
+    against, goal = "what was measured at its end, the whole process", Goal(least=0.75, most=1.25)
+    time_row = Row(what=what.format("time"), against="what its task took", device="cpu", goal=goal, clock=WALL)
+    memory = Row(what=what.format("memory"), against=against, device="cpu", goal=goal, clock="bytes")
+    if not hasattr(os, "wait4"):
+        return [replace(row, skipped=NO_PROCESS_TIMES) for row in (time_row, memory)]
+    seconds, sizes = [], []
+    with tempfile.TemporaryDirectory() as place:
+        folder, report = Path(place), Path(place) / "report.json"
+        size = (max(plan.slices, 8), SIDE, SIDE)
+        support, new = write_case(folder, "old", 1, size), write_case(folder, "new", 2, size)[0]
+        words = [
+            *PROGRAM, "segment", "--support", *support, "--target", new, "--device", "cpu", "--model", plan.model,
+            "--output", folder / "out.seg.nrrd", "--report", report, "--force", "--quiet",
+        ]  # fmt: skip
+        for _ in range(plan.repeats):
+            used = took(words, {"PROXYPROMPT_SUPPORTS": "off"})
+            said = json.loads(report.read_text(encoding="utf-8"))
+            seconds.append((said["estimated"]["seconds"], said["task_seconds"]))
+            sizes.append((said["estimated"]["memory_bytes"], used.peak_bytes))
+    found = [_compared(row, *zip(*pairs, strict=True)) for row, pairs in ((time_row, seconds), (memory, sizes))]
+    return [found[0], replace(found[1], seconds=(), more={"bytes": list(found[1].seconds)})]
+
+
 class Watched(threading.Thread):
     """Notes the processor time of each process that works on a cohort, and that at its first claim."""
 
@@ -204,5 +231,5 @@ def _compared(row: Row, first: Sequence[float], second: Sequence[float]) -> Row:
     return replace(row, ratios=ratios, seconds=(statistics.median(first), statistics.median(second)))
 
 
-ROWS: dict[str, Callable[[Plan], list[Row]]] = {"start": start_rows, "cohort": cohort_rows}
-DEFAULT_ROWS = ("start",)
+ROWS: dict[str, Callable[[Plan], list[Row]]] = {"start": start_rows, "estimate": estimate_rows, "cohort": cohort_rows}
+DEFAULT_ROWS = ("start", "estimate")

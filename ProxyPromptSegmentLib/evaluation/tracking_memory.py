@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,11 +86,11 @@ def _course(counts: list[int], values: list[float | None]) -> dict[str, Any] | N
 
 def resident_mib() -> float | None:
     """Return the resident memory of this process in MiB; on systems without ``/proc`` the peak so far, or None."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except OSError:
-        pass
+    from ProxyPromptSegmentLib.networks.devices import resident_bytes
+
+    now = resident_bytes()
+    if now is not None:
+        return now / 2**20
     try:
         import resource
     except ImportError:  # Windows

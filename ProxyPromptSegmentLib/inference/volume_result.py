@@ -26,6 +26,21 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.job import Job
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What a run takes, estimated after its first batches.
+
+    Attributes:
+        seconds: Wall-clock seconds from the beginning of the task to its end.
+        memory_bytes: Largest memory: of the whole process on a CPU, else of the device.
+        looks: Looks at slices that were left when it was made.
+    """
+
+    seconds: float
+    memory_bytes: int
+    looks: int
+
+
 @dataclass(kw_only=True)
 class VolumeResult:
     """The result of a segmented volume; the same for the command line, Slicer and scripts.
@@ -48,6 +63,8 @@ class VolumeResult:
         helps: Which helps beside the images were used.
         followed: Results by slice index, if the slices were tracked with SAM 2's memory; empty otherwise.
         filled: Slices that were filled in between slices that show the object, bool ``(S, N)``; see `gaps`.
+        forecast: What the run was estimated to take after its first batches; None if it had ended before.
+        peak_bytes: Largest memory of the device, or of the whole process on a CPU; None where it is not known.
     """
 
     segmentation: Segmentation
@@ -67,6 +84,8 @@ class VolumeResult:
     helps: HelpsUsed = HelpsUsed()
     followed: Mapping[int, FrameResult] = field(default_factory=dict)
     filled: npt.NDArray[np.bool_] | None = None
+    forecast: Forecast | None = None
+    peak_bytes: int | None = None
 
     @property
     def objects(self) -> tuple[str, ...]:

@@ -199,9 +199,20 @@ def build_report(
         "device": found.device,
         "versions": versions(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        **describe_cost(found),
         **describe_result(job, found, dice),
         "notes": list(notes),
     }
+
+
+def describe_cost(found: VolumeResult) -> dict[str, Any]:
+    """Describe what a run took, and what was estimated after its first batches if it had more."""
+    task = sum(found.seconds.values())
+    cost = {"task_seconds": round(task, 3), "peak_memory_bytes": found.peak_bytes}
+    if found.forecast is None:
+        return cost
+    forecast = {"seconds": round(found.forecast.seconds, 3), "memory_bytes": found.forecast.memory_bytes}
+    return {**cost, "estimated": forecast}
 
 
 def describe_state(found: VolumeResult | FramesResult) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.attribution import Reading, Why, explain
 from ProxyPromptSegmentLib.inference.gaps import frame_names
 from ProxyPromptSegmentLib.inference.helps import Helps, HelpsUsed
-from ProxyPromptSegmentLib.inference.results import SegmentResult
+from ProxyPromptSegmentLib.inference.results import THRESHOLD, SegmentResult
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.tiler import plan_for
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult, notes_on, put_back
@@ -25,6 +25,7 @@ from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.state import FramePrediction, frame_result
 from ProxyPromptSegmentLib.tracking.tracker import Tracker
 from ProxyPromptSegmentLib.tracking.volume import track_volume
+from ProxyPromptSegmentLib.worker.first_batches import FirstBatches, peak_bytes
 from ProxyPromptSegmentLib.worker.memory_ladder import Unusable
 from ProxyPromptSegmentLib.worker.resliced import brought_back, in_support_plane, point_in_support_plane
 from ProxyPromptSegmentLib.worker.slice_work import SliceWork
@@ -48,7 +49,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     resliced = job.reslicing is not None and not task.follow and not task.in_time
     steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, task.surrogate)
     run = _Volume(in_support_plane(task), steps, Stream(lambda *_: None)) if resliced else _Volume(task, steps)
-    start = time.perf_counter()
+    start = run.first.begun
     result = steps.run(run.follow if task.follow else run.slice_by_slice)
     context.progress.close()
     result.fill_gaps = task.fill_gaps and not task.in_time
@@ -91,6 +92,8 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
             for index, prediction in run.predictions.items()
         },
         filled=filled,
+        forecast=run.first.forecast,
+        peak_bytes=peak_bytes(footing.device),
     )
 
 
@@ -108,6 +111,7 @@ class _Volume:
         self.work = SliceWork(steps, task.job, TileChoice.of(task.tiles), task.keep, task.closer)
         self.helps: Helps | None = None
         self.used, self.notes = HelpsUsed(), list[Note]()
+        self.first = FirstBatches(time.perf_counter())
 
     def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
         """Segment each slice independently, outwards from the slice on screen."""
@@ -123,6 +127,7 @@ class _Volume:
             return result
         encodings, helps = self._encodings(segmenter), self._helps(segmenter)
         self.work.start(sum(map(len, self.order)))
+        self.first.start()
         for batch in self.order:
             left = [index for index in batch if not result.done[index]]
             if not left:
@@ -137,7 +142,41 @@ class _Volume:
                 self._embedded(encodings)
                 self._send(left)
             steps.ladder.notice()
+            self.first.finished(*self._looks(left), self._growth(encodings), steps.ladder.footing.device)
         return result
+
+    def _looks(self, batch: list[int]) -> tuple[int, int]:
+        """Return the looks at the slices of a batch, and those that later batches will take.
+
+        Closer looks are at slices that show the object: in later ones where a registered support does, or else as often
+        as in this batch.
+        """
+        assert self.result is not None
+        left = [index for index in self.task.job.slices if not self.result.done[index]]
+        closer = list(self.work.closer)
+        if not closer:
+            return len(batch), len(left)
+        shown = (self.result.probability[batch][:, closer].max(axis=(1, 2, 3), initial=0) > THRESHOLD).sum()
+        prior = None if self.helps is None else self.helps.prior
+        if prior is None:
+            expected = round(len(left) * float(shown) / max(1, len(batch)))
+        else:
+            expected = sum(bool((prior[index, closer] > THRESHOLD).any()) for index in left)
+        return len(batch) + int(shown), len(left) + expected
+
+    def _growth(self, encodings: Encodings | None) -> int:
+        """Return the bytes that later slices and the end of the run add: probabilities, masks, kept embeddings."""
+        assert self.result is not None
+        device = self.steps.ladder.footing.device
+        left = int((~self.result.done[list(self.task.job.slices)]).sum())
+        done = int(self.result.done.sum())
+        kept = 0 if encodings is None else left * self.steps.engine.encodings.held(device) // max(1, done)
+        if device.startswith("cuda"):
+            return kept
+        each = self.result.probability[0].nbytes
+        return (
+            kept + left * each + len(self.result.done) * each
+        )  # masks, their copies and those of the file: a byte each
 
     def follow(self, segmenter: Segmenter) -> SegmentResult:
         """Track with SAM 2's memory, from the slice most like the support; a new footing restarts the tracking."""

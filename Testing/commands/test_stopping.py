@@ -29,22 +29,22 @@ def _progress(monkeypatch, progress: Progress) -> None:
 
 
 def test_ctrl_c_in_the_middle_keeps_the_slices_that_are_done(desk, monkeypatch, capsys) -> None:
-    _progress(monkeypatch, SignalAt(3))
+    _progress(monkeypatch, SignalAt(4))
     before = signal.getsignal(signal.SIGINT)
     report = desk.folder / "r.json"
     assert main(desk.words("--progress", "--report", report)) == 130
     assert signal.getsignal(signal.SIGINT) is before
     mask, truth = read_segmentation(desk.output).segments[0].mask, desk.truth[1].segments[0].mask
-    np.testing.assert_array_equal(mask[:3], truth[:3])
-    assert not mask[3:].any()
-    assert "3 of 6 slices" in capsys.readouterr().err
+    np.testing.assert_array_equal(mask[:4], truth[:4])
+    assert not mask[4:].any()
+    assert "4 of 6 slices" in capsys.readouterr().err
     written = json.loads(report.read_text("utf-8"))
     assert written["state"] == "stopped by the user"
-    assert written["slices_done"] == [0, 1, 2]
+    assert written["slices_done"] == [0, 1, 2, 3], "two slices are computed together"
 
 
 def test_a_second_ctrl_c_stops_at_once_and_writes_nothing(desk, monkeypatch, capsys) -> None:
-    _progress(monkeypatch, SignalAt(3, times=2))
+    _progress(monkeypatch, SignalAt(4, times=2))
     before = desk.files()
     assert main(desk.words("--progress")) == 130
     assert "stopped immediately" in capsys.readouterr().err
