@@ -121,7 +121,8 @@ class FewImages:
             CancelledError: If it was cancelled; what was learned is kept.
         """
         cases = lesson.full if self.choices.learns_from == FULL and lesson.full else lesson.few
-        groups = {cases[0].dataset: tuple(cases), **{name: tuple(other) for name, other in self.others.items()}}
+        together = {cases[0].dataset: tuple(cases), **{name: tuple(other) for name, other in self.others.items()}}
+        groups = dict(sorted(together.items()))  # whichever of the sets is asked for, the training is one
         preset = self.choices.preset
         recipe = read_recipe(resource_path(f"recipes/{building.RECIPES.get(preset, preset)}.json"))
         recipe = replace(recipe, seed=lesson.seed)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +154,39 @@ def test_an_original_set_is_used_before_what_stands_for_it_and_divided_by_seed(t
         assert len(parts["train"]) == 2 and len(parts["validation"]) == 1 and len(parts["test"]) == 5
         found.append(tuple(parts["train"]))
     assert found[0] == found[1] != found[2]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from paper_cases import Toy, ToyMaker, protocol
+from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.evaluation.paper import run
+
+splits.COUNTS["promise12"] = (4, 1)
+make, done = ToyMaker(), []
+def killed(row, dataset, number, total):
+    done.append(number)
+    if len(done) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+file = run.score_file(Path(sys.argv[2]), {"table": "T2", "model": "toy"})
+run.run_protocol(protocol(), run.Plan(data=Path(sys.argv[1])), make, file, killed)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can be killed this way there")
+def test_a_killed_run_resumes(data, tmp_path):
+    path = tmp_path / "T2.jsonl"
+    here = [str(Path(__file__).parents[2] / "helpers"), str(Path(__file__).parents[3])]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(data), str(path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(here)},
+        capture_output=True,
+        timeout=120,
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    file, make = score_file(path, FACTS), ToyMaker()
+    before = len(file.records)
+    run_protocol(protocol(), Plan(data=data), make, file)
+    assert before == 4 and len(file.records) == 6
+    assert "threshold" not in make.made and len(make.made["nothing"].segmented) == 2

@@ -148,8 +148,12 @@ def test_what_was_learned_before_a_cancel_is_not_lost(frozen, ticks, tmp_path, m
 
 def test_other_sets_are_learned_together_and_supports_may_be_others_than_what_is_learned(frozen, ticks):
     other = tuple(disc(n, "rings") for n in range(20, 23))
-    one = FewImages(frozen=frozen, others={"rings": other}, trainings=Trainings())
-    one.fit(lesson(3, 2.0))
+    mine, trainings = lesson(3, 2.0), Trainings()
+    FewImages(frozen=frozen, others={"rings": other}, trainings=trainings).fit(mine)
+    first = trainings.last
+    rings = Lesson(few=other, seconds=2.0, threads=1)
+    FewImages(frozen=frozen, others={"discs": mine.few}, trainings=trainings).fit(rings)
+    assert trainings.last is first  # the same sets together are one training
     full = Lesson(few=(disc(50),), full=tuple(disc(n) for n in range(3)), seconds=2.0, threads=1)
     fitted = FewImages(frozen=frozen, choices=Choices(learns_from="full")).fit(full)
     assert len(fitted.support.pairs) == 1
