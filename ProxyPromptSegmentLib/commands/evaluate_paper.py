@@ -74,6 +74,7 @@ def run_paper(args: argparse.Namespace, console: Console) -> int:
 def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
     """Measure the rows of a protocol on the same targets."""
     from ProxyPromptSegmentLib.commands.paper_systems import PaperSystems
+    from ProxyPromptSegmentLib.networks.devices import choose_device
 
     protocol, part = measured_as(shown), args.part or DEFAULT_PART
     chosen_rows(protocol, args.rows or ())
@@ -96,7 +97,7 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
     with measured_alone(args.out, TEXTS, args.force) as path:
         file = score_file(path, facts)
         masks = KeptMasks(_beside(args.out, MASKS))
-        make = PaperSystems(args.model, args.device, args.data, _beside(args.out, WEIGHTS))
+        make = PaperSystems(args.model, str(choose_device(args.device)), args.data, _beside(args.out, WEIGHTS))
         outcome = run_protocol(protocol, plan, make, file, _counting(console), masks.keep)
         console.counted("\n")
         text = table.to_markdown(shown, outcome, file, _start(args, part))
