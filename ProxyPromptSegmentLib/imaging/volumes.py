@@ -58,6 +58,7 @@ class Volume:
         has_spacing: Whether the pixel size is known; if not, that of the geometry has the right ratio at most.
         has_depth: Whether the distance of slices is, so that volumes can be stated in ml.
         modality: DICOM's word for the kind of image, as ``"CT"``; "" if the file does not say it.
+        frame_of_reference: DICOM's identifier of the coordinates; "" if the file does not say it.
 
     Raises:
         InputError: If array and geometry have different shapes.
@@ -70,6 +71,7 @@ class Volume:
     has_spacing: bool = True
     has_depth: bool = True
     modality: str = ""
+    frame_of_reference: str = ""
 
     def __post_init__(self) -> None:
         """Validate the shape and convert the array to float32."""
@@ -132,6 +134,7 @@ def read_volume(path: Path | str) -> Volume:
                 has_spacing=found.has_spacing,
                 has_depth=found.has_depth,
                 modality=found.modality,
+                frame_of_reference=found.frame_of_reference,
             )
             notes = found.notes
         else:

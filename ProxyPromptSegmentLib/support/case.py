@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, SupportError
+from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom, read_dataset, word
 from ProxyPromptSegmentLib.imaging.geometry import Axis
 from ProxyPromptSegmentLib.imaging.paths import same_place
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,22 @@ def read_support_case(image: Path | str, segmentation: Path | str, slices: Slice
         if own != volume.geometry.size_ijk:
             raise SupportError(f"the support's mask differs in size from its image {image.name}: {error}") from None
         raise
+    _check_coordinates(volume, segmentation)
     return SupportCase(volume, marked, slices, segmentation)
+
+
+def _check_coordinates(volume: Volume, segmentation: Path) -> None:
+    """Report a DICOM segmentation in other coordinates than its image: the patient may have been moved in between."""
+    if not volume.frame_of_reference or not segmentation.is_file() or not is_dicom(segmentation):
+        return
+    own = word(read_dataset(segmentation), "FrameOfReferenceUID")
+    if own and own != volume.frame_of_reference:
+        _log.warning(
+            "%s was drawn in another frame of reference than that of %s, as on images of another examination; check "
+            "that the mask lies on the structure",
+            segmentation.name,
+            volume.name,
+        )
 
 
 def _is_all_zero(path: Path) -> bool:

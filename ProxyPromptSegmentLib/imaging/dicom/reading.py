@@ -38,6 +38,7 @@ class DicomImage:
         has_depth: Whether its slices have one.
         notes: Sentences for the user.
         modality: The word for the kind of image, as ``"CT"``; "" if it is missing.
+        frame_of_reference: The identifier of the coordinates, which images of one patient position share; "" if none.
     """
 
     array: npt.NDArray[Any]
@@ -46,6 +47,7 @@ class DicomImage:
     has_depth: bool
     notes: tuple[str, ...]
     modality: str
+    frame_of_reference: str
 
 
 def read_dicom(source: Path) -> DicomImage:
@@ -115,6 +117,7 @@ def _of_one_file(series: Series, title: str) -> DicomImage:
         has_depth=size.known and depth is not None,
         notes=_notes(size, series, title),
         modality=word(header, "Modality").upper(),
+        frame_of_reference="",
     )
 
 
@@ -127,6 +130,7 @@ def _image(array: npt.NDArray[Any], grid: Grid, series: Series, title: str) -> D
         has_depth=grid.has_depth,
         notes=_notes(grid.size, series, title),
         modality=word(series.headers[0], "Modality").upper(),
+        frame_of_reference=word(series.headers[0], "FrameOfReferenceUID"),
     )
 
 

@@ -26,6 +26,16 @@ from ProxyPromptSegmentLib.imaging.dicom.header import (
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 
 _ITK_ROOT = "1.2.826.0.1.3680043.2.1125."
+_OFTEN_MADE_UP = ("StudyInstanceUID", "FrameOfReferenceUID")
+_ALIKE = (
+    ("PatientID", "patients (Patient ID)"), ("PatientName", "patients (Patient's Name)"),
+    ("PatientBirthDate", "patients (Patient's Birth Date)"), ("Modality", "modalities (Modality)"),
+    ("StudyInstanceUID", "studies (Study Instance UID)"),
+    ("FrameOfReferenceUID", "frames of reference (Frame of Reference UID)"),
+    ("PhotometricInterpretation", "kinds of pixels (Photometric Interpretation)"),
+    ("Units", "units of their values (Units)"),
+)  # fmt: skip
+"""What all images of a series share."""
 _OF_A_STUDY = ("StudyDate", "AccessionNumber", "StudyID", "StudyDescription")
 
 
@@ -176,21 +186,23 @@ def _print_of(file: Path) -> bytes:
 
 
 def _of_one_patient(series: Series, folder: Path) -> Series:
-    """Return a series after comparing whom its images show.
+    """Return a series after comparing whom its images show, and what their values mean.
 
     A study or frame of reference of its own for each image says nothing: ITK and SimpleITK make up a new one for each
     file that they write, unless they are given one.
 
     Raises:
-        InputError: If they are of several patients, studies or frames of reference, whatever their series is called.
+        InputError: If they are of several patients, studies, frames of reference or kinds, whatever their series is
+            called.
     """
-    for name, said in (
-        ("PatientID", "patients (Patient ID)"),
-        ("StudyInstanceUID", "studies (Study Instance UID)"),
-        ("FrameOfReferenceUID", "frames of reference (Frame of Reference UID)"),
-    ):
-        found = {word(header, name) for header in series.headers} - {""}
-        if len(found) > 1 and (name == "PatientID" or not _made_up(series, found)):
+    named = any(word(header, "PatientID") for header in series.headers)
+    for name, said in _ALIKE:
+        found = {word(header, name).casefold() for header in series.headers} - {""}
+        if name == "PhotometricInterpretation":  # luminance and chroma become colours, too
+            found = {"rgb" if kind.startswith("ybr") else kind for kind in found}
+        if name == "PatientName" and named:  # one patient's name may be spelled in several ways
+            continue
+        if len(found) > 1 and not (name in _OFTEN_MADE_UP and _made_up(series, found)):
             raise InputError(
                 f"The DICOM series in {folder} mixes images of {len(found)} {said}, although they name one series. "
                 "Move the files of each into a folder of its own."

@@ -22,6 +22,7 @@ from ProxyPromptSegmentLib.imaging.dicom import reading, series
 from ProxyPromptSegmentLib.imaging.dicom.pixels import read_pixels
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
+from ProxyPromptSegmentLib.support.case import read_support_case
 
 STEP = 3.3
 SLICES = stack()
@@ -78,15 +79,55 @@ def test_each_of_many_images_alike_is_read_once_to_tell_copies(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("PatientID", "2 patients"), ("StudyInstanceUID", "2 studies"), ("FrameOfReferenceUID", "2 frames of reference")],
+    [
+        ("PatientID", "2 patients"),
+        ("PatientBirthDate", "2 patients"),
+        ("StudyInstanceUID", "2 studies"),
+        ("FrameOfReferenceUID", "2 frames of reference"),
+    ],
 )
 def test_images_of_two_patients_under_one_series_are_never_stacked(tmp_path, name, words) -> None:
     first = write_series(tmp_path / "a", SLICES[:5], along(5))
-    second = write_series(tmp_path / "b", SLICES[5:], along(4, 5 * STEP), **{name: "1.2.77"})
+    if name == "PatientBirthDate":
+        first = write_series(tmp_path / "a", SLICES[:5], along(5), PatientBirthDate="19500101")
+    second = write_series(tmp_path / "b", SLICES[5:], along(4, 5 * STEP), **{name: "19611231"})
     folder = joined(tmp_path / "s", first, second)
     for path in (folder, folder / "a_IM0_0"):
         with pytest.raises(InputError, match=f"mixes images of {words}.*folder of its own"):
             read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"PatientID": "", "PatientName": "Roe^Ann"}, "2 patients"),
+        ({"PatientID": "4711", "PatientName": "DOE^JANE"}, ""),
+        ({"Modality": "PT"}, "2 modalities"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "2 kinds of pixels"),
+        ({"Units": "CNTS"}, "2 units of their values"),
+    ],
+)
+def test_images_of_several_kinds_under_one_series_are_never_stacked(tmp_path, values, words) -> None:
+    common = {"Units": "BQML", "PatientID": values.get("PatientID", "4711")}
+    first = write_series(tmp_path / "a", SLICES[:5], along(5), **common)
+    second = write_series(tmp_path / "b", SLICES[5:], along(4, 5 * STEP), **common | values)
+    folder = joined(tmp_path / "s", first, second)
+    if words:
+        with pytest.raises(InputError, match=f"mixes images of {words}"):
+            read_volume(folder)
+    else:
+        np.testing.assert_array_equal(read_volume(folder).array, SLICES)
+
+
+def test_a_segmentation_in_other_coordinates_than_its_image_is_reported(tmp_path, caplog) -> None:
+    images, mask = write_series(tmp_path / "s", SLICES, along()), np.zeros(SLICES.shape[1:], np.uint8)
+    mask[3:8, 4:9] = 1
+    marks = segmentation([(1, place, mask) for place in along()], ["x"])
+    read_support_case(images, save(marks, tmp_path / "same.dcm"))
+    assert not caplog.text
+    marks.FrameOfReferenceUID = "1.2.3.4"
+    read_support_case(images, save(marks, tmp_path / "other.dcm"))
+    assert "other.dcm was drawn in another frame of reference than that of s" in caplog.text
 
 
 def test_two_images_of_two_studies_are_not_a_volume_of_two_slices(tmp_path) -> None:
