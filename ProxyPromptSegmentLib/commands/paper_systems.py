@@ -14,12 +14,14 @@ from ProxyPromptSegmentLib.evaluation.systems.catalogue import names, systems_fo
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
 from ProxyPromptSegmentLib.evaluation.systems.system import System
 from ProxyPromptSegmentLib.networks.protocols import has_memory
+from ProxyPromptSegmentLib.training.adapting.compared import OFFER
 from ProxyPromptSegmentLib.training.few_images.system import Choices, FewImages, Trainings
 from ProxyPromptSegmentLib.training.vocabulary.system import TrainedClasses
 
 # Name in the tables -> name in the catalogue of systems.
 KEYS = {
     named.AS_GIVEN: "proxy-prompt",
+    named.ADAPTED: OFFER.key,
     named.MEAN_MASK: "mean-mask",
     named.UNET: "unet",
     named.NNUNET: "nnunet",
@@ -114,10 +116,10 @@ class PaperSystems:
             UsageError: If it has none of this name.
         """
         key = KEYS.get(wanted, wanted)
-        if key not in names():
+        if key not in names((OFFER,)):
             raise UsageError(f"the system '{wanted}' is not a part of this version")
         # No other weights are given MedSAM's name: the row needs them.
         frozen = self.frozen(model or (MEDSAM if wanted == named.MEDSAM_BOX else ""))
         if wanted in REMEMBERS and not has_memory(frozen.segmenter.model.backbone):
             frozen = self.frozen(MEMORY)
-        return systems_for(frozen, [key], self._device)[key]
+        return systems_for(frozen, [key], self._device, more=(OFFER,))[key]

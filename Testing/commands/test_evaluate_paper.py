@@ -48,7 +48,7 @@ def test_a_table_is_written_with_its_splits_and_resumed_with_more_rows(data, mak
     shown = capsys.readouterr().out
     assert (tmp_path / "results" / "T2.md").read_text(encoding="utf-8") == shown
     assert len(maker.made["U-Net"].lessons) == 1  # its row was not measured again
-    assert len(maker.made) == 9 and len(maker.makings) == 10
+    assert len(maker.made) == 10 and len(maker.makings) == 11
     values = json.loads((tmp_path / "results" / "T2.json").read_text(encoding="utf-8"))
     assert values["facts"]["model"] == "sam-compact" and len(values["facts"]["sha256"]) == 64
     said = json.loads((tmp_path / "results" / "T2.splits.json").read_text(encoding="utf-8"))["promise12"]
@@ -66,7 +66,7 @@ def test_another_view_shows_the_scores_of_its_table_and_draws_panels(data, maker
     assert {name: len(toy.segmented) for name, toy in maker.made.items()} == before
     assert "Panels of the comparison on prostate MRI" in capsys.readouterr().out
     page = (tmp_path / "T2.html").read_text(encoding="utf-8")
-    assert page.count("data:image/jpeg") == 2 * (1 + 10) and "Spread over patients" in page
+    assert page.count("data:image/jpeg") == 2 * (1 + 11) and "Spread over patients" in page
     assert main(["evaluate", "T12", *words]) == 6  # scores of another table
     assert "T2.jsonl holds scores with table 'T2', not 'T12'" in capsys.readouterr().err
 
@@ -109,7 +109,9 @@ def test_every_system_of_the_tables_has_a_maker():
 
 def test_rows_get_systems_on_the_start_that_they_name_and_memories_where_they_need_one(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(paper_systems, "systems_for", lambda frozen, keys, device: {keys[0]: asked.append(frozen.name)})
+    monkeypatch.setattr(
+        paper_systems, "systems_for", lambda frozen, keys, *_, **__: {keys[0]: asked.append(frozen.name)}
+    )
     monkeypatch.setattr(paper_systems, "has_memory", lambda backbone: False)
     make = REAL("sam-compact", "cpu", tmp_path, None)
     monkeypatch.setattr(type(make.frozen()), "segmenter", property(lambda self: Loaded()))
