@@ -52,6 +52,7 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
         for number, (info, name) in enumerate(zip(infos, _names_in_header(path), strict=True)):
             info["name"] = name
             _complete(info, number, len(layers), path.name)
+        _check_apart(infos, path.name)
     except GeometryError as error:
         raise InputError(f"{path.name}: {error}") from None
     except (InputError, MemoryError):
@@ -89,6 +90,23 @@ def _complete(info: dict[str, Any], number: int, layers: int, name: str) -> None
             f"{name}: segment '{info['name']}' has the label value {info['labelValue']}; 0 is the background. Save it "
             "again in Slicer."
         )
+
+
+def _check_apart(infos: list[dict[str, Any]], name: str) -> None:
+    """Refuse segments that have one value in one layer, so that nothing tells them apart.
+
+    Raises:
+        InputError: Naming two of them.
+    """
+    owners: dict[tuple[int, int], str] = {}
+    for info in infos:
+        place = (int(info["layer"]), int(info["labelValue"]))
+        if place in owners:
+            raise InputError(
+                f"{name}: the segments '{owners[place]}' and '{info['name']}' have one label value ({place[1]}) in one "
+                "layer, so that they cannot be distinguished; save it again in Slicer."
+            )
+        owners[place] = str(info["name"])
 
 
 def write_layers(partial: Path, layers: Layers, geometry: VolumeGeometry, infos: list[dict[str, Any]]) -> None:

@@ -35,7 +35,7 @@ def read_entries(file: Path, origin: str = "shipped") -> list[ModelEntry]:
         CheckpointError: If the file cannot be read or is damaged, or an entry is not allowed.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # as editors on Windows may save it
     except (OSError, ValueError) as error:
         what = f"is damaged: {error}" if isinstance(error, ValueError) else f"cannot be read: {error}"
         raise _unusable(file, origin, what) from error

@@ -41,3 +41,12 @@ def test_a_layer_that_is_not_there_and_the_value_of_the_background_are_refused(t
         read_segmentation(_old_slicer_file(tmp_path / "x.seg.nrrd", layers, Layer="2", LabelValue="1"))
     with pytest.raises(InputError, match="label value 0; 0 is the background"):
         read_segmentation(_old_slicer_file(tmp_path / "x.seg.nrrd", layers, Layer="{n}", LabelValue="0"))
+
+
+def test_two_segments_of_one_value_in_one_layer_cannot_be_told_apart(tmp_path: Path) -> None:
+    layers = np.zeros((2, 6, 5, 4), np.uint8)
+    layers[0, 1:3], layers[1, 3:5] = 1, 1
+    path = _old_slicer_file(tmp_path / "x.seg.nrrd", layers, Layer="0", LabelValue="1")
+    with pytest.raises(InputError, match=r"'prostate' and 'other' have one label value \(1\) in one layer"):
+        read_segmentation(path)
+    read_segmentation(_old_slicer_file(tmp_path / "y.seg.nrrd", layers, Layer="{n}", LabelValue="1"))

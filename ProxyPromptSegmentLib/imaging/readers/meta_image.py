@@ -32,8 +32,10 @@ def read_fields(path: Path) -> tuple[dict[str, str], int]:
             name, equals, value = line.decode("utf-8", "replace").partition("=")
             if not equals or not line.endswith(b"\n") and name.strip().lower() != "elementdatafile":
                 break
-            fields[name.strip().lower()] = value.strip()
-            if name.strip().lower() == "elementdatafile":
+            key = name.strip().lower()
+            if fields.setdefault(key, value.strip()) != value.strip():
+                raise InputError(f"the header of {path.name} says '{name.strip()}' twice, not alike. Export it again.")
+            if key == "elementdatafile":
                 return fields, file.tell()
     raise InputError(f"the header of {path.name} is damaged: it does not say where its voxels are. Export it again.")
 

@@ -67,7 +67,9 @@ def read_header(path: Path) -> NrrdHeader:
                 pairs[name] = value[1:]
             elif colon and len(text) <= _MOST_LINE:
                 key = name.strip().lower()
-                fields[_SAME.get(key, key)] = value.strip()
+                key = _SAME.get(key, key)
+                if fields.setdefault(key, value.strip()) != value.strip():
+                    raise InputError(f"the header of {path.name} says '{key}' twice, not alike. Export it again.")
             elif len(text) > _MOST_LINE or not text.isprintable():
                 break
             else:

@@ -54,7 +54,7 @@ def form_of(header: NrrdHeader, name: str) -> tuple[np.dtype[Any], list[int]]:
 def voxels_of(path: Path, header: NrrdHeader, dtype: np.dtype[Any], sizes: list[int]) -> npt.NDArray[Any]:
     """Return the voxels, slowest axis first."""
     fields, name = header.fields, path.name
-    encoding = fields.get("encoding", "raw").lower()
+    encoding = fields.get("encoding", "").lower()
     if encoding not in _TEXTS:
         dtype = ordered(dtype, fields, name)
     source, offset = path, header.end
@@ -76,7 +76,7 @@ def voxels_of(path: Path, header: NrrdHeader, dtype: np.dtype[Any], sizes: list[
     if encoding in _TEXTS:
         return _from_text(source, offset, dtype, sizes, name)
     if encoding not in _PACKINGS:
-        raise InputError(f"{name} has the encoding '{encoding[:20]}'; allowed are raw, gzip, bzip2 and text.")
+        raise InputError(f"{name} has the encoding '{encoding[:20] or 'none'}'; allowed are raw, gzip, bzip2 and text.")
     packing = _PACKINGS[encoding]
     if skip and packing != "raw":
         raise InputError(f"{name} skips {skip} bytes of packed voxels; export it again without that.")

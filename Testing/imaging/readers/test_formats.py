@@ -106,11 +106,15 @@ def test_a_file_that_is_cut_short_is_refused_wherever_it_ends(written, name, pac
 
 
 def header(encoding: str, extra: str = "") -> bytes:
-    return (
+    """A header; what ``extra`` says is said only there."""
+    whole = (
         "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\nspace directions: (1,0,0) "
         f"(0,1,0) (0,0,1)\nkinds: domain domain domain\nencoding: {encoding}\nendian: little\n"
-        f"space origin: (0,0,0)\n{extra}\n"
-    ).encode()
+        "space origin: (0,0,0)\n"
+    )
+    said = {line.split(":")[0] for line in extra.splitlines()}
+    kept = [line for line in whole.splitlines() if line.split(":")[0] not in said]
+    return ("\n".join(kept) + f"\n{extra}\n").encode()
 
 
 NUMBERS = " ".join(str(n % 50) for n in range(64)).encode()
@@ -162,6 +166,26 @@ def test_whole_numbers_that_are_rounded_are_reported(tmp_path, caplog) -> None:
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"{name}.nrrd"))
         read_volume(tmp_path / f"{name}.nrrd")
         assert ("rounded to steps of 256" in caplog.text) == said
+
+
+def test_what_a_header_says_twice_or_not_at_all_is_not_guessed(written) -> None:
+    for name, field, put in (
+        ("a.nrrd", b"space origin", b"space origin: (5,5,5)\n"),
+        ("a.nrrd", b"sizes", b"sizes: 1 1 1\n"),
+        ("a.mha", b"DimSize", b"DimSize = 1 1 1\n"),
+    ):
+        path = written(name, packed=False)
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(field, put + field, 1))
+        with pytest.raises(InputError, match="twice, not alike"):
+            read_stored(path)
+        line = next(one for one in whole.split(b"\n") if one.startswith(field)) + b"\n"
+        path.write_bytes(whole.replace(field, line + field, 1))
+        assert read_stored(path).array.any()
+    path = written("a.nrrd", packed=False)
+    path.write_bytes(path.read_bytes().replace(b"encoding: raw\n", b""))
+    with pytest.raises(InputError, match="has the encoding 'none'; allowed are raw"):
+        read_stored(path)
 
 
 def test_numbers_as_text_are_read(tmp_path) -> None:
