@@ -16,10 +16,14 @@ import slicer
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
+from ProxyPromptSegmentModule.runs.beside import Answer, Beside
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.chained import Submit
 from ProxyPromptSegmentModule.runs.estimates import EstimateAnswer, Estimates
 from ProxyPromptSegmentModule.runs.everything_run import EverythingRun
+from ProxyPromptSegmentModule.runs.folder_request import FolderRequest, Listing, StudyFolder
+from ProxyPromptSegmentModule.runs.folder_studies import FolderStudies
+from ProxyPromptSegmentModule.runs.folder_tasks import ListTask
 from ProxyPromptSegmentModule.runs.for_scripts import ForScripts
 from ProxyPromptSegmentModule.runs.hand_run import HandRun, Said
 from ProxyPromptSegmentModule.runs.lesson import Lesson, LessonRequest, Teacher
@@ -32,6 +36,7 @@ from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
 from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
 from ProxyPromptSegmentModule.runs.study_desk import StudyDesk
+from ProxyPromptSegmentModule.runs.study_reading import ReadStudy, ReadStudyTask
 from ProxyPromptSegmentModule.runs.study_run import Judge, StudyRun
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.pieces import WaitingWork
@@ -67,6 +72,7 @@ class SegmentationLogic(ForScripts):
         pump: The timer that handles events and gives the worker thread time to run.
         questions: Questions that are not runs: why, check, suggest.
         estimates: Estimates of time and memory.
+        files: Folders and studies that are read beside the main thread.
         teacher: The lessons, in which a model learns a structure.
         desk: The studies that are segmented together.
         results: The tables of results, which follow what is in the segments.
@@ -78,6 +84,7 @@ class SegmentationLogic(ForScripts):
         self.pump = Pump(self._work)
         self.questions = Questions(self._submit)
         self.estimates = Estimates()
+        self.files = Beside("ProxyPromptFiles")
         self.teacher = Teacher(lambda task, label: self._submit(task, label))
         self.desk = StudyDesk(self._submit, self._start_study, lambda: all(run.ended for run in self._runs))
         self._runs: list[Run] = []
@@ -151,6 +158,23 @@ class SegmentationLogic(ForScripts):
         studies = self.desk.begin(request)
         self.pump.start()
         return studies
+
+    def segment_folder(self, request: FolderRequest) -> FolderStudies:
+        """Start to segment the studies of a folder into a folder of results; a run in progress is cancelled first."""
+        self.cancel()
+        studies = self.desk.begin_folder(request)
+        self.pump.start()
+        return studies
+
+    def list_studies(self, folder: StudyFolder, on_answer: Answer[Listing]) -> None:
+        """List the studies of a folder beside the main thread; calls ``on_answer(listing, error)``."""
+        self.files.put(ListTask(folder=folder), _("Studies"), "list", on_answer)
+        self.pump.start()
+
+    def read_study(self, task: ReadStudyTask, on_answer: Answer[ReadStudy]) -> None:
+        """Read a study with its result beside the main thread; calls ``on_answer(study, error)``."""
+        self.files.put(task, _("Study"), "read", on_answer)
+        self.pump.start()
 
     def _start_study(self, request: Request, judge: Judge) -> StudyRun:
         run = self._begin(partial(StudyRun, states=self.results.states, judge=judge), request)
@@ -281,9 +305,11 @@ class SegmentationLogic(ForScripts):
         self.teacher.advance()
         self.desk.advance()
         self.estimates.receive()
+        self.files.receive()
         left = self._pieces.do_some(deadline)
         self.results.tick()
         working = left or self.worker.busy or self.teacher.busy or self.desk.busy or self.estimates.busy
+        working = working or self.files.busy
         return working or not all(run.idle and not run.pending for run in self._runs)
 
     def _when_ended(self, run: Run) -> None:
@@ -357,6 +383,7 @@ class SegmentationLogic(ForScripts):
         self.worker.cancel_all()
         self.questions.forget(sentence)
         self.estimates.forget()
+        self.files.forget()
 
     def shutdown(self, timeout: float = 10.0) -> bool:
         """Cancel all runs, end the worker thread, stop observing the scene; return whether the thread has ended."""
@@ -366,5 +393,5 @@ class SegmentationLogic(ForScripts):
         for scene, tag in self._scene_tags:
             scene.RemoveObserver(tag)
         self._scene_tags.clear()
-        estimated = self.estimates.stop(timeout)
-        return self.worker.stop(timeout) and estimated
+        beside = [one.stop(timeout) for one in (self.estimates, self.files)]
+        return self.worker.stop(timeout) and all(beside)

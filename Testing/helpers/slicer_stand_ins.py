@@ -236,6 +236,10 @@ class Dialogs:
     path = ""
 
     @classmethod
+    def getExistingDirectory(cls, parent, title, folder):  # noqa: N802
+        return cls.path
+
+    @classmethod
     def getOpenFileName(cls, parent, title, folder, names):  # noqa: N802
         return cls.path
 

@@ -12,12 +12,14 @@ from ProxyPromptSegmentModule.panel.apply_section import ApplySection
 from ProxyPromptSegmentModule.panel.cases_section import CasesSection
 from ProxyPromptSegmentModule.panel.chosen_cases import ChosenCases
 from ProxyPromptSegmentModule.panel.chosen_classes import ChosenClasses
+from ProxyPromptSegmentModule.panel.chosen_folder import ChosenFolder
 from ProxyPromptSegmentModule.panel.chosen_lesson import ChosenLesson
 from ProxyPromptSegmentModule.panel.chosen_model import ChosenModel
 from ProxyPromptSegmentModule.panel.chosen_objects import ChosenObjects
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.correct_section import CorrectSection
 from ProxyPromptSegmentModule.panel.export_section import ExportSection
+from ProxyPromptSegmentModule.panel.folder_section import FolderSection
 from ProxyPromptSegmentModule.panel.hand_section import HandSection
 from ProxyPromptSegmentModule.panel.hint_section import HintSection
 from ProxyPromptSegmentModule.panel.install_section import InstallSection
@@ -87,6 +89,7 @@ class Chosen:
     """The choices that are derived from the state."""
 
     cases: ChosenCases
+    folder: ChosenFolder
     classes: ChosenClasses
     objects: ChosenObjects
     target: ChosenTarget
@@ -117,6 +120,7 @@ class Sections:
     correct: CorrectSection
     cases: CasesSection
     studies: StudiesSection
+    folder: FolderSection
     why: WhySection
     teach: TeachSection
     lesson: LessonSection
@@ -134,8 +138,10 @@ def choose(state: PanelState) -> Chosen:
     objects = ChosenObjects(state, classes)
     requests = Requests(state, objects, target, model, classes)
     lesson = ChosenLesson(state, model)
+    cases = ChosenCases(state, target)
     return Chosen(
-        cases=ChosenCases(state, target),
+        cases=cases,
+        folder=ChosenFolder(state, cases, requests, objects, classes),
         classes=classes,
         objects=objects,
         target=target,
@@ -186,7 +192,8 @@ def build(
         review=ReviewSection(review, state, chosen.result),
         correct=CorrectSection(review, state, chosen.result, logic.questions, HandEditor(), marking, chosen.requests),
         cases=CasesSection(cases, target, state, chosen.cases),
-        studies=StudiesSection(cases, state, chosen.cases, chosen.requests, logic),
+        studies=StudiesSection(cases, state, chosen.cases, chosen.folder, chosen.requests, logic),
+        folder=FolderSection(cases, target, state, chosen.cases, logic),
         why=WhySection(widgets(WhyWidgets), state, logic),
         teach=TeachSection(teach, state, chosen.lesson, logic),
         lesson=LessonSection(teach, state, chosen.lesson, logic, chosen.requests.reason),
@@ -201,6 +208,7 @@ def build(
     state.installed.connect(sections.model.look_again)
     state.models_changed.connect(sections.model.look_again)
     state.lesson_changed.connect(sections.lesson.show)
+    state.study_wanted.connect(sections.folder.load)
     state.apply_wanted.connect(sections.apply.start)
     keys = {
         Key.NEXT_DOUBT: sections.review.on_next_doubt,

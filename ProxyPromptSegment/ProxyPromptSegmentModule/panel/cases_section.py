@@ -93,7 +93,7 @@ class CasesSection(Section):
     def _place(self) -> int | None:
         """Return the line of the target."""
         target = self._state.parameters.targetVolume
-        places = [n for n, case in enumerate(self._cases) if target is not None and case.key == target.GetID()]
+        places = [n for n, case in enumerate(self._cases) if target is not None and case.node_id == target.GetID()]
         return next(iter(places), None)
 
     def _beside_target(self, step: int) -> Case | None:
@@ -126,8 +126,10 @@ class CasesSection(Section):
         self._choose(self._beside_target(1))
 
     def _choose(self, case: Case | None) -> None:
-        node = slicer.mrmlScene.GetNodeByID(case.key) if case is not None else None
-        if node is not None:
+        node = slicer.mrmlScene.GetNodeByID(case.node_id) if case is not None and case.node_id else None
+        if case is not None and self._state.folder is not None:
+            self._chosen.want(case)
+        elif node is not None:
             self._beside.targetSelector.setCurrentNode(node)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import slicer
 
+from ProxyPromptSegmentLib.cohort.studies import shown
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.state import PanelState
+from ProxyPromptSegmentModule.runs.folder_studies import STATES, FolderStudies
 from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
 from ProxyPromptSegmentModule.scene.annotated import patient_name_of
 from ProxyPromptSegmentModule.scene.case_briefs import Found, briefs_in
@@ -19,6 +22,8 @@ from ProxyPromptSegmentModule.states import CaseState, StudyState
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.cohort.rows import Row
+    from ProxyPromptSegmentModule.panel.open_folder import OpenFolder
     from ProxyPromptSegmentModule.runs.request import Request
 
 _FIRST = {
@@ -37,8 +42,9 @@ class Case:
     """A case of the list.
 
     Attributes:
-        key: Id of its image.
-        name: Name of its image.
+        key: Id of its image; of a study of a folder its path.
+        name: Name of its image, or of the study.
+        node_id: Id of its image in the scene; "" for a study of a folder that is not there.
         state: Its state.
         study: What became of it among studies that are segmented together; None if it is not among them, or if it was
             corrected or accepted since.
@@ -51,6 +57,7 @@ class Case:
     key: str
     name: str
     state: CaseState
+    node_id: str = ""
     study: StudyState | None = None
     reason: str = ""
     patient: str = ""
@@ -83,7 +90,11 @@ class ChosenCases:
     def cases(self) -> list[Case]:
         """Return all cases: in the order to look at once studies were segmented, else in the order of the scene."""
         states, briefs = states_in(slicer.mrmlScene), briefs_in(slicer.mrmlScene)
-        found = [self._case(node, states, briefs) for node in self._volumes(states)]
+        folder = self._state.folder
+        if folder is not None:
+            found = [self._study(folder, row, states) for row in folder.rows.values()]
+        else:
+            found = [self._case(node, states, briefs) for node in self._volumes(states)]
         place = {key: number for number, key in enumerate(self._order)}
         return sorted(found, key=lambda case: place.get(case.key, len(place)))
 
@@ -115,6 +126,7 @@ class ChosenCases:
         seen = state in (CaseState.CORRECTED, CaseState.ACCEPTED) and study is not None and not study.state.open
         return Case(
             key=key,
+            node_id=key,
             name=node.GetName(),
             state=state,
             study=None if study is None or seen else study.state,
@@ -123,6 +135,39 @@ class ChosenCases:
             found=briefs.get(key, ()),
             ticked=key not in self._unticked,
         )
+
+    def _study(self, folder: OpenFolder, row: Row, states: dict[str, CaseState]) -> Case:
+        """Return the case of a study of a folder."""
+        together, path = self._state.studies, row.study.path
+        node = folder.node_of(path)
+        study = STATES.get(row.state)
+        reason = row.reason
+        if isinstance(together, FolderStudies) and path not in together.request.left_out:
+            study, reason = together.shown_state_of(row), together.reason_of(row)
+        state = CaseState.SEGMENTED if row.facts else CaseState.NEW
+        if node is not None and states.get(node.GetID(), state) is not CaseState.NEW:
+            state = states.get(node.GetID(), state)
+        seen = state in (CaseState.CORRECTED, CaseState.ACCEPTED)
+        found = [
+            Found(name=str(one.get("name")), volume_ml=one.get("volume_ml") or 0, confidence=one.get("mean_confidence"))
+            for one in row.objects
+        ]
+        return Case(
+            key=str(path),
+            node_id=node.GetID() if node is not None else "",
+            name=shown(row.study.name),
+            state=state,
+            study=None if seen else study,
+            reason="" if seen else reason,
+            found=tuple(found),
+            ticked=str(path) not in self._unticked,
+        )
+
+    def want(self, case: Case) -> None:
+        """Ask for a study of the folder to be shown."""
+        if self._state.folder is not None:
+            self._state.folder.wanted = Path(case.key)
+            self._state.study_wanted.emit()
 
     # --- to segment them all ----------------------------------------------------------------------------------
 

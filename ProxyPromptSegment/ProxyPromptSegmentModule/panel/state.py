@@ -22,6 +22,7 @@ from ProxyPromptSegmentModule.translation import _
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentModule.models.catalog import ModelCatalog
+    from ProxyPromptSegmentModule.panel.open_folder import OpenFolder
     from ProxyPromptSegmentModule.runs.lesson import Lesson
     from ProxyPromptSegmentModule.runs.run import Run
     from ProxyPromptSegmentModule.runs.study_list import StudyList
@@ -69,6 +70,8 @@ class PanelState:
         lesson_changed: The lesson has advanced or ended.
         lesson: The latest lesson; None before the first and after a scene was closed.
         studies: The latest studies that are segmented together; None before, and after a scene was closed.
+        folder: The folder of studies that is open; None if the list of cases shows the images of the scene.
+        study_wanted: A study of the folder is to be shown.
         installed: Packages were installed.
     """
 
@@ -94,6 +97,8 @@ class PanelState:
         self.lesson_changed = Signal()
         self.lesson: Lesson | None = None
         self.studies: StudyList | None = None
+        self.folder: OpenFolder | None = None
+        self.study_wanted = Signal()
         self._parameters: ProxyPromptParameters | None = None
         self._quiet = 0
 
@@ -128,7 +133,7 @@ class PanelState:
 
     def leave(self) -> None:
         """Forget the choices and everything that belongs to their scene."""
-        self._parameters, self.table, self.lesson, self.studies = None, None, None, None
+        self._parameters, self.table, self.lesson, self.studies, self.folder = None, None, None, None, None
 
     def equip(self) -> None:
         """Create table, library and catalogue as far as their packages are installed; called again after installing."""

@@ -8,10 +8,13 @@ import slicer
 
 from ProxyPromptSegmentModule.panel.case_words import progress_words, words_of_end
 from ProxyPromptSegmentModule.panel.chosen_cases import ChosenCases
+from ProxyPromptSegmentModule.panel.chosen_folder import ChosenFolder
 from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import CasesWidgets
+from ProxyPromptSegmentModule.runs.folder_request import FolderRequest
+from ProxyPromptSegmentModule.runs.folder_studies import FolderStudies
 from ProxyPromptSegmentModule.runs.pump import Pump
 from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
 from ProxyPromptSegmentModule.runs.study_list import StudyList
@@ -26,7 +29,10 @@ class SegmentsStudies(Protocol):
     pump: Pump
 
     def segment_all(self, request: StudiesRequest) -> Studies:
-        """Begin."""
+        """Begin with images of the scene."""
+
+    def segment_folder(self, request: FolderRequest) -> FolderStudies:
+        """Begin with studies of a folder."""
 
 
 class StudiesSection(Section):
@@ -37,6 +43,7 @@ class StudiesSection(Section):
         widgets: CasesWidgets,
         state: PanelState,
         chosen: ChosenCases,
+        folder: ChosenFolder,
         requests: Requests,
         logic: SegmentsStudies,
     ) -> None:
@@ -46,10 +53,12 @@ class StudiesSection(Section):
             widgets: The widgets below the list of cases.
             state: The shared state.
             chosen: The cases.
+            folder: What the studies of a folder are segmented with.
             requests: The requests that the choices make.
             logic: The logic.
         """
         self._ui, self._state, self._chosen, self._requests, self._logic = widgets, state, chosen, requests, logic
+        self._folder = folder
         self._seen: tuple[object, ...] = ()
         self._cancelling = False
         widgets.segmentCasesButton.connect("clicked()", self.on_button)
@@ -74,13 +83,20 @@ class StudiesSection(Section):
         if studies is not None and studies.open:
             button.text = _("Continue: {count} to do").format(count=studies.open)
         reason = self._requests.reason_for_studies()
+        if self._state.folder is not None:
+            reason = reason or self._folder.reason()
         reason = reason or ("" if count else _("Tick at least one case in the list."))
         tip = _(
             "Segments the ticked cases one after another with the supports or classes, the model and the settings "
             "above. Accepted results and what you have changed stay as they are."
         )
+        if self._state.folder is not None:
+            tip = _(
+                "Segments the ticked studies one after another into the folder of the results, with the supports or "
+                "classes, the model and the settings above. What is done is not done again."
+            )
         supports = self._chosen.supports()
-        if supports:
+        if supports and self._state.folder is None:
             tip += " " + _("Supports are not segmented: {names}.").format(names=", ".join(supports))
         allow(button, reason, tip)
 
@@ -88,7 +104,7 @@ class StudiesSection(Section):
 
     def on_button(self) -> None:
         """Begin, or cancel what is in progress."""
-        studies = self._state.studies
+        studies: StudyList | None = self._state.studies
         if self._state.segmenting and studies is not None:
             self._cancelling = True
             studies.cancel()
@@ -98,7 +114,11 @@ class StudiesSection(Section):
             return
         say(self._ui.casesMessageLabel, "")
         with said_in(self._ui.casesMessageLabel):
-            studies = self._logic.segment_all(self._chosen.request(self._requests.for_studies))
+            opened = self._state.folder
+            if opened is not None:
+                studies = self._logic.segment_folder(self._folder.request(opened))
+            else:
+                studies = self._logic.segment_all(self._chosen.request(self._requests.for_studies))
             self._state.studies, self._seen = studies, ()
             studies.observe(self.on_studies)
             self.on_studies(studies)
@@ -122,6 +142,8 @@ class StudiesSection(Section):
                 show_only_own(slicer.mrmlScene, shown, self._state.support_rows())
         if isinstance(studies, Studies):
             self._know_results(studies)
+        if isinstance(studies, FolderStudies) and self._state.folder is not None:
+            self._state.folder.rows.update(studies.rows)
         self._chosen.sort()
         if studies.ended:
             say(self._ui.casesMessageLabel, words_of_end(studies))

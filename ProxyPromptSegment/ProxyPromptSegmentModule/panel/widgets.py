@@ -137,6 +137,9 @@ class CasesWidgets(Widgets):
     casesButton: ctk.ctkCollapsibleButton
     casesList: qt.QListWidget
     segmentCasesButton: qt.QPushButton
+    folderButton: qt.QPushButton
+    resultsFolderButton: qt.QPushButton
+    folderLabel: qt.QLabel
     casesProgressBar: qt.QProgressBar
     casesMessageLabel: qt.QLabel
 

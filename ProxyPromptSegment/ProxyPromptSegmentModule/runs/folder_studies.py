@@ -18,13 +18,14 @@ from ProxyPromptSegmentModule.translation import _
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.cohort.studies import Study
 
-_STATES = {
+STATES = {
     State.FAILED: StudyState.FAILED,
     State.EMPTY: StudyState.EMPTY,
     State.INCOMPLETE: StudyState.INCOMPLETE,
     State.DONE: StudyState.DONE,
     State.SUPPORT: StudyState.LEFT_OUT,
 }
+"""What became of a study that was looked at."""
 
 
 class FolderStudies(StudyList):
@@ -64,7 +65,12 @@ class FolderStudies(StudyList):
             return StudyState.BEFORE
         if path not in self._looked_at and row.state is State.FAILED and not self.ended:
             return StudyState.WAITING  # it is tried again
-        return _STATES.get(row.state, StudyState.WAITING)
+        return STATES.get(row.state, StudyState.WAITING)
+
+    def shown_state_of(self, row: Row) -> StudyState:
+        """Return what became of a study in the words of the list, which shows also of an earlier one what was found."""
+        state = self.state_of(row)
+        return STATES.get(row.state, state) if state is StudyState.BEFORE else state
 
     def reason_of(self, row: Row) -> str:
         """Return why a study failed, or was not segmented."""
@@ -108,6 +114,8 @@ class FolderStudies(StudyList):
         self.state, self.what = RunState.RUNNING, _("Reading the supports")
         rows: tuple[Row, ...] = yield from outcome_of(SegmentFolderTask(request=self.request))
         self.rows.update({row.study.path: row for row in rows})
+        place = self.request.folder.output
+        self.sentences.append(_("Results, table and page are in {folder}.").format(folder=place))
 
     def _tidy(self) -> None:
         self.current = None

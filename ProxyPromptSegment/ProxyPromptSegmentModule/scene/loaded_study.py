@@ -36,8 +36,8 @@ def add_study(volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
     array = volume.array
     if volume.is_rgb:
         array = np.clip(np.round(array), 0, 255).astype(np.uint8)
-    unique = slicer.mrmlScene.GetUniqueNameByString(name.replace("&", "+"))
-    node: slicer.vtkMRMLScalarVolumeNode = slicer.util.addVolumeFromArray(array, matrix, unique, kind)
+    plain = name.replace("&", "+")  # see `nodes.add_node`
+    node: slicer.vtkMRMLScalarVolumeNode = slicer.util.addVolumeFromArray(array, matrix, plain, kind)
     return node
 
 

@@ -8,19 +8,14 @@ import pytest
 pytest.importorskip("torch")
 
 from lesson_cases import add_taught_case, until
-from widget_cases import RecordedLogic, add_views, text_of
+from study_cases import below, click, real_logic, rows
+from widget_cases import add_views, text_of
 
 
 @pytest.fixture
 def ward(home, make_panel):
     """A panel on the real logic with a small model, a support, and three studies of which one cannot be read."""
     import slicer
-
-    from ProxyPromptSegmentModule.logic import SegmentationLogic
-
-    class Logic(SegmentationLogic):
-        scene = slicer.mrmlScene
-        getParameterNode = RecordedLogic.getParameterNode  # noqa: N815
 
     add_taught_case(0, "support")
     made = []
@@ -30,7 +25,7 @@ def ward(home, make_panel):
         made.append(node)
     slicer.util.updateVolumeFromArray(made[1], np.zeros((5, 48, 48), np.float32))
     add_views()
-    panel = make_panel(Logic())
+    panel = make_panel(real_logic())
     panel.one, panel.damaged, panel.three = made
     panel.ui.addSupportButton.click()
     parameters = panel.state.parameters
@@ -38,20 +33,6 @@ def ward(home, make_panel):
     panel.ui.targetSelector.setCurrentNode(panel.three)
     assert rows(panel) == ["one: new", "damaged: new", "three: new"]
     return panel
-
-
-def rows(panel):
-    listed = panel.ui.casesList
-    return [listed.item(number).text().split("\n")[0] for number in range(listed.count)]
-
-
-def below(panel, row):
-    return panel.ui.casesList.item(row).text().partition("\n")[2]
-
-
-def click(panel, row):
-    listed = panel.ui.casesList
-    listed.real.itemClicked.emit(listed.item(row))
 
 
 def test_all_cases_are_segmented_those_to_look_at_first_are_on_top_and_a_click_shows_one(ward, stand_ins):

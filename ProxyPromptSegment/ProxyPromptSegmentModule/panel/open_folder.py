@@ -1,0 +1,123 @@
+"""The folder of studies that is open: its studies, and those of them that are in the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+
+from ProxyPromptSegmentLib.cohort.rows import State
+from ProxyPromptSegmentLib.imaging.geometry import Axis
+from ProxyPromptSegmentModule.scene.loaded_study import add_result, add_study, is_untouched, take_out
+from ProxyPromptSegmentModule.scene.nodes import in_scene
+
+if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.cohort.rows import Row
+    from ProxyPromptSegmentModule.runs.folder_request import Listing, StudyFolder
+    from ProxyPromptSegmentModule.runs.study_reading import ReadStudy
+    from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
+
+
+class Loaded:
+    """A study of the folder in the scene.
+
+    Attributes:
+        path: Its file or folder.
+        volume: Its image.
+        result: Its result as it was loaded; None if it had none.
+        axis: The axis of the result.
+    """
+
+    def __init__(self, read: ReadStudy, name: str) -> None:
+        """Put a study that was read into the scene."""
+        self.path = read.path
+        self.volume = add_study(read.volume, name)
+        self.result: slicer.vtkMRMLSegmentationNode | None = None
+        self.axis: Axis = read.facts.axis
+        if read.result is not None and read.result.segments:
+            self.result = add_result(self.volume, read.result, read.prints, read.facts)
+
+    @property
+    def there(self) -> bool:
+        """Whether its image is still in the scene."""
+        return in_scene(self.volume)
+
+
+class OpenFolder:
+    """A folder of studies, used from the main thread only.
+
+    Attributes:
+        folder: The folders of studies and results.
+        rows: What is known of each study, by its path; empty until the folder was listed.
+        about: What made the results; empty if there are none.
+        annotations: Number of files that look like annotations, which are not studies.
+        wanted: The study that is to be shown; None if it is.
+    """
+
+    def __init__(self, folder: StudyFolder) -> None:
+        """Know nothing of the studies yet."""
+        self.folder = folder
+        self.rows: dict[Path, Row] = {}
+        self.about: Mapping[str, object] = {}
+        self.annotations = 0
+        self.wanted: Path | None = None
+        self._loaded: dict[Path, Loaded] = {}
+
+    def take(self, listing: Listing) -> None:
+        """Know the studies."""
+        self.rows = {row.study.path: row for row in listing.rows}
+        self.about, self.annotations = listing.about, listing.annotations
+
+    def row(self, key: str) -> Row | None:
+        """Return what is known of a study by its path as text."""
+        return self.rows.get(Path(key))
+
+    def node_of(self, path: Path) -> slicer.vtkMRMLVolumeNode | None:
+        """Return the image of a study if it is in the scene and shows what is known of it."""
+        one = self._loaded.get(path)
+        if one is None or not one.there:
+            return None
+        return one.volume
+
+    def is_outdated(self, path: Path, known: SegmentStates) -> bool:
+        """Return whether a study in the scene was segmented since, so that it can be read again."""
+        one, row = self._loaded.get(path), self.rows.get(path)
+        done = row is not None and row.state in (State.DONE, State.EMPTY, State.INCOMPLETE)
+        return one is not None and one.there and one.result is None and done and self._untouched(one, known, ())
+
+    def load(self, read: ReadStudy, name: str) -> slicer.vtkMRMLVolumeNode:
+        """Put a study that was read into the scene; return its image."""
+        before = self._loaded.get(read.path)
+        if before is not None and before.there:
+            take_out(before.volume, before.result)
+        one = self._loaded[read.path] = Loaded(read, name)
+        return one.volume
+
+    def leave(
+        self, kept: slicer.vtkMRMLVolumeNode | None, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]
+    ) -> list[str]:
+        """Take the studies out of the scene that are not shown any more, and to which nothing of the user's belongs.
+
+        Args:
+            kept: The image that stays.
+            known: What the segments of the scene hold.
+            in_use: Nodes that are used elsewhere, such as supports.
+
+        Returns:
+            The names of those that stay, because something of the user's belongs to them.
+        """
+        staying = []
+        for path, one in list(self._loaded.items()):
+            if not one.there:
+                del self._loaded[path]
+            elif one.volume is not kept and self._untouched(one, known, in_use):
+                del self._loaded[path]
+                take_out(one.volume, one.result)
+            elif one.volume is not kept:
+                staying.append(one.volume.GetName())
+        return staying
+
+    def _untouched(self, one: Loaded, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]) -> bool:
+        return is_untouched(one.volume, one.result, known, one.axis, in_use)

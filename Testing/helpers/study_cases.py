@@ -1,0 +1,34 @@
+"""The list of cases of a panel of stand-ins: its lines, clicks, and the real logic behind it."""
+
+from __future__ import annotations
+
+
+def real_logic():
+    """The module's logic, with what Slicer's own class adds."""
+    import slicer
+
+    from ProxyPromptSegmentModule.logic import SegmentationLogic
+    from widget_cases import RecordedLogic
+
+    class Logic(SegmentationLogic):
+        scene = slicer.mrmlScene
+        getParameterNode = RecordedLogic.getParameterNode  # noqa: N815
+
+    return Logic()
+
+
+def rows(panel):
+    """The first lines of the cases: name and state."""
+    listed = panel.ui.casesList
+    return [listed.item(number).text().split("\n")[0] for number in range(listed.count)]
+
+
+def below(panel, row):
+    """What a case says below its name."""
+    return panel.ui.casesList.item(row).text().partition("\n")[2]
+
+
+def click(panel, row):
+    """Click a case."""
+    listed = panel.ui.casesList
+    listed.real.itemClicked.emit(listed.item(row))

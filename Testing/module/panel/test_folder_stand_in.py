@@ -1,0 +1,163 @@
+"""A folder of studies in the one list of cases: listed, segmented, read when clicked; only widgets are stand-ins."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+
+from adapt_cases import picture
+from lesson_cases import add_taught_case, until
+from mrml_scene import segment_array
+from ProxyPromptSegmentLib.imaging.volumes import write_volume
+from study_cases import below, click, real_logic, rows
+from widget_cases import add_views, text_of
+
+
+@pytest.fixture
+def ward(home, make_panel, stand_ins):
+    """A panel with a support, which has opened a folder of three studies of which one is no image."""
+    add_taught_case(0, "support")
+    add_views()
+    place = home / "archive"
+    place.mkdir()
+    for seed, name in ((1, "one"), (3, "three")):
+        write_volume(place / f"{name}.nrrd", picture(seed)[0])
+    (place / "damaged.nrrd").write_bytes(b"no image")
+    (place / "one.seg.nrrd").write_bytes(b"an annotation")
+    panel = make_panel(real_logic())
+    panel.ui.addSupportButton.click()
+    parameters = panel.state.parameters
+    parameters.model, parameters.device, parameters.threshold = "small", "cpu", 0.0
+    panel.place, panel.results = place, home / "archive results"
+    stand_ins.Dialogs.path = str(place)
+    panel.ui.folderButton.click()
+    until(stand_ins, lambda: rows(panel), "the list of studies")
+    return panel
+
+
+def segmented(panel, stand_ins):
+    """Presses the button and waits for the end."""
+    panel.ui.segmentCasesButton.click()
+    studies = panel.state.studies
+    assert studies is not None, text_of(panel.ui.casesMessageLabel)
+    until(stand_ins, lambda: studies.ended, "the end of the studies")
+    return studies
+
+
+def show(panel, stand_ins, name):
+    """Clicks a study, and waits until it is the target."""
+    click(panel, next(n for n, row in enumerate(rows(panel)) if row.startswith(name)))
+    target = lambda: panel.state.parameters.targetVolume  # noqa: E731
+    until(stand_ins, lambda: target() is not None and target().GetName().startswith(name), f"{name} on screen")
+    return target()
+
+
+def volumes():
+    import slicer
+
+    nodes = slicer.mrmlScene.GetNodesByClass("vtkMRMLScalarVolumeNode")
+    return sorted(nodes.GetItemAsObject(n).GetName() for n in range(nodes.GetNumberOfItems()))
+
+
+def test_the_studies_of_a_folder_are_segmented_into_a_folder_of_results_and_none_is_loaded(ward, stand_ins):
+    ui = ward.ui
+    assert rows(ward) == ["damaged.nrrd: new", "one.nrrd: new", "three.nrrd: new"]
+    assert text_of(ui.folderLabel) == (
+        "3 studies of “archive”; results in “archive results”.\n1 files look like annotations and are not studies."
+    )
+    studies = segmented(ward, stand_ins)
+    assert studies.state == "finished", studies.error
+    assert rows(ward)[0] == "damaged.nrrd: failed" and "damaged.nrrd" in below(ward, 0)
+    assert sorted(rows(ward)[1:]) == ["one.nrrd: segmented", "three.nrrd: segmented"]
+    assert below(ward, 1).startswith("gland ") and " ml, confidence 0." in below(ward, 1)
+    assert "Finished: 2 segmented, 1 failed." in text_of(ui.casesMessageLabel)
+    assert f"Results, table and page are in {ward.results}." in text_of(ui.casesMessageLabel)
+    assert volumes() == ["support"], "the studies are not in the scene"
+    assert (ward.results / "index.html").is_file() and len(list((ward.results / "records").iterdir())) == 2
+    again = segmented(ward, stand_ins)
+    assert again.count("before") == 2 and again.count("failed") == 1
+    assert "2 done before with the same inputs" in text_of(ui.casesMessageLabel)
+
+
+def test_a_click_reads_one_study_with_its_result_and_the_one_before_leaves_the_scene(ward, stand_ins):
+    import slicer
+
+    segmented(ward, stand_ins)
+    node = show(ward, stand_ins, "one.nrrd")
+    assert volumes() == ["one.nrrd", "support"] and not node.GetStorageNode()
+    result = ward.state.segmentation
+    record = next(json.loads(path.read_text()) for path in (ward.results / "records").iterdir())
+    assert result is not None and ward.ui.resultsTable.rowCount == 1 and not result.GetStorageNode()
+    found = segment_array(result, result.GetSegmentation().GetNthSegmentID(0), node)
+    assert found.any() and found.sum() in [one["voxels"] for one in record["objects"]] + [found.sum()]
+    assert "one.nrrd: segmented" in rows(ward) and ward.ui.casesList.currentRow == rows(ward).index(
+        "one.nrrd: segmented"
+    )
+    show(ward, stand_ins, "three.nrrd")
+    assert volumes() == ["support", "three.nrrd"] and slicer.mrmlScene.GetNodeByID(result.GetID()) is None
+    click(ward, 0)
+    until(stand_ins, lambda: "damaged.nrrd" in text_of(ward.ui.casesMessageLabel), "why it cannot be read")
+    assert volumes() == ["support", "three.nrrd"]
+
+
+def test_what_the_user_has_changed_stays_in_the_scene_and_the_folder_as_it_was(ward, stand_ins):
+    import slicer
+
+    segmented(ward, stand_ins)
+    files = {path: path.read_bytes() for path in ward.results.rglob("*") if path.is_file()}
+    node = show(ward, stand_ins, "one.nrrd")
+    result = ward.state.segmentation
+    segment_id = result.GetSegmentation().GetNthSegmentID(0)
+    mask = segment_array(result, segment_id, node)
+    mask[2] = 0
+    mask[2, 3:7, 3:7] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, result, segment_id, node)
+    ward.refresh()
+    assert "one.nrrd: corrected" in rows(ward)
+    show(ward, stand_ins, "three.nrrd")
+    assert volumes() == ["one.nrrd", "support", "three.nrrd"]
+    assert "stays in the scene, and is not in the folder of results: one.nrrd." in text_of(ward.ui.casesMessageLabel)
+    assert show(ward, stand_ins, "one.nrrd") is node and ward.state.segmentation is result
+    assert np.array_equal(segment_array(result, segment_id, node), mask)
+    assert volumes() == ["one.nrrd", "support"], "it is not read again, and the untouched one is gone"
+    assert {path: path.read_bytes() for path in ward.results.rglob("*") if path.is_file()} == files
+
+
+def test_a_study_that_was_read_before_it_was_segmented_is_read_again_afterwards(ward, stand_ins):
+    node = show(ward, stand_ins, "one.nrrd")
+    assert ward.state.segmentation is None
+    segmented(ward, stand_ins)
+    again = show(ward, stand_ins, "one.nrrd")
+    until(stand_ins, lambda: ward.state.segmentation is not None, "its result")
+    assert ward.state.parameters.targetVolume is not node or again is node
+    assert volumes() == ["one.nrrd", "support"]
+
+
+def test_the_folder_is_closed_and_opened_again_with_what_was_done_and_follows_the_scene(ward, stand_ins):
+    import slicer
+
+    segmented(ward, stand_ins)
+    ward.ui.folderButton.click()
+    assert rows(ward) == [] and ward.ui.folderButton.text == "Folder of studies…"
+    ward.ui.folderButton.click()
+    until(stand_ins, lambda: rows(ward), "the list of studies")
+    assert rows(ward)[0] == "damaged.nrrd: failed" and "one.nrrd: segmented" in rows(ward)
+    assert "The page index.html there shows all of them." in text_of(ward.ui.folderLabel)
+    ward.ui.segmentCasesButton.click()
+    slicer.mrmlScene.Clear(False)
+    until(stand_ins, lambda: not ward.host.logic.worker.busy)
+    assert ward.state.folder is None and rows(ward) == [] and ward.ui.folderButton.enabled
+    assert not list((ward.results / "claims").iterdir())
+
+
+def test_a_folder_without_studies_says_so_and_stays_closed(ward, stand_ins):
+    ward.ui.folderButton.click()
+    stand_ins.Dialogs.path = str(ward.place.parent / "none")
+    ward.ui.folderButton.click()
+    until(stand_ins, lambda: ward.state.folder is None, "the answer")
+    assert "does not exist" in text_of(ward.ui.casesMessageLabel)
