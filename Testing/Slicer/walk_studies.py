@@ -154,7 +154,9 @@ class WalkStudies(WalkCases):
         for name in ("patient 2.nrrd", "patient 3.nrrd"):
             self.click_line(self.cases().index(f"{name}: segmented"))
             self.until(
-                lambda: state.segmentation is not None and state.parameters.targetVolume.GetName() == name, 20, name
+                lambda name=name: state.segmentation is not None and state.parameters.targetVolume.GetName() == name,
+                20,
+                name,
             )
             self.wait(0.3)
             assert self.visible(state.segmentation)

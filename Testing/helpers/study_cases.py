@@ -17,6 +17,16 @@ def real_logic():
     return Logic()
 
 
+def finish(panel, stand_ins):
+    """Wait until the studies have ended and the panel shows it."""
+    from lesson_cases import until
+
+    studies = panel.state.studies
+    until(stand_ins, lambda: studies.ended, "the end of the studies")
+    until(stand_ins, lambda: not panel.sections.studies._due, "the words about it")
+    return studies
+
+
 def rows(panel):
     """The first lines of the cases: name and state."""
     listed = panel.ui.casesList

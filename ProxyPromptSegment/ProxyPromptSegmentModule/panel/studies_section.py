@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import qt
 import slicer
 
 from ProxyPromptSegmentModule.panel.case_words import progress_words, words_of_end
@@ -60,7 +61,8 @@ class StudiesSection(Section):
         self._ui, self._state, self._chosen, self._requests, self._logic = widgets, state, chosen, requests, logic
         self._folder = folder
         self._seen: tuple[object, ...] = ()
-        self._cancelling = False
+        self._cancelling = self._due = False
+        self._written: slicer.vtkMRMLSegmentationNode | None = None
         widgets.segmentCasesButton.connect("clicked()", self.on_button)
         say(widgets.casesMessageLabel, "")
         widgets.casesProgressBar.setVisible(False)
@@ -136,25 +138,41 @@ class StudiesSection(Section):
         if seen == self._seen:
             return
         self._seen = seen
-        if written is not None:  # the result of another case is not to lie over the one on screen
+        if written is not None and written is not self._written:
+            self._written = written  # the result of another case is not to lie over the one on screen
             shown = volume_on_screen(slicer.mrmlScene) or self._state.parameters.targetVolume
             if shown is not None:
                 show_only_own(slicer.mrmlScene, shown, self._state.support_rows())
-        if isinstance(studies, Studies):
-            self._know_results(studies)
+        if not self._due:  # in a turn of its own, so that the window lives between the two
+            self._due = True
+            qt.QTimer.singleShot(0, self._show_changes)
+
+    def _show_changes(self) -> None:
+        """Show which studies have ended since."""
+        self._due, studies = False, self._state.studies
+        if studies is None or not self._state.has_scene:
+            return
         if isinstance(studies, FolderStudies) and self._state.folder is not None:
             self._state.folder.rows.update(studies.rows)
         self._chosen.sort()
         if studies.ended:
             say(self._ui.casesMessageLabel, words_of_end(studies))
-        self._state.changed.emit()
+        if not (isinstance(studies, Studies) and self._know_results(studies)):
+            self._state.changed.emit()
 
-    def _know_results(self, studies: Studies) -> None:
-        """Make the results of studies that are done known to the sections that review and undo results."""
-        parameters = self._state.parameters
+    def _know_results(self, studies: Studies) -> bool:
+        """Make the results of studies that are done known to the sections that review and undo results.
+
+        Returns:
+            Whether the panel was shown again by that, because one of them is the target.
+        """
+        parameters, shown = self._state.parameters, False
         for study in studies.studies:
             run = study.run
             if run is None or not run.ended or run.left_out is not None or run.segmentation is None:
                 continue
-            if self._state.learn_run(run) and study.node is parameters.targetVolume:
-                parameters.outputSegmentation = run.segmentation
+            if not self._state.learn_run(run) or study.node is not parameters.targetVolume:
+                continue
+            if parameters.outputSegmentation is not run.segmentation:
+                parameters.outputSegmentation, shown = run.segmentation, True
+        return shown

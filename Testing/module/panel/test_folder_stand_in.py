@@ -14,7 +14,7 @@ from adapt_cases import picture
 from lesson_cases import add_taught_case, until
 from mrml_scene import segment_array
 from ProxyPromptSegmentLib.imaging.volumes import write_volume
-from study_cases import below, click, real_logic, rows
+from study_cases import below, click, finish, real_logic, rows
 from widget_cases import add_views, text_of
 
 
@@ -43,10 +43,8 @@ def ward(home, make_panel, stand_ins):
 def segmented(panel, stand_ins):
     """Presses the button and waits for the end."""
     panel.ui.segmentCasesButton.click()
-    studies = panel.state.studies
-    assert studies is not None, text_of(panel.ui.casesMessageLabel)
-    until(stand_ins, lambda: studies.ended, "the end of the studies")
-    return studies
+    assert panel.state.studies is not None, text_of(panel.ui.casesMessageLabel)
+    return finish(panel, stand_ins)
 
 
 def show(panel, stand_ins, name):

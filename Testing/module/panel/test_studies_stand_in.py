@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 
 from lesson_cases import add_taught_case, until
-from study_cases import below, click, real_logic, rows
+from study_cases import below, click, finish, real_logic, rows
 from widget_cases import add_views, text_of
 
 
@@ -46,8 +46,8 @@ def test_all_cases_are_segmented_those_to_look_at_first_are_on_top_and_a_click_s
     assert not ui.applyButton.enabled and "cancel them under Cases" in text_of(ui.reasonLabel)
     until(stand_ins, lambda: studies.current is studies.studies[2])
     assert ui.casesProgressBar.format.startswith("3 of 3, three")
-    assert rows(ward) == ["damaged: failed", "one: segmented", "three: being segmented"]
-    until(stand_ins, lambda: studies.ended)
+    until(stand_ins, lambda: rows(ward) == ["damaged: failed", "one: segmented", "three: being segmented"])
+    finish(ward, stand_ins)
     assert rows(ward)[0] == "damaged: failed" and "has the same intensity (0) everywhere" in below(ward, 0)
     assert sorted(rows(ward)[1:]) == ["one: segmented", "three: segmented"]
     assert below(ward, 1).startswith("gland ") and " ml, confidence 0." in below(ward, 1)
@@ -75,7 +75,7 @@ def test_a_case_that_is_not_ticked_is_not_segmented_and_accepted_ones_stay_as_th
         ui.casesList.item(row).setCheckState(Qt.CheckState.Unchecked)
     assert ui.segmentCasesButton.text == "Segment 1 case"
     ui.segmentCasesButton.click()
-    until(stand_ins, lambda: ward.state.studies.ended)
+    finish(ward, stand_ins)
     assert [study.name for study in ward.state.studies.studies] == ["three"]
     assert sorted(rows(ward)) == ["damaged: new", "one: new", "three: segmented"]
     ui.acceptButton.click()
@@ -83,7 +83,7 @@ def test_a_case_that_is_not_ticked_is_not_segmented_and_accepted_ones_stay_as_th
     node = ward.state.segmentation
     before = node.GetMTime()
     ui.segmentCasesButton.click()
-    until(stand_ins, lambda: ward.state.studies.ended)
+    finish(ward, stand_ins)
     assert "three: accepted" in rows(ward) and ward.state.segmentation is node and node.GetMTime() == before
     assert text_of(ui.casesMessageLabel) == "Finished: 0 segmented, 1 left out."
     ui.casesList.item(rows(ward).index("three: accepted")).setCheckState(Qt.CheckState.Unchecked)
@@ -97,11 +97,11 @@ def test_cancel_keeps_what_is_done_and_the_same_button_continues(ward, stand_ins
     until(stand_ins, lambda: studies.count("failed"))
     ui.segmentCasesButton.click()
     assert text_of(ui.casesMessageLabel) == "Stopping after this slice…" and not ui.segmentCasesButton.enabled
-    until(stand_ins, lambda: studies.ended)
+    finish(ward, stand_ins)
     assert text_of(ui.casesMessageLabel).startswith("Cancelled: 1 segmented, 1 failed, 1 still to do.")
     assert ui.segmentCasesButton.text == "Continue: 1 to do" and "three: waiting" in rows(ward)
     ui.segmentCasesButton.click()
-    until(stand_ins, lambda: ward.state.studies.ended)
+    finish(ward, stand_ins)
     said = text_of(ui.casesMessageLabel)
     assert said.startswith("Finished: 1 segmented, 1 done before with the same inputs, 1 failed."), said
     assert "three: segmented" in rows(ward) and ui.segmentCasesButton.text == "Segment 3 cases"
