@@ -22,8 +22,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # Slicer runs th
 from walk_cases import WalkCases
 from walking import start
 
-MOST_SECONDS = 0.05
-"""So much processor time may one turn of the main thread take; on the clock, other programs count as well."""
+MOST_SECONDS, NEVER_SECONDS = 0.05, 0.1
+"""Processor time that a turn of the main thread takes, but one in 300, and that none takes; in a build that is not
+optimised, where making a segmentation node alone takes 40 ms. On the clock, other programs count as well."""
 
 
 class WalkStudies(WalkCases):
@@ -66,7 +67,8 @@ class WalkStudies(WalkCases):
         """The turns, and whether they kept the window alive."""
         ordered = sorted(turns)
         print(f"{len(turns)} turns, the longest {[round(1000 * one) for one in ordered[-5:]]} ms", flush=True)
-        assert ordered[-1] < float(os.environ.get("MOST_SECONDS", MOST_SECONDS)), "a turn stops the window"
+        slow = sum(one > MOST_SECONDS for one in turns)
+        assert slow <= 1 + len(turns) / 300 and ordered[-1] < NEVER_SECONDS, "turns stop the window"
 
     def apply_is_in_sight(self):
         """Whether the whole button lies in the visible part of the panel, when it is scrolled to its top."""

@@ -126,6 +126,7 @@ def test_what_the_user_has_changed_stays_in_the_scene_and_the_folder_as_it_was(w
     assert {path: path.read_bytes() for path in ward.results.rglob("*") if path.is_file()} == files
 
 
+@pytest.mark.slow
 def test_a_study_that_was_read_before_it_was_segmented_is_read_again_afterwards(ward, stand_ins):
     node = show(ward, stand_ins, "one.nrrd")
     assert ward.state.segmentation is None
@@ -136,6 +137,7 @@ def test_a_study_that_was_read_before_it_was_segmented_is_read_again_afterwards(
     assert volumes() == ["one.nrrd", "support"]
 
 
+@pytest.mark.slow
 def test_the_folder_is_closed_and_opened_again_with_what_was_done_and_follows_the_scene(ward, stand_ins):
     import slicer
 

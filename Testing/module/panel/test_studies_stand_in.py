@@ -67,6 +67,7 @@ def test_all_cases_are_segmented_those_to_look_at_first_are_on_top_and_a_click_s
     assert ward.state.parameters.targetVolume is ward.damaged and ward.state.segmentation is None
 
 
+@pytest.mark.slow
 def test_a_case_that_is_not_ticked_is_not_segmented_and_accepted_ones_stay_as_they_are(ward, stand_ins):
     from PySide6.QtCore import Qt
 
@@ -117,7 +118,9 @@ def test_a_scene_that_is_closed_meanwhile_leaves_an_empty_list(ward, stand_ins):
     assert ward.state.studies is None and rows(ward) == [] and not ward.ui.segmentCasesButton.enabled
 
 
-def test_what_cannot_be_segmented_together_says_why(ward):
+def test_what_cannot_be_segmented_together_says_why_and_a_renamed_case_has_its_new_name(ward):
+    ward.one.SetName("other name")
+    assert rows(ward) == ["other name: new", "damaged: new", "three: new"]
     button, combo = ward.ui.segmentCasesButton, ward.ui.promptByCombo
     combo.currentIndex = combo.count - 1
     assert not button.enabled and button.toolTip.startswith("Marks by hand are of one image")
@@ -125,8 +128,3 @@ def test_what_cannot_be_segmented_together_says_why(ward):
     assert button.enabled
     ward.ui.applyButton.click()
     assert not button.enabled and button.toolTip == "A segmentation is in progress; wait for it or cancel it."
-
-
-def test_a_case_that_is_renamed_has_its_new_name_in_the_list(ward):
-    ward.one.SetName("other name")
-    assert rows(ward) == ["other name: new", "damaged: new", "three: new"]

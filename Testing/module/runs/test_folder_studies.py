@@ -120,6 +120,7 @@ def test_supports_that_are_in_no_file_are_written_once_beside_the_results_and_fo
     assert foreign.state == "failed" and "holds another cohort, with threshold 0.001 and not 0.5" in foreign.error
 
 
+@pytest.mark.slow
 def test_what_fails_is_listed_and_tried_again_and_a_copy_of_the_support_is_left_out(archive):
     (archive.place / "two.nrrd").write_bytes(b"no image")
     (archive.place / "copy.nrrd").write_bytes(archive.files[0].read_bytes())
@@ -135,6 +136,7 @@ def test_what_fails_is_listed_and_tried_again_and_a_copy_of_the_support_is_left_
     assert archive.states(again)["two.nrrd"] == "done" and archive.states(again)["one.nrrd"] == "before"
 
 
+@pytest.mark.slow
 def test_cancel_and_a_scene_that_is_closed_keep_what_is_done_and_leave_no_claim(archive, scene):
     for end in ("cancel", "close"):
         studies = archive.logic.segment_folder(archive.request())

@@ -145,6 +145,7 @@ def test_what_the_user_painted_stays_also_when_the_study_is_segmented_with_other
     assert np.array_equal(segment_array(node, segment_id, one)[2], mask[2])
 
 
+@pytest.mark.slow
 def test_a_result_that_was_undone_is_open_again_and_an_undo_reaches_the_run_that_wrote_it(ward):
     one = ward.add(1, "one")
     run = ward.done(one).studies[0].run
@@ -175,6 +176,7 @@ def test_a_scene_that_is_closed_meanwhile_ends_them_and_nothing_is_written_into_
     assert not ward.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_script_between_two_studies_is_waited_for(ward):
     nodes = [ward.add(seed, f"case {seed}") for seed in (1, 2)]
     studies = ward.begin(*nodes)
