@@ -70,8 +70,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     check_torch_settings()
     import torch
 
+    from ProxyPromptSegmentLib.networks.cores import limit_threads
+
     if args.threads:
         torch.set_num_threads(args.threads)
+    else:
+        limit_threads()
     plan = table.Plan(
         model=args.model,
         tracking=args.tracking_model,

@@ -66,8 +66,10 @@ def new_engine(base: Path | None = None, keep_supports: bool = True) -> TaskEngi
     """
     check_torch_settings()
     from ProxyPromptSegmentLib.inference.loading import load
+    from ProxyPromptSegmentLib.networks.cores import limit_threads
     from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
     from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
+    limit_threads()
     kept = KeptSupports.of_user() if keep_supports else None
     return Engine(load=partial(load, base=base) if base else None, kept=kept)

@@ -260,7 +260,7 @@ def _write(
         stacked = None if references is None else np.stack(list(references.values()))
         write_preview(request.preview, job, found, stacked, found.model.name, replace=request.force)
     if request.thumbnail:
-        write_thumbnail(request.thumbnail, job, found)
+        write_thumbnail(request.thumbnail, job, found, request.force)
     return warnings
 
 

@@ -32,8 +32,14 @@ def slices_shown(job: Job, found: VolumeResult) -> list[int]:
     return list(dict.fromkeys(number for number in numbers if number is not None))
 
 
-def write_thumbnail(path: Path, job: Job, found: VolumeResult) -> None:
+def write_thumbnail(path: Path, job: Job, found: VolumeResult, replace: bool = True) -> None:
     """Write the slices side by side with the objects' contours as a JPEG, completely or not at all.
+
+    Args:
+        path: The file.
+        job: The job.
+        found: Its result.
+        replace: Whether a file of this name may be replaced.
 
     Raises:
         OutputError: If it cannot be written.
@@ -50,5 +56,5 @@ def write_thumbnail(path: Path, job: Job, found: VolumeResult) -> None:
             picture[contour(mask, size, 1)] = color
         gap = np.zeros((size[0], _GAP if row.shape[1] else 0, 3), np.uint8)
         row = np.concatenate([row, gap, picture], axis=1)
-    with safe_output(path) as partial:
+    with safe_output(path, replace) as partial:
         Image.fromarray(row).save(partial, format="JPEG", quality=_QUALITY, subsampling=0)

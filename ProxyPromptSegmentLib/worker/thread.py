@@ -276,9 +276,11 @@ def _make_engine(desk: _Desk) -> Any:
     """Return a new engine; this imports torch, on the worker thread."""
     if desk.engine_factory is not None:
         return desk.engine_factory()
+    from ProxyPromptSegmentLib.networks.cores import limit_threads
     from ProxyPromptSegmentLib.worker.engine import Engine
     from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
+    limit_threads()
     return Engine(kept=KeptSupports.of_user())
 
 
