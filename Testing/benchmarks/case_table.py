@@ -34,7 +34,7 @@ CLEAN = {
     "padding_outside_the_field": [("padded.nrrd", "clean.nrrd")],
     "peer_dicom_seg_without_suffix": [("apart/IM0001", "apart_dcm/IM0001.dcm")],
     "png_palette_and_colours": [("mask_palette.png --object 1", "mask_red_only.png")],
-    "stdout_or_stderr_closed": [(">&-", ""), ("2>&-", "")],
+    "stdout_or_stderr_closed": [(" 2>&-", ""), (" >&-", "")],
 }
 """What is replaced in a command for the clean file beside the troublesome one; JPEG and padding change values."""
 
