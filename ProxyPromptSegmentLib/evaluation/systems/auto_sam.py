@@ -24,6 +24,7 @@ from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.image_prompt.config import COMPACT, OFFICIAL
 from ProxyPromptSegmentLib.networks.image_prompt.generator import ImagePromptGenerator
+from ProxyPromptSegmentLib.networks.imagenet_trunk import load_imagenet
 from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
@@ -71,8 +72,6 @@ class AutoSam:
     def _trunk(self) -> EfficientNetLite0 | None:
         """Return the trunk that g begins with."""
         if self.trunk is not None:
-            from ProxyPromptSegmentLib.networks.imagenet_trunk import load_imagenet
-
             return load_imagenet(self.trunk)
         own = getattr(self.frozen.segmenter.model.backbone.sam.image_encoder, "trunk", None)
         return own if isinstance(own, EfficientNetLite0) else None

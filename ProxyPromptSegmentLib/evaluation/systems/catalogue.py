@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.systems.copied import CopiedMeanMask
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
+from ProxyPromptSegmentLib.evaluation.systems.matching import FeatureMatching
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind, System
 
 TRUTHS = {
@@ -189,8 +191,6 @@ def _first_frame(frozen: Frozen) -> System:
 
 
 def _mean_mask(frozen: Frozen) -> System:
-    from ProxyPromptSegmentLib.evaluation.systems.copied import CopiedMeanMask
-
     return CopiedMeanMask()
 
 
@@ -207,8 +207,6 @@ def _deformable(frozen: Frozen) -> System:
 
 
 def _matching(frozen: Frozen, trunk: Path | None) -> System:
-    from ProxyPromptSegmentLib.evaluation.systems.matching import FeatureMatching
-
     return FeatureMatching(frozen, trunk)
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ProxyPromptSegmentLib.networks.official import load_base
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.registry import all_entries
 
@@ -57,7 +58,6 @@ class Frozen:
             return load(self.name, self.device, self._base).segmenter
         from ProxyPromptSegmentLib.inference.segmenter import Segmenter
         from ProxyPromptSegmentLib.networks.model import build_model
-        from ProxyPromptSegmentLib.networks.official import load_base
 
         weights = load_base(self.name if official else Path(self.name), official.fits if official else self._fits)
         backbone = official.fits if official else self._fits

@@ -122,9 +122,9 @@ def installed() -> dict[str, str]:
     if missing:
         where = f"in {folder}" if folder else "on the path"
         raise UsageError(
-            f"nnU-Net v2 is not installed: there is no program {missing[0]} {where}. Install it into an environment of "
-            f"its own (python -m venv nnunet; nnunet/bin/pip install nnunetv2) and set {WHERE} to the folder of its "
-            "programs (nnunet/bin; on Windows nnunet\\Scripts), or leave its row out."
+            f"nnU-Net v2 is not installed: there is no program {missing[0]} {where}. Install the package nnunetv2 into "
+            f"an environment of its own and set {WHERE} to the folder of its programs (bin in it; on Windows Scripts), "
+            "or leave its row out."
         )
     return {name: str(path) for name, path in found.items()}
 
@@ -142,7 +142,7 @@ class _Runs:
     kept: tempfile.TemporaryDirectory[str] | None  # removed with the last who uses it
 
     def plan(self, cancel: CancelToken | None) -> None:
-        arguments = ["-d", str(NUMBER), "-c", self.configuration, "-np", "1", "--verify_dataset_integrity"]
+        arguments = ["-d", str(NUMBER), "-c", self.configuration, "-np", "1"]
         self._run(PLAN, arguments, cancel)
 
     def train(self, progress: Callable[[float], None] | None, cancel: CancelToken | None) -> None:

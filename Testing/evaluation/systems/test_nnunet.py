@@ -57,7 +57,7 @@ def programs(tmp_path, monkeypatch):
 
 def test_where_it_is_missing_the_error_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setenv(nnunet.WHERE, str(tmp_path))
-    with pytest.raises(UsageError, match=r"not installed: .*pip install nnunetv2\) and set PROXYPROMPT_NNUNET"):
+    with pytest.raises(UsageError, match=r"not installed: .*package nnunetv2 into .* and set PROXYPROMPT_NNUNET"):
         NnUnet().fit(Lesson(few=(drawn_case(1),)))
 
 
