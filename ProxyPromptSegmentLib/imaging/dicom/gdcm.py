@@ -19,7 +19,8 @@ from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.dicom.header import frame_count
 from ProxyPromptSegmentLib.imaging.readers.jpeg import cut_short, lengthened
 
-_JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
+_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", *_LOSSLESS)
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _FORM = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
@@ -30,7 +31,8 @@ _FORM = (
 def decode_with_itk(dataset: Any, name: str) -> npt.NDArray[Any]:
     """Return the stored values ``(F, rows, columns[, 3])``.
 
-    GDCM fills what is missing of a JPEG, so that it decodes a second time with more bytes behind each part.
+    GDCM fills what is missing of a JPEG, so that it decodes lossless ones a second time with more bytes behind each
+    part. It refuses such bytes behind 12 bits with losses, of which the markers are checked alone.
 
     Raises:
         InputError: If GDCM cannot decode them, returns another shape than declared, or a JPEG is cut short.
@@ -41,7 +43,8 @@ def decode_with_itk(dataset: Any, name: str) -> npt.NDArray[Any]:
     if dataset.file_meta.TransferSyntaxUID in _JPEG:
         frames = list(generate_frames(dataset.PixelData, number_of_frames=frame_count(dataset)))
         longer = encapsulate([lengthened(one, name) for one in frames])
-        if not np.array_equal(array, _decoded(dataset, longer, name)):
+        lossless = dataset.file_meta.TransferSyntaxUID in _LOSSLESS
+        if lossless and not np.array_equal(array, _decoded(dataset, longer, name)):
             raise cut_short(name)
     return array
 

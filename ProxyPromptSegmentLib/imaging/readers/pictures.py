@@ -6,6 +6,7 @@ Pillow decodes; ITK only what Pillow would reduce to 8 bits (colours of 16 bits)
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -22,7 +23,9 @@ from ProxyPromptSegmentLib.imaging.readers.stored import Stored, wrong_channels
 from ProxyPromptSegmentLib.imaging.readers.tiff import check_tiff
 
 MOST_PIXELS = 1 << 28
-_ORIENTATION = 274
+_ORIENTATION, _DESCRIPTION = 274, 270
+_SEVERAL = re.compile(r"^(channels|frames)=([2-9]|\d\d+)\s*$|\bSize([CT])=\"([2-9]|\d\d+)\"", re.M)
+"""Channels or times in the descriptions of ImageJ and OME."""
 _MINISWHITE = 0
 _SAMPLE_FORMAT, _SIGNED = 339, 2
 
@@ -66,6 +69,8 @@ def read_picture(path: Path, kind: str) -> Stored:
                         f"{name} is an animation of {moving} pictures; save the one that you mean as a "
                         "picture of its own, or track them as a video or a folder."
                     )
+                if kind == "TIFF" and pages > 1:
+                    _check_pages(picture, name)
                 frames, palette, turned = [], None, 1
                 for page in range(pages):
                     if page:
@@ -98,6 +103,20 @@ def read_picture(path: Path, kind: str) -> Stored:
         notes.append(f"{name} is turned as its orientation tag ({turned}) says, as viewers show it.")
     geometry = VolumeGeometry((array.shape[2], array.shape[1], array.shape[0]))
     return Stored(array=array, geometry=geometry, has_spacing=False, notes=tuple(notes), palette=palette)
+
+
+def _check_pages(picture: Any, name: str) -> None:
+    """Refuse a TIFF whose pages are channels or times, as its description says; slices of a volume may be pages.
+
+    Raises:
+        InputError: If there are several.
+    """
+    if found := _SEVERAL.search(str(picture.tag_v2.get(_DESCRIPTION, ""))):
+        of_channels = (found[1] or found[3]) in ("channels", "C")
+        raise InputError(
+            f"{name} has pages of {found[2] or found[4]} {'channels' if of_channels else 'times'}; pages are read as "
+            "the slices of one volume. Save one channel or time as a file of its own."
+        )
 
 
 def _values(picture: Any, path: Path, kind: str, page: int, turned: int) -> npt.NDArray[Any]:

@@ -213,6 +213,23 @@ def test_pages_of_a_tiff_are_slices_and_must_not_run_in_a_circle(tmp_path) -> No
         read_volume(tmp_path / "x.tif")
 
 
+@pytest.mark.parametrize(
+    ("axes", "words"), [("ZYX", ""), ("TZYX", "pages of 2 times"), ("CYX", "pages of 6 channels"), ("TYX", "6 times")]
+)
+@pytest.mark.parametrize("imagej", [True, False])
+def test_channels_and_times_of_a_tiff_are_not_taken_for_slices(tmp_path, axes, words, imagej) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pages = np.stack([GREY + np.uint8(n) for n in range(6)])
+    path = tmp_path / ("a.tif" if imagej else "a.ome.tif")
+    shape = (2, 3, *GREY.shape) if len(axes) == 4 else pages.shape
+    tifffile.imwrite(path, pages.reshape(shape), imagej=imagej, ome=not imagej, metadata={"axes": axes})
+    if words:
+        with pytest.raises(InputError, match=words):
+            read_stored(path)
+    else:
+        np.testing.assert_array_equal(read_stored(path).array, pages)
+
+
 def test_half_floats_are_refused_and_floats_are_read(tmp_path) -> None:
     values = np.linspace(-1, 1, 24 * 32, dtype=np.float32).reshape(24, 32)
     Image.fromarray(values).save(tmp_path / "x.tif")
