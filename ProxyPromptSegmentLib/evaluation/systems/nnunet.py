@@ -1,7 +1,8 @@
 """A bridge to nnU-Net v2 where it is installed: its own programs in processes and folders of their own.
 
-It is no requirement of this program. Its trainings are counted in epochs, so that a table says how many it had; the
-seconds of a lesson do not bound them.
+It is no requirement of this program. Its trainings are counted in epochs, for a few numbers of which it has trainers: a
+training of one epoch is timed, and the longest that the seconds of a lesson allow follows. These are seconds by the
+clock, since its processes are others.
 
 References:
     Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation, 2021.
@@ -17,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,13 @@ class NnUnet:
 
     Attributes:
         full: Whether it learns from all training cases.
-        epochs: Length of the training, one of `EPOCHS`.
+        epochs: Length of the training, one of `EPOCHS`; None for the longest that the seconds allow.
         device: ``cpu``, ``cuda`` or ``mps``.
         folder: Where its files are kept; by default a temporary folder that goes with the result.
     """
 
     full: bool = False
-    epochs: int = 1000
+    epochs: int | None = None
     device: str = "cpu"
     folder: Path | None = None
 
@@ -81,7 +82,8 @@ class NnUnet:
     @property
     def source(self) -> str:
         """Where the method is published."""
-        return f"Isensee et al. 2021, nnU-Net v2 as installed, {self.epochs} epochs, fold all; not bounded by seconds"
+        length = "as many epochs as the seconds allow" if self.epochs is None else f"{self.epochs} epochs"
+        return f"Isensee et al. 2021, nnU-Net v2 as installed, {length}, fold all"
 
     def fit(
         self, lesson: Lesson, progress: Callable[[float], None] | None = None, cancel: CancelToken | None = None
@@ -95,7 +97,7 @@ class NnUnet:
             ProxyPromptError: If one of its programs fails.
         """
         programs = installed()
-        if self.epochs not in EPOCHS:
+        if self.epochs is not None and self.epochs not in EPOCHS:
             raise UsageError(f"nnU-Net has no trainer of {self.epochs} epochs; choose one of {EPOCHS}.")
         cases = lesson.full if self.full else lesson.few
         if not cases:
@@ -104,10 +106,29 @@ class NnUnet:
         root = self.folder or Path(kept.name if kept else "")
         classes = write_set(root, cases)
         volumes = all(len(case.images) >= LEAST_SLICES and case.dataset not in SWEEPS for case in cases)
-        run = _Runs(programs, root, "3d_fullres" if volumes else "2d", self.epochs, self.device, lesson.threads, kept)
+        configuration, first = "3d_fullres" if volumes else "2d", self.epochs or EPOCHS[0]
+        run = _Runs(programs, root, configuration, first, self.device, lesson.threads, kept)
+        began = time.monotonic()
         run.plan(cancel)
-        run.train(progress, cancel)
+        planned = time.monotonic()
+        run.train(None if self.epochs is None else progress, cancel)
+        if self.epochs is None:
+            now = time.monotonic()
+            longest = affordable(lesson.seconds - (now - began), now - planned)
+            if longest > run.epochs:
+                run = replace(run, epochs=longest)
+                run.train(progress, cancel)
         return _Trained(run, classes)
+
+
+def affordable(left: float, epoch: float) -> int:
+    """Return the longest training that the time that is left allows, at least one epoch.
+
+    Args:
+        left: Seconds that are left.
+        epoch: Seconds of a training of one epoch.
+    """
+    return max((count for count in EPOCHS if count * epoch <= left), default=EPOCHS[0])
 
 
 def installed() -> dict[str, str]:
@@ -142,7 +163,7 @@ class _Runs:
     kept: tempfile.TemporaryDirectory[str] | None  # removed with the last who uses it
 
     def plan(self, cancel: CancelToken | None) -> None:
-        arguments = ["-d", str(NUMBER), "-c", self.configuration, "-np", "1"]
+        arguments = ["-d", str(NUMBER), "-c", self.configuration, "-np", "1", "-npfp", "1"]
         self._run(PLAN, arguments, cancel)
 
     def train(self, progress: Callable[[float], None] | None, cancel: CancelToken | None) -> None:

@@ -103,6 +103,17 @@ def test_its_programs_run_in_order_in_folders_of_their_own(programs, tmp_path, s
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the stand-ins are scripts with an interpreter line")
+def test_without_a_length_one_epoch_is_timed_and_the_longest_affordable_training_follows(programs):
+    assert [nnunet.affordable(left, 2.0) for left in (-1, 1, 11, 2000)] == [1, 1, 5, 1000]
+    seen = programs()
+    for seconds, trainers in ((0, ["nnUNetTrainer_1epoch"]), (1e6, ["nnUNetTrainer_1epoch", "nnUNetTrainer"])):
+        seen.unlink(missing_ok=True)
+        NnUnet().fit(Lesson(few=(drawn_case(1),), threads=1, seconds=seconds))
+        calls = [json.loads(line) for line in seen.read_text().splitlines()]
+        assert [call[1][4] for call in calls if call[0] == nnunet.TRAIN] == trainers
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-ins are scripts with an interpreter line")
 def test_a_failure_is_said_with_what_it_printed_and_a_cancel_ends_its_processes(programs, tmp_path):
     lesson, pids = Lesson(few=(drawn_case(1),), threads=1), tmp_path / "pids"
     programs(**{nnunet.TRAIN: 'print("no plans file"); sys.exit(3)'})
