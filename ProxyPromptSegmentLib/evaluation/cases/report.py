@@ -51,8 +51,8 @@ def chapters_of_cases(
     )
     return [
         Chapter("", [Words(found.paragraphs, lead=True)]),
-        Chapter("All models and numbers of supports", [grid_of(table_of(scores, shown), shown)]),
         Chapter("Best, middle and worst case", _pictures(wanted, file, found)),
+        Chapter("All models and numbers of supports", [grid_of(table_of(scores, shown), shown)]),
         Chapter("Each case", [_each_case(wanted, scores)]),
         Chapter("Spread over patients", spread_parts(scores)),
         Chapter("Does the model know how good it is?", confidence_parts(scores)),

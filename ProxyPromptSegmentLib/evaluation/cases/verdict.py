@@ -124,11 +124,12 @@ def _good_enough(summary: Summary) -> str:
 def _range(summary: Summary, patients: Patients) -> str:
     worst = min(sorted(patients), key=lambda one: patients[one])
     below = sum(value < USABLE for value in patients.values())
+    counted = f"{below or 'none'} of {summary.count} {'is' if below < 2 else 'are'}"
     return (
         f"The mean of all patients like these lies between {summary.low:.2f} and {summary.high:.2f} (95 % interval). "
-        f"The worst patient, {worst}, has {patients[worst]:.2f}; {below} of {summary.count} are below {USABLE:g}. The "
-        f"limits {USABLE:g} and {GOOD:g} are conventions: a small structure never reaches the Dice of a large one, and "
-        "what your work needs is yours to decide."
+        f"The worst patient, {worst}, has {patients[worst]:.2f}; {counted} below {USABLE:g}. The limits {USABLE:g} and "
+        f"{GOOD:g} are conventions: a small structure never reaches the Dice of a large one, and what your work needs "
+        "is yours to decide."
     )
 
 

@@ -18,16 +18,18 @@ from ProxyPromptSegmentLib.evaluation.report.svg import styles
 from ProxyPromptSegmentLib.reports.html_page import document, table
 
 _STYLE = """
-body { max-width: 1120px; margin-inline: auto; padding-inline: 1.2em; }
+body { max-width: 1180px; margin-inline: auto; padding-inline: 1.2em; }
 h2 { margin-top: 2em; border-bottom: 1px solid var(--line); padding-bottom: .2em; }
 .lead p { font-size: 17px; max-width: 54em; } .lead p:first-child { font-size: 20px; font-weight: 600; }
 p { max-width: 60em; }
-.wide { overflow-x: auto; } td.number { white-space: pre; } td:nth-child(3) { min-width: 8em; }
+.wide { overflow-x: auto; } td.number { white-space: pre; } .wide td:not(.number) { min-width: 5em; }
+.wide td, .wide th { padding-inline: .5em; }
 figure { margin: 1em 0; } figcaption { color: var(--quiet); font-size: 13px; max-width: 60em; }
 .panels { display: flex; flex-wrap: wrap; gap: .9em; } .panels figure { margin: 0; width: 220px; }
 .panels img { background: #18181a; display: block; max-width: 100%; }
 tr.best td { font-weight: 600; }
 @media print { body { font-size: 11px; max-width: none; margin: 0; } th { position: static; }
+  .wide { font-size: 9px; }
   .wide { overflow: visible; } figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
   .lead { break-after: auto; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """

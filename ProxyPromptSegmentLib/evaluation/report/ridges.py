@@ -32,10 +32,10 @@ def ridge_plot(systems: Mapping[str, Mapping[str, float]], title: str, share: bo
     parts = axis.drawn(svg.MARGIN, bottom)
     at = np.linspace(axis.low, axis.high, _POINTS)
     hills = {name: density(np.array(list(systems[name].values())), at) for name in enough}
-    highest = max(float(hill.max()) for hill in hills.values())
     for row, name in enumerate(enough):
         base = svg.MARGIN + TALL + ROW * row
         color = svg.color_class(list(systems).index(name))
+        highest = float(hills[name].max())  # of its own: a narrow hill would flatten the others
         outline = [(axis.at(x), base - y / highest * TALL) for x, y in zip(at, hills[name], strict=True)]
         parts.append(svg.shape([(axis.at(axis.low), base), *outline, (axis.at(axis.high), base)], f"fill {color}"))
         parts.append(svg.path(outline, f"edge {color}"))

@@ -45,9 +45,10 @@ def grid_of(rows: Sequence[TableRow], reference: str | None = None) -> Grid:
     titles = [f"{WORDS[measure]} [{units}]" if measure == HD95 else WORDS[measure] for measure in measures]
     compared = any(row.comparison for row in rows)
     more = (f"Dice of {reference or 'the reference'} minus this", "p (Holm)") if compared else ()
+    sets = len({row.dataset for row in rows}) > 1
     cells = [
         [
-            row.dataset,
+            *([row.dataset] if sets else []),
             row.object,
             row.system,
             counted(row),
@@ -56,7 +57,9 @@ def grid_of(rows: Sequence[TableRow], reference: str | None = None) -> Grid:
         ]
         for row in rows
     ]
-    return Grid(("set", "object", "system", "n", *titles, *more), cells, 3, _best(rows), explained(rows))
+    head = (*(("set",) if sets else ()), "object", "system", "n", *titles, *more)
+    caption = f"{explained(rows)} {_BOLD}"
+    return Grid(head, cells, 3 if sets else 2, _best(rows), caption)
 
 
 def spread_parts(scores: Sequence[Score]) -> list[Part]:
@@ -85,11 +88,12 @@ def confidence_parts(scores: Sequence[Score]) -> list[Part]:
     return [Chart(confidence_plot(systems), _CONFIDENCE)]
 
 
+_BOLD = "Bold: the highest mean Dice of an object."
 _BOX = (
     "A dot is a patient, the diamond the mean. From 5 patients on, the box spans the quartiles with the median, and "
     "the whiskers reach to the last patients within 1.5 times its length."
 )
-_RIDGE = "How the patients' values are distributed, estimated with Gaussian kernels; drawn from 8 patients on."
+_RIDGE = "Distribution of the patients' values, by Gaussian kernels and drawn equally high; from 8 patients on."
 _CONFIDENCE = (
     "A dot is a mask of one object of one case. On the diagonal, the confidence is the Dice; below it, the system is "
     "too sure of itself. Lines connect the means of fifths of the masks."
