@@ -19,7 +19,12 @@ from ProxyPromptSegmentLib.support.pairs import MOST_READ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that only these two take."""
     group = parser.add_argument_group("broad and compare")
-    group.add_argument("--sets", nargs="+", metavar="SET", help="data sets by name, or the groups 'first' and 'small'")
+    group.add_argument(
+        "--sets",
+        nargs="+",
+        metavar="SET",
+        help="data sets by name, or the groups 'first' and 'small'; of a paper's table some of its sets",
+    )
     group.add_argument(
         "--measures",
         nargs="+",

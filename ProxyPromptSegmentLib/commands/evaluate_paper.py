@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.evaluation.paper.listing import listing
 from ProxyPromptSegmentLib.evaluation.paper.loading import load, what_is_there
 from ProxyPromptSegmentLib.evaluation.paper.panels import KeptMasks
 from ProxyPromptSegmentLib.evaluation.paper.protocol import Measure, Protocol
-from ProxyPromptSegmentLib.evaluation.paper.run import Plan, chosen_rows, run_protocol, score_file
+from ProxyPromptSegmentLib.evaluation.paper.run import Plan, chosen_rows, chosen_sets, run_protocol, score_file
 from ProxyPromptSegmentLib.evaluation.paper.systems import PROXY_PROMPT
 from ProxyPromptSegmentLib.evaluation.report.page import Chapter, Words, page
 from ProxyPromptSegmentLib.evaluation.report.standard import chapters_of
@@ -78,6 +78,7 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
 
     protocol, part = measured_as(shown), args.part or DEFAULT_PART
     chosen_rows(protocol, args.rows or ())
+    chosen_sets(protocol, args.sets or ())
     facts = {
         "table": protocol.id,
         "model": Path(args.model).stem,
@@ -90,6 +91,7 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
         data=args.data,
         part=part,
         rows=args.rows or (),
+        sets=args.sets or (),
         limit=args.limit,
         draws=args.draws,
         budget=Budget(args.seconds, args.seed, args.threads or 1),

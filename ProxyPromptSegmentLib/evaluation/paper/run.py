@@ -35,6 +35,7 @@ class Plan:
         data: Folder of the data sets.
         part: ``test``, or ``validation`` to choose by.
         rows: Titles of rows, or names of systems; all by default.
+        sets: Data sets, by the paper's name or that of the stand-in; all by default.
         limit: Largest number of targets of each set, evenly spread.
         draws: Draws of supports; by default the protocol's.
         budget: What a training may take.
@@ -43,6 +44,7 @@ class Plan:
     data: Path
     part: str = "test"
     rows: Sequence[str] = ()
+    sets: Sequence[str] = ()
     limit: int | None = None
     draws: int | None = None
     budget: Budget = Budget()
@@ -89,12 +91,14 @@ class Outcome:
         missing: Title of a row -> why it has no scores, by data set.
         splits: What goes into the file of splits.
         empty: Data sets without targets in the part.
+        absent: Data sets that are not there.
     """
 
     sets: list[Loaded] = field(default_factory=list)
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     splits: dict[str, Any] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
 
 OnCase = Callable[[str, str, int, int], None]
@@ -123,6 +127,22 @@ def chosen_rows(protocol: paper.Protocol, names: Sequence[str]) -> tuple[paper.R
     return tuple(row for row in protocol.run_rows if row.title.casefold() in known or row.system.casefold() in known)
 
 
+def chosen_sets(protocol: paper.Protocol, names: Sequence[str]) -> tuple[paper.DataNeed, ...]:
+    """Return the data sets of a protocol that are measured, by the paper's name or that of the stand-in.
+
+    Raises:
+        UsageError: If a name is none of them.
+    """
+    known = {name.casefold() for name in names}
+    there = {word.casefold(): need for need in protocol.sets for word in (need.title, need.stand_in) if word}
+    for name in names:
+        if name.casefold() not in there:
+            titles = "; ".join(need.title for need in protocol.sets)
+            raise UsageError(f"{protocol.id} has no data set '{name}'; choose some of: {titles}")
+    wanted = [there[name] for name in known]
+    return tuple(need for need in protocol.sets if not names or need in wanted)
+
+
 def run_protocol(
     protocol: paper.Protocol,
     plan: Plan,
@@ -147,7 +167,9 @@ def run_protocol(
         InputError: If none of the data sets is there.
     """
     outcome, rows = Outcome(), chosen_rows(protocol, plan.rows)
-    here = [need for need in protocol.sets if what_is_there(need, plan.data)]
+    chosen = chosen_sets(protocol, plan.sets)
+    here = [need for need in chosen if what_is_there(need, plan.data)]
+    outcome.absent = [need.title for need in chosen if need not in here]
     if not here:
         titles = ", ".join(f"{need.title} ({need.stand_in or 'no stand-in'})" for need in protocol.sets)
         raise InputError(

@@ -190,9 +190,8 @@ def _notes(protocol: Protocol, outcome: Outcome, start: str, sources: Mapping[st
     reduced = [one.need.title for one in outcome.sets if one.reduced]
     if reduced:
         yield f"Fewer patients and pixels than the paper has: {', '.join(reduced)}."
-    absent = [need.title for need in protocol.sets if need.title not in {one.need.title for one in outcome.sets}]
-    if absent:
-        yield f"Not there, and not measured: {', '.join(absent)}."
+    if outcome.absent:
+        yield f"Not there, and not measured: {', '.join(outcome.absent)}."
     if outcome.empty:
         yield f"Without targets in this part: {', '.join(outcome.empty)}."
     yield start

@@ -16,8 +16,8 @@ from ProxyPromptSegmentLib.data import splits
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget
 from ProxyPromptSegmentLib.evaluation.paper.panels import KeptMasks
-from ProxyPromptSegmentLib.evaluation.paper.protocol import Few, Row, View
-from ProxyPromptSegmentLib.evaluation.paper.run import Plan, limited, run_protocol, score_file
+from ProxyPromptSegmentLib.evaluation.paper.protocol import DataNeed, Few, Row, View
+from ProxyPromptSegmentLib.evaluation.paper.run import Plan, chosen_sets, limited, run_protocol, score_file
 from ProxyPromptSegmentLib.evaluation.paper.table import by_draw, columns_of, rows_as_values, to_markdown
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind
 
@@ -40,6 +40,7 @@ def test_rows_segment_the_same_targets_and_the_table_has_the_published_figures_b
     learned = {case.patient for case in make.made["threshold"].lessons[0].few}
     assert not learned & {score.patient for score in file.records}  # by patient
     text = to_markdown(protocol(), outcome, file, "Frozen start: a toy.")
+    assert "Not there" not in text
     assert "| Upper | - | - (0.881) |" in text and "* Upper: as published, not run here." in text
     threshold = next(line for line in text.splitlines() if line.startswith("| threshold"))
     assert "(0.800)" in threshold and "| 2 |" in threshold
@@ -85,6 +86,11 @@ def test_rows_and_targets_can_be_chosen(data):
     with pytest.raises(UsageError, match="T2 has no row 'Upper' that is run here; choose some of: threshold; nothing"):
         run_protocol(protocol(), Plan(data=data, rows=["Upper"]), make, file)
     assert limited(list(range(9)), 3) == [0, 4, 8]
+    both = protocol(sets=(NEED, DataNeed(title="Other", stand_in="acdc", objects={"heart": "myocardium"})))
+    assert [one.title for one in chosen_sets(both, ["PROMISE12"])] == ["PROMISE12"]
+    assert [one.title for one in chosen_sets(both, ["ACDC"])] == ["Other"] and len(chosen_sets(both, ())) == 2
+    with pytest.raises(UsageError, match="T2 has no data set 'drive'; choose some of: PROMISE12; Other"):
+        run_protocol(both, Plan(data=data, sets=["drive"]), make, file)
 
 
 def test_each_draw_has_supports_of_its_own_and_what_needs_none_is_drawn_once(data):
