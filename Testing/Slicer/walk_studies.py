@@ -102,13 +102,13 @@ class WalkStudies(WalkCases):
         self.until(lambda: studies.ended, 60, "the end after cancel")
         self.are_short(turns)
         if studies.state == "cancelled":  # the last slice may just have been done
+            self.until(lambda: "patient 4: waiting" in self.cases(), 10, "the words after cancel")
             assert self.ui.segmentCasesButton.text.startswith("Continue: 1"), self.ui.segmentCasesButton.text
-            assert "patient 4: waiting" in self.cases(), self.cases()
             self.press("segmentCasesButton")
             self.until(lambda: self.studies().ended, 120, "the rest")
-        print(self.ui.casesMessageLabel.text, flush=True)
+        wanted = ["patient 2: segmented", "patient 3, empty file: failed", "patient 4: segmented"]
+        self.until(lambda: sorted(self.cases()) == wanted, 10, f"the end, but {self.cases()}")
         assert self.cases()[0] == "patient 3, empty file: failed", self.cases()
-        assert sorted(self.cases()[1:]) == ["patient 2: segmented", "patient 4: segmented"], self.cases()
         results = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
         assert len(results) == 3, [node.GetName() for node in results]
         self.click_line(self.cases().index("patient 4: segmented"))
@@ -149,7 +149,7 @@ class WalkStudies(WalkCases):
         self.narrow("folder_running", "casesButton")
         self.until(lambda: studies.ended, 120, "the end")
         self.are_short(turns)
-        print(self.ui.casesMessageLabel.text, flush=True)
+        self.until(lambda: self.ui.casesMessageLabel.text, 10, "the words about the end")
         assert self.cases()[0] == "patient 4.nrrd: failed", self.cases()
         assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1, "a study was loaded"
         state = self.panel.state

@@ -59,7 +59,7 @@ def progress_words(studies: StudyList) -> str:
         return sentence(studies.what)
     name = how.name if len(how.name) <= _LONGEST_NAME else how.name[: _LONGEST_NAME - 1] + "…"
     text = _("{number} of {total}, {name}").format(number=how.number, total=how.total, name=name)
-    if how.slices:
+    if how.slices > 1:  # other stages have a single step
         text += _(": slice {done} of {all}").format(done=how.done, all=how.slices)
     if studies.seconds_left is not None:
         text += _(", {time} left").format(time=duration(studies.seconds_left))

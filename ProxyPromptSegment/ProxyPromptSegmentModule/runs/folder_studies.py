@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ class FolderStudies(StudyList):
         self._reasons: dict[Path, str] = {}
         self._before: set[Path] = set()
         self._looked_at: set[Path] = set()
+        self._begun: float | None = None
 
     def states(self) -> list[StudyState]:
         """See `StudyList.states`; studies that the user has not ticked do not count."""
@@ -97,6 +99,14 @@ class FolderStudies(StudyList):
         if not self.ended and isinstance(event, events.Advanced) and isinstance(event.how, FolderProgress):
             self._take(event.how)
         super().receive(event)
+        if not self.ended:
+            self.seconds_left = self._left()  # of all studies, not of the stage that the event is about
+
+    def _left(self) -> float | None:
+        """Return the estimated time for the studies that are open; None before the first has ended."""
+        if self._begun is None or not self._looked_at:
+            return None
+        return (time.monotonic() - self._begun) / len(self._looked_at) * self.open
 
     def _take(self, how: FolderProgress) -> None:
         if how.rows is not None:
@@ -105,6 +115,7 @@ class FolderStudies(StudyList):
             self._before = {path for path, row in self.rows.items() if row.state in done}
         if how.begins is not None:
             self.current, self.done, self.total = how.begins, 0, 0
+            self._begun = self._begun or time.monotonic()
         if how.row is not None:
             path = how.row.study.path
             self.rows[path], self._reasons[path] = how.row, how.reason
