@@ -139,7 +139,7 @@ def _alike(data: bytes, changed: bytes) -> bool:
                 pictures.append(np.asarray(picture))
         except (OSError, SyntaxError, ValueError):
             return False
-    return np.array_equal(*pictures)
+    return np.array_equal(pictures[0], pictures[1])
 
 
 def _markers(data: bytes) -> _Picture:
