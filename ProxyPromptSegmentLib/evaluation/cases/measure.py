@@ -24,7 +24,7 @@ from ProxyPromptSegmentLib.evaluation.cases.plan import (
     system_name,
 )
 from ProxyPromptSegmentLib.evaluation.growing_file import GrowingFile
-from ProxyPromptSegmentLib.evaluation.report.panels import slice_with_masks, telling_slice
+from ProxyPromptSegmentLib.evaluation.report.panels import part_around, slice_with_masks, telling_slice
 from ProxyPromptSegmentLib.evaluation.statistics.measuring import scores_of
 from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.imaging.geometry import axis_number
@@ -159,9 +159,9 @@ def _measured(
     beside: dict[str, Any] = {}
     if draw == 0 and candidate is not COPIED:
         number = telling_slice(case.masks, drawn.masks)
-        jpeg = slice_with_masks(
-            case.images[number], case.masks[number], drawn.masks[number], job.window, job.view.spacing_mm
-        )
+        part = part_around(case.masks[number], drawn.masks[number])
+        truth, masks = case.masks[number][(slice(None), *part)], drawn.masks[number][(slice(None), *part)]
+        jpeg = slice_with_masks(case.images[number][part], truth, masks, job.window, job.view.spacing_mm)
         beside = {"slice": job.slices[number], "jpeg": base64.b64encode(jpeg).decode("ascii")}
     return scores, beside
 

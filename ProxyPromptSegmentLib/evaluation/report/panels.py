@@ -84,6 +84,23 @@ def slice_with_map(
     return as_jpeg(np.round(grey * (1 - 0.7 * over) + heat(scaled) * 0.7 * over).astype(np.uint8))
 
 
+def part_around(truth: U8, masks: U8) -> tuple[slice, slice]:
+    """Return the rows and columns of a slice that show all objects with as much again on each side; all if it is empty.
+
+    Args:
+        truth: 0 or 1, ``(N, H, W)``.
+        masks: Of the same shape.
+    """
+    shown = np.any(truth, axis=0) | np.any(masks, axis=0)
+    if not shown.any():
+        return slice(None), slice(None)
+    ends = [np.flatnonzero(shown.any(axis=1 - axis))[[0, -1]] for axis in (0, 1)]
+    reach = max(int(last - first) + 1 for first, last in ends) * 3 // 2  # half of the part's side
+    middles = [int(first + last + 1) // 2 for first, last in ends]
+    rows, columns = (slice(max(0, middle - reach), middle + reach) for middle in middles)
+    return rows, columns
+
+
 def telling_slice(truth: U8, masks: U8) -> int:
     """Return the slice that shows most of the truth, or of the mask where there is no truth; 0 where both are empty.
 

@@ -14,7 +14,13 @@ from ProxyPromptSegmentLib.evaluation.report import svg
 from ProxyPromptSegmentLib.evaluation.report.box_plot import box_plot
 from ProxyPromptSegmentLib.evaluation.report.confidence_plot import bins_of, calibration_error, confidence_plot
 from ProxyPromptSegmentLib.evaluation.report.page import Chapter, Chart, Panels, Words, page
-from ProxyPromptSegmentLib.evaluation.report.panels import Panel, slice_with_map, slice_with_masks, telling_slice
+from ProxyPromptSegmentLib.evaluation.report.panels import (
+    Panel,
+    part_around,
+    slice_with_map,
+    slice_with_masks,
+    telling_slice,
+)
 from ProxyPromptSegmentLib.evaluation.report.ridges import density, ridge_plot
 from ProxyPromptSegmentLib.evaluation.report.standard import chapters_of
 from ProxyPromptSegmentLib.evaluation.statistics.score import Score
@@ -130,6 +136,12 @@ def test_pictures_show_the_truth_in_white_and_maps_brightest_where_they_are_larg
     over = pixels(slice_with_map(image, truth[0].astype(float), (0, 1)))
     assert over[55, 55].sum() > over[120, 150].sum() + 60
     assert pixels(slice_with_map(image, np.zeros((4, 4)), (0, 1))).std() < 3
+    rows, columns = part_around(truth, masks)
+    assert (rows, columns) == (slice(0, 47), slice(0, 54)), "all of it: the objects span 25 columns of 40"
+    small = np.zeros((1, 100, 100), np.uint8)
+    small[0, 40:50, 60:64] = 1
+    assert part_around(small, small) == (slice(30, 60), slice(47, 77))
+    assert part_around(small * 0, small * 0) == (slice(None), slice(None))
     volume = np.zeros((3, 1, 8, 8), np.uint8)
     other = volume.copy()
     other[2, 0, 1] = 1
