@@ -193,7 +193,8 @@ class _Runs:
         own = {name: str(self.root / name) for name in (RAW, PREPROCESSED, RESULTS)}
         for place in own.values():
             Path(place).mkdir(parents=True, exist_ok=True)
-        own |= {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f", "OMP_NUM_THREADS": str(self.threads)}
+        threads = str(max(1, self.threads))  # nnU-Net refuses 0
+        own |= {"nnUNet_n_proc_DA": threads, "nnUNet_compile": "f", "OMP_NUM_THREADS": threads}
         with log.open("w", encoding="utf-8") as out:
             process = subprocess.Popen(
                 [self.programs[program], *arguments],
