@@ -33,7 +33,7 @@ class Loaded:
     def __init__(self, read: ReadStudy, name: str) -> None:
         """Put a study that was read into the scene."""
         self.path = read.path
-        self.volume = add_study(read.volume, name)
+        self.volume = add_study(read.volume, read.voxels, name)
         self.result: slicer.vtkMRMLSegmentationNode | None = None
         self.axis: Axis = read.facts.axis
         if read.result is not None and read.result.segments:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import slicer
 import slicer.util
 
@@ -29,15 +30,18 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.volumes import Volume
 
 
-def add_study(volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """Add the image of a study, without a file: saving it asks for a place, and never writes over the archive."""
+def add_study(volume: Volume, voxels: npt.NDArray[np.number], name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    """Add the image of a study, without a file: saving it asks for a place, and never writes over the archive.
+
+    Args:
+        volume: The image.
+        voxels: Its voxels in the type in which they are kept.
+        name: Name of the node.
+    """
     matrix = np.linalg.inv(LPS_OF_RAS) @ volume.geometry.affine
     kind = "vtkMRMLVectorVolumeNode" if volume.is_rgb else "vtkMRMLScalarVolumeNode"
-    array = volume.array
-    if volume.is_rgb:
-        array = np.clip(np.round(array), 0, 255).astype(np.uint8)
     plain = name.replace("&", "+")  # see `nodes.add_node`
-    node: slicer.vtkMRMLScalarVolumeNode = slicer.util.addVolumeFromArray(array, matrix, plain, kind)
+    node: slicer.vtkMRMLScalarVolumeNode = slicer.util.addVolumeFromArray(voxels, matrix, plain, kind)
     return node
 
 
