@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.networks.official import load_base
 from ProxyPromptSegmentLib.weights.entry import ModelKind
@@ -56,12 +56,10 @@ class Frozen:
         )
         if official is None and not self.name.lower().endswith(OFFICIAL_SUFFIXES):
             return load(self.name, self.device, self._base).segmenter
-        from ProxyPromptSegmentLib.inference.segmenter import Segmenter
-        from ProxyPromptSegmentLib.networks.model import build_model
 
-        weights = load_base(self.name if official else Path(self.name), official.fits if official else self._fits)
         backbone = official.fits if official else self._fits
-        return Segmenter(build_model(backbone, lora_rank=0, base=weights.tensors), self.device)
+        weights = load_base(self.name if official else Path(self.name), backbone)
+        return _without_generator(backbone, weights.tensors, self.device)
 
     @property
     def backbone(self) -> str:
@@ -78,3 +76,26 @@ class Frozen:
     def stands_in(self, published: str) -> str:
         """Return a note for `System.source` where other weights stand in for those that a method is published with."""
         return f"; {self.name} stands in for {published}" if self.compact else ""
+
+
+def _without_generator(name: str, tensors: dict[str, Any], device: str) -> Segmenter:
+    """Return official weights as a segmenter for SAM's own prompts; its small prompt generator is never asked."""
+    from dataclasses import replace
+
+    from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
+    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
+    from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+    from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
+    from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
+
+    made: SamBackbone | Sam2Backbone
+    if name in SAM_NAMES:
+        made = SamBackbone(name)
+        made.sam.load_state_dict(tensors)
+    else:
+        made = Sam2Backbone(name)
+        made.sam2.load_state_dict(tensors)
+    config = replace(COMPACT, image_size=made.image_size, grid=made.grid, channels=made.channels)
+    generator = ProxyPromptGenerator(config)
+    return Segmenter(ProxyPromptModel(made.requires_grad_(False), generator), device)
