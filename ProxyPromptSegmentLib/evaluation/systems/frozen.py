@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.networks.official import load_base
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.registry import all_entries
 
@@ -80,13 +82,10 @@ class Frozen:
 
 def _without_generator(name: str, tensors: dict[str, Any], device: str) -> Segmenter:
     """Return official weights as a segmenter for SAM's own prompts; its small prompt generator is never asked."""
-    from dataclasses import replace
-
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
     from ProxyPromptSegmentLib.networks.backbones.sam import SAM_NAMES, SamBackbone
     from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
     from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
-    from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
     from ProxyPromptSegmentLib.networks.proxy_prompt.generator import ProxyPromptGenerator
 
     made: SamBackbone | Sam2Backbone
