@@ -89,7 +89,7 @@ def test_the_command_line_ends_with_a_sentence_and_the_exit_code(monkeypatch, ca
     def fail(args, console):
         raise error
 
-    monkeypatch.setattr(cli.demo, "run", fail)
+    monkeypatch.setattr("ProxyPromptSegmentLib.commands.demo.run", fail)
     assert cli.main(["demo"]) == code
     shown = capsys.readouterr().err
     assert said in shown

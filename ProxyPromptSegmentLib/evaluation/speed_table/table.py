@@ -142,7 +142,7 @@ def to_markdown(rows: Sequence[Row], about: dict[str, Any]) -> str:
         f"{about['processor']}, {about['cores']} cores, "
         f"{about['threads']} threads of PyTorch {about['torch']}, {cards}; "
         f"load {about['load_before']} before and {about['load']} after; {about['repeats']} repetitions in turns. "
-        "Ratios are of processor time on a CPU and of wall-clock time elsewhere.",
+        "Ratios are of processor time on a CPU and of wall-clock time on a card, as are estimates of time.",
         "",
         "| what | against | device | ratio, median [quartiles] | goal | met | seconds |",
         "|---|---|---|---|---|---|---|",
