@@ -20,6 +20,6 @@ class SignalAt(ConsoleProgress):
 
     def step(self, n: int = 1, note: str = "") -> None:
         super().step(n, note)
-        if self.what in self.stages and self.done == self.number:
+        if self.what in self.stages and self.done - n < self.number <= self.done:  # several may be done at once
             for _ in range(self.times):
                 signal.raise_signal(signal.SIGINT)
