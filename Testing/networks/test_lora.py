@@ -91,7 +91,8 @@ def test_fresh_adapters_change_nothing():
     plain = tiny_backbone().eval()
     before = answer(plain)
     inject_lora(plain)
-    assert torch.equal(answer(plain), before)
+    # An adapted layer is a module, which the decoder's shorter way for plain layers leaves to itself.
+    torch.testing.assert_close(answer(plain), before, rtol=0, atol=1e-6)
     with torch.no_grad():
         for name, parameter in plain.named_parameters():
             if "lora_B" in name:

@@ -44,6 +44,7 @@ def test_the_embedded_model_segments_without_torchvision_transformers_and_matplo
     assert (tmp_path / "out.seg.nrrd").is_file()
 
 
+@pytest.mark.slow
 def test_segment_anything_can_be_imported_as_usual_afterwards_and_has_the_same_networks():
     """LoRA beside it, in the same process: a start of PyTorch and peft takes seconds."""
     skip_without_peft()

@@ -191,6 +191,7 @@ def test_slices_that_are_done_are_kept_on_the_way_down(model, expected):
     np.testing.assert_array_equal(talk.masks(expected.shape), found.masks)
 
 
+@pytest.mark.slow
 def test_a_slice_whose_closer_look_does_not_fit_is_segmented_again_as_a_whole(model):
     job = few()
     expected = Talk().do(SegmentTask(job), an_engine(Segmenter(model, "cpu", 1)))

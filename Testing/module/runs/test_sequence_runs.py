@@ -44,7 +44,10 @@ def ended(logic, run):
     return run
 
 
-@pytest.mark.parametrize(("model", "follow"), [("sam-compact", False), ("sam2-compact", False), ("sam2-compact", True)])
+@pytest.mark.parametrize(
+    ("model", "follow"),
+    [("sam-compact", False), ("sam2-compact", False), pytest.param("sam2-compact", True, marks=pytest.mark.slow)],
+)
 def test_every_frame_of_a_cine_gets_its_segmentation(logic, scene, model, follow):
     support = add_case(1, SIZE)
     volume, _marks = pelvis_phantom(2, SIZE)
