@@ -84,7 +84,7 @@ class Maker(Protocol):
 
 @dataclass
 class Outcome:
-    """What came of a run beside the scores.
+    """What a run gives in addition to its scores.
 
     Attributes:
         sets: Data sets, as they were found.

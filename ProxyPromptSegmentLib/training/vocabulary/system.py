@@ -40,7 +40,7 @@ class TrainedClasses:
         sets: The data sets that are learned from.
         changes: Losses and keys of the generator that differ, as in a recipe: ``losses``, ``generator``.
         folder: Where trainings are kept and continued.
-        kept: Identity of a training -> what came of it, shared by the rows of a table.
+        kept: Identity of a training -> its result, shared by the rows of a table.
     """
 
     model: str
