@@ -44,6 +44,8 @@ from ProxyPromptSegmentLib.tracking.result_file import write_frames
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.vocabulary import chosen_classes, vocabulary_in
 from ProxyPromptSegmentLib.worker.for_scripts import OnSlice, check_settings, context_of, names_of
+from ProxyPromptSegmentLib.worker.precision import AUTO as AUTO_PRECISION
+from ProxyPromptSegmentLib.worker.precision import PRECISIONS
 from ProxyPromptSegmentLib.worker.tasks import EverythingTask, FramesTask, SegmentTask, TaskEngine
 
 __all__ = [
@@ -92,10 +94,12 @@ class Model:
         facts: Name, file, hash and metadata of the weights.
     """
 
-    def __init__(self, engine: TaskEngine, facts: ModelFacts, model: str, device: str) -> None:
+    def __init__(
+        self, engine: TaskEngine, facts: ModelFacts, model: str, device: str, precision: str = AUTO_PRECISION
+    ) -> None:
         """Wrap an engine that has opened the model."""
         self.facts = facts
-        self._engine, self._model, self._device = engine, model, device
+        self._engine, self._model, self._device, self._precision = engine, model, device, precision
 
     def segment(
         self,
@@ -159,6 +163,7 @@ class Model:
             job,
             model=self._model,
             device=self._device,
+            precision=self._precision,
             threshold=threshold,
             across_slices=across_slices,
             fill_gaps=fill_gaps,
@@ -220,6 +225,7 @@ class Model:
             plan_classes(chosen, target, axis, slices, any_modality),
             model=self._model,
             device=self._device,
+            precision=self._precision,
             threshold=threshold,
             across_slices=across_slices,
             fill_gaps=fill_gaps,
@@ -268,7 +274,14 @@ class Model:
             job = with_hand(plan(supports, target, names, axis, slices, register=False, reslice=False), said)
         else:
             job = (plan_tracked_by_hand if follow else plan_by_hand)(target, said, axis, slices)
-        task = SegmentTask(job, model=self._model, device=self._device, threshold=threshold, follow=follow)
+        task = SegmentTask(
+            job,
+            model=self._model,
+            device=self._device,
+            precision=self._precision,
+            threshold=threshold,
+            follow=follow,
+        )
         return task(self._engine, context_of(progress, cancel, on_slice))
 
     def everything(
@@ -344,6 +357,7 @@ class Model:
                 job,
                 model=self._model,
                 device=self._device,
+                precision=self._precision,
                 threshold=threshold,
                 follow=True,
                 mode=mode,
@@ -357,6 +371,7 @@ class Model:
             choice=FrameChoice() if numbers is None else FrameChoice.of(numbers),
             model=self._model,
             device=self._device,
+            precision=self._precision,
             threshold=threshold,
             mode=mode,
             most_read=most_read,
@@ -364,14 +379,17 @@ class Model:
         return task(self._engine, context)
 
 
-def load_model(model: str = DEFAULT_MODEL, device: str = "auto") -> Model:
+def load_model(model: str = DEFAULT_MODEL, device: str = "auto", precision: str = AUTO_PRECISION) -> Model:
     """Load a model onto a device.
 
     Args:
         model: Name of a registered model, or path of a ``.safetensors`` file.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto`` for half precision on graphics cards where that was measured to change no mask that
+            matters, ``single``, or ``half``.
 
     Raises:
+        UsageError: If there is no such precision.
         CheckpointError: If the model is unknown, damaged or has another hash.
         DeviceError: If the device does not exist.
     """
@@ -379,5 +397,7 @@ def load_model(model: str = DEFAULT_MODEL, device: str = "auto") -> Model:
     from ProxyPromptSegmentLib.worker.engine import Engine
     from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
+    if precision not in PRECISIONS:
+        raise UsageError(f"there is no precision '{precision}'; choose {', '.join(PRECISIONS)}")
     engine = Engine(kept=KeptSupports.of_user())
-    return Model(engine, engine.open(model, str(choose_device(device))).facts, model, device)
+    return Model(engine, engine.open(model, str(choose_device(device))).facts, model, device, precision)

@@ -9,8 +9,8 @@ from typing import Any
 from ProxyPromptSegmentLib.cohort.contents import content_sha256
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError
 
-_NOT_COUNTED = ("device", "output")
-"""Settings that do not make another cohort: where it is computed, and where it is written."""
+_NOT_COUNTED = ("device", "precision", "output")
+"""Settings that do not make another cohort: where and in which precision it is computed, and where it is written."""
 
 
 def about_of(

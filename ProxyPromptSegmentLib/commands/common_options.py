@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import device_of
+from ProxyPromptSegmentLib.worker.precision import AUTO, PRECISIONS
 
 
 def add_device(to: argparse._ActionsContainer) -> None:
@@ -13,6 +14,15 @@ def add_device(to: argparse._ActionsContainer) -> None:
     to.add_argument(
         "--device", type=device_of, default="auto", metavar="auto|cpu|cuda|mps", help="device to compute on (auto)"
     )
+
+
+def add_precision(to: argparse._ActionsContainer) -> None:
+    """Add the precision of the networks."""
+    to.add_argument(
+        "--precision", choices=PRECISIONS, default=AUTO,
+        help="auto = half precision on graphics cards that are fast in it, with models whose masks were measured not "
+        "to change; half, single = always",
+    )  # fmt: skip
 
 
 def add_base_and_device(to: argparse._ActionsContainer) -> None:

@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.reports.settings import named_settings, settings_of_c
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
+from ProxyPromptSegmentLib.worker.precision import AUTO
 
 if TYPE_CHECKING:
     Masks = npt.NDArray[np.uint8]
@@ -42,6 +43,7 @@ class Request:
     axis: str = "auto"
     base: Path | None = None
     device: str = "auto"
+    precision: str = AUTO
     threshold: float = THRESHOLD
     across_slices: bool = True
     fill_gaps: bool = True
@@ -86,6 +88,7 @@ class Request:
             register=self.register,
             closer=self.closer,
             device=self.device,
+            precision=self.precision,
             output=str(self.output),
         )
         classes = {} if self.supports else settings_of_classes(self.classes, self.any_modality, self.surrogate)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import threshold_of, tiles_of
 from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
-from ProxyPromptSegmentLib.commands.common_options import add_base_and_device
+from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_precision
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
 from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
@@ -101,6 +101,7 @@ def add_computing(engine: argparse._ArgumentGroup) -> None:
         "that knows it)",
     )  # fmt: skip
     add_base_and_device(engine)
+    add_precision(engine)
 
 
 def request_of(args: argparse.Namespace, target: Path, output: Path) -> Request:
@@ -119,6 +120,7 @@ def request_of(args: argparse.Namespace, target: Path, output: Path) -> Request:
         support_slices=tuple(args.support_slices),
         axis=args.axis,
         device=args.device,
+        precision=args.precision,
         threshold=args.threshold,
         across_slices=not args.each_slice_alone,
         fill_gaps=not args.keep_gaps,

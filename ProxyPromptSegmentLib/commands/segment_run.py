@@ -109,6 +109,7 @@ def perform(
             job,
             model=request.model,
             device=request.device,
+            precision=request.precision,
             threshold=request.threshold,
             across_slices=request.across_slices,
             fill_gaps=request.fill_gaps,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import threshold_of
 from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
-from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display
+from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display, add_precision
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.hand_options import add_hand_options
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
@@ -129,6 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--class, the first that knows it)",
     )  # fmt: skip
     add_base_and_device(engine)
+    add_precision(engine)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -144,6 +145,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         support_slices=tuple(args.support_slices),
         axis=args.axis,
         device=args.device,
+        precision=args.precision,
         threshold=args.threshold,
         fill_gaps=not args.keep_gaps,
         most_read=None if args.all_supports else MOST_READ,

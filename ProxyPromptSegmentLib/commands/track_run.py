@@ -169,6 +169,7 @@ def _follow(
     options: dict[str, Any] = {
         "model": request.model,
         "device": request.device,
+        "precision": request.precision,
         "threshold": request.threshold,
         "mode": request.mode,
         "most_read": request.most_read,

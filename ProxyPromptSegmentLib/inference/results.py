@@ -15,6 +15,8 @@ from ProxyPromptSegmentLib.inference.gaps import fill_gaps
 from ProxyPromptSegmentLib.inference.postprocess import drop_small_parts, smooth_slice
 from ProxyPromptSegmentLib.remedies import Note
 
+SINGLE_TYPE = "float32"
+"""The type in which products are computed unless half precision is used."""
 THRESHOLD = 0.5
 """Probability above which a voxel belongs to the object, unless the user chooses another."""
 

@@ -15,7 +15,13 @@ from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.gaps import notes_on_gaps
 from ProxyPromptSegmentLib.inference.helps import HelpsUsed
 from ProxyPromptSegmentLib.inference.postprocess import smooth_over_slices
-from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD, FrameResult, ModelFacts, SegmentResult
+from ProxyPromptSegmentLib.inference.results import (
+    PRESENCE_THRESHOLD,
+    SINGLE_TYPE,
+    FrameResult,
+    ModelFacts,
+    SegmentResult,
+)
 from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
 from ProxyPromptSegmentLib.inference.unlike import nearest_of, note_if_unlike
 from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
@@ -59,6 +65,7 @@ class VolumeResult:
         embedded: Number of slices that had to be embedded; the others were cached by an earlier run.
         pairs: Number of support pairs that prompted the last slices.
         half: Whether the last slices were computed in half precision.
+        precision: The type of its products: ``float32``, ``bfloat16`` or ``float16``.
         tiles: How tiles were used; None if every object was segmented in whole slices.
         helps: Which helps beside the images were used.
         followed: Results by slice index, if the slices were tracked with SAM 2's memory; empty otherwise.
@@ -80,6 +87,7 @@ class VolumeResult:
     embedded: int = 0
     pairs: int = 0
     half: bool = False
+    precision: str = SINGLE_TYPE
     tiles: TileUse | None = None
     helps: HelpsUsed = HelpsUsed()
     followed: Mapping[int, FrameResult] = field(default_factory=dict)

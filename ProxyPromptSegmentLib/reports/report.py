@@ -197,6 +197,7 @@ def build_report(
         "model": describe_model(found.model),
         "settings": dict(settings),
         "device": found.device,
+        "precision": found.precision,
         "versions": versions(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         **describe_cost(found),

@@ -94,6 +94,7 @@ def run_record(
         "model": describe_model(model),
         "settings": settings,
         "device": str(device),
+        "precision": found.precision,
         "memory": list(rungs),
         "versions": versions(),
         "seconds": {stage: round(float(value), 3) for stage, value in stages.items()},

@@ -21,6 +21,7 @@ def named_settings(
     register: bool,
     closer: bool,
     device: str,
+    precision: str,
     output: str,
 ) -> dict[str, Any]:
     """Return the settings that determine a result together with inputs and model; see ``proxyprompt segment``.
@@ -39,6 +40,7 @@ def named_settings(
         register: Whether supports are registered to the target.
         closer: Whether small structures are segmented a second time, enlarged.
         device: Where it is computed.
+        precision: Whether half precision is used there.
         output: Where it is written.
     """
     return {
@@ -55,6 +57,7 @@ def named_settings(
         "register": register,
         "closer": closer,
         "device": device,
+        "precision": precision,
         "output": output,
     }
 

@@ -64,6 +64,7 @@ def build_track_report(
         "model": describe_model(found.model),
         "settings": dict(settings),
         "device": found.device,
+        "precision": found.precision,
         "versions": versions(),
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         "frames_per_second": round(len(found.done) / following, 2) if following > 0 else None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ProxyPromptSegmentLib.inference.results import FrameResult, ModelFacts
+from ProxyPromptSegmentLib.inference.results import SINGLE_TYPE, FrameResult, ModelFacts
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.remedies import Note
 
@@ -40,6 +40,7 @@ class FramesResult:
         device: Device that computed the last frames, e.g. ``cuda:0`` or ``cpu``.
         rungs: Sentences about the fallbacks when memory ran out, in order; empty if it did not.
         half: Whether the last frames were computed in half precision.
+        precision: The type of its products: ``float32``, ``bfloat16`` or ``float16``.
         filled: Objects that were filled in between slices that show them, by slice index of a volume.
     """
 
@@ -60,6 +61,7 @@ class FramesResult:
     device: str = ""
     rungs: list[str] = field(default_factory=list)
     half: bool = False
+    precision: str = SINGLE_TYPE
     filled: dict[int, list[str]] = field(default_factory=dict)
     _packed: dict[int, bytes] = field(default_factory=dict)
 
@@ -157,6 +159,7 @@ def frames_of_volume(found: VolumeResult, slices: Sequence[int], window: tuple[f
         device=found.device,
         rungs=found.rungs,
         half=found.half,
+        precision=found.precision,
         filled=_filled(found),
     )
     for index in slices:

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.worker.events import (
     Advanced,
     Event,
+    Forecasted,
     FrameLookedAt,
     LabelsReady,
     Progressed,
@@ -138,6 +139,10 @@ class Context:
     def advanced(self, how: object) -> None:
         """Send an `Advanced`."""
         self._emit(Advanced(self.ticket, how))
+
+    def forecasted(self, seconds: float, memory_bytes: int, device: str) -> None:
+        """Send a `Forecasted`."""
+        self._emit(Forecasted(self.ticket, seconds, memory_bytes, device))
 
     def say(self, text: str) -> None:
         """Send a message for the user."""

@@ -20,6 +20,7 @@ __all__ = [
     "Event",
     "Failed",
     "Finished",
+    "Forecasted",
     "FrameLookedAt",
     "LabelsReady",
     "Progressed",
@@ -112,6 +113,21 @@ class Advanced(Event):
     """How far a task is that has more to say than a count; ``how`` is described where the task is."""
 
     how: Any
+
+
+@dataclass(frozen=True)
+class Forecasted(Event):
+    """What the task will have taken at its end, measured on its first batches; sent at most once.
+
+    Attributes:
+        seconds: Duration from the task's beginning to its end.
+        memory_bytes: Largest memory of the device, or of the whole process on a CPU.
+        device: Where it is computed.
+    """
+
+    seconds: float
+    memory_bytes: int
+    device: str
 
 
 @dataclass(frozen=True)

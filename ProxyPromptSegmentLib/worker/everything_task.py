@@ -11,6 +11,7 @@ from ProxyPromptSegmentLib.inference.by_hand.everything import everything_on, of
 from ProxyPromptSegmentLib.inference.by_hand.labels import LinkedLabels
 from ProxyPromptSegmentLib.inference.by_hand.result import EverythingResult
 from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentLib.worker.precision import SINGLE
 from ProxyPromptSegmentLib.worker.steps import Steps
 from ProxyPromptSegmentLib.worker.streaming import outwards
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def everything(task: EverythingTask, engine: ModelStore, context: Context) -> EverythingResult:
     """Carry out an `EverythingTask`; finished slices are kept when it is cancelled or the memory ladder steps down."""
     job, choice = task.job, task.choice
-    steps = Steps(engine, context, task.model, task.device, job.support)
+    steps = Steps(engine, context, task.model, task.device, job.support, precision=SINGLE)
     images = job.view.take(job.target.array)
     labels = LinkedLabels(len(images), (images.shape[1], images.shape[2]), task.most_labels)
     # One after the other, because what is the same on neighbouring slices is linked.

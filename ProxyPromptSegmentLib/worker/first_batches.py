@@ -55,8 +55,8 @@ class FirstBatches:
         """Begin the first batch."""
         self._last = self._clock()
 
-    def finished(self, looks: int, left: int, growth: int, device: str = "cpu") -> None:
-        """Count a batch; make the forecast when the one that is timed has ended.
+    def finished(self, looks: int, left: int, growth: int, device: str = "cpu") -> Forecast | None:
+        """Count a batch; make the forecast when the one that is timed has ended, and return it then.
 
         Args:
             looks: Looks at slices in this batch.
@@ -68,7 +68,8 @@ class FirstBatches:
         each, self._last = (now - self._last) / max(1, looks), now
         self._batches += 1
         if self._batches != TIMED:
-            return
+            return None
         highest = peak_bytes(device) or 0
         held = highest if device.startswith("cuda") else resident_bytes() or highest
         self.forecast = Forecast(now - self.begun + left * each, max(highest, held + growth), left)
+        return self.forecast

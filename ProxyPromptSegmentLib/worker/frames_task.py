@@ -42,7 +42,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     """
     if task.mode not in PROMPTED_MODES:  # by hand alone, the memory alone is used whatever the mode
         raise UsageError(f"mode '{task.mode}' cannot track frames in time; choose {' or '.join(PROMPTED_MODES)}")
-    steps = Steps(engine, context, task.model, task.device, task.support, task.most_read)
+    steps = Steps(engine, context, task.model, task.device, task.support, task.most_read, precision=task.precision)
     start = time.perf_counter()
     with closing(_Clip(task, steps)) as clip:
         steps.run(clip.follow)
@@ -52,7 +52,7 @@ def follow_frames(task: FramesTask, engine: ModelStore, context: Context) -> Fra
     steps.seconds["segmentation"] = max(0.0, taken)
     footing = steps.ladder.footing
     found.seconds, found.model, found.device = steps.seconds, steps.facts(), footing.device
-    found.rungs, found.half = list(steps.ladder.rungs), footing.half
+    found.rungs, found.half, found.precision = list(steps.ladder.rungs), footing.half, steps.precision
     found.notes[:0] = [*clip.notes, *map(Note, found.rungs)]
     unlike = note_if_unlike(clip.nearest, steps.calibration, not found.empty)
     found.notes += [*([] if unlike is None else [unlike]), *steps.choice_notes("frame"), *gap_notes(found)]

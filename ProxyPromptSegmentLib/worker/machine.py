@@ -25,6 +25,14 @@ def half_type_of(device: str) -> torch.dtype | None:
     return torch.float16 if kind == "mps" and available is not None and available("mps") else None
 
 
+def fast_in_half(device: str) -> bool:
+    """Return whether a device computes in bfloat16 itself, faster than in single precision.
+
+    Older graphics cards have float16 alone, in which masks were not measured and some cards are many times slower.
+    """
+    return device.startswith("cuda") and _has_bfloat16()
+
+
 def _has_bfloat16() -> bool:
     """Return whether the GPU itself computes in bfloat16."""
     try:

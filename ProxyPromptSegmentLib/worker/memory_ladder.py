@@ -1,8 +1,9 @@
 """Fallbacks for when memory runs out: steps down one at a time and reports each step, until the job fits.
 
 The first steps do not change the result: smaller batches, then freeing cached embeddings. The next ones are fewer
-support slices, as long as every object is still shown; half precision, if the device supports it; and finally the
-CPU, with all support slices again. Finished slices are kept on every step.
+support slices, as long as every object is still shown; half precision, if the device supports it and the user has not
+ruled it out; and finally the CPU, with all support slices again. Finished slices are kept on every step. Where half
+precision was begun with and gives unusable values, the device continues in single precision.
 """
 
 from __future__ import annotations
@@ -102,7 +103,13 @@ class Ladder:
     """
 
     def __init__(
-        self, ground: Ground, devices: Sequence[str], support: Asked, say: Callable[[str], None] | None = None
+        self,
+        ground: Ground,
+        devices: Sequence[str],
+        support: Asked,
+        say: Callable[[str], None] | None = None,
+        begins_half: Callable[[Segmenter], bool] | None = None,
+        may_half: bool = True,
     ) -> None:
         """Begin on the first device with all pairs.
 
@@ -111,13 +118,17 @@ class Ladder:
             devices: Devices to compute on, in order; usually one and ``cpu``.
             support: The whole support.
             say: Called with a sentence about each step.
+            begins_half: Asked once for the model on the first device: whether half precision is used from the start.
+            may_half: Whether half precision is a step.
         """
+        self._begins_half, self._may_half = begins_half, may_half
         self._ground, self._rest = ground, list(devices)[1:]
         self._support, self._say = support, say
         self.footing = Footing(devices[0], tuple(range(len(support))))
         self.segmenter: Segmenter | None = None
         self.rungs: list[str] = []
         self._batch = 0
+        self._begun_half = False
         self._released: Footing | None = None
 
     @property
@@ -140,7 +151,7 @@ class Ladder:
         while True:
             try:
                 if self.segmenter is None:
-                    self.segmenter = self._ground.open(self.footing.device, self.footing.half)
+                    self.segmenter = self._open()
                     self._batch = self.segmenter.batch
                 return work(self.segmenter)
             except Exception as error:
@@ -157,6 +168,15 @@ class Ladder:
                     Remedy(kind=RemedyKind.SAVE_MEMORY, device=self.footing.device),
                 )
 
+    def _open(self) -> Segmenter:
+        """Open the model on the current footing; the first time, decide on the precision."""
+        asked, self._begins_half = self._begins_half, None
+        opened = self._ground.open(self.footing.device, self.footing.half)
+        if asked is None or not asked(opened):
+            return opened
+        self.footing, self._begun_half = replace(self.footing, half=True), True
+        return self._ground.open(self.footing.device, True)
+
     def notice(self) -> None:
         """Report if the segmenter itself has reduced its batch size; to be called between two batches."""
         if self.segmenter is not None and self.segmenter.batch < self._batch:
@@ -166,6 +186,14 @@ class Ladder:
     def _step(self, unusable: bool) -> bool:
         """Take the next step in the order of the module's docstring; return whether there was one."""
         device, segmenter = self.footing.device, self.segmenter
+        if unusable and self._begun_half:
+            self.footing, self.segmenter = replace(self.footing, half=False), None
+            self._begun_half = self._may_half = False
+            self._tell(
+                f"On {device} half precision gave unusable values; the remaining slices are computed in single "
+                "precision."
+            )
+            return True
         if unusable:
             return self._next_device(f"On {device} half precision gave unusable values.")
         if segmenter is None:
@@ -188,7 +216,7 @@ class Ladder:
                 "their masks may differ from those with all support slices."
             )
             return True
-        if not self.footing.half and self._ground.has_half(device):
+        if self._may_half and not self.footing.half and self._ground.has_half(device):
             self.footing, self.segmenter = replace(self.footing, half=True), None
             self._short("continuing in half precision, which may move a contour by single voxels.")
             return True
@@ -199,7 +227,7 @@ class Ladder:
         if not self._rest:
             return False
         before, device = self.footing.device, self._rest.pop(0)
-        self.segmenter = None
+        self.segmenter, self._begun_half, self._begins_half = None, False, None
         self._ground.leave(before)
         self.footing = Footing(device, tuple(range(len(self._support))))
         where = "on the CPU, which is slower" if device == "cpu" else f"on {device}"

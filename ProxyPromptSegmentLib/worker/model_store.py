@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError
 from ProxyPromptSegmentLib.inference import loading
 from ProxyPromptSegmentLib.inference.loading import LoadedModel
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -31,8 +31,9 @@ from ProxyPromptSegmentLib.weights.entry import OWN_SUFFIX
 from ProxyPromptSegmentLib.weights.registry import find, location
 from ProxyPromptSegmentLib.worker.encodings import EMBEDDING_BYTES, ByteLru, Encodings, EncodingStore
 from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
-from ProxyPromptSegmentLib.worker.machine import devices_to_try, empty_cache, half_type_of
+from ProxyPromptSegmentLib.worker.machine import devices_to_try, empty_cache, fast_in_half, half_type_of
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder
+from ProxyPromptSegmentLib.worker.precision import AUTO, HALF, MEASURED, SINGLE
 from ProxyPromptSegmentLib.worker.priors import PriorStore
 
 __all__ = ["Encodings", "EncodingStore", "ModelStore"]
@@ -80,6 +81,7 @@ class ModelStore:
         load: Callable[[str, str], LoadedModel] | None = None,
         devices: Callable[[str], tuple[str, ...]] | None = None,
         half_type: Callable[[str], torch.dtype | None] | None = None,
+        fast_half: Callable[[str], bool] | None = None,
         kept: KeptSupports | None = None,
     ) -> None:
         """Create an empty store.
@@ -91,6 +93,7 @@ class ModelStore:
             load: Loads a model by name or path onto a device; `loading.load` by default.
             devices: Returns the devices to try for a requested one, in order; by default that one, then the CPU.
             half_type: Returns the half precision type of a device, or None; by default the one that PyTorch supports.
+            fast_half: Returns whether a device is faster in half precision; by default what is known of the device.
             kept: Prepared supports on disk; None keeps none there.
         """
         self._most, self._load = models, load or loading.load
@@ -100,6 +103,7 @@ class ModelStore:
         self.priors = PriorStore()
         self._supports: ByteLru[PreparedSupport] = ByteLru(lambda device, held: support_bytes)
         self._devices, self._half = devices or devices_to_try, half_type or half_type_of
+        self._fast_half = fast_half or fast_in_half
         self._kept = kept
         self._files: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 
@@ -111,6 +115,7 @@ class ModelStore:
         say: Callable[[str], None] | None = None,
         most_read: int | None = None,
         surrogate: bool = False,
+        precision: str = SINGLE,
     ) -> Ladder:
         """Return the fallbacks of a task for when memory runs out; the ladder opens the model when it runs.
 
@@ -121,11 +126,24 @@ class ModelStore:
             say: Called with a sentence about each step.
             most_read: Number of supports that a slice reads, see `Segmenter`.
             surrogate: Whether the model's surrogate decoder draws, see `Segmenter.with_surrogate`.
+            precision: One of `precision.PRECISIONS`.
 
         Raises:
-            DeviceError: If the device does not exist.
+            DeviceError: If the device does not exist, or half precision is asked for and it has none.
         """
-        return Ladder(_Ground(self, model, most_read, surrogate), self._devices(device), support, say)
+        devices, ground = self._devices(device), _Ground(self, model, most_read, surrogate)
+        if precision == HALF and self.half_type(devices[0]) is None:
+            raise DeviceError(
+                f"{devices[0]} has no half precision here, which graphics cards have; choose the precision 'auto' or "
+                "'single'."
+            )
+
+        def begins_half(segmenter: Segmenter) -> bool:
+            if precision != AUTO:
+                return precision == HALF
+            return self._fast_half(devices[0]) and segmenter.model.backbone.name in MEASURED
+
+        return Ladder(ground, devices, support, say, begins_half, precision != SINGLE)
 
     def half_type(self, device: str) -> torch.dtype | None:
         """Return the half precision type of a device; None if it supports none."""

@@ -47,7 +47,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
     """Carry out a `SegmentTask`."""
     job = task.job
     resliced = job.reslicing is not None and not task.follow and not task.in_time
-    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, task.surrogate)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, task.surrogate, task.precision)
     run = _Volume(in_support_plane(task), steps, Stream(lambda *_: None)) if resliced else _Volume(task, steps)
     start = run.first.begun
     result = steps.run(run.follow if task.follow else run.slice_by_slice)
@@ -85,6 +85,7 @@ def segment(task: SegmentTask, engine: ModelStore, context: Context) -> VolumeRe
         embedded=len(run.embedded),
         pairs=len(footing.pairs),
         half=footing.half,
+        precision=steps.precision,
         tiles=run.work.use,
         helps=run.used,
         followed={
@@ -142,7 +143,10 @@ class _Volume:
                 self._embedded(encodings)
                 self._send(left)
             steps.ladder.notice()
-            self.first.finished(*self._looks(left), self._growth(encodings), steps.ladder.footing.device)
+            device = steps.ladder.footing.device
+            made = self.first.finished(*self._looks(left), self._growth(encodings), device)
+            if made is not None:
+                context.forecasted(made.seconds, made.memory_bytes, device)
         return result
 
     def _looks(self, batch: list[int]) -> tuple[int, int]:
@@ -286,7 +290,7 @@ class _Volume:
 def live(task: LiveTask, engine: ModelStore, context: Context) -> LiveSlice:
     """Carry out a `LiveTask`."""
     job = task.job
-    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, task.surrogate)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, task.surrogate, task.precision)
     images = job.view.take(job.target.array)
     if not 0 <= task.index < len(images):
         raise UsageError(f"the target has no slice {task.index}; its slices are 0 to {len(images) - 1}")
@@ -329,7 +333,7 @@ def why(task: WhyTask, engine: ModelStore, context: Context) -> Why:
     """Carry out a `WhyTask`."""
     task = point_in_support_plane(task)
     job = task.job
-    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read)
+    steps = Steps(engine, context, task.model, task.device, job.support, task.most_read, precision=task.precision)
     images = job.view.take(job.target.array)
     tiled = SliceWork(steps, job, TileChoice.of(task.tiles))
 

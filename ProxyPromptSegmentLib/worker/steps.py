@@ -11,7 +11,7 @@ import numpy as np
 
 from ProxyPromptSegmentLib.inference.closer.choice import enlarged
 from ProxyPromptSegmentLib.inference.closer.look import CloserLook
-from ProxyPromptSegmentLib.inference.results import SegmentResult, empty_result
+from ProxyPromptSegmentLib.inference.results import SINGLE_TYPE, SegmentResult, empty_result
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, MOST_SUPPORT_TILES, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler
@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects, support_of
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
+from ProxyPromptSegmentLib.worker.precision import AUTO
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.calibration import Calibration
@@ -44,9 +45,10 @@ class Steps:
         support: Asked,
         most_read: int | None = None,
         surrogate: bool = False,
+        precision: str = AUTO,
     ) -> None:
         self.engine, self.context, self.model, self.full = engine, context, model, support
-        self.ladder: Ladder = engine.ladder(model, device, support, context.say, most_read, surrogate)
+        self.ladder: Ladder = engine.ladder(model, device, support, context.say, most_read, surrogate, precision)
         self.most_read = most_read
         self.seconds = {"model": 0.0, "support": 0.0, "segmentation": 0.0}
         self._whole = support.one_piece if isinstance(support, AskedObjects) else one_piece(support)
@@ -58,6 +60,12 @@ class Steps:
     def calibration(self) -> Calibration | None:
         """The calibration of the weights; None before the model is opened or if there is none."""
         return None if self.ladder.segmenter is None else self.ladder.segmenter.calibration
+
+    @property
+    def precision(self) -> str:
+        """The type in which products are computed, such as ``float32`` or ``bfloat16``."""
+        half = None if self.ladder.segmenter is None else self.ladder.segmenter.half
+        return SINGLE_TYPE if half is None else str(half).removeprefix("torch.")
 
     def choice_notes(self, unit: str = "slice") -> list[Note]:
         """Return a note if each slice (or frame) reads only some of the supports."""

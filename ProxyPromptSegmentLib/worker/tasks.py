@@ -23,6 +23,7 @@ from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
+from ProxyPromptSegmentLib.worker.precision import AUTO as AUTO_PRECISION
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameStream
@@ -94,6 +95,7 @@ class SegmentTask:
         closer: Whether small structures are looked at closer; not with ``follow``.
         surrogate: Whether the model's surrogate decoder draws, a coarse and fast preview; see
             `Segmenter.with_surrogate`.
+        precision: Whether half precision is used, see `precision.PRECISIONS`.
     """
 
     job: Job
@@ -114,6 +116,7 @@ class SegmentTask:
     register: bool = REGISTER
     closer: bool = USE_CLOSER
     surrogate: bool = False
+    precision: str = AUTO_PRECISION
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
         """Carry out the task."""
@@ -137,6 +140,7 @@ class FramesTask:
         most_read: Number of supports that a frame reads if more are given: those most like it; None means all.
         ruled_out: Numbers of the objects that the frames cannot show; they are answered with nothing.
         by_hand: What the user says by hand, by frame; without a support, tracking begins with the first of these.
+        precision: Whether half precision is used, see `precision.PRECISIONS`.
     """
 
     source: FrameStream
@@ -151,6 +155,7 @@ class FramesTask:
     most_read: int | None = MOST_READ
     ruled_out: frozenset[int] = frozenset()
     by_hand: Mapping[int, OnSlice] = field(default_factory=dict)
+    precision: str = AUTO_PRECISION
 
     def __call__(self, engine: TaskEngine, context: Context) -> FramesResult:
         """Carry out the task."""
@@ -167,6 +172,7 @@ class LiveTask:
     Attributes:
         register: Whether the job's volumes are registered to the target and joined with the prediction, so that it is
             that of the run before smoothing; for corrections of its result, for which they are registered already.
+        precision: As of the run, so that they agree.
     """
 
     job: Job
@@ -181,6 +187,7 @@ class LiveTask:
     closer: bool = USE_CLOSER
     surrogate: bool = False
     register: bool = False
+    precision: str = AUTO_PRECISION
 
     def __call__(self, engine: TaskEngine, context: Context) -> LiveSlice:
         """Carry out the task."""
@@ -200,6 +207,7 @@ class WhyTask:
         tiles: The choice of tiles with which it was segmented, see `SegmentTask`.
         position: Whether the position of slices was used, likewise.
         most_read: The number of supports that a slice read, see `SegmentTask`.
+        precision: As of the run.
     """
 
     job: Job
@@ -213,6 +221,7 @@ class WhyTask:
     tiles: TileChoice | str | float = AUTO
     position: bool = USE_POSITION
     most_read: int | None = MOST_READ
+    precision: str = AUTO_PRECISION
 
     def __call__(self, engine: TaskEngine, context: Context) -> Why:
         """Carry out the task."""

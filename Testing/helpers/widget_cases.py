@@ -21,7 +21,7 @@ class RecordedRun:
         self.request, self.is_live = request, live
         self.state, self.what, self.error = RunState.RUNNING, "Segmenting", ""
         self.done = self.total = 0
-        self.seconds_left = self.last_index = self.job = None
+        self.seconds_left = self.last_index = self.job = self.forecast = None
         self.sentences, self.table, self.doubts, self.record_text = [], None, [], ""
         self.written, self.segment_ids, self.segmentation = set(), {}, None
         self.left = []

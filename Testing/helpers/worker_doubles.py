@@ -110,11 +110,14 @@ class Machine:
     Attributes:
         limits: For each device how many slices times support pairs a prompt may need; halved numbers need half.
         encodes: How many images the encoder may see at once there.
+        half: Devices that have half precision.
+        fast: Devices that are fast in it.
         opened: Devices and precisions on which the model was opened.
     """
 
-    def __init__(self, model, limits, encodes=None, batch=4, half=(), nan_in_half=False):
-        self.limits, self.encodes, self.batch, self.half = limits, encodes or {}, batch, half
+    def __init__(self, model, limits, encodes=None, batch=4, half=(), fast=(), nan_in_half=False):
+        self.limits, self.encodes, self.batch = limits, encodes or {}, batch
+        self.half, self.fast = half, fast
         self.opened, self.left, self.released, self.asked = [], [], [], []
         self._model, self._nan = model, nan_in_half
 
@@ -124,6 +127,7 @@ class Machine:
             load=self._load,
             devices=lambda device: tuple(self.limits),
             half_type=lambda device: torch.bfloat16 if device in self.half else None,
+            fast_half=lambda device: device in self.fast,
         )
 
     def _load(self, name, device):

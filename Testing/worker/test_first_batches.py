@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from ProxyPromptSegmentLib.networks.devices import resident_bytes
+from ProxyPromptSegmentLib.worker.events import Forecasted
 from ProxyPromptSegmentLib.worker.first_batches import FirstBatches, peak_bytes
 from worker_doubles import Talk, a_job, an_engine, whole_slices
 
@@ -50,9 +51,13 @@ def test_memory_that_was_needed_before_counts_where_later_batches_add_less():
 def test_a_run_says_what_it_was_estimated_to_take_unless_it_was_over(segmenter):
     short = Talk().do(whole_slices(a_job(slices=(4,))), an_engine(segmenter))
     assert short.forecast is None and short.peak_bytes > 50e6
+    talk = Talk()
     one_by_one = segmenter.reading(None)
     one_by_one._batch = [1]
-    found = Talk().do(replace(whole_slices(a_job()), closer=True), an_engine(one_by_one))
+    found = talk.do(replace(whole_slices(a_job()), closer=True), an_engine(one_by_one))
+    (sent,) = talk.of(Forecasted)
+    assert (sent.seconds, sent.memory_bytes) == (found.forecast.seconds, found.forecast.memory_bytes)
+    assert sent.device == "cpu" and talk.events.index(sent) < len(talk.events) // 2, "while there is time left"
     slices = found.slices
     assert found.forecast.looks >= slices - 2, "whole slices, and closer looks where a support shows the object"
     assert found.forecast.looks <= 2 * (slices - 2)

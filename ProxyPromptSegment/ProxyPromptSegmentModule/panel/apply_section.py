@@ -25,6 +25,7 @@ from ProxyPromptSegmentModule.wording import duration, explained, ranges, said_i
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.estimate import Estimate
+    from ProxyPromptSegmentLib.worker.events import Forecasted
     from ProxyPromptSegmentModule.runs.estimates import EstimateAnswer
     from ProxyPromptSegmentModule.runs.live_run import LiveRun
     from ProxyPromptSegmentModule.runs.pump import Pump
@@ -96,7 +97,7 @@ class ApplySection(Section):
         reason = "" if self._state.running else self._requests.reason()
         say(ui.reasonLabel, reason)
         self._show_button(reason)
-        say(ui.estimateLabel, "" if reason or self._state.running else self._estimate())
+        say(ui.estimateLabel, self._forecast() if self._state.running else "" if reason else self._estimate())
         ui.progressBar.setVisible(self._state.running and not self.live and not self._marking.answering)
         self._show_changed("" if reason or self._state.running else self._changed_words())
         self._show_words_of_target()
@@ -173,13 +174,19 @@ class ApplySection(Section):
                 self._estimated = (key, "")
         return self._estimated[1]
 
+    def _forecast(self) -> str:
+        """Return what the run in progress takes, once its first slices were measured; "" before."""
+        run = self._state.run
+        return "" if run is None or run.ended or run.forecast is None else _words_of_forecast(run.forecast)
+
     def _on_estimate(self, key: object, found: Estimate | None, first: bool) -> None:
         """Show an estimate, unless other choices were made meanwhile."""
         if self._estimated[0] != key:
             return
         text = "" if found is None else _words_of(found, first)
         self._estimated = (key, text)
-        say(self._ui.estimateLabel, "" if self._state.running or self._requests.reason() else text)
+        if not self._state.running:
+            say(self._ui.estimateLabel, "" if self._requests.reason() else text)
 
     # --- what the user does -----------------------------------------------------------------------------------
 
@@ -318,6 +325,8 @@ class ApplySection(Section):
         bar.maximum = run.total
         bar.value = run.done
         bar.format = self._progress_words(run)
+        if not run.ended:
+            say(self._ui.estimateLabel, self._forecast())
         if run.ended and self._watch is not None:
             self._watch.stop()
             self._watch = None
@@ -382,6 +391,16 @@ def _words_of_end(run: Run) -> str:
     if run.state == RunState.CANCELLED:
         return _("Cancelled; items done and kept: {count}.") if film else _("Cancelled; slices done and kept: {count}.")
     return _("Finished; items written: {count}.") if film else _("Finished; slices written: {count}.")
+
+
+def _words_of_forecast(forecast: Forecasted) -> str:
+    """Return what a run takes in words, as it was measured on its first slices."""
+    text = (
+        _("Measured on the first slices: about {time} in all, and {size} of the graphics card's memory.")
+        if forecast.device.startswith("cuda")
+        else _("Measured on the first slices: about {time} in all; 3D Slicer then takes {size} of memory.")
+    )
+    return text.format(time=duration(forecast.seconds), size=size(forecast.memory_bytes))
 
 
 def _words_of(estimate: Estimate, first: bool) -> str:

@@ -70,6 +70,7 @@ class FolderProcess(Process):
                 job,
                 model=settings.model,
                 device=settings.device,
+                precision=settings.precision,
                 threshold=settings.threshold,
                 fill_gaps=settings.fill_gaps,
                 most_read=settings.most_read,

@@ -89,6 +89,7 @@ class FolderRequest:
             register=settings.register,
             closer=settings.closer,
             device=settings.device,
+            precision=settings.precision,
             output=str(output or ""),
         )
         classes = [one.name for one in self.classes]

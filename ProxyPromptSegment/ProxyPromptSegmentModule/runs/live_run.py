@@ -68,6 +68,7 @@ class LiveRun(VolumeRun):
             index=index,
             model=settings.model,
             device=settings.device,
+            precision=settings.precision,
             threshold=settings.threshold,
             tiles=settings.tiles,
             most_read=settings.most_read,

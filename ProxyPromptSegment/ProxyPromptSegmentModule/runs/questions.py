@@ -82,6 +82,7 @@ class Questions:
             position=settings.position,
             model=settings.model,
             device=settings.device,
+            precision=settings.precision,
         )
         self._ask(task, _("Why"), on_answer, "why")
 

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.classes import models_knowing
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.vocabulary import FEW, chosen_classes, vocabulary_of
+from ProxyPromptSegmentLib.worker.precision import AUTO
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Settings:
     Attributes:
         model: Name of a registered model, or path of a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto``, ``single`` or ``half``, see `worker.precision`.
         threshold: Voxels with a higher probability belong to the object, 0..1.
         axis: Slicing axis of the target, ``auto``, ``k``, ``j`` or ``i``.
         tiles: Whether slices are cut into tiles: ``auto``, ``off``, ``on`` or a magnification.
@@ -46,6 +48,7 @@ class Settings:
 
     model: str = DEFAULT_MODEL
     device: str = "auto"
+    precision: str = AUTO
     threshold: float = THRESHOLD
     axis: str = "auto"
     tiles: str = "auto"

@@ -63,6 +63,7 @@ class Run(Chained):
         table: After the end: the table of results, one row for each object.
         doubts: After the end: slices to review first, ordered by increasing confidence.
         confidence: After the end: confidence of each slice that was done, by object name and slice; 0..1.
+        forecast: What it will have taken at its end, measured on its first slices; None before, and for short runs.
         refined: The masks with small pieces removed or slices smoothed; None as the model drew them.
         record: After the end: the run record as a dict.
         record_text: The run record as text.
@@ -89,6 +90,7 @@ class Run(Chained):
         self.table: Table | None = None
         self.doubts: list[Doubt] = []
         self.confidence: Mapping[str, Mapping[int, float]] = {}
+        self.forecast: events.Forecasted | None = None
         self.refined: Refined | None = None
         self.record: dict[str, object] = {}
         self.record_text = ""
@@ -199,6 +201,8 @@ class Run(Chained):
             self._pending.pop(event.index, None)  # move it to the end: slices are written in the order of arrival
             self._pending[event.index] = event.masks
             return
+        if isinstance(event, events.Forecasted):
+            self.forecast = event
         if isinstance(event, events.Failed):
             self.ticket, self._failure = None, (event.error, event.trace)
             self._tell()
@@ -304,6 +308,7 @@ class Run(Chained):
             job=job,
             model=settings.model,
             device=settings.device,
+            precision=settings.precision,
             threshold=settings.threshold,
             first=self.request.first,
             follow=settings.follow,

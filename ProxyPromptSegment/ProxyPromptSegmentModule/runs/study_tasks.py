@@ -65,8 +65,10 @@ class WorkTask:
             "classes": [one.name for one in request.classes],
             "any_modality": request.any_modality,
             "model": expected or weights_sha256(weights),
-            # where it is computed is not counted: on another device, single voxels may differ
-            "settings": {name: value for name, value in asdict(request.settings).items() if name != "device"},
+            # where and in which precision it is computed is not counted: single voxels may differ
+            "settings": {
+                name: value for name, value in asdict(request.settings).items() if name not in ("device", "precision")
+            },
         }
         key = hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:32]
         names = [case.volume.name for case in request.cases]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
+from ProxyPromptSegmentLib.worker.events import Forecasted
 from widget_cases import RecordedLogic, add_case, estimate_of, text_of
 
 
@@ -66,6 +67,28 @@ def test_no_estimate_of_earlier_choices_is_shown_while_another_is_made(ready):
     assert ui.estimateLabel.real.isHidden()  # the run is in progress
     ready.host.logic.runs[0].end()
     assert "16 tiles" not in ui.estimateLabel.text  # the first run loaded the model, so it is estimated again
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("cpu", "Measured on the first slices: about 40 s in all; 3D Slicer then takes 1.2 GB of memory."),
+        ("cuda:0", "Measured on the first slices: about 40 s in all, and 1.2 GB of the graphics card's memory."),
+    ],
+)
+def test_what_a_run_takes_is_shown_once_its_first_slices_were_measured(ready, device, words):
+    label = ready.ui.estimateLabel
+    ready.ui.applyButton.click()
+    run = ready.host.logic.runs[0]
+    run.writes(1, 24, 0)
+    assert label.real.isHidden()
+    run.forecast = Forecasted(1, 40.2, 1_230_000_000, device)
+    run.writes(4, 24, 3)
+    assert label.text == words and not label.real.isHidden()
+    ready.state.changed.emit()  # whatever is chosen meanwhile for the next run
+    assert label.text == words
+    run.end()
+    assert label.text == "About 9 s, 300 MB of memory.", "of the next run, whose model is loaded"
 
 
 def test_a_support_that_cannot_be_used_is_refused_in_words(make_panel):

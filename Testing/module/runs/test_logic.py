@@ -37,6 +37,7 @@ def test_a_run_gives_the_very_mask_that_the_command_line_gives(logic, two_cases)
     support, (target, _truth) = two_cases
     run = logic.segment(target, [support], settings=CPU)
     assert run.state == "finished" and run.error == ""
+    assert run.forecast.seconds == run.result.forecast.seconds, "what the panel shows while it runs"
     expected = expected_masks(target, support)
     assert expected.segments[0].mask.any()
     found = segment_array(run.segmentation, run.segment_ids["prostate"], target)
