@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, MutableMapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Container, MutableMapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 
 from ProxyPromptSegmentLib.errors import DeviceError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
+from ProxyPromptSegmentLib.inference.reading_ahead import ReadingAhead
 from ProxyPromptSegmentLib.networks.devices import choose_device, is_out_of_memory
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox, images_to_tensor, valid_tokens
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
@@ -69,6 +70,7 @@ class SliceEncoder:
         model: The model, in evaluation mode.
         device: The device.
         half: Half precision type for autocast; None for the weights' own.
+        ahead: Slices that are read ahead; None where that gains nothing.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class SliceEncoder:
             batch = 1 if slow else DEFAULT_BATCH
         self._batch = [batch]
         self.half = half
+        self.ahead = ReadingAhead() if self.device.type == "cuda" else None
         self._fingerprint = fingerprint(model.backbone)
         if not model.needs_support and model.generator.embeds:  # its own features are kept with the embedding
             self._fingerprint += fingerprint(model.generator)
@@ -126,6 +129,7 @@ class SliceEncoder:
         images: np.ndarray,
         window: tuple[float, float] | None = None,
         spacing_mm: tuple[float, float] = (1.0, 1.0),
+        pixels: torch.Tensor | None = None,
     ) -> EncodedSlices:
         """Embed slices of a target.
 
@@ -134,19 +138,52 @@ class SliceEncoder:
             window: Intensities mapped to 0 and 1; by default those of ``images``. For slices of a volume, give the
                 window of the whole volume.
             spacing_mm: Pixel size (row, column).
+            pixels: The same slices as the encoder takes them, if they were read ahead.
         """
         grid = self.model.backbone.grid
         window = window or intensity_window(images)
         box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
         with torch.inference_mode(), self.precision():
-            tensor = images_to_tensor(images, window, box)
+            tensor = images_to_tensor(images, window, box) if pixels is None else pixels
             valid = valid_tokens(box, grid).unsqueeze(0).expand(len(images), -1, -1)
             parts = self._in_batches(
                 len(images),
-                lambda part: self.model.encode(tensor[part].to(self.device), valid[part].to(self.device)),
+                lambda part: self.model.encode(
+                    tensor[part].to(self.device, non_blocking=pixels is not None), valid[part].to(self.device)
+                ),
             )
         keys = tuple(self.key(image, window, box) for image in images)
         return EncodedSlices(features=ImageFeatures.concatenate(parts), box=box, keys=keys)
+
+    def read_ahead(
+        self,
+        images: np.ndarray,
+        part: list[int],
+        window: tuple[float, float],
+        spacing_mm: tuple[float, float],
+        encoded: Container[int] = (),
+    ) -> None:
+        """Begin to read slices that are embedded later, where that gains anything; see `embedded`.
+
+        Args:
+            images: ``(S, H, W)`` or ``(S, H, W, 3)``; not to be changed meanwhile.
+            part: 0-based indices of the slices.
+            window: Intensities mapped to 0 and 1.
+            spacing_mm: Pixel size (row, column).
+            encoded: Those that are embedded already, which are left out.
+        """
+        if self.ahead is None or not (fresh := [index for index in part if index not in encoded]):
+            return
+        box = self.letterbox((images.shape[1], images.shape[2]), spacing_mm)
+
+        def read() -> torch.Tensor:
+            pixels = images_to_tensor(images[fresh], window, box)
+            if self.device.type == "cuda":  # so that the copy to the card waits for nothing
+                with suppress(RuntimeError):  # no more memory can be pinned
+                    return pixels.pin_memory()
+            return pixels
+
+        self.ahead.begin((id(images), tuple(fresh), window, spacing_mm), read)
 
     def key(self, image: np.ndarray, window: tuple[float, float], box: Letterbox) -> str:
         """Return a hash of everything that determines the embedding of a slice."""
@@ -183,7 +220,9 @@ class SliceEncoder:
             if index not in known or known[index].keys != (self.key(images[index], window, box),)
         ]
         if missing:
-            fresh = self.encode(images[missing], window, spacing_mm)
+            which = (id(images), tuple(missing), window, spacing_mm)
+            read = None if self.ahead is None else self.ahead.take(which)
+            fresh = self.encode(images[missing], window, spacing_mm, read)
             made = {index: fresh.one(offset) for offset, index in enumerate(missing)}
             known.update(made)
             cache.update(made)

@@ -116,7 +116,7 @@ class _Volume:
 
     def slice_by_slice(self, segmenter: Segmenter) -> SegmentResult:
         """Segment each slice independently, outwards from the slice on screen."""
-        job, context, steps = self.task.job, self.context, self.steps
+        job = self.task.job
         ready = self.work.begin(segmenter, self._shape)
         if self.result is None:
             self.result = self._empty()
@@ -129,13 +129,32 @@ class _Volume:
         encodings, helps = self._encodings(segmenter), self._helps(segmenter)
         self.work.start(sum(map(len, self.order)))
         self.first.start()
-        for batch in self.order:
+        try:
+            self._in_order(segmenter, result, encodings, helps)
+        finally:
+            if segmenter.ahead is not None:
+                segmenter.ahead.close()
+        return result
+
+    def _in_order(self, segmenter: Segmenter, result: SegmentResult, encodings: Encodings | None, helps: Helps) -> None:
+        """Segment the slices that are left, batch by batch; the next batch is read meanwhile."""
+        job, context, steps = self.task.job, self.context, self.steps
+        in_whole = self.work.plan is not None and self.work.plan.in_whole
+        for number, batch in enumerate(self.order):
             left = [index for index in batch if not result.done[index]]
             if not left:
                 continue
             if context.cancel.cancelled:
                 result.cancelled = True
                 break
+            if in_whole and number + 1 < len(self.order):
+                segmenter.read_ahead(
+                    self.images,
+                    self.order[number + 1],
+                    job.window,
+                    job.view.spacing_mm,
+                    () if encodings is None else encodings,
+                )
             try:
                 self.work.segment(self.images, left, result, encodings, helps)
                 self._check(left)
@@ -147,7 +166,6 @@ class _Volume:
             made = self.first.finished(*self._looks(left), self._growth(encodings), device)
             if made is not None:
                 context.forecasted(made.seconds, made.memory_bytes, device)
-        return result
 
     def _looks(self, batch: list[int]) -> tuple[int, int]:
         """Return the looks at the slices of a batch, and those that later batches will take.
