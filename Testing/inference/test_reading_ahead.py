@@ -103,7 +103,8 @@ def test_slices_that_are_embedded_are_not_read_again(read_by):
 
 def test_a_cancelled_run_leaves_no_reader(read_by):
     talk = Talk(lambda event: talk.cancel.cancel() if isinstance(event, SliceReady) else None)
-    found = talk.do(whole_slices(a_job(slices=range(8)), keep=False), an_engine(a_segmenter(True)))
+    engine = an_engine(a_segmenter(True))
+    found = talk.do(whole_slices(a_job(slices=range(8)), keep=False), engine)
     assert found.cancelled and found.result.done.sum() == 2 and not readers()
     assert sum(count for _, count in read_by) <= 4 + len(a_job().support)
 
