@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.official import load_base
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
 from ProxyPromptSegmentLib.weights.entry import ModelKind
@@ -14,6 +15,7 @@ from ProxyPromptSegmentLib.weights.registry import all_entries
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+    from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 
 OFFICIAL_SUFFIXES = (".pth", ".pt")
 
@@ -78,6 +80,23 @@ class Frozen:
     def stands_in(self, published: str) -> str:
         """Return a note for `System.source` where other weights stand in for those that a method is published with."""
         return f"; {self.name} stands in for {published}" if self.compact else ""
+
+
+def check_sam(segmenter: Segmenter) -> SamBackbone:
+    """Return the model's backbone as a SAM.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
+
+    backbone = segmenter.model.backbone
+    if not isinstance(backbone, SamBackbone):
+        raise UsageError(
+            f"this system reads the decoder of SAM, and {backbone.name} has another one; choose a model on SAM, such "
+            "as sam-compact."
+        )
+    return backbone
 
 
 def _without_generator(name: str, tensors: dict[str, Any], device: str) -> Segmenter:

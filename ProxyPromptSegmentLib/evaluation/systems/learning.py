@@ -5,9 +5,9 @@ Each has its own loss and rate, as published; order, changes of the slices and t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import CancelledError, InputError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
+from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen, check_sam
 from ProxyPromptSegmentLib.evaluation.systems.system import Lesson
 from ProxyPromptSegmentLib.evaluation.unet_baseline import augment
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
@@ -31,6 +32,8 @@ from ProxyPromptSegmentLib.networks.threads import computing_with
 from ProxyPromptSegmentLib.progress import CancelToken
 
 LARGE, FEW_TOGETHER, TOGETHER = 256, 2, 8  # input side above which few slices are learned from at once
+KEPT_TOGETHER = 4  # embedded slices of a step: a step is cheap, and more of them learn more than larger ones
+MOST_VARIANTS, EMBEDDING_SHARE = 6, 0.25  # changed versions of a slice that are embedded, and their share of the time
 POWER = 0.9  # of the decay of the rate, as in SAMed
 WARM_UP = 0.05  # share of the time in which the rate rises
 CLIPPED = 1.0
@@ -54,6 +57,20 @@ class Learner(Protocol):
 
     def loss(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Return the loss of logits and truth, both ``(B, N, 4g, 4g)``."""
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A learner whose encoders may be frozen: what they make of a slice is then computed once and kept."""
+
+    keeps: bool
+    """Whether nothing that `embed` computes is trained."""
+
+    def embed(self, images: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what does not depend on what is trained, each ``(B, ...)``; see `Learner.draw`."""
+
+    def decode(self, embedded: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the logits of all objects, ``(B, N, 4g, 4g)``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,30 +109,25 @@ def learn(
     sheets = [sheet for case in lesson.few for sheet in _sheets(learner.backbone, case)]
     if not sheets:
         raise InputError("there is no annotated case to learn from; give at least one.")
-    side = learner.backbone.image_size
-    batch = min(FEW_TOGETHER if side > LARGE else TOGETHER, 2 * len(sheets))
     trained = [one for one in learner.parameters() if one.requires_grad]
     device, chance = trained[0].device, torch.Generator().manual_seed(lesson.seed)
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=weight_decay)
     steps, seconds = 0, 0.0
     learner.train()
     with computing_with(lesson.threads):
+        changed = _Changed(learner, sheets, chance, device)
+        source: _Changed | _Kept = changed
+        if isinstance(learner, Keeping) and learner.keeps:
+            began = training_clock(device)
+            source = _Kept(learner, changed, EMBEDDING_SHARE * lesson.seconds, cancel)
+            seconds = training_clock(device) - began
         while seconds < lesson.seconds or not steps:
-            if cancel is not None and cancel.cancelled:
-                raise CancelledError("the training of a system to compare with was cancelled")
+            _check(cancel)
             began = training_clock(device)
             used = seconds / max(1e-9, lesson.seconds)
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, max(used, 1e-3) / WARM_UP) * (1 - min(used, 1.0)) ** POWER
-            chosen = [sheets[int(n)] for n in torch.randint(len(sheets), (batch,), generator=chance)]
-            images, masks = augment(
-                torch.stack([one.image for one in chosen]).float(),
-                torch.stack([one.masks for one in chosen]).float(),
-                chance,
-            )
-            images, masks = images.clamp(0, 1).to(device), masks.to(device)
-            valid = torch.stack([one.valid for one in chosen]).to(device)
-            logits = learner.draw(images, valid, masks)
+            logits, masks = source.drawn()
             truth = torch.nn.functional.adaptive_avg_pool2d(masks, logits.shape[-2:])
             loss = learner.loss(logits, truth)
             optimizer.zero_grad(set_to_none=True)
@@ -128,6 +140,102 @@ def learn(
                 progress(min(1.0, seconds / max(1e-9, lesson.seconds)))
     learner.eval()
     return steps
+
+
+def trained(
+    frozen: Frozen,
+    lesson: Lesson,
+    make: Callable[[SamBackbone], Learner],
+    rates: tuple[float, float],
+    weight_decay: float,
+    progress: Callable[[float], None] | None = None,
+    cancel: CancelToken | None = None,
+) -> Learned:
+    """Return a network on a frozen SAM, trained for the lesson's seconds.
+
+    Args:
+        frozen: The SAM.
+        lesson: Cases, time and seed.
+        make: Makes the network, whose random weights follow from the lesson's seed.
+        rates: Peak rate on official weights, and on a compact model.
+        weight_decay: See `learn`.
+        progress: See `learn`.
+        cancel: See `learn`.
+
+    Raises:
+        UsageError: If the model is no SAM.
+        InputError: If there is no case.
+        CancelledError: If it was cancelled.
+    """
+    backbone = check_sam(frozen.segmenter)
+    torch.manual_seed(lesson.seed)
+    network = make(backbone)
+    return Learned(network, learn(network, lesson, rates[frozen.compact], weight_decay, progress, cancel))
+
+
+def _check(cancel: CancelToken | None) -> None:
+    if cancel is not None and cancel.cancelled:
+        raise CancelledError("the training of a system to compare with was cancelled")
+
+
+@dataclass(frozen=True, eq=False)
+class _Changed:
+    """Slices that are changed anew in each step."""
+
+    learner: Learner
+    sheets: Sequence[_Sheet]
+    chance: torch.Generator
+    device: torch.device
+
+    def drawn(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of some slices, and their masks at the size of the input."""
+        together = FEW_TOGETHER if self.learner.backbone.image_size > LARGE else TOGETHER
+        count = min(together, 2 * len(self.sheets))
+        images, valid, masks = self.changed(torch.randint(len(self.sheets), (count,), generator=self.chance).tolist())
+        return self.learner.draw(images, valid, masks), masks
+
+    def changed(self, numbers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return images, valid positions and masks of some slices, changed."""
+        chosen = [self.sheets[n] for n in numbers]
+        images, masks = augment(
+            torch.stack([one.image for one in chosen]).float(),
+            torch.stack([one.masks for one in chosen]).float(),
+            self.chance,
+        )
+        valid = torch.stack([one.valid for one in chosen])
+        return images.clamp(0, 1).to(self.device), valid.to(self.device), masks.to(self.device)
+
+
+class _Kept:
+    """Slices of which a few changed versions were embedded."""
+
+    def __init__(self, learner: Keeping, source: _Changed, seconds: float, cancel: CancelToken | None) -> None:
+        """Embed each slice as often as the seconds allow, at least once."""
+        self._learner, self._chance = learner, source.chance
+        self._kept: list[tuple[list[torch.Tensor], torch.Tensor]] = []
+        began = training_clock(source.device)
+        for done in range(1, MOST_VARIANTS + 1):
+            for number in range(len(source.sheets)):
+                _check(cancel)
+                images, valid, masks = source.changed([number])
+                with torch.no_grad():
+                    embedded = [_half(one) for one in learner.embed(images, valid)]
+                self._kept.append((embedded, masks.to(torch.uint8)))
+            if (training_clock(source.device) - began) * (done + 1) / done > seconds:
+                break
+
+    def drawn(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of some slices, and their masks at the size of the input."""
+        numbers = torch.randint(len(self._kept), (min(KEPT_TOGETHER, len(self._kept)),), generator=self._chance)
+        chosen = [self._kept[n] for n in numbers.tolist()]
+        parts = zip(*(embedded for embedded, _ in chosen), strict=True)
+        embedded = [torch.cat(part) for part in parts]
+        whole = [one.float() if one.is_floating_point() else one for one in embedded]
+        return self._learner.decode(whole), torch.cat([masks for _, masks in chosen]).float()
+
+
+def _half(values: torch.Tensor) -> torch.Tensor:
+    return values.half() if values.is_floating_point() else values
 
 
 def _sheets(backbone: SamBackbone, case: Case) -> list[_Sheet]:

@@ -17,8 +17,7 @@ from torch.nn import functional
 
 from ProxyPromptSegmentLib.evaluation.systems.adapters import add_bottlenecks
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
-from ProxyPromptSegmentLib.evaluation.systems.learning import Learned, copied, learn
-from ProxyPromptSegmentLib.evaluation.systems.persam import check_sam
+from ProxyPromptSegmentLib.evaluation.systems.learning import copied, trained
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
 from ProxyPromptSegmentLib.evaluation.systems.truth import Said, prompt_of
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
@@ -67,11 +66,9 @@ class MedSa:
             UsageError: If the model is no SAM.
             CancelledError: If it was cancelled.
         """
-        check_sam(self.frozen.segmenter)
-        torch.manual_seed(lesson.seed)
-        network = MedSaNetwork(self.frozen.segmenter.model.backbone, self.said)
-        rate = COMPACT_RATE if self.frozen.compact else RATE
-        return Learned(network, learn(network, lesson, rate, 0.0, progress, cancel))
+        return trained(
+            self.frozen, lesson, lambda sam: MedSaNetwork(sam, self.said), (RATE, COMPACT_RATE), 0.0, progress, cancel
+        )
 
 
 class MedSaNetwork(nn.Module):

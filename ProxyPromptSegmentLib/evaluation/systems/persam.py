@@ -18,9 +18,8 @@ import torch
 from torch.nn import functional
 
 from ProxyPromptSegmentLib.data.cases import Case
-from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
-from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
+from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen, check_sam
 from ProxyPromptSegmentLib.evaluation.systems.guided_decoder import guided_logits
 from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import support_of
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
@@ -70,22 +69,7 @@ class PerSam:
         check_sam(segmenter)
         pairs = support_of(lesson.few).pairs
         with torch.inference_mode():
-            return _Personal(segmenter, mean_features(features_of(segmenter, pairs, len(lesson.few[0].objects))))
-
-
-def check_sam(segmenter: Segmenter) -> SamBackbone:
-    """Return the model's backbone as a SAM.
-
-    Raises:
-        UsageError: If it is none.
-    """
-    backbone = segmenter.model.backbone
-    if not isinstance(backbone, SamBackbone):
-        raise UsageError(
-            f"this system reads the decoder of SAM, and {backbone.name} has another one; choose a model on SAM, such "
-            "as sam-compact."
-        )
-    return backbone
+            return Personal(segmenter, mean_features(features_of(segmenter, pairs, len(lesson.few[0].objects))))
 
 
 def features_of(segmenter: Segmenter, pairs: Sequence[SupportPair], objects: int) -> list[torch.Tensor]:
@@ -128,9 +112,16 @@ def point_at(values: torch.Tensor, inside: bool) -> Point:
 
 
 @dataclass(frozen=True, eq=False)
-class _Personal:
+class Personal:
+    """SAM with the features of some objects.
+
+    Attributes:
+        segmenter: SAM.
+        features: ``(N, C)``.
+    """
+
     segmenter: Segmenter
-    features: torch.Tensor  # (N, C)
+    features: torch.Tensor
 
     def segment(self, case: Case) -> np.ndarray:
         """Segment every slice; uint8 ``(S, N, H, W)``."""
@@ -138,13 +129,14 @@ class _Personal:
         for index in range(len(case.images)):
             with torch.inference_mode():
                 encoded = self.segmenter.encode(case.images[index : index + 1], window, spacing_of(case))
-                for number, feature in enumerate(self.features):
-                    masks[index, number] = self.object(encoded, feature)
+                for number in range(len(self.features)):
+                    masks[index, number] = self.object(encoded, number)
         return masks
 
-    def object(self, encoded: EncodedSlices, feature: torch.Tensor) -> np.ndarray:
+    def object(self, encoded: EncodedSlices, number: int) -> np.ndarray:
         """Draw one object on one embedded slice; uint8 ``(H, W)``."""
         backbone, grid = check_sam(self.segmenter), self.segmenter.model.backbone.grid
+        feature = self.features[number]
         seen = similarity(encoded, feature)
         said = HandPrompt(points=(point_at(seen, True), point_at(seen, False)))
         spread = (seen - seen.mean()) / seen.std().clamp(min=1e-12)

@@ -14,22 +14,19 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import CancelledError
-from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
-from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
+from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen, check_sam
 from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import support_of
 from ProxyPromptSegmentLib.evaluation.systems.persam import (
     READINGS,
     SOURCE,
-    check_sam,
+    Personal,
     features_of,
     point_at,
     refined,
     similarity,
 )
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
-from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.inference.by_hand.decode import tokens_of
 from ProxyPromptSegmentLib.inference.by_hand.prompts import HandPrompt
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
@@ -152,22 +149,13 @@ def dice_and_focal(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Weighted:
-    segmenter: Segmenter
-    features: torch.Tensor  # (N, C)
+class _Weighted(Personal):
     weights: torch.Tensor  # (N, 3)
 
-    def segment(self, case: Case) -> np.ndarray:
-        """Segment every slice; uint8 ``(S, N, H, W)``."""
-        masks, window = np.zeros_like(case.masks), intensity_window(case.images)
-        backbone = check_sam(self.segmenter)
-        for index in range(len(case.images)):
-            with torch.inference_mode():
-                encoded = self.segmenter.encode(case.images[index : index + 1], window, spacing_of(case))
-                for number, feature in enumerate(self.features):
-                    said, logits = three_readings(self.segmenter, encoded, feature)
-                    first = torch.einsum("k,khw->hw", self.weights[number].to(logits), logits)
-                    shown = (logits_to_slice(first, encoded.box) > 0).to(torch.uint8).cpu().numpy()
-                    boxed = HandPrompt(said.points, HandPrompt(mask=shown).extent)
-                    masks[index, number] = refined(backbone, encoded, boxed, first)
-        return masks
+    def object(self, encoded: EncodedSlices, number: int) -> np.ndarray:
+        """Draw one object on one embedded slice; uint8 ``(H, W)``."""
+        said, logits = three_readings(self.segmenter, encoded, self.features[number])
+        first = torch.einsum("k,khw->hw", self.weights[number].to(logits), logits)
+        shown = (logits_to_slice(first, encoded.box) > 0).to(torch.uint8).cpu().numpy()
+        boxed = HandPrompt(said.points, HandPrompt(mask=shown).extent)
+        return refined(check_sam(self.segmenter), encoded, boxed, first)

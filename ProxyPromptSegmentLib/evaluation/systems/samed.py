@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from ProxyPromptSegmentLib.evaluation.systems.adapters import add_lora
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
-from ProxyPromptSegmentLib.evaluation.systems.learning import Learned, copied, learn
-from ProxyPromptSegmentLib.evaluation.systems.persam import check_sam
+from ProxyPromptSegmentLib.evaluation.systems.learning import copied, trained
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -62,11 +61,15 @@ class Samed:
             UsageError: If the model is no SAM.
             CancelledError: If it was cancelled.
         """
-        check_sam(self.frozen.segmenter)
-        torch.manual_seed(lesson.seed)
-        network = SamedNetwork(self.frozen.segmenter.model.backbone, len(lesson.few[0].objects))
-        rate = COMPACT_RATE if self.frozen.compact else RATE
-        return Learned(network, learn(network, lesson, rate, WEIGHT_DECAY, progress, cancel))
+        return trained(
+            self.frozen,
+            lesson,
+            lambda sam: SamedNetwork(sam, len(lesson.few[0].objects)),
+            (RATE, COMPACT_RATE),
+            WEIGHT_DECAY,
+            progress,
+            cancel,
+        )
 
 
 class SamedNetwork(nn.Module):

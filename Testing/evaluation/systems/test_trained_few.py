@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.evaluation.systems.samed import Samed, SamedNetwork
 from ProxyPromptSegmentLib.evaluation.systems.system import Lesson
 from ProxyPromptSegmentLib.evaluation.systems.truth import Said
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
+from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.values import Prompt
 from ProxyPromptSegmentLib.progress import CancelToken
 
@@ -137,6 +138,25 @@ def test_steps_lower_the_loss_and_no_case_is_refused(monkeypatch):
     assert torch.stack(losses[-5:]).mean() < 0.92 * torch.stack(losses[:5]).mean()
     with pytest.raises(InputError, match="no annotated case"):
         learning.learn(network, Lesson(few=()), 5e-3, 0.0)
+
+
+def test_autosam_embeds_a_few_changed_slices_once_and_leaves_a_trunk_as_it_is(monkeypatch):
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(learning, "training_clock", lambda device: next(ticks) / 2)
+    frozen, trunk, embedded = tiny_frozen(), EfficientNetLite0().eval(), []
+    frozen.segmenter.model.backbone.sam.image_encoder.trunk = trunk
+    before = {name: one.clone() for name, one in trunk.state_dict().items()}
+    whole = AutoSamNetwork.embed
+    monkeypatch.setattr(AutoSamNetwork, "embed", lambda self, *given: embedded.append(1) or whole(self, *given))
+    fitted = AutoSam(frozen).fit(drawn_lesson(2, seconds=6))
+    network = fitted.learner
+    # The embedding is a part of the time: two slices, three times within a quarter of it, and no encoder in a step.
+    assert len(embedded) == 2 * 3 and fitted.steps == 7
+    assert network.keeps and not any(".trunk." in name for name in trained(network))
+    assert all(torch.equal(one, before[name]) for name, one in trunk.state_dict().items())
+    images, valid = torch.rand(1, 3, 64, 64), torch.ones(1, 8, 8, dtype=torch.bool)
+    torch.testing.assert_close(network.draw(images, valid, images), network.decode(network.embed(images, valid)))
+    assert not AutoSamNetwork(frozen.segmenter.model.backbone, 2).keeps  # a random trunk is trained
 
 
 def test_a_model_that_knows_no_such_class_is_said_and_one_that_does_answers_by_name(shared_data):
