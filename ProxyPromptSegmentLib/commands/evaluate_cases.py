@@ -13,13 +13,13 @@ import numpy as np
 
 from ProxyPromptSegmentLib.commands.adapt_cases import gather
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, write_table
+from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, table_file, write_table
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import new_engine
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, SupportError, UsageError
 from ProxyPromptSegmentLib.evaluation.cases.measure import Drawn, measure
 from ProxyPromptSegmentLib.evaluation.cases.plan import Candidate, CasesPlan, OwnCase, possible_supports
-from ProxyPromptSegmentLib.evaluation.cases.report import chapters_of_cases, scores_in
+from ProxyPromptSegmentLib.evaluation.cases.report import chapters_of_cases, chapters_so_far, scores_in
 from ProxyPromptSegmentLib.evaluation.cases.verdict import verdict
 from ProxyPromptSegmentLib.evaluation.growing_file import GrowingFile
 from ProxyPromptSegmentLib.evaluation.report.page import page
@@ -35,6 +35,8 @@ from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ProxyPromptSegmentLib.inference.job import Job
     from ProxyPromptSegmentLib.progress import CancelToken
     from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases, UsableCase
@@ -103,10 +105,7 @@ def run_cases(args: argparse.Namespace, console: Console) -> int:
             )
         console.counted("\n")
         if not ended.complete:
-            kept = (
-                f"{path} keeps what is done, and the same command resumes" if path else "without --out nothing is kept"
-            )
-            console.status(f"stopped; {kept}.")
+            _stopped(args, wanted, file, checked, ended.failures, console)
             return EXIT_INTERRUPTED
         scores = scores_in(wanted, file)
         names = {score.system for score in scores}
@@ -126,6 +125,26 @@ def run_cases(args: argparse.Namespace, console: Console) -> int:
     for name, reason in ended.failures.items():
         console.warn(f"{name} could not be segmented with some supports: {reason}")
     return EXIT_SOME_FAILED if ended.failures else EXIT_OK
+
+
+def _stopped(
+    args: argparse.Namespace,
+    wanted: CasesPlan,
+    file: GrowingFile[Score],
+    checked: CheckedCases,
+    failures: Mapping[str, str],
+    console: Console,
+) -> None:
+    """Write the report of what is done, if there is anything, and say what a user may do next."""
+    if not args.out:
+        console.status("stopped; without --out nothing is kept.")
+        return
+    kept = f"{table_file(args.out, '.jsonl')} keeps what is done, and the same command resumes"
+    if scores_in(wanted, file):
+        chapters = chapters_so_far(wanted, file, checked.unusable, failures)
+        write_table(args.out, ".html", page(f"Incomplete: {_title(wanted)}", chapters), True)
+        kept += f"; {table_file(args.out, '.html')} shows the scores so far"
+    console.status(f"stopped; {kept}.")
 
 
 def _candidates(models: list[str]) -> tuple[Candidate, ...]:

@@ -92,13 +92,18 @@ def test_a_stopped_run_keeps_what_is_done_and_continues(folder, models, tmp_path
 
     monkeypatch.setattr(evaluate_cases, "_segment", segment)
     assert evaluate(folder, models, *wanted) == 130
-    assert "the same command resumes" in capsys.readouterr().err and not out.with_name("m.html").exists()
+    said = capsys.readouterr().err
+    assert "the same command resumes" in said and "m.html shows the scores so far" in said
+    page = out.with_name("m.html").read_text(encoding="utf-8")
+    assert "<h1>Incomplete: " in page and "Incomplete: 5 of 9 masks were measured" in page
+    assert page.count("<table") == 2 and "Use double" not in page and "Use none" not in page
     file = out.with_name("m.jsonl")
     assert len(file.read_bytes().splitlines()) == 1 + 3 + 2
     file.write_bytes(file.read_bytes()[:-30])  # as a power cut leaves it
     done[:] = ["", "", ""]
     assert evaluate(folder, models, *wanted) == 0
     assert len(done) - 3 == 6 - 1, "two of six were done, and one of these was cut off"
+    assert "Incomplete" not in out.with_name("m.html").read_text(encoding="utf-8")
     resumed = out.with_name("m.csv").read_text(encoding="utf-8")
     assert evaluate(folder, models, "--supports", "1", "--draws", "1", "--out", str(tmp_path / "w")) == 0
     without_seconds = [line for line in resumed.splitlines() if ",seconds," not in line]

@@ -72,6 +72,17 @@ def unit_of(candidate: Candidate, supports: int, draw: int, target: OwnCase) -> 
     return candidate.name, candidate.sha256, supports, draw, target.name, target.digest
 
 
+def units_of(wanted: CasesPlan) -> list[tuple[Candidate, int, int, OwnCase]]:
+    """Return all units of work in their order: candidate, number of supports, draw, target."""
+    return [
+        (candidate, k, draw, target)
+        for candidate in (COPIED, *wanted.candidates)
+        for target in wanted.cases
+        for k in wanted.supports
+        for draw in wanted.draws_of(target, k)
+    ]
+
+
 def measure(
     wanted: CasesPlan,
     file: ScoresFile,
@@ -88,15 +99,8 @@ def measure(
         on_unit: Called after each unit with its candidate, the number of units done and of all.
         cancel: Ends the measurement between two units or slices.
     """
-    ended = Ended()
-    units = [
-        (candidate, target, k, draw)
-        for candidate in (COPIED, *wanted.candidates)
-        for target in wanted.cases
-        for k in wanted.supports
-        for draw in wanted.draws_of(target, k)
-    ]
-    for number, (candidate, target, k, draw) in enumerate(units, 1):
+    ended, units = Ended(), units_of(wanted)
+    for number, (candidate, k, draw, target) in enumerate(units, 1):
         unit = unit_of(candidate, k, draw, target)
         if not file.has(unit):
             if cancel is not None and cancel.cancelled:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ProxyPromptSegmentLib.evaluation.cases.measure import ScoresFile, unit_of
+from ProxyPromptSegmentLib.evaluation.cases.measure import ScoresFile, unit_of, units_of
 from ProxyPromptSegmentLib.evaluation.cases.plan import CasesPlan, OwnCase
 from ProxyPromptSegmentLib.evaluation.cases.verdict import Verdict
 from ProxyPromptSegmentLib.evaluation.report.page import Chapter, Grid, Panels, Part, Words
@@ -53,10 +53,48 @@ def chapters_of_cases(
         Chapter("", [Words(found.paragraphs, lead=True)]),
         Chapter("Best, middle and worst case", _pictures(wanted, file, found)),
         Chapter("All models and numbers of supports", [grid_of(table_of(scores, shown), shown)]),
+        *_details(wanted, scores, left_out, failures or {}),
+    ]
+
+
+def chapters_so_far(
+    wanted: CasesPlan,
+    file: ScoresFile,
+    left_out: Sequence[Unusable] = (),
+    failures: Mapping[str, str] | None = None,
+) -> list[Chapter]:
+    """Return the chapters of a measurement that was stopped: its scores, marked as incomplete, and no answer.
+
+    Args:
+        wanted: What was to be measured.
+        file: Its scores so far.
+        left_out: See `chapters_of_cases`.
+        failures: See `chapters_of_cases`.
+    """
+    scores, units = scores_in(wanted, file), units_of(wanted)
+    done = sum(file.has(unit_of(*unit)) for unit in units)
+    said = [
+        f"Incomplete: {done} of {len(units)} masks were measured when this was stopped.",
+        "Models and numbers of supports were measured one after another, so that their means may be of different "
+        "cases: do not choose by them. The same command measures the rest, and this report is then replaced by the "
+        "answer.",
+    ]
+    return [
+        Chapter("", [Words(said, lead=True)]),
+        Chapter("All models and numbers of supports, so far", [grid_of(table_of(scores))]),
+        *_details(wanted, scores, left_out, failures or {}),
+    ]
+
+
+def _details(
+    wanted: CasesPlan, scores: Sequence[Score], left_out: Sequence[Unusable], failures: Mapping[str, str]
+) -> list[Chapter]:
+    """Return the chapters below the answer."""
+    return [
         Chapter("Each case", [_each_case(wanted, scores)]),
         Chapter("Spread over patients", spread_parts(scores)),
         Chapter("Does the model know how good it is?", confidence_parts(scores)),
-        Chapter("How this was measured", _method(wanted, left_out, failures or {})),
+        Chapter("How this was measured", _method(wanted, left_out, failures)),
     ]
 
 
