@@ -12,9 +12,11 @@ from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_cases, evalu
 from ProxyPromptSegmentLib.commands.checks import check_torch_settings
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
-from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.data.cases import DATASETS
+from ProxyPromptSegmentLib.data.parts import data_set_names, load_parts
+from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.evaluation.benchmark import run_table
-from ProxyPromptSegmentLib.evaluation.paper.catalogue import is_protocol
+from ProxyPromptSegmentLib.evaluation.paper.catalogue import is_protocol, protocols
 from ProxyPromptSegmentLib.networks import checkpoints
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 
@@ -122,6 +124,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return evaluate_classes.run_classes(args, console)
     if is_protocol(args.what):
         return evaluate_paper.run_paper(args, console)
+    _check_name(args.data, args.what)
     check_tables(args.out, (".json", ".md"), args.force)
     segmenter, metadata = _load(args.model, args.device)
     table = (_track if args.protocol == TRACK else _slices)(args, segmenter, console)
@@ -161,6 +164,21 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.unet and args.protocol == TRACK:
         raise UsageError("--unet is supported by the slice protocol only; omit --unet or --protocol track")
+
+
+def _check_name(data: Path, name: str) -> None:
+    """Reject what is neither a data set nor a table or figure, before a model is loaded.
+
+    Raises:
+        InputError: With the names of both.
+    """
+    if name in DATASETS or name in data_set_names(data):
+        return
+    try:
+        load_parts(data, name)
+    except InputError as error:
+        there = ", ".join(one.id for one in protocols())
+        raise InputError(f"{error} Tables and figures of the papers, see evaluate --list: {there}") from None
 
 
 def _load(model: str, device: str) -> tuple[Segmenter, dict[str, Any]]:

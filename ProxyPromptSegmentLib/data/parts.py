@@ -11,6 +11,12 @@ from ProxyPromptSegmentLib.data.splits import PARTS, Split, split
 from ProxyPromptSegmentLib.errors import InputError
 
 
+def data_set_names(root: Path) -> list[str]:
+    """Return the names of the data sets that a folder holds: described ones, small ones of its manifest, known ones."""
+    small = small_set_names(root) if (root / "manifest.csv").is_file() else []
+    return sorted({*described_names(root), *small, *(known for known in DATASETS if (root / known).is_dir())})
+
+
 def load_parts(root: Path, name: str) -> Split:
     """Read the cases of a data set, divided by patient.
 
@@ -33,7 +39,7 @@ def load_parts(root: Path, name: str) -> Split:
     if name in small:
         parts = load_small_set(root, name).parts
         return Split(**{part: parts[part] for part in PARTS})
-    there = ", ".join(sorted({*described, *small, *(known for known in DATASETS if (root / known).is_dir())}))
+    there = ", ".join(data_set_names(root))
     foreign = ", ".join(file.relative_to(root).as_posix() for file in foreign_files(root))
     other = f" Other programs wrote {foreign}, which describes none." if foreign else ""
     raise InputError(

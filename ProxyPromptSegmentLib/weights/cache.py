@@ -158,7 +158,7 @@ class ModelCache:
         return check_file(entry, path, self.expected(entry), progress)
 
     def remove(self, entry: ModelEntry) -> int:
-        """Remove an entry's file and interrupted downloads of it; return the number of bytes freed.
+        """Remove an entry's file, interrupted downloads of it and the lock of an own one; return the bytes freed.
 
         Raises:
             OutputError: If it cannot be removed.
@@ -172,6 +172,9 @@ class ModelCache:
                 file.unlink(missing_ok=True)
             with suppress(OSError):  # it may contain other files
                 path.parent.rmdir()
+            if not entry.urls:  # nobody waits for the download of an own model
+                with suppress(OSError):
+                    self._lock_of(entry).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"{path} cannot be removed ({error.strerror}); change its permissions.") from None
         return freed
@@ -179,6 +182,9 @@ class ModelCache:
     def _part(self, entry: ModelEntry, size: int) -> Part:
         # The name contains the hash, so that a partial download of a former version is not resumed.
         return Part(self.folder / "partial" / f"{entry.name}-{(entry.sha256 or 'import')[:16].lower()}.part", size)
+
+    def _lock_of(self, entry: ModelEntry) -> Path:
+        return self.folder / "locks" / f"{entry.name}.lock"
 
     def _memory(self, entry: ModelEntry) -> Path:
         return self.path_of(entry).with_name(f"{entry.file}.sha256")
@@ -230,7 +236,7 @@ class ModelCache:
         try:
             for folder in (self.folder / "locks", self.folder / "partial"):
                 folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "locks" / f"{entry.name}.lock")
+            lock = FileLock(self._lock_of(entry))
             waiting = False
             while not cancel.cancelled:
                 try:

@@ -85,6 +85,8 @@ def test_all_tables_are_listed_with_the_data_that_are_there(data, capsys):
     [
         ([], "say what to evaluate"),
         (["T2"], "--data is missing"),
+        (["T99", "--data", "DATA"], "there is no data set 'T99' in"),
+        (["T99", "--data", "DATA"], "Tables and figures of the papers, see evaluate --list: T1, T2, T3"),
         (["T2", "--data", "DATA", "--seconds", "0"], "--seconds is 0; a training needs more than 0"),
         (["T2", "--data", "DATA", "--rows", "DTC"], "T2 has no row 'DTC' that is run here; choose some of: specialist"),
         (["T1", "--data", "DATA"], "holds no data of T1, which needs REFUGE2 (drishti_gs), STARE (drive), FH-PS-AOP"),

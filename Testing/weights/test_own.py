@@ -32,7 +32,10 @@ def test_a_file_is_registered_with_its_card_and_forgotten_again(home):
     assert register(out, "other").sha256 == entry.sha256
     from ProxyPromptSegmentLib.weights.cache import ModelCache
 
+    lock = home / "cache" / "locks" / "mine.lock"
+    assert lock.is_file()
     ModelCache().remove(entry)
+    assert not lock.exists()
     assert forget(registry.find("mine"))
     assert [one.name for one in registry.all_entries() if one.origin != "shipped"] == ["other"]
     assert not (home / "cache" / "mine").exists()

@@ -41,7 +41,7 @@ from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
 from ProxyPromptSegmentLib.evaluation.tracking import SWEEPS
 from ProxyPromptSegmentLib.progress import CancelToken
 
-FEW, ALL = "nnU-Net", "specialist on all training cases"
+FEW, ALL = "nnU-Net", "nnU-Net on all training cases"
 PLAN, TRAIN, PREDICT = "nnUNetv2_plan_and_preprocess", "nnUNetv2_train", "nnUNetv2_predict"
 WHERE = "PROXYPROMPT_NNUNET"
 """Variable of the environment with the folder of nnU-Net's programs, if they are not on the path."""

@@ -113,3 +113,8 @@ def test_the_unet_learns_from_the_few_or_from_all_and_can_be_cancelled():
     cancel.cancel()
     with pytest.raises(CancelledError, match="U-Net was cancelled"):
         UnetSystem().fit(lesson, cancel=cancel)
+
+
+def test_rows_of_all_systems_have_names_of_their_own():
+    found = [system.name for system in catalogue.systems_for(tiny_frozen()).values()]
+    assert len(set(found)) == len(found) > 15
