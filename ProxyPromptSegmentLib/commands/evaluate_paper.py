@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.evaluation.paper.catalogue import measured_as, protoc
 from ProxyPromptSegmentLib.evaluation.paper.counts import counts
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget
 from ProxyPromptSegmentLib.evaluation.paper.listing import listing
-from ProxyPromptSegmentLib.evaluation.paper.loading import load, what_is_there
+from ProxyPromptSegmentLib.evaluation.paper.loading import Division, load, what_is_there
 from ProxyPromptSegmentLib.evaluation.paper.panels import KeptMasks
 from ProxyPromptSegmentLib.evaluation.paper.protocol import Measure, Protocol
 from ProxyPromptSegmentLib.evaluation.paper.run import Plan, chosen_rows, chosen_sets, run_protocol, score_file
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SECONDS = 900.0
 DEFAULT_PART = "test"
 SPLITS, WEIGHTS, MASKS = ".splits.json", ".weights", ".masks"
+MAP_PATIENTS = 16  # for training, of which the supports of a selective map are
 PANELS = 1  # targets of each data set in the report of a table
 TEXTS = (".md", ".json", ".csv", ".html", SPLITS)
 
@@ -132,7 +133,8 @@ def _maps(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
 
     segmenter = load_model(args.model, args.device).segmenter
     segmenter.check_reads_supports()
-    sets = [load(need, args.data, 16, args.seed) for need in shown.sets if what_is_there(need, args.data)]
+    division = Division(patients=MAP_PATIENTS, seed=args.seed)
+    sets = [load(need, args.data, division) for need in shown.sets if what_is_there(need, args.data)]
     part = args.part or DEFAULT_PART
     rows = selective_maps.measure_maps(shown, segmenter, sets, part)
     text = selective_maps.to_markdown(shown, rows, _start(args, part))

@@ -87,6 +87,7 @@ class PaperSystems:
                 model=self._model,
                 data=self._data,
                 sets=SETS,
+                division=making.division,
                 changes=options.get("trial", {}),
                 folder=self._kept_classes(),
                 kept=self._classes,

@@ -7,6 +7,7 @@ that was cut off is measured again.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -76,7 +77,8 @@ class GrowingFile(Generic[Item]):
 
     def _resume(self, path: Path) -> None:
         try:
-            lines = list(whole_lines(path.read_text(encoding="utf-8")))
+            stored = path.read_bytes()
+            lines = list(whole_lines(stored.decode("utf-8")))
             facts = lines[0]["facts"]
             units = {str(line["unit"]): dict(line.get("about", {})) for line in lines[1:]}
             read = {str(line["unit"]): [self._read(one) for one in line["records"]] for line in lines[1:]}
@@ -90,8 +92,14 @@ class GrowingFile(Generic[Item]):
             )
         self._units, self._of = units, read
         self.records += [one for records in read.values() for one in records]
-        # The whole lines only: what a stopped run left of its last one would spoil the next.
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        # What a stopped run left of its last line would spoil the next. It is cut off in place: a file that is written
+        # again could be lost by another stop, and a new one in its place would not have the lock of this one.
+        whole = stored.rfind(b"\n") + 1
+        if whole < len(stored):
+            try:
+                os.truncate(path, whole)
+            except OSError as error:
+                raise OutputError(f"scores cannot be written to {path}: {error}; choose another file") from error
 
     def _write(self, line: dict[str, Any], mode: str) -> None:
         if self.path is None:

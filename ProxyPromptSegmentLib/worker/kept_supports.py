@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from ProxyPromptSegmentLib import __version__
+from ProxyPromptSegmentLib.networks.tensor_hash import tensors_sha256
 from ProxyPromptSegmentLib.networks.values import PreparedSupport
 from ProxyPromptSegmentLib.user_folders import supports_folder
 
@@ -91,7 +92,7 @@ class KeptSupports:
             handle, name = tempfile.mkstemp(dir=self._folder, suffix=_UNFINISHED)  # nobody else may read it
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(save(tensors, {"key": key, "sha256": _digest(tensors)}))
+                    file.write(save(tensors, {"key": key, "sha256": tensors_sha256(tensors)}))
                 os.replace(name, self._path(key))
             except BaseException:
                 with suppress(OSError):
@@ -130,15 +131,6 @@ def _key(parts: tuple[object, ...]) -> str:
     return hashlib.sha256(repr((FORMAT, __version__, *parts)).encode()).hexdigest()
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of the values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _read(path: Path, key: str, objects: int) -> dict[str, torch.Tensor]:
     """Read a file.
 
@@ -154,7 +146,7 @@ def _read(path: Path, key: str, objects: int) -> dict[str, torch.Tensor]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     if said.get("key") != key or not set(_FIELDS) <= tensors.keys() <= {*_FIELDS, "depth"}:
         raise ValueError("it is of something else")
-    if said.get("sha256") != _digest(tensors):
+    if said.get("sha256") != tensors_sha256(tensors):
         raise ValueError("it is damaged")
     features, aggregated, occupancy, valid = (tensors[name] for name in _FIELDS)
     channels, positions = features.shape[1:]

@@ -119,7 +119,7 @@ def test_rows_get_systems_on_the_start_that_they_name_and_memories_where_they_ne
     monkeypatch.setattr(type(make.frozen()), "segmenter", property(lambda self: Loaded()))
 
     def made(system, **options):
-        return make(Making(row=Row(title="row", system=system, options=options), dataset="toy", objects=("o",)))
+        return make(Making(row=Row(title="row", system=system, options=options), dataset="toy"))
 
     proxy = made(named.PROXY_PROMPT, generator={"ccm": False}, encoder="vit", together="all")
     assert proxy.choices.generator == {"ccm": False} and proxy.choices.encoder == "vit"

@@ -84,6 +84,10 @@ def test_a_damaged_file_is_named(tmp_path):
     broken.write_text("<Annotations>")
     with pytest.raises(InputError, match=f"{broken.name} holds no outlines of nuclei"):
         next(item for item in find_original(folder, "monuseg") if item.name == broken.stem).read()
+    packed = sorted((made.stare(tmp_path) / "stare-images").glob("*.gz"))[0]
+    packed.write_bytes(packed.read_bytes()[:20] + bytes(40))
+    with pytest.raises(InputError, match=f"{packed.name} cannot be unpacked"):
+        [item.read() for item in find_original(tmp_path, "stare")]
     picture = next((made.refuge2(tmp_path) / "train" / "images").iterdir())
     picture.write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read as a picture"):

@@ -93,9 +93,11 @@ def jnu_ifm(root: Path, count: int = 3, frames: int = 12) -> Path:
     return folder
 
 
-def polyps(root: Path, name: str, images: str = "images", masks: str = "masks", ending: str = "png") -> Path:
+def polyps(
+    root: Path, name: str, images: str = "images", masks: str = "masks", ending: str = "png", count: int = 4
+) -> Path:
     folder = root / name
-    for n in range(4):
+    for n in range(count):
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[OUTER] = 255
         save(folder / images / f"{n}.{ending}", picture(n))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -49,5 +50,5 @@ def _pixels(path: Path) -> npt.NDArray[np.float32]:
     try:
         with gzip.open(path) as packed, Image.open(io.BytesIO(packed.read())) as image:
             return np.asarray(image, dtype=np.float32)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be unpacked: {error}; restore the data set's folder.") from None

@@ -66,6 +66,7 @@ ABLATIONS = Protocol(
     title="Ablation of losses and branches",
     sets=SETS,
     few=Few(images=4),
+    full=True,
     surface=True,
     rows=tuple(
         Row(title=title, system=named.CLASS_TRAINED, options={"trial": changes}, images="all")
@@ -80,6 +81,7 @@ CHANGE = Protocol(
     title="Change of data set: trained on the sets of M1, tested on others",
     sets=OTHER_SETS,
     few=Few(images=4),
+    full=True,
     surface=True,
     rows=(
         TRAINED,

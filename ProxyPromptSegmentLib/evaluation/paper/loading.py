@@ -18,7 +18,23 @@ from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.evaluation.paper.protocol import DataNeed
 
 UNION = " + "
-VALIDATION_SHARE = 10  # one in so many patients of an original set that are not for training
+VALIDATION_SHARE = 10  # one in so many patients of an original set that its few-shot rows do not learn from
+TRAINING_SHARE = 0.8  # of the patients, where a table has rows that learn from the whole set
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """How an original set is divided by patient where its publisher did not; the same for all systems of a table.
+
+    Attributes:
+        patients: Number of patients for training, at least.
+        whole: Whether there are systems that learn from the whole set: `TRAINING_SHARE` of it is for training then.
+        seed: Seed of the order of the patients.
+    """
+
+    patients: int
+    whole: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +79,20 @@ def _has(data: Path, name: str) -> bool:
     return name in DATASETS or name in small_set_names(data)
 
 
-def load(need: DataNeed, data: Path, patients: int, seed: int) -> Loaded:
+def load(need: DataNeed, data: Path, division: Division) -> Loaded:
     """Read a data set.
 
     Args:
         need: The data set.
         data: Folder of the data sets.
-        patients: Number of patients for training, of an original set that its publisher did not divide.
-        seed: Seed of that division.
+        division: How an original set is divided that its publisher did not divide.
 
     Raises:
         InputError: If neither the original nor its stand-in is there.
     """
     found = find_original(data, need.original) if need.original else []
     if found:
-        parts = _divided(found, patients, seed)
+        parts = _divided(found, division)
         return Loaded(need=need, name=need.original, original=True, parts=_with_columns(parts, need.objects))
     if not (need.stand_in and _has(data, need.stand_in)):
         stand_in = f" or {need.stand_in}, which stands for it" if need.stand_in else ""
@@ -94,16 +109,17 @@ def _item(case: Case) -> Item:
     return Item(case.name, case.patient, lambda: case)
 
 
-def _divided(items: Sequence[Item], patients: int, seed: int) -> dict[str, list[Item]]:
-    """Divide the items of an original set by patient: as its publisher did, or so many patients for training."""
+def _divided(items: Sequence[Item], division: Division) -> dict[str, list[Item]]:
+    """Divide the items of an original set by patient: as its publisher did, or as a table needs it."""
     everybody = sorted({item.patient for item in items})
-    order = [everybody[n] for n in np.random.default_rng([seed, len(everybody)]).permutation(len(everybody))]
+    order = [everybody[n] for n in np.random.default_rng([division.seed, len(everybody)]).permutation(len(everybody))]
     tested = {item.patient for item in items if item.part == TEST}
     if tested and any(item.part == TRAIN for item in items):
         learned = [patient for patient in order if patient not in tested]
         held = set(learned[: max(1, len(learned) // VALIDATION_SHARE)])
         train = set(learned) - held
     else:
+        patients = max(division.patients, round(TRAINING_SHARE * len(order)) if division.whole else 0)
         train = set(order[:patients])
         rest = order[patients:]
         held = set(rest[: max(1, len(rest) // VALIDATION_SHARE)]) if len(rest) > 1 else set()

@@ -16,7 +16,7 @@ from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, InputErro
 from ProxyPromptSegmentLib.evaluation.growing_file import GrowingFile
 from ProxyPromptSegmentLib.evaluation.paper import protocol as paper
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget, Lessons, patients_needed
-from ProxyPromptSegmentLib.evaluation.paper.loading import Loaded, load, what_is_there
+from ProxyPromptSegmentLib.evaluation.paper.loading import Division, Loaded, load, what_is_there
 from ProxyPromptSegmentLib.evaluation.statistics.measuring import scores_of
 from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind, System
@@ -58,15 +58,13 @@ class Making:
         row: The row that asks for it.
         dataset: Name of the data set.
         others: The few cases of other data sets that are learned together with it; data set -> cases.
-        objects: Objects of the targets, the columns of the table.
-        sets: All sets of the protocol.
+        division: How original sets are divided; a system that reads sets itself must divide them alike.
     """
 
     row: paper.Row
     dataset: str
-    objects: tuple[str, ...]
     others: Mapping[str, tuple[Case, ...]] = field(default_factory=dict)
-    sets: tuple[paper.DataNeed, ...] = ()
+    division: Division = Division(patients=0)
 
 
 class Maker(Protocol):
@@ -175,8 +173,9 @@ def run_protocol(
         raise InputError(
             f"{plan.data} holds no data of {protocol.id}, which needs {titles}; give the folder of one of them."
         )
-    most = max((patients_needed(row.few or protocol.few) for row in protocol.rows), default=0)
-    loaded = [load(need, plan.data, max(most, patients_needed(protocol.few)), plan.budget.seed) for need in here]
+    most = max(patients_needed(few) for few in (protocol.few, *(row.few for row in protocol.rows if row.few)))
+    division = Division(patients=most, whole=protocol.full, seed=plan.budget.seed)
+    loaded = [load(need, plan.data, division) for need in here]
     pool = max((row.few.images for row in protocol.rows if row.few and row.few.support), default=0)
     lessons = {one.name: Lessons(one, plan.budget, pool) for one in loaded}
     for one in loaded:
@@ -189,9 +188,8 @@ def run_protocol(
             making = Making(
                 row=row,
                 dataset=one.name,
-                objects=tuple(one.need.objects if one.original else one.need.stand_in_objects or one.need.objects),
                 others=_together(row, one, loaded, lessons, protocol),
-                sets=protocol.sets,
+                division=division,
             )
             try:
                 _run_row(protocol, plan, make, making, lessons[one.name], targets, file, on_case, keep_masks, cancel)

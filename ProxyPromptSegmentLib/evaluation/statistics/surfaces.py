@@ -48,9 +48,9 @@ class BorderDistances:
         """
         if not len(self.truth) or not len(self.mask):
             return None
-        with np.errstate(invalid="ignore"):
-            found = max(float(np.percentile(one, PERCENTILE)) for one in (self.truth, self.mask))
-        return found if np.isfinite(found) else None
+        with np.errstate(invalid="ignore"):  # between two infinite values a percentile is not a number
+            both = [float(np.percentile(one, PERCENTILE)) for one in (self.truth, self.mask)]
+        return max(both) if np.isfinite(both).all() else None
 
     def surface_dice(self, tolerance: float) -> float:
         """Return the share of both borders that lies near the other one; 1 if both are empty.

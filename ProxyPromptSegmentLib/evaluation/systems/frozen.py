@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.networks.official import load_base
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import COMPACT
+from ProxyPromptSegmentLib.networks.tensor_hash import tensors_sha256
 from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.registry import all_entries
 
@@ -64,6 +65,11 @@ class Frozen:
         backbone = official.fits if official else self._fits
         weights = load_base(self.name if official else Path(self.name), backbone)
         return _without_generator(backbone, weights.tensors, self.device)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the weights of its backbone, since another file may come to have its name."""
+        return tensors_sha256(self.segmenter.model.backbone.state_dict())
 
     @property
     def backbone(self) -> str:

@@ -43,27 +43,28 @@ def learned_of(cases: Sequence[Case], logit_side: int, keep_aspect: bool = True)
     slices = [sheet for number, case in enumerate(cases) for sheet in _slices_of(case, number)]
     slices = [slices[n] for n in spread(range(len(slices)), MOST_SHEETS)]
     owners = tuple(patients[case.patient] for case in cases)
-    marked = {owners[sheet.case] for sheet in slices if sheet.shown.any()}
-    if len(marked) < 2:
+    marked = len({owners[sheet.case] for sheet in slices if sheet.shown.any()})
+    sheets = with_tiles(cases[0].objects, slices, owners, logit_side, keep_aspect) if marked > 1 else None
+    found = [] if sheets is None else _parts(cases[0].dataset, sheets)
+    if not found:
         raise InputError(
-            f"the annotated slices are of {len(marked)} patient{'' if len(marked) == 1 else 's'}; a support is of "
-            "another patient than the target, so give cases of two or more."
+            f"the annotated slices are of {marked} patient{'' if marked == 1 else 's'}; a support is of another "
+            "patient than the target, so give cases of two or more that show the same object."
         )
-    sheets = with_tiles(cases[0].objects, slices, owners, logit_side, keep_aspect)
-    return _parts(cases[0].dataset, sheets)
+    return found
 
 
 def _parts(name: str, sheets: Sheets) -> list[Learned]:
-    """Return slices with the objects that are drawn in whole slices, and the tiles of the others."""
+    """Return slices with the objects that are drawn in whole, and tiles of the others, where two patients show any."""
     found = []
     if sheets.in_whole:
         whole = tuple(replace(one, masks=one.masks[list(sheets.in_whole)]) for one in sheets.slices)
         found.append(whole)
     if sheets.tiles:
         found.append(sheets.tiles)
-    return [
-        Learned(name, part, np.array([sheets.patients[one.case] for one in part])) for part in found if len(part) > 1
-    ]
+    learned = [Learned(name, part, np.array([sheets.patients[one.case] for one in part])) for part in found]
+    # Of a part that one patient alone is marked in, nothing can be learned: no target has a support.
+    return [one for one in learned if len(set(one.patients[[sheet.shown.any() for sheet in one.sheets]])) > 1]
 
 
 def _slices_of(case: Case, number: int) -> list[Sheet]:

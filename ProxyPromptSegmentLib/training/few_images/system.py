@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
+from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.contextual_encoders import build_contextual_encoder
 from ProxyPromptSegmentLib.networks.threads import computing_with
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -106,10 +107,13 @@ class FewImages:
         """Return the size of a contextual encoder that a row asks for."""
         if not self.choices.encoder:
             return ""
-        choices = self.choices
-        config = building.generator_config(self.frozen, choices.preset, choices.generator, choices.encoder)
-        count = sum(one.numel() for one in build_contextual_encoder(config).parameters())
+        count = sum(one.numel() for one in build_contextual_encoder(self._config()).parameters())
         return f"; contextual encoder of {count:,} parameters"
+
+    def _config(self) -> ProxyPromptConfig:
+        """Return the configuration of the generator that is trained."""
+        choices = self.choices
+        return building.generator_config(self.frozen, choices.preset, choices.generator, choices.encoder)
 
     def fit(
         self, lesson: Lesson, progress: Callable[[float], None] | None = None, cancel: CancelToken | None = None
@@ -126,7 +130,7 @@ class FewImages:
         preset = self.choices.preset
         recipe = read_recipe(resource_path(f"recipes/{building.RECIPES.get(preset, preset)}.json"))
         recipe = replace(recipe, seed=lesson.seed)
-        identity = self._identity(lesson, groups)
+        identity = self._identity(lesson, recipe, groups)
         with computing_with(lesson.threads):
             if self.trainings.last is None or self.trainings.last[0] != identity:
                 model = self._trained(lesson, recipe, groups, identity, progress, cancel or CancelToken())
@@ -134,20 +138,19 @@ class FewImages:
             segmenter = Segmenter(self.trainings.last[1], self.frozen.segmenter.device, 1)
             return self._supported(segmenter, lesson, recipe.episodes.max_supports)
 
-    def _identity(self, lesson: Lesson, groups: Mapping[str, Sequence[Case]]) -> str:
+    def _identity(self, lesson: Lesson, recipe: Recipe, groups: Mapping[str, Sequence[Case]]) -> str:
         """Return what tells a training from every other; the quality of the supports' masks is not a part of it."""
-        choices, digest = self.choices, hashlib.sha256()
+        digest = hashlib.sha256()
         for case in (case for cases in groups.values() for case in cases):
-            digest.update(np.ascontiguousarray(case.masks).tobytes())
+            digest.update(np.ascontiguousarray(case.images).data)
+            digest.update(np.ascontiguousarray(case.masks).data)
         said = {
-            "model": self.frozen.name,
-            "preset": choices.preset,
-            "generator": dict(choices.generator),
-            "encoder": choices.encoder,
-            "cases": {name: [case.name for case in cases] for name, cases in groups.items()},
-            "masks": digest.hexdigest(),
+            "model": self.frozen.sha256,
+            "recipe": recipe.to_dict(),
+            "generator": asdict(self._config()),
+            "cases": {name: [(case.name, case.spacing_mm) for case in cases] for name, cases in groups.items()},
+            "pixels": digest.hexdigest(),
             "seconds": lesson.seconds,
-            "seed": lesson.seed,
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -160,10 +163,7 @@ class FewImages:
         progress: Callable[[float], None] | None,
         cancel: CancelToken,
     ) -> ProxyPromptModel:
-        config = building.generator_config(
-            self.frozen, self.choices.preset, self.choices.generator, self.choices.encoder
-        )
-        model = building.new_model(self.frozen, config, lesson.seed)
+        model = building.new_model(self.frozen, self._config(), lesson.seed)
         side, aspect = logit_side(model.backbone), model.backbone.keeps_aspect
         learned = [part for cases in groups.values() for part in learned_of(cases, side, aspect)]
         training = PromptTraining(recipe, model, learned, lesson.seconds)

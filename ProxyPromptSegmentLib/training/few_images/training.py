@@ -69,6 +69,8 @@ class PromptTraining:
         self._clock = next(model.parameters()).device
         self.trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
         self.average = {name: one.detach().clone() for name, one in self.trained.items()}
+        # The statistics of batch norms have no gradient and change with each step all the same.
+        self._buffers = {name: one for name, one in model.state_dict().items() if name in dict(model.named_buffers())}
         self.optimizer = new_optimizer(model, recipe.optimizer)
         self.step, self.seconds, self._variants = 0, 0.0, -1
         self._groups = [
@@ -178,7 +180,8 @@ class PromptTraining:
             for key, state in self.optimizer.state.get(value, {}).items():
                 if isinstance(state, torch.Tensor):
                     tensors[f"{key}.{name}"] = state
-        about = {"step": self.step, "seconds": self.seconds, "limit": self.limit, "variants": self._variants}
+        tensors |= {f"buffers.{name}": value for name, value in self._buffers.items()}
+        about = {"step": self.step, "seconds": self.seconds, "variants": self._variants}
         partial = path.with_suffix(".partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,6 +208,8 @@ class PromptTraining:
                 keys = [key for key in STATES if f"{key}.{name}" in stored]
                 if keys:
                     self.optimizer.state[value] = {key: stored[f"{key}.{name}"].clone() for key in keys}
+            for name, value in self._buffers.items():
+                value.copy_(stored[f"buffers.{name}"])
 
     def result(self) -> ProxyPromptModel:
         """Return the model with averaged weights."""

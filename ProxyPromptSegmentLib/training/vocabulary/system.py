@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.paper.image_prompts import ClassModel
-from ProxyPromptSegmentLib.evaluation.paper.loading import load, what_is_there
+from ProxyPromptSegmentLib.evaluation.paper.loading import Division, load, what_is_there
 from ProxyPromptSegmentLib.evaluation.paper.protocol import DataNeed
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
@@ -22,6 +22,7 @@ from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentLib.training.vocabulary.recipe import TaughtClass, VocabularyRecipe, read_vocabulary_recipe
 from ProxyPromptSegmentLib.training.vocabulary.run import train_vocabulary
+from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentLib.weights.vocabulary import PromptClass
 
@@ -38,6 +39,7 @@ class TrainedClasses:
         model: Name or path of the frozen model.
         data: Folder of the data sets.
         sets: The data sets that are learned from.
+        division: How the table divides original sets, whose test patients would be learned from otherwise.
         changes: Losses and keys of the generator that differ, as in a recipe: ``losses``, ``generator``.
         folder: Where trainings are kept and continued.
         kept: Identity of a training -> its result, shared by the rows of a table.
@@ -46,6 +48,7 @@ class TrainedClasses:
     model: str
     data: Path
     sets: Sequence[DataNeed]
+    division: Division
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: Path
     kept: dict[str, Frozen] = field(default_factory=dict)
@@ -62,7 +65,8 @@ class TrainedClasses:
             UsageError: If none of the sets is there, or a class of the lesson is not learned.
         """
         recipe = self.recipe(lesson)
-        identity = json.dumps([recipe.to_dict(), str(self.model)], sort_keys=True)
+        base = resolve(self.model)[0]
+        identity = json.dumps([recipe.to_dict(), weights_sha256(base), asdict(self.division)], sort_keys=True)
         key = hashlib.sha256(identity.encode()).hexdigest()[:20]
         if key not in self.kept:
             path = train_vocabulary(
@@ -71,7 +75,7 @@ class TrainedClasses:
                 self.folder / key,
                 threads=lesson.threads,
                 cancel=cancel,
-                base=resolve(self.model)[0],
+                base=base,
                 read=self._read,
             )
             self.kept[key] = Frozen.of(Segmenter(load_model(path)[0], "cpu", 1), NAME)
@@ -115,5 +119,5 @@ class TrainedClasses:
     def _read(self, data: Path, name: str) -> Split:
         """Read a set of the table, with the columns of the table as its objects."""
         need = next(one for one in self.sets if name in (one.original, one.stand_in))
-        parts = load(need, data, MOST_SLICES, 0).parts
+        parts = load(need, data, self.division).parts
         return Split(**{part: [item.read() for item in items] for part, items in parts.items()})

@@ -39,6 +39,22 @@ def test_a_stopped_run_keeps_whole_lines_and_measures_the_cut_one_again(tmp_path
     assert ScoreFile(path, FACTS).scores.records == [a_record("one"), a_record("two", 0.7)]
 
 
+def test_nothing_is_lost_where_a_second_stop_comes_while_the_file_is_opened(tmp_path, monkeypatch):
+    path = tmp_path / "scores.jsonl"
+    ScoreFile(path, FACTS).add(("in context", "one", 4), [a_record("one")])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"unit": "cut')
+
+    def stopped(self, *_, **__):
+        self.open("w").close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(path), "write_text", stopped)
+    held = path.stat().st_ino
+    assert ScoreFile(path, FACTS).scores.records == [a_record("one")]
+    assert path.read_bytes() == whole and path.stat().st_ino == held  # so its lock is still the one that others see
+
+
 def test_facts_are_compared_as_they_are_written(tmp_path):
     facts = {**FACTS, "calibration": {"presence": (1.0, 2.0)}}
     ScoreFile(tmp_path / "s.jsonl", facts).add(("one",), [a_record("one")])

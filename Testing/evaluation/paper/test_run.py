@@ -160,6 +160,9 @@ def test_an_original_set_is_used_before_what_stands_for_it_and_divided_by_seed(t
         assert len(parts["train"]) == 2 and len(parts["validation"]) == 1 and len(parts["test"]) == 5
         found.append(tuple(parts["train"]))
     assert found[0] == found[1] != found[2]
+    make = ToyMaker(threshold=Kind.FULL)
+    run_protocol(protocol(sets=(NEED,), full=True), Plan(data=tmp_path, limit=1), make, score_file(None, FACTS))
+    assert len(make.made["threshold"].lessons[0].full) == 6  # the whole set is more than what the few-shot rows need
 
 
 KILLED = """

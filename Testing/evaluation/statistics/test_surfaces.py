@@ -88,6 +88,7 @@ def test_what_is_missed_has_no_distance_but_costs_surface_dice():
     missed[2] = 0
     found = border_distances(truth, missed)
     assert found.hd95() is None, "a third of the border is infinitely far"
+    assert border_distances(missed, truth).hd95() is None, "whichever of both it is that lacks a border"
     assert found.surface_dice(5) == pytest.approx(4 / 5)
     nothing = border_distances(truth, truth * 0, SPACING)
     assert nothing.hd95() is None and nothing.surface_dice(100) == 0

@@ -17,12 +17,15 @@ from ProxyPromptSegmentLib.evaluation.systems.system import Lesson  # noqa: E402
 from ProxyPromptSegmentLib.imaging.metrics import dice  # noqa: E402
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter  # noqa: E402
 from ProxyPromptSegmentLib.progress import CancelToken  # noqa: E402
+from ProxyPromptSegmentLib.resources import resource_path  # noqa: E402
 from ProxyPromptSegmentLib.training.few_images import building, training  # noqa: E402
 from ProxyPromptSegmentLib.training.few_images.mask_quality import changed_masks, moved_edges  # noqa: E402
 from ProxyPromptSegmentLib.training.few_images.sheets import learned_of  # noqa: E402
 from ProxyPromptSegmentLib.training.few_images.system import Choices, FewImages, Trainings  # noqa: E402
+from ProxyPromptSegmentLib.training.recipe import read_recipe  # noqa: E402
 
 SIDE = 64
+ROBUST = read_recipe(resource_path("recipes/robust.json"))
 ROOMY = {key: value for key, value in TINY.items() if key not in ("image_size", "grid", "channels", "reduce")}
 
 
@@ -128,6 +131,34 @@ def test_a_training_is_kept_shared_and_continued_after_a_stop(frozen, ticks, tmp
     assert changed.segmenter.model is whole
 
 
+def test_statistics_of_batch_norms_are_kept_with_the_weights(frozen, tmp_path):
+    def begun():
+        config = building.generator_config(frozen, building.FEW, {}, "resnet")
+        learned = learned_of(lesson(2).few, 16)
+        return training.PromptTraining(ROBUST, building.new_model(frozen, config, 0), learned, 1.0)
+
+    first, again = begun(), begun()
+    norm = next(one for one in first.model.modules() if isinstance(one, torch.nn.BatchNorm2d))
+    norm(torch.randn(2, norm.num_features, 4, 4))
+    first.save(tmp_path / "state.safetensors")
+    again.resume(tmp_path / "state.safetensors")
+    before, after = first.model.state_dict(), again.model.state_dict()
+    assert float(norm.num_batches_tracked) == 1
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_other_weights_or_pictures_of_the_same_name_are_another_training(frozen):
+    def told_apart(frozen, changed=0.0):
+        asked = lesson(2)
+        few = tuple(dataclasses.replace(case, images=case.images + changed) for case in asked.few)
+        made = FewImages(frozen=frozen)
+        return made._identity(asked, ROBUST, {"discs": few})
+
+    other = Frozen.of(Segmenter(tiny_model(1), "cpu"), frozen.name)
+    assert told_apart(frozen) == told_apart(frozen)
+    assert len({told_apart(frozen), told_apart(other), told_apart(frozen, 1.0)}) == 3
+
+
 def test_what_was_learned_before_a_cancel_is_not_lost(frozen, ticks, tmp_path, monkeypatch):
     cancel, steps = CancelToken(), []
     advance = training.PromptTraining.advance
@@ -171,6 +202,23 @@ def test_objects_too_thin_for_whole_slices_are_learned_in_tiles():
     parts = learned_of(cases, 32)
     assert len(parts) == 1 and all(max(sheet.image.shape) < 512 for sheet in parts[0].sheets)
     assert set(parts[0].patients) == {0, 1, 2}
+
+
+def test_an_object_that_one_patient_alone_shows_is_left_to_the_others():
+    whole, thin = (np.zeros((1, 2, 512, 512), np.uint8) for _ in range(2))
+    whole[:, 0, 100:400, 100:400] = 1
+    thin[:, 1, ::16, 4:-4] = 1
+    images = np.random.default_rng(0).normal(0, 1, (1, 512, 512)).astype(np.float32)
+    made = {"images": images, "objects": ("organ", "vessel")}
+    cases = [
+        dataclasses.replace(disc(n), masks=masks, patient=f"p{n}", **made)
+        for n, masks in enumerate((whole | thin, thin, thin))
+    ]
+    parts = learned_of(cases, 32)
+    assert len(parts) == 1 and max(parts[0].sheets[0].image.shape) < 512  # the vessels' tiles
+    assert set(parts[0].patients) == {0, 1, 2}
+    with pytest.raises(InputError, match="give cases of two or more that show the same object"):
+        learned_of([dataclasses.replace(cases[0], masks=whole), cases[1]], 32)
 
 
 @pytest.mark.parametrize("wanted", [0.75, 0.88])

@@ -8,10 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import original_sets  # noqa: E402
 from broad_cases import BroadFolder, spots  # noqa: E402
 from class_doubles import mark_model  # noqa: E402
 from compared_cases import drawn_case  # noqa: E402
 from ProxyPromptSegmentLib.errors import UsageError  # noqa: E402
+from ProxyPromptSegmentLib.evaluation.paper.loading import Division, load  # noqa: E402
 from ProxyPromptSegmentLib.evaluation.paper.protocol import DataNeed  # noqa: E402
 from ProxyPromptSegmentLib.evaluation.systems.system import Lesson  # noqa: E402
 from ProxyPromptSegmentLib.training.vocabulary import system  # noqa: E402
@@ -36,7 +38,7 @@ def trained(monkeypatch):
     asked = []
 
     def train(recipe, data, out, **more):
-        asked.append((recipe, out, more["read"](data, "toy")))
+        asked.append((recipe, out, more["read"](data, next(iter(recipe.classes[0].sets)))))
         return out / "made.safetensors"
 
     monkeypatch.setattr(system, "train_vocabulary", train)
@@ -49,7 +51,8 @@ def lesson(case, seconds=60.0):
 
 
 def made(data, tmp_path, **more):
-    return system.TrainedClasses(model="sam-compact", data=data, sets=SETS, folder=tmp_path / "kept", **more)
+    more = {"sets": SETS, "division": Division(patients=0), **more}
+    return system.TrainedClasses(model="sam-compact", data=data, folder=tmp_path / "kept", **more)
 
 
 def test_it_learns_the_columns_of_the_sets_that_are_there_in_the_papers_form(data, tmp_path, trained):
@@ -78,3 +81,16 @@ def test_rows_of_one_training_share_it_and_a_change_is_another_one(data, tmp_pat
     assert len(trained) == 2 and trained[0][1] != trained[1][1]
     with pytest.raises(UsageError, match="holds none of the data sets that are learned from: One, Two"):
         made(tmp_path / "nothing", tmp_path).fit(lesson(case))
+
+
+def test_it_learns_from_no_patient_that_its_table_tests(tmp_path, trained):
+    original_sets.polyps(tmp_path, "Kvasir-SEG", count=12)
+    need = DataNeed(original="kvasir_seg", title="Kvasir-SEG", objects={"polyp": "polyp"})
+    case = dataclasses.replace(drawn_case(0), objects=("polyp",), masks=drawn_case(0).masks[:, :1])
+    for seed in (0, 3):
+        division = Division(patients=2, whole=True, seed=seed)
+        tested = {item.patient for item in load(need, tmp_path, division).parts["test"]}
+        made(tmp_path, tmp_path, sets=(need,), division=division).fit(lesson(case))
+        learned = {one.patient for one in trained[-1][2].train}
+        assert len(learned) == 10 and tested and not learned & tested
+    assert trained[0][1] != trained[1][1]  # each is kept by itself
