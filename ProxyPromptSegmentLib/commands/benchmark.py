@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ProxyPromptSegmentLib.commands import benchmark_cohort
 from ProxyPromptSegmentLib.commands import benchmark_processes as processes
 from ProxyPromptSegmentLib.commands.checks import check_torch_settings, count_of
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 REPEATS = 5
 ALL = "all"
-NAMES = (*table.ROWS, *processes.ROWS)
+WHOLE = {**processes.ROWS, **benchmark_cohort.ROWS}
+NAMES = (*table.ROWS, *WHOLE)
 DEFAULT_ROWS = (*table.DEFAULT_ROWS, *processes.DEFAULT_ROWS)
 DESCRIPTION = """\
 Measure speed on this machine. Every figure is a ratio of two things that were timed alternately in
@@ -51,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slices", type=count_of, default=SLICES, metavar="S",
         help=f"slices of the volume ({SLICES}); official sizes on a CPU take {table.FEW}",
     )  # fmt: skip
+    parser.add_argument(
+        "--studies", type=count_of, default=table.STUDIES, metavar="N", help=f"studies of the cohort ({table.STUDIES})"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"compact model ({DEFAULT_MODEL})")
     parser.add_argument(
         "--tracking-model", default=DEFAULT_TRACKING_MODEL, help=f"model that tracks ({DEFAULT_TRACKING_MODEL})"
@@ -82,12 +87,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
         devices=_devices(args.device),
         repeats=args.repeats,
         slices=args.slices,
+        studies=args.studies,
     )
     before = timing.load()
     rows: list[Row] = []
     console.progress.start(len(chosen), "measuring")
     for name in chosen:
-        rows += processes.ROWS[name](plan) if name in processes.ROWS else table.measure(plan, name)
+        rows += WHOLE[name](plan) if name in WHOLE else table.measure(plan, name)
         console.progress.step()
     console.progress.close()
     about = {**table.machine(plan.devices), "load_before": before, "repeats": plan.repeats, "slices": plan.slices}

@@ -1,18 +1,14 @@
-"""Rows of the table of speed about whole processes: the start of a command, and a cohort by one or two Ray actors."""
+"""Rows of the table of speed about whole processes: the start of a command, and the estimates of a run."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM = (sys.executable, "-m", "ProxyPromptSegmentLib")
 SMALL = (12, 64, 64)  # slices, rows and columns of a study
-STUDIES = 24  # of a cohort
 STARTED = 2.0  # processor seconds of a start, at most
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 NO_PROCESS_TIMES = "the system does not say how much processor time a process took"
 
 
@@ -139,97 +133,15 @@ def estimate_rows(plan: Plan) -> list[Row]:
             said = json.loads(report.read_text(encoding="utf-8"))
             seconds.append((said["estimated"]["seconds"], said["task_seconds"]))
             sizes.append((said["estimated"]["memory_bytes"], used.peak_bytes))
-    found = [_compared(row, *zip(*pairs, strict=True)) for row, pairs in ((time_row, seconds), (memory, sizes))]
+    found = [compared(row, *zip(*pairs, strict=True)) for row, pairs in ((time_row, seconds), (memory, sizes))]
     return [found[0], replace(found[1], seconds=(), more={"bytes": list(found[1].seconds)})]
 
 
-class Watched(threading.Thread):
-    """Notes the processor time of each process that works on a cohort, and that at its first claim."""
-
-    def __init__(self, output: Path) -> None:
-        super().__init__(daemon=True)
-        self._output, self.ending = output, threading.Event()
-        self._times: dict[int, list[float]] = defaultdict(list)
-        self._first: dict[int, float] = {}
-        self._ticks = os.sysconf("SC_CLK_TCK")
-
-    def run(self) -> None:
-        """Look five times a second until the end is set."""
-        while not self.ending.wait(0.2):
-            for path in (self._output / "claims").glob("*.worker"):
-                with suppress(OSError, ValueError, IndexError, KeyError):
-                    pid = json.loads(path.read_text(encoding="utf-8"))["pid"]
-                    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-                    facts = stat.rpartition(")")[2].split()
-                    used = (int(facts[11]) + int(facts[12])) / self._ticks
-                    self._times[pid].append(used)
-                    token = path.name.removesuffix(".worker")
-                    if any(claim.read_text(encoding="utf-8") == token for claim in path.parent.glob("*.[0-9]")):
-                        self._first.setdefault(pid, used)
-
-    def busiest(self) -> float:
-        """Return the processor time of the busiest process since its first claim."""
-        return max((times[-1] - self._first.get(pid, times[-1]) for pid, times in self._times.items()), default=0.0)
-
-
-def cohort_rows(plan: Plan) -> list[Row]:
-    """Return the rows of a cohort: one Ray actor against two, and one process against a call for each study.
-
-    Of Ray's actors, the time of the busiest one counts from its first claim on: with a core for each actor, that is how
-    long a cohort takes, loading included and imports left out.
-    """
-    apart = Row(
-        what=f"cohort of {STUDIES} studies, one Ray actor", against="two actors, one thread each", device="cpu",
-        goal=Goal(least=1.8), clock=PROCESSOR,
-    )  # fmt: skip
-    together = Row(
-        what=f"cohort of {STUDIES} studies, one process", against="segment called for each", device="cpu",
-        clock=PROCESSOR,
-    )  # fmt: skip
-    if not Path("/proc/self/stat").exists():
-        return [replace(row, skipped=NO_PROCESS_TIMES) for row in (apart, together)]
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        shared = ["--support", *write_case(folder, "old", 1), "--model", plan.model, "--device", "cpu", "--quiet"]
-        (folder / "studies").mkdir()
-        studies = [folder / "studies" / f"case{number:03d}.nrrd" for number in range(STUDIES)]
-        for number, path in enumerate(studies):
-            write_volume(path, pelvis_phantom(10 + number, SMALL)[0])
-        calls, whole = [], []
-        for turn in range(plan.repeats):
-            one = ["segment", *shared, "--target", studies[turn % STUDIES], "--output", folder / f"{turn}.seg.nrrd"]
-            calls.append(STUDIES * took([*PROGRAM, *one], ONE_THREAD).seconds)
-            many = ["cohort", folder / "studies", *shared, "--output", folder / f"alone{turn}"]
-            whole.append(took([*PROGRAM, *many], ONE_THREAD).seconds)
-        together = _compared(together, whole, calls)
-        if importlib.util.find_spec("ray") is None:
-            return [replace(apart, skipped="Ray is not installed"), together]
-        busiest: dict[int, list[float]] = {1: [], 2: []}
-        for turn in range(plan.repeats):
-            for actors in (1, 2):
-                busiest[actors].append(_busiest(folder / f"out{actors}-{turn}", folder / "studies", shared, actors))
-    return [_compared(apart, busiest[1], busiest[2]), together]
-
-
-def _busiest(output: Path, studies: Path, shared: Sequence[object], actors: int) -> float:
-    """Return the processor time of the busiest of some actors on a cohort."""
-    watched = Watched(output)
-    watched.start()
-    try:
-        took(
-            [*PROGRAM, "cohort", studies, *shared, "--output", output, "--ray", "local", "--actors", actors], ONE_THREAD
-        )
-    finally:
-        watched.ending.set()
-        watched.join()
-    return watched.busiest()
-
-
-def _compared(row: Row, first: Sequence[float], second: Sequence[float]) -> Row:
+def compared(row: Row, first: Sequence[float], second: Sequence[float]) -> Row:
     """Return a row with the ratios of what was measured in turns."""
     ratios = tuple(one / other for one, other in zip(first, second, strict=True))
     return replace(row, ratios=ratios, seconds=(statistics.median(first), statistics.median(second)))
 
 
-ROWS: dict[str, Callable[[Plan], list[Row]]] = {"start": start_rows, "estimate": estimate_rows, "cohort": cohort_rows}
+ROWS: dict[str, Callable[[Plan], list[Row]]] = {"start": start_rows, "estimate": estimate_rows}
 DEFAULT_ROWS = ("start", "estimate")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -145,3 +147,50 @@ def test_the_time_of_a_start_is_that_of_its_process(monkeypatch):
     assert 0.01 < used.seconds < 5 and used.peak_bytes > 1e6
     with pytest.raises(Exception, match="ended with 3"):
         processes.took([processes.sys.executable, "-c", "raise SystemExit(3)"])
+
+
+COHORT = """
+import json, subprocess, sys, time
+from pathlib import Path
+
+out = Path(sys.argv[1])
+(out / "records").mkdir(parents=True)
+(out / "claims").mkdir()
+actor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+(out / "claims" / "t.worker").write_text(json.dumps({"pid": actor.pid}))
+(out / "claims" / "key.0").write_text("t")
+for number in range(3):
+    time.sleep(0.05)
+    (out / "records" / f"{number}.json").write_text("{}")
+actor.wait(50)
+(out / "records" / "3.json").write_text("{}")
+print("2 studies computed by two processes at once; the first result was kept.", file=sys.stderr)
+"""
+
+
+def test_an_actor_is_killed_in_mid_work_and_what_became_of_the_studies_is_counted(tmp_path):
+    from ProxyPromptSegmentLib.commands import benchmark_cohort
+
+    killed = []
+
+    def kill(pid, how):
+        killed.append((pid, len(list((tmp_path / "out" / "records").iterdir()))))
+        os.kill(pid, how)
+
+    words = [sys.executable, "-c", COHORT, str(tmp_path / "out")]
+    found = benchmark_cohort.with_one_killed(words, tmp_path / "out", 3, kill)
+    assert killed == [(found.killed[0], 3)] and (found.done, found.twice) == (4, 2)
+
+
+def test_studies_of_the_cohort_are_small_and_all_unlike():
+    from ProxyPromptSegmentLib.commands.benchmark_cohort import THICK, drawn_study
+
+    one, other = drawn_study(0), drawn_study(1)
+    assert len(one.array) == THICK and not np.array_equal(one.array, other.array)
+
+
+def test_half_precision_is_timed_against_single_precision_where_a_card_is_stood_in_for(segmenter, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    (row,) = prompt_rows.half_rows(segmenter, subjects.target(3), 2)
+    assert "in half precision" in row.what
+    assert row.ratios == (1.0, 1.0) and row.goal.met(0.5) and not row.goal.met(0.6)

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.evaluation.speed_table.timing import load
 
 OFFICIAL = {"vit-b": "sam-vit-b", "hiera-t": "sam2.1-hiera-tiny"}
 FEW = 3  # slices of official sizes on a processor
+STUDIES = 24  # of a cohort
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Plan:
         devices: Where rows are measured.
         repeats: Number of repetitions.
         slices: Slices of the volume.
+        studies: Studies of the cohort.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Plan:
     devices: tuple[str, ...]
     repeats: int
     slices: int
+    studies: int = STUDIES
 
 
 Maker = Callable[[Plan, str], "list[Row]"]
