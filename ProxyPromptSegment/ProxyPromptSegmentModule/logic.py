@@ -222,6 +222,10 @@ class SegmentationLogic(ForScripts):
         """Load torch and the model in the background, so that the first Apply does not have to wait."""
         self.questions.warm_up(settings or Settings())
 
+    def prepare_ahead(self, request: Request) -> None:
+        """Prepare supports in the background, so that the first Apply finds them on disk; every other task ends it."""
+        self.questions.prepare_ahead(request)
+
     def why(self, run: Run, ras: Sequence[float], name: str, on_answer: WhyAnswer) -> None:
         """Ask which support patches drove the prediction of object ``name`` at a world position.
 
@@ -278,8 +282,8 @@ class SegmentationLogic(ForScripts):
 
     # --- the pump -----------------------------------------------------------------------------------------------
 
-    def _submit(self, task: Task[object], label: str, replaces: str | None = None) -> Ticket:
-        ticket = self.worker.submit(task, label, replaces)
+    def _submit(self, task: Task[object], label: str, replaces: str | None = None, *, yields: bool = False) -> Ticket:
+        ticket = self.worker.submit(task, label, replaces, yields)
         self.pump.start()
         return ticket
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import SupportError, UsageError
-from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView, slice_view, take_slices
+from ProxyPromptSegmentLib.imaging.geometry import Axis, SliceView, VolumeGeometry, slice_view, take_slices
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices, slice_numbers
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
@@ -168,7 +168,7 @@ def plan(
             notes.append(Note(f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."))
     titles = distinct_names([*(case.volume for case in cases), target])
     sets, shown, registered = [], [], []
-    share = max(1, -(-max_slices // len(cases)))
+    share = _share(max_slices, cases)
     for number, (case, own) in enumerate(zip(cases, axes, strict=True)):
         chosen = case.slices
         if chosen is not None and case.axis not in (None, own):
@@ -215,6 +215,49 @@ def plan(
         reslicing=way.reslicing,
         compared=way.seen or not way.header,
     )
+
+
+def plan_ahead(
+    cases: Sequence[SupportCase],
+    target: VolumeGeometry,
+    objects: Sequence[str] | None = None,
+    axis: str = "auto",
+    max_slices: int = MAX_SLICES,
+) -> Job:
+    """Plan of a segmentation what its supports need, before the target's voxels are read: no slice is segmented.
+
+    The supports are those of `plan` unless it finds in the voxels that the target is to be read along another axis.
+
+    Args:
+        cases: The supports, at least one.
+        target: The target's grid.
+        objects: As for `plan`.
+        axis: As for `plan`.
+        max_slices: As for `plan`.
+
+    Raises:
+        SupportError: As `plan`.
+        UsageError: If the axis is unusable.
+    """
+    volume = Volume(np.broadcast_to(np.float32(0), target.shape_kji), target)
+    chosen_axis, axes, _ = choose_axes([(case.volume, case.segmentation) for case in cases], volume, axis)
+    names = list(objects) if objects else None
+    if names is None and len(cases) > 1:
+        names, _ = shared_objects([case.segmentation for case in cases])
+    sets, share = [], _share(max_slices, cases)
+    for case, own in zip(cases, axes, strict=True):
+        chosen = case.slices if case.axis in (None, own) else None
+        numbers = slice_numbers(chosen, take_slices(case.volume.array, own).shape[0])
+        sets.append(
+            support_from_volume(case.volume, case.segmentation, names, numbers, own, max_slices=share, oriented=True)
+        )
+    view = slice_view(target, chosen_axis)
+    return Job(support=merge_supports(sets), shown=(), target=volume, view=view, slices=(), window=(0.0, 1.0))
+
+
+def _share(max_slices: int, cases: Sequence[SupportCase]) -> int:
+    """Return the largest number of slices of one of several cases."""
+    return max(1, -(-max_slices // len(cases)))
 
 
 def plan_without_support(

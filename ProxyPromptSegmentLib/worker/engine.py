@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ProxyPromptSegmentLib.worker import everything_task, frames_task, segment_task
+from ProxyPromptSegmentLib.worker import everything_task, frames_task, prepare_task, segment_task
 from ProxyPromptSegmentLib.worker.model_store import ModelStore
 
 if TYPE_CHECKING:
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
     from ProxyPromptSegmentLib.tracking.result import FramesResult
     from ProxyPromptSegmentLib.worker.context import Context
-    from ProxyPromptSegmentLib.worker.tasks import EverythingTask, FramesTask, LiveSlice, LiveTask, SegmentTask, WhyTask
+    from ProxyPromptSegmentLib.worker.tasks import (
+        EverythingTask,
+        FramesTask,
+        LiveSlice,
+        LiveTask,
+        PrepareTask,
+        SegmentTask,
+        WhyTask,
+    )
 
 
 class Engine(ModelStore):
@@ -41,3 +49,7 @@ class Engine(ModelStore):
     def find_everything(self, task: EverythingTask, context: Context) -> EverythingResult:
         """Carry out an `EverythingTask`."""
         return everything_task.everything(task, self, context)
+
+    def prepare(self, task: PrepareTask, context: Context) -> bool:
+        """Carry out a `PrepareTask`."""
+        return prepare_task.prepare(task, self, context)

@@ -149,6 +149,11 @@ class ModelStore:
         """Return the half precision type of a device; None if it supports none."""
         return self._half(device)
 
+    @property
+    def keeps_supports(self) -> bool:
+        """Whether prepared supports are kept on disk."""
+        return self._kept is not None
+
     def is_loaded(self, model: str, device: str) -> bool:
         """Return whether a model is loaded on a device."""
         return (*_stamp(model), device) in self._models

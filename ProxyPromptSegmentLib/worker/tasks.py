@@ -1,4 +1,4 @@
-"""The tasks of the engine: segment a volume, track frames, preview a slice, explain a prediction, find everything.
+"""The tasks of the engine: segment, track, preview a slice, explain, find everything, prepare supports ahead.
 
 A task is called with the engine and a context, on the worker thread or on the thread of a command; it never changes
 its input arrays. Tasks are defined here without torch, and carried out by `engine.Engine`.
@@ -67,6 +67,9 @@ class TaskEngine(Protocol):
 
     def find_everything(self, task: EverythingTask, context: Context) -> EverythingResult:
         """Carry out an `EverythingTask`."""
+
+    def prepare(self, task: PrepareTask, context: Context) -> bool:
+        """Carry out a `PrepareTask`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,3 +255,31 @@ class EverythingTask:
     def __call__(self, engine: TaskEngine, context: Context) -> EverythingResult:
         """Carry out the task."""
         return engine.find_everything(self, context)
+
+
+@dataclass(frozen=True, eq=False)
+class PrepareTask:
+    """A task that prepares the supports of a job and keeps them on disk, so that the first run finds them there.
+
+    Its outcome is whether all are prepared. Where no supports are kept, nothing is done.
+
+    Attributes:
+        job: The job; of its target, the geometry alone counts, see `job.plan_ahead`.
+        model: Name or path of the model.
+        device: See `devices.choose_device`.
+        tiles: The choice of tiles of the run, see `SegmentTask`.
+        closer: Whether the run looks at small structures closer.
+        precision: As of the run.
+    """
+
+    job: Job
+    _: KW_ONLY
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+    tiles: TileChoice | str | float = AUTO
+    closer: bool = USE_CLOSER
+    precision: str = AUTO_PRECISION
+
+    def __call__(self, engine: TaskEngine, context: Context) -> bool:
+        """Carry out the task."""
+        return engine.prepare(self, context)

@@ -77,8 +77,12 @@ class Ticket:
 class _Waiting:
     """A task that is waiting or running."""
 
-    def __init__(self, task: Task, ticket: Ticket, key: str | None) -> None:
-        self.task, self.ticket, self.key = task, ticket, key
+    def __init__(self, task: Task, ticket: Ticket, key: str | None, yields: bool) -> None:
+        self.task, self.ticket, self.key, self.yields = task, ticket, key, yields
+
+    def makes_way(self, key: str | None) -> bool:
+        """Return whether it ends for a new task that replaces those with a key."""
+        return self.yields or (key is not None and self.key == key)
 
 
 class _Desk:
@@ -97,17 +101,16 @@ class _Desk:
         self.leave = threading.Event()
         self.submitted = 0
 
-    def submit(self, task: Task, label: str, replaces: str | None) -> Ticket:
+    def submit(self, task: Task, label: str, replaces: str | None, yields: bool) -> Ticket:
         """Queue a task, and start a thread if none is running."""
         with self.lock:
-            if replaces is not None:
-                for other in [one for one in self.waiting if one.key == replaces]:
-                    self._drop(other)
-                if self.running is not None and self.running.key == replaces:
-                    self.running.ticket.token.cancel()
+            for other in [one for one in self.waiting if one.makes_way(replaces)]:
+                self._drop(other)
+            if self.running is not None and self.running.makes_way(replaces):
+                self.running.ticket.token.cancel()
             self.submitted += 1
             ticket = Ticket(self.submitted, label, self.drop)
-            self.waiting.append(_Waiting(task, ticket, replaces))
+            self.waiting.append(_Waiting(task, ticket, replaces, yields))
             if self.thread is None or self.leave.is_set() or not self.thread.is_alive():
                 self.leave = threading.Event()
                 self.thread = threading.Thread(
@@ -179,7 +182,7 @@ class Worker:
         weakref.finalize(self, self._desk.dismiss).atexit = False
         atexit.register(_stop_at_exit, weakref.ref(self._desk))
 
-    def submit(self, task: Task, label: str = "", replaces: str | None = None) -> Ticket:
+    def submit(self, task: Task, label: str = "", replaces: str | None = None, yields: bool = False) -> Ticket:
         """Submit a task to the thread; tasks run one after another.
 
         Args:
@@ -187,11 +190,12 @@ class Worker:
             label: Name of the task for display.
             replaces: Key of tasks that replace each other: waiting tasks with the same key are dropped, and a running
                 one is cancelled.
+            yields: Whether any later task replaces it, because it only computes ahead what others may need.
 
         Returns:
             The ticket; the task's events carry its number.
         """
-        return self._desk.submit(task, label, replaces)
+        return self._desk.submit(task, label, replaces, yields)
 
     def drain(self, most: int | None = None) -> list[Event]:
         """Remove and return the queued events, oldest first, without waiting.

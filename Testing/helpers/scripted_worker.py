@@ -34,7 +34,7 @@ class ScriptedWorker:
     def busy(self):
         return bool(self._queue)
 
-    def submit(self, task, label="", replaces=None):
+    def submit(self, task, label="", replaces=None, yields=False):
         self._numbers += 1
         ticket = ScriptedTicket(self._numbers)
         self._queue.append((ticket, self._events(task, ticket)))

@@ -100,7 +100,7 @@ class RecordedLogic:
         self.results = types.SimpleNamespace(observe=lambda told: None, states=SegmentStates())
         self.questions = types.SimpleNamespace(refine=self.refine, unsure=self.unsure)
         self.is_shut = False
-        self.warmed, self.pieces, self.looked = 0, [], []
+        self.warmed, self.pieces, self.looked, self.prepared = 0, [], [], []
 
     def getParameterNode(self):  # noqa: N802
         import slicer
@@ -139,6 +139,9 @@ class RecordedLogic:
 
     def warm_up(self, settings=None):
         self.warmed += 1
+
+    def prepare_ahead(self, request):
+        self.prepared.append(request)
 
     def estimate_later(self, request, on_answer):
         self.asked.append(("estimate", request))

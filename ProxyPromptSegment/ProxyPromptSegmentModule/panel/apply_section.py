@@ -42,6 +42,9 @@ class Runs(Protocol):
     def estimate_later(self, request: Request, on_answer: EstimateAnswer) -> None:
         """Estimate time and memory of a run; the answer comes when there is one, and only to the newest question."""
 
+    def prepare_ahead(self, request: Request) -> None:
+        """Prepare supports in the background."""
+
     def start(self, request: Request) -> Run:
         """Start a run."""
 
@@ -166,9 +169,8 @@ class ApplySection(Section):
             self._estimated = (key, _("Estimating time and memory…"))  # never the words of other choices meanwhile
             first = self._state.run is None
             try:
-                self._logic.estimate_later(
-                    self._requests.request(), lambda found, _error: self._on_estimate(key, found, first)
-                )
+                request = self._requests.request()
+                self._logic.estimate_later(request, lambda found, _error: self._on_estimate(key, found, first, request))
             except Exception as error:  # the estimate is optional; Apply will report the error
                 explained(error)
                 self._estimated = (key, "")
@@ -179,14 +181,17 @@ class ApplySection(Section):
         run = self._state.run
         return "" if run is None or run.ended or run.forecast is None else _words_of_forecast(run.forecast)
 
-    def _on_estimate(self, key: object, found: Estimate | None, first: bool) -> None:
-        """Show an estimate, unless other choices were made meanwhile."""
+    def _on_estimate(self, key: object, found: Estimate | None, first: bool, request: Request) -> None:
+        """Show an estimate and prepare its supports, unless other choices were made meanwhile."""
         if self._estimated[0] != key:
             return
         text = "" if found is None else _words_of(found, first)
         self._estimated = (key, text)
         if not self._state.running:
-            say(self._ui.estimateLabel, "" if self._requests.reason() else text)
+            reason = self._requests.reason()
+            say(self._ui.estimateLabel, "" if reason else text)
+            if found is not None and not reason:
+                self._logic.prepare_ahead(request)
 
     # --- what the user does -----------------------------------------------------------------------------------
 

@@ -9,14 +9,15 @@ import slicer
 
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+from ProxyPromptSegmentLib.user_folders import supports_folder
 from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentLib.worker.tasks import WhyTask
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.chained import sentence_of
 from ProxyPromptSegmentModule.runs.refining import Refinement, RefineTask, UnsureTask
-from ProxyPromptSegmentModule.runs.request import Settings
+from ProxyPromptSegmentModule.runs.request import Request, Settings
 from ProxyPromptSegmentModule.runs.run import Run
-from ProxyPromptSegmentModule.runs.tasks import CheckTask, SuggestTask, WarmUpTask
+from ProxyPromptSegmentModule.runs.tasks import CheckTask, PrepareAheadTask, SuggestTask, WarmUpTask
 from ProxyPromptSegmentModule.scene import nodes
 from ProxyPromptSegmentModule.scene.volume_reader import VolumeReading
 from ProxyPromptSegmentModule.translation import _
@@ -46,7 +47,9 @@ SuggestAnswer = Callable[["list[Suggestion]", str], None]
 class SubmitQuestion(Protocol):
     """The function that submits a task with its label, and what it replaces, to the worker thread."""
 
-    def __call__(self, task: Task[object], label: str, replaces: str | None = None, /) -> Ticket:
+    def __call__(
+        self, task: Task[object], label: str, replaces: str | None = None, /, *, yields: bool = False
+    ) -> Ticket:
         """Submit the task."""
 
 
@@ -146,6 +149,21 @@ class Questions:
     def warm_up(self, settings: Settings) -> None:
         """Load torch and a model in advance; errors are ignored, because the run will report them."""
         self._submit(WarmUpTask(settings=settings), _("Warming up"), "warm up")
+
+    def prepare_ahead(self, request: Request) -> None:
+        """Prepare the supports of a request in advance; errors are ignored, because the run will report them.
+
+        Any other task ends it, and nothing is done where prepared supports are not kept.
+        """
+        if not request.cases or supports_folder() is None:
+            return
+        task = PrepareAheadTask(
+            cases=request.cases,
+            objects=request.objects,
+            target=nodes.geometry_of(request.target),
+            settings=request.settings,
+        )
+        self._submit(task, _("Preparing the support"), "prepare", yields=True)
 
     def receive(self, event: events.Event) -> None:
         """Pass an answer to its callback; answers without one are ignored."""

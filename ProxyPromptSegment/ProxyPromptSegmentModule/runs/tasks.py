@@ -19,6 +19,8 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.mending import mended
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
 from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand
+from ProxyPromptSegmentLib.inference.job import plan_ahead
+from ProxyPromptSegmentLib.inference.tiling.choice import OFF
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, object_table
@@ -30,7 +32,7 @@ from ProxyPromptSegmentLib.review.suggest import rank, warning
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.tracking.result import frames_of_volume
 from ProxyPromptSegmentLib.weights.earlier import MadeWith
-from ProxyPromptSegmentLib.worker.tasks import FramesTask, SegmentTask
+from ProxyPromptSegmentLib.worker.tasks import FramesTask, PrepareTask, SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs import indistinct
 from ProxyPromptSegmentModule.runs.request import Settings
@@ -286,6 +288,39 @@ class WarmUpTask:
     def __call__(self, engine: Engine, context: Context) -> None:
         """Do the work on the worker thread."""
         _segmenter(engine, self.settings)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PrepareAheadTask:
+    """The task that prepares supports before the first run needs them; returns whether all are prepared.
+
+    Attributes:
+        cases: The supports.
+        objects: Names of the objects, or None.
+        target: The target's geometry.
+        settings: The settings of the run.
+    """
+
+    cases: Sequence[SupportCase]
+    objects: tuple[str, ...] | None
+    target: VolumeGeometry
+    settings: Settings
+
+    def __call__(self, engine: Engine, context: Context) -> bool:
+        """Do the work on the worker thread."""
+        settings = self.settings
+        job = plan_ahead(self.cases, self.target, self.objects, settings.axis, settings.max_slices)
+        if context.cancel.cancelled:
+            return False
+        task = PrepareTask(
+            job,
+            model=settings.model,
+            device=settings.device,
+            precision=settings.precision,
+            tiles=OFF if settings.follow else settings.tiles,
+            closer=settings.closer and not settings.follow,
+        )
+        return task(engine, context)
 
 
 def _loaded(engine: Engine, settings: Settings) -> LoadedModel:

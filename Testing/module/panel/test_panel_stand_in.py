@@ -69,6 +69,24 @@ def test_no_estimate_of_earlier_choices_is_shown_while_another_is_made(ready):
     assert "16 tiles" not in ui.estimateLabel.text  # the first run loaded the model, so it is estimated again
 
 
+def test_supports_are_prepared_while_nothing_runs_and_only_for_the_choices_of_now(ready):
+    prepared, answers = ready.host.logic.prepared, []
+    assert [case.volume.name for case in prepared[-1].cases] == ["earlier"]
+    assert prepared[-1].target.GetName() == "new"
+    ready.host.logic.estimate_later = lambda request, on_answer: answers.append(on_answer)
+    before = len(prepared)
+    ready.state.parameters.tiles = "4"
+    ready.state.parameters.tiles = "6"
+    answers[0](estimate_of(), "")  # of choices that were changed meanwhile
+    assert len(prepared) == before
+    answers[1](None, "no model")
+    assert len(prepared) == before, "a run will say why"
+    ready.state.parameters.tiles = "8"
+    ready.ui.applyButton.click()
+    answers[2](estimate_of(), "")
+    assert len(prepared) == before, "the run prepares them itself"
+
+
 @pytest.mark.parametrize(
     ("device", "words"),
     [

@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
 
 from ProxyPromptSegmentLib.worker import events
+from ProxyPromptSegmentModule.runs import questions as questions_module
 from ProxyPromptSegmentModule.runs.questions import Questions
-from ProxyPromptSegmentModule.runs.request import Settings
+from ProxyPromptSegmentModule.runs.request import Request, Settings
 
 
 @pytest.fixture
@@ -68,3 +69,22 @@ def test_missing_values_outside_the_body_are_mended_before_supports_are_suggeste
     task = tasks.SuggestTask(library=None, voxels=voxels, geometry=volume.geometry, name="new", settings=Settings())
     _found, said = task(None, types.SimpleNamespace(progress=None, cancel=None))
     assert np.isfinite(ranked[0].array).all() and "NaN" in said
+
+
+def test_supports_are_prepared_by_a_task_that_yields_and_only_where_they_may_be_kept(monkeypatch):
+    submitted = []
+
+    def submit(task, label, replaces=None, *, yields=False):
+        submitted.append((task, yields))
+
+    monkeypatch.setattr(questions_module.nodes, "geometry_of", lambda node: "grid")
+    questions, request = Questions(submit), Request(target=object(), cases=("a case",), objects=("prostate",))
+    monkeypatch.setenv("PROXYPROMPT_SUPPORTS", "off")
+    questions.prepare_ahead(request)
+    assert not submitted
+    monkeypatch.setenv("PROXYPROMPT_SUPPORTS", "here")
+    questions.prepare_ahead(Request(target=object()))
+    assert not submitted, "there is no support"
+    questions.prepare_ahead(request)
+    ((task, yields),) = submitted
+    assert yields and (task.cases, task.objects, task.target) == (("a case",), ("prostate",), "grid")
