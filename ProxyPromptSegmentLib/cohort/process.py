@@ -166,7 +166,10 @@ class Process(ABC):
             if report is None:
                 return Outcome(Kind.STOPPED, key=key)
         except Exception as error:  # noqa: BLE001  # one study's failure, whatever it is, must not end the others
-            _discard(files)
+            if not self.claims.holds(claim) and not ends_all(error):
+                return Outcome(Kind.HELD, key=key)  # the files are those of whoever took it over
+            if self.claims.holds(claim):
+                _discard(files)
             return self._failed(study, key, error)
         if not self.claims.holds(claim):
             return Outcome(Kind.HELD, key=key)

@@ -18,7 +18,14 @@ from ProxyPromptSegmentLib.evaluation.paper.listing import listing
 from ProxyPromptSegmentLib.evaluation.paper.loading import Division, load, what_is_there
 from ProxyPromptSegmentLib.evaluation.paper.panels import KeptMasks
 from ProxyPromptSegmentLib.evaluation.paper.protocol import Measure, Protocol
-from ProxyPromptSegmentLib.evaluation.paper.run import Plan, chosen_rows, chosen_sets, run_protocol, score_file
+from ProxyPromptSegmentLib.evaluation.paper.run import (
+    SIDE_PART,
+    Plan,
+    chosen_rows,
+    chosen_sets,
+    run_protocol,
+    score_file,
+)
 from ProxyPromptSegmentLib.evaluation.paper.systems import PROXY_PROMPT
 from ProxyPromptSegmentLib.evaluation.report.page import Chapter, Words, page
 from ProxyPromptSegmentLib.evaluation.report.standard import chapters_of
@@ -150,7 +157,8 @@ def _page(shown: Protocol, scores: Sequence[Score], pictures: Sequence[Panels], 
     """Return the report: the table's words, every measure with its spread, and the masks side by side."""
     reference = next((row.title for row in shown.rows if row.system == PROXY_PROMPT), None)
     said = [line.removeprefix("* ") for line in text.splitlines() if line and not line.startswith(("|", "#"))]
-    chapters = [Chapter("", [Words(said)]), *(chapters_of(scores, reference) if scores else [])]
+    tolerance = SIDE_PART if shown.surface else ""
+    chapters = [Chapter("", [Words(said)]), *(chapters_of(scores, reference, tolerance) if scores else [])]
     return page(f"{shown.paper}, {shown.id}: {shown.title}", [*chapters, Chapter("Masks", pictures)])
 
 

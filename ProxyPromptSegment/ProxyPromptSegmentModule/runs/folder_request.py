@@ -119,7 +119,7 @@ class FolderProgress:
         rows: All studies, at the beginning; None later.
         begins: The study that is being looked at now.
         row: A study that has ended.
-        reason: Why it is not segmented now: another process computes it, or its files were changed meanwhile.
+        reason: Why it is not segmented now, such as that its files were changed meanwhile; "" if it is.
     """
 
     rows: tuple[Row, ...] | None = None

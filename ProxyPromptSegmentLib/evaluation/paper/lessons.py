@@ -100,7 +100,7 @@ class Lessons:
         """Return a support frame: the first that shows everything, of a sweep kept apart if there are enough."""
         items, seed = self._loaded.parts["train"], self._budget.seed
         order = [items[n] for n in np.random.default_rng([seed, 1]).permutation(len(items))]
-        apart = order[: len(order) - few.images] or order
+        apart = order[: max(0, len(order) - few.images)] or order
         first = apart[draw % len(apart)].read()
         shown = np.flatnonzero(np.all(first.masks.any(axis=(2, 3)), axis=1))
         if not len(shown):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.paper.protocol import Row
 
 MOST_TARGETS = 4  # of each data set whose masks are kept
-IMAGE, TRUTH, WINDOW, ROW = "image", "truth", "window", "row "
+IMAGE, TRUTH, WINDOW, NAME, ROW = "image", "truth", "window", "name", "row "
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class KeptMasks:
             IMAGE: case.images[index],
             TRUTH: case.masks[index],
             WINDOW: np.array(intensity_window(case.images)),
+            NAME: np.array(case.name),
             ROW + row.title: np.asarray(masks[index], np.uint8),
         }
         path = self.folder / f"{case.dataset}-{number}.npz"
@@ -52,7 +53,9 @@ class KeptMasks:
             self.folder.mkdir(parents=True, exist_ok=True)
             if path.is_file():
                 with np.load(path, allow_pickle=False) as before:
-                    stored = {**{key: before[key] for key in before.files}, **stored}
+                    # With another number of targets, another one may have had this number.
+                    if NAME in before.files and str(before[NAME]) == case.name:
+                        stored = {**{key: before[key] for key in before.files}, **stored}
             partial = path.with_suffix(".partial.npz")
             np.savez_compressed(partial, **stored)  # type: ignore[arg-type]
             partial.replace(path)

@@ -17,14 +17,15 @@ from ProxyPromptSegmentLib.evaluation.growing_file import GrowingFile
 from ProxyPromptSegmentLib.evaluation.paper import protocol as paper
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget, Lessons, patients_needed
 from ProxyPromptSegmentLib.evaluation.paper.loading import Division, Loaded, load, what_is_there
-from ProxyPromptSegmentLib.evaluation.statistics.measuring import scores_of
+from ProxyPromptSegmentLib.evaluation.statistics.measuring import TOLERANCE, scores_of
 from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind, System
 from ProxyPromptSegmentLib.progress import CancelToken
 
 REASONS = (UsageError, CheckpointError, InputError, SupportError, DeviceError)  # for which a row has no figure
 TRAINED, BY_SLICE = "trained", ", by slice"
-TOLERANCE = 64  # of the longer side of an image, one such part is the tolerance of the surface Dice
+SIDE_PARTS = 64  # of the longer side of an image, one such part is the tolerance of a table's surface Dice
+SIDE_PART = f"1/{SIDE_PARTS} of the longer side of an image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +243,8 @@ def _scored(
     protocol: paper.Protocol, row: paper.Row, case: Case, masks: np.ndarray, draw: int, seconds: float
 ) -> Iterator[Score]:
     """Score the objects of a target; of a single image those that it shows."""
-    tolerance = max(case.images.shape[1:3]) / TOLERANCE
+    # In millimetres a part of an image's side in pixels means nothing.
+    tolerance = max(case.images.shape[1:3]) / SIDE_PARTS if protocol.surface else TOLERANCE
     pixels = replace(case, spacing_mm=None) if protocol.surface else case
     shown = [len(case.images) > 1 or bool(case.masks[:, n].any()) for n in range(len(case.objects))]
     common: dict[str, Any] = {"system": row.title, "draw": draw}

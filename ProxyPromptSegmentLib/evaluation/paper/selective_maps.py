@@ -62,22 +62,26 @@ def measure_maps(protocol: Protocol, segmenter: Segmenter, loaded: Sequence[Load
         protocol: The figure; its last set has the target, its first one the image of another modality.
         segmenter: A model that reads supports.
         loaded: Both data sets.
-        part: Part of the last set whose first image is the target.
+        part: Part of the last set, whose first image that shows every object is the target.
 
     Raises:
-        InputError: If a data set is missing.
+        InputError: If a data set is missing, or has no image to choose.
     """
     if len(loaded) < len(protocol.sets):
         raise InputError(f"{protocol.id} needs both of its data sets; add the one that is missing.")
-    target = loaded[-1].parts[part][0].read()
+    target = next((case for case in (one.read() for one in loaded[-1].parts[part]) if _is_whole(case)), None)
+    if target is None:
+        raise InputError(f"no {part} image of {loaded[-1].title} shows every object; add some, or choose another part.")
     train = loaded[-1].parts["train"]
     places = np.unique(np.linspace(0, len(train) - 1, min(MOST_COMPARED, len(train))).round().astype(int))
-    pool = [case for case in (train[n].read() for n in places) if case.masks.any(axis=(0, 2, 3)).all()]
+    pool = [case for case in (train[n].read() for n in places) if _is_whole(case)]
     ranked = sorted(((_error(segmenter, target, case), case.name, case) for case in pool), key=lambda one: one[:2])
     if not ranked:
         raise InputError(f"no training image of {loaded[-1].title} shows every object; add some.")
     chosen = [target, ranked[0][2], ranked[len(ranked) // 2][2], ranked[-1][2]]
-    other = loaded[0].parts["train"][0].read()
+    other = next((case for case in (one.read() for one in loaded[0].parts["train"]) if _is_whole(case)), None)
+    if other is None:
+        raise InputError(f"no training image of {loaded[0].title} shows every object; add some.")
     foreign = foreign_support([other], target.objects, 1, 0).pairs[0]
     pairs = [*(pair_of(case, 0) for case in chosen), foreign]
     errors = [*(_error(segmenter, target, case) for case in chosen), _error(segmenter, target, other)]
@@ -85,6 +89,11 @@ def measure_maps(protocol: Protocol, segmenter: Segmenter, loaded: Sequence[Load
         _row(segmenter, target, row.title, pair, error)
         for row, pair, error in zip(protocol.rows, pairs, errors, strict=True)
     ]
+
+
+def _is_whole(case: Case) -> bool:
+    """Return whether a case shows every object."""
+    return bool(case.masks.any(axis=(0, 2, 3)).all())
 
 
 def _row(segmenter: Segmenter, target: Case, title: str, pair: SupportPair, error: float) -> MapRow:

@@ -23,22 +23,23 @@ from ProxyPromptSegmentLib.evaluation.statistics.tables import (
 Systems = dict[str, dict[str, float]]
 
 
-def chapters_of(scores: Sequence[Score], reference: str | None = None) -> list[Chapter]:
+def chapters_of(scores: Sequence[Score], reference: str | None = None, tolerance: str = "") -> list[Chapter]:
     """Return the chapters of a table of scores.
 
     Args:
         scores: Scores of one table.
         reference: The system that the others are compared with; None for no comparison.
+        tolerance: Words for the tolerance of the surface Dice, where it is not the usual one.
     """
     rows = table_of(scores, reference)
     return [
-        Chapter("Scores", [grid_of(rows, reference)]),
+        Chapter("Scores", [grid_of(rows, reference, tolerance)]),
         Chapter("Spread over patients", spread_parts(scores)),
         Chapter("Confidence", confidence_parts(scores)),
     ]
 
 
-def grid_of(rows: Sequence[TableRow], reference: str | None = None) -> Grid:
+def grid_of(rows: Sequence[TableRow], reference: str | None = None, tolerance: str = "") -> Grid:
     """Return a table of a report; the best mean Dice of each object is set in bold."""
     measures = [measure for measure in (*MEASURES, SECONDS) if rows and measure in rows[0].summaries]
     units = ", ".join(sorted({row.unit for row in rows}))
@@ -58,7 +59,7 @@ def grid_of(rows: Sequence[TableRow], reference: str | None = None) -> Grid:
         for row in rows
     ]
     head = (*(("set",) if sets else ()), "object", "system", "n", *titles, *more)
-    caption = f"{explained(rows)} {_BOLD}"
+    caption = f"{explained(rows, tolerance)} {_BOLD}"
     return Grid(head, cells, 3 if sets else 2, _best(rows), caption)
 
 

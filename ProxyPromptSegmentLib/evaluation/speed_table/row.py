@@ -64,7 +64,7 @@ class Row:
     @classmethod
     def of(
         cls, what: str, against: str, device: str, first: Timed, second: Timed, clock: str, goal: Goal = NONE,
-        first_share: float = 1.0, notes: str = "",
+        notes: str = "",
     ) -> Row:  # fmt: skip
         """Return the row of two calls that were timed in turns.
 
@@ -76,10 +76,9 @@ class Row:
             second: Times of the second call.
             clock: The clock.
             goal: The goal.
-            first_share: Work of the second call in that of the first where they differ, as in frames.
             notes: What else belongs to the figure.
         """
-        one, other = first.of(clock) * first_share, second.of(clock)
+        one, other = first.of(clock), second.of(clock)
         return cls(
             what=what,
             against=against,

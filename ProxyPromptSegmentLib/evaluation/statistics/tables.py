@@ -130,13 +130,19 @@ def to_dict(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
     return found
 
 
-def explained(rows: Sequence[TableRow], tolerance: float = TOLERANCE) -> str:
-    """Return what the numbers of a table are, as a paragraph."""
+def explained(rows: Sequence[TableRow], tolerance: str = "") -> str:
+    """Return what the numbers of a table are, as a paragraph.
+
+    Args:
+        rows: The table.
+        tolerance: Words for the tolerance of the surface Dice; by default `TOLERANCE` in the table's units.
+    """
     units = " or ".join(sorted({row.unit for row in rows})) or "px"
+    tolerance = tolerance or f"{TOLERANCE:g} {units}"
     return (
         "Mean ± population SD [95 % bootstrap interval of the mean] over n patients; draws and cases of a patient are "
         "averaged first. HD95: the larger 95th percentile of the distances between both borders, of the patients for "
-        f"whom it is defined. Surface Dice: tolerance {tolerance:g} {units}. p: Wilcoxon's signed ranks over patients, "
+        f"whom it is defined. Surface Dice: tolerance {tolerance}. p: Wilcoxon's signed ranks over patients, "
         "two-sided; with Holm's correction for all comparisons of the table."
     )
 

@@ -29,7 +29,7 @@ class FirstFrame:
 
     Attributes:
         frozen: A model with a memory.
-        most: Largest number of support frames.
+        most: Number of support frames, rounded up to as many of each case, at least one.
     """
 
     frozen: Frozen

@@ -29,7 +29,7 @@ def marked_pairs(cases: Sequence[Case], most: int | None = None) -> list[Support
 
     Args:
         cases: The cases; those without a mark give none.
-        most: Slices of all cases together, of which each gives at least one; None for all.
+        most: Slices of all cases together, rounded up to as many of each, at least one; None for all.
     """
     share = None if most is None else max(1, -(-most // max(1, len(cases))))
     pairs = []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ProxyPromptSegmentLib.errors import OutputError
@@ -194,12 +194,15 @@ class PromptTraining:
             ) from None
 
     def resume(self, path: Path) -> None:
-        """Continue from what was saved, if there is anything."""
+        """Continue from what was saved, if there is anything; what is damaged is trained again."""
         if not path.is_file():
             return
-        with safe_open(str(path), framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            stored = {name: file.get_tensor(name).to(self._clock) for name in file.keys()}  # noqa: SIM118 - no mapping
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                about = json.loads(file.metadata()["about"])
+                stored = {name: file.get_tensor(name).to(self._clock) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError):
+            return
         self.step, self.seconds, self._variants = about["step"], about["seconds"], about["variants"]
         with torch.no_grad():
             for name, value in self.trained.items():

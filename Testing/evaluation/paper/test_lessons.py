@@ -70,6 +70,12 @@ def test_support_frames_are_first_frames_of_sweeps_that_are_kept_apart():
     assert len(given[0].full) == 4 and not {one.patient for one in supports} & {one.patient for one in given[0].full}
 
 
+def test_where_sweeps_are_fewer_than_what_is_learned_from_each_of_them_gives_a_support_frame():
+    own = lessons([case(n, 2, 20) for n in range(5)])
+    drawn = {own.lesson(Few(frames=1, images=8), Kind.FEW, draw).few[0].patient for draw in range(5)}
+    assert len(drawn) == 5
+
+
 def test_a_column_may_be_the_union_of_objects():
     first, second = case(0), case(1, 0, 3)
     masks = np.concatenate([first.masks, second.masks], axis=1)

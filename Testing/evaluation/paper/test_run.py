@@ -9,16 +9,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from paper_cases import NEED, ToyMaker, protocol, toy_folder
+from paper_cases import NEED, ROWS, ToyMaker, protocol, toy_folder
 from ProxyPromptSegmentLib.data import splits
+from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget
 from ProxyPromptSegmentLib.evaluation.paper.panels import KeptMasks
 from ProxyPromptSegmentLib.evaluation.paper.protocol import DataNeed, Few, Row, View
-from ProxyPromptSegmentLib.evaluation.paper.run import Plan, chosen_sets, limited, run_protocol, score_file
+from ProxyPromptSegmentLib.evaluation.paper.run import (
+    SIDE_PART,
+    Plan,
+    _scored,
+    chosen_sets,
+    limited,
+    run_protocol,
+    score_file,
+)
 from ProxyPromptSegmentLib.evaluation.paper.table import by_draw, columns_of, rows_as_values, to_markdown
+from ProxyPromptSegmentLib.evaluation.report.standard import grid_of
+from ProxyPromptSegmentLib.evaluation.statistics.tables import explained, table_of
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind
 
 FACTS = {"table": "T2", "model": "toy"}
@@ -137,6 +149,37 @@ def test_masks_of_the_first_targets_are_kept_and_drawn_after_a_stop(data, tmp_pa
     assert (threshold.caption, nothing.caption) == ("threshold", "nothing")
     assert truth.jpeg == nothing.jpeg != threshold.jpeg
     assert KeptMasks(None).shown(["threshold"], 1) == []
+
+
+def test_masks_of_another_target_of_the_same_number_are_not_mixed_in(data, tmp_path):
+    kept = KeptMasks(tmp_path / "masks")
+    for limit, rows in ((2, ["threshold"]), (3, ["nothing"])):  # the second of 2 is the last, and not the second of 3
+        plan = Plan(data=data, limit=limit, rows=rows)
+        run_protocol(protocol(), plan, ToyMaker(), score_file(None, FACTS), keep_masks=kept.keep)
+    shown = {one.title: [panel.caption for panel in one.panels[1:]] for one in kept.shown(["threshold", "nothing"], 4)}
+    assert shown["promise12, target 0"] == ["threshold", "nothing"] and shown["promise12, target 1"] == ["nothing"]
+
+
+def test_the_tolerance_of_the_surface_dice_is_in_the_unit_of_the_distances():
+    masks = np.zeros((4, 1, 32, 32), np.uint8)
+    masks[1:3, 0, 8:20, 8:20] = 1
+    case = Case(
+        dataset="d",
+        patient="p",
+        images=np.zeros((4, 32, 32), np.float32),
+        masks=masks,
+        objects=("o",),
+        spacing_mm=(3.0, 0.5, 0.5),
+        name="c",
+    )
+    found = {}
+    for surface in (False, True):
+        found[surface] = next(_scored(protocol(surface=surface), ROWS[1], case, np.roll(masks, 3, 3), 0, 0.0))
+    assert found[False].unit == "mm" and found[False].surface == 1, "3 pixels are 1.5 mm, which lie within 2 mm"
+    assert found[True].unit == "px" and found[True].surface < 1, "3 pixels are more than half a pixel"
+    assert "tolerance 2 mm." in explained(table_of([found[False]]))
+    shown = grid_of(table_of([found[True]]), tolerance=SIDE_PART)
+    assert "tolerance 1/64 of the longer side of an image." in shown.caption
 
 
 def test_without_any_of_its_data_it_says_what_it_needs(tmp_path):

@@ -144,6 +144,8 @@ def test_statistics_of_batch_norms_are_kept_with_the_weights(frozen, tmp_path):
     again.resume(tmp_path / "state.safetensors")
     before, after = first.model.state_dict(), again.model.state_dict()
     assert float(norm.num_batches_tracked) == 1
+    (tmp_path / "damaged.safetensors").write_bytes(b"what a full disk left")
+    again.resume(tmp_path / "damaged.safetensors")  # is trained again
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
