@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.support.matching import slice_depths, slice_names
+from ProxyPromptSegmentLib.support.spreading import spread
 from ProxyPromptSegmentLib.wording import ranges
 
 MAX_SLICES = 8
@@ -333,23 +334,16 @@ def _chosen_slices(
         raise SupportError(f"slices is {slices!r}; allowed are 'auto' or a list of indices.")
     if max_slices < 1:
         raise SupportError(f"at most {max_slices} slices are allowed for the support; it needs at least one.")
-    picks = set(_spread(annotated, max_slices))
+    picks = set(spread(annotated, max_slices))
     for n in np.argsort(shown.sum(axis=0)):  # rare objects first
         if not shown[sorted(picks), n].any():
-            picks.add(_spread([int(s) for s in np.flatnonzero(shown[:, n])], 1)[0])
+            picks.add(spread([int(s) for s in np.flatnonzero(shown[:, n])], 1)[0])
     while len(picks) > max_slices:
         spare = [s for s in sorted(picks) if shown[sorted(picks - {s})].any(axis=0).all()]
         if not spare:
             break  # each slice is the only one to show some object: keep one more rather than lose an object
         picks.remove(min(spare, key=lambda s: min(abs(s - other) for other in picks if other != s)))
     return sorted(picks)
-
-
-def _spread(indices: list[int], count: int) -> list[int]:
-    """Return at most ``count`` of the indices: the middle of as many equal parts, which avoids the outermost slices."""
-    if len(indices) <= count:
-        return indices
-    return [indices[int((n + 0.5) * len(indices) / count)] for n in range(count)]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.spreading import spread, with_all_objects
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.evaluation.few_shot_unet import AnnotatedSlice
@@ -24,6 +25,11 @@ def marked_slices(case: Case) -> list[int]:
     return [int(index) for index in (whole if len(whole) else np.flatnonzero(shown.any(axis=1)))]
 
 
+def chosen_slices(case: Case, count: int) -> list[int]:
+    """Return about so many slices of a case that show an object, evenly spread; each of its objects is on one."""
+    return with_all_objects(spread(marked_slices(case), count), np.asarray(case.masks.any(axis=(2, 3))))
+
+
 def marked_pairs(cases: Sequence[Case], most: int | None = None) -> list[SupportPair]:
     """Return slices that show an object, of every case as many and evenly spread over it.
 
@@ -32,20 +38,18 @@ def marked_pairs(cases: Sequence[Case], most: int | None = None) -> list[Support
         most: Slices of all cases together, rounded up to as many of each, at least one; None for all.
     """
     share = None if most is None else max(1, -(-most // max(1, len(cases))))
-    pairs = []
-    for case in cases:
-        marked = marked_slices(case)
-        if share is not None and len(marked) > share:
-            marked = [marked[int((n + 0.5) * len(marked) / share)] for n in range(share)]
-        pairs += [pair_of(case, index) for index in marked]
-    return pairs
+    return [
+        pair_of(case, index)
+        for case in cases
+        for index in (marked_slices(case) if share is None else chosen_slices(case, share))
+    ]
 
 
 def support_of(few: Sequence[Case], most: int = MAX_SLICES) -> SupportSet:
     """Return the supports that a run in use would choose of the few cases.
 
     Raises:
-        SupportError: If no case shows an object, or an object is on none of the slices.
+        SupportError: If no case shows an object, or an object is in none of them.
     """
     pairs = marked_pairs(few, most)
     if not pairs:

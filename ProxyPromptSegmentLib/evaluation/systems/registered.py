@@ -11,7 +11,7 @@ import numpy as np
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import mean_mask
-from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import marked_slices, support_of
+from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import chosen_slices, support_of
 from ProxyPromptSegmentLib.evaluation.systems.stacks import stack_of
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
 from ProxyPromptSegmentLib.evaluation.systems.transforms import affine, deformable, grid_image, transferred
@@ -80,11 +80,10 @@ class _Transferring:
         share = max(1, -(-MAX_SLICES // len(self.few)))
         flat = []
         for one in self.few:
-            marked, stack = marked_slices(one), stack_of(one).array
-            chosen = [marked[int((n + 0.5) * len(marked) / share)] for n in range(share)] if marked else []
+            stack = stack_of(one).array
             flat += [
                 _Annotated(grid_image(stack[n], spacing_of(one) if measured else None), one.masks[n])
-                for n in dict.fromkeys(chosen)
+                for n in chosen_slices(one, share)
             ]
         return np.stack([self._voted(grid_image(part, spacing_of(case) if measured else None), flat) for part in grey])
 

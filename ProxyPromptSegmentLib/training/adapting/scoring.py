@@ -29,15 +29,14 @@ from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.values import ImageFeatures, PreparedSupport
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.pairs import MOST_READ, Marked, SupportSet
+from ProxyPromptSegmentLib.support.spreading import spread, with_all_objects
 from ProxyPromptSegmentLib.training.adapting.calibrating import Row, rows_of
 from ProxyPromptSegmentLib.training.adapting.result import CasePicture
 from ProxyPromptSegmentLib.training.adapting.sheets import (
     Sheet,
     Sheets,
-    spread,
     support_set,
     supports_of,
-    with_all_objects,
 )
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.inference.tiling.cut import support_tiles
 from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide_by_masks
 from ProxyPromptSegmentLib.support.matching import slice_depths
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.spreading import spread, with_all_objects
 from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases, UsableCase
 
 MOST_SHEETS = 160  # of all cases together
@@ -169,13 +170,6 @@ def is_complete(shown: npt.NDArray[np.intp]) -> bool:
     return len(shown) >= LEAST_RUN and int(shown[-1] - shown[0]) == len(shown) - 1
 
 
-def spread(numbers: Sequence[int], count: int) -> list[int]:
-    """Return at most ``count`` of the numbers, evenly spaced."""
-    if len(numbers) <= count:
-        return list(numbers)
-    return [numbers[int((n + 0.5) * len(numbers) / count)] for n in range(count)]
-
-
 def _tiles_of(shown: Sequence[Sheet], objects: tuple[str, ...], plan: TilePlan, most: int) -> list[Sheet]:
     """Return the tiles of a case, spread over its slices, a part of them background."""
     if not shown:
@@ -217,13 +211,3 @@ def supports_of(sheets: Sheets, cases: Sequence[int]) -> list[Sheet]:
 def support_set(objects: tuple[str, ...], chosen: Sequence[Sheet]) -> SupportSet:
     """Return sheets as a support set."""
     return SupportSet(tuple(sheet.pair() for sheet in chosen), objects)
-
-
-def with_all_objects(picked: Sequence[int], shown: npt.NDArray[np.bool_]) -> list[int]:
-    """Return picked slices, and a middle one of each object that none of them shows; ``shown`` is ``(S, N)``."""
-    found = list(picked)
-    for number in range(shown.shape[1]):
-        having = np.flatnonzero(shown[:, number])
-        if len(having) and not shown[found, number].any():
-            found.append(int(having[len(having) // 2]))
-    return sorted(set(found))

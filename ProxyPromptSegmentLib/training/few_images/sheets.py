@@ -10,7 +10,8 @@ import numpy as np
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.training.adapting.sheets import MOST_SHEETS, Sheet, Sheets, spread, with_tiles
+from ProxyPromptSegmentLib.support.spreading import spread
+from ProxyPromptSegmentLib.training.adapting.sheets import MOST_SHEETS, Sheet, Sheets, with_tiles
 
 
 @dataclass(frozen=True, eq=False)

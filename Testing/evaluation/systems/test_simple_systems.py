@@ -48,6 +48,11 @@ def test_supports_are_spread_over_cases_and_over_their_marked_slices():
     only_disc = volumes[0].masks.copy()
     only_disc[:9, 1] = 0
     assert [pair.slice_index for pair in marked_pairs([replace(volumes[0], masks=only_disc)])] == list(range(9, 19))
+    apart = volumes[0].masks.copy()
+    apart[:, 1], apart[:, 0] = 0, volumes[0].masks[:, 0]
+    apart[1, 0], apart[1, 1] = 0, volumes[0].masks[1, 1]  # the core on a slice of its own, far from the middle
+    found = support_of([replace(one, masks=apart) for one in volumes], 2)
+    assert [pair.slice_index for pair in found.pairs] == [1, 10] * 2, "an object that a case shows is in its supports"
     with pytest.raises(SupportError, match="none of the 1 annotated cases"):
         support_of([replace(volumes[0], masks=np.zeros_like(only_disc))])
 
