@@ -79,6 +79,15 @@ def test_a_block_computes_equations_8_to_11_in_their_order():
     torch.testing.assert_close(got_context[0], e)
 
 
+@pytest.mark.parametrize("options", [{}, {"width": 24}])
+def test_features_that_objects_share_are_given_once(options):
+    module, (features, context) = small("pair_merge", **options), streams(count=2)
+    contexts = torch.stack([context, 2 * context, -context], dim=1).flatten(0, 1)  # three objects of each target
+    repeated = module(features.repeat_interleave(3, dim=0), contexts, (8, 8))
+    torch.testing.assert_close(module(features, contexts, (8, 8)), repeated)
+    assert (repeated[0] - repeated[1]).abs().max() > 0.01
+
+
 @pytest.mark.parametrize(("along", "neighbour"), [("x", (0, 1)), ("y", (1, 0))])
 def test_pairs_are_neighbours_along_the_named_axis(along, neighbour):
     merge = PairMerge(2, along)

@@ -47,6 +47,16 @@ def test_masks_and_qualities_are_those_of_the_package(backbone, monkeypatch):
     torch.testing.assert_close(quality, known, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("outputs", [(0,), (1, 2, 3), (3,)])
+def test_some_of_the_masks_are_those_among_all(backbone, outputs):
+    features, prompt = asked(backbone, tokens=5, batch=1, objects=2)
+    with torch.inference_mode():
+        logits, quality = backbone.decode_masks(features, prompt)
+        some, known = backbone.decode_masks(features, prompt, outputs)
+    torch.testing.assert_close(some, logits[:, :, list(outputs)], rtol=1e-4, atol=1e-4 * float(logits.std()))
+    torch.testing.assert_close(known, quality[:, :, list(outputs)], rtol=1e-4, atol=1e-5)
+
+
 def test_training_half_precision_adapters_and_many_tokens_are_left_to_the_package(backbone):
     decoder, cpu = backbone.sam.mask_decoder, torch.device("cpu")
     with torch.inference_mode():

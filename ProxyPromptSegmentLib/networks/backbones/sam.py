@@ -215,9 +215,10 @@ class SamBackbone(nn.Module):
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).unsqueeze(0).expand(count, -1, -1)
         if prompt.sparse is not None:
             tokens = torch.cat([tokens, prompt.sparse.flatten(0, 1)], dim=1)
-        image = features.top.repeat_interleave(objects, dim=0)
-        if prompt.dense is not None:
-            image = image + prompt.dense.flatten(0, 1)
+        if prompt.dense is None:
+            image = features.top.repeat_interleave(objects, dim=0)
+        else:
+            image = (features.top.unsqueeze(1) + prompt.dense).flatten(0, 1)
         if prompt.mask is not None:
             image = image + encoder.mask_downscaling(prompt.mask.flatten(0, 1).unsqueeze(1))
         if prompt.dense is None and prompt.mask is None:

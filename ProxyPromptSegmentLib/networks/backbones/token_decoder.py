@@ -4,8 +4,8 @@ An attention between ``P`` image positions and ``T`` tokens with ``h`` heads pro
 to keys and values. Where ``h * T`` is no larger than the width, it is cheaper to project the tokens instead:
 products of matrices are associative, so that ``(X W) (t V)^T = X (W V^T t^T)``. Positions are rows throughout, so
 that neither heads nor channels are moved in memory; enlarging by transposed convolutions that do not overlap is a
-product of matrices for each position, too. Results are those of the package up to rounding (Kirillov et al.,
-Segment Anything, 2023, appendix A).
+product of matrices for each position, too. The last attention is computed for the tokens that are read afterwards.
+Results are those of the package up to rounding (Kirillov et al., Segment Anything, 2023, appendix A).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def decode_tokens(
 
     Args:
         decoder: ``segment_anything.modeling.MaskDecoder``.
-        image: Image embeddings with dense prompts, ``(M, C, g, g)``.
+        image: Image embeddings with dense prompts, ``(M, C, g, g)``; their memory may be overwritten.
         positions: Positional encoding, ``(C, g, g)``.
         tokens: Tokens of the decoder and of the prompts, ``(M, T, C)``.
         outputs: Indices of the mask tokens.
@@ -54,7 +54,8 @@ def decode_tokens(
     grid = image.shape[-1]
     rows = image.flatten(2).transpose(1, 2).contiguous()
     where = positions.flatten(1).transpose(0, 1).contiguous()
-    hidden, rows = _two_way(decoder.transformer, rows, where, tokens)
+    read = 2 + max(outputs)  # the token of the IoU, then those of the masks
+    hidden, rows = _two_way(decoder.transformer, rows, where, tokens, read)
     fine = _enlarged(decoder.output_upscaling, rows)
     kernels = torch.stack([decoder.output_hypernetworks_mlps[n](hidden[:, 1 + n]) for n in outputs], dim=2)
     logits = torch.matmul(fine, kernels).view(len(rows), grid, grid, 2, 2, 2, 2, len(outputs))
@@ -78,9 +79,9 @@ def _attentions(transformer: Any) -> list[Any]:
 
 
 def _two_way(
-    transformer: Any, rows: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor
+    transformer: Any, rows: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, read: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the package's ``TwoWayTransformer`` on rows ``(M, P, C)``; return tokens and rows."""
+    """Run the package's ``TwoWayTransformer`` on rows ``(M, P, C)``; return the first ``read`` tokens, and rows."""
     queries = tokens
     for layer in transformer.layers:
         if layer.skip_first_layer_pe:
@@ -93,8 +94,9 @@ def _two_way(
         queries = queries + _from_image(layer.cross_attn_token_to_image, queries + tokens, placed, rows)
         queries = layer.norm2(queries)
         queries = layer.norm3(queries + layer.mlp(queries))
-        rows = rows + _from_tokens(layer.cross_attn_image_to_token, placed, queries + tokens, queries)
+        rows = _add_from_tokens(layer.cross_attn_image_to_token, rows, placed, queries + tokens, queries)
         rows = layer.norm4(rows)
+    queries, tokens = queries[:, :read], tokens[:, :read]
     placed = rows + where
     queries = queries + _from_image(transformer.final_attn_token_to_image, queries + tokens, placed, rows)
     return transformer.norm_final_attn(queries), rows
@@ -120,19 +122,32 @@ def _from_image(attention: Any, queries: torch.Tensor, keys: torch.Tensor, value
     return attention.out_proj(read.transpose(1, 2).flatten(2) + attention.v_proj.bias)
 
 
-def _from_tokens(attention: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Attend from the image, ``(M, P, C)``, to tokens ``(M, T, C)`` with and without their encoding; ``(M, P, C)``."""
+def _add_from_tokens(
+    attention: Any, rows: torch.Tensor, placed: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> torch.Tensor:
+    """Add to rows ``(M, P, C)``, in place, what they read from tokens.
+
+    Scores are kept with the positions last, so that the softmax over few tokens runs along many positions. Weights of a
+    head sum to 1, so that a share of the bias of the output can be added to what each head says.
+
+    Args:
+        attention: The package's attention.
+        rows: The image without its positional encoding.
+        placed: The image with it.
+        keys: Tokens with their encoding, ``(M, T, C)``.
+        values: Tokens without it, ``(M, T, C)``.
+    """
     heads, count = attention.num_heads, keys.shape[1]
     known = attention.k_proj(keys).unflatten(2, (heads, -1)).transpose(1, 2)
     known = known / math.sqrt(known.shape[-1])
-    bias = torch.matmul(known, attention.q_proj.bias.view(heads, -1, 1)).flatten(1).unsqueeze(1)
+    bias = torch.matmul(known, attention.q_proj.bias.view(heads, -1, 1)).flatten(1, 2)
     known = torch.matmul(known, _by_head(attention.q_proj.weight, heads)).flatten(1, 2)
-    scores = torch.baddbmm(bias, queries, known.transpose(1, 2)).unflatten(2, (heads, count))
-    weights = torch.softmax(scores, dim=-1).flatten(2)
+    scores = torch.baddbmm(bias, known, placed.transpose(1, 2)).unflatten(1, (heads, count))
+    weights = torch.softmax(scores, dim=2).flatten(1, 2)
     said = attention.v_proj(values).unflatten(2, (heads, -1)).transpose(1, 2)
     out = attention.out_proj.weight.t().view(heads, -1, attention.out_proj.weight.shape[0])
-    said = torch.matmul(said, out).flatten(1, 2)
-    return torch.baddbmm(attention.out_proj.bias, weights, said)
+    said = (torch.matmul(said, out) + attention.out_proj.bias / heads).flatten(1, 2)
+    return rows.baddbmm_(weights.transpose(1, 2), said)
 
 
 def _enlarged(upscaling: Any, rows: torch.Tensor) -> torch.Tensor:
@@ -147,4 +162,4 @@ def _spread(convolution: nn.ConvTranspose2d, rows: torch.Tensor) -> torch.Tensor
     """Apply a transposed convolution of 2 x 2 with stride 2 to rows ``(M, P, C)``; ``(M, P * 4, C')``."""
     weight = convolution.weight.permute(0, 2, 3, 1)  # (C, 2, 2, C')
     found = torch.matmul(rows, weight.flatten(1)).unflatten(2, (4, -1))
-    return (found + convolution.bias).flatten(1, 2)
+    return found.add_(convolution.bias).flatten(1, 2)

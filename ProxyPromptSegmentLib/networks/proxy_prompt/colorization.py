@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import nn
+from torch.nn import functional
 
 
 class TokenLinear(nn.Module):
@@ -52,6 +53,31 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
 
+def attend(attention: nn.MultiheadAttention, asking: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+    """Return what ``(B', T, C)`` reads from ``(B, S, C)``: the layer's own result with fewer copies of its inputs.
+
+    Args:
+        attention: A layer that expects the batch first.
+        asking: What the queries are made of; ``B'`` is ``B``, or a divisor of it, whose queries all of the
+            ``B / B'`` in a row share.
+        read: What keys and values are made of.
+    """
+    width, heads = attention.embed_dim, attention.num_heads
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    queries = functional.linear(asking, weight[:width], bias[:width])
+    both = functional.linear(read, weight[width:], bias[width:])
+    keys, values = both.unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    queries = _shared(queries, len(read)).unflatten(2, (heads, -1)).transpose(1, 2)
+    seen = functional.scaled_dot_product_attention(queries, keys, values)
+    return attention.out_proj(seen.transpose(1, 2).flatten(2))
+
+
+def _shared(streams: torch.Tensor, count: int) -> torch.Tensor:
+    """Repeat each of the streams, ``(B', T, C)``, in a row until there are ``count`` of them."""
+    times = count // len(streams)
+    return streams if times == 1 else streams.repeat_interleave(times, dim=0)
+
+
 class ColorizationBlock(nn.Module):
     """One block: both streams are reduced, then each looks at the other (Eqs. 8-11, post-norm)."""
 
@@ -71,14 +97,13 @@ class ColorizationBlock(nn.Module):
     def forward(
         self, features: torch.Tensor, context: torch.Tensor, shape: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map both streams ``(B, L, C)`` to ``(B, L/2, C)``."""
+        """Map both streams ``(B, L, C)`` to ``(B, L/2, C)``; features that objects share are given once for all."""
         features = self.reduce_features(features, shape)
         context = self.reduce_context(context, shape)
-        seen = self.features_from_context(features, context, context, need_weights=False)[0]
-        features = self.norms[0](features + seen)
+        seen = attend(self.features_from_context, features, context)
+        features = self.norms[0](_shared(features, len(context)) + seen)
         features = self.norms[1](features + self.features_ffn(features))
-        seen = self.context_from_features(context, features, features, need_weights=False)[0]
-        context = self.norms[2](context + seen)
+        context = self.norms[2](context + attend(self.context_from_features, context, features))
         context = self.norms[3](context + self.context_ffn(context))
         return features, context
 
@@ -124,8 +149,8 @@ class ContextualColorization(nn.Module):
         """Colour the contextual embedding.
 
         Args:
-            features: F_x at every target position, ``(B, P, C)``.
-            context: E_ctx at every target position, ``(B, P, C)``.
+            features: F_x at every target position, ``(B', P, C)``; of ``B``, or once for all objects of a target.
+            context: E_ctx at every target position, ``(B, P, C)``, the objects of a target in a row.
             shape: Rows and columns of the grid.
 
         Returns:

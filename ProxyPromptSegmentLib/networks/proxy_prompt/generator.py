@@ -49,7 +49,7 @@ class DensePrompt(nn.Module):
         weight = self.mix.weight[:, :, 0, 0]
         own, read, prior_weight = weight[:, :channels], weight[:, channels:-1], weight[:, -1]
         seen = functional.linear(features.flatten(2).transpose(1, 2), own, self.mix.bias).unsqueeze(1)
-        mixed = functional.linear(context, read) + seen + prior.unsqueeze(-1) * prior_weight
+        mixed = torch.addcmul(functional.linear(context, read) + seen, prior.unsqueeze(-1), prior_weight)
         maps = functional.gelu(mixed).flatten(0, 1).unflatten(1, (side, side)).permute(0, 3, 1, 2)
         return self.out(maps).unflatten(0, tuple(context.shape[:2]))
 
@@ -146,7 +146,7 @@ class ProxyPromptGenerator(nn.Module):
         objects, channels = support.aggregated.shape[1:3]
         target, reading = self._reading(features, support)
         read = rearrange(reading.read(target, chosen), "b p (n c) -> b n p c", n=objects)
-        return read[..., :channels], read[..., channels]
+        return read[..., :channels].contiguous(), read[..., channels].contiguous()
 
     def _reading(self, features: ImageFeatures, support: PreparedSupport) -> tuple[torch.Tensor, SupportReading]:
         """Return the targets' coordinates, and the supports as they are read."""
@@ -171,13 +171,12 @@ class ProxyPromptGenerator(nn.Module):
         context, prior = self.context(features, support, chosen)
         batch, objects = context.shape[:2]
         side = features.top.shape[-1]
-        tokens_x = features.top.flatten(2).transpose(1, 2)
         pool, small = self.config.ccm_pool, side // self.config.ccm_pool
         seen_x, seen_e = features.top, rearrange(context, "b n (h w) c -> (b n) c h w", h=side)
         encoding = features.positions
         if pool > 1:
             seen_x, seen_e, encoding = (functional.avg_pool2d(part, pool) for part in (seen_x, seen_e, encoding))
-        small_x = seen_x.flatten(2).transpose(1, 2).repeat_interleave(objects, dim=0)
+        small_x = seen_x.flatten(2).transpose(1, 2)
         small_e = seen_e.flatten(2).transpose(1, 2)
         if self.config.positions == "sam_dense":
             where = encoding.flatten(1).transpose(0, 1)
@@ -191,7 +190,8 @@ class ProxyPromptGenerator(nn.Module):
             dense = self.dense(features.top, context, prior_seen.flatten(2))
         presence = None
         if self.presence is not None:
-            seen = torch.cat([tokens_x.mean(1), tokens_x.amax(1)], dim=-1).unsqueeze(1).expand(-1, objects, -1)
+            own = features.top.flatten(2)
+            seen = torch.cat([own.mean(2), own.amax(2)], dim=-1).unsqueeze(1).expand(-1, objects, -1)
             asked = torch.cat([proxy.mean(2), proxy.amax(2), prior.amax(-1, keepdim=True)], dim=-1)
             summary = torch.cat([seen, asked], dim=-1)
             presence = self.presence(summary)[..., 0]

@@ -10,6 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ProxyPromptSegmentLib.networks.devices import without_autocast
+from ProxyPromptSegmentLib.networks.proxy_prompt.summed_map import SummedMap
 
 QUERY_CHUNK = 256  # whose weights stay in a core's cache
 LARGEST_MAP = 1 << 29  # weights that are computed at once on a graphics card
@@ -37,6 +38,20 @@ def similarity(
     product = torch.matmul(target.transpose(1, 2), support)
     norm = support.square().sum(dim=-2).unsqueeze(-2)
     return (2.0 * product - norm) / ((channels or support.shape[-2]) ** 0.5 * temperature)
+
+
+def summed(
+    support: torch.Tensor,
+    values: torch.Tensor,
+    allowed: torch.Tensor,
+    temperature: float = 1.0,
+    channels: int | None = None,
+    counts: torch.Tensor | None = None,
+) -> SummedMap:
+    """Arrange supports that many targets read on a processor; arguments as of `read_support`."""
+    support = support.float()
+    scale = 1.0 / ((channels or len(support)) ** 0.5 * temperature)
+    return SummedMap.of(support, values, _bias(support, allowed, scale, counts), scale)
 
 
 def _bias(
@@ -98,11 +113,14 @@ def read_support(
     Returns:
         float32 ``(B, P, V)``.
     """
+    shared = support.ndim == 2 and allowed.ndim == 1
+    if shared and chunk is None and SummedMap.serves(target):
+        return summed(support, values, allowed, temperature, channels, counts).read(target)
     support = support.float()  # half precision would lose the difference of norms and products
     scale = 1.0 / ((channels or support.shape[-2]) ** 0.5 * temperature)
     bias = _bias(support, allowed, scale, counts)
     read = _read_shared
-    if support.ndim == 3 or allowed.ndim == 2:
+    if not shared:
         read, support = _read, support.expand(target.shape[0], -1, -1)
     if chunk is None:
         whole = target.shape[0] * target.shape[2] * support.shape[-1]

@@ -9,7 +9,8 @@ from einops import rearrange
 
 from ProxyPromptSegmentLib.networks.proxy_prompt.config import ProxyPromptConfig
 from ProxyPromptSegmentLib.networks.proxy_prompt.merged_keys import MergedKeys
-from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support
+from ProxyPromptSegmentLib.networks.proxy_prompt.selective_map import map_at, read_support, summed
+from ProxyPromptSegmentLib.networks.proxy_prompt.summed_map import SummedMap
 from ProxyPromptSegmentLib.networks.values import PreparedSupport
 
 
@@ -96,6 +97,19 @@ class SupportReading:
 
     def _read_merged(self, target: torch.Tensor, index: list[int]) -> torch.Tensor:
         """Read some of the supports, whose keys are merged once for all targets."""
+        if not SummedMap.serves(target):
+            temperature = self.config.temperature
+            keys, values, allowed, counts = self._joined(index)
+            return read_support(target, keys, values, allowed, temperature, channels=self.width, counts=counts)
+        # The slices of a volume mostly read the same supports; those of one choice at a time are kept.
+        kept, which = self.support.kept, (tuple(index), self.keys.shape[1])
+        if kept.get("summed", (None,))[0] != which:
+            keys, values, allowed, counts = self._joined(index)
+            kept["summed"] = which, summed(keys, values, allowed, self.config.temperature, self.width, counts)
+        return kept["summed"][1].read(target)
+
+    def _joined(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return keys, values, permissions and counts of some of the supports together, see `_Merged`."""
         kept = self.support.kept
         if "merged" not in kept:
             kept["merged"] = [self._merge(number) for number in range(len(self.keys))]
@@ -109,7 +123,7 @@ class SupportReading:
         values, allowed, counts = (
             torch.cat([getattr(one, name) for one in merged]) for name in ("values", "allowed", "counts")
         )
-        return read_support(target, keys, values, allowed, self.config.temperature, channels=self.width, counts=counts)
+        return keys, values, allowed, counts
 
     def _merge(self, number: int) -> _Merged:
         """Return one support with merged keys."""
