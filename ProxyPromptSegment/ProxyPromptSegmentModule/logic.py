@@ -36,10 +36,11 @@ from ProxyPromptSegmentModule.runs.sequence_run import SequenceRun
 from ProxyPromptSegmentModule.runs.stored import store, store_unfinished, take_back
 from ProxyPromptSegmentModule.runs.studies import Studies, StudiesRequest
 from ProxyPromptSegmentModule.runs.study_desk import StudyDesk
-from ProxyPromptSegmentModule.runs.study_reading import ReadStudy, ReadStudyTask
+from ProxyPromptSegmentModule.runs.study_reading import ReadStudyTask
 from ProxyPromptSegmentModule.runs.study_run import Judge, StudyRun
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.pieces import WaitingWork
+from ProxyPromptSegmentModule.scene.read_study import ReadStudy
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
 from ProxyPromptSegmentModule.translation import _
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.results import ModelFacts
     from ProxyPromptSegmentLib.inference.tiling.plan import TileUse
     from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+    from ProxyPromptSegmentLib.reports.results_table import ResultArrays
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.tracking.result import FramesResult
 
@@ -86,7 +87,8 @@ def describe_object(
         dice: Dice against the truth, if there is one.
     """
     segment, names = found.segmentation.segments[number], slice_names(job.target, job.view.axis)
-    measured = measure(arrays_of(found, job), number, LEAST_SURE)
+    arrays = arrays_of(found, job)
+    measured = measure(arrays, number, LEAST_SURE)
     described: dict[str, Any] = {
         "name": segment.name,
         "label_value": label,
@@ -102,10 +104,17 @@ def describe_object(
             {"slice": n, "position": names.position(n) or None, "confidence": round(value, 4)}
             for n, value in measured.least
         ],
+        "confidence": _by_slice(arrays, number),
     }
     if dice is not None:
         described["dice"] = round(dice, 4)
     return described
+
+
+def _by_slice(arrays: ResultArrays, number: int) -> list[float | None]:
+    """Return the confidence of an object on each slice of the target, in hundredths; None where it was not done."""
+    pairs = zip(arrays.confidence[:, number], arrays.done, strict=True)
+    return [round(float(sure), 2) if done else None for sure, done in pairs]
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -78,6 +78,8 @@ def test_volumes_slices_and_doubts_are_those_of_the_masks(tmp_path, segmenter) -
     doubts = gland["lowest_confidence"]
     assert [d["slice"] for d in doubts[:2]] == [1, 4]  # beside slices without the object
     assert doubts == sorted(doubts, key=lambda d: d["confidence"])
+    assert len(gland["confidence"]) == 6 and all(0 <= one <= 1 for one in gland["confidence"])
+    assert all(gland["confidence"][d["slice"]] == pytest.approx(d["confidence"], abs=0.006) for d in doubts)
     names = SliceNames(**report["inputs"]["target"]["slice_positions"])
     assert all(d["position"] == names.position(d["slice"]) for d in doubts) and names == SliceNames.of(GRID, "k")
 
@@ -96,6 +98,7 @@ def test_a_stopped_job_says_so_and_stays_json(tmp_path, segmenter) -> None:
     assert report["state"] == "stopped by the user"
     assert report["slices_done"] == []
     assert report["objects"][0]["highest_presence"] is None
+    assert set(report["objects"][0]["confidence"]) == {None}, "of slices that were not done nothing is known"
     assert json.loads(to_text(report)) == report
 
 

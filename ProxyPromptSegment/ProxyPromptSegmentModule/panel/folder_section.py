@@ -18,8 +18,10 @@ from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import CasesWidgets, TargetWidgets
 from ProxyPromptSegmentModule.runs.beside import Answer
 from ProxyPromptSegmentModule.runs.folder_request import Listing, StudyFolder
-from ProxyPromptSegmentModule.runs.study_reading import ReadStudy, ReadStudyTask
+from ProxyPromptSegmentModule.runs.study_reading import ReadStudyTask
 from ProxyPromptSegmentModule.scene.nodes import in_scene
+from ProxyPromptSegmentModule.scene.pieces import Pieces
+from ProxyPromptSegmentModule.scene.read_study import ReadStudy
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -32,6 +34,9 @@ class ReadsStudies(Protocol):
 
     def read_study(self, task: ReadStudyTask, on_answer: Answer[ReadStudy]) -> None:
         """Read one study."""
+
+    def in_pieces(self, work: Pieces[None]) -> None:
+        """Do work on the main thread a few milliseconds at a time."""
 
 
 class FolderSection(Section):
@@ -145,8 +150,7 @@ class FolderSection(Section):
                 return
             say(self._ui.casesMessageLabel, error)
             if read is not None:
-                with said_in(self._ui.casesMessageLabel):
-                    self._show(folder, folder.load(read, shown(row.study.name)))
+                self._logic.in_pieces(self._load(folder, read, shown(row.study.name)))
 
         output, facts = folder.folder.output, row.facts
         result, report = (facts.get(name) for name in ("result", "report"))
@@ -156,6 +160,14 @@ class FolderSection(Section):
             report=output / str(report) if report else None,
         )
         self._logic.read_study(task, answered)
+
+    def _load(self, folder: OpenFolder, read: ReadStudy, name: str) -> Pieces[None]:
+        """Put a study that was read into the scene, so that the window lives meanwhile, and show it if it still is."""
+        with said_in(self._ui.casesMessageLabel):
+            node = yield from folder.load(read, name, self._state.states)
+            yield
+            if node is not None and self._state.folder is folder and folder.wanted == read.path:
+                self._show(folder, node)
 
     def _show(self, folder: OpenFolder, node: slicer.vtkMRMLVolumeNode) -> None:
         """Make a study the target, and take the others out of the scene to which nothing of the user's belongs."""

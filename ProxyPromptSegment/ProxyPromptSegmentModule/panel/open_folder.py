@@ -10,13 +10,14 @@ import slicer
 
 from ProxyPromptSegmentLib.cohort.rows import State
 from ProxyPromptSegmentLib.imaging.geometry import Axis
-from ProxyPromptSegmentModule.scene.loaded_study import add_result, add_study, is_untouched, take_out
+from ProxyPromptSegmentModule.scene.loaded_study import is_untouched, study_in_pieces, take_out
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.cohort.rows import Row
     from ProxyPromptSegmentModule.runs.folder_request import Listing, StudyFolder
-    from ProxyPromptSegmentModule.runs.study_reading import ReadStudy
+    from ProxyPromptSegmentModule.scene.pieces import Pieces
+    from ProxyPromptSegmentModule.scene.read_study import ReadStudy
     from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 
 
@@ -30,14 +31,15 @@ class Loaded:
         axis: The axis of the result.
     """
 
-    def __init__(self, read: ReadStudy, name: str) -> None:
-        """Put a study that was read into the scene."""
-        self.path = read.path
-        self.volume = add_study(read.volume, read.voxels, name)
-        self.result: slicer.vtkMRMLSegmentationNode | None = None
-        self.axis: Axis = read.facts.axis
-        if read.result is not None and read.result.segments:
-            self.result = add_result(self.volume, read.result, read.prints, read.facts)
+    def __init__(
+        self,
+        path: Path,
+        axis: Axis,
+        volume: slicer.vtkMRMLScalarVolumeNode,
+        result: slicer.vtkMRMLSegmentationNode | None,
+    ) -> None:
+        """Store the arguments."""
+        self.path, self.axis, self.volume, self.result = path, axis, volume, result
 
     @property
     def there(self) -> bool:
@@ -87,13 +89,17 @@ class OpenFolder:
         done = row is not None and row.state in (State.DONE, State.EMPTY, State.INCOMPLETE)
         return one is not None and one.there and one.result is None and done and self._untouched(one, known, ())
 
-    def load(self, read: ReadStudy, name: str) -> slicer.vtkMRMLVolumeNode:
-        """Put a study that was read into the scene; return its image."""
-        before = self._loaded.get(read.path)
+    def load(self, read: ReadStudy, name: str, known: SegmentStates) -> Pieces[slicer.vtkMRMLVolumeNode | None]:
+        """Put a study that was read into the scene, in pieces; returns its image, or None if that was removed again."""
+        before = self._loaded.pop(read.path, None)
         if before is not None and before.there:
             take_out(before.volume, before.result)
-        one = self._loaded[read.path] = Loaded(read, name)
-        return one.volume
+            yield
+        made = yield from study_in_pieces(read, name, known)
+        if made is None:
+            return None
+        self._loaded[read.path] = Loaded(read.path, read.facts.axis, *made)
+        return made[0]
 
     def leave(
         self, kept: slicer.vtkMRMLVolumeNode | None, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,34 +15,17 @@ from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.reports.doubts import Doubt
-from ProxyPromptSegmentModule.scene.facts import Facts, Lowest
-from ProxyPromptSegmentModule.scene.slice_prints import print_of
+from ProxyPromptSegmentModule.scene.facts import Facts, Lowest, by_slice
+from ProxyPromptSegmentModule.scene.read_study import ReadSegment, ReadStudy
+from ProxyPromptSegmentModule.scene.slice_prints import EMPTY, print_of
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+    from ProxyPromptSegmentLib.imaging.segmentations import Segment
     from ProxyPromptSegmentLib.imaging.volumes import Volume
     from ProxyPromptSegmentLib.worker.context import Context
 
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ReadStudy:
-    """A study that was read.
-
-    Attributes:
-        path: Its file or folder.
-        volume: Its image.
-        voxels: The voxels of the image in the smallest type that holds them, for the scene.
-        result: What was found in it; None if it has no result.
-        prints: Print of each slice of each segment of the result, see `slice_prints`.
-        facts: What its report says, with the segments' names in the place of their ids.
-    """
-
-    path: Path
-    volume: Volume
-    voxels: npt.NDArray[np.number]
-    result: Segmentation | None = None
-    prints: tuple[Mapping[int, str], ...] = ()
-    facts: Facts = field(default_factory=Facts)
+_SHOWN_PERCENT, _MOST_LOOKED_AT = (0.1, 99.9), 1_000_000
+"""Percentiles of the intensities that are shown, as in Slicer, and of how many voxels they are taken."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,26 +49,44 @@ class ReadStudyTask:
             ProxyPromptError: If the study or its result cannot be read.
         """
         volume = read_volume(self.path)
-        if self.result is None:
-            return ReadStudy(path=self.path, volume=volume, voxels=_compact(volume))
-        result, report = read_segmentation(self.result, volume.geometry), _content(self.report)
-        axis = _axis_of(report)
-        prints = tuple(
-            {index: print_of(plane > 0) for index, plane in enumerate(take_slices(one.mask, axis))}
-            for one in result.segments
-        )
+        segments, facts = None, Facts()
+        if self.result is not None:
+            report = _content(self.report)
+            facts = _facts_of(report, _axis_of(report))
+            found = read_segmentation(self.result, volume.geometry)
+            segments = tuple(_segment_of(one, facts.axis) for one in found.segments)
         return ReadStudy(
             path=self.path,
-            volume=volume,
+            geometry=volume.geometry,
             voxels=_compact(volume),
-            result=result,
-            prints=prints,
-            facts=_facts_of(report, axis),
+            window=_window_of(volume),
+            segments=segments,
+            facts=facts,
         )
+
+
+def _segment_of(segment: Segment, axis: Axis) -> ReadSegment:
+    """Return a segment as the scene takes it in: what it fills, and what is known of its slices."""
+    planes = {index: plane > 0 for index, plane in enumerate(take_slices(segment.mask, axis)) if plane.any()}
+    prints = {index: print_of(plane) for index, plane in planes.items()}
+    spans = [np.flatnonzero(segment.mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    start = tuple(int(span[0]) if span.size else 0 for span in spans)
+    box = tuple(slice(int(span[0]), int(span[-1]) + 1) if span.size else slice(0) for span in spans)
+    every = range(segment.mask.shape[AXES.index(axis)])
+    return ReadSegment(
+        name=segment.name,
+        color_rgb=segment.color_rgb,
+        terminology=segment.terminology,
+        mask=np.ascontiguousarray(segment.mask[box]),
+        start=(start[0], start[1], start[2]),
+        written={index: prints.get(index, EMPTY) for index in every},
+        prints=prints,
+        pixels={index: int(np.count_nonzero(plane)) for index, plane in planes.items()},
+    )
 
 
 def _compact(volume: Volume) -> npt.NDArray[np.number]:
-    """Return the voxels of an image as whole numbers if they are, which are copied into the scene in half the time."""
+    """Return the voxels of an image as whole numbers if they are, which need half the memory."""
     array, limits = volume.array, np.iinfo(np.int16)
     if volume.is_rgb:
         return np.clip(np.round(array), 0, 255).astype(np.uint8)
@@ -93,6 +94,15 @@ def _compact(volume: Volume) -> npt.NDArray[np.number]:
         return array
     whole = array.astype(np.int16)
     return whole if np.array_equal(whole, array) else array
+
+
+def _window_of(volume: Volume) -> tuple[float, float] | None:
+    """Return what Slicer would show of an image by itself, without its 0.7 s for 300 slices: nearly all intensities."""
+    if volume.is_rgb:
+        return None
+    some = volume.array.ravel()
+    low, high = np.percentile(some[:: 1 + some.size // _MOST_LOOKED_AT], _SHOWN_PERCENT)
+    return float(low), float(high)
 
 
 def _content(report: Path | None) -> Mapping[str, object]:
@@ -137,4 +147,5 @@ def _read(report: Mapping[str, object], axis: Axis) -> Facts:
         sure = float(one["confidence"])
         found = Doubt(index, name, sure, one["why"], sure, names.index(name), where)
         doubts[name] = (*doubts.get(name, ()), found)
-    return Facts(axis=axis, lowest=lowest, doubts=doubts)
+    by_name = {one["name"]: by_slice(one.get("confidence", ())) for one in objects}  # earlier versions wrote none
+    return Facts(axis=axis, lowest=lowest, doubts=doubts, confidence=by_name)

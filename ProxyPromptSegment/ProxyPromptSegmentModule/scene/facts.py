@@ -163,7 +163,7 @@ def _facts_of(text: str) -> Facts:
             one: tuple(read_object(Doubt, values, known=values) for values in found)
             for one, found in content["doubts"].items()
         }
-        sure = {one: _from_list(values) for one, values in content.get("confidence", {}).items()}
+        sure = {one: by_slice(values) for one, values in content.get("confidence", {}).items()}
         return Facts(axis=AXES[AXES.index(content["axis"])], lowest=lowest, doubts=doubts, confidence=sure)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         _log.warning("What is stored about a result in the scene cannot be read (%s)", error)
@@ -187,8 +187,8 @@ def _as_list(values: Mapping[int, float]) -> list[float | None]:
     return [values.get(index) for index in range(max(values, default=-1) + 1)]
 
 
-def _from_list(values: Sequence[float | None]) -> dict[int, float]:
-    """Return the values of `_as_list` by slice."""
+def by_slice(values: Sequence[float | None]) -> dict[int, float]:
+    """Return the values that a list has for each slice from 0 on, by slice; without those that are None."""
     return {index: float(value) for index, value in enumerate(values) if value is not None}
 
 

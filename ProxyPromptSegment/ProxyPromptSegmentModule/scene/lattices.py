@@ -148,11 +148,16 @@ def new_labelmap(matrix: Matrix, extent: Sequence[int], dtype: npt.DTypeLike = n
 
     The operating system provides the memory lazily, so this is fast even for large volumes.
     """
+    i, j, k = (extent[2 * n + 1] - extent[2 * n] + 1 for n in range(3))
+    return labelmap_of(np.zeros((k, j, i), dtype), matrix, extent)
+
+
+def labelmap_of(values: Labels, matrix: Matrix, extent: Sequence[int]) -> slicer.vtkOrientedImageData:
+    """Create a labelmap that uses the memory of an array ``(K, J, I)``."""
     labelmap = slicer.vtkOrientedImageData()
     labelmap.SetExtent(*extent)
     labelmap.SetGeometryFromImageToWorldMatrix(vtk_matrix_of(matrix))
-    i, j, k = labelmap.GetDimensions()
-    scalars = numpy_to_vtk(np.zeros(k * j * i, dtype), deep=False)
+    scalars = numpy_to_vtk(values.ravel(), deep=False)
     scalars.SetName("ImageScalars")
     labelmap.GetPointData().SetScalars(scalars)
     return labelmap

@@ -7,73 +7,117 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import slicer
-import slicer.util
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk
 
 from ProxyPromptSegmentLib.imaging.geometry import Axis
 from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.facts import Facts, write_facts
 from ProxyPromptSegmentModule.scene.hand_marks import marks_of
-from ProxyPromptSegmentModule.scene.lattices import LPS_OF_RAS
+from ProxyPromptSegmentModule.scene.lattices import LPS_OF_RAS, ijk_to_segmentation, labelmap_of, vtk_matrix_of
 from ProxyPromptSegmentModule.scene.new_segments import SegmentNames, create_segmentation, make_segment
-from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, in_scene, nodes_of
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, MADE_FOR, add_node, in_scene, nodes_of
 from ProxyPromptSegmentModule.scene.owners import claim, result_segments, results_of
 from ProxyPromptSegmentModule.scene.pairing import image_of
 from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
+from ProxyPromptSegmentModule.scene.slice_views import slice_count
 from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
-    from ProxyPromptSegmentLib.imaging.volumes import Volume
+    from ProxyPromptSegmentModule.scene.pieces import Pieces
+    from ProxyPromptSegmentModule.scene.read_study import ReadSegment, ReadStudy
 
 
-def add_study(volume: Volume, voxels: npt.NDArray[np.number], name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """Add the image of a study, without a file: saving it asks for a place, and never writes over the archive.
+def study_in_pieces(
+    read: ReadStudy, name: str, known: SegmentStates
+) -> Pieces[tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode | None] | None]:
+    """Put a study into the scene, with its result as a run would have left it, in pieces.
 
-    Args:
-        volume: The image.
-        voxels: Its voxels in the type in which they are kept.
-        name: Name of the node.
-    """
-    matrix = np.linalg.inv(LPS_OF_RAS) @ volume.geometry.affine
-    kind = "vtkMRMLVectorVolumeNode" if volume.is_rgb else "vtkMRMLScalarVolumeNode"
-    plain = name.replace("&", "+")  # see `nodes.add_node`
-    node: slicer.vtkMRMLScalarVolumeNode = slicer.util.addVolumeFromArray(voxels, matrix, plain, kind)
-    return node
-
-
-def add_result(
-    volume: slicer.vtkMRMLVolumeNode, result: Segmentation, prints: Sequence[Mapping[int, str]], facts: Facts
-) -> slicer.vtkMRMLSegmentationNode:
-    """Add the result of a study as a run would have left it, without a file.
+    Neither has a file: saving them asks for a place, and never writes over the archive. No voxel is copied.
 
     Args:
-        volume: The study's image.
-        result: What was found, on the image's grid.
-        prints: Print of each slice of each segment.
-        facts: What is known of the slices, with names in the place of the segments' ids.
+        read: The study.
+        name: Name of its image.
+        known: What the segments of the scene hold; those of the result are known from then on.
+
+    Returns:
+        Image and result, which is None without one; None if they were removed meanwhile.
     """
+    volume = _add_image(read, name)
+    yield
+    _add_display(volume, read.window)
+    yield
+    if not read.segments or not in_scene(volume):
+        return (volume, None) if in_scene(volume) else None
     node = create_segmentation(volume, _("{volume} segmentation").format(volume=volume.GetName()))
     node.SetAttribute(MADE_FOR, volume.GetID())
-    inside, ids = node.GetSegmentation(), {}
+    ids = {}
     names = SegmentNames(
-        objects=tuple(one.name for one in result.segments),
-        colors=tuple(one.color_rgb for one in result.segments),
-        terminologies=tuple(one.terminology for one in result.segments),
+        objects=tuple(one.name for one in read.segments),
+        colors=tuple(one.color_rgb for one in read.segments),
+        terminologies=tuple(one.terminology for one in read.segments),
     )
-    for number, (one, known) in enumerate(zip(result.segments, prints, strict=True)):
-        segment_id = ids[one.name] = make_segment(inside, one.name, number, names)
-        if one.mask.any():
-            slicer.util.updateSegmentBinaryLabelmapFromArray(one.mask, node, segment_id, volume)
-        segment = inside.GetSegment(segment_id)
-        segment.SetTag(OBJECT_TAG, one.name)
-        SlicePrints(facts.axis, dict(known)).save(segment)
-        claim(node, segment_id, volume)
-    write_facts(node, volume, _by_id(facts, ids))
+    for number, one in enumerate(read.segments):
+        yield
+        if not (in_scene(volume) and in_scene(node)):
+            return None
+        ids[one.name] = _add_segment(node, volume, names, number, one, read.facts.axis)
+        count = slice_count(volume, read.facts.axis)
+        known.learn(node, ids[one.name], volume, read.facts.axis, count, one.prints, one.pixels)
+    write_facts(node, volume, _by_id(read.facts, ids))
+    return volume, node
+
+
+def _add_image(read: ReadStudy, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    k, j, i = read.geometry.shape_kji
+    image, scalars = vtk.vtkImageData(), numpy_to_vtk(read.voxels.reshape(k * j * i, -1), deep=False)
+    image.SetDimensions(i, j, k)
+    scalars.SetName("ImageScalars")
+    image.GetPointData().SetScalars(scalars)
+    kind = slicer.vtkMRMLVectorVolumeNode if read.window is None else slicer.vtkMRMLScalarVolumeNode
+    node = add_node(slicer.mrmlScene, kind, name)
+    node.SetIJKToRASMatrix(vtk_matrix_of(np.linalg.inv(LPS_OF_RAS) @ read.geometry.affine))
+    node.SetAndObserveImageData(image)
     return node
+
+
+def _add_display(volume: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, float] | None) -> None:
+    """Show an image as Slicer would by itself, with the window that is known already."""
+    if window is None:
+        volume.CreateDefaultDisplayNodes()
+        return
+    display = add_node(slicer.mrmlScene, slicer.vtkMRMLScalarVolumeDisplayNode, volume.GetName() + " display")
+    display.SetDefaultColorMap()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(*window)
+    volume.SetAndObserveDisplayNodeID(display.GetID())
+
+
+def _add_segment(
+    node: slicer.vtkMRMLSegmentationNode,
+    volume: slicer.vtkMRMLVolumeNode,
+    names: SegmentNames,
+    number: int,
+    one: ReadSegment,
+    axis: Axis,
+) -> str:
+    """Add a segment; return its id."""
+    inside = node.GetSegmentation()
+    segment_id = make_segment(inside, one.name, number, names)
+    segment = inside.GetSegment(segment_id)
+    if one.mask.size:
+        matrix = ijk_to_segmentation(volume, node)
+        assert matrix is not None  # neither has a transform
+        spans = [(low, low + size - 1) for low, size in zip(one.start, one.mask.shape, strict=True)]
+        segment.AddRepresentation(BINARY_LABELMAP, labelmap_of(one.mask, matrix, (*spans[2], *spans[1], *spans[0])))
+    if one.written is not None:
+        segment.SetTag(OBJECT_TAG, one.name)
+        SlicePrints(axis, dict(one.written)).save(segment)
+        claim(node, segment_id, volume)
+    return segment_id
 
 
 def _by_id(facts: Facts, ids: Mapping[str, str]) -> Facts:
@@ -81,6 +125,7 @@ def _by_id(facts: Facts, ids: Mapping[str, str]) -> Facts:
         facts,
         lowest={ids[name]: one for name, one in facts.lowest.items() if name in ids},
         doubts={ids[name]: found for name, found in facts.doubts.items() if name in ids},
+        confidence={ids[name]: values for name, values in facts.confidence.items() if name in ids},
     )
 
 

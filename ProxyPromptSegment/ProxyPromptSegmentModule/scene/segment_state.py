@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,37 @@ class SegmentStates:
         prints = SlicePrints.read(segment)
         return self._reading(segmentation, segment_id, volume, axis if prints is None else prints.axis).go_on(until)
 
+    def learn(
+        self,
+        segmentation: slicer.vtkMRMLSegmentationNode,
+        segment_id: str,
+        volume: slicer.vtkMRMLVolumeNode,
+        axis: Axis,
+        count: int,
+        prints: Mapping[int, str],
+        pixels: Mapping[int, int],
+    ) -> None:
+        """Know what a segment holds that was just put into the scene, without reading it.
+
+        Args:
+            segmentation: The segmentation.
+            segment_id: The segment.
+            volume: The volume whose slices are counted.
+            axis: The axis across the slices.
+            count: Number of slices.
+            prints: Print of each slice that shows something, in the order of the slices.
+            pixels: Number of pixels of each of these slices.
+        """
+        reading = _Reading(self._stamp(segmentation, segment_id, volume, axis), axis, volume, iter(()))
+        reading.take(count, prints, pixels)
+        self._known[(segmentation.GetID(), segment_id, volume.GetID())] = reading
+
+    @staticmethod
+    def _stamp(
+        segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode, axis: Axis
+    ) -> Stamp:
+        return (labelmap_stamp(segmentation, segment_id), place_stamp(volume), axis)
+
     def _reading(
         self,
         segmentation: slicer.vtkMRMLSegmentationNode,
@@ -104,7 +135,7 @@ class SegmentStates:
         axis: Axis,
     ) -> _Reading:
         place = (segmentation.GetID(), segment_id, volume.GetID())
-        stamp = (labelmap_stamp(segmentation, segment_id), place_stamp(volume), axis)
+        stamp = self._stamp(segmentation, segment_id, volume, axis)
         known = self._known.get(place)
         if known is None or known.stamp != stamp:
             known = self._known[place] = _Reading(stamp, axis, volume, _planes(segmentation, segment_id, volume, axis))
@@ -132,6 +163,10 @@ class _Reading:
         self._words: dict[int, str] = {}
         self._voxel_mm3: float | None = None  # None: on another grid
         self._state: tuple[dict[int, str] | None, SegmentState] | None = None  # the last one, and its prints
+
+    def take(self, count: int, prints: Mapping[int, str], pixels: Mapping[int, int]) -> None:
+        """Take what was read elsewhere."""
+        self._count, self._words, self._pixels = count, dict(prints), dict(pixels)
 
     def go_on(self, until: float = math.inf) -> bool:
         """Read until a time; return whether everything is read."""

@@ -93,6 +93,9 @@ def test_a_click_reads_one_study_with_its_result_and_the_one_before_leaves_the_s
     assert result is not None and ward.ui.resultsTable.rowCount == 1 and not result.GetStorageNode()
     found = segment_array(result, result.GetSegmentation().GetNthSegmentID(0), node)
     assert found.any() and found.sum() in [one["voxels"] for one in record["objects"]] + [found.sum()]
+    strip = ward.ui.confidenceStrip.real
+    tips = [strip.item(0, column).toolTip() for column in range(strip.columnCount())]
+    assert len(tips) == 5 and all("confidence 0." in tip for tip in tips), tips
     assert "one.nrrd: segmented" in rows(ward) and ward.ui.casesList.currentRow == rows(ward).index(
         "one.nrrd: segmented"
     )

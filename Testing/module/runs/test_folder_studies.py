@@ -165,10 +165,12 @@ def test_a_folder_is_listed_with_what_became_of_its_studies_and_one_of_them_is_r
         path=row.study.path, result=archive.output / row.facts["result"], report=archive.output / row.facts["report"]
     )()
     stored = read_segmentation(archive.output / row.facts["result"])
-    assert (read.result.segments[0].mask == stored.segments[0].mask).all() and read.facts.axis == "k"
-    assert len(read.prints[0]) == 5 and [one.index for one in read.facts.doubts.get("gland", ())] == [
-        one["slice"] for one in row.facts["review"]
-    ]
+    segment, mask = read.segments[0], stored.segments[0].mask
+    spans = tuple(slice(low, low + size) for low, size in zip(segment.start, segment.mask.shape, strict=True))
+    assert (segment.mask == mask[spans]).all() and segment.mask.sum() == mask.sum() > 0 and read.facts.axis == "k"
+    assert sum(segment.pixels.values()) == mask.sum() and len(segment.written) == 5
+    assert [one.index for one in read.facts.doubts.get("gland", ())] == [one["slice"] for one in row.facts["review"]]
+    assert sorted(read.facts.confidence["gland"]) == list(range(5)), "the confidence of each slice is known"
     archive.logic.list_studies(
         StudyFolder(place=archive.place / "none", output=archive.output), lambda *a: found.append(a)
     )

@@ -1,0 +1,151 @@
+"""Walks through studies of folders in a real Slicer: a large one, those of other kinds, corrections, what goes wrong.
+
+    Slicer --no-splash --disable-settings --additional-module-paths ProxyPromptSegment \
+        --python-script Testing/Slicer/walk_folders.py [FOLDER FOR PICTURES]
+
+The variable STEPS names some of the steps, with commas between them; by default all of them are walked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # Slicer runs the file and does not know its folder
+
+from walk_studies import WalkStudies
+from walking import start
+
+MOST_SECONDS = 0.05
+"""Processor time of the main thread between two timers that are due at once: how long a click stops the window."""
+
+
+class WalkFolders(WalkStudies):
+    """Steps that do not need each other: each begins with an empty scene and a folder of its own."""
+
+    # --- helpers ----------------------------------------------------------------------------------------------
+
+    def place(self, *seeds):
+        """A new folder with drawn pelves, after `fresh`, whose target is removed."""
+        from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+        from ProxyPromptSegmentLib.imaging.volumes import write_volume
+
+        self.fresh()
+        slicer.mrmlScene.RemoveNode(self.target)
+        place = Path(tempfile.mkdtemp()) / "archive"
+        place.mkdir()
+        for seed in seeds:
+            write_volume(place / f"patient {seed}.nrrd", pelvis_phantom(seed, (12, 80, 80))[0])
+        return place
+
+    def open_folder(self, place, count):
+        """Opens a folder, and waits for its studies."""
+        from ProxyPromptSegmentModule.runs.folder_request import StudyFolder
+
+        results = place.parent / f"{place.name} results"
+        self.panel.sections.folder.open(StudyFolder(place=place, output=results))
+        self.until(lambda: len(self.cases()) == count, 20, f"{count} studies, but {self.cases()}")
+        self.open_only("casesButton")
+        return results
+
+    def segmented(self):
+        """Presses the button and waits for the end."""
+        self.press("segmentCasesButton")
+        studies = self.studies()
+        assert studies is not None, self.ui.casesMessageLabel.text
+        self.until(lambda: studies.ended, 120, "the end")
+        self.wait(0.2)
+        return studies
+
+    def show(self, name):
+        """Clicks a study and waits until it is the target; returns its image."""
+        number = next(n for n, line in enumerate(self.cases()) if line.startswith(name))
+        self.click_line(number)
+        parameters = self.panel.state.parameters
+        self.until(
+            lambda: (
+                parameters.targetVolume is not None
+                and self.panel.state.folder.wanted is None
+                and self.cases()[self.ui.casesList.currentRow].startswith(name)
+            ),
+            20,
+            f"{name}, but: {self.ui.casesMessageLabel.text}",
+        )
+        self.wait(0.3)
+        return parameters.targetVolume
+
+    def stalls(self):
+        """A list that receives the processor time of the main thread between two timers; and what ends it."""
+        found, last = [], [time.thread_time()]
+        timer = qt.QTimer()
+        timer.setInterval(0)
+
+        def tick():
+            now = time.thread_time()
+            found.append(now - last[0])
+            last[0] = now
+
+        timer.connect("timeout()", tick)
+        timer.start()
+        return found, timer.stop
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def a_large_study(self):
+        """A study of 300 slices of 512 x 512 with a result is clicked: the window is never stopped for long."""
+        from ProxyPromptSegmentLib.cohort.contents import Inputs
+        from ProxyPromptSegmentLib.cohort.folder import CohortFolder
+        from ProxyPromptSegmentLib.cohort.studies import list_studies
+        from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
+        from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
+        from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
+
+        place, shape = self.place(2), (300, 512, 512)
+        noise = np.random.default_rng(0).normal(0, 100, (512, 512)).astype(np.float32).round()
+        grid = VolumeGeometry.from_affine(np.diag([-0.8, -0.8, 1.5, 1.0]), shape[::-1])
+        write_volume(place / "large.nrrd", Volume(np.broadcast_to(noise, shape).copy(), grid, "large"))
+        masks = np.zeros((2, *shape), np.uint8)
+        masks[0, 100:200, 150:300, 100:300] = masks[1, 50:90, 200:350, 200:300] = 1
+        results = place.parent / "archive results"
+        about = {"supports": [], "model": {"name": "m", "sha256": "0"}, "settings": {}}
+        folder, study = CohortFolder.begin(results, about), list_studies(place).studies[0]
+        assert study.path.name == "large.nrrd"
+        key = folder.key_of(Inputs(folder.folder("inputs")).of(study.path))
+        files = folder.files_of(study, key)
+        found = [Segment(name, mask) for name, mask in zip(("organ", "lesion"), masks, strict=True)]
+        write_segmentation(files.result, Segmentation(found, grid), study.path)
+        confidence = {"confidence": [0.5] * 300, "lowest_confidence": []}
+        objects = [{"name": one.name, **confidence} for one in found]
+        files.report.write_text(json.dumps({"objects": objects, "review": []}), encoding="utf-8")
+        facts = [{"name": one.name, "voxels": int(one.mask.sum()), "volume_ml": 1.0} for one in found]
+        folder.publish(key, study, files, {"objects": facts, "review": []})
+        self.open_folder(place, 2)
+        self.show("patient 2.nrrd")
+        for time_ in ("first", "again"):
+            stalls, stop = self.stalls()
+            self.show("large.nrrd")
+            self.wait(2)
+            stop()
+            ordered = [round(1000 * one) for one in sorted(stalls)[-6:]]
+            print(f"a click on a study of 512 x 512 x 300, {time_}: longest stalls {ordered} ms", flush=True)
+            strip = self.ui.confidenceStrip
+            assert strip.columnCount > 50 and "confidence 0.5" in strip.item(0, 3).toolTip()
+            assert self.panel.state.segmentation.GetSegmentation().GetNumberOfSegments() == 2
+            self.show("patient 2.nrrd")
+            assert ordered[-1] <= 1000 * MOST_SECONDS, "a click stops the window"
+
+    def all(self):
+        """All steps."""
+        self.walk([self.a_large_study])
+
+
+if __name__ == "__main__":
+    start(WalkFolders)
