@@ -7,6 +7,7 @@
            thumbnails/        NAME-KEY.jpg
            cohort.json        supports, model and settings
            records/KEY.json   a study that is done: written last and once, so that what has no record is not done
+           corrected/         KEY-1.json and NAME-KEY-1.seg.nrrd: what a human has corrected by hand, see `corrections`
            failed/KEY.json    a study that failed, with the reason
            inputs/            hashes of the studies' contents, so that they are read once
            claims/, shards/   who computes what, see `claims` and `shards`
@@ -18,9 +19,10 @@ KEY is a hash of the study's content and of `work`: supports, weights and settin
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -36,8 +38,9 @@ from ProxyPromptSegmentLib.imaging.paths import shortened, stem_of
 
 SUMMARY, PAGE = "summary.csv", "index.html"
 RESULTS, REPORTS, THUMBNAILS, FAILED = "results", "reports", "thumbnails", "failed"
-INPUTS, CLAIMS, SHARDS, SUPPORTS = "inputs", "claims", "shards", "supports"
+INPUTS, CLAIMS, SHARDS, SUPPORTS, CORRECTED = "inputs", "claims", "shards", "supports", "corrected"
 _FOLDERS = (RESULTS, REPORTS, THUMBNAILS, RECORDS, FAILED, INPUTS, CLAIMS, SHARDS)
+_LATER = {SUPPORTS, CORRECTED, SUMMARY, PAGE}
 _LONGEST_NAME = 80  # bytes of a study's own name in the names of its files
 
 
@@ -80,7 +83,7 @@ class CohortFolder:
             others = {one.name for one in path.iterdir() if not one.name.startswith(".")}
         if MARK not in others:
             # Of a cohort whose damaged file was removed, all else may be there; what is done is found by its keys.
-            if others and not (RECORDS in others and others <= {*_FOLDERS, SUPPORTS, SUMMARY, PAGE}):
+            if others and not (RECORDS in others and others <= {*_FOLDERS, *_LATER}):
                 raise OutputError(
                     f"the folder {path} is not empty and holds no cohort ({shown(min(others))}, ...); choose a new or "
                     "empty folder."
@@ -129,8 +132,50 @@ class CohortFolder:
         )
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """Return the record of a study that is done; None if it is not, or its result is gone."""
-        found = read_json(self.path / RECORDS / f"{key}.json")
+        """Return the record of a study that is done; None if it is not, or its result is gone.
+
+        It is that of its newest correction by hand if it has one, so that what a human has corrected stays done.
+        """
+        return self.correction(key) or self._read_record(self.path / RECORDS / f"{key}.json")
+
+    def correction(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a study's newest correction by hand; None without one."""
+        numbers = range(self._corrections(key), 0, -1)
+        found = (self._read_record(self.path / CORRECTED / f"{key}-{number}.json") for number in numbers)
+        return next((one for one in found if one is not None), None)
+
+    def publish_correction(self, key: str, study: Study, write: Callable[[Path], None], facts: Mapping[str, Any]) -> Path:
+        """Write a correction by hand beside what is there, and its record, from which on it counts.
+
+        Args:
+            key: The study's key.
+            study: The study.
+            write: Writes the segmentation into a file that does not exist.
+            facts: What the record says beside the file.
+
+        Returns:
+            The file of the segmentation.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        with readable_folder(self.path):
+            (self.path / CORRECTED).mkdir(exist_ok=True)
+        name, version = f"{file_name(study)}-{key[:8]}", self._corrections(key) + 1
+        while (result := self.path / CORRECTED / f"{name}-{version}.seg.nrrd").exists():
+            version += 1  # another program is writing it, or was killed before its record
+        write(result)
+        about = {**self._about(key, study), "result": _inside(self.path, result), **facts}
+        while not publish_json(self.path / CORRECTED / f"{key}-{self._corrections(key) + 1}.json", about):
+            pass  # another program has just corrected it, too: the last one counts
+        return result
+
+    def _corrections(self, key: str) -> int:
+        """Return how many corrections of a study there are, of which the last is the newest."""
+        return next(n for n in itertools.count() if not (self.path / CORRECTED / f"{key}-{n + 1}.json").exists())
+
+    def _read_record(self, path: Path) -> dict[str, Any] | None:
+        found = read_json(path)
         if found is None or not isinstance(found.get("result"), str):
             return None
         return found if (self.path / found["result"]).is_file() else None
@@ -156,7 +201,7 @@ class CohortFolder:
             **facts,
         }
         path = self.path / RECORDS / f"{key}.json"
-        if path.exists() and self.record(key) is None:  # a damaged one, or one whose result is gone
+        if path.exists() and self._read_record(path) is None:  # a damaged one, or one whose result is gone
             with suppress(OSError):
                 path.unlink()
         first = publish_json(path, content)

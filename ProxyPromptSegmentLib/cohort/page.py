@@ -35,8 +35,9 @@ def page_of(title: str, about: Mapping[str, Any], rows: Sequence[Row], written: 
     made = _made_by(about)
     lines = [
         f"<p>{len(rows)} studies: {escape(counted)}. Written on {escape(written)}. {made}</p>",
-        "<p>In the order to look at: failed, nothing found, not everything found, then the least sure first. Each "
-        "picture shows the slice that shows most and, beside it, the least sure one. Numbers for other programs: "
+        "<p>In the order to look at: failed, nothing found, not everything found, then the least sure first; at the end "
+        "what was corrected by hand. Each picture shows the slice that shows most and, beside it, the least sure one, as the program has segmented it. "
+        "Numbers of what was corrected by hand are those after the correction. Numbers for other programs: "
         '<a href="summary.csv">summary.csv</a>.</p>',
         *table(_COLUMNS, (_row(row) for row in rows)),
     ]
@@ -59,9 +60,11 @@ def _row(row: Row) -> str:
     objects = row.objects
     picture = row.facts.get("thumbnail")
     image = f'<img loading="lazy" alt="" src="{quote(str(picture))}">' if picture else ""
-    links = " ".join(
-        f'<a href="{quote(str(row.facts[key]))}">{key}</a>' for key in ("result", "report") if row.facts.get(key)
-    )
+    linked = {"result": row.facts.get("result"), "report": row.facts.get("report")}
+    if corrected := row.facts.get("corrected"):
+        linked = {"corrected result": linked["result"], "program's": corrected.get("program_result"), **linked}
+        del linked["result"]
+    links = " ".join(f'<a href="{quote(str(path))}">{escape(word)}</a>' for word, path in linked.items() if path)
     name = shown(row.study.name)
     path = shown(str(row.study.path))
     place = f'<div class="small">{escape(path)}</div>' if not path.endswith(name) else ""

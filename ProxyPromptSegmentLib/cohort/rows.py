@@ -18,8 +18,14 @@ class State(IntEnum):
     EMPTY = 1
     INCOMPLETE = 2
     DONE = 3
-    OPEN = 4
-    SUPPORT = 5
+    CORRECTED = 4
+    OPEN = 5
+    SUPPORT = 6
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has a result."""
+        return self in (State.EMPTY, State.INCOMPLETE, State.DONE, State.CORRECTED)
 
 
 WORDS = {
@@ -27,6 +33,7 @@ WORDS = {
     State.EMPTY: "nothing found",
     State.INCOMPLETE: "not everything found",
     State.DONE: "done",
+    State.CORRECTED: "corrected by hand",
     State.OPEN: "not done yet",
     State.SUPPORT: "is a support",
 }
@@ -89,13 +96,15 @@ def facts_of(report: Mapping[str, Any]) -> dict[str, Any]:
 def done_row(study: Study, record: Mapping[str, Any]) -> Row:
     """Return the row of a study with a record."""
     row = Row(study, State.DONE, "", record)
+    if record.get("corrected"):
+        return Row(study, State.CORRECTED, "", record)
     found = [bool(one.get("voxels")) for one in row.objects]
     state = State.DONE if all(found) else State.INCOMPLETE if any(found) else State.EMPTY
     return Row(study, state, "", record)
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Return rows in the order to look at: failed, empty, incomplete, then the least sure first."""
+    """Return rows in the order to look at: failed, empty, incomplete, the least sure first, then what a human has corrected."""
     return sorted(rows, key=lambda row: (row.state, 1.0 if row.confidence is None else row.confidence, row.study.name))
 
 

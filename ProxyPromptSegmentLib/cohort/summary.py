@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ProxyPromptSegmentLib.cohort.contents import Inputs, place_id
-from ProxyPromptSegmentLib.cohort.folder import INPUTS, PAGE, SUMMARY, CohortFolder
+from ProxyPromptSegmentLib.cohort.folder import CORRECTED, INPUTS, PAGE, SUMMARY, CohortFolder
 from ProxyPromptSegmentLib.cohort.page import page_of
 from ProxyPromptSegmentLib.cohort.rows import Row, State, done_row, in_order, table_of
 from ProxyPromptSegmentLib.cohort.studies import RECORDS, Study
@@ -84,5 +84,5 @@ def write_summary(
 
 
 def _marks(folder: CohortFolder) -> set[str]:
-    """Return the keys of all records, and of the failures with their times."""
-    return {*folder.keys(RECORDS), *(f"{key} {written}" for key, written in folder.open_failures().items())}
+    """Return the keys of all records and corrections, and of the failures with their times."""
+    return {*folder.keys(RECORDS), *folder.keys(CORRECTED), *(f"{key} {written}" for key, written in folder.open_failures().items())}

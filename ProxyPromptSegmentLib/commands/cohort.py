@@ -219,7 +219,7 @@ def _say_begin(
 ) -> None:
     """Say what there is and what is to be done."""
     counts = {state: sum(row.state is state for row in rows) for state in State}
-    done = sum(counts[state] for state in (State.DONE, State.INCOMPLETE, State.EMPTY))
+    done = sum(row.state.is_done for row in rows)
     supports += counts[State.SUPPORT]
     failed = counts[State.FAILED]
     parts = [f"{to_do} to do"]
