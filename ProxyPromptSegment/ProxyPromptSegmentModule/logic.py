@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import slicer
 
+from ProxyPromptSegmentLib.cohort.rows import Row
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.beside import Answer, Beside
 from ProxyPromptSegmentModule.runs.chain import Task
 from ProxyPromptSegmentModule.runs.chained import Submit
+from ProxyPromptSegmentModule.runs.correction_task import CorrectionTask
 from ProxyPromptSegmentModule.runs.estimates import EstimateAnswer, Estimates
 from ProxyPromptSegmentModule.runs.everything_run import EverythingRun
 from ProxyPromptSegmentModule.runs.folder_request import FolderRequest, Listing, StudyFolder
@@ -175,6 +177,11 @@ class SegmentationLogic(ForScripts):
     def read_study(self, task: ReadStudyTask, on_answer: Answer[ReadStudy]) -> None:
         """Read a study with its result beside the main thread; calls ``on_answer(study, error)``."""
         self.files.put(task, _("Study"), "read", on_answer)
+        self.pump.start()
+
+    def save_correction(self, task: CorrectionTask, on_answer: Answer[Row]) -> None:
+        """Write a corrected study of a folder beside the main thread; calls ``on_answer(row, error)``."""
+        self.files.put(task, _("Corrections"), f"correct {task.row.study.path}", on_answer)
         self.pump.start()
 
     def _start_study(self, request: Request, judge: Judge) -> StudyRun:

@@ -57,7 +57,9 @@ def save_correction(folder: CohortFolder, study: Study, record: Mapping[str, Any
         changed[name] = np.flatnonzero(take_slices(other, axis).any(axis=(1, 2))).tolist()
         confidence = known.get(name, {}).get("confidence", [])
         objects.append(_described(name, take_slices(mask, axis), voxel_ml, confidence, changed[name]))
-    review = [one for one in record.get("review", []) if one.get("slice") not in changed.get(str(one.get("object")), [])]
+    review = [
+        one for one in record.get("review", []) if one.get("slice") not in changed.get(str(one.get("object")), [])
+    ]
     facts = {
         **{name: value for name, value in record.items() if name not in _OF_A_RECORD},
         "objects": objects,

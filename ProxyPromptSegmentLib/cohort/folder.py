@@ -144,7 +144,9 @@ class CohortFolder:
         found = (self._read_record(self.path / CORRECTED / f"{key}-{number}.json") for number in numbers)
         return next((one for one in found if one is not None), None)
 
-    def publish_correction(self, key: str, study: Study, write: Callable[[Path], None], facts: Mapping[str, Any]) -> Path:
+    def publish_correction(
+        self, key: str, study: Study, write: Callable[[Path], None], facts: Mapping[str, Any]
+    ) -> Path:
         """Write a correction by hand beside what is there, and its record, from which on it counts.
 
         Args:

@@ -35,9 +35,9 @@ def page_of(title: str, about: Mapping[str, Any], rows: Sequence[Row], written: 
     made = _made_by(about)
     lines = [
         f"<p>{len(rows)} studies: {escape(counted)}. Written on {escape(written)}. {made}</p>",
-        "<p>In the order to look at: failed, nothing found, not everything found, then the least sure first; at the end "
-        "what was corrected by hand. Each picture shows the slice that shows most and, beside it, the least sure one, as the program has segmented it. "
-        "Numbers of what was corrected by hand are those after the correction. Numbers for other programs: "
+        "<p>In the order to look at: failed, nothing found, not everything found, then the least sure first; at the "
+        "end what was corrected by hand, with the numbers after that. Each picture shows the program's result "
+        "on the slice that shows most and, beside it, on the least sure one. Numbers for other programs: "
         '<a href="summary.csv">summary.csv</a>.</p>',
         *table(_COLUMNS, (_row(row) for row in rows)),
     ]

@@ -104,7 +104,7 @@ def done_row(study: Study, record: Mapping[str, Any]) -> Row:
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
-    """Return rows in the order to look at: failed, empty, incomplete, the least sure first, then what a human has corrected."""
+    """Return rows in the order to look at: failed, empty, incomplete, the least sure first, then corrected ones."""
     return sorted(rows, key=lambda row: (row.state, 1.0 if row.confidence is None else row.confidence, row.study.name))
 
 

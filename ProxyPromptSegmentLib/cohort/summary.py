@@ -85,4 +85,8 @@ def write_summary(
 
 def _marks(folder: CohortFolder) -> set[str]:
     """Return the keys of all records and corrections, and of the failures with their times."""
-    return {*folder.keys(RECORDS), *folder.keys(CORRECTED), *(f"{key} {written}" for key, written in folder.open_failures().items())}
+    return {
+        *folder.keys(RECORDS),
+        *folder.keys(CORRECTED),
+        *(f"{key} {written}" for key, written in folder.open_failures().items()),
+    }

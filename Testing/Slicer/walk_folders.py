@@ -89,6 +89,7 @@ class WalkFolders(WalkStudies):
         timer.setInterval(0)
 
         def tick():
+            time.sleep(0.004)  # without it the thread that reads gets no time; see `runs/pump.py`
             now = time.thread_time()
             found.append(now - last[0])
             last[0] = now
@@ -106,12 +107,16 @@ class WalkFolders(WalkStudies):
         from ProxyPromptSegmentLib.cohort.studies import list_studies
         from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
         from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
-        from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 
         place, shape = self.place(2), (300, 512, 512)
-        noise = np.random.default_rng(0).normal(0, 100, (512, 512)).astype(np.float32).round()
+        noise = np.random.default_rng(0).normal(0, 100, (512, 512)).astype("<i2")
         grid = VolumeGeometry.from_affine(np.diag([-0.8, -0.8, 1.5, 1.0]), shape[::-1])
-        write_volume(place / "large.nrrd", Volume(np.broadcast_to(noise, shape).copy(), grid, "large"))
+        header = (
+            "NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 512 512 300\n"
+            "space directions: (-0.8,0,0) (0,-0.8,0) (0,0,1.5)\nspace origin: (0,0,0)\nendian: little\n"
+            "encoding: raw\n\n"
+        )
+        (place / "large.nrrd").write_bytes(header.encode() + np.broadcast_to(noise, shape).tobytes())
         masks = np.zeros((2, *shape), np.uint8)
         masks[0, 100:200, 150:300, 100:300] = masks[1, 50:90, 200:350, 200:300] = 1
         results = place.parent / "archive results"

@@ -33,6 +33,7 @@ from ProxyPromptSegmentModule.panel.prompt_section import PromptSection
 from ProxyPromptSegmentModule.panel.requests import Requests
 from ProxyPromptSegmentModule.panel.result_section import ResultSection
 from ProxyPromptSegmentModule.panel.review_section import ReviewSection
+from ProxyPromptSegmentModule.panel.saved_section import SavedSection
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.shortcuts import Key, add_shortcuts
 from ProxyPromptSegmentModule.panel.shown_result import ShownResult
@@ -121,6 +122,7 @@ class Sections:
     cases: CasesSection
     studies: StudiesSection
     folder: FolderSection
+    saved: SavedSection
     why: WhySection
     teach: TeachSection
     lesson: LessonSection
@@ -194,6 +196,7 @@ def build(
         cases=CasesSection(cases, target, state, chosen.cases),
         studies=StudiesSection(cases, state, chosen.cases, chosen.folder, chosen.requests, logic),
         folder=FolderSection(cases, target, state, chosen.cases, logic),
+        saved=SavedSection(cases, state, logic),
         why=WhySection(widgets(WhyWidgets), state, logic),
         teach=TeachSection(teach, state, chosen.lesson, logic),
         lesson=LessonSection(teach, state, chosen.lesson, logic, chosen.requests.reason),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
+from ProxyPromptSegmentLib.cohort.rows import State
 from ProxyPromptSegmentLib.cohort.studies import shown
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.state import PanelState
@@ -145,6 +146,8 @@ class ChosenCases:
         if isinstance(together, FolderStudies) and path not in together.request.left_out:
             study, reason = together.shown_state_of(row), together.reason_of(row)
         state = CaseState.SEGMENTED if row.facts else CaseState.NEW
+        if row.state is State.CORRECTED:
+            state = CaseState.CORRECTED
         if node is not None and states.get(node.GetID(), state) is not CaseState.NEW:
             state = states.get(node.GetID(), state)
         seen = state in (CaseState.CORRECTED, CaseState.ACCEPTED)

@@ -154,10 +154,12 @@ class FolderSection(Section):
 
         output, facts = folder.folder.output, row.facts
         result, report = (facts.get(name) for name in ("result", "report"))
+        program = (facts.get("corrected") or {}).get("program_result")
         task = ReadStudyTask(
             path=path,
             result=output / str(result) if result else None,
             report=output / str(report) if report else None,
+            program=output / str(program) if program else None,
         )
         self._logic.read_study(task, answered)
 
@@ -175,7 +177,10 @@ class FolderSection(Section):
         self._beside.targetSelector.setCurrentNode(node)
         staying = folder.leave(node, self._state.states, self._in_use())
         if staying:
-            told = _("What you have changed stays in the scene, and is not in the folder of results: {names}.")
+            told = _(
+                "What you have changed stays in the scene, and is not in the folder of results: {names}. Show it, and "
+                "press “Save corrections” to keep it there."
+            )
             say(self._ui.casesMessageLabel, told.format(names=", ".join(staying)))
         self._state.changed.emit()
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from ProxyPromptSegmentLib.cohort.rows import State
 from ProxyPromptSegmentLib.imaging.geometry import Axis
-from ProxyPromptSegmentModule.scene.loaded_study import is_untouched, study_in_pieces, take_out
+from ProxyPromptSegmentModule.scene.loaded_study import Content, content_now, is_untouched, study_in_pieces, take_out
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ class Loaded:
         volume: Its image.
         result: Its result as it was loaded; None if it had none.
         axis: The axis of the result.
+        kept: What the folder has of its result.
     """
 
     def __init__(
@@ -37,9 +37,10 @@ class Loaded:
         axis: Axis,
         volume: slicer.vtkMRMLScalarVolumeNode,
         result: slicer.vtkMRMLSegmentationNode | None,
+        kept: Content,
     ) -> None:
         """Store the arguments."""
-        self.path, self.axis, self.volume, self.result = path, axis, volume, result
+        self.path, self.axis, self.volume, self.result, self.kept = path, axis, volume, result, kept
 
     @property
     def there(self) -> bool:
@@ -86,7 +87,7 @@ class OpenFolder:
     def is_outdated(self, path: Path, known: SegmentStates) -> bool:
         """Return whether a study in the scene was segmented since, so that it can be read again."""
         one, row = self._loaded.get(path), self.rows.get(path)
-        done = row is not None and row.state in (State.DONE, State.EMPTY, State.INCOMPLETE)
+        done = row is not None and row.state.is_done
         return one is not None and one.there and one.result is None and done and self._untouched(one, known, ())
 
     def load(self, read: ReadStudy, name: str, known: SegmentStates) -> Pieces[slicer.vtkMRMLVolumeNode | None]:
@@ -98,8 +99,20 @@ class OpenFolder:
         made = yield from study_in_pieces(read, name, known)
         if made is None:
             return None
-        self._loaded[read.path] = Loaded(read.path, read.facts.axis, *made)
-        return made[0]
+        volume, result = made
+        kept = content_now(volume, result, known, read.facts.axis) if result is not None else None
+        self._loaded[read.path] = Loaded(read.path, read.facts.axis, volume, result, kept or {})
+        return volume
+
+    def loaded_of(self, volume: slicer.vtkMRMLVolumeNode | None) -> Loaded | None:
+        """Return the study that an image belongs to; None if it is none of the folder."""
+        return next((one for one in self._loaded.values() if one.there and one.volume is volume), None)
+
+    def is_changed(self, one: Loaded, known: SegmentStates) -> bool:
+        """Return whether the result of a study in the scene is not what the folder has."""
+        if one.result is None or not in_scene(one.result):
+            return False
+        return content_now(one.volume, one.result, known, one.axis) != one.kept
 
     def leave(
         self, kept: slicer.vtkMRMLVolumeNode | None, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]
@@ -126,4 +139,4 @@ class OpenFolder:
         return staying
 
     def _untouched(self, one: Loaded, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]) -> bool:
-        return is_untouched(one.volume, one.result, known, one.axis, in_use)
+        return is_untouched(one.volume, one.result, one.kept, known, one.axis, in_use)

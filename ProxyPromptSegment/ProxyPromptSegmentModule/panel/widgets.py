@@ -139,6 +139,7 @@ class CasesWidgets(Widgets):
     segmentCasesButton: qt.QPushButton
     folderButton: qt.QPushButton
     resultsFolderButton: qt.QPushButton
+    saveCorrectionsButton: qt.QPushButton
     folderLabel: qt.QLabel
     casesProgressBar: qt.QProgressBar
     casesMessageLabel: qt.QLabel

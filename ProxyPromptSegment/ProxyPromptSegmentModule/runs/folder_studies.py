@@ -24,6 +24,7 @@ STATES = {
     State.EMPTY: StudyState.EMPTY,
     State.INCOMPLETE: StudyState.INCOMPLETE,
     State.DONE: StudyState.DONE,
+    State.CORRECTED: StudyState.DONE,
     State.SUPPORT: StudyState.LEFT_OUT,
 }
 """What became of a study that was looked at."""
@@ -111,8 +112,7 @@ class FolderStudies(StudyList):
     def _take(self, how: FolderProgress) -> None:
         if how.rows is not None:
             self.rows = {row.study.path: row for row in how.rows}
-            done = (State.DONE, State.EMPTY, State.INCOMPLETE)
-            self._before = {path for path, row in self.rows.items() if row.state in done}
+            self._before = {path for path, row in self.rows.items() if row.state.is_done}
         if how.begins is not None:
             self.current, self.done, self.total = how.begins, 0, 0
             self._begun = self._begun or time.monotonic()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.cohort.about import about_of, describe_files
 from ProxyPromptSegmentLib.cohort.folder import SUPPORTS, CohortFolder, file_name
@@ -66,10 +66,15 @@ class ListTask:
             return Listing(rows=tuple(rows), about={}, annotations=len(listed.annotations))
         folder, about = existing
         hashes = {str(one.get("image_sha256")) for one in about["supports"]}
-        studies, supports = without(listed.studies, [Path(str(one.get("image"))) for one in about["supports"]])
+        studies, supports = without(listed.studies, supports_of(about))
         rows = [state_of(folder, study, hashes) for study in studies]
         rows += [Row(study, State.SUPPORT) for study in supports]
         return Listing(rows=tuple(rows), about=about, annotations=len(listed.annotations))
+
+
+def supports_of(about: Mapping[str, Any]) -> list[Path]:
+    """Return the images of the supports that made the results of a folder."""
+    return [Path(str(one.get("image"))) for one in about["supports"]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -36,11 +36,13 @@ class ReadStudyTask:
         path: Its file or folder.
         result: The file of its result; None without one.
         report: The file of its report; None without one.
+        program: The file of the program's result if `result` was corrected by hand; None if it was not.
     """
 
     path: Path
     result: Path | None = None
     report: Path | None = None
+    program: Path | None = None
 
     def __call__(self, engine: object = None, context: Context | None = None) -> ReadStudy:
         """Do the work, on any thread.
@@ -54,7 +56,9 @@ class ReadStudyTask:
             report = _content(self.report)
             facts = _facts_of(report, _axis_of(report))
             found = read_segmentation(self.result, volume.geometry)
-            segments = tuple(_segment_of(one, facts.axis) for one in found.segments)
+            written = read_segmentation(self.program, volume.geometry) if self.program is not None else found
+            prints = {one.name: _prints_of(one, facts.axis) for one in written.segments}
+            segments = tuple(_segment_of(one, facts.axis, prints.get(one.name)) for one in found.segments)
         return ReadStudy(
             path=self.path,
             geometry=volume.geometry,
@@ -65,23 +69,27 @@ class ReadStudyTask:
         )
 
 
-def _segment_of(segment: Segment, axis: Axis) -> ReadSegment:
+def _prints_of(segment: Segment, axis: Axis) -> dict[int, str]:
+    """Return the print of each slice."""
+    return {index: print_of(plane > 0) for index, plane in enumerate(take_slices(segment.mask, axis))}
+
+
+def _segment_of(segment: Segment, axis: Axis, written: Mapping[int, str] | None) -> ReadSegment:
     """Return a segment as the scene takes it in: what it fills, and what is known of its slices."""
-    planes = {index: plane > 0 for index, plane in enumerate(take_slices(segment.mask, axis)) if plane.any()}
-    prints = {index: print_of(plane) for index, plane in planes.items()}
+    prints = {index: word for index, word in _prints_of(segment, axis).items() if word != EMPTY}
+    planes = take_slices(segment.mask, axis)
     spans = [np.flatnonzero(segment.mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     start = tuple(int(span[0]) if span.size else 0 for span in spans)
     box = tuple(slice(int(span[0]), int(span[-1]) + 1) if span.size else slice(0) for span in spans)
-    every = range(segment.mask.shape[AXES.index(axis)])
     return ReadSegment(
         name=segment.name,
         color_rgb=segment.color_rgb,
         terminology=segment.terminology,
         mask=np.ascontiguousarray(segment.mask[box]),
         start=(start[0], start[1], start[2]),
-        written={index: prints.get(index, EMPTY) for index in every},
+        written=written,
         prints=prints,
-        pixels={index: int(np.count_nonzero(plane)) for index, plane in planes.items()},
+        pixels={index: int(np.count_nonzero(planes[index])) for index in prints},
     )
 
 

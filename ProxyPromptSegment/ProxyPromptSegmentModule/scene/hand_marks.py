@@ -79,9 +79,9 @@ def new_mark(target: slicer.vtkMRMLVolumeNode, kind: Mark, name: str) -> slicer.
     title = f"{name} {words[kind]}"
     made: slicer.vtkMRMLMarkupsNode
     if kind == Mark.BOX:
-        made = add_node(scene, slicer.vtkMRMLMarkupsROINode, scene.GetUniqueNameByString(title))
+        made = add_node(scene, slicer.vtkMRMLMarkupsROINode, title)
     else:
-        made = add_node(scene, slicer.vtkMRMLMarkupsFiducialNode, scene.GetUniqueNameByString(title))
+        made = add_node(scene, slicer.vtkMRMLMarkupsFiducialNode, title)
     made.SetAttribute(KIND, kind.value)
     made.SetAttribute(OBJECT, name)
     made.SetNodeReferenceID(TARGET, target.GetID())

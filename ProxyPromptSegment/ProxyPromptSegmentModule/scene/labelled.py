@@ -35,7 +35,7 @@ def write_labels(
     node = create_segmentation(volume, name)
     node.SetAttribute(MADE_FOR, volume.GetID())
     claim_whole(node, volume)
-    label_map = add_node(scene, slicer.vtkMRMLLabelMapVolumeNode, scene.GetUniqueNameByString(name))
+    label_map = add_node(scene, slicer.vtkMRMLLabelMapVolumeNode, name)
     try:
         slicer.util.updateVolumeFromArray(label_map, labels)
         label_map.SetIJKToRASMatrix(vtk_matrix_of(ijk_to_ras(volume)))

@@ -18,7 +18,7 @@ from ProxyPromptSegmentModule.scene.hand_marks import marks_of
 from ProxyPromptSegmentModule.scene.lattices import LPS_OF_RAS, ijk_to_segmentation, labelmap_of, vtk_matrix_of
 from ProxyPromptSegmentModule.scene.new_segments import SegmentNames, create_segmentation, make_segment
 from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, MADE_FOR, add_node, in_scene, nodes_of
-from ProxyPromptSegmentModule.scene.owners import claim, result_segments, results_of
+from ProxyPromptSegmentModule.scene.owners import claim, results_of
 from ProxyPromptSegmentModule.scene.pairing import image_of
 from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
@@ -89,7 +89,7 @@ def _add_display(volume: slicer.vtkMRMLScalarVolumeNode, window: tuple[float, fl
     if window is None:
         volume.CreateDefaultDisplayNodes()
         return
-    display = add_node(slicer.mrmlScene, slicer.vtkMRMLScalarVolumeDisplayNode, volume.GetName() + " display")
+    display = add_node(slicer.mrmlScene, slicer.vtkMRMLScalarVolumeDisplayNode, "")
     display.SetDefaultColorMap()
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(*window)
@@ -129,9 +129,28 @@ def _by_id(facts: Facts, ids: Mapping[str, str]) -> Facts:
     )
 
 
+Content = dict[str, tuple[str, Mapping[int, str] | None]]
+"""What each segment of a result holds, and its prints of what runs wrote, by its id."""
+
+
+def content_now(
+    volume: slicer.vtkMRMLVolumeNode, result: slicer.vtkMRMLSegmentationNode, known: SegmentStates, axis: Axis
+) -> Content | None:
+    """Return what a result holds now; None if a segment cannot be read on the image's grid."""
+    found: Content = {}
+    inside = result.GetSegmentation()
+    for segment_id in inside.GetSegmentIDs():
+        state, prints = known.of(result, segment_id, volume, axis), SlicePrints.read(inside.GetSegment(segment_id))
+        if state is None:
+            return None
+        found[segment_id] = (state.content, None if prints is None else prints.prints)
+    return found
+
+
 def is_untouched(
     volume: slicer.vtkMRMLVolumeNode,
     result: slicer.vtkMRMLSegmentationNode | None,
+    kept: Content,
     known: SegmentStates,
     axis: Axis,
     in_use: Sequence[slicer.vtkMRMLNode],
@@ -141,6 +160,7 @@ def is_untouched(
     Args:
         volume: The study's image.
         result: Its result, as it was loaded; None without one.
+        kept: What the folder has of its result.
         known: What the segments of the scene hold.
         axis: The axis of the result.
         in_use: Nodes that are used elsewhere, such as supports.
@@ -157,11 +177,7 @@ def is_untouched(
         return result is None
     if result in in_use or result_nodes.record_of(result, volume) is not None:  # a run has written into it
         return False
-    ids = result_segments(result, volume)
-    if len(ids) != result.GetSegmentation().GetNumberOfSegments():
-        return False
-    states = [known.of(result, one, volume, axis) for one in ids]
-    return not any(state is None or state.changed for state in states)
+    return content_now(volume, result, known, axis) == kept
 
 
 def take_out(volume: slicer.vtkMRMLVolumeNode, result: slicer.vtkMRMLSegmentationNode | None) -> None:

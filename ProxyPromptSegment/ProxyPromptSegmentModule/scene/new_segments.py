@@ -77,7 +77,7 @@ def create_segmentation(volume_node: slicer.vtkMRMLVolumeNode, name: str) -> sli
     scene = volume_node.GetScene()
     if scene is None:
         raise InputError(f"{name_of(volume_node)} is no longer in the scene; choose another volume.")
-    node = add_node(scene, slicer.vtkMRMLSegmentationNode, scene.GetUniqueNameByString(name))
+    node = add_node(scene, slicer.vtkMRMLSegmentationNode, name)
     node.CreateDefaultDisplayNodes()
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())  # first: the geometry is relative to it
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)

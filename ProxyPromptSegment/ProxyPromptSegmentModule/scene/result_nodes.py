@@ -65,9 +65,7 @@ def record_table_of(record: slicer.vtkMRMLTextNode) -> slicer.vtkMRMLTableNode |
     shown = [one for one in nodes_of(slicer.mrmlScene, slicer.vtkMRMLTableNode)]
     node = next((one for one in shown if one.GetNodeReferenceID(AS_TABLE) == record.GetID()), None)
     if node is None:
-        node = add_node(
-            slicer.mrmlScene, slicer.vtkMRMLTableNode, slicer.mrmlScene.GenerateUniqueName(record.GetName())
-        )
+        node = add_node(slicer.mrmlScene, slicer.vtkMRMLTableNode, record.GetName())
         node.SetNodeReferenceID(AS_TABLE, record.GetID())
         node.SetSaveWithScene(0)
     _fill(node, table)
@@ -135,7 +133,7 @@ def _remove(node: slicer.vtkMRMLNode | None) -> None:
 
 
 def _make(kind: type[N], name: str, segmentation: slicer.vtkMRMLSegmentationNode) -> N:
-    node = add_node(slicer.mrmlScene, kind, slicer.mrmlScene.GenerateUniqueName(name))
+    node = add_node(slicer.mrmlScene, kind, name)
     node.AddNodeReferenceID(OF, segmentation.GetID())  # a reference, so that it is saved and follows an import
     return node
 

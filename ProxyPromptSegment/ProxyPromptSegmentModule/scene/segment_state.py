@@ -196,9 +196,6 @@ class _Reading:
         return self._state[1]
 
     def _compared(self, written: dict[int, str] | None, voxel_mm3: float) -> SegmentState:
-        content = hashlib.blake2b(digest_size=8)
-        for index, word in self._words.items():
-            content.update(f"{index} {word} ".encode())
         changed: tuple[int, ...] = ()
         if written is not None:
             pairs = ((n, self._words.get(n, EMPTY), written.get(n, EMPTY)) for n in range(self._count))
@@ -208,8 +205,16 @@ class _Reading:
             pixels=dict(self._pixels),
             changed=changed,
             voxel_mm3=voxel_mm3,
-            content=content.hexdigest(),
+            content=content_of(self._words),
         )
+
+
+def content_of(prints: Mapping[int, str]) -> str:
+    """Return the print of a segment from those of its slices that show something, in their order."""
+    content = hashlib.blake2b(digest_size=8)
+    for index, word in prints.items():
+        content.update(f"{index} {word} ".encode())
+    return content.hexdigest()
 
 
 def state_of(

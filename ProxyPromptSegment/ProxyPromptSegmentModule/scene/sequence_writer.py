@@ -91,7 +91,7 @@ class SegmentationSequenceWriter:
 
     def _make_sequence(self, images: slicer.vtkMRMLSequenceNode, title: str) -> slicer.vtkMRMLSequenceNode:
         """Create a sequence with the images' index and an empty segmentation for each frame; not in a browser yet."""
-        sequence = add_node(self._scene, slicer.vtkMRMLSequenceNode, self._scene.GetUniqueNameByString(title))
+        sequence = add_node(self._scene, slicer.vtkMRMLSequenceNode, title)
         before = sequence.StartModify()
         sequence.SetIndexName(images.GetIndexName())
         sequence.SetIndexUnit(images.GetIndexUnit())
@@ -114,8 +114,7 @@ class SegmentationSequenceWriter:
 
     def _make_proxy(self, shown: slicer.vtkMRMLVolumeNode | None, title: str) -> slicer.vtkMRMLSegmentationNode:
         """Create the proxy node, with the image proxy's transform and place in the hierarchy."""
-        name = self._scene.GetUniqueNameByString(title)
-        proxy = add_node(self._scene, slicer.vtkMRMLSegmentationNode, name)
+        proxy = add_node(self._scene, slicer.vtkMRMLSegmentationNode, title)
         proxy.CreateDefaultDisplayNodes()
         if shown is not None:
             proxy.SetAndObserveTransformNodeID(shown.GetTransformNodeID())

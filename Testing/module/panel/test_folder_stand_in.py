@@ -129,6 +129,58 @@ def test_what_the_user_has_changed_stays_in_the_scene_and_the_folder_as_it_was(w
     assert {path: path.read_bytes() for path in ward.results.rglob("*") if path.is_file()} == files
 
 
+def test_corrections_are_saved_as_a_version_beside_the_result_and_are_read_again(ward, stand_ins):
+    import slicer
+
+    from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
+
+    (ward.place / "three.nrrd").rename(ward.place / "Müller & 50 %.nrrd")
+    ward.ui.folderButton.click()
+    assert not ward.ui.saveCorrectionsButton.real.isVisibleTo(ward.frame)
+    ward.ui.folderButton.click()
+    until(stand_ins, lambda: len(rows(ward)) == 3, "the list of studies")
+    segmented(ward, stand_ins)
+    before = {path: path.read_bytes() for name in ("results", "records") for path in (ward.results / name).iterdir()}
+    assert not ward.ui.saveCorrectionsButton.enabled
+    node = show(ward, stand_ins, "Müller")
+    assert "has this result as it is" in ward.ui.saveCorrectionsButton.toolTip
+    result = ward.state.segmentation
+    segment_id = result.GetSegmentation().GetNthSegmentID(0)
+    mask = segment_array(result, segment_id, node)
+    mask[2] = 0
+    mask[2, 3:7, 3:8] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, result, segment_id, node)
+    ward.refresh()
+    assert ward.ui.saveCorrectionsButton.enabled, ward.ui.saveCorrectionsButton.toolTip
+    ward.ui.saveCorrectionsButton.click()
+    assert not ward.ui.saveCorrectionsButton.enabled, "it is not pressed twice"
+    until(stand_ins, lambda: "are in" in text_of(ward.ui.casesMessageLabel), "the end of saving")
+    (file,) = (ward.results / "corrected").glob("*.seg.nrrd")
+    assert str(file) in text_of(ward.ui.casesMessageLabel) and file.name.startswith("Müller_50")
+    assert np.array_equal(read_segmentation(file).segments[0].mask, mask)
+    assert {path: path.read_bytes() for path in before} == before, "never over the program's result"
+    assert not ward.ui.saveCorrectionsButton.enabled and "Müller & 50 %.nrrd: corrected" in rows(ward)
+    assert "1 corrected by hand" in (ward.results / "index.html").read_text(encoding="utf-8")
+    show(ward, stand_ins, "one.nrrd")
+    assert volumes() == ["one.nrrd", "support"], "what is in the folder leaves the scene"
+    assert "Müller & 50 %.nrrd: corrected" in rows(ward)
+    again = show(ward, stand_ins, "Müller")
+    inside = ward.state.segmentation.GetSegmentation()
+    assert np.array_equal(segment_array(ward.state.segmentation, inside.GetNthSegmentID(0), again), mask)
+    assert ward.ui.confidenceStrip.real.item(0, 2).toolTip() == "Slice 2: changed by hand"
+    assert "Müller & 50 %.nrrd: corrected" in rows(ward) and not ward.ui.saveCorrectionsButton.enabled
+    studies = segmented(ward, stand_ins)
+    assert studies.count("before") == 2 and len(list((ward.results / "corrected").iterdir())) == 2
+    (ward.results / "cohort.json").unlink()
+    mask[1] = 0
+    inside = ward.state.segmentation.GetSegmentation()
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, ward.state.segmentation, inside.GetNthSegmentID(0), again)
+    ward.refresh()
+    ward.ui.saveCorrectionsButton.click()
+    until(stand_ins, lambda: "no result of" in text_of(ward.ui.casesMessageLabel), "that the folder is gone")
+    assert ward.ui.saveCorrectionsButton.enabled and len(list((ward.results / "corrected").iterdir())) == 2
+
+
 @pytest.mark.slow
 def test_a_study_that_was_read_before_it_was_segmented_is_read_again_afterwards(ward, stand_ins):
     node = show(ward, stand_ins, "one.nrrd")

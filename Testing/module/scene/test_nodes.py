@@ -36,6 +36,14 @@ def box():
     return mask
 
 
+def test_no_two_nodes_get_one_name_also_where_an_ampersand_is_replaced():
+    kind, scene = slicer.vtkMRMLTableNode, slicer.mrmlScene
+    names = [nodes.add_node(scene, kind, name).GetName() for name in ("A & B", "A + B", "A & B", "plain")]
+    assert names == ["A + B", "A + B_1", "A + B_2", "plain"]
+    scene.RemoveNode(scene.GetFirstNodeByName("plain"))
+    assert nodes.add_node(scene, kind, "plain").GetName() == "plain", "a name that is free again is used"
+
+
 # --- volumes ------------------------------------------------------------------------------------------------
 
 
