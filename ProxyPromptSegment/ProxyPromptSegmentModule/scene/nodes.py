@@ -55,8 +55,7 @@ def nodes_of(scene: slicer.vtkMRMLScene, kind: type[N]) -> list[N]:
 def add_node(scene: slicer.vtkMRMLScene, kind: type[N], name: str) -> N:
     """Add a node of a class, with a number in its name if another node has the name.
 
-    A scene with an ``&`` in the name of a node is saved, and Slicer cannot load it again, so it becomes a ``+``, by which
-    "A & B" and "A + B" are one name.
+    A scene with an ``&`` in the name of a node is saved, and Slicer cannot load it again, so it becomes a ``+``.
     """
     plain = name.replace("&", "+")
     free, number = plain, 0
