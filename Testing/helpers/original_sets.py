@@ -108,21 +108,22 @@ def polyps(
 def monuseg(root: Path, count: int = 4) -> Path:
     folder = root / "MoNuSeg"
     corners = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((8, 8), (8, 23), (23, 23), (23, 8)))
+    learned = max(3, count - 2)
     text = f"<Annotations><Annotation><Regions><Region><Vertices>{corners}</Vertices></Region></Regions></Annotation>"
     for n in range(count):
         name = f"TCGA-18-{5590 + n // 2}-01Z-00-DX{n}"
-        images = folder / ("Training/Tissue Images" if n < 3 else "Test")
-        outlines = folder / ("Training/Annotations" if n < 3 else "Test")
+        images = folder / ("Training/Tissue Images" if n < learned else "Test")
+        outlines = folder / ("Training/Annotations" if n < learned else "Test")
         save(images / f"{name}.tif", picture(n))
         outlines.mkdir(parents=True, exist_ok=True)
         (outlines / f"{name}.xml").write_text(text + "</Annotations>", encoding="utf-8")
     return folder
 
 
-def glas(root: Path) -> Path:
+def glas(root: Path, count: int = 4) -> Path:
     folder = root / "Warwick QU Dataset"
     rows = ["name, patient ID, grade (GlaS)"]
-    for n, name in enumerate(("train_1", "train_2", "testA_1", "testB_1")):
+    for n, name in enumerate((*(f"train_{n + 1}" for n in range(count - 2)), "testA_1", "testB_1")):
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[OUTER], mask[INNER] = 1, 2
         save(folder / f"{name}.bmp", picture(n))
