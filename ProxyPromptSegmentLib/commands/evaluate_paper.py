@@ -27,7 +27,7 @@ from ProxyPromptSegmentLib.evaluation.paper.run import (
     score_file,
 )
 from ProxyPromptSegmentLib.evaluation.paper.systems import PROXY_PROMPT
-from ProxyPromptSegmentLib.evaluation.report.page import Chapter, Words, page
+from ProxyPromptSegmentLib.evaluation.report.page import Chapter, Grid, Words, page
 from ProxyPromptSegmentLib.evaluation.report.standard import chapters_of
 from ProxyPromptSegmentLib.evaluation.statistics.tables import table_of, to_csv
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
@@ -154,12 +154,29 @@ def _maps(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
 
 
 def _page(shown: Protocol, scores: Sequence[Score], pictures: Sequence[Panels], text: str) -> str:
-    """Return the report: the table's words, every measure with its spread, and the masks side by side."""
+    """Return the report: the table beside the published figures, every measure with its spread, masks side by side."""
     reference = next((row.title for row in shown.rows if row.system == PROXY_PROMPT), None)
-    said = [line.removeprefix("* ") for line in text.splitlines() if line and not line.startswith(("|", "#"))]
-    tolerance = SIDE_PART if shown.surface else ""
-    chapters = [Chapter("", [Words(said)]), *(chapters_of(scores, reference, tolerance) if scores else [])]
-    return page(f"{shown.paper}, {shown.id}: {shown.title}", [*chapters, Chapter("Masks", pictures)])
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    said = [line for line in lines if not line.startswith(("|", "* "))]
+    rows = [line.removeprefix("* ") for line in lines if line.startswith("* ")]
+    chapters = [
+        Chapter("", [Words(said[:1]), *_tables_in(text), Words(said[1:])]),
+        *(chapters_of(scores, reference, SIDE_PART if shown.surface else "") if scores else []),
+        Chapter("Masks", pictures),
+        Chapter("Rows", [Words(rows)]),
+    ]
+    return page(f"{shown.paper}, {shown.id}: {shown.title}", chapters)
+
+
+def _tables_in(text: str) -> list[Grid]:
+    """Return the tables of a Markdown text; an interval and a published figure stand below the mean."""
+    blocks = ("\n".join(line if line.startswith("|") else "" for line in text.splitlines())).split("\n\n")
+    found = []
+    for block in filter(None, (one.strip() for one in blocks)):
+        head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines())
+        cells = [[*row[:2], *(cell.replace(" [", "\n[").replace(" (", "\n(") for cell in row[2:])] for row in rows]
+        found.append(Grid(head, cells, 2))
+    return found
 
 
 def _beside(out: Path | None, suffix: str) -> Path | None:

@@ -43,7 +43,7 @@ REMEMBERS = (named.SAM2_MASK, named.SAM2_BOX, named.SAM2_POINT, named.MEDICAL_SA
 MEDSAM = "medsam-vit-b"
 MEMORY = "sam2-compact"
 """The frozen start of systems that need a memory, where the one that is given has none."""
-OWN = ("preset", "generator", "encoder", "learns_from", "masks", "dice")
+OWN = ("preset", "generator", "encoder", "learns_from", "masks", "dice", "memory")
 
 
 class PaperSystems:
@@ -69,7 +69,7 @@ class PaperSystems:
         options, wanted = making.row.options, making.row.system
         if wanted == named.PROXY_PROMPT:
             return FewImages(
-                frozen=self.frozen(str(options.get("model", ""))),
+                frozen=self.remembering() if options.get("memory") else self.frozen(str(options.get("model", ""))),
                 choices=Choices(**{key: value for key, value in options.items() if key in OWN}),
                 others=making.others,
                 trainings=self._trainings,
@@ -101,6 +101,11 @@ class PaperSystems:
             self._frozen[name] = Frozen(name, self._device)
         return self._frozen[name]
 
+    def remembering(self, start: Frozen | None = None) -> Frozen:
+        """Return a model with a memory: one that is given, by default the frozen start, if it has one."""
+        start = start or self.frozen()
+        return start if has_memory(start.segmenter.model.backbone) else self.frozen(MEMORY)
+
     def _class_model(self, making: Making) -> ClassModel:
         return ClassModel(frozen=self.frozen(str(making.row.options["model"])), name=making.row.system)
 
@@ -121,6 +126,6 @@ class PaperSystems:
             raise UsageError(f"the system '{wanted}' is not a part of this version")
         # No other weights are given MedSAM's name: the row needs them.
         frozen = self.frozen(model or (MEDSAM if wanted == named.MEDSAM_BOX else ""))
-        if wanted in REMEMBERS and not has_memory(frozen.segmenter.model.backbone):
-            frozen = self.frozen(MEMORY)
+        if wanted in REMEMBERS:
+            frozen = self.remembering(frozen)
         return systems_for(frozen, [key], self._device, more=(OFFER,))[key]

@@ -67,6 +67,9 @@ def test_another_view_shows_the_scores_of_its_table_and_draws_panels(data, maker
     assert "Panels of the comparison on prostate MRI" in capsys.readouterr().out
     page = (tmp_path / "T2.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2 * (1 + 11) and "Spread over patients" in page
+    # The published figures stand beside the measured ones, the second table is that by slice; notes come last.
+    assert page.index("<td>MLB-Seg</td>") < page.index("- (0.783)".replace(" ", "\n")) < page.index("<h2>Scores")
+    assert page.count("<td>MLB-Seg</td>") == 2 and page.index("<h2>Masks") < page.index("MLB-Seg: as published")
     assert main(["evaluate", "T12", *words]) == 6  # scores of another table
     assert "T2.jsonl holds scores with table 'T2', not 'T12'" in capsys.readouterr().err
 
@@ -128,6 +131,8 @@ def test_rows_get_systems_on_the_start_that_they_name_and_memories_where_they_ne
     assert made(named.SURROGATE, model="autosam-polyp").frozen.name == "autosam-polyp"
     assert made(named.MASK_OF_TRUTH).by is None and made(named.MASK_OF_IMAGE_PROMPT, model="m").by.frozen.name == "m"
     assert made(named.CLASS_TRAINED, trial={"losses": {"bce": False}}).changes == {"losses": {"bce": False}}
+    assert made(named.PROXY_PROMPT, memory=True).frozen.name == "sam2-compact"
+    assert made(named.PROXY_PROMPT, memory=True).choices.memory
     for system in (named.SAM_BOX, named.SAM2_BOX, named.MEDSAM_BOX):
         made(system)
     assert asked == ["sam-compact", "sam2-compact", "medsam-vit-b"]  # a stand-in is never called MedSAM

@@ -50,7 +50,7 @@ class ClassModel:
     @property
     def source(self) -> str:
         """Where the method is published, with what stands in for it."""
-        return f"AutoSAM, arXiv:2306.06370; AutoMedSAM, arXiv:2502.06817; the model {self.frozen.name} of this project"
+        return f"AutoSAM, arXiv:2306.06370; AutoMedSAM, arXiv:2502.06817; the model {self.frozen.title} of this project"
 
     def fit(
         self, lesson: Lesson, progress: Callable[[float], None] | None = None, cancel: CancelToken | None = None

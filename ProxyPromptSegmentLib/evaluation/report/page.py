@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.evaluation.report.svg import styles
 from ProxyPromptSegmentLib.reports.html_page import document, table
 
 _STYLE = """
-body { max-width: 1180px; margin-inline: auto; padding-inline: 1.2em; }
+body { max-width: 1320px; margin-inline: auto; padding-inline: 1.2em; }
 h2 { margin-top: 2em; border-bottom: 1px solid var(--line); padding-bottom: .2em; }
 .lead p { font-size: 17px; max-width: 54em; } .lead p:first-child { font-size: 20px; font-weight: 600; }
 p { max-width: 60em; }

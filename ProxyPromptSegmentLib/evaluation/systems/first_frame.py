@@ -54,17 +54,26 @@ class FirstFrame:
             UsageError: If the model has no memory.
         """
         check_memory(self.frozen.segmenter)
-        return _Following(self.frozen.segmenter, support_of(lesson.few, self.most))
+        return Following(self.frozen.segmenter, support_of(lesson.few, self.most))
 
 
 @dataclass(frozen=True, eq=False)
-class _Following:
+class Following:
+    """A model with a memory that follows objects through a sweep or volume.
+
+    Attributes:
+        segmenter: The model.
+        support: Its supports.
+        mode: What a frame is predicted from; by default the supports are given frames.
+    """
+
     segmenter: Segmenter
     support: SupportSet
+    mode: TrackingMode = TrackingMode.BANK_ONLY
 
     def segment(self, case: Case) -> np.ndarray:
         """Follow a sweep or volume slice after slice; uint8 ``(S, N, H, W)``."""
         window = intensity_window(case.images[:1] if case.dataset in SWEEPS else case.images)
-        tracker = Tracker(self.segmenter, TrackingMode.BANK_ONLY)
+        tracker = Tracker(self.segmenter, self.mode)
         tracker.start(self.support, window, spacing_of(case))
         return np.stack([tracker.step(image).masks() for image in case.images])

@@ -77,6 +77,12 @@ class Frozen:
         return self.segmenter.model.backbone.name
 
     @property
+    def title(self) -> str:
+        """Its name in tables: of a file without its folder and suffix."""
+        path = Path(self.name)
+        return path.stem if path.suffix.lower() in (*OFFICIAL_SUFFIXES, ".safetensors") else self.name
+
+    @property
     def compact(self) -> bool:
         """Whether it is one of this project's own small backbones."""
         from ProxyPromptSegmentLib.networks.model import COMPACT_NAMES
@@ -85,7 +91,7 @@ class Frozen:
 
     def stands_in(self, published: str) -> str:
         """Return a note for `System.source` where other weights stand in for those that a method is published with."""
-        return f"; {self.name} stands in for {published}" if self.compact else ""
+        return f"; {self.title} stands in for {published}" if self.compact else ""
 
 
 def check_sam(segmenter: Segmenter) -> SamBackbone:

@@ -40,7 +40,7 @@ class FeatureMatching:
     @property
     def source(self) -> str:
         """Which features are compared."""
-        features = f"the image encoder of {self.frozen.name}" if self.trunk is None else "EfficientNet-Lite0, ImageNet"
+        features = f"the image encoder of {self.frozen.title}" if self.trunk is None else "EfficientNet-Lite0, ImageNet"
         return f"cosine and softmax over all positions of the supports, as in prototype-free matching; {features}"
 
     def fit(

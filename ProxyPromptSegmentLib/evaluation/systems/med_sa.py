@@ -53,7 +53,7 @@ class MedSa:
         if not self.frozen.compact:
             return known
         return (
-            f"{known}; {self.frozen.name} stands in for SAM's ViT-B: adapters in its two attention blocks and behind "
+            f"{known}; {self.frozen.title} stands in for SAM's ViT-B: adapters in its two attention blocks and behind "
             f"the stages of its trunk, peak rate {COMPACT_RATE:g}"
         )
 

@@ -48,7 +48,7 @@ class Samed:
         if not self.frozen.compact:
             return known
         return (
-            f"{known}; {self.frozen.name} stands in for SAM's ViT-B: LoRA of rank {RANK} in its two attention blocks "
+            f"{known}; {self.frozen.title} stands in for SAM's ViT-B: LoRA of rank {RANK} in its two attention blocks "
             f"and in the 1 x 1 convolutions of its trunk, peak rate {COMPACT_RATE:g}"
         )
 

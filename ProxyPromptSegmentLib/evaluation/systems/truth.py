@@ -83,7 +83,7 @@ class TruthPrompted:
         """Where the method is published."""
         if self.family == MEDSAM:
             known = "Ma et al. 2024, Segment Anything in Medical Images"
-            other = "" if self.frozen.backbone.startswith("medsam") else f"; {self.frozen.name} stands in for MedSAM"
+            other = "" if self.frozen.backbone.startswith("medsam") else f"; {self.frozen.title} stands in for MedSAM"
             return known + other
         if has_memory(self.frozen.segmenter.model.backbone):
             return "Ravi et al. 2024, SAM 2" + self.frozen.stands_in("the official weights")

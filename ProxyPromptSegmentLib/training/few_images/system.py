@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import CancelledError
 from ProxyPromptSegmentLib.evaluation.conditions import prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
+from ProxyPromptSegmentLib.evaluation.systems.first_frame import Following
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
 from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import support_of
 from ProxyPromptSegmentLib.evaluation.systems.proxy_prompt import Supported
@@ -30,6 +31,7 @@ from ProxyPromptSegmentLib.networks.threads import computing_with
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.resources import resource_path
 from ProxyPromptSegmentLib.support.pairs import SupportSet
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.training.few_images import building
 from ProxyPromptSegmentLib.training.few_images.mask_quality import EMPTY, TRUTH, changed_masks
 from ProxyPromptSegmentLib.training.few_images.sheets import learned_of
@@ -52,6 +54,8 @@ class Choices:
         learns_from: ``few``: the lesson's few cases, which are the supports, too; ``full``: the cases beside them.
         masks: Quality of the supports' masks after the training, see `mask_quality`.
         dice: Their Dice with the truth, where edges are moved.
+        memory: Whether frames after the first are predicted with the frozen SAM 2's memory, too; the training is on
+            single frames, as without.
     """
 
     preset: str = building.FEW
@@ -60,6 +64,7 @@ class Choices:
     learns_from: str = "few"
     masks: str = TRUTH
     dice: float = 1.0
+    memory: bool = False
 
 
 @dataclass(eq=False)
@@ -189,6 +194,8 @@ class FewImages:
     def _supported(self, segmenter: Segmenter, lesson: Lesson, most: int) -> Fitted:
         support = support_of(lesson.few, max(most, len(lesson.few)))
         reading = segmenter.reading(most)
+        if self.choices.memory:
+            return Following(reading, support, TrackingMode.PROXY_AND_BANK)
         if self.choices.masks == TRUTH:
             return Supported(reading, support)
         if self.choices.masks == EMPTY:

@@ -1,11 +1,14 @@
-"""Distances between borders: against a definition without distance maps, and against MONAI."""
+"""Distances between borders: against a definition without distance maps, MONAI, and ITK on a real volume."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.evaluation.statistics.measuring import scores_of
 from ProxyPromptSegmentLib.evaluation.statistics.surfaces import border_distances, surface_dice
 
 SPACING = (3.0, 0.7, 1.1)
@@ -103,3 +106,30 @@ def test_masks_of_other_shapes_and_impossible_spacings_are_refused():
         border_distances(truth, np.ones((2, 4, 5), np.uint8))
     with pytest.raises(InputError, match="above 0"):
         border_distances(truth, truth, (0.0, 1.0, 1.0))
+
+
+def test_millimetres_of_a_real_volume_are_those_of_itk(shared_data):
+    sitk = pytest.importorskip("SimpleITK")
+    from ProxyPromptSegmentLib.data.cases import load_dataset
+
+    # The files say no spacing; slices are thick and pixels not square, as in MRI that was resampled.
+    spacing = (3.6, 1.25, 1.4)
+    case = replace(load_dataset(shared_data, "promise12")[0], spacing_mm=spacing)
+    truth = case.masks[:, 0]
+    moved = np.roll(truth, (1, 5, -2), axis=(0, 1, 2))
+    moved[len(moved) // 2, : truth.shape[1] // 2] = 0
+    (score,) = scores_of(moved[:, None], case, table="T", system="moved", tolerance=2.0)
+    images = []
+    for mask in (truth, moved):
+        image = sitk.GetImageFromArray(np.pad(mask, 1))  # what touches the edge of the volume has a border there
+        image.SetSpacing([float(mm) for mm in reversed(spacing)])
+        images.append(image)
+    borders = [sitk.GetArrayFromImage(sitk.LabelContour(image, fullyConnected=False)) > 0 for image in images]
+    far = []
+    for border, other in (borders, borders[::-1]):
+        reached = sitk.GetImageFromArray(other.astype(np.uint8))
+        reached.CopyInformation(images[0])
+        distances = sitk.SignedMaurerDistanceMap(reached, squaredDistance=False, useImageSpacing=True)
+        far.append(np.abs(sitk.GetArrayFromImage(distances))[border])
+    assert score.unit == "mm" and score.hd95 == pytest.approx(max(np.percentile(one, 95) for one in far), abs=1e-3)
+    assert score.surface == pytest.approx(np.mean(np.concatenate(far) <= 2.0), abs=1e-4)

@@ -120,6 +120,8 @@ def test_a_training_changes_what_it_may_leaves_the_frozen_model_and_segments(mak
         assert torch.equal(one, before[name]), name
     assert any(one.grad is not None and one.grad.any() for one in trained(fitted.learner).values())
     assert "tiny stands in for" in system.source or system.name == "Med-SA, 1 point"
+    frozen.name = "/home/mine/tiny.safetensors"
+    assert "mine" not in system.source
     cancel = CancelToken()
     cancel.cancel()
     with pytest.raises(CancelledError):

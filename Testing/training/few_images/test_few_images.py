@@ -18,6 +18,8 @@ from ProxyPromptSegmentLib.imaging.metrics import dice  # noqa: E402
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter  # noqa: E402
 from ProxyPromptSegmentLib.progress import CancelToken  # noqa: E402
 from ProxyPromptSegmentLib.resources import resource_path  # noqa: E402
+from ProxyPromptSegmentLib.tracking.choices import TrackingMode  # noqa: E402
+from ProxyPromptSegmentLib.tracking.tracker import Tracker  # noqa: E402
 from ProxyPromptSegmentLib.training.few_images import building, training  # noqa: E402
 from ProxyPromptSegmentLib.training.few_images.mask_quality import changed_masks, moved_edges  # noqa: E402
 from ProxyPromptSegmentLib.training.few_images.sheets import learned_of  # noqa: E402
@@ -83,6 +85,19 @@ def test_generator_and_decoder_learn_and_the_image_encoder_stays(frozen, ticks):
     assert any(not torch.equal(before[name], after[name]) for name in decoder)
     now = frozen.segmenter.model.state_dict()
     assert all(torch.equal(before[name], now[name]) for name in before)  # the frozen model itself is not touched
+
+
+def test_with_a_memory_later_frames_are_predicted_with_those_before(ticks, monkeypatch):
+    from compared_cases import tiny_tracking
+
+    start, modes = tiny_tracking(), []
+    begun = Tracker.__init__
+    monkeypatch.setattr(Tracker, "__init__", lambda self, *args: modes.append(args[1]) or begun(self, *args))
+    system = FewImages(frozen=start, choices=Choices(memory=True))
+    sweep = disc(9)
+    sweep = dataclasses.replace(sweep, images=np.repeat(sweep.images, 3, 0), masks=np.repeat(sweep.masks, 3, 0))
+    masks = system.fit(lesson(2, 2.0)).segment(sweep)
+    assert masks.shape == (3, 1, SIDE, SIDE) and masks.dtype == np.uint8 and modes == [TrackingMode.PROXY_AND_BANK]
 
 
 @pytest.mark.slow
