@@ -30,7 +30,8 @@ figure { margin: 1em 0; } figcaption { color: var(--quiet); font-size: 13px; max
 tr.best td { font-weight: 600; }
 @media print { body { font-size: 11px; max-width: none; margin: 0; } th { position: static; }
   .wide { font-size: 9px; }
-  .wide { overflow: visible; } figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  .wide { overflow: visible; } figure, tr { break-inside: avoid; }
+  figure.table { break-inside: auto; } h2, h3 { break-after: avoid; }
   .lead { break-after: auto; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
@@ -75,7 +76,7 @@ class Grid:
         """Return its lines of HTML."""
         caption = [f"<figcaption>{escape(self.caption)}</figcaption>"] if self.caption else []
         rows = (self._row(n, cells) for n, cells in enumerate(self.rows))
-        return ['<figure><div class="wide">', *table(self.head, rows), "</div>", *caption, "</figure>"]
+        return ['<figure class="table"><div class="wide">', *table(self.head, rows), "</div>", *caption, "</figure>"]
 
     def _row(self, number: int, cells: Sequence[str]) -> str:
         kinds = ["<td>" if n < self.texts else '<td class="number">' for n in range(len(cells))]

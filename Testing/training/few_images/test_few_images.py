@@ -87,6 +87,7 @@ def test_generator_and_decoder_learn_and_the_image_encoder_stays(frozen, ticks):
     assert all(torch.equal(before[name], now[name]) for name in before)  # the frozen model itself is not touched
 
 
+@pytest.mark.slow  # imports SAM 2 and trains on it
 def test_with_a_memory_later_frames_are_predicted_with_those_before(ticks, monkeypatch):
     from compared_cases import tiny_tracking
 
