@@ -77,8 +77,11 @@ class CheckedCases:
         return len({case.patient for case in self.cases})
 
     def digest(self) -> str:
-        """Return a hash of all cases and objects, whatever the names of the files."""
-        text = "\n".join([*self.objects, *(f"{case.digest} {case.patient}" for case in self.cases)])
+        """Return a hash of all cases and objects, whatever the names of the files.
+
+        It covers what else changes a result: the axis and the distances of voxels, with which an image is not another.
+        """
+        text = "\n".join([*self.objects, *(f"{case.digest} {case.patient} {_grid_of(case)}" for case in self.cases)])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
@@ -165,6 +168,12 @@ def _without_twins(cases: Sequence[AnnotatedCase]) -> tuple[list[AnnotatedCase],
 def _image_digest(case: SupportCase) -> str:
     array = np.ascontiguousarray(case.volume.array) + np.float32(0)  # -0 becomes 0, as in files of whole numbers
     return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
+
+def _grid_of(case: UsableCase) -> str:
+    volume = case.case.volume
+    spacing = [round(float(mm), 6) for mm in volume.geometry.spacing_mm]
+    return f"{case.axis} {spacing} {volume.has_spacing} {volume.has_depth}"
 
 
 def _shared(cases: Sequence[AnnotatedCase], left_out: Sequence[Unusable]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,11 @@ def test_the_digest_follows_images_and_masks_and_not_names(tmp_path):
             shutil.copy(tmp_path / "one" / f"patient{number}.{ending}", other / f"x{number}.{ending}")
     assert checked(other).digest() == one
     volume, segmentation = picture(1)
+    coarse = replace(volume.geometry, spacing_mm=tuple(2 * mm for mm in volume.geometry.spacing_mm))
+    write_volume(other / "x1.nrrd", replace(volume, geometry=coarse))
+    write_segmentation(other / "x1.seg.nrrd", replace(segmentation, geometry=coarse))
+    assert checked(other).digest() != one, "distances in mm would be those of the other spacing"
+    write_volume(other / "x1.nrrd", volume)
     segmentation.segments[0].mask[2, SIDE // 2, SIDE // 2] ^= 1
     write_segmentation(other / "x1.seg.nrrd", segmentation)
     assert checked(other).digest() != one
