@@ -28,6 +28,7 @@ FORMAT = 1
 """Part of each key: raise it when the same support would be prepared otherwise by the same version of the program."""
 LIMIT = 1 << 30  # bytes of all files
 _SUFFIX, _UNFINISHED = ".safetensors", ".part"
+_BEGUN = "support-"  # of the names of unfinished files: in a folder of the user's, a browser may have its own
 _FIELDS = ("features", "aggregated", "occupancy", "valid")
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -89,7 +90,9 @@ class KeptSupports:
             tensors["depth"] = prepared.depth.detach().cpu().contiguous()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._folder, suffix=_UNFINISHED)  # nobody else may read it
+            handle, name = tempfile.mkstemp(
+                dir=self._folder, prefix=_BEGUN, suffix=_UNFINISHED
+            )  # nobody else may read it
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(save(tensors, {"key": key, "sha256": tensors_sha256(tensors)}))
@@ -124,7 +127,8 @@ class KeptSupports:
 
 def _ours(name: str) -> bool:
     """Return whether a name is one that this cache gives to files, finished or left by a killed process."""
-    return name.endswith(_UNFINISHED) or (name.endswith(_SUFFIX) and len(name) == 64 + len(_SUFFIX))
+    unfinished = name.startswith(_BEGUN) and name.endswith(_UNFINISHED)
+    return unfinished or (name.endswith(_SUFFIX) and len(name) == 64 + len(_SUFFIX))
 
 
 def _key(parts: tuple[object, ...]) -> str:

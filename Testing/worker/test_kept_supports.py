@@ -105,15 +105,18 @@ def test_the_files_used_least_recently_are_removed_beyond_the_limit(process, fol
     for number, path in enumerate(files(folder)):
         os.utime(path, (number + 1, number + 1))
     old, *used = files(folder)
-    (folder / "0000.part").write_bytes(b"left by a killed process")
-    os.utime(folder / "0000.part", (1, 1))
+    (folder / "support-0.part").write_bytes(b"left by a killed process")
+    (folder / "film.part").write_bytes(b"a download of the user")
+    for name in ("support-0.part", "film.part"):
+        os.utime(folder / name, (1, 1))
     (folder / "notes.txt").write_text("of the user")
     size = old.stat().st_size
     Talk().do(whole_slices(a_job(slices=(4,))), process())  # reads them all, now
     os.utime(old, (1, 1))
     Talk().do(whole_slices(a_job(objects=("front",), slices=(4,))), process(5 * size + 100))
     assert not old.exists() and all(path.exists() for path in used) and len(files(folder)) == 5
-    assert not (folder / "0000.part").exists() and (folder / "notes.txt").exists()
+    assert not (folder / "support-0.part").exists()
+    assert (folder / "notes.txt").exists() and (folder / "film.part").exists()
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing(segmenter, tmp_path):
