@@ -53,6 +53,10 @@ def verdict(wanted: CasesPlan, scores: Sequence[Score]) -> Verdict:
         for line in lines_of(scores)
         if line.object == (ALL_OBJECTS if several else line.object)
     }
+    # A patient who could not be segmented with some supports must not make these look better.
+    shared = set.intersection(*(set(patients) for patients in means.values()))
+    if shared:
+        means = {system: {one: patients[one] for one in sorted(shared)} for system, patients in means.items()}
     best, k = _chosen(wanted, means)
     name = system_name(best, k)
     copied = max((system_name(COPIED, n) for n in wanted.supports), key=lambda one: _mean(means[one]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,19 @@ def scored(wanted: CasesPlan, means: dict[tuple[str, int], float]) -> list[Score
         for one, k, name in wanted.systems()
         for number, case in enumerate(wanted.cases)
     ]
+
+
+def test_systems_are_compared_on_the_patients_that_all_of_them_segmented():
+    wanted = a_plan(8)
+    hard = "p00"  # could not be segmented with 4 supports, and is segmented badly with one
+    scores = [
+        replace(score, dice=0.1) if score.patient == hard else score
+        for score in scored(wanted, {("a", 1): 0.8, ("a", 4): 0.8})
+        if (score.patient, score.system) != (hard, "a, 4 supports")
+    ]
+    found = verdict(wanted, scores)
+    assert (found.supports, found.system) == (1, "a, 1 support")
+    assert "on 7 patients" in found.paragraphs[0]
 
 
 def test_supports_are_of_other_patients_and_fewer_are_the_first_of_more():
