@@ -37,7 +37,7 @@ class Toy:
 
     def __init__(self, name: str, kind: Kind = Kind.FEW) -> None:
         self.name, self.kind, self.lessons, self.segmented = name, kind, [], []
-        self.stop_after = 10**9
+        self.stop_after, self.error = 10**9, KeyboardInterrupt
 
     def fit(self, lesson, progress=None, cancel=None):
         self.lessons.append(lesson)
@@ -51,7 +51,7 @@ class _Bright:
 
     def segment(self, case):
         if len(self.toy.segmented) >= self.toy.stop_after:
-            raise KeyboardInterrupt
+            raise self.toy.error
         self.toy.segmented.append(case.name)
         masks = np.zeros_like(case.masks)
         if self.toy.name != "nothing":

@@ -89,7 +89,11 @@ def sources_of(file: GrowingFile[Score]) -> dict[str, str]:
 def _objects(
     protocol: Protocol, scores: Sequence[Score], columns: Sequence[Column], minutes: Mapping[str, float] | None
 ) -> Iterator[str]:
-    """Yield the lines of a table with a column for each object."""
+    """Yield the lines of a table with a column for each object.
+
+    A row that ended before the last target of a column, with an error, has its number of patients there and no average:
+    it is not comparable with the others.
+    """
     by_measure = {
         measure: {line.place: line for line in lines_of(scores, measure, all_objects=False)}
         for measure in (DICE, IOU, *([SURFACE] if protocol.surface else []))
@@ -98,6 +102,10 @@ def _objects(
     for column in columns:
         head += [f"{column.title}, Dice", *([f"{column.title}, NSD"] if protocol.surface else [])]
     head += ["average Dice", "published average", "average IoU", "SD of objects"]
+    patients: dict[tuple[str, str], int] = {}  # of whom the row that has most of a column has a value
+    for one in by_measure[DICE].values():
+        place = one.dataset, one.object
+        patients[place] = max(patients.get(place, 0), len(one.patients))
     several = protocol.draws > 1
     head += (["SD of draws", "published SD"] if several else []) + (["minutes"] if minutes is not None else [])
     yield _line(head)
@@ -107,8 +115,9 @@ def _objects(
         for column in columns:
             line = by_measure[DICE].get((column.dataset, column.object, row.title))
             published = next((row.published[key] for key in column.published if key in row.published), None)
-            cells.append(_cell(line, published))
-            if line is not None and line.patients:
+            fewer = line is not None and len(line.patients) < patients[column.dataset, column.object]
+            cells.append(_cell(line, published) + (f", n = {len(line.patients)}" if line and fewer else ""))
+            if line is not None and line.patients and not fewer:
                 means.append(float(np.mean(list(line.patients.values()))))
                 overlap = by_measure[IOU][line.place]
                 overlaps.append(float(np.mean(list(overlap.patients.values()))))

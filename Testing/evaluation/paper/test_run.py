@@ -84,6 +84,17 @@ def test_a_run_that_was_stopped_resumes_with_the_case_that_it_was_at(data, tmp_p
         score_file(path, {**FACTS, "model": "other"})
 
 
+def test_a_row_that_ended_early_says_on_how_many_patients_and_has_no_average(data):
+    make, file = ToyMaker(), score_file(None, FACTS)
+    make.made["threshold"] = early = make(_asked("threshold"))
+    early.stop_after, early.error = 1, InputError("the second target cannot be read.")
+    outcome = run_protocol(protocol(), Plan(data=data), make, file)
+    lines = {line.split("|")[1].strip(): line for line in to_markdown(protocol(), outcome, file, "").splitlines()[2:7]}
+    assert ", n = 1" in lines["threshold"] and "n =" not in lines["nothing"]
+    assert [cell.strip() for cell in lines["threshold"].split("|")][4] == "-"
+    assert [cell.strip() for cell in lines["nothing"].split("|")][4] == "0.000"
+
+
 def _asked(name):
     class Making:
         row = Row(title=name, system=name)
