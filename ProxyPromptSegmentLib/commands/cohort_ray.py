@@ -31,6 +31,9 @@ _STORE_BYTES = 100 << 20
 _MOST_STARTS = 10
 """So many actors may die for each that was asked for, before the cluster counts as unusable."""
 
+_MOST_TRIES = 3
+"""So often a cluster is started on a machine that is too busy to start it in time."""
+
 _ENDING_SECONDS = 30.0
 
 
@@ -169,13 +172,10 @@ def run_with_ray(
     import ray
 
     where = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    begun = {"object_store_memory": _STORE_BYTES} if where == LOCAL else {}
+    begun = {"object_store_memory": _STORE_BYTES, "include_dashboard": False} if where == LOCAL else {}
     if where == LOCAL and actors:
         begun["num_cpus"] = max(actors, os.cpu_count() or 1)
-    try:
-        ray.init(where, log_to_driver=False, logging_level="ERROR", **begun)
-    except Exception as error:  # noqa: BLE001  # whatever Ray raises, a node that is too slow to start without a kind
-        raise DeviceError(f"the Ray cluster '{where}' cannot be used: {' '.join(str(error).split())[:300]}") from None
+    _connect(ray, where, begun)
     try:
         has = ray.cluster_resources()
         gpus, cores = int(has.get("GPU", 0)), int(has.get("CPU", 1))
@@ -192,6 +192,24 @@ def run_with_ray(
                 pass
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, where: str, begun: dict[str, Any]) -> None:
+    """Connect to a cluster; one that is to be started here is tried again, because Ray gives it half a minute.
+
+    Raises:
+        DeviceError: If it cannot be used.
+    """
+    for left in reversed(range(_MOST_TRIES if where == LOCAL else 1)):
+        try:
+            ray.init(where, log_to_driver=False, logging_level="ERROR", **begun)
+        except Exception as error:  # noqa: BLE001  # whatever Ray raises; a node that is too slow has no kind of its own
+            ray.shutdown()
+            if not left:
+                said = " ".join(str(error).split())[:300]
+                raise DeviceError(f"the Ray cluster '{where}' cannot be used: {said}") from None
+        else:
+            return
 
 
 def _share_out(pool: _Pool, waiting: deque[Study], more: More, reporter: Reporter, cancel: CancelToken) -> int:

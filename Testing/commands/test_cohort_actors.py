@@ -85,8 +85,10 @@ class Promise:
 @pytest.fixture
 def ray(monkeypatch) -> StandIn:
     made = StandIn()
+    monkeypatch.setattr(
+        "ProxyPromptSegmentLib.commands.cohort.check_ray", lambda: None
+    )  # first: it is imported by this
     monkeypatch.setattr(cohort_ray, "check_ray", lambda: None)
-    monkeypatch.setattr("ProxyPromptSegmentLib.commands.cohort.check_ray", lambda: None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setitem(sys.modules, "ray", made)
     return made
@@ -125,3 +127,21 @@ def test_ray_that_is_not_installed_is_said_with_what_to_install(archive, monkeyp
     monkeypatch.setattr(cohort_ray.importlib.util, "find_spec", lambda name: None)
     assert archive.run("--ray") == 2
     assert "--ray needs the Python package Ray" in capsys.readouterr().err and not archive.output.exists()
+
+
+def test_a_cluster_that_is_too_slow_to_start_is_started_again_and_one_of_others_is_not(archive, computed, ray, capsys):
+    slow, tried = [True, True], []
+
+    def init(address: str, **more: object) -> None:
+        tried.append(address)
+        if slow:
+            slow.pop()
+            raise RuntimeError("The current node timed out\nduring startup.")
+
+    ray.init = init
+    assert archive.run("--ray") == 0 and tried == ["local"] * 3 and len(computed) == 3
+    slow.append(True)
+    assert archive.run("--ray", "auto", output=archive.folder / "other") == 8 and tried[3:] == ["auto"]
+    assert (
+        "the Ray cluster 'auto' cannot be used: The current node timed out during startup." in capsys.readouterr().err
+    )
