@@ -57,6 +57,33 @@ def test_some_of_the_masks_are_those_among_all(backbone, outputs):
     torch.testing.assert_close(known, quality[:, :, list(outputs)], rtol=1e-4, atol=1e-5)
 
 
+def test_a_tracked_frame_is_decoded_as_by_the_package_of_sam_2(monkeypatch):
+    from ProxyPromptSegmentLib.networks.backbones import sam2_decoder
+    from ProxyPromptSegmentLib.networks.backbones.sam2 import Sam2Backbone
+
+    torch.manual_seed(8)
+    tracking = Sam2Backbone("sam2-compact", bridge=None, image_size=256).eval()
+    for value in tracking.sam2.sam_mask_decoder.parameters():
+        torch.nn.init.normal_(value, std=0.15)
+    features, prompt = asked(tracking, tokens=2, batch=1, objects=2)
+    used = []
+    monkeypatch.setattr(
+        sam2_decoder, "decode_tokens", lambda *a, **b: used.append(1) or token_decoder.decode_tokens(*a, **b)
+    )
+    answers = []
+    with torch.inference_mode():
+        for tracking.few_tokens in (True, False):
+            answers.append((tracking.decode(features, prompt), tracking.decode_masks(features, prompt, (3, 1))))
+    assert len(used) == 2
+    (ours, some), (theirs, known) = answers
+    assert ours.logits.std() > 0.05 and theirs.presence.std() > 1e-4
+    for name in ("logits", "quality", "presence", "pointer"):
+        mine, expected = getattr(ours, name), getattr(theirs, name)
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    for mine, expected in zip(some, known, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+
+
 def test_training_half_precision_adapters_and_many_tokens_are_left_to_the_package(backbone):
     decoder, cpu = backbone.sam.mask_decoder, torch.device("cpu")
     with torch.inference_mode():

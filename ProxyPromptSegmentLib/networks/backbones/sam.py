@@ -224,16 +224,16 @@ class SamBackbone(nn.Module):
         if prompt.dense is None and prompt.mask is None:
             image = image + encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         if self.few_tokens and can_decode(decoder, tokens.shape[1], image.device):
-            logits, summary = decode_tokens(decoder, image, features.positions, tokens, outputs)
+            logits, hidden = decode_tokens(decoder, image, features.positions, tokens, outputs)
         else:
             positions = features.positions.unsqueeze(0).expand(count, -1, -1, -1)
             hidden, image_out = decoder.transformer(image, positions, tokens)
-            grid, summary = image.shape[-1], hidden[:, 0]
+            grid = image.shape[-1]
             image_out = image_out.transpose(1, 2).reshape(count, -1, grid, grid)
             upscaled = decoder.output_upscaling(image_out)
             kernels = torch.stack([decoder.output_hypernetworks_mlps[n](hidden[:, 1 + n]) for n in outputs], dim=1)
             logits = torch.einsum("bmc,bchw->bmhw", kernels, upscaled)
-        scores = decoder.iou_prediction_head(summary)
+        scores = decoder.iou_prediction_head(hidden[:, 0])
         quality = torch.stack([scores[:, n] for n in outputs], dim=1)  # a list as an index would wait for the host
         return logits.unflatten(0, (batch, objects)), quality.unflatten(0, (batch, objects))
 

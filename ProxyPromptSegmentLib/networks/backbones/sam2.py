@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from ProxyPromptSegmentLib.networks.backbones.memory_bridge import MemoryBridge
 from ProxyPromptSegmentLib.networks.backbones.sam2_architectures import COMPACT_NAME, SAM2_CONFIGS, build_sam2_modules
+from ProxyPromptSegmentLib.networks.backbones.sam2_decoder import predict_masks
 from ProxyPromptSegmentLib.networks.devices import without_autocast
 from ProxyPromptSegmentLib.networks.values import Decoded, FrameMemory, ImageFeatures, Prompt
 
@@ -42,6 +43,7 @@ class Sam2Backbone(nn.Module):
         memories: How many earlier frames' spatial memories are read.
         pointers: How many frames' object pointers are read.
         sam2: The package's own module, whose state dict is the official checkpoint's.
+        few_tokens: Whether `token_decoder` decodes where it can; False to compare its speed with the package's.
         bridge: From proxy prompt tokens to memory tokens; None for prompts without such tokens.
     """
 
@@ -59,6 +61,7 @@ class Sam2Backbone(nn.Module):
         super().__init__()
         self.sam2 = build_sam2_modules(name, image_size)
         self.name = name
+        self.few_tokens = True
         self.image_size = int(self.sam2.image_size)
         self.grid = self.image_size // int(self.sam2.backbone_stride)
         self.channels = int(self.sam2.hidden_dim)
@@ -113,7 +116,7 @@ class Sam2Backbone(nn.Module):
             logit, and pointer ``(B, N, C)``.
         """
         batch, objects = _shape_of(prompt, memories, features.top.shape[0])
-        masks, quality, tokens, score = self._predicted(features, prompt, memories, frame, objects)
+        masks, quality, tokens, score = self._predicted(features, prompt, memories, frame, objects, (0,))
         presence = score[:, 0] if self.sam2.pred_obj_scores else None
         if presence is not None and prompt.presence is not None:  # what the supports say, beside what the memories say
             presence = presence + prompt.presence.flatten().to(presence.dtype)
@@ -142,14 +145,19 @@ class Sam2Backbone(nn.Module):
             Logits ``(B, N, len(outputs), 4g, 4g)`` and estimated IoU ``(B, N, len(outputs))``.
         """
         batch, objects = _shape_of(prompt, (), features.top.shape[0])
-        masks, quality, _, _ = self._predicted(features, prompt, (), 0, objects)
-        chosen = list(outputs)
-        return masks[:, chosen].unflatten(0, (batch, objects)), quality[:, chosen].unflatten(0, (batch, objects))
+        masks, quality, _, _ = self._predicted(features, prompt, (), 0, objects, outputs)
+        return masks.unflatten(0, (batch, objects)), quality.unflatten(0, (batch, objects))
 
     def _predicted(
-        self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory], frame: int, objects: int
+        self,
+        features: ImageFeatures,
+        prompt: Prompt,
+        memories: Sequence[FrameMemory],
+        frame: int,
+        objects: int,
+        outputs: Sequence[int],
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return masks, estimated IoU, mask tokens and objectness of the package's decoder for ``B * N`` tracks."""
+        """Return some of the decoder's masks, their IoU and tokens, and the objectness, for ``B * N`` tracks."""
         count = features.top.shape[0] * objects
         image = self.condition(features, prompt, memories, frame, objects)
         encoder, decoder = self.sam2.sam_prompt_encoder, self.sam2.sam_mask_decoder
@@ -162,14 +170,9 @@ class Sam2Backbone(nn.Module):
             parts.append(encoder.mask_downscaling(prompt.mask.flatten(0, 1).unsqueeze(1)))
         if not parts:
             parts.append(encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(count, -1, self.grid, self.grid))
-        return decoder.predict_masks(
-            image_embeddings=image,
-            image_pe=features.positions.unsqueeze(0),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=sum(parts[1:], parts[0]),
-            repeat_image=False,
-            high_res_features=self._high_res(features, objects),
-        )
+        image = image + sum(parts[1:], parts[0])
+        high_res = self._high_res(features, objects)
+        return predict_masks(decoder, image, features.positions, sparse, high_res, outputs, self.few_tokens)
 
     def condition(
         self, features: ImageFeatures, prompt: Prompt, memories: Sequence[FrameMemory], frame: int, objects: int

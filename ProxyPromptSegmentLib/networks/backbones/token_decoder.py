@@ -23,7 +23,7 @@ def can_decode(decoder: Any, tokens: int, device: torch.device) -> bool:
     """Return whether a decoder may be run so: it only predicts, in single precision, with few tokens and no adapters.
 
     Args:
-        decoder: ``segment_anything.modeling.MaskDecoder``.
+        decoder: ``MaskDecoder`` of either package.
         tokens: Number of tokens of one prompt, with the decoder's own.
         device: Where it computes.
     """
@@ -37,31 +37,38 @@ def can_decode(decoder: Any, tokens: int, device: torch.device) -> bool:
 
 
 def decode_tokens(
-    decoder: Any, image: torch.Tensor, positions: torch.Tensor, tokens: torch.Tensor, outputs: Sequence[int]
+    decoder: Any,
+    image: torch.Tensor,
+    positions: torch.Tensor,
+    tokens: torch.Tensor,
+    outputs: Sequence[int],
+    before: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decode ``M`` prompts.
 
     Args:
-        decoder: ``segment_anything.modeling.MaskDecoder``.
+        decoder: ``MaskDecoder`` of SAM's package, or of SAM 2's where it reads no finer features.
         image: Image embeddings with dense prompts, ``(M, C, g, g)``; their memory may be overwritten.
         positions: Positional encoding, ``(C, g, g)``.
         tokens: Tokens of the decoder and of the prompts, ``(M, T, C)``.
         outputs: Indices of the mask tokens.
+        before: Number of tokens before that of the IoU, which those of the masks follow.
 
     Returns:
-        Logits ``(M, len(outputs), 4g, 4g)`` and the token that the IoU is estimated from, ``(M, C)``.
+        Logits ``(M, len(outputs), 4g, 4g)``, and the first tokens, up to the last that is needed, ``(M, t, C)``.
     """
     grid = image.shape[-1]
     rows = image.flatten(2).transpose(1, 2).contiguous()
     where = positions.flatten(1).transpose(0, 1).contiguous()
-    read = 2 + max(outputs)  # the token of the IoU, then those of the masks
+    masks = before + 1
+    read = masks + max(outputs) + 1
     hidden, rows = _two_way(decoder.transformer, rows, where, tokens, read)
     fine = _enlarged(decoder.output_upscaling, rows)
-    kernels = torch.stack([decoder.output_hypernetworks_mlps[n](hidden[:, 1 + n]) for n in outputs], dim=2)
+    kernels = torch.stack([decoder.output_hypernetworks_mlps[n](hidden[:, masks + n]) for n in outputs], dim=2)
     logits = torch.matmul(fine, kernels).view(len(rows), grid, grid, 2, 2, 2, 2, len(outputs))
     # Rows of the grid, of the first and of the second enlargement; then columns likewise.
     logits = logits.permute(0, 7, 1, 3, 5, 2, 4, 6).reshape(len(rows), len(outputs), 4 * grid, 4 * grid)
-    return logits, hidden[:, 0]
+    return logits, hidden
 
 
 def _autocast(device: torch.device) -> bool:
