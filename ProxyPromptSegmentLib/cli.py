@@ -37,7 +37,8 @@ getting started:
 exit codes: 0 success, 1 internal error (a bug; please report it), 2 invalid option, 3 unusable image,
   4 unusable support, 5 grids do not match, 6 result cannot be written, 7 unusable model,
   8 unusable device, 9 done, but nothing was found (the result is written, and empty),
-  or an adapted model is not better (and is not kept), 10 some studies of a cohort failed (and are listed),
+  or an adapted model is not better (and is not kept),
+  10 some studies of a cohort, or cases of evaluate --cases, failed (and are listed),
   130 stopped by Ctrl-C (finished slices and frames are kept)
 
 Research use only. Not for diagnosis.
@@ -51,7 +52,7 @@ _COMMANDS = {
     "models": "list, download, verify and publish models and weights",
     "adapt": "teach a model your own structure from a few annotated cases",
     "train": "train a model from a recipe",
-    "evaluate": "evaluate a model on public data",
+    "evaluate": "measure models on annotated cases of your own, or on public data",
     "benchmark": "measure speed on this machine, as ratios",
 }
 

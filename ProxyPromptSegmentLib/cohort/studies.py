@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.errors import InputError, UsageError
 from ProxyPromptSegmentLib.imaging.dicom.header import SUFFIXES as DICOM_SUFFIXES
 from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
-from ProxyPromptSegmentLib.imaging.paths import same_place, suffix_of
+from ProxyPromptSegmentLib.imaging.paths import not_there, same_place, suffix_of
 from ProxyPromptSegmentLib.support.case_files import VOLUME_SUFFIXES
 from ProxyPromptSegmentLib.support.case_lists import csv_rows
 from ProxyPromptSegmentLib.support.name_pairing import is_annotation
@@ -75,7 +75,7 @@ def list_studies(place: Path) -> Listed:
         UsageError: If two rows of a table have the same id.
     """
     if not place.exists():
-        raise InputError(f"{place} does not exist; give a folder with studies, or a table (CSV) of their paths.")
+        raise InputError(not_there(place, "a folder with studies, or a table (CSV) of their paths"))
     if holds_cohort(place):
         raise InputError(f"{place} holds the results of a cohort; give the folder that holds its studies.")
     if place.is_dir():

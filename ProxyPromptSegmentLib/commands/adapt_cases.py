@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.errors import ProxyPromptError, UsageError
+from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.support.case_files import CaseFiles, Unusable, find_cases
 from ProxyPromptSegmentLib.support.case_lists import SUFFIXES, read_case_list
@@ -23,7 +23,7 @@ def gather(args: argparse.Namespace, console: Console, doing: str = "learning") 
     Raises:
         UsageError: If no case was asked for.
         InputError: If a folder or list is missing or has no case.
-        SupportError: As `check_cases`.
+        SupportError: As `check_cases`, or if the library has no case.
     """
     if not (args.cases or args.support or args.library):
         raise UsageError("no cases were given; give --cases FOLDER, --support IMAGE SEGMENTATION or --library.")
@@ -49,7 +49,12 @@ def gather(args: argparse.Namespace, console: Console, doing: str = "learning") 
 def _of_library() -> tuple[list[AnnotatedCase], list[Unusable]]:
     """Read the cases of the support library."""
     library, found, unusable = SupportLibrary(), [], []
-    for entry in library.entries():
+    if not (entries := library.entries()):
+        raise SupportError(
+            f"the support library {library.folder} has no case; save annotated cases in it with 3D Slicer, or "
+            "give --cases FOLDER."
+        )
+    for entry in entries:
         try:
             found.append(AnnotatedCase(entry.title, library.load(entry), entry.patient))
         except ProxyPromptError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import DeviceError, InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
-from ProxyPromptSegmentLib.imaging.paths import same_place
+from ProxyPromptSegmentLib.imaging.paths import not_there, same_place
 from ProxyPromptSegmentLib.inference.tiling.choice import LARGEST_MAGNIFICATION, TileChoice
 
 
@@ -30,9 +30,7 @@ def check_inputs(paths: Iterable[Path]) -> None:
         if not readable:
             raise InputError(f"{path} may not be read by this user; change its permissions.")
         if not there:
-            raise InputError(
-                f"{path} does not exist; give an image or segmentation file, or a folder with a DICOM series."
-            )
+            raise InputError(not_there(path, "an image or segmentation file, or a folder with a DICOM series"))
 
 
 def check_torch_settings() -> None:

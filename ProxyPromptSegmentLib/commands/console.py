@@ -144,7 +144,9 @@ class _Listener(logging.Handler):
         self.console, self.heard = console, heard
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record as a warning and keep its text."""
+        """Print a record as a warning and keep its text, the same text once."""
         text = _as_sentence(record.getMessage())
+        if text in self.heard:  # a file that is read twice
+            return
         self.heard.append(text)
         self.console.warn(text)

@@ -14,6 +14,7 @@ from ProxyPromptSegmentLib.frames.video import VIDEO_SUFFIXES, VideoSource
 from ProxyPromptSegmentLib.frames.volume_slices import VolumeSlices
 from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
 from ProxyPromptSegmentLib.imaging.geometry import axis_number
+from ProxyPromptSegmentLib.imaging.paths import not_there
 from ProxyPromptSegmentLib.imaging.seg_nrrd import is_seg_nrrd
 
 
@@ -35,7 +36,7 @@ def open_frames(path: Path | str, axis: str = "auto") -> FrameSource:
     if axis != "auto":
         axis_number(axis)
     if not path.exists():
-        raise InputError(f"{path} does not exist; give a video, a folder of frames, a sequence or a volume.")
+        raise InputError(not_there(path, "a video, a folder of frames, a sequence or a volume"))
     if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
         raise InputError(f"{path} may not be read by this user; change its permissions.")
     if path.is_dir():

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import not_there, suffix_of
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_readable(path: Path) -> None:
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise InputError(f"{path.name[:80]} cannot be opened ({error.strerror or error}); check its name.") from None
     if not there:
-        raise InputError(f"{path} does not exist; give an image file or a folder with a DICOM series.")
+        raise InputError(not_there(path, "an image file or a folder with a DICOM series"))
     if not os.access(path, os.R_OK):
         raise InputError(f"{path} may not be read by this user; change its permissions.")
     if path.is_file() and path.stat().st_size == 0:

@@ -22,6 +22,8 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
     Raises:
         OutputError: If the suffix is unknown, or the folder is missing or not writable.
     """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file in it, which ends in {' or '.join(suffixes)}.")
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
         raise OutputError(f"{path.name} has no supported suffix for a result; allowed: {', '.join(suffixes)}.")
     if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
@@ -34,8 +36,6 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
         raise OutputError(f"{path.name[:40]}... has a name of more than {_LONGEST_NAME} bytes; choose a shorter one.")
     if path.is_symlink() and not path.exists() and _runs_in_a_circle(path):
         raise OutputError(f"{path} is a link that leads to itself; remove it, or choose another name.")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file in it.")
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist; create it or choose another one for {path.name}.")
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
 _SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nii.gz")
+_MOST_MEANT = 3  # names that a message offers
+_LEAST_ALIKE = 0.8  # of `difflib`, from which a name may be a misspelt one
 
 
 def stem_of(path: Path) -> str:
@@ -44,3 +47,33 @@ def same_place(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):  # links in a circle
         return Path(os.path.abspath(path))
+
+
+def not_there(path: Path, wanted: str) -> str:
+    """Return a sentence about a path that does not exist: which names like it do, or else what is wanted.
+
+    Args:
+        path: The path.
+        wanted: What to give, such as "an image file".
+    """
+    meant = _names_like(path)
+    if meant:
+        return f"{path} does not exist; did you mean {' or '.join(meant)}?"
+    lost = next((folder for folder in reversed(path.parents) if not folder.exists()), None)
+    where = "" if lost is None else f", because there is no folder {lost}"
+    return f"{path} does not exist{where}; give {wanted}."
+
+
+def _names_like(path: Path) -> list[str]:
+    """Return names in a path's folder that differ in suffix, capitals or few letters, the likeliest first."""
+    try:
+        names = sorted(name for name in os.listdir(path.parent) if not name.startswith("."))
+    except OSError:
+        return []
+    wanted = path.name.casefold()
+    same = [name for name in names if wanted in (name.casefold(), stem_of(Path(name)).casefold())]
+    stem = stem_of(path).casefold()
+    other = [name for name in names if stem and stem_of(Path(name)).casefold() == stem]
+    lower = {name.casefold(): name for name in names}
+    spelt = [lower[name] for name in difflib.get_close_matches(wanted, lower, _MOST_MEANT, _LEAST_ALIKE)]
+    return list(map(one_line, (same or other or spelt)[:_MOST_MEANT]))

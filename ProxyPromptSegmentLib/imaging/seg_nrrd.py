@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import GeometryError, InputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
-from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.paths import not_there, suffix_of
 from ProxyPromptSegmentLib.imaging.readers.nrrd_voxels import read_axes
 
 _MOST_BYTES = 32 << 30  # of all masks together
@@ -37,7 +37,7 @@ def read_layers(path: Path) -> tuple[Layers, VolumeGeometry, list[dict[str, Any]
     import slicerio
 
     if not path.is_file():
-        raise InputError(f"{path} does not exist; give a segmentation file.")
+        raise InputError(not_there(path, "a segmentation file"))
     try:
         voxels = read_axes(path)[0].T  # its checks come before slicerio reads the header
         content = slicerio.read_segmentation(str(path), skip_voxels=True)

@@ -19,6 +19,7 @@ from typing import IO
 
 from ProxyPromptSegmentLib.errors import InputError, OutputError, ProxyPromptError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
+from ProxyPromptSegmentLib.imaging.paths import not_there
 from ProxyPromptSegmentLib.library.entry import (
     CASE_FILE,
     IMAGE_FILE,
@@ -181,7 +182,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         source = zipfile.ZipFile(path)
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give a zip file of support cases.") from None
+        raise InputError(not_there(path, "a zip file of support cases")) from None
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise InputError(f"{path.name} is not a zip file, or was not copied completely; export it again.") from None
     except OSError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.itk_images import PICTURE_SUFFIXES
-from ProxyPromptSegmentLib.imaging.paths import stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.paths import not_there, stem_of, suffix_of
 from ProxyPromptSegmentLib.support.name_pairing import IMAGE_WORDS, is_annotation, pair_by_name, words_of
 
 VOLUME_SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -68,8 +68,11 @@ def find_cases(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
     Raises:
         InputError: If the folder does not exist, or nothing in it looks like an annotated case.
     """
+    wanted = "the folder that holds annotated cases, or a list of them (.csv or .json)"
+    if not folder.exists():
+        raise InputError(not_there(folder, wanted))
     if not folder.is_dir():
-        raise InputError(f"the folder of cases {folder} does not exist; give the folder that holds annotated cases.")
+        raise InputError(f"{folder} is a file; give {wanted}.")
     cases, left = _two_folders(folder)
     if not cases:
         cases, left = _beside(_files(folder))

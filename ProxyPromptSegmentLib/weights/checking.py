@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.imaging.paths import not_there
 from ProxyPromptSegmentLib.progress import Progress
 from ProxyPromptSegmentLib.weights.entry import SUFFIXES, ModelEntry
 from ProxyPromptSegmentLib.weights.hashing import digests, sha256
@@ -45,7 +46,7 @@ def recognise(places: Iterable[Path], entries: Iterable[ModelEntry]) -> list[Rec
     found = []
     for place in places:
         if not place.exists():
-            raise CheckpointError(f"{place} does not exist; give a file of weights, or a folder with such files.")
+            raise CheckpointError(not_there(place, "a file of weights, or a folder with such files"))
         named = place.is_file()
         for path in [place] if named else sorted(place.rglob("*")):
             if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError
@@ -32,6 +33,7 @@ __all__ = [
 DEFAULT_MODEL = "sam-compact"
 DEFAULT_TRACKING_MODEL = "sam2-compact"
 """The embedded models; they are named like their architectures."""
+_MOST_NEAR = 4  # names that a message offers for a misspelt one
 
 
 def models_folder() -> Path:
@@ -71,8 +73,10 @@ def find(name: str, folder: Path | None = None) -> ModelEntry:
     entries = all_entries(folder)
     entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
-        known = ", ".join(entry.name for entry in entries) or "none"
-        raise CheckpointError(f"there is no model '{name}'; there are {known}. Name one, or give a {OWN_SUFFIX} file.")
+        names = [entry.name for entry in entries]
+        near = difflib.get_close_matches(name.casefold(), names, _MOST_NEAR)
+        which = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}."
+        raise CheckpointError(f"there is no model '{name}'; {which} Name one of the list, or give a {OWN_SUFFIX} file.")
     return entry
 
 

@@ -111,3 +111,16 @@ def test_memory_that_runs_out_is_said_with_what_helps_and_has_a_code_of_its_own(
     err = capsys.readouterr().err
     assert "a step of the training does not fit into the memory" in err and "a smaller --model" in err
     assert "Traceback" not in err
+
+
+def test_a_reason_that_cases_share_is_named_once(clinic, capsys) -> None:
+    assert adapt(clinic, "--object", "kidney") == SUPPORT
+    said = capsys.readouterr().err
+    assert said.count("no object named 'kidney'") == 1 and "patient0, patient1 (" in said
+
+
+def test_an_empty_support_library_is_named(home, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(home / "nothing saved"))
+    assert main(["adapt", "--library", "--out", "mine"]) == SUPPORT
+    said = capsys.readouterr().err
+    assert "nothing saved has no case" in said and "give --cases FOLDER" in said

@@ -117,6 +117,23 @@ def test_a_warning_begins_with_a_capital_unless_it_begins_with_a_file(capsys) ->
     assert heard == ["truth.seg.nrrd: 3 voxels are cropped.", "The image is dark.", "scans/a is cut."]
 
 
+def test_a_warning_that_is_logged_twice_is_printed_once(capsys) -> None:
+    import logging
+
+    console = Console()
+    with console.listening() as heard:
+        for _ in range(2):  # a file that is read for its size first
+            logging.getLogger("ProxyPromptSegmentLib.x").warning("m.png has soft edges.")
+    assert heard == ["m.png has soft edges."] and capsys.readouterr().err.count("soft edges") == 1
+
+
+def test_the_help_of_the_program_names_your_own_cases(capsys) -> None:
+    assert main(["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "evaluate measure models on annotated cases of your own" in said
+    assert "or cases of evaluate --cases, failed" in said
+
+
 def test_a_disk_that_is_full_for_the_table_costs_the_table_and_not_the_masks(track_desk, monkeypatch, capsys) -> None:
     import errno
 

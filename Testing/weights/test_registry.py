@@ -262,3 +262,9 @@ def test_an_unchanged_list_of_models_is_checked_once_and_a_changed_one_again(tmp
     assert len(read_entries(file)) == len(first) + 1 == len(checked)
     file.write_text(text.replace("sam-compact", "sam-small"), encoding="utf-8")
     assert "sam-small" in [entry.name for entry in read_entries(file)]
+
+
+def test_a_misspelt_model_is_answered_with_the_nearest_names() -> None:
+    with pytest.raises(CheckpointError, match="there is no model 'sam-vit-z'; did you mean sam-vit-") as caught:
+        registry.find("sam-vit-z")
+    assert "autosam" not in str(caught.value)

@@ -264,7 +264,10 @@ def _of_one_plane(
 
 
 def _named(unusable: Sequence[Unusable]) -> str:
-    """Return a sentence that names what is left out; "" if nothing is."""
+    """Return a sentence that names what is left out, each reason once; "" if nothing is."""
     if not unusable:
         return ""
-    return " Not usable: " + "; ".join(f"{one.name} ({one.reason.rstrip('.')})" for one in unusable) + "."
+    names: dict[str, list[str]] = {}
+    for one in unusable:
+        names.setdefault(one.reason.rstrip("."), []).append(one.name)
+    return " Not usable: " + "; ".join(f"{_some(who)} ({reason})" for reason, who in names.items()) + "."
