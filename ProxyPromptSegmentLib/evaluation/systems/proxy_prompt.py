@@ -72,7 +72,8 @@ class Supported:
         """Segment every slice; uint8 ``(S, N, H, W)``."""
         key = ((int(case.images.shape[1]), int(case.images.shape[2])), spacing_of(case))
         if key not in self._planned:
-            self._planned = {key: planned_for(self.segmenter, self.support, *key)}  # of the last size alone
+            before = next(iter(self._planned.values()), None)
+            self._planned = {key: planned_for(self.segmenter, self.support, *key, before=before)}  # the last size alone
         planned, helps = self._planned[key], None
         if self.volumes and len(case.images) >= FEWEST_SLICES and planned.plan.in_whole:
             helps = Helps(prior=register(self.volumes, stack_of(case)).masks)

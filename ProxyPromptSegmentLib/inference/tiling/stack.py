@@ -213,6 +213,7 @@ def planned_for(
     spacing_mm: tuple[float, float] = (1.0, 1.0),
     choice: TileChoice | None = None,
     closer: bool = USE_CLOSER,
+    before: Planned | None = None,
 ) -> Planned:
     """Plan and prepare everything that depends on the support and on the size of slices alone.
 
@@ -223,6 +224,7 @@ def planned_for(
         spacing_mm: Their pixel size (row, column).
         choice: Whether tiles are used; by default the support decides.
         closer: Whether small structures are looked at closer.
+        before: What was prepared of the same support for another size; what does not depend on it is taken from there.
     """
     plan = plan_for(segmenter, support, shape, spacing_mm, choice)
     tiler = None
@@ -234,9 +236,15 @@ def planned_for(
             for tile in tiles
         ]
         tiler = Tiler(segmenter, plan, tiles, parts[0].concatenate(parts), MOST_READ)
-    whole = segmenter.prepare(support) if asks_whole(segmenter, plan) else None
+    whole = None if before is None else before.whole
+    if not asks_whole(segmenter, plan):
+        whole = None
+    elif whole is None:
+        whole = segmenter.prepare(support)
     numbers = closer_for(segmenter, support, plan) if closer else ()
-    look = CloserLook(segmenter, numbers, segmenter.prepare(enlarged(support, numbers))) if numbers else None
+    look = None if before is None or before.closer is None or before.closer.objects != numbers else before.closer
+    if look is None and numbers:
+        look = CloserLook(segmenter, numbers, segmenter.prepare(enlarged(support, numbers)))
     return Planned(segmenter=segmenter, plan=plan, whole=whole, tiler=tiler, closer=look)
 
 

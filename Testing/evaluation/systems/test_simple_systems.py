@@ -123,3 +123,14 @@ def test_the_unet_learns_from_the_few_or_from_all_and_can_be_cancelled():
 def test_rows_of_all_systems_have_names_of_their_own():
     found = [system.name for system in catalogue.systems_for(tiny_frozen()).values()]
     assert len(set(found)) == len(found) > 15
+
+
+def test_supports_are_prepared_once_for_targets_of_several_sizes(monkeypatch):
+    frozen, prepared = tiny_frozen(), []
+    fitted = InContext(frozen).fit(drawn_lesson(2))
+    real = type(fitted.segmenter).prepare
+    monkeypatch.setattr(type(fitted.segmenter), "prepare", lambda self, given: prepared.append(1) or real(self, given))
+    masks = [fitted.segment(drawn_case(9, side=side)) for side in (64, 60)]
+    once = len(prepared)
+    again = InContext(frozen).fit(drawn_lesson(2)).segment(drawn_case(9, side=60))
+    assert np.array_equal(masks[1], again) and len(prepared) == 2 * once  # as many as for a single size
