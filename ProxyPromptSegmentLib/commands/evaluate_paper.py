@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, table_
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.paper import selective_maps, table
 from ProxyPromptSegmentLib.evaluation.paper.catalogue import measured_as, protocol_of
+from ProxyPromptSegmentLib.evaluation.paper.chosen import chosen_rows, chosen_sets
 from ProxyPromptSegmentLib.evaluation.paper.counts import counts
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget
 from ProxyPromptSegmentLib.evaluation.paper.listing import listing
@@ -21,8 +22,6 @@ from ProxyPromptSegmentLib.evaluation.paper.protocol import Measure, Protocol
 from ProxyPromptSegmentLib.evaluation.paper.run import (
     SIDE_PART,
     Plan,
-    chosen_rows,
-    chosen_sets,
     run_protocol,
     score_file,
 )
@@ -52,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("tables and figures of the papers")
     group.add_argument("--list", action="store_true", help="list them with the data that each needs")
     group.add_argument("--rows", nargs="+", metavar="ROW", help="some of the rows, by title or by system")
+    group.add_argument("--without", nargs="+", metavar="ROW", help="rows that are left out, by title or by system")
     group.add_argument(
         "--seconds", type=float, default=SECONDS, help=f"processor seconds that each training may take ({SECONDS:g})"
     )
@@ -85,7 +85,7 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
     from ProxyPromptSegmentLib.networks.devices import choose_device
 
     protocol, part = measured_as(shown), args.part or DEFAULT_PART
-    chosen_rows(protocol, args.rows or ())
+    chosen_rows(protocol, args.rows or (), args.without or ())
     chosen_sets(protocol, args.sets or ())
     facts = {
         "table": protocol.id,
@@ -99,6 +99,7 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
         data=args.data,
         part=part,
         rows=args.rows or (),
+        without=args.without or (),
         sets=args.sets or (),
         limit=args.limit,
         draws=args.draws,

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.data.original.items import Item
 from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, InputError, SupportError, UsageError
 from ProxyPromptSegmentLib.evaluation.growing_file import GrowingFile
 from ProxyPromptSegmentLib.evaluation.paper import protocol as paper
+from ProxyPromptSegmentLib.evaluation.paper.chosen import chosen_rows, chosen_sets
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget, Lessons, patients_needed
 from ProxyPromptSegmentLib.evaluation.paper.loading import Division, Loaded, load, what_is_there
 from ProxyPromptSegmentLib.evaluation.statistics.measuring import TOLERANCE, scores_of
@@ -36,6 +37,7 @@ class Plan:
         data: Folder of the data sets.
         part: ``test``, or ``validation`` to choose by.
         rows: Titles of rows, or names of systems; all by default.
+        without: Those that are left out.
         sets: Data sets, by the paper's name or that of the stand-in; all by default.
         limit: Largest number of targets of each set, evenly spread.
         draws: Draws of supports; by default the protocol's.
@@ -45,6 +47,7 @@ class Plan:
     data: Path
     part: str = "test"
     rows: Sequence[str] = ()
+    without: Sequence[str] = ()
     sets: Sequence[str] = ()
     limit: int | None = None
     draws: int | None = None
@@ -109,39 +112,6 @@ def score_file(path: Path | None, facts: Mapping[str, Any]) -> GrowingFile[Score
     return GrowingFile(path, dict(facts), lambda stored: Score(**stored))
 
 
-def chosen_rows(protocol: paper.Protocol, names: Sequence[str]) -> tuple[paper.Row, ...]:
-    """Return the rows of a protocol that are run, by title or by system.
-
-    Raises:
-        UsageError: If a name is none of them.
-    """
-    if not names:
-        return protocol.run_rows
-    known = [name.casefold() for name in names]
-    titles = {word.casefold() for row in protocol.run_rows for word in (row.title, row.system)}
-    unknown = [name for name in names if name.casefold() not in titles]
-    if unknown:
-        there = "; ".join(row.title for row in protocol.run_rows)
-        raise UsageError(f"{protocol.id} has no row '{unknown[0]}' that is run here; choose some of: {there}")
-    return tuple(row for row in protocol.run_rows if row.title.casefold() in known or row.system.casefold() in known)
-
-
-def chosen_sets(protocol: paper.Protocol, names: Sequence[str]) -> tuple[paper.DataNeed, ...]:
-    """Return the data sets of a protocol that are measured, by the paper's name or that of the stand-in.
-
-    Raises:
-        UsageError: If a name is none of them.
-    """
-    known = {name.casefold() for name in names}
-    there = {word.casefold(): need for need in protocol.sets for word in (need.title, need.stand_in) if word}
-    for name in names:
-        if name.casefold() not in there:
-            titles = "; ".join(need.title for need in protocol.sets)
-            raise UsageError(f"{protocol.id} has no data set '{name}'; choose some of: {titles}")
-    wanted = [there[name] for name in known]
-    return tuple(need for need in protocol.sets if not names or need in wanted)
-
-
 def run_protocol(
     protocol: paper.Protocol,
     plan: Plan,
@@ -165,7 +135,7 @@ def run_protocol(
     Raises:
         InputError: If none of the data sets is there.
     """
-    outcome, rows = Outcome(), chosen_rows(protocol, plan.rows)
+    outcome, rows = Outcome(), chosen_rows(protocol, plan.rows, plan.without)
     chosen = chosen_sets(protocol, plan.sets)
     here = [need for need in chosen if what_is_there(need, plan.data)]
     outcome.absent = [need.title for need in chosen if need not in here]

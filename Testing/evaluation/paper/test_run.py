@@ -16,6 +16,7 @@ from paper_cases import NEED, ROWS, ToyMaker, protocol, toy_folder
 from ProxyPromptSegmentLib.data import splits
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import InputError, OutputError, UsageError
+from ProxyPromptSegmentLib.evaluation.paper.chosen import chosen_rows, chosen_sets
 from ProxyPromptSegmentLib.evaluation.paper.lessons import Budget
 from ProxyPromptSegmentLib.evaluation.paper.panels import KeptMasks
 from ProxyPromptSegmentLib.evaluation.paper.protocol import DataNeed, Few, Row, View
@@ -23,7 +24,6 @@ from ProxyPromptSegmentLib.evaluation.paper.run import (
     SIDE_PART,
     Plan,
     _scored,
-    chosen_sets,
     limited,
     run_protocol,
     score_file,
@@ -253,3 +253,15 @@ def test_a_killed_run_resumes(data, tmp_path):
     run_protocol(protocol(), Plan(data=data), make, file)
     assert before == 4 and len(file.records) == 6
     assert "threshold" not in make.made and len(make.made["nothing"].segmented) == 2
+
+
+def test_a_title_is_its_row_alone_a_system_all_of_its_rows_and_rows_may_be_left_out():
+    table = protocol(rows=(Row(title="a", system="a"), Row(title="a, longer", system="a"), Row(title="b", system="c")))
+
+    def titles(*names, without=()):
+        return [row.title for row in chosen_rows(table, names, without)]
+
+    assert titles() == ["a", "a, longer", "b"] and titles("A") == ["a"] and titles("C") == ["b"]
+    assert titles(without=["a"]) == ["a, longer", "b"] and titles("a", "b", without=["c"]) == ["a"]
+    with pytest.raises(UsageError, match="no row 'd'"):
+        titles(without=["d"])
