@@ -83,7 +83,7 @@ def lines_of(scores: Iterable[Score], measure: str = DICE, all_objects: bool = T
 
 
 def by_patient(scores: Iterable[Score], measure: str = DICE) -> dict[str, float]:
-    """Return the value of each patient: the mean over his cases, each the mean over its draws; undefined ones left out.
+    """Return the value of each patient: the mean over the cases, each the mean over its draws; undefined ones left out.
 
     Args:
         scores: Scores of one system on one object.
