@@ -147,9 +147,113 @@ class WalkFolders(WalkStudies):
             self.show("patient 2.nrrd")
             assert ordered[-1] <= 1000 * MOST_SECONDS, "a click stops the window"
 
+    def corrections(self):
+        """A study whose name has all kinds of characters is corrected, saved, left, and read again as it was saved."""
+        place = self.place(2)
+        (place / "patient 2.nrrd").rename(place / "Müller & Söhne 50 %.nrrd")
+        results = self.open_folder(place, 1)
+        studies = self.segmented()
+        assert studies.count("done") == 1, (studies.error, self.cases())
+        node, button = self.show("Müller"), self.ui.saveCorrectionsButton
+        assert not button.enabled and "as it is on screen" in button.toolTip, button.toolTip
+        segmentation = self.panel.state.segmentation
+        segment_id = segmentation.GetSegmentation().GetNthSegmentID(0)
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment_id, node)
+        mask[5] = 0
+        mask[5, 20:40, 30:50] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segment_id, node)
+        self.until(lambda: button.enabled, 20, button.toolTip)
+        self.narrow("corrections_before", "casesButton")
+        self.press("saveCorrectionsButton")
+        self.until(lambda: "are in" in self.ui.casesMessageLabel.text, 60, self.ui.casesMessageLabel.text)
+        self.narrow("corrections_saved", "casesButton")
+        assert self.cases() == ["Müller & Söhne 50 %.nrrd: corrected"], self.cases()
+        assert not button.enabled
+        assert len(list((results / "corrected").glob("*.seg.nrrd"))) == 1
+        assert "1 corrected by hand" in (results / "index.html").read_text(encoding="utf-8")
+        self.press("folderButton")
+        self.open_folder(place, 1)
+        assert self.cases() == ["Müller & Söhne 50 %.nrrd: corrected"], self.cases()
+        node, segmentation = self.show("Müller"), self.panel.state.segmentation
+        segment_id = segmentation.GetSegmentation().GetNthSegmentID(0)
+        again = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment_id, node)
+        assert np.array_equal(again, mask)
+
+    def other_kinds(self):
+        """A colour picture, a folder of DICOM slices with an umlaut, and a file in a folder below are studies."""
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
+        from PIL import Image
+
+        from dicom_cases import write_dicom_volume
+        from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+
+        place = self.place(2)
+        write_dicom_volume(place / "Röntgen & CT", pelvis_phantom(3, (12, 80, 80))[0], "1.2.826.0.1.3680043.2.1125.77")
+        colours = np.random.default_rng(5).integers(0, 255, (80, 90, 3), dtype=np.uint8)
+        Image.fromarray(colours).save(place / "skin 100 %.png")
+        self.open_folder(place, 3)
+        self.segmented()
+        self.narrow("kinds", "casesButton")
+        print(self.cases(), [self.ui.casesList.item(n).text() for n in range(3)], flush=True)
+        states = dict(line.split(": ", 1) for line in self.cases())
+        assert states["Röntgen & CT"] in ("segmented", "nothing found", "not everything found"), states
+        node = self.show("Röntgen & CT")
+        assert node.GetName() == "Röntgen + CT" and node.GetImageData().GetDimensions() == (80, 80, 12)
+        picture = self.show("skin 100 %.png")
+        assert picture.IsA("vtkMRMLVectorVolumeNode"), picture.GetClassName()
+        assert np.array_equal(slicer.util.arrayFromVolume(picture)[0], colours)
+        self.picture("kinds_colour", ("casesButton",), narrow=False)
+        self.show("patient 2.nrrd")
+        assert len(slicer.util.getNodesByClass("vtkMRMLVectorVolumeNode")) == 0
+
+    def what_goes_wrong(self):
+        """The folder of results becomes read-only or goes, a study goes between two clicks; each is said in words."""
+        place = self.place(2, 3)
+        results = self.open_folder(place, 2)
+        self.segmented()
+        self.show("patient 2.nrrd")
+        (place / "patient 3.nrrd").unlink()
+        self.click_line(next(n for n, line in enumerate(self.cases()) if line.startswith("patient 3")))
+        self.until(lambda: "patient 3.nrrd" in self.ui.casesMessageLabel.text, 20, "why it cannot be read")
+        self.until(lambda: "Reading" not in self.ui.casesMessageLabel.text, 20, self.ui.casesMessageLabel.text)
+        print("a study that is gone:", self.ui.casesMessageLabel.text, flush=True)
+        results.rename(results.with_name("moved"))
+        self.press("segmentCasesButton")
+        self.until(lambda: self.studies().ended, 120, "the end without the folder of results")
+        print("results that are gone:", self.cases(), self.ui.casesMessageLabel.text, flush=True)
+        place.rename(place.with_name("also moved"))
+        self.press("segmentCasesButton")
+        self.until(lambda: self.studies().ended, 120, "the end without the folder of studies")
+        print("studies that are gone:", self.ui.casesMessageLabel.text, flush=True)
+        assert "does not exist" in self.ui.casesMessageLabel.text, self.ui.casesMessageLabel.text
+        self.narrow("folders_gone", "casesButton")
+
+    def ends_meanwhile(self):
+        """The scene is closed, and the module is reloaded, while studies of a folder are segmented or read."""
+        for end in ("scene", "module"):
+            place = self.place(2, 3)
+            results = self.open_folder(place, 2)
+            self.press("segmentCasesButton")
+            studies = self.studies()
+            self.until(lambda studies=studies: studies.current is not None, 120, "the first study")
+            if end == "scene":
+                slicer.mrmlScene.Clear(0)
+            else:
+                slicer.modules.ProxyPromptSegmentWidget.onReload()
+                self.look()
+            self.until(lambda studies=studies: studies.ended, 60, f"the end with the {end}")
+            self.until(lambda: not self.panel.host.logic.worker.busy, 120, "the worker thread")
+            self.wait(1)
+            assert not list((results / "claims").glob("*")), "a claim is left"
+            assert self.ui.folderButton.enabled and self.panel.state.folder is None
+            slicer.mrmlScene.Clear(0)
+            self.open_folder(place, 2)
+            self.press("folderButton")
+            assert self.ui.folderButton.text == "Folder of studies…"
+
     def all(self):
         """All steps."""
-        self.walk([self.a_large_study])
+        self.walk([self.a_large_study, self.corrections, self.other_kinds, self.what_goes_wrong, self.ends_meanwhile])
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class ReadStudyTask:
         return ReadStudy(
             path=self.path,
             geometry=volume.geometry,
-            voxels=_compact(volume),
+            voxels=np.require(_compact(volume), requirements=("C", "W")),  # as VTK takes it over
             window=_window_of(volume),
             segments=segments,
             facts=facts,
@@ -85,7 +85,7 @@ def _segment_of(segment: Segment, axis: Axis, written: Mapping[int, str] | None)
         name=segment.name,
         color_rgb=segment.color_rgb,
         terminology=segment.terminology,
-        mask=np.ascontiguousarray(segment.mask[box]),
+        mask=np.require(segment.mask[box], requirements=("C", "W")),
         start=(start[0], start[1], start[2]),
         written=written,
         prints=prints,

@@ -48,7 +48,8 @@ def study_in_pieces(
     """
     volume = _add_image(read, name)
     yield
-    _add_display(volume, read.window)
+    if in_scene(volume):
+        _add_display(volume, read.window)
     yield
     if not read.segments or not in_scene(volume):
         return (volume, None) if in_scene(volume) else None
@@ -63,6 +64,9 @@ def study_in_pieces(
     for number, one in enumerate(read.segments):
         yield
         if not (in_scene(volume) and in_scene(node)):
+            for other in (node, volume):
+                if in_scene(other):
+                    _remove(slicer.mrmlScene, other)
             return None
         ids[one.name] = _add_segment(node, volume, names, number, one, read.facts.axis)
         count = slice_count(volume, read.facts.axis)
