@@ -134,6 +134,7 @@ class WalkFolders(WalkStudies):
         folder.publish(key, study, files, {"objects": facts, "review": []})
         self.open_folder(place, 2)
         self.show("patient 2.nrrd")
+        longest = []
         for time_ in ("first", "again"):
             stalls, stop = self.stalls()
             self.show("large.nrrd")
@@ -145,7 +146,8 @@ class WalkFolders(WalkStudies):
             assert strip.columnCount > 50 and "confidence 0.5" in strip.item(0, 3).toolTip()
             assert self.panel.state.segmentation.GetSegmentation().GetNumberOfSegments() == 2
             self.show("patient 2.nrrd")
-            assert ordered[-1] <= 1000 * MOST_SECONDS, "a click stops the window"
+            longest.append(ordered[-1])
+        assert max(longest) <= 1000 * MOST_SECONDS, "a click stops the window"
 
     def corrections(self):
         """A study whose name has all kinds of characters is corrected, saved, left, and read again as it was saved."""

@@ -22,6 +22,7 @@ from ProxyPromptSegmentModule.runs.study_reading import ReadStudyTask
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 from ProxyPromptSegmentModule.scene.pieces import Pieces
 from ProxyPromptSegmentModule.scene.read_study import ReadStudy
+from ProxyPromptSegmentModule.scene.slice_views import show_volume_in_pieces
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -169,7 +170,9 @@ class FolderSection(Section):
             node = yield from folder.load(read, name, self._state.states)
             yield
             if node is not None and self._state.folder is folder and folder.wanted == read.path:
-                self._show(folder, node)
+                yield from show_volume_in_pieces(slicer.mrmlScene, node)
+                if in_scene(node) and self._state.folder is folder and folder.wanted == read.path:
+                    self._show(folder, node)
 
     def _show(self, folder: OpenFolder, node: slicer.vtkMRMLVolumeNode) -> None:
         """Make a study the target, and take the others out of the scene to which nothing of the user's belongs."""
@@ -196,11 +199,17 @@ class FolderSection(Section):
 def _words_of(folder: OpenFolder) -> str:
     """Return what there is to say of a folder."""
     names = {"place": shown(folder.folder.place.name), "output": shown(folder.folder.output.name)}
+    count = len(folder.rows)
     if not folder.rows:
         return _("“{place}”").format(**names)
-    lines = [_("{count} studies of “{place}”; results in “{output}”.").format(count=len(folder.rows), **names)]
+    words = _("{count} studies of “{place}”; results in “{output}”.")
+    if count == 1:
+        words = _("1 study of “{place}”; results in “{output}”.")
+    lines = [words.format(count=count, **names)]
     if folder.annotations:
         told = _("{count} files look like annotations and are not studies.")
+        if folder.annotations == 1:
+            told = _("1 file looks like an annotation and is not a study.")
         lines.append(told.format(count=folder.annotations))
     if folder.about:
         lines.append(_("The page {file} there shows all of them.").format(file=PAGE))

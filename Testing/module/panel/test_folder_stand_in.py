@@ -66,7 +66,7 @@ def test_the_studies_of_a_folder_are_segmented_into_a_folder_of_results_and_none
     ui = ward.ui
     assert rows(ward) == ["damaged.nrrd: new", "one.nrrd: new", "three.nrrd: new"]
     assert text_of(ui.folderLabel) == (
-        "3 studies of “archive”; results in “archive results”.\n1 files look like annotations and are not studies."
+        "3 studies of “archive”; results in “archive results”.\n1 file looks like an annotation and is not a study."
     )
     studies = segmented(ward, stand_ins)
     assert studies.state == "finished", studies.error
