@@ -188,8 +188,8 @@ def show_volume_in_pieces(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolu
         view.SetBackgroundVolumeID(volume.GetID())
         yield
     logics = slicer.app.applicationLogic().GetSliceLogics()
-    for number in range(logics.GetNumberOfItems() if logics is not None else 0):
-        logic = logics.GetItemAsObject(number)  # also of linked views; no view is rotated
+    every = [logics.GetItemAsObject(n) for n in range(logics.GetNumberOfItems())] if logics is not None else []
+    for logic in every:  # also of linked views; no view is rotated
         if in_scene(volume) and logic is not None:
             logic.FitSliceToAll()
             logic.SnapSliceOffsetToIJK()
