@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -22,6 +23,20 @@ def pytest_xdist_auto_num_workers(config) -> int:
     if len(asked) <= FEW_FILES and all(path.suffix == ".py" for path in asked):
         return 0
     return min(os.cpu_count() or 1, MOST_WORKERS)  # each holds torch and a model or two
+
+
+def pytest_collection(session) -> None:
+    """Let no garbage be looked for while thousands of tests are made, which all stay."""
+    gc.disable()
+
+
+def pytest_collection_finish(session) -> None:
+    """Leave the tests and what they have imported out of every later search for garbage.
+
+    With them one `gc.collect()` takes more than a second, and an engine that is left calls it.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +133,7 @@ def warm_engine(monkeypatch, request):
 
     def begin(engine, *args, **keywords) -> None:
         create(engine, *args, **keywords)
-        if not args and not keywords:  # else a test's own models or limits
+        if not args and all(value is None for value in keywords.values()):  # else a test's own models or limits
             vars(engine).update(kept_caches)
 
     def end(engine) -> None:

@@ -12,9 +12,12 @@ OLDEST_TORCH = {"sam2": "2.5.1"}
 def torch_version() -> str:
     """Return the version of the installed PyTorch, such as ``2.13.0+cpu``; "" where there is none."""
     try:
-        return metadata.version("torch")
+        found = metadata.distribution("torch")
     except metadata.PackageNotFoundError:
         return ""
+    # `found.version` parses the whole description for it, which takes milliseconds, and a list of models asks often.
+    line = re.search(r"^Version: *(\S+)", found.read_text("METADATA") or "", re.MULTILINE)
+    return line[1] if line else found.version
 
 
 def newer_torch_for(package: str) -> str:
@@ -23,8 +26,9 @@ def newer_torch_for(package: str) -> str:
     Args:
         package: Its name, such as ``sam2``; "" for a model that needs none.
     """
-    oldest, installed = OLDEST_TORCH.get(package, ""), torch_version()
-    return oldest if oldest and installed and _numbers(installed) < _numbers(oldest) else ""
+    oldest = OLDEST_TORCH.get(package, "")
+    installed = torch_version() if oldest else ""
+    return oldest if installed and _numbers(installed) < _numbers(oldest) else ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:
