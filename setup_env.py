@@ -309,7 +309,8 @@ class Environment(object):
             words = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", self.path("cache"), "-r"]
             wanted["source of mamba-ssm"] = ["download"] + words + [self.pin_with_hash("mamba-ssm")]
         if sys.platform == "linux" and not glob.glob(self.path("lib", "*", "site-packages", "slicer_core-*")):
-            wanted["libraries of Slicer"] = ["install", "-c", CONSTRAINTS, "slicer-core", "PySide6-Essentials"]
+            words = ["install", "--no-compile", "-c", CONSTRAINTS, "slicer-core", "PySide6-Essentials"]
+            wanted["libraries of Slicer"] = words
         for title, words in wanted.items():
             command = [self.python, "-I", "-m", "pip"] + words
             if logged(title, command, self.log, MAMBA_SKIP_CUDA_BUILD="TRUE", PIP_RETRIES="1")[0]:

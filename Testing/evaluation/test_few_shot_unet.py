@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("monai")
 
+from optional_packages import needs_monai
 from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.evaluation import few_shot_unet as module
 from ProxyPromptSegmentLib.evaluation.few_shot_unet import AnnotatedSlice, FewShotRecipe, several_loss, train_few_shot
 from ProxyPromptSegmentLib.evaluation.unet_baseline import augment
 from ProxyPromptSegmentLib.imaging.metrics import dice
+
+pytestmark = needs_monai
 
 
 def drawn(number, shape=(28, 32), channels=None):

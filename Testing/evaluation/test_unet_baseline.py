@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("monai")
 
+from optional_packages import needs_monai
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.data.splits import Split
 from ProxyPromptSegmentLib.errors import CheckpointError, InputError
 from ProxyPromptSegmentLib.evaluation import unet_baseline as module
+
+pytestmark = needs_monai
 
 
 def case(name):

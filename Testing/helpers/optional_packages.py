@@ -23,3 +23,7 @@ def skip_without_peft() -> None:
     """Skip what follows where peft is missing; only the library imports it, because it hides torchvision from it."""
     if importlib.util.find_spec("peft") is None:
         pytest.skip("peft is not installed", allow_module_level=True)
+
+
+# Asked without importing it, which takes ten seconds: each worker would wait for it while tests are looked for.
+needs_monai = pytest.mark.skipif(importlib.util.find_spec("monai") is None, reason="monai is not installed")

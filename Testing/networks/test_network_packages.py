@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,7 +114,8 @@ def test_with_an_old_torch_a_sam2_model_is_listed_as_not_available_and_refused_i
     from ProxyPromptSegmentLib.networks.model import build_model
     from ProxyPromptSegmentModule.models.catalog import ModelCatalog
 
-    monkeypatch.setattr(availability.metadata, "version", lambda name: "2.2.2")
+    old = SimpleNamespace(version="2.2.2", read_text=lambda name: "Name: torch\nVersion: 2.2.2\n\nVersion: 9\n")
+    monkeypatch.setattr(availability.metadata, "distribution", lambda name: old)
     assert main(["models", "list", "sam2-compact", "sam-compact"]) == 0
     listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")}
     assert "not available, needs PyTorch 2.5.1" in listed["sam2-compact"]

@@ -30,7 +30,7 @@ def cases(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.chdir(tmp_path)
     for seed, name in ((1, "earlier_case"), (2, "new_case")):
-        volume, marks = pelvis_phantom(seed, (20, 48, 48))
+        volume, marks = pelvis_phantom(seed, (12, 48, 48))
         package.write_volume(f"{name}.nrrd", volume)
         package.write_segmentation("earlier_case.seg.nrrd" if seed == 1 else "truth.seg.nrrd", marks)
     middle = marks.segments[0].mask.any(axis=(1, 2)).nonzero()[0].mean().astype(int)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("monai")
 
 from compared_cases import check_masks
+from optional_packages import needs_monai
 from ProxyPromptSegmentLib.data.cases import load_dataset
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.evaluation.systems.catalogue import names, systems_for
 from ProxyPromptSegmentLib.evaluation.systems.system import Kind, Lesson
 from ProxyPromptSegmentLib.imaging.metrics import dice
+
+pytestmark = needs_monai
 
 ELSEWHERE = {"nnunet", "nnunet-all", "first-frame"}  # of another program, or a model with a memory
 LEAST = {

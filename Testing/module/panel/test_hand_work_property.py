@@ -239,11 +239,15 @@ def session(make_panel, stand_ins, tmp_path):
     return Session(make_panel(Logic()), stand_ins, tmp_path)
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(actions=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 1000)), max_size=12))
-def test_hand_work_and_numbers_survive_any_sequence_of_actions(session, actions):
+SEQUENCES = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 1000)), max_size=12)
+ANY_TIME = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+}
+
+
+def carry_out(session, actions):
+    """Do one after another; check what must hold after each."""
     session.begin()
     session.apply(1)  # most sequences begin with a result
     for name, seed in actions:
@@ -251,3 +255,16 @@ def test_hand_work_and_numbers_survive_any_sequence_of_actions(session, actions)
         session.check()
     session.settle()
     session.check()
+
+
+@settings(max_examples=4, **ANY_TIME)
+@given(actions=SEQUENCES)
+def test_hand_work_and_numbers_survive_any_sequence_of_actions(session, actions):
+    carry_out(session, actions)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, **ANY_TIME)
+@given(actions=SEQUENCES)
+def test_hand_work_and_numbers_survive_many_sequences_of_actions(session, actions):
+    carry_out(session, actions)

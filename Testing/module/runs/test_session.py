@@ -23,12 +23,23 @@ from ProxyPromptSegmentModule.runs.request import Settings
 CPU = Settings(device="cpu")
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Two drawn pelves of few slices, in the files of Prostate158."""
+    from drawn_data import DataFolder
+
+    folder = DataFolder(tmp_path_factory.mktemp("drawn"))
+    folder.add_prostate158("p158_001", 11, (15, 120, 120))
+    folder.add_prostate158("p158_020", 12, (15, 120, 120))
+    return folder.path / "prostate158"
+
+
 @pytest.fixture
 def prostates(request):
     """The folder of the two cases: drawn ones, unless a test asks for the public ones."""
     if getattr(request, "param", "drawn") == "public":
         return request.getfixturevalue("shared_data") / "prostate158"
-    return request.getfixturevalue("drawn_prostates")
+    return request.getfixturevalue("drawn")
 
 
 @pytest.fixture
