@@ -117,7 +117,7 @@ def test_the_scene_is_closed_in_the_middle(logic, two_cases, scene):
     for _ in range(40):  # whatever the worker still says must not reach the empty scene
         logic.pump.turn()
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
-    again, more = add_case(4), add_case(5)
+    again, more = add_case(1), add_case(2)
     assert logic.segment(more[0], [again], settings=CPU).state == "finished"
 
 
