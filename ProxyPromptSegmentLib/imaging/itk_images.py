@@ -65,7 +65,9 @@ def write_image(partial: Path, image: sitk.Image) -> None:
         try:
             sitk.WriteImage(image, str(partial), useCompression=True)
             back = read_stored(partial)
-        except (RuntimeError, InputError) as error:
+        except InputError:  # its advice is for files that a user gave
+            raise OSError("what was written cannot be read back") from None
+        except RuntimeError as error:
             raise OSError(f"the image writer failed ({_reason(error)})") from None
     expected = sitk.GetArrayViewFromImage(image)
     if back.array.size != expected.size or not np.array_equal(back.array.reshape(expected.shape), expected):

@@ -132,3 +132,13 @@ def test_label_values_that_a_label_map_cannot_keep_are_reported(tmp_path: Path) 
         ]
         warnings = write_segmentation(tmp_path / "m.nii.gz", Segmentation(segments, geometry))
         assert len(warnings) == bool(said) and said in "".join(warnings)
+
+
+def test_a_writer_that_is_cut_short_by_a_full_disk_gets_no_advice_for_inputs(tmp_path: Path, monkeypatch) -> None:
+    import SimpleITK as sitk
+
+    monkeypatch.setattr(sitk, "WriteImage", lambda image, path, **_: Path(path).write_bytes(b"\x89PN"))
+    marked = Segmentation([Segment("a", np.ones((1, 4, 4), np.uint8))], VolumeGeometry((4, 4, 1)))
+    with pytest.raises(OutputError, match="could not be written: what was written cannot be read back") as caught:
+        write_segmentation(tmp_path / "m.png", marked)
+    assert "Copy or export" not in str(caught.value) and not list(tmp_path.iterdir())
