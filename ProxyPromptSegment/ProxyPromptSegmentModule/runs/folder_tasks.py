@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.cohort.about import about_of, describe_files
 from ProxyPromptSegmentLib.cohort.folder import SUPPORTS, CohortFolder, file_name
@@ -72,9 +72,10 @@ class ListTask:
         return Listing(rows=tuple(rows), about=about, annotations=len(listed.annotations))
 
 
-def supports_of(about: Mapping[str, Any]) -> list[Path]:
+def supports_of(about: Mapping[str, object]) -> list[Path]:
     """Return the images of the supports that made the results of a folder."""
-    return [Path(str(one.get("image"))) for one in about["supports"]]
+    supports = about.get("supports")
+    return [Path(str(one.get("image"))) for one in supports] if isinstance(supports, list) else []
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
