@@ -22,10 +22,12 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
     Raises:
         OutputError: If the suffix is unknown, or the folder is missing or not writable.
     """
+    files = [suffix for suffix in suffixes if suffix]
     if path.is_dir():
-        raise OutputError(f"{path} is a folder; give the name of a file in it, which ends in {' or '.join(suffixes)}.")
+        raise OutputError(f"{path} is a folder; give the name of a file in it, which ends in {' or '.join(files)}.")
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
-        raise OutputError(f"{path.name} has no supported suffix for a result; allowed: {', '.join(suffixes)}.")
+        folder = ", or none for a new folder of pictures" if "" in suffixes else ""
+        raise OutputError(f"{path.name} has no supported suffix for a result; allowed: {', '.join(files)}{folder}.")
     if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(
             f"the folder {path.parent} may not be written by this user; change its permissions or choose another."

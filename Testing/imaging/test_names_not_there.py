@@ -58,3 +58,10 @@ def test_a_folder_in_place_of_an_output_is_called_a_folder(tmp_path: Path, monke
     (tmp_path / "results").mkdir()
     with pytest.raises(OutputError, match=r"is a folder; give the name of a file in it, which ends in .png or .mha"):
         check_output_path(Path(name), (".png", ".mha"))
+
+
+def test_no_suffix_is_named_among_the_suffixes_where_it_means_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"allowed: .mha, or none for a new folder of pictures\.$"):
+        check_output_path(tmp_path / "a.mp4", (".mha", ""))
+    with pytest.raises(OutputError, match=r"allowed: .png, .mha\.$"):
+        check_output_path(tmp_path / "a.mp4", (".png", ".mha"))
