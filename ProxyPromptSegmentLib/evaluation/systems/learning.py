@@ -17,6 +17,7 @@ from ProxyPromptSegmentLib.errors import CancelledError, InputError
 from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen, check_sam
+from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import may_mirror
 from ProxyPromptSegmentLib.evaluation.systems.system import Lesson
 from ProxyPromptSegmentLib.evaluation.unet_baseline import augment
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
@@ -115,7 +116,7 @@ def learn(
     steps, seconds = 0, 0.0
     learner.train()
     with computing_with(lesson.threads):
-        changed = _Changed(learner, sheets, chance, device)
+        changed = _Changed(learner, sheets, chance, device, may_mirror(lesson.few))
         source: _Changed | _Kept = changed
         if isinstance(learner, Keeping) and learner.keeps:
             began = training_clock(device)
@@ -180,12 +181,13 @@ def _check(cancel: CancelToken | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Changed:
-    """Slices that are changed anew in each step."""
+    """Slices that are changed in each step."""
 
     learner: Learner
     sheets: Sequence[_Sheet]
     chance: torch.Generator
     device: torch.device
+    mirror: bool
 
     def drawn(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of some slices, and their masks at the size of the input."""
@@ -201,6 +203,7 @@ class _Changed:
             torch.stack([one.image for one in chosen]).float(),
             torch.stack([one.masks for one in chosen]).float(),
             self.chance,
+            self.mirror,
         )
         valid = torch.stack([one.valid for one in chosen])
         return images.clamp(0, 1).to(self.device), valid.to(self.device), masks.to(self.device)

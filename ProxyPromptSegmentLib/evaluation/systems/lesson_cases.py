@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.errors import SupportError
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, SupportPair, SupportSet
+from ProxyPromptSegmentLib.support.sides import lies_on_both_sides
 from ProxyPromptSegmentLib.support.spreading import spread, with_all_objects
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def support_of(few: Sequence[Case], most: int = MAX_SLICES) -> SupportSet:
             f"none of the {len(few)} annotated cases shows an object; give at least one on which it is marked."
         )
     return SupportSet(tuple(pairs), few[0].objects)
+
+
+def may_mirror(cases: Sequence[Case]) -> bool:
+    """Return whether slices of the cases are mirrored in training: by one rule for every system, that of `adapt`."""
+    return not cases or lies_on_both_sides(cases[0].objects, [masks for case in cases for masks in case.masks])
 
 
 def annotated_slices(cases: Sequence[Case]) -> list[AnnotatedSlice]:

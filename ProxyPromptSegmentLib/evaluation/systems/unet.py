@@ -10,7 +10,7 @@ import numpy as np
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.few_shot_unet import FewShotRecipe, FewShotUnet, train_few_shot
-from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import annotated_slices
+from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import annotated_slices, may_mirror
 from ProxyPromptSegmentLib.evaluation.systems.system import Fitted, Kind, Lesson
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 from ProxyPromptSegmentLib.networks.threads import computing_with
@@ -25,11 +25,11 @@ class UnetSystem:
 
     Attributes:
         full: Whether it learns from all training cases of the set, an upper row; else from the few.
-        mirror: Whether slices are mirrored left to right in training.
+        mirror: Whether slices are mirrored left to right in training; by default where an adaptation mirrors them, too.
     """
 
     full: bool = False
-    mirror: bool = True
+    mirror: bool | None = None
     source: str = "Ronneberger et al. 2015, as MONAI builds it: 2D, 16 to 256 channels; see evaluation/few_shot_unet.py"
 
     @property
@@ -56,8 +56,10 @@ class UnetSystem:
             raise UsageError(
                 f"'{self.name}' learns from all training cases of a set, and this table gives none; leave this row out."
             )
-        slices = annotated_slices(lesson.full if self.full else lesson.few)
-        recipe = FewShotRecipe(seconds=lesson.seconds, mirror=self.mirror, seed=lesson.seed)
+        cases = lesson.full if self.full else lesson.few
+        mirror = may_mirror(cases) if self.mirror is None else self.mirror
+        slices = annotated_slices(cases)
+        recipe = FewShotRecipe(seconds=lesson.seconds, mirror=mirror, seed=lesson.seed)
         with computing_with(lesson.threads):
             return _Trained(train_few_shot(slices, recipe, progress, cancel))
 

@@ -13,38 +13,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ProxyPromptSegmentLib.support.sides import lies_on_both_sides
 from ProxyPromptSegmentLib.training.adapting.sheets import Sheet
 
 ZOOM, DEGREES, SHIFT, STRETCH = 0.22, 12.0, 0.08, 0.08  # log of the zoom; of half a side; log of the anisotropy
 GAMMA, GAIN, OFFSET, FIELD, NOISE = 0.35, 0.2, 0.08, 0.2, 0.03
 COLOUR, BLURRED = 0.05, 0.15
-SYMMETRIC = 0.75  # soft Dice of all masks with their mirror image
-_SIDES = frozenset(["left", "right", "l", "r", "links", "rechts", "gauche", "droite"])
 
 
 def may_be_mirrored(objects: Sequence[str], slices: Sequence[Sheet]) -> bool:
-    """Return whether left and right may be exchanged: no object is named after a side, and each lies on both alike.
-
-    Args:
-        objects: Their names.
-        slices: The slices with their masks.
-    """
-    if any(_SIDES & set(name.lower().replace("_", " ").replace("-", " ").split()) for name in objects):
-        return False
-    for number in range(len(objects)):
-        maps = [_small(sheet.masks[number]) for sheet in slices if sheet.shown[number]]
-        mean = np.mean(maps, axis=0)
-        mirrored = mean[:, ::-1]
-        if 2 * (mean * mirrored).sum() < SYMMETRIC * (mean**2 + mirrored**2).sum():
-            return False
-    return True
-
-
-def _small(mask: np.ndarray, side: int = 16) -> np.ndarray:
-    """Return the share of a mask in the cells of a coarse grid, ``(side, side)``."""
-    tensor = torch.from_numpy(np.ascontiguousarray(mask)).float()[None, None]
-    found: np.ndarray = functional.adaptive_avg_pool2d(tensor, side)[0, 0].numpy()
-    return found
+    """Return whether left and right may be exchanged in slices; see `lies_on_both_sides`."""
+    return lies_on_both_sides(objects, [sheet.masks for sheet in slices])
 
 
 def vary(

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from compared_cases import check_masks, drawn_case, drawn_lesson, tiny_frozen
 from ProxyPromptSegmentLib.errors import CancelledError, InputError, UsageError
+from ProxyPromptSegmentLib.evaluation import few_shot_unet
 from ProxyPromptSegmentLib.evaluation.systems import learning
 from ProxyPromptSegmentLib.evaluation.systems.adapters import QueryValueLora
 from ProxyPromptSegmentLib.evaluation.systems.auto_sam import AutoSam, AutoSamNetwork
@@ -20,6 +21,7 @@ from ProxyPromptSegmentLib.evaluation.systems.med_sa import NOTHING, MedSa, MedS
 from ProxyPromptSegmentLib.evaluation.systems.samed import Samed, SamedNetwork
 from ProxyPromptSegmentLib.evaluation.systems.system import Lesson
 from ProxyPromptSegmentLib.evaluation.systems.truth import Said
+from ProxyPromptSegmentLib.evaluation.systems.unet import UnetSystem
 from ProxyPromptSegmentLib.networks.backbones.sam import SamBackbone
 from ProxyPromptSegmentLib.networks.efficientnet_lite import EfficientNetLite0
 from ProxyPromptSegmentLib.networks.values import Prompt
@@ -169,3 +171,22 @@ def test_a_model_that_knows_no_such_class_is_said_and_one_that_does_answers_by_n
     masks = KnownClasses(AUTO_SAM, IMAGE_MODELS).fit(Lesson(few=(fundus,))).segment(fundus)
     check_masks(masks, fundus)
     assert np.array_equal(masks.shape, fundus.masks.shape)
+
+
+@pytest.mark.parametrize("sided", [False, True])
+def test_every_trained_system_mirrors_what_an_adaptation_mirrors(monkeypatch, sided):
+    seen = []
+
+    def noted(images, masks, generator, flip=True):
+        seen.append(bool(flip))
+        return images, masks
+
+    monkeypatch.setattr(learning, "augment", noted)
+    monkeypatch.setattr(few_shot_unet, "augment", noted)
+    case = drawn_case(0, slices=2)
+    masks = np.zeros_like(case.masks)
+    masks[..., 20:40, 4 : 20 if sided else -4] = 1
+    lesson = Lesson(few=(replace(case, masks=masks),), seconds=0, threads=1)
+    Samed(tiny_frozen()).fit(lesson)
+    UnetSystem().fit(lesson)
+    assert len(seen) >= 2 and set(seen) == {not sided}
