@@ -1,8 +1,8 @@
-"""Wording of numbers, durations and sizes in messages."""
+"""Wording of names, numbers, durations and sizes in messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def consecutive_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
@@ -34,3 +34,8 @@ def size_text(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count} bytes"
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Return quoted names separated by commas."""
+    return ", ".join(f"'{name}'" for name in names)

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, LibraryEntry
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.support.case import shared_objects
-from ProxyPromptSegmentLib.support.pairs import select_segments
+from ProxyPromptSegmentLib.support.selecting import select_segments
 from ProxyPromptSegmentLib.weights.hashing import weights_sha256
 from ProxyPromptSegmentLib.weights.registry import resolve
 

@@ -45,7 +45,7 @@ from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES, write_previe
 from ProxyPromptSegmentLib.reports.report import build_report, write_report
 from ProxyPromptSegmentLib.reports.thumbnail import THUMBNAIL_SUFFIXES, write_thumbnail
 from ProxyPromptSegmentLib.support.case import read_support_case
-from ProxyPromptSegmentLib.support.pairs import select_segments
+from ProxyPromptSegmentLib.support.selecting import select_segments
 from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 

@@ -18,7 +18,7 @@ from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects, support_of
-from ProxyPromptSegmentLib.support.case import SupportCase, _listed, distinct_names, shared_objects
+from ProxyPromptSegmentLib.support.case import SupportCase, distinct_names, shared_objects
 from ProxyPromptSegmentLib.support.matching import (
     annotated_axis,
     choose_axes,
@@ -31,11 +31,12 @@ from ProxyPromptSegmentLib.support.pairs import (
     MAX_SLICES,
     SupportSet,
     merge_supports,
-    select_segments,
     support_from_volume,
 )
 from ProxyPromptSegmentLib.support.registration.sources import SupportVolume, is_stack
 from ProxyPromptSegmentLib.support.reslicing import Reslicing
+from ProxyPromptSegmentLib.support.selecting import select_segments
+from ProxyPromptSegmentLib.wording import quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,7 @@ def plan(
     if names is None and len(cases) > 1:
         names, left_out = shared_objects([case.segmentation for case in cases])
         if left_out:
-            notes.append(Note(f"Not every support has {_listed(left_out)}; only {_listed(names)} will be segmented."))
+            notes.append(Note(f"Not every support has {quoted(left_out)}; only {quoted(names)} will be segmented."))
     titles = distinct_names([*(case.volume for case in cases), target])
     sets, shown, registered = [], [], []
     share = _share(max_slices, cases)

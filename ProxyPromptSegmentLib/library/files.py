@@ -22,7 +22,8 @@ from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, THUMBNAI
 from ProxyPromptSegmentLib.library.thumbnail import draw_thumbnail
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
-from ProxyPromptSegmentLib.support.pairs import select_segments, support_from_volume
+from ProxyPromptSegmentLib.support.pairs import support_from_volume
+from ProxyPromptSegmentLib.support.selecting import select_segments
 
 _TYPES = (np.uint8, np.int16, np.uint16, np.int32)
 _EXACT = 1 << 24  # integers up to here are exact in float32

@@ -26,7 +26,8 @@ from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.review.findings import Finding
 from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
 from ProxyPromptSegmentLib.support.matching import annotated_axis, slice_names
-from ProxyPromptSegmentLib.support.pairs import SupportSet, select_segments, support_from_volume
+from ProxyPromptSegmentLib.support.pairs import SupportSet, support_from_volume
+from ProxyPromptSegmentLib.support.selecting import select_segments
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter

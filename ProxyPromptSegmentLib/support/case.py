@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, read_segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import Slices
 from ProxyPromptSegmentLib.imaging.volumes import Volume, read_volume
+from ProxyPromptSegmentLib.wording import quoted
 
 _log = logging.getLogger(__name__)
 
@@ -112,14 +113,10 @@ def shared_objects(segmentations: Sequence[Segmentation]) -> tuple[list[str], li
     common = set(marked[0]).intersection(*marked[1:])
     every = dict(pair for names in reversed(marked) for pair in names.items())
     if not common:
-        each = "; ".join(_listed(list(names.values())) or "nothing" for names in marked)
+        each = "; ".join(quoted(list(names.values())) or "nothing" for names in marked)
         raise SupportError(
             f"the supports have no annotated object in common ({each}). Give the object the same name in all."
         )
     return [name for key, name in marked[0].items() if key in common], [
         name for key, name in every.items() if key not in common
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

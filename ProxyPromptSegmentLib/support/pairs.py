@@ -12,11 +12,12 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.errors import GeometryError, SupportError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
-from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, default_color
+from ProxyPromptSegmentLib.imaging.segmentations import Segmentation, default_color
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.support.matching import slice_depths, slice_names
+from ProxyPromptSegmentLib.support.selecting import same_but_capitals, select_segments
 from ProxyPromptSegmentLib.support.spreading import spread
-from ProxyPromptSegmentLib.wording import ranges
+from ProxyPromptSegmentLib.wording import quoted, ranges
 
 MAX_SLICES = 8
 MOST_READ = 4
@@ -147,11 +148,11 @@ class SupportSet:
                 "Choose another support."
             )
         if len(set(objects)) < len(objects):
-            raise SupportError(f"objects of the support share a name: {_listed(objects)}; give each its own.")
+            raise SupportError(f"objects of the support share a name: {quoted(objects)}; give each its own.")
         folded = [name.casefold() for name in objects]
         alike = [name for name in objects if folded.count(name.casefold()) > 1]
         if alike:
-            raise SupportError(_same_but_capitals(alike))
+            raise SupportError(same_but_capitals(alike))
         if not len(objects) == len(colors) == len(terminologies) or any(len(p.masks) != len(objects) for p in pairs):
             raise SupportError(
                 f"the support names {len(objects)} objects, but has {len(colors)} colours, {len(terminologies)} "
@@ -161,7 +162,7 @@ class SupportSet:
         if not shown.all():
             missing = [name for name, there in zip(objects, shown, strict=True) if not there]
             raise SupportError(
-                f"no slice of the support shows {_listed(missing)}: the mask is empty. Choose another support or "
+                f"no slice of the support shows {quoted(missing)}: the mask is empty. Choose another support or "
                 "other slices, or leave the object out."
             )
         object.__setattr__(self, "pairs", pairs)
@@ -238,78 +239,6 @@ def support_from_volume(
     )
 
 
-def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -> list[Segment]:
-    """Return the segments with the given names, in that order ("1" also matches "label 1"), or all non-empty ones.
-
-    ``NEWNAME=A+B`` merges several segments into one object.
-
-    Raises:
-        SupportError: If a name is unknown, repeated or ambiguous, or the segment is empty.
-    """
-    if not objects:
-        chosen = [segment for segment in segmentation.segments if segment.mask.any()]
-        if not chosen:
-            raise SupportError(
-                f"every mask of the support is empty ({_listed(segmentation.names) or 'no segments'}); choose another "
-                "support, on which the object is annotated."
-            )
-        return chosen
-    named: list[Segment] = []
-    for name in objects:
-        one = _union(segmentation, name) if "=" in name else _segment_named(segmentation, name)
-        if any(one is segment or one.name == segment.name for segment in named):
-            raise SupportError(f"the object '{name}' is given twice; give each object once.")
-        alike = next((other.name for other in named if other.name.casefold() == one.name.casefold()), "")
-        if alike:
-            raise SupportError(_same_but_capitals([alike, one.name]))
-        named.append(one)
-    return named
-
-
-def _segment_named(segmentation: Segmentation, name: str) -> Segment:
-    """Return the only segment of that name; it must not be empty.
-
-    Capitals count only if there are several that differ in nothing else.
-    """
-    wanted = name.strip().casefold()
-    found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
-    exact = [s for s in found if s.name.strip() == name.strip()]
-    found = exact if len(exact) == 1 else found
-    if not found:
-        raise SupportError(
-            f"the support has no object named '{name}'; it has {_listed(segmentation.names) or 'none'}. Choose one of "
-            "these."
-        )
-    if len(found) > 1:
-        if len({s.name.strip() for s in found}) == len(found):
-            raise SupportError(_same_but_capitals([s.name for s in found]))
-        raise SupportError(f"the support has {len(found)} objects named '{name}'; rename them so that one is meant.")
-    if not found[0].mask.any():
-        raise SupportError(f"the mask of '{found[0].name}' is empty; choose another support or another object.")
-    return found[0]
-
-
-def _same_but_capitals(names: Sequence[str]) -> str:
-    """Return the sentence about objects that would be one, because capitals do not count between supports."""
-    return (
-        f"the objects {_listed(names)} differ only by capitals, which do not count between supports; rename them, or "
-        "choose one of them."
-    )
-
-
-def _union(segmentation: Segmentation, text: str) -> Segment:
-    """Merge several segments into a new object: ``gland=transition zone+peripheral zone``.
-
-    It has the first one's colour and no terminology, because the codes of the parts do not describe the whole.
-    """
-    name, _, parts = text.partition("=")
-    if not name.strip() or not all(part.strip() for part in parts.split("+")):
-        raise SupportError(f"the object '{text}' is not clear; write NEWNAME=SEGMENT+SEGMENT, for example gland=1+2.")
-    members = [_segment_named(segmentation, part) for part in parts.split("+")]
-    mask = np.any([member.mask for member in members], axis=0).astype(np.uint8)
-    return Segment(name.strip(), mask, members[0].color_rgb)
-
-
 def _chosen_slices(
     shown: npt.NDArray[np.bool_],
     names: list[str],
@@ -326,7 +255,7 @@ def _chosen_slices(
         if outside or empty or not wanted:
             problem = f"slices {outside} do not exist" if outside else f"slices {empty} have no annotation"
             raise SupportError(
-                f"{problem if wanted else 'no slice was given'}; along {axis} the objects {_listed(names)} are "
+                f"{problem if wanted else 'no slice was given'}; along {axis} the objects {quoted(names)} are "
                 f"annotated on {ranges(annotated)} (counted from 0). Choose among these."
             )
         return wanted
@@ -346,11 +275,6 @@ def _chosen_slices(
     return sorted(picks)
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Return quoted names separated by commas."""
-    return ", ".join(f"'{name}'" for name in names)
-
-
 def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
     """Join support sets of the same objects, e.g. from several cases; the first gives order and colours.
 
@@ -366,7 +290,7 @@ def merge_supports(supports: Sequence[SupportSet]) -> SupportSet:
         own = [name.casefold() for name in support.objects]
         if sorted(own) != sorted(names):
             raise SupportError(
-                f"supports annotate different objects: {_listed(first.objects)} and {_listed(support.objects)}; "
+                f"supports annotate different objects: {quoted(first.objects)} and {quoted(support.objects)}; "
                 "choose the objects that all of them have."
             )
         order = [own.index(name) for name in names]

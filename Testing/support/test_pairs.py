@@ -283,7 +283,7 @@ def test_supports_of_different_objects_are_not_joined() -> None:
 def test_an_object_can_be_made_of_several_segments():
     from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
     from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
-    from ProxyPromptSegmentLib.support.pairs import select_segments
+    from ProxyPromptSegmentLib.support.selecting import select_segments
 
     left, right = np.zeros((1, 4, 4), np.uint8), np.zeros((1, 4, 4), np.uint8)
     left[0, :, 0], right[0, :, 3] = 1, 1
@@ -298,3 +298,17 @@ def test_an_object_can_be_made_of_several_segments():
         select_segments(both, ["gland=1+3"])
     with pytest.raises(SupportError, match="NEWNAME=SEGMENT"):
         select_segments(both, ["gland=1+"])
+
+
+def test_an_unknown_name_in_a_label_map_says_how_its_values_are_named():
+    from ProxyPromptSegmentLib.support.selecting import select_segments
+
+    grid = VolumeGeometry((4, 4, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    mask = np.ones((1, 4, 4), np.uint8)
+    numbers = Segmentation([Segment(f"label {n}", mask, metadata={"label_value": n}) for n in (2, 3)], grid)
+    with pytest.raises(SupportError, match="A label map holds no names: write 'prostate=2' for the voxels of value 2"):
+        select_segments(numbers, ["prostate"])
+    assert [one.name for one in select_segments(numbers, ["prostate=2"])] == ["prostate"]
+    named = Segmentation([Segment("gland", mask, metadata={"label_value": 1})], grid)
+    with pytest.raises(SupportError, match="it has 'gland'. Choose one of these"):
+        select_segments(named, ["prostate"])

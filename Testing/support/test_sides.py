@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from ProxyPromptSegmentLib.support.sides import coarse, lies_on_both_sides
 
 

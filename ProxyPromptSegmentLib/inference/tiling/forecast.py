@@ -13,8 +13,9 @@ from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER, objects_to
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.inference.tiling.plan import TilePlan, decide_by_masks
 from ProxyPromptSegmentLib.support.case import SupportCase, shared_objects
-from ProxyPromptSegmentLib.support.pairs import MAX_SLICES, select_segments
+from ProxyPromptSegmentLib.support.pairs import MAX_SLICES
 from ProxyPromptSegmentLib.support.pieces import MarkedSlice
+from ProxyPromptSegmentLib.support.selecting import select_segments
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case, shared_objects
 from ProxyPromptSegmentLib.support.case_files import CaseFiles, Unusable
 from ProxyPromptSegmentLib.support.matching import annotated_axis, has_place, plane_of
-from ProxyPromptSegmentLib.support.pairs import select_segments
+from ProxyPromptSegmentLib.support.selecting import select_segments
 
 MOST_NAMED = 6  # cases with the same objects, in one sentence
 LEARNING = "learning"

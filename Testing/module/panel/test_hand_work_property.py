@@ -259,6 +259,7 @@ def carry_out(session, actions):
 
 @settings(max_examples=4, **ANY_TIME)
 @given(actions=SEQUENCES)
+@example([("paint", 3), ("undo", 0)])
 @example([("paint", 3), ("apply", 1), ("undo", 0), ("redo", 0), ("save and load", 0), ("erase", 4), ("apply", 4)])
 def test_hand_work_and_numbers_survive_any_sequence_of_actions(session, actions):
     carry_out(session, actions)
