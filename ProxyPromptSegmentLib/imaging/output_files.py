@@ -23,12 +23,12 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
         OutputError: If the suffix is unknown, or the folder is missing or not writable.
     """
     files = [suffix for suffix in suffixes if suffix]
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, it answers for names that are too long, too
         raise OutputError(f"{path} is a folder; give the name of a file in it, which ends in {' or '.join(files)}.")
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
         folder = ", or none for a new folder of pictures" if "" in suffixes else ""
         raise OutputError(f"{path.name} has no supported suffix for a result; allowed: {', '.join(files)}{folder}.")
-    if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
+    if os.path.isdir(path.parent) and not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(
             f"the folder {path.parent} may not be written by this user; change its permissions or choose another."
         )
@@ -38,7 +38,7 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
         raise OutputError(f"{path.name[:40]}... has a name of more than {_LONGEST_NAME} bytes; choose a shorter one.")
     if path.is_symlink() and not path.exists() and _runs_in_a_circle(path):
         raise OutputError(f"{path} is a link that leads to itself; remove it, or choose another name.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"The folder {path.parent} does not exist; create it or choose another one for {path.name}.")
     if not os.access(path.parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"{path} may not be written by this user; change the permissions or choose another folder.")

@@ -93,7 +93,7 @@ def test_all_tables_are_listed_with_the_data_that_are_there(data, capsys):
         (["T2", "--data", "DATA", "--seconds", "0"], "--seconds is 0; a training needs more than 0"),
         (["T2", "--data", "DATA", "--rows", "DTC"], "T2 has no row 'DTC' that is run here; choose some of: specialist"),
         (["T1", "--data", "DATA"], "holds no data of T1, which needs REFUGE2 (drishti_gs), STARE (drive), FH-PS-AOP"),
-        (["F10", "--data", "DATA"], "F10 needs both of its data sets"),
+        (["F10", "--data", "DATA"], "F10 needs REFUGE2 (drishti_gs) and FH-PS-AOP (psfhs) as well"),
     ],
 )
 def test_mistakes_are_answered_in_a_sentence(data, maker, capsys, words, sentence):

@@ -92,6 +92,8 @@ def test_a_name_of_as_many_bytes_as_a_file_may_have_is_written_and_a_longer_one_
     assert path.is_file() and [file.name for file in tmp_path.iterdir()] == [path.name]
     with pytest.raises(OutputError, match="more than 255 bytes"):
         check_output_path(tmp_path / (chr(0x1F9E0) * 63 + ".nrrd"), (".nrrd",))
+    with pytest.raises(OutputError, match="does not exist"):
+        check_output_path(tmp_path / (chr(0x1F9E0) * 63) / "a.nrrd", (".nrrd",))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")

@@ -70,7 +70,7 @@ def measure_maps(protocol: Protocol, segmenter: Segmenter, loaded: Sequence[Load
     missing = [need for need in protocol.sets if all(need is not one.need for one in loaded)]
     if missing:
         titles = " and ".join(f"{need.title} ({need.stand_in or 'no stand-in'})" for need in missing)
-        raise InputError(f"{protocol.id} needs {titles} as well; add it to the folder of the data sets.")
+        raise InputError(f"{protocol.id} needs {titles} as well; add what is missing to the folder of the data sets.")
     target = next((case for case in (one.read() for one in loaded[-1].parts[part]) if _is_whole(case)), None)
     if target is None:
         raise InputError(f"no {part} image of {loaded[-1].title} shows every object; add some, or choose another part.")
