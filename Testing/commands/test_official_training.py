@@ -129,6 +129,7 @@ def the_whole_way(home: Path, http_folder, trainers, changes: dict[str, object],
     assert load("our-discs", "cpu", home / "from_somewhere.pth").facts.sha256 == published["sha256"]
 
 
+@pytest.mark.slow
 @pytest.mark.cold
 def test_a_maintainer_trains_publishes_and_enters_a_generator_that_everybody_can_download(
     home, http_folder, trainers, monkeypatch, capsys

@@ -143,7 +143,10 @@ def resampled(volume, degrees, about, spacing_mm=3.0):
     return Volume(sitk.GetArrayFromImage(found), geometry, volume.name)
 
 
-@pytest.mark.parametrize(("degrees", "about"), [(30, 0), (44, 1), (60, 2)])
+@pytest.mark.parametrize(
+    ("degrees", "about"),
+    [pytest.param(30, 0, marks=pytest.mark.slow), (44, 1), pytest.param(60, 2, marks=pytest.mark.slow)],
+)
 def test_anatomy_on_a_turned_grid_is_segmented_in_the_plane_of_the_support(cases, degrees, about):
     support, _target = cases
     target = resampled(support.volume, degrees, about)

@@ -47,7 +47,7 @@ def test_steps_are_the_unit_of_the_schedule_where_they_count(data, tiny, clock, 
     assert trainer.state.step == trainer.steps == 4
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_half_precision_trains_weights_in_single_precision_and_resumes(data, tiny, clock, tmp_path, precision):
     half = recipe(steps=2, computing=ComputingRecipe(precision=precision))
     trainer = Trainer(half, data, tmp_path)

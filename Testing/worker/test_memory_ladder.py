@@ -222,7 +222,7 @@ def test_following_begins_anew_and_finishes():
     np.testing.assert_array_equal(talk.masks(found.masks.shape), alone.masks)
 
 
-@pytest.mark.parametrize("half", [(), ("small",)])
+@pytest.mark.parametrize("half", [pytest.param((), marks=pytest.mark.slow), ("small",)])
 def test_frames_go_on_where_they_were(half):
     pytest.importorskip("sam2")
     machine = Machine(embedded("sam2-compact"), {"small": PLENTY, "cpu": PLENTY}, batch=1, half=half)

@@ -28,7 +28,16 @@ def indices(talk):
 # --- a volume -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch", "first"), [(1, None), (1, 5), (1, 99), (4, None), (4, 5)])
+@pytest.mark.parametrize(
+    ("batch", "first"),
+    [
+        (1, None),
+        pytest.param(1, 5, marks=pytest.mark.slow),
+        pytest.param(1, 99, marks=pytest.mark.slow),
+        pytest.param(4, None, marks=pytest.mark.slow),
+        (4, 5),
+    ],
+)
 def test_masks_are_those_of_the_pipeline_whatever_comes_first(model, batch, first):
     segmenter = Segmenter(model, "cpu", batch)
     job, talk = a_job(objects=("prostate", "front")), Talk()

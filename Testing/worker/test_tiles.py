@@ -243,7 +243,9 @@ class SmallMachine(Machine):
         return loaded(Segmenter(model, "cpu", self.batch), name)
 
 
-@pytest.mark.parametrize("limit", [8, 4, 2, 1])
+@pytest.mark.parametrize(
+    "limit", [8, pytest.param(4, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 1]
+)
 def test_where_memory_runs_out_fewer_tiles_are_computed_and_read_and_every_slice_is_finished(segmenter, limit):
     job = vessel_job(supports=((1, 2, 3, 4),))
     machine = SmallMachine(None, {"small": limit, "cpu": 1000}, batch=4)

@@ -46,7 +46,11 @@ def ended(logic, run):
 
 @pytest.mark.parametrize(
     ("model", "follow"),
-    [("sam-compact", False), ("sam2-compact", False), pytest.param("sam2-compact", True, marks=pytest.mark.slow)],
+    [
+        ("sam-compact", False),
+        pytest.param("sam2-compact", False, marks=pytest.mark.slow),
+        pytest.param("sam2-compact", True, marks=pytest.mark.slow),
+    ],
 )
 def test_every_frame_of_a_cine_gets_its_segmentation(logic, scene, model, follow):
     support = add_case(1, SIZE)
@@ -67,7 +71,7 @@ def test_every_frame_of_a_cine_gets_its_segmentation(logic, scene, model, follow
     assert run.undo() and scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 1
 
 
-@pytest.mark.parametrize("model", ["sam-compact", "sam2-compact"])
+@pytest.mark.parametrize("model", ["sam-compact", pytest.param("sam2-compact", marks=pytest.mark.slow)])
 def test_missing_values_outside_the_body_in_a_later_frame_are_mended_and_said(logic, scene, model):
     support = add_case(1, SIZE)
     volume, _marks = pelvis_phantom(2, SIZE)

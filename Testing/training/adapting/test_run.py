@@ -194,7 +194,7 @@ def test_a_result_that_is_not_better_is_not_kept_and_can_be_kept_without_testing
     assert not any(event.stage.startswith("training fold") for event in events)
 
 
-@pytest.mark.parametrize("missing", ["rows", "mean_mask"])
+@pytest.mark.parametrize("missing", ["rows", pytest.param("mean_mask", marks=pytest.mark.slow)])
 def test_a_state_that_lacks_what_an_earlier_version_did_not_write_is_completed_with_the_same_result(
     clinic, uninterrupted, missing
 ):

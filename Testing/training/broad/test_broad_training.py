@@ -186,6 +186,16 @@ def switches() -> Switches:
     return Switches(late=torch.ones(()), dense_dropout=torch.tensor(0.3), others=torch.ones(()))
 
 
+def test_one_step_reaches_nearly_every_parameter():
+    model = small_model().train()
+    keep_norms_in_full_precision(model)
+    loss, _parts = step_loss(model, draw(SMALL, 0), switches())
+    loss.backward()
+    grads = [p.grad for p in model.parameters()]
+    assert sum(g is not None and bool(g.abs().max() > 0) for g in grads) > 0.9 * len(grads)
+
+
+@pytest.mark.slow
 def test_one_step_reaches_every_parameter_also_those_of_sams_own_prompts():
     model = small_model().train()
     assert keep_norms_in_full_precision(model) == 4

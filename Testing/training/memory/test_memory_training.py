@@ -193,7 +193,7 @@ def test_after_bad_steps_the_last_good_state_is_restored_with_moments_that_came_
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("given", [0.0, 1.0], ids=["prompted", "given mask"])
+@pytest.mark.parametrize("given", [0.0, pytest.param(1.0, marks=pytest.mark.slow)], ids=["prompted", "given mask"])
 def test_half_precision_gives_nearly_the_same_loss(written, given):
     recipe = dataclasses.replace(SMALL, given=given)
     model, episode = model_of(written), sampler(recipe).draw(np.random.default_rng(0))
