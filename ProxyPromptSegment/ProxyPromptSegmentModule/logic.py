@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 import slicer
 
 from ProxyPromptSegmentLib.cohort.rows import Row
-from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.worker.events import Failed, Finished
 from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.beside import Answer, Beside

@@ -12,6 +12,7 @@ from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.live_watch import LiveWatch
 from ProxyPromptSegmentModule.panel.marking import Marking
 from ProxyPromptSegmentModule.panel.requests import Requests
+from ProxyPromptSegmentModule.panel.run_words import words_of_end, words_of_estimate, words_of_forecast
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import ApplyWidgets
@@ -21,11 +22,10 @@ from ProxyPromptSegmentModule.scene.nodes import check_volume
 from ProxyPromptSegmentModule.scene.slice_views import show_case, show_only_own, show_slice, volume_on_screen
 from ProxyPromptSegmentModule.states import PromptBy, RunState, Scope
 from ProxyPromptSegmentModule.translation import _
-from ProxyPromptSegmentModule.wording import duration, explained, ranges, said_in, say, sentence, size
+from ProxyPromptSegmentModule.wording import duration, explained, ranges, said_in, say, sentence
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.worker.estimate import Estimate
-    from ProxyPromptSegmentLib.worker.events import Forecasted
     from ProxyPromptSegmentModule.runs.estimates import EstimateAnswer
     from ProxyPromptSegmentModule.runs.live_run import LiveRun
     from ProxyPromptSegmentModule.runs.pump import Pump
@@ -179,13 +179,13 @@ class ApplySection(Section):
     def _forecast(self) -> str:
         """Return what the run in progress takes, once its first slices were measured; "" before."""
         run = self._state.run
-        return "" if run is None or run.ended or run.forecast is None else _words_of_forecast(run.forecast)
+        return "" if run is None or run.ended or run.forecast is None else words_of_forecast(run.forecast)
 
     def _on_estimate(self, key: object, found: Estimate | None, first: bool, request: Request) -> None:
         """Show an estimate and prepare its supports, unless other choices were made meanwhile."""
         if self._estimated[0] != key:
             return
-        text = "" if found is None else _words_of(found, first)
+        text = "" if found is None else words_of_estimate(found, first)
         self._estimated = (key, text)
         if not self._state.running:
             reason = self._requests.reason()
@@ -376,46 +376,9 @@ class ApplySection(Section):
         elif run.undone:
             lines = [_("The result was undone.")]
         elif run.ended:
-            lines.append(_words_of_end(run).format(count=len(run.written)))
+            lines.append(words_of_end(run).format(count=len(run.written)))
         return "\n".join(lines)
 
     def close(self) -> None:
         """Stop observing the views."""
         self.end_live()
-
-
-def _words_of_end(run: Run) -> str:
-    """Return the sentence for the end of a run that has not failed, with a placeholder for the slice count."""
-    film = run.request.browser is not None
-    if run.nothing_found and run.state == RunState.FINISHED:
-        return (
-            _("Finished; nothing was found on any item: every segment is empty.")
-            if film
-            else _("Finished; nothing was found on any slice: every segment is empty.")
-        )
-    if run.state == RunState.CANCELLED:
-        return _("Cancelled; items done and kept: {count}.") if film else _("Cancelled; slices done and kept: {count}.")
-    return _("Finished; items written: {count}.") if film else _("Finished; slices written: {count}.")
-
-
-def _words_of_forecast(forecast: Forecasted) -> str:
-    """Return what a run takes in words, as it was measured on its first slices."""
-    text = (
-        _("Measured on the first slices: about {time} in all, and {size} of the graphics card's memory.")
-        if forecast.device.startswith("cuda")
-        else _("Measured on the first slices: about {time} in all; 3D Slicer then takes {size} of memory.")
-    )
-    return text.format(time=duration(forecast.seconds), size=size(forecast.memory_bytes))
-
-
-def _words_of(estimate: Estimate, first: bool) -> str:
-    """Return an estimate in words.
-
-    Args:
-        estimate: Time and memory.
-        first: Whether the model still has to be loaded.
-    """
-    seconds = estimate.seconds + (estimate.first_time_seconds if first else 0.0)
-    memory = estimate.memory_bytes + (estimate.first_time_bytes if first else 0)
-    text = _("About {time}, {size} of memory.").format(time=duration(seconds), size=size(memory))
-    return text + (_(" Each slice is cut into {count} tiles.").format(count=estimate.tiles) if estimate.tiles else "")

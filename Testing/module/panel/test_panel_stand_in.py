@@ -8,7 +8,7 @@ import pytest
 
 from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.worker.events import Forecasted
-from widget_cases import RecordedLogic, add_case, estimate_of, text_of
+from widget_cases import RecordedLogic, add_case, estimate_of, finish, text_of
 
 
 def test_an_empty_scene_shows_a_panel_that_says_what_to_do_first(panel):
@@ -174,50 +174,6 @@ def test_an_error_before_the_run_is_a_sentence_and_no_run(ready):
     assert ready.ui.applyButton.text == "Apply" and ready.state.run is None
 
 
-def _finish(panel, run):
-    """Ends a run with a segmentation of its own."""
-    _volume, result = add_case("result")
-    run.end("finished", segmentation=result, segment_ids={"prostate": "prostate"}, written={0, 1})
-    return result
-
-
-def test_another_object_segments_again_at_once_after_a_result_only(ready):
-    from PySide6.QtCore import Qt
-
-    objects, logic = ready.ui.objectsList, ready.host.logic
-    objects.item(1).setCheckState(Qt.Unchecked)
-    assert not logic.runs
-    assert ready.ui.applyButton.toolTip == "Segments prostate in new."
-    ready.ui.applyButton.click()
-    objects.item(1).setCheckState(Qt.Checked)
-    assert len(logic.runs) == 1  # it still runs
-    result = _finish(ready, logic.runs[0])
-    objects.item(0).setCheckState(Qt.Unchecked)
-    assert len(logic.runs) == 2
-    assert logic.runs[1].request.objects == ("tumour",)
-    assert logic.runs[1].request.output.segmentation is result
-    assert logic.runs[1].request.output.reuse
-    _finish(ready, logic.runs[1])
-    ready.ui.updateAtOnceBox.click()
-    objects.item(0).setCheckState(Qt.Checked)
-    assert len(logic.runs) == 2
-
-
-def test_another_support_segments_again_at_once(ready):
-    from PySide6.QtCore import Qt
-
-    ready.ui.applyButton.click()
-    _finish(ready, ready.host.logic.runs[0])
-    second, annotation = add_case("second", shift=1)
-    ready.ui.supportSegmentationSelector.setCurrentNode(annotation)
-    assert ready.ui.supportVolumeSelector.currentNode() is second
-    ready.ui.addSupportButton.click()
-    assert len(ready.host.logic.runs) == 2 and len(ready.host.logic.runs[1].request.cases) == 2
-    _finish(ready, ready.host.logic.runs[1])
-    ready.ui.supportTable.item(0, 0).setCheckState(Qt.Unchecked)
-    assert [case.volume.name for case in ready.host.logic.runs[2].request.cases] == ["second"]
-
-
 def test_without_a_ticked_support_or_object_apply_says_so(ready):
     from PySide6.QtCore import Qt
 
@@ -290,7 +246,7 @@ def test_the_result_of_a_deleted_segmentation_is_gone(ready):
     import slicer
 
     ready.ui.applyButton.click()
-    result = _finish(ready, ready.host.logic.runs[0])
+    result = finish(ready, ready.host.logic.runs[0])
     assert ready.ui.undoButton.enabled
     slicer.mrmlScene.RemoveNode(result)
     assert ready.state.run is None and not ready.ui.undoButton.enabled
