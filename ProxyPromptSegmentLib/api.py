@@ -43,7 +43,7 @@ from ProxyPromptSegmentLib.tracking.result import FramesResult, frames_of_volume
 from ProxyPromptSegmentLib.tracking.result_file import write_frames
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.vocabulary import chosen_classes, vocabulary_in
-from ProxyPromptSegmentLib.worker.for_scripts import OnSlice, check_settings, context_of, names_of
+from ProxyPromptSegmentLib.worker.for_scripts import OnSlice, Where, check_settings, context_of, names_of
 from ProxyPromptSegmentLib.worker.precision import AUTO as AUTO_PRECISION
 from ProxyPromptSegmentLib.worker.precision import PRECISIONS
 from ProxyPromptSegmentLib.worker.tasks import EverythingTask, FramesTask, SegmentTask, TaskEngine
@@ -99,7 +99,8 @@ class Model:
     ) -> None:
         """Wrap an engine that has opened the model."""
         self.facts = facts
-        self._engine, self._model, self._device, self._precision = engine, model, device, precision
+        self._engine = engine
+        self._where: Where = {"model": model, "device": device, "precision": precision}
 
     def segment(
         self,
@@ -161,9 +162,7 @@ class Model:
         )
         task = SegmentTask(
             job,
-            model=self._model,
-            device=self._device,
-            precision=self._precision,
+            **self._where,
             threshold=threshold,
             across_slices=across_slices,
             fill_gaps=fill_gaps,
@@ -223,9 +222,7 @@ class Model:
         chosen = chosen_classes(known, names_of(classes) or (), f"'{self.facts.name}'")
         task = SegmentTask(
             plan_classes(chosen, target, axis, slices, any_modality),
-            model=self._model,
-            device=self._device,
-            precision=self._precision,
+            **self._where,
             threshold=threshold,
             across_slices=across_slices,
             fill_gaps=fill_gaps,
@@ -276,9 +273,7 @@ class Model:
             job = (plan_tracked_by_hand if follow else plan_by_hand)(target, said, axis, slices)
         task = SegmentTask(
             job,
-            model=self._model,
-            device=self._device,
-            precision=self._precision,
+            **self._where,
             threshold=threshold,
             follow=follow,
         )
@@ -310,8 +305,8 @@ class Model:
         task = EverythingTask(
             plan_everything(target, axis, slices),
             choice=choice or EverythingChoice(),
-            model=self._model,
-            device=self._device,
+            model=self._where["model"],
+            device=self._where["device"],
         )
         return task(self._engine, context_of(progress, cancel, None))
 
@@ -355,9 +350,7 @@ class Model:
             job = plan(supports, frames.volume, objects, frames.view.axis, numbers, reslice=False)
             found = SegmentTask(
                 job,
-                model=self._model,
-                device=self._device,
-                precision=self._precision,
+                **self._where,
                 threshold=threshold,
                 follow=True,
                 mode=mode,
@@ -369,9 +362,7 @@ class Model:
             frames,
             plan_clip(supports, frames, objects).support_set,
             choice=FrameChoice() if numbers is None else FrameChoice.of(numbers),
-            model=self._model,
-            device=self._device,
-            precision=self._precision,
+            **self._where,
             threshold=threshold,
             mode=mode,
             most_read=most_read,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,14 @@ from ProxyPromptSegmentLib.worker.events import Event, SliceReady
 
 OnSlice = Callable[[int, npt.NDArray[np.uint8], npt.NDArray[np.float32]], None]
 """Called with each segmented slice or frame: 0-based index, masks ``(N, H, W)`` and confidences ``(N,)``."""
+
+
+class Where(TypedDict):
+    """Settings that all tasks of a loaded model share."""
+
+    model: str
+    device: str
+    precision: str
 
 
 def names_of(objects: Sequence[str] | str | None) -> Sequence[str] | None:
