@@ -43,11 +43,10 @@ from ProxyPromptSegmentModule.scene import result_nodes
 from ProxyPromptSegmentModule.scene.pieces import WaitingWork
 from ProxyPromptSegmentModule.scene.read_study import ReadStudy
 from ProxyPromptSegmentModule.scene.result_watch import ResultWatch
+from ProxyPromptSegmentModule.scene.scene_watch import SceneWatch
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
-    import vtk
-
     from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
     from ProxyPromptSegmentLib.library.store import SupportLibrary
     from ProxyPromptSegmentLib.support.case import SupportCase
@@ -93,10 +92,8 @@ class SegmentationLogic(ForScripts):
         self._by_ticket: dict[int, Run] = {}
         self._pieces = WaitingWork()
         self._learned: Run | None = None
-        self._folder = slicer.mrmlScene.GetRootDirectory() or ""
-        self._scene_tags: list[tuple[slicer.vtkMRMLScene, int]] = []
         self.results = ResultWatch(slicer.mrmlScene, self._is_written, rest_timer)
-        self._listen()
+        self._scene = SceneWatch(slicer.mrmlScene, self._on_scene_closes, self._on_scene_saves)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
@@ -350,30 +347,13 @@ class SegmentationLogic(ForScripts):
 
     # --- the scene ----------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Observe the scene, to stop writing before its nodes are removed."""
-        scene = slicer.mrmlScene
-        for event, called in (
-            (slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes),
-            (slicer.vtkMRMLScene.StartSaveEvent, self._on_scene_saves),
-            ("ModifiedEvent", self._on_scene_changes),
-        ):
-            self._scene_tags.append((scene, scene.AddObserver(event, called)))
-
-    def _on_scene_closes(self, caller: vtk.vtkObject, event: str) -> None:
+    def _on_scene_closes(self) -> None:
+        """Stop writing before the nodes are removed."""
         self.results.forget()
         self.abandon(_("The scene was closed, so this was stopped."))
 
-    def _on_scene_changes(self, caller: vtk.vtkObject, event: str) -> None:
-        """Act only if the root folder is another, which a bundle sets before it writes the nodes; not for each node."""
-        folder = slicer.mrmlScene.GetRootDirectory() or ""
-        if folder != self._folder:
-            self._folder = folder
-            self._on_scene_saves(caller, event)
-
-    def _on_scene_saves(self, caller: vtk.vtkObject, event: str) -> None:
-        if slicer.mrmlScene.IsClosing():
-            return
+    def _on_scene_saves(self) -> None:
+        """Sign what runs have written so far, so that it is known as theirs when it is loaded."""
         for run in self._runs:
             if not run.ended and run.destination.valid:
                 run.destination.sign()
@@ -401,8 +381,6 @@ class SegmentationLogic(ForScripts):
         self.abandon(_("The module was closed, so this was stopped."))
         self.pump.close()
         self.results.close()
-        for scene, tag in self._scene_tags:
-            scene.RemoveObserver(tag)
-        self._scene_tags.clear()
+        self._scene.close()
         beside = [one.stop(timeout) for one in (self.estimates, self.files)]
         return self.worker.stop(timeout) and all(beside)

@@ -183,8 +183,9 @@ def _spread(protocol: Protocol, scores: Sequence[Score], minutes: Mapping[str, f
         if not values:
             yield _line([row.title, *[NOTHING] * (len(head) - 2), spent])
             continue
-        numbers = [np.mean(values), np.std(values), *np.percentile(values, QUARTILES)]
-        yield _line([row.title, str(len(values)), *(f"{value:.3f}" for value in numbers), spent])
+        sd = f"{np.std(values, ddof=1):.3f}" if len(values) > 1 else NOTHING
+        quartiles = [f"{value:.3f}" for value in np.percentile(values, QUARTILES)]
+        yield _line([row.title, str(len(values)), f"{np.mean(values):.3f}", sd, *quartiles, spent])
 
 
 def _notes(protocol: Protocol, outcome: Outcome, start: str, sources: Mapping[str, str]) -> Iterator[str]:
