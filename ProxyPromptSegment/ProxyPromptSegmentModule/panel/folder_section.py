@@ -168,6 +168,10 @@ class FolderSection(Section):
         """Put a study that was read into the scene, so that the window lives meanwhile, and show it if it still is."""
         with said_in(self._ui.casesMessageLabel):
             node = yield from folder.load(read, name, self._state.states)
+            if node is not None and self._state.folder is not folder and self._state.has_scene:
+                # It was closed meanwhile, which has taken out the others.
+                folder.leave(self._state.parameters.targetVolume, self._state.states, self._in_use())
+                return
             yield
             if node is not None and self._state.folder is folder and folder.wanted == read.path:
                 yield from show_volume_in_pieces(slicer.mrmlScene, node)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from ProxyPromptSegmentLib.imaging.geometry import Axis
 from ProxyPromptSegmentModule.scene.loaded_study import Content, content_now, is_untouched, study_in_pieces, take_out
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 
@@ -25,6 +24,7 @@ class Loaded:
 
     Attributes:
         path: Its file or folder.
+        geometry: The grid of its file, wherever it is moved in the scene.
         volume: Its image.
         result: Its result as it was loaded; None if it had none.
         axis: The axis of the result.
@@ -33,14 +33,14 @@ class Loaded:
 
     def __init__(
         self,
-        path: Path,
-        axis: Axis,
+        read: ReadStudy,
         volume: slicer.vtkMRMLScalarVolumeNode,
         result: slicer.vtkMRMLSegmentationNode | None,
         kept: Content,
     ) -> None:
-        """Store the arguments."""
-        self.path, self.axis, self.volume, self.result, self.kept = path, axis, volume, result, kept
+        """Store what was put into the scene, and what is said of it where it was read."""
+        self.path, self.geometry, self.axis = read.path, read.geometry, read.facts.axis
+        self.volume, self.result, self.kept = volume, result, kept
 
     @property
     def there(self) -> bool:
@@ -100,8 +100,12 @@ class OpenFolder:
         if made is None:
             return None
         volume, result = made
+        other = self._loaded.get(read.path)
+        if other is not None and other.there:  # it was asked for again meanwhile
+            take_out(volume, result)
+            return other.volume
         kept = content_now(volume, result, known, read.facts.axis) if result is not None else None
-        self._loaded[read.path] = Loaded(read.path, read.facts.axis, volume, result, kept or {})
+        self._loaded[read.path] = Loaded(read, volume, result, kept or {})
         return volume
 
     def loaded_of(self, volume: slicer.vtkMRMLVolumeNode | None) -> Loaded | None:

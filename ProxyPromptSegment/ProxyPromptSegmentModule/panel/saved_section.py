@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ProxyPromptSegmentLib.cohort.rows import Row
 from ProxyPromptSegmentLib.cohort.studies import shown
+from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentModule.panel.open_folder import Loaded, OpenFolder
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
@@ -92,8 +93,10 @@ class SavedSection(Section):
         try:
             with said_in(self._ui.casesMessageLabel):
                 assert one.result is not None  # `on_save` has looked
-                corrected, _notes = yield from segmentation_in_pieces(one.result, one.volume)
+                # Before it is copied: what is drawn meanwhile is not in the copy for certain.
                 kept = content_now(one.volume, one.result, self._state.states, one.axis) or {}
+                copied, _notes = yield from segmentation_in_pieces(one.result, one.volume)
+                corrected = Segmentation(copied.segments, one.geometry)  # it may have been moved in the scene
 
                 def answered(row: Row | None, error: str) -> None:
                     self._saving = None

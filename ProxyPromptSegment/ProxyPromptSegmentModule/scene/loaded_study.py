@@ -23,7 +23,7 @@ from ProxyPromptSegmentModule.scene.pairing import image_of
 from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
 from ProxyPromptSegmentModule.scene.slice_prints import SlicePrints
 from ProxyPromptSegmentModule.scene.slice_views import slice_count
-from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG
+from ProxyPromptSegmentModule.scene.terminology import OBJECT_TAG, TAG, tag_of
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def study_in_pieces(
 ) -> Pieces[tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode | None] | None]:
     """Put a study into the scene, with its result as a run would have left it, in pieces.
 
-    Neither has a file: saving them asks for a place, and never writes over the archive. No voxel is copied.
+    Neither has a file: saving them asks for a place, and never writes over the archive. No voxel is copied. What cannot
+    be put there to its end is taken out again.
 
     Args:
         read: The study.
@@ -46,7 +47,23 @@ def study_in_pieces(
     Returns:
         Image and result, which is None without one; None if they were removed meanwhile.
     """
+    made: list[slicer.vtkMRMLDisplayableNode] = []
+    found = None
+    try:
+        found = yield from _added(read, name, known, made)
+    finally:  # also if it fails or is ended between two pieces
+        if found is None and not slicer.mrmlScene.IsClosing():
+            for node in filter(in_scene, reversed(made)):
+                _remove(slicer.mrmlScene, node)
+    return found
+
+
+def _added(
+    read: ReadStudy, name: str, known: SegmentStates, made: list[slicer.vtkMRMLDisplayableNode]
+) -> Pieces[tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode | None] | None]:
+    """Do what `study_in_pieces` does; ``made`` receives the nodes."""
     volume = _add_image(read, name)
+    made.append(volume)
     yield
     if in_scene(volume):
         _add_display(volume, read.window)
@@ -54,6 +71,7 @@ def study_in_pieces(
     if not read.segments or not in_scene(volume):
         return (volume, None) if in_scene(volume) else None
     node = create_segmentation(volume, _("{volume} segmentation").format(volume=volume.GetName()))
+    made.append(node)
     node.SetAttribute(MADE_FOR, volume.GetID())
     ids = {}
     names = SegmentNames(
@@ -64,9 +82,6 @@ def study_in_pieces(
     for number, one in enumerate(read.segments):
         yield
         if not (in_scene(volume) and in_scene(node)):
-            for other in (node, volume):
-                if in_scene(other):
-                    _remove(slicer.mrmlScene, other)
             return None
         ids[one.name] = _add_segment(node, volume, names, number, one, read.facts.axis)
         count = slice_count(volume, read.facts.axis)
@@ -133,8 +148,8 @@ def _by_id(facts: Facts, ids: Mapping[str, str]) -> Facts:
     )
 
 
-Content = dict[str, tuple[str, Mapping[int, str] | None]]
-"""What each segment of a result holds, and its prints of what runs wrote, by its id."""
+Content = dict[str, tuple[str, str, str, Mapping[int, str] | None]]
+"""Name, terminology and voxels of each segment of a result, and its prints of what runs wrote, by its id."""
 
 
 def content_now(
@@ -144,10 +159,12 @@ def content_now(
     found: Content = {}
     inside = result.GetSegmentation()
     for segment_id in inside.GetSegmentIDs():
-        state, prints = known.of(result, segment_id, volume, axis), SlicePrints.read(inside.GetSegment(segment_id))
+        segment, state = inside.GetSegment(segment_id), known.of(result, segment_id, volume, axis)
         if state is None:
             return None
-        found[segment_id] = (state.content, None if prints is None else prints.prints)
+        prints = SlicePrints.read(segment)
+        named = segment.GetName(), tag_of(segment, TAG)
+        found[segment_id] = (*named, state.content, None if prints is None else prints.prints)
     return found
 
 

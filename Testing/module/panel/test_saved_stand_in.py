@@ -1,0 +1,77 @@
+"""Corrections of a study of a folder: what is on screen is what is kept, on the study's grid; no network runs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from saved_cases import GRID, NAMES, corrected, draw, open_ward, save, show
+
+
+@pytest.fixture
+def ward(tmp_path, make_panel, stand_ins):
+    """A panel over a folder of two studies with results."""
+    return open_ward(tmp_path, make_panel, stand_ins)
+
+
+def test_corrections_of_a_study_that_was_moved_in_the_scene_lie_where_the_study_does(ward, stand_ins):
+    import slicer
+    import vtk
+
+    node, result = show(ward, stand_ins, "one")
+    draw(ward, node, result, 0, corrected(ward.mask))
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(2, 3, 3.0)  # by a slice
+    moved.SetMatrixTransformToParent(matrix)
+    for one in (node, result):
+        one.SetAndObserveTransformNodeID(moved.GetID())
+    ward.refresh()
+    kept = save(ward, stand_ins)
+    assert kept.geometry == GRID
+    assert np.array_equal(kept.segments[0].mask, corrected(ward.mask))
+    record = json.loads(next((ward.results / "corrected").glob("*.json")).read_text())
+    assert record["corrected"]["slices"] == {"gland": [2]}
+
+
+def test_what_is_drawn_while_corrections_are_copied_is_not_taken_for_saved(ward, stand_ins):
+    import slicer
+
+    node, result = show(ward, stand_ins, "one")
+    draw(ward, node, result, 0, corrected(ward.mask))
+    inside, drawn = result.GetSegmentation(), []
+    second = inside.GetNthSegmentID(1)
+    pieces, late = ward.host.logic.in_pieces, corrected(ward.mask)[::-1].copy()
+
+    def between(work):
+        """Draws again when nothing is left to be copied but to put the segments together."""
+
+        def one_after_another():
+            for number, _piece in enumerate(work):
+                if number == len(NAMES) and not drawn:
+                    drawn.append(slicer.util.updateSegmentBinaryLabelmapFromArray(late, result, second, node))
+                yield
+
+        pieces(one_after_another())
+
+    ward.host.logic.in_pieces = between
+    kept = save(ward, stand_ins)
+    ward.host.logic.in_pieces = pieces
+    assert drawn
+    ward.refresh()
+    assert np.array_equal(kept.segments[0].mask, corrected(ward.mask))
+    assert np.array_equal(kept.segments[1].mask, ward.mask)
+    assert ward.ui.saveCorrectionsButton.enabled, "it can be saved"
+    show(ward, stand_ins, "two")
+    assert slicer.mrmlScene.GetNodeByID(result.GetID()) is result, "and is not thrown away"
+
+
+def test_a_new_name_is_a_correction(ward, stand_ins):
+    _node, result = show(ward, stand_ins, "one")
+    result.GetSegmentation().GetNthSegment(0).SetName("tumour")
+    ward.refresh()
+    kept = save(ward, stand_ins)
+    assert kept.names == ["tumour", "cyst"]
+    assert not ward.ui.saveCorrectionsButton.enabled
