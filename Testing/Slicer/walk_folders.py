@@ -216,18 +216,19 @@ class WalkFolders(WalkStudies):
         self.show("patient 2.nrrd")
         (place / "patient 3.nrrd").unlink()
         self.click_line(next(n for n, line in enumerate(self.cases()) if line.startswith("patient 3")))
-        self.until(lambda: "patient 3.nrrd" in self.ui.casesMessageLabel.text, 20, "why it cannot be read")
-        self.until(lambda: "Reading" not in self.ui.casesMessageLabel.text, 20, self.ui.casesMessageLabel.text)
-        print("a study that is gone:", self.ui.casesMessageLabel.text, flush=True)
+        message = self.ui.casesMessageLabel
+        self.until(lambda: "patient 3.nrrd is not there any more" in message.text, 20, "why it cannot be read")
+        assert "patient 2" not in message.text, message.text
         results.rename(results.with_name("moved"))
         self.press("segmentCasesButton")
-        self.until(lambda: self.studies().ended, 120, "the end without the folder of results")
-        print("results that are gone:", self.cases(), self.ui.casesMessageLabel.text, flush=True)
+        self.until(lambda: "Finished: 1 segmented" in message.text, 120, "the end without the folder of results")
+        assert self.cases() == ["patient 2.nrrd: segmented"], self.cases()
+        assert str(results) in message.text and (results / "index.html").is_file()
         place.rename(place.with_name("also moved"))
         self.press("segmentCasesButton")
-        self.until(lambda: self.studies().ended, 120, "the end without the folder of studies")
-        print("studies that are gone:", self.ui.casesMessageLabel.text, flush=True)
-        assert "does not exist" in self.ui.casesMessageLabel.text, self.ui.casesMessageLabel.text
+        self.until(lambda: "does not exist" in message.text, 120, "the end without the folder of studies")
+        assert self.cases() == ["patient 2.nrrd: segmented"], self.cases()
+        print("studies that are gone:", message.text, flush=True)
         self.narrow("folders_gone", "casesButton")
 
     def ends_meanwhile(self):

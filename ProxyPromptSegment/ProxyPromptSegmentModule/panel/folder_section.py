@@ -140,7 +140,10 @@ class FolderSection(Section):
         path = folder.wanted if folder is not None else None
         if folder is None or path is None:
             return
-        row, node = folder.rows[path], folder.node_of(path)
+        row, node = folder.rows.get(path), folder.node_of(path)
+        if row is None:  # it is gone from the folder since it was clicked
+            folder.wanted = None
+            return
         if node is not None and not folder.is_outdated(path, self._state.states):
             self._show(folder, node)
             return

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.cohort.studies import shown
+from ProxyPromptSegmentLib.errors import InputError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
@@ -18,6 +20,7 @@ from ProxyPromptSegmentLib.reports.doubts import Doubt
 from ProxyPromptSegmentModule.scene.facts import Facts, Lowest, by_slice
 from ProxyPromptSegmentModule.scene.read_study import ReadSegment, ReadStudy
 from ProxyPromptSegmentModule.scene.slice_prints import EMPTY, print_of
+from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.imaging.segmentations import Segment
@@ -50,6 +53,12 @@ class ReadStudyTask:
         Raises:
             ProxyPromptError: If the study or its result cannot be read.
         """
+        for path, words in (
+            (self.path, _("the study {name} is not there any more: {path}")),
+            (self.result, _("the result of {name} is not there any more: {path}")),
+        ):
+            if path is not None and not path.exists():  # the library would name files like it: those of other patients
+                raise InputError(words.format(name=shown(self.path.name), path=path))
         volume = read_volume(self.path)
         segments, facts = None, Facts()
         if self.result is not None:

@@ -80,6 +80,12 @@ def test_the_studies_of_a_folder_are_segmented_into_a_folder_of_results_and_none
     again = segmented(ward, stand_ins)
     assert again.count("before") == 2 and again.count("failed") == 1
     assert "2 done before with the same inputs" in text_of(ui.casesMessageLabel)
+    (ward.place / "three.nrrd").unlink()
+    click(ward, rows(ward).index("three.nrrd: segmented"))
+    until(stand_ins, lambda: "three.nrrd is not there any more" in text_of(ui.casesMessageLabel), "that it is gone")
+    assert "one.nrrd" not in text_of(ui.casesMessageLabel), "another patient's study"
+    segmented(ward, stand_ins)
+    assert rows(ward) == ["damaged.nrrd: failed", "one.nrrd: segmented"], "a study that is gone is listed"
 
 
 def test_a_click_reads_one_study_with_its_result_and_the_one_before_leaves_the_scene(ward, stand_ins):
