@@ -193,7 +193,7 @@ class ModuleWidget:
         for _turn in range(3):  # more turns would mean two sections that correct each other
             self._changed = False
             self.chosen.target.look_again()
-            with self.state.quiet():
+            with self.state.quiet(), self.state.same_rows():
                 for section in self.sections:
                     self._refresh(section)
             if not self._changed:

@@ -20,7 +20,7 @@ from ProxyPromptSegmentModule.runs.beside import Answer
 from ProxyPromptSegmentModule.runs.folder_request import Listing, StudyFolder
 from ProxyPromptSegmentModule.runs.study_reading import ReadStudyTask
 from ProxyPromptSegmentModule.scene.nodes import in_scene
-from ProxyPromptSegmentModule.scene.pieces import Pieces
+from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
 from ProxyPromptSegmentModule.scene.read_study import ReadStudy
 from ProxyPromptSegmentModule.scene.slice_views import show_volume_in_pieces
 from ProxyPromptSegmentModule.translation import _
@@ -87,7 +87,7 @@ class FolderSection(Section):
         """Open a folder of studies, or close the one that is open."""
         folder = self._state.folder
         if folder is not None:
-            folder.leave(self._state.parameters.targetVolume, self._state.states, self._in_use())
+            self._leave(folder)
             self._state.folder = None
             self._chosen.forget()
             say(self._ui.casesMessageLabel, "")
@@ -112,7 +112,7 @@ class FolderSection(Section):
         """Open a folder; its studies are listed beside the main thread."""
         before = self._state.folder
         if before is not None:
-            before.leave(self._state.parameters.targetVolume, self._state.states, self._in_use())
+            self._leave(before)
         folder = self._state.folder = OpenFolder(wanted)
         self._state.studies = None
         self._chosen.forget()
@@ -145,7 +145,7 @@ class FolderSection(Section):
             folder.wanted = None
             return
         if node is not None and not folder.is_outdated(path, self._state.states):
-            self._show(folder, node)
+            self._logic.in_pieces(self._show(folder, path, node))
             return
         say(self._ui.casesMessageLabel, _("Reading “{name}”…").format(name=shown(row.study.name)))
 
@@ -176,23 +176,50 @@ class FolderSection(Section):
                 folder.leave(self._state.parameters.targetVolume, self._state.states, self._in_use())
                 return
             yield
-            if node is not None and self._state.folder is folder and folder.wanted == read.path:
+            if node is not None and self._is_wanted(folder, read.path):
                 yield from show_volume_in_pieces(slicer.mrmlScene, node)
-                if in_scene(node) and self._state.folder is folder and folder.wanted == read.path:
-                    self._show(folder, node)
+                yield from self._show(folder, read.path, node)
 
-    def _show(self, folder: OpenFolder, node: slicer.vtkMRMLVolumeNode) -> None:
-        """Make a study the target, and take the others out of the scene to which nothing of the user's belongs."""
-        folder.wanted = None
-        self._beside.targetSelector.setCurrentNode(node)
-        staying = folder.leave(node, self._state.states, self._in_use())
-        if staying:
-            told = _(
-                "What you have changed stays in the scene, and is not in the folder of results: {names}. Show it, and "
-                "press “Save corrections” to keep it there."
-            )
-            say(self._ui.casesMessageLabel, told.format(names=", ".join(staying)))
-        self._state.changed.emit()
+    def _is_wanted(self, folder: OpenFolder, path: Path) -> bool:
+        """Return whether a study is still to be shown: another one may have been clicked meanwhile."""
+        return self._state.folder is folder and folder.wanted == path and self._state.has_scene
+
+    def _show(self, folder: OpenFolder, path: Path, node: slicer.vtkMRMLVolumeNode) -> Pieces[None]:
+        """Make a study the target, and take the others out of the scene to which nothing of the user's belongs.
+
+        Each is a piece, and so is showing what has changed: with 300 slices of 512 x 512 each takes up to 50 ms.
+        """
+        if not (self._is_wanted(folder, path) and in_scene(node)):
+            return
+        with said_in(self._ui.casesMessageLabel):
+            self._beside.targetSelector.setCurrentNode(node)
+            yield
+            leaving, staying = folder.leave(node, self._state.states, self._in_use()), None
+            while staying is None and self._is_wanted(folder, path) and in_scene(node):
+                with self._state.quiet():  # the panel is shown again once, and not for each node
+                    try:
+                        next(leaving)
+                    except StopIteration as end:
+                        staying = end.value
+                yield
+            if self._is_wanted(folder, path):
+                folder.wanted = None
+                self._say_who_stays(staying or [])
+            if self._state.has_scene:
+                self._state.changed.emit()
+
+    def _say_who_stays(self, names: list[str]) -> None:
+        if not names:
+            return
+        told = _(
+            "What you have changed stays in the scene, and is not in the folder of results: {names}. Show it, and "
+            "press “Save corrections” to keep it there."
+        )
+        say(self._ui.casesMessageLabel, told.format(names=", ".join(names)))
+
+    def _leave(self, folder: OpenFolder) -> None:
+        """Take the studies of a folder that is closed out of the scene, but the one on screen, and changed ones."""
+        at_once(folder.leave(self._state.parameters.targetVolume, self._state.states, self._in_use()))
 
     def _in_use(self) -> tuple[slicer.vtkMRMLNode, ...]:
         """Return the nodes of supports, and of the support that is being chosen."""

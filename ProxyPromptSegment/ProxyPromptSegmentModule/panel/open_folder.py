@@ -120,8 +120,10 @@ class OpenFolder:
 
     def leave(
         self, kept: slicer.vtkMRMLVolumeNode | None, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]
-    ) -> list[str]:
+    ) -> Pieces[list[str]]:
         """Take the studies out of the scene that are not shown any more, and to which nothing of the user's belongs.
+
+        In pieces, with one study each.
 
         Args:
             kept: The image that stays.
@@ -138,6 +140,7 @@ class OpenFolder:
             elif one.volume is not kept and self._untouched(one, known, in_use):
                 del self._loaded[path]
                 take_out(one.volume, one.result)
+                yield
             elif one.volume is not kept:
                 staying.append(one.volume.GetName())
         return staying

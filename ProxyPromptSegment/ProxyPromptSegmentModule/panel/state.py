@@ -101,6 +101,8 @@ class PanelState:
         self.study_wanted = Signal()
         self._parameters: ProxyPromptParameters | None = None
         self._quiet = 0
+        self._keeps_rows = False
+        self._rows: list[SupportRow] | None = None
 
     # --- the parameter node -----------------------------------------------------------------------------------
 
@@ -213,7 +215,21 @@ class PanelState:
 
     def support_rows(self) -> list[SupportRow]:
         """Return all supports of the scene."""
-        return self.table.rows() if self.table is not None else []
+        if self._rows is None:
+            rows = self.table.rows() if self.table is not None else []
+            if not self._keeps_rows:
+                return rows
+            self._rows = rows
+        return list(self._rows)
+
+    @contextmanager
+    def same_rows(self) -> Iterator[None]:
+        """Read the supports once for the block, in which all sections are shown and none of them changes."""
+        self._keeps_rows = True
+        try:
+            yield
+        finally:
+            self._keeps_rows, self._rows = False, None
 
     def used_rows(self) -> list[SupportRow]:
         """Return the ticked supports that have no problem."""

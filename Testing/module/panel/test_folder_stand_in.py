@@ -52,6 +52,7 @@ def show(panel, stand_ins, name):
     click(panel, next(n for n, row in enumerate(rows(panel)) if row.startswith(name)))
     target = lambda: panel.state.parameters.targetVolume  # noqa: E731
     until(stand_ins, lambda: target() is not None and target().GetName().startswith(name), f"{name} on screen")
+    until(stand_ins, lambda: panel.state.folder.wanted is None, "what else there is to do")
     return target()
 
 
@@ -88,7 +89,7 @@ def test_the_studies_of_a_folder_are_segmented_into_a_folder_of_results_and_none
     assert rows(ward) == ["damaged.nrrd: failed", "one.nrrd: segmented"], "a study that is gone is listed"
 
 
-def test_a_click_reads_one_study_with_its_result_and_the_one_before_leaves_the_scene(ward, stand_ins):
+def test_a_click_reads_one_study_with_its_result_and_the_one_before_leaves_the_scene(ward, stand_ins, monkeypatch):
     import slicer
 
     segmented(ward, stand_ins)
@@ -105,7 +106,12 @@ def test_a_click_reads_one_study_with_its_result_and_the_one_before_leaves_the_s
     assert "one.nrrd: segmented" in rows(ward) and ward.ui.casesList.currentRow == rows(ward).index(
         "one.nrrd: segmented"
     )
+    shown, most, logic = [], [], ward.host.logic
+    monkeypatch.setattr(ward, "_refresh", lambda section: (shown.append(section), section.refresh()))
+    monkeypatch.setattr(logic.pump, "_work", lambda: (shown.clear(), logic._work(), most.append(len(shown)))[1])
     show(ward, stand_ins, "three.nrrd")
+    monkeypatch.undo()
+    assert 0 < max(most) <= 2 * len(list(ward.sections)), "the panel is shown again and again in one turn of the window"
     assert volumes() == ["support", "three.nrrd"] and slicer.mrmlScene.GetNodeByID(result.GetID()) is None
     click(ward, 0)
     until(stand_ins, lambda: "damaged.nrrd" in text_of(ward.ui.casesMessageLabel), "why it cannot be read")
