@@ -47,8 +47,12 @@ def test_a_case_is_new_then_segmented_then_corrected_then_accepted(watch, volume
     watch.refresh()
     assert state_of(volume) == "segmented"
     paint(node, volume)
+    seen = []
+    tag = node.AddObserver("ModifiedEvent", lambda caller, event: seen.append(event))
     watch.refresh()
+    node.RemoveObserver(tag)
     assert state_of(volume) == "corrected"
+    assert len(seen) == 1, "the views follow each event"
     accept(node, volume, watch.states)
     assert state_of(volume) == "accepted" and state_of(other) is None
     accept(node, volume, watch.states, False)
