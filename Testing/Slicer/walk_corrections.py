@@ -1,4 +1,4 @@
-"""Walks through corrections of a folder's studies in a real Slicer: what is saved is what was drawn, where it was drawn.
+"""Walks through corrections of a folder's studies in a real Slicer: what is saved is what was drawn, and where.
 
     Slicer --no-splash --disable-settings --additional-module-paths ProxyPromptSegment \
         --python-script Testing/Slicer/walk_corrections.py [FOLDER FOR PICTURES]
@@ -131,10 +131,10 @@ class WalkCorrections(WalkFolders):
     def another_study_meanwhile(self):
         """A click on another study while one is saved, and corrections of one that is left before they are saved."""
         place, results = self.ward(2, 3)
-        node = self.show("patient 2.nrrd")
+        self.show("patient 2.nrrd")
         mask, study = self.correct(5), self.files(place)
         self.press("saveCorrectionsButton")
-        other = self.show("patient 3.nrrd")
+        self.show("patient 3.nrrd")
         self.until(lambda: len(list((results / "corrected").glob("*.seg.nrrd"))) == 1, 60, "the correction")
         self.until(lambda: "patient 2.nrrd: corrected" in self.cases(), 60, "the words in the list")
         self.is_in(self.newest(), mask, self.show("patient 2.nrrd"))
