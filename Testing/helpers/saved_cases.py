@@ -57,6 +57,7 @@ def show(panel, stand_ins, name):
     click(panel, next(n for n, row in enumerate(rows(panel)) if row.startswith(name)))
     target = lambda: panel.state.parameters.targetVolume  # noqa: E731
     until(stand_ins, lambda: target() is not None and target().GetName().startswith(name), f"{name} on screen")
+    until(stand_ins, lambda: panel.state.folder.wanted is None, "what else there is to do")
     return target(), panel.state.segmentation
 
 

@@ -173,7 +173,7 @@ class FolderSection(Section):
             node = yield from folder.load(read, name, self._state.states)
             if node is not None and self._state.folder is not folder and self._state.has_scene:
                 # It was closed meanwhile, which has taken out the others.
-                folder.leave(self._state.parameters.targetVolume, self._state.states, self._in_use())
+                self._leave(folder)
                 return
             yield
             if node is not None and self._is_wanted(folder, read.path):
