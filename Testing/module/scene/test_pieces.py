@@ -1,0 +1,33 @@
+"""Work of the main thread in pieces."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+
+def test_the_views_render_between_the_pieces_and_never_in_the_middle_of_one(scene, monkeypatch):
+    import slicer
+
+    from ProxyPromptSegmentModule.scene.pieces import WaitingWork
+
+    paused = []
+    monkeypatch.setattr(slicer.app, "pauseRender", lambda: paused.append(True))
+    monkeypatch.setattr(slicer.app, "resumeRender", paused.pop)
+    seen, waiting = [], WaitingWork()
+
+    def work():
+        for _piece in range(3):
+            seen.append(len(paused))
+            yield
+
+    assert not waiting.do_some(time.perf_counter()) and not paused, "nothing waits: the views are left alone"
+    waiting.add(work())
+    turns = 1
+    while waiting.do_some(time.perf_counter() - 1):  # the time is over after each piece
+        assert not paused
+        turns += 1
+    assert seen == [1, 1, 1] and turns == 4 and not paused
