@@ -7,6 +7,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from ProxyPromptSegmentLib.package_loading import loading
+
 
 def main() -> int:
     """Run the command line; return its exit code, see `errors`.
@@ -18,7 +20,8 @@ def main() -> int:
         if sys.path and Path(sys.path[0]).resolve() == Path.cwd() != Path(__file__).resolve().parents[1]:
             del sys.path[0]
     try:
-        from ProxyPromptSegmentLib.cli import main as run
+        with loading():
+            from ProxyPromptSegmentLib.cli import main as run
     except (ImportError, AttributeError, SyntaxError, TypeError) as error:
         if sys.stderr is not None:
             sys.stderr.write(f"proxyprompt: {_foreign(error)}\n")

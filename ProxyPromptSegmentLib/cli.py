@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.commands.console import Console, no_stream
 from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
+from ProxyPromptSegmentLib.package_loading import loading
 
 DESCRIPTION = """\
 Segment a new medical image from one that is already annotated.
@@ -92,7 +93,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         if command not in (None, name):
             commands.add_parser(name, help=short)
             continue
-        module = importlib.import_module(f"ProxyPromptSegmentLib.commands.{name}")
+        with loading():
+            module = importlib.import_module(f"ProxyPromptSegmentLib.commands.{name}")
         sub = commands.add_parser(
             name,
             help=short,

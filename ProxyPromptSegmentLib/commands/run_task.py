@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ProxyPromptSegmentLib.commands.checks import check_torch_settings
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.package_loading import TORCH_LATER, loading
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.worker.context import Context
 from ProxyPromptSegmentLib.worker.events import Event, Said
@@ -65,10 +66,11 @@ def new_engine(base: Path | None = None, keep_supports: bool = True) -> TaskEngi
         keep_supports: Whether prepared supports are read from disk and kept there.
     """
     check_torch_settings()
-    from ProxyPromptSegmentLib.inference.loading import load
-    from ProxyPromptSegmentLib.networks.cores import limit_threads
-    from ProxyPromptSegmentLib.worker.engine import Engine  # loads torch, so only after the inputs were checked
-    from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
+    with loading(TORCH_LATER, stays=True):  # only after the inputs were checked
+        from ProxyPromptSegmentLib.inference.loading import load
+        from ProxyPromptSegmentLib.networks.cores import limit_threads
+        from ProxyPromptSegmentLib.worker.engine import Engine
+        from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
     limit_threads()
     kept = KeptSupports.of_user() if keep_supports else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.package_loading import SCIPY_LATER, loading
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.support.registration.alignment import align, working_pixel
@@ -104,6 +105,8 @@ def register(
         The prior. Supports that could not be registered are left out, with a note.
     """
     progress, cancel = progress or Progress(), cancel or CancelToken()
+    with loading(SCIPY_LATER):
+        import scipy.ndimage  # noqa: F401 - for the functions below
     total: Floats | None = None
     outcomes: list[Registered] = []
     progress.start(len(supports), "registering supports")
