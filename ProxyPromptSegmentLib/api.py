@@ -305,8 +305,7 @@ class Model:
         task = EverythingTask(
             plan_everything(target, axis, slices),
             choice=choice or EverythingChoice(),
-            model=self._where["model"],
-            device=self._where["device"],
+            **self._where,
         )
         return task(self._engine, context_of(progress, cancel, None))
 
@@ -377,7 +376,7 @@ def load_model(model: str = DEFAULT_MODEL, device: str = "auto", precision: str 
         model: Name of a registered model, or path of a ``.safetensors`` file.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto`` for half precision on graphics cards where that was measured to change no mask that
-            matters, ``single``, or ``half``.
+            matters (`Model.everything`: single precision), ``single``, or ``half``.
 
     Raises:
         UsageError: If there is no such precision.

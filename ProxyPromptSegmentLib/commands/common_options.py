@@ -16,13 +16,15 @@ def add_device(to: argparse._ActionsContainer) -> None:
     )
 
 
-def add_precision(to: argparse._ActionsContainer) -> None:
-    """Add the precision of the networks."""
-    to.add_argument(
-        "--precision", choices=PRECISIONS, default=AUTO,
-        help="auto = half precision on graphics cards that are fast in it, with models whose masks were measured not "
-        "to change; half, single = always",
-    )  # fmt: skip
+_PRECISION = (
+    "auto = half precision on graphics cards that are fast in it, with models whose masks were measured not to change; "
+    "half, single = always"
+)
+
+
+def add_precision(to: argparse._ActionsContainer, said: str = _PRECISION) -> None:
+    """Add the precision of the networks; ``said`` is the help."""
+    to.add_argument("--precision", choices=PRECISIONS, default=AUTO, help=said)
 
 
 def add_base_and_device(to: argparse._ActionsContainer) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, count_of, share_of
-from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display
+from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display, add_precision
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.remedies import worded
@@ -109,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"model of 'proxyprompt models list', or a .safetensors file ({DEFAULT_MODEL})",
     )  # fmt: skip
     add_base_and_device(engine)
+    add_precision(engine, "auto and single = single precision; half = half precision, on graphics cards")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -136,7 +137,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
         )
     job = plan_everything(target, args.axis, slices)
     with stop_on_signals(console.status, "the points") as cancel:
-        task = EverythingTask(job, choice=choice, most_labels=args.most_labels, model=args.model, device=args.device)
+        task = EverythingTask(
+            job,
+            choice=choice,
+            most_labels=args.most_labels,
+            model=args.model,
+            device=args.device,
+            precision=args.precision,
+        )
         found = run_task(task, console, cancel, base=args.base)
     if not found.done.any():
         console.status("stopped before the first slice was finished; nothing was written.")
@@ -199,6 +207,7 @@ def _report(args: argparse.Namespace, job: Job, found: EverythingResult, notes: 
             "axis": args.axis,
         },
         "device": found.device,
+        "precision": found.precision,
         "versions": versions(),
         "seconds": {stage: round(value, 3) for stage, value in found.seconds.items()},
         "slices_done": np.flatnonzero(found.done).tolist(),

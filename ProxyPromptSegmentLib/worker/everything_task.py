@@ -11,7 +11,7 @@ from ProxyPromptSegmentLib.inference.by_hand.everything import everything_on, of
 from ProxyPromptSegmentLib.inference.by_hand.labels import LinkedLabels
 from ProxyPromptSegmentLib.inference.by_hand.result import EverythingResult
 from ProxyPromptSegmentLib.remedies import Note
-from ProxyPromptSegmentLib.worker.precision import SINGLE
+from ProxyPromptSegmentLib.worker.precision import AUTO, SINGLE
 from ProxyPromptSegmentLib.worker.steps import Steps
 from ProxyPromptSegmentLib.worker.streaming import outwards
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def everything(task: EverythingTask, engine: ModelStore, context: Context) -> EverythingResult:
     """Carry out an `EverythingTask`; finished slices are kept when it is cancelled or the memory ladder steps down."""
     job, choice = task.job, task.choice
-    steps = Steps(engine, context, task.model, task.device, job.support, precision=SINGLE)
+    precision = SINGLE if task.precision == AUTO else task.precision
+    steps = Steps(engine, context, task.model, task.device, job.support, precision=precision)
     images = job.view.take(job.target.array)
     labels = LinkedLabels(len(images), (images.shape[1], images.shape[2]), task.most_labels)
     # One after the other, because what is the same on neighbouring slices is linked.
@@ -42,6 +43,8 @@ def everything(task: EverythingTask, engine: ModelStore, context: Context) -> Ev
             if context.cancel.cancelled:
                 return True
             encoded = segmenter.embedded(images, [index], job.window, job.view.spacing_mm, encodings)
+            if steps.ladder.footing.half:
+                steps.check(encoded.features.top.float().cpu().numpy())  # of NaN no mask would be good, without a word
             found = everything_on(segmenter, encoded, choice, context.cancel, context.progress.step)
             if found is None:
                 return True
@@ -80,4 +83,5 @@ def everything(task: EverythingTask, engine: ModelStore, context: Context) -> Ev
         choice=choice,
         model=steps.facts(),
         device=steps.ladder.footing.device,
+        precision=steps.precision,
     )

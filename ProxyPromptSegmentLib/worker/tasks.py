@@ -242,6 +242,8 @@ class EverythingTask:
         first: Slice along the job's axis to begin with; None for the first one.
         model: Name or path of the model; its prompt generator is not used.
         device: See `devices.choose_device`.
+        precision: Whether half precision is used, see `precision.PRECISIONS`; ``auto`` is single precision, since what
+            half precision changes was measured on prompted masks only.
     """
 
     job: Job
@@ -251,6 +253,7 @@ class EverythingTask:
     first: int | None = None
     model: str = DEFAULT_MODEL
     device: str = "auto"
+    precision: str = AUTO_PRECISION
 
     def __call__(self, engine: TaskEngine, context: Context) -> EverythingResult:
         """Carry out the task."""

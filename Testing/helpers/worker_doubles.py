@@ -118,7 +118,7 @@ class Machine:
     def __init__(self, model, limits, encodes=None, batch=4, half=(), fast=(), nan_in_half=False):
         self.limits, self.encodes, self.batch = limits, encodes or {}, batch
         self.half, self.fast = half, fast
-        self.opened, self.left, self.released, self.asked = [], [], [], []
+        self.opened, self.left, self.released, self.asked, self.encoded = [], [], [], [], []
         self._model, self._nan = model, nan_in_half
 
     def engine(self):
@@ -151,7 +151,11 @@ class Machine:
         def small_encode(images, valid=None):
             if len(images) > self.encodes.get(device, 1000):
                 raise RuntimeError("MPS backend out of memory")
-            return encode(images, valid)
+            features = encode(images, valid)
+            self.encoded.append(half_precision())
+            if self.encoded[-1] and self._nan:
+                features.top.fill_(float("nan"))
+            return features
 
         model.generator.prompt, model.backbone.encode = small_prompt, small_encode
         return loaded(Segmenter(model, "cpu", self.batch), name)

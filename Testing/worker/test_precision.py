@@ -8,12 +8,18 @@ torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_model
 from ProxyPromptSegmentLib.errors import DeviceError
+from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
+from ProxyPromptSegmentLib.inference.job_by_hand import plan_everything
 from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 from ProxyPromptSegmentLib.worker import machine
 from ProxyPromptSegmentLib.worker.engine import Engine
+from ProxyPromptSegmentLib.worker.tasks import EverythingTask
 from worker_doubles import Machine, Talk, a_job, loaded, whole_slices
 
 PLENTY = 10_000
+A_SLICE = plan_everything(pelvis_phantom(4, (8, 48, 48))[0], slices=[4])
+FEW_POINTS = EverythingChoice(points=2, quality=0.1, stability=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,20 @@ def test_single_precision_rules_half_precision_out_when_memory_runs_out(model, j
         card = a_card(model, memory=0.5, fast=False)
         found = Talk().do(whole_slices(job, precision=precision), card.engine())
         assert (found.device, found.precision) == expected
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("auto", False), ("single", False), ("half", True)])
+def test_everything_is_found_in_the_precision_that_was_chosen(model, precision, expected):
+    card, task = a_card(model), EverythingTask(A_SLICE, choice=FEW_POINTS, precision=precision)
+    found = Talk().do(task, card.engine())
+    assert found.precision == ("bfloat16" if expected else "float32") and set(card.encoded) == {expected}
+
+
+def test_everything_with_unusable_values_is_found_in_single_precision(model):
+    card, task = a_card(model, nan_in_half=True), EverythingTask(A_SLICE, choice=FEW_POINTS, precision="half")
+    found = Talk().do(task, card.engine())
+    assert (found.precision, found.device, found.done.sum()) == ("float32", "small", 1)
+    assert any("half precision gave unusable values" in note.text for note in found.notes)
 
 
 def test_half_precision_is_refused_where_there_is_none(model, job):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
-from ProxyPromptSegmentLib.inference.results import ModelFacts
+from ProxyPromptSegmentLib.inference.results import SINGLE_TYPE, ModelFacts
 from ProxyPromptSegmentLib.remedies import Note
 
 
@@ -28,6 +28,7 @@ class EverythingResult:
         choice: Which masks were kept, with the limits of the model.
         model: The model's weights.
         device: Device that computed the last slices.
+        precision: The type of its products: ``float32``, ``bfloat16`` or ``float16``.
     """
 
     labels: npt.NDArray[np.uint16]
@@ -40,6 +41,7 @@ class EverythingResult:
     choice: EverythingChoice
     model: ModelFacts
     device: str
+    precision: str = SINGLE_TYPE
 
     @property
     def names(self) -> list[str]:
