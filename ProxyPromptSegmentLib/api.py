@@ -35,6 +35,7 @@ from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
+from ProxyPromptSegmentLib.remedies import Note, Severity
 from ProxyPromptSegmentLib.support.case import SupportCase, read_support_case
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
@@ -57,10 +58,12 @@ __all__ = [
     "FramesResult",
     "Model",
     "ModelFacts",
+    "Note",
     "Progress",
     "ProxyPromptError",
     "Segment",
     "Segmentation",
+    "Severity",
     "SupportCase",
     "SupportLibrary",
     "TrackingMode",

@@ -5,6 +5,7 @@ The library never names an option, a command or a button: `commands.remedies` an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -87,6 +88,15 @@ class Remedy:
     device: str = ""
 
 
+class Severity(Enum):
+    """How much a note matters."""
+
+    INFORMATION = "information"
+    """What was chosen or done for the user; the result is as good as it gets."""
+    WARNING = "warning"
+    """What may spoil the result, is missing from it, or is to be reviewed."""
+
+
 @dataclass(frozen=True)
 class Note:
     """A message to the user about a result.
@@ -94,14 +104,21 @@ class Note:
     Attributes:
         text: The facts, as whole sentences that name no option, command or button.
         remedy: What to do about it; None if nothing, or if the text says it.
+        severity: How much it matters.
     """
 
     text: str
     remedy: Remedy | None = None
+    severity: Severity = Severity.WARNING
 
     def __str__(self) -> str:
         """Return the facts alone."""
         return self.text
+
+
+def informing_first(notes: Iterable[Note]) -> list[Note]:
+    """Return notes with those first that are no warnings, otherwise in their order: what is read last is kept."""
+    return sorted(notes, key=lambda note: note.severity is Severity.WARNING)
 
 
 def with_advice(facts: str, advice: str) -> str:

@@ -40,17 +40,17 @@ EXAMPLES = """\
 examples:
   a folder of annotated cases: a.nrrd with a.seg.nrrd, a.png with a_mask.png, a folder for each case,
   images and masks in two folders, or nnU-Net's imagesTr and labelsTr
-    proxyprompt adapt --cases my_cases --object prostate --out my-prostate
+    proxyprompt adapt --cases my_cases --object prostate --output my-prostate
   a list of pairs (CSV with the columns image, annotation and, if wanted, patient; or JSON)
-    proxyprompt adapt --cases pairs.csv --object gland --object cyst --out my-zones
+    proxyprompt adapt --cases pairs.csv --object gland --object cyst --output my-zones
   on official weights, which were downloaded or imported, on a GPU
-    proxyprompt adapt --cases my_cases --object prostate --model sam-vit-b --out my-prostate
+    proxyprompt adapt --cases my_cases --object prostate --model sam-vit-b --output my-prostate
   the cases of the support library, five minutes
-    proxyprompt adapt --library --object prostate --out my-prostate --minutes 5
+    proxyprompt adapt --library --object prostate --output my-prostate --minutes 5
   use it
     proxyprompt segment --model my-prostate --support a.nrrd a.seg.nrrd --target new.nrrd --output new.seg.nrrd
   take it to another machine as one file, with its card
-    proxyprompt models export my-prostate --out my-prostate.safetensors
+    proxyprompt models export my-prostate --output my-prostate.safetensors
     proxyprompt models import my-prostate.safetensors
 
 Ctrl-C stops after the current step; the same command resumes there, with the same result. Images never
@@ -76,7 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--object", action="append", default=[], metavar="NAME",
         help="structure to learn; repeat it for several (default: all that every case has); NEW=A+B joins segments",
     )  # fmt: skip
-    add("--out", required=True, metavar="NAME", help="name of the new model: lower-case letters, digits, . _ + -")
+    add(
+        "--output",
+        dest="out",
+        required=True,
+        metavar="NAME",
+        help="name of the new model: lower-case letters, digits, . _ + -",
+    )
     add(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FILE",
         help=f"model to start from ({DEFAULT_MODEL}), also one that was adapted before; or official weights such as "

@@ -22,7 +22,7 @@ Write the weighted mean of the weights of two or more checkpoints of one archite
 EXAMPLES = """\
 example:
   python -m ProxyPromptSegmentLib.commands.average second.safetensors third.safetensors \\
-      --shares 0.25 0.75 --out mean.safetensors
+      --shares 0.25 0.75 --output mean.safetensors
 """
 
 
@@ -35,7 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="FILE", help="checkpoints of one architecture")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .safetensors file to write")
+    parser.add_argument(
+        "--output", dest="out", required=True, type=Path, metavar="FILE", help="the .safetensors file to write"
+    )
     parser.add_argument(
         "--shares", nargs="+", type=float, metavar="S", help="weight of each checkpoint; they sum to 1 (equal weights)"
     )
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shares = args.shares or [1 / len(args.checkpoints)] * len(args.checkpoints)
     try:
         files = [path for path in args.checkpoints if path.is_file()]
-        check_outputs([("--out", args.out, (".safetensors",))], files, args.force)
+        check_outputs([("--output", args.out, (".safetensors",))], files, args.force)
 
         digest = average_checkpoints(args.checkpoints, shares, args.out, args.name)
     except ProxyPromptError as error:

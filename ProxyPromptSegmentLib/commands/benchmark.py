@@ -34,7 +34,7 @@ graphics card. Takes about five minutes on two idle cores; more rows, slices and
 EXAMPLES = """\
 examples:
   proxyprompt benchmark
-  proxyprompt benchmark --out results/speed
+  proxyprompt benchmark --output results/speed
   proxyprompt benchmark --rows volume vit-b --repeats 7
   proxyprompt benchmark --rows all --device cuda
 """
@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     parser.add_argument("--threads", type=count_of, metavar="N", help="processor threads (default: as in a run)")
-    parser.add_argument("--out", type=Path, help="also write OUT.json and OUT.md")
-    parser.add_argument("--force", action="store_true", help="replace existing tables of --out")
+    parser.add_argument("--output", dest="out", type=Path, help="also write OUT.json and OUT.md")
+    parser.add_argument("--force", action="store_true", help="replace existing tables of --output")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     add_display(parser)
 

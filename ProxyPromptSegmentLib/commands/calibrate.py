@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, default=6, help="largest number of patients per data set (6)")
     made.add_argument("--threads", type=int, help="processor threads")
     made.add_argument("--device", default="auto", help="device to compute on (auto)")
-    made.add_argument("--out", type=Path, help="also write the result to this JSON file")
+    made.add_argument("--output", dest="out", type=Path, help="also write the result to this JSON file")
     made.add_argument("--registry", type=Path, help="write the coefficients to the model's entry of this registry.json")
     return made
 

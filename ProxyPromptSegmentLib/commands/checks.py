@@ -12,9 +12,16 @@ from ProxyPromptSegmentLib.imaging.output_files import check_output_path
 from ProxyPromptSegmentLib.imaging.paths import not_there, same_place
 from ProxyPromptSegmentLib.inference.tiling.choice import LARGEST_MAGNIFICATION, TileChoice
 
+AN_IMAGE = "an image or segmentation file, or a folder with a DICOM series"
+A_CLIP = "a video, a folder of frames, a DICOM clip, a sequence or a volume"
 
-def check_inputs(paths: Iterable[Path]) -> None:
+
+def check_inputs(paths: Iterable[Path], clip: Path | None = None) -> None:
     """Raise an error for inputs that do not exist.
+
+    Args:
+        paths: The inputs.
+        clip: The one of them that is tracked through.
 
     Raises:
         InputError: If one is missing, or may not be read.
@@ -30,7 +37,7 @@ def check_inputs(paths: Iterable[Path]) -> None:
         if not readable:
             raise InputError(f"{path} may not be read by this user; change its permissions.")
         if not there:
-            raise InputError(not_there(path, "an image or segmentation file, or a folder with a DICOM series"))
+            raise InputError(not_there(path, A_CLIP if path == clip else AN_IMAGE))
 
 
 def check_torch_settings() -> None:

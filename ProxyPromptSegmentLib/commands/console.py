@@ -14,6 +14,7 @@ from typing import TextIO
 from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.progress import Progress
+from ProxyPromptSegmentLib.remedies import Note, Severity
 
 # Texts of files and registries may hold anything; sequences that steer a terminal are shown instead of obeyed.
 _HALVES = re.compile("[\udc80-\udcff]")
@@ -24,7 +25,7 @@ class Console:
     """The output of one command.
 
     Attributes:
-        quiet: Whether only warnings and errors are printed.
+        quiet: Whether only warnings and errors are printed, no notes that only inform.
         json: Whether nothing but the report is printed on stdout.
     """
 
@@ -53,6 +54,13 @@ class Console:
     def result(self, text: str) -> None:
         """Print the requested output of a command on stdout, even if ``quiet`` or ``json`` is set."""
         self.out = written(self.out, text if text.endswith("\n") else text + "\n")
+
+    def note(self, note: Note) -> None:
+        """Print a note, worded for the command line: a warning as such, an information unless ``quiet``."""
+        if note.severity is Severity.WARNING:
+            self.warn(str(note))
+        elif not self.quiet:
+            self._to_err(f"{self.command}: note: {note}")
 
     def warn(self, text: str) -> None:
         """Print a warning; the command continues."""

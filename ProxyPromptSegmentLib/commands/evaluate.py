@@ -32,15 +32,15 @@ of the papers with all of its systems.
 """
 EXAMPLES = """\
 examples:
-  proxyprompt evaluate promise12 --data DATA --out results/promise12
+  proxyprompt evaluate promise12 --data DATA --output results/promise12
   proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
-  proxyprompt evaluate broad --data DATA --sets first small --limit 3 --out results/mine
-  proxyprompt evaluate classes --data DATA --model classes-compact --part test --out results/classes
+  proxyprompt evaluate broad --data DATA --sets first small --limit 3 --output results/mine
+  proxyprompt evaluate classes --data DATA --model classes-compact --part test --output results/classes
   proxyprompt evaluate --list --data DATA
-  proxyprompt evaluate T2 --data DATA --seconds 900 --out results/T2
+  proxyprompt evaluate T2 --data DATA --seconds 900 --output results/T2
   proxyprompt evaluate compare --tables results/before.json results/mine.json
   which model, and how many supports, for annotated cases of your own
-    proxyprompt evaluate --cases my_cases --models sam-compact sam2-compact --supports 1 4 8 --out results/mine
+    proxyprompt evaluate --cases my_cases --models sam-compact sam2-compact --supports 1 4 8 --output results/mine
 """
 
 
@@ -88,11 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="device to compute on (auto)")
     parser.add_argument("--threads", type=int, help="processor threads")
     parser.add_argument(
-        "--out",
+        "--output",
+        dest="out",
         type=Path,
         help="also write OUT.json and OUT.md; broad, classes, --cases, tables and figures resume from OUT.jsonl",
     )
-    parser.add_argument("--force", action="store_true", help="replace existing tables of --out")
+    parser.add_argument("--force", action="store_true", help="replace existing tables of --output")
     evaluate_broad.add_arguments(parser)
     evaluate_paper.add_arguments(parser)
     evaluate_cases.add_arguments(parser)

@@ -137,7 +137,7 @@ def _stopped(
 ) -> None:
     """Write the report of what is done, if there is anything, and say what a user may do next."""
     if not args.out:
-        console.status("stopped; without --out nothing is kept.")
+        console.status("stopped; without --output nothing is kept.")
         return
     kept = f"{table_file(args.out, '.jsonl')} keeps what is done, and the same command resumes"
     if scores_in(wanted, file):

@@ -1,4 +1,4 @@
-"""The files of ``evaluate --out``: checked before the work, kept from other programs, written after it."""
+"""The files of ``evaluate --output``: checked before the work, kept from other programs, written after it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_tables(out: Path | None, suffixes: tuple[str, ...], force: bool) -> No
     """Reject tables that cannot be written, before anything is measured.
 
     Args:
-        out: The value of ``--out``, if it was given; its folder is created.
+        out: The value of ``--output``, if it was given; its folder is created.
         suffixes: Suffixes of the tables.
         force: Whether existing tables may be replaced.
 
@@ -33,16 +33,16 @@ def check_tables(out: Path | None, suffixes: tuple[str, ...], force: bool) -> No
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{out.parent} cannot be created: {error.strerror}; choose another --out.") from None
+        raise OutputError(f"{out.parent} cannot be created: {error.strerror}; choose another --output.") from None
     for suffix in suffixes:
         path = table_file(out, suffix)
         check_output_path(path, (path.suffix,))
-        refuse_existing("--out", path, force)
+        refuse_existing("--output", path, force)
 
 
 @contextmanager
 def measured_alone(out: Path | None, suffixes: tuple[str, ...], force: bool) -> Iterator[Path | None]:
-    """Yield the file of scores of ``--out``, OUT.jsonl, which no other program measures into while the block runs.
+    """Yield the file of scores of ``--output``, OUT.jsonl, which no other program measures into while the block runs.
 
     Tables beside it, of these suffixes, are replaced where the file exists, because the same measurement then resumes.
 
@@ -59,7 +59,9 @@ def measured_alone(out: Path | None, suffixes: tuple[str, ...], force: bool) -> 
         with alone_in(path):
             yield path
     except BlockingIOError:
-        raise OutputError(f"another program is measuring into {path}; wait for it, or choose another --out.") from None
+        raise OutputError(
+            f"another program is measuring into {path}; wait for it, or choose another --output."
+        ) from None
 
 
 def write_table(out: Path, suffix: str, text: str, replace: bool) -> None:

@@ -13,7 +13,7 @@ from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, c
 from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display, add_precision
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.remedies import worded
+from ProxyPromptSegmentLib.commands.remedies import in_words
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK, OutputError
 from ProxyPromptSegmentLib.imaging.label_files import LABEL_SUFFIXES, write_labels
@@ -22,13 +22,21 @@ from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.inference.by_hand.found import MOST_LABELS, EverythingChoice
 from ProxyPromptSegmentLib.inference.job_by_hand import plan_everything
-from ProxyPromptSegmentLib.reports.report import describe_model, describe_target, to_text, versions, write_report
+from ProxyPromptSegmentLib.reports.report import (
+    describe_model,
+    describe_notes,
+    describe_target,
+    to_text,
+    versions,
+    write_report,
+)
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, resolve
 from ProxyPromptSegmentLib.worker.tasks import EverythingTask
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.by_hand.result import EverythingResult
     from ProxyPromptSegmentLib.inference.job import Job
+    from ProxyPromptSegmentLib.remedies import Note
 
 DESCRIPTION = """\
 Segment everything that the slices of a target show, without a support and without clicks.
@@ -149,9 +157,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if not found.done.any():
         console.status("stopped before the first slice was finished; nothing was written.")
         return EXIT_INTERRUPTED
-    notes = [worded(note) for note in found.notes]
+    notes = [in_words(note) for note in found.notes]
     for note in notes:
-        console.warn(note)
+        console.note(note)
     return _finish(args, console, job, found, notes, time.perf_counter() - begun)
 
 
@@ -160,7 +168,7 @@ def _finish(
     console: Console,
     job: Job,
     found: EverythingResult,
-    notes: list[str],
+    notes: list[Note],
     seconds: float,
 ) -> int:
     """Write the results, and say what was found; return the exit code."""
@@ -185,7 +193,7 @@ def _finish(
     return EXIT_OK
 
 
-def _report(args: argparse.Namespace, job: Job, found: EverythingResult, notes: list[str]) -> dict[str, Any]:
+def _report(args: argparse.Namespace, job: Job, found: EverythingResult, notes: list[Note]) -> dict[str, Any]:
     """Return what was done and found as JSON values."""
     labels, counts = np.unique(found.labels, return_counts=True)
     voxels = dict(zip(labels.tolist(), counts.tolist(), strict=True))
@@ -215,5 +223,5 @@ def _report(args: argparse.Namespace, job: Job, found: EverythingResult, notes: 
             {"label_value": number, "name": name, "voxels": voxels.get(number, 0), "expected_iou": round(quality, 4)}
             for number, (name, quality) in enumerate(zip(found.names, found.qualities, strict=True), 1)
         ],
-        "notes": notes,
+        **describe_notes(notes),
     }

@@ -46,10 +46,10 @@ examples:
       show size and licence, ask for consent, and download; an interrupted download is resumed
   proxyprompt models import E:/weights
       on a machine without a network: import the files that are recognised by their hash
-  proxyprompt models export my-prostate --out my-prostate.safetensors
+  proxyprompt models export my-prostate --output my-prostate.safetensors
       one file with its card; on another machine: proxyprompt models import my-prostate.safetensors
   proxyprompt models verify
-  proxyprompt models publish sam-compact --out release
+  proxyprompt models publish sam-compact --output release
 
 The weights are stored in the folder that 'proxyprompt models path' prints; set PROXYPROMPT_CACHE to use
 another one. See Docs/models.md.
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     given = action("export", "copy a model to one file, from which it can be imported elsewhere")
     given.add_argument("name", metavar="NAME", help="name of 'proxyprompt models list'")
-    given.add_argument("--out", required=True, type=Path, metavar="FILE", help="new .safetensors file")
+    given.add_argument("--output", dest="out", required=True, type=Path, metavar="FILE", help="new .safetensors file")
     checked = action("verify", "verify the hashes of installed weights", "progress")
     checked.add_argument("names", nargs="*", metavar="NAME", help="entries to verify (default: all installed)")
     removed = action("remove", "remove downloaded or imported weights and partial downloads")
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", nargs="*", metavar="NAME|FILE",
         help="embedded model, or .safetensors file next to its card (.md) and words (.json) (default: all embedded)",
     )  # fmt: skip
-    made.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder to create")
+    made.add_argument("--output", dest="out", required=True, type=Path, metavar="FOLDER", help="new folder to create")
     made.add_argument("--address", default="", metavar="URL", help="address to which the folder will be uploaded")
 
 
@@ -249,7 +249,7 @@ def _named(args: argparse.Namespace) -> ModelEntry:
 def _export(args: argparse.Namespace, console: Console) -> int:
     entry = registry.find(args.name)
     check_output_path(args.out, (".safetensors",))
-    refuse_existing("--out", args.out, force=False)
+    refuse_existing("--output", args.out, force=False)
     export(entry, args.out, replace=False)
     console.say(f"{entry.name}: {args.out}, {size_text(args.out.stat().st_size)}, SHA-256 {entry.sha256}")
     if entry.base:

@@ -15,11 +15,11 @@ SENTENCES = {
     RemedyKind.ANY_MODALITY: "With --any-modality it is looked for all the same.",
     RemedyKind.CHOOSE_AXIS: "Choose another --axis, or auto.",
     RemedyKind.CHOOSE_DEVICE: "Choose --device auto or --device cpu.",
-    RemedyKind.CHOOSE_FOLDER: "Choose another --out folder.",
+    RemedyKind.CHOOSE_FOLDER: "Choose another --output folder.",
     RemedyKind.CHOOSE_FRAMES: "Choose other --frames.",
     RemedyKind.CHOOSE_MODEL: "Choose a model or generator of `proxyprompt models list`.",
-    RemedyKind.CHOOSE_FREE_NAME: "Choose another name: --out of `proxyprompt adapt`, --as of `models import`.",
-    RemedyKind.CHOOSE_NAME: "Choose another --out name, or --restart to begin again where a state is in the way.",
+    RemedyKind.CHOOSE_FREE_NAME: "Choose another name: --output of `proxyprompt adapt`, --as of `models import`.",
+    RemedyKind.CHOOSE_NAME: "Choose another --output name, or --restart to begin again where a state is in the way.",
     RemedyKind.CHOOSE_TILES: "Choose --tiles off for whole slices, or another magnification such as --tiles 2.",
     RemedyKind.CHOOSE_SUPPORT: (
         "Choose a --support that shows the same organ in the same modality and contrast, framed alike."
@@ -52,6 +52,11 @@ def advice(remedy: Remedy) -> str:
     """Word a remedy for the command line."""
     cpu = "" if remedy.device.startswith("cpu") else "--device cpu, "
     return SENTENCES[remedy.kind].format(model=remedy.model, file=remedy.file, package=remedy.package, cpu=cpu)
+
+
+def in_words(note: Note) -> Note:
+    """Return a note whose text is worded for the command line, and of the same severity."""
+    return Note(worded(note), severity=note.severity)
 
 
 def worded(said: ProxyPromptError | Note) -> str:

@@ -17,7 +17,7 @@ from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
-from ProxyPromptSegmentLib.commands.remedies import worded
+from ProxyPromptSegmentLib.commands.remedies import in_words
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.run_task import new_engine, run_task
 from ProxyPromptSegmentLib.errors import OutputError, SupportError, UsageError
@@ -41,6 +41,7 @@ from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.job import plan
 from ProxyPromptSegmentLib.inference.job_by_hand import plan_by_hand, with_hand
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.preview import PREVIEW_SUFFIXES, write_preview
 from ProxyPromptSegmentLib.reports.report import build_report, write_report
 from ProxyPromptSegmentLib.reports.thumbnail import THUMBNAIL_SUFFIXES, write_thumbnail
@@ -99,9 +100,9 @@ def perform(
         begun = time.perf_counter()
         classes = _check(request)
         job, references = _read(request, classes, kept, cancel)
-        told = [worded(note) for note in job.notes]
-        for sentence in told:
-            console.warn(sentence)
+        said = [in_words(note) for note in job.notes]
+        for note in said:
+            console.note(note)
         read = time.perf_counter()
         if cancel.cancelled:
             return None
@@ -125,15 +126,15 @@ def perform(
         found = run_task(task, console, cancel, engine=kept.engine)
         if not found.result.done.any() or (whole and found.cancelled):
             return None
-        notes = [worded(note) for note in found.notes]
-        for sentence in notes:
-            if sentence not in (*told, *found.rungs):
-                console.warn(sentence)
+        notes = [in_words(note) for note in found.notes]
+        for note in notes:
+            if note not in said and note.text not in found.rungs:
+                console.note(note)
         computed = time.perf_counter()
         heard += _write(request, console, job, found, references)
         now = time.perf_counter()
         seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
-        return _report(request, kept.cases or [], job, found, seconds, references, [*notes, *heard])
+        return _report(request, kept.cases or [], job, found, seconds, references, [*notes, *map(Note, heard)])
 
 
 def _check(request: Request) -> tuple[PromptClass, ...]:
@@ -272,7 +273,7 @@ def _report(
     found: VolumeResult,
     seconds: Mapping[str, float],
     references: Mapping[str, Masks] | None,
-    notes: list[str],
+    notes: list[Note],
 ) -> dict[str, Any]:
     """Build the report, and write it if requested. Dice counts only the slices that were computed."""
     done = np.flatnonzero(found.result.done)

@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand
-from ProxyPromptSegmentLib.commands.remedies import worded
+from ProxyPromptSegmentLib.commands.remedies import in_words
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.run_task import run_task
 from ProxyPromptSegmentLib.commands.track_files import read_inputs, write_results
@@ -21,6 +21,7 @@ from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.frames.mask_files import TRACKED_SUFFIXES
 from ProxyPromptSegmentLib.frames.timing import time_of
 from ProxyPromptSegmentLib.progress import CancelToken
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.frame_table import TrackTable, write_rows
 from ProxyPromptSegmentLib.reports.overlay import OVERLAY_SUFFIXES
 from ProxyPromptSegmentLib.reports.report import write_report
@@ -59,9 +60,9 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         begun = time.perf_counter()
         classes = _check(request)
         source, cases, job = read_inputs(request, classes)
-        told = [*map(worded, job.notes), *source.notes]
-        for note in told:
-            console.warn(note)
+        said = [*map(in_words, job.notes), *map(Note, source.notes)]
+        for note in said:
+            console.note(note)
         read = time.perf_counter()
         if cancel.cancelled:
             return None
@@ -73,12 +74,13 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
         except _NothingDone:
             return None
         followed = time.perf_counter()
-        known = (*told, *found.rungs)
-        every = (*map(worded, found.notes), *source.notes, *map(worded, notes_on(source, found, job)))
+        known = (*said, *map(Note, found.rungs))
+        seen = (*map(Note, source.notes), *map(in_words, notes_on(source, found, job)))
+        every = (*map(in_words, found.notes), *seen)
         notes = [note for note in every if note not in known]
-        notes += write_results(request, source, found, written)
+        notes += map(Note, write_results(request, source, found, written))
         for note in notes:
-            console.warn(note)
+            console.note(note)
         now = time.perf_counter()
         seconds = {
             "reading": read - begun,
@@ -88,7 +90,8 @@ def perform(request: TrackRequest, console: Console, cancel: CancelToken, writte
             "writing": now - followed,
             "total": now - begun,
         }
-        report = build_track_report(source, job, found, cases, request.settings, seconds, [*known, *notes, *heard])
+        everything = [*known, *notes, *map(Note, heard)]
+        report = build_track_report(source, job, found, cases, request.settings, seconds, everything)
         if request.report:
             write_report(request.report, report, replace=request.force)
             written.append(request.report)
@@ -102,7 +105,7 @@ def _check(request: TrackRequest) -> tuple[PromptClass, ...]:
     FrameChoice.parse(request.slices, "--frames")
     request.support_choices()
     said_by_hand(request.points, request.boxes)
-    check_inputs(request.inputs)
+    check_inputs(request.inputs, request.target)
     outputs = (
         ("--output", request.output, (*TRACKED_SUFFIXES, "")),  # a name without suffix is a folder of masks
         ("--table", request.table, (".csv",)),

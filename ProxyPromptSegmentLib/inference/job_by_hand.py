@@ -10,7 +10,7 @@ from ProxyPromptSegmentLib.imaging.slice_choice import Slices
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand, OnSlice, only_outside
 from ProxyPromptSegmentLib.inference.job import Job, plan_without_support
-from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentLib.remedies import Note, Severity
 from ProxyPromptSegmentLib.support.asked import AskedObjects
 from ProxyPromptSegmentLib.support.matching import slice_names
 
@@ -87,5 +87,5 @@ def with_hand(job: Job, said: ByHand) -> Job:
             "The target is read as it is stored and not in the plane of the supports, since prompts by hand lie on its "
             "own slices."
         )
-        notes = (*notes, Note(text))
+        notes = (*notes, Note(text, severity=Severity.INFORMATION))
     return replace(job, by_hand=prompts, reslicing=None, notes=notes)

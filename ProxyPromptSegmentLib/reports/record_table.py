@@ -22,6 +22,7 @@ _WORDS = {
     "settings": "Setting",
     "versions": "Version",
     "notes": "Note",
+    "warnings": "Warning",
     "objects": "Structure",
     "inputs": "Input",
     "supports": "Support",
@@ -29,7 +30,7 @@ _WORDS = {
     "sha256": "SHA-256",
     "research_use_only": "Research use only",
 }
-_FIRST = ("state", "started", "model", "earlier_models", "inputs", "objects", "settings", "notes")
+_FIRST = ("state", "started", "model", "earlier_models", "inputs", "objects", "settings", "notes", "warnings")
 """Sections that are read most, in this order; the others follow as they come."""
 
 

@@ -19,6 +19,7 @@ from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.imaging.segmentations import label_values
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.gaps import left_empty
+from ProxyPromptSegmentLib.remedies import Note, Severity
 from ProxyPromptSegmentLib.reports.doubts import slices_to_look_at
 from ProxyPromptSegmentLib.reports.results_table import arrays_of, measure
 from ProxyPromptSegmentLib.support.matching import has_place, plane_of, slice_names
@@ -178,7 +179,7 @@ def build_report(
     seconds: Mapping[str, float],
     truth: Path | None = None,
     dice: Mapping[str, float] | None = None,
-    notes: Sequence[str] = (),
+    notes: Sequence[Note] = (),
 ) -> dict[str, Any]:
     """Return everything needed to reproduce a result and to assess it.
 
@@ -190,7 +191,7 @@ def build_report(
         seconds: Time of each stage in seconds.
         truth: File of the reference masks, if any.
         dice: Dice against the truth by object name.
-        notes: Notes for the user, as sentences.
+        notes: Notes for the user, worded.
 
     Returns:
         JSON values; missing numbers are null.
@@ -211,7 +212,15 @@ def build_report(
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
         **describe_cost(found),
         **describe_result(job, found, dice),
-        "notes": list(notes),
+        **describe_notes(notes),
+    }
+
+
+def describe_notes(notes: Sequence[Note]) -> dict[str, Any]:
+    """Describe notes for the user: all sentences, and which of them are warnings."""
+    return {
+        "notes": [note.text for note in notes],
+        "warnings": [note.text for note in notes if note.severity is Severity.WARNING],
     }
 
 

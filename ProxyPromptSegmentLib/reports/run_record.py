@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.remedies import Note, Severity
 from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
     describe_asked,
@@ -78,7 +79,8 @@ def run_record(
     settings = {str(key): _plain(value) for key, value in parameters.items()}
     spent = found.seconds if seconds is None else seconds
     stages = dict(spent) if isinstance(spent, Mapping) else {"total": float(spent)}
-    notes = dict.fromkeys(sentences or map(str, (*job.notes, *found.notes)))
+    notes = (*job.notes, *found.notes)
+    said = [sentence for sentence in dict.fromkeys(sentences or map(str, notes)) if sentence not in rungs]
     record = {
         **describe_state(found),
         "started": (started or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(timespec="seconds"),
@@ -99,12 +101,18 @@ def run_record(
         "versions": versions(),
         "seconds": {stage: round(float(value), 3) for stage, value in stages.items()},
         **(_describe_frames(found, job) if isinstance(found, FramesResult) else describe_result(job, found)),
-        "notes": [sentence for sentence in notes if sentence not in rungs],
+        "notes": said,
+        "warnings": [sentence for sentence in said if not _only_informs(sentence, notes)],
     }
     if names:
         record["inputs"]["target"]["name"] = job.name
         return record
     return _without_names(record, _names_in(job, supports))
+
+
+def _only_informs(sentence: str, notes: Sequence[Note]) -> bool:
+    """Return whether a sentence words a note that is no warning: its facts come first, then what to do."""
+    return any(note.severity is Severity.INFORMATION and sentence.startswith(note.text) for note in notes)
 
 
 def _with_facts(
@@ -225,7 +233,7 @@ def _without_names(record: dict[str, Any], known: dict[str, str]) -> dict[str, A
         kept = {key: value for key, value in facts.items() if key in _HARMLESS or key.endswith("sha256")}
         if kept:
             one["facts"] = kept
-    for key in ("notes", "memory", "settings", "helps"):
+    for key in ("notes", "warnings", "memory", "settings", "helps"):
         if key in record:
             record[key] = _scrubbed(record[key], known)
     for entry in record.get("frames_skipped", ()):

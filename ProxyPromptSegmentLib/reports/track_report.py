@@ -10,12 +10,13 @@ import numpy as np
 
 from ProxyPromptSegmentLib.frames.timing import time_of, time_steps
 from ProxyPromptSegmentLib.inference.results import PRESENCE_THRESHOLD
-from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind, Severity
 from ProxyPromptSegmentLib.reports.report import (
     LEAST_SURE,
     describe_asked,
     describe_file,
     describe_model,
+    describe_notes,
     describe_state,
     describe_supports,
     versions,
@@ -40,7 +41,7 @@ def build_track_report(
     cases: Sequence[SupportCase],
     settings: Mapping[str, Any],
     seconds: Mapping[str, float],
-    notes: Sequence[str] = (),
+    notes: Sequence[Note] = (),
 ) -> dict[str, Any]:
     """Return everything needed to reproduce a result and to assess it, as JSON values.
 
@@ -51,7 +52,7 @@ def build_track_report(
         cases: The supports.
         settings: Settings of the run.
         seconds: Time of each stage in seconds.
-        notes: Notes for the user, as sentences.
+        notes: Notes for the user, worded.
     """
     following = found.seconds["segmentation"]
     return {
@@ -74,7 +75,7 @@ def build_track_report(
         "frames_filled": [{"frame": index, "objects": names} for index, names in sorted(found.filled.items())],
         "frames_disagreeing": [{"frame": index, "objects": names} for index, names in found.disagreeing.items()],
         "objects": [_describe_object(source, job, found, n) for n in range(len(found.objects))],
-        "notes": list(notes),
+        **describe_notes(notes),
     }
 
 
@@ -154,7 +155,7 @@ def notes_on(source: FrameSource, found: FramesResult, job: Job | None = None) -
             "The table has the time of each frame; the memory counts frames, not seconds; the overlay has a constant "
             "rate."
         )
-        notes.append(Note(text))
+        notes.append(Note(text, severity=Severity.INFORMATION))
     for n, name in enumerate(found.objects):
         if any(f.area_px[n] for f in found.done.values()) or (job is not None and n in job.ruled_out):
             continue

@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.imaging.intensity import intensity_window, window_to_
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
 from ProxyPromptSegmentLib.imaging.slice_choice import slice_numbers
 from ProxyPromptSegmentLib.imaging.volumes import Volume, check_intensities
-from ProxyPromptSegmentLib.remedies import Note
+from ProxyPromptSegmentLib.remedies import Note, Severity
 from ProxyPromptSegmentLib.review.findings import Finding, by_level
 from ProxyPromptSegmentLib.review.flip import probable_flip
 from ProxyPromptSegmentLib.review.leave_one_out import LeaveOneOut, leave_one_out, trial_findings
@@ -169,7 +169,7 @@ def _beside(volume: Volume, kept: Segmentation, target: Volume) -> Iterator[Find
     except UsageError as error:
         notes = [Note(str(error), error.remedy)]
     for note in notes:
-        yield Finding("warning", note.text, remedy=note.remedy)
+        yield Finding("warning" if note.severity is Severity.WARNING else "info", note.text, remedy=note.remedy)
 
 
 def _twice(case: SupportCase, others: Sequence[SupportCase]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ProxyPromptSegmentLib.remedies import Note, Remedy
+from ProxyPromptSegmentLib.remedies import Note, Remedy, Severity
 
 Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
@@ -32,8 +32,8 @@ class Finding:
 
     @property
     def note(self) -> Note:
-        """Text and remedy, for a face to word."""
-        return Note(self.text, self.remedy)
+        """Text, remedy and severity, for a face to word."""
+        return Note(self.text, self.remedy, Severity.INFORMATION if self.level == "info" else Severity.WARNING)
 
 
 def by_level(findings: Iterable[Finding]) -> list[Finding]:

@@ -30,7 +30,7 @@ from ProxyPromptSegmentLib.imaging.geometry import (
 )
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.progress import CancelToken
-from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind, Severity
 from ProxyPromptSegmentLib.support.matching import (
     MOST_TILT,
     has_place,
@@ -152,7 +152,9 @@ def _with_note(
     planes = plane_of(target.geometry, axis), plane_of(nearest.volume.geometry, own)
     if planes[0] != planes[1]:
         said += f" By the headers its slices are {planes[0]}, those of the support are {planes[1]}."
-    note = Note(said, Remedy(kind=RemedyKind.CHOOSE_AXIS))
+    sure = seen and way.reslicing is not None and planes[0] == planes[1]
+    severity = Severity.INFORMATION if sure else Severity.WARNING
+    note = Note(said, Remedy(kind=RemedyKind.CHOOSE_AXIS), severity)
     return replace(way, seen=seen, notes=(note,))
 
 

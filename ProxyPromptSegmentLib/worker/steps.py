@@ -15,7 +15,7 @@ from ProxyPromptSegmentLib.inference.results import SINGLE_TYPE, SegmentResult, 
 from ProxyPromptSegmentLib.inference.tiling.cut import MOST_READ, MOST_SUPPORT_TILES, support_tiles
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING
 from ProxyPromptSegmentLib.inference.tiling.tiler import Tiler
-from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind, Severity
 from ProxyPromptSegmentLib.support.asked import Asked, AskedObjects, support_of
 from ProxyPromptSegmentLib.support.pieces import one_piece
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder, Unusable
@@ -73,7 +73,7 @@ class Steps:
         if self.most_read is None or given <= (read := max(self.most_read, objects)):
             return []
         text = f"Each {unit} is prompted by those {read} of the {given} support slices that are most like it."
-        return [Note(text, Remedy(kind=RemedyKind.READ_ALL))]
+        return [Note(text, Remedy(kind=RemedyKind.READ_ALL), Severity.INFORMATION)]
 
     def run(self, work: Callable[[Segmenter], T]) -> T:
         """Run ``work`` on the first step of the ladder whose memory suffices; return its result."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from ProxyPromptSegmentLib import cli
-from ProxyPromptSegmentLib.commands.remedies import SENTENCES, advice, worded
+from ProxyPromptSegmentLib.cli import build_parser
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.remedies import SENTENCES, advice, in_words, worded
 from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, ProxyPromptError
-from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind, Severity, informing_first
 
 FACTS = {"model": "sam-vit-b", "file": "https://example.org/w.pth", "package": "av", "device": "cuda"}
 
@@ -94,3 +98,32 @@ def test_the_command_line_ends_with_a_sentence_and_the_exit_code(monkeypatch, ca
     shown = capsys.readouterr().err
     assert said in shown
     assert len(shown.splitlines()) == 1
+
+
+def test_what_only_informs_is_no_warning_and_quiet_leaves_it_out():
+    informing = Note("Each slice is prompted by those 4.", Remedy(kind=RemedyKind.READ_ALL), Severity.INFORMATION)
+    for quiet, expected in ((False, "c: note: Each slice"), (True, "c: warning: Frame 3")):
+        err = io.StringIO()
+        console = Console("c", quiet=quiet, err=err)
+        for note in informing_first([Note("Frame 3 was skipped."), informing]):
+            console.note(in_words(note))
+        lines = err.getvalue().splitlines()
+        assert lines[0].startswith(expected) and lines[-1] == "c: warning: Frame 3 was skipped."
+        assert ("With --all-supports" in err.getvalue()) is not quiet
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("segment", "--target a"), ("cohort", "a"), ("track", "--target a"), ("everything", "--target a"), ("demo", ""),
+        ("adapt", ""), ("train", "--recipe a --data b"), ("evaluate", ""), ("benchmark", ""), ("models", "export a"),
+        ("models", "publish"),
+    ],
+)  # fmt: skip
+def test_what_is_written_is_called_output_everywhere_and_out_is_still_understood(command, words, capsys):
+    parser, asked = build_parser(command), [command, *words.split()]
+    assert vars(parser.parse_args([*asked, "--output", "x"])) == vars(parser.parse_args([*asked, "--out", "x"]))
+    with pytest.raises(SystemExit):
+        parser.parse_args([*asked, "--help"])
+    said = capsys.readouterr().out
+    assert "--output" in said and "--out " not in said

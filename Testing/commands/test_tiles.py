@@ -57,7 +57,8 @@ def test_thin_vessels_are_segmented_in_tiles_which_the_user_reads_and_the_report
     assert tiles["tiles_per_slice"] >= 9
     assert f"{tiles['tiles_per_slice']} overlapping tiles" in said
     assert tiles["objects"][0]["highest_dice_whole"] < 0.8 < tiles["objects"][0]["highest_dice_tiles"]
-    assert any("overlapping tiles" in note for note in written["notes"])
+    assert "proxyprompt segment: note: " in said and "warning" not in said
+    assert any("overlapping tiles" in note for note in written["notes"]) and written["warnings"] == []
     assert preview.stat().st_size > 1000
 
 
@@ -67,7 +68,8 @@ def test_tiles_are_turned_off_and_the_user_reads_what_that_costs(fundus, capsys)
     report = json.loads(said.out)
     assert found_dice(fundus) < 0.55
     assert (report["tiles"], report["settings"]["tiles"]) == (None, "off")
-    assert "Tiles are turned off." in said.err
+    assert "warning: " in said.err and "Tiles are turned off." in said.err
+    assert report["warnings"] == report["notes"]
 
 
 @pytest.mark.parametrize(("word", "magnification"), [("on", 2.0), ("3", 3.0)])

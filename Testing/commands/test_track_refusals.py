@@ -59,7 +59,10 @@ BAD = {
     "no support": (lambda d: {"support": ()}, [], 2, "--support"),
     "an empty mask": (_empty_mask, [], 4, "nothing is marked"),
     "an unknown object": (lambda d: {}, ["--object", "liver"], 4, "it has 'label 1', 'label 2'"),
-    "a missing target": (lambda d: {"target": d.folder / "no.mp4"}, [], 3, "does not exist"),
+    "a missing target": (lambda d: {"target": d.folder / "no.mp4"}, [], 3, "does not exist; give a video, a folder of"),
+    "a folder that exists for masks": (
+        lambda d: {"output": _folder(d.folder / "m")}, [], 6, "already exists; give the name of a new one"
+    ),
     "an empty video": (lambda d: {"target": _file(d.folder / "v.mp4", b"")}, [], 3, "0 bytes"),
     "an empty folder": (lambda d: {"target": _folder(d.folder / "f")}, [], 3, "neither pictures"),
     "a folder of damaged frames": (lambda d: {"target": _folder(d.folder / "f", "1.png", "2.png")}, [], 3, "none of"),

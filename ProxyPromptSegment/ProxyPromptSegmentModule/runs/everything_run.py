@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
+from ProxyPromptSegmentLib.remedies import informing_first
 from ProxyPromptSegmentLib.worker.tasks import EverythingTask
 from ProxyPromptSegmentModule.remedies import worded
 from ProxyPromptSegmentModule.runs.chain import Chain, outcome_of
@@ -55,7 +56,7 @@ class EverythingRun(Run):
             job, choice=self._choice, first=self.request.first, model=settings.model, device=settings.device
         )
         self._everything = found = yield from outcome_of(task)
-        self.sentences += [said for said in map(worded, found.notes) if said not in self.sentences]
+        self.sentences += [said for said in map(worded, informing_first(found.notes)) if said not in self.sentences]
         self.found, self.nothing_found = len(found.names), not found.names
         if found.names:
             self._labelled.write_all(found, self.request.output.name)

@@ -15,6 +15,7 @@ from ProxyPromptSegmentLib.imaging.segmentations import write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
 from ProxyPromptSegmentLib.inference.classes import plan_classes
 from ProxyPromptSegmentLib.inference.job import plan
+from ProxyPromptSegmentLib.remedies import Note
 from ProxyPromptSegmentLib.reports.report import build_report, write_report
 from ProxyPromptSegmentLib.reports.thumbnail import write_thumbnail
 from ProxyPromptSegmentLib.worker.context import Context
@@ -89,7 +90,7 @@ class FolderProcess(Process):
                 write_thumbnail(files.thumbnail, job, found)
             now = time.perf_counter()
         seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
-        notes = [*map(worded, found.notes), *heard]
+        notes = [*(Note(worded(note), severity=note.severity) for note in found.notes), *map(Note, heard)]
         report = build_report(job, found, self._cases, request.named(files.result), seconds, notes=notes)
         write_report(files.report, report)
         return report

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
+from ProxyPromptSegmentLib.remedies import informing_first
 from ProxyPromptSegmentLib.worker import events
 from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 from ProxyPromptSegmentModule.remedies import worded
@@ -355,7 +356,7 @@ class VolumeRun(Run):
         self.job = job = yield from self._planned_on(reading)
         self._open(job)
         self.result = result = yield from outcome_of(self._task(job))
-        self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
+        self.sentences += [said for said in map(worded, informing_first(result.notes)) if said not in self.sentences]
         self.sentences += [result.helps.sentence] if result.helps.names else []
         self.take((yield from outcome_of(self._summary(job, result))))
         yield from self._counted(job.view.axis)

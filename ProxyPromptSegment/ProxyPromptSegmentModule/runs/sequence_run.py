@@ -7,6 +7,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.remedies import informing_first
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.worker.events import Event, SliceReady
 from ProxyPromptSegmentModule.remedies import worded
@@ -92,7 +93,7 @@ class SequenceRun(Run):
         self.job = job = yield from outcome_of(self._plan(frames, stored, 0))
         self._sequence.open(frames, job.support)
         self.result = result = yield from outcome_of(CineTask(job=job, frames=images, settings=settings))
-        self.sentences += [said for said in map(worded, result.notes) if said not in self.sentences]
+        self.sentences += [said for said in map(worded, informing_first(result.notes)) if said not in self.sentences]
         mode = TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY
         self.take((yield from outcome_of(self._summary(job, result, mode))))
 

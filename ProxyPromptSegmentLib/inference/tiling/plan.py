@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF, ON, TileChoice
 from ProxyPromptSegmentLib.inference.tiling.grid import TileGrid
 from ProxyPromptSegmentLib.networks.letterbox import Letterbox
-from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind
+from ProxyPromptSegmentLib.remedies import Note, Remedy, RemedyKind, Severity
 from ProxyPromptSegmentLib.support.pairs import SupportSet
 from ProxyPromptSegmentLib.support.pieces import MarkedSlice
 
@@ -119,10 +119,10 @@ class TilePlan:
             f"tiles per slice, {self.magnification:g} times larger"
         )
         if not lacking:
-            return Note(f"{how}, as chosen.", Remedy(kind=RemedyKind.CHOOSE_TILES))
+            return Note(f"{how}, as chosen.", Remedy(kind=RemedyKind.CHOOSE_TILES), Severity.INFORMATION)
         best = min(self.tiled_dice[number] for number in lacking)
         text = f"{self._too_thin(lacking)} So {how}, where Dice can reach {best:.2f}."
-        return Note(text, Remedy(kind=RemedyKind.CHOOSE_TILES))
+        return Note(text, Remedy(kind=RemedyKind.CHOOSE_TILES), Severity.INFORMATION)
 
     def _too_thin(self, numbers: Sequence[int]) -> str:
         least = min(self.whole_dice[number] for number in numbers)
