@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -81,9 +85,10 @@ class Adapted:
                 progress(how.seconds / max(1e-9, how.seconds + how.seconds_left))
 
         # The result has a name for as long as it is read: a table leaves no model in the user's list.
-        name = f"compared-{os.getpid()}"
+        remove_leftovers()
+        name = f"{_of_machine()}{os.getpid()}"
         segmenter = self.frozen.segmenter
-        with tempfile.TemporaryDirectory(prefix="compared-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
             try:
                 found = adapt(
                     checked, name, settings, self.frozen.device, cancel=cancel, report=report, folder=Path(folder)
@@ -93,11 +98,51 @@ class Adapted:
                 if found.kept:
                     segmenter = load(name, self.frozen.device).segmenter
             finally:
-                for entry in [one for one in all_entries() if one.name == name]:
-                    ModelCache().remove(entry)
-                    forget(entry)
+                _remove_models(lambda one: one == name)
         volumes = marked_stacks(lesson.few) if REGISTER else []
         return Supported(segmenter.reading(MOST_READ), support_of(lesson.few), volumes)
+
+
+def remove_leftovers() -> None:
+    """Remove models and folders of earlier processes on this machine that were killed; those that run keep theirs."""
+    pattern = re.compile(re.escape(_of_machine()) + r"(\d+)(-.*)?")
+
+    def is_left(name: str) -> bool:
+        found = pattern.fullmatch(name)
+        return found is not None and _is_gone(int(found[1]))
+
+    _remove_models(is_left)
+    for place in (ModelCache().folder, Path(tempfile.gettempdir())):
+        for folder in place.glob(f"{_of_machine()}*"):  # of a model without its entry, or of a state
+            if is_left(folder.name) and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_models(is_meant: Callable[[str], bool]) -> None:
+    """Remove the user's models whose names are meant."""
+    for entry in [one for one in all_entries() if is_meant(one.name)]:
+        ModelCache().remove(entry)
+        forget(entry)
+
+
+def _of_machine() -> str:
+    """Return how the names of this machine begin: several may share the user's list of models."""
+    return f"compared-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"
+
+
+def _is_gone(pid: int) -> bool:
+    """Return whether no process but this one has a number; False where the system cannot tell without ending it."""
+    if pid == os.getpid():
+        return True  # of an earlier process of the same number
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        pass  # it is another user's
+    return False
 
 
 def annotated_cases(few: Sequence[Case]) -> list[AnnotatedCase]:

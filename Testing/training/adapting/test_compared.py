@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -11,9 +14,12 @@ from ProxyPromptSegmentLib.errors import CancelledError
 from ProxyPromptSegmentLib.evaluation.systems.catalogue import names, systems_for
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
 from ProxyPromptSegmentLib.evaluation.systems.system import Lesson
+from ProxyPromptSegmentLib.networks.checkpoints import load_model, save_checkpoint
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.training.adapting import compared as module
-from ProxyPromptSegmentLib.training.adapting.compared import OFFER, Adapted, annotated_cases
+from ProxyPromptSegmentLib.training.adapting.compared import OFFER, Adapted, annotated_cases, remove_leftovers
+from ProxyPromptSegmentLib.weights.own import register
+from ProxyPromptSegmentLib.weights.registry import all_entries
 
 
 def test_the_catalogue_takes_it_up():
@@ -45,6 +51,29 @@ def test_it_segments_with_the_adapted_weights_and_leaves_no_model(clinic, monkey
     left = [path for path in clinic.rglob("*") if path.is_file() and path not in before]
     assert not [path for path in left if "compared" in path.name]
     assert "compared" not in (clinic / "own.json").read_text(encoding="utf-8")
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_running_one_has_stays(clinic, monkeypatch, tmp_path):
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
+        ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+        killed = f"{module._of_machine()}{int(ended.stdout)}"
+        alive, elsewhere = f"{module._of_machine()}{running.pid}", f"compared-0123abcd-{int(ended.stdout)}"
+        names = [killed, alive, elsewhere]
+        file = clinic / "left.safetensors"
+        words = {"entry": {"licence": "l"}, "card": "# c"}
+        small = load_model("small")[0]
+        save_checkpoint(file, small.state_dict(), {"name": "left", "model": small.describe(), **words})
+        for name in names:
+            register(file, name)
+            (tmp_path / f"{name}-state").mkdir()
+        (clinic / "cache" / f"{killed}-half").mkdir()
+        remove_leftovers()
+        left = {one.name for one in all_entries() if one.name.startswith("compared-")}
+        assert left == {alive, elsewhere}
+        assert {path.name for path in (clinic / "cache").glob("compared-*")} == left
+        assert {path.name for path in tmp_path.glob("compared-*")} == {f"{name}-state" for name in left}
+        running.communicate(b"\n")
 
 
 def test_a_cancel_is_reported_and_leaves_nothing(clinic):
