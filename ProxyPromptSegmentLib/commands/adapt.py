@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
+    began = time.monotonic()
     settings = AdaptSettings(
         model=args.model,
         base=str(args.base or ""),
@@ -154,6 +156,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             device=args.device,
             keep_anyway=args.keep_anyway,
             restart=args.restart,
+            began=began,
         )
         reporter = _Reporter(console)
         try:

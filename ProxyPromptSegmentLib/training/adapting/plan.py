@@ -15,6 +15,10 @@ VARIANT_SHARE, LEAST_VARIANTS, MOST_VARIANTS = 0.15, 2, 8  # share of the time f
 RESERVE = 0.08  # of the time, for reading, writing and what else the machine does
 TIMED = 3  # steps of each kind that are timed
 TIMING_SHARE = 0.05  # of the time, after which no further step is timed
+TOLERANCE = 0.3  # share by which a time that was given or reported may be exceeded without a word
+STEP_EMBEDDINGS, TEST_EMBEDDINGS = 50, 5
+"""A step and a test of a case in embeddings of a slice, where the image encoder of a compact model learns too: 53 and 5
+on one core, with four fundus images and one object. They serve for a first estimate alone."""
 
 
 def time_steps(stage: Stage, clock: Callable[[], float] = time.monotonic) -> float:
@@ -43,6 +47,52 @@ def time_steps(stage: Stage, clock: Callable[[], float] = time.monotonic) -> flo
         without.append(timed(every + 1 + len(without)))
     mean = sum(without) / len(without) if without else with_others
     return (with_others + (every - 1) * mean) / every
+
+
+class Promise:
+    """The time that was given, or that the user was informed of last."""
+
+    def __init__(self, settings: AdaptSettings) -> None:
+        """Begin with the time that was given; a number of steps promises none."""
+        self._settings, self._informed = settings, False
+        self.seconds = 60 * settings.minutes if settings.steps is None else float("inf")
+
+    def at_once(self, embed: float, trainings: int, tests: int, spent: float) -> str:
+        """Return a sentence if not even the fewest steps fit into the time, by the first embeddings; "" otherwise.
+
+        Args:
+            embed: Seconds of embedding a slice.
+            trainings: Number of trainings.
+            tests: How often a case is tested, before and after.
+            spent: Seconds so far.
+        """
+        needed = spent + embed * (trainings * LEAST_STEPS * STEP_EMBEDDINGS + tests * TEST_EMBEDDINGS)
+        if not self._broken_by(needed):
+            return ""
+        return (
+            f"{self._settings.minutes:g} min are not enough as fast as this machine is now: the fewest steps that are "
+            f"made, {LEAST_STEPS} of each training, take about {duration(needed)}. A better estimate follows."
+        )
+
+    def planned(self, plan: Plan, needed: float) -> str:
+        """Return a sentence if what was planned takes longer than the time, see `too_long`; "" if that is known."""
+        known = self._informed and needed <= (1 + TOLERANCE) * self.seconds
+        said = "" if known else too_long(self._settings, plan, needed)
+        self._informed |= bool(said)
+        self.seconds = max(60 * self._settings.minutes, needed) if self._settings.steps is None else needed
+        return said
+
+    def later(self, needed: float) -> str:
+        """Return a sentence if the latest steps show that it takes clearly longer; "" otherwise."""
+        if not self._broken_by(needed):
+            return ""
+        return f"It takes longer than estimated, since this machine is slower now: {duration(needed)} in all."
+
+    def _broken_by(self, needed: float) -> bool:
+        if needed <= (1 + TOLERANCE) * self.seconds:
+            return False
+        self.seconds, self._informed = needed, True
+        return True
 
 
 def too_long(settings: AdaptSettings, plan: Plan, needed: float) -> str:

@@ -26,7 +26,7 @@ from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.keeping import keep
 from ProxyPromptSegmentLib.training.adapting.places import state_folder
-from ProxyPromptSegmentLib.training.adapting.plan import make_plan, time_steps, too_long
+from ProxyPromptSegmentLib.training.adapting.plan import Promise, make_plan, time_steps
 from ProxyPromptSegmentLib.training.adapting.result import AdaptResult, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
@@ -41,6 +41,7 @@ from ProxyPromptSegmentLib.weights.own import check_free
 
 SAVE_SECONDS = 20.0
 PACE = 0.15  # weight of the last step in the estimate of the time that is left
+LOOKED = 5  # steps after which that is compared with what the user was informed of
 SINGLE_SHARE = 0.5  # of the way from the first weights where nothing can be tested
 TIMING_STAGE = 1_000_000  # number of the training that is only timed
 
@@ -56,6 +57,7 @@ def adapt(
     report: Report | None = None,
     folder: Path | None = None,
     say: Callable[[str], None] | None = None,
+    began: float | None = None,
 ) -> AdaptResult:
     """Adapt a model to a structure, test it on each case without that case, and register it if it is better.
 
@@ -72,6 +74,7 @@ def adapt(
         report: Called often with how far it is.
         folder: Folder of the state; by default one of the user's cache.
         say: Called with what the user should know, as sentences.
+        began: When the time that was given began, `time.monotonic`: reading the cases is a part of it; by default now.
 
     Raises:
         CheckpointError: If the name is taken, or the model to start from is unusable.
@@ -85,7 +88,7 @@ def adapt(
     with locked(place), enough_memory(device), computing_with(settings.threads):
         if restart:
             remove_state(place)
-        run = _Run(checked, name, settings, choose_device(device), place, cancel or CancelToken(), report, say)
+        run = _Run(checked, name, settings, choose_device(device), place, cancel or CancelToken(), report, say, began)
         return run.result(keep_anyway)
 
 
@@ -102,11 +105,13 @@ class _Run:
         cancel: CancelToken,
         report: Report | None,
         say: Callable[[str], None] | None,
+        began: float | None = None,
     ) -> None:
         self.checked, self.name, self.device = checked, name, device
-        self.cancel, self._say, began = cancel, say, time.monotonic()
+        self.cancel, self._say, began = cancel, say, time.monotonic() if began is None else began
         self.begun = begin(settings.model, settings.base, settings.seed, settings.encoder_rank)
         self.settings = settings = self.begun.fitted(settings)
+        self.promise = Promise(settings)
         model = self.begun.model.to(device).eval()
         self.names = trained_names(model, settings.trained)
         self.embeds = bool(of_encoder(self.names))
@@ -189,7 +194,15 @@ class _Run:
             if not self.course.counted("embedding", count, store.embed_sheets):
                 return False
         self._embed_seconds = (time.monotonic() - begin) / count
+        if self.state.found.plan is None and self.embeds and self.begun.base is None:
+            tests = len(self.checked.cases) * (1 + len(self.settings.shares)) if self.folds else 0
+            self._inform(self.promise.at_once(self._embed_seconds, len(self.folds) + 1, tests, self.course.seconds()))
         return True
+
+    def _inform(self, sentence: str) -> None:
+        """Tell the user something, unless it is empty."""
+        if self._say and sentence:
+            self._say(sentence)
 
     def _test_before(self) -> bool:
         """Test the first model on each case with the other cases of its fold's training as supports."""
@@ -234,11 +247,9 @@ class _Run:
                 (step, self._embed_seconds, self._test_seconds()),
             )
             self.course.save()
-            variants = found.plan.variants * sum(len(store.sheets) for store in self.stores)
-            left = self.course.left("embedding variants", 0, variants, None)
-            said = "" if left is None else too_long(settings, found.plan, self.course.seconds() + left)
-            if self._say and said:
-                self._say(said)
+        variants = found.plan.variants * sum(len(store.sheets) for store in self.stores)
+        left = self.course.left("embedding variants", 0, variants, None) or 0.0
+        self._inform(self.promise.planned(found.plan, self.course.seconds() + left))
         return not self.cancel.cancelled
 
     def _test_seconds(self) -> float:
@@ -308,6 +319,9 @@ class _Run:
             loss = stage.advance()
             self.course.pace += PACE * (time.monotonic() - began - self.course.pace)
             self.course.tell(title, stage.step, plan.steps, loss, number)
+            if stage.step % LOOKED == 0:
+                left = self.course.left(title, stage.step, plan.steps, number) or 0.0
+                self._inform(self.promise.later(self.course.seconds() + left))
             if time.monotonic() - self.course.saved > SAVE_SECONDS:
                 self.course.save(number, stage)
         self.course.save(number, stage)

@@ -139,11 +139,8 @@ class AdaptState:
                 Remedy(kind=RemedyKind.CHOOSE_NAME),
             ) from None
         if stored.identity != identity:
-            keys = sorted(
-                key for key in stored.identity.keys() | identity if stored.identity.get(key) != identity.get(key)
-            )
             raise UsageError(
-                f"an adaptation of this name was begun with other {' and '.join(keys)}; its state is in {self.folder}.",
+                f"{_differs(stored.identity, identity)}; its state is in {self.folder}.",
                 Remedy(kind=RemedyKind.CHOOSE_NAME),
             )
         found = Found(**{item.name: getattr(stored, item.name) for item in fields(Found)})
@@ -200,6 +197,27 @@ class AdaptState:
     def remove(self) -> None:
         """Remove the state."""
         remove_state(self.folder)
+
+
+def _differs(stored: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return why a state is not continued: its version, which decides alone, or else what it was begun with."""
+    versions = stored.get("version", "unknown"), now.get("version")
+    if versions[0] != versions[1]:
+        return (
+            f"an adaptation of this name was begun by version {versions[0]} of the program, and version {versions[1]} "
+            "does not continue it, because they may compute differently: finish it with that version, or begin again"
+        )
+    keys = sorted(key for key in stored.keys() | now if stored.get(key) != now.get(key))
+    return f"an adaptation of this name was begun with other {' and '.join(_words(key, stored, now) for key in keys)}"
+
+
+def _words(key: str, stored: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return the name of something that differs; of settings each with its value then."""
+    then, this = stored.get(key), now.get(key)
+    if not (isinstance(then, dict) and isinstance(this, dict)):
+        return key
+    names = sorted(name for name in then.keys() | this if then.get(name) != this.get(name))
+    return f"{key} ({', '.join(f'{name} was {then.get(name)}, now {this.get(name)}' for name in names)})"
 
 
 def remove_state(folder: Path) -> None:

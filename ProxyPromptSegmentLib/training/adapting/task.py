@@ -25,6 +25,7 @@ class AdaptTask:
         device: See `devices.choose_device`.
         keep_anyway: Whether it is registered even if it is not better.
         restart: Whether the state of an earlier task of this name is removed first.
+        began: See `run.adapt`.
     """
 
     checked: CheckedCases
@@ -34,6 +35,7 @@ class AdaptTask:
     device: str = "auto"
     keep_anyway: bool = False
     restart: bool = False
+    began: float | None = None
 
     def __call__(self, engine: TaskEngine, context: Context) -> AdaptResult:
         """Carry out the task; the engine's models and caches are not used."""
@@ -52,4 +54,5 @@ class AdaptTask:
             context.cancel,
             report,
             say=context.say,
+            began=self.began,
         )

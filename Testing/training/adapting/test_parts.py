@@ -17,7 +17,14 @@ from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
 from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
-from ProxyPromptSegmentLib.training.adapting.plan import LEAST_STEPS, MOST_STEPS, make_plan, time_steps, too_long
+from ProxyPromptSegmentLib.training.adapting.plan import (
+    LEAST_STEPS,
+    MOST_STEPS,
+    Promise,
+    make_plan,
+    time_steps,
+    too_long,
+)
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, CaseScore, judge, worst_of
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import LEAST_TARGETS, AdaptSettings
@@ -209,6 +216,23 @@ def test_a_time_that_is_too_short_for_the_fewest_steps_is_said():
     )
     assert too_long(settings, made, 5.9) == ""
     assert too_long(AdaptSettings(minutes=0.1, steps=3), made, 200.0) == ""  # as many as were asked for
+
+
+def test_a_time_that_cannot_be_kept_is_said_by_the_first_embeddings_and_again_only_where_that_is_far_off():
+    settings = AdaptSettings(minutes=2)
+    promise, made = Promise(settings), plan(minutes=2)
+    assert promise.at_once(0.01, 5, 12, 10) == ""
+    said = promise.at_once(0.1, 5, 12, 10)  # 10 s, 5 trainings of 10 steps, 12 tests
+    assert (
+        said.startswith("2 min are not enough as fast as this machine is now: the fewest steps")
+        and "about 4 min" in said
+    )
+    assert promise.planned(made, 300) == ""  # is known
+    assert promise.later(330) == "" and "8 min in all" in promise.later(500) and promise.later(500) == ""
+    assert Promise(settings).planned(made, 300).startswith("2 min are not enough: with")
+    chosen = Promise(AdaptSettings(minutes=2, steps=100))
+    assert chosen.at_once(9, 5, 12, 0) == "" == chosen.planned(made, 5000)
+    assert chosen.later(6000) == "" and "since this machine is slower now" in chosen.later(7000)
 
 
 def score(before: float, *after: float) -> CaseScore:

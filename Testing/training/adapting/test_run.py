@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from adapt_cases import QUICK, checked, register_small_model, use_folder, write_cases
+from ProxyPromptSegmentLib.commands.remedies import worded
 from ProxyPromptSegmentLib.errors import CheckpointError, DeviceError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import slice_view
 from ProxyPromptSegmentLib.inference.loading import load
@@ -21,7 +23,8 @@ from ProxyPromptSegmentLib.training.adapting import objective
 from ProxyPromptSegmentLib.training.adapting import run as running
 from ProxyPromptSegmentLib.training.adapting import stage as staging
 from ProxyPromptSegmentLib.training.adapting.run import adapt
-from ProxyPromptSegmentLib.training.adapting.state import remove_state
+from ProxyPromptSegmentLib.training.adapting.settings import ENCODER
+from ProxyPromptSegmentLib.training.adapting.state import AdaptState, remove_state
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.own import forget
@@ -176,7 +179,7 @@ def test_cancelling_in_a_fold_keeps_the_state_and_another_call_continues(clinic,
     state = (clinic / "cache" / "adapting" / "mine" / "state.json").read_text(encoding="utf-8")
     assert "patient0" not in state
     other = replace(QUICK, learning_rate=1e-3)
-    with pytest.raises(UsageError, match="begun with other settings"):
+    with pytest.raises(UsageError, match=r"begun with other settings \(\w+ was .*, now .*\)"):
         adapt(cases, "mine", other, "cpu")
     assert adapt(cases, "mine", QUICK, "cpu", keep_anyway=True).sha256 == uninterrupted["result"].sha256
     assert not (clinic / "cache" / "adapting" / "mine").exists()
@@ -208,6 +211,20 @@ def test_a_state_that_lacks_what_an_earlier_version_did_not_write_is_completed_w
     assert kept.kept and kept.sha256 == uninterrupted["result"].sha256
 
 
+def test_a_state_of_another_version_is_refused_with_the_version_even_if_its_cases_are_hashed_otherwise(tmp_path):
+    now = {"version": "9.1", "cases": "b", "settings": {"seed": 1}}
+    for stored, expected in (
+        ({**now, "version": "0.0.1", "cases": "a"}, "was begun by version 0.0.1 of the program, and version 9.1 does"),
+        ({"cases": "a"}, "was begun by version unknown"),
+        ({**now, "cases": "a", "settings": {"seed": 2}}, r"begun with other cases and settings \(seed was 2, now 1\)"),
+    ):
+        remove_state(tmp_path)
+        AdaptState(tmp_path, stored).save()
+        with pytest.raises(UsageError, match=expected) as error:
+            AdaptState(tmp_path, now)
+        assert "--restart" in worded(error.value)
+
+
 def test_a_time_that_is_too_short_is_said_before_the_trainings(clinic, uninterrupted):
     cancel, said = CancelToken(), []
 
@@ -218,6 +235,24 @@ def test_a_time_that_is_too_short_is_said_before_the_trainings(clinic, uninterru
     short = replace(QUICK, steps=None, minutes=0.001)
     stopped = adapt(checked(uninterrupted["cases"]), "mine", short, "cpu", cancel=cancel, say=say)
     assert stopped.cancelled and len(said) == 1 and said[0].startswith("0.001 min are not enough: with 10 steps")
+
+
+def test_an_encoder_that_learns_too_slowly_is_said_before_the_first_test_and_the_time_of_reading_counts(
+    clinic, uninterrupted
+):
+    cancel, said, stages = CancelToken(), [], []
+
+    def say(text):
+        said.append(text)
+        cancel.cancel()
+
+    short = replace(QUICK, steps=None, variants=None, minutes=0.001, trained=ENCODER)
+    cases, began = checked(uninterrupted["cases"]), time.monotonic() - 60
+    stopped = adapt(
+        cases, "mine", short, "cpu", cancel=cancel, say=say, report=lambda how: stages.append(how.stage), began=began
+    )
+    assert stopped.cancelled and len(said) == 1 and "0.001 min are not enough as fast as" in said[0]
+    assert "testing before" not in stages[:-1] and stopped.seconds > 60
 
 
 def test_a_name_that_is_taken_is_refused_and_nothing_is_replaced(clinic, uninterrupted):
