@@ -2,7 +2,7 @@
 
 Example::
 
-    python Testing/benchmarks/benchmark_selective_scan.py --shape 256 12 2 192 8 --out scan.json
+    python Testing/benchmarks/benchmark_selective_scan.py --shape 256 12 2 192 8 --output scan.json
 
 Times are the least processor time over the repeats, so that other load on the machine disturbs them least.
 """
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="*", default=(16, 32, 64, 128))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--out", type=Path, help="JSON file; standard output without it")
+    parser.add_argument("--output", dest="out", type=Path, help="JSON file; standard output without it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

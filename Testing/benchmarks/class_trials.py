@@ -1,7 +1,7 @@
 """The ablations of AutoMedSAM's class prompt encoder, in short equal trainings: Docs/results/automedsam.md.
 
-    proxyprompt train --recipe classes-compact --data DATA_FOLDER --out runs/readings
-    python Testing/benchmarks/class_trials.py measure DATA_FOLDER --out runs/trials --steps 60 \
+    proxyprompt train --recipe classes-compact --data DATA_FOLDER --output runs/readings
+    python Testing/benchmarks/class_trials.py measure DATA_FOLDER --output runs/trials --steps 60 \
         --readings runs/readings/classes-compact.safetensors
     python Testing/benchmarks/class_trials.py table runs/trials
 
@@ -115,7 +115,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("measure")
     measuring.add_argument("data", type=Path)
-    measuring.add_argument("--out", type=Path, required=True)
+    measuring.add_argument("--output", dest="out", type=Path, required=True)
     measuring.add_argument("--readings", type=Path, required=True, help="the readings alone, which trials begin from")
     measuring.add_argument("--steps", type=int, default=60)
     measuring.add_argument("--only", nargs="+", help="some of the trials")

@@ -2,7 +2,7 @@
 
 Example::
 
-    python Testing/benchmarks/module_stalls.py --size 300 512 512 --out stalls.json
+    python Testing/benchmarks/module_stalls.py --size 300 512 512 --output stalls.json
 
 Each turn of the pump is timed, and so is how late it wakes from its sleep: that is where another thread that holds
 Python's lock would show. The first run also loads torch and the model; the second is what every later one is like.
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, nargs=3, default=(300, 512, 512), metavar=("K", "J", "I"))
     parser.add_argument("--model", default="sam-compact")
-    parser.add_argument("--out", type=Path, help="JSON file; standard output without it")
+    parser.add_argument("--output", dest="out", type=Path, help="JSON file; standard output without it")
     options = parser.parse_args()
     make_scene()
     from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom

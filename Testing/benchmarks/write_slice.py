@@ -2,7 +2,7 @@
 
 Example::
 
-    python Testing/benchmarks/write_slice.py --shape 300 512 512 --out write_slice.json
+    python Testing/benchmarks/write_slice.py --shape 300 512 512 --output write_slice.json
 
 Milliseconds of the clock (what the user waits) and of the processor (what other load on the machine does not disturb),
 median and largest over the slices. Slicer's `updateSegmentBinaryLabelmapFromArray` replaces the whole segment, so a
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(300, 512, 512), metavar=("K", "J", "I"))
     parser.add_argument("--objects", type=int, default=1)
     parser.add_argument("--slicer-calls", type=int, default=5, help="how often Slicer's own way is timed")
-    parser.add_argument("--out", type=Path, help="JSON file; standard output without it")
+    parser.add_argument("--output", dest="out", type=Path, help="JSON file; standard output without it")
     options = parser.parse_args()
     make_scene()
     shape = tuple(options.shape)

@@ -137,11 +137,12 @@ def _each_case(wanted: CasesPlan, scores: Sequence[Score]) -> Grid:
 
 def _method(wanted: CasesPlan, left_out: Sequence[Unusable], failures: Mapping[str, str]) -> list[Part]:
     unit = "millimetres" if wanted.in_mm else "pixels, slice by slice"
+    draws = "once" if wanted.draws == 1 else f"{wanted.draws} times"
     partly = [case.name for case in wanted.cases if case.slices is not None]
     said = [
         f"{len(wanted.cases)} cases of {wanted.patients} patients. Each case was segmented as any image is, "
         "with cases of other patients as supports, never of its own. Images that are the same count once.",
-        f"Supports were drawn {wanted.draws} times for each case (seed {wanted.seed}), and the draws averaged; once "
+        f"Supports were drawn {draws} for each case (seed {wanted.seed}), and the draws averaged; only once "
         "where all other cases are supports. A support is a whole annotated case. The copied mean mask is the mean of "
         "the supports' masks, copied onto every slice without a look at the image.",
         f"Distances are in {unit}. The recommended model is the best of {len(wanted.candidates)}, chosen on the "

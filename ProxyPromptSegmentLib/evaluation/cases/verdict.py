@@ -170,13 +170,13 @@ def _beside_copies(ours: Patients, copied: Patients) -> str:
         return ""
     return (
         f"Copying the mean of the supports' masks, without a look at the image, reaches {_mean(copied):.2f}: "
-        f"{_difference(pair, pair.p)} Only what lies above that did the model see."
+        f"{_difference(pair, pair.p)} Only what the model adds to that comes from looking at the image."
     )
 
 
 def _difference(pair: Paired, p: float) -> str:
     """Return a difference with its interval, and whether it was shown."""
-    size = f"{pair.mean:.2f} less [{pair.low:+.2f}, {pair.high:+.2f}]"
+    size = f"{pair.mean:.2f} less (95 % interval {pair.low:.2f} to {pair.high:.2f})"
     if pair.count < LEAST_PATIENTS:
         return f"{size}, which {pair.count} patients cannot prove."
     said = "a difference that these patients show" if p < 0.05 else "not shown to be more than chance"
