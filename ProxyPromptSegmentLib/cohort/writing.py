@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,8 @@ def readable_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        how = "free some space there" if full else "change its permissions"
         raise OutputError(
-            f"the folder {folder} cannot be used: {error.strerror or error}; choose another folder, or change its "
-            "permissions."
+            f"the folder {folder} cannot be used: {error.strerror or error}; choose another folder, or {how}."
         ) from None

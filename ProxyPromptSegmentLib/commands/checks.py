@@ -85,6 +85,14 @@ def check_outputs(
         refuse_existing(option, path, force)
 
 
+def with_kept(error: OutputError, written: Sequence[Path]) -> OutputError:
+    """Return the error of a command that had written some of its files already, which it names."""
+    if not written:
+        return error
+    kept = f"{', '.join(map(str, written))} {'was' if len(written) == 1 else 'were'} complete before and"
+    return OutputError(f"{error} {kept} {'is' if len(written) == 1 else 'are'} kept.", error.remedy)
+
+
 def refuse_existing(option: str, path: Path, force: bool) -> None:
     """Raise an error if a file would be replaced without consent.
 

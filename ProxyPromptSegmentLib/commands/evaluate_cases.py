@@ -27,6 +27,7 @@ from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.evaluation.statistics.tables import table_of, to_csv, to_dict, to_markdown
 from ProxyPromptSegmentLib.imaging.geometry import take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import Segmentation
+from ProxyPromptSegmentLib.remedies import Note, Severity
 from ProxyPromptSegmentLib.support.matching import has_place
 from ProxyPromptSegmentLib.training.adapting.sheets import is_complete
 from ProxyPromptSegmentLib.weights.hashing import sha256
@@ -176,10 +177,12 @@ def _plan(
     asked = args.supports or SUPPORTS
     supports, most = possible_supports(cases, asked)
     if max(asked) > most:
-        console.warn(
-            f"{max(asked)} supports were asked for; other patients have {most} {'case' if most == 1 else 'cases'}, so "
+        wanted = f"{max(asked)} supports were asked for" if args.supports else f"By default {max(asked)} are the most"
+        text = (
+            f"{wanted}; other patients have {most} {'case' if most == 1 else 'cases'}, so "
             f"{', '.join(map(str, supports))} {'is' if len(supports) == 1 else 'are'} measured."
         )
+        console.note(Note(text, severity=Severity.WARNING if args.supports else Severity.INFORMATION))
     in_mm = all(case.slices is None and has_place(case.volume) for case in cases)
     name = args.cases[0].resolve().stem
     draws = args.draws or DRAWS

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs
+from ProxyPromptSegmentLib.commands.checks import check_inputs, check_outputs, with_kept
 from ProxyPromptSegmentLib.commands.class_options import asked_by_name
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.hand_options import said_by_hand, with_masks
@@ -131,10 +131,14 @@ def perform(
             if note not in said and note.text not in found.rungs:
                 console.note(note)
         computed = time.perf_counter()
-        heard += _write(request, console, job, found, references)
-        now = time.perf_counter()
-        seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
-        return _report(request, kept.cases or [], job, found, seconds, references, [*notes, *map(Note, heard)])
+        written: list[Path] = []
+        try:
+            heard += _write(request, console, job, found, references, written)
+            now = time.perf_counter()
+            seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
+            return _report(request, kept.cases or [], job, found, seconds, references, [*notes, *map(Note, heard)])
+        except OutputError as error:
+            raise with_kept(error, written) from None
 
 
 def _check(request: Request) -> tuple[PromptClass, ...]:
@@ -243,8 +247,9 @@ def _write(
     job: Job,
     found: VolumeResult,
     references: Mapping[str, Masks] | None,
+    written: list[Path],
 ) -> list[str]:
-    """Write segmentation and picture; return warnings."""
+    """Write segmentation and pictures, each of which ``written`` gets as soon as it is complete; return warnings."""
     if suffix_of(request.output) == DICOM_SEG_SUFFIX:
         warnings = write_dicom_seg(
             request.output,
@@ -256,11 +261,13 @@ def _write(
         )
     else:
         warnings = write_segmentation(request.output, found.segmentation, request.target, replace=request.force)
+    written.append(request.output)
     for warning in warnings:
         console.warn(warning)
     if request.preview:
         stacked = None if references is None else np.stack(list(references.values()))
         write_preview(request.preview, job, found, stacked, found.model.name, replace=request.force)
+        written.append(request.preview)
     if request.thumbnail:
         write_thumbnail(request.thumbnail, job, found, request.force)
     return warnings

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ProxyPromptSegmentLib.commands.checks import threshold_of
+from ProxyPromptSegmentLib.commands.checks import threshold_of, with_kept
 from ProxyPromptSegmentLib.commands.class_options import add_class, model_for
 from ProxyPromptSegmentLib.commands.common_options import add_base_and_device, add_display, add_precision
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.commands.hand_options import add_hand_options
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.requests import TrackRequest
 from ProxyPromptSegmentLib.commands.track_run import perform
-from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
+from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK, OutputError
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.reports.report import to_text
@@ -164,6 +164,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     try:
         with stop_on_signals(console.status, "the frame") as cancel:
             report = perform(request, console, cancel, written)
+    except OutputError as error:
+        raise with_kept(error, written) from None
     except KeyboardInterrupt:
         kept = f"{', '.join(map(str, written))} was complete and is kept" if written else "no file was written"
         console.error(f"stopped immediately; {kept}.")

@@ -12,8 +12,9 @@ import pytest
 pytest.importorskip("torch")
 
 from command_cases import a_case
+from ProxyPromptSegmentLib.cohort.writing import readable_folder
 from ProxyPromptSegmentLib.commands import cohort_worker, segment_run
-from ProxyPromptSegmentLib.errors import EXIT_SOME_FAILED
+from ProxyPromptSegmentLib.errors import EXIT_SOME_FAILED, OutputError
 from ProxyPromptSegmentLib.imaging import output_files
 from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 
@@ -111,3 +112,11 @@ def test_ctrl_c_keeps_what_is_done(archive, monkeypatch, capsys) -> None:
     assert "stopping after the slice being computed" in said.err and "2 studies not done yet" in said.out
     assert len(archive.records()) == len(archive.results) == 1 and archive.leftovers() == []
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "or free some space there"), (errno.EACCES, "or change its permissions")]
+)
+def test_a_folder_that_cannot_be_used_is_refused_with_what_helps(tmp_path, number, advice) -> None:
+    with pytest.raises(OutputError, match=advice), readable_folder(tmp_path):
+        raise OSError(number, os.strerror(number))

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from command_cases import DONE, GRID, Desk
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.commands import segment_run
+from ProxyPromptSegmentLib.errors import OutputError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.weights import registry
@@ -182,6 +184,16 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_work(desk, close
 def test_a_file_in_the_place_of_the_folder_is_refused_before_the_work(desk, no_model, capsys) -> None:
     assert main(desk.words(output=desk.support / "r.seg.nrrd")) == 6
     assert str(desk.support) in capsys.readouterr().err
+
+
+def test_a_result_that_is_complete_is_named_where_its_picture_cannot_be_written(desk, monkeypatch, capsys) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("p.png could not be written: No space left on device.")
+
+    monkeypatch.setattr(segment_run, "write_preview", full)
+    assert main(desk.words("--preview", desk.folder / "p.png")) == 6
+    assert f"No space left on device. {desk.output} was complete before and is kept." in capsys.readouterr().err
+    assert desk.output.is_file()
 
 
 def test_a_full_disk_leaves_no_file_and_keeps_the_older_one(desk, full_disk, capsys) -> None:
