@@ -117,7 +117,7 @@ class Advanced(Event):
 
 @dataclass(frozen=True)
 class Forecasted(Event):
-    """What the task will have taken at its end, measured on its first batches; sent at most once.
+    """What the task will have taken at its end, measured on its first batches; sent again after a step down.
 
     Attributes:
         seconds: Duration from the task's beginning to its end.

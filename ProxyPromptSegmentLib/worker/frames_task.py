@@ -149,7 +149,8 @@ class _Clip:
         if self._waiting is None:
             context.progress.start(found.wanted or 0, "segmenting" if alone and not by_hand else "tracking")
         elif found.done and (by_hand or (not alone and task.mode == TrackingMode.PROXY_AND_BANK)):
-            note = f"From frame {self._waiting[0]} on, earlier frames are no longer remembered, because memory ran out."
+            # Memory has run out, or half precision was unusable; the ladder reports which.
+            note = f"From frame {self._waiting[0]} on, earlier frames are no longer remembered."
             found.notes.append(Note(note))
             context.say(note)
         follower = _Follower(tracker, prepared, self)

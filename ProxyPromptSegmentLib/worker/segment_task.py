@@ -122,6 +122,8 @@ class _Volume:
             self.result = self._empty()
             tiled = self.work.plan is not None and self.work.plan.tiles
             self.order = outwards(job.slices, 1 if tiled else segmenter.batch, self.task.first)
+        else:  # what was timed is of another device, batch or precision
+            self.first = FirstBatches(self.first.begun)
         result = self.result
         result.cancelled = not ready
         if not ready:

@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from engine_doubles import tiny_model
 from ProxyPromptSegmentLib.networks.devices import resident_bytes
 from ProxyPromptSegmentLib.worker.events import Forecasted
 from ProxyPromptSegmentLib.worker.first_batches import FirstBatches, peak_bytes
-from worker_doubles import Talk, a_job, an_engine, whole_slices
+from worker_doubles import Machine, Talk, a_job, an_engine, whole_slices
 
 
 class Clock:
@@ -63,3 +64,18 @@ def test_a_run_says_what_it_was_estimated_to_take_unless_it_was_over(segmenter):
     assert found.forecast.looks <= 2 * (slices - 2)
     assert 0.2 < found.forecast.seconds / sum(found.seconds.values()) < 5
     assert 0.8 < found.forecast.memory_bytes / found.peak_bytes < 1.25
+
+
+def test_a_run_that_continues_elsewhere_is_estimated_again_there():
+    card = Machine(tiny_model(), {"small": 100, "cpu": 100}, batch=1)
+
+    def forget_memory(event):
+        if isinstance(event, Forecasted) and event.device == "small":
+            card.limits["small"] = 0.1
+
+    talk = Talk(forget_memory)
+    found = talk.do(whole_slices(a_job()), card.engine())
+    assert found.device == "cpu" and [one.device for one in talk.of(Forecasted)] == ["small", "cpu"]
+    last = talk.of(Forecasted)[-1]
+    assert found.forecast.looks == found.slices - 4, "those that were left there"
+    assert (found.forecast.seconds, found.forecast.memory_bytes) == (last.seconds, last.memory_bytes)
