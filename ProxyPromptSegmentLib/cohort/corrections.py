@@ -34,14 +34,14 @@ def save_correction(folder: CohortFolder, study: Study, record: Mapping[str, Any
         corrected: All its segments as they are now, on the study's grid.
 
     Raises:
-        InputError: If the program's result cannot be read, or the record has no key.
+        InputError: If the record has no key.
+        GeometryError: If the program's result lies on another grid.
         OutputError: If the correction cannot be written.
     """
     key, before = record.get("key"), record.get("corrected") or {}
     if not isinstance(key, str):
         raise InputError(f"the record of {study.name} is damaged; segment the study again.")
     original = str(before.get("program_result") or record.get("result"))
-    program = read_segmentation(folder.path / original, corrected.geometry)
     report = read_json(folder.path / str(record.get("report"))) or {}
     known = {str(one.get("name")): one for one in report.get("objects", []) if isinstance(one, dict)}
     target = report.get("inputs", {}).get("target", {})
@@ -49,7 +49,7 @@ def save_correction(folder: CohortFolder, study: Study, record: Mapping[str, Any
     spacing = target.get("spacing_mm", corrected.geometry.spacing_mm)
     voxel_ml = float(np.prod(spacing)) / 1000 if spacing else None
     masks = {one.name: one.mask for one in corrected.segments}
-    drawn = {one.name: one.mask for one in program.segments}
+    drawn = _drawn(folder.path / original, corrected)
     objects, changed = [], dict[str, list[int]]()
     for name in dict.fromkeys([*drawn, *masks]):
         mask = masks.get(name, np.zeros(corrected.geometry.shape_kji, np.uint8))
@@ -70,6 +70,14 @@ def save_correction(folder: CohortFolder, study: Study, record: Mapping[str, Any
         },
     }
     folder.publish_correction(key, study, lambda path: _write(path, corrected), facts)
+
+
+def _drawn(path: Path, corrected: Segmentation) -> dict[str, Mask]:
+    """Return what the program drew; nothing if that is gone: all that there is then counts as drawn by hand."""
+    try:
+        return {one.name: one.mask for one in read_segmentation(path, corrected.geometry).segments}
+    except InputError:
+        return {}
 
 
 def _write(path: Path, corrected: Segmentation) -> None:

@@ -56,6 +56,8 @@ def not_there(path: Path, wanted: str) -> str:
         path: The path.
         wanted: What to give, such as "an image file".
     """
+    if path.is_symlink():
+        return f"{path} is a link to {os.readlink(path)}, which does not exist; give {wanted}."
     meant = _names_like(path)
     if meant:
         return f"{path} does not exist; did you mean {' or '.join(meant)}?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,11 @@ import numpy.typing as npt
 
 SYMMETRIC = 0.75  # soft Dice of all masks with their mirror image
 SIDE = 16  # cells of the coarse grid on which masks are compared
-_SIDES = frozenset(["left", "right", "l", "r", "links", "rechts", "gauche", "droite"])
+_SIDES = frozenset(
+    ["left", "right", "l", "r", "lt", "rt", "links", "rechts", "gauche", "droite", "izquierda", "izquierdo", "derecha"]
+    + ["derecho", "sinistra", "sinistro", "destra", "destro"]
+)
+_WORD = re.compile(r"[^\W_]+")
 
 
 def lies_on_both_sides(objects: Sequence[str], masks: Sequence[npt.NDArray[np.generic]]) -> bool:
@@ -19,7 +24,7 @@ def lies_on_both_sides(objects: Sequence[str], masks: Sequence[npt.NDArray[np.ge
         objects: Their names.
         masks: Masks of the slices, each ``(N, H, W)``; an object that none shows decides nothing.
     """
-    if any(_SIDES & set(name.lower().replace("_", " ").replace("-", " ").split()) for name in objects):
+    if any(_SIDES & _words_of(name) for name in objects):
         return False
     for number in range(len(objects)):
         maps = [coarse(one[number]) for one in masks if one[number].any()]
@@ -30,6 +35,12 @@ def lies_on_both_sides(objects: Sequence[str], masks: Sequence[npt.NDArray[np.ge
         if 2 * (mean * mirrored).sum() < SYMMETRIC * (mean**2 + mirrored**2).sum():
             return False
     return True
+
+
+def _words_of(name: str) -> set[str]:
+    """Return the words of a name, such as both of ``atrium (left)`` and of ``leftAtrium``, in small letters."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return {word.casefold() for word in _WORD.findall(apart)}
 
 
 def coarse(mask: npt.NDArray[np.generic], side: int = SIDE) -> npt.NDArray[np.float64]:

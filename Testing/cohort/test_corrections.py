@@ -135,3 +135,14 @@ def test_a_folder_that_cannot_be_written_is_reported_and_nothing_is_left(ward):
     with pytest.raises(OutputError, match="cannot be used"):
         ward.correct(ward.mask)
     assert ward.row.state is State.DONE
+
+
+def test_a_correction_is_corrected_again_although_the_result_of_the_program_is_gone(ward):
+    ward.correct(ward.mask)
+    ward.files.result.unlink()
+    mask = ward.mask.copy()
+    mask[1] = 0
+    ward.correct(mask)
+    record = ward.folder.record(ward.key)
+    assert record["objects"][0]["voxels"] == 24 and record["corrected"]["slices"] == {"gland": [2, 3]}
+    assert record["objects"][0]["mean_confidence"] is None and record["review"] == []

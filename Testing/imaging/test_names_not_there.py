@@ -65,3 +65,10 @@ def test_no_suffix_is_named_among_the_suffixes_where_it_means_a_folder(tmp_path:
         check_output_path(tmp_path / "a.mp4", (".mha", ""))
     with pytest.raises(OutputError, match=r"allowed: .png, .mha\.$"):
         check_output_path(tmp_path / "a.mp4", (".png", ".mha"))
+
+
+def test_a_link_to_nothing_is_called_one_and_not_offered_itself(tmp_path: Path) -> None:
+    link = tmp_path / "case.nrrd"
+    link.symlink_to(tmp_path / "moved.nrrd")
+    with pytest.raises(InputError, match=r"case.nrrd is a link to .*moved.nrrd, which does not exist; give an image"):
+        read_volume(link)

@@ -22,3 +22,11 @@ def test_an_object_that_no_slice_shows_decides_nothing():
     assert lies_on_both_sides(["gland", "tumour"], [masks])
     masks[1, 8:24, :8] = 1
     assert not lies_on_both_sides(["gland", "tumour"], [masks])
+
+
+@pytest.mark.parametrize("name", ["atrium (left)", "atrium.right", "leftAtrium", "kidneyR", "Left-atrium", "LT lobe"])
+def test_a_side_in_a_name_is_seen_however_it_is_written(name):
+    masks = np.zeros((1, 32, 32), np.uint8)
+    masks[0, 8:24, 8:24] = 1
+    assert not lies_on_both_sides([name], [masks])
+    assert lies_on_both_sides(["L4", "rectum", "CTVrl2"], [np.repeat(masks, 3, axis=0)])

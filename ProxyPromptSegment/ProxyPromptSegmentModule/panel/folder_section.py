@@ -9,7 +9,7 @@ import qt
 import slicer
 import slicer.util
 
-from ProxyPromptSegmentLib.cohort.folder import PAGE
+from ProxyPromptSegmentLib.cohort.folder import INPUTS, PAGE
 from ProxyPromptSegmentLib.cohort.studies import shown
 from ProxyPromptSegmentModule.panel.chosen_cases import ChosenCases
 from ProxyPromptSegmentModule.panel.open_folder import OpenFolder
@@ -164,6 +164,8 @@ class FolderSection(Section):
             result=output / str(result) if result else None,
             report=output / str(report) if report else None,
             program=output / str(program) if program else None,
+            content=str(facts.get("input_sha256") or ""),
+            inputs=output / INPUTS,
         )
         self._logic.read_study(task, answered)
 

@@ -25,6 +25,7 @@ class Loaded:
     Attributes:
         path: Its file or folder.
         geometry: The grid of its file, wherever it is moved in the scene.
+        content: Hash of what its result was computed from; "" if it is not known.
         volume: Its image.
         result: Its result as it was loaded; None if it had none.
         axis: The axis of the result.
@@ -39,7 +40,7 @@ class Loaded:
         kept: Content,
     ) -> None:
         """Store what was put into the scene, and what is said of it where it was read."""
-        self.path, self.geometry, self.axis = read.path, read.geometry, read.facts.axis
+        self.path, self.geometry, self.axis, self.content = read.path, read.geometry, read.facts.axis, read.content
         self.volume, self.result, self.kept = volume, result, kept
 
     @property

@@ -70,6 +70,8 @@ class SavedSection(Section):
         row = folder.rows.get(one.path)
         if row is None or not row.state.is_done or one.result is None or not in_scene(one.result):
             return _("The folder has no result of this study that could be corrected; segment it first.")
+        if one.content != str(row.facts.get("input_sha256") or ""):
+            return _("The study was changed since it was read; close the folder and open it again.")
         if self._state.running:
             return _("Wait for the run to end.")
         if not folder.is_changed(one, self._state.states):

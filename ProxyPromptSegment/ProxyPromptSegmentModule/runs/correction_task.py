@@ -40,7 +40,7 @@ class CorrectionTask:
 
         Raises:
             OutputError: If the folder of results is gone, or cannot be written.
-            InputError: If the program's result is gone.
+            GeometryError: If the program's result lies on another grid.
         """
         existing, study = CohortFolder.existing(self.folder.output), self.row.study
         record = existing[0].record(str(self.row.facts.get("key"))) if existing is not None else None
@@ -52,7 +52,7 @@ class CorrectionTask:
         folder, about = existing
         save_correction(folder, study, record, self.corrected)
         row = done_row(study, folder.record(str(record["key"])) or record)
-        with suppress(ProxyPromptError):  # the studies cannot be read now: who continues the cohort writes both
+        with suppress(ProxyPromptError, OSError):  # they cannot be read now: who continues writes both
             studies, supports = without(list_studies(self.folder.place).studies, supports_of(about))
             write_summary(folder, studies, about, [Row(one, State.SUPPORT) for one in supports], last=False)
         return row

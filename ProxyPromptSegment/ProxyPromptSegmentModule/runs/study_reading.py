@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ProxyPromptSegmentLib.cohort.contents import Inputs, content_sha256
 from ProxyPromptSegmentLib.cohort.studies import shown
-from ProxyPromptSegmentLib.errors import InputError
+from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError
 from ProxyPromptSegmentLib.imaging.geometry import AXES, Axis, take_slices
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import read_volume
@@ -23,9 +25,11 @@ from ProxyPromptSegmentModule.scene.slice_prints import EMPTY, print_of
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
-    from ProxyPromptSegmentLib.imaging.segmentations import Segment
+    from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
     from ProxyPromptSegmentLib.imaging.volumes import Volume
     from ProxyPromptSegmentLib.worker.context import Context
+
+_log = logging.getLogger(__name__)
 
 _SHOWN_PERCENT, _MOST_LOOKED_AT = (0.1, 99.9), 1_000_000
 """Percentiles of the intensities that are shown, as in Slicer, and of how many voxels they are taken."""
@@ -40,18 +44,22 @@ class ReadStudyTask:
         result: The file of its result; None without one.
         report: The file of its report; None without one.
         program: The file of the program's result if `result` was corrected by hand; None if it was not.
+        content: Hash of what the result was computed from, see `cohort.contents`; "" if it is not known.
+        inputs: The folder of the hashes that are known.
     """
 
     path: Path
     result: Path | None = None
     report: Path | None = None
     program: Path | None = None
+    content: str = ""
+    inputs: Path | None = None
 
     def __call__(self, engine: object = None, context: Context | None = None) -> ReadStudy:
         """Do the work, on any thread.
 
         Raises:
-            ProxyPromptError: If the study or its result cannot be read.
+            ProxyPromptError: If the study or its result cannot be read, or the study is another one by now.
         """
         for path, words in (
             (self.path, _("the study {name} is not there any more: {path}")),
@@ -59,14 +67,15 @@ class ReadStudyTask:
         ):
             if path is not None and not path.exists():  # the library would name files like it: those of other patients
                 raise InputError(words.format(name=shown(self.path.name), path=path))
+        if self.result is not None:
+            self._check_content()
         volume = read_volume(self.path)
         segments, facts = None, Facts()
         if self.result is not None:
             report = _content(self.report)
             facts = _facts_of(report, _axis_of(report))
             found = read_segmentation(self.result, volume.geometry)
-            written = read_segmentation(self.program, volume.geometry) if self.program is not None else found
-            prints = {one.name: _prints_of(one, facts.axis) for one in written.segments}
+            prints = self._written(found, facts.axis)
             segments = tuple(_segment_of(one, facts.axis, prints.get(one.name)) for one in found.segments)
         return ReadStudy(
             path=self.path,
@@ -75,7 +84,25 @@ class ReadStudyTask:
             window=_window_of(volume),
             segments=segments,
             facts=facts,
+            content=self.content,
         )
+
+    def _check_content(self) -> None:
+        """Reject an image that has replaced the one that was segmented: it may be of another patient."""
+        if not self.content or self.inputs is None:
+            return
+        if (Inputs(self.inputs).known(self.path) or content_sha256(self.path)) != self.content:
+            told = _("{study} was changed since it was segmented; close the folder and open it again.")
+            raise InputError(told.format(study=shown(self.path.name)))
+
+    def _written(self, found: Segmentation, axis: Axis) -> dict[str, dict[int, str]]:
+        """Return the prints of what the program drew; if that is gone, all that is drawn is the user's."""
+        try:
+            written = read_segmentation(self.program, found.geometry) if self.program is not None else found
+        except ProxyPromptError as error:
+            _log.warning("The program's result of %s cannot be read (%s)", self.path.name, error)
+            return {one.name: {} for one in found.segments}
+        return {one.name: _prints_of(one, axis) for one in written.segments}
 
 
 def _prints_of(segment: Segment, axis: Axis) -> dict[int, str]:

@@ -53,6 +53,7 @@ class ReadStudy:
         window: Lowest and highest intensity to be shown; None for colours.
         segments: What was found in it; None if it has no result.
         facts: What its report says, with the segments' names in the place of their ids.
+        content: Hash of what the result was computed from; "" if it is not known.
     """
 
     path: Path
@@ -61,3 +62,4 @@ class ReadStudy:
     window: tuple[float, float] | None
     segments: tuple[ReadSegment, ...] | None = None
     facts: Facts = field(default_factory=Facts)
+    content: str = ""

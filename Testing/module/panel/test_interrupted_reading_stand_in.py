@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lesson_cases import until
-from saved_cases import draw, open_ward, show
+from mrml_scene import segment_array
+from saved_cases import corrected, draw, open_ward, save, show, write_study
 from study_cases import click, rows
 from widget_cases import text_of
 
@@ -83,3 +85,24 @@ def test_a_study_that_is_clicked_twice_is_in_the_scene_once(ward, stand_ins):
     node, result = show(ward, stand_ins, "one")
     draw(ward, node, result, 0, ward.mask[::-1].copy())
     assert ward.ui.saveCorrectionsButton.enabled, "what is shown is what belongs to the folder"
+
+
+def test_the_result_of_a_study_is_not_shown_on_an_image_that_replaced_it(ward, stand_ins):
+    write_study(ward.place / "one.nrrd", 77)
+    click(ward, 0)
+    until(stand_ins, lambda: "changed since" in text_of(ward.ui.casesMessageLabel), "why it is not shown")
+    assert nodes() == [] and not ward.waiting
+
+
+def test_a_correction_is_shown_although_the_result_that_was_corrected_is_gone(ward, stand_ins):
+    ward.host.logic.in_pieces = ward.in_pieces
+    node, result = show(ward, stand_ins, "one")
+    draw(ward, node, result, 0, corrected(ward.mask))
+    save(ward, stand_ins)
+    show(ward, stand_ins, "two")
+    for path in (ward.results / "results").glob("one*"):
+        path.unlink()
+    node, result = show(ward, stand_ins, "one")
+    found = segment_array(result, result.GetSegmentation().GetNthSegmentID(0), node)
+    assert np.array_equal(found, corrected(ward.mask))
+    assert "one.nrrd: corrected" in rows(ward)

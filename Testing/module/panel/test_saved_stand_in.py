@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,3 +76,14 @@ def test_a_new_name_is_a_correction(ward, stand_ins):
     kept = save(ward, stand_ins)
     assert kept.names == ["tumour", "cyst"]
     assert not ward.ui.saveCorrectionsButton.enabled
+
+
+def test_a_correction_is_not_kept_as_that_of_an_image_that_replaced_the_study(ward, stand_ins):
+    node, result = show(ward, stand_ins, "one")
+    draw(ward, node, result, 0, corrected(ward.mask))
+    folder, path = ward.state.folder, ward.place / "one.nrrd"
+    facts = {**folder.rows[path].facts, "key": "2", "input_sha256": "2"}  # it was replaced, and segmented again
+    folder.rows[path] = replace(folder.rows[path], facts=facts)
+    ward.refresh()
+    button = ward.ui.saveCorrectionsButton
+    assert not button.enabled and "changed since it was read" in button.toolTip
