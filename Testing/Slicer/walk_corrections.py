@@ -153,7 +153,7 @@ class WalkCorrections(WalkFolders):
         assert self.files(place) == study
 
     def other_kinds_of_studies(self):
-        """A tilted DICOM series and a colour image are corrected, saved, and read again; a sequence is refused."""
+        """DICOM, colours, and noise in which nothing was found are corrected, and read again; a sequence is refused."""
         import SimpleITK as sitk
         from PIL import Image
 
@@ -170,24 +170,28 @@ class WalkCorrections(WalkFolders):
         plane = grey.array[6].astype(float)
         plane = (255 * (plane - plane.min()) / np.ptp(plane)).astype(np.uint8)
         Image.fromarray(np.stack([plane, plane // 2, 255 - plane], axis=-1)).save(place / "colour.png")
+        noise = np.random.default_rng(5).integers(0, 255, (80, 90, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(place / "noise.png")
         frames = np.stack([grey.array] * 4).astype(np.int16)
         sitk.WriteImage(sitk.GetImageFromArray(frames, isVector=False), str(place / "cine.nrrd"))
-        results = self.open_folder(place, 3)
+        results = self.open_folder(place, 4)
         self.segmented()
         print(self.cases(), flush=True)
+        assert "noise.png: nothing found" in self.cases()
         number = self.cases().index("cine.nrrd: failed")
         assert "4 dimensions" in self.ui.casesList.item(number).text(), self.ui.casesList.item(number).text()
         study = self.files(place)
-        for name, k in (("series", 5), ("colour.png", 0)):
+        studies = {"series": 5, "colour.png": 0, "noise.png": 0}
+        for name, k in studies.items():
             node = self.show(name)
             mask = self.correct(k)
             self.is_in(self.save(), mask, node)
             assert f"{name}: corrected" in self.cases(), self.cases()
-        for name in ("series", "colour.png"):
-            node, k = self.show(name), 5 if name == "series" else 0
+        for name, k in studies.items():
+            self.show(name)
             assert self.drawn()[2][k, 20:40, 30:50].all() and self.drawn()[2][k].sum() == 400
         self.narrow("corrected_kinds", "casesButton")
-        assert self.files(place) == study and len(list((results / "corrected").glob("*.seg.nrrd"))) == 2
+        assert self.files(place) == study and len(list((results / "corrected").glob("*.seg.nrrd"))) == len(studies)
 
     def all(self):
         """All steps."""
