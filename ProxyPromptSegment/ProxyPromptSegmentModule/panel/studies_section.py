@@ -81,7 +81,7 @@ class StudiesSection(Section):
             button.toolTip = _("Stops after the slice that is being computed; what is done is kept.")
             return
         count = len(self._chosen.ticked())
-        button.text = _("Segment 1 case") if count == 1 else _("Segment {count} cases").format(count=count)
+        button.text = self._words(count)
         if studies is not None and studies.open:
             button.text = _("Continue: {count} to do").format(count=studies.open)
         reason = self._requests.reason_for_studies()
@@ -101,6 +101,17 @@ class StudiesSection(Section):
         if supports and self._state.folder is None:
             tip += " " + _("Supports are not segmented: {names}.").format(names=", ".join(supports))
         allow(button, reason, tip)
+
+    def _words(self, count: int) -> str:
+        """Return what the button does: with a folder, how many studies are still to be done."""
+        folder = self._state.folder
+        if folder is None:
+            return _("Segment 1 case") if count == 1 else _("Segment {count} cases").format(count=count)
+        rows = [folder.row(case.key) for case in self._chosen.ticked()]
+        left = sum(row is not None and not row.state.is_done for row in rows)
+        if 0 < left < count:
+            return _("Segment {left} of {count} studies").format(left=left, count=count)
+        return _("Segment 1 study") if count == 1 else _("Segment {count} studies").format(count=count)
 
     # --- what the user does -----------------------------------------------------------------------------------
 

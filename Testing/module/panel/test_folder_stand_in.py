@@ -69,8 +69,10 @@ def test_the_studies_of_a_folder_are_segmented_into_a_folder_of_results_and_none
     assert text_of(ui.folderLabel) == (
         "3 studies of “archive”; results in “archive results”.\n1 file looks like an annotation and is not a study."
     )
+    assert ui.segmentCasesButton.text == "Segment 3 studies"
     studies = segmented(ward, stand_ins)
     assert studies.state == "finished", studies.error
+    assert ui.segmentCasesButton.text == "Segment 1 of 3 studies", "what failed is tried again"
     assert rows(ward)[0] == "damaged.nrrd: failed" and "damaged.nrrd" in below(ward, 0)
     assert sorted(rows(ward)[1:]) == ["one.nrrd: segmented", "three.nrrd: segmented"]
     assert below(ward, 1).startswith("gland ") and " ml, confidence 0." in below(ward, 1)
