@@ -195,7 +195,7 @@ def build(
         correct=CorrectSection(review, state, chosen.result, logic.questions, HandEditor(), marking, chosen.requests),
         cases=CasesSection(cases, target, state, chosen.cases),
         studies=StudiesSection(cases, state, chosen.cases, chosen.folder, chosen.requests, logic),
-        folder=FolderSection(cases, target, state, chosen.cases, logic),
+        folder=FolderSection(cases, state, chosen.cases, chosen.target, logic),
         saved=SavedSection(cases, state, logic),
         why=WhySection(widgets(WhyWidgets), state, logic),
         teach=TeachSection(teach, state, chosen.lesson, logic),

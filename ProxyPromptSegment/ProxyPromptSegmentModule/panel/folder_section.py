@@ -12,17 +12,18 @@ import slicer.util
 from ProxyPromptSegmentLib.cohort.folder import INPUTS, PAGE
 from ProxyPromptSegmentLib.cohort.studies import shown
 from ProxyPromptSegmentModule.panel.chosen_cases import ChosenCases
+from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.open_folder import OpenFolder
 from ProxyPromptSegmentModule.panel.section import Section
 from ProxyPromptSegmentModule.panel.state import PanelState
-from ProxyPromptSegmentModule.panel.widgets import CasesWidgets, TargetWidgets
+from ProxyPromptSegmentModule.panel.widgets import CasesWidgets
 from ProxyPromptSegmentModule.runs.beside import Answer
 from ProxyPromptSegmentModule.runs.folder_request import Listing, StudyFolder
 from ProxyPromptSegmentModule.runs.study_reading import ReadStudyTask
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
 from ProxyPromptSegmentModule.scene.read_study import ReadStudy
-from ProxyPromptSegmentModule.scene.slice_views import show_volume_in_pieces
+from ProxyPromptSegmentModule.scene.slice_views import show_only_own, show_volume_in_pieces
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import allow, said_in, say
 
@@ -46,21 +47,21 @@ class FolderSection(Section):
     def __init__(
         self,
         widgets: CasesWidgets,
-        beside: TargetWidgets,
         state: PanelState,
         chosen: ChosenCases,
+        target: ChosenTarget,
         logic: ReadsStudies,
     ) -> None:
         """Connect the widgets.
 
         Args:
             widgets: The widgets below the list of cases.
-            beside: The target's widgets, with its selector.
             state: The shared state.
             chosen: The cases.
+            target: The target, which a study becomes.
             logic: The logic.
         """
-        self._ui, self._beside, self._state, self._chosen, self._logic = widgets, beside, state, chosen, logic
+        self._ui, self._state, self._chosen, self._target, self._logic = widgets, state, chosen, target, logic
         ui = widgets
         ui.folderButton.connect("clicked()", self.on_folder)
         ui.resultsFolderButton.connect("clicked()", self.on_results)
@@ -179,7 +180,6 @@ class FolderSection(Section):
                 return
             yield
             if node is not None and self._is_wanted(folder, read.path):
-                yield from show_volume_in_pieces(slicer.mrmlScene, node)
                 yield from self._show(folder, read.path, node)
 
     def _is_wanted(self, folder: OpenFolder, path: Path) -> bool:
@@ -194,7 +194,14 @@ class FolderSection(Section):
         if not (self._is_wanted(folder, path) and in_scene(node)):
             return
         with said_in(self._ui.casesMessageLabel):
-            self._beside.targetSelector.setCurrentNode(node)
+            yield from show_volume_in_pieces(slicer.mrmlScene, node)
+            if not (self._is_wanted(folder, path) and in_scene(node)):
+                return
+            if node is not self._state.parameters.targetVolume:
+                self._target.choose(node)
+                yield
+            if self._is_wanted(folder, path) and in_scene(node):
+                show_only_own(slicer.mrmlScene, node, self._state.support_rows())
             yield
             leaving, staying = folder.leave(node, self._state.states, self._in_use()), None
             while staying is None and self._is_wanted(folder, path) and in_scene(node):
