@@ -53,6 +53,7 @@ class WalkCorrections(WalkFolders):
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segment_id, volume)
         self.until(lambda: self.ui.saveCorrectionsButton.enabled, 20, "that it can be saved")
         assert np.array_equal(self.drawn()[2], mask > 0)
+        assert f"{volume.GetName()}: corrected, not saved" in self.cases(), self.cases()
         return mask > 0
 
     def save(self):
@@ -118,7 +119,7 @@ class WalkCorrections(WalkFolders):
         self.until(lambda: self.ui.saveCorrectionsButton.enabled, 20, self.ui.saveCorrectionsButton.toolTip)
         first = self.save()
         self.is_in(first, painted, node)
-        assert self.cases()[0].startswith("patient 2.nrrd: corrected") or "patient 2.nrrd: corrected" in self.cases()
+        assert "patient 2.nrrd: corrected" in self.cases(), self.cases()
         assert not self.ui.saveCorrectionsButton.enabled, "there is nothing to be saved"
         kept = self.files(results / "corrected")
         again = self.correct(k)

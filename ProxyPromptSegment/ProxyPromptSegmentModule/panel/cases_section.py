@@ -140,7 +140,8 @@ def _word(case: Case) -> str:
 
 def _line(case: Case) -> Line:
     """Return the line of a case: name and state; below, its patient and what was found, or why it failed."""
-    first = _("{name}: {state}").format(name=case.name, state=_word(case))
+    words = _("{name}: {state}, not saved") if case.unsaved else _("{name}: {state}")
+    first = words.format(name=case.name, state=_word(case))
     found = words_of_found(case.found)
     below = [case.patient, case.reason if case.study in (StudyState.FAILED, StudyState.LEFT_OUT) else found]
     text = "\n".join([first, *filter(None, [" · ".join(filter(None, below))])])

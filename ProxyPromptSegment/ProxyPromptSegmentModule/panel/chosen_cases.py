@@ -53,6 +53,7 @@ class Case:
         patient: Name of its patient, if the subject hierarchy has one.
         found: What was found in it.
         ticked: Whether it is segmented together with others.
+        unsaved: Whether its result in the scene is not what the folder of results has.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Case:
     patient: str = ""
     found: tuple[Found, ...] = ()
     ticked: bool = True
+    unsaved: bool = False
 
     @property
     def attention(self) -> tuple[int, float]:
@@ -164,6 +166,7 @@ class ChosenCases:
             reason="" if seen else reason,
             found=tuple(found),
             ticked=str(path) not in self._unticked,
+            unsaved=row.state.is_done and folder.is_unsaved(path, self._state.states),
         )
 
     def want(self, case: Case) -> None:

@@ -86,7 +86,7 @@ class ModelSection(Section):
                 self._ui.modelCombo.addItem(title)
 
     def _title(self, row: ModelRow) -> str:
-        amount = _(", {size}").format(size=size(row.bytes)) if row.bytes else ""
+        amount = _(", {size}").format(size=size(row.bytes)) if row.bytes and not row.here else ""  # to be downloaded
         return _("{name} ({state}{amount})").format(name=row.name, state=row.state, amount=amount)
 
     # --- showing it -------------------------------------------------------------------------------------------

@@ -119,6 +119,11 @@ class OpenFolder:
             return False
         return content_now(one.volume, one.result, known, one.axis) != one.kept
 
+    def is_unsaved(self, path: Path, known: SegmentStates) -> bool:
+        """Return whether a study is in the scene with a result that is not what the folder has."""
+        one = self._loaded.get(path)
+        return one is not None and one.there and self.is_changed(one, known)
+
     def leave(
         self, kept: slicer.vtkMRMLVolumeNode | None, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]
     ) -> Pieces[list[str]]:

@@ -120,7 +120,8 @@ class ResultSection(Section):
         titles = zip(brief.columns, brief.units, strict=True)
         table.setRowCount(len(brief.rows))
         table.setColumnCount(len(brief.columns))
-        table.setHorizontalHeaderLabels([f"{name} [{unit}]" if unit else name for name, unit in titles])
+        shown = [f"{name} [{unit}]" if unit else name for name, unit in titles]
+        table.setHorizontalHeaderLabels([title.replace(" ", "\n", 1) for title in shown])  # all fit into the panel
         for number, row in enumerate(brief.rows):
             for place, value in enumerate(row):
                 table.setItem(number, place, qt.QTableWidgetItem(_cell(value)))

@@ -133,7 +133,7 @@ def test_what_the_user_has_changed_stays_in_the_scene_and_the_folder_as_it_was(w
     mask[2, 3:7, 3:7] = 1
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, result, segment_id, node)
     ward.refresh()
-    assert "one.nrrd: corrected" in rows(ward)
+    assert "one.nrrd: corrected, not saved" in rows(ward)
     show(ward, stand_ins, "three.nrrd")
     assert volumes() == ["one.nrrd", "support", "three.nrrd"]
     assert "stays in the scene, and is not in the folder of results: one.nrrd." in text_of(ward.ui.casesMessageLabel)

@@ -35,7 +35,7 @@ def test_results_are_listed_and_a_click_jumps_to_a_doubtful_slice(finished):
 
     ui = finished.ui
     assert not ui.resultButton.collapsed
-    assert ui.resultsTable.horizontalHeaderItem(1).text() == "Volume [ml]"
+    assert ui.resultsTable.horizontalHeaderItem(1).text() == "Volume\n[ml]"
     assert [ui.resultsTable.item(0, n).text() for n in range(4)] == ["prostate", "0.84", "4", "2-5"]
     assert ui.doubtsList.item(0).text() == "Slice 6 (S 18.0 mm), prostate: unlike its neighbours"
     ui.doubtsList.real.itemClicked.emit(ui.doubtsList.item(1))
