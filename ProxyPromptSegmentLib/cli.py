@@ -50,6 +50,7 @@ _COMMANDS = {
     "track": "track objects through a clip or a volume",
     "everything": "segment everything that an image shows, without a support",
     "demo": "segment an artificial case in a few seconds, without data",
+    "library": "keep annotated cases for later, as 3D Slicer's support library does",
     "models": "list, download, verify and publish models and weights",
     "adapt": "teach a model your own structure from a few annotated cases",
     "train": "train a model from a recipe",

@@ -190,6 +190,11 @@ def _end(args: argparse.Namespace, console: Console, result: AdaptResult) -> int
             f"that (exit code {EXIT_NOTHING_FOUND})."
         )
         return EXIT_NOTHING_FOUND
+    if result.verdict is not None and not result.verdict.better:
+        console.warn(
+            f"it is not better: mean Dice {result.verdict.before:.3f} before, {result.verdict.after:.3f} after; it is "
+            "kept because of --keep-anyway."
+        )
     if result.verdict is not None and result.verdict.mean_mask > result.verdict.after:
         console.warn(
             f"the copied mean mask is better than the result (Dice {result.verdict.mean_mask:.3f}): these structures "

@@ -51,8 +51,8 @@ def _of_library() -> tuple[list[AnnotatedCase], list[Unusable]]:
     library, found, unusable = SupportLibrary(), [], []
     if not (entries := library.entries()):
         raise SupportError(
-            f"the support library {library.folder} has no case; save annotated cases in it with 3D Slicer, or "
-            "give --cases FOLDER."
+            f"the support library {library.folder} has no case; add annotated cases with `proxyprompt library "
+            "add` or in 3D Slicer, or give --cases FOLDER."
         )
     for entry in entries:
         try:

@@ -99,8 +99,8 @@ def _usable(request: Request, console: Console) -> list[LibraryEntry]:
         console.warn(f"the case {line.rstrip('.')}; it is left out.")
     if not found:
         raise SupportError(
-            f"the support library {store.folder} has no case that can be used; save annotated cases in it, or give "
-            "them with --support IMAGE SEGMENTATION."
+            f"the support library {store.folder} has no case that can be used; add annotated cases with "
+            "`proxyprompt library add`, or give them with --support IMAGE SEGMENTATION."
         )
     return found
 

@@ -16,6 +16,7 @@ RESERVE = 0.08  # of the time, for reading, writing and what else the machine do
 TIMED = 3  # steps of each kind that are timed
 TIMING_SHARE = 0.05  # of the time, after which no further step is timed
 TOLERANCE = 0.3  # share by which a time that was given or reported may be exceeded without a word
+SEEN = 0.1  # share of what was planned, after which its pace is compared with the plan
 STEP_EMBEDDINGS, TEST_EMBEDDINGS = 50, 5
 """A step and a test of a case in embeddings of a slice, where the image encoder of a compact model learns too: 53 and 5
 on one core, with four fundus images and one object. They serve for a first estimate alone."""
@@ -55,6 +56,7 @@ class Promise:
     def __init__(self, settings: AdaptSettings) -> None:
         """Begin with the time that was given; a number of steps promises none."""
         self._settings, self._informed = settings, False
+        self._begin = (0.0, 0.0)
         self.seconds = 60 * settings.minutes if settings.steps is None else float("inf")
 
     def at_once(self, embed: float, trainings: int, tests: int, spent: float) -> str:
@@ -74,16 +76,33 @@ class Promise:
             f"made, {LEAST_STEPS} of each training, take about {duration(needed)}. A better estimate follows."
         )
 
-    def planned(self, plan: Plan, needed: float) -> str:
-        """Return a sentence if what was planned takes longer than the time, see `too_long`; "" if that is known."""
+    def planned(self, plan: Plan, spent: float, left: float) -> str:
+        """Return a sentence if what was planned takes longer than the time, see `too_long`; "" if that is known.
+
+        Args:
+            plan: The plan.
+            spent: Seconds so far.
+            left: Seconds that the rest takes by the plan.
+        """
+        self._begin, needed = (spent, left), spent + left
         known = self._informed and needed <= (1 + TOLERANCE) * self.seconds
         said = "" if known else too_long(self._settings, plan, needed)
         self._informed |= bool(said)
         self.seconds = max(60 * self._settings.minutes, needed) if self._settings.steps is None else needed
         return said
 
-    def later(self, needed: float) -> str:
-        """Return a sentence if the latest steps show that it takes clearly longer; "" otherwise."""
+    def later(self, spent: float, left: float) -> str:
+        """Return a sentence if what was done since the plan shows that it takes clearly longer; "" otherwise.
+
+        Args:
+            spent: Seconds so far.
+            left: Seconds that the rest takes by the plan, which knows nothing of what slows the machine down since.
+        """
+        then, planned = self._begin
+        done = planned - left
+        if done < SEEN * planned:
+            return ""
+        needed = spent + left * max(1.0, (spent - then) / max(1e-9, done))
         if not self._broken_by(needed):
             return ""
         return f"It takes longer than estimated, since this machine is slower now: {duration(needed)} in all."

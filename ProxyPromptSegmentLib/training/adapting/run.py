@@ -26,7 +26,7 @@ from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.keeping import keep
 from ProxyPromptSegmentLib.training.adapting.places import state_folder
-from ProxyPromptSegmentLib.training.adapting.plan import Promise, make_plan, time_steps
+from ProxyPromptSegmentLib.training.adapting.plan import Promise, make_plan, seconds_left, time_steps
 from ProxyPromptSegmentLib.training.adapting.result import AdaptResult, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
@@ -199,6 +199,15 @@ class _Run:
             self._inform(self.promise.at_once(self._embed_seconds, len(self.folds) + 1, tests, self.course.seconds()))
         return True
 
+    def _left(self, stage: str, done: int, total: int, training: bool = False) -> float:
+        """Return the seconds that are left by the plan."""
+        shares = len(self.settings.shares)
+        return seconds_left(self.state.found, self.folds, shares, (stage, done, total), training, 0.0) or 0.0
+
+    def _compare(self, stage: str, done: int, total: int, training: bool = False) -> None:
+        """Tell the user if the pace since the plan shows that it takes clearly longer than reported last."""
+        self._inform(self.promise.later(self.course.seconds(), self._left(stage, done, total, training)))
+
     def _inform(self, sentence: str) -> None:
         """Tell the user something, unless it is empty."""
         if self._say and sentence:
@@ -248,8 +257,8 @@ class _Run:
             )
             self.course.save()
         variants = found.plan.variants * sum(len(store.sheets) for store in self.stores)
-        left = self.course.left("embedding variants", 0, variants, None) or 0.0
-        self._inform(self.promise.planned(found.plan, self.course.seconds() + left))
+        left = self._left("embedding variants", 0, variants)
+        self._inform(self.promise.planned(found.plan, self.course.seconds(), left))
         return not self.cancel.cancelled
 
     def _test_seconds(self) -> float:
@@ -300,6 +309,7 @@ class _Run:
         found.rows.update({str(case): tuple(values) for case, values in rows.items()})
         self.course.save()
         self.course.tell(f"testing {title}", len(mine), len(mine))
+        self._compare("testing before the next training", 0, 0)
         return True
 
     def _train(self, number: int, cases: Any, title: str) -> dict[str, torch.Tensor] | None:
@@ -320,8 +330,7 @@ class _Run:
             self.course.pace += PACE * (time.monotonic() - began - self.course.pace)
             self.course.tell(title, stage.step, plan.steps, loss, number)
             if stage.step % LOOKED == 0:
-                left = self.course.left(title, stage.step, plan.steps, number) or 0.0
-                self._inform(self.promise.later(self.course.seconds() + left))
+                self._compare(title, stage.step, plan.steps, True)
             if time.monotonic() - self.course.saved > SAVE_SECONDS:
                 self.course.save(number, stage)
         self.course.save(number, stage)

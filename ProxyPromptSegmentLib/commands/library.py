@@ -1,0 +1,214 @@
+"""The subcommand ``library``: annotated cases that are kept for later, as 3D Slicer's panel keeps them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.remedies import in_words
+from ProxyPromptSegmentLib.errors import EXIT_OK, InputError, ProxyPromptError, SupportError, UsageError
+from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
+from ProxyPromptSegmentLib.library.entry import LibraryEntry
+from ProxyPromptSegmentLib.library.store import SupportLibrary
+from ProxyPromptSegmentLib.review.check import check_case
+from ProxyPromptSegmentLib.support.case import read_support_case
+from ProxyPromptSegmentLib.support.matching import annotated_axis
+from ProxyPromptSegmentLib.user_folders import LIBRARY_VARIABLE
+from ProxyPromptSegmentLib.wording import ranges
+
+DESCRIPTION = """\
+Keep annotated cases for later: `proxyprompt cohort --library` and `adapt --library` take them as supports, and
+3D Slicer lists them. A case is a copy without names, dates and file names; text that is burned into an image stays.
+"""
+EXAMPLES = f"""\
+examples:
+  keep a case; without --title it is called "Case 1", "Case 2", ...
+    proxyprompt library add old.nrrd old.seg.nrrd --object prostate --title "T2, 3 T"
+  two cases of one patient, who is never tested on himself; of the name only a code is kept, which cannot be read back
+    proxyprompt library add first.nrrd first.seg.nrrd --patient "DOE JANE"
+    proxyprompt library add second.nrrd second.seg.nrrd --patient "DOE JANE"
+  what is kept; whether it is intact and fit to be a support; remove a case
+    proxyprompt library list
+    proxyprompt library check
+    proxyprompt library remove "Case 1"
+
+The cases are in the folder that 'proxyprompt library path' prints; set {LIBRARY_VARIABLE} to use another one.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the subcommand's options."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+
+    def action(name: str, short: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=short, description=f"{short[:1].upper()}{short[1:]}.")
+        sub.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        return sub
+
+    action("list", "list the cases that are kept")
+    added = action("add", "copy an annotated case into the library")
+    added.add_argument("image", type=Path, metavar="IMAGE", help="image: whatever 'segment --support' reads")
+    added.add_argument("segmentation", type=Path, metavar="SEGMENTATION", help="its segmentation or mask picture")
+    added.add_argument("--title", default="", help="title; it is shown, so that a patient's name does not belong in it")
+    added.add_argument(
+        "--object", action="append", metavar="NAME",
+        help="segment to keep; repeat it for several (default: all that are not empty)",
+    )  # fmt: skip
+    added.add_argument(
+        "--slices", metavar="A:B", help="slices that prompt: 12, or 10:30, or 5,7,9 (default: chosen when it is used)"
+    )
+    added.add_argument("--modality", default="", metavar="TEXT", help="such as 'MR T2'")
+    added.add_argument("--annotator", default="", metavar="NAME", help="who drew the segmentation")
+    added.add_argument(
+        "--patient", default="", metavar="TEXT",
+        help="the same for all cases of one patient; only a code of it is kept (default: a patient of its own)",
+    )  # fmt: skip
+    named = {"metavar": "CASE", "help": "titles or codes of 'proxyprompt library list'"}
+    checked = action("check", "check that cases are intact, and what speaks against them as supports")
+    checked.add_argument("cases", nargs="*", metavar="CASE", help=f"{named['help']} (default: all)")
+    removed = action("remove", "delete cases permanently")
+    removed.add_argument("cases", nargs="+", metavar="CASE", help=named["help"])
+    action("path", "print the folder of the library")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Run the subcommand; return its exit code."""
+    with console.listening():
+        return _ACTIONS[args.action](args, console, SupportLibrary())
+
+
+def _list(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
+    entries = library.entries()
+    if args.json:
+        console.result(_json([describe(entry) for entry in entries]))
+        return EXIT_OK
+    for entry in entries:
+        console.result(line_of(entry))
+    if not entries:
+        console.say(f"The support library {library.folder} has no case; `proxyprompt library add` copies one into it.")
+    return EXIT_OK
+
+
+def _add(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
+    choice = SliceChoice.parse(args.slices, "--slices")
+    case = read_support_case(args.image, args.segmentation)
+    axis = annotated_axis(case.volume, case.segmentation)
+    count = case.volume.geometry.shape_kji["kji".index(axis)]
+    entry = library.save(
+        case.volume,
+        case.segmentation,
+        title=args.title,
+        annotator=args.annotator,
+        modality=args.modality,
+        slices=slice_numbers(choice, count),
+        objects=args.object,
+        identity=args.patient,
+    )
+    if entry.already_there:
+        console.status(f"the same image with the same masks is in the library already, as '{entry.title}'.")
+    if args.json:
+        console.result(_json(describe(entry)))
+    console.say(line_of(entry))
+    return EXIT_OK
+
+
+def _check(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
+    results: list[dict[str, Any]] = []
+    for entry in _chosen(library, args.cases) if args.cases else library.entries():
+        notes: list[tuple[str, str]] = []
+        try:
+            findings = check_case(library.load(entry), modality=entry.modality)
+            notes = [(finding.level, str(in_words(finding.note))) for finding in findings]
+        except ProxyPromptError as error:
+            notes = [("error", str(error))]
+        results.append({**describe(entry), "findings": [{"level": level, "text": text} for level, text in notes]})
+        console.say(f"{entry.title}: {'intact' if not notes else ''}".rstrip())
+        for level, text in notes:
+            console.say(f"  {'note' if level == 'info' else level}: {text}")
+    if args.json:
+        console.result(_json(results))
+    unusable = [one["title"] for one in results if any(finding["level"] == "error" for finding in one["findings"])]
+    if unusable:
+        raise SupportError(f"{len(unusable)} of {len(results)} cases cannot be used: {', '.join(unusable)}.")
+    return EXIT_OK
+
+
+def _remove(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
+    entries = _chosen(library, args.cases)
+    for entry in entries:
+        library.remove(entry)
+        console.say(f"removed {entry.title} ({entry.id})")
+    if args.json:
+        console.result(_json([entry.id for entry in entries]))
+    return EXIT_OK
+
+
+def _path(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
+    console.result(_json({"path": str(library.folder)}) if args.json else str(library.folder))
+    return EXIT_OK
+
+
+_ACTIONS = {"list": _list, "add": _add, "check": _check, "remove": _remove, "path": _path}
+
+
+def _chosen(library: SupportLibrary, names: list[str]) -> list[LibraryEntry]:
+    """Return the cases of these titles or codes, each once.
+
+    Raises:
+        InputError: If there is none of a name.
+        UsageError: If several have the same title.
+    """
+    entries, found = library.entries(), list[LibraryEntry]()
+    for name in names:
+        wanted = name.strip().casefold()
+        meant = [one for one in entries if one.id == wanted] or [
+            one for one in entries if one.title.casefold() == wanted
+        ]
+        if not meant:
+            raise InputError(
+                f"the support library {library.folder} has no case '{name}'; `proxyprompt library list` lists them."
+            )
+        if len(meant) > 1:
+            raise UsageError(f"{len(meant)} cases are called '{name}'; give a code: {', '.join(o.id for o in meant)}.")
+        found += [one for one in meant if one not in found]
+    return found
+
+
+def line_of(entry: LibraryEntry) -> str:
+    """Return a line about a case: its code, title, structures and annotated slices."""
+    if entry.problem:
+        return f"{entry.id}  {entry.title}: damaged: {entry.problem}"
+    parts = [
+        f"{one.name}" + ("" if entry.is_picture else f" on {len(one.slices)} slice{'s' if len(one.slices) > 1 else ''}")
+        for one in entry.objects
+    ]
+    size = "x".join(map(str, entry.size_ijk[:2] if entry.is_picture else entry.size_ijk))
+    more = [entry.modality] if entry.modality else []
+    more += [f"prompted by slices {ranges(entry.slices)}"] if entry.slices else []
+    return f"{entry.id}  {entry.title}: {', '.join(parts)}; {', '.join([*more, size])}; saved {entry.saved[:10]}"
+
+
+def describe(entry: LibraryEntry) -> dict[str, Any]:
+    """Return a case as JSON values."""
+    return {
+        "id": entry.id,
+        "title": entry.title,
+        "folder": str(entry.folder),
+        "objects": [{"name": one.name, "voxels": one.voxels, "slices": list(one.slices)} for one in entry.objects],
+        "slices": None if entry.slices is None else list(entry.slices),
+        "axis": entry.axis,
+        "modality": entry.modality,
+        "size_ijk": list(entry.size_ijk),
+        "spacing_mm": None if entry.is_picture else list(entry.spacing_mm),
+        "annotator": entry.annotator,
+        "saved": entry.saved,
+        "problem": entry.problem,
+    }
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)

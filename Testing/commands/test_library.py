@@ -1,0 +1,101 @@
+"""The subcommand library: cases that come and go, without a patient's name, and what is said of damaged ones."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from library_cases import a_case
+from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
+from ProxyPromptSegmentLib.imaging.volumes import write_volume
+from ProxyPromptSegmentLib.library.store import SupportLibrary
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with two annotated cases of DOE JANE, and a library of its own."""
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(tmp_path / "library"))
+    for seed in (1, 2):
+        volume, marks = a_case(seed)
+        write_volume(tmp_path / f"DOE_{seed}.nrrd", volume)
+        write_segmentation(tmp_path / f"DOE_{seed}.seg.nrrd", marks)
+    return tmp_path
+
+
+def add(place, seed, *more):
+    return main(["library", "add", str(place / f"DOE_{seed}.nrrd"), str(place / f"DOE_{seed}.seg.nrrd"), *more])
+
+
+def test_cases_are_added_listed_checked_and_removed(place, capsys):
+    assert main(["library", "list"]) == 0 and "has no case" in capsys.readouterr().out
+    assert add(place, 1, "--object", "Prostate", "--title", "T2, 3 T", "--slices", "2,3", "--modality", "MR T2") == 0
+    assert add(place, 2, "--patient", "DOE JANE") == 0
+    capsys.readouterr()
+    assert main(["library", "list"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "T2, 3 T: Prostate on 3 slices; MR T2, prompted by slices 2-3, 20x16x6" in first
+    assert "Case 1: Prostate on 3 slices, Blase größer on 1 slice" in second and "DOE" not in first + second
+    assert main(["library", "check"]) == 0
+    assert "T2, 3 T:" in capsys.readouterr().out
+    assert main(["library", "remove", "case 1", first.split()[0]]) == 0
+    assert SupportLibrary().entries() == [] and "removed Case 1" in capsys.readouterr().out
+
+
+def test_patients_are_known_by_a_code_alone_and_the_same_case_is_kept_once(place, capsys):
+    for seed in (1, 2, 2):
+        assert add(place, seed, "--patient", "DOE JANE") == 0
+    assert "is in the library already, as 'Case 2'" in capsys.readouterr().err
+    first, second = SupportLibrary().entries()
+    assert first.patient and first.patient == second.patient
+    files = [path for path in (place / "library").rglob("*") if path.is_file()]
+    assert files and not any(b"DOE" in path.read_bytes() for path in files)
+
+
+def test_damaged_cases_are_named_and_can_be_removed(place, capsys):
+    add(place, 1), add(place, 2)
+    entry = SupportLibrary().entries()[0]
+    (entry.folder / "image.nrrd").unlink()
+    assert main(["library", "list"]) == 0 and "damaged: image.nrrd" in capsys.readouterr().out
+    assert main(["library", "check", "--json"]) == 4
+    said = capsys.readouterr()
+    results = json.loads(said.out)
+    assert [bool(one["problem"]) for one in results] == [True, False] and results[0]["findings"][0]["level"] == "error"
+    assert f"1 of 2 cases cannot be used: {entry.id}" in said.err
+    assert main(["library", "remove", entry.id]) == 0 and len(SupportLibrary().entries()) == 1
+
+
+def test_what_speaks_against_a_case_is_said_with_how_much_it_matters(place, capsys):
+    volume, marks = a_case(3)
+    specks = marks.segments[0].mask.copy()
+    specks[2, 0, 0] = specks[4, 15, 19] = 1
+    write_volume(place / "DOE_3.nrrd", volume)
+    write_segmentation(place / "DOE_3.seg.nrrd", Segmentation([Segment("Prostate", specks)], marks.geometry))
+    assert add(place, 3) == 0
+    capsys.readouterr()
+    assert main(["library", "check"]) == 0
+    assert np.any([line.startswith(("  warning: ", "  note: ")) for line in capsys.readouterr().out.splitlines()])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["remove", "Case 9"], 3, "has no case 'Case 9'; `proxyprompt library list`"),
+        (["remove", "same"], 2, "2 cases are called 'same'; give a code: "),
+        (["add", "no.nrrd", "no.seg.nrrd"], 3, "no.nrrd does not exist"),
+        (["add", "DOE_1.nrrd", "DOE_1.seg.nrrd", "--slices", "70"], 4, "slices [70] do not exist"),
+        (["add", "DOE_1.nrrd", "DOE_1.seg.nrrd", "--object", "liver"], 4, "liver"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_words(place, monkeypatch, capsys, words, code, expected):
+    monkeypatch.chdir(place)
+    add(place, 1, "--title", "same"), add(place, 2, "--title", "Same")
+    capsys.readouterr()
+    assert main(["library", *words]) == code
+    assert expected in capsys.readouterr().err and len(SupportLibrary().entries()) == 2
+
+
+def test_the_path_is_printed(place, capsys):
+    assert main(["library", "path"]) == 0 and capsys.readouterr().out.strip() == str(place / "library")
