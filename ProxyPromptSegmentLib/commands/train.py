@@ -184,7 +184,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 checkpoint = _train(recipe, args, str(device), cancel, reporter, console)
         finally:
             console.progress.close()
-    console.say(f"step {reporter.step}: wrote {checkpoint}")
+    after = f"step {reporter.step}: " if reporter.losses else ""  # some trainings report only some of their steps
+    console.say(f"{after}wrote {checkpoint}")
     if cancel.cancelled and reporter.left:
         left = reporter.left
         console.status(f"stopped; the state is kept in {args.out}. Run the same command again to resume ({left} left).")

@@ -36,10 +36,11 @@ def adapt(clinic: Path, *more: str, cases: bool = True) -> int:
 def test_from_cases_to_a_segmentation_by_name_and_a_file_for_another_machine(clinic, capsys):
     report = clinic / "report.json"
     assert adapt(clinic, "--object", "gland", "--keep-anyway", "--report", str(report)) == 0
-    said = capsys.readouterr().out
+    said, warned = capsys.readouterr()
     assert "2 patients, 2 cases: learning gland" in said and "estimated time" in said
     assert "patient1" in said and "before  after  mean mask" in said and "--model mine" in said
     described = json.loads(report.read_text(encoding="utf-8"))
+    assert ("it is kept because of --keep-anyway" in warned) is not described["verdict"]["better"]
     assert described["kept"] and len(described["cases"]) == 2 and "patient" not in json.dumps(described["cases"])
     case = clinic / "cases" / "patient0"
     support = ["--support", f"{case}.nrrd", f"{case}.seg.nrrd", "--target", str(clinic / "cases" / "patient1.nrrd")]
@@ -132,7 +133,7 @@ def test_no_cases_at_all_is_a_wrong_use(clinic, capsys):
 
 def test_a_taken_name_is_refused_before_anything_is_read(clinic, capsys):
     assert main(["adapt", "--cases", "nowhere", "--out", "small"]) == 7
-    assert "never replaced. Choose another name: --out of `proxyprompt adapt`" in capsys.readouterr().err
+    assert "never replaced. Choose another name: --output of `proxyprompt adapt`" in capsys.readouterr().err
     assert main(["adapt", "--cases", "nowhere", "--out", "mine.pt"]) == 7
     assert "give a name without .pt." in capsys.readouterr().err
 
