@@ -22,6 +22,7 @@ _SOFT_VALUES = 16  # more values than that may be soft edges
 _MOST_INSIDE = 0.1  # of the pixels of soft edges that are surrounded by their own value
 _HALF, _FAR = 127, 64  # of 8 bits: what is bright in a JPEG, and how much one colour may vary
 _MOST_SEAM = 0.02  # of what a JPEG shows
+_THICK = 3  # pixels from each side of a spot of another colour or shade, which no seam has
 _log = logging.getLogger(__name__)
 
 Color = tuple[float, float, float]
@@ -123,8 +124,9 @@ def _bright(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
 
     Raises:
         InputError: If areas of it, not only edges, lie between dark and bright, or differ in colour, or if nothing is
-            bright. Masks of 67 public sets are accepted at all
-            usual qualities; three of four of their images, and nearly all with several labels, are refused.
+            bright. However small they are beside the rest, spots of another colour or grey are such areas. Masks of 67
+            public sets are accepted at all usual qualities; three of four of their images, and nearly all with several
+            labels, are refused.
     """
     pixels = (array if array.ndim == 4 else array[..., None]).astype(np.int16)
     grey = pixels.max(axis=-1)
@@ -135,7 +137,9 @@ def _bright(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
     bright = grey > _HALF
     usual = np.median(pixels[bright], axis=0) if bright.any() else 0
     others = bright & (np.abs(pixels - usual).max(axis=-1) > _FAR)
-    if shades or _area(others, others) > least or 0 < top <= _HALF:
+    grey_alone = not bright.any() or int(np.ptp(pixels[bright], axis=-1).max()) <= _FAR // 2
+    spots = _is_thick(others) or (grey_alone and _is_thick(between))  # chroma blurs over more pixels than grey
+    if shades or spots or _area(others, others) > least or 0 < top <= _HALF:
         raise InputError(
             f"{name} has several colours or shades, or nothing bright; a mask in a JPEG is one bright object on black, "
             "because JPEG blurs all else. Is this the image instead of the mask? If not, export the mask as PNG."
@@ -164,13 +168,25 @@ def _inside_share(values: npt.NDArray[Any], among: npt.NDArray[np.bool_]) -> flo
     return _area(values, among) / max(1, int(np.count_nonzero(among)))
 
 
+def _is_thick(among: npt.NDArray[np.bool_]) -> bool:
+    """Return whether some pixels ``(K, J, I)`` are left when those at their border are taken off a few times."""
+    for _ in range(_THICK):
+        among = _inside(among, among)
+    return bool(among.any())
+
+
 def _area(values: npt.NDArray[Any], among: npt.NDArray[np.bool_]) -> int:
     """Return how many of some pixels ``(K, J, I)`` have their own value on all four sides."""
+    return int(np.count_nonzero(_inside(values, among)))
+
+
+def _inside(values: npt.NDArray[Any], among: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return those of some pixels ``(K, J, I)`` that have their own value on all four sides."""
     inside = among.copy()
     for axis in (1, 2):
         for step in (1, -1):
             inside &= np.roll(values, step, axis) == values
-    return int(np.count_nonzero(inside))
+    return inside
 
 
 def _by_value(array: npt.NDArray[Any], name: str, palette: npt.NDArray[np.uint8] | None) -> list[Label]:

@@ -13,6 +13,8 @@ from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 
 ROWS, COLUMNS = np.mgrid[:96, :96]
 LEFT = (ROWS - 48) ** 2 + (COLUMNS - 28) ** 2 < 18**2
+SPOT = (ROWS - 80) ** 2 + (COLUMNS - 80) ** 2 < 7**2
+LARGE = (ROWS < 90) & (COLUMNS < 90) & ((ROWS - 80) ** 2 + (COLUMNS - 80) ** 2 > 12**2)
 RIGHT = (ROWS - 48) ** 2 + (COLUMNS - 70) ** 2 < 12**2
 
 
@@ -45,8 +47,12 @@ def photograph() -> np.ndarray:
         LEFT * 255 + RIGHT * 120,
         LEFT * 1 + RIGHT * 2,
         photograph(),
+        LARGE[..., None] * np.array((255, 0, 0)) + SPOT[..., None] * np.array((0, 255, 0)),
+        LARGE * 255 + SPOT * 128,
+        LARGE * 255 + SPOT * 100,
     ],
-    ids=["two colours", "two shades", "label numbers", "the image itself"],
+    ids=["two colours", "two shades", "label numbers", "the image itself"]
+    + ["a spot of another colour", "a brighter and", "a darker spot of another shade"],
 )
 def test_what_would_be_joined_or_lost_is_refused(tmp_path: Path, values: np.ndarray) -> None:
     with pytest.raises(InputError, match="m.jpg has several colours or shades.* export the mask as PNG"):
