@@ -146,6 +146,8 @@ def _window_of(volume: Volume) -> tuple[float, float] | None:
         return None
     some = volume.array.ravel()
     low, high = np.percentile(some[:: 1 + some.size // _MOST_LOOKED_AT], _SHOWN_PERCENT)
+    if low == high:  # nearly all is background, as in pictures of vessels
+        low, high = some.min(), some.max()
     return float(low), float(high)
 
 

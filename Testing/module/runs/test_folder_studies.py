@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
@@ -14,8 +15,9 @@ pytest.importorskip("torch")
 
 from adapt_cases import picture, register_small_model, use_folder, write_case
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
-from ProxyPromptSegmentLib.imaging.volumes import write_volume
+from ProxyPromptSegmentLib.imaging.volumes import Volume, write_volume
 from ProxyPromptSegmentLib.support.case import read_support_case
 from ProxyPromptSegmentModule.runs.folder_request import FolderRequest, StudyFolder, SupportFiles
 from ProxyPromptSegmentModule.runs.folder_tasks import ListTask
@@ -176,3 +178,12 @@ def test_a_folder_is_listed_with_what_became_of_its_studies_and_one_of_them_is_r
     )
     archive.until(lambda: len(found) == 2)
     assert found[1][0] is None and "does not exist" in found[1][1]
+
+
+def test_an_image_that_is_nearly_all_background_is_not_shown_black(tmp_path):
+    volume = picture(1)[0]
+    array = np.zeros((8, 40, 40), np.float32)
+    array[4, 10, 10:13] = 7
+    geometry = VolumeGeometry.from_affine(volume.geometry.affine, (40, 40, 8))
+    write_volume(tmp_path / "vessels.nrrd", Volume(array, geometry, "vessels"))
+    assert ReadStudyTask(path=tmp_path / "vessels.nrrd")().window == (0.0, 7.0)
