@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
     from ProxyPromptSegmentLib.worker.estimate import Estimate
     from ProxyPromptSegmentLib.worker.thread import Ticket
-    from ProxyPromptSegmentModule.scene.pieces import Pieces
+    from ProxyPromptSegmentModule.scene.pieces import DrawnPieces
 
     Support = SupportCase | tuple[slicer.vtkMRMLVolumeNode, slicer.vtkMRMLSegmentationNode]
 
@@ -275,7 +275,7 @@ class SegmentationLogic(ForScripts):
         self.pump.start()
         return lesson
 
-    def in_pieces(self, work: Pieces[None]) -> None:
+    def in_pieces(self, work: DrawnPieces[None]) -> None:
         """Do work on the main thread a few milliseconds at a time; it is closed when the scene or the module is."""
         self._pieces.add(work)
         self.pump.start()

@@ -21,7 +21,7 @@ from ProxyPromptSegmentModule.runs.beside import Answer
 from ProxyPromptSegmentModule.runs.folder_request import Listing, StudyFolder
 from ProxyPromptSegmentModule.runs.study_reading import ReadStudyTask
 from ProxyPromptSegmentModule.scene.nodes import in_scene
-from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
+from ProxyPromptSegmentModule.scene.pieces import DrawnPieces, at_once
 from ProxyPromptSegmentModule.scene.read_study import ReadStudy
 from ProxyPromptSegmentModule.scene.slice_views import show_only_own, show_volume_in_pieces
 from ProxyPromptSegmentModule.translation import _
@@ -37,7 +37,7 @@ class ReadsStudies(Protocol):
     def read_study(self, task: ReadStudyTask, on_answer: Answer[ReadStudy]) -> None:
         """Read one study."""
 
-    def in_pieces(self, work: Pieces[None]) -> None:
+    def in_pieces(self, work: DrawnPieces[None]) -> None:
         """Do work on the main thread a few milliseconds at a time."""
 
 
@@ -170,7 +170,7 @@ class FolderSection(Section):
         )
         self._logic.read_study(task, answered)
 
-    def _load(self, folder: OpenFolder, read: ReadStudy, name: str) -> Pieces[None]:
+    def _load(self, folder: OpenFolder, read: ReadStudy, name: str) -> DrawnPieces[None]:
         """Put a study that was read into the scene, so that the window lives meanwhile, and show it if it still is."""
         with said_in(self._ui.casesMessageLabel):
             node = yield from folder.load(read, name, self._state.states)
@@ -178,7 +178,7 @@ class FolderSection(Section):
                 # It was closed meanwhile, which has taken out the others.
                 self._leave(folder)
                 return
-            yield
+            yield False
             if node is not None and self._is_wanted(folder, read.path):
                 yield from self._show(folder, read.path, node)
 
@@ -186,7 +186,7 @@ class FolderSection(Section):
         """Return whether a study is still to be shown: another one may have been clicked meanwhile."""
         return self._state.folder is folder and folder.wanted == path and self._state.has_scene
 
-    def _show(self, folder: OpenFolder, path: Path, node: slicer.vtkMRMLVolumeNode) -> Pieces[None]:
+    def _show(self, folder: OpenFolder, path: Path, node: slicer.vtkMRMLVolumeNode) -> DrawnPieces[None]:
         """Make a study the target, and take the others out of the scene to which nothing of the user's belongs.
 
         Each is a piece, and so is showing what has changed: with 300 slices of 512 x 512 each takes up to 50 ms.
@@ -199,10 +199,10 @@ class FolderSection(Section):
                 return
             if node is not self._state.parameters.targetVolume:
                 self._target.choose(node)
-                yield
+                yield True
             if self._is_wanted(folder, path) and in_scene(node):
                 show_only_own(slicer.mrmlScene, node, self._state.support_rows())
-            yield
+            yield True
             leaving, staying = folder.leave(node, self._state.states, self._in_use()), None
             while staying is None and self._is_wanted(folder, path) and in_scene(node):
                 with self._state.quiet():  # the panel is shown again once, and not for each node
@@ -210,7 +210,7 @@ class FolderSection(Section):
                         next(leaving)
                     except StopIteration as end:
                         staying = end.value
-                yield
+                yield False
             if self._is_wanted(folder, path):
                 folder.wanted = None
                 self._say_who_stays(staying or [])

@@ -14,11 +14,14 @@ T = TypeVar("T")
 Pieces = Generator[None, None, T]
 """Yields after every piece of work; returns the outcome."""
 
+DrawnPieces = Generator[bool | None, None, T]
+"""Pieces as well; yields True where the views are to render before the next one."""
+
 PIECE_BYTES = 4 << 20
 """Written into new memory in about 10 ms, most of which goes into its pages."""
 
 
-def at_once(work: Pieces[T]) -> T:
+def at_once(work: Pieces[T] | DrawnPieces[T]) -> T:
     """Do all pieces and return the outcome."""
     while True:
         try:
@@ -52,9 +55,9 @@ class WaitingWork:
 
     def __init__(self) -> None:
         """Have nothing to do."""
-        self._works: list[Pieces[None]] = []
+        self._works: list[DrawnPieces[None]] = []
 
-    def add(self, work: Pieces[None]) -> None:
+    def add(self, work: DrawnPieces[None]) -> None:
         """Add work, which must not raise; errors are its own to show."""
         self._works.append(work)
 
@@ -64,7 +67,7 @@ class WaitingWork:
             return False
         with rendered_once():
             for work in list(self._works):
-                if all(time.perf_counter() <= deadline for _piece in work):
+                if all(time.perf_counter() <= deadline and not rendered for rendered in work):
                     self._works.remove(work)
         return bool(self._works)
 

@@ -17,7 +17,7 @@ from ProxyPromptSegmentModule.scene.mark_boxes import corners_of_box
 from ProxyPromptSegmentModule.scene.nodes import geometry_of, in_scene, nodes_of, slice_ras
 from ProxyPromptSegmentModule.scene.overlay import take_off
 from ProxyPromptSegmentModule.scene.owners import film_of, is_film, is_result, is_whole, volume_of_segment, whole_of
-from ProxyPromptSegmentModule.scene.pieces import Pieces, at_once
+from ProxyPromptSegmentModule.scene.pieces import DrawnPieces, at_once
 
 Vector = npt.NDArray[np.float64]
 """A position or a direction, RAS in mm, ``(3,)``."""
@@ -179,21 +179,21 @@ def show_volume(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) ->
     at_once(show_volume_in_pieces(scene, volume))
 
 
-def show_volume_in_pieces(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> Pieces[None]:
+def show_volume_in_pieces(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode) -> DrawnPieces[None]:
     """Do what `show_volume` does, one view after another: 300 slices of 512 x 512 take 60 ms in each."""
     views = nodes_of(scene, slicer.vtkMRMLSliceCompositeNode)
     if any(volume.GetID() in (view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()) for view in views):
         return
     for view in views:
         view.SetBackgroundVolumeID(volume.GetID())
-        yield
+        yield True
     logics = slicer.app.applicationLogic().GetSliceLogics()
     every = [logics.GetItemAsObject(n) for n in range(logics.GetNumberOfItems())] if logics is not None else []
     for logic in every:  # also of linked views; no view is rotated
         if in_scene(volume) and logic is not None:
             logic.FitSliceToAll()
             logic.SnapSliceOffsetToIJK()
-            yield
+            yield True
 
 
 def volume_on_screen(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLVolumeNode | None:

@@ -31,3 +31,18 @@ def test_the_views_render_between_the_pieces_and_never_in_the_middle_of_one(scen
         assert not paused
         turns += 1
     assert seen == [1, 1, 1] and turns == 4 and not paused
+
+
+def test_a_piece_after_which_the_views_are_to_render_is_the_last_of_its_turn(scene):
+    from ProxyPromptSegmentModule.scene.pieces import WaitingWork
+
+    done, waiting = [], WaitingWork()
+
+    def work():
+        for piece, rendered in enumerate((None, True, None, None)):
+            done.append(piece)
+            yield rendered
+
+    waiting.add(work())
+    assert waiting.do_some(time.perf_counter() + 60) and done == [0, 1]
+    assert not waiting.do_some(time.perf_counter() + 60) and done == [0, 1, 2, 3]
