@@ -74,6 +74,7 @@ class SegmentationLogic(ForScripts):
         questions: Questions that are not runs: why, check, suggest.
         estimates: Estimates of time and memory.
         files: Folders and studies that are read beside the main thread.
+        saves: Corrections that are written beside it, without waiting for what is read.
         teacher: The lessons, in which a model learns a structure.
         desk: The studies that are segmented together.
         results: The tables of results, which follow what is in the segments.
@@ -86,6 +87,7 @@ class SegmentationLogic(ForScripts):
         self.questions = Questions(self._submit)
         self.estimates = Estimates()
         self.files = Beside("ProxyPromptFiles")
+        self.saves = Beside("ProxyPromptSaves")
         self.teacher = Teacher(lambda task, label: self._submit(task, label))
         self.desk = StudyDesk(self._submit, self._start_study, lambda: all(run.ended for run in self._runs))
         self._runs: list[Run] = []
@@ -177,7 +179,7 @@ class SegmentationLogic(ForScripts):
 
     def save_correction(self, task: CorrectionTask, on_answer: Answer[Row]) -> None:
         """Write a corrected study of a folder beside the main thread; calls ``on_answer(row, error)``."""
-        self.files.put(task, _("Corrections"), f"correct {task.row.study.path}", on_answer)
+        self.saves.put(task, _("Corrections"), f"correct {task.row.study.path}", on_answer)
         self.pump.start()
 
     def _start_study(self, request: Request, judge: Judge) -> StudyRun:
@@ -314,10 +316,11 @@ class SegmentationLogic(ForScripts):
         self.desk.advance()
         self.estimates.receive()
         self.files.receive()
+        self.saves.receive()
         left = self._pieces.do_some(deadline)
         self.results.tick()
         working = left or self.worker.busy or self.teacher.busy or self.desk.busy or self.estimates.busy
-        working = working or self.files.busy
+        working = working or self.files.busy or self.saves.busy
         return working or not all(run.idle and not run.pending for run in self._runs)
 
     def _when_ended(self, run: Run) -> None:
@@ -375,6 +378,7 @@ class SegmentationLogic(ForScripts):
         self.questions.forget(sentence)
         self.estimates.forget()
         self.files.forget()
+        self.saves.let_go()
 
     def shutdown(self, timeout: float = 10.0) -> bool:
         """Cancel all runs, end the worker thread, stop observing the scene; return whether the thread has ended."""
@@ -382,5 +386,5 @@ class SegmentationLogic(ForScripts):
         self.pump.close()
         self.results.close()
         self._scene.close()
-        beside = [one.stop(timeout) for one in (self.estimates, self.files)]
+        beside = [one.stop(timeout) for one in (self.estimates, self.files, self.saves)]
         return self.worker.stop(timeout) and all(beside)

@@ -58,6 +58,10 @@ class Beside:
         self._waiting.clear()
         self._worker.cancel_all()
 
+    def let_go(self) -> None:
+        """Hand over no answer any more; what was asked for is done all the same."""
+        self._waiting.clear()
+
     def stop(self, timeout: float) -> bool:
         """End the thread; return whether it has ended."""
         self.forget()

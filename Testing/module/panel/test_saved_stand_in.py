@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lesson_cases import until
+from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from saved_cases import GRID, NAMES, corrected, draw, open_ward, save, show
 
 
@@ -87,3 +91,22 @@ def test_a_correction_is_not_kept_as_that_of_an_image_that_replaced_the_study(wa
     ward.refresh()
     button = ward.ui.saveCorrectionsButton
     assert not button.enabled and "changed since it was read" in button.toolTip
+
+
+def test_corrections_are_written_although_the_scene_is_closed_while_a_study_is_read(ward, stand_ins):
+    import slicer
+
+    node, result = show(ward, stand_ins, "one")
+    draw(ward, node, result, 0, corrected(ward.mask))
+    logic, reading = ward.host.logic, threading.Event()
+    logic.files.put(lambda _engine, _context: reading.wait(20), "a large study", "read", lambda *_: None)
+    try:
+        ward.ui.saveCorrectionsButton.click()
+        while logic._pieces.do_some(math.inf):
+            pass
+        slicer.mrmlScene.Clear(False)
+        until(stand_ins, lambda: not logic.saves.busy, "the end of saving")
+    finally:
+        reading.set()
+    (file,) = (ward.results / "corrected").glob("*.seg.nrrd")
+    assert np.array_equal(read_segmentation(file).segments[0].mask, corrected(ward.mask))
