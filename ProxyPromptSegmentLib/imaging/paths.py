@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 
 _SUFFIXES = (".seg.nrrd", ".seg.nhdr", ".nii.gz")
@@ -67,7 +68,10 @@ def not_there(path: Path, wanted: str) -> str:
 
 
 def _names_like(path: Path) -> list[str]:
-    """Return names in a path's folder that differ in suffix, capitals or few letters, the likeliest first."""
+    """Return names in a path's folder that differ in suffix, capitals or few letters, the likeliest first.
+
+    Those with other numbers are not among them: they are of other patients, visits or series.
+    """
     try:
         names = sorted(name for name in os.listdir(path.parent) if not name.startswith("."))
     except OSError:
@@ -76,6 +80,10 @@ def _names_like(path: Path) -> list[str]:
     same = [name for name in names if wanted in (name.casefold(), stem_of(Path(name)).casefold())]
     stem = stem_of(path).casefold()
     other = [name for name in names if stem and stem_of(Path(name)).casefold() == stem]
-    lower = {name.casefold(): name for name in names}
+    lower = {name.casefold(): name for name in names if _numbers_in(name) == _numbers_in(path.name)}
     spelt = [lower[name] for name in difflib.get_close_matches(wanted, lower, _MOST_MEANT, _LEAST_ALIKE)]
     return list(map(one_line, (same or other or spelt)[:_MOST_MEANT]))
+
+
+def _numbers_in(name: str) -> list[str]:
+    return re.findall(r"[0-9]+", stem_of(Path(name)))

@@ -31,6 +31,13 @@ def test_a_missing_or_wrong_suffix_and_a_misspelt_name_are_recognized(tmp_path: 
     assert not_there(tmp_path / asked, "an image") == f"{tmp_path / asked} does not exist; did you mean {offered}?"
 
 
+def test_a_file_of_another_patient_is_not_offered(tmp_path: Path) -> None:
+    for name in ("patient012_t2w.nii.gz", "patient013_t2.nii.gz"):
+        (tmp_path / name).touch()
+    assert "did you mean" not in not_there(tmp_path / "patient014_t2w.nii.gz", "an image")
+    assert not_there(tmp_path / "patient013_t2w.nii.gz", "an image").endswith("did you mean patient013_t2.nii.gz?")
+
+
 def test_without_a_name_like_it_the_missing_folder_and_what_is_wanted_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     assert not_there(tmp_path / "other.nrrd", "an image").endswith("other.nrrd does not exist; give an image.")
