@@ -95,7 +95,11 @@ class RestTimer:
 
     def start(self) -> None:
         """Wait again from now on."""
-        self._timer.start()
+        self._timer.start(REST_MS)
+
+    def soon(self) -> None:
+        """Call the function in the next turn of the window."""
+        self._timer.start(0)
 
     def close(self) -> None:
         """Stop and delete the timer."""
@@ -108,6 +112,5 @@ def rest_timer(called: Callable[[], None]) -> RestTimer | None:
     timer = _qt_timer(called)
     if timer is None:
         return None
-    timer.setInterval(REST_MS)
     timer.setSingleShot(True)
     return RestTimer(timer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
@@ -147,30 +149,56 @@ def test_a_change_while_nobody_watched_ends_an_acceptance_once_the_module_is_the
     later.close()
 
 
+class Rest:
+    """A timer whose time is over when a test says so; it knows what was asked of it last."""
+
+    def __init__(self, called):
+        self._called, self.asked = called, ""
+
+    def start(self):
+        self.asked = "rest"
+
+    def soon(self):
+        self.asked = "soon"
+
+    def close(self):
+        pass
+
+    def end(self):
+        self.asked = ""
+        self._called()
+
+
 def test_results_that_wait_are_checked_one_after_the_other(volume, other, result, monkeypatch):
     second = create_segmentation(other, "second")
     a_run(second, other, 2)
-    started = []
-
-    class Rest:
-        def __init__(self, called):
-            self.called = called
-
-        def start(self):
-            started.append(self)
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(result_watch, "_MOMENT", 0.0)
     watch = ResultWatch(slicer.mrmlScene, lambda node: False, Rest)
-    for _turn in range(2):
-        assert started
-        started.pop()
-        started.clear()
-        watch._timer.called()
-    assert not started
-    assert state_of(volume) == state_of(other) == "segmented"
+    for node, image in ((result, volume), (second, other)):
+        assert watch._is_read(node, time.perf_counter() + 60)
+        assert state_of(image) == "segmented"
+    monkeypatch.setattr(result_watch, "_MOMENT", 0.0)
+    told = []
+    watch.observe(lambda: told.append(watch._timer.asked))
+    for turn in (1, 2):
+        assert watch._timer.asked == "rest"
+        watch._timer.end()
+        assert len(told) == turn
+    assert not watch._timer.asked
+    watch.close()
+
+
+def test_many_slices_of_a_result_are_read_in_turns_of_the_window_that_follow_each_other(volume, result, monkeypatch):
+    watch = ResultWatch(slicer.mrmlScene, lambda node: False, Rest)
+    watch._timer.end()
+    paint(result, volume)
+    assert watch._timer.asked == "rest" and state_of(volume) == "segmented"
+    monkeypatch.setattr(result_watch, "_MOMENT", -1.0)  # one slice, then the window again
+    turns = 0
+    while watch._timer.asked and turns < 100:
+        watch._timer.end()
+        turns += 1
+    assert turns > len(segment_array(result, next(iter(result_segments(result, volume))), volume)) / 2
+    assert state_of(volume) == "corrected"
     watch.close()
 
 
