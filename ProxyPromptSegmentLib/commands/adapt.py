@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--minutes", type=minutes_of, default=AdaptSettings.minutes, metavar="M",
-        help=f"time for everything, the test of each case included ({AdaptSettings.minutes:g})",
+        help=f"minutes for everything, the test of each case included ({AdaptSettings.minutes:g})",
     )  # fmt: skip
     add("--steps", type=int, metavar="N", help="steps of each training (default: as many as the time allows)")
     add("--seed", type=int, default=AdaptSettings.seed, metavar="N", help=f"seed ({AdaptSettings.seed})")

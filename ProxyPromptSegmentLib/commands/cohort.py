@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_prompts(cases)
     cases.add_argument(
-        "--library", action="store_true", help="take as supports all cases of the support library with the objects"
+        "--library", action="store_true", help="use all cases of the support library that have the objects as supports"
     )
     add_objects(cases)
     results = parser.add_argument_group("results")

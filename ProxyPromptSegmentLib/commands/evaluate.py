@@ -26,21 +26,22 @@ if TYPE_CHECKING:
     from ProxyPromptSegmentLib.inference.segmenter import Segmenter
 
 DESCRIPTION = """\
-Evaluate a model on public data: Dice tables with the same supports for every method, tracking of
-sweeps and volumes with SAM 2's memory, the measurements of a model that reads its support, and every table and figure
-of the papers with all of its systems.
+Measure models on annotated cases of your own (--cases): which model, how many supports, and is it good
+enough? Or measure them on public data (--data): Dice with the same supports for every method, tracking of
+sweeps and volumes with SAM 2's memory, and every table and figure of the papers with all of its systems.
 """
 EXAMPLES = """\
 examples:
-  proxyprompt evaluate promise12 --data DATA --output results/promise12
-  proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
-  proxyprompt evaluate broad --data DATA --sets first small --limit 3 --output results/mine
-  proxyprompt evaluate classes --data DATA --model classes-compact --part test --output results/classes
-  proxyprompt evaluate --list --data DATA
-  proxyprompt evaluate T2 --data DATA --seconds 900 --output results/T2
-  proxyprompt evaluate compare --tables results/before.json results/mine.json
   which model, and how many supports, for annotated cases of your own
     proxyprompt evaluate --cases my_cases --models sam-compact sam2-compact --supports 1 4 8 --output results/mine
+  public data, and the tables of the papers
+    proxyprompt evaluate promise12 --data DATA --output results/promise12
+    proxyprompt evaluate ccaus_video --data DATA --model sam2-compact --protocol track
+    proxyprompt evaluate broad --data DATA --sets first small --limit 3 --output results/mine
+    proxyprompt evaluate classes --data DATA --model classes-compact --part test --output results/classes
+    proxyprompt evaluate --list --data DATA
+    proxyprompt evaluate T2 --data DATA --seconds 900 --output results/T2
+    proxyprompt evaluate compare --tables results/before.json results/mine.json
 """
 
 

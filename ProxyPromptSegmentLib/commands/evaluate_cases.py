@@ -123,6 +123,8 @@ def run_cases(args: argparse.Namespace, console: Console) -> int:
             for suffix, content in zip(SUFFIXES, (_json(values), text, to_csv(rows), html), strict=True):
                 write_table(args.out, suffix, content, True)
     console.result(text)
+    if args.out:
+        console.say(f"wrote {', '.join(str(table_file(args.out, suffix)) for suffix in SUFFIXES)}")
     for name, reason in ended.failures.items():
         console.warn(f"{name} could not be segmented with some supports: {reason}")
     return EXIT_SOME_FAILED if ended.failures else EXIT_OK

@@ -27,9 +27,9 @@ EXAMPLES = f"""\
 examples:
   keep a case; without --title it is called "Case 1", "Case 2", ...
     proxyprompt library add old.nrrd old.seg.nrrd --object prostate --title "T2, 3 T"
-  two cases of one patient, who is never tested on himself; of the name only a code is kept, which cannot be read back
-    proxyprompt library add first.nrrd first.seg.nrrd --patient "DOE JANE"
-    proxyprompt library add second.nrrd second.seg.nrrd --patient "DOE JANE"
+  two cases of one patient, so that neither is tested with the other; only a code is kept, which cannot be read back
+    proxyprompt library add first.nrrd first.seg.nrrd --patient 4711
+    proxyprompt library add second.nrrd second.seg.nrrd --patient 4711
   what is kept; whether it is intact and fit to be a support; remove a case
     proxyprompt library list
     proxyprompt library check

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     taken.add_argument("places", nargs="+", type=Path, metavar="FILE|FOLDER", help="files, or folders to search")
     taken.add_argument(
         "--as", dest="name", metavar="NAME",
-        help="registry entry to import the file as, if it has no known hash; or another name of an adapted model",
+        help="registry entry to import the file as, if its hash is not known; or a new name for an adapted model",
     )  # fmt: skip
     given = action("export", "copy a model to one file, from which it can be imported elsewhere")
     given.add_argument("name", metavar="NAME", help="name of 'proxyprompt models list'")
@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checked.add_argument("names", nargs="*", metavar="NAME", help="entries to verify (default: all installed)")
     removed = action("remove", "remove downloaded or imported weights and partial downloads")
     removed.add_argument("names", nargs="+", metavar="NAME", help="names of 'proxyprompt models list'")
-    told = action("path", "print the path of weights")
+    told = action("path", "print where weights are stored")
     told.add_argument("name", nargs="?", metavar="NAME", help="registry entry (default: the folder of all weights)")
     made = action("publish", "build the release folder for this project's own models")
     made.add_argument(

@@ -43,7 +43,6 @@ examples:
     proxyprompt track --support old.nrrd old.seg.nrrd --object prostate --target new.nrrd --output new.seg.nrrd
   without a support: a click on frame 0, and one that corrects frame 40 for it and all later frames
     proxyprompt track --target sweep.mp4 --point vessel=210,160,0 --point vessel=190,150,40,- --output sweep.seq.nrrd
-
   without a support: a structure that a model knows by name, in each frame alone
     proxyprompt track --class polyp --target colonoscopy.mp4 --output polyps.seq.nrrd
 

@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--backbone", metavar="NAME", help="image backbone to train on (default: the recipe's)")
     add("--name", metavar="NAME", help="name of the resulting model (default: the recipe's)")
-    add("--minutes", type=minutes_of, metavar="M", help="training time (default: the recipe's)")
+    add("--minutes", type=minutes_of, metavar="M", help="training time in minutes (default: the recipe's)")
     add("--steps", type=count_of, metavar="N", help="number of training steps, which count instead of the time")
     add_threads(parser, 1)
     add_device(parser)

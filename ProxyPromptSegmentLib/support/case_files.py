@@ -146,7 +146,7 @@ def _case_folder(folder: Path) -> tuple[list[CaseFiles], list[Unusable]]:
     if len(images) == 1 and len(annotations) == 1:
         return [CaseFiles(images[0], annotations[0])], []
     if not annotations:
-        reason = "no annotation is in it: neither a .seg.nrrd file nor a name with mask, label or seg"
+        reason = "it holds no annotation: no .seg.nrrd file, and no file with mask, label or seg in its name"
         return [], [Unusable(folder.name, reason)]
     cases, left = _paired(images, annotations)
     if len(cases) > 1:

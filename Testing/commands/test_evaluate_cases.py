@@ -48,6 +48,7 @@ def test_the_report_answers_first_and_nothing_of_the_user_is_changed(folder, mod
     said = capsys.readouterr()
     assert "8 supports were asked for; other patients have 2 cases, so 1, 2 are measured" in said.err
     answer = said.out.splitlines()[0]
+    assert said.out.splitlines()[-1].startswith("wrote ") and f"{out}.html" in said.out.splitlines()[-1]
     assert re.match(r"Use (double|other) with \d supports?: mean Dice 0\.\d\d on 3 patients\. ", answer), said.out
     assert "3 patients say little" in said.out and "| copied mean mask, 1 support |" in said.out
     page = out.with_name("mine.html").read_text(encoding="utf-8")

@@ -102,7 +102,7 @@ def test_an_image_or_annotation_without_the_other_is_named(tmp_path):
     assert {one.name: one.reason for one in left} == {
         "b.nrrd": "no annotation has its name",
         "c_mask.nrrd": "no image has its name",
-        "p": "no annotation is in it: neither a .seg.nrrd file nor a name with mask, label or seg",
+        "p": "it holds no annotation: no .seg.nrrd file, and no file with mask, label or seg in its name",
     }
 
 

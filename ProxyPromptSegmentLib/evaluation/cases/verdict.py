@@ -176,11 +176,16 @@ def _beside_copies(ours: Patients, copied: Patients) -> str:
 
 def _difference(pair: Paired, p: float) -> str:
     """Return a difference with its interval, and whether it was shown."""
-    size = f"{pair.mean:.2f} less (95 % interval {pair.low:.2f} to {pair.high:.2f})"
+    size = f"{pair.mean:.2f} less (95 % interval {_signed(pair.low)} to {_signed(pair.high)})"
     if pair.count < LEAST_PATIENTS:
         return f"{size}, which {pair.count} patients cannot prove."
     said = "a difference that these patients show" if p < 0.05 else "not shown to be more than chance"
     return f"{size}, {said} (p {'' if p < 0.001 else '= '}{p_text(p)})."
+
+
+def _signed(value: float) -> str:
+    """Return a number with two decimals, without a zero that has a sign."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def _counted(supports: int) -> str:
