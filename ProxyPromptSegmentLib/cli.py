@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import difflib
 import importlib
 import io
 import os
@@ -109,6 +110,23 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    """Return the options that words stand for.
+
+    Raises:
+        UsageError: If one is wrong; of an option that does not exist it names those of the subcommand that are like it.
+    """
+    parser = build_parser(_command_in(words))
+    args, unknown = parser.parse_known_args(words)
+    if not unknown:
+        return args
+    commands = next(one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    known = [one for one in commands.choices[args.command]._option_string_actions if one.startswith("--")]
+    alike = [near for word in unknown for near in difflib.get_close_matches(word.partition("=")[0], known, 1, 0.75)]
+    meant = f"did you mean {' and '.join(alike)}? See" if alike else "see"
+    raise UsageError(f"unrecognized arguments: {' '.join(unknown)}; {meant} 'proxyprompt {args.command} --help'.")
+
+
 def _command_in(words: Sequence[str]) -> str:
     """Return the subcommand that words ask for: the first that is no option, since none before it has a value."""
     named = next((word for word in words if not word.startswith("-")), "")
@@ -147,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not words:
             build_parser("").print_help()
             return 0
-        args = build_parser(_command_in(words)).parse_args(words)
+        args = _parsed(words)
         console = Console(
             f"proxyprompt {args.command}",
             quiet=getattr(args, "quiet", False),

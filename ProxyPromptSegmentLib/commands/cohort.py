@@ -25,7 +25,13 @@ from ProxyPromptSegmentLib.commands.cohort_worker import Order
 from ProxyPromptSegmentLib.commands.common_options import add_display
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.segment_options import add_computing, add_objects, add_prompts, add_slicing
+from ProxyPromptSegmentLib.commands.segment_options import (
+    add_computing,
+    add_library,
+    add_objects,
+    add_prompts,
+    add_slicing,
+)
 from ProxyPromptSegmentLib.errors import (
     EXIT_INTERRUPTED,
     EXIT_NOTHING_FOUND,
@@ -80,9 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'path' and, if wanted, 'id'",
     )  # fmt: skip
     add_prompts(cases)
-    cases.add_argument(
-        "--library", action="store_true", help="use all cases of the support library that have the objects as supports"
-    )
+    add_library(cases)
     add_objects(cases)
     results = parser.add_argument_group("results")
     results.add_argument(

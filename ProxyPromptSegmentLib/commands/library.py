@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.user_folders import LIBRARY_VARIABLE
 from ProxyPromptSegmentLib.wording import ranges
 
 DESCRIPTION = """\
-Keep annotated cases for later: `proxyprompt cohort --library` and `adapt --library` take them as supports, and
+Keep annotated cases for later: `segment --library`, `cohort --library` and `adapt --library` use them, and
 3D Slicer lists them. A case is a copy without names, dates and file names; text that is burned into an image stays.
 """
 EXAMPLES = f"""\

@@ -11,15 +11,17 @@ from ProxyPromptSegmentLib.commands.common_options import add_display
 from ProxyPromptSegmentLib.commands.console import Console, nothing_found
 from ProxyPromptSegmentLib.commands.hand_options import add_hand_options
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+from ProxyPromptSegmentLib.commands.library_supports import library_cases, with_library
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.commands.segment_options import (
     add_computing,
+    add_library,
     add_objects,
     add_prompts,
     add_slicing,
     request_of,
 )
-from ProxyPromptSegmentLib.commands.segment_run import perform
+from ProxyPromptSegmentLib.commands.segment_run import Kept, perform
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.slice_names import SliceNames
 from ProxyPromptSegmentLib.reports.report import to_text
@@ -38,6 +40,8 @@ examples:
   only the prostate and the bladder of the support, with a picture and a report
     proxyprompt segment --support old.nrrd old.seg.nrrd --object prostate --object bladder \\
         --target new.nrrd --output new.seg.nrrd --preview new.png --report new.json
+  the annotated cases that are kept in the support library
+    proxyprompt segment --library --object prostate --target new.nrrd --output new.seg.nrrd
   two supports, the target in a DICOM folder, its slices 10 to 30 only
     proxyprompt segment --support a.nii.gz a_mask.nii.gz --support b.nii.gz b_mask.nii.gz \\
         --target dicom_folder --slices 10:30 --output new.nii.gz
@@ -63,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
     cases = parser.add_argument_group("cases")
     add_prompts(cases)
+    add_library(cases)
     cases.add_argument(
         "--target", required=True, type=Path, metavar="IMAGE",
         help="case to segment: NRRD, NIfTI, MHA, a DICOM folder, PNG, JPEG or TIFF",
@@ -108,8 +113,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         masks=tuple(args.mask),
         force=args.force,
     )
+    kept = Kept()
     with stop_on_signals(console.status) as cancel:
-        report = perform(request, console, cancel)
+        if args.library:
+            request, _ = with_library(request, args, console)
+            kept.cases = library_cases(request)
+        report = perform(request, console, cancel, kept)
     if report is None:
         console.status("stopped before the first slice was finished; nothing was written.")
         return EXIT_INTERRUPTED

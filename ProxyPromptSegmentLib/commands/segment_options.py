@@ -32,6 +32,14 @@ def add_prompts(cases: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
+def add_library(cases: argparse._ArgumentGroup) -> None:
+    """Add the support library as what prompts."""
+    cases.add_argument(
+        "--library", action="store_true",
+        help="use all cases of the support library that have the objects as supports ('proxyprompt library list')",
+    )  # fmt: skip
+
+
 def add_objects(cases: argparse._ArgumentGroup) -> None:
     """Add the choice among the supports' segments."""
     cases.add_argument(

@@ -79,6 +79,20 @@ def test_what_speaks_against_a_case_is_said_with_how_much_it_matters(place, caps
     assert np.any([line.startswith(("  warning: ", "  note: ")) for line in capsys.readouterr().out.splitlines()])
 
 
+def test_cases_of_the_library_are_supports_of_a_segmentation(desk, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(tmp_path / "shelf"))
+    words = [word for word in desk.words("--report", tmp_path / "r.json")]
+    at = words.index("--support")
+    pair, rest = words[at + 1 : at + 3], words[:at] + words[at + 3 :]
+    assert main([*rest, "--library"]) == 4
+    assert "has no case that can be used; add annotated cases with `proxyprompt library add`" in capsys.readouterr().err
+    assert main(["library", "add", *pair, "--title", "old"]) == 0
+    assert main([*words, "--library"]) == 2
+    assert main([*rest, "--library"]) == 0
+    (support,) = json.loads((tmp_path / "r.json").read_text("utf-8"))["inputs"]["supports"]
+    assert support["image"]["path"].startswith(str(tmp_path / "shelf")) and desk.output.is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [

@@ -127,3 +127,11 @@ def test_what_is_written_is_called_output_everywhere_and_out_is_still_understood
         parser.parse_args([*asked, "--help"])
     said = capsys.readouterr().out
     assert "--output" in said and "--out " not in said
+
+
+def test_an_option_that_does_not_exist_is_answered_with_the_nearest_of_the_subcommand(capsys):
+    assert cli.main(["segment", "--target", "a", "--output", "b.png", "--treshold", "0.3", "--nonsense"]) == 2
+    said = capsys.readouterr().err
+    assert "--treshold 0.3 --nonsense; did you mean --threshold? See 'proxyprompt segment --help'." in said
+    assert cli.main(["models", "list", "--nonsense"]) == 2
+    assert "unrecognized arguments: --nonsense; see 'proxyprompt models --help'." in capsys.readouterr().err
