@@ -21,6 +21,8 @@ from ProxyPromptSegmentLib.training.adapting.beginning import NEW_GENERATOR
 FEW = "few"
 """The choices that a few cases can train from random weights in minutes, those of an adaptation."""
 RECIPES = {FEW: "robust"}  # whose optimiser, losses and numbers of supports they are trained with
+RATES = {FEW: 1e-3}
+"""Peak learning rates in the place of a recipe's; that of ``robust`` is for days, and draws nothing after minutes."""
 COMPACT_SIZES = ("vim_dim", "vim_depth", "vim_state", "bridge_width", "ccm_width", "ccm_heads", "ccm_ffn")
 ENCODERS = {"vim": ("vim", "vim"), "vit": ("vit_compact", "vit_b"), "resnet": ("resnet_compact", "resnet50")}
 GENERATOR, DECODERS = "generator.", (".mask_decoder.", ".sam_mask_decoder.")

@@ -134,7 +134,8 @@ class FewImages:
         groups = dict(sorted(together.items()))  # whichever of the sets is asked for, the training is one
         preset = self.choices.preset
         recipe = read_recipe(resource_path(f"recipes/{building.RECIPES.get(preset, preset)}.json"))
-        recipe = replace(recipe, seed=lesson.seed)
+        rate = building.RATES.get(preset, recipe.optimizer.learning_rate)
+        recipe = replace(recipe, seed=lesson.seed, optimizer=replace(recipe.optimizer, learning_rate=rate))
         identity = self._identity(lesson, recipe, groups)
         with computing_with(lesson.threads):
             if self.trainings.last is None or self.trainings.last[0] != identity:

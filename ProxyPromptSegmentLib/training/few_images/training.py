@@ -136,15 +136,12 @@ class PromptTraining:
 
     def _drawn(self, group: _Group, rng: np.random.Generator) -> tuple[list[Variant], list[Variant], torch.Tensor]:
         """Draw targets, the supports of all of them, and the numbers of those that each target reads, ``(B, k)``."""
-        count = len(group.patients)
-        targets = rng.permutation(count)[: min(TARGETS, count)]
-        others = [np.flatnonzero(group.marked & (group.patients != group.patients[n])) for n in targets]
-        targets = np.array([n for n, mine in zip(targets, others, strict=True) if len(mine)])
-        others = [mine for mine in others if len(mine)]
-        episodes = self.recipe.episodes
-        most = min(episodes.max_supports, *(len(mine) for mine in others))
-        read = most if episodes.all_supports else int(rng.integers(1, most + 1))
-        picked = [rng.choice(mine, read, replace=False) for mine in others]
+        order, episodes = rng.permutation(len(group.patients)), self.recipe.episodes
+        if episodes.all_supports:
+            targets, picked = all_others(group.patients, group.marked, order[:TARGETS], episodes.max_supports, rng)
+        else:
+            targets, supports = apart(group.patients, group.marked, order, episodes.max_supports)
+            picked = [supports[: int(rng.integers(1, len(supports) + 1))]] * len(targets)
         union = rng.permutation(np.unique(np.concatenate(picked)))
         place = {int(n): number for number, n in enumerate(union)}
         chosen = torch.tensor([[place[int(n)] for n in mine] for mine in picked], device=self._clock)
@@ -220,3 +217,48 @@ class PromptTraining:
             for name, value in self.trained.items():
                 value.copy_(self.average[name])
         return self.model.eval()
+
+
+def all_others(
+    patients: np.ndarray, marked: np.ndarray, targets: np.ndarray, most: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Let each target read as many slices of other patients as all of them have, the paper's K = M - 1.
+
+    Args:
+        patients: Number of the patient of each slice, ``(n,)``.
+        marked: Whether a slice shows an object, ``(n,)``.
+        targets: Slices to segment.
+        most: Largest number of supports.
+        rng: Draws them where they are fewer than there are.
+
+    Returns:
+        The targets that have supports, and those of each.
+    """
+    others = [np.flatnonzero(marked & (patients != patients[n])) for n in targets]
+    kept = np.array([n for n, mine in zip(targets, others, strict=True) if len(mine)])
+    others = [mine for mine in others if len(mine)]
+    read = min(most, *(len(mine) for mine in others))
+    return kept, [rng.choice(mine, read, replace=False) for mine in others]
+
+
+def apart(patients: np.ndarray, marked: np.ndarray, order: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets, and supports of other patients than all of theirs, which all of them read.
+
+    So a step prepares few supports, and more steps are made in the same time.
+
+    Args:
+        patients: Number of the patient of each slice, ``(n,)``; marked slices are of two at least.
+        marked: Whether a slice shows an object, ``(n,)``.
+        order: All slices, in the order in which they are taken.
+        most: Largest number of supports.
+    """
+    supports = [next(int(n) for n in order if marked[n])]
+    targets: list[int] = []
+    for n in order:
+        if n == supports[0]:
+            continue
+        if len(targets) < TARGETS and patients[n] not in patients[supports]:
+            targets.append(int(n))
+        elif len(supports) < most and marked[n] and patients[n] not in patients[targets]:
+            supports.append(int(n))
+    return np.array(targets), np.array(supports)

@@ -27,6 +27,7 @@ from ProxyPromptSegmentLib.training.few_images.system import Choices, FewImages,
 from ProxyPromptSegmentLib.training.recipe import read_recipe  # noqa: E402
 
 SIDE = 64
+_new = training.new_optimizer
 ROBUST = read_recipe(resource_path("recipes/robust.json"))
 ROOMY = {key: value for key, value in TINY.items() if key not in ("image_size", "grid", "channels", "reduce")}
 
@@ -254,3 +255,32 @@ def test_levels_of_masks_are_empty_drawn_from_boxes_or_the_truth(frozen):
     assert changed_masks(frozen.segmenter, case, "box", 0, 0).shape == case.masks.shape
     with pytest.raises(UsageError, match="masks of the quality 'drawn' do not exist"):
         changed_masks(frozen.segmenter, case, "drawn", 0, 0)
+
+
+@pytest.mark.parametrize("owners", [[0, 1], [0, 0, 1, 1, 2, 2, 2], [3, 3, 3, 1], list(range(12))])
+def test_targets_of_a_step_share_supports_of_other_patients_than_theirs(owners):
+    patients, rng = np.array(owners), np.random.default_rng(0)
+    marked = np.ones(len(patients), bool)
+    marked[2:4] = False
+    for _ in range(20):
+        targets, supports = training.apart(patients, marked, rng.permutation(len(patients)), 4)
+        assert 1 <= len(supports) <= 4 and 1 <= len(targets) <= training.TARGETS
+        assert marked[supports].all() and len({*targets, *supports}) == len(targets) + len(supports)
+        assert not set(patients[targets]) & set(patients[supports])
+
+
+def test_to_the_letter_each_target_reads_all_other_patients_slices():
+    patients, marked = np.array([0, 0, 1, 2, 3]), np.array([True, True, True, True, False])
+    targets, picked = training.all_others(patients, marked, np.array([0, 4]), 15, np.random.default_rng(0))
+    assert targets.tolist() == [0, 4] and [len(mine) for mine in picked] == [2, 2]
+    assert set(picked[0]) == {2, 3} and set(picked[1]) <= {0, 1, 2, 3}
+
+
+def test_minutes_are_learned_in_with_a_rate_for_minutes(frozen, ticks, monkeypatch):
+    rates = []
+    monkeypatch.setattr(
+        training, "new_optimizer", lambda model, made: rates.append(made.learning_rate) or _new(model, made)
+    )
+    for preset in (building.FEW, "robust"):
+        FewImages(frozen=frozen, choices=Choices(preset=preset)).fit(lesson(3, 3.0))
+    assert rates == [1e-3, 1e-4]
