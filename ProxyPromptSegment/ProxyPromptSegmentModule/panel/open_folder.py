@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
+from ProxyPromptSegmentLib.cohort.rows import State
 from ProxyPromptSegmentModule.scene.loaded_study import Content, content_now, is_untouched, study_in_pieces, take_out
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 
@@ -73,6 +74,14 @@ class OpenFolder:
         """Know the studies."""
         self.rows = {row.study.path: row for row in listing.rows}
         self.about, self.annotations = listing.about, listing.annotations
+
+    def follow(self, rows: Mapping[Path, Row]) -> None:
+        """Know what has become of the studies that are being segmented; none are known before they are listed.
+
+        A correction that was saved meanwhile stays, because the rows may have been read before.
+        """
+        if rows:
+            self.rows = {path: _newer(row, self.rows.get(path)) for path, row in rows.items()}
 
     def row(self, key: str) -> Row | None:
         """Return what is known of a study by its path as text."""
@@ -153,3 +162,11 @@ class OpenFolder:
 
     def _untouched(self, one: Loaded, known: SegmentStates, in_use: tuple[slicer.vtkMRMLNode, ...]) -> bool:
         return is_untouched(one.volume, one.result, one.kept, known, one.axis, in_use)
+
+
+def _newer(row: Row, known: Row | None) -> Row:
+    """Return a row, or what is known of the same result if that is a newer correction."""
+    if known is None or known.state is not State.CORRECTED or known.facts.get("key") != row.facts.get("key"):
+        return row
+    newer = row.state is State.CORRECTED and str(row.facts.get("created")) > str(known.facts.get("created"))
+    return row if newer else known

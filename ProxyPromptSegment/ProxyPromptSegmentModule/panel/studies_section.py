@@ -164,7 +164,7 @@ class StudiesSection(Section):
         if studies is None or not self._state.has_scene:
             return
         if isinstance(studies, FolderStudies) and self._state.folder is not None:
-            self._state.folder.rows = dict(studies.rows) or self._state.folder.rows  # empty until they are listed
+            self._state.folder.follow(studies.rows)
         self._chosen.sort()
         if studies.ended:
             say(self._ui.casesMessageLabel, words_of_end(studies))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lesson_cases import until
+from mrml_scene import segment_array
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from saved_cases import GRID, NAMES, corrected, draw, open_ward, save, show
 
@@ -110,3 +111,19 @@ def test_corrections_are_written_although_the_scene_is_closed_while_a_study_is_r
         reading.set()
     (file,) = (ward.results / "corrected").glob("*.seg.nrrd")
     assert np.array_equal(read_segmentation(file).segments[0].mask, corrected(ward.mask))
+
+
+def test_a_correction_that_is_saved_while_studies_are_segmented_stays_in_the_list(ward, stand_ins):
+    node, result = show(ward, stand_ins, "one")
+    earlier = dict(ward.state.folder.rows)  # as whoever segments the others has read them
+    draw(ward, node, result, 0, corrected(ward.mask))
+    save(ward, stand_ins)
+    kept = ward.state.folder.rows[ward.place / "one.nrrd"]
+    ward.state.folder.follow(earlier)
+    assert ward.state.folder.rows[ward.place / "one.nrrd"] == kept
+    ward.state.folder.follow({})
+    assert len(ward.state.folder.rows) == len(NAMES)
+    show(ward, stand_ins, "two")
+    node, result = show(ward, stand_ins, "one")
+    found = segment_array(result, result.GetSegmentation().GetNthSegmentID(0), node)
+    assert np.array_equal(found, corrected(ward.mask)), "and is what is shown and corrected next"
