@@ -95,20 +95,21 @@ class SavedSection(Section):
         try:
             with said_in(self._ui.casesMessageLabel):
                 assert one.result is not None  # `on_save` has looked
+                row = folder.rows[one.path]
                 # Before it is copied: what is drawn meanwhile is not in the copy for certain.
                 kept = content_now(one.volume, one.result, self._state.states, one.axis) or {}
                 copied, _notes = yield from segmentation_in_pieces(one.result, one.volume)
                 corrected = Segmentation(copied.segments, one.geometry)  # it may have been moved in the scene
 
-                def answered(row: Row | None, error: str) -> None:
+                def answered(now: Row | None, error: str) -> None:
                     self._saving = None
-                    if row is not None:
+                    if now is not None:
                         one.kept = kept
-                        folder.rows[one.path] = row
+                        folder.rows[one.path] = now
                     if self._state.folder is folder and self._state.has_scene:
-                        self._say(folder, row, error)
+                        self._say(folder, now, error)
 
-                task = CorrectionTask(folder=folder.folder, row=folder.rows[one.path], corrected=corrected)
+                task = CorrectionTask(folder=folder.folder, row=row, corrected=corrected)
                 self._logic.save_correction(task, answered)
                 handed = True
         finally:
