@@ -46,7 +46,7 @@ from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.vocabulary import chosen_classes, vocabulary_in
 from ProxyPromptSegmentLib.worker.for_scripts import OnSlice, Where, check_settings, context_of, names_of
 from ProxyPromptSegmentLib.worker.precision import AUTO as AUTO_PRECISION
-from ProxyPromptSegmentLib.worker.precision import PRECISIONS
+from ProxyPromptSegmentLib.worker.precision import check_precision
 from ProxyPromptSegmentLib.worker.tasks import EverythingTask, FramesTask, SegmentTask, TaskEngine
 
 __all__ = [
@@ -390,7 +390,6 @@ def load_model(model: str = DEFAULT_MODEL, device: str = "auto", precision: str 
     from ProxyPromptSegmentLib.worker.engine import Engine
     from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 
-    if precision not in PRECISIONS:
-        raise UsageError(f"there is no precision '{precision}'; choose {', '.join(PRECISIONS)}")
+    check_precision(precision)
     engine = Engine(kept=KeptSupports.of_user())
     return Model(engine, engine.open(model, str(choose_device(device))).facts, model, device, precision)

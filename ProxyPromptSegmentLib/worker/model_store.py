@@ -33,7 +33,7 @@ from ProxyPromptSegmentLib.worker.encodings import EMBEDDING_BYTES, ByteLru, Enc
 from ProxyPromptSegmentLib.worker.kept_supports import KeptSupports
 from ProxyPromptSegmentLib.worker.machine import devices_to_try, empty_cache, fast_in_half, half_type_of
 from ProxyPromptSegmentLib.worker.memory_ladder import Ladder
-from ProxyPromptSegmentLib.worker.precision import AUTO, HALF, MEASURED, SINGLE
+from ProxyPromptSegmentLib.worker.precision import AUTO, HALF, MEASURED, SINGLE, check_precision
 from ProxyPromptSegmentLib.worker.priors import PriorStore
 
 __all__ = ["Encodings", "EncodingStore", "ModelStore"]
@@ -129,8 +129,10 @@ class ModelStore:
             precision: One of `precision.PRECISIONS`.
 
         Raises:
+            UsageError: If there is no such precision.
             DeviceError: If the device does not exist, or half precision is asked for and it has none.
         """
+        check_precision(precision)
         devices, ground = self._devices(device), _Ground(self, model, most_read, surrogate)
         if precision == HALF and self.half_type(devices[0]) is None:
             raise DeviceError(

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from engine_doubles import tiny_model
-from ProxyPromptSegmentLib.errors import DeviceError
+from ProxyPromptSegmentLib.errors import DeviceError, UsageError
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
 from ProxyPromptSegmentLib.inference.by_hand.found import EverythingChoice
 from ProxyPromptSegmentLib.inference.job_by_hand import plan_everything
@@ -93,6 +93,11 @@ def test_half_precision_is_refused_where_there_is_none(model, job):
     engine = Engine(load=lambda name, device: loaded(Segmenter(model, "cpu", 1)), devices=lambda device: ("cpu",))
     with pytest.raises(DeviceError, match="cpu has no half precision here.*'auto' or 'single'"):
         Talk().do(whole_slices(job, precision="half"), engine)
+
+
+def test_what_is_no_precision_is_refused(model, job):
+    with pytest.raises(UsageError, match="no precision 'double'; choose auto, single, half"):
+        Talk().do(whole_slices(job, precision="double"), a_card(model).engine())
 
 
 def test_a_processor_is_not_computed_on_in_half_precision_by_default(model, job):
