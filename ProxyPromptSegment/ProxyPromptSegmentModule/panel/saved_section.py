@@ -102,7 +102,8 @@ class SavedSection(Section):
                 corrected = Segmentation(copied.segments, one.geometry)  # it may have been moved in the scene
 
                 def answered(now: Row | None, error: str) -> None:
-                    self._saving = None
+                    if self._saving is folder:  # and not one that was opened meanwhile
+                        self._saving = None
                     if now is not None:
                         one.kept = kept
                         folder.rows[one.path] = now
