@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import slicer
 
+from ProxyPromptSegmentLib.errors import ProxyPromptError
 from ProxyPromptSegmentLib.inference.tiling.choice import OFF
 from ProxyPromptSegmentLib.inference.volume_result import VolumeResult
 from ProxyPromptSegmentLib.user_folders import supports_folder
@@ -157,12 +158,11 @@ class Questions:
         """
         if not request.cases or supports_folder() is None:
             return
-        task = PrepareAheadTask(
-            cases=request.cases,
-            objects=request.objects,
-            target=nodes.geometry_of(request.target),
-            settings=request.settings,
-        )
+        try:
+            target = nodes.geometry_of(request.target)
+        except ProxyPromptError:  # it was changed since; the timer that asks for this must not stop
+            return
+        task = PrepareAheadTask(cases=request.cases, objects=request.objects, target=target, settings=request.settings)
         self._submit(task, _("Preparing the support"), "prepare", yields=True)
 
     def receive(self, event: events.Event) -> None:

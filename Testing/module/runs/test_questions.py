@@ -88,3 +88,12 @@ def test_supports_are_prepared_by_a_task_that_yields_and_only_where_they_may_be_
     questions.prepare_ahead(request)
     ((task, yields),) = submitted
     assert yields and (task.cases, task.objects, task.target) == (("a case",), ("prostate",), "grid")
+
+
+def test_a_target_that_has_lost_its_image_stops_nothing(monkeypatch, scene):
+    submitted = []
+    questions = Questions(lambda *task, **more: submitted.append(task))
+    monkeypatch.setattr(questions_module, "supports_folder", lambda: "somewhere")
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    questions.prepare_ahead(Request(target=node, cases=(object(),)))
+    assert not submitted
