@@ -27,6 +27,19 @@ FEW = 4
 
 MOST_NEAREST = 3
 
+_SPELLINGS = {
+    "tumor": "tumour",
+    "tumors": "tumours",
+    "disk": "disc",
+    "disks": "discs",
+    "foetal": "fetal",
+    "leucocyte": "leukocyte",
+    "leucocytes": "leukocytes",
+    "hemorrhage": "haemorrhage",
+    "esophagus": "oesophagus",
+}
+"""Words of names of classes that are spelled in two ways; either finds the class."""
+
 
 @dataclass(frozen=True)
 class PromptClass:
@@ -150,4 +163,5 @@ def _which(nearest: Sequence[str], vocabulary: Sequence[PromptClass]) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+    words = text.casefold().replace("_", " ").replace("-", " ").split()
+    return " ".join(_SPELLINGS.get(word, word) for word in words)

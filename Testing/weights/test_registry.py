@@ -16,8 +16,10 @@ from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.weights import registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.catalogue import read_entries
+from ProxyPromptSegmentLib.weights.classes import classes_of
 from ProxyPromptSegmentLib.weights.entry import ModelEntry
 from ProxyPromptSegmentLib.weights.registry import all_entries, checkpoint_of, find, read_registry, resolve
+from ProxyPromptSegmentLib.weights.vocabulary import chosen_classes
 
 # --- what the program ships ----------------------------------------------------------------------------------------
 
@@ -262,6 +264,15 @@ def test_an_unchanged_list_of_models_is_checked_once_and_a_changed_one_again(tmp
     assert len(read_entries(file)) == len(first) + 1 == len(checked)
     file.write_text(text.replace("sam-compact", "sam-small"), encoding="utf-8")
     assert "sam-small" in [entry.name for entry in read_entries(file)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("Optic Disk", "optic disc"), ("brain-tumor", "brain tumour"), ("leucocyte", "white blood cell")],
+)
+def test_classes_are_found_in_american_and_british_spelling(asked, expected) -> None:
+    known = classes_of(registry.find("classes-compact"))
+    assert [one.name for one in chosen_classes(known, [asked], "the model")] == [expected]
 
 
 def test_a_misspelt_model_is_answered_with_the_nearest_names() -> None:
