@@ -13,9 +13,10 @@ from ProxyPromptSegmentLib.weights.registry import resolve
 from ProxyPromptSegmentLib.weights.vocabulary import FEW, PromptClass, chosen_classes, vocabulary_in
 
 NO_SUPPORT = (
-    "a support is missing: give an annotated case with --support IMAGE SEGMENTATION, or name what the model knows by "
-    "itself with --class NAME (`proxyprompt models list` shows which models know classes), or mark it with --point or "
-    "--box."
+    "a support is missing: give an annotated case with --support IMAGE SEGMENTATION (`segment` and `cohort` also take "
+    "those of the support library with --library), or name what a model knows by itself with --class NAME "
+    "(`proxyprompt models list` shows which models know classes); `segment` and `track` can also be shown it with "
+    "--point or --box."
 )
 
 

@@ -148,8 +148,8 @@ def _check(args: argparse.Namespace) -> None:
     """
     if not args.what:
         raise UsageError(
-            "say what to evaluate: a data set, a measurement, or a table or figure; see evaluate --list. Or give "
-            "--cases FOLDER"
+            "say what to evaluate: --cases FOLDER with annotated cases of your own, or the name of a data set, a "
+            "measurement, a table or a figure, which `proxyprompt evaluate --list` lists."
         )
     if args.what == SPEED:
         raise UsageError("speed is measured by 'proxyprompt benchmark' now; see 'proxyprompt benchmark --help'")

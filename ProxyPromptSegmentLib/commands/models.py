@@ -29,7 +29,7 @@ from ProxyPromptSegmentLib.weights.checking import check_file, recognise
 from ProxyPromptSegmentLib.weights.classes import classes_of
 from ProxyPromptSegmentLib.weights.download import Manner
 from ProxyPromptSegmentLib.weights.entry import ModelKind
-from ProxyPromptSegmentLib.weights.own import export, forget, register, says_what_it_is
+from ProxyPromptSegmentLib.weights.own import card_of, export, forget, is_own, register, says_what_it_is
 from ProxyPromptSegmentLib.weights.publish import publish, release_of_entry, release_of_file
 from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
 from ProxyPromptSegmentLib.wording import size_text
@@ -87,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given = action("export", "copy a model to one file, from which it can be imported elsewhere")
     given.add_argument("name", metavar="NAME", help="name of 'proxyprompt models list'")
     given.add_argument("--output", dest="out", required=True, type=Path, metavar="FILE", help="new .safetensors file")
+    given.add_argument("--force", action="store_true", help="replace a file of this name")
     checked = action("verify", "verify the hashes of installed weights", "progress")
     checked.add_argument("names", nargs="*", metavar="NAME", help="entries to verify (default: all installed)")
     removed = action("remove", "remove downloaded or imported weights and partial downloads")
@@ -249,8 +250,8 @@ def _named(args: argparse.Namespace) -> ModelEntry:
 def _export(args: argparse.Namespace, console: Console) -> int:
     entry = registry.find(args.name)
     check_output_path(args.out, (".safetensors",))
-    refuse_existing("--output", args.out, force=False)
-    export(entry, args.out, replace=False)
+    refuse_existing("--output", args.out, args.force)
+    export(entry, args.out, replace=args.force)
     console.say(f"{entry.name}: {args.out}, {size_text(args.out.stat().st_size)}, SHA-256 {entry.sha256}")
     if entry.base:
         console.say(f"It is completed by '{entry.base}', which the other machine needs too.")
@@ -311,8 +312,9 @@ def _publish(args: argparse.Namespace, console: Console) -> int:
             releases.append(release_of_file(Path(model)))
         else:
             path, _ = registry.resolve(model)
-            card = registry.models_folder() / f"{model}.md"
-            releases.append(release_of_entry(registry.find(model), path, card))
+            entry = registry.find(model)
+            card = card_of(entry) if is_own(entry) else registry.models_folder() / f"{model}.md"
+            releases.append(release_of_entry(entry, path, card))
     entries = publish(releases, args.out, args.address)
     for entry in entries:
         console.say(f"{entry.name}: {args.out / entry.file}, {size_text(entry.bytes or 0)}, SHA-256 {entry.sha256}")

@@ -49,6 +49,11 @@ def test_from_cases_to_a_segmentation_by_name_and_a_file_for_another_machine(cli
     assert read_segmentation(out).names == ["gland"]
     file = clinic / "mine.safetensors"
     assert main(["models", "export", "mine", "--out", str(file)]) == 0
+    assert main(["models", "export", "mine", "--out", str(file)]) == 6
+    assert main(["models", "export", "mine", "--out", str(file), "--force"]) == 0
+    capsys.readouterr()
+    assert main(["models", "publish", "mine", "--out", str(clinic / "release")]) == 7
+    assert "cannot be published without citation" in capsys.readouterr().err  # which 'small' lacks; the card is found
     assert main(["models", "remove", "mine"]) == 0
     assert "mine" not in [entry.name for entry in registry.all_entries()]
     assert not (clinic / "cache" / "mine").exists()
