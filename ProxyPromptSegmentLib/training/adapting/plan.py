@@ -16,6 +16,7 @@ RESERVE = 0.08  # of the time, for reading, writing and what else the machine do
 TIMED = 3  # steps of each kind that are timed
 TIMING_SHARE = 0.05  # of the time, after which no further step is timed
 TOLERANCE = 0.3  # share by which a time that was given or reported may be exceeded without a word
+NOTABLE_SECONDS = 60.0  # by which it takes longer than reported, below which nobody is disturbed
 SEEN = 0.1  # share of what was planned, after which its pace is compared with the plan
 STEP_EMBEDDINGS, TEST_EMBEDDINGS = 50, 5
 """A step and a test of a case in embeddings of a slice, where the image encoder of a compact model learns too: 53 and 5
@@ -88,7 +89,8 @@ class Promise:
         known = self._informed and needed <= (1 + TOLERANCE) * self.seconds
         said = "" if known else too_long(self._settings, plan, needed)
         self._informed |= bool(said)
-        self.seconds = max(60 * self._settings.minutes, needed) if self._settings.steps is None else needed
+        if self._settings.steps is None:
+            self.seconds = max(60 * self._settings.minutes, needed)
         return said
 
     def later(self, spent: float, left: float) -> str:
@@ -103,6 +105,8 @@ class Promise:
         if done < SEEN * planned:
             return ""
         needed = spent + left * max(1.0, (spent - then) / max(1e-9, done))
+        if needed <= self.seconds + NOTABLE_SECONDS:
+            return ""
         if not self._broken_by(needed):
             return ""
         return f"It takes longer than estimated, since this machine is slower now: {duration(needed)} in all."

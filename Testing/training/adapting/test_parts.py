@@ -232,10 +232,12 @@ def test_a_time_that_cannot_be_kept_is_said_by_the_first_embeddings_and_again_on
     assert promise.later(120, 180) == ""  # as planned
     assert "this machine is slower now: 13 min in all" in promise.later(240, 180)  # a quarter in three times its time
     assert promise.later(240, 180) == ""
+    brief = Promise(AdaptSettings(minutes=1))
+    brief.planned(made, 5, 10)
+    assert brief.later(50, 5) == ""  # 72 s in place of the minute that was given
     assert Promise(settings).planned(made, 60, 240).startswith("2 min are not enough: with")
     chosen = Promise(AdaptSettings(minutes=2, steps=100))
-    assert chosen.at_once(9, 5, 12, 0) == "" == chosen.planned(made, 0, 5000) == chosen.later(1000, 4000)
-    assert chosen.later(3000, 4000)
+    assert chosen.at_once(9, 5, 12, 0) == "" == chosen.planned(made, 0, 5000) == chosen.later(3000, 4000)
 
 
 def score(before: float, *after: float) -> CaseScore:
