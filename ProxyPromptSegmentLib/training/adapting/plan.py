@@ -73,7 +73,7 @@ class Promise:
         if not self._broken_by(needed):
             return ""
         return (
-            f"{self._settings.minutes:g} min are not enough as fast as this machine is now: the fewest steps that are "
+            f"{_not_enough(self._settings)} as fast as this machine is now: the fewest steps that are "
             f"made, {LEAST_STEPS} of each training, take about {duration(needed)}. A better estimate follows."
         )
 
@@ -118,6 +118,10 @@ class Promise:
         return True
 
 
+def _not_enough(settings: AdaptSettings) -> str:
+    return f"{settings.minutes:g} min {'is' if settings.minutes == 1 else 'are'} not enough"
+
+
 def too_long(settings: AdaptSettings, plan: Plan, needed: float) -> str:
     """Return a sentence for the user if the least that is trained takes longer than the time given; "" otherwise.
 
@@ -130,7 +134,7 @@ def too_long(settings: AdaptSettings, plan: Plan, needed: float) -> str:
         return ""
     variants = f" and {plan.variants} variants of each slice" if plan.variants else ""
     return (
-        f"{settings.minutes:g} min are not enough: with {plan.steps} steps of each training{variants}, the fewest that "
+        f"{_not_enough(settings)}: with {plan.steps} steps of each training{variants}, the fewest that "
         f"are made, it takes about {duration(needed)}."
     )
 
