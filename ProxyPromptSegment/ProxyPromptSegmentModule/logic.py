@@ -94,7 +94,7 @@ class SegmentationLogic(ForScripts):
         self._by_ticket: dict[int, Run] = {}
         self._pieces = WaitingWork()
         self._learned: Run | None = None
-        self.results = ResultWatch(slicer.mrmlScene, self._is_written, rest_timer)
+        self.results = ResultWatch(slicer.mrmlScene, self._is_written, rest_timer, lambda: self._pieces.waits)
         self._scene = SceneWatch(slicer.mrmlScene, self._on_scene_closes, self._on_scene_saves)
 
     # --- runs ---------------------------------------------------------------------------------------------------

@@ -57,6 +57,11 @@ class WaitingWork:
         """Have nothing to do."""
         self._works: list[DrawnPieces[None]] = []
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is any."""
+        return bool(self._works)
+
     def add(self, work: DrawnPieces[None]) -> None:
         """Add work, which must not raise; errors are its own to show."""
         self._works.append(work)

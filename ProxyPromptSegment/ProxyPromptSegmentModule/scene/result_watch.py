@@ -51,6 +51,7 @@ class ResultWatch:
         scene: slicer.vtkMRMLScene,
         is_written: Callable[[slicer.vtkMRMLSegmentationNode], bool],
         make_timer: MakeTimer,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         """Observe a scene.
 
@@ -58,9 +59,10 @@ class ResultWatch:
             scene: The scene.
             is_written: Whether a run is writing into a segmentation; its table waits for the end of the run then.
             make_timer: Makes the timer after which changes are looked at; None where there is none (scripts, tests).
+            is_busy: Whether the main thread has other work that the user waits for; tables wait for its end.
         """
         self.states = SegmentStates()
-        self._scene, self._is_written = scene, is_written
+        self._scene, self._is_written, self._is_busy = scene, is_written, is_busy
         self._told: list[Callable[[], None]] = []
         self._tags: list[tuple[vtk.vtkObject, int]] = []
         self._watched: dict[str, list[tuple[vtk.vtkObject, int]]] = {}
@@ -95,6 +97,9 @@ class ResultWatch:
 
     def _at_rest(self) -> None:
         """Rewrite tables for a moment; the others wait for the next one, so that a long list is not felt."""
+        if self._is_busy() and self._timer is not None:
+            self._timer.start()
+            return
         self.refresh(_MOMENT)
         if self._half_read and self._timer is not None:
             self._timer.soon()

@@ -188,10 +188,14 @@ def test_results_that_wait_are_checked_one_after_the_other(volume, other, result
 
 
 def test_many_slices_of_a_result_are_read_in_turns_of_the_window_that_follow_each_other(volume, result, monkeypatch):
-    watch = ResultWatch(slicer.mrmlScene, lambda node: False, Rest)
+    busy = []
+    watch = ResultWatch(slicer.mrmlScene, lambda node: False, Rest, lambda: bool(busy))
     watch._timer.end()
     paint(result, volume)
+    busy.append("a study that is shown")
+    watch._timer.end()
     assert watch._timer.asked == "rest" and state_of(volume) == "segmented"
+    busy.clear()
     monkeypatch.setattr(result_watch, "_MOMENT", -1.0)  # one slice, then the window again
     turns = 0
     while watch._timer.asked and turns < 100:
