@@ -1,21 +1,15 @@
-"""Proxy Prompt adapted to the few cases, as a system of the tables: what `adapt` gives, and nothing left of it."""
+"""Proxy Prompt adapted to the few cases, as a system of the tables: the training of `adapt` without its folds."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ProxyPromptSegmentLib.data.cases import Case
 from ProxyPromptSegmentLib.errors import CancelledError
+from ProxyPromptSegmentLib.evaluation.clock import training_clock
 from ProxyPromptSegmentLib.evaluation.systems.catalogue import Offer
 from ProxyPromptSegmentLib.evaluation.systems.frozen import Frozen
 from ProxyPromptSegmentLib.evaluation.systems.lesson_cases import support_of
@@ -26,28 +20,34 @@ from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
 from ProxyPromptSegmentLib.imaging.volumes import Volume
 from ProxyPromptSegmentLib.inference.helps import REGISTER
-from ProxyPromptSegmentLib.inference.loading import load
+from ProxyPromptSegmentLib.inference.loading import calibration_of
+from ProxyPromptSegmentLib.inference.segmenter import Segmenter
+from ProxyPromptSegmentLib.networks.threads import computing_with
 from ProxyPromptSegmentLib.progress import CancelToken
 from ProxyPromptSegmentLib.support.case import SupportCase
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
+from ProxyPromptSegmentLib.training.adapting.beginning import begin
 from ProxyPromptSegmentLib.training.adapting.cases import AnnotatedCase, check_cases
-from ProxyPromptSegmentLib.training.adapting.result import AdaptProgress
-from ProxyPromptSegmentLib.training.adapting.run import adapt
+from ProxyPromptSegmentLib.training.adapting.material import Material
+from ProxyPromptSegmentLib.training.adapting.plan import LEAST_VARIANTS
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentLib.weights.cache import ModelCache
-from ProxyPromptSegmentLib.weights.own import forget
-from ProxyPromptSegmentLib.weights.registry import all_entries
+from ProxyPromptSegmentLib.training.adapting.stage import Stage
+from ProxyPromptSegmentLib.training.adapting.weights import of_encoder, put, trained_names
 
 NAME = "Proxy Prompt, adapted"
+EXPECTED_STEPS = 100  # before one is timed; the first steps are made at a low rate
+CANCELLED = "the adaptation of a system to compare with was cancelled"
 
 
 @dataclass(frozen=True, eq=False)
 class Adapted:
-    """The model as `adapt` adapts it to the few cases, which are then its supports; the first one if it is no better.
+    """The model as the last training of `adapt` leaves it, all of the way; the few cases are then its supports.
+
+    No other system of a table spends its time on folds, so that this one does not either.
 
     Attributes:
         frozen: The model to start from, by a name or path.
-        steps: Steps of each training; by default as many as the lesson's seconds allow.
+        steps: Steps of the training; by default as many as the lesson's seconds allow.
     """
 
     frozen: Frozen
@@ -58,91 +58,56 @@ class Adapted:
     @property
     def source(self) -> str:
         """Where the method is published."""
-        return "Proxy Prompt, adapted as this program does (Docs/architecture.md, few-shot adaptation); wall-clock time"
+        return "Proxy Prompt, adapted as this program does (Docs/architecture.md, few-shot adaptation), without folds"
 
     def fit(
         self, lesson: Lesson, progress: Callable[[float], None] | None = None, cancel: CancelToken | None = None
     ) -> Fitted:
-        """Adapt the model within the lesson's seconds.
+        """Adapt the model within the lesson's seconds; at least one step is made.
 
         Raises:
             SupportError: If the cases cannot be learned from.
             CancelledError: If it was cancelled.
         """
         checked = check_cases(annotated_cases(lesson.few), allow_single=True)
-        settings = AdaptSettings(
-            model=self.frozen.name,
-            minutes=max(lesson.seconds, 1.0) / 60,
-            steps=self.steps,
-            variants=None if self.steps is None else 0,
-            seed=lesson.seed,
-            threads=lesson.threads,
-            allow_single=True,
-        )
-
-        def report(how: AdaptProgress) -> None:
-            if progress is not None and how.seconds_left is not None:
-                progress(how.seconds / max(1e-9, how.seconds + how.seconds_left))
-
-        # The result has a name for as long as it is read: a table leaves no model in the user's list.
-        remove_leftovers()
-        name = f"{_of_machine()}{os.getpid()}"
-        segmenter = self.frozen.segmenter
-        with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
-            try:
-                found = adapt(
-                    checked, name, settings, self.frozen.device, cancel=cancel, report=report, folder=Path(folder)
-                )
-                if found.cancelled:
-                    raise CancelledError("the adaptation of a system to compare with was cancelled")
-                if found.kept:
-                    segmenter = load(name, self.frozen.device).segmenter
-            finally:
-                _remove_models(lambda one: one == name)
+        begun = begin(self.frozen.name, seed=lesson.seed)
+        device = self.frozen.segmenter.device
+        model = begun.model.to(device).eval()
+        settings = begun.fitted(AdaptSettings(model=self.frozen.name, seed=lesson.seed, allow_single=True))
+        with computing_with(lesson.threads):
+            material = Material.of(checked, model.backbone, device, lesson.seed)
+            own, names = dict(model.named_parameters()), trained_names(model, settings.trained)
+            start = {name: own[name].detach().clone() for name in names}
+            began = training_clock(device)
+            if not of_encoder(names):  # otherwise slices are changed and embedded in every step
+                _embed(material, cancel or CancelToken())
+            cases, expected = range(len(checked.cases)), self.steps or EXPECTED_STEPS
+            stage = Stage(model, start, material.sources(settings), cases, 0, expected, settings)
+            embedded = training_clock(device) - began
+            while True:
+                if cancel is not None and cancel.cancelled:
+                    raise CancelledError(CANCELLED)
+                stage.advance()
+                spent = training_clock(device) - began
+                if self.steps is None:  # the rate falls with the share of the steps that are done
+                    each = max(1e-9, (spent - embedded) / stage.step)
+                    stage.steps = stage.step + int(max(0.0, lesson.seconds - spent) / each)
+                if progress is not None:
+                    progress(stage.step / stage.steps)
+                if stage.done:
+                    break
+            put(model, stage.average)
+        segmenter = Segmenter(model.eval(), device, 1, calibration=calibration_of(begun.sha256, begun.metadata))
         volumes = marked_stacks(lesson.few) if REGISTER else []
         return Supported(segmenter.reading(MOST_READ), support_of(lesson.few), volumes)
 
 
-def remove_leftovers() -> None:
-    """Remove models and folders of earlier processes on this machine that were killed; those that run keep theirs."""
-    pattern = re.compile(re.escape(_of_machine()) + r"(\d+)(-.*)?")
-
-    def is_left(name: str) -> bool:
-        found = pattern.fullmatch(name)
-        return found is not None and _is_gone(int(found[1]))
-
-    _remove_models(is_left)
-    for place in (ModelCache().folder, Path(tempfile.gettempdir())):
-        for folder in place.glob(f"{_of_machine()}*"):  # of a model without its entry, or of a state
-            if is_left(folder.name) and not folder.is_symlink():
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_models(is_meant: Callable[[str], bool]) -> None:
-    """Remove the user's models whose names are meant."""
-    for entry in [one for one in all_entries() if is_meant(one.name)]:
-        ModelCache().remove(entry)
-        forget(entry)
-
-
-def _of_machine() -> str:
-    """Return how the names of this machine begin: several may share the user's list of models."""
-    return f"compared-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"
-
-
-def _is_gone(pid: int) -> bool:
-    """Return whether no process but this one has a number; False where the system cannot tell without ending it."""
-    if pid == os.getpid():
-        return True  # of an earlier process of the same number
-    if os.name == "nt":
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:
-        pass  # it is another user's
-    return False
+def _embed(material: Material, cancel: CancelToken) -> None:
+    """Embed slices and tiles, and a few variants of each."""
+    for store in material.stores:
+        count = min(LEAST_VARIANTS, store.most_variants())
+        if not (store.embed_sheets(cancel) and store.embed_variants(count, material.mirror, cancel)):
+            raise CancelledError(CANCELLED)
 
 
 def annotated_cases(few: Sequence[Case]) -> list[AnnotatedCase]:

@@ -12,7 +12,6 @@ import torch
 
 from ProxyPromptSegmentLib import __version__
 from ProxyPromptSegmentLib.inference.loading import calibration_of
-from ProxyPromptSegmentLib.inference.tiling.tiler import logit_side
 from ProxyPromptSegmentLib.networks.devices import choose_device
 from ProxyPromptSegmentLib.networks.model import ProxyPromptModel
 from ProxyPromptSegmentLib.networks.threads import computing_with
@@ -22,20 +21,19 @@ from ProxyPromptSegmentLib.training.adapting.calibrating import Row, refitted
 from ProxyPromptSegmentLib.training.adapting.card import card_text, self_description
 from ProxyPromptSegmentLib.training.adapting.cases import CheckedCases
 from ProxyPromptSegmentLib.training.adapting.course import Course, Report
-from ProxyPromptSegmentLib.training.adapting.episodes import EpisodeSource
 from ProxyPromptSegmentLib.training.adapting.folds import make_folds
 from ProxyPromptSegmentLib.training.adapting.keeping import keep
+from ProxyPromptSegmentLib.training.adapting.material import Material
 from ProxyPromptSegmentLib.training.adapting.places import state_folder
 from ProxyPromptSegmentLib.training.adapting.plan import Promise, make_plan, seconds_left, time_steps
 from ProxyPromptSegmentLib.training.adapting.result import AdaptResult, Verdict, judge
 from ProxyPromptSegmentLib.training.adapting.scoring import Scorer
 from ProxyPromptSegmentLib.training.adapting.settings import AdaptSettings
-from ProxyPromptSegmentLib.training.adapting.sheets import cut_sheets, supports_of
+from ProxyPromptSegmentLib.training.adapting.sheets import supports_of
 from ProxyPromptSegmentLib.training.adapting.stage import Stage
 from ProxyPromptSegmentLib.training.adapting.state import AdaptState, Plan, locked, remove_state
 from ProxyPromptSegmentLib.training.adapting.store import FeatureStore
 from ProxyPromptSegmentLib.training.adapting.surroundings import enough_memory
-from ProxyPromptSegmentLib.training.adapting.variants import may_be_mirrored
 from ProxyPromptSegmentLib.training.adapting.weights import between, of_encoder, put, trained_names, twin
 from ProxyPromptSegmentLib.weights.own import check_free
 
@@ -119,12 +117,9 @@ class _Run:
             self.settings = settings = replace(settings, variants=0)
         self.state = AdaptState(folder, self._identity())
         self.folds = make_folds([case.patient for case in checked.cases], settings.folds, settings.seed)
-        self.sheets = cut_sheets(checked, logit_side(model.backbone), model.backbone.keeps_aspect)
-        self.stores = [FeatureStore(model.backbone, self.sheets.slices, device, settings.seed)]
-        if self.sheets.tiles:
-            self.stores.append(FeatureStore(model.backbone, self.sheets.tiles, device, settings.seed + 1))
+        self.material = Material.of(checked, model.backbone, device, settings.seed)
+        self.sheets, self.stores = self.material.sheets, self.material.stores
         self.calibration = calibration_of(self.begun.sha256, self.begun.metadata)
-        self.mirror = may_be_mirrored(checked.objects, self.sheets.slices)
         self.scorer = Scorer(self.sheets, self.stores[0], device, self.calibration, self.embeds)
         own = dict(model.named_parameters())
         self.start = {one: own[one].detach().clone() for one in self.names}
@@ -242,7 +237,7 @@ class _Run:
                 self.course.tell("timing the first steps", 0, 1)
                 trial = self._twin()
                 cases = range(len(self.checked.cases))
-                stage = Stage(trial, self.start, self._sources(), cases, TIMING_STAGE, 1000, settings)
+                stage = Stage(trial, self.start, self.material.sources(settings), cases, TIMING_STAGE, 1000, settings)
                 step = time_steps(stage)
             tests = len(self.checked.cases) * len(settings.shares) if self.folds else 0
             found.plan = make_plan(
@@ -250,7 +245,7 @@ class _Run:
                 self.course.seconds(),
                 sum(len(store.sheets) for store in self.stores),
                 0 if self.embeds else min(store.most_variants() for store in self.stores),
-                self.mirror,
+                self.material.mirror,
                 len(self.folds) + 1,
                 tests,
                 (step, self._embed_seconds, self._test_seconds()),
@@ -316,7 +311,7 @@ class _Run:
         """Train on some cases; return the averaged weights, or None if cancelled."""
         plan = self._plan
         model = self._twin()
-        stage = Stage(model, self.start, self._sources(), cases, number, plan.steps, self.settings)
+        stage = Stage(model, self.start, self.material.sources(self.settings), cases, number, plan.steps, self.settings)
         self.course.pace = self.course.pace or plan.step_seconds
         before = self.state.training(number)
         if before is not None:
@@ -351,16 +346,6 @@ class _Run:
         """Return the cases that are trained on where this one is left out."""
         mine = next(fold for fold in self.folds if case in fold)
         return [other for other in range(len(self.checked.cases)) if other not in mine]
-
-    def _sources(self) -> list[EpisodeSource]:
-        """Return the sources of episodes: slices for what is drawn in whole slices, tiles for the rest."""
-        sheets, sources = self.sheets, []
-        if sheets.in_whole:
-            sources.append(EpisodeSource(self.stores[0], sheets.in_whole, sheets.patients, self.settings, self.mirror))
-        if sheets.tiles:
-            numbers = range(len(sheets.in_tiles))
-            sources.append(EpisodeSource(self.stores[1], numbers, sheets.patients, self.settings, self.mirror))
-        return sources
 
     def _ended(self, verdict: Verdict | None = None, cancelled: bool = False) -> AdaptResult:
         """Return the result so far, with the state saved."""
