@@ -40,21 +40,30 @@ def distances(features: ImageFeatures, support: PreparedSupport) -> torch.Tensor
 
     The mean distance of each cell to the nearest of the other slice, both ways.
     """
-    side = math.isqrt(support.features.shape[-1])  # smaller than the targets' where a generator pools its keys
     own, covered = coarse(features.top, features.valid)
     if "coarse" not in support.kept:
-        maps = support.features.unflatten(-1, (side, side)), support.valid.unflatten(-1, (side, side))
-        support.kept["coarse"] = coarse(*maps)
-    others, seen = support.kept["coarse"]
-    own = own[:, covered[0]]  # slices that are embedded together have the same size
-    spread = own.std(dim=1, correction=0, keepdim=True) + _EPSILON
-    found = []
-    for cells, inside in zip(others, seen, strict=True):
-        other = cells[inside]
-        unit = (spread * (other.std(dim=0, correction=0) + _EPSILON)).sqrt()
-        apart = torch.cdist(own / unit, other / unit)
-        found.append((apart.amin(dim=2).mean(dim=1) + apart.amin(dim=1).mean(dim=1)) / 2)
-    return torch.stack(found, dim=1)
+        support.kept["coarse"] = _alike_in_size(support)
+    own = own[:, covered[0]].unsqueeze(1)  # slices that are embedded together have the same size
+    spread = own.std(dim=2, correction=0, keepdim=True) + _EPSILON
+    found = own.new_empty(len(own), len(support.features))
+    for numbers, cells, spreads in support.kept["coarse"]:
+        unit = (spread * spreads).sqrt()
+        apart = torch.cdist(own / unit, cells / unit)
+        found[:, numbers] = (apart.amin(dim=3).mean(dim=2) + apart.amin(dim=2).mean(dim=2)) / 2
+    return found
+
+
+def _alike_in_size(support: PreparedSupport) -> list[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """Return, for supports whose images cover as many cells: numbers, ``(k, P, C)`` cells, ``(k, 1, C)`` deviations."""
+    side = math.isqrt(support.features.shape[-1])  # smaller than the targets' where a generator pools its keys
+    means, covered = coarse(support.features.unflatten(-1, (side, side)), support.valid.unflatten(-1, (side, side)))
+    counts = covered.sum(dim=1).tolist()
+    groups = []
+    for count in dict.fromkeys(counts):
+        numbers = [number for number, other in enumerate(counts) if other == count]
+        cells = means[numbers][covered[numbers]].unflatten(0, (len(numbers), count))
+        groups.append((numbers, cells, cells.std(dim=1, correction=0, keepdim=True) + _EPSILON))
+    return groups
 
 
 def most_alike(apart: torch.Tensor, support: PreparedSupport, most: int | None) -> torch.Tensor | None:
