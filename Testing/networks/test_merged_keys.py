@@ -31,10 +31,21 @@ def test_squares_at_a_border_or_beside_one_keep_their_keys():
     mask = torch.zeros(1, 1, 8, 8)
     mask[..., :4] = 1  # the border runs between two squares
     merged = support(mask, 8)
-    assert merged.even.view(4, 4).tolist() == [[True, False, False, True]] * 4
+    assert merged.even[2].view(4, 4).tolist() == [[True, False, False, True]] * 4 and not merged.even[4].any()
     assert merged.counts().tolist() == [4.0] * 8 + [1.0] * 32
     nothing = support(torch.zeros(2, 3, 8, 8), 8)
-    assert nothing.even.all() and not nothing.single.any() and nothing.counts().sum() == 2 * 64
+    assert nothing.even[4].all() and not nothing.even[2].any() and not nothing.single.any()
+    assert nothing.counts().tolist() == [16.0] * 8
+    assert list(support(torch.zeros(1, 1, 6, 6), 6).even) == [2]
+
+
+def test_larger_squares_are_averaged_eight_positions_away_from_every_border():
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., :5] = 1
+    merged = support(mask, 32)
+    assert merged.even[4].view(8, 8)[0].tolist() == [False] * 4 + [True] * 4  # from column 16 on: 13 are within reach
+    assert merged.even[2].view(16, 16)[0].tolist() == [True, True, False] + [True] * 5 + [False] * 8
+    assert merged.counts().sum() == 32 * 32
 
 
 def test_a_border_of_any_object_or_of_the_image_counts():
@@ -43,7 +54,7 @@ def test_a_border_of_any_object_or_of_the_image_counts():
     valid = torch.ones(1, 16, 16, dtype=torch.bool)
     valid[..., :4, :] = False
     merged = MergedKeys.of(masks.flatten(2), valid.flatten(1), 16)
-    even = merged.even.view(8, 8)
+    even = merged.even[2].view(8, 8)
     assert not even[5:7, 5:].any() and not even[1:3].any() and even[0].all() and even[4, :4].all()
 
 
@@ -52,7 +63,7 @@ def test_joined_values_are_averages_and_weights_are_spread_over_what_they_stand_
     mask[1, ..., :4] = 1
     merged, values = support(mask, 8), torch.randn(2, 3, 64)
     joined, counts = merged.join(values), merged.counts()
-    assert joined.shape == (3, len(counts)) and counts.sum() == 2 * 64
+    assert joined.shape == (3, len(counts)) and counts.sum() == 2 * 64 and set(counts.tolist()) == {1.0, 4.0, 16.0}
     torch.testing.assert_close((joined * counts).sum(1), values.sum((0, 2)))
     weights = torch.rand(5, len(counts))
     spread = merged.spread(weights)
