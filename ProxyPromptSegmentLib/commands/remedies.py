@@ -12,7 +12,7 @@ _NETWORK = "Check network, proxy (HTTPS_PROXY) and certificates"
 SENTENCES = {
     RemedyKind.ALLOW_HTTP: f"Add --allow-http to use it anyway, {_BY_HAND}",
     RemedyKind.ALLOW_SINGLE: "Add another patient, or --allow-single to learn from one without a test.",
-    RemedyKind.ANY_MODALITY: "With --any-modality it is looked for all the same.",
+    RemedyKind.ANY_MODALITY: "With --any-modality it is looked for anyway.",
     RemedyKind.CHOOSE_AXIS: "Choose another --axis, or auto.",
     RemedyKind.CHOOSE_DEVICE: "Choose --device auto or --device cpu.",
     RemedyKind.CHOOSE_FOLDER: "Choose another --output folder.",

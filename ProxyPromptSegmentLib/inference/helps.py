@@ -95,7 +95,7 @@ class HelpsUsed:
             parts.append(f"masks registered to the target ({', '.join(self.names)})")
         if self.closer:
             parts.append(f"a closer look at {', '.join(self.closer)}")
-        return f"Used beside whole slices: {'; '.join(parts)}." if parts else ""
+        return f"Used in addition to whole slices: {'; '.join(parts)}." if parts else ""
 
 
 def mask_logits(prior: npt.NDArray[np.float32], box: Letterbox, side: int) -> torch.Tensor:

@@ -29,7 +29,7 @@ def note_if_unlike(nearest: float, calibration: Calibration | None, found: bool)
     Args:
         nearest: The result of `nearest_of` over all slices or frames.
         calibration: The calibration of the weights; without one, it is not known how far is too far.
-        found: Whether a mask was drawn all the same.
+        found: Whether a mask was drawn anyway.
     """
     if calibration is None or not nearest > calibration.unlike:
         return None

@@ -28,7 +28,7 @@ def report_of(desk, capsys, *words):
 def test_positions_are_used_by_a_model_that_reads_them_if_asked_for(real, capsys) -> None:
     known, _ = report_of(real, capsys, "--position", "--no-closer", "--no-register")
     assert known["helps"]["position"] is True and known["settings"]["position"] is True
-    assert known["helps"]["sentence"] == "Used beside whole slices: the position of the slices in their volumes."
+    assert known["helps"]["sentence"] == "Used in addition to whole slices: the position of the slices in their volumes."
     off, _ = report_of(real, capsys, "--no-position", "--no-register", "--no-closer")
     assert off["helps"] == {"position": False, "registered": [], "closer": [], "sentence": ""}
 
@@ -36,7 +36,7 @@ def test_positions_are_used_by_a_model_that_reads_them_if_asked_for(real, capsys
 def test_small_structures_are_looked_at_closer_unless_that_is_declined_and_the_report_says_so(real, capsys) -> None:
     report, _ = report_of(real, capsys, "--no-register")
     assert report["settings"]["closer"] is True and report["helps"]["closer"] == ["gland", "stone"]
-    assert report["helps"]["sentence"] == "Used beside whole slices: a closer look at gland, stone."
+    assert report["helps"]["sentence"] == "Used in addition to whole slices: a closer look at gland, stone."
     assert report_of(real, capsys, "--no-register", "--no-closer")[0]["settings"]["closer"] is False
 
 

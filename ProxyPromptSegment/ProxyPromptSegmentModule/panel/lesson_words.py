@@ -71,7 +71,7 @@ def _words_of_check(lesson: Lesson) -> list[str]:
         cases=len(lesson.usable), patients=lesson.patients
     )
     if lesson.asks:
-        return [*lines, count + " " + _("Nothing was trained yet; press “Teach all the same” to continue with them.")]
+        return [*lines, count + " " + _("Nothing was trained yet; press “Teach anyway” to continue with them.")]
     return [*lines, count]
 
 
@@ -95,7 +95,7 @@ def _words_of_result(result: AdaptResult) -> list[str]:
             "Not better: mean Dice of cases that were left out {before} before, {after} after ({gain} more is needed); "
             "the copied mean mask has {copied}."
         )
-        kept = _("Kept as “{name}” all the same.") if result.kept else _("Nothing was kept.")
+        kept = _("Kept as “{name}” anyway.") if result.kept else _("Nothing was kept.")
         told = f"{told} {kept}"
     lines = [told.format(gain=f"{LEAST_GAIN:g}", **figures)]
     if verdict.mean_mask > verdict.after:

@@ -103,7 +103,7 @@ class TeachSection(Section):
         tested = lesson is not None and lesson.result is not None and not lesson.result.cancelled
         button.text = _("Continue") if resumable and not tested else _("Teach")
         if asks:
-            button.text = _("Teach all the same")
+            button.text = _("Teach anyway")
         allow(button, reason, _("Trains the model on this computer; no image leaves it."))
 
     def _estimate(self) -> str:

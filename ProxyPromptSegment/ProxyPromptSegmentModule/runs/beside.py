@@ -59,7 +59,7 @@ class Beside:
         self._worker.cancel_all()
 
     def let_go(self) -> None:
-        """Hand over no answer any more; what was asked for is done all the same."""
+        """Hand over no answer any more; what was asked for is done anyway."""
         self._waiting.clear()
 
     def stop(self, timeout: float) -> bool:

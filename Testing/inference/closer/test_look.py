@@ -178,7 +178,7 @@ def test_the_engine_looks_closer_as_arrays_are_looked_at_and_says_so(segmenter, 
     np.testing.assert_array_equal(result.result.probability, expected.probability)
     np.testing.assert_array_equal(talk.masks(result.masks.shape), result.masks)
     assert result.helps.closer == ("star",)
-    assert result.helps.sentence == "Used beside whole slices: a closer look at star."
+    assert result.helps.sentence == "Used in addition to whole slices: a closer look at star."
     off = Talk().do(SegmentTask(job, closer=False), engine)
     assert off.helps.sentence == "" and np.abs(off.result.probability - expected.probability).max() > 0.1
 

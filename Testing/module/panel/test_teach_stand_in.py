@@ -70,7 +70,7 @@ def test_two_images_of_one_patient_are_learned_from_without_a_test_only_if_the_u
     said = text_of(panel.ui.teachMessageLabel)
     assert lesson.asks and lesson.progress is None and lesson.patients == 1 and files(home) == before
     assert "All of it is of one patient, so that nothing can be tested" in said and "Nothing was trained yet" in said
-    assert panel.ui.teachStartButton.text == "Teach all the same"
+    assert panel.ui.teachStartButton.text == "Teach anyway"
     lesson = taught(panel, stand_ins)
     assert lesson.result is not None and lesson.result.kept and lesson.result.verdict is None, lesson.error
     assert "is kept; it could not be tested" in text_of(panel.ui.teachMessageLabel)
@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_said_by_name_before_training_and_agreed_to(schoo
     assert "“Anna again”: it has the same image as Anna Doe: one patient, two names." in said
     assert "“nothing”: the mask of 'gland' is empty" in said
     assert "2 cases of 2 patients can be learned from. Nothing was trained yet" in said
-    assert files(home) == before and school.ui.teachStartButton.text == "Teach all the same"
+    assert files(home) == before and school.ui.teachStartButton.text == "Teach anyway"
     lesson = taught(school, stand_ins)
     assert lesson.result is not None and len(lesson.result.scores) == 2
 
