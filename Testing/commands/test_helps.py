@@ -28,7 +28,9 @@ def report_of(desk, capsys, *words):
 def test_positions_are_used_by_a_model_that_reads_them_if_asked_for(real, capsys) -> None:
     known, _ = report_of(real, capsys, "--position", "--no-closer", "--no-register")
     assert known["helps"]["position"] is True and known["settings"]["position"] is True
-    assert known["helps"]["sentence"] == "Used in addition to whole slices: the position of the slices in their volumes."
+    assert (
+        known["helps"]["sentence"] == "Used in addition to whole slices: the position of the slices in their volumes."
+    )
     off, _ = report_of(real, capsys, "--no-position", "--no-register", "--no-closer")
     assert off["helps"] == {"position": False, "registered": [], "closer": [], "sentence": ""}
 
