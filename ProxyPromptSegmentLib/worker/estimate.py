@@ -131,8 +131,8 @@ _HIERA = {
     "large": _sam2(1826.0, 244, 1_500_000_000),
 }
 ARCHITECTURES: dict[str, Architecture] = {
-    "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=150_000_000, keys=0.4),
-    "sam2-compact": Architecture(1.80, 2.05, 1.22, 32, 128, weights=7.84, working=150_000_000, keys=0.4),
+    "sam-compact": Architecture(1.80, 2.05, 0.70, 32, 128, weights=6.9, working=150_000_000, keys=0.27),
+    "sam2-compact": Architecture(1.80, 2.05, 1.22, 32, 128, weights=7.84, working=150_000_000, keys=0.27),
     "sam-vit-b": _sam(973.0, 113, 2_400_000_000),
     "medsam-vit-b": _sam(973.0, 113, 2_400_000_000),
     "sam-vit-l": _sam(2989.0, 332, 3_200_000_000),

@@ -96,7 +96,7 @@ def test_a_box_and_a_mask_file_prompt_the_slices_that_they_span(files, tmp_path)
         (["--point", "5,5,2", "--slices", "3:4"], "is not among the slices to segment"),
         (["--point", "5,5,2", "--object", "x"], "--object chooses segments of a support"),
         (["--mask", "missing.seg.nrrd"], "missing.seg.nrrd does not exist"),
-        ([], "or mark it with --point or --box"),
+        ([], "can also be shown it with --point or --box"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_is_allowed(files, tmp_path, words, message, capsys):

@@ -112,7 +112,7 @@ def test_the_model_that_knows_a_class_is_found_and_an_unknown_class_lists_the_ne
 
 
 WRONG = {
-    "neither support nor class": ([], "--support IMAGE SEGMENTATION, or name what the model knows by itself with --cl"),
+    "neither support nor class": ([], "or name what a model knows by itself with --class NAME"),
     "a class of a model of supports": (["--model", "sam-compact", "--class", "gland"], "it is prompted by a support"),
     "an unknown class of a model": (["--model", "WEIGHTS", "--class", "liver"], "it knows gland, polyp"),
     "a support for a model of classes": (

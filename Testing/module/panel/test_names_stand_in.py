@@ -104,7 +104,7 @@ def test_every_sentence_can_be_translated(path):
 ITEMS = {
     "{name} segmentation", "{name}, corrected", "{name}, {size}", "{name}: {state}", "{name} ({state}{amount})",
     "{name} (in {count} of {all} supports)", "{name} (in {count} cases)", "{name}: {size}, licence {licence}",
-    "{title}, {kind}. Double-click to rename it.", "{title}: {remark}",
+    "{title}, {kind}. Double-click to rename it.", "{title}: {remark}", "{name}: {state}, not saved",
 }  # fmt: skip
 """Texts of items, nodes and tool tips, which are shown as they are."""
 
