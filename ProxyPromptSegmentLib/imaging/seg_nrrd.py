@@ -126,7 +126,7 @@ def write_layers(partial: Path, layers: Layers, geometry: VolumeGeometry, infos:
         "segments": [_ascii_in(info) for info in infos],
     }
     slicerio.write_segmentation(str(partial), content, compression_level=6)
-    _restore_letters(partial)
+    _finish_header(partial)
     try:
         found = nrrd.read(str(partial))[0]
     except Exception as error:  # noqa: BLE001  # pynrrd raises many kinds for a truncated file
@@ -152,7 +152,7 @@ def _names_in_header(path: Path) -> list[str | None]:
 
 
 def _to_ascii(text: str) -> str:
-    """Replace characters that pynrrd cannot write by ``@utf8-<hex>@``; ``_restore_letters`` reverts that."""
+    """Replace characters that pynrrd cannot write by ``@utf8-<hex>@``; ``_finish_header`` reverts that."""
     return re.sub(r"[^\x20-\x7e]+", lambda match: f"@utf8-{match[0].encode('utf-8').hex()}@", text)
 
 
@@ -165,9 +165,13 @@ def _ascii_in(value: Any) -> Any:
     return _to_ascii(value) if isinstance(value, str) else value
 
 
-def _restore_letters(partial: Path) -> None:
-    """Restore the replaced characters as UTF-8, which Slicer reads and writes."""
+def _finish_header(partial: Path) -> None:
+    """Restore the replaced characters as UTF-8, which Slicer reads and writes, and drop pynrrd's comment with the time.
+
+    One content gives one file: folders of results recognize supports by the hash of their bytes.
+    """
     header, gap, voxels = partial.read_bytes().partition(b"\n\n")
     restored = re.sub(rb"@utf8-([0-9a-f]+)@", lambda match: bytes.fromhex(match[1].decode()), header)
+    restored = re.sub(rb"^# on \d{4}-.*\n", b"", restored, count=1, flags=re.MULTILINE)
     if restored != header:
         partial.write_bytes(restored + gap + voxels)

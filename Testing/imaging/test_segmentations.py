@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+from datetime import datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -77,6 +79,15 @@ def test_names_colours_terminology_status_and_overlaps_survive_slicers_format(tm
 def test_names_are_utf_8_in_the_file_as_slicer_writes_them(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "x.seg.nrrd", two_overlapping())
     assert "Segment1_Name:=Läsion µ1\n".encode() in (tmp_path / "x.seg.nrrd").read_bytes()
+
+
+def test_one_content_gives_one_file_whenever_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for year in (2024, 2031):
+        monkeypatch.setattr("nrrd.writer.datetime", Mock(utcnow=lambda year=year: datetime(year, 1, 2)))
+        write_segmentation(tmp_path / f"{year}.seg.nrrd", two_overlapping())
+        written.append((tmp_path / f"{year}.seg.nrrd").read_bytes())
+    assert written[0] == written[1] and b"# on" not in written[0]
 
 
 def test_other_programs_read_the_same_place_and_voxels(tmp_path: Path) -> None:

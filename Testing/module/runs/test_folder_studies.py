@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +67,7 @@ class Archive:
         return {path.stem: path.read_bytes() for path in (self.output / "records").glob("*.json")}
 
     def results(self):
-        """The results without the time at which they were written."""
-        files = (self.output / "results").glob("*.seg.nrrd")
-        return {path.name: re.sub(rb"# on .*\n", b"", path.read_bytes()) for path in files}
+        return {path.name: path.read_bytes() for path in (self.output / "results").glob("*.seg.nrrd")}
 
     def rows(self):
         with (self.output / "summary.csv").open(encoding="utf-8") as lines:
