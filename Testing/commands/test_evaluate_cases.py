@@ -79,6 +79,17 @@ def test_a_patient_under_two_names_counts_once_and_is_never_his_own_support(fold
     assert "3 cases of 3 patients" in page and "Left out: patient0: it has the same image as again" in page
 
 
+def test_patients_of_two_folders_whose_files_have_one_name_count_each(folder, models, tmp_path, capsys):
+    other = tmp_path / "others"
+    for number, seed in enumerate((8, 9)):
+        write_case(other, f"patient{number}", seed, slices=1)
+    more = ("--cases", str(other), "--supports", "1", "--draws", "1", "--out", str(tmp_path / "m"))
+    assert evaluate(folder, models[:1], *more) == 0
+    assert "on 5 patients" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "m.csv").open(encoding="utf-8")))
+    assert {row["n"] for row in rows if row["measure"] == "dice"} == {"5"}
+
+
 def test_a_stopped_run_keeps_what_is_done_and_continues(folder, models, tmp_path, capsys, monkeypatch):
     out = tmp_path / "m"
     wanted = ("--supports", "1", "--draws", "1", "--out", str(out))

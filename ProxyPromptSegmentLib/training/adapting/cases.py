@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -126,7 +127,7 @@ def check_cases(
             every case.
     """
     left_out = list(unusable)
-    some, twins = _without_twins(cases)
+    some, twins = _without_twins(_named_apart(cases))
     left_out += twins
     if not some:
         raise SupportError(f"no case can be used for {doing}.{_named(left_out)}")
@@ -151,18 +152,33 @@ def check_cases(
     return CheckedCases(tuple(segment.name for segment in usable[0].segments), tuple(usable), tuple(left_out))
 
 
-def _without_twins(cases: Sequence[AnnotatedCase]) -> tuple[list[AnnotatedCase], list[Unusable]]:
-    """Leave out images that came before: one patient under two names would be tested on themselves."""
-    first: dict[str, AnnotatedCase] = {}
-    kept, twins = [], []
+def _named_apart(cases: Sequence[AnnotatedCase]) -> list[AnnotatedCase]:
+    """Return cases of which no two have one name, as those of two folders may: by it tables tell patients apart."""
+    taken, apart = {one.name for one in cases}, list[AnnotatedCase]()
+    given = set[str]()
     for one in cases:
-        digest = _image_digest(one.case)
-        if digest in first:
-            twins.append(Unusable(one.name, f"it has the same image as {first[digest].name}: one patient, two names"))
-        else:
-            first[digest] = one
-            kept.append(one)
-    return kept, twins
+        name = one.name
+        if name in given:
+            name = next(new for n in itertools.count(2) if (new := f"{one.name} ({n})") not in taken)
+            taken.add(name)
+        given.add(name)
+        apart.append(replace(one, name=name))
+    return apart
+
+
+def _without_twins(cases: Sequence[AnnotatedCase]) -> tuple[list[AnnotatedCase], list[Unusable]]:
+    """Leave out images that came before: one patient under two names would be tested on themselves.
+
+    What else both names have is then of this one patient as well.
+    """
+    first: dict[str, int] = {}
+    people, twins = [one.patient or f"/{place}" for place, one in enumerate(cases)], list[Unusable]()
+    for place, one in enumerate(cases):
+        before = first.setdefault(_image_digest(one.case), place)
+        if before != place:
+            twins.append(Unusable(one.name, f"it has the same image as {cases[before].name}: one patient, two names"))
+            people = [people[before] if who == people[place] else who for who in people]
+    return [replace(cases[place], patient=people[place]) for place in first.values()], twins
 
 
 def _image_digest(case: SupportCase) -> str:

@@ -147,3 +147,37 @@ def test_the_digest_follows_images_and_masks_and_not_names(tmp_path):
     segmentation.segments[0].mask[2, SIDE // 2, SIDE // 2] ^= 1
     write_segmentation(other / "x1.seg.nrrd", segmentation)
     assert checked(other).digest() != one
+
+
+def test_what_two_names_of_one_patient_have_is_of_one_patient(tmp_path):
+    """An image under two names says that the other images of both are of the same patient, too."""
+    write_cases(tmp_path, 4)
+    places, people = (0, 1, 1, 2, 3), ("anna", "anna", "p7", "p7", "")
+    files = [
+        CaseFiles(tmp_path / f"patient{n}.nrrd", tmp_path / f"patient{n}.seg.nrrd", who)
+        for n, who in zip(places, people, strict=True)
+    ]
+    found = check_cases(read_cases(files)[0])
+    assert [(case.name, case.patient) for case in found.cases] == [
+        ("patient0", 0),
+        ("patient1", 0),
+        ("patient2", 0),
+        ("patient3", 1),
+    ]
+    # Also where the first of the two has no other image.
+    alone = [replace(files[2], patient=""), replace(files[2], patient="p7"), files[3], files[4]]
+    assert [case.patient for case in check_cases(read_cases(alone)[0]).cases] == [0, 0, 1]
+
+
+def test_cases_of_two_folders_with_one_name_are_told_apart(tmp_path):
+    cases = [one for where, seed in (("a", 0), ("b", 1)) for one in read_cases(_only(tmp_path / where, seed))[0]]
+    again = AnnotatedCase("case (2)", cases[0].case)
+    cases.append(AnnotatedCase("case (2)", read_cases(_only(tmp_path / "c", 2))[0][0].case))
+    found = check_cases([*cases, again])
+    assert [case.name for case in found.cases] == ["case", "case (3)", "case (2)"] and found.patients == 3
+    assert found.unusable[0].name == "case (2) (2)"
+
+
+def _only(folder, seed):
+    write_case(folder, "case", seed)
+    return [CaseFiles(folder / "case.nrrd", folder / "case.seg.nrrd")]
