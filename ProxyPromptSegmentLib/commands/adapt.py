@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ProxyPromptSegmentLib.cohort.writing import read_json
 from ProxyPromptSegmentLib.commands.adapt_cases import gather
 from ProxyPromptSegmentLib.commands.checks import check_outputs, minutes_of
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display, add_threads
@@ -141,6 +142,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     check_start(args.model, settings.base)
     inputs = [*args.cases, *(path for pair in args.support for path in pair), *filter(Path.is_file, [Path(args.model)])]
+    args.force = args.force or _is_of_unended(args.report, args.out)
     check_outputs([("--report", args.report, (".json",))], inputs, args.force)
     with stop_on_signals(console.status, "the step") as cancel, console.listening():
         checked = gather(args, console)
@@ -164,6 +166,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         finally:
             console.progress.close()
     return _end(args, console, result)
+
+
+def _is_of_unended(report: Path | None, name: str) -> bool:
+    """Return whether a report was written when an adaptation of this name stopped or kept nothing; it is continued."""
+    said = read_json(report) if report else None
+    return said is not None and said.get("name") == name and said.get("kept") is False
 
 
 def _end(args: argparse.Namespace, console: Console, result: AdaptResult) -> int:

@@ -92,12 +92,13 @@ def test_ctrl_c_in_a_fold_is_said_and_the_same_command_continues(clinic, capsys,
 
     train = running._Run._train
     monkeypatch.setattr(running._Run, "_train", interrupted)
-    assert adapt(clinic) == 130
+    report = ("--report", str(clinic / "report.json"))
+    assert adapt(clinic, *report) == 130
     assert "the same command resumes there" in capsys.readouterr().err
     monkeypatch.setattr(running._Run, "_train", train)
-    assert adapt(clinic, "--seed", "2") == 2
+    assert adapt(clinic, *report, "--seed", "2") == 2
     assert "begun with other settings" in (said := capsys.readouterr().err) and "--restart" in said
-    assert adapt(clinic, "--seed", "2", "--restart") == 9
+    assert adapt(clinic, *report, "--seed", "2", "--restart") == 9
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,9 @@ def test_a_report_replaces_neither_an_input_nor_without_consent_another_file(cli
     assert (listed.read_text(encoding="utf-8"), other.read_text(encoding="utf-8")) == (before, "{}")
     assert adapt(clinic, *words, str(other), "--force", cases=False) == 9
     assert json.loads(other.read_text(encoding="utf-8"))["kept"] is False
+    # The same command with --keep-anyway, as it says, continues: the report is its own.
+    assert adapt(clinic, *words, str(other), "--keep-anyway", cases=False) == 0
+    assert json.loads(other.read_text(encoding="utf-8"))["kept"] is True
+    capsys.readouterr()
+    assert main(["adapt", *words, str(other), "--out", "more", *QUICK]) == 6
+    assert "other.json already exists" in capsys.readouterr().err
