@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, table_file, write_table
+from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, measured_alone, table_file, write_table
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.paper import selective_maps, table
 from ProxyPromptSegmentLib.evaluation.paper.catalogue import measured_as, protocol_of
@@ -70,7 +70,7 @@ def run_paper(args: argparse.Namespace, console: Console) -> int:
         UsageError: If an option does not fit it.
     """
     shown = protocol_of(args.what)
-    if args.seconds <= 0:
+    if not args.seconds > 0:  # also what is no number
         raise UsageError(f"--seconds is {args.seconds:g}; a training needs more than 0")
     if shown.measure is Measure.COUNTS:
         return _counts(shown, args, console)
@@ -95,6 +95,8 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
         "seconds": args.seconds,
         "seed": args.seed,
     }
+    if originals := _like_stand_ins(protocol, args.data):
+        facts["originals"] = originals
     plan = Plan(
         data=args.data,
         part=part,
@@ -108,6 +110,8 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
     with measured_alone(args.out, TEXTS, args.force) as path:
         file = score_file(path, facts)
         masks = KeptMasks(_beside(args.out, MASKS))
+        if not any(True for _ in file.units()):
+            masks.forget()  # they would be of scores that were removed
         make = PaperSystems(args.model, str(choose_device(args.device)), args.data, _beside(args.out, WEIGHTS))
         outcome = run_protocol(protocol, plan, make, file, _counting(console), masks.keep)
         console.counted("\n")
@@ -126,8 +130,15 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
     return 0
 
 
+def _like_stand_ins(protocol: Protocol, data: Path) -> list[str]:
+    """Return the original sets that are there and have the name of their stand-in, with whose scores none may mix."""
+    alike = [need for need in protocol.sets if need.original and need.original == need.stand_in]
+    return [need.title for need in alike if what_is_there(need, data) == "original"]
+
+
 def _counts(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
     """Count the samples of each data set."""
+    check_tables(args.out, (".md",), args.force)
     text = counts(shown, args.data, args.seed)
     if args.out:
         write_table(args.out, ".md", text, args.force)
@@ -139,6 +150,7 @@ def _maps(shown: Protocol, args: argparse.Namespace, console: Console) -> int:
     """Draw the selective map for several supports."""
     from ProxyPromptSegmentLib.inference.loading import load as load_model
 
+    check_tables(args.out, (".md", ".html"), args.force)
     segmenter = load_model(args.model, args.device).segmenter
     segmenter.check_reads_supports()
     division = Division(patients=MAP_PATIENTS, seed=args.seed)

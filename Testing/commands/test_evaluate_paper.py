@@ -74,6 +74,51 @@ def test_another_view_shows_the_scores_of_its_table_and_draws_panels(data, maker
     assert "T2.jsonl holds scores with table 'T2', not 'T12'" in capsys.readouterr().err
 
 
+def test_scores_of_a_stand_in_never_stand_for_the_original_of_the_same_name(data, maker, tmp_path, capsys):
+    """PROMISE12 and its half at a lower resolution have one name, and one patient in both would count twice."""
+    pytest.importorskip("SimpleITK")
+    import original_sets
+
+    words = ["evaluate", "T2", "--data", str(data), "--limit", "1", "--rows", "U-Net", "--out", str(tmp_path / "T2")]
+    assert main(words) == 0 and "(reduced: promise12)" in capsys.readouterr().out
+    before = (tmp_path / "T2.jsonl").read_bytes()
+    original_sets.promise12(data, 8)
+    assert main(words) == 6
+    assert "holds scores with originals None, not ['PROMISE12']" in capsys.readouterr().err
+    assert (tmp_path / "T2.jsonl").read_bytes() == before
+    assert main([*words[:-1], str(tmp_path / "original")]) == 0
+    assert "| PROMISE12: prostate, Dice |" in capsys.readouterr().out
+
+
+def test_masks_of_a_measurement_that_was_removed_are_in_no_later_report(data, maker, tmp_path, capsys):
+    words = ["evaluate", "T2", "--data", str(data), "--limit", "1", "--out", str(tmp_path / "T2"), "--rows"]
+    assert main([*words, "U-Net", "SAMed"]) == 0
+    (tmp_path / "T2.jsonl").unlink()
+    assert main([*words, "U-Net", "--force"]) == 0
+    page = (tmp_path / "T2.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 2, "the truth and one row"
+
+
+@pytest.mark.parametrize(("figure", "suffix"), [("T8", ".md"), ("F10", ".html")])
+def test_an_output_is_checked_before_anything_is_measured(data, tmp_path, capsys, monkeypatch, figure, suffix):
+    def never(*_args, **_more):
+        raise AssertionError("nothing was to be measured")
+
+    out = tmp_path / "results" / "new" / figure
+    out.parent.mkdir(parents=True)
+    out.with_name(figure + suffix).write_text("mine")
+    monkeypatch.setattr(evaluate_paper, "counts", never)
+    monkeypatch.setattr("ProxyPromptSegmentLib.inference.loading.load", never)
+    assert main(["evaluate", figure, "--data", str(data), "--out", str(out)]) == 6
+    assert "already exists and is not overwritten" in capsys.readouterr().err
+
+
+def test_the_folder_of_counts_is_made(data, tmp_path):
+    out = tmp_path / "results" / "new" / "T8"
+    assert main(["evaluate", "T8", "--data", str(data), "--out", str(out)]) == 0
+    assert "PROMISE12" in out.with_name("T8.md").read_text(encoding="utf-8")
+
+
 def test_all_tables_are_listed_with_the_data_that_are_there(data, capsys):
     assert main(["evaluate", "--list", "--data", str(data)]) == 0
     text = capsys.readouterr().out
@@ -91,6 +136,9 @@ def test_all_tables_are_listed_with_the_data_that_are_there(data, capsys):
         (["T99", "--data", "DATA"], "there is no data set 'T99' in"),
         (["T99", "--data", "DATA"], "Tables and figures of the papers, see evaluate --list: T1, T2, T3"),
         (["T2", "--data", "DATA", "--seconds", "0"], "--seconds is 0; a training needs more than 0"),
+        (["T2", "--data", "DATA", "--seconds", "nan"], "--seconds is nan; a training needs more than 0"),
+        (["T2", "--data", "DATA", "--seed", "-1"], "argument --seed: invalid seed (allowed: 0 or more"),
+        (["T2", "--data", "DATA", "--threads", "-1"], "argument --threads: invalid number (allowed: 1 or more)"),
         (["T2", "--data", "DATA", "--rows", "DTC"], "T2 has no row 'DTC' that is run here; choose some of: specialist"),
         (["T1", "--data", "DATA"], "holds no data of T1, which needs REFUGE2 (drishti_gs), STARE (drive), FH-PS-AOP"),
         (["F10", "--data", "DATA"], "F10 needs REFUGE2 (drishti_gs) and FH-PS-AOP (psfhs) as well"),

@@ -62,6 +62,18 @@ class KeptMasks:
         except (OSError, ValueError) as error:
             raise OutputError(f"masks cannot be kept in {self.folder}: {error}; choose another folder.") from None
 
+    def forget(self) -> None:
+        """Remove the masks of an earlier measurement.
+
+        Raises:
+            OutputError: If they cannot be removed.
+        """
+        try:
+            for path in self.folder.glob("*-?.npz") if self.folder is not None else ():
+                path.unlink()
+        except OSError as error:
+            raise OutputError(f"masks cannot be kept in {self.folder}: {error}; choose another folder.") from None
+
     def shown(self, titles: Sequence[str], most: int) -> list[Panels]:
         """Return the panels of a report: of each target its picture with the truth, then with each row's masks.
 
