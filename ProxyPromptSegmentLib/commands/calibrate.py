@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ProxyPromptSegmentLib.commands.checks import count_of
 from ProxyPromptSegmentLib.errors import CheckpointError, as_user_error
 from ProxyPromptSegmentLib.evaluation.calibrating import cross_validated, fit, judged, summary
 from ProxyPromptSegmentLib.evaluation.calibration_data import collect
@@ -29,9 +30,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data", type=Path, required=True, help="folder of the data sets, with manifest.csv")
     made.add_argument("--model", default=DEFAULT_MODEL, help=f"name of a model or path of a file ({DEFAULT_MODEL})")
     made.add_argument("--part", default="validation", choices=("validation", "test"), help="patients (validation)")
-    made.add_argument("--supports", type=int, default=4, help="support slices per target (4)")
-    made.add_argument("--limit", type=int, default=6, help="largest number of patients per data set (6)")
-    made.add_argument("--threads", type=int, help="processor threads")
+    made.add_argument("--supports", type=count_of, default=4, help="support slices per target (4)")
+    made.add_argument("--limit", type=count_of, default=6, help="largest number of patients per data set (6)")
+    made.add_argument("--threads", type=count_of, help="processor threads")
     made.add_argument("--device", default="auto", help="device to compute on (auto)")
     made.add_argument("--output", dest="out", type=Path, help="also write the result to this JSON file")
     made.add_argument("--registry", type=Path, help="write the coefficients to the model's entry of this registry.json")

@@ -144,6 +144,14 @@ def count_of(text: str) -> int:
     return value
 
 
+def seed_of(text: str) -> int:
+    """Convert an option's text to the seed of what is drawn by chance, for argparse."""
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise ValueError
+    return value
+
+
 def tiles_of(text: str) -> TileChoice:
     """Convert an option's text to a choice of tiles, for argparse."""
     try:
@@ -155,5 +163,6 @@ def tiles_of(text: str) -> TileChoice:
 share_of.__name__ = "share (allowed: 0 to below 1)"
 threshold_of.__name__ = "threshold (allowed: above 0, below 1)"  # argparse prints the function's name for a wrong value
 minutes_of.__name__, count_of.__name__ = "time (allowed: above 0)", "number (allowed: 1 or more)"
+seed_of.__name__ = "seed (allowed: 0 or more, below 2147483648)"
 device_of.__name__ = "device (allowed: auto, cpu, cuda, cuda:N, mps)"
 tiles_of.__name__ = f"tiles (allowed: auto, off, on, or a magnification above 1 and at most {LARGEST_MAGNIFICATION:g})"

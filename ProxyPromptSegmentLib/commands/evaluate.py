@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_cases, evaluate_classes, evaluate_paper
-from ProxyPromptSegmentLib.commands.checks import check_torch_settings
+from ProxyPromptSegmentLib.commands.checks import check_torch_settings, count_of, seed_of
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
 from ProxyPromptSegmentLib.data.cases import DATASETS
@@ -85,9 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part", choices=("test", "validation"), help="part of the data set (test; broad, to choose by: validation)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="first seed of the draws (0)")
+    parser.add_argument("--seed", type=seed_of, default=0, help="first seed of the draws (0)")
     parser.add_argument("--device", default="auto", help="device to compute on (auto)")
-    parser.add_argument("--threads", type=int, help="processor threads")
+    parser.add_argument("--threads", type=count_of, help="processor threads")
     parser.add_argument(
         "--output",
         dest="out",

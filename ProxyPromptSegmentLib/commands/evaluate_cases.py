@@ -84,7 +84,7 @@ def run_cases(args: argparse.Namespace, console: Console) -> int:
     for option, value in (("--supports", min(args.supports or SUPPORTS)), ("--draws", args.draws)):
         if value is not None and value < 1:
             raise UsageError(f"{option} is {value}; at least 1 is needed")
-    candidates = _candidates(args.models or [args.model])
+    candidates = _candidates(args.models or [args.model], console)
     checked = gather(
         argparse.Namespace(cases=args.cases, support=[], library=False, object=args.object, allow_single=False),
         console,
@@ -150,17 +150,20 @@ def _stopped(
     console.status(f"stopped; {kept}.")
 
 
-def _candidates(models: list[str]) -> tuple[Candidate, ...]:
-    """Return the models with their hashes and distinct names.
+def _candidates(models: list[str], console: Console) -> tuple[Candidate, ...]:
+    """Return the models with their hashes and distinct names, each once.
 
     Raises:
         CheckpointError: If one is missing, or is not what its name promises.
     """
-    found = []
+    found: list[Candidate] = []
     for model in dict.fromkeys(models):
         path, expected = resolve(model)
-        name = Path(model).stem if expected is None else model
-        found.append(Candidate(name, model, expected or sha256(path)))
+        name, digest = Path(model).stem if expected is None else model, expected or sha256(path)
+        if twin := next((one for one in found if one.sha256 == digest), None):
+            console.warn(f"{model} is the model {twin.model}; it counts once.")
+        else:
+            found.append(Candidate(name, model, digest))
     names = [one.name for one in found]
     return tuple(
         Candidate(f"{one.name} {one.sha256[:6]}", one.model, one.sha256) if names.count(one.name) > 1 else one

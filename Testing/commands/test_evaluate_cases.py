@@ -90,6 +90,16 @@ def test_patients_of_two_folders_whose_files_have_one_name_count_each(folder, mo
     assert {row["n"] for row in rows if row["measure"] == "dice"} == {"5"}
 
 
+def test_a_model_under_two_names_counts_once(folder, models, tmp_path, capsys):
+    """Compared with itself it would never be better, and be a comparison more for Holm's correction."""
+    again = tmp_path / "again.safetensors"
+    again.write_bytes(Path(models[0]).read_bytes())
+    assert evaluate(folder, [models[0], str(again)], "--supports", "1", "--draws", "1") == 0
+    said = capsys.readouterr()
+    assert f"{again} is the model {models[0]}; it counts once." in said.err
+    assert "again" not in said.out and "3/6 masks" in said.err and "6/6 masks" in said.err
+
+
 def test_a_stopped_run_keeps_what_is_done_and_continues(folder, models, tmp_path, capsys, monkeypatch):
     out = tmp_path / "m"
     wanted = ("--supports", "1", "--draws", "1", "--out", str(out))
