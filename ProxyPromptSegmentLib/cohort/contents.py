@@ -101,8 +101,15 @@ class Inputs:
         Raises:
             InputError: As `stamp_of`.
         """
+        return self._known(path, stamp_of(path))
+
+    def agree(self, path: Path, stamp: str, digest: str) -> bool:
+        """Return whether a study's files had a stamp when their hash was computed, and this hash."""
+        return self._known(path, stamp) == digest
+
+    def _known(self, path: Path, stamp: str) -> str | None:
         found = read_json(self._file(path))
-        if found is None or found.get("stamp") != stamp_of(path):
+        if found is None or found.get("stamp") != stamp:
             return None
         digest = found.get("sha256")
         return digest if isinstance(digest, str) else None

@@ -160,7 +160,12 @@ class Process(ABC):
     def _segment(self, study: Study, content: str, claim: Claim, cancel: CancelToken) -> Outcome:
         """Segment a claimed study and record how it ended."""
         key, files = claim.key, self._folder.files_of(study, claim.key)
-        stamp = stamp_of(study.path)
+        try:
+            stamp = stamp_of(study.path)
+        except InputError:  # it was there a moment ago
+            return Outcome(Kind.CHANGED, key=key)
+        if not self._inputs.agree(study.path, stamp, content):  # replaced since it was hashed, or meanwhile
+            return Outcome(Kind.CHANGED, key=key)
         try:
             report = self.segment(study, files, cancel)
             if report is None:

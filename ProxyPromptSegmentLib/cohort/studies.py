@@ -168,11 +168,12 @@ def _in_table(place: Path) -> Listed:
             if not any(cell.strip() for cell in row.values()):
                 continue
             raise InputError(f"row {number} of {place} has nothing in the column '{column}'; give the study's path.")
-        path = Path(os.path.normpath(place.parent / value))
-        if path in seen:
+        path = _as_opened(place.parent / value)
+        own = Path(os.path.abspath(path))
+        if own in seen:
             listed.repeated += 1
             continue
-        seen.add(path)
+        seen.add(own)
         if name and name in ids:
             raise UsageError(
                 f"rows {ids[name]} and {number} of {place} have the same id '{name}'; give each study its own."
@@ -180,6 +181,13 @@ def _in_table(place: Path) -> Listed:
         ids[name] = number
         listed.studies.append(Study(path, name or value))
     return listed
+
+
+def _as_opened(path: Path) -> Path:
+    """Return a path without ``..``, which leads above the folder that a link leads to, and not above the link."""
+    if ".." not in path.parts:
+        return path
+    return same_place(path) if path.name == ".." else same_place(path.parent) / path.name
 
 
 def _path_column(place: Path, columns: list[str]) -> str:

@@ -59,6 +59,38 @@ def test_the_result_of_whoever_took_a_study_over_stays(tmp_path, study):
         assert process.do(study, CancelToken()).kind is Kind.BEFORE
 
 
+class Waited(Process):
+    """Segments whatever it is given; before it may, something happens to the study."""
+
+    def segment(self, study, files, cancel):
+        self.segmented = study.path.read_bytes()
+        files.result.write_text("a result")
+        return REPORT
+
+    def words(self, error):
+        return str(error)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_study_that_changed_between_its_hash_and_its_turn_gets_no_record_of_what_it_was(tmp_path, study, replaced):
+    """Its result would otherwise be shown for every copy of the image that was there before, another patient's."""
+    folder = CohortFolder.begin(tmp_path / "out", ABOUT)
+    with Waited(folder) as process:
+        claim = process.claims.claim
+
+        def late(key):
+            study.path.write_bytes(b"another patient's image") if replaced else study.path.unlink()
+            return claim(key)
+
+        process.claims.claim = late
+        assert process.do(study, CancelToken()).kind is Kind.CHANGED
+        process.claims.claim = claim
+        if replaced:
+            assert process.do(study, CancelToken()).kind is Kind.DONE and process.segmented.startswith(b"another")
+        study.path.write_bytes(b"an image")
+        assert process.do(study, CancelToken()).kind is Kind.DONE and process.segmented == b"an image"
+
+
 def test_what_fails_every_study_is_raised_all_the_same(tmp_path, study):
     folder = CohortFolder.begin(tmp_path / "out", ABOUT)
     with Slept(folder) as process, pytest.raises(OutputError, match="the disk is full"):

@@ -99,6 +99,19 @@ def test_a_table_that_cannot_be_used_is_refused_in_words(tmp_path, text, kind, s
         list_studies(table)
 
 
+def test_a_table_behind_a_link_names_the_studies_beside_itself(tmp_path) -> None:
+    """As every program opens them: above the folder that a link leads to is not above the link."""
+    for place in ("here", "there"):
+        (tmp_path / place / "images").mkdir(parents=True)
+        (tmp_path / place / "images" / "a.nrrd").write_text(place)
+    (tmp_path / "there" / "lists").mkdir()
+    (tmp_path / "there" / "lists" / "list.csv").write_text("path\n../images/a.nrrd\n../lists/../images/a.nrrd\n")
+    (tmp_path / "here" / "lists").symlink_to(tmp_path / "there" / "lists")
+    found = list_studies(tmp_path / "here" / "lists" / "list.csv")
+    assert [study.path.read_text() for study in found.studies] == ["there"] and found.repeated == 1
+    assert found.studies[0].name == "../images/a.nrrd"
+
+
 def test_names_are_shown_in_one_line_of_utf8() -> None:
     assert shown(os.fsdecode(b"M\xfcl\nler \x1b[1m")) == "M\\xfcl\\nler \\x1b[1m"
     assert shown("Grüße 1") == "Grüße 1"
