@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
+from ProxyPromptSegmentLib.imaging.paths import same_place
 from ProxyPromptSegmentLib.progress import CancelToken, Progress
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.user_folders import cache_folder
@@ -131,6 +132,8 @@ class ModelCache:
             if self._is_right(entry):
                 return self.path_of(entry)
             part = self._part(entry, entry.bytes or source.stat().st_size)
+            if same_place(source) == same_place(part.path):  # a download that was killed when it was complete
+                return self._received(entry, part)
             part.discard()
             self._enough_space(part)
             try:
@@ -208,6 +211,16 @@ class ModelCache:
                 f"{missing / 1e6:.1f} MB are needed in {self.folder}, {free / 1e6:.1f} MB are free; free some space, "
                 "or set PROXYPROMPT_CACHE to a folder on another disk."
             )
+
+    def _received(self, entry: ModelEntry, part: Part) -> Path:
+        """Move a partial file into place if it is complete; otherwise it stays, to be resumed.
+
+        Raises:
+            CheckpointError: If it is not.
+        """
+        if reason := self._wrong(entry, part):
+            raise CheckpointError(f"{part.path} is not the file of '{entry.name}': {reason}.")
+        return self._install(entry, part, remember=not entry.sha256)
 
     def _install(self, entry: ModelEntry, part: Part, remember: bool = False) -> Path:
         """Move a verified file into place."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
+from ProxyPromptSegmentLib.imaging.paths import same_place
 from ProxyPromptSegmentLib.remedies import Remedy, RemedyKind
 from ProxyPromptSegmentLib.user_folders import user_registry
 from ProxyPromptSegmentLib.weights.cache import ModelCache
@@ -191,7 +192,7 @@ def export(entry: ModelEntry, path: Path, *, replace: bool = True) -> None:
 
     Raises:
         CheckpointError: If it is not on this machine.
-        OutputError: If the copy cannot be written.
+        OutputError: If the copy cannot be written, or would replace a model of this machine.
     """
     source = location(entry)
     if not source.is_file():
@@ -199,6 +200,9 @@ def export(entry: ModelEntry, path: Path, *, replace: bool = True) -> None:
             f"the weights of '{entry.name}' are not on this machine",
             Remedy(kind=RemedyKind.DOWNLOAD_MODEL, model=entry.name),
         )
+    held = next((one.name for one in all_entries() if same_place(location(one)) == same_place(path)), "")
+    if held:
+        raise OutputError(f"{path} is the file of the model '{held}' itself and is not replaced; choose another name.")
     said = _said_of(entry, source) if is_own(entry) else None
     if said is not None and said != read_metadata(source):
         with_metadata(source, path, {**said, TENSORS_OF: said.get(TENSORS_OF) or entry.sha256}, replace=replace)

@@ -327,6 +327,20 @@ def test_a_file_that_changes_while_it_is_imported_does_not_get_the_name(cache, t
     assert files(cache) == {}
 
 
+def test_what_is_kept_of_a_download_can_be_imported_and_is_never_lost_by_it(cache) -> None:
+    entry = an_entry()
+    part = cache._part(entry, len(CONTENT)).path
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:-1])
+    with pytest.raises(CheckpointError, match="has 299999 bytes instead of 300000"):
+        cache.take(entry, part)
+    assert cache.kept(entry) == len(CONTENT) - 1
+    part.write_bytes(CONTENT)  # as a power cut before it had its name leaves it
+    assert recognise([cache.folder], [entry])[0].entry == entry
+    assert cache.take(entry, part).read_bytes() == CONTENT
+    assert files(cache) == RIGHT
+
+
 def test_a_cancelled_import_leaves_nothing(cache, tmp_path) -> None:
     (tmp_path / "w").write_bytes(CONTENT)
     cancel = CancelToken()

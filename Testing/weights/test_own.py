@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ProxyPromptSegmentLib.errors import CheckpointError
+from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.weights import own, registry
 from ProxyPromptSegmentLib.weights.own import check_free, entry_in, export, forget, register, says_what_it_is
@@ -100,3 +100,15 @@ def test_the_name_of_a_model_that_can_still_be_downloaded_is_not_free(home):
     with pytest.raises(CheckpointError, match="never replaced"):
         register(write(home / "a.safetensors"), "clinic")
     assert registry.find("clinic").urls == ("https://example.org/c",)
+
+
+def test_no_model_of_this_machine_is_replaced_by_an_export(home):
+    """Exported under its own path, a renamed model would be another file than its hash says, and be lost."""
+    made = register(write(home / "a.safetensors"), "renamed")
+    other = register(write(home / "b.safetensors", note="another"), "other")
+    link = home / "link.safetensors"
+    link.symlink_to(registry.location(other))
+    for path in (registry.location(made), registry.location(other), link):
+        with pytest.raises(OutputError, match="the file of the model '(renamed|other)' itself"):
+            export(made, path)
+    assert registry.resolve("renamed")[1] == made.sha256 and registry.resolve("other")[1] == other.sha256
