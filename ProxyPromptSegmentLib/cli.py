@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ProxyPromptSegmentLib import __version__
-from ProxyPromptSegmentLib.commands.console import Console, no_stream
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.progress_bars import BYTE
 from ProxyPromptSegmentLib.commands.remedies import worded
+from ProxyPromptSegmentLib.commands.streams import no_stream
 from ProxyPromptSegmentLib.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError, as_user_error
 from ProxyPromptSegmentLib.package_loading import loading
 
@@ -40,7 +42,7 @@ exit codes: 0 success, 1 internal error (a bug; please report it), 2 invalid opt
   4 unusable support, 5 grids do not match, 6 result cannot be written, 7 unusable model,
   8 unusable device, 9 done, but nothing was found (the result is written, and empty),
   or an adapted model is not better (and is not kept),
-  10 some studies of a cohort, or cases of evaluate --cases, failed (and are listed),
+  10 some studies of a cohort, or cases of evaluate --cases or library import, failed (and are listed),
   130 stopped by Ctrl-C (finished slices and frames are kept)
 
 Research use only. Not for diagnosis.
@@ -66,6 +68,9 @@ _UNITS = {
     "everything": "point",
     "cohort": "study",
     "benchmark": "row",
+    "evaluate": "target",
+    "models": BYTE,
+    "library": "case",
 }  # the name of one step in the progress line
 
 

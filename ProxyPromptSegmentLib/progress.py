@@ -14,6 +14,9 @@ class Progress:
     def step(self, n: int = 1, note: str = "") -> None:
         """Report that ``n`` more steps are done."""
 
+    def hide(self) -> None:
+        """Make room for something else that is printed, until the next step."""
+
     def close(self) -> None:
         """End the stage; may be called more than once."""
 

@@ -18,6 +18,7 @@ from ProxyPromptSegmentLib.commands.common_options import add_device, add_displa
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import run_task
+from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_NOTHING_FOUND, EXIT_OK
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
 from ProxyPromptSegmentLib.training.adapting.result import LEAST_GAIN, AdaptProgress, AdaptResult, CaseScore
@@ -254,8 +255,8 @@ class _Reporter:
     """The progress of an adaptation: a bar on a terminal, and a line for every case that was tested."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._stage, self._at, self._tested = "", 0, 0
+        self._console, self._stages = console, Stages(console.progress)
+        self._tested = 0
         self._estimated = False
 
     def on_event(self, event: Event) -> None:
@@ -264,23 +265,15 @@ class _Reporter:
             self._show(event.how)
 
     def _show(self, how: AdaptProgress) -> None:
-        progress = self._console.progress
         if how.seconds_left is not None and not self._estimated:
             self._estimated = True
-            progress.close()
             self._console.say(f"estimated time: {duration(how.seconds + how.seconds_left)} in all")
-        if how.stage != self._stage:
-            progress.close()
-            progress.start(how.total, how.stage)
-            self._stage, self._at = how.stage, 0
         left = "" if how.seconds_left is None else f"{duration(how.seconds_left)} left in all"
         loss = "" if how.loss is None else f"loss {how.loss:.3f}, "
-        progress.step(how.done - self._at, f"{loss}{left}")
-        self._at = how.done
+        self._stages.show(how.stage, how.done, how.total, f"{loss}{left}")
         tested = [score for score in how.scores if score.after]
         if len(tested) > self._tested:
             self._tested = len(tested)
-            progress.close()
             before = float(np.mean([np.mean(score.before) for score in tested]))
             best = max(np.mean([np.mean(score.after[n]) for score in tested]) for n in range(len(tested[0].after)))
             self._console.say(

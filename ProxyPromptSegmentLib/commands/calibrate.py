@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import count_of
-from ProxyPromptSegmentLib.errors import CheckpointError, as_user_error
+from ProxyPromptSegmentLib.commands.common_options import add_display
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.remedies import worded
+from ProxyPromptSegmentLib.commands.stages import Stages
+from ProxyPromptSegmentLib.errors import EXIT_OK, CheckpointError, as_user_error
 from ProxyPromptSegmentLib.evaluation.calibrating import cross_validated, fit, judged, summary
 from ProxyPromptSegmentLib.evaluation.calibration_data import collect
 from ProxyPromptSegmentLib.imaging.output_files import safe_output
@@ -36,25 +40,27 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="auto", help="device to compute on (auto)")
     made.add_argument("--output", dest="out", type=Path, help="also write the result to this JSON file")
     made.add_argument("--registry", type=Path, help="write the coefficients to the model's entry of this registry.json")
+    add_display(made)
     return made
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code, see `errors`."""
     args = parser().parse_args(argv)
+    console = Console("calibrate", quiet=args.quiet, progress=args.progress, unit="sample")
     try:
-        result = run(args)
+        result = run(args, console)
     except Exception as error:
         known = as_user_error(error)
         if known is None:
             raise
-        sys.stderr.write(f"{known}\n")
+        console.error(worded(known))
         return known.exit_code
-    sys.stdout.write(json.dumps(result, indent=1) + "\n")
-    return 0
+    console.result(json.dumps(result, indent=1))
+    return EXIT_OK
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Collect, fit or report, and write; return the result."""
     import torch
 
@@ -64,8 +70,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(args.threads)
     loaded = load(args.model, args.device)
     segmenter, known = loaded.segmenter, loaded.segmenter.calibration
-    samples = collect(segmenter, args.data, args.part, args.supports, args.limit, _tell)
-    sys.stderr.write("\n")
+    stages = Stages(console.progress)
+    samples = collect(
+        segmenter,
+        args.data,
+        args.part,
+        args.supports,
+        args.limit,
+        lambda name, count: stages.show("collecting", count, 0, name),
+    )
+    console.progress.close()
     result: dict[str, Any] = {"model": loaded.facts.name, "sha256": loaded.facts.sha256, "part": args.part}
     result |= {"supports": args.supports, "own": summary(judged(samples, None))}
     if args.part == "test":
@@ -101,10 +115,6 @@ def store(registry: Path, digest: str, calibration: Calibration) -> None:
         entry["calibration"] = calibration.to_dict()
     with safe_output(registry) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _tell(name: str, count: int) -> None:
-    sys.stderr.write(f"\r{count} samples; {name}".ljust(60))
 
 
 if __name__ == "__main__":

@@ -11,18 +11,18 @@ from ProxyPromptSegmentLib.cohort.process import Kind, More, Outcome, run_all
 from ProxyPromptSegmentLib.cohort.studies import Study, shown
 from ProxyPromptSegmentLib.commands.cohort_worker import Order, StudyWorker
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.progress import CancelToken, Progress
-from ProxyPromptSegmentLib.wording import duration
+from ProxyPromptSegmentLib.commands.stages import Stages
+from ProxyPromptSegmentLib.progress import CancelToken
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
 
 _STAGE = "segmenting studies"
-SUMMARY_SECONDS, LINE_SECONDS = 120.0, 30.0
+SUMMARY_SECONDS = 120.0
 
 
 class Reporter:
-    """Counts studies and shows how far they are: a bar on a terminal, otherwise a line from time to time.
+    """Counts studies and shows how far they are.
 
     Attributes:
         counts: Studies by how they were left.
@@ -34,14 +34,13 @@ class Reporter:
     def __init__(self, console: Console, total: int, write_summary: Callable[[], object]) -> None:
         """Begin to report on so many studies; ``write_summary`` is called from time to time."""
         self._console, self._total, self._write = console, total, write_summary
-        self._bar = type(console.progress) is not Progress
-        self._later: list[str] = []
-        self._begun = self._written = self._said = time.monotonic()
+        self._begun = self._written = time.monotonic()
         self.counts: Counter[Kind] = Counter()
         self.twice = 0
         self.failed: set[str] = set()
+        self._stages = Stages(console.progress)
         if total:
-            console.progress.start(total, _STAGE)
+            self._stages.show(_STAGE, 0, total)
 
     @property
     def seconds(self) -> float:
@@ -61,22 +60,11 @@ class Reporter:
         """Report on more studies."""
         if studies:
             self._total += studies
-            self._console.progress.start(self._total, _STAGE)
-            self._console.progress.step(self._ended)
+            self._stages.show(_STAGE, self._ended, self._total)
 
     def close(self) -> None:
-        """Remove the bar and print what it would have been in the way of."""
+        """Report that all have ended."""
         self._console.progress.close()
-        for line in self._later:
-            self._console.warn(line)
-        self._later.clear()
-
-    def _warn(self, line: str) -> None:
-        """Print a warning: at once, or after the bar, which it would break."""
-        if self._bar:
-            self._later.append(line)
-        else:
-            self._console.warn(line)
 
     def ended(self, study: Study, outcome: Outcome) -> None:
         """Report how a study was left."""
@@ -85,30 +73,22 @@ class Reporter:
         name = shown(study.name)
         if outcome.kind is Kind.FAILED:
             self.failed.add(study.name)
-            self._warn(f"{name} failed: {shown(outcome.reason)}")
+            self._console.warn(f"{name} failed: {shown(outcome.reason)}")
         elif outcome.kind is Kind.CHANGED:
-            self._warn(f"{name} changed while it was being computed; it is still to be done.")
+            self._console.warn(f"{name} changed while it was being computed; it is still to be done.")
         elif outcome.kind is Kind.SUPPORT:
-            self._warn(f"{name} has the content of a support; it is not segmented.")
+            self._console.warn(f"{name} has the content of a support; it is not segmented.")
         if outcome.kind is Kind.STOPPED:
             return
-        self._console.progress.step(1, self._failed)
+        self._stages.show(_STAGE, self._ended, self._total, self._failed)
         now = time.monotonic()
         if now - self._written > SUMMARY_SECONDS:
             self._written = now
             self._write()
-        if not self._bar and now - self._said > LINE_SECONDS and self._ended < self._total:
-            self._said = now
-            self._line()
 
     @property
     def _failed(self) -> str:
-        return f", {self.counts[Kind.FAILED]} failed" if self.counts[Kind.FAILED] else ""
-
-    def _line(self) -> None:
-        """Print how far it is, where no bar is shown."""
-        left = self.seconds / max(1, self._ended) * (self._total - self._ended)
-        self._console.say(f"{self._ended} of {self._total} studies{self._failed}; about {duration(left)} left")
+        return f"{self.counts[Kind.FAILED]} failed" if self.counts[Kind.FAILED] else ""
 
     def begins(self, study: Study) -> None:
         """Do nothing: the bar shows how many have ended."""

@@ -49,7 +49,25 @@ def add_threads(to: argparse._ActionsContainer, default: int, more: str = "") ->
 
 def add_display(to: argparse._ActionsContainer) -> None:
     """Add what is shown while a command runs."""
-    to.add_argument("--quiet", action="store_true", help="print only warnings and errors")
+    to.add_argument("--quiet", action="store_true", help="print only what was asked for, warnings and errors")
     to.add_argument(
-        "--progress", action="store_true", default=None, help="show progress even if stderr is not a terminal"
-    )
+        "--progress", action="store_true", default=None,
+        help="draw a progress bar also where stderr is no terminal, instead of writing a line from time to time",
+    )  # fmt: skip
+
+
+def add_action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, short: str
+) -> argparse.ArgumentParser:
+    """Add an action of a subcommand, such as ``models list``, with the options that all of them have.
+
+    Args:
+        actions: The actions so far.
+        name: Its name.
+        short: What it does, without a capital and a stop.
+    """
+    sub = actions.add_parser(name, help=short, description=f"{short[:1].upper()}{short[1:]}.")
+    sub.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
+    sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add_display(sub)
+    return sub

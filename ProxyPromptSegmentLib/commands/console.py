@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
+from ProxyPromptSegmentLib.commands.progress_bars import BYTE, ByteProgress, ConsoleProgress
+from ProxyPromptSegmentLib.commands.progress_lines import LineProgress
+from ProxyPromptSegmentLib.commands.streams import as_line, no_stream, written
 from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.progress import Progress
 from ProxyPromptSegmentLib.remedies import Note, Severity
-
-# Texts of files and registries may hold anything; sequences that steer a terminal are shown instead of obeyed.
-_HALVES = re.compile("[\udc80-\udcff]")
-_CONTROLS = {number: "\ufffd" for number in (*range(32), *range(127, 160)) if chr(number) not in "\n\t"}
 
 
 class Console:
@@ -39,21 +35,39 @@ class Console:
         out: TextIO | None = None,
         err: TextIO | None = None,
     ) -> None:
-        """Prefix messages with ``command``; by default, show progress only on a terminal and unless ``quiet``."""
+        """Prefix messages with ``command``, and show how far it is.
+
+        Args:
+            command: Its name.
+            quiet: Whether only warnings and errors are printed.
+            json: Whether nothing but the report is printed on stdout.
+            progress: Whether a bar is drawn; by default on a terminal, and elsewhere a line is written from time to
+                time, neither if ``quiet``.
+            unit: The name of one step; `BYTE` for a transfer.
+            out: Where results go.
+            err: Where everything else goes.
+        """
         self.command, self.quiet, self.json = command, quiet, json
         self.out, self.err = out or sys.stdout or no_stream(), err or sys.stderr or no_stream()
-        if progress is None:
-            progress = not quiet and self.err.isatty()
-        self.progress: Progress = ConsoleProgress(self.err, unit) if progress else Progress()
+        self.progress = Progress()
+        if progress or (progress is None and not quiet and self.err.isatty()):
+            self.progress = ByteProgress(self.err, unit) if unit == BYTE else ConsoleProgress(self.err, unit)
+        elif progress is None and not quiet:
+            self.progress = LineProgress(self.status, unit)
+
+    def count_in(self, unit: str) -> None:
+        """Call the steps of what is shown next ``unit``."""
+        if isinstance(self.progress, ConsoleProgress | LineProgress):
+            self.progress.unit = unit
 
     def say(self, text: str) -> None:
         """Print a result or an explanation, unless ``quiet`` or ``json`` is set."""
         if not (self.quiet or self.json):
-            self.out = written(self.out, text + "\n")
+            self._to_out(text)
 
     def result(self, text: str) -> None:
         """Print the requested output of a command on stdout, even if ``quiet`` or ``json`` is set."""
-        self.out = written(self.out, text if text.endswith("\n") else text + "\n")
+        self._to_out(text)
 
     def note(self, note: Note) -> None:
         """Print a note, worded for the command line: a warning as such, an information unless ``quiet``."""
@@ -68,20 +82,20 @@ class Console:
 
     def error(self, text: str) -> None:
         """Print the error that ends the command, in one line."""
+        self.progress.close()
         self._to_err(f"{self.command}: {' '.join(text.split())}")
 
     def status(self, text: str) -> None:
-        """Print how the command reacts to a signal."""
+        """Print how far the command is, or how it reacts to a signal."""
         self._to_err(f"{self.command}: {text}")
 
-    def counted(self, text: str) -> None:
-        """Print a number that grows in place, where the text begins with a carriage return, on stderr."""
-        start = "\r" if text.startswith("\r") else ""  # the only one that is obeyed: a name may hold others
-        self.err = written(self.err, text.removeprefix(start), start)
+    def _to_out(self, text: str) -> None:
+        self.progress.hide()
+        self.out = written(self.out, text if text.endswith("\n") else text + "\n")
 
     def _to_err(self, line: str) -> None:
-        self.progress.close()
-        self.err = written(self.err, " ".join(line.splitlines()) + "\n")
+        self.progress.hide()
+        self.err = written(self.err, as_line(line) + "\n")
 
     @contextmanager
     def listening(self) -> Iterator[list[str]]:
@@ -94,42 +108,6 @@ class Console:
             yield heard
         finally:
             logger.removeHandler(handler)
-
-
-def no_stream() -> TextIO:
-    """Return a stream that leads nowhere, for programs without a terminal."""
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as long as the program runs
-
-
-def written(stream: TextIO, text: str, start: str = "") -> TextIO:
-    """Write a text at once; return the stream, or one that leads nowhere if the stream's disk is full or it is closed.
-
-    Args:
-        stream: The stream.
-        text: The text; what would steer a terminal is replaced.
-        start: What is written before it, as it is.
-
-    Raises:
-        BrokenPipeError: If whoever read it has stopped.
-    """
-    try:
-        stream.write(start + _shown(text).translate(_CONTROLS))
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):  # what waits in its buffer would fail again at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return no_stream()
-    return stream
-
-
-def _shown(text: str) -> str:
-    """Return a text whose names are read as UTF-8, also where the language of the system has no such letters.
-
-    Python keeps each byte of such a name as a half of a pair of surrogates, which no terminal can show.
-    """
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if _HALVES.search(text) else text
 
 
 def _as_sentence(text: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_cases, evaluate_classes, evaluate_paper
 from ProxyPromptSegmentLib.commands.checks import check_torch_settings, count_of, seed_of
+from ProxyPromptSegmentLib.commands.common_options import add_display
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
+from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.data.parts import data_set_names, load_parts
 from ProxyPromptSegmentLib.errors import InputError, UsageError
@@ -95,14 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write OUT.json and OUT.md; broad, classes, --cases, tables and figures resume from OUT.jsonl",
     )
     parser.add_argument("--force", action="store_true", help="replace existing tables of --output")
+    add_display(parser)
     evaluate_broad.add_arguments(parser)
     evaluate_paper.add_arguments(parser)
     evaluate_cases.add_arguments(parser)
-
-
-def _counting(console: Console) -> Callable[[int, int], None]:
-    """Return what shows the number of targets that are done."""
-    return lambda done, total: console.counted(f"\r{done}/{total} targets")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -130,7 +128,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     check_tables(args.out, (".json", ".md"), args.force)
     segmenter, metadata = _load(args.model, args.device)
     table = (_track if args.protocol == TRACK else _slices)(args, segmenter, console)
-    console.counted("\n")
+    console.progress.close()
     text = table.to_markdown()
     result = {"model": metadata.get("name"), "steps": metadata.get("steps"), **table.to_dict()}
     if args.out:
@@ -203,7 +201,7 @@ def _slices(args: argparse.Namespace, segmenter: Segmenter, console: Console) ->
         args.unet,
         args.part or "test",
         args.limit,
-        _counting(console),
+        partial(Stages(console.progress).show, args.what),
     )
 
 
@@ -221,6 +219,6 @@ def _track(args: argparse.Namespace, segmenter: Segmenter, console: Console) -> 
         args.seed,
         args.part or "test",
         args.limit,
-        _counting(console),
+        partial(Stages(console.progress).show, args.what),
         beside,
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, measured_alone, write_table
+from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile, Scores
 from ProxyPromptSegmentLib.evaluation.broad.run import MEASURES, QUICK, Plan, measure
@@ -69,8 +69,9 @@ def run_broad(args: argparse.Namespace, console: Console) -> int:
     }
     with measured_alone(args.out, (".json", ".md"), args.force) as path:
         file = ScoreFile(path, facts)
-        measure(loaded.segmenter.reading(MOST_READ), plan, file, counting(console))  # as every run of the program
-        console.counted("\n")
+        segmenter = loaded.segmenter.reading(MOST_READ)  # as every run of the program
+        measure(segmenter, plan, file, Stages(console.progress).show)
+        console.progress.close()
         text = to_markdown([file.scores])
         if args.out:
             values = {**file.scores.to_dict(), **table_dict(file.scores)}
@@ -94,8 +95,3 @@ def run_compare(args: argparse.Namespace, console: Console) -> int:
         write_table(args.out, ".md", text, args.force)
     console.result(text)
     return 0
-
-
-def counting(console: Console) -> Callable[[str, int, int], None]:
-    """Return what shows how many targets of a data set are done."""
-    return lambda dataset, done, total: console.counted(f"\r{dataset}: {done}/{total} targets        ")

@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, table_file, write_table
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 from ProxyPromptSegmentLib.commands.run_task import new_engine
+from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_SOME_FAILED, SupportError, UsageError
 from ProxyPromptSegmentLib.evaluation.cases.measure import Drawn, measure
 from ProxyPromptSegmentLib.evaluation.cases.plan import Candidate, CasesPlan, OwnCase, possible_supports
@@ -101,10 +102,16 @@ def run_cases(args: argparse.Namespace, console: Console) -> int:
                 import torch
 
                 torch.set_num_threads(args.threads)
+            console.count_in("mask")
+            stages = Stages(console.progress)
             ended = measure(
-                wanted, file, partial(_segment, engine, args.device, cancel), partial(_count, console), cancel
+                wanted,
+                file,
+                partial(_segment, engine, args.device, cancel),
+                lambda candidate, done, total: stages.show("measuring", done, total, candidate.name),
+                cancel,
             )
-        console.counted("\n")
+        console.progress.close()
         if not ended.complete:
             _stopped(args, wanted, file, checked, ended.failures, console)
             return EXIT_INTERRUPTED
@@ -221,10 +228,6 @@ def _segment(engine: TaskEngine, device: str, cancel: CancelToken, candidate: Ca
     task = SegmentTask(job, model=candidate.model, device=device)
     found = task(engine, Context(0, cancel, lambda event: None))
     return None if found.cancelled or cancel.cancelled else Drawn(found.masks, found.confidence)
-
-
-def _count(console: Console, candidate: Candidate, done: int, total: int) -> None:
-    console.counted(f"\r{done}/{total} masks: {candidate.name}        ")
 
 
 def _title(wanted: CasesPlan) -> str:

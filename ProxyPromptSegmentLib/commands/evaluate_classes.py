@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.commands.evaluate_broad import counting
 from ProxyPromptSegmentLib.commands.evaluate_files import measured_alone, write_table
+from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad.records import ScoreFile
 from ProxyPromptSegmentLib.evaluation.left_empty import measure_empty
@@ -44,7 +44,7 @@ def run_classes(args: argparse.Namespace, console: Console) -> int:
         "part": plan.part,
         "limit": plan.limit,
     }
-    tell = counting(console)
+    tell = Stages(console.progress).show
     with measured_alone(args.out, (".md",), args.force) as path:
         file = ScoreFile(path, facts)
         lesson = Lesson.of(loaded.facts.metadata)
@@ -52,7 +52,7 @@ def run_classes(args: argparse.Namespace, console: Console) -> int:
         measure_classes(loaded.segmenter, lesson, plan, file, proxy, tell)
         if lesson.others:
             measure_empty(loaded.segmenter, lesson, plan, file, tell)
-        console.counted("\n")
+        console.progress.close()
         text = classes_table(file.scores.records)
         if args.out:
             write_table(args.out, ".md", text, True)

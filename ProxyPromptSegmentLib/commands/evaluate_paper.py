@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, measured_alone, table_file, write_table
+from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.paper import selective_maps, table
 from ProxyPromptSegmentLib.evaluation.paper.catalogue import measured_as, protocol_of
@@ -113,8 +114,11 @@ def _systems(shown: Protocol, args: argparse.Namespace, console: Console) -> int
         if not any(True for _ in file.units()):
             masks.forget()  # they would be of scores that were removed
         make = PaperSystems(args.model, str(choose_device(args.device)), args.data, _beside(args.out, WEIGHTS))
-        outcome = run_protocol(protocol, plan, make, file, _counting(console), masks.keep)
-        console.counted("\n")
+        stages = Stages(console.progress)
+        outcome = run_protocol(
+            protocol, plan, make, file, lambda row, name, *done: stages.show(f"{row}, {name}", *done), masks.keep
+        )
+        console.progress.close()
         text = table.to_markdown(shown, outcome, file, _start(args, part))
         if args.out:
             columns = table.columns_of(shown, outcome.sets)
@@ -213,8 +217,3 @@ def digest(model: str) -> str:
             return entry.sha256.lower()
     path, expected = resolve(model)
     return expected or weights_sha256(path)
-
-
-def _counting(console: Console) -> Any:
-    """Return what shows how many targets of a row are done."""
-    return lambda row, dataset, done, total: console.counted(f"\r{row}, {dataset}: {done}/{total} targets        ")

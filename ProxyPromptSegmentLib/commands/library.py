@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ProxyPromptSegmentLib.commands.common_options import add_action
 from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.library_cases import as_json, chosen, describe, line_of
+from ProxyPromptSegmentLib.commands.library_exchange import run_export, run_import
 from ProxyPromptSegmentLib.commands.remedies import in_words
-from ProxyPromptSegmentLib.errors import EXIT_OK, InputError, ProxyPromptError, SupportError, UsageError
+from ProxyPromptSegmentLib.errors import EXIT_OK, ProxyPromptError, SupportError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
-from ProxyPromptSegmentLib.library.entry import LibraryEntry
 from ProxyPromptSegmentLib.library.store import SupportLibrary
 from ProxyPromptSegmentLib.review.check import check_case
 from ProxyPromptSegmentLib.support.case import read_support_case
 from ProxyPromptSegmentLib.support.matching import annotated_axis
 from ProxyPromptSegmentLib.user_folders import LIBRARY_VARIABLE
-from ProxyPromptSegmentLib.wording import ranges
 
 DESCRIPTION = """\
 Keep annotated cases for later: `segment --library`, `cohort --library` and `adapt --library` use them, and
@@ -34,6 +35,9 @@ examples:
     proxyprompt library list
     proxyprompt library check
     proxyprompt library remove "Case 1"
+  hand the library, or some of its cases, to another workplace as one file
+    proxyprompt library export --output our_cases.zip
+    proxyprompt library import our_cases.zip
 
 The cases are in the folder that 'proxyprompt library path' prints; set {LIBRARY_VARIABLE} to use another one.
 """
@@ -42,13 +46,7 @@ The cases are in the folder that 'proxyprompt library path' prints; set {LIBRARY
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
-
-    def action(name: str, short: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=short, description=f"{short[:1].upper()}{short[1:]}.")
-        sub.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
-        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        return sub
-
+    action = partial(add_action, actions)
     action("list", "list the cases that are kept")
     added = action("add", "copy an annotated case into the library")
     added.add_argument("image", type=Path, metavar="IMAGE", help="image: whatever 'segment --support' reads")
@@ -72,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checked.add_argument("cases", nargs="*", metavar="CASE", help=f"{named['help']} (default: all)")
     removed = action("remove", "delete cases permanently")
     removed.add_argument("cases", nargs="+", metavar="CASE", help=named["help"])
+    given = action("export", "copy cases to one file, from which they can be imported elsewhere")
+    given.add_argument("cases", nargs="*", metavar="CASE", help=f"{named['help']} (default: all)")
+    given.add_argument("--output", dest="out", required=True, type=Path, metavar="FILE", help="new .zip file")
+    given.add_argument("--force", action="store_true", help="replace a file of this name")
+    taken = action("import", "take cases from a file that 'library export' or 3D Slicer's panel wrote")
+    taken.add_argument("file", type=Path, metavar="FILE", help="the .zip file")
     action("path", "print the folder of the library")
 
 
@@ -84,7 +88,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _list(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
     entries = library.entries()
     if args.json:
-        console.result(_json([describe(entry) for entry in entries]))
+        console.result(as_json([describe(entry) for entry in entries]))
         return EXIT_OK
     for entry in entries:
         console.result(line_of(entry))
@@ -111,14 +115,14 @@ def _add(args: argparse.Namespace, console: Console, library: SupportLibrary) ->
     if entry.already_there:
         console.status(f"the same image with the same masks is in the library already, as '{entry.title}'.")
     if args.json:
-        console.result(_json(describe(entry)))
+        console.result(as_json(describe(entry)))
     console.say(line_of(entry))
     return EXIT_OK
 
 
 def _check(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
     results: list[dict[str, Any]] = []
-    for entry in _chosen(library, args.cases) if args.cases else library.entries():
+    for entry in chosen(library, args.cases) if args.cases else library.entries():
         notes: list[tuple[str, str]] = []
         try:
             findings = check_case(library.load(entry), modality=entry.modality)
@@ -126,11 +130,14 @@ def _check(args: argparse.Namespace, console: Console, library: SupportLibrary) 
         except ProxyPromptError as error:
             notes = [("error", str(error))]
         results.append({**describe(entry), "findings": [{"level": level, "text": text} for level, text in notes]})
-        console.say(f"{entry.title}: {'intact' if not notes else ''}".rstrip())
-        for level, text in notes:
-            console.say(f"  {'note' if level == 'info' else level}: {text}")
+        shown = [(level, text) for level, text in notes if level != "info" or not console.quiet]
+        if args.json or (console.quiet and not shown):
+            continue
+        console.result(f"{entry.title}: {'intact' if not notes else ''}".rstrip())
+        for level, text in shown:
+            console.result(f"  {'note' if level == 'info' else level}: {text}")
     if args.json:
-        console.result(_json(results))
+        console.result(as_json(results))
     unusable = [one["title"] for one in results if any(finding["level"] == "error" for finding in one["findings"])]
     if unusable:
         raise SupportError(f"{len(unusable)} of {len(results)} cases cannot be used: {', '.join(unusable)}.")
@@ -138,77 +145,26 @@ def _check(args: argparse.Namespace, console: Console, library: SupportLibrary) 
 
 
 def _remove(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
-    entries = _chosen(library, args.cases)
+    entries = chosen(library, args.cases)
     for entry in entries:
         library.remove(entry)
         console.say(f"removed {entry.title} ({entry.id})")
     if args.json:
-        console.result(_json([entry.id for entry in entries]))
+        console.result(as_json([entry.id for entry in entries]))
     return EXIT_OK
 
 
 def _path(args: argparse.Namespace, console: Console, library: SupportLibrary) -> int:
-    console.result(_json({"path": str(library.folder)}) if args.json else str(library.folder))
+    console.result(as_json({"path": str(library.folder)}) if args.json else str(library.folder))
     return EXIT_OK
 
 
-_ACTIONS = {"list": _list, "add": _add, "check": _check, "remove": _remove, "path": _path}
-
-
-def _chosen(library: SupportLibrary, names: list[str]) -> list[LibraryEntry]:
-    """Return the cases of these titles or codes, each once.
-
-    Raises:
-        InputError: If there is none of a name.
-        UsageError: If several have the same title.
-    """
-    entries, found = library.entries(), list[LibraryEntry]()
-    for name in names:
-        wanted = name.strip().casefold()
-        meant = [one for one in entries if one.id == wanted] or [
-            one for one in entries if one.title.casefold() == wanted
-        ]
-        if not meant:
-            raise InputError(
-                f"the support library {library.folder} has no case '{name}'; `proxyprompt library list` lists them."
-            )
-        if len(meant) > 1:
-            raise UsageError(f"{len(meant)} cases are called '{name}'; give a code: {', '.join(o.id for o in meant)}.")
-        found += [one for one in meant if one not in found]
-    return found
-
-
-def line_of(entry: LibraryEntry) -> str:
-    """Return a line about a case: its code, title, structures and annotated slices."""
-    if entry.problem:
-        return f"{entry.id}  {entry.title}: damaged: {entry.problem}"
-    parts = [
-        f"{one.name}" + ("" if entry.is_picture else f" on {len(one.slices)} slice{'s' if len(one.slices) > 1 else ''}")
-        for one in entry.objects
-    ]
-    size = "x".join(map(str, entry.size_ijk[:2] if entry.is_picture else entry.size_ijk))
-    more = [entry.modality] if entry.modality else []
-    more += [f"prompted by slices {ranges(entry.slices)}"] if entry.slices else []
-    return f"{entry.id}  {entry.title}: {', '.join(parts)}; {', '.join([*more, size])}; saved {entry.saved[:10]}"
-
-
-def describe(entry: LibraryEntry) -> dict[str, Any]:
-    """Return a case as JSON values."""
-    return {
-        "id": entry.id,
-        "title": entry.title,
-        "folder": str(entry.folder),
-        "objects": [{"name": one.name, "voxels": one.voxels, "slices": list(one.slices)} for one in entry.objects],
-        "slices": None if entry.slices is None else list(entry.slices),
-        "axis": entry.axis,
-        "modality": entry.modality,
-        "size_ijk": list(entry.size_ijk),
-        "spacing_mm": None if entry.is_picture else list(entry.spacing_mm),
-        "annotator": entry.annotator,
-        "saved": entry.saved,
-        "problem": entry.problem,
-    }
-
-
-def _json(content: object) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False)
+_ACTIONS = {
+    "list": _list,
+    "add": _add,
+    "check": _check,
+    "remove": _remove,
+    "export": run_export,
+    "import": run_import,
+    "path": _path,
+}

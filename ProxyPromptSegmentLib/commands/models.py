@@ -9,14 +9,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
-from ProxyPromptSegmentLib.commands.common_options import add_display
+from ProxyPromptSegmentLib.commands.common_options import add_action
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, CheckpointError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path
 from ProxyPromptSegmentLib.networks.checkpoints import check_fits
@@ -59,26 +59,18 @@ another one. See Docs/models.md.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
-
-    def action(name: str, short: str, *shared: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=short, description=f"{short[:1].upper()}{short[1:]}.")
-        sub.add_argument("--json", action="store_true", help="print only the result, as JSON on stdout")
-        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        if "progress" in shared:
-            add_display(sub)
-        return sub
-
+    action = partial(add_action, actions)
     listed = action("list", "list all known weights and show which are installed")
     listed.add_argument(
         "names", nargs="*", metavar="NAME", help="show full details of these entries (default: a list of all)"
     )
-    fetched = action("download", "download weights, and the base weights that they need", "progress")
+    fetched = action("download", "download weights, and the base weights that they need")
     fetched.add_argument("names", nargs="+", metavar="NAME", help="names of 'proxyprompt models list'")
     fetched.add_argument("--yes", action="store_true", help="accept sizes and licences without being asked")
     fetched.add_argument(
         "--allow-http", action="store_true", help="also use addresses without encryption; the hash is verified anyway"
     )
-    taken = action("import", "import weights from files or folders, recognised by their hash", "progress")
+    taken = action("import", "import weights from files or folders, recognised by their hash")
     taken.add_argument("places", nargs="+", type=Path, metavar="FILE|FOLDER", help="files, or folders to search")
     taken.add_argument(
         "--as", dest="name", metavar="NAME",
@@ -88,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("name", metavar="NAME", help="name of 'proxyprompt models list'")
     given.add_argument("--output", dest="out", required=True, type=Path, metavar="FILE", help="new .safetensors file")
     given.add_argument("--force", action="store_true", help="replace a file of this name")
-    checked = action("verify", "verify the hashes of installed weights", "progress")
+    checked = action("verify", "verify the hashes of installed weights")
     checked.add_argument("names", nargs="*", metavar="NAME", help="entries to verify (default: all installed)")
     removed = action("remove", "remove downloaded or imported weights and partial downloads")
     removed.add_argument("names", nargs="+", metavar="NAME", help="names of 'proxyprompt models list'")
@@ -105,8 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
-    if isinstance(console.progress, ConsoleProgress):
-        console.progress = ByteProgress(console.err)
     with console.listening():
         try:
             return _ACTIONS[args.action](args, console)

@@ -1,4 +1,4 @@
-"""Progress lines on a terminal, drawn by tqdm: slices or frames, frames of unknown number, bytes."""
+"""Progress bars on a terminal, drawn by tqdm: slices or frames, frames of unknown number, bytes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from typing import Any, TextIO
 from tqdm import tqdm
 from tqdm.utils import disp_trim
 
+from ProxyPromptSegmentLib.commands.streams import as_line
 from ProxyPromptSegmentLib.inference.tiling.plan import PREPARING, SEGMENTING
 from ProxyPromptSegmentLib.progress import Progress
 from ProxyPromptSegmentLib.wording import duration, size_text
 
 WIDTH = 24
 REDRAW_SECONDS = 0.1
+AT_ONCE_SECONDS = 0.3
+"""Steps reported so soon after the start of a stage were done by an earlier run, and say nothing of the speed."""
+
+BYTE = "byte"
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
     """A tqdm bar with the extra format fields ``{done}``, ``{of}``, ``{left}``, ``{speed}`` and ``{each}``."""
 
     monitor_interval = 0  # tqdm's monitoring thread is not needed
+    last_print_t: float
 
     def __str__(self) -> str:
         """Return the line, cut to the width of the terminal, where a longer one would begin a new line each time."""
@@ -29,6 +35,27 @@ class _Bar(tqdm):  # type: ignore[type-arg]
         except (OSError, ValueError, AttributeError):
             columns = 0
         return disp_trim(line, columns - 1) if columns > 1 else line
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the stage has only begun, see `AT_ONCE_SECONDS`."""
+        return bool(self._time() - self.start_t < AT_ONCE_SECONDS)
+
+    def begun_at(self, n: int) -> bool:
+        """Count steps of an earlier run; return whether the line was drawn."""
+        self.n += n
+        self.initial = self.last_print_n = self.n
+        if self._time() - self.last_print_t < self.mininterval:
+            return False
+        self.refresh()
+        self.last_print_t = self._time()
+        return True
+
+    def wipe(self) -> None:
+        """Remove the line from the terminal until it is drawn again."""
+        self.display("")
+        self.fp.write("\r")
+        self.fp.flush()
 
     @property
     def format_dict(self) -> dict[str, Any]:
@@ -44,6 +71,11 @@ class _Bar(tqdm):  # type: ignore[type-arg]
         return {**facts, **bytes_of, "left": left, "speed": speed, "each": each}
 
 
+def unit_of(what: str, unit: str) -> str:
+    """Return the name of a step of the stage ``what``: a tile where slices are cut into such, otherwise ``unit``."""
+    return "tile" if what in (PREPARING, SEGMENTING) else unit
+
+
 class ConsoleProgress(Progress):
     """A progress line that is redrawn in place: stage, bar, slice k of n, time left.
 
@@ -54,7 +86,7 @@ class ConsoleProgress(Progress):
     """
 
     def __init__(self, stream: TextIO, unit: str = "slice") -> None:
-        """Draw on ``stream``; ``unit`` names a step, except in stages whose steps are tiles."""
+        """Draw on ``stream``; ``unit`` names a step, see `unit_of`."""
         self.stream, self.unit = stream, unit
         self.total, self.done, self.what = 0, 0, ""
         self._bar: _Bar | None = None
@@ -65,7 +97,7 @@ class ConsoleProgress(Progress):
         self.total, self.done, self.what = total, 0, what
         self._bar = _Bar(
             total=total or None,
-            desc=what,
+            desc=as_line(what),
             file=self.stream,
             leave=False,
             ascii=".#",
@@ -79,20 +111,25 @@ class ConsoleProgress(Progress):
         if self._bar is None:
             return
         if note:
-            self._bar.set_postfix_str(note, refresh=False)
-        drawn = self._bar.update(n)
+            self._bar.set_postfix_str(as_line(note), refresh=False)
+        drawn = self._bar.begun_at(n) if self._bar.at_once else self._bar.update(n)
         if not drawn and self.total and self.done >= self.total:
             self._bar.refresh()
 
+    def hide(self) -> None:
+        """Remove the line until it is drawn again."""
+        if self._bar is not None:
+            self._bar.wipe()
+
     def close(self) -> None:
-        """Remove the line, so that what is printed next stands alone."""
+        """Remove the line; the stage is over."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def _format(self, total: int) -> str:
         """Return tqdm's format of a stage; a single step, such as loading a model, has no counter."""
-        unit = "tile" if self.what in (PREPARING, SEGMENTING) else self.unit
+        unit = unit_of(self.what, self.unit)
         if total == 0:
             return f"{{desc}}: {unit} {{n_fmt}}{{each}}{{postfix}}"
         if total == 1:
@@ -102,15 +139,6 @@ class ConsoleProgress(Progress):
 
 class ByteProgress(ConsoleProgress):
     """A progress line of a download: bytes, speed and time left."""
-
-    def step(self, n: int = 1, note: str = "") -> None:
-        """Count bytes; the first call may report bytes of an earlier attempt, which do not count for the speed."""
-        if self.done == 0 and self._bar is not None:
-            self._bar.initial = self._bar.n = self._bar.last_print_n = n
-            self.done = n
-            self._bar.refresh()
-            return
-        super().step(n, note)
 
     def _format(self, total: int) -> str:
         """Return tqdm's format of a download."""

@@ -14,7 +14,7 @@ from ProxyPromptSegmentLib.commands.checks import check_torch_settings, count_of
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display, add_threads
 from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
-from ProxyPromptSegmentLib.commands.progress_bars import ConsoleProgress
+from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, OutputError, UsageError
 from ProxyPromptSegmentLib.networks.checkpoints import read_checkpoint
 from ProxyPromptSegmentLib.resources import resource_path
@@ -268,13 +268,12 @@ class _Reporter:
     """The progress display of a training, by steps if these count and otherwise by time."""
 
     def __init__(self, console: Console, recipe: Recipe | BroadRecipe) -> None:
-        self.console = console
+        self.console, self.stages = console, Stages(console.progress)
         self.total = 60 * recipe.minutes
         self.steps = recipe.steps
         epochs = recipe.epochs if isinstance(recipe, Recipe) else 0.0
         self.length = f"{epochs:g} epochs" if epochs else self._amount
         self.step, self.seconds = 0, 0.0
-        self.shown: int | None = None
         self.losses: list[float] = []
 
     @property
@@ -291,8 +290,8 @@ class _Reporter:
     def on_start(self, said: str, steps: int) -> None:
         """Show what is trained, and count steps if they count."""
         self.steps = steps
-        if steps and isinstance(self.console.progress, ConsoleProgress):
-            self.console.progress.unit = "step"
+        if steps:
+            self.console.count_in("step")
         self.console.say(said)
 
     def on_report(self, numbers: dict[str, float]) -> None:
@@ -305,22 +304,14 @@ class _Reporter:
 
     def on_step(self, state: TrainState, parts: dict[str, float]) -> None:
         """Show a finished step; called after each one."""
-        progress = self.console.progress
         total = self.steps or int(self.total)
-        if self.shown is None:
-            self.shown = state.step - 1 if self.steps else int(self.seconds)
-            progress.start(total, "training")
         self.step, self.seconds = state.step, state.seconds
         self.losses.append(parts["loss"])
         now = min(self.step if self.steps else int(state.seconds), total)
-        progress.step(
-            now - self.shown,
-            f"step {state.step}, loss {sum(self.losses[-SAY_EVERY:]) / len(self.losses[-SAY_EVERY:]):.3f}",
-        )
-        self.shown = now
+        loss = sum(self.losses[-SAY_EVERY:]) / len(self.losses[-SAY_EVERY:])
+        self.stages.show("training", now, total, f"step {state.step}, loss {loss:.3f}")
         if state.step % SAY_EVERY == 0:
             del self.losses[:-SAY_EVERY]
-            progress.close()
             self.console.say(
                 f"step {state.step}, {duration(state.seconds)}: loss {sum(self.losses) / len(self.losses):.4f}"
             )

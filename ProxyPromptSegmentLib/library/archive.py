@@ -13,7 +13,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as changed
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -27,6 +28,7 @@ from ProxyPromptSegmentLib.library.entry import (
     MOST_JSON_BYTES,
     THUMBNAIL_FILE,
     LibraryEntry,
+    distinct_title,
     read_entry,
     to_json,
 )
@@ -52,7 +54,7 @@ class ImportedCase:
 
     Attributes:
         title: The case's title in the file, or the name of its folder.
-        entry: The case in the library; None if it was rejected.
+        entry: The case in the library, where its title may have got a number; None if it was rejected.
         refusal: The reason for the rejection, as a sentence; otherwise empty.
         already_there: Whether the case was already in the library.
     """
@@ -70,6 +72,7 @@ def export_zip(
     with_identifying: bool = False,
     progress: Progress | None = None,
     cancel: CancelToken | None = None,
+    replace: bool = True,
 ) -> Path | None:
     """Write cases into a zip file.
 
@@ -80,6 +83,7 @@ def export_zip(
         with_identifying: Whether to keep identifying data, if a case has any.
         progress: Receives one step per case.
         cancel: Checked between cases; if cancelled, no file is left.
+        replace: Whether a file of this name may be replaced.
 
     Returns:
         The path; None if the export was cancelled.
@@ -95,7 +99,7 @@ def export_zip(
     check_output_path(path, (".zip",))
     progress.start(len(entries), "exporting")
     try:
-        with safe_output(path) as partial:
+        with safe_output(path, replace) as partial:
             with zipfile.ZipFile(partial, "w") as target:
                 for number, entry in enumerate(entries):
                     if cancel.cancelled:
@@ -138,7 +142,8 @@ def import_zip(
 ) -> list[ImportedCase]:
     """Import the cases of a zip file into the library; each one completely or not at all.
 
-    Files that do not belong to a case are ignored.
+    A case that the library has already is skipped; a title that another case has gets a number. Files that belong to no
+    case are ignored.
 
     Args:
         library: The library to import into.
@@ -255,7 +260,7 @@ def _import_case(
             saved = library.save(
                 case.volume,
                 case.segmentation,
-                entry.title,
+                distinct_title(entry.title, (other.title for other in library.entries())),
                 entry.annotator,
                 entry.modality,
                 entry.notes,
@@ -270,7 +275,7 @@ def _import_case(
             return ImportedCase(title, None, f"The case '{title}' was not imported: {said}")
         except MemoryError:
             return ImportedCase(title, None, f"The case '{title}' was not imported: it does not fit into memory.")
-    return ImportedCase(title, replace(saved, already_there=False), already_there=saved.already_there)
+    return ImportedCase(title, changed(saved, already_there=False), already_there=saved.already_there)
 
 
 def _unpack(source: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -130,6 +131,13 @@ def clean_line(text: object, longest: int = _LONGEST_TITLE) -> str:
     """Return the text as one line without control characters, because files can contain anything."""
     plain = str(text).encode("utf-8", "replace").decode("utf-8")
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:longest]
+
+
+def distinct_title(title: str, taken: Iterable[str]) -> str:
+    """Return a title that no other case has: itself, or with a number behind it, as in "Gland (2)"."""
+    others = {other.casefold() for other in taken}
+    numbered = (f"{title[: _LONGEST_TITLE - 8]} ({number})" for number in itertools.count(2))
+    return next(one for one in itertools.chain([title], numbered) if one.casefold() not in others)
 
 
 def to_json(entry: LibraryEntry, with_identifying: bool = True) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
 
 from library_cases import a_case
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.errors import EXIT_SOME_FAILED
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import write_volume
 from ProxyPromptSegmentLib.library.store import SupportLibrary
@@ -113,3 +115,87 @@ def test_what_cannot_be_done_is_refused_in_words(place, monkeypatch, capsys, wor
 
 def test_the_path_is_printed(place, capsys):
     assert main(["library", "path"]) == 0 and capsys.readouterr().out.strip() == str(place / "library")
+
+
+def test_a_library_goes_to_another_workplace_as_one_file(place, monkeypatch, capsys):
+    add(place, 1, "--title", "Gland", "--patient", "DOE JANE"), add(place, 2)
+    file = place / "ours.zip"
+    capsys.readouterr()
+    assert main(["library", "export", "--output", str(file)]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"2 cases: {file}, ") and "SHA-256" in said.out
+    assert "note: the file holds images of patients" in said.err and b"DOE" not in file.read_bytes()
+    assert main(["library", "export", "--output", str(file)]) == 6
+    assert "already exists and is not overwritten" in capsys.readouterr().err
+    assert main(["library", "export", "gland", "--output", str(file), "--force", "--json", "--quiet"]) == 0
+    said = capsys.readouterr()
+    about = json.loads(said.out)
+    assert [one["title"] for one in about["cases"]] == ["Gland"] and about["path"] == str(file) and said.err == ""
+
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(place / "other"))
+    assert main(["library", "import", str(file)]) == 0
+    assert "Gland: Prostate on 3 slices" in capsys.readouterr().out
+    (there,) = SupportLibrary().entries()
+    before = (there.folder / "case.json").read_bytes()
+    assert main(["library", "import", str(file), "--json"]) == 0
+    said = capsys.readouterr()
+    assert [one["already_there"] for one in json.loads(said.out)] == [True]
+    assert "'Gland' is skipped: the same case is in the library already" in said.err
+    assert (there.folder / "case.json").read_bytes() == before and len(SupportLibrary().entries()) == 1
+
+
+def test_a_case_whose_title_is_taken_gets_a_number_and_replaces_nothing(place, monkeypatch, capsys):
+    add(place, 1, "--title", "Gland")
+    assert main(["library", "export", "--output", str(place / "ours.zip")]) == 0
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(place / "other"))
+    add(place, 2, "--title", "GLAND")
+    capsys.readouterr()
+    assert main(["library", "import", str(place / "ours.zip")]) == 0
+    assert "another case is called 'Gland' already; the imported one is 'Gland (2)'" in capsys.readouterr().err
+    assert [entry.title for entry in SupportLibrary().entries()] == ["GLAND", "Gland (2)"]
+    assert main(["library", "check", "Gland (2)"]) == 0
+
+
+def test_what_cannot_be_imported_or_exported_is_said_and_the_rest_is_imported(place, monkeypatch, capsys):
+    assert main(["library", "export", "--output", str(place / "x.zip")]) == 3
+    assert "has no case that could be exported" in capsys.readouterr().err
+    add(place, 1, "--title", "Gland"), add(place, 2)
+    assert main(["library", "export", "--output", str(place / "ours.tar")]) == 6
+    assert main(["library", "export", "--output", str(place / "ours.zip")]) == 0
+    newer = place / "newer.zip"
+    with zipfile.ZipFile(place / "ours.zip") as source, zipfile.ZipFile(newer, "w") as target:
+        for info in source.infolist():
+            data = source.read(info)
+            if info.filename == "cases/case-0001/case.json":
+                data = data.replace(b'"format_version": 1', b'"format_version": 2')
+            target.writestr(info, data)
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(place / "other"))
+    capsys.readouterr()
+    assert main(["library", "import", str(newer)]) == EXIT_SOME_FAILED
+    said = capsys.readouterr()
+    assert "warning: The case 'case-0001' was not imported" in said.err and "newer version of the program" in said.err
+    assert [entry.title for entry in SupportLibrary().entries()] == ["Case 1"]
+    (place / "foreign.zip").write_bytes(b"hello")
+    assert main(["library", "import", str(place / "foreign.zip")]) == 3
+    assert "is not a zip file" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_an_export_leaves_no_file_and_in_an_import_what_is_done(place, monkeypatch, capsys):
+    from signals import SignalAt
+
+    add(place, 1), add(place, 2)
+    capsys.readouterr()
+    monkeypatch.setattr(
+        "ProxyPromptSegmentLib.commands.console.LineProgress", lambda *_: SignalAt(1, stages=("exporting", "importing"))
+    )
+    assert main(["library", "export", "--output", str(place / "ours.zip")]) == 130
+    assert "stopped; nothing was written" in capsys.readouterr().err and not list(place.glob("*ours*"))
+    monkeypatch.undo()
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(place / "library"))
+    assert main(["library", "export", "--output", str(place / "ours.zip")]) == 0
+    monkeypatch.setenv("PROXYPROMPT_LIBRARY", str(place / "other"))
+    monkeypatch.setattr(
+        "ProxyPromptSegmentLib.commands.console.LineProgress", lambda *_: SignalAt(1, stages=("exporting", "importing"))
+    )
+    assert main(["library", "import", str(place / "ours.zip")]) == 130
+    assert "the same command imports the rest" in capsys.readouterr().err and len(SupportLibrary().entries()) == 1

@@ -9,7 +9,9 @@ import struct
 import pytest
 
 from ProxyPromptSegmentLib.commands import progress_bars
+from ProxyPromptSegmentLib.commands.console import Console
 from ProxyPromptSegmentLib.commands.progress_bars import ByteProgress, ConsoleProgress
+from ProxyPromptSegmentLib.commands.stages import Stages
 
 
 @pytest.fixture
@@ -73,6 +75,35 @@ def test_a_download_tells_amount_speed_and_time_left(clock) -> None:
         clock[0] += 1.0
         progress.step(10_000_000)
     assert lines(stream)[-1] == "sam-vit-b [################........] 200.0 MB of 300.0 MB, 10.0 MB/s, 10 s left"
+
+
+def test_what_an_earlier_run_did_says_nothing_of_the_speed(clock) -> None:
+    stream = io.StringIO()
+    stages = Stages(ConsoleProgress(stream, "target"))
+    for done in range(1, 91):
+        stages.show("promise12", done, 100)  # read from the file of scores
+    for done in (91, 92):
+        clock[0] += 60.0
+        stages.show("promise12", done, 100)
+    assert lines(stream)[-1] == "promise12 [######################..] target 92 of 100, 8 min left"
+    stages.show("psfhs", 1, 50)
+    assert lines(stream)[-1].startswith("psfhs [")
+
+
+def test_what_is_printed_meanwhile_has_a_line_of_its_own_and_the_bar_comes_back(clock) -> None:
+    stream = io.StringIO()
+    console = Console("c", progress=True, out=stream, err=stream)
+    console.progress.start(4, "segmenting")
+    clock[0] += 1.0
+    console.progress.step()
+    for text in ("warned", "said"):
+        (console.warn if text == "warned" else console.say)(text)
+        clock[0] += 1.0
+        console.progress.step()
+    console.error("ended")
+    said = [line.split("\r")[-1] for line in stream.getvalue().split("\n")]
+    assert said == ["c: warning: warned", "said", "c: ended", ""]
+    assert "slice 3 of 4" in stream.getvalue().split("said\n")[1]
 
 
 def test_a_step_without_a_stage_draws_nothing() -> None:

@@ -133,7 +133,7 @@ def test_the_help_of_the_program_names_your_own_cases(capsys) -> None:
     assert main(["--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "evaluate measure models on annotated cases of your own" in said
-    assert "or cases of evaluate --cases, failed" in said
+    assert "or cases of evaluate --cases or library import, failed" in said
 
 
 def test_a_disk_that_is_full_for_the_table_costs_the_table_and_not_the_masks(track_desk, monkeypatch, capsys) -> None:
@@ -226,8 +226,12 @@ def test_what_would_steer_a_terminal_is_not_written_to_it(capsys) -> None:
     assert capsys.readouterr().out == "a model named \ufffd[2Jx\ufffd and two\nlines\n"
     Console().say("x.nrrd\rdone, all well")
     assert capsys.readouterr().out == "x.nrrd\ufffddone, all well\n"
-    Console().counted("\rx\ry: 1/2")
-    assert capsys.readouterr().err == "\rx\ufffdy: 1/2"
+    Console().status("x\ry: 1 of 2")
+    assert capsys.readouterr().err == "proxyprompt: x y: 1 of 2\n"
+    console = Console(progress=True)
+    console.progress.start(2, "a set\x1b[2J of\nimages")
+    console.progress.step(2, "a\x07 patient")
+    assert "a set\ufffd[2J of images [" in capsys.readouterr().err
 
 
 def test_a_name_in_utf_8_is_shown_as_such_where_the_system_knows_only_ascii(capsys) -> None:
