@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +31,8 @@ FORMAT = 1
 LIMIT = 1 << 30  # bytes of all files
 _SUFFIX, _UNFINISHED = ".safetensors", ".part"
 _BEGUN = "support-"  # of the names of unfinished files: in a folder of the user's, a browser may have its own
+_BEGUN_BEFORE = re.compile(r"tmp[a-z0-9_]{8}\.part")  # as the first versions called them, and other programs may
+_STALE_SECONDS = 24 * 3600.0
 _FIELDS = ("features", "aggregated", "occupancy", "valid")
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -107,28 +111,38 @@ class KeptSupports:
         self._written = True
 
     def tidy(self) -> None:
-        """Remove the files used least recently beyond the limit, if any was written since the last time."""
+        """Remove the files used least recently beyond the limit, if any was written since the last time.
+
+        What a killed process left unfinished is removed after a day.
+        """
         if not self._written:
             return
         self._written = False
         with suppress(OSError), os.scandir(self._folder) as entries:
-            found = [(one.stat().st_mtime, one.stat().st_size, one.path) for one in entries if _ours(one.name)]
-            held = sum(size for _, size, _ in found)
-            for _, size, path in sorted(found):
-                if held <= self._limit:
-                    break
-                with suppress(OSError):  # another process was faster
-                    os.unlink(path)
-                held -= size
+            ours = [one for one in entries if _ours(Path(one.path))]
+            found = [(one.stat().st_mtime, one.stat().st_size, Path(one.path)) for one in ours]
+            held, oldest = sum(size for _, size, _ in found), time.time() - _STALE_SECONDS
+            for used, size, path in sorted(found):
+                if held > self._limit or (used < oldest and path.suffix == _UNFINISHED):
+                    with suppress(OSError):  # another process was faster
+                        path.unlink()
+                    held -= size
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{_SUFFIX}"
 
 
-def _ours(name: str) -> bool:
-    """Return whether a name is one that this cache gives to files, finished or left by a killed process."""
-    unfinished = name.startswith(_BEGUN) and name.endswith(_UNFINISHED)
-    return unfinished or (name.endswith(_SUFFIX) and len(name) == 64 + len(_SUFFIX))
+def _ours(path: Path) -> bool:
+    """Return whether a file is one of this cache, finished or left by a killed process."""
+    if _BEGUN_BEFORE.fullmatch(path.name):
+        try:
+            with path.open("rb") as file:
+                start = file.read(9)
+        except OSError:
+            return False
+        return not start or start[8:] == b"{"  # nothing yet, or as safetensors begin
+    unfinished = path.name.startswith(_BEGUN) and path.name.endswith(_UNFINISHED)
+    return unfinished or (path.name.endswith(_SUFFIX) and len(path.name) == 64 + len(_SUFFIX))
 
 
 def _key(parts: tuple[object, ...]) -> str:

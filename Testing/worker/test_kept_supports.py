@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import pytest
@@ -117,6 +118,21 @@ def test_the_files_used_least_recently_are_removed_beyond_the_limit(process, fol
     assert not old.exists() and all(path.exists() for path in used) and len(files(folder)) == 5
     assert not (folder / "support-0.part").exists()
     assert (folder / "notes.txt").exists() and (folder / "film.part").exists()
+
+
+def test_what_was_left_unfinished_is_removed_after_a_day_within_the_limit_too(process, folder):
+    folder.mkdir()
+    begun = (300).to_bytes(8, "little") + b'{"features"'
+    # Those that begin with "tmp" are of earlier versions.
+    ours = {"support-0abc_xyz.part": begun, "tmp0abc_xyz.part": begun, "tmpempty_xy.part": b""}
+    theirs = {"tmp1abc_xyz.part": b"a download of the user", "film.part": begun, "tmp0abc_xyz.txt": begun}
+    days = {name: time.time() - 90_000 for name in (*ours, *theirs)}
+    for name, content in {**ours, **theirs, "tmpyoung_01.part": begun, "support-young_01.part": begun}.items():
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (days.get(name, time.time()),) * 2)
+    Talk().do(whole_slices(a_job(slices=(4,))), process())
+    left = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
+    assert left == {*theirs, "tmpyoung_01.part", "support-young_01.part"}
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing(segmenter, tmp_path):
