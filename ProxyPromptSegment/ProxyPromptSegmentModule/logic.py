@@ -277,9 +277,12 @@ class SegmentationLogic(ForScripts):
         self.pump.start()
         return lesson
 
-    def in_pieces(self, work: DrawnPieces[None]) -> None:
-        """Do work on the main thread a few milliseconds at a time; it is closed when the scene or the module is."""
-        self._pieces.add(work)
+    def in_pieces(self, work: DrawnPieces[None], promised: bool = False) -> None:
+        """Do work on the main thread a few milliseconds at a time.
+
+        When the scene or the module is closed, so is the work; promised work is done to its end before.
+        """
+        self._pieces.add(work, promised)
         self.pump.start()
 
     def _is_written(self, segmentation: slicer.vtkMRMLSegmentationNode) -> bool:
@@ -352,8 +355,8 @@ class SegmentationLogic(ForScripts):
 
     def _on_scene_closes(self) -> None:
         """Stop writing before the nodes are removed."""
-        self.results.forget()
         self.abandon(_("The scene was closed, so this was stopped."))
+        self.results.forget()  # also what was read to finish a save
 
     def _on_scene_saves(self) -> None:
         """Sign what runs have written so far, so that it is known as theirs when it is loaded."""
@@ -378,7 +381,6 @@ class SegmentationLogic(ForScripts):
         self.questions.forget(sentence)
         self.estimates.forget()
         self.files.forget()
-        self.saves.let_go()
 
     def shutdown(self, timeout: float = 10.0) -> bool:
         """Cancel all runs, end the worker thread, stop observing the scene; return whether the thread has ended."""
@@ -386,5 +388,6 @@ class SegmentationLogic(ForScripts):
         self.pump.close()
         self.results.close()
         self._scene.close()
+        self.saves.finish(timeout)
         beside = [one.stop(timeout) for one in (self.estimates, self.files, self.saves)]
         return self.worker.stop(timeout) and all(beside)

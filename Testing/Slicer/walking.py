@@ -14,7 +14,8 @@ import slicer
 import vtk
 
 PANEL_WIDTHS = (420, 700)
-WINDOW = (1600, 1000)
+WINDOW = tuple(int(number) for number in os.environ.get("WINDOW", "1600x1000").split("x"))
+"""Size of the window in pixels; those of a small screen show what is cut, and are drawn faster without a card."""
 SECTIONS = (
     "supportButton",
     "libraryButton",

@@ -27,8 +27,8 @@ class SavesCorrections(Protocol):
     def save_correction(self, task: CorrectionTask, on_answer: Answer[Row]) -> None:
         """Write one correction."""
 
-    def in_pieces(self, work: Pieces[None]) -> None:
-        """Do work on the main thread a few milliseconds at a time."""
+    def in_pieces(self, work: Pieces[None], promised: bool = False) -> None:
+        """Do work on the main thread a few milliseconds at a time; the rest of promised work before a scene closes."""
 
 
 class SavedSection(Section):
@@ -87,7 +87,7 @@ class SavedSection(Section):
         self._saving = folder
         say(self._ui.casesMessageLabel, _("Saving corrections…"))
         self._state.changed.emit()
-        self._logic.in_pieces(self._copy(folder, one))
+        self._logic.in_pieces(self._copy(folder, one), promised=True)
 
     def _copy(self, folder: OpenFolder, one: Loaded) -> Pieces[None]:
         """Copy the result, and hand it over; whatever goes wrong, the button can be pressed again afterwards."""
@@ -107,8 +107,7 @@ class SavedSection(Section):
                     if now is not None:
                         one.kept = kept
                         folder.rows[one.path] = now
-                    if self._state.folder is folder and self._state.has_scene:
-                        self._say(folder, now, error)
+                    self._say(folder, shown(row.study.name), now, error)
 
                 task = CorrectionTask(folder=folder.folder, row=row, corrected=corrected)
                 self._logic.save_correction(task, answered)
@@ -119,10 +118,15 @@ class SavedSection(Section):
                 if self._state.has_scene:
                     self._state.changed.emit()
 
-    def _say(self, folder: OpenFolder, row: Row | None, error: str) -> None:
-        told = error
+    def _say(self, folder: OpenFolder, name: str, row: Row | None, error: str) -> None:
+        """Say where the corrections are, or why they are nowhere, also after their scene or folder was closed."""
         if row is not None:
             words = _("The corrections of {study} are in {file}.")
-            told = words.format(study=shown(row.study.name), file=folder.folder.output / str(row.facts.get("result")))
+            told = words.format(study=name, file=folder.folder.output / str(row.facts.get("result")))
+        elif self._state.folder is folder:
+            told = error
+        else:
+            told = _("The corrections of {study} were not saved: {error}").format(study=name, error=error)
         say(self._ui.casesMessageLabel, told)
-        self._state.changed.emit()
+        if self._state.has_scene:
+            self._state.changed.emit()

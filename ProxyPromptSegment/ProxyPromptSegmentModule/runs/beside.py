@@ -10,6 +10,7 @@ from ProxyPromptSegmentLib.worker.thread import Worker
 from ProxyPromptSegmentModule.runs.chained import sentence_of
 
 if TYPE_CHECKING:
+    from ProxyPromptSegmentLib.worker.thread import Ticket
     from ProxyPromptSegmentModule.runs.chain import Task
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ class Beside:
         """
         self._worker = Worker(lambda: None, name)
         self._waiting: dict[int, tuple[str, Callable[[events.Event], None]]] = {}
+        self._last: Ticket | None = None
 
     @property
     def busy(self) -> bool:
@@ -45,7 +47,8 @@ class Beside:
             elif isinstance(event, events.Finished) and not isinstance(event.outcome, events.Dropped):
                 on_answer(event.outcome, "")
 
-        self._waiting[self._worker.submit(task, label, kind).number] = (kind, answer)
+        self._last = self._worker.submit(task, label, kind)
+        self._waiting[self._last.number] = (kind, answer)
 
     def receive(self) -> None:
         """Hand over what was answered."""
@@ -58,9 +61,10 @@ class Beside:
         self._waiting.clear()
         self._worker.cancel_all()
 
-    def let_go(self) -> None:
-        """Hand over no answer any more; what was asked for is done anyway."""
+    def finish(self, timeout: float) -> bool:
+        """Hand over no answer any more, and wait until all that was asked for is done; return whether it is."""
         self._waiting.clear()
+        return self._last is None or self._last.wait(timeout)
 
     def stop(self, timeout: float) -> bool:
         """End the thread; return whether it has ended."""

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 from ProxyPromptSegmentModule.runs.request import Output
-from ProxyPromptSegmentModule.scene import segment_writer, sequence_writer
-from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, in_scene
+from ProxyPromptSegmentModule.scene import result_nodes, segment_writer, sequence_writer
+from ProxyPromptSegmentModule.scene.nodes import MADE_FOR, in_scene, remove_node
 from ProxyPromptSegmentModule.translation import _
 from ProxyPromptSegmentModule.wording import ranges
 
@@ -43,6 +43,9 @@ class Destination(Protocol):
 
     def finish(self) -> None:
         """End the run."""
+
+    def withdraw(self) -> None:
+        """Remove what was made for a run that has ended before it wrote anything."""
 
     def restore_surfaces(self) -> None:
         """Create the surfaces again that every write removes, if there were some."""
@@ -81,6 +84,7 @@ class SegmentDestination:
         self.only: dict[int, tuple[str, ...]] = {}
         self._target, self._output = target, output
         self._writer: segment_writer.SegmentWriter | None = None
+        self._made: set[str] = set()
 
     @property
     def valid(self) -> bool:
@@ -98,6 +102,7 @@ class SegmentDestination:
             self.segmentation = segment_writer.create_segmentation(self._target, name)
             self.segmentation.SetAttribute(MADE_FOR, self._target.GetID())
         wanted, there = self._output.segment_ids or {}, self.segmentation.GetSegmentation()
+        before = set(there.GetSegmentIDs())
         self._writer = segment_writer.SegmentWriter(
             self.segmentation,
             self._target,
@@ -112,6 +117,7 @@ class SegmentDestination:
             replace_changed=self._output.replace_changed,
         )
         self.segment_ids, self.notes = dict(self._writer.segment_ids), tuple(self._writer.notes)
+        self._made = set(self.segment_ids.values()) - before
 
     def write(self, slices: Slices) -> None:
         """Replace slices, with one event for all."""
@@ -123,6 +129,22 @@ class SegmentDestination:
         if self.valid and self._writer is not None:
             self._writer.sign()
             self._writer.restore_surfaces()  # only if there were some
+
+    def withdraw(self) -> None:
+        """Remove the segments that `open` has made, and the node with the last one; an empty one says “nothing here”.
+
+        What the user has drawn into them meanwhile stays.
+        """
+        writer, node = self._writer, self.segmentation
+        if writer is None or node is None or not self.valid or not self._made:
+            return
+        writer.undo()
+        writer.close()
+        self._writer, self.segment_ids = None, {}
+        if self._output.segmentation is None and node.GetSegmentation().GetNumberOfSegments() == 0:
+            result_nodes.remove(node)
+            remove_node(node)
+            self.segmentation = None
 
     def restore_surfaces(self) -> None:
         """Create the surfaces again that every write removes, if there were some."""
@@ -204,6 +226,12 @@ class SequenceDestination:
         """End the run; later corrections are stored in the sequence."""
         if self._writer is not None:
             self._writer.finish()
+
+    def withdraw(self) -> None:
+        """Remove the sequence and its proxy."""
+        self.undo()
+        self.segmentation, self.segment_ids = None, {}
+        self.close()
 
     def restore_surfaces(self) -> None:
         """Do nothing: frames have no surfaces."""

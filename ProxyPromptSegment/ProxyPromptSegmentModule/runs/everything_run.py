@@ -97,6 +97,9 @@ class LabelledDestination:
     def finish(self) -> None:
         """Do nothing."""
 
+    def withdraw(self) -> None:
+        """Do nothing: without labels there is no node."""
+
     def restore_surfaces(self) -> None:
         """Do nothing: there were none."""
 

@@ -239,8 +239,16 @@ class Run(Chained):
             self._pending.clear()
             self.sentences.append(sentence)
             self._end(RunState.CANCELLED, tidy=False)
+            scene = self.request.target.GetScene()
+            if scene is not None and not scene.IsClosing() and self.destination.valid and not self.written:
+                self.destination.withdraw()
 
     # --- the chain --------------------------------------------------------------------------------------------
+
+    @property
+    def _stops_early(self) -> bool:
+        """See `Chained`: the job of a plan that was cancelled is not to be carried out."""
+        return super()._stops_early or (self._stopping and self.job is None)
 
     def _was_cancelled(self) -> bool:
         return self._stopping or (self.result is not None and self.result.cancelled)
@@ -322,9 +330,12 @@ class Run(Chained):
         )
 
     def _tidy(self) -> None:
-        if self.destination.valid:
-            self.destination.finish()
-            self.sentences += self.destination.kept()
+        if not self.destination.valid:
+            return
+        self.destination.finish()
+        self.sentences += self.destination.kept()
+        if not self.written:
+            self.destination.withdraw()
 
 
 class VolumeRun(Run):
@@ -358,6 +369,8 @@ class VolumeRun(Run):
         self.result = result = yield from outcome_of(self._task(job))
         self.sentences += [said for said in map(worded, informing_first(result.notes)) if said not in self.sentences]
         self.sentences += [result.helps.sentence] if result.helps.names else []
+        if result.cancelled and not self.written:
+            return
         self.take((yield from outcome_of(self._summary(job, result))))
         yield from self._counted(job.view.axis)
 

@@ -94,6 +94,8 @@ class SequenceRun(Run):
         self._sequence.open(frames, job.support)
         self.result = result = yield from outcome_of(CineTask(job=job, frames=images, settings=settings))
         self.sentences += [said for said in map(worded, informing_first(result.notes)) if said not in self.sentences]
+        if result.cancelled and not self.written:
+            return
         mode = TrackingMode.PROXY_AND_BANK if settings.follow else TrackingMode.PROXY_ONLY
         self.take((yield from outcome_of(self._summary(job, result, mode))))
 
@@ -104,6 +106,8 @@ class SequenceRun(Run):
             if self._stopping:
                 break
             self.job = job = yield from outcome_of(self._plan(frames, voxels, number))
+            if self._stopping:  # the job of a plan that was cancelled is not to be carried out
+                break
             if number == 0:
                 self._sequence.open(frames, job.support)
             self.result = result = yield from outcome_of(self._task(job))

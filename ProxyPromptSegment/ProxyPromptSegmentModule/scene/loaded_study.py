@@ -17,7 +17,7 @@ from ProxyPromptSegmentModule.scene.facts import Facts, write_facts
 from ProxyPromptSegmentModule.scene.hand_marks import marks_of
 from ProxyPromptSegmentModule.scene.lattices import LPS_OF_RAS, ijk_to_segmentation, labelmap_of, vtk_matrix_of
 from ProxyPromptSegmentModule.scene.new_segments import SegmentNames, create_segmentation, make_segment
-from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, MADE_FOR, add_node, in_scene, nodes_of
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, MADE_FOR, add_node, in_scene, nodes_of, remove_node
 from ProxyPromptSegmentModule.scene.owners import claim, results_of
 from ProxyPromptSegmentModule.scene.pairing import image_of
 from ProxyPromptSegmentModule.scene.segment_state import SegmentStates
@@ -54,7 +54,7 @@ def study_in_pieces(
     finally:  # also if it fails or is ended between two pieces
         if found is None and not slicer.mrmlScene.IsClosing():
             for node in filter(in_scene, reversed(made)):
-                _remove(slicer.mrmlScene, node)
+                remove_node(node)
     return found
 
 
@@ -203,18 +203,9 @@ def is_untouched(
 
 def take_out(volume: slicer.vtkMRMLVolumeNode, result: slicer.vtkMRMLSegmentationNode | None) -> None:
     """Remove a study with its result, their tables and their displays."""
-    scene = volume.GetScene()
-    if scene is None:
+    if not in_scene(volume):
         return
     if result is not None and in_scene(result):
         result_nodes.remove(result)
-        _remove(scene, result)
-    _remove(scene, volume)
-
-
-def _remove(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLDisplayableNode) -> None:
-    displays = [node.GetNthDisplayNode(number) for number in range(node.GetNumberOfDisplayNodes())]
-    scene.RemoveNode(node)
-    for display in displays:
-        if display is not None and in_scene(display):
-            scene.RemoveNode(display)
+        remove_node(result)
+    remove_node(volume)

@@ -66,6 +66,22 @@ def add_node(scene: slicer.vtkMRMLScene, kind: type[N], name: str) -> N:
     return node
 
 
+def remove_node(node: slicer.vtkMRMLNode) -> None:
+    """Remove a node together with the nodes that belong only to it; do nothing if it is in no scene."""
+    scene = node.GetScene()
+    if scene is None or not in_scene(node):
+        return
+    own: list[slicer.vtkMRMLNode] = []
+    if isinstance(node, slicer.vtkMRMLDisplayableNode):
+        own += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    if isinstance(node, slicer.vtkMRMLStorableNode):
+        own += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
+    scene.RemoveNode(node)
+    for one in own:
+        if in_scene(one):
+            scene.RemoveNode(one)
+
+
 # --- volumes ------------------------------------------------------------------------------------------------
 
 

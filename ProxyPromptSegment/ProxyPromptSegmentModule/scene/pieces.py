@@ -55,29 +55,37 @@ class WaitingWork:
 
     def __init__(self) -> None:
         """Have nothing to do."""
-        self._works: list[DrawnPieces[None]] = []
+        self._promised: dict[DrawnPieces[None], bool] = {}
 
     @property
     def waits(self) -> bool:
         """Whether there is any."""
-        return bool(self._works)
+        return bool(self._promised)
 
-    def add(self, work: DrawnPieces[None]) -> None:
-        """Add work, which must not raise; errors are its own to show."""
-        self._works.append(work)
+    def add(self, work: DrawnPieces[None], promised: bool = False) -> None:
+        """Add work, which must not raise; errors are its own to show.
+
+        Args:
+            work: The work.
+            promised: Whether `close` does what is left of it at once, because something of the user's would be lost.
+        """
+        self._promised[work] = promised
 
     def do_some(self, deadline: float) -> bool:
         """Do pieces until ``deadline`` (`time.perf_counter`), at least one of each; return whether some are left."""
-        if not self._works:
+        if not self._promised:
             return False
         with rendered_once():
-            for work in list(self._works):
+            for work in list(self._promised):
                 if all(time.perf_counter() <= deadline and not rendered for rendered in work):
-                    self._works.remove(work)
-        return bool(self._works)
+                    self._promised.pop(work, None)
+        return bool(self._promised)
 
     def close(self) -> None:
-        """End all work where it is."""
-        works, self._works = self._works, []
-        for work in works:
-            work.close()
+        """End all work where it is, but do what was promised to its end."""
+        works, self._promised = self._promised, {}
+        for work, promised in works.items():
+            if promised:
+                at_once(work)
+            else:
+                work.close()

@@ -18,7 +18,7 @@ import slicer
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentModule.scene import lattices
 from ProxyPromptSegmentModule.scene.new_segments import SegmentNames, make_segment, place_in_hierarchy
-from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, in_scene, name_of
+from ProxyPromptSegmentModule.scene.nodes import BINARY_LABELMAP, add_node, in_scene, name_of, remove_node
 from ProxyPromptSegmentModule.scene.owners import claim_film
 from ProxyPromptSegmentModule.scene.terminology import Terminology
 from ProxyPromptSegmentModule.translation import _
@@ -196,7 +196,7 @@ class SegmentationSequenceWriter:
             there += [other] if other is not None and other is not self.proxy else []
             self._browser.RemoveSynchronizedSequenceNode(self.sequence.GetID())
         for node in there:
-            _remove(node)
+            remove_node(node)
         if not there:
             return False
         self.written = []
@@ -297,19 +297,3 @@ def _labelmap_of(
     labelmap = lattices.new_labelmap(matrix, extent, np.uint8 if values.max() < 256 else np.uint16)
     lattices.labelmap_array(labelmap)[...] = values
     return labelmap
-
-
-def _remove(node: slicer.vtkMRMLNode) -> None:
-    """Remove a node together with the nodes that belong only to it."""
-    scene = node.GetScene()
-    if scene is None or not in_scene(node):
-        return
-    own: list[slicer.vtkMRMLNode] = []
-    if isinstance(node, slicer.vtkMRMLDisplayableNode):
-        own += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    if isinstance(node, slicer.vtkMRMLStorableNode):
-        own += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
-    scene.RemoveNode(node)
-    for one in own:
-        if in_scene(one):
-            scene.RemoveNode(one)

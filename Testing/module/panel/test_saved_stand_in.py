@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import threading
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from lesson_cases import until
 from mrml_scene import segment_array
 from ProxyPromptSegmentLib.imaging.segmentations import read_segmentation
 from saved_cases import GRID, NAMES, corrected, draw, open_ward, save, show
+from widget_cases import text_of
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_what_is_drawn_while_corrections_are_copied_is_not_taken_for_saved(ward,
     second = inside.GetNthSegmentID(1)
     pieces, late = ward.host.logic.in_pieces, corrected(ward.mask)[::-1].copy()
 
-    def between(work):
+    def between(work, **how):
         """Draws again when nothing is left to be copied but to put the segments together."""
 
         def one_after_another():
@@ -60,7 +61,7 @@ def test_what_is_drawn_while_corrections_are_copied_is_not_taken_for_saved(ward,
                     drawn.append(slicer.util.updateSegmentBinaryLabelmapFromArray(late, result, second, node))
                 yield
 
-        pieces(one_after_another())
+        pieces(one_after_another(), **how)
 
     ward.host.logic.in_pieces = between
     kept = save(ward, stand_ins)
@@ -94,23 +95,48 @@ def test_a_correction_is_not_kept_as_that_of_an_image_that_replaced_the_study(wa
     assert not button.enabled and "changed since it was read" in button.toolTip
 
 
-def test_corrections_are_written_although_the_scene_is_closed_while_a_study_is_read(ward, stand_ins):
+@pytest.mark.parametrize("end", ["scene", "module"])
+@pytest.mark.parametrize("pieces", [0, 1, None])
+def test_corrections_are_written_although_the_scene_or_the_module_is_closed(ward, stand_ins, pieces, end):
+    """After as many pieces of the copy, or all, while a study is read."""
     import slicer
 
     node, result = show(ward, stand_ins, "one")
     draw(ward, node, result, 0, corrected(ward.mask))
-    logic, reading = ward.host.logic, threading.Event()
+    logic, reading, begun = ward.host.logic, threading.Event(), []
     logic.files.put(lambda _engine, _context: reading.wait(20), "a large study", "read", lambda *_: None)
+    do_in_pieces, logic.in_pieces = logic.in_pieces, lambda work, **how: begun.append((work, how))
     try:
         ward.ui.saveCorrectionsButton.click()
-        while logic._pieces.do_some(math.inf):
+        ((work, how),) = begun
+        for _piece in itertools.islice(work, pieces):
             pass
-        slicer.mrmlScene.Clear(False)
-        until(stand_ins, lambda: not logic.saves.busy, "the end of saving")
+        do_in_pieces(work, **how)
+        if end == "scene":
+            slicer.mrmlScene.Clear(False)
+            until(stand_ins, lambda: not logic.saves.busy, "the end of saving")
+        else:
+            reading.set()
+            ward.cleanup()
     finally:
         reading.set()
     (file,) = (ward.results / "corrected").glob("*.seg.nrrd")
     assert np.array_equal(read_segmentation(file).segments[0].mask, corrected(ward.mask))
+    if end == "scene":
+        assert f"corrections of one.nrrd are in {file}" in text_of(ward.ui.casesMessageLabel)
+
+
+def test_corrections_that_cannot_be_written_after_the_scene_was_closed_are_said_so(ward, stand_ins):
+    import slicer
+
+    node, result = show(ward, stand_ins, "one")
+    draw(ward, node, result, 0, corrected(ward.mask))
+    ward.results.rename(ward.results.with_name("moved"))
+    ward.ui.saveCorrectionsButton.click()
+    slicer.mrmlScene.Clear(False)
+    until(stand_ins, lambda: not ward.host.logic.saves.busy, "the end of saving")
+    told = text_of(ward.ui.casesMessageLabel)
+    assert "corrections of one.nrrd were not saved" in told and str(ward.results) in told
 
 
 def test_a_correction_that_is_saved_while_studies_are_segmented_stays_in_the_list(ward, stand_ins):

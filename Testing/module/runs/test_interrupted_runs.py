@@ -10,14 +10,38 @@ import pytest
 
 from mrml_cases import add_case
 from mrml_scene import segment_array
+from scripted_worker import ScriptedWorker
 
 pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without a Slicer application")
 
 from ProxyPromptSegmentLib.errors import ProxyPromptError, SupportError, UsageError
 from ProxyPromptSegmentModule.runs.request import Output, Request, Settings
 from ProxyPromptSegmentModule.scene.facts import read_facts, text_of_facts
+from ProxyPromptSegmentModule.scene.nodes import remove_node
 
 CPU = Settings(device="cpu")
+
+
+def names_in(scene):
+    """Names of segmentations and what belongs to them, by class."""
+    kinds = ("vtkMRMLSegmentationNode", "vtkMRMLSegmentationDisplayNode", "vtkMRMLTableNode", "vtkMRMLTextNode")
+    nodes = [
+        (kind, scene.GetNthNodeByClass(n, kind)) for kind in kinds for n in range(scene.GetNumberOfNodesByClass(kind))
+    ]
+    return sorted((kind, node.GetID()) for kind, node in nodes)
+
+
+def segments_of(node):
+    """The segments of a segmentation."""
+    inside = node.GetSegmentation()
+    return [inside.GetNthSegment(number) for number in range(inside.GetNumberOfSegments())]
+
+
+def cases_of(support):
+    """A support as a request wants it."""
+    from ProxyPromptSegmentModule.runs.for_scripts import case_of
+
+    return (case_of(support),)
 
 
 def stop_after(run, slices):
@@ -45,6 +69,78 @@ def test_cancel_keeps_the_slices_that_are_done(logic, two_cases):
     assert inner and np.array_equal(mask[inner], complete[inner])
     assert not np.delete(mask, done, axis=0).any()
     assert run.error == ""
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_run_that_is_cancelled_at_any_turn_ends_soon_and_leaves_what_it_has_written_or_nothing(
+    logic, two_cases, scene, earlier
+):
+    """Also beside an earlier result of another structure, in whose segmentation it would have made a segment."""
+    logic.worker = ScriptedWorker()
+    support, (target, _truth) = two_cases
+    output = None
+    if earlier:
+        other = logic.segment(target, [support], settings=CPU)
+        other.segmentation.GetSegmentation().GetNthSegment(0).SetName("another")
+        output = Output(segmentation=other.segmentation)
+    before, stages = names_in(scene), set()
+    for turns in (0, 1, 2, 3, 4, 9, 30):
+        request = Request(target=target, cases=cases_of(support), settings=CPU, output=output or Output())
+        run = logic.start(request)
+        for _turn in range(turns):
+            logic._work()
+        assert not run.ended
+        stages.add((run.state, run.job is not None, bool(run.written), run.result is not None))
+        run.cancel()
+        more = 0
+        while logic._work() or not run.ended:
+            more += 1
+        assert more < 12, "it is carried out nevertheless"
+        assert run.state == "cancelled" and bool(run.rows) == bool(run.written)
+        if run.written:
+            mask = segment_array(run.segmentation, run.segment_ids["prostate"], target)
+            assert set(np.flatnonzero(mask.any(axis=(1, 2)))) == run.written
+            assert run.undo()
+            if not earlier:
+                remove_node(run.segmentation)
+        assert names_in(scene) == before
+        if earlier:
+            assert [one.GetName() for one in segments_of(other.segmentation)] == ["another"]
+    assert len(stages) == 5, "waiting, planned, planned and begun, with slices, being counted"
+
+
+def test_a_run_that_fails_before_its_first_slice_leaves_no_empty_segment(logic, two_cases, scene, monkeypatch):
+    from ProxyPromptSegmentModule.runs import run as runs
+
+    support, (target, _truth) = two_cases
+    before = names_in(scene)
+
+    def fail(*_args, **_named):
+        raise SupportError("no network")
+
+    monkeypatch.setattr(runs.SegmentTask, "__call__", fail)
+    run = logic.start(Request(target=target, cases=cases_of(support), settings=CPU))
+    logic.wait(run)
+    assert run.state == "failed" and "no network" in run.error
+    assert names_in(scene) == before and run.segmentation is None
+
+
+def test_what_was_drawn_into_the_segment_of_a_run_that_ends_before_its_first_slice_stays(logic, two_cases):
+    import slicer
+
+    logic.worker = ScriptedWorker()
+    support, (target, _truth) = two_cases
+    run = logic.start(Request(target=target, cases=cases_of(support), settings=CPU))
+    while run.segmentation is None:
+        logic._work()
+    node, segment_id = run.segmentation, run.segment_ids["prostate"]
+    drawn = np.zeros(slicer.util.arrayFromVolume(target).shape, np.uint8)
+    drawn[3, 5:9, 5:9] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, segment_id, target)
+    run.cancel()
+    while logic._work() or not run.ended:
+        pass
+    assert not run.written and np.array_equal(segment_array(node, segment_id, target), drawn)
 
 
 def test_whoever_cancels_again_and_again_still_gets_what_is_done_counted(logic, two_cases):

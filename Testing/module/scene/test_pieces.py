@@ -46,3 +46,25 @@ def test_a_piece_after_which_the_views_are_to_render_is_the_last_of_its_turn(sce
     waiting.add(work())
     assert waiting.do_some(time.perf_counter() + 60) and done == [0, 1]
     assert not waiting.do_some(time.perf_counter() + 60) and done == [0, 1, 2, 3]
+
+
+def test_what_was_promised_is_done_before_the_end_and_the_rest_is_not(scene):
+    from ProxyPromptSegmentModule.scene.pieces import WaitingWork
+
+    done, waiting = [], WaitingWork()
+
+    def work(name):
+        try:
+            for piece in range(3):
+                done.append((name, piece))
+                yield
+        finally:
+            done.append((name, "end"))
+
+    waiting.add(work("read"))
+    waiting.add(work("saved"), promised=True)
+    waiting.do_some(time.perf_counter() - 1)
+    waiting.close()
+    assert [piece for name, piece in done if name == "read"] == [0, "end"]
+    assert [piece for name, piece in done if name == "saved"] == [0, 1, 2, "end"]
+    assert not waiting.waits and not waiting.do_some(time.perf_counter())
