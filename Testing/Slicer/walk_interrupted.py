@@ -48,7 +48,10 @@ class WalkInterrupted(Sequences, WalkCorrections):
             files = folder.files_of(study, key)
             write_segmentation(files.result, marks, study.path)
             files.report.write_text(json.dumps({"objects": [], "inputs": {"target": {"axis": "k"}}}), encoding="utf-8")
-            objects = [{"name": one.name, "voxels": int(one.mask.sum())} for one in marks.segments]
+            objects = [
+                {"name": one.name, "voxels": int(one.mask.sum()), "volume_ml": one.mask.sum() * 0.008}
+                for one in marks.segments
+            ]
             folder.publish(key, study, files, {"input_sha256": content, "objects": objects, "review": []})
         self.open_folder(place, len(seeds))
         return place, results
@@ -182,7 +185,7 @@ class WalkInterrupted(Sequences, WalkCorrections):
             self.until(lambda run=run: run.ended, 60, f"the end after {turns} turns")
             self.until(lambda: button.text == "Apply" and button.enabled, 10, f"the button after {turns} turns")
             assert not self.ui.progressBar.visible and run.state in ("cancelled", "finished"), (turns, run.error)
-            assert "topped" in self.ui.runLabel.text or run.state == "finished", self.ui.runLabel.text
+            assert "Cancelled" in self.ui.runLabel.text or run.state == "finished", self.ui.runLabel.text
             seen.append((turns, *what, run.state, len(run.written)))
             nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
             others = [node.GetName() for node in nodes if node is not self.annotation]

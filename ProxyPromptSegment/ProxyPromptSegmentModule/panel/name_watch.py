@@ -20,14 +20,23 @@ class NameWatch:
         """Observe nothing yet."""
         self._state = state
         self._names: dict[str, str] = {}
-        self._tags: list[tuple[vtk.vtkObject, int]] = []
+        self._watched: dict[str, tuple[slicer.vtkMRMLScalarVolumeNode, int]] = {}
 
     def look_again(self) -> None:
-        """Observe volumes that were added."""
-        for node in nodes_of(slicer.mrmlScene, slicer.vtkMRMLScalarVolumeNode):
-            if node.GetID() not in self._names:
-                self._tags.append((node, node.AddObserver("ModifiedEvent", self._on_volume)))
-            self._names[node.GetID()] = node.GetName()
+        """Observe volumes that were added, and let go of removed ones, whose voxels would stay in memory otherwise."""
+        there = {node.GetID(): node for node in nodes_of(slicer.mrmlScene, slicer.vtkMRMLScalarVolumeNode)}
+        for identifier, (node, _tag) in list(self._watched.items()):
+            if there.get(identifier) is not node:
+                self._let_go(identifier)
+        for identifier, node in there.items():
+            if identifier not in self._watched:
+                self._watched[identifier] = (node, node.AddObserver("ModifiedEvent", self._on_volume))
+            self._names[identifier] = node.GetName()
+
+    def _let_go(self, identifier: str) -> None:
+        node, tag = self._watched.pop(identifier)
+        node.RemoveObserver(tag)
+        self._names.pop(identifier, None)
 
     def _on_volume(self, caller: vtk.vtkObject, event: str) -> None:
         """Act only on another name: volumes change in other ways all the time."""
@@ -39,6 +48,5 @@ class NameWatch:
 
     def stop(self) -> None:
         """Stop observing."""
-        for node, tag in self._tags:
-            node.RemoveObserver(tag)
-        self._tags, self._names = [], {}
+        for identifier in list(self._watched):
+            self._let_go(identifier)

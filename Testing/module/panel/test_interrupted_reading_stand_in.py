@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,14 @@ def test_a_correction_is_shown_although_the_result_that_was_corrected_is_gone(wa
     found = segment_array(result, result.GetSegmentation().GetNthSegmentID(0), node)
     assert np.array_equal(found, corrected(ward.mask))
     assert "one.nrrd: corrected" in rows(ward)
+
+
+def test_the_voxels_of_a_study_that_has_left_the_scene_leave_the_memory(ward, stand_ins):
+    ward.host.logic.in_pieces, gone = ward.in_pieces, []
+    node, result = show(ward, stand_ins, "one")
+    node.GetImageData().AddObserver("DeleteEvent", lambda *_: gone.append("image"))
+    result.GetSegmentation().AddObserver("DeleteEvent", lambda *_: gone.append("result"))
+    del node, result
+    show(ward, stand_ins, "two")
+    gc.collect()
+    assert sorted(set(gone)) == ["image", "result"]
