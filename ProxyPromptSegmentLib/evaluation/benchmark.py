@@ -16,6 +16,7 @@ from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import Drawn, draw_supports, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, interval_text
 from ProxyPromptSegmentLib.imaging.metrics import dice, foreground_dice, inconsistent_slices, summarize
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Table:
                     "object": name,
                     "dice": round(float(per_target.mean()), 4),
                     "sd_over_targets": round(float(per_target.std()), 4),
-                    "ci95": [round(summary.low, 4), round(summary.high, 4)],
+                    "ci95": ends(summary),
                     "sd_over_draws": round(float(values.mean(axis=1).std()), 4),
                     "foreground_dice": round(float(np.nanmean(self.foreground[method][name])), 4),
                     "inconsistent_slices": round(float(self.inconsistent[method][name].sum(axis=1).mean()), 2),
@@ -105,7 +106,7 @@ class Table:
         for row in self.rows():
             lines.append(
                 f"| {row['method']} | {row['object']} | {row['dice']:.3f} | {row['sd_over_targets']:.3f} | "
-                f"{row['ci95'][0]:.3f} to {row['ci95'][1]:.3f} | {row['sd_over_draws']:.3f} | "
+                f"{interval_text(row['ci95'])} | {row['sd_over_draws']:.3f} | "
                 f"{row['foreground_dice']:.3f} | {row['inconsistent_slices']:.1f} |"
             )
         return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, interval_text
 from ProxyPromptSegmentLib.imaging.metrics import dice, dice_per_slice, foreground_dice, inconsistent_slices, summarize
 
 if TYPE_CHECKING:
@@ -104,11 +105,11 @@ class TrackTable:
             "method": method,
             "object": name,
             "dice": round(float(values.mean()), 4),
-            # A single support has no spread, a single target no interval.
+            # A single support has no spread.
             "sd_over_supports": round(float(per_draw.std(ddof=1)), 4) if len(per_draw) > 1 else None,
             "max_minus_min": round(float(np.ptp(per_draw)), 4) if len(per_draw) > 1 else None,
             "sd_over_targets": round(float(per_target.std()), 4),
-            "ci95": [round(summary.low, 4), round(summary.high, 4)] if len(per_target) > 1 else None,
+            "ci95": ends(summary),
             "foreground_dice": None if shown is None else round(float(np.nanmean(shown)), 4),
             "falling_out": None if falling is None else round(float(falling.sum(axis=1).mean()), 2),
             "disagreements": None if disagreements is None else round(float(disagreements.sum(axis=1).mean()), 2),
@@ -152,7 +153,7 @@ class TrackTable:
             shown = f" {_number(row['foreground_dice'], 3)} |" if volumes else ""
             lines.append(
                 f"| {row['method']} | {row['object']} | {row['dice']:.3f} | {_points(row['sd_over_supports'])} | "
-                f"{_points(row['max_minus_min'])} | {_interval(row['ci95'])} |{shown} "
+                f"{_points(row['max_minus_min'])} | {interval_text(row['ci95'])} |{shown} "
                 f"{_number(row['falling_out'], 1)} | {_number(row['disagreements'], 1)} |"
             )
         if not volumes:
@@ -172,7 +173,3 @@ def _number(value: float | None, digits: int) -> str:
 def _points(value: float | None) -> str:
     """Return a difference of Dice in percentage points, the paper's unit."""
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _interval(ends: list[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"

@@ -8,12 +8,12 @@ import numpy as np
 
 from ProxyPromptSegmentLib.evaluation.broad.baselines import MEAN_MASK
 from ProxyPromptSegmentLib.evaluation.broad.records import Record
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import LEAST, with_interval
 from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, BOX, DICE, MODEL, PROXY, STRANGE, SURFACE
 from ProxyPromptSegmentLib.imaging.metrics import Summary, summarize
 
 DRAWS = 2000
 ALL = "all of them"
-LEAST = 3  # patients from which an interval says something
 HEAD = (
     "class",
     "set",
@@ -122,8 +122,4 @@ def _mean(scores: ByPatient) -> str:
 
 
 def _cell(summary: Summary | None, form: str = ".3f") -> str:
-    if summary is None:
-        return "-"
-    if summary.count < LEAST:
-        return f"{summary.mean:{form}}"
-    return f"{summary.mean:{form}} [{summary.low:{form}}, {summary.high:{form}}]"
+    return "-" if summary is None else with_interval(summary, form)

@@ -114,7 +114,7 @@ def test_the_table_has_paired_differences_and_counts_classes_above_the_mean_mask
     text = classes_table(records)
     assert "+0.300 [+0.300, +0.300]" in text and "| 5 |" in text and "0.900" in text
     few = classes_table([r for r in records if r.patient in ("p0", "p1")])
-    assert "| 2 | 0.805 | 0.505 | +0.300 |" in few and "0 of 1 classes" in few
+    assert "| 2 | 0.805 [n = 2] | 0.505 | +0.300 [n = 2] |" in few and "0 of 1 classes" in few
     assert "1 of 1 classes" in text and "stay empty: 1.000" in text
     assert len(CLASSES) == 3
 

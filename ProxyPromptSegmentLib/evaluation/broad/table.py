@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.evaluation.broad.confidence_table import confidence_m
 from ProxyPromptSegmentLib.evaluation.broad.records import Scores
 from ProxyPromptSegmentLib.evaluation.broad.rows import HALVES_AND_CORE, SMALL_SETS, RowName, difference, rows_of
 from ProxyPromptSegmentLib.evaluation.broad.tasks import FIRST_SETS
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, with_interval
 from ProxyPromptSegmentLib.imaging.metrics import Summary
 
 NAMES = ("measure", "dataset", "object", "condition", "method", "supports")
@@ -61,7 +62,7 @@ def table_dict(scores: Scores) -> dict[str, Any]:
     rows = []
     for name, row in rows_of(scores).items():
         summary = row.summary()
-        numbers = {"mean": round(summary.mean, 4), "ci95": [round(summary.low, 4), round(summary.high, 4)]}
+        numbers = {"mean": round(summary.mean, 4), "ci95": ends(summary)}
         rows.append({**dict(zip(NAMES, name, strict=True)), **numbers, "n": summary.count})
     choice = choice_score(scores)
     return {"choice": choice, "rows": rows, "confidence": confidence_rows(scores, choice["supports"])}
@@ -123,9 +124,7 @@ def _number(value: float | None) -> str:
 
 
 def _cell(summary: Summary | None, form: str = ".3f") -> str:
-    if summary is None:
-        return "-"
-    return f"{summary.mean:{form}} [{summary.low:{form}}, {summary.high:{form}}]"
+    return "-" if summary is None else with_interval(summary, form)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ProxyPromptSegmentLib.evaluation.cases.plan import COPIED, Candidate, CasesPlan, system_name
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import LEAST, ends, with_interval
 from ProxyPromptSegmentLib.evaluation.statistics.paired import LEAST_PATIENTS, Paired, holm, paired
 from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.evaluation.statistics.summaries import ALL_OBJECTS, RESAMPLES, lines_of
@@ -62,7 +63,7 @@ def verdict(wanted: CasesPlan, scores: Sequence[Score]) -> Verdict:
     copied = max((system_name(COPIED, n) for n in wanted.supports), key=lambda one: _mean(means[one]))
     summary = summarize([means[name][one] for one in sorted(means[name])], draws=RESAMPLES)
     patients = len(means[name])
-    over = f"on {patients} patients" + (", averaged over the objects" if several else "")
+    over = f"on {_patients(patients)}" + (", averaged over the objects" if several else "")
     useless = summary.mean <= _mean(means[copied])
     if useless:
         first = (
@@ -85,6 +86,11 @@ def verdict(wanted: CasesPlan, scores: Sequence[Score]) -> Verdict:
 def enough_patients(count: int) -> str:
     """Return what a number of patients can show and cannot."""
     if count < FEW:
+        if count < LEAST:
+            return (
+                f"{_patients(count)} {'says' if count == 1 else 'say'} next to nothing: no interval can be given, "
+                "and the next one can be quite different. Annotate more patients before you rely on the numbers."
+            )
         return (
             f"{count} patients say little: the next one can lie far outside of this interval, which is made of only "
             f"{count} values and too narrow, and no test over fewer than {LEAST_PATIENTS} patients can show that one "
@@ -110,6 +116,10 @@ def _chosen(wanted: CasesPlan, means: Mapping[str, Patients]) -> tuple[Candidate
     return best, min(k for k, mean in by_supports.items() if mean > top - WORTH)
 
 
+def _patients(count: int) -> str:
+    return f"{count} patient{'' if count == 1 else 's'}"
+
+
 def _good_enough(summary: Summary) -> str:
     """Return whether it is good enough, in a sentence."""
     if summary.count < FEW:
@@ -129,11 +139,14 @@ def _range(summary: Summary, patients: Patients) -> str:
     worst = min(sorted(patients), key=lambda one: patients[one])
     below = sum(value < USABLE for value in patients.values())
     counted = f"{below or 'none'} of {summary.count} {'is' if below < 2 else 'are'}"
+    sure = ends(summary)
+    spread = ""
+    if sure is not None:
+        spread = f"The mean of all patients like these lies between {sure[0]:.2f} and {sure[1]:.2f} (95 % interval). "
     return (
-        f"The mean of all patients like these lies between {summary.low:.2f} and {summary.high:.2f} (95 % interval). "
-        f"The worst patient, {worst}, has {patients[worst]:.2f}; {counted} below {USABLE:g}. The limits {USABLE:g} and "
-        f"{GOOD:g} are conventions: a small structure never reaches the Dice of a large one, and what your work needs "
-        "is yours to decide."
+        f"{spread}The worst patient, {worst}, has {patients[worst]:.2f}; {counted} below {USABLE:g}. The limits "
+        f"{USABLE:g} and {GOOD:g} are conventions: a small structure never reaches the Dice of a large one, and "
+        "what your work needs is yours to decide."
     )
 
 
@@ -145,7 +158,7 @@ def _number_of_supports(wanted: CasesPlan, means: Mapping[str, Patients], best: 
     for fewer, more in zip(wanted.supports, wanted.supports[1:], strict=False):
         gain = paired(means[system_name(best, more)], means[system_name(best, fewer)])
         if gain is not None:
-            steps.append(f"from {fewer} to {more} by {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
+            steps.append(f"from {fewer} to {more} by {with_interval(gain, '+.3f')}")
     why = f" {chosen} are recommended because more add less than {WORTH:g}." if chosen < wanted.supports[-1] else ""
     return [f"Number of supports: the mean Dice of {best.name} changes {', '.join(steps)}.{why}"] if steps else []
 
@@ -176,9 +189,10 @@ def _beside_copies(ours: Patients, copied: Patients) -> str:
 
 def _difference(pair: Paired, p: float) -> str:
     """Return a difference with its interval, and whether it was shown."""
-    size = f"{pair.mean:.2f} less (95 % interval {_signed(pair.low)} to {_signed(pair.high)})"
+    sure = ends(pair)
+    size = f"{pair.mean:.2f} less" + (f" (95 % interval {_signed(sure[0])} to {_signed(sure[1])})" if sure else "")
     if pair.count < LEAST_PATIENTS:
-        return f"{size}, which {pair.count} patients cannot prove."
+        return f"{size}, which {_patients(pair.count)} cannot prove."
     said = "a difference that these patients show" if p < 0.05 else "not shown to be more than chance"
     return f"{size}, {said} (p {'' if p < 0.001 else '= '}{p_text(p)})."
 

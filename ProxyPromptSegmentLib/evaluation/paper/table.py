@@ -11,6 +11,7 @@ from ProxyPromptSegmentLib.evaluation.growing_file import GrowingFile
 from ProxyPromptSegmentLib.evaluation.paper.loading import Loaded
 from ProxyPromptSegmentLib.evaluation.paper.protocol import AVERAGE, Protocol, Row, View
 from ProxyPromptSegmentLib.evaluation.paper.run import BY_SLICE, TRAINED, Outcome
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import LEAST, ends, with_interval
 from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.evaluation.statistics.summaries import DICE, IOU, SURFACE, Line, lines_of
 
@@ -116,7 +117,8 @@ def _objects(
             line = by_measure[DICE].get((column.dataset, column.object, row.title))
             published = next((row.published[key] for key in column.published if key in row.published), None)
             fewer = line is not None and len(line.patients) < patients[column.dataset, column.object]
-            cells.append(_cell(line, published) + (f", n = {len(line.patients)}" if line and fewer else ""))
+            unsaid = line is not None and fewer and len(line.patients) >= LEAST
+            cells.append(_cell(line, published) + (f", n = {len(line.patients)}" if line and unsaid else ""))
             if line is not None and line.patients and not fewer:
                 means.append(float(np.mean(list(line.patients.values()))))
                 overlap = by_measure[IOU][line.place]
@@ -223,7 +225,7 @@ def _cell(line: Line | None, published: float | None) -> str:
     summary = None if line is None else line.summary()
     if summary is None:
         return (NOTHING + said) if said else NOTHING
-    return f"{summary.mean:.3f} [{summary.low:.3f}, {summary.high:.3f}]{said}"
+    return with_interval(summary) + said
 
 
 def rows_as_values(protocol: Protocol, scores: Sequence[Score], columns: Sequence[Column]) -> list[dict[str, object]]:
@@ -236,7 +238,7 @@ def rows_as_values(protocol: Protocol, scores: Sequence[Score], columns: Sequenc
         said = next((row.published[key] / 100 for key in column.published if key in row.published), None)
         numbers = {} if summary is None else {"mean": round(summary.mean, 4), "n": summary.count}
         if summary is not None:
-            numbers["ci95"] = [round(summary.low, 4), round(summary.high, 4)]  # type: ignore[assignment]
+            numbers["ci95"] = ends(summary)  # type: ignore[assignment]
         return {**numbers, "published": said}
 
     return [

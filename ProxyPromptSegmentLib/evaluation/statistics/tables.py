@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import brackets, ends, with_interval
 from ProxyPromptSegmentLib.evaluation.statistics.measuring import TOLERANCE
-from ProxyPromptSegmentLib.evaluation.statistics.paired import Comparison, compare
+from ProxyPromptSegmentLib.evaluation.statistics.paired import Comparison, Paired, compare
 from ProxyPromptSegmentLib.evaluation.statistics.score import Score
 from ProxyPromptSegmentLib.evaluation.statistics.summaries import DICE, HD95, IOU, MEASURES, SECONDS, SURFACE, lines_of
 from ProxyPromptSegmentLib.imaging.metrics import Summary
@@ -106,13 +107,13 @@ def to_csv(rows: Sequence[TableRow]) -> str:
             unit = row.unit if measure == HD95 else "s" if measure == SECONDS else None
             numbers: tuple[Any, ...] = (0, *[None] * 5)
             if summary is not None:
-                means = (summary.mean, summary.sd, summary.low, summary.high)
+                means = (summary.mean, summary.sd, *_known_ends(summary))
                 numbers = (summary.count, summary.missing, *map(_finite, means))
             found = row.comparison if measure == DICE else None
             beside: tuple[Any, ...] = (None,) * 5
             if found is not None:
                 pair = found.paired
-                beside = tuple(_finite(value) for value in (pair.mean, pair.low, pair.high, pair.p, found.holm))
+                beside = tuple(_finite(value) for value in (pair.mean, *_known_ends(pair), pair.p, found.holm))
             cells.append([row.dataset, row.object, row.system, measure, unit, *numbers, *beside])
     return csv_text(Table(_COLUMNS, ("",) * len(_COLUMNS), cells))
 
@@ -123,9 +124,9 @@ def to_dict(rows: Sequence[TableRow]) -> list[dict[str, Any]]:
     for row in rows:
         values: dict[str, Any] = {"set": row.dataset, "object": row.object, "system": row.system, "unit": row.unit}
         for measure, summary in row.summaries.items():
-            values[measure] = None if summary is None else _plain(asdict(summary))
+            values[measure] = None if summary is None else _plain(summary)
         if row.comparison is not None:
-            values["reference_minus_this"] = {**_plain(asdict(row.comparison.paired)), "holm": row.comparison.holm}
+            values["reference_minus_this"] = {**_plain(row.comparison.paired), "holm": row.comparison.holm}
         found.append(values)
     return found
 
@@ -158,7 +159,8 @@ def summary_text(summary: Summary | None, measure: str = DICE) -> str:
         return "-"
     form = ".1f" if measure in (HD95, SECONDS) else ".3f"
     of = f" (of {summary.count})" if summary.missing else ""
-    return f"{summary.mean:{form}} ± {summary.sd:{form}} [{summary.low:{form}}, {summary.high:{form}}]{of}"
+    sd = f" ± {summary.sd:{form}}" if summary.count > 1 else ""
+    return f"{summary.mean:{form}}{sd} {brackets(summary, form)}{of}"
 
 
 def comparison_texts(found: Comparison | None) -> tuple[str, str]:
@@ -166,7 +168,7 @@ def comparison_texts(found: Comparison | None) -> tuple[str, str]:
     if found is None:
         return "", ""
     pair = found.paired
-    return f"{pair.mean:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]", p_text(found.holm)
+    return with_interval(pair, "+.3f"), p_text(found.holm)
 
 
 def p_text(p: float) -> str:
@@ -183,7 +185,13 @@ def _finite(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
+def _known_ends(found: Summary | Paired) -> tuple[float, float]:
+    return (found.low, found.high) if ends(found) else (math.nan, math.nan)
+
+
+def _plain(found: Summary | Paired) -> dict[str, Any]:
+    low, high = _known_ends(found)
+    values = asdict(replace(found, low=low, high=high))
     return {key: _finite(value) if isinstance(value, float) else value for key, value in values.items()}
 
 

@@ -138,3 +138,11 @@ def test_objects_are_averaged_for_the_answer():
     both = CasesPlan(**{**vars(wanted), "objects": ("organ", "other")})
     first = verdict(both, [*scores, *more]).paragraphs[0]
     assert "mean Dice 0.82 on 2 patients, averaged over the objects" in first
+
+
+@pytest.mark.parametrize("patients", [1, 2])
+def test_one_or_two_patients_get_no_interval(patients):
+    wanted = a_plan(patients, candidates=(A, B), supports=(1,))
+    text = " ".join(verdict(wanted, scored(wanted, {("a", 1): 0.9, ("b", 1): 0.8})).paragraphs)
+    assert "interval can be given" in text and "between" not in text and "95 %" not in text
+    assert "1 patients" not in text

@@ -90,7 +90,7 @@ def test_a_row_that_ended_early_says_on_how_many_patients_and_has_no_average(dat
     early.stop_after, early.error = 1, InputError("the second target cannot be read.")
     outcome = run_protocol(protocol(), Plan(data=data), make, file)
     lines = {line.split("|")[1].strip(): line for line in to_markdown(protocol(), outcome, file, "").splitlines()[2:7]}
-    assert ", n = 1" in lines["threshold"] and "n =" not in lines["nothing"]
+    assert "[n = 1]" in lines["threshold"] and "n =" not in lines["nothing"]
     assert [cell.strip() for cell in lines["threshold"].split("|")][4] == "-"
     assert [cell.strip() for cell in lines["nothing"].split("|")][4] == "0.000"
 
