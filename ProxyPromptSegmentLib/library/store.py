@@ -14,6 +14,7 @@ A case is saved once, image and masks as acquired, and can support every later t
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["LIBRARY_VARIABLE", "SupportLibrary", "library_folder"]
 
 _LOCK_SECONDS = 60.0
+_SPACING = 1e-4  # relative, within which a file keeps it
 _PARTIAL = f".partial-{'[0-9a-f]' * 12}"
 
 
@@ -247,10 +249,9 @@ class SupportLibrary:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _same(self, entry: LibraryEntry) -> LibraryEntry | None:
-        """Return an existing case with the same voxels and masks."""
-        hashes = (entry.voxels_sha256, entry.masks_sha256)
+        """Return an existing case with the same voxels and masks in the same place."""
         for other in self.entries():
-            if not other.problem and (other.voxels_sha256, other.masks_sha256) == hashes:
+            if not other.problem and _are_same(entry, other):
                 return replace(other, already_there=True)
         return None
 
@@ -266,9 +267,11 @@ class SupportLibrary:
         if not patient or known.patient:
             return known
         with self._locked():
-            known = replace(known, patient=patient)
-            _write_entry(known)
-        return known
+            current = read_entry(known.folder)  # another program may just have renamed or removed it
+            if current.problem or current.patient:
+                return known
+            _write_entry(replace(current, patient=patient))
+        return replace(current, patient=patient, already_there=True)
 
     def _install(self, partial: Path, entry: LibraryEntry) -> LibraryEntry:
         """Name a written case and move it into place, unless another program has saved the same one meanwhile."""
@@ -342,6 +345,13 @@ class SupportLibrary:
             f"The support library {self.folder} could not be written: {error.strerror or error}.{free} Nothing "
             f"half-written was left; change its permissions, free space, or set {LIBRARY_VARIABLE} to another folder."
         )
+
+
+def _are_same(one: LibraryEntry, other: LibraryEntry) -> bool:
+    """Return whether two cases are one: an image whose spacing or plane was corrected is another."""
+    alike = all(math.isclose(a, b, rel_tol=_SPACING) for a, b in zip(one.spacing_mm, other.spacing_mm, strict=True))
+    hashes = (one.voxels_sha256, one.masks_sha256) == (other.voxels_sha256, other.masks_sha256)
+    return hashes and alike and (one.axis, one.plane) == (other.axis, other.plane)
 
 
 def _write_entry(entry: LibraryEntry) -> None:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from library_cases import a_case, files_of
+from library_cases import GRID, a_case, files_of
 from ProxyPromptSegmentLib.errors import GeometryError, InputError, OutputError, SupportError, UsageError
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation
@@ -59,6 +60,24 @@ def test_a_case_without_a_patient_gets_one_when_it_is_saved_again(library) -> No
     assert again.already_there and again.id == first.id and again.patient and again.title == "Gland"
     assert library.entries()[0].patient == again.patient
     assert library.save(*a_case(), identity="4712").patient == again.patient
+
+
+def test_a_case_whose_spacing_was_corrected_is_another(library) -> None:
+    first = library.save(*a_case())
+    volume, segmentation = a_case()
+    right = replace(GRID, spacing_mm=tuple(2 * mm for mm in GRID.spacing_mm))
+    volume.geometry = segmentation.geometry = right
+    second = library.save(volume, segmentation)
+    assert not second.already_there and second.spacing_mm == right.spacing_mm != first.spacing_mm
+    assert library.save(volume, segmentation).id == second.id and library.save(*a_case()).id == first.id
+
+
+def test_a_patient_that_is_added_takes_back_no_name_that_another_program_gave_meanwhile(library) -> None:
+    first = library.save(*a_case(), title="Gland")
+    same, library._same = library._same, lambda entry: (same(entry), library.rename(first, "New"))[0]
+    again = library.save(*a_case(), identity="4711")
+    assert again.title == "New" and again.patient and again.already_there
+    assert [(entry.title, entry.patient) for entry in library.entries()] == [("New", again.patient)]
 
 
 @pytest.mark.parametrize(
