@@ -32,6 +32,7 @@ from ProxyPromptSegmentLib.weights.entry import ModelKind
 from ProxyPromptSegmentLib.weights.own import card_of, export, forget, is_own, register, says_what_it_is
 from ProxyPromptSegmentLib.weights.publish import publish, release_of_entry, release_of_file
 from ProxyPromptSegmentLib.weights.registry import ModelEntry, location
+from ProxyPromptSegmentLib.weights.revising import built_on
 from ProxyPromptSegmentLib.wording import size_text
 
 DESCRIPTION = """\
@@ -278,6 +279,12 @@ def _remove(args: argparse.Namespace, console: Console) -> int:
     cache, entries, freed = ModelCache(), [registry.find(name) for name in args.names], 0
     if embedded := [entry.name for entry in entries if entry.embedded]:
         raise CheckpointError(f"'{embedded[0]}' comes with the program and cannot be removed.")
+    removed = {entry.name for entry in entries}
+    for entry in filter(is_own, entries):
+        if left := [name for name in built_on(entry) if name not in removed]:
+            raise CheckpointError(
+                f"'{entry.name}' completes {', '.join(left)}, which cannot be used without it; remove those as well."
+            )
     for entry in entries:
         freed += cache.remove(entry)
         forget(entry)

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.weights import own, registry
@@ -112,3 +113,14 @@ def test_no_model_of_this_machine_is_replaced_by_an_export(home):
         with pytest.raises(OutputError, match="the file of the model '(renamed|other)' itself"):
             export(made, path)
     assert registry.resolve("renamed")[1] == made.sha256 and registry.resolve("other")[1] == other.sha256
+
+
+def test_a_model_that_completes_another_is_removed_with_it_alone(home, capsys):
+    made = register(write(home / "a.safetensors"))
+    base = {"name": "mine", "sha256": made.sha256}
+    assert register(write(home / "b.safetensors", name="second", base=base)).base == "mine"
+    assert main(["models", "remove", "mine"]) == 7
+    assert "'mine' completes second, which cannot be used without it" in capsys.readouterr().err
+    assert registry.location(made).is_file()
+    assert main(["models", "remove", "mine", "second"]) == 0
+    assert not {"mine", "second"} & {one.name for one in registry.all_entries()}
