@@ -124,6 +124,11 @@ def test_what_is_alike_gives_no_note_and_the_support_itself_gives_one(tmp_path) 
     case = read_support_case(image, mask)
     notes = differences([(case.volume, "k")], read_support_case(image, mask).volume, "k")
     assert ["is the support itself" in note.text for note in notes] == [True]
+    copy = read_support_case(*write_case(tmp_path, "copy", a_case(1))).volume  # as the library holds it
+    notes = differences([(case.volume, "k")], copy, "k")
+    assert ["is the support itself" in note.text for note in notes] == [True]
+    copy.array[-1, -1, -1] += 1
+    assert differences([(case.volume, "k")], copy, "k") == []
 
 
 # --- supports ------------------------------------------------------------------------------------------------------
