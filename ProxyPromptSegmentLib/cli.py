@@ -40,7 +40,8 @@ getting started:
 
 exit codes: 0 success, 1 internal error (a bug; please report it), 2 invalid option, 3 unusable image,
   4 unusable support, 5 grids do not match, 6 result cannot be written, 7 unusable model,
-  8 unusable device, 9 done, but nothing was found (the result is written, and empty),
+  8 unusable device, 9 done, but nothing was found (the result is written, and empty;
+  everything writes only its report),
   or an adapted model is not better (and is not kept),
   10 some studies of a cohort, or cases of evaluate --cases or library import, failed (and are listed),
   130 stopped by Ctrl-C (finished slices and frames are kept)

@@ -173,15 +173,17 @@ def _finish(
 ) -> int:
     """Write the results, and say what was found; return the exit code."""
     count, slices = len(found.names), int(found.done.sum())
-    if not count:
-        console.status("nothing was found, so that nothing was written.")
-        return EXIT_INTERRUPTED if found.cancelled else EXIT_NOTHING_FOUND
-    write_labels(args.output, found.labels, found.geometry, found.names, replace=args.force)
+    if count:
+        write_labels(args.output, found.labels, found.geometry, found.names, replace=args.force)
     report = _report(args, job, found, notes)
     if args.report:
         write_report(args.report, report, replace=args.force)
     if args.json:
         console.result(to_text(report))
+    if not count:
+        left = f"; {args.output} is of an earlier run" if args.output.exists() else ""
+        console.status(f"nothing was found, so that no labels were written{left}.")
+        return EXIT_INTERRUPTED if found.cancelled else EXIT_NOTHING_FOUND
     things = "1 thing" if count == 1 else f"{count} things"
     console.say(f"{things} on {slices} slice{'s' if slices != 1 else ''}")
     written = ", ".join(str(path) for path in (args.output, args.report) if path)

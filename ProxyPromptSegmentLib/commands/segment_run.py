@@ -31,6 +31,7 @@ from ProxyPromptSegmentLib.imaging.metrics import dice
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
 from ProxyPromptSegmentLib.imaging.segmentations import (
     OUTPUT_SUFFIXES,
+    Segment,
     Segmentation,
     read_segmentation,
     write_segmentation,
@@ -214,19 +215,31 @@ def match_truth(
     An object that was requested as ``NEWNAME=A+B`` is joined in the truth as in the support.
 
     Raises:
-        UsageError: If the truth lacks an object.
+        UsageError: If the truth lacks an object, or has several of its name.
     """
     if len(objects) == 1 and len(truth.segments) == 1:
         return {objects[0]: truth.segments[0].mask}
     truth = _with_unions(truth, asked)
-    by_name = {segment.name.strip().casefold(): segment.mask for segment in truth.segments}
-    missing = [o for o in objects if o.strip().casefold() not in by_name]
-    if missing:
+    return {wanted: _named(truth, wanted, name).mask for wanted in objects}
+
+
+def _named(truth: Segmentation, wanted: str, name: str) -> Segment:
+    """Return the truth's segment of an object; capitals count only among several that differ in nothing else.
+
+    Raises:
+        UsageError: If there is none, or not one alone.
+    """
+    found = [one for one in truth.segments if one.name.strip().casefold() == wanted.strip().casefold()]
+    exact = [one for one in found if one.name.strip() == wanted.strip()]
+    found = exact or found
+    if not found:
         raise UsageError(
-            f"--truth {name} has no segment named '{missing[0]}'; it has {', '.join(truth.names)}. Rename it "
+            f"--truth {name} has no segment named '{wanted}'; it has {', '.join(truth.names)}. Rename it "
             "there, or choose with --object which objects to compare."
         )
-    return {o: by_name[o.strip().casefold()] for o in objects}
+    if len(found) > 1:
+        raise UsageError(f"--truth {name} has {len(found)} segments named '{wanted}'; rename those that are not meant.")
+    return found[0]
 
 
 def _with_unions(truth: Segmentation, asked: tuple[str, ...]) -> Segmentation:
@@ -238,7 +251,8 @@ def _with_unions(truth: Segmentation, asked: tuple[str, ...]) -> Segmentation:
                 made += select_segments(truth, [name])
             except SupportError:
                 continue  # the caller reports the missing name, in words about the truth
-    return Segmentation([*truth.segments, *made], truth.geometry)
+    own = {one.name.strip() for one in made}  # a union takes the place of a segment of its name
+    return Segmentation([*(one for one in truth.segments if one.name.strip() not in own), *made], truth.geometry)
 
 
 def _write(

@@ -64,10 +64,16 @@ def test_nothing_that_appeared_meanwhile_is_replaced(target, tmp_path, monkeypat
 
 def test_nothing_good_enough_writes_nothing_and_says_so(target, tmp_path, capsys):
     output = tmp_path / "none.nii.gz"
-    words = ["--points", "2", "--quality", "0.9999", "--device", "cpu"]
-    assert everything("--target", target, "--slices", "0", "--output", output, *words) == EXIT_NOTHING_FOUND
+    words = ["--slices", "0", "--points", "2", "--quality", "0.9999", "--device", "cpu", "--json"]
+    report = tmp_path / "none.json"
+    assert everything("--target", target, "--output", output, "--report", report, *words) == EXIT_NOTHING_FOUND
     assert not output.exists()
-    assert "lower the least quality" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "lower the least quality" in said.err and "no labels were written." in said.err
+    assert json.loads(said.out) == json.loads(report.read_text()) and json.loads(said.out)["labels"] == []
+    output.write_bytes(b"what was found in another image")
+    assert everything("--target", target, "--output", output, "--force", *words) == EXIT_NOTHING_FOUND
+    assert "none.nii.gz is of an earlier run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from command_cases import COLORS, DONE, GRID, ROOT, TERMS, TURN, Desk, a_case, turned, write_case
 from ProxyPromptSegmentLib import __version__, errors
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.commands.segment_run import match_truth
 from ProxyPromptSegmentLib.errors import EXIT_NOTHING_FOUND
 from ProxyPromptSegmentLib.imaging.geometry import VolumeGeometry
 from ProxyPromptSegmentLib.imaging.metrics import dice
@@ -257,6 +258,18 @@ def test_a_union_of_the_support_is_compared_with_the_same_union_of_the_truth(des
     assert main(words) in DONE
     (entry,) = json.loads(capsys.readouterr().out)["objects"]
     assert entry["name"] == "both" and "dice" in entry  # the double knows no unions; that it is compared is the point
+
+
+def test_a_truth_with_names_that_differ_by_capitals_is_compared_by_the_one_that_is_meant() -> None:
+    truth = Segmentation([Segment(name, np.zeros(GRID.shape_kji)) for name in ("Tumor", "tumor", "Cyst")], GRID)
+    for number, segment in enumerate(truth.segments):
+        segment.mask[number] = 1
+    found = match_truth(truth, ("Tumor", "tumor", "cyst"), "truth.seg.nrrd")
+    assert [np.flatnonzero(mask.any(axis=(1, 2))).tolist() for mask in found.values()] == [[0], [1], [2]]
+    with pytest.raises(errors.UsageError, match="has 2 segments named 'TUMOR'; rename those that are not meant"):
+        match_truth(truth, ("TUMOR", "cyst"), "truth.seg.nrrd")
+    joined = match_truth(truth, ("tumor", "cyst"), "truth.seg.nrrd", ("tumor=Tumor+Cyst", "cyst"))
+    assert np.flatnonzero(joined["tumor"].any(axis=(1, 2))).tolist() == [0, 2]
 
 
 def test_every_exit_code_is_listed_in_the_help_and_in_the_readme(capsys) -> None:
