@@ -156,6 +156,20 @@ def test_flips_of_real_cases_are_found_and_the_cases_themselves_pass(name, item,
         assert probable_flip(support.volume, support.segmentation, "k") == told
 
 
+@pytest.mark.parametrize(
+    ("item", "found"), [("drishtiGS_002", False), ("drishtiGS_101", False), ("drishtiGS_026", True)]
+)
+def test_an_optic_cup_alone_is_not_called_flipped_though_its_edge_is_faint(item, found, shared_data) -> None:
+    """Its mirror image may lie on a vessel, whose edge is steeper."""
+    flips: dict[tuple[int, ...], str] = {(): ""}
+    if found:
+        flips |= {(1,): "up-down", (2,): "left-right", (1, 2): "left-right and up-down"}
+    for axes, told in flips.items():
+        case = real(shared_data, "drishti_gs", item, flips=axes)
+        cup = Segmentation(case.segmentation.segments[1:], case.segmentation.geometry)
+        assert cup.segments[0].name == "optic cup" and probable_flip(case.volume, cup, "k") == told
+
+
 # --- shapes --------------------------------------------------------------------------------------------------------
 
 
