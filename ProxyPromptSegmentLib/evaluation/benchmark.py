@@ -43,6 +43,7 @@ class Table:
         dataset: Name of the data set.
         supports: ``K``.
         draws: Number of support draws per target; scores are means over them.
+        part: Whether the targets are of ``test`` or of ``validation``.
         scores: method -> object -> Dice of each draw and target, ``(draws, targets)``.
         foreground: The same over the slices that show the object.
         inconsistent: method -> object -> number of inconsistent slices, mean over draws, summed over targets.
@@ -53,6 +54,7 @@ class Table:
     dataset: str
     supports: int
     draws: int
+    part: str = "test"
     targets: list[str] = field(default_factory=list)
     scores: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     foreground: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Table:
         """Return the whole table as JSON values."""
         return {
             "dataset": self.dataset,
+            "part": self.part,
             "supports": self.supports,
             "draws": self.draws,
             "rows": list(self.rows()),
@@ -97,8 +100,9 @@ class Table:
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, for the model card."""
+        targets = f"{len(self.targets)} {self.part} targets"
         lines = [
-            f"{self.dataset}: {len(self.targets)} test targets, K = {self.supports}, {self.draws} draws of supports.",
+            f"{self.dataset}: {targets}, K = {self.supports}, {self.draws} draws of supports.",
             "",
             "| method | object | Dice | SD | 95 % CI | SD of draws | Dice where the object is | slices falling out |",
             "|---|---|---|---|---|---|---|---|",
@@ -148,7 +152,8 @@ def run_table(
     if limit is not None and limit < len(targets):
         targets = [targets[i] for i in np.linspace(0, len(targets) - 1, limit).round().astype(int)]
     foreign = split(load_dataset(data, FOREIGN), FOREIGN).test
-    table = Table(dataset=dataset, supports=supports, draws=draws, targets=[case.name for case in targets])
+    names = [case.name for case in targets]
+    table = Table(dataset=dataset, supports=supports, draws=draws, part=part, targets=names)
     volume = len({case.images.shape for case in targets}) == 1 and targets[0].images.shape[0] > 1
     for number, case in enumerate(targets):
         encoded: dict[int, EncodedSlices] = {}

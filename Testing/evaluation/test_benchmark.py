@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ def test_the_table_is_written_for_people_and_for_programs():
     table = a_table()
     lines = table.to_markdown().splitlines()
     assert lines[0] == "made: 3 test targets, K = 2, 2 draws of supports."
+    assert replace(table, part="validation").to_markdown().startswith("made: 3 validation targets, ")
     assert "| method | gland | 0.700 | 0.082 | 0.6" in lines[4] and lines[4].endswith("| 0.100 | 0.800 | 2.5 |")
     assert lines[5] == "| method | stone | 0.500 | 0.000 | 0.500 to 0.500 | 0.000 | 0.500 | 0.0 |"
     assert {line.count("|") for line in lines[2:]} == {9}
@@ -161,7 +163,8 @@ def test_a_slice_that_falls_out_between_two_good_ones_is_counted(data, segmenter
 
 def test_fewer_targets_are_spread_evenly_and_another_part_is_taken_when_asked(data, segmenter):
     assert run_table(segmenter, data.path, "promise12", 1, 1, limit=2).targets == ["bright5", "bright7"]
-    assert run_table(segmenter, data.path, "promise12", 1, 1, part="validation").targets == ["bright4"]
+    table = run_table(segmenter, data.path, "promise12", 1, 1, part="validation")
+    assert table.targets == ["bright4"] and table.to_dict()["part"] == "validation"
     with pytest.raises(UsageError, match="choose test or validation"):
         run_table(segmenter, data.path, "promise12", 1, 1, part="train")
 
