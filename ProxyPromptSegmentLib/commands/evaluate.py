@@ -12,7 +12,7 @@ from ProxyPromptSegmentLib.commands import evaluate_broad, evaluate_cases, evalu
 from ProxyPromptSegmentLib.commands.checks import check_torch_settings, count_of, seed_of
 from ProxyPromptSegmentLib.commands.common_options import add_display
 from ProxyPromptSegmentLib.commands.console import Console
-from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, write_table
+from ProxyPromptSegmentLib.commands.evaluate_files import check_tables, refuse_inputs, write_table
 from ProxyPromptSegmentLib.commands.stages import Stages
 from ProxyPromptSegmentLib.data.cases import DATASETS
 from ProxyPromptSegmentLib.data.parts import data_set_names, load_parts
@@ -107,6 +107,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Run the subcommand; return its exit code."""
     if args.list:
         return evaluate_paper.run_list(args, console)
+    written = (".md",) if args.what == COMPARE else (".json", ".jsonl", ".md", ".csv", ".html")
+    described = [args.data / name for name in ("manifest.csv", "dataset.json")] if args.data else []
+    refuse_inputs(args.out, written, [*args.cases, *(args.tables or ()), *described])
     if args.cases:
         return evaluate_cases.run_cases(args, console)
     args.supports = args.supports or [4]

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.checks import refuse_existing
-from ProxyPromptSegmentLib.errors import OutputError
+from ProxyPromptSegmentLib.errors import OutputError, UsageError
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.imaging.partial_files import alone_in
+from ProxyPromptSegmentLib.imaging.paths import same_place
 
 
 def table_file(out: Path, suffix: str) -> Path:
     """Return the path of a table, ``OUT.json`` or ``OUT.md``."""
     return out.with_name(out.name + suffix)
+
+
+def refuse_inputs(out: Path | None, suffixes: Iterable[str], inputs: Iterable[Path]) -> None:
+    """Reject an output of which a file would take the place of an input, which even ``--force`` must not.
+
+    Args:
+        out: The value of ``--output``, if it was given.
+        suffixes: Suffixes of the files that are written.
+        inputs: Files that are read.
+
+    Raises:
+        UsageError: Naming the input.
+    """
+    read = {same_place(path): path for path in inputs}
+    for path in (table_file(out, suffix) for suffix in suffixes) if out is not None else ():
+        if place := read.get(same_place(path)):
+            raise UsageError(f"--output {out} would replace {place}, which is an input; choose another name.")
 
 
 def check_tables(out: Path | None, suffixes: tuple[str, ...], force: bool) -> None:

@@ -100,6 +100,17 @@ def test_a_model_under_two_names_counts_once(folder, models, tmp_path, capsys):
     assert "again" not in said.out and "mask 6 of 6" in said.err
 
 
+def test_a_list_of_cases_is_not_replaced_by_tables_even_if_forced(folder, models, capsys):
+    rows = [f"patient{n}.nrrd,patient{n}.seg.nrrd" for n in range(3)]
+    listed = folder / "pairs.csv"
+    listed.write_text("image,annotation\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    before = listed.read_bytes()
+    words = ("--supports", "1", "--draws", "1", "--force", "--out", str(folder / "pairs"))
+    assert evaluate(listed, models[:1], *words) == 2
+    assert "pairs.csv, which is an input; choose another name" in capsys.readouterr().err
+    assert listed.read_bytes() == before and not (folder / "pairs.jsonl").exists()
+
+
 def test_a_stopped_run_keeps_what_is_done_and_continues(folder, models, tmp_path, capsys, monkeypatch):
     out = tmp_path / "m"
     wanted = ("--supports", "1", "--draws", "1", "--out", str(out))
