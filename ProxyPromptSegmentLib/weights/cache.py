@@ -130,6 +130,8 @@ class ModelCache:
             if not held:
                 return None
             if self._is_right(entry):
+                if not entry.sha256 and sha256(source) != self.expected(entry):
+                    raise CheckpointError(f"'{entry.name}' is on this machine as another file; remove that first.")
                 return self.path_of(entry)
             part = self._part(entry, entry.bytes or source.stat().st_size)
             if same_place(source) == same_place(part.path):  # a download that was killed when it was complete

@@ -357,6 +357,10 @@ def test_the_hash_of_a_file_that_nobody_vouches_for_is_remembered(cache, tmp_pat
     entry = an_entry(sha256=None, bytes=None)
     (tmp_path / "w").write_bytes(CONTENT)
     path = cache.take(entry, tmp_path / "w")
+    (tmp_path / "other").write_bytes(CONTENT[1:])
+    with pytest.raises(CheckpointError, match="is on this machine as another file; remove that first"):
+        cache.take(entry, tmp_path / "other")
+    assert cache.take(entry, tmp_path / "w") == path
     assert cache.expected(entry) == hashlib.sha256(CONTENT).hexdigest() and cache.check(entry) is None
     path.write_bytes(CONTENT[:-1] + b"x")
     assert "it has SHA-256" in cache.check(entry)

@@ -80,7 +80,7 @@ class CheckedCases:
     def digest(self) -> str:
         """Return a hash of all cases and objects, whatever the names of the files.
 
-        It covers what else changes a result: the axis and the distances of voxels, with which an image is not another.
+        It covers what else changes a result: axis, chosen slices and distances of voxels, which make no other image.
         """
         text = "\n".join([*self.objects, *(f"{case.digest} {case.patient} {_grid_of(case)}" for case in self.cases)])
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -189,7 +189,8 @@ def _image_digest(case: SupportCase) -> str:
 def _grid_of(case: UsableCase) -> str:
     volume = case.case.volume
     spacing = [round(float(mm), 6) for mm in volume.geometry.spacing_mm]
-    return f"{case.axis} {spacing} {volume.has_spacing} {volume.has_depth}"
+    chosen = "" if case.case.slices is None else f" {case.case.slices}"  # of which alone it is learned
+    return f"{case.axis} {spacing} {volume.has_spacing} {volume.has_depth}{chosen}"
 
 
 def _shared(cases: Sequence[AnnotatedCase], left_out: Sequence[Unusable]) -> list[str]:

@@ -138,6 +138,10 @@ def test_the_digest_follows_images_and_masks_and_not_names(tmp_path):
         for ending in ("nrrd", "seg.nrrd"):
             shutil.copy(tmp_path / "one" / f"patient{number}.{ending}", other / f"x{number}.{ending}")
     assert checked(other).digest() == one
+    read, _ = read_cases([CaseFiles(other / f"x{n}.nrrd", other / f"x{n}.seg.nrrd") for n in range(2)])
+    assert check_cases(read).digest() == one
+    read[0] = replace(read[0], case=replace(read[0].case, slices=(2,)))  # as a case of the library may say
+    assert check_cases(read).digest() != one
     volume, segmentation = picture(1)
     coarse = replace(volume.geometry, spacing_mm=tuple(2 * mm for mm in volume.geometry.spacing_mm))
     write_volume(other / "x1.nrrd", replace(volume, geometry=coarse))
