@@ -13,10 +13,11 @@ import numpy as np
 from ProxyPromptSegmentLib.data.cases import Case, load_dataset
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.broad.baselines import copied_mean
+from ProxyPromptSegmentLib.evaluation.broad.tasks import unit_of
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import Drawn, draw_supports, spacing_of
-from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
-from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, interval_text
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, interval_text, of_patients
 from ProxyPromptSegmentLib.imaging.metrics import dice, foreground_dice, inconsistent_slices, summarize
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Table:
         foreground: The same over the slices that show the object.
         inconsistent: method -> object -> number of inconsistent slices, mean over draws, summed over targets.
         targets: Names of the targets.
+        patients: The patient of each target, over whom means and intervals are computed; without any, each target is of
+            another one.
         drawn: The support slices, by target and draw.
     """
 
@@ -56,6 +59,7 @@ class Table:
     draws: int
     part: str = "test"
     targets: list[str] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
     scores: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     foreground: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     inconsistent: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -66,17 +70,18 @@ class Table:
         for method, by_object in self.scores.items():
             for name, values in by_object.items():
                 per_target = values.mean(axis=0)
-                summary = summarize(list(per_target))
+                summary = summarize(of_patients(per_target, self.patients))
                 yield {
                     "method": method,
                     "object": name,
-                    "dice": round(float(per_target.mean()), 4),
+                    "dice": round(summary.mean, 4),
                     "sd_over_targets": round(float(per_target.std()), 4),
                     "ci95": ends(summary),
                     "sd_over_draws": round(float(values.mean(axis=1).std()), 4),
                     "foreground_dice": round(float(np.nanmean(self.foreground[method][name])), 4),
                     "inconsistent_slices": round(float(self.inconsistent[method][name].sum(axis=1).mean()), 2),
                     "targets": len(self.targets),
+                    "patients": summary.count,
                 }
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,7 +105,9 @@ class Table:
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, for the model card."""
-        targets = f"{len(self.targets)} {self.part} targets"
+        people = len(set(self.patients))
+        of = f" of {people} patients" if 0 < people < len(self.targets) else ""
+        targets = f"{len(self.targets)} {self.part} targets{of}"
         lines = [
             f"{self.dataset}: {targets}, K = {self.supports}, {self.draws} draws of supports.",
             "",
@@ -152,8 +159,14 @@ def run_table(
     if limit is not None and limit < len(targets):
         targets = [targets[i] for i in np.linspace(0, len(targets) - 1, limit).round().astype(int)]
     foreign = split(load_dataset(data, FOREIGN), FOREIGN).test
-    names = [case.name for case in targets]
-    table = Table(dataset=dataset, supports=supports, draws=draws, part=part, targets=names)
+    table = Table(
+        dataset=dataset,
+        supports=supports,
+        draws=draws,
+        part=part,
+        targets=[case.name for case in targets],
+        patients=[unit_of(case) for case in targets],
+    )
     volume = len({case.images.shape for case in targets}) == 1 and targets[0].images.shape[0] > 1
     for number, case in enumerate(targets):
         encoded: dict[int, EncodedSlices] = {}
@@ -178,9 +191,7 @@ def _methods(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the masks uint8 ``(S, N, H, W)`` of each method on one target with one draw."""
     spacing = spacing_of(case)
-    if len({pair.masks.shape for pair in support.pairs} | {(len(case.objects), *case.images.shape[1:3])}) == 1:
-        copied = predict_mean_mask(np.stack([pair.masks for pair in support.pairs]), len(case.images))
-        yield MEAN, copied
+    yield MEAN, copied_mean(list(support.pairs), case)
     conditions = (
         (PROXY, segmenter.prepare(support)),
         (EMPTIED, prepare_emptied(segmenter, support)),

@@ -19,9 +19,9 @@ from ProxyPromptSegmentLib.data.cases import DATASETS, Case
 from ProxyPromptSegmentLib.data.parts import load_parts
 from ProxyPromptSegmentLib.data.small_sets import small_set_names
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
-from ProxyPromptSegmentLib.evaluation.broad.tasks import spread
+from ProxyPromptSegmentLib.evaluation.broad.tasks import spread, unit_of
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
-from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, MODEL, ClassPlan, Lesson, unit_of
+from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, MODEL, ClassPlan, Lesson
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import numpy as np
 from ProxyPromptSegmentLib.data.cases import Case, load_dataset
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
+from ProxyPromptSegmentLib.evaluation.broad.tasks import unit_of
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
@@ -212,6 +213,7 @@ def follow_sweeps(
         supports=1,
         draws=draws,
         targets=[case.name for case in targets],
+        patients=[unit_of(case) for case in targets],
     )
     made = _prepare_draws(segmenter, pool, foreign, draws, supports, seed, table)
     # A row exists for all targets or for none.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, interval_text
+from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, interval_text, of_patients
 from ProxyPromptSegmentLib.imaging.metrics import dice, dice_per_slice, foreground_dice, inconsistent_slices, summarize
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class TrackTable:
         supports: ``K`` of the rows, unless the row says otherwise.
         draws: Number of supports with which each target was tracked.
         targets: Names of the targets.
+        patients: The patient of each target, see `benchmark.Table`.
         drawn: Descriptions of the support frames.
         scores: method -> object -> Dice of each draw and target, ``(draws, targets)``.
         foreground: The same over the slices that show the object.
@@ -51,6 +52,7 @@ class TrackTable:
     supports: int
     draws: int
     targets: list[str] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
     drawn: dict[str, list[str]] = field(default_factory=dict)
     scores: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     foreground: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -99,12 +101,12 @@ class TrackTable:
         self, method: str, name: str, values: np.ndarray, falling: np.ndarray | None, shown: np.ndarray | None
     ) -> dict[str, Any]:
         per_target, per_draw = values.mean(axis=0), values.mean(axis=1)
-        summary = summarize(list(per_target))
+        summary = summarize(of_patients(per_target, self.patients))
         disagreements = self.disagreements.get(method)
         return {
             "method": method,
             "object": name,
-            "dice": round(float(values.mean()), 4),
+            "dice": round(summary.mean, 4),
             # A single support has no spread.
             "sd_over_supports": round(float(per_draw.std(ddof=1)), 4) if len(per_draw) > 1 else None,
             "max_minus_min": round(float(np.ptp(per_draw)), 4) if len(per_draw) > 1 else None,
@@ -138,10 +140,12 @@ class TrackTable:
     def to_markdown(self) -> str:
         """Return the table in Markdown, for sweeps followed by the scores of each support frame."""
         volumes = self.unit == VOLUMES
+        people = len(set(self.patients))
+        of = f" of {people} patients" if 0 < people < len(self.targets) else ""
         what = "volume Dice" if volumes else "Dice, mean over the frames of a sweep"
         name = "slices" if volumes else "frames"
         lines = [
-            f"{self.dataset}: {len(self.targets)} {self.part} targets, K = {self.supports}, {self.draws} draws of "
+            f"{self.dataset}: {len(self.targets)} {self.part} targets{of}, K = {self.supports}, {self.draws} draws of "
             f"supports; {what}.",
             "",
             "| method | object | Dice | SD of supports (points) | max - min (points) | 95 % CI "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.evaluation.broad.tasks import unit_of
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask
@@ -65,6 +66,7 @@ def follow_volumes(
         supports=supports,
         draws=draws,
         targets=[case.name for case in targets],
+        patients=[unit_of(case) for case in targets],
     )
     one_size = len({case.masks.shape[2:] for case in (*targets, *pool)}) == 1  # a row exists for all targets or none
     for number, case in enumerate(targets):

@@ -20,7 +20,7 @@ from ProxyPromptSegmentLib.evaluation.broad.answers import IN_TIME, ask
 from ProxyPromptSegmentLib.evaluation.broad.baselines import MEAN_MASK, copied_mean
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, support_set
-from ProxyPromptSegmentLib.evaluation.broad.tasks import PATIENTS_UNKNOWN, spread
+from ProxyPromptSegmentLib.evaluation.broad.tasks import spread, unit_of
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.evaluation.statistics.surfaces import surface_dice
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window
@@ -263,8 +263,3 @@ def _strangers(segmenter: Segmenter, case: Case, names: list[str], encoded: Enco
             score=float(1 - np.mean(drawn)),
         )
     ]
-
-
-def unit_of(case: Case) -> str:
-    """Return whom a case counts for: its patient, or itself where patients are unknown."""
-    return case.name if case.dataset in PATIENTS_UNKNOWN else case.patient

@@ -77,6 +77,14 @@ def test_the_table_is_written_for_people_and_for_programs():
     assert written["per_target"]["method"]["gland"] == [0.8, 0.7, 0.6]
 
 
+def test_targets_of_one_patient_count_once():
+    """Two phases of a heart are no two patients, of whom an interval would be narrower."""
+    table = replace(a_table(), patients=["a", "a", "b"])
+    gland, _ = table.rows()
+    assert gland["dice"] == 0.675 and gland["patients"] == 2 and gland["ci95"] is None
+    assert table.to_markdown().startswith("made: 3 test targets of 2 patients, K = 2")
+
+
 def blob(level: int, shift: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A volume with a square of some brightness on its inner slices, and a brighter bar that is no object."""
     images = np.random.default_rng(seed).normal(100, 2, (SLICES, SIDE, SIDE))
@@ -142,6 +150,23 @@ def test_every_method_is_scored_on_the_same_targets_and_supports(data, segmenter
     row = next(row for row in table.rows() if row["method"] == PROXY)
     assert row["sd_over_draws"] == pytest.approx(found.mean(axis=1).std(), abs=0.02)
     assert table.to_dict()["drawn"]["bright5"][0][0] in {f"{name}:{n}" for name in drawn["bright5"] for n in (1, 2)}
+
+
+def test_the_copied_mask_is_scored_on_targets_of_every_size(data, segmenter, monkeypatch):
+    """What was not scored would count as a Dice of 0, and the model beside it would look better."""
+    real = benchmark.split
+
+    def cropped(found, name):
+        parts = real(found, name)
+        if name != "promise12":
+            return parts
+        first, *others = parts.test
+        small = replace(first, images=first.images[:, 8:56, 8:56], masks=first.masks[..., 8:56, 8:56])
+        return splits.Split(train=parts.train, validation=parts.validation, test=[small, *others])
+
+    monkeypatch.setattr(benchmark, "split", cropped)
+    table = run_table(segmenter, data.path, "promise12", 1, 2)
+    assert table.scores[MEAN]["prostate"].min() > 0.2 and table.patients == ["bright5", "bright6", "bright7"]
 
 
 def test_the_same_seed_draws_the_same_and_the_next_one_begins_a_draw_later(data, segmenter):

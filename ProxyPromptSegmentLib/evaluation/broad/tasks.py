@@ -18,6 +18,11 @@ FIRST, SMALL = "first", "small"
 PATIENTS_UNKNOWN = ("psfhs", "endoscene", "colondb")
 
 
+def unit_of(case: Case, dataset: str = "") -> str:
+    """Return the unit of a target over which intervals are computed: its patient, or the image if unknown."""
+    return case.name if (dataset or case.dataset) in PATIENTS_UNKNOWN else case.patient
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """Objects that are asked for at once, on the targets of one data set.
@@ -37,8 +42,8 @@ class Task:
     small: bool = False
 
     def unit(self, case: Case) -> str:
-        """Return the unit of a target over which intervals are computed: its patient, or the image if unknown."""
-        return case.name if self.dataset in PATIENTS_UNKNOWN else case.patient
+        """See `unit_of`; the set is that of the task, of which a case may know a part only."""
+        return unit_of(case, self.dataset)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 LEAST = 3
 """Patients from which a bootstrap interval says something: of one it is a point, of two it has two values."""
@@ -26,6 +30,19 @@ class Interval(Protocol):
     @property
     def count(self) -> int:
         """Number of patients."""
+
+
+def of_patients(values: npt.NDArray[np.float64], patients: Sequence[str]) -> list[float]:
+    """Return the mean of each patient, since targets of one patient are not independent of each other.
+
+    Args:
+        values: A value for each target.
+        patients: The patient of each target; without any, each target is of another one.
+    """
+    grouped: dict[str, list[float]] = {}
+    for number, value in enumerate(values.tolist()):
+        grouped.setdefault(patients[number] if patients else str(number), []).append(value)
+    return [float(np.mean(found)) for found in grouped.values()]
 
 
 def ends(found: Interval, digits: int = 4) -> list[float] | None:
