@@ -16,9 +16,10 @@ import numpy as np
 
 from ProxyPromptSegmentLib.errors import InputError
 
-__all__ = ["DATASETS", "Case", "load_dataset"]
+__all__ = ["DATASETS", "Case", "load_dataset", "unit_of"]
 
 PSFHS_BLOCK = 40
+PATIENTS_UNKNOWN = ("psfhs", "endoscene", "colondb")
 
 Spacing = tuple[float, float, float]
 Item = tuple[np.ndarray, np.ndarray, "Spacing | None"]
@@ -71,6 +72,11 @@ class DatasetFormat:
 
     objects: tuple[tuple[str, tuple[int, ...]], ...]
     read: Callable[[Path, str, DatasetFormat], Item]
+
+
+def unit_of(case: Case, dataset: str = "") -> str:
+    """Return the unit of a target over which intervals are computed: its patient, or the image if unknown."""
+    return case.name if (dataset or case.dataset) in PATIENTS_UNKNOWN else case.patient
 
 
 def load_dataset(root: Path, name: str) -> list[Case]:

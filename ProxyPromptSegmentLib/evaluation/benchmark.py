@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset, unit_of
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.evaluation.broad.baselines import copied_mean
-from ProxyPromptSegmentLib.evaluation.broad.tasks import unit_of
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import Drawn, draw_supports, spacing_of
 from ProxyPromptSegmentLib.evaluation.statistics.intervals import ends, interval_text, of_patients

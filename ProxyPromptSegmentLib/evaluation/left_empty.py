@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ProxyPromptSegmentLib.data.bare import bare_square
-from ProxyPromptSegmentLib.data.cases import DATASETS, Case
+from ProxyPromptSegmentLib.data.cases import DATASETS, Case, unit_of
 from ProxyPromptSegmentLib.data.parts import load_parts
 from ProxyPromptSegmentLib.data.small_sets import small_set_names
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
-from ProxyPromptSegmentLib.evaluation.broad.tasks import spread, unit_of
+from ProxyPromptSegmentLib.evaluation.broad.tasks import spread
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.evaluation.without_support import ABSENT, MODEL, ClassPlan, Lesson
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset, unit_of
 from ProxyPromptSegmentLib.data.splits import split
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.evaluation.broad.tasks import unit_of
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import pair_of, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask

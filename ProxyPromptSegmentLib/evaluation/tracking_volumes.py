@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ProxyPromptSegmentLib.data.cases import Case
-from ProxyPromptSegmentLib.evaluation.broad.tasks import unit_of
+from ProxyPromptSegmentLib.data.cases import Case, unit_of
 from ProxyPromptSegmentLib.evaluation.conditions import foreign_support, prepare_emptied
 from ProxyPromptSegmentLib.evaluation.in_context import draw_supports, spacing_of
 from ProxyPromptSegmentLib.evaluation.mean_mask import predict_mean_mask

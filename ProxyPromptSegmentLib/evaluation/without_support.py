@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.data.cases import Case, unit_of
 from ProxyPromptSegmentLib.data.parts import load_parts
 from ProxyPromptSegmentLib.errors import CheckpointError
 from ProxyPromptSegmentLib.evaluation.broad.answers import IN_TIME, ask
 from ProxyPromptSegmentLib.evaluation.broad.baselines import MEAN_MASK, copied_mean
 from ProxyPromptSegmentLib.evaluation.broad.records import Record, ScoreFile
 from ProxyPromptSegmentLib.evaluation.broad.supports import draw_pairs, support_set
-from ProxyPromptSegmentLib.evaluation.broad.tasks import spread, unit_of
+from ProxyPromptSegmentLib.evaluation.broad.tasks import spread
 from ProxyPromptSegmentLib.evaluation.in_context import spacing_of
 from ProxyPromptSegmentLib.evaluation.statistics.surfaces import surface_dice
 from ProxyPromptSegmentLib.imaging.intensity import intensity_window

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ProxyPromptSegmentLib.data.cases import Case, load_dataset
+from ProxyPromptSegmentLib.data.cases import Case, load_dataset, unit_of
 from ProxyPromptSegmentLib.data.small_sets import load_small_set, small_set_names
 from ProxyPromptSegmentLib.data.splits import UNSEEN, split
 from ProxyPromptSegmentLib.errors import UsageError
 
 VALIDATION, TEST = "validation", "test"
 FIRST, SMALL = "first", "small"
-PATIENTS_UNKNOWN = ("psfhs", "endoscene", "colondb")
-
-
-def unit_of(case: Case, dataset: str = "") -> str:
-    """Return the unit of a target over which intervals are computed: its patient, or the image if unknown."""
-    return case.name if (dataset or case.dataset) in PATIENTS_UNKNOWN else case.patient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +36,7 @@ class Task:
     small: bool = False
 
     def unit(self, case: Case) -> str:
-        """See `unit_of`; the set is that of the task, of which a case may know a part only."""
+        """See `cases.unit_of`; the set is that of the task, of which a case may know a part only."""
         return unit_of(case, self.dataset)
 
 

@@ -7,9 +7,8 @@ import pytest
 
 from broad_cases import BroadFolder, spots, square
 from ProxyPromptSegmentLib.data import splits
-from ProxyPromptSegmentLib.data.cases import Case
+from ProxyPromptSegmentLib.data.cases import PATIENTS_UNKNOWN, Case
 from ProxyPromptSegmentLib.errors import UsageError
-from ProxyPromptSegmentLib.evaluation.broad import tasks
 from ProxyPromptSegmentLib.evaluation.broad.tasks import FIRST_SETS, set_names, spread, tasks_of
 
 
@@ -92,4 +91,4 @@ def test_a_limit_counts_patients_of_volumes_and_images_of_pictures():
 
 def test_every_first_set_is_one_that_has_a_split():
     assert {one.dataset for one in FIRST_SETS} == set(splits.COUNTS) | set(splits.FIXED)
-    assert tasks.PATIENTS_UNKNOWN == ("psfhs", "endoscene", "colondb")
+    assert PATIENTS_UNKNOWN == ("psfhs", "endoscene", "colondb")
