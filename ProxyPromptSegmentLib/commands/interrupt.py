@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from ProxyPromptSegmentLib.progress import CancelToken
@@ -28,7 +28,8 @@ def stop_on_signals(say: Callable[[str], None], what: str = "the slice") -> Iter
         if cancel.cancelled:
             raise KeyboardInterrupt
         cancel.cancel()
-        say(f"stopping after {what} being computed; press Ctrl-C again to stop immediately.")
+        with suppress(RuntimeError):  # it came in the middle of a write to the same stream, which waits for its reader
+            say(f"stopping after {what} being computed; press Ctrl-C again to stop immediately.")
 
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
         yield cancel

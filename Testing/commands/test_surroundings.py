@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -190,10 +194,8 @@ def test_a_demo_that_was_killed_is_repeated(tmp_path, model) -> None:
         demo.claim_folder(folder)
 
 
-@pytest.mark.skipif(not hasattr(__import__("signal"), "SIGHUP"), reason="this system has no SIGHUP")
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_a_closed_terminal_stops_as_ctrl_c_does() -> None:
-    import signal
-
     from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
 
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run without a terminal, and ignore it
@@ -277,3 +279,28 @@ def test_without_a_stream_the_masks_are_the_same(desk, monkeypatch, closed) -> N
         patched.setattr(sys, closed, None)  # as in pythonw, in services, and where the descriptor was closed
         assert main(desk.words(output=output)) == 0
     same_masks(output, desk.output)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows sends no signals between processes")
+def test_ctrl_c_while_a_reader_keeps_the_output_waiting_still_stops_after_the_slice() -> None:
+    """As under `| less`: nothing can be said in the middle of a write, which must not end the run."""
+    from ProxyPromptSegmentLib.commands.interrupt import stop_on_signals
+
+    reading, writing = os.pipe()
+    stream = io.TextIOWrapper(io.BufferedWriter(io.FileIO(writing, "w")), write_through=True)
+    console = Console(err=stream, progress=False)
+
+    def read_late() -> None:
+        time.sleep(0.2)  # the pipe is full by now
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        while os.read(reading, 1 << 16):
+            pass
+
+    reader = threading.Thread(target=read_late)
+    reader.start()
+    with stop_on_signals(console.status) as cancel:
+        stream.write("x" * (1 << 18))
+        assert cancel.cancelled
+    stream.close()
+    reader.join()
