@@ -123,8 +123,8 @@ def check_cases(
         doing: What the cases are for, in sentences.
 
     Raises:
-        SupportError: If fewer than two patients are left, an object is in no case or in one only, or no object is in
-            every case.
+        SupportError: If fewer than two patients are left, an object is in no case or in one only or given twice, or no
+            object is in every case.
     """
     left_out = list(unusable)
     some, twins = _without_twins(_named_apart(cases))
@@ -222,7 +222,11 @@ def _some(names: Sequence[str]) -> str:
 def _segments(
     one: AnnotatedCase, names: Sequence[str], left_out: list[Unusable], having: dict[str, list[str]]
 ) -> tuple[Segment, ...] | None:
-    """Return a case's segments of all objects; None, with a reason, where it lacks one."""
+    """Return a case's segments of all objects; None, with a reason, where it lacks one.
+
+    Raises:
+        SupportError: If an object is given twice, in capitals or not.
+    """
     found, reason = [], ""
     for name in names:
         try:
@@ -233,6 +237,9 @@ def _segments(
     if reason:
         left_out.append(Unusable(one.name, reason))
         return None
+    own = [segment.name.casefold() for segment in found]
+    if twice := next((one.name for one in found if own.count(one.name.casefold()) > 1), ""):
+        raise SupportError(f"the object '{twice}' is given twice; give each object once.")
     return tuple(found)
 
 

@@ -65,6 +65,12 @@ def test_a_missing_object_is_named_and_one_in_a_single_case_is_refused(tmp_path)
         checked(tmp_path, ["cyst"])
 
 
+@pytest.mark.parametrize("names", [["gland", "GLAND"], ["both=gland", "both=gland"]])
+def test_an_object_that_is_given_twice_is_refused(tmp_path, names):
+    with pytest.raises(SupportError, match="the object '(gland|both)' is given twice; give each object once"):
+        checked(write_cases(tmp_path, 2), names)
+
+
 def test_without_a_name_the_cases_are_named_that_have_other_objects_or_none(tmp_path):
     write_cases(tmp_path, 8)
     write_case(tmp_path, "other", 20, ("stone",))
