@@ -11,11 +11,12 @@ from ProxyPromptSegmentLib.errors import InputError, ProxyPromptError
 from ProxyPromptSegmentLib.imaging.dicom.header import is_dicom
 from ProxyPromptSegmentLib.imaging.dicom.series import files_of, series_of
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.readers.detached import files_of_header
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.weights.hashing import sha256
 
 _DETACHED = (".nhdr", ".seg.nhdr", ".mhd")
-"""Headers whose voxels lie in other files."""
+"""Suffixes of headers whose voxels lie in other files; those of whole files may do so as well."""
 
 
 def content_sha256(path: Path) -> str:
@@ -32,8 +33,8 @@ def content_sha256(path: Path) -> str:
     try:
         files = _files(path)
         if len(files) == 1 and not path.is_dir():
-            own = sha256(path)
-            return own if suffix_of(path) not in _DETACHED else _joined([own, _voxels(path)])
+            own, detached = sha256(path), suffix_of(path) in _DETACHED or len(files_of_header(path)) > 1
+            return _joined([own, _voxels(path)]) if detached else own
         return _joined([f"{os.fsencode(file.name)!r}\t{sha256(file)}" for file in files])
     except OSError as error:
         raise InputError(
@@ -65,16 +66,16 @@ def _joined(parts: list[str]) -> str:
 
 
 def stamp_of(path: Path) -> str:
-    """Return sizes and times of a study's files, which change if it is changed; reads none of them.
+    """Return sizes and times of a study's files, which change if it is changed; reads no voxels.
 
     Raises:
         InputError: If it does not exist or may not be read.
     """
     try:
-        # What lies beside a file may belong to it: the other slices of a series, or the voxels of a header.
-        several = path.is_dir() or is_dicom(path) or suffix_of(path) in _DETACHED
-        files = files_of(path if path.is_dir() else path.parent) if several else [path]
-        facts = [(os.fsencode(file.name), file.stat()) for file in files]
+        # What lies beside a DICOM file may belong to it: the other slices of a series.
+        several = path.is_dir() or is_dicom(path)
+        files = files_of(path if path.is_dir() else path.parent) if several else files_of_header(path)
+        facts = [(os.fsencode(file.name), file.stat()) for file in files if file == path or file.exists()]
     except OSError as error:
         raise InputError(
             f"{path.name} cannot be read ({error.strerror or error}); check that it exists, and its permissions."

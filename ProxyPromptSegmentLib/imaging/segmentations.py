@@ -25,6 +25,7 @@ from ProxyPromptSegmentLib.imaging.itk_images import (
 from ProxyPromptSegmentLib.imaging.labels import labels_of
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.imaging.paths import suffix_of
+from ProxyPromptSegmentLib.imaging.readers.detached import files_of_header
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.readers.nifti import copy_forms
 from ProxyPromptSegmentLib.imaging.readers.unchanged import unchanged
@@ -127,7 +128,7 @@ def read_segmentation(path: Path | str, reference: VolumeGeometry | None = None)
     """
     path = Path(path)
     is_picture = suffix_of(path) in PICTURE_SUFFIXES
-    with unchanged([path], path.name):
+    with unchanged(files_of_header(path), path.name):
         found = _read_any(path)
     if reference is None or found.geometry == reference:
         return found

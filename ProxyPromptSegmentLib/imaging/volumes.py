@@ -22,6 +22,7 @@ from ProxyPromptSegmentLib.imaging.itk_images import (
 )
 from ProxyPromptSegmentLib.imaging.output_files import check_output_path, safe_output
 from ProxyPromptSegmentLib.imaging.paths import one_line, stem_of, suffix_of
+from ProxyPromptSegmentLib.imaging.readers.detached import files_of_header
 from ProxyPromptSegmentLib.imaging.readers.formats import read_stored
 from ProxyPromptSegmentLib.imaging.readers.intensities import as_image
 from ProxyPromptSegmentLib.imaging.readers.unchanged import unchanged
@@ -122,7 +123,7 @@ def read_volume(path: Path | str) -> Volume:
     check_readable(path)
     name = path.resolve().name if path.is_dir() else stem_of(path)
     # Values beyond float32 become infinite and are rejected.
-    with unchanged([path], path.name), np.errstate(over="ignore"):
+    with unchanged(files_of_header(path), path.name), np.errstate(over="ignore"):
         if path.is_dir() or is_dicom(path):
             found = read_dicom(path)
             stored_values = found.array

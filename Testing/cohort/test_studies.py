@@ -135,6 +135,28 @@ def test_the_hash_of_a_content_follows_every_file_that_belongs_to_it(tmp_path) -
     assert content_sha256(tmp_path / "a.nhdr") != before
 
 
+@pytest.mark.parametrize("name", ["a.nhdr", "a.nrrd", "a.mhd", "a.mha"])
+def test_voxels_in_another_folder_belong_to_their_header_and_other_studies_do_not(tmp_path, name) -> None:
+    """Voxels that were replaced would otherwise be shown with the result of those before."""
+    kept = tmp_path / "kept"
+    study, voxels = tmp_path / "images" / name, tmp_path / "images" / "raw" / "a.raw"
+    for folder in (kept, voxels.parent):
+        folder.mkdir(parents=True)
+    fields = ["NRRD0004", "type: short", "dimension: 3", "sizes: 2 2 2", "encoding: raw", "endian: little"]
+    text = "\n".join([*fields, "data file: raw/a.raw", "", ""])
+    if name.startswith("a.mh"):
+        text = "NDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\nElementDataFile = raw/a.raw\n"
+    study.write_text(text)
+    voxels.write_bytes(bytes(range(16)))
+    before = Inputs(kept).of(study)
+    (study.parent / "another.nhdr").write_text(text)  # as studies arrive while others are computed
+    assert Inputs(kept).known(study) == before
+    voxels.write_bytes(bytes(range(1, 17)))
+    assert Inputs(kept).known(study) is None and Inputs(kept).of(study) != before
+    voxels.unlink()
+    assert Inputs(kept).known(study) is None, "reading it says what is missing"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 def test_a_pipe_is_no_study(tmp_path) -> None:
     os.mkfifo(tmp_path / "a.nrrd")

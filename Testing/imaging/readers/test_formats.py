@@ -319,15 +319,20 @@ def test_without_a_voxel_size_a_volume_has_none(tmp_path, caplog) -> None:
     assert read_volume(tmp_path / "y.nrrd").has_spacing
 
 
+@pytest.mark.parametrize("detached", [False, True])
 @pytest.mark.parametrize("read", [read_volume, read_segmentation])
-def test_a_file_that_is_written_while_it_is_read_is_refused(written, monkeypatch, read) -> None:
+def test_a_file_that_is_written_while_it_is_read_is_refused(written, monkeypatch, read, detached) -> None:
     path = written("a.nrrd")
+    if detached:
+        head, voxels = path.read_bytes().split(b"\n\n", 1)
+        path.write_bytes(head + b"\ndata file: a.raw.gz\n\n")
+        path.with_name("a.raw.gz").write_bytes(voxels)
     module = sys.modules[read.__module__]
     stored = module.read_stored
 
     def and_written(file):
         found = stored(file)
-        os.utime(file, ns=(1, 1))
+        os.utime(file.with_name("a.raw.gz") if detached else file, ns=(1, 1))
         return found
 
     monkeypatch.setattr(module, "read_stored", and_written)
