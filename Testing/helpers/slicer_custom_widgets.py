@@ -102,10 +102,22 @@ class ctkRangeWidget(QtWidgets.QWidget):  # noqa: N801
     maximumValue = Property(float, lambda s: s._values[1], lambda s, v: s.setValues(s._values[0], v))  # noqa: N815
 
 
+def _with_node(told):
+    """An observer that is told of the node of an event of the scene."""
+    import vtk
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def observer(caller, event, node):
+        told(node)
+
+    return observer
+
+
 class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
-    """Chooses a node of the real scene."""
+    """Chooses a node of the real scene; if it is removed, Slicer's shows the last one of the others."""
 
     currentNodeChanged = Signal(object)  # noqa: N815
+    nodeAboutToBeRemoved = Signal(object)  # noqa: N815
     nodeTypes = _stored("QStringList", "nodeTypes", [])  # noqa: N815
     hideChildNodeTypes = _stored("QStringList", "hideChildNodeTypes", [])  # noqa: N815
     showChildNodeTypes = _stored(bool, "showChildNodeTypes", True)  # noqa: N815
@@ -124,12 +136,18 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
         for tag in self._tags:
             self._scene.RemoveObserver(tag)
         self._scene = scene
-        self._tags = [scene.AddObserver(event, self._look) for event in ("NodeRemovedEvent", "EndCloseEvent")]
+        self._tags = [scene.AddObserver(event, self._look) for event in (scene.NodeRemovedEvent, scene.EndCloseEvent)]
+        self._tags.append(scene.AddObserver(scene.NodeAboutToBeRemovedEvent, _with_node(self._leaving)))
+
+    def _leaving(self, node):
+        if any(node is one for one in self.nodes()):
+            self.nodeAboutToBeRemoved.emit(node)
 
     def _look(self, caller=None, event=None):
         if self._id is not None and self._scene.GetNodeByID(self._id) is None:
-            self._id = None
-            self.currentNodeChanged.emit(None)
+            others = self.nodes()
+            self._id = others[-1].GetID() if others else None
+            self.currentNodeChanged.emit(self.currentNode())
 
     def nodes(self):
         """What the list offers."""

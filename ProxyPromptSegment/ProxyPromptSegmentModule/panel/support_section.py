@@ -10,6 +10,7 @@ import slicer.util
 
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice, slice_numbers
 from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.selectors import select_nothing_once_removed
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.tick_list import Line, TickList
 from ProxyPromptSegmentModule.panel.widgets import SupportWidgets
@@ -48,6 +49,7 @@ class SupportSection(Section):
         ui = widgets
         ui.supportSegmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_segmentation)
         ui.supportVolumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_volume)
+        select_nothing_once_removed(ui.supportSegmentationSelector, ui.supportVolumeSelector)
         ui.supportSlicesCombo.connect("currentIndexChanged(int)", self.on_how)
         ui.supportSlicesEdit.connect("textChanged(QString)", self.on_slices)
         self._segments = TickList(ui.supportSegmentsList, self.on_segments)

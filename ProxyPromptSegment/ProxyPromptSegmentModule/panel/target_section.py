@@ -12,6 +12,7 @@ import vtk
 
 from ProxyPromptSegmentModule.panel.chosen_target import ChosenTarget
 from ProxyPromptSegmentModule.panel.section import Section
+from ProxyPromptSegmentModule.panel.selectors import select_nothing_once_removed
 from ProxyPromptSegmentModule.panel.state import PanelState
 from ProxyPromptSegmentModule.panel.widgets import TargetWidgets
 from ProxyPromptSegmentModule.parameters import LAST
@@ -51,6 +52,7 @@ class TargetSection(Section):
         ui.roiSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_box)
         ui.outputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.on_output)
         ui.honourEditorBox.connect("toggled(bool)", self.on_honour)
+        select_nothing_once_removed(ui.targetSelector, ui.roiSelector, ui.outputSelector)
 
     # --- showing it -------------------------------------------------------------------------------------------
 

@@ -282,3 +282,25 @@ def test_a_view_that_has_to_be_turned_is_said_with_the_button_that_turns_it(fini
     said = text_of(finished.ui.resultMessageLabel)
     assert "No slice view shows a slice of the target: turn one to its plane" in said
     assert "Rotate to volume plane" in said
+
+
+def test_a_selector_whose_node_is_removed_chooses_nothing_and_no_other_patient_s_node(finished):
+    """Slicer's selectors show another node then, into which the next result would be written."""
+    import slicer
+
+    third, others = add_case("third")
+    ui, parameters = finished.ui, finished.state.parameters
+    assert parameters.outputSegmentation is finished.result
+    slicer.mrmlScene.RemoveNode(finished.result)
+    assert parameters.outputSegmentation is None and ui.outputSelector.currentNode() is None
+    ui.applyButton.click()
+    assert finished.host.logic.runs[-1].request.output.segmentation is None
+    finish(finished.host.logic.runs[-1], finished.new_case)
+    ui.supportSegmentationSelector.setCurrentNode(others)
+    ui.supportVolumeSelector.setCurrentNode(third)
+    for node in (others, third):
+        slicer.mrmlScene.RemoveNode(node)
+    assert ui.supportSegmentationSelector.currentNode() is None and ui.supportVolumeSelector.currentNode() is None
+    slicer.mrmlScene.RemoveNode(finished.new_case)
+    assert ui.targetSelector.currentNode() is None and parameters.targetVolume is None
+    assert not ui.applyButton.enabled and ui.applyButton.toolTip == "Select the volume to segment."
