@@ -185,7 +185,7 @@ class WalkInterrupted(Sequences, WalkCorrections):
             self.until(lambda run=run: run.ended, 60, f"the end after {turns} turns")
             self.until(lambda: button.text == "Apply" and button.enabled, 10, f"the button after {turns} turns")
             assert not self.ui.progressBar.visible and run.state in ("cancelled", "finished"), (turns, run.error)
-            assert "Cancelled" in self.ui.runLabel.text or run.state == "finished", self.ui.runLabel.text
+            assert "Cancelled" in self.ui.runLabel.text or run.state == "finished", (turns, what, self.ui.runLabel.text)
             seen.append((turns, *what, run.state, len(run.written)))
             nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
             others = [node.GetName() for node in nodes if node is not self.annotation]
@@ -199,6 +199,22 @@ class WalkInterrupted(Sequences, WalkCorrections):
         print("cancelled:", *seen, sep="\n  ", flush=True)
         self.narrow("cancelled_anywhere")
         assert self.run_it().state == "finished"
+
+    def removed_nodes(self):
+        """A selector whose node is removed shows none, and not the annotation or the image of another patient."""
+        self.fresh()
+        self.case(3)
+        result = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "result")
+        for selector, node in ((self.ui.outputSelector, result), (self.ui.targetSelector, self.target)):
+            selector.setCurrentNode(node)
+            self.wait(0.5)
+            assert selector.currentNode() is node
+            slicer.mrmlScene.RemoveNode(node)
+            self.wait(0.5)
+            assert selector.currentNode() is None, selector.currentNode().GetName()
+        parameters = self.panel.state.parameters
+        assert parameters.targetVolume is None and parameters.outputSegmentation is None
+        assert not self.ui.applyButton.enabled
 
     def voxels_left(self, run):
         """Whether the run's segments hold anything after an undo."""
@@ -236,6 +252,7 @@ class WalkInterrupted(Sequences, WalkCorrections):
                 self.two_quickly,
                 self.beside_a_cine,
                 self.strokes_taken_back,
+                self.removed_nodes,
                 self.cancelled_anywhere,
                 self.studies_cancelled_anywhere,
             ]

@@ -239,9 +239,6 @@ class Run(Chained):
             self._pending.clear()
             self.sentences.append(sentence)
             self._end(RunState.CANCELLED, tidy=False)
-            scene = self.request.target.GetScene()
-            if scene is not None and not scene.IsClosing() and self.destination.valid and not self.written:
-                self.destination.withdraw()
 
     # --- the chain --------------------------------------------------------------------------------------------
 
@@ -330,12 +327,15 @@ class Run(Chained):
         )
 
     def _tidy(self) -> None:
-        if not self.destination.valid:
-            return
-        self.destination.finish()
-        self.sentences += self.destination.kept()
-        if not self.written:
-            self.destination.withdraw()
+        if self.destination.valid:
+            self.destination.finish()
+            self.sentences += self.destination.kept()
+
+    def _end(self, state: RunState, tidy: bool = True) -> None:
+        super()._end(state, tidy)
+        scene = self.request.target.GetScene()
+        if not self.written and self.destination.valid and scene is not None and not scene.IsClosing():
+            self.destination.withdraw()  # once all have heard of the end: the panel forgets runs without a result
 
 
 class VolumeRun(Run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scripted_worker import ScriptedWorker
-from widget_cases import add_case, add_views
+from widget_cases import add_case, add_views, text_of
 
 
 @pytest.fixture
@@ -59,3 +59,25 @@ def test_a_released_run_is_undone_and_restored_with_its_facts(working):
     assert text_of_facts(node, target) == before and not first.undone
     assert working.ui.casesList.item(0).text().startswith("one: segmented\nprostate ")
     assert not working.ui.smoothBox.enabled and "are not kept" in working.ui.smoothBox.toolTip
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 8])
+def test_a_run_that_is_cancelled_before_its_first_slice_leaves_a_new_case_and_words_about_its_end(working, turns):
+    import slicer
+
+    working.ui.targetSelector.setCurrentNode(slicer.mrmlScene.GetFirstNodeByName("one"))
+    logic, ui = working.host.logic, working.ui
+    ui.applyButton.click()
+    run = working.state.run
+    for _turn in range(turns):
+        logic._work()
+    ui.applyButton.click()
+    while logic._work() or not run.ended:
+        pass
+    logic.results.refresh()
+    working.refresh()
+    assert f"Cancelled; slices done and kept: {len(run.written)}." in text_of(ui.runLabel)
+    assert ui.applyButton.text == "Apply" and ui.applyButton.enabled
+    lines = [ui.casesList.item(number).text().split("\n")[0] for number in range(ui.casesList.count)]
+    assert ("one: segmented" if run.written else "one: new") in lines
+    assert (working.state.segmentation is not None) == bool(run.written)
