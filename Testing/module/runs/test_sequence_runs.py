@@ -11,8 +11,10 @@ from mrml_scene import add_volume, segment_array
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed, which holds MRML without an application")
 
 from ProxyPromptSegmentLib.imaging.phantom import pelvis_phantom
+from ProxyPromptSegmentLib.worker.tasks import SegmentTask
 from ProxyPromptSegmentModule.logic import SegmentationLogic
 from ProxyPromptSegmentModule.runs.for_scripts import case_of as _case
+from ProxyPromptSegmentModule.runs.plan_task import PlanTask
 from ProxyPromptSegmentModule.runs.request import Request, Settings
 
 SIZE = (12, 48, 48)
@@ -117,6 +119,30 @@ def test_a_cancelled_series_keeps_the_items_that_are_done(logic, scene):
     run.observe(lambda seen: seen.cancel() if seen.written and not seen.ended else None)
     assert logic.wait(run, 120)
     assert run.state == "cancelled" and 1 <= len(run.written) < 3
+
+
+@pytest.mark.parametrize("planned", [0, 1])
+def test_a_series_that_is_cancelled_while_an_item_is_planned_does_not_segment_it(logic, scene, monkeypatch, planned):
+    support, (volume, _marks) = add_case(1, SIZE), pelvis_phantom(2, SIZE)
+    browser, proxy = add_sequence([volume.array, volume.array + 3], volume.geometry)
+    run, carried_out = None, []
+    plan, segment = PlanTask.__call__, SegmentTask.__call__
+
+    def cancelled_meanwhile(task, engine, context):
+        if task.name.endswith(f" {planned}"):
+            run.cancel()
+        return plan(task, engine, context)
+
+    def counted(task, engine, context):
+        carried_out.append(task.job.target.name)
+        return segment(task, engine, context)
+
+    monkeypatch.setattr(PlanTask, "__call__", cancelled_meanwhile)
+    monkeypatch.setattr(SegmentTask, "__call__", counted)
+    run = logic.start(Request(target=proxy, cases=(_case(support),), browser=browser, settings=Settings(device="cpu")))
+    assert logic.wait(run, 120) and run.state == "cancelled"
+    assert run.written == set(range(planned)) and len(carried_out) == planned
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 1 + planned, "an empty one says: nothing found"
 
 
 def test_the_browser_is_deleted_in_the_middle(logic, scene):
