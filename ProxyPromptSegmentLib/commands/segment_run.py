@@ -87,7 +87,7 @@ def perform(
         console: Where warnings and progress go.
         cancel: Stops between two slices.
         kept: What earlier requests with the same supports and model left; it is filled.
-        whole: Whether a result without all of its slices is discarded.
+        whole: Whether a result is discarded that lacks slices or one of its files.
 
     Returns:
         The report; None if the run was cancelled before the first slice (with ``whole``, before the last one), in which
@@ -139,7 +139,7 @@ def perform(
             seconds = {"reading": read - begun, **found.seconds, "writing": now - computed, "total": now - begun}
             return _report(request, kept.cases or [], job, found, seconds, references, [*notes, *map(Note, heard)])
         except OutputError as error:
-            raise with_kept(error, written) from None
+            raise (error if whole else with_kept(error, written)) from None
 
 
 def _check(request: Request) -> tuple[PromptClass, ...]:

@@ -84,6 +84,17 @@ def test_a_full_disk_stops_all_and_the_same_command_resumes(archive, monkeypatch
     assert archive.run() == 0 and len(archive.records()) == 3 and archive.leftovers() == []
 
 
+def test_a_result_whose_report_finds_no_space_is_not_said_to_be_kept(archive, monkeypatch, capsys) -> None:
+    def full(*_args: object, **_more: object) -> None:
+        raise OutputError("the report could not be written: no space left.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment_run, "write_report", full)
+        assert archive.run() == 6
+    said = capsys.readouterr().err
+    assert "no space left" in said and "complete before" not in said and archive.results == []
+
+
 def test_an_unknown_device_or_object_stops_before_any_study_fails(archive, capsys) -> None:
     assert archive.run("--object", "kidney") == 4
     assert "kidney" in capsys.readouterr().err and not archive.output.exists()
