@@ -263,6 +263,8 @@ def _verify(args: argparse.Namespace, console: Console) -> int:
         else:
             expected = entry.sha256 if entry.embedded else cache.expected(entry)
             reason = check_file(entry, path, expected and expected.lower(), console.progress)
+            if reason is None and not expected:
+                reason = "no hash of it is known; import its file, which is remembered by its hash from then on"
         results.append({"name": entry.name, "path": str(path), "right": reason is None, "reason": reason})
         console.say(f"{entry.name}: {reason or 'verified'}")
     if args.json:

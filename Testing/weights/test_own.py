@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.cli import main
 from ProxyPromptSegmentLib.errors import CheckpointError, OutputError
 from ProxyPromptSegmentLib.networks.checkpoints import save_checkpoint
 from ProxyPromptSegmentLib.weights import own, registry
+from ProxyPromptSegmentLib.weights.cache import ModelCache
 from ProxyPromptSegmentLib.weights.own import check_free, entry_in, export, forget, register, says_what_it_is
 
 WORDS = {"licence": "mine", "description": "what it is", "citation": "", "trained_on": "2 patients"}
@@ -31,8 +32,6 @@ def test_a_file_is_registered_with_its_card_and_forgotten_again(home):
     out = home / "copy.safetensors"
     export(entry, out)
     assert register(out, "other").sha256 == entry.sha256
-    from ProxyPromptSegmentLib.weights.cache import ModelCache
-
     lock = home / "cache" / "locks" / "mine.lock"
     assert lock.is_file()
     ModelCache().remove(entry)
@@ -124,3 +123,17 @@ def test_a_model_that_completes_another_is_removed_with_it_alone(home, capsys):
     assert registry.location(made).is_file()
     assert main(["models", "remove", "mine", "second"]) == 0
     assert not {"mine", "second"} & {one.name for one in registry.all_entries()}
+
+
+def test_a_file_whose_hash_nobody_knows_is_not_called_verified(home, capsys):
+    entry = {"name": "foreign", "file": "foreign.safetensors", "fits": "sam-compact"}
+    (home / "own.json").write_text(json.dumps({"format": 2, "models": [entry]}), encoding="utf-8")
+    path = registry.location(registry.find("foreign"))
+    write(path, name="foreign")  # put there by hand
+    assert main(["models", "verify", "foreign"]) == 7
+    assert "foreign: no hash of it is known" in capsys.readouterr().out
+    path.rename(home / "foreign.safetensors")
+    assert registry.find("foreign").sha256 is None and main(["models", "verify", "foreign"]) == 7
+    ModelCache().take(registry.find("foreign"), home / "foreign.safetensors")
+    assert main(["models", "verify", "foreign"]) == 0
+    assert "foreign: verified" in capsys.readouterr().out
