@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ProxyPromptSegmentLib.commands.common_options import add_device, add_display
@@ -85,17 +86,25 @@ def _former(folder: Path) -> dict[str, str]:
     """Return names and SHA-256 hashes of the files that the last demo wrote into the folder."""
     try:
         said = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        if said.get("unfinished"):  # a demo that was killed; what it left is its own
-            return {name: sha256(folder / name) for name in FILES if (folder / name).is_file()}
-        return {str(name): str(value) for name, value in said["files"].items()}
+        written = {str(name): str(value) for name, value in said["files"].items()}
+        if said.get("unfinished"):  # a demo that was killed; what it left beside these is its own
+            more = [name for name in FILES if name not in written and (folder / name).is_file()]
+            written |= {name: sha256(folder / name) for name in more}
+        return written
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _mark(folder: Path, finished: bool = True) -> None:
-    """Record names and hashes of the demo's files in the folder; before the work that they are going to be its own."""
-    files = {name: sha256(folder / name) for name in FILES if (folder / name).is_file()} if finished else {}
-    content = {"files": files} if finished else {"files": {}, "unfinished": True}
+def _mark(folder: Path, written: Sequence[str] | None = None) -> None:
+    """Record names and hashes of the demo's files in the folder.
+
+    Args:
+        folder: The folder.
+        written: During the work, the files that are written; the others are going to be the demo's own as well.
+    """
+    names = FILES if written is None else written
+    files = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
+    content = {"files": files} if written is None else {"files": files, "unfinished": True}
     try:
         (folder / MARKER).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
@@ -107,7 +116,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     folder: Path = args.output
     resolve(args.model)
     claim_folder(folder)
-    _mark(folder, finished=False)
+    _mark(folder, ())
     with stop_on_signals(console.status) as cancel:
         console.say("creating two artificial cases")
         try:
@@ -117,6 +126,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             write_segmentation(folder / MARKS, marks)
             write_volume(folder / TARGET, target)
             write_segmentation(folder / TRUTH, truth)
+            _mark(folder, (IMAGE, MARKS, TARGET, TRUTH))  # so that they are known if they are changed later
             request = Request(
                 ((folder / IMAGE, folder / MARKS),),
                 folder / TARGET,

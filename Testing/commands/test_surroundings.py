@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -180,14 +181,27 @@ def test_a_home_that_may_not_be_entered_is_no_obstacle(monkeypatch, tmp_path, ca
     assert user_folders.install_folders()
 
 
-def test_a_demo_that_was_killed_is_repeated(tmp_path, model) -> None:
+def test_a_demo_that_was_killed_is_repeated(tmp_path, model, monkeypatch) -> None:
     from ProxyPromptSegmentLib.commands import demo
 
     folder = tmp_path / "demo"
     demo.claim_folder(folder)
-    demo._mark(folder, finished=False)
+    demo._mark(folder, ())
     (folder / demo.FILES[0]).write_bytes(b"half a file")
     demo.claim_folder(folder)  # is not in the way
+
+    def killed(*_args: object) -> None:
+        patch.setattr(demo, "_mark", lambda *_: None)  # it has no chance to note what it has written
+        raise SystemError
+
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(demo, "perform", killed)
+        demo.run(argparse.Namespace(output=folder, model=model, device="cpu", json=False), Console(quiet=True))
+    demo.claim_folder(folder)
+    (folder / demo.TARGET).write_bytes(b"my own scan")
+    with pytest.raises(OutputError, match=r"target\.nrrd already exists: .* was changed since"):
+        demo.claim_folder(folder)
+    (folder / demo.TARGET).unlink()
     demo._mark(folder)
     (folder / demo.FILES[0]).write_bytes(b"changed by hand")
     with pytest.raises(OutputError, match="was changed since"):
