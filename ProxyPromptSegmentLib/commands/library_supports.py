@@ -12,6 +12,7 @@ from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.errors import SupportError, UsageError
 from ProxyPromptSegmentLib.library.entry import IMAGE_FILE, MASKS_FILE, LibraryEntry
 from ProxyPromptSegmentLib.library.store import SupportLibrary
+from ProxyPromptSegmentLib.support.selecting import is_called, parts_of
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.support.case import SupportCase
@@ -61,11 +62,10 @@ def _usable(request: Request, console: Console) -> list[LibraryEntry]:
         SupportError: If there is none.
     """
     store = SupportLibrary()
-    parts = [part for name in request.objects for part in name.rpartition("=")[2].split("+")]
+    parts = parts_of(request.objects)
     found, left = [], []
     for entry in store.entries():
-        names = {one.name.strip().casefold() for one in entry.objects}
-        lacking = [part for part in parts if part.strip().casefold() not in names]
+        lacking = [part for part in parts if not any(is_called(one.name, part) for one in entry.objects)]
         if entry.problem:
             left.append(f"{entry.title}: {entry.problem}")
         elif lacking:

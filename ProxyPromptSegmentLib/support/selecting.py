@@ -39,13 +39,23 @@ def select_segments(segmentation: Segmentation, objects: Sequence[str] | None) -
     return named
 
 
+def parts_of(objects: Sequence[str]) -> list[str]:
+    """Return the names of the segments that objects are made of, as `select_segments` reads them."""
+    return [part for name in objects for part in (name.partition("=")[2].split("+") if "=" in name else [name])]
+
+
+def is_called(segment: str, name: str) -> bool:
+    """Return whether a segment may be meant by a name, in capitals or not: "1" also means "label 1"."""
+    wanted = name.strip().casefold()
+    return segment.strip().casefold() in (wanted, f"label {wanted}")
+
+
 def _segment_named(segmentation: Segmentation, name: str) -> Segment:
     """Return the only segment of that name; it must not be empty.
 
     Capitals count only if there are several that differ in nothing else.
     """
-    wanted = name.strip().casefold()
-    found = [s for s in segmentation.segments if s.name.strip().casefold() in (wanted, f"label {wanted}")]
+    found = [s for s in segmentation.segments if is_called(s.name, name)]
     exact = [s for s in found if s.name.strip() == name.strip()]
     found = exact if len(exact) == 1 else found
     if not found:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import zipfile
+from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from library_cases import a_case
 from ProxyPromptSegmentLib.cli import main
+from ProxyPromptSegmentLib.commands.console import Console
+from ProxyPromptSegmentLib.commands.library_supports import with_library
+from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.errors import EXIT_SOME_FAILED
 from ProxyPromptSegmentLib.imaging.segmentations import Segment, Segmentation, write_segmentation
 from ProxyPromptSegmentLib.imaging.volumes import write_volume
@@ -93,6 +98,18 @@ def test_cases_of_the_library_are_supports_of_a_segmentation(desk, tmp_path, mon
     assert main([*rest, "--library"]) == 0
     (support,) = json.loads((tmp_path / "r.json").read_text("utf-8"))["inputs"]["supports"]
     assert support["image"]["path"].startswith(str(tmp_path / "shelf")) and desk.output.is_file()
+
+
+def test_cases_are_found_by_the_names_that_supports_of_files_are_found_by(place, capsys):
+    """A value of a label map, and names with a plus sign, which joins segments behind an equals sign alone."""
+    volume, marks = a_case()
+    named = [replace(one, name=name) for one, name in zip(marks.segments, ("label 1", "core + rim"), strict=True)]
+    (kept := SupportLibrary()).save(volume, replace(marks, segments=named))
+    for objects in (("1",), ("Core + Rim",), ("both=1+label 1",), ()):
+        request = Request((), place, place, objects=objects)
+        found, entries = with_library(request, Namespace(support=[], classes=[], support_slices=[]), Console())
+        assert entries == kept.entries() and len(found.supports) == 1, objects
+    assert "left out" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
