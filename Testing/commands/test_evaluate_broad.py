@@ -40,7 +40,7 @@ def test_a_model_is_measured_written_and_put_beside_another(folder, tmp_path, ca
     assert {record["supports"] for record in written["records"]} == {1, 2}
     assert out.with_suffix(".md").read_text(encoding="utf-8") == shown
     assert main(["evaluate", "compare", "--tables", str(out.with_suffix(".json")), str(out) + ".jsonl"]) == 0
-    assert "+0.000 [+0.000, +0.000]" in capsys.readouterr().out
+    assert "| +0.000 [n = " in capsys.readouterr().out, "of so few patients no interval is shown"
 
 
 def test_tables_of_others_are_not_replaced_and_nobody_else_measures_into_a_file(folder, tmp_path, monkeypatch, capsys):
