@@ -6,7 +6,7 @@ import argparse
 
 from ProxyPromptSegmentLib.commands.requests import Request
 from ProxyPromptSegmentLib.errors import CheckpointError, UsageError
-from ProxyPromptSegmentLib.inference.tiling.choice import ON
+from ProxyPromptSegmentLib.inference.tiling.choice import ON, TileChoice
 from ProxyPromptSegmentLib.weights.classes import models_knowing
 from ProxyPromptSegmentLib.weights.publish import read_metadata
 from ProxyPromptSegmentLib.weights.registry import resolve
@@ -85,7 +85,7 @@ def asked_by_name(request: Request) -> tuple[PromptClass, ...]:
         raise UsageError(NO_SUPPORT)
     if request.objects:
         raise UsageError("--object chooses segments of a support; without one, name structures with --class.")
-    if request.tiles.mode == ON:
+    if TileChoice.of(request.tiles).mode == ON:
         raise UsageError("--tiles needs a support, whose masks say how small a structure is; leave it out.")
     if not request.classes and len(known) > FEW:
         raise UsageError(

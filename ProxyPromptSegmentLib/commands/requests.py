@@ -11,22 +11,17 @@ import numpy.typing as npt
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.imaging.slice_choice import SliceChoice
-from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
-from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
-from ProxyPromptSegmentLib.inference.results import THRESHOLD
-from ProxyPromptSegmentLib.inference.tiling.choice import TileChoice
 from ProxyPromptSegmentLib.reports.settings import named_settings, settings_of_classes
-from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
-from ProxyPromptSegmentLib.worker.precision import AUTO
+from ProxyPromptSegmentLib.worker.settings import ComputeSettings
 
 if TYPE_CHECKING:
     Masks = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(ComputeSettings):
     """The options of one segmentation; see ``proxyprompt segment --help``.
 
     Without supports, ``classes`` names what the model looks for; ``points``, ``boxes`` and ``masks`` correct either, or
@@ -42,16 +37,6 @@ class Request:
     support_slices: tuple[str, ...] = ()
     axis: str = "auto"
     base: Path | None = None
-    device: str = "auto"
-    precision: str = AUTO
-    threshold: float = THRESHOLD
-    across_slices: bool = True
-    fill_gaps: bool = True
-    most_read: int | None = MOST_READ
-    tiles: TileChoice = TileChoice()
-    position: bool = USE_POSITION
-    register: bool = REGISTER
-    closer: bool = USE_CLOSER
     truth: Path | None = None
     report: Path | None = None
     preview: Path | None = None
@@ -79,17 +64,8 @@ class Request:
             axis=self.axis,
             slices=self.slices,
             support_slices=self.support_slices,
-            threshold=self.threshold,
-            across_slices=self.across_slices,
-            fill_gaps=self.fill_gaps,
-            most_read=self.most_read,
-            tiles=str(self.tiles),
-            position=self.position,
-            register=self.register,
-            closer=self.closer,
-            device=self.device,
-            precision=self.precision,
             output=str(self.output),
+            **self.computing(),
         )
         classes = {} if self.supports else settings_of_classes(self.classes, self.any_modality, self.surrogate)
         return {**named, **classes, **self._hand_settings}

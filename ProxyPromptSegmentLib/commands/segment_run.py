@@ -110,18 +110,9 @@ def perform(
         task = SegmentTask(
             job,
             model=request.model,
-            device=request.device,
-            precision=request.precision,
-            threshold=request.threshold,
-            across_slices=request.across_slices,
-            fill_gaps=request.fill_gaps,
-            most_read=request.most_read,
-            tiles=request.tiles,
-            position=request.position,
-            register=request.register,
             surrogate=request.surrogate,
-            closer=request.closer,
             keep=False,  # the command ends afterwards, so the embeddings are not needed again
+            **request.computing(),
         )
         kept.engine = kept.engine or new_engine(request.base, request.keep_supports)
         found = run_task(task, console, cancel, engine=kept.engine)

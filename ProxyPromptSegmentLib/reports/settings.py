@@ -12,17 +12,17 @@ def named_settings(
     axis: str,
     slices: str | None,
     support_slices: Sequence[str],
+    output: str,
     threshold: float,
     across_slices: bool,
     fill_gaps: bool,
     most_read: int | None,
-    tiles: str,
+    tiles: object,
     position: bool,
     register: bool,
     closer: bool,
     device: str,
     precision: str,
-    output: str,
 ) -> dict[str, Any]:
     """Return the settings that determine a result together with inputs and model; see ``proxyprompt segment``.
 
@@ -52,7 +52,7 @@ def named_settings(
         "across_slices": across_slices,
         "fill_gaps": fill_gaps,
         "most_read": most_read,
-        "tiles": tiles,
+        "tiles": str(tiles),
         "position": position,
         "register": register,
         "closer": closer,

@@ -17,13 +17,14 @@ from ProxyPromptSegmentLib.frames.frame_choice import FrameChoice
 from ProxyPromptSegmentLib.inference.by_hand.found import MOST_LABELS, EverythingChoice
 from ProxyPromptSegmentLib.inference.by_hand.prompts import OnSlice
 from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
-from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
+from ProxyPromptSegmentLib.inference.helps import USE_POSITION
 from ProxyPromptSegmentLib.inference.results import THRESHOLD
 from ProxyPromptSegmentLib.inference.tiling.choice import AUTO, TileChoice
 from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.tracking.choices import TrackingMode
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL, DEFAULT_TRACKING_MODEL
 from ProxyPromptSegmentLib.worker.precision import AUTO as AUTO_PRECISION
+from ProxyPromptSegmentLib.worker.settings import ComputeSettings
 
 if TYPE_CHECKING:
     from ProxyPromptSegmentLib.frames import FrameStream
@@ -73,53 +74,34 @@ class TaskEngine(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentTask:
+class SegmentTask(ComputeSettings):
     """A task that segments a job; its outcome is a `VolumeResult`.
+
+    With ``follow``, slices are neither cut into tiles nor looked at closer; with it or ``in_time``, neither positions
+    nor registered supports are used.
 
     Attributes:
         job: The job.
         model: Name or path of the model.
-        device: See `devices.choose_device`.
-        threshold: Voxels of higher probability belong to the object, 0..1.
         first: Slice along the job's axis to segment first, followed by its neighbours in both directions; the result
             does not depend on it. Ignored with ``follow``, where the tracker determines the order.
         follow: Whether slices are tracked with SAM 2's memory (`track_volume`).
         mode: How they are tracked, see `Tracker`.
-        across_slices: Whether masks use neighbouring slices; False segments each slice independently.
-        fill_gaps: Whether empty slices between slices that show an object are filled where the mask itself supports
-            it; only with ``across_slices``.
         in_time: Whether the slices are frames in time, in which an object may leave and return: gaps are never filled.
         keep: Whether embeddings are kept for the next run.
-        tiles: Whether slices are cut into tiles: a `TileChoice` or its text; ignored with ``follow``.
-        most_read: Number of supports that a slice reads if more are given: those most like it; None means all.
-        position: Whether the position of slices along their volumes is used, if the model reads it; not with ``follow``
-            nor ``in_time``.
-        register: Whether the job's volumes are registered to the target and joined with the prediction; likewise.
-        closer: Whether small structures are looked at closer; not with ``follow``.
         surrogate: Whether the model's surrogate decoder draws, a coarse and fast preview; see
             `Segmenter.with_surrogate`.
-        precision: Whether half precision is used, see `precision.PRECISIONS`.
     """
 
     job: Job
     _: KW_ONLY
     model: str = DEFAULT_MODEL
-    device: str = "auto"
-    threshold: float = THRESHOLD
     first: int | None = None
     follow: bool = False
     mode: TrackingMode = TrackingMode.PROXY_AND_BANK
-    across_slices: bool = True
-    fill_gaps: bool = True
     in_time: bool = False
     keep: bool = True
-    tiles: TileChoice | str | float = AUTO
-    most_read: int | None = MOST_READ
-    position: bool = USE_POSITION
-    register: bool = REGISTER
-    closer: bool = USE_CLOSER
     surrogate: bool = False
-    precision: str = AUTO_PRECISION
 
     def __call__(self, engine: TaskEngine, context: Context) -> VolumeResult:
         """Carry out the task."""

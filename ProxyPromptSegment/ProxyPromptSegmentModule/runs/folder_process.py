@@ -70,16 +70,8 @@ class FolderProcess(Process):
             task = SegmentTask(
                 job,
                 model=settings.model,
-                device=settings.device,
-                precision=settings.precision,
-                threshold=settings.threshold,
-                fill_gaps=settings.fill_gaps,
-                most_read=settings.most_read,
-                tiles=settings.tiles,
-                position=settings.position,
-                register=settings.register,
-                closer=settings.closer,
                 keep=False,  # no other run looks at this study
+                **settings.computing(),
             )
             found = task(self._engine, self._context)
             if found.cancelled or not found.result.done.any():

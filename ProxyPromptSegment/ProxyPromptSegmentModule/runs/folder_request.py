@@ -80,17 +80,8 @@ class FolderRequest:
             axis=settings.axis,
             slices=None,
             support_slices=choices if any(one != "auto" for one in choices) else (),
-            threshold=settings.threshold,
-            across_slices=True,
-            fill_gaps=settings.fill_gaps,
-            most_read=settings.most_read,
-            tiles=settings.tiles,
-            position=settings.position,
-            register=settings.register,
-            closer=settings.closer,
-            device=settings.device,
-            precision=settings.precision,
             output=str(output or ""),
+            **settings.computing(),
         )
         classes = [one.name for one in self.classes]
         return found if self.supports else {**found, **settings_of_classes(classes, any_modality=False)}

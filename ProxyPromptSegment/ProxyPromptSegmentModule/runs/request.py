@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING
 
 from ProxyPromptSegmentLib.errors import UsageError
 from ProxyPromptSegmentLib.inference.by_hand.prompts import ByHand
-from ProxyPromptSegmentLib.inference.closer.choice import USE_CLOSER
-from ProxyPromptSegmentLib.inference.helps import REGISTER, USE_POSITION
-from ProxyPromptSegmentLib.inference.results import THRESHOLD
-from ProxyPromptSegmentLib.support.pairs import MOST_READ
 from ProxyPromptSegmentLib.weights.classes import models_knowing
 from ProxyPromptSegmentLib.weights.registry import DEFAULT_MODEL
 from ProxyPromptSegmentLib.weights.vocabulary import FEW, chosen_classes, vocabulary_of
-from ProxyPromptSegmentLib.worker.precision import AUTO
+from ProxyPromptSegmentLib.worker.settings import ComputeSettings
 from ProxyPromptSegmentModule.translation import _
 
 if TYPE_CHECKING:
@@ -27,37 +23,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(ComputeSettings):
     """The settings of a run, named like the command line's options.
 
     Attributes:
         model: Name of a registered model, or path of a checkpoint.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto``, ``single`` or ``half``, see `worker.precision`.
-        threshold: Voxels with a higher probability belong to the object, 0..1.
         axis: Slicing axis of the target, ``auto``, ``k``, ``j`` or ``i``.
         tiles: Whether slices are cut into tiles: ``auto``, ``off``, ``on`` or a magnification.
         follow: Whether a SAM 2 model carries its memory from slice to slice.
-        most_read: Number of support slices that a slice reads if more are given: those most like it; None means all.
-        fill_gaps: Whether empty slices inside an object are filled where the mask itself supports it.
-        position: Whether the position of slices along their volumes is used, if the model reads it.
-        register: Whether supports are registered to the target and joined with the prediction.
-        closer: Whether small structures are segmented a second time, enlarged.
         max_slices: Largest number of support slices, of all supports together.
     """
 
     model: str = DEFAULT_MODEL
-    device: str = "auto"
-    precision: str = AUTO
-    threshold: float = THRESHOLD
     axis: str = "auto"
     tiles: str = "auto"
     follow: bool = False
-    most_read: int | None = MOST_READ
-    fill_gaps: bool = True
-    position: bool = USE_POSITION
-    register: bool = REGISTER
-    closer: bool = USE_CLOSER
     max_slices: int = 8
 
 

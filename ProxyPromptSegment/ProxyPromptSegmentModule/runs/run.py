@@ -313,17 +313,9 @@ class Run(Chained):
         return SegmentTask(
             job=job,
             model=settings.model,
-            device=settings.device,
-            precision=settings.precision,
-            threshold=settings.threshold,
             first=self.request.first,
             follow=settings.follow,
-            fill_gaps=settings.fill_gaps,
-            most_read=settings.most_read,
-            tiles=settings.tiles,
-            position=settings.position,
-            register=settings.register,
-            closer=settings.closer,
+            **settings.computing(),
         )
 
     def _tidy(self) -> None:

@@ -18,8 +18,7 @@ from ProxyPromptSegmentModule.runs.run import Run
 from settings_cases import CHANGED, NAMES, as_text, fields_of
 
 OF_A_RUN = {"model", "axis", "follow", "max_slices"}
-HERE = {name: value for name, value in CHANGED.items() if name != "across_slices"}  # which the panel always does
-SETTINGS = Settings(**HERE)
+SETTINGS = Settings(**CHANGED)
 
 
 class SeenError(Exception):
@@ -27,18 +26,18 @@ class SeenError(Exception):
 
 
 def test_the_settings_of_a_run_are_those_of_the_command_line() -> None:
-    assert fields_of(Settings) == HERE.keys() | OF_A_RUN
+    assert fields_of(Settings) == CHANGED.keys() | OF_A_RUN
 
 
 def test_a_run_gives_every_setting_to_its_task() -> None:
     task = Run._task(SimpleNamespace(request=SimpleNamespace(settings=SETTINGS, first=None)), None)
-    assert {name: as_text(getattr(task, name)) for name in HERE} == HERE
+    assert {name: as_text(getattr(task, name)) for name in CHANGED} == CHANGED
 
 
 def test_a_folder_of_studies_gives_every_setting_to_task_and_report(monkeypatch) -> None:
     request = FolderRequest(folder=StudyFolder(place=Path("a"), output=Path("b")), settings=SETTINGS)
     named = request.named()
-    assert {name: named[name] for name in HERE} == HERE and named.keys() >= NAMES
+    assert {name: named[name] for name in CHANGED} == CHANGED and named.keys() >= NAMES
     seen = []
 
     def recorded(job: object, **settings: object) -> None:
@@ -48,7 +47,7 @@ def test_a_folder_of_studies_gives_every_setting_to_task_and_report(monkeypatch)
     monkeypatch.setattr(folder_process, "SegmentTask", recorded)
     with pytest.raises(SeenError):
         FolderProcess.segment(SimpleNamespace(_request=request, _planned=lambda *_: None), None, None, None)
-    assert {name: seen[0][name] for name in HERE} == HERE
+    assert {name: seen[0][name] for name in CHANGED} == CHANGED
 
 
 def test_the_record_of_a_run_has_every_setting_that_may_change_its_masks(monkeypatch) -> None:
@@ -64,5 +63,6 @@ def test_the_record_of_a_run_has_every_setting_that_may_change_its_masks(monkeyp
     task = tasks.SummaryTask(job=job, result=result, settings=SETTINGS, **rest)
     with pytest.raises(SeenError):
         task(None, None)
-    kept = HERE.keys() - {"device", "precision"}  # as for a cohort: where, and in which precision
-    assert {name: seen[0][name] for name in kept} == {name: HERE[name] for name in kept}
+    # As for a cohort, where and in which precision do not count; slices are averaged except by hand, which is named.
+    kept = CHANGED.keys() - {"device", "precision", "across_slices"}
+    assert {name: seen[0][name] for name in kept} == {name: CHANGED[name] for name in kept}
