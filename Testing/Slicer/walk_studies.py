@@ -160,6 +160,7 @@ class WalkStudies(WalkCases):
                 20,
                 name,
             )
+            self.until(lambda: state.folder.wanted is None, 20, f"the end of the click on {name}")
             self.wait(0.3)
             assert self.visible(state.segmentation)
             names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]

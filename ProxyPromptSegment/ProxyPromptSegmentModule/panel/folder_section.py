@@ -198,19 +198,21 @@ class FolderSection(Section):
             if not (self._is_wanted(folder, path) and in_scene(node)):
                 return
             if node is not self._state.parameters.targetVolume:
-                self._target.choose(node)
+                with self._state.quiet():  # the panel is shown again once, at the end, and not while the views render
+                    self._target.choose(node)
                 yield True
             if self._is_wanted(folder, path) and in_scene(node):
                 show_only_own(slicer.mrmlScene, node, self._state.support_rows())
             yield True
             leaving, staying = folder.leave(node, self._state.states, self._in_use()), None
             while staying is None and self._is_wanted(folder, path) and in_scene(node):
-                with self._state.quiet():  # the panel is shown again once, and not for each node
+                with self._state.quiet():
                     try:
                         next(leaving)
                     except StopIteration as end:
                         staying = end.value
-                yield False
+                if staying is None:
+                    yield True
             if self._is_wanted(folder, path):
                 folder.wanted = None
                 self._say_who_stays(staying or [])

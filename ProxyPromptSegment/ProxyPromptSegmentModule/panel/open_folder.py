@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import slicer
 
 from ProxyPromptSegmentLib.cohort.rows import State
-from ProxyPromptSegmentModule.scene.loaded_study import Content, content_now, is_untouched, study_in_pieces, take_out
+from ProxyPromptSegmentModule.scene.loaded_study import (
+    Content,
+    content_now,
+    is_untouched,
+    study_in_pieces,
+    take_out_in_pieces,
+)
 from ProxyPromptSegmentModule.scene.nodes import in_scene
 
 if TYPE_CHECKING:
@@ -104,7 +110,7 @@ class OpenFolder:
         """Put a study that was read into the scene, in pieces; returns its image, or None if that was removed again."""
         before = self._loaded.pop(read.path, None)
         if before is not None and before.there:
-            take_out(before.volume, before.result)
+            yield from take_out_in_pieces(before.volume, before.result)
             yield
         made = yield from study_in_pieces(read, name, known)
         if made is None:
@@ -112,7 +118,7 @@ class OpenFolder:
         volume, result = made
         other = self._loaded.get(read.path)
         if other is not None and other.there:  # it was asked for again meanwhile
-            take_out(volume, result)
+            yield from take_out_in_pieces(volume, result)
             return other.volume
         kept = content_now(volume, result, known, read.facts.axis) if result is not None else None
         self._loaded[read.path] = Loaded(read, volume, result, kept or {})
@@ -138,7 +144,7 @@ class OpenFolder:
     ) -> Pieces[list[str]]:
         """Take the studies out of the scene that are not shown any more, and to which nothing of the user's belongs.
 
-        In pieces, with one study each.
+        In pieces, one for each image and each result.
 
         Args:
             kept: The image that stays.
@@ -154,7 +160,7 @@ class OpenFolder:
                 del self._loaded[path]
             elif one.volume is not kept and self._untouched(one, known, in_use):
                 del self._loaded[path]
-                take_out(one.volume, one.result)
+                yield from take_out_in_pieces(one.volume, one.result)
                 yield
             elif one.volume is not kept:
                 staying.append(one.volume.GetName())

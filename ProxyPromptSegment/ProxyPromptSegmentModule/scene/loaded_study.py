@@ -201,11 +201,16 @@ def is_untouched(
     return content_now(volume, result, known, axis) == kept
 
 
-def take_out(volume: slicer.vtkMRMLVolumeNode, result: slicer.vtkMRMLSegmentationNode | None) -> None:
-    """Remove a study with its result, their tables and their displays."""
-    if not in_scene(volume):
-        return
-    if result is not None and in_scene(result):
-        result_nodes.remove(result)
-        remove_node(result)
-    remove_node(volume)
+def take_out_in_pieces(volume: slicer.vtkMRMLVolumeNode, result: slicer.vtkMRMLSegmentationNode | None) -> Pieces[None]:
+    """Remove a study with its result, their tables and their displays; each takes up to 25 ms, and so does rendering.
+
+    What was begun is ended at once where the pieces are closed.
+    """
+    try:
+        if result is not None and in_scene(result):
+            result_nodes.remove(result)
+            remove_node(result)
+            yield
+    finally:
+        if not slicer.mrmlScene.IsClosing():
+            remove_node(volume)

@@ -11,6 +11,9 @@ import slicer
 
 T = TypeVar("T")
 
+RENDERING_SECONDS = 1 / 60
+"""The views put off a request that follows another one sooner than this: they would render together with a piece."""
+
 Pieces = Generator[None, None, T]
 """Yields after every piece of work; returns the outcome."""
 
@@ -56,6 +59,7 @@ class WaitingWork:
     def __init__(self) -> None:
         """Have nothing to do."""
         self._promised: dict[DrawnPieces[None], bool] = {}
+        self._drawn_at: float | None = None
 
     @property
     def waits(self) -> bool:
@@ -72,13 +76,27 @@ class WaitingWork:
         self._promised[work] = promised
 
     def do_some(self, deadline: float) -> bool:
-        """Do pieces until ``deadline`` (`time.perf_counter`), at least one of each; return whether some are left."""
+        """Do pieces until ``deadline`` (`time.perf_counter`), at least one of each; return whether some are left.
+
+        After a piece for which the views render, they have the next turns for themselves.
+        """
         if not self._promised:
             return False
+        if self._drawn_at is not None:
+            if time.perf_counter() >= self._drawn_at + RENDERING_SECONDS:
+                self._drawn_at = None  # the timers of the views are due in this turn, if they were not before
+            return True
+        drawn = False
         with rendered_once():
             for work in list(self._promised):
-                if all(time.perf_counter() <= deadline and not rendered for rendered in work):
+                for rendered in work:
+                    drawn = drawn or bool(rendered)
+                    if rendered or time.perf_counter() > deadline:
+                        break
+                else:
                     self._promised.pop(work, None)
+        if drawn:
+            self._drawn_at = time.perf_counter()
         return bool(self._promised)
 
     def close(self) -> None:

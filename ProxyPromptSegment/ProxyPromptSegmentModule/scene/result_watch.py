@@ -35,6 +35,9 @@ class Timer(Protocol):
     def soon(self) -> None:
         """Call the function in the next turn of the window."""
 
+    def after_rendering(self) -> None:
+        """Call the function once the views have rendered what was just changed."""
+
     def close(self) -> None:
         """Stop and delete the timer."""
 
@@ -67,7 +70,7 @@ class ResultWatch:
         self._tags: list[tuple[vtk.vtkObject, int]] = []
         self._watched: dict[str, list[tuple[vtk.vtkObject, int]]] = {}
         self._dirty: set[str] = set()
-        self._half_read = False
+        self._half_read = self._written = False
         self._timer: Timer | None = make_timer(self._at_rest)
         event = slicer.vtkMRMLScene
         for which, called in (
@@ -100,7 +103,13 @@ class ResultWatch:
         if self._is_busy() and self._timer is not None:
             self._timer.start()
             return
-        self.refresh(_MOMENT)
+        if self._written:
+            self._tell()
+        else:
+            self._write(_MOMENT)
+        if self._written and self._timer is not None:
+            self._timer.after_rendering()  # not all in one turn: the panel follows for 25 ms, and the views render
+            return
         if self._half_read and self._timer is not None:
             self._timer.soon()
             return
@@ -114,10 +123,19 @@ class ResultWatch:
         Args:
             seconds: After which time no other table is begun, and no other slice read.
         """
+        self._write(seconds)
+        if self._written:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._written = False
+        for told in list(self._told):
+            told()
+
+    def _write(self, seconds: float) -> None:
         until, self._half_read = time.perf_counter() + seconds, False
         if self._scene.IsClosing():
             return
-        changed = False
         for identifier in list(self._dirty):
             node: slicer.vtkMRMLSegmentationNode | None = self._scene.GetNodeByID(identifier)
             if node is None or not in_scene(node):
@@ -127,12 +145,9 @@ class ResultWatch:
                 if self._half_read:
                     break
                 self.update(node)
-                changed = True
+                self._written = True
                 if time.perf_counter() > until:
                     break
-        if changed:
-            for told in list(self._told):
-                told()
 
     def _is_read(self, segmentation: slicer.vtkMRMLSegmentationNode, until: float) -> bool:
         """Read what the results of a segmentation hold, until a time; 300 slices of 512 x 512 take 60 ms."""
@@ -145,6 +160,7 @@ class ResultWatch:
     def forget(self) -> None:
         """Forget all changes, because the scene is being closed: a table written now would stay in the next scene."""
         self._dirty.clear()
+        self._written = False
         self.states.forget()
 
     def tick(self) -> None:

@@ -161,6 +161,9 @@ class Rest:
     def soon(self):
         self.asked = "soon"
 
+    def after_rendering(self):
+        self.asked = "after rendering"
+
     def close(self):
         pass
 
@@ -181,6 +184,8 @@ def test_results_that_wait_are_checked_one_after_the_other(volume, other, result
     watch.observe(lambda: told.append(watch._timer.asked))
     for turn in (1, 2):
         assert watch._timer.asked == "rest"
+        watch._timer.end()
+        assert watch._timer.asked == "after rendering" and len(told) == turn - 1, "the views render in between"
         watch._timer.end()
         assert len(told) == turn
     assert not watch._timer.asked

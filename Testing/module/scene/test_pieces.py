@@ -34,7 +34,7 @@ def test_the_views_render_between_the_pieces_and_never_in_the_middle_of_one(scen
 
 
 def test_a_piece_after_which_the_views_are_to_render_is_the_last_of_its_turn(scene):
-    from ProxyPromptSegmentModule.scene.pieces import WaitingWork
+    from ProxyPromptSegmentModule.scene.pieces import RENDERING_SECONDS, WaitingWork
 
     done, waiting = [], WaitingWork()
 
@@ -45,6 +45,9 @@ def test_a_piece_after_which_the_views_are_to_render_is_the_last_of_its_turn(sce
 
     waiting.add(work())
     assert waiting.do_some(time.perf_counter() + 60) and done == [0, 1]
+    assert waiting.do_some(time.perf_counter() + 60) and done == [0, 1], "the views render alone"
+    time.sleep(RENDERING_SECONDS)
+    assert waiting.do_some(time.perf_counter() + 60) and done == [0, 1], "also where their timers are just due"
     assert not waiting.do_some(time.perf_counter() + 60) and done == [0, 1, 2, 3]
 
 
