@@ -28,7 +28,7 @@ MOST_SECONDS = 0.05
 """Processor time of the main thread between two timers that are due at once: how long a click stops the window.
 
 A build that is not optimised, on two cores with much other work, keeps this sometimes: longest turns of 39, 45, 34, 78,
-85 and 74 ms. What is left over it are the panel (25 to 45 ms) or a piece, and the views that render (30 ms) in one turn.
+85 and 74 ms. Over it are turns in which the views render (30 ms) beside the panel (25 to 45 ms) or a piece.
 """
 
 
