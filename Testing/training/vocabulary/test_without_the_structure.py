@@ -115,4 +115,4 @@ def test_what_is_left_empty_is_measured_beside_legacy_which_leaves_nothing_empty
     assert found == {(BARE, MODEL): 1, (BARE, LEGACY): 0, (SEEN, MODEL): 1, (SEEN, LEGACY): 0}
     text = classes_table(file.scores.records)
     assert "| images without the structure | n | model, left empty | legacy, left empty |" in text
-    assert "| all of them | 2 | 1.000 | 0.000 |" in text
+    assert "| all of them | 2 | 1.000 [n = 2] | 0.000 [n = 2] |" in text
